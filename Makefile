@@ -1,0 +1,102 @@
+# Everything that a person or a pipeline does here. `make` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+UV_VERSION := 0.13.9
+# The uv of the machine, else one of our own from PyPI: nothing else has to be installed beforehand.
+UV := $(or $(shell command -v uv 2>/dev/null),.tools/uv/bin/uv)
+RUN := $(UV) run --frozen
+LOCALCLUSTER := $(RUN) env PYTHONPATH=tools python -m localcluster
+
+CLUSTER ?= control-plane
+CLUSTER_DIR ?= .cluster
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+.tools/uv/bin/uv:
+	python3 -m venv .tools/uv || { echo "python3 with its venv module is needed (Debian: apt-get install python3-venv)"; exit 1; }
+	.tools/uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.PHONY: install
+install: $(filter .tools/%,$(UV)) ## Install the locked dependencies into .venv
+	$(UV) sync --frozen --quiet
+
+.PHONY: lint
+lint: install ## ruff, mypy, import contracts
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(RUN) lint-imports
+
+.PHONY: test-unit
+test-unit: install ## Pure tests
+	$(RUN) pytest -q tests/unit
+
+.PHONY: check
+check: lint test-unit ## Everything fast: lint and unit tests, under a minute
+
+.PHONY: verify
+verify: install ## Generated files are current and the tree is clean
+	$(RUN) env PYTHONPATH=tools python -m apireference --check
+	$(RUN) env PYTHONPATH=tools python -m monitoring --check
+	$(UV) lock --check --quiet
+	@test -z "$$(git status --porcelain)" || { git status --short; echo "the tree is not clean"; exit 1; }
+
+.PHONY: format
+format: install ## Format and mend what can be mended, make generated files anew
+	$(RUN) ruff check --fix --quiet . || true
+	$(RUN) ruff format .
+	$(RUN) env PYTHONPATH=tools python -m apireference
+	$(RUN) env PYTHONPATH=tools python -m monitoring
+
+.PHONY: test
+test: lint ## Lint, then all tests that this machine can run; says at its end what it could not
+	@# Builds before pytest, which would hide how far they are and count them as a test's own time.
+	@$(if $(filter kind existing,$(CLUSTER)),:,[ -S /var/run/docker.sock ] || $(LOCALCLUSTER) build --profile $$([ "$$(id -u)" = 0 ] && echo node || echo control-plane))
+	@# Three at a time (tests/conftest.py), one by one with TEST_ARGS="-n 0"; what fails on a cluster is run once more.
+	@# The proof of Redis takes ten minutes alone: make test-redis.
+	$(RUN) pytest tests --ignore=tests/cluster/test_redis_proof.py -n auto --reruns 1 --rerun-exclude-path tests/unit $(if $(filter kind existing,$(CLUSTER)),--cluster=$(CLUSTER)) $(TEST_ARGS)
+
+.PHONY: test-election
+test-election: install ## Twenty trials of each way to lose a leader, about half an hour
+	$(RUN) pytest -q tests/unit/test_lease.py tests/cluster/test_election.py --election-trials=20 --timeout=300 $(TEST_ARGS)
+
+.PHONY: test-redis
+test-redis: install ## The workload under each trouble of Redis, 200 objects, and 1,000 at rest; writes docs/redis-proof.md
+	$(RUN) pytest -q tests/cluster/test_redis_proof.py tests/cluster/test_redis_steady.py tests/cluster/test_redis_poisoned.py \
+	  --redis-proof-objects=200 --redis-proof-table=docs/redis-proof.md --redis-steady-objects=1000 --timeout=7200 $(TEST_ARGS)
+
+.PHONY: demo
+demo: install ## From nothing to a running file browser; leaves it running
+	$(RUN) env PYTHONPATH=tools python -m demo up
+
+.PHONY: demo-down
+demo-down: install ## End what the demo left running
+	$(RUN) env PYTHONPATH=tools python -m demo down
+
+.PHONY: cluster-up
+cluster-up: install ## Start a cluster (CLUSTER=control-plane, node or kind) and a Redis; .cluster/kubeconfig and .cluster/redis-url
+	$(LOCALCLUSTER) up --profile $(CLUSTER) --directory $(CLUSTER_DIR)
+
+.PHONY: cluster-down
+cluster-down: install ## End the cluster and all that belongs to it
+	$(LOCALCLUSTER) down --directory $(CLUSTER_DIR)
+
+.PHONY: bench
+bench: install ## Side by side with the Go peer: one table with the ratio (BENCH_ARGS="--objects 500")
+	$(RUN) env PYTHONPATH=tools:benchmarks python -m side_by_side $(BENCH_ARGS)
+
+.PHONY: bench-apply
+bench-apply: install ## What creating and applying a child cost the API server
+	$(RUN) env PYTHONPATH=tools:benchmarks python benchmarks/apply_or_create.py
+
+.PHONY: bench-read-api
+bench-read-api: install ## The read API at 1,000 requests a second, from Redis and from the watch
+	$(RUN) env PYTHONPATH=tools:benchmarks python benchmarks/read_api.py $(BENCH_ARGS)
+
+.PHONY: clean
+clean: ## Remove what builds and tests left in the tree
+	rm -rf .venv .tools dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
