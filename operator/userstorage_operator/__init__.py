@@ -1,0 +1,1 @@
+"""Kubernetes operator that gives every user a file browser on a volume of their own."""

@@ -1,0 +1,5 @@
+"""`python -m userstorage_operator`."""
+
+from userstorage_operator.cli import main
+
+main()

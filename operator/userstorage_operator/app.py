@@ -1,0 +1,133 @@
+"""The composition root: what every replica does (serve), and what the one that leads does besides."""
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import Callable
+from importlib.metadata import version
+
+import structlog
+
+from userstorage_operator.config import Config
+from userstorage_operator.kube import definitions
+from userstorage_operator.kube.client import KubeClient
+from userstorage_operator.kube.login import login
+from userstorage_operator.kube.probe import ApiProbe
+from userstorage_operator.kube.reviews import KubeReviews
+from userstorage_operator.leadership import Alone, Elected
+from userstorage_operator.leading import Leading, background
+from userstorage_operator.readapi.nearest import NearestDirectory
+from userstorage_operator.readapi.routes import ReadApi
+from userstorage_operator.runtime.http import HttpServer
+from userstorage_operator.runtime.loopwatch import LoopWatch
+from userstorage_operator.runtime.metrics import CONTENT_TYPE, Metrics
+from userstorage_operator.store.shared_store import SharedStore
+from userstorage_operator.telemetry import WORDS
+from userstorage_operator.vitals import Vitals
+
+log = structlog.get_logger(__name__)
+
+
+class App:
+    """The parts of one process, put together but not yet running."""
+
+    def __init__(
+        self,
+        config: Config,
+        client: KubeClient,
+        fenced: KubeClient,
+        leadership: Elected | Alone,
+        metrics: Metrics,
+        set_leader: Callable[[bool], None],
+    ) -> None:
+        """Two clients: what every replica asks for, the lease among it, is never refused; what the leader does is fenced."""
+        self._config = config
+        self._client = client
+        self._leadership = leadership
+        self._fenced = fenced
+        self._store = SharedStore(config.redis, config.scopes, metrics.serving)
+        self._leading = Leading(config, fenced, metrics, self._store)
+        self._metrics = metrics
+        self._set_leader = set_leader
+        self._probe = ApiProbe(client)
+        self._loop = LoopWatch()
+
+    def render_metrics(self) -> bytes:
+        """The metrics, with the gauges read at this moment."""
+        self._metrics.gauges.loop_lag.set(self._loop.lag())
+        self._metrics.gauges.api_answers.set(self._probe.silent is None)
+        self._leadership.measure(self._metrics)
+        if self._leadership.leads:
+            self._leading.measure()
+        return self._metrics.render()
+
+    async def serve(self, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> None:
+        """What every replica does, from now until the stack ends. Raises OSError for a taken port."""
+        stack.push_async_callback(self._store.close)
+        if self._config.http_port:
+            vitals = Vitals(self._probe, self._loop, self._leadership, self._leading, self._store)
+            server = HttpServer(
+                vitals.health,
+                vitals.readiness,
+                vitals.degrading,
+                self._leadership.detail,
+                self.render_metrics,
+                CONTENT_TYPE,
+                self._metrics.serving.http_answered,
+            )
+            self._metrics.serving.http_labels(server.mount("/v1", self._read_api().application()))
+            stack.push_async_callback(server.stop)
+            await server.start(self._config.http_port)
+        start = await stack.enter_async_context(background(stop))
+        start(self._probe.run(), "api-probe")
+        start(self._loop.run(), "loop-watch")
+
+    def _read_api(self) -> ReadApi:
+        """Answers for platform backends."""
+        config, leading = self._config, self._leading
+        directory = NearestDirectory(leading.directory, leading.listed, self._store.directory(self._client))
+        reviews = KubeReviews(self._client, config.api_audiences)
+        return ReadApi(directory, reviews, config.namespaces, version("userstorage-operator"))
+
+    async def lead(self, stop: asyncio.Event) -> None:
+        """What one replica at a time does: stand by, then watch and write until `stop`."""
+        await definitions.served(self._probe, stop)
+        if (term := await self._leadership.begin(stop)) is None:
+            return
+        self._set_leader(True)
+        try:
+            await self._leading.run(stop, self._resign, term)
+        finally:
+            await self._resign()
+
+    async def _resign(self) -> None:
+        """Hand over, as soon as what is being written is written."""
+        await self._leadership.end(settled=await self._fenced.finish_writing())
+        self._set_leader(False)
+
+
+async def run(config: Config, stop: asyncio.Event, set_leader: Callable[[bool], None]) -> None:
+    """Serve until SIGTERM, SIGINT or `stop`. `set_leader` is told whether this process is the one that writes.
+
+    Raises OperatorError where there is no login or where a part of the operator ended by itself, OSError for a taken port.
+    """
+    _stop_on_signals(stop)
+    metrics = Metrics(version("userstorage-operator"), WORDS)
+    async with contextlib.AsyncExitStack() as stack:
+        client = KubeClient(await login(), metrics)
+        stack.push_async_callback(client.close)
+        leadership = Elected(config, client) if config.leader_elect else Alone()
+        fenced = KubeClient(await login(), metrics, leadership.fence)
+        stack.push_async_callback(fenced.close)
+        app = App(config, client, fenced, leadership, metrics, set_leader)
+        await app.serve(stack, stop)
+        await app.lead(stop)
+    log.info("stopped")
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    """From the first moment on: as process 1 of a container we would not be ended by default. kopf takes over later."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -1,0 +1,18 @@
+"""Drivers of the file browsers: class and spec in, container out. One module per flavor, one table here."""
+
+from userstorage_operator.browsers import custom, dufs, filebrowser, quantum
+from userstorage_operator.domain.browser import Browser
+from userstorage_operator.domain.classes import Flavor, UserStorageClass
+from userstorage_operator.domain.storage import UserStorage
+
+_RENDERERS = {
+    Flavor.FILE_BROWSER: filebrowser.render,
+    Flavor.QUANTUM: quantum.render,
+    Flavor.DUFS: dufs.render,
+    Flavor.CUSTOM: custom.render,
+}
+
+
+def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
+    """The browser that `cls` asks for. Raises InvalidSpec, naming the field, for what the flavor cannot do."""
+    return _RENDERERS[cls.browser.flavor](storage, cls)

@@ -1,0 +1,57 @@
+"""Dufs: one static binary that serves a directory over HTTP and WebDAV. No login of its own that a proxy could use."""
+
+from userstorage_operator.browsers import probes
+from userstorage_operator.domain.browser import FILES_MOUNT, Browser
+from userstorage_operator.domain.classes import AuthMode, UserStorageClass
+from userstorage_operator.domain.errors import InvalidSpec
+from userstorage_operator.domain.paths import expand
+from userstorage_operator.domain.storage import UserStorage
+
+IMAGE = "docker.io/sigoden/dufs:v0.47.0"
+
+
+def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
+    """Raises InvalidSpec for an auth mode or permissions that Dufs has no switch for."""
+    if cls.auth_mode is not AuthMode.NONE:
+        raise InvalidSpec("class spec.auth.mode: flavor Dufs cannot check a proxy header; it needs None, acknowledged")
+    browser = cls.browser
+    base_path = expand(browser.base_path, storage)
+    return Browser(
+        image=browser.image or IMAGE,
+        command=browser.command or ("/bin/dufs",),
+        args=(
+            FILES_MOUNT,
+            "--bind=0.0.0.0",
+            f"--port={browser.port}",
+            f"--path-prefix={base_path}",
+            *_permissions(storage, cls),
+            *browser.args,
+        ),
+        env=browser.env,
+        startup_probe=probes.startup(probes.http(browser.health_path or f"{base_path}__dufs__/health", browser.port)),
+        # The listing of the root is the cheapest answer that reads the volume; it is an error when that cannot be read.
+        readiness_probe=probes.readiness(probes.http(f"{base_path}?simple", browser.port)),
+        liveness_probe=probes.liveness(probes.http(browser.health_path or f"{base_path}__dufs__/health", browser.port)),
+        default_resources={"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "128Mi"}},
+        # As process 1 it ignores SIGTERM and a deletion takes the whole grace period.
+        stop_signal="SIGINT",
+    )
+
+
+def _permissions(storage: UserStorage, cls: UserStorageClass) -> tuple[str, ...]:
+    """Switches for the permissions. --allow-symlink is never given: it would follow links out of the volume."""
+    wanted = cls.browser.permissions
+    if not wanted.download:
+        raise InvalidSpec("class spec.browser.permissions.download: flavor Dufs cannot forbid downloads")
+    if wanted.share:
+        raise InvalidSpec("class spec.browser.permissions.share: flavor Dufs has no sharing")
+    if not wanted.modify == wanted.rename == wanted.delete:
+        raise InvalidSpec(
+            "class spec.browser.permissions: flavor Dufs cannot tell modify, rename and delete apart; set all three alike"
+        )
+    switches = ["--allow-search", "--allow-archive"]
+    if wanted.create and not storage.storage.read_only:
+        switches.append("--allow-upload")
+    if wanted.delete and not storage.storage.read_only:
+        switches.append("--allow-delete")
+    return tuple(switches)

@@ -1,0 +1,79 @@
+"""File Browser (archived on 2026-09-01; v2.63.23 is the last release): behind an authenticating proxy, or open."""
+
+from userstorage_operator.browsers import probes
+from userstorage_operator.domain.browser import FILES_MOUNT, Browser, Scratch
+from userstorage_operator.domain.classes import AuthMode, UserStorageClass
+from userstorage_operator.domain.paths import expand
+from userstorage_operator.domain.storage import UserStorage
+
+IMAGE = "docker.io/filebrowser/filebrowser:v2.63.23"
+_PROGRAM = "/bin/filebrowser"  # not the image's init script, which writes to the read-only root
+_DATABASE = "/database/filebrowser.db"
+
+
+def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
+    """Users, settings and the auth method live in a database on scratch space that the init container makes anew."""
+    browser = cls.browser
+    base_path = expand(browser.base_path, storage)
+    health = browser.health_path or f"{base_path}health"
+    serve = (
+        f"--database={_DATABASE}",
+        f"--root={FILES_MOUNT}",
+        "--address=0.0.0.0",
+        f"--port={browser.port}",
+        f"--baseURL={base_path.rstrip('/')}",
+        "--cacheDir=/tmp/cache",
+        "--disableExec",
+    )
+    return Browser(
+        image=browser.image or IMAGE,
+        command=browser.command or (_PROGRAM,),
+        args=(*serve, *browser.args),
+        env=browser.env,
+        init_command=_configure(storage, cls),
+        startup_probe=probes.startup(probes.http(health, browser.port)),
+        readiness_probe=probes.readiness(probes.sees_volume(health, browser.port)),
+        liveness_probe=probes.liveness(probes.http(health, browser.port)),
+        default_resources={"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+        scratch=(Scratch("database", "/database", "64Mi"), Scratch("tmp", "/tmp", "256Mi")),  # noqa: S108  # in the pod
+    )
+
+
+def _configure(storage: UserStorage, cls: UserStorageClass) -> tuple[str, ...]:
+    """Make the database: neither the auth method nor permissions are flags of the server.
+
+    An old database is removed first: after a reboot of the node the init container runs again on the same scratch space,
+    and the program refuses to initialise what exists. Without a proxy every visitor is the first user of the database;
+    the server would make that one an administrator, so it is made here, with the permissions of the class.
+    """
+    behind_proxy = cls.auth_mode is AuthMode.PROXY_HEADER
+    method = ("--auth.method=proxy", f"--auth.header={cls.auth_header}") if behind_proxy else ("--auth.method=noauth",)
+    script = f'rm -f {_DATABASE} && {_PROGRAM} "$@" --database={_DATABASE}'
+    if not behind_proxy:
+        script += f" && {_PROGRAM} users add visitor password-that-opens-nothing --database={_DATABASE}"
+    return (
+        "/bin/sh",
+        "-c",
+        script,
+        "configure",
+        "config",
+        "init",
+        *method,
+        f"--root={FILES_MOUNT}",
+        *_permissions(storage, cls),
+    )
+
+
+def _permissions(storage: UserStorage, cls: UserStorageClass) -> tuple[str, ...]:
+    allowed = cls.browser.permissions
+    writable = not storage.storage.read_only
+    permissions = {
+        "create": allowed.create and writable,
+        "modify": allowed.modify and writable,
+        "rename": allowed.rename and writable,
+        "delete": allowed.delete and writable,
+        "download": allowed.download,
+        "share": allowed.share,
+        "execute": False,
+    }
+    return tuple(f"--perm.{name}={str(value).lower()}" for name, value in permissions.items())

@@ -1,0 +1,143 @@
+"""The command line of the operator. Every option is also an environment variable, named after it."""
+
+import asyncio
+import signal
+import sys
+from typing import Any
+
+import click
+import structlog
+import uvloop
+
+from userstorage_operator import app, uninstall
+from userstorage_operator.config import Config
+from userstorage_operator.domain.errors import OperatorError
+from userstorage_operator.domain.storage import Key
+from userstorage_operator.kube.client import KubeClient, Unobserved
+from userstorage_operator.kube.login import in_cluster, login, own_namespace
+from userstorage_operator.redis_options import redis_options
+from userstorage_operator.runtime import logs
+
+log = structlog.get_logger(__name__)
+
+_DEFAULTS = Config()
+
+
+@click.group(context_settings={"auto_envvar_prefix": "USERSTORAGE", "show_default": True, "max_content_width": 100})
+@click.version_option(package_name="userstorage-operator")
+def main() -> None:
+    """Give every user of a platform a file browser of their own."""
+
+
+@main.command()
+@click.option(
+    "--namespace", "namespaces", multiple=True, show_envvar=True, help="Namespace to serve; repeatable. Default: all."
+)
+@click.option(
+    "--http-port",
+    type=click.IntRange(0, 65535),
+    default=_DEFAULTS.http_port,
+    show_envvar=True,
+    help="Port of /health, /ready, /metrics and the read API; 0 for none.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=_DEFAULTS.workers,
+    show_envvar=True,
+    help="Objects worked on at the same time.",
+)
+@click.option(
+    "--sweep-period",
+    type=click.FloatRange(min=1),
+    default=_DEFAULTS.sweep_period,
+    show_envvar=True,
+    help="Seconds between looks at every object.",
+)
+@click.option(
+    "--leader-elect/--no-leader-elect",
+    default=in_cluster,
+    show_default="elect in a pod",
+    show_envvar=True,
+    help="Watch and write only while holding the lease, so that several processes may stand by for each other.",
+)
+@click.option(
+    "--lease-namespace",
+    default=lambda: own_namespace() or _DEFAULTS.lease_namespace,
+    show_default=f"that of the pod, else {_DEFAULTS.lease_namespace}",
+    show_envvar=True,
+    help="Namespace of the lease.",
+)
+@click.option(
+    "--api-audience",
+    "api_audiences",
+    multiple=True,
+    show_envvar=True,
+    help="Audience of which a token for the read API has to name one; repeatable. Default: that of the API server.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_envvar=True,
+    help="Least severe level to log.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "console"]),
+    default="auto",
+    show_envvar=True,
+    help="auto: readable on a terminal, else JSON.",
+)
+@redis_options
+def run(log_level: str, log_format: str, **settings: Any) -> None:
+    """Run the operator until SIGTERM or SIGINT. Exit code 3: another process leads now, or may.
+
+    Logs in by the kubeconfig that KUBECONFIG names, else by the pod's service account, else by ~/.kube/config.
+    """
+    json_format = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
+    told = logs.configure(log_level, json_format=json_format)
+    logs.catch_uncaught()
+    config = Config(**settings)
+    try:
+        uvloop.run(_serve(config, told))
+    except OperatorError as error:
+        log.error("cannot_run", error_kind=error.reason, error=error.message)  # noqa: TRY400  # expected: no traceback
+        raise click.exceptions.Exit(1) from error
+    except OSError as error:
+        log.error("cannot_run", error_kind="InvalidOption", error=f"--http-port {config.http_port}: {error}")  # noqa: TRY400  # as above
+        raise click.exceptions.Exit(1) from error
+
+
+@main.command()
+@click.option(
+    "--namespace", "namespaces", multiple=True, show_envvar=True, help="Namespace to release; repeatable. Default: all."
+)
+def release_finalizers(namespaces: tuple[str, ...]) -> None:
+    """Let all UserStorages go, before the operator is uninstalled. Stop it first: it would set its finalizers again.
+
+    Deletes nothing. Exit code 1: some object could not be released; each is named with the reason.
+    """
+    try:
+        kept = asyncio.run(_release(namespaces))
+    except OperatorError as error:
+        raise click.ClickException(error.message) from error
+    for key, why in kept.items():
+        click.echo(f"userstorage {key} not released: {why}", err=True)
+    if kept:
+        raise click.exceptions.Exit(1)
+
+
+async def _release(namespaces: tuple[str, ...]) -> dict[Key, str]:
+    client = KubeClient(await login(), Unobserved())
+    try:
+        return await uninstall.release_finalizers(
+            client, Config(namespaces=namespaces).scopes, lambda key: click.echo(f"userstorage {key} released")
+        )
+    finally:
+        await client.close()
+
+
+async def _serve(config: Config, told: logs.Logs) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.toggle_debug)
+    await app.run(config, asyncio.Event(), told.set_leader)

@@ -1,0 +1,32 @@
+"""What can be set from outside; each is a flag and an environment variable (see cli.py)."""
+
+from dataclasses import dataclass
+
+from userstorage_operator.store.settings import RedisSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings of `userstorage-operator run`."""
+
+    namespaces: tuple[str, ...] = ()
+    """Namespaces to serve; empty for all."""
+    http_port: int = 8080
+    """Port of /health, /ready, /metrics and the read API; 0 for none."""
+    workers: int = 32
+    """Passes at the same time."""
+    sweep_period: float = 300.0
+    """Seconds between sweeps."""
+    leader_elect: bool = False
+    """Watch and write only while holding the lease; without, at once: for a process that has no other beside it."""
+    lease_namespace: str = "userstorage-system"
+    """Where the lease is."""
+    api_audiences: tuple[str, ...] = ()
+    """Audiences of which a token for the read API has to name one; empty for that of the API server."""
+    redis: RedisSettings | None = None
+    """Where Redis is; None to do without."""
+
+    @property
+    def scopes(self) -> tuple[str | None, ...]:
+        """Namespaces as list and watch want them: None for all at once."""
+        return self.namespaces or (None,)

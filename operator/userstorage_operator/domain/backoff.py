@@ -1,0 +1,20 @@
+"""The growing pause between tries: 1, 3, 9, 27, then every 60 seconds."""
+
+from datetime import datetime, timedelta
+
+from userstorage_operator.domain.world import PodStarts
+
+_LONGEST = 60.0
+_FORGET_AFTER = timedelta(seconds=120)
+
+
+def pause(attempts: int) -> float:
+    """Seconds to wait after the `attempts`-th failure in a row. Five tries in the first minute, one in each after."""
+    return min(_LONGEST, 3.0 ** (min(attempts, 5) - 1))
+
+
+def next_start(starts: PodStarts, now: datetime) -> PodStarts:
+    """The count after a pod was made `now`. A pod that lived two minutes past its pause starts the count anew."""
+    quick = starts.not_before is not None and now - starts.not_before < _FORGET_AFTER
+    count = starts.count + 1 if quick else 1
+    return PodStarts(count, now + timedelta(seconds=pause(count)))

@@ -1,0 +1,179 @@
+"""The conditions of a UserStorage, each one function of the verdict. Nothing here looks at earlier conditions."""
+
+from datetime import datetime, timedelta
+
+from userstorage_operator.domain import names, podstate, reasons
+from userstorage_operator.domain import plan as plans
+from userstorage_operator.domain.clock import parse_time
+from userstorage_operator.domain.conditions import Condition
+from userstorage_operator.domain.errors import NameConflict, Retry
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.network_state import network_ready
+from userstorage_operator.domain.podstate import Finding
+from userstorage_operator.domain.storage_state import NEEDS_PEOPLE, keeps_pod_from_starting, storage_ready
+from userstorage_operator.domain.verdict import Verdict
+from userstorage_operator.domain.world import is_ours, is_terminating
+
+_DEFERRALS = {
+    "UpdateDeferred": "a newer pod waits for the next suspension (updateStrategy WhenSuspended)",
+    "WaitingForRollout": "a newer pod waits for its turn in the rollout of the class (rollout.maxUnavailable)",
+}
+
+
+def conditions(verdict: Verdict) -> list[Condition]:
+    """All of them, in the order in which they are shown."""
+    return [
+        ready(verdict),
+        storage_ready(verdict),
+        pod_up_to_date(verdict),
+        network_ready(verdict),
+        suspended(verdict),
+        reconciling(verdict),
+        stalled(verdict),
+    ]
+
+
+def ready(verdict: Verdict) -> Condition:
+    """True while the pod serves. A failure that leaves a serving pod alone is told by Reconciling and Stalled, a soft one
+    by Reconciling only.
+    """
+    finding = why_not_ready(verdict)
+    if finding is None:
+        return Condition(reasons.READY, True, "PodReady", "the browser answers and sees its volume")
+    return Condition(reasons.READY, False, finding.reason, finding.message)
+
+
+def why_not_ready(verdict: Verdict) -> Finding | None:
+    """None for a pod of ours that is ready and meant to stay."""
+    world, pod = verdict.world, verdict.world.children.pod
+    if world.storage.meta.deleted_at is not None:
+        return Finding("Terminating", "the UserStorage is being deleted")
+    if world.storage.suspended and verdict.hindrance is None:
+        return Finding("Suspended", "spec.replicas is 0; the data is kept")
+    if pod is not None and is_ours(pod, world.storage.meta.uid):
+        if is_terminating(pod):
+            return Finding("PodTerminating", f"the old pod is ending; a new one follows{podstate.held_by(pod)}")
+        if podstate.is_ready(pod):
+            return None
+        if verdict.hindrance is None:
+            return keeps_pod_from_starting(verdict) or _starting(verdict, podstate.why_not_ready(pod))
+    if verdict.hindrance is not None:
+        return Finding(verdict.hindrance.error.reason, verdict.hindrance.error.message)
+    if verdict.plan.hold == "StorageNotReady":
+        return Finding("StorageNotReady", storage_ready(verdict).message)
+    if verdict.plan.hold == "PodBackoff":
+        starts = world.pod_starts
+        return Finding("PodBackoff", f"the pod was made {starts.count} times in quick succession; the next comes after a pause")
+    return Finding("PodPending", "the pod is being made")
+
+
+def _starting(verdict: Verdict, finding: Finding) -> Finding:
+    """The plain reasons of a slow start become StartTimeout in time; telling ones (a crash, an image) stay."""
+    timeout = verdict.world.storage.lifecycle.start_timeout
+    if finding.reason in ("PodPending", "PodNotReady") and timed_out(verdict):
+        return Finding("StartTimeout", f"not ready {_duration(timeout)} after its start: {finding.message}")
+    return finding
+
+
+def start_deadline(verdict: Verdict) -> datetime | None:
+    """When the start of the present pod counts as failed; None where it is ready or there is none."""
+    pod = verdict.world.children.pod
+    if pod is None or is_terminating(pod) or podstate.is_ready(pod):
+        return None
+    return unready_since(pod) + verdict.world.storage.lifecycle.start_timeout
+
+
+def unready_since(pod: Object) -> datetime:
+    """Since when it has not been ready: its creation, or the moment its Ready condition flipped."""
+    ready_condition = podstate.condition(pod, "Ready")
+    return parse_time((ready_condition or {}).get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
+
+
+def timed_out(verdict: Verdict) -> bool:
+    """Whether the present pod has had its time to start."""
+    deadline = start_deadline(verdict)
+    return deadline is not None and verdict.now >= deadline
+
+
+def pod_up_to_date(verdict: Verdict) -> Condition:
+    """Whether the pod is the one that spec and class ask for now."""
+    pod, desired = verdict.world.children.pod, verdict.desired
+    leaving = pod is not None and is_terminating(pod)
+    if desired is not None and not leaving and (deferral := plans.deferral(verdict.world, desired)) is not None:
+        return Condition(reasons.POD_UP_TO_DATE, False, deferral, _DEFERRALS[deferral])
+    if desired is None or pod is None or leaving or plans.pod_hash(pod) != desired.pod_hash:
+        if verdict.world.storage.suspended and pod is None:
+            return Condition(reasons.POD_UP_TO_DATE, True, "Suspended", "no pod is wanted")
+        return Condition(reasons.POD_UP_TO_DATE, False, "Recreating", "a pod of the current spec is not there yet")
+    return Condition(reasons.POD_UP_TO_DATE, True, "UpToDate", "the pod is what spec and class ask for")
+
+
+def suspended(verdict: Verdict) -> Condition:
+    """Whether the pod is stopped on purpose."""
+    if verdict.world.storage.suspended:
+        pod = verdict.world.children.pod
+        if pod is not None and is_ours(pod, verdict.world.storage.meta.uid):
+            return Condition(
+                reasons.SUSPENDED, False, "Stopping", f"spec.replicas is 0; the pod is ending{podstate.held_by(pod)}"
+            )
+        return Condition(reasons.SUSPENDED, True, "Requested", "spec.replicas is 0")
+    return Condition(reasons.SUSPENDED, False, "Running", "spec.replicas is 1")
+
+
+def stalled(verdict: Verdict) -> Condition:
+    """kstatus: True where nothing will move without a change by people (abnormal-true)."""
+    finding = _why_stalled(verdict)
+    if finding is None:
+        return Condition(reasons.STALLED, False, "NotStalled", "")
+    return Condition(reasons.STALLED, True, finding.reason, finding.message)
+
+
+def _why_stalled(verdict: Verdict) -> Finding | None:
+    deadline = plans.deletion_deadline(verdict.world)
+    if deadline is not None:
+        if verdict.now < deadline:
+            return None
+        timeout = _duration(verdict.world.storage.lifecycle.deletion_timeout)
+        words = f"the pod has not ended {timeout} after the deletion; it is never forced{_held(verdict)}"
+        return Finding("DeletionTimedOut", words)
+    if verdict.hindrance is not None:
+        error = verdict.hindrance.error
+        needs_people = error.retry is Retry.ON_CHANGE or isinstance(error, NameConflict)
+        return Finding(error.reason, error.message) if needs_people else None
+    storage = storage_ready(verdict)
+    if storage.reason in NEEDS_PEOPLE:
+        return Finding(storage.reason, storage.message)
+    if not verdict.world.storage.suspended and timed_out(verdict):
+        finding = why_not_ready(verdict)
+        return Finding("StartTimeout", finding.message if finding else "")
+    return None
+
+
+def reconciling(verdict: Verdict) -> Condition:
+    """kstatus: True while something is still on its way (abnormal-true)."""
+
+    def yes(reason: str, message: str) -> Condition:
+        return Condition(reasons.RECONCILING, True, reason, message)
+
+    if stalled(verdict).status:
+        return Condition(reasons.RECONCILING, False, "Done", "see Stalled")
+    if verdict.world.storage.meta.deleted_at is not None:
+        if names.FINALIZER in verdict.world.storage.meta.finalizers:
+            return yes("Terminating", f"waiting for the pod to end{_held(verdict)}")
+        others = ", ".join(verdict.world.storage.meta.finalizers)
+        return yes("WaitingForFinalizers", f"the pod is gone; waiting for the finalizers of others: {others}")
+    if verdict.failure is not None:
+        return yes("Retrying", verdict.failure.error.message)
+    settled = verdict.world.children.pod is None if verdict.world.storage.suspended else ready(verdict).status
+    if not settled:
+        return yes("Progressing", ready(verdict).message)
+    return Condition(reasons.RECONCILING, False, "Done", "")
+
+
+def _held(verdict: Verdict) -> str:
+    pod = verdict.world.children.pod
+    return podstate.held_by(pod) if pod is not None and is_ours(pod, verdict.world.storage.meta.uid) else ""
+
+
+def _duration(length: timedelta) -> str:
+    return f"{length.total_seconds():g} s"

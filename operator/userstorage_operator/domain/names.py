@@ -1,0 +1,61 @@
+"""Names, labels and annotations: every string that other programs match on is written here, once."""
+
+import hashlib
+import re
+
+GROUP = "userstorage.dev"
+VERSION = "v1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "UserStorage"
+CLASS_KIND = "UserStorageClass"
+
+FINALIZER = f"{GROUP}/pod-gone"
+FIELD_MANAGER = "userstorage-operator"
+
+LABEL_APP = "app"
+LABEL_USER = "userId"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_OWNER_UID = f"{GROUP}/uid"
+LABEL_SHAREABLE = f"{GROUP}/shareable"
+LABEL_GATEWAY = f"{GROUP}/gateway"
+
+ANNOTATION_USER_ID = f"{GROUP}/user-id"
+ANNOTATION_POD_HASH = f"{GROUP}/pod-hash"
+ANNOTATION_SPEC_HASH = f"{GROUP}/spec-hash"
+ANNOTATION_CLASS = f"{GROUP}/class"
+ANNOTATION_DEFAULT_CLASS = f"{GROUP}/is-default-class"
+
+SERVICE_PORT = 80
+
+APP = "filebrowser"
+CONTAINER = "filebrowser"
+MANAGED_BY = "userstorage-operator"
+CHILD_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
+
+_CHILD_PREFIX = "user-storage-"
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_SLUG_MAX = 50
+_PREFIX_MAX = 39
+
+
+def slug(user_id: str) -> str:
+    """The part of child names and the `userId` label that stands for a user: a DNS label of at most 50 characters.
+
+    A user id that is such a label already, and has no `--`, is its own slug. Any other becomes a readable prefix,
+    `---` and 8 hex digits of its SHA-256. The `---` keeps the two forms apart: no user can pick an id whose slug is
+    the hashed slug of another (product semantics 3).
+    """
+    if len(user_id) <= _SLUG_MAX and "--" not in user_id and _DNS_LABEL.fullmatch(user_id):
+        return user_id
+    readable = re.sub(r"[^a-z0-9]+", "-", user_id.lower()).strip("-")[:_PREFIX_MAX].rstrip("-")
+    return f"{readable}---{hashlib.sha256(user_id.encode()).hexdigest()[:8]}"
+
+
+def child_name(slug: str) -> str:
+    """Name of the pod, claim, Service, NetworkPolicy, Ingress and HTTPRoute of a user."""
+    return _CHILD_PREFIX + slug
+
+
+def slug_of_child(name: str) -> str | None:
+    """The slug in the name of a child; None for a name that is not one of ours."""
+    return name.removeprefix(_CHILD_PREFIX) if name.startswith(_CHILD_PREFIX) else None

@@ -1,0 +1,139 @@
+"""The status of a UserStorage: told anew from every verdict, written only where it differs."""
+
+from datetime import timedelta
+from enum import StrEnum
+
+from userstorage_operator.domain import judge, names, podstate, reasons, resize
+from userstorage_operator.domain.clock import format_time, parse_time
+from userstorage_operator.domain.conditions import MESSAGE_MAX, Condition, merge
+from userstorage_operator.domain.desired import claim_name, selector
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.network_state import url
+from userstorage_operator.domain.verdict import Verdict
+from userstorage_operator.domain.world import is_ours
+
+_ERROR_REFRESH = timedelta(seconds=60)
+"""How often the count of a repeating error is written anew; in between the object is left in peace."""
+
+
+class Phase(StrEnum):
+    """One word for people; programs read the conditions."""
+
+    PENDING = "Pending"
+    STARTING = "Starting"
+    READY = "Ready"
+    DEGRADED = "Degraded"
+    SUSPENDED = "Suspended"
+    FAILED = "Failed"
+    TERMINATING = "Terminating"
+
+
+def report(verdict: Verdict, previous: Object) -> Object:
+    """The whole status; equal to `previous` where there is nothing new to say."""
+    storage = verdict.world.storage
+    found = judge.conditions(verdict)
+    status: Object = {
+        "observedGeneration": storage.meta.generation,
+        "phase": str(_phase(verdict, {condition.type: condition for condition in found})),
+        "conditions": merge(previous.get("conditions") or (), found, storage.meta.generation, verdict.now),
+        "slug": storage.slug,
+        "selector": ",".join(f"{key}={value}" for key, value in selector(storage).items()),
+        "storage": _storage(verdict),
+        **_pod(verdict),
+    }
+    service = verdict.world.children.service
+    if service is not None and is_ours(service, storage.meta.uid):
+        status["serviceName"] = service["metadata"]["name"]
+    if "serviceName" in status and verdict.world.cls is not None:
+        status["url"] = url(verdict.world, verdict.world.cls.browser.base_path)
+    if (error := _last_error(verdict, previous.get("lastError"))) is not None:
+        status["lastError"] = error
+    return status
+
+
+def status_patch(new: Object, previous: Object) -> Object:
+    """The JSON merge patch that makes `previous` into `new`; empty where they are equal."""
+    changed = {key: value for key, value in new.items() if previous.get(key) != value}
+    for key, value in changed.items():
+        if isinstance(value, dict) and isinstance(previous.get(key), dict):
+            changed[key] = value | dict.fromkeys(previous[key].keys() - value.keys())
+    return changed | dict.fromkeys(previous.keys() - new.keys())
+
+
+def _phase(verdict: Verdict, found: dict[str, Condition]) -> Phase:
+    storage, pod = verdict.world.storage, verdict.world.children.pod
+    if storage.meta.deleted_at is not None:
+        return Phase.TERMINATING
+    if found[reasons.STALLED].status:
+        return Phase.FAILED
+    if storage.suspended and verdict.hindrance is None:
+        return Phase.SUSPENDED
+    if found[reasons.READY].status:
+        sound = found[reasons.STORAGE_READY].status and found[reasons.NETWORK_READY].status
+        return Phase.READY if sound else Phase.DEGRADED
+    if pod is not None and is_ours(pod, storage.meta.uid):
+        return Phase.DEGRADED if podstate.restart_count(pod) else Phase.STARTING
+    return Phase.PENDING
+
+
+def _pod(verdict: Verdict) -> Object:
+    """What is told of the pod; nothing of one that is not ours."""
+    pod = verdict.world.children.pod
+    if pod is None or not is_ours(pod, verdict.world.storage.meta.uid):
+        return {"replicas": 0}
+    meta, spec = pod["metadata"], pod["spec"]
+    told: Object = {
+        "replicas": 1,
+        "podName": meta["name"],
+        "podUID": meta["uid"],
+        "image": next(container["image"] for container in spec["containers"] if container["name"] == names.CONTAINER),
+        "appliedHash": (meta.get("annotations") or {}).get(names.ANNOTATION_POD_HASH, ""),
+        "restartCount": podstate.restart_count(pod),
+    }
+    if node := spec.get("nodeName"):
+        told["nodeName"] = node
+    ready = podstate.condition(pod, "Ready")
+    if ready is not None and ready["status"] == "True":
+        told["readyTime"] = ready["lastTransitionTime"]
+        started = parse_time(meta["creationTimestamp"])
+        told["startupSeconds"] = int((parse_time(ready["lastTransitionTime"]) - started).total_seconds())
+    return told
+
+
+def _storage(verdict: Verdict) -> Object:
+    claim = verdict.world.children.claim
+    told: Object = {"claimName": claim_name(verdict.world.storage)}
+    if claim is None:
+        return told
+    told["claimPhase"] = claim.get("status", {}).get("phase", "Pending")
+    told["requested"] = claim["spec"]["resources"]["requests"]["storage"]
+    if capacity := claim.get("status", {}).get("capacity", {}).get("storage"):
+        told["capacity"] = capacity
+    if (growth := resize.progress(claim)) is not None:
+        told["resize"] = str(growth)
+    return told
+
+
+def _last_error(verdict: Verdict, previous: Object | None) -> Object | None:
+    """The failure of this pass. A repetition keeps the time of the first and is written again only while tries go on,
+    once a minute: one fault, one write.
+    """
+    if verdict.failure is None:
+        return None
+    reason, message = verdict.failure.error.reason, verdict.failure.error.message[:MESSAGE_MAX]
+    next_retry = verdict.failure.next_retry
+    since = format_time(verdict.now)
+    if previous is not None and (previous["reason"], previous["message"]) == (reason, message):
+        since = previous["time"]
+        last_told = parse_time(str(previous.get("nextRetryTime", since)))
+        if next_retry is None or verdict.now - last_told < _ERROR_REFRESH:
+            return previous
+    told: Object = {
+        "reason": reason,
+        "message": message,
+        "time": since,
+        "attempts": verdict.failure.attempts,
+    }
+    if next_retry is not None:
+        told["nextRetryTime"] = format_time(next_retry)
+    return told

@@ -1,0 +1,96 @@
+"""The condition StorageReady: whether the claim has its volume and the pod can have both."""
+
+from userstorage_operator.domain import attachment, podstate, reasons
+from userstorage_operator.domain import plan as plans
+from userstorage_operator.domain.conditions import Condition
+from userstorage_operator.domain.errors import GrowthRefused
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.podstate import Finding
+from userstorage_operator.domain.resize import Resize, failure, progress
+from userstorage_operator.domain.verdict import Verdict
+from userstorage_operator.domain.world import World, is_ours
+
+NEEDS_PEOPLE = frozenset({"ClaimNotAllowed", "ClaimInUse"})
+"""Reasons that Stalled repeats."""
+_FIRST_CONSUMER = "WaitForFirstConsumer"
+
+
+def storage_ready(verdict: Verdict) -> Condition:
+    """Whether the claim has its volume, or gets it with the pod that is there."""
+    world = verdict.world
+    finding = _why_not_ready(verdict)
+    if finding is not None:
+        return Condition(reasons.STORAGE_READY, False, finding.reason, finding.message)
+    claim = world.children.claim or {}
+    name = claim["metadata"]["name"]
+    if not _has_volume(world, claim):
+        message = f"claim {name!r} gets its volume with the pod that is being placed"
+        return Condition(reasons.STORAGE_READY, True, _FIRST_CONSUMER, message)
+    if progress(claim) is Resize.FAILED:
+        message = f"claim {name!r} is bound and serves, but its growth failed: {failure(claim)}"
+        return Condition(reasons.STORAGE_READY, True, "ResizeFailed", message)
+    if (refused := _growth_refused(verdict)) is not None:
+        message = f"claim {name!r} is bound and serves, but may not grow: {refused.message}"
+        return Condition(reasons.STORAGE_READY, True, "ResizeFailed", message)
+    return Condition(reasons.STORAGE_READY, True, "ClaimBound", f"claim {name!r} is bound")
+
+
+def keeps_pod_from_starting(verdict: Verdict) -> Finding | None:
+    """What Ready says of a pod that is there and cannot have its volume: more telling than that it is pending."""
+    trouble = attachment.trouble(verdict.world)
+    return Finding("StorageNotReady", trouble.message) if trouble is not None else None
+
+
+def _why_not_ready(verdict: Verdict) -> Finding | None:
+    world, claim = verdict.world, verdict.world.children.claim
+    existing, user = world.storage.storage.claim_name, world.surroundings.claim_user
+    if claim is None:
+        missing = f"spec.storage.claimName: there is no claim {existing!r}" if existing else "the claim is not made yet"
+        return Finding("ClaimNotFound", missing)
+    name = claim["metadata"]["name"]
+    if existing and not plans.claim_is_shareable(claim):
+        message = f"spec.storage.claimName: claim {name!r} lacks the label userstorage.dev/shareable=true"
+        return Finding("ClaimNotAllowed", message)
+    if user is not None:
+        field = "spec.storage.claimName: " if existing else ""
+        return Finding("ClaimInUse", f"{field}claim {name!r} serves UserStorage {user!r}, and one at a time")
+    if plans.claim_is_leaving(world):
+        return Finding("ClaimTerminating", f"claim {name!r} is being deleted; no pod is started on it")
+    if claim.get("status", {}).get("phase") == "Lost":
+        return Finding("ClaimLost", f"the volume of claim {name!r} is gone")
+    if trouble := attachment.trouble(world):
+        return trouble
+    if (refused := _growth_refused(verdict)) is not None and refused.reason == "ExpansionNotSupported":
+        return Finding("ExpansionNotSupported", f"claim {name!r} cannot grow: {refused.message}")
+    return None if _has_volume(world, claim) else _pending(world, claim)
+
+
+def _growth_refused(verdict: Verdict) -> GrowthRefused | None:
+    error = verdict.failure.error if verdict.failure is not None else None
+    return error if isinstance(error, GrowthRefused) else None
+
+
+def _has_volume(world: World, claim: Object) -> bool:
+    """Bound; or mounted by a pod that is ready: of the two watches that of the claim is then merely behind."""
+    pod = world.children.pod
+    if claim.get("status", {}).get("phase") == "Bound":
+        return True
+    return pod is not None and is_ours(pod, world.storage.meta.uid) and podstate.is_ready(pod)
+
+
+def _pending(world: World, claim: Object) -> Finding | None:
+    """Why the claim has no volume; None where it gets one with the pod that is there.
+
+    The API server writes the default StorageClass into the claim: what the claim names is what counts.
+    """
+    name, class_name = claim["metadata"]["name"], claim["spec"].get("storageClassName")
+    modes, pod = world.surroundings.binding_modes, world.children.pod
+    if class_name is None:
+        return Finding("ClaimPending", f"claim {name!r} waits for a volume: it names no StorageClass, and there was no default")
+    if class_name and class_name not in modes:
+        return Finding("ClaimPending", f"claim {name!r} waits for a volume: there is no StorageClass {class_name!r}")
+    if modes.get(class_name) != _FIRST_CONSUMER:
+        return Finding("ClaimPending", f"claim {name!r} waits for a volume")
+    if pod is not None and is_ours(pod, world.storage.meta.uid):
+        return None
+    return Finding("ClaimPending", f"claim {name!r} is not bound: its volume comes with its first pod")

@@ -1,0 +1,1 @@
+"""The only importer of the kubernetes client: login, raw JSON requests, watches."""

@@ -1,0 +1,279 @@
+"""Raw JSON requests to the API server over kubernetes.aio's connection: no models, a timeout on every call."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+import aiohttp
+import orjson
+import structlog
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import Connection
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+
+from userstorage_operator.domain.errors import ClusterError, Conflict, OperatorError, Unavailable
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.names import FIELD_MANAGER
+from userstorage_operator.domain.resources import Resource
+from userstorage_operator.kube.answers import error_from
+from userstorage_operator.kube.login import login
+from userstorage_operator.kube.write_gate import Fence, Unfenced, WriteGate
+
+log = structlog.get_logger(__name__)
+
+REQUEST_TIMEOUT = 10.0
+"""Seconds for one call, from connecting to the last byte."""
+WATCH_SILENCE = 70.0
+"""Seconds without a byte after which a watch counts as dead: bookmarks come about every 60 s."""
+_UNAUTHORIZED = 401
+_PAGE = 500
+_MERGE_PATCH = "application/merge-patch+json"
+_JSON_PATCH = "application/json-patch+json"
+
+
+class Observer(Protocol):
+    """Who is told of every call (metrics)."""
+
+    def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
+        """A call has been answered after `seconds`, a watch with the first byte; `code` 0 is no answer."""
+
+
+class Unobserved:
+    """A command that runs once has nobody to count its requests for."""
+
+    def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
+        """Satisfies Observer."""
+
+
+class KubeClient:
+    """One connection pool for all. Every method raises a ClusterError for an answer of 400 or more, or for none; whatever
+    writes raises NotLeading where the fence is closed.
+    """
+
+    def __init__(self, configuration: Configuration, observer: Observer, fence: Fence | None = None) -> None:
+        self._gate = WriteGate(fence or Unfenced())
+        self._configuration = configuration
+        self._rest = _pool(configuration, self._gate.fence)
+        self._observer = observer
+        self._logging_in = asyncio.Lock()
+
+    async def finish_writing(self) -> bool:
+        """Refuse every further write and wait for the answers to those under way: whether none is left in doubt."""
+        return await self._gate.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._rest.close()
+
+    async def get(self, resource: Resource, namespace: str | None, name: str, *, timeout: float = REQUEST_TIMEOUT) -> Object:
+        """The live object, read past every cache."""
+        return await self._json("get", resource, "GET", resource.path(namespace, name), timeout=timeout)
+
+    async def list_all(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
+    ) -> tuple[list[Object], str]:
+        """All objects that the label and field selectors choose, page by page, and the resourceVersion to watch from."""
+        items: list[Object] = []
+        selectors = {"labelSelector": selector, "fieldSelector": fields}
+        query = {"limit": str(_PAGE)} | {name: value for name, value in selectors.items() if value}
+        while True:
+            page = await self._json("list", resource, "GET", resource.path(namespace), query)
+            items.extend({"apiVersion": resource.api_version, "kind": resource.kind} | item for item in page["items"])
+            proceed = page["metadata"].get("continue")
+            if not proceed:
+                return items, page["metadata"]["resourceVersion"]
+            query["continue"] = proceed
+
+    async def create(self, resource: Resource, namespace: str, body: Object, *, timeout: float = REQUEST_TIMEOUT) -> Object:
+        """The object as the server made it."""
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._json("create", resource, "POST", resource.path(namespace), query, body, timeout=timeout)
+
+    async def update(self, resource: Resource, namespace: str, body: Object, *, timeout: float = REQUEST_TIMEOUT) -> Object:
+        """The object after it was replaced by `body`, whose resourceVersion is the precondition."""
+        path = resource.path(namespace, body["metadata"]["name"])
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._json("update", resource, "PUT", path, query, body, timeout=timeout)
+
+    async def merge_patch(
+        self, resource: Resource, namespace: str | None, name: str, patch: Object, subresource: str | None = None
+    ) -> Object:
+        """The object after a JSON merge patch. A `metadata.uid` in the patch makes it a precondition."""
+        path = resource.path(namespace, name, subresource)
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._json("patch", resource, "PATCH", path, query, patch, _MERGE_PATCH)
+
+    async def json_patch(self, resource: Resource, namespace: str, name: str, patch: list[Object]) -> Object:
+        """The object after a JSON patch. Raises Conflict where a `test` does not hold."""
+        query = {"fieldManager": FIELD_MANAGER}
+        path = resource.path(namespace, name)
+        try:
+            return await self._json("patch", resource, "PATCH", path, query, patch, _JSON_PATCH)
+        except ClusterError as error:
+            if error.status == 422:  # the server's answer to a failed test
+                raise Conflict(error.status, error.message) from error
+            raise
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, uid: str, grace_period: int, propagation: str
+    ) -> Object:
+        """Begin a deletion: the object as it now is, or a Status where it is gone at once."""
+        body: Object = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "gracePeriodSeconds": grace_period,
+            "propagationPolicy": propagation,
+            "preconditions": {"uid": uid},
+        }
+        return await self._json("delete", resource, "DELETE", resource.path(namespace, name), {}, body)
+
+    async def discover(self, group: str, version: str) -> set[str]:
+        """Plural names that the API group serves. Raises NotFound where it serves none."""
+        answer = await self._request("GET", f"/apis/{group}/{version}", {}, None, "application/json")
+        return {entry["name"] for entry in answer["resources"]}
+
+    async def watch(
+        self, resource: Resource, namespace: str | None, selector: str, resource_version: str
+    ) -> AsyncIterator[Object]:
+        """Watch events from `resource_version` on, bookmarks included, until the server ends the stream.
+
+        Raises Unavailable after WATCH_SILENCE seconds without a byte.
+        """
+        query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": resource_version}
+        if selector:
+            query["labelSelector"] = selector
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT, sock_read=WATCH_SILENCE)
+        used, began = self._configuration, time.monotonic()
+        try:
+            response = await self._send("GET", resource.path(namespace), query, None, "application/json", timeout)
+        except Unavailable:
+            self._observer.requested("watch", resource.plural, 0, time.monotonic() - began)
+            raise
+        self._observer.requested("watch", resource.plural, response.status, time.monotonic() - began)
+        try:
+            if response.status == _UNAUTHORIZED:
+                await self._log_in_again(used)
+            if response.status >= 400:
+                raise error_from(response.status, await response.read(), response.headers)
+            async for line in _lines(response.content):
+                yield orjson.loads(line)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _unreachable(error) from error
+        finally:
+            response.close()
+
+    async def _json(
+        self,
+        verb: str,
+        resource: Resource,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> Object:
+        query = query or {}
+        code, began = 0, time.monotonic()
+        try:
+            if method == "GET":
+                answer = await self._request(method, path, query, body, content_type, timeout)
+            else:
+                with self._gate.passing(timeout) as limit:
+                    # The server is told as well: what has waited there for so long must not be done any more.
+                    query = {**query, "timeout": f"{limit:.3f}s"}
+                    answer = await self._request(method, path, query, body, content_type, limit)
+        except ClusterError as error:
+            code = error.status
+            raise
+        else:
+            code = 200
+            return answer
+        finally:
+            self._observer.requested(verb, resource.plural, code, time.monotonic() - began)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Any,
+        content_type: str,
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> Object:
+        limit = aiohttp.ClientTimeout(total=timeout)
+        used = self._configuration
+        response = await self._send(method, path, query, body, content_type, limit)
+        try:
+            payload = await response.read()
+            if response.status >= 400:
+                raise error_from(response.status, payload, response.headers)
+            parsed: Object = orjson.loads(payload)
+        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
+            raise _unreachable(error) from error
+        finally:
+            if response.status == _UNAUTHORIZED:
+                await self._log_in_again(used)
+        return parsed
+
+    async def _log_in_again(self, used: Configuration) -> None:
+        """A credential has run out or was rotated. The request that met it fails and is tried again by whoever made it."""
+        async with self._logging_in:
+            if self._configuration is not used:
+                return  # somebody else has done it meanwhile
+            try:
+                fresh = await login()
+            except OperatorError as error:
+                log.warning("login_failed", error_kind=error.reason, error=error.message)
+                return
+            log.info("logged_in_again")
+            old, self._rest, self._configuration = self._rest, _pool(fresh, self._gate.fence), fresh
+            await old.close()
+
+    async def _send(
+        self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str, timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+        if token := await self._configuration.get_api_key_with_prefix("BearerToken", "authorization"):
+            headers["Authorization"] = token
+        url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        try:
+            answer = await self._rest.request(  # type: ignore[no-untyped-call]
+                method, url, headers=headers, body=body, _request_timeout=timeout
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(error) from error
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+
+def _pool(configuration: Configuration, fence: Fence) -> RESTClientObject:
+    """Connections on which the fence is asked once more when a write is about to go out: between the first question and that
+    moment lie a connection to be made and a TLS handshake, and the whole process may be stopped meanwhile.
+    """
+
+    class Fenced(aiohttp.ClientRequest):
+        async def write_bytes(self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None) -> None:
+            if fence.remaining():
+                await super().write_bytes(writer, conn, content_length)
+            else:
+                conn.close()  # the headers wait for the body: nothing has been sent
+
+    configuration.client_session_kwargs = {**(configuration.client_session_kwargs or {}), "request_class": Fenced}
+    return RESTClientObject(configuration)
+
+
+def _unreachable(error: Exception) -> Unavailable:
+    return Unavailable(0, f"no answer from the API server: {type(error).__name__} {error}".strip())
+
+
+async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of any length: the reader's own limit is below that of a large object."""
+    rest = b""
+    async for chunk in stream.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line

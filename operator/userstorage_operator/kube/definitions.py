@@ -1,0 +1,21 @@
+"""Whether the API server serves our kinds."""
+
+import asyncio
+import contextlib
+
+import structlog
+
+from userstorage_operator.kube.probe import ApiProbe
+
+log = structlog.get_logger(__name__)
+
+
+async def served(probe: ApiProbe, stop: asyncio.Event) -> None:
+    """Wait for our two kinds: kopf silently never watches what is not served when it starts."""
+    while not stop.is_set():
+        await probe.once()
+        if (problem := probe.silent or probe.missing) is None:
+            return
+        log.warning("waiting_for_definitions", error=problem, hint="kubectl apply -k deploy/crds")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), timeout=2)

@@ -1,0 +1,120 @@
+"""Events for people, best effort: told in passing, sent one after the other, dropped where that does not work out."""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from userstorage_operator.domain import names
+from userstorage_operator.domain.clock import format_precise_time
+from userstorage_operator.domain.errors import AlreadyExists, OperatorError
+from userstorage_operator.domain.events import News, event_name
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.resources import EVENTS
+from userstorage_operator.kube.client import KubeClient
+
+log = structlog.get_logger(__name__)
+
+_WAITING_MAX = 1000
+"""Events that wait to be sent; more are not worth the memory."""
+_PER_OBJECT = 10
+"""Events of one object in a minute: what flaps has made that clear by then."""
+_MINUTE = timedelta(minutes=1)
+_CONTROLLER = f"{names.GROUP}/operator"
+_OF_CLUSTER_SCOPED = "default"
+"""Where the API server wants the events of objects that have no namespace."""
+
+
+class Observer(Protocol):
+    """Who is told of events that got lost (metrics)."""
+
+    def event_dropped(self, why: str) -> None:
+        """An event that nobody will see."""
+
+
+class EventRecorder:
+    """Satisfies the port `reconcile.ports.Recorder`: telling takes no time and cannot fail."""
+
+    def __init__(self, client: KubeClient, observer: Observer, clock: Callable[[], datetime]) -> None:
+        self._client = client
+        self._observer = observer
+        self._clock = clock
+        self._waiting: asyncio.Queue[Object] = asyncio.Queue(_WAITING_MAX)
+        self._told: Counter[str] = Counter()
+        self._minute_began = clock()
+
+    def tell(self, regarding: Object, told: News) -> None:
+        """Tell of `regarding`, an object as the API server sent it, of any kind."""
+        if self._waiting.full():
+            self._observer.event_dropped("queue_full")
+        elif self._too_many_of(regarding["metadata"]["uid"]):
+            self._observer.event_dropped("too_many_of_object")
+        else:
+            self._waiting.put_nowait(self._event(regarding, told))
+
+    async def run(self) -> None:
+        """Send until cancelled, one at a time: passes over objects come first."""
+        while True:
+            event = await self._waiting.get()
+            try:
+                await self._send(event)
+            except OperatorError as error:  # a namespace that ends, rights that lack, a server that has other worries
+                self._observer.event_dropped("not_taken")
+                log.debug("event_not_taken", error_kind=error.reason, error=error.message, **_about(event))
+            except Exception:  # whatever is wrong with one event must not end those of all others
+                self._observer.event_dropped("not_taken")
+                log.exception("event_crashed", **_about(event))
+
+    def _too_many_of(self, uid: str) -> bool:
+        """Counts the event. All counts begin anew every minute, so that they need no more memory than a minute's."""
+        now = self._clock()
+        if now - self._minute_began >= _MINUTE:
+            self._told.clear()
+            self._minute_began = now
+        self._told[uid] += 1
+        return self._told[uid] > _PER_OBJECT
+
+    def _event(self, regarding: Object, told: News) -> Object:
+        meta = regarding["metadata"]
+        namespace = meta.get("namespace")
+        about = {
+            "apiVersion": regarding["apiVersion"],
+            "kind": regarding["kind"],
+            "name": meta["name"],
+            "uid": meta["uid"],
+        }
+        return {
+            "apiVersion": EVENTS.api_version,
+            "kind": EVENTS.kind,
+            "metadata": {"name": event_name(regarding, told), "namespace": namespace or _OF_CLUSTER_SCOPED},
+            "eventTime": format_precise_time(self._clock()),
+            "regarding": about | ({"namespace": namespace} if namespace else {}),
+            "type": told.type,
+            "reason": told.reason,
+            "action": told.action,
+            "note": told.note,
+            "reportingController": _CONTROLLER,
+            "reportingInstance": socket.gethostname(),
+        }
+
+    async def _send(self, event: Object) -> None:
+        """Make the event, or count it as one more of a series where the same was told before, by whichever process."""
+        namespace, name = event["metadata"]["namespace"], event["metadata"]["name"]
+        try:
+            await self._client.create(EVENTS, namespace, event)
+        except AlreadyExists:
+            # An empty patch changes nothing and answers with the object: reading takes no further right.
+            known = await self._client.merge_patch(EVENTS, namespace, name, {})
+            count = (known.get("series") or {}).get("count", 1) + 1
+            series = {"count": count, "lastObservedTime": event["eventTime"]}
+            await self._client.merge_patch(EVENTS, namespace, name, {"series": series})
+
+
+def _about(event: Object) -> dict[str, str]:
+    """The fields of a log line that tell whom the event was about."""
+    about = event["regarding"]
+    return {field: about[field] for field in ("namespace", "name", "uid") if field in about}

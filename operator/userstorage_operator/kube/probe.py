@@ -1,0 +1,65 @@
+"""Whether the API server answers and knows our kinds: asked now and then, so that a probe of us asks nobody."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from userstorage_operator.domain import names
+from userstorage_operator.domain.errors import ClusterError, NotFound
+from userstorage_operator.domain.resources import USER_STORAGE_CLASSES, USER_STORAGES
+
+_PERIOD = 2.0
+_PATIENCE = 3.0
+_OURS = frozenset({USER_STORAGES.plural, USER_STORAGE_CLASSES.plural})
+
+
+class Discovery(Protocol):
+    """The part of the API client that is needed here."""
+
+    async def discover(self, group: str, version: str) -> set[str]:
+        """Plural names that the API group serves. Raises a ClusterError."""
+
+
+class ApiProbe:
+    """What the last look found; `run` looks again and again."""
+
+    def __init__(self, client: Discovery, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._clock = clock
+        self._answering_since: float | None = None
+        self.silent: str | None = "not asked yet"
+        """Why the API server is of no use; None where it answers."""
+        self.missing: str | None = None
+        """Which of our kinds it does not serve, in words; None where it serves them, or does not answer."""
+
+    def answering_for(self) -> float:
+        """Seconds for which every look was answered; 0 where the last one was not."""
+        return self._clock() - self._answering_since if self._answering_since is not None else 0.0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.once()
+            await asyncio.sleep(_PERIOD)
+
+    async def once(self) -> None:
+        """One look, which takes three seconds at most."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                served = await self._client.discover(names.GROUP, names.VERSION)
+        except NotFound:
+            served = set()
+        except ClusterError as error:
+            self._silent(error.message)
+            return
+        except TimeoutError:
+            self._silent(f"no answer from the API server within {_PATIENCE:g} s")
+            return
+        missing = sorted(_OURS - served)
+        self.silent, self.missing = None, f"not served: {', '.join(missing)}" if missing else None
+        if self._answering_since is None:
+            self._answering_since = self._clock()
+
+    def _silent(self, why: str) -> None:
+        self.silent, self.missing, self._answering_since = why, None, None

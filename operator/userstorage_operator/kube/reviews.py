@@ -1,0 +1,55 @@
+"""TokenReview and SubjectAccessReview: what the API server says of those who ask the read API."""
+
+from collections.abc import Sequence
+
+from userstorage_operator.domain.caller import Access, Caller
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.resources import ACCESS_REVIEWS, TOKEN_REVIEWS, USER_STORAGES, Resource
+from userstorage_operator.kube.client import KubeClient
+
+
+class KubeReviews:
+    """Satisfies the port `readapi.ports.Reviews`. Without `audiences`, tokens have to be meant for the API server."""
+
+    def __init__(self, client: KubeClient, audiences: Sequence[str]) -> None:
+        self._client = client
+        self._audiences = list(audiences)
+
+    async def caller(self, token: str) -> Caller | None:
+        """Whose bearer token that is; None where it is not valid, or not meant for us."""
+        status = await self._review(TOKEN_REVIEWS, {"token": token, "audiences": self._audiences})
+        if not status.get("authenticated"):
+            return None
+        if self._audiences and not set(self._audiences).intersection(status.get("audiences") or ()):
+            return None  # an authenticator that knows no audiences leaves this check to whoever asks
+        user = status["user"]
+        return Caller(
+            username=user["username"],
+            uid=user.get("uid", ""),
+            groups=tuple(user.get("groups") or ()),
+            extra={name: tuple(values) for name, values in (user.get("extra") or {}).items()},
+        )
+
+    async def allows(self, caller: Caller, access: Access) -> bool:
+        """Whether the caller may read that. An absent namespace or name stands for all."""
+        attributes = {
+            "group": USER_STORAGES.group,
+            "version": USER_STORAGES.version,
+            "resource": USER_STORAGES.plural,
+            "verb": access.verb,
+            "namespace": access.namespace or "",
+            "name": access.name or "",
+        }
+        about = {
+            "user": caller.username,
+            "uid": caller.uid,
+            "groups": list(caller.groups),
+            "extra": {name: list(values) for name, values in caller.extra.items()},
+        }
+        status = await self._review(ACCESS_REVIEWS, about | {"resourceAttributes": attributes})
+        return bool(status.get("allowed")) and not status.get("denied")
+
+    async def _review(self, resource: Resource, spec: Object) -> Object:
+        body = {"apiVersion": resource.api_version, "kind": resource.kind, "spec": spec}
+        status: Object = (await self._client.create(resource, "", body)).get("status") or {}
+        return status

@@ -1,0 +1,147 @@
+"""What the one process that leads does: everything that watches and everything that writes."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from userstorage_operator.config import Config
+from userstorage_operator.domain import backoff, names
+from userstorage_operator.domain.errors import OperatorError
+from userstorage_operator.domain.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind
+from userstorage_operator.domain.storage import Key
+from userstorage_operator.kube.client import KubeClient
+from userstorage_operator.kube.event_recorder import EventRecorder
+from userstorage_operator.kube.login import credentials
+from userstorage_operator.reconcile.class_book import ClassBook
+from userstorage_operator.reconcile.classes import ClassReconciler
+from userstorage_operator.reconcile.reconciler import Reconciler
+from userstorage_operator.runtime.metrics import Metrics
+from userstorage_operator.runtime.worker import WorkerPool
+from userstorage_operator.runtime.workqueue import WorkQueue
+from userstorage_operator.store.shared_store import SharedStore
+from userstorage_operator.telemetry import Telemetry
+from userstorage_operator.watch import kopf_watch
+from userstorage_operator.watch.directory import WatchedDirectory
+from userstorage_operator.watch.informer import Informer
+from userstorage_operator.watch.liveness import WatchLiveness
+from userstorage_operator.watch.sweep import Sweep
+from userstorage_operator.watch.views import WatchViews
+
+log = structlog.get_logger(__name__)
+
+_CLASS_REPORT = 1.0
+"""Seconds for which changes among the users of a class are gathered before its status is written."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Leading:
+    """All parts that watch and write, put together but not yet running. `client` is the fenced one."""
+
+    def __init__(self, config: Config, client: KubeClient, metrics: Metrics, store: SharedStore) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._store = store
+        self._queue: WorkQueue[Key] = WorkQueue(backoff.pause, store.noted)
+        self._class_queue: WorkQueue[str] = WorkQueue(backoff.pause)
+        self.views = WatchViews(self._queue.add, self._class_queue.add)
+        self.views.cache(USER_STORAGES).listen(lambda key, _: store.changed(Key(*key)))
+        self._book = ClassBook(self._queue.add, lambda name: self._class_queue.add_after(name, _CLASS_REPORT))
+        self._sweep = Sweep(client, self.views, config.scopes, self._queue.add_unless_pausing, metrics)
+        self._recorder = EventRecorder(client, metrics, _now)
+        reconciler = Reconciler(client, self.views, self._book, self._recorder, _now)
+        self._workers = WorkerPool(self._queue, reconciler.reconcile, metrics.reconciled)
+        classes = ClassReconciler(client, self.views, self._book, self._recorder, _now)
+        self._class_workers = WorkerPool(self._class_queue, classes.reconcile, metrics.class_reconciled)
+        self._liveness = WatchLiveness([USER_STORAGES.path(scope) for scope in config.scopes])
+        self.directory = WatchedDirectory(self.views, self._liveness)
+        self._informers = [
+            Informer(client, kind.resource, scope, names.CHILD_SELECTOR, self.views.cache(kind.resource))
+            for kind in Kind
+            for scope in config.scopes
+        ] + [Informer(client, STORAGE_CLASSES, None, "", self.views.cache(STORAGE_CLASSES))]
+        self._telemetry = Telemetry(metrics, self.views, self._book, _now)
+
+    @property
+    def pools(self) -> tuple[WorkerPool[Key], WorkerPool[str]]:
+        """All workers."""
+        return self._workers, self._class_workers
+
+    @property
+    def informers(self) -> Sequence[Informer]:
+        """All watches of children."""
+        return self._informers
+
+    def listed(self) -> bool:
+        """Whether the first lists are complete: before that nothing is decided."""
+        return self.views.synced(self._config.scopes)
+
+    def measure(self) -> None:
+        """Read the gauges at this moment."""
+        gauges = self._metrics.gauges
+        gauges.queue_depth.set(len(self._queue))
+        gauges.queue_oldest.set(self._queue.oldest_wait())
+        for informer in self._informers:
+            gauges.watch_silence.labels(informer.resource.plural).set(informer.silent_for())
+        self._telemetry.measure()
+
+    async def run(self, stop: asyncio.Event, resign: Callable[[], Awaitable[None]], term: int) -> None:
+        """Until SIGTERM, SIGINT or `stop`; `resign` is called early in the end, and may not be where something fails. `term`
+        grows with every change of the leader.
+
+        Raises OperatorError where a part of it ended by itself.
+        """
+        namespaces = self._config.namespaces
+        async with background(stop) as start:
+            start(self._sweep.run(self._config.sweep_period), "sweep")
+            start(self._recorder.run(), "events")
+            for informer in self._informers:
+                start(informer.run(), f"informer-{informer.resource.plural}")
+            while not self.listed() and not stop.is_set():  # noqa: ASYNC110  # the first lists, in any order
+                await asyncio.sleep(0.05)
+            if stop.is_set():
+                return
+            log.info("started", objects=len(self.views.keys()), namespaces=list(namespaces) or "all")
+            self._book.expect(self.views.keys())
+            for part, name in await self._store.lead(self.views, self._queue, backoff.pause, term):
+                start(part, name)
+            if not namespaces:  # who sees only some of the users of a class cannot count them
+                start(self._class_workers.work(), "class-worker")
+            for number in range(self._config.workers):
+                start(self._workers.work(), f"worker-{number}")
+            caches = {resource: self.views.cache(resource) for resource in (USER_STORAGES, USER_STORAGE_CLASSES)}
+            await kopf_watch.run(credentials, caches, namespaces, self._liveness, stop, resign)
+
+
+@contextlib.asynccontextmanager
+async def background(stop: asyncio.Event) -> AsyncIterator[Callable[[Coroutine[Any, Any, None], str], None]]:
+    """Tasks that run for ever, ended with the context. One that ends by itself is a fault: the process stops, since
+    a restart is better than an operator that lacks a part. Raises OperatorError then.
+    """
+    tasks: list[asyncio.Task[None]] = []
+    faults: list[str] = []
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            faults.append(f"{task.get_name()} ended: {task.exception()!r}")
+            stop.set()
+
+    def start(coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(coroutine, name=name)
+        task.add_done_callback(ended)
+        tasks.append(task)
+
+    try:
+        yield start
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if faults:
+        raise OperatorError("; ".join(faults))

@@ -1,0 +1,124 @@
+"""What is asked, out of path and query. Whatever is not understood is a Problem 400 that names the parameter."""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from userstorage_operator.domain.directory import Query
+from userstorage_operator.domain.status import Phase
+from userstorage_operator.domain.storage import Key
+from userstorage_operator.readapi.problems import bad_parameter
+
+Pairs = Iterable[tuple[str, str]]
+"""A decoded query string."""
+
+LIMIT_DEFAULT, LIMIT_MAX = 100, 500
+
+_Known = Mapping[str, tuple[str, Callable[[str, str], Any]]]
+"""The field of Query that a parameter fills, and how it is read."""
+
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_NAMESPACE = re.compile(rf"(?=.{{1,63}}\Z){_LABEL}")
+_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
+_USER = re.compile(r"(?=.{1,128}\Z)[A-Za-z0-9]([A-Za-z0-9._@+-]*[A-Za-z0-9])?")
+_LIMIT = re.compile(r"[0-9]{1,3}")
+_TRUTH = {"true": True, "false": False}
+
+
+def namespace(text: str, parameter: str = "namespace") -> str:
+    """A namespace as the API server has them: a DNS label."""
+    return _matching(_NAMESPACE, text, parameter, "must be the name of a namespace: at most 63 of a-z, 0-9 and -")
+
+
+def name(text: str, parameter: str = "name") -> str:
+    """The name of a UserStorage: a DNS subdomain."""
+    return _matching(_NAME, text, parameter, "must be the name of a UserStorage: at most 253 of a-z, 0-9, - and .")
+
+
+def user(text: str, parameter: str = "user") -> str:
+    """A user id as the schema of UserStorage has them."""
+    what = "must be a user id: at most 128 letters, digits and . _ @ + -, a letter or digit first and last"
+    return _matching(_USER, text, parameter, what)
+
+
+def continue_token(after: Key) -> str:
+    """Where the next page begins, opaque to whoever carries it."""
+    return base64.urlsafe_b64encode(orjson.dumps([after.namespace, after.name])).decode().rstrip("=")
+
+
+def filters(query: Pairs) -> Query:
+    """The query of a list. Raises Problem 400."""
+    return Query(**_read(query, _FILTERS))
+
+
+def pages_of(user_id: str, query: Pairs) -> Query:
+    """All storages of a user. Raises Problem 400."""
+    return Query(user=user_id, **_read(query, _PAGING))
+
+
+def none(query: Pairs) -> None:
+    """For what takes no parameters. Raises Problem 400."""
+    _read(query, {})
+
+
+def _read(query: Pairs, known: _Known) -> dict[str, Any]:
+    read: dict[str, Any] = {}
+    for parameter, text in query:
+        if parameter not in known:
+            raise bad_parameter(parameter, f"unknown; known here: {', '.join(known) or 'none'}")
+        field, parse = known[parameter]
+        if field in read:
+            raise bad_parameter(parameter, "given more than once")
+        read[field] = parse(text, parameter)
+    return read
+
+
+def _matching(pattern: re.Pattern[str], text: str, parameter: str, what: str) -> str:
+    if not pattern.fullmatch(text):
+        raise bad_parameter(parameter, what)
+    return text
+
+
+def _phase(text: str, parameter: str) -> str:
+    try:
+        return Phase(text)
+    except ValueError:
+        raise bad_parameter(parameter, f"must be one of {', '.join(Phase)}") from None
+
+
+def _ready(text: str, parameter: str) -> bool:
+    if text not in _TRUTH:
+        raise bad_parameter(parameter, "must be true or false")
+    return _TRUTH[text]
+
+
+def _limit(text: str, parameter: str) -> int:
+    if not _LIMIT.fullmatch(text) or not 1 <= int(text) <= LIMIT_MAX:
+        raise bad_parameter(parameter, f"must be a whole number from 1 to {LIMIT_MAX}")
+    return int(text)
+
+
+def _after(token: str, parameter: str) -> Key:
+    """The inverse of `continue_token`, and of nothing else."""
+    try:
+        parts = orjson.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
+        key = Key(*(part if isinstance(part, str) else "" for part in parts))
+    except (binascii.Error, TypeError, ValueError):
+        key = Key("", "")
+    if not (_NAMESPACE.fullmatch(key.namespace) and _NAME.fullmatch(key.name)) or continue_token(key) != token:
+        raise bad_parameter(parameter, "must be the token of an earlier page, unchanged")
+    return key
+
+
+_PAGING: _Known = {"limit": ("limit", _limit), "continue": ("after", _after)}
+_FILTERS: _Known = {
+    "namespace": ("namespace", namespace),
+    "phase": ("phase", _phase),
+    "ready": ("ready", _ready),
+    "user": ("user", user),
+    **_PAGING,
+}

@@ -1,0 +1,41 @@
+"""Errors as RFC 9457 has them: `application/problem+json`."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+
+class Problem(Exception):
+    """An answer of 400 or more. `members` are its further fields, such as `parameter`."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None, **members: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers or {}
+        self.members = members
+
+    def response(self) -> web.Response:
+        """The answer."""
+        body = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            **self.members,
+        }
+        headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store", **self.headers}
+        return web.Response(status=self.status, body=orjson.dumps(body), headers=headers)
+
+
+def bad_parameter(name: str, what: str) -> Problem:
+    """400 for a parameter of the query or the path."""
+    return Problem(400, f"{name}: {what}", parameter=name)
+
+
+def unavailable(detail: str, retry_after: float | None = None) -> Problem:
+    """503; `retry_after` in seconds."""
+    return Problem(503, detail, {"Retry-After": str(max(1, round(retry_after or 1)))})

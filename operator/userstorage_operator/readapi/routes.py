@@ -1,0 +1,100 @@
+"""The read API as an application to be mounted at /v1."""
+
+from collections.abc import Collection
+
+import orjson
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from userstorage_operator.domain.caller import Access
+from userstorage_operator.domain.directory import Directory, Page, Query, Told
+from userstorage_operator.domain.errors import ClusterError
+from userstorage_operator.domain.storage import Key
+from userstorage_operator.readapi import answers, parameters
+from userstorage_operator.readapi.gatekeeper import Gatekeeper
+from userstorage_operator.readapi.openapi import document
+from userstorage_operator.readapi.ports import Reviews
+from userstorage_operator.readapi.problems import Problem, unavailable
+
+log = structlog.get_logger(__name__)
+
+
+class ReadApi:
+    """Handlers of the routes. `namespaces` are those that this operator serves; none means all."""
+
+    def __init__(self, directory: Directory, reviews: Reviews, namespaces: Collection[str], version: str) -> None:
+        self._directory = directory
+        self._gatekeeper = Gatekeeper(reviews)
+        self._namespaces = frozenset(namespaces)
+        self._document = orjson.dumps(document(version))
+
+    def application(self) -> web.Application:
+        """The routes, below the prefix that they are mounted at. Everything there is answered as problem+json that fails."""
+        app = web.Application(middlewares=[_told_as_problems])
+        app.router.add_get("/openapi.json", self._openapi)
+        app.router.add_get("/userstorages", self._list)
+        app.router.add_get("/namespaces/{namespace}/userstorages/{name}", self._one)
+        app.router.add_get("/users/{userID}", self._of_user)
+        return app
+
+    async def _openapi(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._document, content_type="application/json")
+
+    async def _list(self, request: web.Request) -> web.Response:
+        caller = await self._gatekeeper.caller(request.headers.get("Authorization"))
+        query = parameters.filters(request.query.items())
+        await self._gatekeeper.admit(caller, Access("list", query.namespace))
+        self._served(query.namespace)
+        return answers.listed(request, await self._page(query))
+
+    async def _one(self, request: web.Request) -> web.Response:
+        caller = await self._gatekeeper.caller(request.headers.get("Authorization"))
+        namespace = parameters.namespace(request.match_info["namespace"])
+        name = parameters.name(request.match_info["name"])
+        parameters.none(request.query.items())
+        await self._gatekeeper.admit(caller, Access("get", namespace, name))
+        self._served(namespace)
+        try:
+            told = await self._directory.one(Key(namespace, name))
+        except ClusterError as error:
+            raise unavailable(error.message, error.retry_after) from error
+        if told.value is None:
+            raise Problem(404, f"there is no UserStorage {name!r} in namespace {namespace!r}")
+        return answers.one(request, Told(told.value, told.age, told.stale))
+
+    async def _of_user(self, request: web.Request) -> web.Response:
+        caller = await self._gatekeeper.caller(request.headers.get("Authorization"))
+        user = parameters.user(request.match_info["userID"], "userID")
+        query = parameters.pages_of(user, request.query.items())
+        await self._gatekeeper.admit(caller, Access("list"))
+        told = await self._page(query)
+        if not told.value.views and query.after is None:
+            raise Problem(404, f"user {user!r} has no UserStorage")
+        return answers.listed(request, told)
+
+    async def _page(self, query: Query) -> Told[Page]:
+        try:
+            return await self._directory.page(query)
+        except ClusterError as error:
+            raise unavailable(error.message, error.retry_after) from error
+
+    def _served(self, namespace: str | None) -> None:
+        if self._namespaces and namespace is not None and namespace not in self._namespaces:
+            raise Problem(404, f"namespace {namespace!r} is not served here")
+
+
+@web.middleware
+async def _told_as_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return problem.response()
+    except web.HTTPMethodNotAllowed as error:
+        allowed = {"Allow": error.headers["Allow"]}
+        return Problem(405, f"{request.method} is not possible here: nothing can be changed", allowed).response()
+    except web.HTTPNotFound:
+        return Problem(404, f"there is nothing at {request.path}").response()
+    except Exception:  # a fault of ours: the caller gets the same form as for every other error
+        log.exception("read_api_crashed", action=f"{request.method} {request.match_info.route.resource}")
+        return Problem(500, "a fault of the operator; its log tells more").response()

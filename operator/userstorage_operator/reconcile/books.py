@@ -1,0 +1,25 @@
+"""What one process remembers of its own doing, because the watches show it late. All of it is lost with the process, and
+nothing depends on that: after a start the objects themselves tell.
+"""
+
+from dataclasses import dataclass
+
+from userstorage_operator.domain.storage import Key
+from userstorage_operator.reconcile.claim_book import ClaimBook
+from userstorage_operator.reconcile.place_book import PlaceBook
+from userstorage_operator.reconcile.pod_starts import PodStartBook
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Kept by the reconciler and its actor, read by the observer."""
+
+    starts: PodStartBook
+    claims: ClaimBook
+    places: PlaceBook
+
+    def forget(self, key: Key) -> None:
+        """The UserStorage is gone."""
+        self.starts.forget(key)
+        self.claims.release(key)
+        self.places.leave(key)

@@ -1,0 +1,61 @@
+"""Whose claim it is where several UserStorages name the same: one at a time, whatever their subPaths."""
+
+from userstorage_operator.domain import names
+from userstorage_operator.domain.desired import claim_name
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.storage import Key, UserStorage, named_claim
+from userstorage_operator.domain.surroundings import mounted_claims
+from userstorage_operator.domain.world import is_ours, is_terminating
+from userstorage_operator.reconcile.claim_book import ClaimBook
+from userstorage_operator.reconcile.neighbours import rival
+from userstorage_operator.reconcile.ports import Views
+
+
+def claim_user(raw: Object, storage: UserStorage, views: Views, book: ClaimBook) -> str | None:
+    """Name of the UserStorage that comes before this one with the claim: one whose pod mounts it already or is about
+    to, else the one that the claim was made for, else the oldest. Objects of the same user have been told apart before.
+    """
+    claim = claim_name(storage)
+
+    def has(candidate: Object) -> bool:
+        return book.has_taken(Key.of(candidate), claim) or _mounts(candidate, claim, views)
+
+    sharing = [other for other in views.same_claim(storage.meta.namespace, claim) if _is_of_another(other, storage, claim)]
+    users = {other["spec"]["userID"]: other for other in sharing}
+    may_have_pods = {_first_of_user(other, views) for other in users.values()}
+    rivals = [other for other in sharing if has(other) or (_waits(other) and other["metadata"]["name"] in may_have_pods)]
+    if not rivals:
+        return None
+
+    def precedence(candidate: Object) -> tuple[bool, bool, str, str]:
+        meta = candidate["metadata"]
+        return not has(candidate), named_claim(candidate) is not None, meta["creationTimestamp"], meta["uid"]
+
+    first = min((raw, *rivals), key=precedence)
+    name: str = first["metadata"]["name"]
+    return name if first is not raw else None
+
+
+def _is_of_another(other: Object, storage: UserStorage, claim: str) -> bool:
+    """Whether it is another user's UserStorage that names the claim. The index may be behind."""
+    return other["spec"]["userID"] != storage.user_id and (named_claim(other) or _child_name(other)) == claim
+
+
+def _waits(other: Object) -> bool:
+    """Whether it wants the claim, or has not let go of it yet."""
+    return not is_terminating(other) or names.FINALIZER in other["metadata"].get("finalizers", ())
+
+
+def _first_of_user(raw: Object, views: Views) -> str:
+    """Name of the one that may have a pod, of all with the same user."""
+    name: str = raw["metadata"]["name"]
+    return rival(raw, views.children(raw["metadata"]["namespace"], _child_name(raw)), views) or name
+
+
+def _child_name(raw: Object) -> str:
+    return names.child_name(names.slug(raw["spec"]["userID"]))
+
+
+def _mounts(raw: Object, claim: str, views: Views) -> bool:
+    pod = views.children(raw["metadata"]["namespace"], _child_name(raw)).pod
+    return pod is not None and is_ours(pod, raw["metadata"]["uid"]) and claim in mounted_claims(pod)

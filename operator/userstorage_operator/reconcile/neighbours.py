@@ -1,0 +1,109 @@
+"""What other UserStorages mean for one: who of several has the user, the host, a place in the namespace."""
+
+from itertools import islice
+
+from userstorage_operator.domain.classes import Expose, UserStorageClass, choose_class
+from userstorage_operator.domain.exposure import Place, served_place, wanted_place
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.names import child_name, slug
+from userstorage_operator.domain.podstate import Finding
+from userstorage_operator.domain.resources import EXPOSURE, Kind
+from userstorage_operator.domain.storage import Key
+from userstorage_operator.domain.world import Children, controller_uid, is_ours
+from userstorage_operator.reconcile.place_book import PlaceBook
+from userstorage_operator.reconcile.ports import Views
+
+
+def rival(raw: Object, children: Children, views: Views) -> str | None:
+    """Name of another object of the same user that comes first: the one that has the children, else the oldest.
+
+    Age alone would not do: it is told in whole seconds, and of two objects of one second the one that acted first may
+    have the later uid.
+    """
+    first = _first(raw, children, views)
+    name: str = first["metadata"]["name"]
+    return name if first["metadata"]["uid"] != raw["metadata"]["uid"] else None
+
+
+def _first(raw: Object, children: Children, views: Views) -> Object:
+    """The one that counts among the objects of the user of `raw`."""
+    incumbents = {controller_uid(child) for child in (children.policy, children.service, children.pod) if child is not None}
+
+    def precedence(candidate: Object) -> tuple[bool, str, str]:
+        meta = candidate["metadata"]
+        return meta["uid"] not in incumbents, meta["creationTimestamp"], meta["uid"]
+
+    user_id = _user_id(raw)
+    same_slug = views.same_user(raw["metadata"]["namespace"], slug(user_id))
+    same_user = [candidate for candidate in same_slug if _user_id(candidate) == user_id]
+    return min(same_user, key=precedence, default=raw)
+
+
+def is_full(raw: Object, class_name: str, limit: int, views: Views, places: PlaceBook) -> bool:
+    """Whether the namespace has as many of the class without this one. Those that were let in or have a Service or a pod
+    come first, so that none in use is turned out by one that joins the class later; then the oldest.
+    """
+    classes = list(views.classes())
+
+    def precedence(candidate: Object) -> tuple[bool, str, str]:
+        meta, children = candidate["metadata"], _children(candidate, views)
+        made = places.holds(Key.of(candidate), class_name) or any(
+            controller_uid(child) == meta["uid"] for child in (children.service, children.pod) if child is not None
+        )
+        return not made, meta["creationTimestamp"], meta["uid"]
+
+    def of_the_class(candidate: Object) -> bool:
+        chosen = choose_class(candidate.get("spec", {}).get("className"), classes)
+        return chosen is not None and chosen["metadata"]["name"] == class_name
+
+    place = precedence(raw)
+    before = (other for other in views.in_namespace(raw["metadata"]["namespace"]) if precedence(other) < place)
+    return sum(1 for _ in islice((other for other in before if of_the_class(other)), limit)) == limit
+
+
+def why_not_exposed(raw: Object, cls: UserStorageClass, views: Views) -> Finding | None:
+    """What stands in the way of the Ingress or HTTPRoute that the class asks for, other than the object itself."""
+    if cls.exposure.expose is Expose.CLUSTER_IP:
+        return None
+    if cls.exposure.expose is Expose.GATEWAY and not views.serves(Kind.ROUTE):
+        message = "the cluster does not serve HTTPRoutes (gateway.networking.k8s.io/v1): the Gateway API is not installed"
+        return Finding("GatewayAPIMissing", message)
+    at = wanted_place(raw, views.classes())
+    if at is None:
+        return None
+    others = _first_of_other_users(raw, at, views)
+
+    def precedence(candidate: Object) -> tuple[bool, str, str]:
+        meta = candidate["metadata"]
+        return not _holds(at, candidate, views), meta["creationTimestamp"], meta["uid"]
+
+    if min([raw, *others], key=precedence) is raw:
+        return None
+    # Not whose it is: the other may be another tenant, whose name and namespace are not ours to tell.
+    return Finding("HostConflict", f"another UserStorage has the host {at.host!r} with the path {at.path!r}")
+
+
+def _first_of_other_users(raw: Object, at: Place, views: Views) -> list[Object]:
+    """Who else wants the place, one for each user: asked once for each, since a user may have thousands of objects."""
+    by_user: dict[tuple[str, str], Object] = {}
+    for other in views.same_place(Key.of(raw)):
+        by_user.setdefault((other["metadata"]["namespace"], _user_id(other)), other)
+    by_user.pop((raw["metadata"]["namespace"], _user_id(raw)), None)
+    first = (_first(other, _children(other, views), views) for other in by_user.values())
+    return [other for other in first if wanted_place(other, views.classes()) == at]
+
+
+def _holds(at: Place, candidate: Object, views: Views) -> bool:
+    """Whether an Ingress or HTTPRoute of this UserStorage leads in there already: who is in stays in."""
+    children = _children(candidate, views)
+    ways = (getattr(children, kind.field) for kind in EXPOSURE)
+    return any(way is not None and is_ours(way, candidate["metadata"]["uid"]) and served_place(way) == at for way in ways)
+
+
+def _children(raw: Object, views: Views) -> Children:
+    return views.children(raw["metadata"]["namespace"], child_name(slug(_user_id(raw))))
+
+
+def _user_id(raw: Object) -> str:
+    user_id = (raw.get("spec") or {}).get("userID")
+    return user_id if isinstance(user_id, str) else ""

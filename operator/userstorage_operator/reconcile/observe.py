@@ -1,0 +1,104 @@
+"""The first verb: gather all that a pass depends on. No request but for claims that others made (see also lookout.py)."""
+
+from dataclasses import dataclass, replace
+
+from userstorage_operator.domain.classes import BUILT_IN, UserStorageClass, choose_class
+from userstorage_operator.domain.errors import ClassFull, InvalidSpec, NotFound, OperatorError, Retry
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.names import child_name
+from userstorage_operator.domain.resources import Kind
+from userstorage_operator.domain.storage import Key, UserStorage
+from userstorage_operator.domain.surroundings import Surroundings
+from userstorage_operator.domain.world import Children, World
+from userstorage_operator.reconcile.books import Books
+from userstorage_operator.reconcile.claim_users import claim_user
+from userstorage_operator.reconcile.neighbours import is_full, rival, why_not_exposed
+from userstorage_operator.reconcile.place_book import PlaceBook
+from userstorage_operator.reconcile.ports import Cluster, Views
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A world and what is wrong with it from the start."""
+
+    world: World
+    status: Object
+    """As it stands on the object."""
+    obstacle: OperatorError | None
+    """Why the spec cannot be acted on."""
+
+
+class Blocked(OperatorError):
+    """Nothing may be done before somebody else moves; the event of that brings the key back."""
+
+    retry = Retry.ON_CHANGE
+
+
+async def observe(key: Key, views: Views, cluster: Cluster, books: Books) -> Seen | None:
+    """What there is now; None where the UserStorage is gone. Requests come first: whose claim it is holds only until
+    the next one.
+    """
+    raw = views.storage(key)
+    if raw is None:
+        return None
+    storage, obstacle = _parse(raw)
+    starts = books.starts.of(key)
+    cls, class_obstacle = _class_of(storage, views)
+    children = views.children(key.namespace, child_name(storage.slug))
+    obstacle = obstacle or class_obstacle
+    if storage.meta.deleted_at is not None:
+        return Seen(World(storage, cls, children, starts), raw.get("status") or {}, obstacle=None)
+    if (first := rival(raw, children, views)) is not None:
+        # The children are the other's: nothing is to be done about them here, nor told of them.
+        message = f"spec.userID: UserStorage {first!r} of this namespace came first with the same userID"
+        children, obstacle = Children(), Blocked(message, "UserIDConflict")
+        return Seen(World(storage, cls, children, starts), raw.get("status") or {}, obstacle)
+    if obstacle is None and cls is not None and cls.max_per_namespace is not None:
+        obstacle = _class_full(raw, cls.name, cls.max_per_namespace, views, books.places)
+    if storage.storage.claim_name is not None:
+        try:
+            claim = await _existing_claim(storage, storage.storage.claim_name, cluster)
+            children = replace(children, claim=claim)
+        except OperatorError as error:
+            obstacle = obstacle or error
+    around = Surroundings(claim_user(raw, storage, views, books.claims), views.binding_modes())
+    not_exposed = why_not_exposed(raw, cls, views) if cls is not None else None
+    world = World(storage, cls, children, starts, surroundings=around, not_exposed=not_exposed)
+    return Seen(world, raw.get("status") or {}, obstacle)
+
+
+def _parse(raw: Object) -> tuple[UserStorage, OperatorError | None]:
+    """An unreadable spec still has a name, a user and a deletion to serve: defaults stand in for the rest."""
+    try:
+        return UserStorage.parse(raw), None
+    except InvalidSpec as error:
+        spec = raw.get("spec")
+        user_id = spec.get("userID") if isinstance(spec, dict) else ""
+        return UserStorage.parse(raw | {"spec": {"userID": user_id if isinstance(user_id, str) else ""}}), error
+
+
+def _class_of(storage: UserStorage, views: Views) -> tuple[UserStorageClass | None, OperatorError | None]:
+    raw = choose_class(storage.class_name, views.classes())
+    if raw is None and storage.class_name is not None:
+        message = f"spec.className: there is no UserStorageClass {storage.class_name!r}"
+        return None, Blocked(message, "ClassNotFound")
+    try:
+        return (UserStorageClass.parse(raw) if raw is not None else BUILT_IN), None
+    except InvalidSpec as error:
+        return None, error
+
+
+def _class_full(raw: Object, class_name: str, limit: int, views: Views, places: PlaceBook) -> OperatorError | None:
+    if not is_full(raw, class_name, limit, views, places):
+        places.take(Key.of(raw), class_name)
+        return None
+    return ClassFull(
+        f"class {class_name!r} allows {limit} UserStorages a namespace (limits.maxPerNamespace), and these are there"
+    )
+
+
+async def _existing_claim(storage: UserStorage, name: str, cluster: Cluster) -> Object | None:
+    try:
+        return await cluster.get(Kind.CLAIM.resource, storage.meta.namespace, name)
+    except NotFound:
+        return None

@@ -1,0 +1,28 @@
+"""How often each UserStorage got a new pod lately. In memory: an operator that restarts is patient from anew."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from userstorage_operator.domain.backoff import next_start
+from userstorage_operator.domain.storage import Key
+from userstorage_operator.domain.world import PodStarts
+
+
+class PodStartBook:
+    """Kept by the actor, read by the observer."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._starts: dict[Key, PodStarts] = {}
+
+    def of(self, key: Key) -> PodStarts:
+        """The count so far."""
+        return self._starts.get(key, PodStarts())
+
+    def made(self, key: Key) -> None:
+        """A pod was made just now."""
+        self._starts[key] = next_start(self.of(key), self._clock())
+
+    def forget(self, key: Key) -> None:
+        """The object is gone, or its pod was ended because somebody asked for that: the next one need not wait."""
+        self._starts.pop(key, None)

@@ -1,0 +1,88 @@
+"""What a pass needs from the outside. kube and watch fit these shapes; reconcile knows neither."""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from userstorage_operator.domain.events import News
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.resources import Kind, Resource
+from userstorage_operator.domain.storage import Key
+from userstorage_operator.domain.world import Children
+
+
+class Cluster(Protocol):
+    """The API server, live. Every call raises a ClusterError where it fails."""
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
+        """The live object."""
+
+    async def list_all(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
+    ) -> tuple[list[Object], str]:
+        """The live objects, and the version of the list."""
+
+    async def create(self, resource: Resource, namespace: str, body: Object) -> Object:
+        """The object as it was made."""
+
+    async def merge_patch(
+        self, resource: Resource, namespace: str | None, name: str, patch: Object, subresource: str | None = None
+    ) -> Object:
+        """The object after the patch."""
+
+    async def json_patch(self, resource: Resource, namespace: str, name: str, patch: list[Object]) -> Object:
+        """The object after the patch; Conflict where a test fails."""
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, uid: str, grace_period: int, propagation: str
+    ) -> Object:
+        """The object in its last moments, or a Status."""
+
+
+class Recorder(Protocol):
+    """Events for people; best effort."""
+
+    def tell(self, regarding: Object, told: News) -> None:
+        """Tell of an object as the API server sent it. Takes no time and never fails."""
+
+
+class Views(Protocol):
+    """What the watches have seen, for reading without a request."""
+
+    def storage(self, key: Key) -> Object | None:
+        """The UserStorage."""
+
+    def same_user(self, namespace: str, slug: str) -> Iterable[Object]:
+        """All UserStorages of the namespace whose user has that slug."""
+
+    def in_namespace(self, namespace: str) -> Iterable[Object]:
+        """All UserStorages of the namespace."""
+
+    def same_claim(self, namespace: str, claim: str) -> Iterable[Object]:
+        """All UserStorages of the namespace whose files are on that claim."""
+
+    def classes(self) -> Iterable[Object]:
+        """All classes."""
+
+    def binding_modes(self) -> Mapping[str, str]:
+        """The volumeBindingMode of every StorageClass."""
+
+    def pods(self, namespace: str) -> Iterable[Object]:
+        """All pods of the namespace that carry our label."""
+
+    def children(self, namespace: str, name: str) -> Children:
+        """The objects of that name that carry our label."""
+
+    def serves(self, kind: Kind) -> bool:
+        """Whether the API server knows the kind."""
+
+    def same_place(self, key: Key) -> Iterable[Object]:
+        """All other UserStorages that want the host and path of this one."""
+
+    def let_go(self, key: Key, claim: str) -> None:
+        """Have those asked again who share the claim with this one."""
+
+    def put(self, resource: Resource, obj: Object) -> None:
+        """Take in the answer to our own write."""
+
+    def discard(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
+        """Take in that the API server says it is gone."""

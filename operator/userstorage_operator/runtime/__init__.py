@@ -1,0 +1,1 @@
+"""Machinery that knows nothing of UserStorage: queue, workers, HTTP server, metrics, logs."""

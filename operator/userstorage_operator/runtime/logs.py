@@ -1,0 +1,121 @@
+"""Structured logs of one form for all: ours, kopf's, aiohttp's, the interpreter's. JSON, or readable lines on a terminal.
+
+docs/observability.md has the fields and the events; a test holds it and the calls against each other.
+"""
+
+import logging
+import sys
+import threading
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, TextIO
+
+import orjson
+import structlog
+from structlog.typing import EventDict
+
+from userstorage_operator.runtime.redaction import clean_fields, clean_text
+
+log = structlog.get_logger(__name__)
+
+_OURS = __name__.partition(".")[0]
+_FRAMES_MAX = 100
+"""Lines of a traceback, the last ones: the rest of an endless recursion tells nothing."""
+
+
+class Logs:
+    """What every line of this process says of it, and how much is told."""
+
+    def __init__(self, level: str) -> None:
+        self._level = logging.getLevelNamesMapping()[level.upper()]
+        self._leader = False
+        self._set(self._level)
+
+    def set_leader(self, leader: bool) -> None:
+        """Every line from now on says whether this process leads; none does before it is told so."""
+        self._leader = leader
+
+    def toggle_debug(self) -> None:
+        """Tell everything, or again what was asked for at the start."""
+        verbose = logging.getLogger(_OURS).level == logging.DEBUG
+        self._set(self._level if verbose else logging.DEBUG)
+        log.warning("log_level_changed", to=logging.getLevelName(logging.getLogger(_OURS).level).lower())
+
+    def stamp(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
+        """A structlog processor: the fields that every line has, first and in this order."""
+        record: logging.LogRecord = event.pop("_record")
+        del event["_from_structlog"]
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        return {
+            "time": time.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "event": event.pop("event"),
+            "logger": record.name,
+            "leader": self._leader,
+            **event,
+        }
+
+    @staticmethod
+    def _set(level: int) -> None:
+        logging.getLogger(_OURS).setLevel(level)
+        # kopf logs every event of every object at DEBUG, kubernetes the bodies of answers: our passes tell more.
+        logging.getLogger().setLevel(max(logging.WARNING, level))
+
+
+def configure(level: str, *, json_format: bool, stream: TextIO | None = None) -> Logs:
+    """Set up structlog and the standard library's root logger, to `stream` or stderr; what others log through it gets
+    the same form.
+    """
+    stream = stream or sys.stderr
+    logs = Logs(level)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    render: structlog.typing.Processor
+    if json_format:
+        render = structlog.processors.JSONRenderer(serializer=_to_json)
+    else:
+        render = structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(), sort_keys=False, timestamp_key="time", exception_formatter=structlog.dev.plain_traceback
+        )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.contextvars.merge_contextvars],
+            processors=[logs.stamp, structlog.processors.format_exc_info, _clean, render],
+        )
+    )
+    logging.getLogger().handlers = [handler]
+    logging.raiseExceptions = False  # its complaint about a line that cannot be formatted shows all that was to be in it
+    return logs
+
+
+def catch_uncaught() -> None:
+    """Have warnings, and exceptions that nobody caught, logged too, instead of printed."""
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    log.critical("uncaught_exception", error_kind=kind.__name__, error=str(error), exc_info=(kind, error, trace))
+
+
+def _clean(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """A traceback keeps its lines, each of them indented: none can be taken for an event of its own."""
+    trace = event.pop("exception", None)
+    fields = clean_fields(event)
+    if trace is not None:
+        fields["exception"] = "\n".join(f"    {clean_text(line)}" for line in trace.splitlines()[-_FRAMES_MAX:])
+    return fields
+
+
+def _to_json(event: Any, **_: Any) -> str:
+    return orjson.dumps(event).decode()

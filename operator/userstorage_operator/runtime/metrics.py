@@ -1,0 +1,181 @@
+"""Metrics in Prometheus' form, in a registry of our own: what happens, as it happens. What is read at each scrape is in
+`gauges.py`.
+
+Every label has a fixed set of values, each there from the start at zero. Whatever else comes is told as `other`, so no
+series can come of what a user writes (docs/observability.md).
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from itertools import product
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Summary,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from userstorage_operator.runtime.gauges import Gauges
+from userstorage_operator.runtime.serving_metrics import ServingMetrics
+from userstorage_operator.runtime.worker import Result
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a third series for every counter, of no use to anybody
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OTHER = "other"
+_PASS_SECONDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 10)
+_REQUEST_SECONDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
+_START_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300)
+_RESULTS = ("success", "rejected", "conflict", "error")
+_VERBS = ("get", "list", "watch", "create", "update", "patch", "delete")
+_READS = frozenset({"get", "list"})
+_CODES = ("2xx", "4xx", "5xx")
+_LOST = ("queue_full", "too_many_of_object", "not_taken")
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The label values that only the operator's domain knows."""
+
+    failures: Collection[str] = ()
+    """Why a pass may fail."""
+    resources: Collection[str] = ()
+    """Whose requests are counted one by one; those of all others together."""
+    watched: Collection[str] = ()
+    phases: Collection[str] = ()
+    conditions: Collection[tuple[str, str]] = ()
+    """Types and statuses."""
+    troubles: Collection[str] = ()
+    """Reasons of conditions."""
+
+
+class Metrics:
+    """Told of every pass, every call and every event that is lost; satisfies the observers of client and recorder."""
+
+    def __init__(self, version: str, words: Words = Words()) -> None:
+        self.registry = CollectorRegistry()
+        self._words = words
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        build = Gauge("userstorage_build_info", "Constant 1 with the version.", ["version"], registry=self.registry)
+        build.labels(version).set(1)
+        self.gauges = Gauges(self.registry, words.watched, words.phases, words.conditions, words.troubles)
+        self.serving = ServingMetrics(self.registry)
+        self._passes = Histogram(
+            "userstorage_reconcile_duration_seconds",
+            "Time of one pass over one UserStorage; rejected: only a change of the object can help; conflict: a lost race.",
+            ["result"], buckets=_PASS_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self._errors = Counter(
+            "userstorage_reconcile_errors_total", "Passes that failed, by condition reason.", ["reason"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._retries = Counter(
+            "userstorage_reconcile_retries_total", "Passes that are tried again after a growing pause.",
+            registry=self.registry,
+        )  # fmt: skip
+        self._class_passes = Summary(
+            "userstorage_class_reconcile_duration_seconds", "Time of one pass over one UserStorageClass.", ["result"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._requests = Counter(
+            "userstorage_api_requests_total", "Requests to the API server; code 5xx is no answer, too.",
+            ["verb", "resource", "code"], registry=self.registry,
+        )  # fmt: skip
+        self._request_time = Histogram(
+            "userstorage_api_request_duration_seconds", "Time to the answer of the API server, watches apart.",
+            ["access"], buckets=_REQUEST_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self._events_dropped = Counter(
+            "userstorage_events_dropped_total", "Kubernetes Events that were told but nobody will see.", ["why"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._sweeps = Summary(
+            "userstorage_sweep_duration_seconds", "Time of one sweep that was completed.", registry=self.registry
+        )
+        self._sweep_errors = Counter(
+            "userstorage_sweep_errors_total", "Sweeps that could not be completed.", registry=self.registry
+        )
+        self._swept = Gauge(
+            "userstorage_sweep_last_success_timestamp_seconds", "End of the last completed sweep; 0 before the first.",
+            registry=self.registry,
+        )  # fmt: skip
+        self._starts = Histogram(
+            "userstorage_time_to_ready_seconds", "From the creation of a UserStorage to the first time it is Ready.",
+            buckets=_START_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        _begin(self._passes, _RESULTS)
+        _begin(self._class_passes, _RESULTS)
+        _begin(self._errors, (*words.failures, OTHER))
+        _begin(self._requests, _VERBS, (*words.resources, OTHER), _CODES)
+        _begin(self._request_time, ("read", "write"))
+        _begin(self._events_dropped, _LOST)
+
+    def reconciled(self, result: Result, seconds: float) -> None:
+        """A pass has ended."""
+        self._passes.labels(_kind(result)).observe(seconds)
+        if result.outcome != "success":
+            self._errors.labels(_known(result.outcome, self._words.failures)).inc()
+        if result.retry:
+            self._retries.inc()
+
+    def class_reconciled(self, result: Result, seconds: float) -> None:
+        """A pass over a class has ended."""
+        self._class_passes.labels(_kind(result)).observe(seconds)
+
+    def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
+        """A call to the API server has been answered."""
+        self._requests.labels(verb, _known(resource, self._words.resources), _answer(code)).inc()
+        if verb != "watch":
+            self._request_time.labels("read" if verb in _READS else "write").observe(seconds)
+
+    def event_dropped(self, why: str) -> None:
+        """An event for people got lost."""
+        self._events_dropped.labels(why).inc()
+
+    def swept(self, seconds: float) -> None:
+        """A sweep was completed."""
+        self._sweeps.observe(seconds)
+        self._swept.set_to_current_time()
+
+    def sweep_failed(self) -> None:
+        """A sweep could not be completed."""
+        self._sweep_errors.inc()
+
+    def became_ready(self, seconds: float) -> None:
+        """A UserStorage is Ready for the first time, `seconds` after its creation."""
+        self._starts.observe(seconds)
+
+    def render(self) -> bytes:
+        """The text exposition format."""
+        return generate_latest(self.registry)
+
+
+def _begin(metric: Counter | Histogram | Summary, *values: Iterable[str]) -> None:
+    """Have every series there from the start: one that appears later hides its first increase from `rate`."""
+    for labels in product(*values):
+        metric.labels(*labels)
+
+
+def _kind(result: Result) -> str:
+    if result.outcome == "success":
+        return "success"
+    if result.routine:
+        return "conflict"
+    return "error" if result.retry else "rejected"
+
+
+def _answer(code: int) -> str:
+    if 400 <= code < 500:
+        return "4xx"
+    return "2xx" if 0 < code < 400 else "5xx"
+
+
+def _known(word: str, known: Collection[str]) -> str:
+    return word if word in known else OTHER

@@ -1,0 +1,78 @@
+"""What may stand in a log line: no secret, no control character, nothing endless. Strangers write much of it."""
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+LONGEST = 1024
+"""Characters of one string; the messages of conditions are never longer."""
+REDACTED = "[redacted]"
+
+_HINTS = ("://", "bearer", "basic", "eyj", "token", "passw", "secret", "authorization", "key", "credential", "cookie")
+"""No pattern below matches a text without one of these."""
+_SECRET_KEY = re.compile(r"token|passw|secret|authorization|api[-_]?key|private[-_]?key|credential|cookie", re.IGNORECASE)
+_SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"://\S*@"), f"://{REDACTED}@"),
+    (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{6,}", re.IGNORECASE), rf"\1 {REDACTED}"),
+    (re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*){0,2}"), REDACTED),
+    (
+        re.compile(
+            r"((?:token|passw(?:or)?d|secret|authorization|api[-_]?key|private[-_]?key|credential|cookie)[\w-]{0,20}['\"]?\s*[:=]\s*)"
+            r"(?:\"[^\"]*\"?|'[^']*'?|(?:(?:bearer|basic)\s+)?[^\s'\",;&]+)",
+            re.IGNORECASE,
+        ),
+        rf"\1{REDACTED}",
+    ),
+)
+"""Passwords in URLs, HTTP credentials, JSON web tokens, and values whose key says what they are."""
+_LOOKED_AT = 4 * LONGEST
+"""Characters in which secrets are looked for: more than is shown, for half a secret looks like none."""
+_DEEPEST = 4
+_INT64 = 2**63
+
+
+def clean_text(text: str) -> str:
+    """`text` on one line, with nothing that moves a terminal's cursor, without secrets, cut to LONGEST with a mark."""
+    if text.isprintable() and len(text) <= LONGEST and not (" " in text or ":" in text or "=" in text or "eyJ" in text):
+        return text  # a name, a word, a uid: no pattern matches it, and most texts of a line are such
+    shown = text if len(text) <= _LOOKED_AT else text[:_LOOKED_AT].rsplit(None, 1)[0]
+    lowered = shown.lower()
+    if any(hint in lowered for hint in _HINTS):
+        for pattern, instead in _SECRETS:
+            shown = pattern.sub(instead, shown)
+    escaped = shown if shown.isprintable() else _escape(shown)
+    return escaped if len(escaped) <= LONGEST and len(text) <= _LOOKED_AT else f"{escaped[:LONGEST]}...[cut]"
+
+
+def clean_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with every text in them clean, and what is neither JSON nor text as its representation. Of one whose name
+    says that it is a secret, nothing is left.
+    """
+    return _fields(fields, 0)
+
+
+def _clean(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and -_INT64 <= value < _INT64):
+        return value
+    if depth < _DEEPEST:
+        if isinstance(value, Mapping):
+            return _fields(value, depth + 1)
+        if isinstance(value, list | tuple | set | frozenset):
+            return [_clean(item, depth + 1) for item in value]
+    return clean_text(repr(value))
+
+
+def _fields(fields: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    return {clean_text(str(key)): REDACTED if _is_secret(str(key)) else _clean(value, depth) for key, value in fields.items()}
+
+
+@functools.lru_cache(maxsize=256)
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
+
+
+def _escape(text: str) -> str:
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

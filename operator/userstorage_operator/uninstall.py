@@ -1,0 +1,45 @@
+"""Letting every UserStorage go: after the operator has stopped, and before its definitions can be deleted."""
+
+from collections.abc import Callable, Iterable
+
+from userstorage_operator.domain import names
+from userstorage_operator.domain.errors import ClusterError, NotFound
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.finalizers import release_patch
+from userstorage_operator.domain.resources import USER_STORAGES
+from userstorage_operator.domain.storage import Key, Metadata
+from userstorage_operator.kube.client import KubeClient
+
+_ROUNDS = 3
+"""Others may change finalizers at the same moment, and an operator that still runs sets ours again."""
+_IS_BACK = "the finalizer is back: is the operator still running?"
+
+
+async def release_finalizers(
+    client: KubeClient, namespaces: Iterable[str | None], released: Callable[[Key], None]
+) -> dict[Key, str]:
+    """Remove our finalizer, and no other, from every UserStorage of `namespaces` (None: of all). Nothing else is touched.
+
+    The objects that keep it, each with the reason. Raises a ClusterError where they cannot be listed.
+    """
+    places, why = list(namespaces), dict[Key, str]()
+    for _ in range(_ROUNDS):
+        for meta in await _held(client, places):
+            try:
+                patch = release_patch(meta.uid, meta.finalizers)
+                await client.json_patch(USER_STORAGES, meta.namespace, meta.name, patch)
+            except NotFound:
+                continue
+            except ClusterError as error:
+                why[meta.key] = error.message
+            else:
+                released(meta.key)
+                why[meta.key] = _IS_BACK
+    return {meta.key: why.get(meta.key, _IS_BACK) for meta in await _held(client, places)}
+
+
+async def _held(client: KubeClient, namespaces: list[str | None]) -> list[Metadata]:
+    listed: list[Object] = []
+    for namespace in namespaces:
+        listed += (await client.list_all(USER_STORAGES, namespace))[0]
+    return [meta for meta in map(Metadata.parse, listed) if names.FINALIZER in meta.finalizers]
