@@ -1,0 +1,93 @@
+"""The work that both contenders get: many UserStorages at once, watched until they are Ready, then until they are gone."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.resources import USER_STORAGES, Resource
+from userstorage_operator.kube.client import KubeClient
+from userstorage_operator.kube.login import login
+from userstorage_operator.runtime.metrics import Metrics
+
+NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
+_TIMEOUT = 600
+_AT_ONCE = 16
+
+
+class Load:
+    """One namespace full of users."""
+
+    def __init__(self, kubeconfig: Path, namespace: str) -> None:
+        os.environ["KUBECONFIG"] = str(kubeconfig)
+        self._namespace = namespace
+
+    def create_until_ready(self, count: int) -> float:
+        """Seconds from the first creation to the last Ready."""
+        return asyncio.run(self._create_until_ready(count))
+
+    def delete_until_gone(self) -> float:
+        """Seconds from the first deletion to the last object's end."""
+        return asyncio.run(self._delete_until_gone())
+
+    async def _create_until_ready(self, count: int) -> float:
+        client = KubeClient(await login(), Metrics("bench"))
+        try:
+            await client.create(NAMESPACES, "", {"metadata": {"name": self._namespace}})
+            await asyncio.sleep(1)  # the namespace's default service account has to be there
+            _, version = await client.list_all(USER_STORAGES, self._namespace)
+            limit = asyncio.Semaphore(_AT_ONCE)
+
+            async def create(number: int) -> None:
+                body = {
+                    "apiVersion": "userstorage.dev/v1",
+                    "kind": "UserStorage",
+                    "metadata": {"name": f"user-{number}"},
+                    "spec": {"userID": f"user-{number}"},
+                }
+                async with limit:
+                    await client.create(USER_STORAGES, self._namespace, body)
+
+            began = time.monotonic()
+            async with asyncio.timeout(_TIMEOUT), asyncio.TaskGroup() as group:
+                group.create_task(self._watch(client, version, count, gone=False))
+                for number in range(count):
+                    group.create_task(create(number))
+            return time.monotonic() - began
+        finally:
+            await client.close()
+
+    async def _delete_until_gone(self) -> float:
+        client = KubeClient(await login(), Metrics("bench"))
+        try:
+            objects, version = await client.list_all(USER_STORAGES, self._namespace)
+            limit = asyncio.Semaphore(_AT_ONCE)
+
+            async def delete(raw: Object) -> None:
+                async with limit:
+                    await client.delete(
+                        USER_STORAGES, self._namespace, raw["metadata"]["name"], raw["metadata"]["uid"], 0, "Background"
+                    )
+
+            began = time.monotonic()
+            async with asyncio.timeout(_TIMEOUT), asyncio.TaskGroup() as group:
+                group.create_task(self._watch(client, version, len(objects), gone=True))
+                for raw in objects:
+                    group.create_task(delete(raw))
+            return time.monotonic() - began
+        finally:
+            await client.close()
+
+    async def _watch(self, client: KubeClient, version: str, count: int, *, gone: bool) -> None:
+        """Until `count` objects are Ready, or gone."""
+        seen: set[str] = set()
+        while len(seen) < count:
+            async for event in client.watch(USER_STORAGES, self._namespace, "", version):
+                raw = event["object"]
+                version = raw["metadata"]["resourceVersion"]
+                done = event["type"] == "DELETED" if gone else raw.get("status", {}).get("phase") == "Ready"
+                if done and event["type"] != "BOOKMARK":
+                    seen.add(raw["metadata"]["name"])
+                if len(seen) >= count:
+                    break

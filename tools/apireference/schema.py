@@ -1,0 +1,106 @@
+"""A CRD's schema as rows of a table: one per field, with its rules in words."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+Schema = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Row:
+    """One field. `rules` also holds what rules on a parent say about this field."""
+
+    path: str
+    type: str
+    default: str
+    description: str
+    rules: list[str] = field(default_factory=list)
+
+
+def rows(schema: Schema, path: str) -> list[Row]:
+    """All fields below `path` in the order of the CRD, parents first."""
+    table = {row.path: row for row in _fields(schema, path)}
+    for target, message in _messages(schema, path):
+        demands = table[target].rules  # a KeyError is a rule that no field can be named for: give it a fieldPath
+        if message not in demands:
+            demands.append(message)
+    return list(table.values())
+
+
+def _fields(schema: Schema, path: str) -> Iterator[Row]:
+    required = schema.get("required", ())
+    for name, child in schema.get("properties", {}).items():
+        child_path = f"{path}.{name}"
+        rules = (["required"] if name in required else []) + _bounds(child)
+        element = _element(child)
+        if element is not None and "properties" not in element:
+            rules += [f"each: {rule}" for rule in _bounds(element)]
+        yield Row(child_path, type_name(child), _default(child), child.get("description", ""), rules)
+        yield from _fields(child, child_path)
+        if element is not None:
+            yield from _fields(element, _element_path(child, child_path))
+
+
+def _messages(schema: Schema, path: str) -> Iterator[tuple[str, str]]:
+    """The messages of the CEL rules, each with the field it is about: that of its fieldPath, or where it stands."""
+    for rule in schema.get("x-kubernetes-validations", ()):
+        yield (path + rule["fieldPath"] if "fieldPath" in rule else path.removesuffix("[]")), rule["message"]
+    for name, child in schema.get("properties", {}).items():
+        yield from _messages(child, f"{path}.{name}")
+    element = _element(schema)
+    if element is not None:
+        below = _element_path(schema, path)
+        yield from _messages(element, below if "properties" in element else path)
+
+
+def _element(schema: Schema) -> Schema | None:
+    """What a list or map holds."""
+    element: Schema | None = schema.get("items") or schema.get("additionalProperties")
+    return element
+
+
+def _element_path(schema: Schema, path: str) -> str:
+    return f"{path}[]" if "items" in schema else f"{path}.*"
+
+
+def type_name(schema: Schema) -> str:
+    """The type in words."""
+    element = _element(schema)
+    if element is not None:
+        return f"{'list' if 'items' in schema else 'map'} of {type_name(element)}"
+    if schema.get("x-kubernetes-int-or-string"):
+        return "integer or string"
+    return "time" if schema.get("format") == "date-time" else str(schema["type"])
+
+
+def _default(schema: Schema) -> str:
+    """Empty for an object: its fields show theirs."""
+    if "default" not in schema or schema.get("type") == "object":
+        return ""
+    value = schema["default"]
+    if isinstance(value, list):
+        return f"[{', '.join(value)}]"
+    return str(value).lower() if isinstance(value, bool) else str(value) or '""'
+
+
+def _bounds(schema: Schema) -> list[str]:
+    """What the schema itself demands, without CEL."""
+    bounds = []
+    if "enum" in schema:
+        bounds.append("one of " + ", ".join(schema["enum"]))
+    for kind, low, high in (
+        ("", "minimum", "maximum"),
+        ("length ", "minLength", "maxLength"),
+        ("entries ", "minItems", "maxItems"),
+        ("entries ", "minProperties", "maxProperties"),
+    ):
+        if low in schema and high in schema:
+            bounds.append(f"{kind}{schema[low]} to {schema[high]}")
+        elif high in schema:
+            bounds.append(f"{kind}at most {schema[high]}")
+        elif low in schema:
+            bounds.append(f"{kind}at least {schema[low]}")
+    if "pattern" in schema:
+        bounds.append(f"pattern `{schema['pattern']}`")
+    return bounds

@@ -1,0 +1,10 @@
+"""A real Kubernetes cluster on a machine without Docker, for the demo and the tests.
+
+Two profiles. `control-plane` has no containers: it needs no rights, starts in seconds and takes thousands of fake
+pods. `node` runs real containers on one node and needs root.
+"""
+
+from localcluster.cluster import Cluster, Profile, build, start, status, stop
+from localcluster.errors import ClusterError
+
+__all__ = ["Cluster", "ClusterError", "Profile", "build", "start", "status", "stop"]

@@ -1,0 +1,130 @@
+"""The profile `control-plane`: a real API server, controller manager and scheduler, and four nodes that are not there.
+
+kwok plays the kubelet of those nodes by the rules in `stages/`: pods run, fail and end as their annotation
+`localcluster.userstorage.dev/life` says, and claims of the class `kwok-volume` are bound. Nothing is ever executed,
+no network carries a packet, and no root rights are needed.
+"""
+
+from pathlib import Path
+
+from localcluster import components
+from localcluster.addresses import free_port
+from localcluster.api import Api
+from localcluster.layout import Layout
+from localcluster.starter import Starter
+
+STAGES = Path(__file__).parent / "stages"
+
+NODES = ("fake-1", "fake-2", "fake-3", "fake-4")
+
+SERVICES = "10.96.0.0/16"
+SERVICE_ADDRESS = "10.96.0.1"
+
+POD_ADDRESSES = "10.64.0.0/12"
+"""What kwok gives to pods: enough for a million of them."""
+
+CONTROLLERS_OFF = (
+    # Binding is kwok's work here: at hundreds of claims the two would race, and the binder does ten a second.
+    "persistentvolume-binder-controller",
+    "persistentvolume-attach-detach-controller",
+    "persistentvolume-expander-controller",
+)
+
+SCHEDULER_PLUGINS_OFF = ("VolumeBinding", "VolumeRestrictions", "VolumeZone", "NodeVolumeLimits")
+"""They would look for the volumes of claims, and there are none."""
+
+STORAGE_CLASS = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {
+        "name": "kwok-volume",
+        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+    },
+    "provisioner": "localcluster.userstorage.dev/kwok",
+    "volumeBindingMode": "Immediate",
+    "reclaimPolicy": "Delete",
+    "allowVolumeExpansion": True,
+}
+
+
+def settings() -> components.Settings:
+    """The settings of a new cluster, with ports that are free now."""
+    return components.Settings(
+        address="127.0.0.1",
+        port=free_port(),
+        etcd_port=free_port(),
+        services=SERVICES,
+        service_address=SERVICE_ADDRESS,
+        controllers_off=CONTROLLERS_OFF,
+        scheduler_plugins_off=SCHEDULER_PLUGINS_OFF,
+    )
+
+
+def apiserver_options() -> list[str]:
+    """What only this profile tells the API server."""
+    # It is reached by loopback alone, an address no Service may have as its endpoint.
+    return ["--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"]
+
+
+def kwok_command(layout: Layout) -> list[str]:
+    """The player of our stages. It has no limit of requests per second of its own."""
+    config = layout.run / "kwok.yaml"
+    components.write_json(
+        config,
+        {
+            "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
+            "kind": "KwokConfiguration",
+            "options": {
+                "cidr": POD_ADDRESSES,
+                "nodeIP": "10.63.255.254",
+                "manageNodesWithAnnotationSelector": "kwok.x-k8s.io/node=fake",
+                "podPlayStageParallelism": 16,
+                "nodePlayStageParallelism": 4,
+                "podsOnNodeSyncParallelism": 4,
+                "nodeLeaseParallelism": 4,
+                "nodeLeaseDurationSeconds": 40,
+            },
+        },
+    )
+    files = [config, *sorted(STAGES.glob("*.yaml"))]
+    return [
+        # By default it reads a configuration of the user's own as well.
+        "/usr/bin/env",
+        f"KWOK_WORKDIR={layout.run}",
+        str(layout.programs / "kwok"),
+        f"--kubeconfig={layout.run / 'kwok.kubeconfig'}",
+        *(f"--config={path}" for path in files),
+    ]
+
+
+def create_objects(api: Api) -> None:
+    """Create the fake nodes and the storage class. ApiError where the API server refuses."""
+    api.apply("/apis/storage.k8s.io/v1/storageclasses/kwok-volume", STORAGE_CLASS)
+    for name in NODES:
+        labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
+        metadata = {"name": name, "labels": labels, "annotations": {"kwok.x-k8s.io/node": "fake"}}
+        api.apply(f"/api/v1/nodes/{name}", {"apiVersion": "v1", "kind": "Node", "metadata": metadata})
+
+
+def start(starter: Starter, kube: Path, kwok: Path) -> None:
+    """Bring a new cluster up with these programs, until its nodes take pods. ClusterError where it does not come up."""
+    layout = starter.layout
+    chosen = settings()
+    starter.state.server = chosen.server
+    starter.save()
+    components.link_programs(layout, kube, {"kwok": kwok})
+    authority = components.write_keys(layout, chosen)
+    # A user of its own, so that the audit log tells its writes from those of the administrator.
+    authority.client("kwok", "kwok", "system:masters")
+    components.write_kubeconfig(layout.run / "kwok.kubeconfig", layout, chosen, "kwok")
+    api = Api(chosen.server, layout.keys)
+    starter.run_control_plane(chosen, api, apiserver_options())
+    create_objects(api)
+    starter.run("kwok", kwok_command(layout))
+    wait_until_usable(starter, api)
+
+
+def wait_until_usable(starter: Starter, api: Api) -> None:
+    """Wait until pods can be created and find a node. ClusterError where that takes too long."""
+    starter.wait_for_default_account(api)
+    starter.wait("four fake nodes ready", lambda: all(api.node_ready(name) for name in NODES))

@@ -1,0 +1,68 @@
+"""The images that a node has from the start, under the names that the real ones have in their registry."""
+
+from pathlib import Path
+
+from localcluster import builds, cache, images
+from localcluster.images import Image
+from localcluster.progress import Report
+
+PAUSE = "localhost/localcluster/pause:1"
+
+BUSYBOX = Path("/bin/busybox")
+CATATONIT = Path("/usr/bin/catatonit")
+
+SHELL_PROGRAMS = (
+    "cat",
+    "echo",
+    "id",
+    "kill",
+    "ls",
+    "mkdir",
+    "ps",
+    "rm",
+    "sh",
+    "sleep",
+    "stat",
+    "test",
+    "timeout",
+    "touch",
+    "wget",
+)
+"""What busybox is called as in our images; the operator's probes and the tests need no more."""
+
+
+def make(report: Report) -> list[Path]:
+    """Tar files of all images, from the cache or made now. ClusterError where a program in them cannot be built."""
+    archives = []
+    for image in _images(report):
+        sources = [part for path, source in sorted(image.files.items()) for part in (path, source)]
+        inputs = [repr(image), *sources, Path(images.__file__)]
+
+        def write(directory: Path, image: Image = image) -> None:
+            images.write_archive(image, directory / image.archive_name)
+
+        name = "image-" + image.archive_name.removesuffix(".tar")
+        archives.append(cache.entry(name, inputs, write) / image.archive_name)
+    return archives
+
+
+def _images(report: Report) -> list[Image]:
+    filebrowser = builds.pinned_version("filebrowser", "github.com/filebrowser/filebrowser/v2")
+    shell = {f"/bin/{name}": "busybox" for name in SHELL_PROGRAMS}
+    return [
+        Image(PAUSE, ["/catatonit", "-P"], {"/catatonit": CATATONIT}, user="65535:65535"),
+        Image(
+            # The real image has busybox too.
+            f"docker.io/filebrowser/filebrowser:{filebrowser}",
+            ["/bin/filebrowser"],
+            {"/bin/filebrowser": builds.build_go(builds.FILEBROWSER, report), "/bin/busybox": BUSYBOX},
+            links=shell,
+            directories={"/tmp": 0o1777, "/srv": 0o777},  # noqa: S108 (a path in the image)
+        ),
+        Image(
+            f"docker.io/sigoden/dufs:v{builds.DUFS_VERSION}",
+            ["/bin/dufs"],
+            {"/bin/dufs": builds.build_dufs(report)},
+            stop_signal="SIGINT",
+        ),
+    ]
