@@ -1,0 +1,95 @@
+"""Raw objects for unit tests, as the API server would send them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from userstorage_operator import browsers
+from userstorage_operator.domain.classes import BUILT_IN, UserStorageClass
+from userstorage_operator.domain.desired import Desired, build
+from userstorage_operator.domain.drift import without_absent
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.names import FINALIZER
+from userstorage_operator.domain.storage import UserStorage
+from userstorage_operator.domain.world import Children, World
+
+NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
+CREATED = "2026-01-31T11:59:00Z"
+UID = "0b5f8c3e-0000-4000-8000-000000000001"
+
+
+def storage_object(user_id: str = "alice", *, meta: Object | None = None, **spec: Any) -> Object:
+    """A UserStorage with our finalizer."""
+    metadata = {
+        "name": "alice",
+        "namespace": "users",
+        "uid": UID,
+        "generation": 3,
+        "resourceVersion": "100",
+        "creationTimestamp": CREATED,
+        "finalizers": [FINALIZER],
+    }
+    return {
+        "apiVersion": "userstorage.dev/v1",
+        "kind": "UserStorage",
+        "metadata": metadata | (meta or {}),
+        "spec": {"userID": user_id, **spec},
+    }
+
+
+def class_object(name: str = "standard", *, meta: Object | None = None, **spec: Any) -> Object:
+    """A UserStorageClass."""
+    metadata = {"name": name, "uid": f"uid-{name}", "generation": 1, "creationTimestamp": CREATED}
+    return {"kind": "UserStorageClass", "metadata": metadata | (meta or {}), "spec": spec}
+
+
+def dufs_class(**spec: Any) -> UserStorageClass:
+    """A class of flavor Dufs with the acknowledgement it needs."""
+    fields: dict[str, Any] = {
+        "browser": {"flavor": "Dufs"},
+        "auth": {"mode": "None", "acknowledgeUnauthenticated": True},
+    }
+    return UserStorageClass.parse(class_object(**(fields | spec)))
+
+
+def desired_of(raw: Object, cls: UserStorageClass = BUILT_IN) -> Desired:
+    """The children that `raw` should have."""
+    storage = UserStorage.parse(raw)
+    return build(storage, cls, browsers.render(storage, cls))
+
+
+def stored(child: Object, **meta: Any) -> Object:
+    """A desired child as it comes back from the API server."""
+    made = without_absent(child)
+    server = {"uid": f"uid-{child['kind']}", "resourceVersion": "101", "creationTimestamp": CREATED}
+    return made | {"metadata": made["metadata"] | server | meta}
+
+
+def ready_pod(child: Object, **meta: Any) -> Object:
+    """A desired pod that runs and is ready."""
+    conditions = [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-31T11:59:30Z"}]
+    return stored(child, **meta) | {"status": {"phase": "Running", "conditions": conditions}}
+
+
+def bound_claim(child: Object, **meta: Any) -> Object:
+    """A desired claim with its volume."""
+    return stored(child, **meta) | {"status": {"phase": "Bound", "capacity": {"storage": "10Gi"}}}
+
+
+def world_of(raw: Object, cls: UserStorageClass | None = BUILT_IN, **children: Object | None) -> World:
+    """A world with these children."""
+    return World(UserStorage.parse(raw), cls, Children(**children))
+
+
+def settled_world(raw: Object, cls: UserStorageClass = BUILT_IN) -> World:
+    """A world in which everything is as desired and ready."""
+    wanted = desired_of(raw, cls)
+    assert wanted.policy is not None
+    assert wanted.claim is not None
+    return world_of(
+        raw,
+        cls,
+        policy=stored(wanted.policy),
+        claim=bound_claim(wanted.claim),
+        service=stored(wanted.service),
+        pod=ready_pod(wanted.pod),
+    )

@@ -1,0 +1,270 @@
+"""One workload, the same to the last write whenever it is run, and what it left behind.
+
+How often a status is written depends on how fast the cluster is: a claim that is bound before the first look makes one
+write less. So the workload goes on step by step: scheduler and kwok are stopped and let go in turns, and each waits until
+the operator has nothing to do any more.
+"""
+
+import json
+import os
+import random
+import re
+import signal
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from kubectl import Kubectl, eventually
+from localcluster import state
+from localcluster.addresses import free_port
+from localcluster.layout import Layout
+from operator_process import OperatorProcess
+
+QUIET = 0.7
+"""Seconds without a write, an empty queue and no watch event under way."""
+SEED = 5
+FAILING = "conflict"
+KINDS = "userstorages,pods,services,networkpolicies,persistentvolumeclaims"
+_STATUS_OF_FAILING = ("patch userstorages/status", FAILING)
+_VOLATILE_META = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "deletionTimestamp")
+_VOLATILE = re.compile(
+    r'"(lastTransitionTime|startTime|startedAt|readyTime|time|nextRetryTime|lastProbeTime)": "[^"]*"|'
+    r'"(uid|podUID|userstorage\.dev/uid|podIP|ip|hostIP|nodeName|clusterIP|volumeName)": "[^"]*"|"(startupSeconds)": [0-9.]+'
+)
+_COUNTED = re.compile(r'^userstorage_(?:redis_errors|cache_rejected)_total\{(?:kind|reason)="(\w+)"\} ([0-9.]+)$', re.MULTILINE)
+
+
+@dataclass
+class Outcome:
+    """What a run of the workload came to."""
+
+    world: str = ""
+    """The objects as JSON, masked."""
+    writes: Counter[str] = field(default_factory=Counter)
+    """Those of the operator that the API server took, by verb and resource, but for the status of the object that fails: once a
+    minute it tells how often it was tried."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Those that it refused, which changed nothing, with the answer. Two kinds are a matter of time: the tries of the object that
+    fails (409), which begin anew where the pause did not outlive the restart, and a finalizer taken off a second time before
+    the watch has told that the object is gone (404)."""
+    seconds: float = 0.0
+    """From the begin of each step to the operator's last write in it, added up."""
+    told: Counter[str] = field(default_factory=Counter)
+    """What the operator counted of Redis: failed calls by kind, rejected values by reason."""
+
+
+class AuditLog:
+    """The operator's writes in one namespace, from now on."""
+
+    def __init__(self, api: Kubectl, namespace: str) -> None:
+        self._path = api.kubeconfig.parent / "logs/audit.jsonl"
+        self._namespace = namespace
+        self._at = self._path.stat().st_size
+        self.writes: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.last = 0.0
+        """When the last one was answered."""
+
+    def read(self) -> None:
+        """Take in what is new."""
+        with self._path.open("rb") as log:
+            log.seek(self._at)
+            for line in log:
+                if not line.endswith(b"\n"):
+                    break
+                self._at += len(line)
+                self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        if b'"userAgent":"userstorage-operator"' not in line:
+            return
+        event = json.loads(line)
+        about = event["objectRef"]
+        if about.get("namespace") != self._namespace:
+            return
+        resource = "/".join(part for part in (about["resource"], about.get("subresource")) if part)
+        what, code = f"{event['verb']} {resource}", event["responseStatus"]["code"]
+        if code >= 400:
+            self.refused[f"{what} {code}"] += 1
+            return
+        if (what, about.get("name")) == _STATUS_OF_FAILING:
+            return
+        self.writes[what] += 1
+        self.last = max(self.last, datetime.fromisoformat(event["stageTimestamp"]).timestamp())
+
+
+class Workload:
+    """Runs it in a namespace, which is empty before and after."""
+
+    def __init__(self, api: Kubectl, namespace: str, count: int) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._players = state.read(Layout(api.kubeconfig.parent).state)
+        self._manifests = dict(manifests(count))
+
+    def run(self, operator: Callable[[int], OperatorProcess], before: dict[str, Callable[[], object]]) -> Outcome:
+        """`operator` makes one, not yet started, that serves at the port it is given. What is `before` a step is done then."""
+        port, log = free_port(), AuditLog(self._api, self._namespace)
+        process, outcome = operator(port), Outcome()
+        self._api.run("create", "service", "clusterip", f"user-storage-{FAILING}", "--tcp=80", "-n", self._namespace)
+        with self._playing("kwok", on=False), self._playing("kube-scheduler", on=False):
+            try:
+                outcome.seconds += started(process, port)
+                for name, step, players in self._steps(process, port, outcome):
+                    before.get(name, lambda: None)()
+                    outcome.seconds += self._timed(log, port, step)
+                    for player in players:
+                        with self._playing(player, on=True):
+                            outcome.seconds += self._timed(log, port, lambda: None)
+                outcome.world = self._world()
+                outcome.told += told(port)
+            finally:
+                process.stop()
+        outcome.writes, outcome.refused = log.writes, log.refused
+        self._clear()
+        return outcome
+
+    def _steps(
+        self, process: OperatorProcess, port: int, outcome: Outcome
+    ) -> Iterator[tuple[str, Callable[[], object], tuple[str, ...]]]:
+        """Each with its name, and whose turns come after it."""
+
+        def apply(name: str) -> Callable[[], object]:
+            return lambda: self._api.run("apply", "-n", self._namespace, "-f", "-", input=listed(self._manifests[name]))
+
+        def restart() -> None:
+            outcome.told += told(port)
+            process.kill()
+            started(process, port)
+
+        # Bound claims and ended pods, then pods with a node, then pods that run.
+        yield "create", apply("create"), ("kwok", "kube-scheduler", "kwok")
+        yield "change", apply("change"), ("kwok", "kube-scheduler", "kwok")
+        yield "suspend", apply("suspend"), ("kwok",)
+        yield "restart", restart, ()
+        yield "resume", apply("resume"), ("kube-scheduler", "kwok")
+        names = [raw["metadata"]["name"] for raw in self._manifests["delete"]]
+        yield "delete", lambda: self._api.run("delete", "us", *names, "-n", self._namespace, "--wait=false"), ("kwok",)
+
+    def _timed(self, log: AuditLog, port: int, step: Callable[[], object]) -> float:
+        """Seconds from the step to the last write that it led to."""
+        began = time.time()
+        step()
+        self._settle(log, port)
+        return max(0.0, log.last - began)
+
+    def _settle(self, log: AuditLog, port: int) -> None:
+        """Until the operator has told of every spec, has nothing in its queue and has not written for a while."""
+        quiet_since, seen = time.monotonic(), -1
+        deadline = quiet_since + 300
+        while time.monotonic() - quiet_since < QUIET or not self._all_told():
+            assert time.monotonic() < deadline, "it does not come to rest"
+            time.sleep(0.05)
+            log.read()
+            if log.writes.total() != seen or metric(port, "userstorage_queue_depth") > 0:
+                quiet_since, seen = time.monotonic(), log.writes.total()
+
+    def _all_told(self) -> bool:
+        raws = self._api.list_all("userstorages", self._namespace)
+        return all(raw.get("status", {}).get("observedGeneration") == raw["metadata"]["generation"] for raw in raws)
+
+    @contextmanager
+    def _playing(self, name: str, *, on: bool) -> Iterator[None]:
+        """Let a part of the cluster go on, or not, and the other way round afterwards."""
+        assert self._players is not None
+        pid = self._players.processes[name].pid
+        begin, end = (signal.SIGCONT, signal.SIGSTOP) if on else (signal.SIGSTOP, signal.SIGCONT)
+        os.kill(pid, begin)
+        try:
+            yield
+        finally:
+            os.kill(pid, end)
+
+    def _world(self) -> str:
+        eventually(lambda: self._children() == self._wanted_children())  # the garbage collector takes its time
+        items = json.loads(self._api.run("get", KINDS, "-n", self._namespace, "-o", "json").stdout)["items"]
+        items = sorted(items, key=lambda item: (item["kind"], item["metadata"]["name"]))
+        return _VOLATILE.sub("masked", json.dumps([_masked(item) for item in items], sort_keys=True))
+
+    def _children(self) -> set[str]:
+        return {raw["metadata"]["name"] for raw in self._api.list_all("networkpolicies", self._namespace)}
+
+    def _wanted_children(self) -> set[str]:
+        owners = {raw["metadata"]["name"] for raw in self._api.list_all("userstorages", self._namespace)}
+        return {f"user-storage-{name}" for name in owners}
+
+    def _clear(self) -> None:
+        """Nobody serves it any more: take the finalizers off, and everything away."""
+        for raw in self._api.list_all("userstorages", self._namespace):
+            patch = '{"metadata":{"finalizers":null}}'
+            self._api.run("patch", "us", raw["metadata"]["name"], "-n", self._namespace, "--type=merge", "-p", patch)
+        self._api.run("delete", KINDS, "--all", "-n", self._namespace, "--wait=false")
+        eventually(lambda: not json.loads(self._api.run("get", KINDS, "-n", self._namespace, "-o", "json").stdout)["items"])
+
+
+def manifests(count: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """What is applied at each step, or deleted."""
+    dice = random.Random(SEED)  # noqa: S311  # the same workload every time
+    users = [user(f"u{number}", storage={"size": f"{dice.randint(1, 9)}Gi"}) for number in range(count)]
+    yield "create", [*users, user(FAILING)]
+    yield "change", [_changed(raw, podMetadata={"labels": {"tier": "gold"}}) for raw in dice.sample(users, count // 3)]
+    suspended = dice.sample(users, count // 3)
+    yield "suspend", [_changed(raw, replicas=0) for raw in suspended]
+    yield "resume", [_changed(raw, replicas=1) for raw in suspended[::2]]
+    yield "delete", dice.sample(users, count // 6)
+
+
+def user(name: str, **spec: Any) -> dict[str, Any]:
+    kind = {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage"}
+    return {**kind, "metadata": {"name": name}, "spec": {"userID": name, **spec}}
+
+
+def _changed(raw: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    return {**raw, "spec": {**raw["spec"], **spec}}
+
+
+def listed(items: list[dict[str, Any]]) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+
+
+def _masked(item: dict[str, Any]) -> dict[str, Any]:
+    meta = {key: value for key, value in item["metadata"].items() if key not in _VOLATILE_META}
+    for owner in meta.get("ownerReferences", ()):
+        owner.pop("uid")
+    item["spec"].pop("clusterIPs", None)
+    item.get("status", {}).get("lastError", {}).pop("attempts", None)
+    return {**item, "metadata": meta}
+
+
+def started(process: OperatorProcess, port: int) -> float:
+    """Start it; seconds until it says that it is ready."""
+    began = time.monotonic()
+    process.launch()
+
+    def ready() -> bool:
+        try:
+            return bool(get(port, "/ready"))
+        except OSError:
+            return False
+
+    eventually(ready, every=0.02)
+    return time.monotonic() - began
+
+
+def get(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def metric(port: int, name: str) -> float:
+    return sum(float(line.rsplit(" ", 1)[1]) for line in get(port, "/metrics").splitlines() if line.startswith(name))
+
+
+def told(port: int) -> Counter[str]:
+    return Counter({name: int(float(value)) for name, value in _COUNTED.findall(get(port, "/metrics")) if float(value)})

@@ -1,0 +1,47 @@
+"""The operator's own account under deploy/admission: what it is for, it can still do."""
+
+import json
+import uuid
+
+import pytest
+
+from kubectl import Kubectl, eventually
+from operator_pod import ACCOUNT, pod
+from operator_process import OperatorProcess
+
+
+@pytest.mark.kwok
+@pytest.mark.parametrize(
+    "browser", [{"flavor": "FileBrowser"}, {"flavor": "Dufs"}, {"flavor": "Dufs", "image": "example.com/dufs:1"}]
+)
+def test_users_of_every_flavor_are_served_under_the_policies(
+    api: Kubectl, namespace: str, operator: OperatorProcess, browser: dict[str, str]
+) -> None:
+    stranger = json.dumps(pod("docker.io/library/busybox:1.37"))
+    probe = ["create", "--dry-run=server", f"--as={ACCOUNT}", "-n", namespace, "-f", "-"]
+    # In force: a policy takes a moment to be loaded.
+    eventually(lambda: "built-in image" in api.run(*probe, input=stranger, check=False).stderr)
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    auth = {"mode": "None", "acknowledgeUnauthenticated": True}
+    api.apply(
+        {
+            "apiVersion": "userstorage.dev/v1",
+            "kind": "UserStorageClass",
+            "metadata": {"name": name},
+            "spec": {"browser": browser, "auth": auth},
+        },
+        {
+            "apiVersion": "userstorage.dev/v1",
+            "kind": "UserStorage",
+            "metadata": {"name": "alice", "namespace": namespace},
+            "spec": {"userID": "alice", "className": name},
+        },
+    )
+    try:
+        operator.start()
+        eventually(lambda: api.phase("alice", namespace) == "Ready")
+        served = api.get("pod", "user-storage-alice", namespace)
+        assert served is not None
+        assert served["metadata"]["annotations"]["userstorage.dev/class"] == name
+    finally:
+        api.run("delete", "usc", name)

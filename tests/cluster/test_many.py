@@ -1,0 +1,121 @@
+"""Two hundred users: all Ready, then silence; and the same after the operator was killed halfway."""
+
+import json
+import re
+import time
+from typing import Any
+
+import pytest
+
+from kubectl import Kubectl, eventually
+from operator_process import OperatorProcess
+
+pytestmark = [pytest.mark.kwok]
+
+COUNT = 200
+QUIET_SECONDS = 60
+OURS = ("userstorages", "pods", "services", "networkpolicies", "persistentvolumeclaims", "events")
+REQUESTS = re.compile(
+    r'apiserver_request_total\{[^}]*[,{]resource="(\w+)"[^}]*verb="(?:POST|PUT|PATCH|APPLY|DELETE)"[^}]*\} (\S+)'
+)
+
+
+def users(count: int) -> list[dict[str, Any]]:
+    return [
+        {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": {"name": f"u{n}"}, "spec": {"userID": f"u{n}"}}
+        for n in range(count)
+    ]
+
+
+def writes(api: Kubectl) -> dict[str, float]:
+    """Writes by resource, from the API server's own counters; leases and nodes are kwok's and kubelets' heartbeat."""
+    counted = dict.fromkeys(OURS, 0.0)
+    for resource, value in REQUESTS.findall(api.raw("/metrics")):
+        if resource in counted:
+            counted[resource] += float(value)
+    return counted
+
+
+def operators_writes(api: Kubectl) -> int:
+    """Writes of the operator alone, from the API server's audit log: other namespaces may be ending meanwhile."""
+    with (api.kubeconfig.parent / "logs/audit.jsonl").open() as log:
+        return sum(json.loads(line)["userAgent"] == "userstorage-operator" for line in log)
+
+
+def ready(api: Kubectl, namespace: str) -> int:
+    return sum(raw.get("status", {}).get("phase") == "Ready" for raw in api.list_all("userstorages", namespace))
+
+
+def until_quiet(api: Kubectl) -> None:
+    """Until nobody has written for three seconds: the last ones are about endpoints, volumes and events."""
+
+    def quiet() -> bool:
+        before = writes(api)
+        time.sleep(3)
+        return writes(api) == before
+
+    eventually(quiet, every=0)
+
+
+def essence(api: Kubectl, namespace: str) -> str:
+    """The world without what differs between any two runs: uids, versions, times, addresses, nodes."""
+    volatile = re.compile(
+        r'"(uid|resourceVersion|creationTimestamp|lastTransitionTime|startTime|startedAt|readyTime|startupSeconds|podUID|'
+        r"userstorage\.dev/uid|podIP|ip|hostIP|nodeName|nodeIP|clusterIP|volumeName|namespace|url)\": (\"[^\"]*\"|[0-9]+)"
+    )
+    kinds = "userstorages,pods,services,networkpolicies,persistentvolumeclaims"
+    items = json.loads(api.run("get", kinds, "-n", namespace, "-o", "json").stdout)["items"]
+    for item in items:
+        item["spec"].pop("clusterIPs", None)
+        item["metadata"].pop("managedFields", None)
+        item["metadata"].get("annotations", {}).pop("kubectl.kubernetes.io/last-applied-configuration", None)
+    items.sort(key=lambda item: (item["kind"], item["metadata"]["name"]))
+    return volatile.sub(r'"\1": "masked"', json.dumps(items, sort_keys=True).replace(namespace, "ns"))
+
+
+@pytest.mark.timeout(1200)
+def test_two_hundred_become_ready_and_then_nothing_is_written(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
+    operator.start()
+    api.run("create", "-n", namespace, "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": users(COUNT)}))
+    eventually(lambda: ready(api, namespace) == COUNT, within=400, every=2)
+    until_quiet(api)
+    before = writes(api)
+    time.sleep(QUIET_SECONDS)
+    assert writes(api) == before
+
+
+@pytest.mark.timeout(1200)
+def test_killed_in_the_middle_it_ends_in_the_same_world(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
+    manifests = json.dumps({"apiVersion": "v1", "kind": "List", "items": users(COUNT)})
+    operator.start()
+    api.run("create", "-n", namespace, "-f", "-", input=manifests)
+    eventually(lambda: ready(api, namespace) == COUNT, within=400, every=2)
+    until_quiet(api)
+    unharmed = essence(api, namespace)
+    claims = {raw["metadata"]["uid"] for raw in api.list_all("pvc", namespace)}
+    api.run("delete", "us", "--all", "-n", namespace, "--wait=false")
+    for _ in range(3):
+        time.sleep(0.7)
+        operator.kill()
+        operator.start()
+    eventually(lambda: not api.list_all("userstorages", namespace), within=400, every=2)
+    eventually(lambda: not api.list_all("pods", namespace), every=2)
+    eventually(lambda: not api.list_all("services", namespace), every=2)
+
+    api.run("create", "-n", namespace, "-f", "-", input=manifests)
+    for _ in range(3):
+        time.sleep(1)
+        operator.kill()
+        operator.start()
+    eventually(lambda: ready(api, namespace) == COUNT, within=400, every=2)
+    until_quiet(api)
+    assert essence(api, namespace) == unharmed
+    assert {raw["metadata"]["uid"] for raw in api.list_all("pvc", namespace)} == claims
+    pods = api.list_all("pods", namespace)
+    assert len(pods) == COUNT
+    before = operators_writes(api)
+    operator.kill()
+    operator.start()
+    time.sleep(5)
+    assert before > 0
+    assert operators_writes(api) == before

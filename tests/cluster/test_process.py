@@ -1,0 +1,153 @@
+"""What a person meets at the command line."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from kubectl import Kubectl, eventually
+from logschema import check_line
+from operator_process import PROGRAM, OperatorProcess
+
+
+def run(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("KUBE", "USERSTORAGE"))}
+    return subprocess.run(
+        [PROGRAM, *options], env={**clean, **environment}, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_without_a_login_it_says_what_was_tried(tmp_path: Path) -> None:
+    done = run("run", KUBECONFIG=str(tmp_path / "missing"))
+    assert done.returncode == 1
+    assert "no login" in done.stderr
+    assert "KUBECONFIG" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_taken_port_is_named(api: Kubectl) -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("run", f"--http-port={port}", KUBECONFIG=str(api.kubeconfig))
+    assert done.returncode == 1
+    assert f"--http-port {port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("option", "value"), [("--workers", "0"), ("--http-port", "http"), ("--sweep-period", "-1")])
+def test_a_wrong_option_is_named(option: str, value: str) -> None:
+    done = run("run", f"{option}={value}")
+    assert done.returncode == 2
+    assert option in done.stderr
+
+
+def test_options_are_environment_variables_too() -> None:
+    done = run("run", USERSTORAGE_RUN_HTTP_PORT="http")
+    assert done.returncode == 2
+    assert "http" in done.stderr
+
+
+def test_health_ready_and_metrics_are_served_and_sigterm_ends_it_quickly(api: Kubectl, namespace: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [PROGRAM, "run", f"--http-port={port}", f"--namespace={namespace}"],
+        env={**os.environ, "KUBECONFIG": str(api.kubeconfig)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+
+        def answers(path: str) -> str | None:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                    text: str = answer.read().decode()
+                    return text
+            except urllib.error.URLError:
+                return None
+
+        eventually(lambda: answers("/ready"))
+        assert answers("/health") is not None
+        metrics = answers("/metrics")
+        assert metrics is not None
+        assert "userstorage_api_requests_total" in metrics
+    finally:
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(timeout=60)
+    assert code == 0
+    assert time.monotonic() - began < 10  # a third of a second; kopf gives a connection that is open at its end five more
+
+
+def test_sigusr1_tells_more_and_then_less_but_never_the_token(
+    api: Kubectl, as_operator: Path, namespace: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "operator.log"
+    process = OperatorProcess(as_operator, log, f"--namespace={namespace}", "--sweep-period=1")
+
+    def told(event: str) -> int:
+        return sum(
+            check_line(line)["event"] == event for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")
+        )
+
+    process.start()
+    try:
+        assert told("swept") == 0
+        process.send(signal.SIGUSR1)
+        eventually(lambda: told("swept") > 1)
+        process.send(signal.SIGUSR1)
+        eventually(lambda: told("log_level_changed") == 2)
+    finally:
+        assert process.stop() == 0
+    assert check_line(log.read_text().splitlines()[-1])["event"] == "stopped"
+    token = json.loads(as_operator.read_text())["users"][0]["user"]["token"]
+    assert token not in log.read_text()
+
+
+@pytest.mark.kwok
+def test_an_object_created_while_nobody_was_there_is_served(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
+    alice = {
+        "apiVersion": "userstorage.dev/v1",
+        "kind": "UserStorage",
+        "metadata": {"name": "alice"},
+        "spec": {"userID": "alice"},
+    }
+    api.apply({**alice, "metadata": {"name": "alice", "namespace": namespace}})
+    assert "waiting for the operator" in api.run("get", "us", "alice", "-n", namespace, "-o", "yaml").stdout
+    operator.start()
+    eventually(lambda: api.phase("alice", namespace) == "Ready")
+    columns = api.run("get", "us", "-n", namespace).stdout.splitlines()
+    assert columns[0].split() == ["NAME", "USER", "PHASE", "READY", "REASON", "CAPACITY", "AGE"]
+    assert columns[1].split()[:6] == ["alice", "alice", "Ready", "True", "PodReady", "10Gi"]
+
+
+@pytest.mark.kwok
+def test_the_plugin_explains_an_object(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
+    operator.start()
+    api.apply(
+        {
+            "apiVersion": "userstorage.dev/v1",
+            "kind": "UserStorage",
+            "metadata": {"name": "bob", "namespace": namespace},
+            "spec": {"userID": "bob", "className": "no-such-class"},
+        }
+    )
+    plugin = str(Path(PROGRAM).with_name("kubectl-userstorage"))
+
+    def explain(name: str) -> subprocess.CompletedProcess[str]:
+        command = [plugin, "explain", name, "-n", namespace]
+        environment = {**os.environ, "KUBECONFIG": str(api.kubeconfig)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+    eventually(lambda: "Ready=False ClassNotFound" in explain("bob").stdout)
+    assert explain("bob").returncode == 1
+    assert "no-such-class" in explain("bob").stdout
+    missing = explain("nobody")
+    assert missing.returncode == 1
+    assert "there is no UserStorage 'nobody'" in missing.stderr

@@ -1,0 +1,155 @@
+"""A real Prometheus on real operators: it scrapes, its rules load, its alerts fire, the dashboard has answers."""
+
+import json
+import shlex
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kubectl import Kubectl, eventually
+from localcluster import ClusterError
+from localcluster.addresses import free_port
+from localcluster.prometheus import Prometheus
+from localcluster.redis import RedisServer
+from monitoring import rules
+from operator_process import OperatorProcess
+from replicas import LEASE, SYSTEM, free_lease
+
+pytestmark = [pytest.mark.kwok]
+
+HURRY = 100
+"""How many times shorter than in production the pauses and windows of the rules are: ten minutes are six seconds."""
+SCRAPE = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
+LISTED = json.loads((rules.FOLDER / "dashboard.json").read_text())["panels"]
+QUERIES = [target["expr"] for panel in LISTED for target in panel.get("targets", ())]
+
+
+class Watcher:
+    """Prometheus with the rules of deploy/monitoring in a hurry."""
+
+    def __init__(self, server: Prometheus) -> None:
+        self._server = server
+
+    def ask(self, path: str, **parameters: str) -> Any:
+        """The data of an answer of its API."""
+        url = f"{self._server.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # our own http URL
+            return json.load(answer)["data"]
+
+    def values(self, query: str) -> list[float]:
+        """One number per series."""
+        return [float(sample["value"][1]) for sample in self.ask("query", query=query)["result"]]
+
+    def firing(self) -> dict[str, dict[str, str]]:
+        """The annotations of what fires, by name."""
+        alerts = self.ask("alerts")["alerts"]
+        return {alert["labels"]["alertname"]: alert["annotations"] for alert in alerts if alert["state"] == "firing"}
+
+
+@pytest.fixture
+def operators(
+    api: Kubectl, as_operator: Path, namespace: str, redis_server: RedisServer, tmp_path: Path
+) -> Iterator[dict[int, OperatorProcess]]:
+    """Two replicas by their port, the first of which leads."""
+    free_lease(api)
+    several = {}
+    for port in (free_port(), free_port()):
+        options = [f"--namespace={namespace}", f"--http-port={port}", "--leader-elect", f"--redis-url={redis_server.url}"]
+        several[port] = OperatorProcess(as_operator, tmp_path / f"operator-{port}.log", *options)
+    first, second = several.values()
+    first.start()
+    second.launch()
+    yield several
+    for process in several.values():
+        process.stop()
+        print(process.log.read_text()[-4000:])  # noqa: T201  # shown with a failure
+    api.run("delete", "lease", LEASE, "-n", SYSTEM, "--ignore-not-found")
+
+
+@pytest.fixture
+def watcher(operators: dict[int, OperatorProcess], tmp_path: Path) -> Iterator[Watcher]:
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules.hurried(HURRY)))
+    targets = [{"targets": [f"127.0.0.1:{port}" for port in operators]}]
+    config = {
+        "global": SCRAPE,
+        "rule_files": ["rules.yaml"],
+        "scrape_configs": [{"job_name": "userstorage-operator", "static_configs": targets}],
+    }
+    (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
+    try:
+        server = Prometheus(tmp_path / "prometheus", tmp_path / "prometheus.yaml").start()
+    except ClusterError as error:
+        pytest.skip(str(error)) if "to be had" in str(error) else pytest.fail(str(error))
+    yield Watcher(server)
+    server.stop()
+
+
+def user(namespace: str, name: str, **spec: str) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": metadata, "spec": {"userID": name, **spec}}
+
+
+def next_command(api: Kubectl, alert: str) -> str:
+    """What the command prints that the alert tells people to type."""
+    command = rules.rules("alert")[alert]["annotations"]["description"].partition("Next: ")[2]
+    script = f'kubectl() {{ {shlex.join(api.command())} "$@"; }}; {command}'
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def fires(watcher: Watcher, alert: str) -> None:
+    annotations = eventually(lambda: watcher.firing().get(alert), within=40)
+    assert annotations is not None
+    assert all(text and "<error" not in text for text in annotations.values()), "a template cannot be filled in"
+
+
+def test_what_goes_wrong_is_told_and_what_goes_well_is_not(
+    api: Kubectl, namespace: str, redis_server: RedisServer, operators: dict[int, OperatorProcess], watcher: Watcher
+) -> None:
+    api.apply(user(namespace, "alice"))
+    eventually(lambda: api.phase("alice", namespace) == "Ready")
+    eventually(lambda: watcher.values("sum(up)") == [2])
+    eventually(lambda: watcher.values("sum(userstorage_leader)") == [1])
+    eventually(lambda: watcher.values("max(userstorage_objects{phase='Ready'})") == [1])
+    # Whatever began before the operators had, has ended.
+    eventually(lambda: not watcher.firing())
+
+    loaded = [rule for group in watcher.ask("rules")["groups"] for rule in group["rules"]]
+    assert {rule["name"] for rule in loaded} == {*rules.rules("alert"), *rules.rules("record")}
+    eventually(lambda: all(rule["health"] == "ok" for group in watcher.ask("rules")["groups"] for rule in group["rules"]))
+
+    # A rate needs two scrapes within its window, which is short here: on a busy machine the second may be late.
+    waiting = [query for query in QUERIES if "userstorage_volume" not in query]
+
+    def answered() -> bool:
+        waiting[:] = [query for query in waiting if not watcher.values(query)]
+        return not waiting
+
+    eventually(answered)
+
+    api.apply(user(namespace, "bob", className="no-such-class"))
+    fires(watcher, "UserStorageLongNotReady")
+    for alert in ("UserStorageLongNotReady", "UserStorageStalled"):
+        told = next_command(api, alert)
+        assert "bob" in told
+        assert "ClassNotFound" in told
+    assert "alice" not in next_command(api, "UserStorageLongNotReady")
+    assert "SINCE" in next_command(api, "UserStorageDeletionOverdue")
+    assert "holderIdentity: " in next_command(api, "UserStorageNoLeader")
+    assert "etcd ok" in next_command(api, "UserStorageReconcileSlow")
+    api.run("delete", "us", "--all", "-n", namespace, "--timeout=60s")
+    eventually(lambda: "UserStorageLongNotReady" not in watcher.firing(), within=30)
+
+    assert "UserStorageRedisDown" not in watcher.firing()
+    redis_server.kill()
+    fires(watcher, "UserStorageRedisDown")
+
+    assert "UserStorageOperatorDown" not in watcher.firing()
+    for process in operators.values():
+        assert process.stop() == 0
+    fires(watcher, "UserStorageOperatorDown")

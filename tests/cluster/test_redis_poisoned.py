@@ -1,0 +1,91 @@
+"""Values in Redis that are not what they should be, with a leader and a replica that stands by, as processes."""
+
+import json
+import os
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.redis_workload import AuditLog, listed, metric, user
+from component.backend import account
+from kubectl import Kubectl, eventually
+from localcluster.redis import RedisServer
+from operator_process import PROGRAM
+from replicas import Replica, Replicas, replicas
+from userstorage_operator.domain.view import view
+from userstorage_operator.store.keys import Keys
+
+pytestmark = [pytest.mark.kwok]
+
+KEYS = Keys("default")
+REJECTED = "userstorage_cache_rejected_total"
+
+
+@pytest.fixture
+def two(api: Kubectl, namespace: str, redis_server: RedisServer, tmp_path: Path) -> Iterator[Replicas]:
+    with replicas(api, tmp_path, namespace, 2, [f"--redis-url={redis_server.url}"]) as several:
+        yield several
+    command = [PROGRAM, "release-finalizers", f"--namespace={namespace}"]
+    subprocess.run(command, env={**os.environ, "KUBECONFIG": str(api.kubeconfig)}, capture_output=True, check=True, timeout=120)
+
+
+def asked(replica: Replica, namespace: str, token: str) -> Any:
+    """What a replica tells of alice."""
+    url = f"http://127.0.0.1:{replica.port}/v1/namespaces/{namespace}/userstorages/alice"
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})  # of our own making
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  # as above
+        return json.loads(answer.read())["item"]
+
+
+def poison(server: RedisServer, kind: str, alice: str, bob: str) -> str:
+    """Put it where alice's view is; the reason that is counted."""
+    key, good = KEYS.view(alice), server.cli("get", KEYS.view(alice))
+    match kind:
+        case "of another object":
+            server.cli("set", key, server.cli("get", KEYS.view(bob)))
+            return "other_object"
+        case "of a future generation":
+            _, seal, body = good.split(" ", 2)
+            later = body.replace('"generation":1', '"generation":9')
+            server.cli("set", key, f"99999999 {seal} {later}")
+            return "seal"
+        case "garbage":
+            server.cli("set", key, "garbage")
+            return "garbage"
+        case _:
+            server.cli("del", key)
+            server.cli("setrange", key, str(10 * 1024 * 1024), "x")
+            return "too_big"
+
+
+def test_poison_is_counted_and_neither_told_nor_acted_on(
+    api: Kubectl, namespace: str, two: Replicas, redis_server: RedisServer
+) -> None:
+    leader = two.leader()
+    [standby] = [replica for replica in two.running if replica is not leader]
+    api.run("create", "-n", namespace, "-f", "-", input=listed([user("alice"), user("bob")]))
+    eventually(lambda: api.phase("alice", namespace) == api.phase("bob", namespace) == "Ready")
+    truth, bob = api.get("us", "alice", namespace), api.get("us", "bob", namespace)
+    assert truth is not None
+    assert bob is not None
+    token = account(api, namespace, here=True)
+    eventually(lambda: asked(standby, namespace, token) == view(truth), within=30)
+    log = AuditLog(api, namespace)
+    for kind in ("of another object", "of a future generation", "garbage", "10 MiB"):
+        counted = metric(standby.port, REJECTED)
+        reason = poison(redis_server, kind, truth["metadata"]["uid"], bob["metadata"]["uid"])
+
+        def noticed() -> bool:
+            assert asked(standby, namespace, token) == view(truth)
+            return metric(standby.port, REJECTED) > counted  # noqa: B023  # called within the same turn
+
+        eventually(noticed, within=10, every=0.05)
+        assert metric(standby.port, f'{REJECTED}{{reason="{reason}"}}') > 0
+        assert asked(leader, namespace, token) == view(truth)
+    log.read()
+    assert not log.writes
+    assert api.get("us", "alice", namespace) == truth

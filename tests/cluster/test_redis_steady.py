@@ -1,0 +1,120 @@
+"""Redis loses everything, or the operator ends, while nothing else happens: the cluster does not notice."""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.redis_workload import FAILING, AuditLog, listed, metric, started, user
+from kubectl import Kubectl, eventually
+from localcluster.addresses import free_port
+from localcluster.redis import RedisServer
+from operator_process import PROGRAM, OperatorProcess
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.store.codec import Codec
+from userstorage_operator.store.keys import Keys
+
+pytestmark = [pytest.mark.kwok]
+
+KEYS = Keys("default")
+WARM_WITHIN = 10.0
+"""Seconds; a sweep comes every 300."""
+PORT = free_port()
+
+
+@pytest.fixture
+def count(request: pytest.FixtureRequest) -> int:
+    number: int = request.config.getoption("--redis-steady-objects")
+    return number
+
+
+@pytest.fixture
+def operator(
+    api: Kubectl, as_operator: Path, namespace: str, redis_server: RedisServer, tmp_path: Path, count: int
+) -> Iterator[OperatorProcess]:
+    """At rest, with all of its objects suspended and in Redis."""
+    options = (f"--namespace={namespace}", f"--http-port={PORT}", f"--redis-url={redis_server.url}")
+    process = OperatorProcess(as_operator, tmp_path / "operator.log", *options)
+    started(process, PORT)
+    objects = [user(f"u{number}", replicas=0) for number in range(count)]
+    api.run("create", "-n", namespace, "-f", "-", input=listed(objects))
+    eventually(lambda: phases(api, namespace).count("Suspended") == count, within=400, every=1)
+    yield process
+    process.stop()
+    command = [PROGRAM, "release-finalizers", f"--namespace={namespace}"]
+    subprocess.run(command, env={**os.environ, "KUBECONFIG": str(api.kubeconfig)}, capture_output=True, check=True, timeout=300)
+
+
+def phases(api: Kubectl, namespace: str) -> list[str]:
+    return api.run("get", "us", "-n", namespace, "-o", "jsonpath={.items[*].status.phase}").stdout.split()
+
+
+def is_warm(redis_server: RedisServer, count: int) -> bool:
+    views = int(redis_server.cli("dbsize")) - int(redis_server.cli("exists", KEYS.head, KEYS.index))
+    return views >= count and redis_server.cli("zcard", KEYS.index) == str(2 * count)
+
+
+def until_quiet(log: AuditLog) -> None:
+    """Until nothing has been written for three seconds: the last ones are events."""
+
+    def quiet() -> bool:
+        log.read()
+        before = log.writes.total()
+        time.sleep(3)
+        log.read()
+        return log.writes.total() == before
+
+    eventually(quiet, every=0)
+
+
+@pytest.mark.timeout(1200)
+def test_redis_loses_everything_and_is_warm_again_without_a_write_to_the_cluster(
+    api: Kubectl, namespace: str, operator: OperatorProcess, redis_server: RedisServer, count: int
+) -> None:
+    eventually(lambda: is_warm(redis_server, count), within=30)
+    log = AuditLog(api, namespace)
+    until_quiet(log)
+    before = log.writes.total()
+    redis_server.cli("flushall")
+    began = time.monotonic()
+    eventually(lambda: is_warm(redis_server, count), within=WARM_WITHIN, every=0.02)
+    print(f"{count} objects: warm again after {time.monotonic() - began:.2f} s")  # noqa: T201  # the figure, shown with -s or -rP
+    plugin = [str(Path(PROGRAM).with_name("kubectl-userstorage")), "cache", f"--redis-url={redis_server.url}"]
+    environment = {**os.environ, "KUBECONFIG": str(api.kubeconfig)}
+    done = subprocess.run(plugin, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    log.read()
+    assert log.writes.total() == before
+
+
+@pytest.mark.timeout(1200)
+def test_a_restart_goes_on_with_a_pause_and_writes_nothing(
+    api: Kubectl, namespace: str, operator: OperatorProcess, redis_server: RedisServer, count: int
+) -> None:
+    api.run("create", "service", "clusterip", f"user-storage-{FAILING}", "--tcp=80", "-n", namespace)
+    api.run("create", "-n", namespace, "-f", "-", input=listed([user(FAILING)]))
+    raw = api.get("us", FAILING, namespace)
+    assert raw is not None
+    uid = raw["metadata"]["uid"]
+    name = KEYS.backoff(uid)
+
+    def noted() -> Object:
+        data = redis_server.cli("get", name)
+        return Codec(b"").open(name, data.encode(), uid).value or {} if data else {}
+
+    eventually(lambda: noted().get("failures", 0) >= 3)
+    log = AuditLog(api, namespace)
+    operator.kill()
+    before = noted()
+    started(operator, PORT)
+    eventually(lambda: metric(PORT, 'userstorage_reconcile_errors_total{reason="NameConflict"}') > 0, every=0.05)
+    assert before["due"] - 0.1 < time.time() < before["due"] + 5
+    eventually(lambda: noted()["failures"] == before["failures"] + 1, within=10)
+    passes = metric(PORT, 'userstorage_reconcile_duration_seconds_count{result="success"}')
+    assert passes >= count
+    log.read()
+    assert not log.writes
+    assert set(log.refused) <= {"create services 409"}

@@ -1,0 +1,167 @@
+"""Where bad inputs are tried: a running operator, healthy neighbours, and objects of strangers that must not change."""
+
+import asyncio
+import contextlib
+import copy
+import json
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from component.inprocess import TLS_GOODBYE, Observed, serving
+from component.manifests import ABSENT
+from component.world import Live
+from kubectl import Kubectl
+from userstorage_operator.config import Config
+from userstorage_operator.domain.errors import Conflict, OperatorError, Refused
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
+from userstorage_operator.kube.client import KubeClient
+from userstorage_operator.kube.login import login
+from userstorage_operator.runtime.metrics import Metrics
+
+STRANGER_POD: Object = {
+    "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+    "containers": [
+        {
+            "name": "app",
+            "image": "example.org/app:1",
+            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        }
+    ],
+}
+STRANGERS: dict[Kind, Object] = {
+    Kind.POD: STRANGER_POD,
+    Kind.SERVICE: {"ports": [{"port": 1}]},
+    Kind.CLAIM: {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+}
+_BYSTANDERS = ("user-storage-canary", "user-storage-victim", "stranger")
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """The namespace of the inputs, a second one that is served as well, and one that nobody serves."""
+
+    live: Live
+    second: Live
+    unserved: Live
+    observed: Observed
+    api: Kubectl
+
+    async def make(self, name: str, meta: Object | None = None, live: Live | None = None, **spec: Any) -> Object:
+        """Create a UserStorage with metadata of its own; the user has the object's name."""
+        where = live or self.live
+        body = {
+            "apiVersion": "userstorage.dev/v1",
+            "kind": "UserStorage",
+            "metadata": {"name": name} | (meta or {}),
+            "spec": {"userID": name} | spec,
+        }
+        return await where.client.create(USER_STORAGES, where.namespace, body)
+
+    async def make_class(self, name: str, spec: Any, **fields: Any) -> str:
+        """Create a class; the arena deletes it."""
+        name = f"{name}-{self.live.namespace}"
+        body = {"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": {"name": name}, "spec": spec}
+        await self.live.client.create(USER_STORAGE_CLASSES, "", body | fields)
+        return name
+
+    async def refuses(self, resource: Resource, manifest: Object, says: str) -> None:
+        """The API server must not create it, in words that hold `says`."""
+        with pytest.raises(Refused) as refused:
+            await self.live.client.create(resource, self.live.namespace, manifest)
+        assert says in refused.value.message
+
+    async def replace(self, resource: Resource, name: str, spec: Any) -> Object:
+        """PUT: unlike a patch, that also removes what `spec` lacks."""
+        path = resource.path(self.live.namespace, name)
+        while True:
+            found = await self.live.client.get(resource, self.live.namespace, name)
+            body = {key: value for key, value in found.items() if key != "spec"} | ({} if spec is ABSENT else {"spec": spec})
+            with contextlib.suppress(Conflict):  # the operator has told its status in between
+                return await self.live.client._json("update", resource, "PUT", path, {}, body)
+
+    async def bystanders(self) -> Object:
+        """All that no input of others may change."""
+        picture: Object = {}
+        for kind in (kind for kind in Kind if not kind.resource.optional):
+            for child in (await self.live.client.list_all(kind.resource, self.live.namespace))[0]:
+                if child["metadata"]["name"] in _BYSTANDERS:
+                    meta = {
+                        key: child["metadata"].get(key) for key in ("name", "uid", "labels", "annotations", "ownerReferences")
+                    }
+                    picture[f"{kind.name} {meta['name']}"] = {"metadata": meta, "spec": child["spec"]}
+        for name in ("canary", "victim"):
+            raw = await self.live.get(name)
+            assert raw is not None
+            picture[name] = (raw["metadata"]["uid"], raw["spec"], await self.live.condition("Ready", name))
+        return copy.deepcopy(picture)
+
+    async def essence_of_pod(self, user: str) -> str:
+        """A pod without what tells users apart: what must not depend on the fields that a tenant makes up."""
+        pod = await self.live.pod(user)
+        meta = {key: pod["metadata"][key] for key in ("labels", "annotations")}
+        meta["labels"] = meta["labels"] | {"userstorage.dev/uid": ""}
+        hashes = {"userstorage.dev/pod-hash": "", "userstorage.dev/spec-hash": ""}  # over the name of the claim as well
+        meta["annotations"] = meta["annotations"] | hashes
+        spec = {key: value for key, value in pod["spec"].items() if key != "nodeName"}
+        return json.dumps([meta, spec], sort_keys=True).replace(user, "someone")
+
+    async def gone(self, name: str) -> None:
+        """Wait for the end of an object."""
+
+        async def look() -> bool:
+            return await self.live.get(name) is None
+
+        await self.live.until(look)
+
+
+@contextlib.asynccontextmanager
+async def arena(api: Kubectl) -> AsyncIterator[Arena]:
+    """An arena of namespaces of its own."""
+    names = [f"test-{uuid.uuid4().hex[:8]}" for _ in range(3)]
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    api.apply(*({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}} for name in names))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("KUBECONFIG", str(api.kubeconfig))
+        client = KubeClient(await login(), Metrics("test"))
+        lives = first, second, unserved = [Live(client, name) for name in names]
+        with serving(Config(namespaces=tuple(names[:2]), http_port=0, sweep_period=3600)) as observed:
+            made = Arena(first, second, unserved, observed, api)
+            await _settle(made)
+            yield made
+        for live in lives:
+            for raw in (await client.list_all(USER_STORAGES, live.namespace))[0]:
+                meta = {"metadata": {"finalizers": None}}
+                await client.merge_patch(USER_STORAGES, live.namespace, raw["metadata"]["name"], meta)
+        for raw in (await client.list_all(USER_STORAGE_CLASSES, None))[0]:
+            if raw["metadata"]["name"].endswith(names[0]):
+                await client.delete(USER_STORAGE_CLASSES, "", raw["metadata"]["name"], raw["metadata"]["uid"], 0, "Background")
+        await client.close()
+        await asyncio.sleep(TLS_GOODBYE)
+    api.run("delete", "namespace", *names, "--wait=false")
+
+
+async def _settle(made: Arena) -> None:
+    live = made.live
+    for each in (live, made.second, made.unserved):
+        await each.until_open()
+    await made.make("canary")
+    await made.make("victim", storage={"size": "2Gi"})
+    for kind, spec in STRANGERS.items():
+        await live.make(kind, "stranger", spec)
+    await live.until_ready("canary")
+    await live.until_ready("victim")
+
+    async def at_rest() -> bool:
+        try:
+            pod = await live.client.get(Kind.POD.resource, live.namespace, "stranger")
+            claim = await live.client.get(Kind.CLAIM.resource, live.namespace, "stranger")
+        except OperatorError:
+            return False
+        return "nodeName" in pod["spec"] and claim.get("status", {}).get("phase") == "Bound"
+
+    await live.until(at_rest)

@@ -1,0 +1,204 @@
+"""Specs of a UserStorageClass that the API server must refuse or admit. Numbers: rows of the catalogue of bad inputs."""
+
+from typing import Any
+
+from component import bad_scheduling
+from component.manifests import ABSENT, Accepted, Change, Refused
+
+_OPEN = {"mode": "None", "acknowledgeUnauthenticated": True}
+_HOST = "${slug}.files.example.org"
+
+
+def _browser(**fields: object) -> dict[str, Any]:
+    return {"browser": fields}
+
+
+def _resources(requests: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
+    return _browser(resources={"requests": requests, "limits": limits})
+
+
+def _storage(**fields: object) -> dict[str, Any]:
+    return {"storage": fields}
+
+
+def _network(**fields: object) -> dict[str, Any]:
+    return {"network": fields}
+
+
+def _allowed_from(**peer: object) -> dict[str, Any]:
+    return _network(allowedFrom=[peer])
+
+
+def _requirement(**fields: object) -> dict[str, Any]:
+    return _allowed_from(podSelector={"matchExpressions": [fields]})
+
+
+REFUSED = [
+    Refused("1 no spec", ABSENT, "spec: Required value"),
+    Refused("flavor unknown", _browser(flavor="Nextcloud"), "spec.browser.flavor: Unsupported value"),
+    Refused("Custom without image", _browser(flavor="Custom") | {"auth": _OPEN}, "browser.image is required"),
+    Refused("image empty", _browser(image=""), "spec.browser.image: Invalid value"),
+    Refused("image with a space", _browser(image="a b"), "spec.browser.image: Invalid value"),
+    Refused("41 port 0", _browser(port=0), "spec.browser.port: Invalid value"),
+    Refused("41 port 80", _browser(port=80), "spec.browser.port: Invalid value"),
+    Refused("41 port 70000", _browser(port=70_000), "spec.browser.port: Invalid value"),
+    Refused("41 port a word", _browser(port="http"), "spec.browser.port: Invalid value"),
+    Refused("30 command words", _browser(command=["x"] * 33), "spec.browser.command: Too many"),
+    Refused("30 a thousand args", _browser(args=["x"] * 1000), "spec.browser.args: Too many"),
+    Refused("60 a huge argument", _browser(args=["x" * 1025]), "spec.browser.args[0]: Too long"),
+    Refused("env without name", _browser(env=[{"value": "x"}]), "spec.browser.env[0].name: Required value"),
+    Refused("env name", _browser(env=[{"name": "a=b"}]), "spec.browser.env[0].name: Invalid value"),
+    Refused("env twice", _browser(env=[{"name": "A"}, {"name": "A"}]), "spec.browser.env[1]: Duplicate value"),
+    Refused("30 env", _browser(env=[{"name": f"A{n}"} for n in range(65)]), "spec.browser.env: Too many"),
+    Refused("healthPath relative", _browser(healthPath="health"), "spec.browser.healthPath: Invalid value"),
+    Refused("healthPath a command", _browser(healthPath="/$(id)"), "spec.browser.healthPath: Invalid value"),
+    Refused("basePath relative", _browser(basePath="files/"), "browser.basePath must start and end with one /"),
+    Refused("basePath without end", _browser(basePath="/files"), "browser.basePath must start and end with one /"),
+    Refused("basePath //", _browser(basePath="//"), "browser.basePath must start and end with one /"),
+    Refused("basePath variable", _browser(basePath="/${userID}/"), "browser.basePath may hold"),
+    Refused("basePath ..", _browser(basePath="/a/../"), "browser.basePath must not have . or .."),
+    Refused("permission a word", _browser(permissions={"share": "no"}), "spec.browser.permissions.share: Invalid"),
+    Refused("24 cpu limit below request", _resources({"cpu": "2"}, {"cpu": "1"}), "limits must not be below"),
+    Refused("24 memory limit below request", _resources({"memory": "2Gi"}, {"memory": "512Mi"}), "limits must not be"),
+    Refused("24 cpu negative", _resources({"cpu": "-1"}, {}), "browser.resources.requests must be positive"),
+    Refused("24 cpu 0 as limit", _resources({}, {"cpu": 0}), "browser.resources.limits must be positive"),
+    Refused("24 memory of one byte", _resources({"memory": "1"}, {}), "browser.resources.requests must be at least 1Mi"),
+    Refused("24 memory limit of one byte", _resources({}, {"memory": 1}), "browser.resources.limits must be at least"),
+    Refused("memory no quantity", _resources({"memory": "lots"}, {}), "browser.resources.requests must be positive"),
+    Refused("25 graphics card", _resources({}, {"nvidia.com/gpu": 1}), "browser.resources.limits may hold cpu, memory"),
+    Refused("25 huge pages", _resources({"hugepages-2Mi": "2Mi"}, {}), "browser.resources.requests may hold cpu"),
+    Refused("storageClassName", _storage(storageClassName="a/b"), "storage.storageClassName must be a DNS name"),
+    Refused("accessModes empty", _storage(accessModes=[]), "spec.storage.accessModes: Invalid value"),
+    Refused("accessModes unknown", _storage(accessModes=["RW"]), "spec.storage.accessModes[0]: Unsupported value"),
+    Refused("accessModes twice", _storage(accessModes=["ReadWriteOnce"] * 2), "spec.storage.accessModes[1]: Duplicate"),
+    Refused(
+        "accessModes that exclude each other",
+        _storage(accessModes=["ReadWriteOnce", "ReadWriteOncePod"]),
+        "storage.accessModes must not join ReadWriteOncePod",
+    ),
+    Refused("16 defaultSize", _storage(defaultSize="abc"), "storage.defaultSize must be a quantity"),
+    Refused("17 defaultSize 0", _storage(defaultSize="0"), "storage.defaultSize must be at least 1Mi"),
+    Refused("16 maxSize", _storage(maxSize="1 Gi"), "storage.maxSize must be a quantity"),
+    Refused("19 maxSize", _storage(maxSize="2Pi"), "storage.maxSize must be at least 1Mi and at most 1Pi"),
+    Refused(
+        "defaultSize above maxSize",
+        _storage(defaultSize="2Gi", maxSize="1Gi"),
+        "storage.defaultSize must not exceed storage.maxSize",
+    ),
+    Refused("maxSize below the default of defaultSize", _storage(maxSize="5Gi"), "storage.defaultSize must not exceed"),
+    Refused("auth mode unknown", {"auth": {"mode": "Basic"}}, "spec.auth.mode: Unsupported value"),
+    Refused("nobody asked, unacknowledged", {"auth": {"mode": "None"}}, "auth.acknowledgeUnauthenticated must be true"),
+    Refused("Dufs behind a header", _browser(flavor="Dufs"), "auth.mode must be None"),
+    Refused("Custom behind a header", _browser(flavor="Custom", image="x"), "auth.mode must be None"),
+    Refused("header name", {"auth": {"headerName": "X User"}}, "spec.auth.headerName: Invalid value"),
+    Refused("expose unknown", _network(expose="NodePort"), "spec.network.expose: Unsupported value"),
+    Refused("Ingress without host", _network(expose="Ingress"), "network.hostTemplate is required"),
+    Refused("Gateway without host", _network(expose="Gateway", gatewayName="g"), "network.hostTemplate is required"),
+    Refused("Gateway without its name", _network(expose="Gateway", hostTemplate=_HOST), "network.gatewayName is required"),
+    Refused("host for all users", _network(hostTemplate="files.example.org"), "network.hostTemplate must contain ${slug}"),
+    Refused("42 host *", _network(hostTemplate="*.${slug}.org"), "network.hostTemplate must be a DNS name"),
+    Refused("42 host -a", _network(hostTemplate="-a.${slug}.org"), "network.hostTemplate must be a DNS name"),
+    Refused("host with a path", _network(hostTemplate=_HOST + "/x"), "network.hostTemplate must be a DNS name"),
+    Refused("ingressClassName", _network(ingressClassName="A"), "spec.network.ingressClassName: Invalid value"),
+    Refused("gatewayName", _network(gatewayName="infra/gw"), "spec.network.gatewayName: Invalid value"),
+    Refused("tlsSecretName", _network(tlsSecretName="../x"), "spec.network.tlsSecretName: Invalid value"),
+    Refused("ingress annotation key", _network(annotations={"a b": "x"}), "network.annotations keys must be valid"),
+    Refused("policy unknown", _network(policy="Open"), "spec.network.policy: Unsupported value"),
+    Refused("peer of nothing", _allowed_from(), "network.allowedFrom[] needs podSelector"),
+    Refused("peer of two kinds", _allowed_from(ipBlock={"cidr": "10.0.0.0/8"}, podSelector={}), "ipBlock cannot be joined"),
+    Refused("peer address", _allowed_from(ipBlock={"cidr": "10.0.0.0"}), "ipBlock.cidr must be a CIDR"),
+    Refused(
+        "peer exception",
+        _allowed_from(ipBlock={"cidr": "10.0.0.0/8", "except": ["x"]}),
+        "ipBlock.except must hold CIDRs",
+    ),
+    Refused("peer operator", _requirement(key="a", operator="Gt"), "operator: Unsupported value"),
+    Refused("peer values missing", _requirement(key="a", operator="In"), "matchExpressions[].values must be set"),
+    Refused("peer values", _requirement(key="a", operator="Exists", values=["x"]), "matchExpressions[].values must be"),
+    Refused("30 peers", _network(allowedFrom=[{"podSelector": {}}] * 17), "spec.network.allowedFrom: Too many"),
+    Refused("root", {"security": {"runAsUser": 0}}, "spec.security.runAsUser: Invalid value"),
+    Refused("root's group", {"security": {"runAsGroup": 0}}, "spec.security.runAsGroup: Invalid value"),
+    Refused("root's files", {"security": {"fsGroup": 0}}, "spec.security.fsGroup: Invalid value"),
+    Refused("user id past 31 bits", {"security": {"runAsUser": 2**31}}, "spec.security.runAsUser: Invalid value"),
+    *(Refused(row.name, {"scheduling": row.spec}, row.says) for row in bad_scheduling.REFUSED),
+    Refused("nobody at all", {"limits": {"maxPerNamespace": 0}}, "spec.limits.maxPerNamespace: Invalid value"),
+    Refused("rollout of none", {"rollout": {"maxUnavailable": 0}}, "rollout.maxUnavailable must be a number"),
+    Refused("rollout 0%", {"rollout": {"maxUnavailable": "0%"}}, "rollout.maxUnavailable must be a number"),
+    Refused("rollout 101%", {"rollout": {"maxUnavailable": "101%"}}, "rollout.maxUnavailable must be a number"),
+    Refused("rollout a word", {"rollout": {"maxUnavailable": "all"}}, "rollout.maxUnavailable must be a number"),
+]
+
+ACCEPTED = [
+    Accepted("nothing but defaults", {}),
+    Accepted(
+        "browser",
+        _browser(
+            flavor="Quantum",
+            image="docker.io/gtstef/filebrowser@sha256:" + "0" * 64,
+            port=1025,
+            command=["/bin/app"],
+            args=["--verbose", ""],
+            env=[{"name": "LANG", "value": "C"}, {"name": "EMPTY"}],
+            healthPath="/api/health",
+            basePath="/files/${namespace}/${slug}/",
+            permissions={"share": True, "download": False},
+        ),
+    ),
+    Accepted("Custom", _browser(flavor="Custom", image="registry.example.org:5000/a/b:1") | {"auth": _OPEN}),
+    Accepted("Dufs", _browser(flavor="Dufs") | {"auth": _OPEN}),
+    Accepted(
+        "resources",
+        _resources({"cpu": "10m", "memory": "64Mi"}, {"cpu": 1, "memory": 2**28, "ephemeral-storage": "1Gi"}),
+    ),
+    Accepted("resources without limits", _browser(resources={"requests": {"cpu": "0.5"}})),
+    Accepted(
+        "storage",
+        _storage(
+            storageClassName="fast.v1",
+            accessModes=["ReadWriteOnce", "ReadWriteMany"],
+            defaultSize="1Gi",
+            maxSize=2**40,
+        ),
+    ),
+    Accepted("one pod's volume", _storage(accessModes=["ReadWriteOncePod"], defaultSize="1Gi", maxSize="1Gi")),
+    Accepted("another header", {"auth": {"headerName": "X-Auth-Request-Email"}}),
+    Accepted(
+        "Ingress",
+        _network(
+            expose="Ingress",
+            hostTemplate="${slug}-${namespace}.example.org",
+            ingressClassName="nginx",
+            tlsSecretName="wildcard",  # the name of a Secret, not its content
+            annotations={"example.org/note": "x"},
+            policy="None",
+        ),
+    ),
+    Accepted("Gateway", _network(expose="Gateway", hostTemplate=_HOST, gatewayName="public")),
+    Accepted("peer everybody of the namespace", _allowed_from(podSelector={})),
+    Accepted("peer by both selectors", _allowed_from(podSelector={}, namespaceSelector={"matchLabels": {"team": "proxy"}})),
+    Accepted("peer addresses", _allowed_from(ipBlock={"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]})),
+    Accepted("peer addresses, IPv6", _allowed_from(ipBlock={"cidr": "2001:db8::/64"})),
+    Accepted("peer by values", _requirement(key="a", operator="NotIn", values=["b"])),
+    Accepted("peer by key", _requirement(key="a", operator="DoesNotExist")),
+    Accepted("ids", {"security": {"runAsUser": 1, "runAsGroup": 2, "fsGroup": 2**31 - 1}}),
+    *(Accepted(row.name, {"scheduling": row.spec}) for row in bad_scheduling.ACCEPTED),
+    Accepted("limits", {"limits": {"maxPerNamespace": 500}}),
+    Accepted("rollout by number", {"rollout": {"maxUnavailable": 3}}),
+    Accepted("rollout of all", {"rollout": {"maxUnavailable": "100%"}}),
+]
+
+CHANGES = [
+    Change(
+        "38 storageClassName changed",
+        _storage(storageClassName="a"),
+        _storage(storageClassName="b"),
+        "storage.storageClassName is immutable",
+    ),
+    Change("39 storageClassName removed", _storage(storageClassName="a"), {}, "storage.storageClassName is immutable"),
+    Change("storageClassName added", {}, _storage(storageClassName="a"), "storage.storageClassName is immutable"),
+    Change("40 accessModes changed", {}, _storage(accessModes=["ReadWriteMany"]), "storage.accessModes is immutable"),
+    Change("39 accessModes removed", _storage(accessModes=["ReadWriteMany"]), {}, "storage.accessModes is immutable"),
+    Change("sizes changed", _storage(defaultSize="2Gi"), _storage(defaultSize="1Gi", maxSize="1Gi")),
+    Change("storage as it was", _storage(storageClassName="a"), _storage(storageClassName="a", maxSize="1Ti")),
+    Change("another browser", {}, _browser(flavor="Quantum")),
+]

@@ -1,0 +1,216 @@
+"""Specs of a UserStorage that the API server must refuse, admit or prune. Numbers: rows of the catalogue of inputs.
+
+Every rule of the CRD is met here by at least one input that it refuses and one that it lets pass.
+"""
+
+from typing import Any
+
+from component import bad_scheduling
+from component.manifests import ABSENT, Accepted, Change, Refused
+
+_ALICE: dict[str, Any] = {"userID": "alice"}
+_SHARED = {"claimName": "team"}
+
+
+def _storage(**fields: object) -> dict[str, Any]:
+    return _ALICE | {"storage": fields}
+
+
+def _lifecycle(**fields: object) -> dict[str, Any]:
+    return _ALICE | {"lifecycle": fields}
+
+
+def _pod_metadata(**fields: object) -> dict[str, Any]:
+    return _ALICE | {"podMetadata": fields}
+
+
+_NO_SUCH_USER = (
+    "userID may hold letters, digits and . _ @ + - and must start and end with a letter or digit",
+    {
+        "5 space around": " a ",
+        "5 tab": "a\tb",
+        "5 newline at the end": "alice\n",
+        "6 parent directory": "../root",
+        "7 slash": "a/b",
+        "7 backslash": "a\\b",
+        "7 NUL": "a\x00b",
+        "7 percent-encoded": "a%2e%2eb",
+        "9 umlaut": "müller",
+        "9 right-to-left mark": "a\u200fb",
+        "9 emoji": "a😀b",
+        "9 homoglyph (Cyrillic a)": "\u0430lice",
+        "10 template": "{{.}}",
+        "10 command": "$(id)",
+        "10 variable": "${X}",
+        "10 format": "%s",
+        "10 SQL": "'; DROP",
+        "35 decomposed accent": "re\u0301my",
+        "begins with a dot": ".alice",
+        "ends with @": "alice@",
+    },
+)
+
+REFUSED = [
+    Refused("1 no spec", ABSENT, "spec: Required value"),
+    Refused("2 spec null", None, "spec: Required value"),
+    Refused("2 spec a list", [], "spec: Invalid value"),
+    Refused("2 spec a string", "x", "spec: Invalid value"),
+    Refused("3 userID missing", {}, "spec.userID: Required value"),
+    Refused("4 userID empty", {"userID": ""}, "spec.userID: Invalid value"),
+    Refused("8 userID of 129 characters", {"userID": "a" * 129}, "spec.userID: Too long"),
+    Refused("8 userID of 10,000 characters", {"userID": "a" * 10_000}, "spec.userID: Too long"),
+    Refused("12 userID a number", {"userID": 123}, "spec.userID: Invalid value"),
+    *(Refused(name, {"userID": user_id}, _NO_SUCH_USER[0]) for name, user_id in _NO_SUCH_USER[1].items()),
+    Refused("className empty", _ALICE | {"className": ""}, "spec.className: Invalid value"),
+    Refused("className too long", _ALICE | {"className": "a" * 64}, "spec.className: Too long"),
+    Refused("className with a dot", _ALICE | {"className": "a.b"}, "className must be a DNS label"),
+    Refused("replicas 2", _ALICE | {"replicas": 2}, "spec.replicas: Invalid value"),
+    Refused("replicas -1", _ALICE | {"replicas": -1}, "spec.replicas: Invalid value"),
+    Refused("replicas a word", _ALICE | {"replicas": "one"}, "spec.replicas: Invalid value"),
+    Refused("16 size empty", _storage(size=""), "storage.size must be a quantity"),
+    Refused("16 size abc", _storage(size="abc"), "storage.size must be a quantity"),
+    Refused("16 size with a space", _storage(size="5 GB"), "storage.size must be a quantity"),
+    Refused("16 size 1e400", _storage(size="1e400"), "spec.storage.size"),
+    Refused("17 size 0", _storage(size="0"), "storage.size must be at least 1Mi"),
+    Refused("17 size negative", _storage(size="-1Gi"), "storage.size must be at least 1Mi"),
+    Refused("18 size 1Ki", _storage(size="1Ki"), "storage.size must be at least 1Mi"),
+    Refused("19 size 9Ei", _storage(size="9Ei"), "storage.size must be at least 1Mi and at most 1Pi"),
+    Refused("20 size of 5 bytes, an integer", _storage(size=5), "storage.size must be at least 1Mi"),
+    Refused("20 size of 5 bytes, a string", _storage(size="5"), "storage.size must be at least 1Mi"),
+    Refused("20 size a float", _storage(size=1.5), "spec.storage.size: Invalid value"),
+    Refused("23 size of half a byte", _storage(size="0.5"), "storage.size must be at least 1Mi"),
+    Refused("size too long", _storage(size="1" * 33), "spec.storage.size: Too long"),
+    Refused("27 subPath absolute", _storage(**_SHARED, subPath="/etc"), "storage.subPath must be relative"),
+    Refused("28 subPath a/../../b", _storage(**_SHARED, subPath="a/../../b"), "storage.subPath must be relative"),
+    Refused("28 subPath ..", _storage(**_SHARED, subPath=".."), "storage.subPath must be relative"),
+    Refused("28 subPath a/..", _storage(**_SHARED, subPath="a/.."), "storage.subPath must be relative"),
+    Refused("29 subPath with a variable", _storage(**_SHARED, subPath="$(HOME)"), "storage.subPath may hold"),
+    Refused("29 subPath with another ${}", _storage(**_SHARED, subPath="${userID}"), "storage.subPath may hold"),
+    Refused("subPath with //", _storage(**_SHARED, subPath="a//b"), "storage.subPath may hold"),
+    Refused("subPath too long", _storage(**_SHARED, subPath="a" * 513), "spec.storage.subPath: Too long"),
+    Refused("subPath without claimName", _storage(subPath="a"), "storage.subPath is only allowed with storage.claimName"),
+    Refused("31 claimName in another namespace", _storage(claimName="ns/x"), "storage.claimName must be the name"),
+    Refused("claimName in capitals", _storage(claimName="Team"), "storage.claimName must be the name"),
+    Refused("claimName empty", _storage(claimName=""), "spec.storage.claimName: Invalid value"),
+    Refused(
+        "reclaimPolicy Delete for a claim of others",
+        _storage(**_SHARED, reclaimPolicy="Delete"),
+        "storage.reclaimPolicy Delete is not allowed with storage.claimName",
+    ),
+    Refused("reclaimPolicy unknown", _storage(reclaimPolicy="Recycle"), "spec.storage.reclaimPolicy: Unsupported value"),
+    Refused("readOnly a word", _storage(readOnly="yes"), "spec.storage.readOnly: Invalid value"),
+    Refused("startTimeout without a unit", _lifecycle(startTimeout="5"), "spec.lifecycle.startTimeout: Invalid value"),
+    Refused("startTimeout 0s", _lifecycle(startTimeout="0s"), "lifecycle.startTimeout must be at least 1s"),
+    Refused("startTimeout 999ms", _lifecycle(startTimeout="999ms"), "lifecycle.startTimeout must be at least 1s"),
+    Refused("startTimeout of a day and more", _lifecycle(startTimeout="25h"), "lifecycle.startTimeout must be at least"),
+    Refused("startTimeout past counting", _lifecycle(startTimeout="9" * 15 + "h"), "spec.lifecycle.startTimeout"),
+    Refused("startTimeout too long", _lifecycle(startTimeout="1s" * 9), "spec.lifecycle.startTimeout: Too long"),
+    Refused("deletionTimeout -1m", _lifecycle(deletionTimeout="-1m"), "spec.lifecycle.deletionTimeout: Invalid value"),
+    Refused("deletionTimeout 0h", _lifecycle(deletionTimeout="0h"), "lifecycle.deletionTimeout must be at least 1s"),
+    Refused(
+        "grace period 0 would be a forced deletion",
+        _lifecycle(terminationGracePeriodSeconds=0),
+        "spec.lifecycle.terminationGracePeriodSeconds: Invalid value",
+    ),
+    Refused(
+        "grace period of hours",
+        _lifecycle(terminationGracePeriodSeconds=3601),
+        "spec.lifecycle.terminationGracePeriodSeconds: Invalid value",
+    ),
+    Refused("updateStrategy unknown", _lifecycle(updateStrategy="Never"), "spec.lifecycle.updateStrategy: Unsupported value"),
+    *(Refused(row.name, _ALICE | {"scheduling": row.spec}, row.says) for row in bad_scheduling.REFUSED),
+    Refused("pod label value", _pod_metadata(labels={"team": "a b"}), "podMetadata.labels values must be valid"),
+    Refused("pod label key", _pod_metadata(labels={"/x": "a"}), "podMetadata.labels keys must be valid"),
+    Refused("pod label too long", _pod_metadata(labels={"a": "b" * 64}), "spec.podMetadata.labels.a: Too long"),
+    Refused(
+        "a label for a mesh", _pod_metadata(labels={"sidecar.istio.io/inject": "true"}), "podMetadata.labels keys must not"
+    ),
+    Refused(
+        "an annotation for the node",
+        _pod_metadata(annotations={"container.apparmor.security.beta.kubernetes.io/filebrowser": "unconfined"}),
+        "podMetadata.annotations keys must not",
+    ),
+    Refused("an annotation for networks", _pod_metadata(annotations={"k8s.v1.cni.cncf.io/networks": "x"}), "keys must not"),
+    Refused("an annotation of ours", _pod_metadata(annotations={"userstorage.dev/pod-hash": "x"}), "keys must not"),
+    Refused("pod annotation key", _pod_metadata(annotations={"a/b/c": "x"}), "podMetadata.annotations keys must be"),
+    Refused(
+        "60 an object of 1.4 MiB",
+        _pod_metadata(annotations={f"a{n}": "x" * 4096 for n in range(350)}),
+        "spec.podMetadata.annotations: Too many",
+    ),
+    Refused("60 a huge annotation", _pod_metadata(annotations={"a": "x" * 4097}), "spec.podMetadata.annotations.a: Too long"),
+]
+
+ACCEPTED = [
+    Accepted("userID alone", _ALICE),
+    Accepted("userID of one character", {"userID": "7"}),
+    Accepted("userID of 128 characters", {"userID": "a" * 128}),
+    Accepted("11 userID an e-mail address", {"userID": "a.b+c@x.org"}),
+    Accepted("35 userID with a capital and _", {"userID": "A_b"}),
+    Accepted("className", _ALICE | {"className": "gold-1"}),
+    Accepted("suspended", _ALICE | {"replicas": 0}),
+    Accepted("23 size 1.5Gi", _storage(size="1.5Gi")),
+    Accepted("23 size 0.5Gi", _storage(size="0.5Gi")),
+    Accepted("20 size in bytes, an integer", _storage(size=10 * 1024**3)),
+    Accepted("20 size in bytes, a string", _storage(size=str(10 * 1024**3))),
+    Accepted("size 10e9", _storage(size="10e9")),
+    Accepted("smallest size", _storage(size="1Mi")),
+    Accepted("largest size", _storage(size="1Pi")),
+    Accepted("claim of the namespace", _storage(claimName="team.files-1", reclaimPolicy="Retain", readOnly=True)),
+    Accepted("directory of a claim", _storage(**_SHARED, subPath="users/${slug}/v1.0")),
+    Accepted("directory that only looks like ..", _storage(**_SHARED, subPath="a..b/...")),
+    Accepted("reclaimPolicy Delete for our own claim", _storage(reclaimPolicy="Delete")),
+    Accepted(
+        "lifecycle",
+        _lifecycle(
+            startTimeout="1h30m",
+            deletionTimeout="1000ms",
+            terminationGracePeriodSeconds=1,
+            updateStrategy="WhenSuspended",
+        ),
+    ),
+    *(Accepted(row.name, _ALICE | {"scheduling": row.spec}) for row in bad_scheduling.ACCEPTED),
+    Accepted("pod metadata", _pod_metadata(labels={"example.org/team": "a"}, annotations={"example.org/note": "any text, ü"})),
+]
+
+CHANGES = [
+    Change("13 userID changed", _ALICE, {"userID": "bob"}, "userID is immutable"),
+    Change("39 userID removed", _ALICE, {}, "spec.userID: Required value"),
+    Change("21 size shrunk", _storage(size="2Gi"), _storage(size="1Gi"), "storage.size may only grow"),
+    Change("21 size shrunk, in bytes", _storage(size="2Gi"), _storage(size=2**30), "storage.size may only grow"),
+    Change("39 size removed", _storage(size="2Gi"), _storage(), "storage.size cannot be removed once set"),
+    Change("39 size removed with its parent", _storage(size="2Gi"), _ALICE, "storage.size cannot be removed once set"),
+    Change("claimName changed", _storage(claimName="a"), _storage(claimName="b"), "storage.claimName is immutable"),
+    Change("39 claimName removed", _storage(claimName="a"), _storage(), "storage.claimName is immutable"),
+    Change("39 claimName removed with its parent", _storage(claimName="a"), _ALICE, "storage.claimName is immutable"),
+    Change("claimName added", _ALICE, _storage(claimName="a"), "storage.claimName is immutable"),
+    Change("size grown", _storage(size="1Gi"), _storage(size="1.5Gi")),
+    Change("size said otherwise", _storage(size="1Gi"), _storage(size="1024Mi")),
+    Change("size added", _ALICE, _storage(size="1Gi")),
+    Change("reclaimPolicy changed", _ALICE, _storage(reclaimPolicy="Delete")),
+    Change("another directory", _storage(**_SHARED, subPath="a"), _storage(**_SHARED, subPath="b")),
+    Change("the rest of the spec", _ALICE, _ALICE | {"className": "gold", "replicas": 0}),
+]
+
+PRUNED: dict[str, dict[str, Any]] = {
+    "26 mountPath": {"storage": {"mountPath": "/etc"}},
+    "29 subPathExpr": {"storage": {"subPathExpr": "$(HOME)"}},
+    "38 storageClassName": {"storage": {"storageClassName": "fast"}},
+    "41 port": {"port": 0},
+    "42 host": {"network": {"host": "*"}},
+    "43 ingress annotations": {"network": {"annotations": {"nginx.ingress.kubernetes.io/configuration-snippet": "x"}}},
+    "44 misspelt field": {"storag": "5Gi"},
+    "46 image": {"image": "evil"},
+    "46 imagePullSecrets": {"imagePullSecrets": [{"name": "x"}]},
+    "47 serviceAccountName": {"serviceAccountName": "default"},
+    "47 hostNetwork": {"hostNetwork": True},
+    "47 hostPath": {"storage": {"hostPath": {"path": "/"}}},
+    "47 privileged": {"securityContext": {"privileged": True}},
+    "47 volumes": {"volumes": [{"name": "root", "hostPath": {"path": "/"}}]},
+    "47 command": {"command": ["sh"]},
+    "47 env": {"env": [{"name": "LD_PRELOAD", "value": "x"}]},
+    "47 podTemplate": {"podTemplate": {"spec": {}}},
+    "47 nodeName": {"scheduling": {"nodeName": "control-plane"}},
+    "namespace": {"namespace": "kube-system"},
+}
+"""Rows of what must be dropped from a spec, or refused where the client asks for strictness, as kubectl does."""

@@ -1,0 +1,57 @@
+"""The operator in the test's own process, against the real API server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from component.inprocess import TLS_GOODBYE, Observed, serving
+from component.world import ClassOfTest, Live
+from kubectl import Kubectl
+from userstorage_operator.config import Config
+from userstorage_operator.domain.resources import USER_STORAGES
+from userstorage_operator.kube.client import KubeClient
+from userstorage_operator.kube.login import login
+from userstorage_operator.runtime.metrics import Metrics
+
+
+@pytest.fixture
+def kubeconfig(api: Kubectl, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig))
+
+
+@pytest.fixture
+async def live(kubeconfig: None, namespace: str) -> AsyncIterator[Live]:
+    """The cluster as it is, past every cache of the operator."""
+    client = KubeClient(await login(), Metrics("test"))
+    live = Live(client, namespace)
+    await live.until_open()
+    yield live
+    # By now no operator is left to release them, and a namespace that cannot end keeps the API server busy.
+    for raw in (await client.list_all(USER_STORAGES, namespace))[0]:
+        await client.merge_patch(USER_STORAGES, namespace, raw["metadata"]["name"], {"metadata": {"finalizers": None}})
+    await client.close()
+    await asyncio.sleep(TLS_GOODBYE)
+
+
+@pytest.fixture
+def operator(live: Live) -> Iterator[Observed]:
+    """A running operator that serves the test's namespace."""
+    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600)) as observed:
+        yield observed
+
+
+@pytest.fixture
+def operator_of_all(live: Live) -> Iterator[None]:
+    """A running operator that serves every namespace, and so tells how classes are."""
+    with serving(Config(namespaces=(), http_port=0, sweep_period=3600)):
+        yield
+
+
+@pytest.fixture
+async def exposing(live: Live) -> AsyncIterator[ClassOfTest]:
+    """A class of the test's own that leads in from outside through an Ingress; say otherwise with `change`."""
+    cls = ClassOfTest(live, f"class-{live.namespace}")
+    await live.create_class(cls.name, network={"expose": "Ingress", "hostTemplate": "${slug}.${namespace}.example.org"})
+    yield cls
+    await cls.delete()

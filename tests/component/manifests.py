@@ -1,0 +1,56 @@
+"""Manifests for the API server, and rows of the tables of inputs."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+Object = dict[str, Any]
+ABSENT = object()
+"""A spec that is not even there (null is something else)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A spec that must be admitted."""
+
+    name: str
+    spec: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A spec that must be refused with a message that holds `says`: the field's path, or words that name it."""
+
+    name: str
+    spec: Any
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An update that must be admitted, or refused with `says`."""
+
+    name: str
+    before: Object
+    after: Object
+    says: str | None = None
+
+
+def storage(namespace: str, spec: Any, name: str = "candidate") -> Object:
+    """A UserStorage."""
+    return _manifest("UserStorage", {"name": name, "namespace": namespace}, spec)
+
+
+def storage_class(name: str, spec: Any) -> Object:
+    """A UserStorageClass."""
+    return _manifest("UserStorageClass", {"name": name}, spec)
+
+
+def text(manifest: Object) -> str:
+    """What kubectl reads."""
+    return json.dumps(manifest)
+
+
+def _manifest(kind: str, metadata: Object, spec: Any) -> Object:
+    manifest = {"apiVersion": "userstorage.dev/v1", "kind": kind, "metadata": metadata}
+    return manifest if spec is ABSENT else manifest | {"spec": spec}

@@ -1,0 +1,218 @@
+"""deploy/admission on the real API server: what the operator's account cannot make, whoever holds its token."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from conftest import ROOT
+from kubectl import Kubectl, eventually
+from operator_pod import ACCOUNT, FILEBROWSER, pod
+from userstorage_operator.domain.fields import Object
+
+DUFS = "docker.io/sigoden/dufs:v0.47.0"
+OTHER = "docker.io/library/busybox:1.37"
+CONTAINER = ("spec", "containers", 0)
+CLASS = ("metadata", "annotations", "userstorage.dev/class")
+MANAGED_BY = ("metadata", "labels", "app.kubernetes.io/managed-by")
+
+
+def damaged(path: tuple[str | int, ...], value: Any) -> Object:
+    """That pod with one field set, or removed where `value` is None."""
+    changed = pod()
+    at: Any = changed
+    for step in path[:-1]:
+        at = at[step] if isinstance(step, int) else at.setdefault(step, {})
+    if value is None:
+        del at[path[-1]]
+    else:
+        at[path[-1]] = value
+    return changed
+
+
+class Policies:
+    """kubectl with the policies in force, acting as the operator."""
+
+    def __init__(self, api: Kubectl, namespace: str) -> None:
+        self._api = api
+        self._namespace = namespace
+
+    def refusal(self, manifest: Object) -> str:
+        """What is said against making the pod; empty where it would have been made."""
+        return self.run("create", "--dry-run=server", "-f", "-", manifest=manifest)
+
+    def run(self, *command: str, manifest: Object | None = None) -> str:
+        """What kubectl says of a refusal; empty where there is none."""
+        given = json.dumps(manifest) if manifest else None
+        done = self._api.run(*command, f"--as={ACCOUNT}", "-n", self._namespace, input=given, check=False)
+        return done.stderr if done.returncode else ""
+
+
+@pytest.fixture(scope="module")
+def lenient(api: Kubectl) -> Iterator[str]:
+    """A namespace that enforces nothing by itself: what is refused here, the policies refuse."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    api.run("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def classes(api: Kubectl) -> Iterator[dict[str, str]]:
+    """Names of three classes: with an image of its own, of another flavor, and of all defaults."""
+    none = {"mode": "None", "acknowledgeUnauthenticated": True}
+    specs: dict[str, Object] = {
+        "own": {"browser": {"flavor": "Custom", "image": OTHER}, "auth": none},
+        "dufs": {"browser": {"flavor": "Dufs"}, "auth": none},
+        "plain": {},
+    }
+    names = {kind: f"{kind}-{uuid.uuid4().hex[:8]}" for kind in specs}
+    for kind, spec in specs.items():
+        metadata = {"name": names[kind]}
+        api.apply({"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": metadata, "spec": spec})
+    yield names
+    api.run("delete", "usc", *names.values())
+
+
+@pytest.fixture(scope="module")
+def policies(api: Kubectl, lenient: str, classes: dict[str, str]) -> Policies:
+    """In force: the API server takes a moment to load a policy, and to see a class."""
+    api.run("apply", "-k", str(ROOT / "deploy/admission"))
+    found = Policies(api, lenient)
+    eventually(lambda: "hostNetwork" in found.refusal(damaged(("spec", "hostNetwork"), value=True)))
+    eventually(lambda: "built-in image" in found.refusal(pod(OTHER)))
+    for name in classes.values():
+        eventually(lambda name=name: "not the one of" in found.refusal(pod("docker.io/library/nothing:1", name)))  # type: ignore[misc]
+    return found
+
+
+SECURITY: tuple[str | int, ...] = (*CONTAINER, "securityContext")
+UNRESTRICTED: dict[str, tuple[tuple[str | int, ...], Any, str]] = {
+    "host network": (("spec", "hostNetwork"), True, "spec.hostNetwork"),
+    "host processes": (("spec", "hostPID"), True, "hostPID"),
+    "host memory": (("spec", "hostIPC"), True, "hostIPC"),
+    "a chosen node": (("spec", "nodeName"), "fake-1", "spec.nodeName"),
+    "a token": (("spec", "automountServiceAccountToken"), True, "spec.automountServiceAccountToken"),
+    "a token by default": (("spec", "automountServiceAccountToken"), None, "spec.automountServiceAccountToken"),
+    "a directory of the node": (("spec", "volumes", 1), {"name": "database", "hostPath": {"path": "/"}}, "spec.volumes"),
+    "a Secret as a volume": (("spec", "volumes", 1), {"name": "database", "secret": {"secretName": "s"}}, "spec.volumes"),
+    "a projected token": (
+        ("spec", "volumes", 1),
+        {"name": "database", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
+        "spec.volumes",
+    ),
+    "perhaps root": (("spec", "securityContext", "runAsNonRoot"), None, "runAsNonRoot"),
+    "root": (("spec", "securityContext", "runAsUser"), 0, "runAsNonRoot"),
+    "root in a container": ((*SECURITY, "runAsUser"), 0, "runAsNonRoot"),
+    "perhaps root in a container": ((*SECURITY, "runAsNonRoot"), False, "runAsNonRoot"),
+    "no seccomp": (("spec", "securityContext", "seccompProfile"), None, "seccompProfile"),
+    "no seccomp in a container": ((*SECURITY, "seccompProfile"), {"type": "Unconfined"}, "seccompProfile"),
+    "a sysctl": (("spec", "securityContext", "sysctls"), [{"name": "kernel.msgmax", "value": "1"}], "sysctls"),
+    "no apparmor": ((*SECURITY, "appArmorProfile"), {"type": "Unconfined"}, "appArmorProfile"),
+    "another selinux type": ((*SECURITY, "seLinuxOptions"), {"type": "spc_t"}, "seLinuxOptions"),
+    "escalation": ((*SECURITY, "allowPrivilegeEscalation"), True, "allowPrivilegeEscalation"),
+    "escalation by default": ((*SECURITY, "allowPrivilegeEscalation"), None, "allowPrivilegeEscalation"),
+    "privileges": (SECURITY, {"privileged": True}, "privileged: must be false"),
+    "a capability": ((*SECURITY, "capabilities", "add"), ["SYS_ADMIN"], "capabilities"),
+    "capabilities by default": ((*SECURITY, "capabilities"), None, "capabilities"),
+    "in the first container only": (
+        ("spec", "initContainers", 0, "securityContext", "capabilities"), None, "capabilities",
+    ),
+    "a port of the node": (
+        (*CONTAINER, "ports"), [{"name": "http", "containerPort": 8080, "hostPort": 8080}], "hostPort",
+    ),
+    "a Secret as a variable": (
+        (*CONTAINER, "env"), [{"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}], "env",
+    ),
+    "a Secret as all variables": ((*CONTAINER, "envFrom"), [{"secretRef": {"name": "s"}}], "env"),
+    "a probe of somebody else": ((*CONTAINER, "livenessProbe", "httpGet", "host"), "169.254.169.254", "probes"),
+    "a hook": ((*CONTAINER, "lifecycle"), {"postStart": {"exec": {"command": ["true"]}}}, "probes and lifecycle"),
+    "another image": ((*CONTAINER, "image"), OTHER, "built-in image"),
+    "another image at first": (("spec", "initContainers", 0, "image"), OTHER, "built-in image"),
+    "without our label": (MANAGED_BY, None, "metadata.labels"),
+    "with the label of others": (MANAGED_BY, "helm", "metadata.labels"),
+    "without any label": (("metadata", "labels"), None, "metadata.labels"),
+    "no class": (CLASS, None, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", UNRESTRICTED)
+def test_a_pod_that_is_not_as_ours_is_refused_and_the_field_named(policies: Policies, row: str) -> None:
+    path, value, says = UNRESTRICTED[row]
+    refusal = policies.refusal(damaged(path, value))
+    assert bool(refusal) == bool(says)
+    assert says in refusal
+    assert ("userstorage-operator-" in refusal) == bool(says)  # the policy's word, not that of some other check
+
+
+def test_our_own_pod_is_admitted(policies: Policies) -> None:
+    assert policies.refusal(pod()) == ""
+    assert policies.refusal(pod(DUFS)) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "image", "admitted"),
+    [
+        ("own", OTHER, True),
+        ("own", FILEBROWSER, False),
+        ("dufs", DUFS, True),
+        ("dufs", FILEBROWSER, False),
+        ("plain", FILEBROWSER, True),
+        ("plain", DUFS, False),
+        ("plain", OTHER, False),
+    ],
+)
+def test_a_class_decides_on_the_image(
+    policies: Policies, classes: dict[str, str], kind: str, image: str, admitted: bool
+) -> None:
+    refusal = policies.refusal(pod(image, classes[kind]))
+    assert (refusal == "") == admitted
+    assert admitted or f"not the one of UserStorageClass {classes[kind]}" in refusal
+
+
+def test_a_class_that_does_not_exist_is_closed_by_naming_those_that_do(
+    api: Kubectl, policies: Policies, classes: dict[str, str]
+) -> None:
+    invented = pod(OTHER, "invented")
+    assert policies.refusal(invented) == ""  # as installed: docs/security.md says so
+    narrow = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "userstorage-operator-classes"},
+        "rules": [
+            {
+                "apiGroups": ["userstorage.dev"],
+                "resources": ["userstorageclasses"],
+                "verbs": ["use"],
+                "resourceNames": list(classes.values()),
+            }
+        ],
+    }
+    api.apply(narrow)
+    try:
+        eventually(lambda: "may not use the class invented" in policies.refusal(invented))
+        assert policies.refusal(pod(OTHER, classes["own"])) == ""
+    finally:
+        api.run("apply", "-k", str(ROOT / "deploy/admission"))
+        eventually(lambda: policies.refusal(invented) == "")
+
+
+def test_a_running_pod_keeps_its_image_and_gets_no_more_containers(api: Kubectl, policies: Policies, lenient: str) -> None:
+    assert policies.run("create", "-f", "-", manifest=pod()) == ""
+    image = {"spec": {"containers": [{"name": "filebrowser", "image": OTHER}]}}
+    assert "never changes" in policies.run("patch", "pod", "user-storage-alice", "-p", json.dumps(image))
+    label = {"metadata": {"labels": {"app": "filebrowser"}}}
+    assert policies.run("patch", "pod", "user-storage-alice", "-p", json.dumps(label)) == ""
+    # deploy/rbac gives no right to these, so the policy is asked with a right that somebody gave by mistake.
+    debug = ["debug", "user-storage-alice", f"--image={FILEBROWSER}", "--profile=restricted"]
+    api.run("create", "role", "debug", "--verb=patch", "--resource=pods/ephemeralcontainers", "-n", lenient)
+    api.run("create", "rolebinding", "debug", "--role=debug", f"--user={ACCOUNT}", "-n", lenient)
+    eventually(lambda: "adds none to running pods" in policies.run(*debug))
+
+
+def test_nobody_else_is_bound(api: Kubectl, policies: Policies, lenient: str) -> None:
+    shared = damaged(("spec", "hostNetwork"), value=True)
+    shared["metadata"]["name"] = "shared"
+    api.run("create", "--dry-run=server", "-f", "-", "-n", lenient, input=json.dumps(shared))

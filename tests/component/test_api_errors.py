@@ -1,0 +1,127 @@
+"""What the API server refuses or cannot do is told in its words, and over when it can."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import faultproxy
+from component.inprocess import FAULTS, Observed, serving
+from component.world import Live
+from faultproxy import Fault, FaultProxy
+from userstorage_operator import browsers
+from userstorage_operator.config import Config
+from userstorage_operator.domain.browser import Browser
+from userstorage_operator.domain.classes import UserStorageClass
+from userstorage_operator.domain.resources import USER_STORAGES, Kind, Resource
+from userstorage_operator.domain.storage import UserStorage
+
+pytestmark = [pytest.mark.kwok]
+
+LIMITS = Resource("", "v1", "limitranges", "LimitRange")
+
+
+@pytest.fixture
+def proxy(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """What the operator takes for the API server; the test itself goes past it."""
+    with faultproxy.running(Path(os.environ["KUBECONFIG"]), tmp_path) as proxy:
+        monkeypatch.setenv("KUBECONFIG", str(proxy.kubeconfig))
+        yield proxy
+
+
+@pytest.fixture
+def proxied(proxy: FaultProxy, live: Live) -> Iterator[Observed]:
+    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600)) as observed:
+        yield observed
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        pytest.param(503, "APIUnavailable", marks=pytest.mark.produces("Ready/APIUnavailable", "Reconciling/Retrying")),
+        pytest.param(404, "APIError", marks=pytest.mark.produces("Ready/APIError", "Reconciling/Retrying")),
+    ],
+)
+async def test_a_pod_that_cannot_be_made(live: Live, proxied: Observed, proxy: FaultProxy, status: int, reason: str) -> None:
+    proxy.fail(Fault("POST", r"/pods\?", status, "not today"))
+    await live.create()
+    assert "not today" in await live.until_condition("Ready", "False", reason)
+    assert await live.condition("NetworkReady") == ("True", "InPlace")
+    assert await live.child(Kind.POD) is None
+    proxy.fail()
+    await live.until_ready()
+    assert sum(proxied.outcomes[fault] for fault in FAULTS) == 0
+
+
+@pytest.mark.produces("Ready/NamespaceTerminating")
+async def test_a_namespace_that_ends_is_not_asked_again_soon(live: Live, proxied: Observed, proxy: FaultProxy) -> None:
+    words = f"unable to create new content in namespace {live.namespace} because it is being terminated"
+    proxy.fail(Fault("POST", r"/pods\?", 403, words))  # made up: a real one deletes the object in the next moment
+    await live.create()
+    assert words in await live.until_condition("Ready", "False", "NamespaceTerminating")
+    proxy.fail()
+    await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})
+    await live.until_ready()
+
+
+@pytest.mark.produces("NetworkReady/NotAsDesired", "Reconciling/Retrying")
+async def test_a_change_that_cannot_be_put_right(live: Live, proxied: Observed, proxy: FaultProxy) -> None:
+    await live.create()
+    await live.until_ready()
+    proxy.fail(Fault("PATCH", "/services/", 500))
+    await live.change_child(Kind.SERVICE, {"spec": {"selector": {"color": "blue"}}})
+    assert "Service" in await live.until_condition("NetworkReady", "False", "NotAsDesired")
+    assert await live.condition("Ready") == ("True", "PodReady")
+    proxy.fail()
+    await live.until_condition("NetworkReady", "True", "InPlace")
+
+
+@pytest.mark.produces("Ready/Forbidden", "Reconciling/Retrying")
+async def test_a_refused_pod_is_told_in_the_servers_words(live: Live, operator: Observed) -> None:
+    limits = {"limits": [{"type": "Container", "max": {"memory": "1Mi"}}]}
+    body = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "tight"}, "spec": limits}
+    await live.client.create(LIMITS, live.namespace, body)
+    await live.create()
+    assert "maximum memory usage per Container is 1Mi" in await live.until_condition("Ready", "False", "Forbidden")
+    await live.delete(LIMITS, "tight")
+    await live.until_ready()
+
+
+@pytest.mark.produces("Ready/InternalError", "Reconciling/Retrying")
+async def test_a_fault_of_the_operator_is_told_and_hits_one_object(
+    live: Live, operator: Observed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    render = browsers.render
+
+    def broken(storage: UserStorage, cls: UserStorageClass) -> Browser:
+        if storage.user_id == "alice":
+            raise ZeroDivisionError
+        return render(storage, cls)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(browsers, "render", broken)
+        await live.create()
+        assert "ZeroDivisionError" in await live.until_condition("Ready", "False", "InternalError")
+        await live.create("bob")
+        await live.until_ready("bob")
+    await live.until_ready()
+
+
+async def test_an_unavailable_server_is_not_asked_ever_faster(live: Live, proxied: Observed, proxy: FaultProxy) -> None:
+    proxy.fail(Fault("POST|PATCH|DELETE", ".", 503))
+    await live.create()
+
+    def tries() -> int:
+        return sum(status == 503 for _, _, status in proxy.seen)
+
+    async def three_tries() -> bool:
+        return tries() >= 3
+
+    await live.until(three_tries)  # at once, after 1 s, after 3 s more: each the finalizer and the status
+    assert tries() <= 6
+    proxy.fail()
+    await live.until_ready()
+    found: Any = await live.client.get(USER_STORAGES, live.namespace, "alice")
+    assert "lastError" not in found["status"]

@@ -1,0 +1,84 @@
+"""A claim that goes, is lost or cannot grow: told, survived, and never made worse."""
+
+import pytest
+
+from component.inprocess import Observed
+from component.world import LIFE, Live
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.resources import USER_STORAGE_CLASSES, Kind, Resource
+
+pytestmark = [pytest.mark.kwok]
+
+STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
+HELD = {"metadata": {"finalizers": ["example.org/backup"]}}
+LET_GO = {"metadata": {"finalizers": None}}
+
+
+@pytest.mark.produces("StorageReady/ClaimLost")
+async def test_a_lost_volume(live: Live, operator: Observed) -> None:
+    # Of a storage class that nobody serves: else the claim would be bound anew at once.
+    await live.create_class(live.namespace, storage={"storageClassName": "no-such-class"})
+    await live.create(className=live.namespace, podMetadata={"annotations": {LIFE: "never-ready"}})
+    await live.until_condition("StorageReady", "False", "ClaimPending")
+    lost = {"status": {"phase": "Lost"}}
+    await live.client.merge_patch(Kind.CLAIM.resource, live.namespace, "user-storage-alice", lost, "status")
+    assert "user-storage-alice" in await live.until_condition("StorageReady", "False", "ClaimLost")
+    await live.delete(USER_STORAGE_CLASSES, live.namespace)
+
+
+@pytest.mark.produces("StorageReady/ClaimTerminating", "Ready/StorageNotReady")
+async def test_no_pod_is_started_on_a_claim_that_goes(live: Live, operator: Observed) -> None:
+    await live.create()
+    await live.until_ready()
+    await live.change_child(Kind.CLAIM, HELD)
+    await live.delete(Kind.CLAIM.resource, "user-storage-alice")
+    await live.until_condition("StorageReady", "False", "ClaimTerminating")
+    assert await live.condition("Ready") == ("True", "PodReady")  # it serves as long as it can
+    await live.delete(Kind.POD.resource, "user-storage-alice")
+    assert "being deleted" in await live.until_condition("Ready", "False", "StorageNotReady")
+    assert await live.child(Kind.POD) is None
+    await live.change_child(Kind.CLAIM, LET_GO)
+    await live.until_ready()
+
+
+@pytest.mark.produces("StorageReady/ExpansionNotSupported", "Reconciling/Retrying")
+async def test_a_claim_that_cannot_grow(live: Live, operator: Observed) -> None:
+    await live.create(storage={"size": "1Gi"}, podMetadata={"annotations": {LIFE: "never-ready"}})
+    await live.until_condition("StorageReady", "True", "ClaimBound")
+    await _expansion(live, allowed=False)
+    try:
+        await live.change({"spec": {"storage": {"size": "2Gi"}}})
+        assert "cannot grow" in await live.until_condition("StorageReady", "False", "ExpansionNotSupported")
+        assert (await live.condition("Ready"))[1] in {"PodPending", "PodNotReady"}  # of the pod, not of the claim
+        assert await live.condition("Reconciling") == ("True", "Retrying")
+        assert _size(await live.child(Kind.CLAIM)) == "1Gi"
+        await live.change({"spec": {"podMetadata": {"annotations": {LIFE: None}}}})
+        await live.until_condition("Ready", "True", "PodReady")  # the files are served meanwhile
+        assert await live.condition("StorageReady") == ("False", "ExpansionNotSupported")
+    finally:
+        await _expansion(live, allowed=True)
+    await live.change({"spec": {"lifecycle": {"startTimeout": "6m"}}})  # sooner than the pause would end
+    await live.until_ready()
+    assert _size(await live.child(Kind.CLAIM)) == "2Gi"
+
+
+async def test_growth_beyond_the_quota_is_told_as_that(live: Live, operator: Observed) -> None:
+    await live.create(storage={"size": "1Gi"})
+    await live.until_ready()
+    await live.set_quota("storage", {"requests.storage": "1Gi"})
+    await live.change({"spec": {"storage": {"size": "2Gi"}}})
+    assert "exceeded quota" in await live.until_condition("StorageReady", "True", "ResizeFailed")
+    found = await live.get()
+    assert found is not None
+    assert found["status"]["lastError"]["reason"] == "QuotaExceeded"
+    assert await live.condition("Ready") == ("True", "PodReady")
+
+
+async def _expansion(live: Live, *, allowed: bool) -> None:
+    await live.client.merge_patch(STORAGE_CLASSES, None, "kwok-volume", {"allowVolumeExpansion": allowed})
+
+
+def _size(claim: Object | None) -> str:
+    assert claim is not None
+    size: str = claim["spec"]["resources"]["requests"]["storage"]
+    return size

@@ -1,0 +1,169 @@
+"""UserStorageClasses: which one counts, how many of it a namespace may have, how a change of it reaches its users."""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from component.world import LIFE, Live, condition_of
+from userstorage_operator.domain.errors import NotFound
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.names import ANNOTATION_DEFAULT_CLASS
+from userstorage_operator.domain.resources import USER_STORAGES, Kind
+
+pytestmark = [pytest.mark.kwok]
+
+DEFAULT = {ANNOTATION_DEFAULT_CLASS: "true"}
+MakeClass = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture
+async def make_class(live: Live) -> AsyncIterator[MakeClass]:
+    """Makes classes whose names hold that of the test's namespace, and deletes them afterwards."""
+    made: list[str] = []
+
+    async def make(suffix: str = "class", **spec: Any) -> str:
+        name = f"{suffix}-{live.namespace}"
+        await live.create_class(name, **spec)
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        with contextlib.suppress(NotFound):
+            await live.delete_class(name)
+
+
+async def class_says(live: Live, name: str, condition_type: str, status: str, reason: str) -> Object:
+    async def look() -> Object | None:
+        raw = await live.the_class(name)
+        return raw if condition_of(raw, condition_type) == (status, reason) else None
+
+    found: Object = await live.until(look)
+    return found
+
+
+async def counts(live: Live, name: str, **wanted: int) -> None:
+    async def look() -> bool:
+        status = (await live.the_class(name)).get("status", {})
+        return all(status.get(field) == count for field, count in wanted.items())
+
+    await live.until(look)
+
+
+async def test_a_class_tells_of_its_users(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
+    name = await make_class()
+    await class_says(live, name, "Ready", "True", "Valid")
+    await class_says(live, name, "ImagePinned", "False", "NoDigest")
+    await class_says(live, name, "Default", "False", "NotDefault")
+    await live.create("alice", className=name)
+    await live.create("bob", className=name, replicas=0)
+    await live.create("carol", className=name, podMetadata={"annotations": {LIFE: "image-pull-backoff"}})
+    await counts(live, name, users=3, updated=3, pending=0, failed=1)
+    await live.delete(USER_STORAGES, "carol")
+    await counts(live, name, users=2, updated=2, failed=0)
+
+
+async def test_a_class_that_cannot_be_served_says_so_itself(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
+    auth = {"mode": "None", "acknowledgeUnauthenticated": True}
+    name = await make_class(browser={"flavor": "Dufs", "permissions": {"share": True}}, auth=auth)
+    raw = await class_says(live, name, "Ready", "False", "InvalidSpec")
+    [message] = [entry["message"] for entry in raw["status"]["conditions"] if entry["type"] == "Ready"]
+    assert "spec.browser.permissions.share" in message
+    image = f"example.org/dufs@sha256:{'0' * 64}"
+    await live.change_class(name, {"spec": {"browser": {"permissions": {"share": False}, "image": image}}})
+    await class_says(live, name, "Ready", "True", "Valid")
+    await class_says(live, name, "ImagePinned", "True", "Digest")
+
+
+async def test_of_two_default_classes_the_older_counts(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
+    names = [await make_class(suffix, annotations=DEFAULT, browser={"port": 9000}) for suffix in ("a", "b")]
+    classes = [(await live.the_class(name))["metadata"] for name in names]
+    [older, newer] = [meta["name"] for meta in sorted(classes, key=lambda meta: (meta["creationTimestamp"], meta["uid"]))]
+    await class_says(live, older, "Default", "True", "SeveralDefaults")
+    await class_says(live, newer, "Default", "False", "OlderDefaultWins")
+    await live.create()
+    await live.until_ready()
+    assert (await live.pod())["metadata"]["annotations"]["userstorage.dev/class"] == older
+    await counts(live, older, users=1)
+    await live.delete_class(older)
+    await class_says(live, newer, "Default", "True", "Default")
+    await counts(live, newer, users=1)
+
+
+@pytest.mark.produces("Ready/QuotaExceeded", "Stalled/QuotaExceeded")
+async def test_a_namespace_may_have_so_many_of_a_class(live: Live, operator: None, make_class: MakeClass) -> None:
+    name = await make_class(limits={"maxPerNamespace": 2})
+    for user in ("alice", "bob"):
+        await live.create(user, className=name)
+        await live.until_ready(user)
+    await live.create("carol", className=name)
+    message = await live.until_condition("Ready", "False", "QuotaExceeded", "carol")
+    assert f"class '{name}' allows 2 UserStorages a namespace (limits.maxPerNamespace)" in message
+    assert await live.condition("Stalled", "carol") == ("True", "QuotaExceeded")
+    for kind in (Kind.POLICY, Kind.CLAIM, Kind.SERVICE, Kind.POD):
+        assert await live.child(kind, "carol") is None
+    await live.delete(USER_STORAGES, "alice")
+    await live.until_ready("carol")
+    assert await live.condition("Ready", "bob") == ("True", "PodReady")
+
+
+async def test_a_lower_limit_turns_nobody_out(live: Live, operator: None, make_class: MakeClass) -> None:
+    name = await make_class()
+    await live.create("alice", className=name)
+    await live.create("bob", className=name)
+    before = {user: (await live.until_ready(user))["status"]["podUID"] for user in ("alice", "bob")}
+    await live.change_class(name, {"spec": {"limits": {"maxPerNamespace": 1}}})
+    for user in ("alice", "bob"):
+        if await live.condition("Stalled", user) == ("False", "NotStalled"):
+            continue
+        assert await live.condition("Ready", user) == ("True", "PodReady")
+    assert {user: (await live.pod(user))["metadata"]["uid"] for user in ("alice", "bob")} == before
+
+
+@pytest.mark.produces("PodUpToDate/WaitingForRollout")
+async def test_a_class_that_changes_takes_its_users_one_after_the_other(
+    live: Live, operator_of_all: None, make_class: MakeClass
+) -> None:
+    name = await make_class(rollout={"maxUnavailable": 1})
+    users = ("alice", "bob")
+    for user in users:
+        await live.create(user, className=name)
+        await live.until_ready(user)
+    await live.create("broken", className=name, podMetadata={"annotations": {LIFE: "never-ready"}})
+    await live.until_condition("Ready", "False", "PodNotReady", "broken")
+    broken = (await live.pod("broken"))["metadata"]["uid"]
+    await live.change_class(name, {"spec": {"browser": {"port": 9999}}})
+    for user in users:  # the one that is down is all that may be
+        await live.until_condition("PodUpToDate", "False", "WaitingForRollout", user)
+        assert await live.condition("Ready", user) == ("True", "PodReady")
+    await class_says(live, name, "Reconciling", "True", "RollingOut")
+    await counts(live, name, pending=2)
+
+    async def replaced() -> bool:
+        pod = await live.child(Kind.POD, "broken")
+        return pod is not None and pod["metadata"]["uid"] != broken
+
+    await live.until(replaced)  # it was down already, so it needed no turn
+    await live.change({"spec": {"podMetadata": {"annotations": {LIFE: None}}}}, "broken")
+    for user in (*users, "broken"):
+        await live.until_condition("PodUpToDate", "True", "UpToDate", user)
+        await live.until_ready(user)
+        assert (await live.pod(user))["spec"]["containers"][0]["ports"][0]["containerPort"] == 9999
+    await counts(live, name, updated=3, pending=0)
+    await class_says(live, name, "Reconciling", "False", "Done")
+
+
+async def test_a_user_who_changes_the_spec_does_not_wait_for_the_class(
+    live: Live, operator: None, make_class: MakeClass
+) -> None:
+    name = await make_class(rollout={"maxUnavailable": 1})
+    await live.create("alice", className=name)
+    await live.create("broken", className=name, podMetadata={"annotations": {LIFE: "never-ready"}})
+    before = (await live.until_ready())["status"]["podUID"]
+    await live.until_condition("Ready", "False", "PodNotReady", "broken")
+    await live.change_class(name, {"spec": {"browser": {"port": 9999}}})
+    await live.until_condition("PodUpToDate", "False", "WaitingForRollout")
+    await live.change({"spec": {"storage": {"readOnly": True}}})
+    assert (await live.until_ready())["status"]["podUID"] != before

@@ -1,0 +1,197 @@
+"""What the real API server makes of good and bad objects: every rule of the CRDs, asked of the one who enforces it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from component import bad_class_inputs, bad_inputs
+from component.manifests import Accepted, Change, Object, Refused, storage, storage_class, text
+from kubectl import Kubectl
+
+DRY = "--dry-run=server"
+"""Everything but the storing: what needs no object afterwards leaves none."""
+TRY = ("create", DRY, "-f", "-")
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def named(row: Refused | Accepted | Change) -> str:
+    return row.name
+
+
+def create(api: Kubectl, manifest: Object, *flags: str) -> Object:
+    """Create it and return it as the API server has it."""
+    created: Object = json.loads(api.run("create", "-f", "-", "-o", "json", *flags, input=text(manifest)).stdout)
+    return created
+
+
+def refusal(api: Kubectl, *args: str, manifest: Object | None = None) -> str:
+    """The API server's words."""
+    done = api.run(*args, input=None if manifest is None else text(manifest), check=False)
+    assert done.returncode != 0, f"admitted: {done.stdout}"
+    return done.stderr
+
+
+@pytest.mark.parametrize("row", bad_inputs.REFUSED, ids=named)
+def test_storage_is_refused(api: Kubectl, row: Refused) -> None:
+    assert row.says in refusal(api, *TRY, manifest=storage("default", row.spec))
+
+
+@pytest.mark.parametrize("row", bad_inputs.ACCEPTED, ids=named)
+def test_storage_is_admitted(api: Kubectl, row: Accepted) -> None:
+    api.run(*TRY, input=text(storage("default", row.spec)))
+
+
+@pytest.mark.parametrize("row", bad_inputs.CHANGES, ids=named)
+def test_storage_changes(api: Kubectl, namespace: str, row: Change) -> None:
+    create(api, storage(namespace, row.before))
+    change(api, storage(namespace, row.after), row)
+
+
+@pytest.mark.parametrize("row", bad_class_inputs.REFUSED, ids=named)
+def test_class_is_refused(api: Kubectl, row: Refused) -> None:
+    assert row.says in refusal(api, *TRY, manifest=storage_class("candidate", row.spec))
+
+
+@pytest.mark.parametrize("row", bad_class_inputs.ACCEPTED, ids=named)
+def test_class_is_admitted(api: Kubectl, row: Accepted) -> None:
+    api.run(*TRY, input=text(storage_class("candidate", row.spec)))
+
+
+@pytest.mark.parametrize("row", bad_class_inputs.CHANGES, ids=named)
+def test_class_changes(api: Kubectl, namespace: str, row: Change) -> None:
+    create(api, storage_class(namespace, row.before))  # the namespace's name is free for a class as well
+    try:
+        change(api, storage_class(namespace, row.after), row)
+    finally:
+        api.run("delete", "userstorageclass", namespace)
+
+
+def change(api: Kubectl, manifest: Object, row: Change) -> None:
+    """Replace the object; unlike a patch, that also removes what `manifest` lacks."""
+    if row.says is None:
+        api.run("replace", "-f", "-", input=text(manifest))
+    else:
+        assert row.says in refusal(api, "replace", "-f", "-", manifest=manifest)
+
+
+@pytest.mark.parametrize("row", bad_inputs.PRUNED)
+def test_an_unknown_field_is_dropped(api: Kubectl, row: str) -> None:
+    unknown = bad_inputs.PRUNED[row]
+    sections: Object = {"scheduling": {}} if "scheduling" in unknown else {}
+    plain = create(api, storage("default", {"userID": "alice"} | sections), DRY)
+    given = create(api, storage("default", {"userID": "alice"} | unknown), DRY, "--validate=ignore")
+    assert given["spec"] == plain["spec"]
+
+
+@pytest.mark.parametrize("row", bad_inputs.PRUNED)
+def test_an_unknown_field_is_refused_by_kubectl(api: Kubectl, row: str) -> None:
+    """kubectl asks for strict validation unless told otherwise."""
+    manifest = storage("default", {"userID": "alice"} | bad_inputs.PRUNED[row])
+    assert 'unknown field "spec.' in refusal(api, *TRY, manifest=manifest)
+
+
+def test_a_field_given_twice_is_refused_where_asked(api: Kubectl) -> None:
+    """Row 45. kubectl itself lets the last one win before the API server sees it, so the request goes out raw."""
+    twice = text(storage("default", {"userID": "alice"})).replace('"userID"', '"userID": "bob", "userID"')
+    path = "/apis/userstorage.dev/v1/namespaces/default/userstorages?dryRun=All&fieldValidation=Strict"
+    done = api.run("create", "--raw", path, "-f", "-", input=twice, check=False)
+    assert done.returncode != 0
+    assert 'duplicate field "spec.userID"' in done.stderr
+
+
+def test_user_id_alone_is_enough(api: Kubectl) -> None:
+    assert create(api, storage("default", {"userID": "alice"}), DRY)["spec"] == {
+        "userID": "alice",
+        "replicas": 1,
+        "storage": {"readOnly": False, "reclaimPolicy": "Retain"},
+        "lifecycle": {
+            "startTimeout": "5m",
+            "deletionTimeout": "10m",
+            "terminationGracePeriodSeconds": 30,
+            "updateStrategy": "Immediate",
+        },
+    }
+
+
+def test_parts_of_a_section_leave_the_other_defaults(api: Kubectl) -> None:
+    spec = {"userID": "alice", "storage": {"size": "1Gi"}, "lifecycle": {"startTimeout": "1m"}}
+    found = create(api, storage("default", spec), DRY)["spec"]
+    assert found["storage"] == {"size": "1Gi", "readOnly": False, "reclaimPolicy": "Retain"}
+    assert found["lifecycle"]["deletionTimeout"] == "10m"
+
+
+def test_defaults_of_a_class(api: Kubectl) -> None:
+    assert create(api, storage_class("candidate", {}), DRY)["spec"] == {
+        "browser": {
+            "flavor": "FileBrowser",
+            "port": 8080,
+            "basePath": "/",
+            "permissions": {
+                "create": True,
+                "modify": True,
+                "rename": True,
+                "delete": True,
+                "download": True,
+                "share": False,
+            },
+        },
+        "storage": {"accessModes": ["ReadWriteOnce"], "defaultSize": "10Gi"},
+        "auth": {"mode": "ProxyHeader", "headerName": "X-Forwarded-User", "acknowledgeUnauthenticated": False},
+        "network": {"expose": "ClusterIP", "policy": "Managed"},
+        "security": {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000},
+        "rollout": {"maxUnavailable": "10%"},
+    }
+
+
+@pytest.mark.parametrize("name", ["a" * 253, "alice.example.org", "7-of-nine"], ids=["253", "dots", "digit"])
+def test_object_names_are_free(api: Kubectl, name: str) -> None:
+    """Row 14: the children are named from the slug."""
+    api.run(*TRY, input=text(storage("default", {"userID": "alice"}, name=name)))
+
+
+def test_a_generated_name(api: Kubectl, namespace: str) -> None:
+    """Row 15."""
+    manifest = storage(namespace, {"userID": "alice"})
+    del manifest["metadata"]["name"]
+    manifest["metadata"]["generateName"] = "user-"
+    names = {create(api, manifest)["metadata"]["name"] for _ in range(2)}
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize("name", ["a.b", "a" * 64], ids=["dot", "64"])
+def test_a_class_name_is_a_dns_label(api: Kubectl, name: str) -> None:
+    assert "metadata.name" in refusal(api, *TRY, manifest=storage_class(name, {}))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "survives"),
+    [
+        ({"finalizers": ["userstorage.dev/pod-gone"]}, True),
+        ({"deletionTimestamp": "2020-01-01T00:00:00Z"}, False),
+        ({"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x"}]}, True),
+    ],
+    ids=["56 finalizer", "57 deletionTimestamp", "54 owner"],
+)
+def test_metadata_that_tenants_set(api: Kubectl, metadata: dict[str, Any], survives: bool) -> None:
+    manifest = storage("default", {"userID": "alice"})
+    manifest["metadata"] |= metadata
+    created = create(api, manifest, DRY)["metadata"]
+    assert all((key in created) is survives for key in metadata)
+
+
+@pytest.mark.parametrize(("size", "fits"), [(255, True), (300, False)])
+def test_large_annotations_of_the_object(api: Kubectl, size: int, fits: bool) -> None:
+    """Row 52: Kubernetes' own limit of 256 KiB."""
+    manifest = storage("default", {"userID": "alice"})
+    manifest["metadata"]["annotations"] = {"note": "x" * size * 1024}
+    if fits:
+        api.run(*TRY, input=text(manifest))
+    else:
+        assert "metadata.annotations: Too long" in refusal(api, *TRY, manifest=manifest)
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("userstorage*.yaml")), ids=lambda path: path.stem)
+def test_examples_are_admitted(api: Kubectl, example: Path) -> None:
+    api.run("create", DRY, "--validate=strict", "-f", str(example))

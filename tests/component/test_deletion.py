@@ -1,0 +1,174 @@
+"""A UserStorage can be deleted in whatever state it is, and says what it waits for."""
+
+import asyncio
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from component.test_interrupted import WRITES_TO_READY, Killed, is_gone, is_ready, live_until
+from component.world import LIFE, Live
+from kubectl import Kubectl
+from userstorage_operator.domain.errors import OperatorError
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind
+from userstorage_operator.kube.client import KubeClient
+
+pytestmark = [pytest.mark.kwok]
+
+FOREIGN = "example.com/backup"
+
+
+async def gone(live: Live, name: str = "alice") -> None:
+    async def look() -> bool:
+        return await live.get(name) is None
+
+    await live.until(look)
+
+
+@pytest.mark.parametrize("writes", range(1, WRITES_TO_READY + 1))
+async def test_during_its_creation_after_each_write(live: Live, writes: int) -> None:
+    await live.create()
+    with pytest.raises(Killed):
+        await live_until(live, lambda: is_ready(live), writes, after=True)
+    await live.delete(USER_STORAGES, "alice")
+    await live_until(live, lambda: is_gone(live))
+    assert await live.child(Kind.POD) is None
+
+
+@pytest.mark.parametrize("kind", [None, Kind.POLICY, Kind.CLAIM, Kind.SERVICE, Kind.POD])
+async def test_during_its_creation_with_the_operator_at_work(live: Live, operator: None, kind: Kind | None) -> None:
+    await live.create()
+    if kind is not None:
+        await live.until(lambda: live.child(kind))
+    await live.delete(USER_STORAGES, "alice")
+    await gone(live)
+    assert await live.child(Kind.POD) is None
+    await asyncio.sleep(1)  # a write that was under way
+    assert await live.child(Kind.POD) is None
+
+
+async def test_a_pod_that_others_hold_is_told_with_their_names_and_never_forced(live: Live, operator: None) -> None:
+    await live.create(lifecycle={"deletionTimeout": "3s"}, podMetadata={"annotations": {LIFE: "slow-termination"}})
+    await live.until_ready()
+    pod = await live.change_child(Kind.POD, {"metadata": {"finalizers": [FOREIGN]}})
+    await live.delete(USER_STORAGES, "alice")
+    assert FOREIGN in await live.until_condition("Reconciling", "True", "Terminating")
+    assert FOREIGN in await live.until_condition("Stalled", "True", "DeletionTimedOut")
+    assert await live.condition("Reconciling") == ("False", "Done")
+    held = await live.pod()
+    assert held["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert held["metadata"]["deletionGracePeriodSeconds"] == 30
+    await live.change_child(Kind.POD, {"metadata": {"finalizers": None}})
+    await gone(live)
+    assert await live.child(Kind.POD) is None
+
+
+async def test_a_finalizer_of_others_on_the_object_too(live: Live, operator: None) -> None:
+    await live.create()
+    await live.until_ready()
+    await live.change({"metadata": {"finalizers": [FOREIGN, "userstorage.dev/pod-gone"]}})
+    await live.delete(USER_STORAGES, "alice")
+    assert FOREIGN in await live.until_condition("Reconciling", "True", "WaitingForFinalizers")
+    assert await live.child(Kind.POD) is None
+    before = await live.get()
+    await asyncio.sleep(2)
+    assert await live.get() == before  # waited for in silence
+    await live.change({"metadata": {"finalizers": None}})
+    await gone(live)
+
+
+async def test_with_its_class_gone(live: Live, operator: None) -> None:
+    name = f"class-{live.namespace}"
+    await live.create_class(name)
+    await live.create(className=name)
+    await live.until_ready()
+    found = await live.client.get(USER_STORAGE_CLASSES, None, name)
+    await live.client.delete(USER_STORAGE_CLASSES, "", name, found["metadata"]["uid"], 0, "Background")
+    await live.until_condition("Stalled", "True", "ClassNotFound")
+    await live.delete(USER_STORAGES, "alice")
+    await gone(live)
+    assert await live.child(Kind.POD) is None
+
+
+async def test_with_a_class_that_never_was(live: Live, operator: None) -> None:
+    await live.create(className="no-such-class")
+    await live.until_condition("Ready", "False", "ClassNotFound")
+    await live.delete(USER_STORAGES, "alice")
+    await gone(live)
+
+
+@pytest.mark.parametrize("wait", [False, True], ids=["while its pod ends", "stopped"])
+async def test_suspended(live: Live, operator: None, wait: bool) -> None:
+    await live.create(podMetadata={"annotations": {LIFE: "slow-termination"}})
+    await live.until_ready()
+    await live.change({"spec": {"replicas": 0}})
+    await live.until_condition("Suspended", *(("True", "Requested") if wait else ("False", "Stopping")))
+    await live.delete(USER_STORAGES, "alice")
+    await gone(live)
+    assert await live.child(Kind.POD) is None
+
+
+@pytest.mark.parametrize("life", ["image-pull-backoff", "crash-loop"])
+async def test_a_start_that_fails(live: Live, operator: None, life: str) -> None:
+    await live.create(podMetadata={"annotations": {LIFE: life}})
+    await live.until(lambda: _not_ready(live))
+    await live.delete(USER_STORAGES, "alice")
+    await gone(live)
+    assert await live.child(Kind.POD) is None
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["as it is", "with our finalizer set by its tenant"])
+async def test_who_lost_a_user_leaves_the_winner_alone(live: Live, operator: None, held: bool) -> None:
+    await live.create("winner", user_id="alice")
+    before = await live.until_ready("winner")
+    await live.create("loser", user_id="alice")
+    await live.until_condition("Stalled", "True", "UserIDConflict", "loser")
+    if held:
+        await live.change({"metadata": {"finalizers": ["userstorage.dev/pod-gone"]}}, "loser")
+    await live.delete(USER_STORAGES, "loser")
+    await gone(live, "loser")
+    await asyncio.sleep(1)
+    after = await live.get("winner")
+    assert after is not None
+    assert (after["spec"], after["status"]["conditions"]) == (before["spec"], before["status"]["conditions"])
+    pod = await live.pod()
+    assert pod["metadata"]["uid"] == before["status"]["podUID"]
+    assert "deletionTimestamp" not in pod["metadata"]
+
+
+async def test_a_namespace_with_twenty_goes_as_a_whole_also_while_they_are_made(
+    live: Live, api: Kubectl, operator: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+    create = KubeClient.create
+
+    async def counting(self: KubeClient, *args: Any) -> Object:
+        try:
+            return await create(self, *args)
+        except OperatorError as error:
+            if error.reason == "NamespaceTerminating":
+                refused.append(error.message.split(" is forbidden")[0])
+            raise
+
+    monkeypatch.setattr(KubeClient, "create", counting)
+    await asyncio.gather(*(live.create(f"early-{number}") for number in range(10)))
+    for number in range(10):
+        await live.until_ready(f"early-{number}")
+    await asyncio.gather(*(live.create(f"late-{number}") for number in range(10)))
+    await asyncio.to_thread(api.run, "delete", "namespace", live.namespace, "--wait=false")
+
+    async def none_left() -> bool:
+        found = await asyncio.to_thread(api.run, "get", "namespace", live.namespace, "--ignore-not-found", "-o", "json")
+        return not found.stdout or json.loads(found.stdout)["status"]["phase"] != "Terminating"
+
+    await live.until(none_left)
+    # Asked at first, when a child begins to go and has gone, and when the object goes; not over and over.
+    children = Counter(what for what in refused if not what.startswith("events"))
+    assert children.total() <= 20 * (2 * len(Kind) + 2), children
+
+
+async def _not_ready(live: Live) -> bool:
+    status, reason = await live.condition("Ready")
+    return status == "False" and reason in ("ImagePullBackOff", "CrashLoopBackOff")

@@ -1,0 +1,99 @@
+"""Events as people see them: through the core API that kubectl describe and kubectl get events read."""
+
+import asyncio
+import json
+
+import pytest
+
+from component.world import LIFE, Live
+from kubectl import Kubectl
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.resources import USER_STORAGES
+
+pytestmark = [pytest.mark.kwok]
+
+Told = tuple[str, str, int]
+
+
+class Events:
+    """The core/v1 events of one object."""
+
+    def __init__(self, api: Kubectl, about: Object) -> None:
+        self._api = api
+        self._about = about["metadata"]
+
+    async def all(self) -> list[Object]:
+        query = ["get", "events", "-n", self._about.get("namespace", "default"), "-o", "json"]
+        found = await asyncio.to_thread(self._api.run, *query, f"--field-selector=involvedObject.uid={self._about['uid']}")
+        events: list[Object] = json.loads(found.stdout)["items"]
+        return sorted(events, key=lambda event: str(event["eventTime"]))
+
+    async def told(self) -> list[Told]:
+        """Type, reason and how often, the oldest first."""
+        return [(event["type"], event["reason"], (event.get("series") or {}).get("count", 1)) for event in await self.all()]
+
+
+async def test_a_creation_is_one_event_and_describe_shows_it(live: Live, api: Kubectl, operator: None) -> None:
+    created = await live.create()
+    await live.until_ready()
+    events = Events(api, created)
+    [event] = await live.until(events.all)
+    assert (event["type"], event["reason"], event["action"]) == ("Normal", "PodReady", "Serve")
+    assert event["involvedObject"] == {
+        "apiVersion": "userstorage.dev/v1",
+        "kind": "UserStorage",
+        "namespace": live.namespace,
+        "name": "alice",
+        "uid": created["metadata"]["uid"],
+    }
+    assert event["reportingComponent"] == "userstorage.dev/operator"
+    described = await asyncio.to_thread(api.run, "describe", "us", "alice", "-n", live.namespace)
+    assert "PodReady" in described.stdout.split("\nEvents:")[1]
+
+
+async def test_a_failure_is_a_warning_in_the_words_of_the_condition(live: Live, api: Kubectl, operator: None) -> None:
+    created = await live.create(className="no-such-class")
+    message = await live.until_condition("Ready", "False", "ClassNotFound")
+    [event] = await live.until(Events(api, created).all)
+    assert (event["type"], event["reason"], event["message"]) == ("Warning", "ClassNotFound", message)
+
+
+async def test_a_start_that_fails_is_told_although_it_never_was_ready(live: Live, api: Kubectl, operator: None) -> None:
+    created = await live.create(podMetadata={"annotations": {LIFE: "image-pull-backoff"}})
+    await live.until_condition("Ready", "False", "ImagePullBackOff")
+    [event] = await live.until(Events(api, created).all)
+    assert (event["type"], event["reason"]) == ("Warning", "ImagePullBackOff")
+
+
+async def test_what_comes_again_is_counted_and_not_told_anew(live: Live, api: Kubectl, operator: None) -> None:
+    created = await live.create()
+    await live.until_ready()
+    events = Events(api, created)
+    for _ in range(2):
+        await live.change({"spec": {"replicas": 0}})
+        await live.until_condition("Suspended", "True", "Requested")
+        await live.change({"spec": {"replicas": 1}})
+        await live.until_ready()
+
+    async def counted() -> bool:
+        told = {reason: count for _, reason, count in await events.told()}
+        return told == {"PodReady": 3, "Suspended": 2, "Requested": 2, "Running": 2}
+
+    await live.until(counted)
+
+
+async def test_a_deletion_is_told_and_events_outlive_the_object(live: Live, api: Kubectl, operator: None) -> None:
+    created = await live.create()
+    await live.until_ready()
+    await live.delete(USER_STORAGES, "alice")
+
+    async def gone() -> bool:
+        return await live.get() is None
+
+    await live.until(gone)
+    events = Events(api, created)
+
+    async def told() -> bool:
+        return await events.told() == [("Normal", "PodReady", 1), ("Normal", "Terminating", 1)]
+
+    await live.until(told)

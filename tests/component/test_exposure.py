@@ -1,0 +1,275 @@
+"""An Ingress leads in from outside where the class says so, and the status says where to."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from component.inprocess import serving
+from component.world import ClassOfTest, Live
+from kubectl import Kubectl
+from userstorage_operator.config import Config
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.resources import USER_STORAGES, Kind
+
+pytestmark = [pytest.mark.kwok]
+
+
+async def exposed(live: Live, cls: ClassOfTest) -> Object:
+    """The Ingress of a new alice, once all is in place."""
+    await live.create(className=cls.name)
+    await live.until_ready()
+    await live.until_condition("NetworkReady", "True", "InPlace")
+    return await ingress(live)
+
+
+async def ingress(live: Live) -> Object:
+    found = await live.child(Kind.INGRESS)
+    assert found is not None
+    return found
+
+
+async def url(live: Live, name: str = "alice") -> str:
+    found = await live.get(name)
+    assert found is not None
+    return str(found["status"]["url"])
+
+
+def inside(live: Live) -> str:
+    return f"http://user-storage-alice.{live.namespace}.svc/"
+
+
+async def test_the_ingress_leads_to_the_service_and_the_status_tells_the_url(
+    live: Live, exposing: ClassOfTest, operator: None
+) -> None:
+    annotations = {"example.org/rewrite": "on", "userstorage.dev/user-id": "mallory"}
+    await exposing.change(ingressClassName="nginx", tlsSecretName="wildcard", annotations=annotations)
+    found = await exposed(live, exposing)
+    host = f"alice.{live.namespace}.example.org"
+    [rule] = found["spec"]["rules"]
+    [path] = rule["http"]["paths"]
+    assert (rule["host"], path["path"], path["pathType"]) == (host, "/", "Prefix")
+    assert path["backend"] == {"service": {"name": "user-storage-alice", "port": {"number": 80}}}
+    assert found["spec"]["tls"] == [{"hosts": [host], "secretName": "wildcard"}]
+    assert found["spec"]["ingressClassName"] == "nginx"
+    assert found["metadata"]["annotations"] == {"example.org/rewrite": "on", "userstorage.dev/user-id": "alice"}
+    assert found["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "userstorage-operator"
+    owner = await live.get()
+    assert owner is not None
+    assert [ref["uid"] for ref in found["metadata"]["ownerReferences"]] == [owner["metadata"]["uid"]]
+    assert await url(live) == f"https://{host}/"
+    assert owner["status"]["phase"] == "Ready"
+
+
+async def test_once_in_place_it_is_not_written_again(live: Live, exposing: ClassOfTest, operator: None) -> None:
+    await exposing.change(tlsSecretName="wildcard", annotations={"example.org/rewrite": "on"})
+    before = await exposed(live, exposing)
+    await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # seen by a full pass
+    await live.until_ready()
+    assert (await ingress(live))["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+
+
+async def test_it_follows_the_class(live: Live, api: Kubectl, exposing: ClassOfTest, operator: None) -> None:
+    await exposing.change(annotations={"example.org/a": "1", "example.org/b": "2"})
+    before = await exposed(live, exposing)
+    pod = (await live.pod())["metadata"]["uid"]
+    note = ["annotate", "ingress", "user-storage-alice", "controller.example.org/seen=yes", "-n", live.namespace]
+    await asyncio.to_thread(api.run, *note)  # not by the operator's client, whose name would make it the operator's own
+    await exposing.change(hostTemplate="files-${slug}.example.org", annotations={"example.org/b": None})
+
+    async def followed() -> bool:
+        return await url(live) == "http://files-alice.example.org/"
+
+    await live.until(followed)
+    after = await ingress(live)
+    assert after["spec"]["rules"][0]["host"] == "files-alice.example.org"
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    annotations = after["metadata"]["annotations"]
+    assert annotations.keys() == {"example.org/a", "controller.example.org/seen", "userstorage.dev/user-id"}
+    await exposing.change(expose="ClusterIP")
+
+    async def closed() -> bool:
+        return await live.child(Kind.INGRESS) is None and await url(live) == inside(live)
+
+    await live.until(closed)
+    await exposing.change(expose="Ingress")
+    await live.until(followed)
+    assert (await live.pod())["metadata"]["uid"] == pod
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"spec": {"rules": [{"host": "evil.example.org"}]}},
+        {"spec": {"tls": [{"hosts": ["x.example.org"], "secretName": "other"}]}},
+        {"spec": {"defaultBackend": {"service": {"name": "evil", "port": {"number": 1}}}}},
+        {"spec": {"rules": [], "defaultBackend": {"service": {"name": "evil", "port": {"number": 1}}}}},
+        {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}},
+        {"metadata": {"annotations": {"example.org/a": "2"}}},
+    ],
+)
+async def test_edited_by_hand_it_is_put_back(live: Live, exposing: ClassOfTest, operator: None, damage: Object) -> None:
+    await exposing.change(annotations={"example.org/a": "1"})
+    before = await exposed(live, exposing)
+    await live.change_child(Kind.INGRESS, damage)
+
+    def essence(found: Object) -> tuple[object, ...]:
+        return found["spec"], found["metadata"]["labels"], found["metadata"]["annotations"], found["metadata"]["uid"]
+
+    async def back() -> bool:
+        return essence(await ingress(live)) == essence(before)
+
+    await live.until(back)
+
+
+async def test_deleted_by_hand_it_is_made_again(live: Live, exposing: ClassOfTest, operator: None) -> None:
+    before = await exposed(live, exposing)
+    await live.delete(Kind.INGRESS.resource, "user-storage-alice")
+
+    async def again() -> bool:
+        found = await live.child(Kind.INGRESS)
+        return found is not None and found["metadata"]["uid"] != before["metadata"]["uid"]
+
+    await live.until(again)
+
+
+@pytest.mark.parametrize("forged", [False, True], ids=["plain", "with our labels"])
+async def test_a_strangers_ingress_is_left_alone_and_matters_only_where_one_is_wanted(
+    live: Live, exposing: ClassOfTest, operator: None, forged: bool
+) -> None:
+    labels = {"app.kubernetes.io/managed-by": "userstorage-operator"} if forged else {}
+    spec = {"defaultBackend": {"service": {"name": "theirs", "port": {"number": 1}}}}
+    before = await live.make(Kind.INGRESS, "user-storage-alice", spec, labels=labels)
+    await live.create(className=exposing.name)
+    assert "Ingress 'user-storage-alice'" in await live.until_condition("Reconciling", "True", "Retrying")
+    await live.until_condition("Ready", "True", "PodReady")
+    assert "Ingress" in await live.until_condition("NetworkReady", "False", "Pending")
+    told = await live.get()
+    assert told is not None
+    assert (told["status"]["phase"], told["status"]["lastError"]["reason"]) == ("Degraded", "NameConflict")
+    await exposing.change(expose="ClusterIP")
+    await live.until_condition("Reconciling", "False", "Done")
+    await live.until_condition("NetworkReady", "True", "InPlace")
+    await live.until_ready()
+    now = await ingress(live)
+    assert (now["metadata"]["uid"], now["spec"]) == (before["metadata"]["uid"], before["spec"])
+
+
+async def test_whoever_comes_again_is_served_while_the_former_ingress_is_held(
+    live: Live, exposing: ClassOfTest, operator: None
+) -> None:
+    before = await exposed(live, exposing)
+    await live.change_child(Kind.INGRESS, {"metadata": {"finalizers": ["example.org/load-balancer"]}})
+    await live.delete(USER_STORAGES, "alice")
+
+    async def gone() -> bool:
+        return await live.get() is None
+
+    await live.until(gone)
+    await live.create(className=exposing.name)
+    await live.until_condition("Ready", "True", "PodReady")
+    await live.until_condition("NetworkReady", "False", "Pending")
+    assert "has not been collected yet" in await live.until_condition("Reconciling", "True", "Retrying")
+    assert await live.condition("Stalled") == ("False", "NotStalled")
+    held = await ingress(live)
+    assert held["metadata"]["uid"] == before["metadata"]["uid"]
+    await live.change_child(Kind.INGRESS, {"metadata": {"finalizers": None}})
+    await live.until_condition("NetworkReady", "True", "InPlace")
+    await live.until_ready()
+    assert (await ingress(live))["metadata"]["uid"] != before["metadata"]["uid"]
+
+
+async def test_an_ingress_that_is_refused_keeps_nobody_from_the_files(
+    live: Live, exposing: ClassOfTest, operator: None
+) -> None:
+    await live.set_quota("none", {"count/ingresses.networking.k8s.io": "0"})
+    await live.create(className=exposing.name)
+    await live.until_condition("Ready", "True", "PodReady")
+    await live.until_condition("NetworkReady", "False", "Pending")
+    found = await live.get()
+    assert found is not None
+    assert found["status"]["lastError"]["reason"] == "QuotaExceeded"
+    assert (found["status"]["phase"], found["status"]["url"]) == ("Degraded", inside(live))
+    await live.set_quota("none", {"count/ingresses.networking.k8s.io": "9"})
+    await live.until_condition("NetworkReady", "True", "InPlace")
+
+
+async def test_a_host_that_dns_cannot_hold_is_said_with_both_fields(live: Live, exposing: ClassOfTest, operator: None) -> None:
+    await exposing.change(hostTemplate="${slug}-${namespace}-and-more-than-enough-for-one-label.example.org")
+    await live.create(className=exposing.name, user_id="alice.who.has.a.rather.long.name@example.org")
+    message = await live.until_condition("Stalled", "True", "InvalidSpec")
+    assert "class spec.network.hostTemplate" in message
+    assert "spec.userID 'alice.who.has.a.rather.long.name@example.org'" in message
+
+
+@pytest.fixture
+async def elsewhere(live: Live, api: Kubectl) -> AsyncIterator[Live]:
+    """The namespace of another tenant."""
+    name = f"other-{uuid.uuid4().hex[:8]}"
+    await asyncio.to_thread(api.run, "create", "namespace", name)
+    yield Live(live.client, name)
+    for raw in (await live.client.list_all(USER_STORAGES, name))[0]:
+        await live.client.merge_patch(USER_STORAGES, name, raw["metadata"]["name"], {"metadata": {"finalizers": None}})
+    await asyncio.to_thread(api.run, "delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def operator_of_both(live: Live, elsewhere: Live) -> Iterator[None]:
+    with serving(Config(namespaces=(live.namespace, elsewhere.namespace), http_port=0, sweep_period=3600)):
+        yield
+
+
+@pytest.mark.produces("NetworkReady/HostConflict")
+async def test_one_host_has_one_user_and_the_next_takes_it_over(
+    live: Live, elsewhere: Live, exposing: ClassOfTest, operator_of_both: None
+) -> None:
+    await exposing.change(hostTemplate="${slug}.example.org")
+    await exposed(live, exposing)
+    await elsewhere.create(className=exposing.name)
+    message = await elsewhere.until_condition("NetworkReady", "False", "HostConflict")
+    assert "'alice.example.org'" in message
+    assert live.namespace not in message
+    assert await elsewhere.child(Kind.INGRESS) is None
+    await elsewhere.until_condition("Ready", "True", "PodReady")
+    assert await url(elsewhere) == inside(elsewhere)
+    assert await url(live) == "http://alice.example.org/"
+    await live.delete(USER_STORAGES, "alice")
+    await elsewhere.until_condition("NetworkReady", "True", "InPlace")
+    assert await url(elsewhere) == "http://alice.example.org/"
+    await live.create("again", user_id="alice", className=exposing.name)
+    await live.until_condition("NetworkReady", "False", "HostConflict", "again")
+
+
+async def test_of_two_of_one_moment_one_has_the_host(
+    live: Live, elsewhere: Live, exposing: ClassOfTest, operator_of_both: None
+) -> None:
+    await exposing.change(hostTemplate="${slug}.example.org")
+    await asyncio.gather(live.create(className=exposing.name), elsewhere.create(className=exposing.name))
+
+    async def settled() -> bool:
+        told = [await tenant.condition("NetworkReady") for tenant in (live, elsewhere)]
+        ways_in = [await tenant.child(Kind.INGRESS) for tenant in (live, elsewhere)]
+        return sorted(told) == [("False", "HostConflict"), ("True", "InPlace")] and ways_in.count(None) == 1
+
+    await live.until(settled)
+
+
+async def test_who_is_in_stays_in_when_an_older_one_comes_to_want_the_host(
+    live: Live, elsewhere: Live, exposing: ClassOfTest, operator_of_both: None
+) -> None:
+    await exposing.change(hostTemplate="${slug}.example.org")
+    await elsewhere.create()
+    await elsewhere.until_ready()
+    await asyncio.sleep(1)  # ages are whole seconds
+    await exposed(live, exposing)
+    await elsewhere.change({"spec": {"className": exposing.name}})
+    await elsewhere.until_condition("NetworkReady", "False", "HostConflict")
+    assert await url(live) == "http://alice.example.org/"
+    await exposing.change(hostTemplate="${slug}.${namespace}.example.org")
+
+    async def apart() -> bool:
+        told = [await url(tenant) for tenant in (live, elsewhere)]
+        return told == [f"http://alice.{tenant.namespace}.example.org/" for tenant in (live, elsewhere)]
+
+    await live.until(apart)

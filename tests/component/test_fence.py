@@ -1,0 +1,78 @@
+"""Whoever cannot prove that it leads writes nothing, on the real API server."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from component.inprocess import TLS_GOODBYE
+from component.manifests import storage
+from component.world import Live
+from userstorage_operator.domain.errors import NotLeading, Unavailable
+from userstorage_operator.domain.resources import USER_STORAGES, Kind
+from userstorage_operator.kube.client import KubeClient
+from userstorage_operator.kube.login import login
+from userstorage_operator.runtime.metrics import Metrics
+
+
+class Gate:
+    """A fence that says, one after the other, what it was given; the last answer for ever."""
+
+    def __init__(self) -> None:
+        self.answers = [10.0]
+
+    def remaining(self) -> float:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+async def fenced(live: Live, gate: Gate) -> AsyncIterator[KubeClient]:
+    client = KubeClient(await login(), Metrics("test"), gate)
+    yield client
+    await client.close()
+    await asyncio.sleep(TLS_GOODBYE)
+
+
+async def test_every_write_is_refused_and_reads_are_not(live: Live, fenced: KubeClient, gate: Gate) -> None:
+    alice = await fenced.create(USER_STORAGES, live.namespace, storage(live.namespace, {"userID": "alice"}, name="alice"))
+    gate.answers = [0.0]
+    bob = storage(live.namespace, {"userID": "bob"}, name="bob")
+    writes: list[Callable[[], Awaitable[object]]] = [
+        lambda: fenced.create(USER_STORAGES, live.namespace, bob),
+        lambda: fenced.update(USER_STORAGES, live.namespace, alice | {"spec": {"userID": "alice", "replicas": 0}}),
+        lambda: fenced.merge_patch(USER_STORAGES, live.namespace, "alice", {"spec": {"replicas": 0}}),
+        lambda: fenced.json_patch(USER_STORAGES, live.namespace, "alice", [{"op": "remove", "path": "/spec/replicas"}]),
+        lambda: fenced.delete(USER_STORAGES, live.namespace, "alice", alice["metadata"]["uid"], 0, "Background"),
+    ]
+    for write in writes:
+        with pytest.raises(NotLeading):
+            await write()
+    assert await fenced.list_all(Kind.POD.resource, live.namespace)
+    assert await fenced.get(USER_STORAGES, live.namespace, "alice") == alice
+    assert [raw["metadata"]["name"] for raw in (await fenced.list_all(USER_STORAGES, live.namespace))[0]] == ["alice"]
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["a connection to be made", "a connection that is there"])
+async def test_a_write_is_not_sent_where_the_term_ended_on_the_way_to_the_wire(
+    live: Live, fenced: KubeClient, gate: Gate, warm: bool
+) -> None:
+    if warm:
+        await fenced.list_all(USER_STORAGES, live.namespace)
+    gate.answers = [10.0, 0.0]
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        await fenced.create(USER_STORAGES, live.namespace, storage(live.namespace, {"userID": "bob"}, name="bob"))
+    assert time.monotonic() - began < 2
+    assert not (await fenced.list_all(USER_STORAGES, live.namespace))[0]
+
+
+async def test_a_write_that_takes_longer_than_the_term_is_given_up(live: Live, fenced: KubeClient, gate: Gate) -> None:
+    gate.answers = [0.001, 10.0]
+    with pytest.raises(Unavailable):
+        await fenced.create(USER_STORAGES, live.namespace, storage(live.namespace, {"userID": "bob"}, name="bob"))

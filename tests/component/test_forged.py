@@ -1,0 +1,111 @@
+"""What strangers made to look like ours is never touched, however often the operator looks; and it does not look often.
+
+Ten seconds by default; `--forged-seconds=300` for the five minutes of the promise.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from component.arena import STRANGERS
+from component.inprocess import Observed, serving
+from component.world import Live
+from userstorage_operator.config import Config
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.resources import Kind
+
+pytestmark = [pytest.mark.kwok]
+
+TRIES_IN_THE_FIRST_MINUTE = 5
+WRITES_PER_TRY = 2
+"""The refused creation, and the status where it has changed."""
+BLOCKED = {"bob": "NameConflict", "carol": "NameConflict", "dave": "NameConflict", "erin": "StorageNotReady"}
+
+
+@pytest.fixture
+def seconds(request: pytest.FixtureRequest) -> int:
+    chosen: int = request.config.getoption("--forged-seconds")
+    return chosen
+
+
+@pytest.fixture
+def sweeping(live: Live) -> Iterator[Observed]:
+    """An operator that sweeps every second."""
+    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=1)) as observed:
+        yield observed
+
+
+def labels(user: str, uid: str) -> dict[str, str]:
+    return {
+        "app": "filebrowser",
+        "userId": user,
+        "app.kubernetes.io/managed-by": "userstorage-operator",
+        "userstorage.dev/uid": uid,
+    }
+
+
+async def users_and_strangers(live: Live) -> list[tuple[Kind, str]]:
+    """One user who serves and four in whose way a stranger stands; the strangers."""
+    uid = (await live.create("alice"))["metadata"]["uid"]
+    await live.until_ready("alice")
+    other = {"userstorage.dev/user-id": "mallory"}
+    await live.make(Kind.POD, "forged", STRANGERS[Kind.POD], labels=labels("alice", uid))
+    await live.make(Kind.SERVICE, "user-storage-bob", STRANGERS[Kind.SERVICE])
+    await live.make(Kind.CLAIM, "user-storage-carol", STRANGERS[Kind.CLAIM], labels=labels("mallory", uid), annotations=other)
+    await live.make(Kind.POD, "user-storage-dave", STRANGERS[Kind.POD], labels=labels("dave", uid))
+    await live.make(Kind.CLAIM, "of-frank", STRANGERS[Kind.CLAIM], labels=labels("erin", uid))
+    strangers = [
+        (Kind.POD, "forged"),
+        (Kind.SERVICE, "user-storage-bob"),
+        (Kind.CLAIM, "user-storage-carol"),
+        (Kind.POD, "user-storage-dave"),
+        (Kind.CLAIM, "of-frank"),
+    ]
+
+    async def at_rest() -> bool:
+        now = [await picture(live, kind, name) for kind, name in strangers]
+        return all(raw.get("status", {}).get("phase") in ("Running", "Bound", None) for raw in now)
+
+    await live.until(at_rest)
+    for user in ("bob", "carol", "dave"):
+        await live.create(user)
+    await live.create("erin", storage={"claimName": "of-frank"})
+    for user, reason in BLOCKED.items():
+        await live.until_condition("Ready", "False", reason, user)
+    return strangers
+
+
+async def picture(live: Live, kind: Kind, name: str) -> Object:
+    """A stranger with its resourceVersion: not even a write that changes nothing else goes unseen."""
+    return await live.client.get(kind.resource, live.namespace, name)
+
+
+@pytest.mark.timeout(600)
+async def test_strangers_are_untouched_after_all_that_trying(live: Live, sweeping: Observed, seconds: int) -> None:
+    strangers = await users_and_strangers(live)
+    before = [await picture(live, kind, name) for kind, name in strangers]
+    passes, until, touch = sweeping.passes(), time.monotonic() + seconds, 0
+    while time.monotonic() < until or sweeping.passes() - passes < 100:  # on a slow machine it takes longer
+        touch += 1
+        for user in ("alice", *BLOCKED):
+            await live.change({"spec": {"lifecycle": {"startTimeout": f"{300 + touch % 2}s"}}}, user)
+        await asyncio.sleep(0.2)
+    assert [await picture(live, kind, name) for kind, name in strangers] == before
+    assert await live.condition("Ready") == ("True", "PodReady")
+    for user, reason in BLOCKED.items():
+        assert await live.condition("Ready", user) == ("False", reason)
+    print(f"{sweeping.passes() - passes} passes, {sweeping.requests}")  # noqa: T201  # shown with -s
+
+
+@pytest.mark.timeout(600)
+async def test_what_is_in_the_way_is_not_tried_ever_again_at_once(live: Live, operator: Observed, seconds: int) -> None:
+    strangers = await users_and_strangers(live)
+    before = [await picture(live, kind, name) for kind, name in strangers]
+    writes = operator.writes()
+    await asyncio.sleep(seconds)
+    tries = TRIES_IN_THE_FIRST_MINUTE + seconds / 60
+    assert operator.writes() - writes <= tries * WRITES_PER_TRY * len(BLOCKED)
+    assert [await picture(live, kind, name) for kind, name in strangers] == before
+    print(f"{operator.writes() - writes} writes in {seconds} s, {operator.requests}")  # noqa: T201  # shown with -s

@@ -1,0 +1,28 @@
+"""A login that has run out, on the real API server."""
+
+import asyncio
+
+import pytest
+
+from component.inprocess import TLS_GOODBYE
+from kubectl import Kubectl
+from userstorage_operator.domain.errors import Unavailable
+from userstorage_operator.domain.resources import Kind
+from userstorage_operator.kube.client import KubeClient
+from userstorage_operator.kube.login import login
+from userstorage_operator.runtime.metrics import Metrics
+
+
+async def test_a_credential_that_ran_out_is_renewed(api: Kubectl, kubeconfig: None, namespace: str) -> None:
+    stale = await login()
+    stale.cert_file = stale.key_file = None
+    stale.api_key["BearerToken"] = "Bearer run-out"
+    client = KubeClient(stale, Metrics("test"))
+    try:
+        with pytest.raises(Unavailable) as refused:
+            await client.list_all(Kind.POD.resource, namespace)
+        assert refused.value.status == 401
+        assert await client.list_all(Kind.POD.resource, namespace)
+    finally:
+        await client.close()
+        await asyncio.sleep(TLS_GOODBYE)

@@ -1,0 +1,141 @@
+"""`kubectl userstorage cache` against a real Redis and a real API server."""
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from component.inprocess import serving
+from component.replicas import until
+from component.world import Live
+from localcluster.redis import RedisServer
+from operator_process import PROGRAM
+from userstorage_operator.config import Config
+from userstorage_operator.domain.resources import USER_STORAGES
+from userstorage_operator.store.codec import Codec, Entry
+from userstorage_operator.store.keys import Keys
+from userstorage_operator.store.settings import RedisSettings
+
+PLUGIN = str(Path(PROGRAM).with_name("kubectl-userstorage"))
+KEYS = Keys("default")
+
+
+@pytest.fixture
+def mirrored(live: Live, redis_server: RedisServer) -> Iterator[None]:
+    """An operator that keeps a mirror of the test's namespace."""
+    redis = RedisSettings(redis_server.url, timeout=1.0)
+    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600, redis=redis)):
+        yield
+
+
+async def ask(url: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [PLUGIN, "cache", *options]
+    environment = {**os.environ, "REDIS_URL": url}
+    return await asyncio.to_thread(
+        subprocess.run, command, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+async def without_drift(url: str) -> Any:
+    """What it says once there is no drift."""
+
+    async def look() -> Any:
+        done = await ask(url, "-o", "json")
+        assert done.stdout, done.stderr
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    return await until(look, within=60)
+
+
+async def test_without_drift_it_tells_of_age_term_keys_and_hits(live: Live, mirrored: None, redis_server: RedisServer) -> None:
+    for name in ("alice", "bob"):
+        await live.create(name)
+        await live.until_ready(name)
+    told = await without_drift(redis_server.url)
+    assert told["mirror"]["complete"] is True
+    assert told["mirror"]["namespaces"] == [live.namespace]
+    assert told["mirror"]["ageSeconds"] < 3
+    assert told["keys"] == {"head": 1, "index": 1, "view": 2}
+    assert told["views"]["count"] == 2
+    assert 0 < told["hitRatio"] <= 1
+    assert told["drift"] == {"missing": [], "extra": [], "differing": []}
+    words = await ask(redis_server.url)
+    assert words.returncode == 0
+    assert "mirror: complete" in words.stdout
+    assert "drift: none" in words.stdout
+
+
+async def test_drift_is_told_by_name(live: Live, redis_server: RedisServer) -> None:
+    redis = RedisSettings(redis_server.url, timeout=1.0)
+    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600, redis=redis)):
+        for name in ("alice", "bob", "carol"):
+            await live.create(name, replicas=0)
+            await live.until_condition("Ready", "False", "Suspended", name)
+        await without_drift(redis_server.url)
+    # Nobody keeps it any more: what is changed now stays as it is.
+    for raw in (await live.client.list_all(USER_STORAGES, live.namespace))[0]:
+        await live.client.merge_patch(
+            USER_STORAGES, live.namespace, raw["metadata"]["name"], {"metadata": {"finalizers": None}}
+        )
+        if raw["metadata"]["name"] == "bob":
+            redis_server.cli("set", KEYS.view(raw["metadata"]["uid"]), "garbage")
+    await live.delete(USER_STORAGES, "carol")
+    await live.create("dave")
+    done = await ask(redis_server.url)
+    assert done.returncode == 1, done.stderr
+    for line in (f"missing {live.namespace}/dave", f"extra {live.namespace}/carol", f"differing {live.namespace}/bob"):
+        assert f"drift: {line}" in done.stdout
+    assert "rejected: garbage 1" in done.stdout
+
+
+async def test_a_view_of_another_object_is_drift(live: Live, redis_server: RedisServer) -> None:
+    redis = RedisSettings(redis_server.url, timeout=1.0)
+    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600, redis=redis)):
+        await live.create(replicas=0)
+        await live.until_condition("Ready", "False", "Suspended")
+        await without_drift(redis_server.url)
+    found = await live.get()
+    assert found is not None
+    key = KEYS.view(found["metadata"]["uid"])
+    forged = Entry({"uid": "another"}, "another", int(found["metadata"]["resourceVersion"]))
+    redis_server.cli("set", key, Codec(b"").seal(key, forged).decode())
+    done = await ask(redis_server.url, "-o", "json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["drift"]["differing"] == [f"{live.namespace}/alice"]
+    assert json.loads(done.stdout)["rejected"] == {"other_object": 1}
+
+
+async def test_without_a_mirror_it_says_so(kubeconfig: None, redis_server: RedisServer) -> None:
+    done = await ask(redis_server.url)
+    assert done.returncode == 1
+    assert "mirror: there is none" in done.stdout
+
+
+async def test_redis_away_is_a_clear_message(kubeconfig: None, redis_server: RedisServer) -> None:
+    redis_server.kill()
+    done = await ask(redis_server.url)
+    assert done.returncode == 1
+    assert "--redis-url: Redis does not answer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_a_wrong_password_names_the_option_and_not_the_password(kubeconfig: None, new_redis: Any, tmp_path: Path) -> None:
+    server = new_redis(password="the-right-one")
+    password = tmp_path / "password"
+    password.write_text("sesame")
+    done = await ask(server.url, f"--redis-password-file={password}")
+    assert done.returncode == 1
+    assert "--redis-password-file" in done.stderr
+    assert "sesame" not in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+async def test_without_a_url_it_names_the_option(kubeconfig: None) -> None:
+    done = await ask("")
+    assert done.returncode == 2
+    assert "--redis-url: missing" in done.stderr

@@ -1,0 +1,240 @@
+"""What others break is put back, what others own is left alone."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from component.world import LIFE, Live
+from kubectl import Kubectl
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind
+
+pytestmark = [pytest.mark.kwok]
+
+
+async def test_a_deleted_pod_comes_back(live: Live, operator: None) -> None:
+    await live.create()
+    before = (await live.until_ready())["status"]["podUID"]
+    await live.delete(Kind.POD.resource, "user-storage-alice")
+
+    async def replaced() -> bool:
+        pod = await live.child(Kind.POD)
+        return pod is not None and pod["metadata"]["uid"] != before
+
+    await live.until(replaced)
+    await live.until_ready()
+
+
+@pytest.mark.produces("Ready/PodBackoff")
+@pytest.mark.parametrize("life", ["failed", "succeeded"])
+async def test_a_pod_that_ends_comes_back_with_growing_pauses_and_never_two_at_once(
+    live: Live, operator: None, life: str
+) -> None:
+    await live.create(podMetadata={"annotations": {LIFE: life}})
+    seen: dict[str, str] = {}
+
+    async def three_lives() -> bool:
+        pods, _ = await live.client.list_all(Kind.POD.resource, live.namespace)
+        assert len([pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]) <= 1
+        seen.update({pod["metadata"]["uid"]: pod["metadata"]["creationTimestamp"] for pod in pods})
+        return len(seen) >= 3
+
+    await live.until(three_lives)
+    claims, _ = await live.client.list_all(Kind.CLAIM.resource, live.namespace)
+    assert len(claims) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [
+        (Kind.SERVICE, {"spec": {"selector": {"color": "blue"}}}),
+        (Kind.SERVICE, {"metadata": {"labels": {"app": "other"}}}),
+        (Kind.SERVICE, {"spec": {"internalTrafficPolicy": "Local"}}),
+        (Kind.SERVICE, {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}),
+        (Kind.POLICY, {"spec": {"ingress": [{}]}}),
+        (Kind.POLICY, {"spec": {"egress": [{}]}}),
+        (Kind.POLICY, {"spec": {"podSelector": {"matchExpressions": [{"key": "no", "operator": "Exists"}]}}}),
+        (Kind.POLICY, {"spec": {"podSelector": {"matchLabels": {"color": "blue"}}}}),
+        (Kind.POD, {"metadata": {"labels": {"userId": "mallory"}}}),
+        (Kind.POD, {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}),
+        (Kind.CLAIM, {"metadata": {"labels": {"app": "other"}}}),
+    ],
+)
+async def test_a_child_edited_by_hand_is_put_back(live: Live, operator: None, kind: Kind, damage: Object) -> None:
+    await live.create()
+    await live.until_ready()
+    before = await live.child(kind)
+    await live.change_child(kind, damage)
+
+    async def as_before() -> bool:
+        now = await live.child(kind)
+        assert before is not None
+        assert now is not None
+        return now["metadata"]["labels"] == before["metadata"]["labels"] and (kind is Kind.POD or now["spec"] == before["spec"])
+
+    await live.until(as_before)
+    now = await live.child(kind)
+    assert before is not None
+    assert now is not None
+    assert now["metadata"]["uid"] == before["metadata"]["uid"]
+
+
+@pytest.mark.parametrize(
+    "edit", [{"activeDeadlineSeconds": 3600}, {"containers": [{"name": "filebrowser", "image": "evil:1"}]}]
+)
+async def test_a_pod_whose_spec_was_edited_is_replaced(live: Live, api: Kubectl, operator: None, edit: Object) -> None:
+    await live.create()
+    before = await live.until_ready()
+    patch = json.dumps({"spec": edit})
+    await asyncio.to_thread(api.run, "patch", "pod", "user-storage-alice", "-n", live.namespace, "-p", patch)
+
+    async def replaced() -> bool:
+        pod = await live.child(Kind.POD)
+        return pod is not None and pod["metadata"]["uid"] != before["status"]["podUID"]
+
+    await live.until(replaced)
+    await live.until_ready()
+    spec = (await live.pod())["spec"]
+    assert "activeDeadlineSeconds" not in spec
+    assert spec["containers"][0]["image"].startswith("docker.io/filebrowser/")
+
+
+@pytest.mark.parametrize("kind", [Kind.POLICY, Kind.SERVICE])
+async def test_a_deleted_child_is_made_again(live: Live, operator: None, kind: Kind) -> None:
+    await live.create()
+    await live.until_ready()
+    pod = (await live.pod())["metadata"]["uid"]
+    await live.delete(kind.resource, "user-storage-alice")
+    await live.until(lambda: live.child(kind))
+    assert (await live.pod())["metadata"]["uid"] == pod
+
+
+STRANGERS: dict[Kind, dict[str, Any]] = {
+    Kind.SERVICE: {"ports": [{"port": 1}]},
+    Kind.POLICY: {"podSelector": {}},
+    Kind.CLAIM: {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+}
+
+
+@pytest.mark.produces("Ready/NameConflict", "Stalled/NameConflict")
+@pytest.mark.parametrize("kind", STRANGERS)
+@pytest.mark.parametrize("forged", [False, True], ids=["plain", "with our labels"])
+async def test_a_stranger_of_our_name_is_left_alone(live: Live, operator: None, kind: Kind, forged: bool) -> None:
+    labels = {"app": "filebrowser", "userId": "alice", "app.kubernetes.io/managed-by": "userstorage-operator"} if forged else {}
+    before = await live.make(kind, "user-storage-alice", STRANGERS[kind], labels=labels)
+    await live.create()
+    message = await live.until_condition("Ready", "False", "NameConflict")
+    assert f"{kind.resource.kind} 'user-storage-alice'" in message
+    assert await live.condition("Stalled") == ("True", "NameConflict")
+    await asyncio.sleep(3)  # some tries later
+    now = await live.child(kind)
+    assert now is not None
+    assert now["metadata"]["uid"] == before["metadata"]["uid"]
+    assert now["metadata"].get("labels", {}) == labels
+    assert "annotations" not in now["metadata"] or "userstorage.dev/user-id" not in now["metadata"]["annotations"]
+    if kind is not Kind.CLAIM:  # kwok binds the claim, whosever it is
+        assert now["spec"] == before["spec"]
+    assert await live.child(Kind.POD) is None
+
+
+async def test_the_older_of_two_objects_has_the_user_and_the_younger_inherits(live: Live, operator: None) -> None:
+    await live.create("first", user_id="alice")
+    await live.until_ready("first")
+    pod = (await live.pod())["metadata"]["uid"]
+    await asyncio.sleep(1)  # ages are whole seconds
+    await live.create("second", user_id="alice")
+    message = await live.until_condition("Stalled", "True", "UserIDConflict", "second")
+    assert "spec.userID" in message
+    assert "'first'" in message
+    second = await live.get("second")
+    assert second is not None
+    assert "finalizers" not in second["metadata"]
+    assert (await live.pod())["metadata"]["uid"] == pod
+    await live.delete(USER_STORAGES, "first")
+    await live.until_ready("second")
+    assert (await live.pod())["metadata"]["uid"] != pod
+
+
+@pytest.mark.produces("Ready/UserIDConflict", "Stalled/UserIDConflict", "NetworkReady/Pending")
+async def test_of_many_objects_of_one_user_in_one_second_one_serves(live: Live, operator: None) -> None:
+    names = [f"same-{number}" for number in range(6)]
+    await asyncio.gather(*(live.create(name, user_id="alice") for name in names))
+
+    async def phases() -> bool:
+        told = [await live.condition("Ready", name) for name in names]
+        return sorted(told) == [("False", "UserIDConflict")] * 5 + [("True", "PodReady")]
+
+    await live.until(phases)
+    stalled = [await live.condition("Stalled", name) for name in names]
+    assert sorted(stalled) == [("False", "NotStalled")] + [("True", "UserIDConflict")] * 5
+
+
+@pytest.mark.produces("Ready/WaitingForGarbageCollection", "Reconciling/Retrying")
+async def test_a_child_of_a_former_object_is_waited_for(live: Live, operator: None) -> None:
+    former = {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "name": "alice", "uid": "gone", "controller": True}
+    # The finalizer stands for a garbage collector that takes its time.
+    left = {"ownerReferences": [former], "finalizers": ["example.org/slow"]}
+    before = await live.make(Kind.SERVICE, "user-storage-alice", STRANGERS[Kind.SERVICE], **left)
+    await live.create()
+    message = await live.until_condition("Ready", "False", "WaitingForGarbageCollection")
+    assert "Service 'user-storage-alice'" in message
+    assert await live.condition("Stalled") == ("False", "NotStalled")
+    await live.delete(Kind.SERVICE.resource, "user-storage-alice")
+    await live.change_child(Kind.SERVICE, {"metadata": {"finalizers": None}})
+    await live.until_ready()
+    after = await live.child(Kind.SERVICE)
+    assert after is not None
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+
+
+@pytest.mark.produces("Ready/ClassNotFound", "Stalled/ClassNotFound")
+async def test_a_class_that_is_not_there_is_named_and_waited_for(live: Live, operator: None) -> None:
+    name = f"class-{live.namespace}"
+    await live.create(className=name)
+    message = await live.until_condition("Ready", "False", "ClassNotFound")
+    assert f"spec.className: there is no UserStorageClass '{name}'" in message
+    await live.create_class(name, browser={"port": 9090})
+    await live.until_ready()
+    assert (await live.pod())["spec"]["containers"][0]["ports"][0]["containerPort"] == 9090
+    await live.client.delete(USER_STORAGE_CLASSES, "", name, await _class_uid(live, name), 0, "Background")
+    await live.until_condition("Stalled", "True", "ClassNotFound")
+    assert await live.condition("Ready") == ("True", "PodReady")
+    await live.pod()
+
+
+@pytest.mark.produces("Ready/InvalidSpec", "Stalled/InvalidSpec")
+async def test_what_a_flavor_cannot_do_is_said_with_the_field(live: Live, operator: None) -> None:
+    name = f"class-{live.namespace}"
+    permissions = {"delete": False}
+    auth = {"mode": "None", "acknowledgeUnauthenticated": True}
+    await live.create_class(name, browser={"flavor": "Dufs", "permissions": permissions}, auth=auth)
+    await live.create(className=name)
+    message = await live.until_condition("Stalled", "True", "InvalidSpec")
+    assert "class spec.browser.permissions" in message
+    await live.client.merge_patch(USER_STORAGE_CLASSES, None, name, {"spec": {"browser": {"permissions": {"delete": True}}}})
+    await live.until_ready()
+    assert "--allow-delete" in (await live.pod())["spec"]["containers"][0]["args"]
+    await live.client.delete(USER_STORAGE_CLASSES, "", name, await _class_uid(live, name), 0, "Background")
+
+
+async def test_a_class_can_hand_the_network_policies_over(live: Live, operator: None) -> None:
+    name = f"class-{live.namespace}"
+    await live.create_class(name)
+    await live.create(className=name)
+    pod = (await live.until_ready())["status"]["podUID"]
+    assert await live.child(Kind.POLICY) is not None
+    await live.client.merge_patch(USER_STORAGE_CLASSES, None, name, {"spec": {"network": {"policy": "None"}}})
+
+    async def gone() -> bool:
+        return await live.child(Kind.POLICY) is None
+
+    await live.until(gone)
+    assert (await live.until_ready())["status"]["podUID"] == pod
+    await live.client.delete(USER_STORAGE_CLASSES, "", name, await _class_uid(live, name), 0, "Background")
+
+
+async def _class_uid(live: Live, name: str) -> str:
+    found = await live.client.get(USER_STORAGE_CLASSES, None, name)
+    return str(found["metadata"]["uid"])

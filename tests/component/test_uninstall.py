@@ -1,0 +1,94 @@
+"""Objects that an operator left behind can be let go of without one."""
+
+import os
+import subprocess
+
+import pytest
+
+from kubectl import Kubectl, eventually
+from operator_process import PROGRAM
+
+OURS = "userstorage.dev/pod-gone"
+
+
+def release(api: Kubectl, *options: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "KUBECONFIG": str(api.kubeconfig)}
+    command = [PROGRAM, "release-finalizers", *options]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.fixture
+def left_behind(api: Kubectl, namespace: str) -> list[str]:
+    """Three users: as the operator leaves them, with a finalizer of somebody else too, and never seen by an operator."""
+    finalizers = {"alice": [OURS], "bob": ["example.com/backup", OURS], "carol": []}
+    for name, held_by in finalizers.items():
+        metadata = {"name": name, "namespace": namespace, "finalizers": held_by}
+        api.apply({"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": metadata, "spec": {"userID": name}})
+    return list(finalizers)
+
+
+def held(api: Kubectl, namespace: str) -> dict[str, list[str]]:
+    found = api.list_all("userstorages", namespace)
+    return {raw["metadata"]["name"]: raw["metadata"].get("finalizers", []) for raw in found}
+
+
+def test_what_was_released_can_be_deleted(api: Kubectl, namespace: str, left_behind: list[str]) -> None:
+    api.run("delete", "us", "alice", "-n", namespace, "--wait=false")
+    assert "alice" in held(api, namespace)  # this is what an uninstalled operator does to a cluster
+    done = release(api, f"--namespace={namespace}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(done.stdout.splitlines()) == [
+        f"userstorage {namespace}/alice released",
+        f"userstorage {namespace}/bob released",
+    ]
+    assert held(api, namespace) == {"bob": ["example.com/backup"], "carol": []}
+    assert release(api, f"--namespace={namespace}").stdout == ""
+    api.run("patch", "us", "bob", "-n", namespace, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    api.run("delete", "namespace", namespace, "--wait=false")
+    eventually(lambda: not api.run("get", "namespace", namespace, "--ignore-not-found").stdout)
+
+
+def test_what_could_not_be_released_is_named_and_the_exit_code_says_so(
+    api: Kubectl, namespace: str, left_behind: list[str]
+) -> None:
+    """Somebody who may look and not touch: an admission policy of their own stands in for missing rights."""
+    policy = f"keep-{namespace}"
+    api.apply(
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": policy},
+            "spec": {
+                "matchConstraints": {
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+                    "resourceRules": [
+                        {
+                            "apiGroups": ["userstorage.dev"],
+                            "apiVersions": ["v1"],
+                            "operations": ["UPDATE"],
+                            "resources": ["userstorages"],
+                        }
+                    ],
+                },
+                "validations": [{"expression": "object.metadata.name != 'alice'", "message": "alice stays as she is"}],
+            },
+        },
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": policy},
+            "spec": {"policyName": policy, "validationActions": ["Deny"]},
+        },
+    )
+    try:
+        touch = ["annotate", "us", "alice", "-n", namespace, "--overwrite", "--dry-run=server", "touched=yes"]
+        eventually(lambda: api.run(*touch, check=False).returncode != 0)
+        done = release(api, f"--namespace={namespace}")
+    finally:
+        api.run("delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", policy)
+    assert done.returncode == 1
+    assert f"userstorage {namespace}/alice not released" in done.stderr
+    assert "alice stays as she is" in done.stderr
+    assert done.stdout.splitlines() == [f"userstorage {namespace}/bob released"]
+    assert release(api, f"--namespace={namespace}").returncode == 0
+    api.run("patch", "us", "bob", "-n", namespace, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')

@@ -1,0 +1,69 @@
+"""Claims, their volumes and the pods of others, as provisioners, resizers and other tenants make them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from component.world import Live
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, Kind
+
+SHAREABLE = {"userstorage.dev/shareable": "true"}
+
+
+@asynccontextmanager
+async def storage_class(live: Live, **fields: Any) -> AsyncIterator[str]:
+    """A StorageClass whose claims nobody binds, and a UserStorageClass that uses it; both of that name."""
+    name = f"by-hand-{live.namespace}"
+    await make_storage_class(live, name, **fields)
+    await live.create_class(name, storage={"storageClassName": name})
+    try:
+        yield name
+    finally:
+        await live.delete(USER_STORAGE_CLASSES, name)
+        await live.delete(STORAGE_CLASSES, name)
+
+
+async def make_storage_class(live: Live, name: str, **fields: Any) -> None:
+    body = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}, "provisioner": "by.hand/x"}
+    await live.client.create(STORAGE_CLASSES, "", body | fields)
+
+
+async def make_claim(live: Live, name: str, mode: str = "ReadWriteOnce", **spec: Any) -> Object:
+    """A claim that its owner has opened to UserStorages."""
+    wanted = {"accessModes": [mode], "resources": {"requests": {"storage": "1Gi"}}}
+    return await live.make(Kind.CLAIM, name, wanted | spec, labels=SHAREABLE)
+
+
+async def bind(live: Live, name: str, size: str) -> None:
+    """What a provisioner does."""
+    await live.client.merge_patch(Kind.CLAIM.resource, live.namespace, name, {"spec": {"volumeName": f"pv-{name}"}})
+    await tell(live, name, {"phase": "Bound", "capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"]})
+
+
+async def tell(live: Live, name: str, status: Object) -> None:
+    """Write the status of a claim."""
+    await live.client.merge_patch(Kind.CLAIM.resource, live.namespace, name, {"status": status}, "status")
+
+
+async def mount(live: Live, name: str, claim: str, node: str) -> None:
+    """A pod of somebody else on that node that has the claim; returns when it runs."""
+    security = {
+        "allowPrivilegeEscalation": False,
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "seccompProfile": {"type": "RuntimeDefault"},
+        "capabilities": {"drop": ["ALL"]},
+    }
+    spec = {
+        "nodeName": node,
+        "containers": [{"name": "job", "image": "example.com/job:1", "securityContext": security}],
+        "volumes": [{"name": "files", "persistentVolumeClaim": {"claimName": claim}}],
+    }
+    await live.make(Kind.POD, name, spec)
+
+    async def runs() -> bool:
+        pod = await live.client.get(Kind.POD.resource, live.namespace, name)
+        return bool(pod["status"]["phase"] == "Running")
+
+    await live.until(runs)

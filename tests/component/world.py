@@ -1,0 +1,186 @@
+"""Looking at the live cluster and changing it, as users and other controllers do."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from kubectl import PATIENCE
+from userstorage_operator.domain.errors import NotFound
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
+from userstorage_operator.kube.client import KubeClient
+
+LIFE = "localcluster.userstorage.dev/life"
+QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
+SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
+
+
+def condition_of(raw: Object, condition_type: str) -> tuple[str, str]:
+    """Status and reason of a condition of a raw object; Unknown where it is not told."""
+    for entry in raw.get("status", {}).get("conditions", ()):
+        if entry["type"] == condition_type:
+            return entry["status"], entry["reason"]
+    return "Unknown", ""
+
+
+class Live:
+    """One namespace of the cluster."""
+
+    def __init__(self, client: KubeClient, namespace: str) -> None:
+        self.client = client
+        self.namespace = namespace
+
+    async def create(self, name: str = "alice", *, user_id: str | None = None, **spec: Any) -> Object:
+        """Create a UserStorage."""
+        body = {
+            "apiVersion": "userstorage.dev/v1",
+            "kind": "UserStorage",
+            "metadata": {"name": name},
+            "spec": {"userID": user_id or name, **spec},
+        }
+        return await self.client.create(USER_STORAGES, self.namespace, body)
+
+    async def create_class(self, name: str, *, annotations: Object | None = None, **spec: Any) -> None:
+        """Create a UserStorageClass; the caller deletes it."""
+        body = {
+            "apiVersion": "userstorage.dev/v1",
+            "kind": "UserStorageClass",
+            "metadata": {"name": name, "annotations": annotations or {}},
+            "spec": spec,
+        }
+        await self.client.create(USER_STORAGE_CLASSES, "", body)
+
+    async def change_class(self, name: str, patch: Object) -> None:
+        """Merge-patch a UserStorageClass."""
+        await self.client.merge_patch(USER_STORAGE_CLASSES, None, name, patch)
+
+    async def the_class(self, name: str) -> Object:
+        """A UserStorageClass, which has to be there."""
+        return await self.client.get(USER_STORAGE_CLASSES, None, name)
+
+    async def delete_class(self, name: str) -> None:
+        """Delete a UserStorageClass."""
+        uid = (await self.the_class(name))["metadata"]["uid"]
+        await self.client.delete(USER_STORAGE_CLASSES, "", name, uid, 0, "Background")
+
+    async def make(self, kind: Kind, name: str, spec: Object, **meta: Any) -> Object:
+        """Create some other object."""
+        body = {
+            "apiVersion": kind.resource.api_version,
+            "kind": kind.resource.kind,
+            "metadata": {"name": name, **meta},
+            "spec": spec,
+        }
+        return await self.client.create(kind.resource, self.namespace, body)
+
+    async def until_open(self) -> None:
+        """Until the namespace takes pods: none is admitted before its service account is there."""
+        await self.until(lambda: self._get(SERVICE_ACCOUNTS, "default"))
+
+    async def set_quota(self, name: str, hard: dict[str, str]) -> None:
+        """Make or change a ResourceQuota; returns when it counts, which the quota controller says."""
+        spec = {"spec": {"hard": hard}}
+        if await self._get(QUOTAS, name) is None:
+            body = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name}, **spec}
+            await self.client.create(QUOTAS, self.namespace, body)
+        else:
+            await self.client.merge_patch(QUOTAS, self.namespace, name, spec)
+
+        async def counts() -> bool:
+            found = await self.client.get(QUOTAS, self.namespace, name)
+            return bool(found.get("status", {}).get("hard") == hard)
+
+        await self.until(counts)
+
+    async def change(self, patch: Object, name: str = "alice") -> Object:
+        """Merge-patch a UserStorage."""
+        return await self.client.merge_patch(USER_STORAGES, self.namespace, name, patch)
+
+    async def change_child(self, kind: Kind, patch: Object, user: str = "alice") -> Object:
+        """Merge-patch a child."""
+        return await self.client.merge_patch(kind.resource, self.namespace, f"user-storage-{user}", patch)
+
+    async def delete(self, resource: Resource, name: str) -> None:
+        """Begin the deletion of an object."""
+        found = await self.client.get(resource, self.namespace, name)
+        await self.client.delete(resource, self.namespace, name, found["metadata"]["uid"], 30, "Background")
+
+    async def get(self, name: str = "alice") -> Object | None:
+        """A UserStorage, or None."""
+        return await self._get(USER_STORAGES, name)
+
+    async def child(self, kind: Kind, user: str = "alice") -> Object | None:
+        """A child, or None."""
+        return await self._get(kind.resource, f"user-storage-{user}")
+
+    async def pod(self, user: str = "alice") -> Object:
+        """The pod, which has to be there."""
+        found = await self.child(Kind.POD, user)
+        assert found is not None
+        return found
+
+    async def condition(self, condition_type: str, name: str = "alice") -> tuple[str, str]:
+        """Status and reason of a condition; Unknown where it is not told."""
+        return condition_of(await self.get(name) or {}, condition_type)
+
+    async def until(self, look: Callable[[], Awaitable[Any]], within: float = PATIENCE) -> Any:
+        """The first truthy answer of `look`; the test fails, showing the object, where none comes in time."""
+        deadline = time.monotonic() + within
+        while not (answer := await look()):
+            assert time.monotonic() < deadline, f"not within {within} s; the object is {await self._all()}"
+            await asyncio.sleep(0.05)
+        return answer
+
+    async def until_ready(self, name: str = "alice", within: float = PATIENCE) -> Object:
+        """The UserStorage once it is Ready for its present generation."""
+
+        async def look() -> Object | None:
+            found = await self.get(name)
+            assert found is not None
+            current = found.get("status", {}).get("observedGeneration") == found["metadata"]["generation"]
+            settled = condition_of(found, "Reconciling")[0] == "False"
+            return found if current and settled and condition_of(found, "Ready") == ("True", "PodReady") else None
+
+        found: Object = await self.until(look, within)
+        return found
+
+    async def until_condition(
+        self, condition_type: str, status: str, reason: str, name: str = "alice", within: float = PATIENCE
+    ) -> str:
+        """The condition's message once it has that status and reason."""
+
+        async def look() -> bool:
+            return await self.condition(condition_type, name) == (status, reason)
+
+        await self.until(look, within)
+        found = await self.get(name)
+        assert found is not None
+        [message] = [entry["message"] for entry in found["status"]["conditions"] if entry["type"] == condition_type]
+        return str(message)
+
+    async def _all(self) -> list[Object]:
+        return (await self.client.list_all(USER_STORAGES, self.namespace))[0]
+
+    async def _get(self, resource: Resource, name: str) -> Object | None:
+        try:
+            return await self.client.get(resource, self.namespace, name)
+        except NotFound:
+            return None
+
+
+class ClassOfTest:
+    """A UserStorageClass that one test has to itself."""
+
+    def __init__(self, live: Live, name: str) -> None:
+        self._client = live.client
+        self.name = name
+
+    async def change(self, **network: Any) -> None:
+        """Merge-patch `spec.network`."""
+        await self._client.merge_patch(USER_STORAGE_CLASSES, None, self.name, {"spec": {"network": network}})
+
+    async def delete(self) -> None:
+        """Delete it."""
+        found = await self._client.get(USER_STORAGE_CLASSES, None, self.name)
+        await self._client.delete(USER_STORAGE_CLASSES, "", self.name, found["metadata"]["uid"], 0, "Background")

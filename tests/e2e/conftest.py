@@ -1,0 +1,112 @@
+"""Real containers: one cluster, one operator process and a namespace per test."""
+
+import os
+import subprocess
+import uuid
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+import localcluster
+from conftest import chosen_cluster, with_definitions
+from e2e import chromium
+from e2e.places import Elsewhere, LocalNode, Place
+from e2e.world import DUFS, FILE_BROWSER, World
+from kubectl import Kubectl
+from operator_process import OperatorProcess
+
+LABEL = "userstorage-e2e"
+LOG_TAIL = 6000
+"""Characters of the operator's log that are shown with a failed test."""
+
+
+@pytest.fixture(scope="session")
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """The cluster, with our kinds; of the test run's own unless the user named one."""
+    if chosen_cluster(request.config) != "local":
+        elsewhere = Elsewhere(request.getfixturevalue("api"))
+        yield elsewhere
+        elsewhere.close()
+        return
+    directory = tmp_path_factory.mktemp("node")
+    try:
+        cluster = localcluster.start("node", directory)
+    except localcluster.ClusterError as error:
+        if gives_namespaces():
+            raise
+        pytest.skip(f"end-to-end tests on real containers: {error}")
+    try:
+        yield LocalNode(with_definitions(Kubectl(str(cluster.kubectl), cluster.kubeconfig)))
+    finally:
+        localcluster.stop(directory)
+
+
+def gives_namespaces() -> bool:
+    """Whether this machine lets us do what a node takes: with that, a cluster that does not come up is a failure."""
+    tried = subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, check=False)
+    return os.geteuid() == 0 and tried.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def operator(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
+    """The operator as a process of its own, for the whole run."""
+    process = OperatorProcess(place.kubectl.kubeconfig, tmp_path_factory.mktemp("operator") / "operator.log")
+    process.start()
+    yield process
+    if not place.volumes_are_here:  # what is left on a cluster of others needs the operator to go away
+        place.kubectl.run("delete", "namespace", "-l", LABEL, "--timeout=110s")
+    assert process.stop() == 0
+
+
+@pytest.fixture
+def world(place: Place, operator: OperatorProcess) -> Iterator[World]:
+    """A namespace of the test's own that enforces Pod Security `restricted`."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted", LABEL: "true"}
+    place.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    world = World(place.kubectl, name, place)
+    yield world
+    # Not waited for: pods end while the next test begins.
+    place.kubectl.run("delete", "namespace", name, "--wait=false")
+    if world.classes:
+        place.kubectl.run("delete", "userstorageclass", *world.classes)
+
+
+@pytest.fixture
+def dufs(world: World) -> str:
+    """The name of a class for Dufs."""
+    return world.make_class(DUFS)
+
+
+@pytest.fixture
+def filebrowser(world: World) -> str:
+    """The name of a class for File Browser behind a proxy."""
+    return world.make_class(FILE_BROWSER)
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Page]:
+    """A page of a headless Chromium."""
+    program = chromium.find_or_install()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=chromium.ARGUMENTS)
+        yield browser.new_page()
+        browser.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what the operator said at the end, and the page as it was."""
+    report = yield
+    if report.failed:
+        used: dict[str, Any] = getattr(item, "funcargs", {})
+        if "operator" in used:
+            report.sections.append(("operator log", used["operator"].log.read_text()[-LOG_TAIL:]))
+        if "page" in used and report.when == "call":
+            picture = Path(used["tmp_path"]) / "page.png"
+            used["page"].screenshot(path=picture)
+            report.sections.append(("page", f"{used['page'].url}: {picture}"))
+    return report

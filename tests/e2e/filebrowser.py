@@ -1,0 +1,43 @@
+"""File Browser's API, as the page of its users calls it."""
+
+import base64
+import json
+from typing import Any
+
+from e2e.web import Answer, Web
+
+HEADER = "X-Forwarded-User"
+
+
+class FileBrowser:
+    """One user, logged in as by the proxy in front, which says who is asking."""
+
+    def __init__(self, web: Web, user: str = "alice") -> None:
+        answer = web.ask("POST", "api/login", headers={HEADER: user})
+        assert answer.code == 200, answer
+        self._token = answer.body.decode()
+        self._web = web
+
+    @property
+    def permissions(self) -> dict[str, Any]:
+        """What the server's token says that this user may do."""
+        payload = self._token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        found: dict[str, Any] = claims["user"]["perm"]
+        return found
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
+        """A request of this user."""
+        return self._web.ask(method, path, body, {"X-Auth": self._token})
+
+    def upload(self, name: str, content: bytes) -> Answer:
+        return self.ask("POST", f"api/resources/{name}", content)
+
+    def download(self, name: str) -> Answer:
+        return self.ask("GET", f"api/raw/{name}")
+
+    def names(self) -> list[str]:
+        """What the root directory holds."""
+        answer = self.ask("GET", "api/resources/")
+        assert answer.code == 200, answer
+        return [item["name"] for item in answer.json()["items"]]

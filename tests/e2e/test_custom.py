@@ -1,0 +1,38 @@
+"""A program that the operator knows nothing of: Dufs' image, run by the class's own arguments."""
+
+from typing import Any
+
+from e2e.world import World
+
+ARGUMENTS = [
+    "$(USERSTORAGE_ROOT)",
+    "--bind=0.0.0.0",
+    "--port=$(USERSTORAGE_PORT)",
+    "--path-prefix=$(USERSTORAGE_BASE_PATH)",
+    "--allow-upload",
+]
+CUSTOM: dict[str, Any] = {
+    "browser": {"flavor": "Custom", "image": "docker.io/sigoden/dufs:v0.47.0", "args": ARGUMENTS},
+    "auth": {"mode": "None", "acknowledgeUnauthenticated": True},
+}
+
+
+def test_a_custom_program_serves_the_users_files_at_its_path(world: World) -> None:
+    cls = world.make_class(CUSTOM, basePath="/files/${slug}/", port=9090)
+    world.make_user("alice", cls)
+    before = world.until_ready("alice")
+    assert before["url"].endswith("/files/alice/")
+    web = world.web("alice")
+    assert web.ask("PUT", "notes.txt", b"of alice").code == 201
+    world.lose_pod("alice")
+    assert web.ask("GET", "notes.txt").body == b"of alice"
+
+
+def test_why_a_custom_program_ends_is_told_in_its_own_words_and_mended(world: World) -> None:
+    cls = world.make_class(CUSTOM, args=["--no-such-option"])
+    world.make_user("alice", cls)
+    message = world.until_not_ready("alice", "CrashLoopBackOff")
+    assert "last exit code 2" in message
+    assert "--help" in message, "the last line that Dufs prints"
+    world.change_class(cls, CUSTOM)
+    world.until_ready("alice")

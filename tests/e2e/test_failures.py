@@ -1,0 +1,46 @@
+"""What goes wrong on real nodes: told within half a minute, and over when the class is mended."""
+
+from typing import Any
+
+import pytest
+
+from e2e.world import DUFS, FILE_BROWSER, World
+from kubectl import eventually
+
+EATS_MEMORY = ["/bin/busybox", "sh", "-c", "/bin/busybox tail /dev/zero"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "mistake", "reason", "words"),
+    [
+        pytest.param(DUFS, {"image": "localhost/no-such-image:1"}, "ImagePullBackOff", "localhost/no-such-image:1", id="image"),
+        pytest.param(DUFS, {"args": ["--no-such-option"]}, "CrashLoopBackOff", "last exit code 2", id="exit"),
+        pytest.param(
+            FILE_BROWSER,
+            {"command": EATS_MEMORY, "resources": {"limits": {"memory": "32Mi"}}},
+            "OOMKilled",
+            "memory limit",
+            id="memory",
+        ),
+        pytest.param(
+            FILE_BROWSER, {"resources": {"limits": {"memory": "8Mi"}}}, "OOMKilled", "configure", id="memory-at-start"
+        ),
+    ],
+)
+def test_a_mistake_in_the_class_is_told_and_mended(
+    world: World, spec: dict[str, Any], mistake: dict[str, Any], reason: str, words: str
+) -> None:
+    cls = world.make_class(spec, **mistake)
+    world.make_user("alice", cls)
+    assert words in world.until_not_ready("alice", reason)
+    world.change_class(cls, spec)
+    world.until_ready("alice")
+
+
+def test_a_program_that_ends_is_run_again_in_the_same_pod(world: World, filebrowser: str) -> None:
+    world.make_user("alice", filebrowser)
+    before = world.until_ready("alice")
+    world.inside("alice", "kill", "1")
+    eventually(lambda: (world.get("userstorage", "alice") or {})["status"].get("restartCount") == 1)
+    after = world.until_ready("alice")
+    assert after["podUID"] == before["podUID"]

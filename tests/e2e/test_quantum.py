@@ -1,0 +1,38 @@
+"""What is around Quantum, on a real kubelet. The program itself cannot be built here: a web server stands in for it.
+
+It serves what the init container wrote, so the probes pass and the test can read it; the image is File Browser's, whose
+tag begins with a 2 and which has a shell, as Quantum's has.
+"""
+
+import json
+import uuid
+from typing import Any
+
+from e2e.world import World
+
+STAND_IN: dict[str, Any] = {
+    "browser": {
+        "flavor": "Quantum",
+        "image": "docker.io/filebrowser/filebrowser:v2.63.23",
+        "command": ["/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/database"],
+        "healthPath": "/config.yaml",
+    }
+}
+
+
+def configuration(world: World) -> Any:
+    """What the pod's program was given."""
+    return json.loads(world.web("alice").ask("GET", "config.yaml").body)
+
+
+def test_every_pod_gets_a_configuration_with_an_administrator_that_nobody_knows(world: World) -> None:
+    world.make_user("alice", world.make_class(STAND_IN))
+    world.until_ready("alice")
+    first = configuration(world)
+    assert first["http"]["port"] == 8080
+    assert first["auth"]["methods"]["proxy"] == {"enabled": True, "header": "X-Forwarded-User"}
+    world.lose_pod("alice")
+    second = configuration(world)
+    names = [uuid.UUID(config["auth"].pop(key)) for config in (first, second) for key in ("adminUsername", "adminPassword")]
+    assert len(set(names)) == 4
+    assert first == second

@@ -1,0 +1,47 @@
+"""Ready means that the files can be had, not only that a program runs."""
+
+from functools import partial
+from pathlib import Path
+
+from e2e import web
+from e2e.world import World
+from kubectl import eventually
+
+
+def test_an_unreadable_volume_is_not_ready_and_a_mended_one_is(world: World, dufs: str, filebrowser: str) -> None:
+    health = {"alice": "/__dufs__/health", "bob": "/health"}
+    world.make_user("alice", dufs)
+    world.make_user("bob", filebrowser)
+    for user in health:
+        world.until_ready(user)
+    volumes = {user: world.volume(user) for user in health}
+    modes = {volume: volume.stat().st_mode for volume in volumes.values()}
+    # Not moved away: a container has mounted the directory itself and would not notice.
+    set_modes(dict.fromkeys(modes, 0))
+    try:
+        for user, path in health.items():
+            assert "filebrowser" in world.until_not_ready(user, "PodNotReady")
+            assert alive(world, user, path), "the program itself has ended: then this shows nothing"
+    finally:
+        set_modes(modes)
+    for user in health:
+        eventually(partial(is_ready, world, user))
+        pod = world.pod(user)
+        assert pod is not None
+        assert pod["status"]["containerStatuses"][0]["restartCount"] == 0, "a restart mends no volume"
+
+
+def is_ready(world: World, user: str) -> bool:
+    return world.ready(user)[:2] == ("True", "PodReady")
+
+
+def set_modes(modes: dict[Path, int]) -> None:
+    for volume, mode in modes.items():
+        volume.chmod(mode & 0o7777)
+
+
+def alive(world: World, user: str, path: str) -> bool:
+    """Whether the program says that it is well; asked at the pod, as a Service leads to ready pods only."""
+    pod = world.pod(user)
+    assert pod is not None
+    return web.ask(f"{pod['status']['podIP']}:8080", "GET", path, None, {}).code == 200

@@ -1,0 +1,143 @@
+"""A proxy between operator and API server that fails chosen requests. Plain HTTP on loopback; it holds the credentials."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import re
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from aiohttp import web
+
+_HOP_BY_HOP = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Requests whose method and path match are answered with `status` and never reach the API server."""
+
+    method: str  # a regular expression for the whole method
+    path: str  # a regular expression found in path and query
+    status: int
+    message: str = "made by a test"
+
+
+class FaultProxy:
+    """The proxy as its user sees it; every method may be called from any thread."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig  # for the operator
+        self.seen: list[tuple[str, str, int]] = []  # method, path and answer of every request
+        self._faults: tuple[Fault, ...] = ()
+        self.cut_off = False  # while set, nothing that comes in gets anywhere, and nothing is ever answered
+        self._streams: dict[asyncio.Transport, asyncio.AbstractEventLoop] = {}
+
+    def hang_up(self) -> None:
+        """Break every connection on which an answer is still under way: those of the watches."""
+        for transport, loop in list(self._streams.items()):
+            loop.call_soon_threadsafe(transport.abort)
+
+    @contextlib.contextmanager
+    def streaming(self, request: web.BaseRequest) -> Iterator[None]:
+        """Its answer is under way."""
+        transport = request.transport
+        assert isinstance(transport, asyncio.Transport)
+        self._streams[transport] = asyncio.get_running_loop()
+        try:
+            yield
+        finally:
+            del self._streams[transport]
+
+    def fail(self, *faults: Fault) -> None:
+        """From now on these and no others; none makes the proxy transparent."""
+        self._faults = faults
+
+    def answer(self, method: str, path: str) -> web.Response | None:
+        """The made-up answer, None for a request that goes through."""
+        for fault in self._faults:
+            if re.fullmatch(fault.method, method) and re.search(fault.path, path):
+                status = {"apiVersion": "v1", "kind": "Status", "status": "Failure", "message": fault.message}
+                return web.json_response(status | {"code": fault.status}, status=fault.status)
+        return None
+
+
+@contextlib.contextmanager
+def running(upstream: Path, directory: Path) -> Iterator[FaultProxy]:
+    """A proxy in front of the API server that the kubeconfig `upstream` names, on a thread of its own."""
+    proxy, ready, done = FaultProxy(directory / "proxied"), threading.Event(), asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def serve() -> None:
+        loops.append(asyncio.get_running_loop())
+        server, headers, tls = _login(upstream, directory)
+        connector, forever = aiohttp.TCPConnector(ssl=tls, limit=0), aiohttp.ClientTimeout(total=None)
+        async with aiohttp.ClientSession(connector=connector, timeout=forever, auto_decompress=False) as session:
+            runner = web.ServerRunner(web.Server(partial(_pass_on, proxy, session, server, headers)), shutdown_timeout=0.1)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            _write_kubeconfig(proxy.kubeconfig, runner.addresses[0][1])
+            ready.set()
+            await done.wait()
+            await runner.cleanup()
+        await asyncio.sleep(0.25)  # as aiohttp's documentation asks for between closing TLS and closing the loop
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
+    thread.start()
+    assert ready.wait(timeout=60)
+    try:
+        yield proxy
+    finally:
+        loops[0].call_soon_threadsafe(done.set)
+        thread.join(timeout=60)
+
+
+async def _pass_on(
+    proxy: FaultProxy, session: aiohttp.ClientSession, server: str, extra: dict[str, str], request: web.BaseRequest
+) -> web.StreamResponse:
+    if (made_up := proxy.answer(request.method, request.path_qs)) is not None:
+        proxy.seen.append((request.method, request.path_qs, made_up.status))
+        return made_up
+    headers = {key: value for key, value in request.headers.items() if key.lower() not in _HOP_BY_HOP} | extra
+    body = await request.read()
+    if proxy.cut_off:
+        await asyncio.Event().wait()
+    async with session.request(request.method, server + request.path_qs, headers=headers, data=body or None) as answer:
+        proxy.seen.append((request.method, request.path_qs, answer.status))
+        kept = {key: value for key, value in answer.headers.items() if key.lower() not in _HOP_BY_HOP}
+        response = web.StreamResponse(status=answer.status, headers=kept)
+        # Who asked may have hung up, on a watch for instance.
+        with proxy.streaming(request), contextlib.suppress(ConnectionResetError):
+            await response.prepare(request)
+            async for chunk in answer.content.iter_any():
+                if proxy.cut_off:
+                    await asyncio.Event().wait()
+                await response.write(chunk)
+        return response
+
+
+def _login(kubeconfig: Path, directory: Path) -> tuple[str, dict[str, str], ssl.SSLContext]:
+    """Address, headers and TLS settings of the first cluster and user."""
+    config = yaml.safe_load(kubeconfig.read_text())
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    tls = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+    if "client-certificate-data" in user:
+        pair = directory / "client.pem"
+        pair.touch(mode=0o600)
+        pair.write_bytes(b"".join(base64.b64decode(user[f"client-{part}-data"]) for part in ("certificate", "key")))
+        tls.load_cert_chain(pair)
+    return cluster["server"], {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}, tls
+
+
+def _write_kubeconfig(path: Path, port: int) -> None:
+    config: dict[str, Any] = {"apiVersion": "v1", "kind": "Config", "current-context": "proxied"}
+    config["contexts"] = [{"name": "proxied", "context": {"cluster": "proxied", "user": "nobody"}}]
+    config["clusters"] = [{"name": "proxied", "cluster": {"server": f"http://127.0.0.1:{port}"}}]
+    path.write_text(json.dumps(config | {"users": [{"name": "nobody", "user": {}}]}))

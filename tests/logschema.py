@@ -1,0 +1,31 @@
+"""What docs/observability.md promises of the log: the one place where fields and events are listed."""
+
+import json
+import re
+from pathlib import Path
+
+from userstorage_operator.domain.fields import Object
+
+_PAGE = Path(__file__).parent.parent / "docs/observability.md"
+ALWAYS = ("time", "level", "event", "logger", "leader")
+"""The fields of every line, in this order."""
+
+
+def _rows(heading: str) -> frozenset[str]:
+    section = _PAGE.read_text(encoding="utf-8").split(f"### {heading}\n")[1].split("\n#")[0]
+    return frozenset(
+        name for row in re.findall(r"^\|((?: `\w+`,?)+) \|", section, re.MULTILINE) for name in re.findall(r"\w+", row)
+    )
+
+
+FIELDS = _rows("Fields")
+EVENTS = _rows("Events")
+
+
+def check_line(text: str) -> Object:
+    """The fields of a line. Fails unless it is JSON, one line, and made as documented."""
+    assert len(text.splitlines()) == 1, text
+    line: Object = json.loads(text)
+    assert tuple(line)[: len(ALWAYS)] == ALWAYS, line
+    assert line.keys() <= FIELDS, f"not in {_PAGE.name}: {sorted(line.keys() - FIELDS)}"
+    return line

@@ -1,0 +1,23 @@
+"""A pod as the operator makes it, for asking the API server what it thinks of it."""
+
+import copy
+
+from builders import desired_of, storage_object
+from userstorage_operator.domain.drift import without_absent
+from userstorage_operator.domain.fields import Object
+
+ACCOUNT = "system:serviceaccount:userstorage-system:userstorage-operator"
+FILEBROWSER = "docker.io/filebrowser/filebrowser:v2.63.23"
+
+
+def pod(image: str = FILEBROWSER, class_name: str = "") -> Object:
+    """What the operator makes for alice, but for the owner: the API server would look for that one in the namespace."""
+    made = without_absent(desired_of(storage_object()).pod)
+    made["metadata"] = {
+        "name": "user-storage-alice",
+        "labels": made["metadata"]["labels"],
+        "annotations": {"userstorage.dev/class": class_name},
+    }
+    for container in (*made["spec"]["containers"], *made["spec"]["initContainers"]):
+        container["image"] = image
+    return copy.deepcopy(made)

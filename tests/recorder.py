@@ -1,0 +1,184 @@
+"""Which condition reasons the API server showed during a test: the proof of `@pytest.mark.produces("Type/Reason", …)`.
+
+For a reason that is a failure, the operator's log and, where users are to be told, an Event have to tell the same story.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from logschema import check_line
+from userstorage_operator.domain.errors import ClusterError
+from userstorage_operator.domain.events import is_failure, printable
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.reasons import REASONS
+from userstorage_operator.domain.resources import EVENTS, USER_STORAGES
+from userstorage_operator.kube.client import KubeClient
+from userstorage_operator.kube.login import login
+from userstorage_operator.runtime.metrics import Metrics
+
+_LATE = 30.0
+"""Seconds that an event may be behind the answer that the test itself has seen."""
+_TLS_GOODBYE = 0.25
+"""Seconds that aiohttp's documentation asks for between closing a session and closing its loop."""
+KNOWN = frozenset(f"{condition}/{reason}" for condition, reasons in REASONS.items() for reason in reasons)
+
+
+Story = tuple[str, str]
+"""The name of an object and what is said of it."""
+LOG_ONLY = frozenset({"APIUnavailable", "NamespaceTerminating"})
+"""Failures of which there is no Event: who could take it is what fails."""
+
+
+class Recorder:
+    """Watches the UserStorages of one namespace from a thread, so that no state of theirs is too short to be seen."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._seen: set[str] = set()
+        self._stories: dict[str, set[Story]] = {}
+        self._events: set[tuple[str, str, str]] = set()
+        self._log = LogCapture(namespace)
+        self._watching = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._done = asyncio.Event()
+
+    def start(self, kubeconfig: Path) -> None:
+        """Return once nothing that happens from now on can be missed."""
+        self._log.start()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("KUBECONFIG", str(kubeconfig))
+            self._thread.start()
+            assert self._watching.wait(timeout=60), "the watch of the recorder did not begin"
+
+    def stop(self) -> None:
+        """End the watch."""
+        self._log.stop()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._done.set)
+        self._thread.join(timeout=60)
+        assert not self._thread.is_alive()
+
+    def check(self, declared: frozenset[str]) -> None:
+        """Fail where a declared reason was not shown, or one that the table of reasons does not have was."""
+        within_reason(lambda: declared <= self._seen)
+        assert declared <= self._seen, f"not produced: {sorted(declared - self._seen)}; seen: {sorted(self._seen)}"
+        assert self._seen <= KNOWN, f"not in the table of reasons: {sorted(self._seen - KNOWN)}"
+        for named in sorted(declared):
+            self._check_story(named)
+
+    def _check_story(self, named: str) -> None:
+        """One condition, one log line, one Event, in the same words: of a failure, at least for one object that had it."""
+        condition_type, reason = named.split("/")
+        if is_failure(condition_type, reason):
+            within_reason(lambda: self._told_alike(condition_type, reason))
+            told = f"conditions {self._stories[named]}, log {self._log.lines()}, events {self._events}"
+            assert self._told_alike(condition_type, reason), f"{named}: not one story: {told}"
+        elif reason in LOG_ONLY:
+            logged = {(line["name"], line["error"]) for line in self._log.lines() if line.get("error_kind") == reason}
+            assert self._stories[named] & logged, f"{named}: the log tells only {self._log.lines()}"
+
+    def _told_alike(self, condition_type: str, reason: str) -> bool:
+        """Where several conditions say the same, one line and one Event tell of all, with the reason of the first."""
+        for line in self._log.lines():
+            if line["event"] != "condition_changed" or (line["name"], line["reason"], line["message"]) not in self._events:
+                continue
+            first, *others = [flip.partition("=")[0] for flip in line["conditions"]]
+            told = (condition_type == first and line["reason"] == reason) or condition_type in others
+            if told and (line["name"], line["message"]) in self._stories[f"{condition_type}/{reason}"]:
+                return True
+        return False
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        client = KubeClient(await login(), Metrics("test"))
+        watches = [asyncio.create_task(self._watch(client)), asyncio.create_task(self._watch_events(client))]
+        await self._done.wait()
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
+        await client.close()
+        await asyncio.sleep(_TLS_GOODBYE)
+
+    async def _watch(self, client: KubeClient) -> None:
+        objects, version = await client.list_all(USER_STORAGES, self._namespace)
+        for raw in objects:
+            self._note(raw)
+        self._watching.set()
+        while True:
+            # A test may take the API server away for a moment: the stream goes on where it was cut.
+            with contextlib.suppress(ClusterError):
+                async for event in client.watch(USER_STORAGES, self._namespace, "", version):
+                    assert event["type"] != "ERROR", event
+                    version = event["object"]["metadata"]["resourceVersion"]
+                    self._note(event["object"])
+            await asyncio.sleep(0.1)
+
+    def _note(self, raw: Object) -> None:
+        for entry in raw.get("status", {}).get("conditions", ()):
+            named = f"{entry['type']}/{entry['reason']}"
+            self._stories.setdefault(named, set()).add((raw["metadata"]["name"], printable(entry["message"])))
+            self._seen.add(named)
+
+    async def _watch_events(self, client: KubeClient) -> None:
+        while True:
+            with contextlib.suppress(ClusterError):
+                events, _ = await client.list_all(EVENTS, self._namespace)
+                self._events = {(event["regarding"]["name"], event["reason"], event["note"]) for event in events}
+            await asyncio.sleep(0.2)
+
+
+class LogCapture(logging.Handler):
+    """The lines that an operator in this process writes of one namespace, as its own handler writes them."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__()
+        self._namespace = namespace
+        self._written: list[str] = []
+
+    def start(self) -> None:
+        """Capture from now on."""
+        logging.getLogger("userstorage_operator").addHandler(self)
+
+    def stop(self) -> None:
+        """Capture no more."""
+        logging.getLogger("userstorage_operator").removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take the line in."""
+        self._written.append(logging.getLogger().handlers[0].format(record))
+
+    def lines(self) -> list[Object]:
+        """All so far; each has to keep to the documentation."""
+        lines = [check_line(text) for text in list(self._written)]
+        return [line for line in lines if line.get("namespace") == self._namespace]
+
+
+def within_reason(true: Callable[[], bool]) -> None:
+    """Give what is a little behind its time."""
+    deadline = time.monotonic() + _LATE
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def declared_by(item: pytest.Item) -> frozenset[str]:
+    """The reasons that the marks of a test name."""
+    return frozenset(name for mark in item.iter_markers("produces") for name in mark.args)
+
+
+@contextlib.contextmanager
+def recording(kubeconfig: Path, namespace: str) -> Iterator[Recorder]:
+    """A recorder that watches."""
+    recorder = Recorder(namespace)
+    recorder.start(kubeconfig)
+    try:
+        yield recorder
+    finally:
+        recorder.stop()

@@ -1,0 +1,162 @@
+"""Several operators with one lease, each with a login of its own, so that the API server's audit log tells them apart."""
+
+import base64
+import contextlib
+import json
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import faultproxy
+from faultproxy import FaultProxy
+from kubectl import Kubectl, eventually
+from localcluster.addresses import free_port
+from operator_process import OperatorProcess
+
+SYSTEM = "userstorage-system"
+LEASE = "userstorage-operator"
+_CREDENTIAL = "authentication.kubernetes.io/credential-id"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A request that changes something, or would, as the API server saw it."""
+
+    who: str
+    verb: str
+    resource: str
+    began: datetime
+    ended: datetime
+    code: int
+
+
+class Replica:
+    """One operator process behind a proxy of its own."""
+
+    def __init__(self, proxy: FaultProxy, credential: str, log: Path, namespace: str, options: Sequence[str]) -> None:
+        self.proxy = proxy
+        self.credential = credential
+        self.port = free_port()
+        self.process = OperatorProcess(
+            proxy.kubeconfig,
+            log,
+            f"--namespace={namespace}",
+            "--leader-elect",
+            f"--lease-namespace={SYSTEM}",
+            f"--http-port={self.port}",
+            *options,
+        )
+
+    def told(self, event: str) -> bool:
+        """Whether it has logged the event."""
+        return f'"event":"{event}"' in self.process.log.read_text()
+
+    def answer(self, path: str) -> Any:
+        """What it serves."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            return answer.read().decode()
+
+
+class Replicas:
+    """All that have run, in the order of their start, and those that run."""
+
+    def __init__(self, api: Kubectl, directory: Path, namespace: str, options: Sequence[str]) -> None:
+        self.api = api
+        self.namespace = namespace
+        self.running: list[Replica] = []
+        self._directory = directory
+        self._options = options
+        self._stack = contextlib.ExitStack()
+        self._count = 0
+        self._credentials: set[str] = set()
+
+    def add(self) -> Replica:
+        """One more, which has come as far as to stand by."""
+        self._count += 1
+        directory = self._directory / str(self._count)
+        directory.mkdir()
+        upstream, credential = self._login(directory)
+        proxy = self._stack.enter_context(faultproxy.running(upstream, directory))
+        replica = Replica(proxy, credential, directory / "log", self.namespace, self._options)
+        replica.process.launch()
+        self.running.append(replica)
+        self._credentials.add(credential)
+        eventually(lambda: replica.told("standing_by"))
+        return replica
+
+    def leader(self) -> Replica:
+        """The one that leads, once there is exactly one."""
+        found = eventually(self._leader, within=30)
+        assert found is not None
+        return found
+
+    def remove(self, replica: Replica) -> None:
+        """Forget one that has ended."""
+        self.running.remove(replica)
+
+    def close(self) -> None:
+        """End them all."""
+        for replica in self.running:
+            replica.process.kill()
+        self._stack.close()
+
+    def writes(self) -> list[Write]:
+        """What all of them have written, leases included, in the order of arrival."""
+        with (self.api.kubeconfig.parent / "logs/audit.jsonl").open() as log:
+            found = [write for line in log if (write := self._write(line)) is not None]
+        return sorted(found, key=lambda write: write.began)
+
+    def _leader(self) -> Replica | None:
+        leading = [replica for replica in self.running if replica.told("started")]
+        assert len(leading) <= 1, "two lead"
+        return leading[0] if leading else None
+
+    def _login(self, directory: Path) -> tuple[Path, str]:
+        token = self.api.run("create", "token", LEASE, "-n", SYSTEM, "--duration=4h").stdout.strip()
+        config = json.loads(self.api.run("config", "view", "--raw", "--minify", "-o", "json").stdout)
+        config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
+        path = directory / "kubeconfig"
+        path.write_text(json.dumps(config))
+        claims = token.split(".")[1]
+        return path, f"JTI={json.loads(base64.urlsafe_b64decode(claims + '==='))['jti']}"
+
+    def _write(self, line: str) -> Write | None:
+        if _CREDENTIAL not in line:
+            return None
+        event = json.loads(line)
+        who = event["user"]["extra"][_CREDENTIAL][0]
+        if who not in self._credentials:
+            return None
+        began, ended = (datetime.fromisoformat(event[key]) for key in ("requestReceivedTimestamp", "stageTimestamp"))
+        return Write(who, event["verb"], event["objectRef"]["resource"], began, ended, event["responseStatus"]["code"])
+
+
+def free_lease(api: Kubectl) -> None:
+    """A lease that its last holder has given up."""
+    api.apply(
+        {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": LEASE, "namespace": SYSTEM},
+            "spec": {"leaseDurationSeconds": 1, "leaseTransitions": 1},
+        }
+    )
+
+
+@contextlib.contextmanager
+def replicas(api: Kubectl, directory: Path, namespace: str, count: int, options: Sequence[str] = ()) -> Iterator[Replicas]:
+    """`count` of them, with more options, on a lease that its last holder has given up, so that nothing has to be waited for."""
+    free_lease(api)
+    several = Replicas(api, directory, namespace, options)
+    try:
+        for _ in range(count):
+            several.add()
+        yield several
+        api.run("delete", "us", "--all", "-n", namespace, "--wait=false")
+        eventually(lambda: not api.list_all("userstorages", namespace), within=120, every=1)
+    finally:
+        several.close()
+        api.run("delete", "lease", LEASE, "-n", SYSTEM, "--ignore-not-found")

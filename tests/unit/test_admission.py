@@ -1,0 +1,52 @@
+"""deploy/admission repeats what the drivers know: it must say the same."""
+
+import ast
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from userstorage_operator import browsers
+from userstorage_operator.domain import names
+
+ADMISSION = Path(__file__).parent.parent.parent / "deploy/admission"
+
+
+def policies() -> dict[str, Any]:
+    documents = [doc for path in sorted(ADMISSION.glob("*.yaml")) for doc in yaml.safe_load_all(path.read_text())]
+    kind = "ValidatingAdmissionPolicy"
+    return {doc["metadata"]["name"].removeprefix("userstorage-operator-"): doc for doc in documents if doc["kind"] == kind}
+
+
+def variable(policy: str, name: str) -> Any:
+    [found] = [entry["expression"] for entry in policies()[policy]["spec"]["variables"] if entry["name"] == name]
+    return found
+
+
+def built_in_images() -> set[str]:
+    modules = [
+        importlib.import_module(f"{browsers.__name__}.{found.name}") for found in pkgutil.iter_modules(browsers.__path__)
+    ]
+    return {module.IMAGE for module in modules if hasattr(module, "IMAGE")}
+
+
+def test_built_in_images_are_those_of_the_drivers() -> None:
+    by_flavor = ast.literal_eval(variable("class-images", "builtIn"))  # CEL's literals of these are Python's
+    assert set(by_flavor.values()) == built_in_images()
+    assert by_flavor.keys() == {str(flavor) for flavor in browsers._RENDERERS} - {"Custom"}
+    assert set(ast.literal_eval(variable("class-names", "builtIn"))) == built_in_images()
+
+
+def test_every_policy_refuses_where_it_cannot_be_evaluated_and_binds_the_operator_only() -> None:
+    assert len(policies()) == 3
+    for policy in policies().values():
+        assert policy["spec"]["failurePolicy"] == "Fail"
+        [condition] = policy["spec"]["matchConditions"]
+        assert condition["expression"].endswith("'system:serviceaccount:userstorage-system:userstorage-operator'")
+
+
+def test_the_annotation_that_is_read_is_the_one_that_is_written() -> None:
+    for policy in ("class-images", "class-names"):
+        assert f"'{names.ANNOTATION_CLASS}'" in variable(policy, "named")

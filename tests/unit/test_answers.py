@@ -1,0 +1,35 @@
+"""What the API server's refusals are called."""
+
+import json
+
+import pytest
+
+from userstorage_operator.domain.errors import Refused
+from userstorage_operator.kube.answers import error_from
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (
+            (
+                'persistentvolumeclaims "user-storage-alice" is forbidden: only dynamically provisioned pvc can be resized and '
+                "the storageclass that provisions the pvc must support resize"
+            ),
+            "ExpansionNotSupported",
+        ),
+        (
+            (
+                'persistentvolumeclaims "user-storage-alice" is forbidden: exceeded quota: storage, requested: '
+                "requests.storage=1Gi, used: requests.storage=1Gi, limited: requests.storage=1Gi"
+            ),
+            "QuotaExceeded",
+        ),
+        ('persistentvolumeclaims "user-storage-alice" is forbidden: User "x" cannot patch resource', "Forbidden"),
+        ('admission webhook "sizes.example.org" denied the request: too large', "Forbidden"),
+    ],
+)
+def test_a_refusal_is_called_by_its_cause(message: str, reason: str) -> None:
+    error = error_from(403, json.dumps({"message": message, "reason": "Forbidden"}).encode(), {})
+    assert isinstance(error, Refused)
+    assert (error.reason, error.message) == (reason, message)

@@ -1,0 +1,85 @@
+"""Custom: an image nobody knows gets what was given and is told where it is; nothing is promised for it."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import class_object, desired_of, storage_object
+from userstorage_operator.domain.classes import UserStorageClass
+from userstorage_operator.domain.errors import InvalidSpec
+
+OPEN = {"mode": "None", "acknowledgeUnauthenticated": True}
+
+
+def pod_spec(user_id: str = "alice", auth: dict[str, Any] | None = None, **browser: Any) -> Any:
+    fields = {"flavor": "Custom", "image": "registry.example.org/files:1", **browser}
+    cls = UserStorageClass.parse(class_object(browser=fields, auth=auth or OPEN))
+    return desired_of(storage_object(user_id), cls).pod["spec"]
+
+
+def container(**browser: Any) -> Any:
+    [found] = pod_spec(**browser)["containers"]
+    return found
+
+
+def test_the_program_is_run_as_given_and_told_where_it_is() -> None:
+    found = container(
+        command=["/bin/files"],
+        args=["$(USERSTORAGE_ROOT)"],
+        env=[{"name": "PORT", "value": "$(USERSTORAGE_PORT)"}],
+        port=9090,
+    )
+    assert (found["image"], found["command"], found["args"]) == (
+        "registry.example.org/files:1",
+        ["/bin/files"],
+        ["$(USERSTORAGE_ROOT)"],
+    )
+    assert found["env"] == [
+        {"name": "USERSTORAGE_ROOT", "value": "/srv"},
+        {"name": "USERSTORAGE_PORT", "value": "9090"},
+        {"name": "USERSTORAGE_BASE_PATH", "value": "/"},
+        {"name": "PORT", "value": "$(USERSTORAGE_PORT)"},
+    ]
+    assert [mount["mountPath"] for mount in found["volumeMounts"]] == ["/srv", "/tmp"]  # noqa: S108  # in the pod
+    assert container()["command"] == [], "the image's own"
+
+
+def test_its_page_starts_it_and_makes_it_ready_and_does_not_restart_it() -> None:
+    found = container(basePath="/${slug}/")
+    assert found["startupProbe"]["httpGet"]["path"] == "/alice/"
+    assert found["readinessProbe"]["httpGet"]["path"] == "/alice/"
+    assert found["livenessProbe"]["tcpSocket"] == {"port": 8080}
+
+
+def test_a_health_path_serves_all_three() -> None:
+    found = container(healthPath="/healthz")
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert found[probe]["httpGet"]["path"] == "/healthz"
+
+
+@pytest.mark.parametrize("name", ["create", "modify", "rename", "delete", "download", "share"])
+def test_a_permission_that_nobody_enforces_is_refused(name: str) -> None:
+    with pytest.raises(InvalidSpec, match=rf"class spec\.browser\.permissions\.{name}: flavor Custom"):
+        pod_spec(permissions={name: name == "share"})
+
+
+def test_what_the_schema_refuses_is_refused_here_too() -> None:
+    with pytest.raises(InvalidSpec, match=r"class spec\.browser\.image"):
+        pod_spec(image=None)
+    with pytest.raises(InvalidSpec, match=r"class spec\.auth\.mode"):
+        pod_spec(auth={"mode": "ProxyHeader"})
+
+
+@given(
+    user_id=st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._@+-]{0,126}[A-Za-z0-9])?", fullmatch=True),
+    template=st.lists(st.sampled_from(["${namespace}", "${slug}", "files", "~a.b"]), max_size=4),
+)
+def test_no_user_id_leads_out_of_the_base_path(user_id: str, template: list[str]) -> None:
+    variables = container(user_id=user_id, basePath="".join(f"/{part}" for part in template) + "/")["env"]
+    [path] = [variable["value"] for variable in variables if variable["name"] == "USERSTORAGE_BASE_PATH"]
+    parts = path.split("/")
+    assert (parts[0], parts[-1], len(parts)) == ("", "", len(template) + 2)
+    assert not {"", "..", "."} & set(parts[1:-1])
+    assert "$" not in path

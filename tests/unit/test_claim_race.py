@@ -1,0 +1,161 @@
+"""Two who name one claim, and whose passes run side by side: at no moment are there two pods on it."""
+
+import asyncio
+from collections.abc import Coroutine
+from itertools import count
+from typing import Any
+
+from builders import CREATED, NOW, bound_claim, desired_of, storage_object
+from userstorage_operator.domain.errors import NotFound, OperatorError, Refused
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.names import LABEL_SHAREABLE
+from userstorage_operator.domain.resources import USER_STORAGES, Kind, Resource
+from userstorage_operator.domain.storage import Key
+from userstorage_operator.reconcile.class_book import ClassBook
+from userstorage_operator.reconcile.reconciler import Reconciler
+from userstorage_operator.watch.views import WatchViews
+
+OWNER = storage_object("alice", meta={"name": "alice", "uid": "uid-alice"})
+GUEST = storage_object("guest", meta={"name": "guest", "uid": "uid-guest"}, storage={"claimName": "user-storage-alice"})
+"""Who is on a claim that was made for somebody else: that one precedes as long as neither has a pod."""
+
+
+class Server:
+    """An API server that holds the making of a pod back until it is told how that ends."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[Resource, str], Object] = {}
+        self.versions = count(1000)
+        self.asked_for_pod, self.answer_pod = asyncio.Event(), asyncio.Event()
+        self.refusal: OperatorError | None = None
+
+    @property
+    def pods(self) -> list[str]:
+        return [name for resource, name in self.objects if resource is Kind.POD.resource]
+
+    def keep(self, resource: Resource, obj: Object) -> Object:
+        meta = obj["metadata"]
+        made = {"uid": f"uid-{resource.plural}-{meta['name']}", "creationTimestamp": CREATED, **meta}
+        self.objects[resource, meta["name"]] = obj | {"metadata": made | {"resourceVersion": str(next(self.versions))}}
+        return self.objects[resource, meta["name"]]
+
+    async def create(self, resource: Resource, _: str, body: Object) -> Object:
+        if resource is Kind.POD.resource:
+            self.asked_for_pod.set()
+            await self.answer_pod.wait()
+            if self.refusal is not None:
+                raise self.refusal
+        return self.keep(resource, body)
+
+    async def get(self, resource: Resource, _: str | None, name: str) -> Object:
+        if (resource, name) not in self.objects:
+            raise NotFound(404, "not here")
+        return self.objects[resource, name]
+
+    async def list_all(self, *_: Any, **__: Any) -> tuple[list[Object], str]:
+        return [], "1"
+
+    async def merge_patch(
+        self, resource: Resource, _: str | None, name: str, patch: Object, subresource: str | None = None
+    ) -> Object:
+        if subresource is None:
+            return self.objects[resource, name]
+        return self.keep(resource, self.objects[resource, name] | {"status": patch["status"]})
+
+    async def unasked(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+    json_patch = delete = unasked
+
+
+class Unheard:
+    def tell(self, *_: Any) -> None:
+        """Nobody listens."""
+
+
+class Platform:
+    """The guest is there and the claim is bound; its owner is yet to come."""
+
+    def __init__(self) -> None:
+        self.server, self.woken = Server(), set[Key]()
+        self.views = WatchViews(self.woken.add, lambda _: None)
+        book = ClassBook(self.woken.add, lambda _: None)
+        self.reconciler = Reconciler(self.server, self.views, book, Unheard(), lambda: NOW)
+        claim = desired_of(OWNER).claim
+        assert claim is not None
+        claim["metadata"]["labels"][LABEL_SHAREABLE] = "true"
+        self.tell("ADDED", Kind.CLAIM.resource, bound_claim(claim))
+        self.tell("ADDED", USER_STORAGES, GUEST)
+
+    def tell(self, what: str, resource: Resource, obj: Object) -> None:
+        self.views.cache(resource).event(what, self.server.keep(resource, obj))
+
+    async def pass_over(self, name: str) -> None:
+        await self.reconciler.reconcile(Key("users", name), 0)
+
+    async def owner_comes_while_the_guest_gets_its_pod(self) -> "asyncio.Task[None]":
+        guest = asyncio.create_task(self.pass_over("guest"))
+        await self.server.asked_for_pod.wait()
+        self.tell("ADDED", USER_STORAGES, OWNER)
+        self.server.asked_for_pod.clear()
+        await self.pass_over("alice")
+        return guest
+
+    def storage_ready(self, name: str) -> str:
+        conditions = self.server.objects[USER_STORAGES, name]["status"]["conditions"]
+        return next(str(found["reason"]) for found in conditions if found["type"] == "StorageReady")
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(story, 5))
+
+
+def test_one_that_precedes_waits_for_the_pod_that_is_on_its_way() -> None:
+    async def story() -> None:
+        platform = Platform()
+        guest = await platform.owner_comes_while_the_guest_gets_its_pod()
+        assert platform.storage_ready("alice") == "ClaimInUse"
+        platform.server.answer_pod.set()
+        await guest
+        await platform.pass_over("alice")
+        assert platform.server.pods == ["user-storage-guest"]
+
+    run(story())
+
+
+def test_a_pod_that_is_refused_keeps_nobody_from_the_claim() -> None:
+    async def story() -> None:
+        platform = Platform()
+        guest = await platform.owner_comes_while_the_guest_gets_its_pod()
+        platform.woken.clear()
+        platform.server.refusal = Refused(403, "not this one")
+        platform.server.answer_pod.set()
+        await guest
+        assert platform.woken == {Key("users", "alice")}
+        platform.server.refusal = None
+        await platform.pass_over("alice")
+        await platform.pass_over("guest")
+        assert platform.server.pods == ["user-storage-alice"]
+        assert platform.storage_ready("guest") == "ClaimInUse"
+
+    run(story())
+
+
+def test_one_that_is_suspended_and_has_no_pod_any_more_makes_way() -> None:
+    async def story() -> None:
+        platform = Platform()
+        guest = await platform.owner_comes_while_the_guest_gets_its_pod()
+        platform.server.answer_pod.set()
+        await guest
+        suspended = platform.server.objects[USER_STORAGES, "guest"]
+        spec = suspended["spec"] | {"replicas": 0}
+        platform.tell("MODIFIED", USER_STORAGES, suspended | {"spec": spec})
+        platform.tell("DELETED", Kind.POD.resource, platform.server.objects[Kind.POD.resource, "user-storage-guest"])
+        del platform.server.objects[Kind.POD.resource, "user-storage-guest"]
+        platform.woken.clear()
+        await platform.pass_over("guest")
+        assert platform.woken == {Key("users", "alice")}
+        await platform.pass_over("alice")
+        assert platform.server.pods == ["user-storage-alice"]
+
+    run(story())

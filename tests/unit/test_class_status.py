@@ -1,0 +1,57 @@
+from builders import NOW, class_object
+from userstorage_operator import browsers
+from userstorage_operator.domain.browser import Browser
+from userstorage_operator.domain.class_status import class_report
+from userstorage_operator.domain.classes import BUILT_IN, default_classes
+from userstorage_operator.domain.errors import InvalidSpec
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.reasons import CLASS_REASONS
+from userstorage_operator.reconcile.classes import _SOMEBODY
+
+BROWSER = browsers.render(_SOMEBODY, BUILT_IN)
+COUNTS = {"users": 5, "running": 4, "unavailable": 1, "updated": 3, "pending": 2, "deferred": 1, "failed": 1}
+
+
+def marked(name: str, created: str) -> Object:
+    meta = {"creationTimestamp": created, "annotations": {"userstorage.dev/is-default-class": "true"}}
+    return class_object(name, meta=meta)
+
+
+def told(raw: Object, browser: Browser | InvalidSpec = BROWSER, classes: tuple[Object, ...] = ()) -> dict[str, tuple[str, str]]:
+    status = class_report(raw, browser, default_classes(classes), COUNTS, NOW)
+    conditions = {entry["type"]: (entry["status"], entry["reason"]) for entry in status["conditions"]}
+    assert all(reason in CLASS_REASONS[kind] for kind, (_, reason) in conditions.items())
+    return conditions
+
+
+def test_the_counts_are_told() -> None:
+    status = class_report(class_object(), BROWSER, [], COUNTS, NOW)
+    assert {key: value for key, value in status.items() if key != "conditions"} == {
+        "observedGeneration": 1, "users": 5, "updated": 3, "pending": 2, "failed": 1,
+    }  # fmt: skip
+
+
+def test_those_who_keep_their_pod_on_purpose_do_not_hold_the_rollout_up() -> None:
+    assert told(class_object())["Reconciling"] == ("True", "RollingOut")
+    status = class_report(class_object(), BROWSER, [], COUNTS | {"deferred": 2}, NOW)
+    assert [entry["reason"] for entry in status["conditions"] if entry["type"] == "Reconciling"] == ["Done"]
+
+
+def test_of_two_defaults_each_is_told_of_the_other() -> None:
+    older, newer = marked("older", "2026-01-01T00:00:00Z"), marked("newer", "2026-01-02T00:00:00Z")
+    both = (newer, older)
+    assert told(older, classes=both)["Default"] == ("True", "SeveralDefaults")
+    assert told(newer, classes=both)["Default"] == ("False", "OlderDefaultWins")
+    assert told(newer, classes=(newer,))["Default"] == ("True", "Default")
+    assert told(class_object(), classes=both)["Default"] == ("False", "NotDefault")
+
+
+def test_an_image_without_a_digest_is_told() -> None:
+    assert told(class_object())["ImagePinned"] == ("False", "NoDigest")
+    pinned = class_object(browser={"image": f"{BROWSER.image}@sha256:{'0' * 64}"})
+    browser = browsers.render(_SOMEBODY, BUILT_IN.parse(pinned))
+    assert told(pinned, browser)["ImagePinned"] == ("True", "Digest")
+
+
+def test_a_class_that_cannot_be_served_says_why() -> None:
+    assert told(class_object(), InvalidSpec("class spec.browser.flavor: …"))["Ready"] == ("False", "InvalidSpec")

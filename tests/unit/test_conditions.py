@@ -1,0 +1,47 @@
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import NOW
+from userstorage_operator.domain.conditions import MESSAGE_MAX, Condition, merge
+
+CONDITIONS = st.lists(
+    st.builds(
+        Condition, st.sampled_from(["Ready", "StorageReady", "Stalled"]), st.booleans(), st.sampled_from(["A", "B"]), st.text()
+    ),
+    unique_by=lambda condition: condition.type,
+)
+
+
+@given(CONDITIONS, CONDITIONS)
+def test_a_transition_time_moves_exactly_when_the_status_flips(first: list[Condition], second: list[Condition]) -> None:
+    before = {entry["type"]: entry for entry in merge([], first, 1, NOW)}
+    later = NOW + timedelta(hours=1)
+    for entry in merge(before.values(), second, 2, later):
+        old = before.get(entry["type"])
+        flipped = old is None or old["status"] != entry["status"]
+        assert (entry["lastTransitionTime"] == "2026-01-31T13:00:00Z") == flipped
+
+
+@given(CONDITIONS)
+def test_merging_again_changes_nothing(conditions: list[Condition]) -> None:
+    once = merge([], conditions, 1, NOW)
+    assert merge(once, conditions, 1, NOW + timedelta(days=1)) == once
+
+
+@given(CONDITIONS)
+def test_one_entry_per_type_and_none_left_over(conditions: list[Condition]) -> None:
+    merged = merge([{"type": "Gone", "status": "True", "lastTransitionTime": "x"}], conditions, 1, NOW)
+    assert [entry["type"] for entry in merged] == [condition.type for condition in conditions]
+
+
+def test_a_long_message_is_cut() -> None:
+    [entry] = merge([], [Condition("Ready", False, "A", "x" * 5000)], 1, NOW)
+    assert len(entry["message"]) == MESSAGE_MAX
+
+
+def test_the_placeholder_time_of_the_schema_is_no_transition() -> None:
+    placeholder = {"type": "Reconciling", "status": "True", "lastTransitionTime": "1970-01-01T00:00:00Z"}
+    [entry] = merge([placeholder], [Condition("Reconciling", True, "Progressing", "")], 1, NOW)
+    assert entry["lastTransitionTime"] == "2026-01-31T12:00:00Z"

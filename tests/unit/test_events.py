@@ -1,0 +1,297 @@
+"""What is news and what is not, and how the recorder keeps from being a burden."""
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import NOW, storage_object
+from userstorage_operator.domain import events
+from userstorage_operator.domain.errors import AlreadyExists, Refused
+from userstorage_operator.domain.events import NOTE_MAX, News, event_name, news, printable
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.reasons import REASONS
+from userstorage_operator.kube.client import KubeClient
+from userstorage_operator.kube.event_recorder import EventRecorder
+
+Told = tuple[str, str]
+PENDING: Object = {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "Pending", "message": "waiting"}]}
+
+
+def status(**conditions: str) -> Object:
+    """`Ready="False PodPending it waits"`; without words, the message is the type and the reason."""
+    entries = []
+    for condition_type, text in conditions.items():
+        state, reason, *words = text.split(" ", 2)
+        message = words[0] if words else f"{condition_type} {reason}"
+        entries.append({"type": condition_type, "status": state, "reason": reason, "message": message})
+    return {"conditions": entries}
+
+
+SERVING = status(
+    Ready="True PodReady",
+    StorageReady="True ClaimBound",
+    PodUpToDate="True UpToDate",
+    NetworkReady="True InPlace",
+    Suspended="False Running",
+    Reconciling="False Done",
+    Stalled="False NotStalled",
+)
+STARTING = status(
+    Ready="False PodPending",
+    StorageReady="False ClaimPending",
+    PodUpToDate="True UpToDate",
+    NetworkReady="True InPlace",
+    Suspended="False Running",
+    Reconciling="True Progressing",
+    Stalled="False NotStalled",
+)
+
+
+def changed(before: Object, **conditions: str) -> Object:
+    new = {entry["type"]: entry for entry in status(**conditions)["conditions"]}
+    return {"conditions": [new.get(entry["type"], entry) for entry in before["conditions"]]}
+
+
+ROWS: dict[str, tuple[Object, Object, list[Told]]] = {
+    "a quick start": (PENDING, SERVING, [("Normal", "PodReady")]),
+    "a slow start begins": (PENDING, STARTING, []),
+    "a slow start ends": (STARTING, SERVING, [("Normal", "PodReady")]),
+    "no status at all": ({}, SERVING, [("Normal", "PodReady")]),
+    "a start that fails": (STARTING, changed(STARTING, Ready="False ImagePullBackOff"), [("Warning", "ImagePullBackOff")]),
+    "running but not yet ready": (STARTING, changed(STARTING, Ready="False PodNotReady"), []),
+    "one failure after another": (
+        changed(STARTING, Ready="False CrashLoopBackOff"),
+        changed(STARTING, Ready="False OOMKilled"),
+        [("Warning", "OOMKilled")],
+    ),
+    "the same failure in other words": (
+        changed(STARTING, Ready="False CrashLoopBackOff 5 restarts"),
+        changed(STARTING, Ready="False CrashLoopBackOff 6 restarts"),
+        [],
+    ),
+    "too slow, by two conditions that say the same": (
+        STARTING,
+        changed(STARTING, Ready="False StartTimeout too slow", Stalled="True StartTimeout too slow"),
+        [("Warning", "StartTimeout")],
+    ),
+    "the probe fails": (SERVING, changed(SERVING, Ready="False PodNotReady"), [("Warning", "PodNotReady")]),
+    "replaced": (
+        SERVING,
+        changed(SERVING, Ready="False PodTerminating", PodUpToDate="False Recreating"),
+        [("Normal", "PodTerminating")],
+    ),
+    "being stopped": (
+        SERVING,
+        changed(SERVING, Ready="False Suspended", Suspended="False Stopping"),
+        [("Normal", "Suspended")],
+    ),
+    "stopped": (
+        changed(SERVING, Suspended="False Stopping"),
+        changed(SERVING, Suspended="True Requested"),
+        [("Normal", "Requested")],
+    ),
+    "an update that waits": (
+        SERVING,
+        changed(SERVING, PodUpToDate="False UpdateDeferred"),
+        [("Normal", "UpdateDeferred")],
+    ),
+    "a volume that is lost under a running pod": (
+        SERVING,
+        changed(SERVING, StorageReady="False ClaimLost"),
+        [("Warning", "ClaimLost")],
+    ),
+    "a claim that is back": (
+        changed(STARTING, StorageReady="False ClaimTerminating"),
+        changed(STARTING, StorageReady="True ClaimBound"),
+        [("Normal", "ClaimBound")],
+    ),
+    "a claim that may not be used, told once": (
+        PENDING,
+        status(
+            Ready="False StorageNotReady not shared",
+            StorageReady="False ClaimNotAllowed not shared",
+            Stalled="True ClaimNotAllowed not shared",
+        ),
+        [("Warning", "ClaimNotAllowed")],
+    ),
+    "a class that is not there": (
+        PENDING,
+        status(Ready="False ClassNotFound no class", Stalled="True ClassNotFound no class"),
+        [("Warning", "ClassNotFound")],
+    ),
+    "a class that has come": (
+        changed(STARTING, Ready="False ClassNotFound", Stalled="True ClassNotFound"),
+        STARTING,
+        [("Normal", "NotStalled")],
+    ),
+    "the deletion of a serving one": (
+        SERVING,
+        changed(SERVING, Ready="False Terminating", PodUpToDate="False Recreating", Reconciling="True Terminating"),
+        [("Normal", "Terminating")],
+    ),
+    "a deletion that hangs": (
+        changed(SERVING, Ready="False Terminating"),
+        changed(SERVING, Ready="False Terminating", Stalled="True DeletionTimedOut"),
+        [("Warning", "DeletionTimedOut")],
+    ),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_what_is_told(row: str) -> None:
+    before, after, expected = ROWS[row]
+    assert [(item.type, item.reason) for item in news(before, after)] == expected
+
+
+def conditions_of(condition_type: str) -> st.SearchStrategy[Object]:
+    return st.fixed_dictionaries(
+        {
+            "type": st.just(condition_type),
+            "status": st.sampled_from(["True", "False", "Unknown"]),
+            "reason": st.sampled_from(sorted(REASONS[condition_type])),
+            "message": st.text(),
+        }
+    )
+
+
+statuses = st.builds(lambda *entries: {"conditions": list(entries)}, *(conditions_of(each) for each in REASONS))
+
+
+@given(before=statuses, after=statuses)
+def test_a_status_told_twice_has_no_news_the_second_time(before: Object, after: Object) -> None:
+    told = list(news(before, after))
+    assert len(told) == len({item.note for item in told})
+    assert all(item.type in ("Normal", "Warning") and item.note for item in told)
+    assert list(news(after, after)) == []
+
+
+def test_only_known_reasons_are_the_normal_course() -> None:
+    for condition_type, harmless in events._NORMAL_COURSE.items():
+        assert harmless <= REASONS[condition_type].keys()
+
+
+@given(st.text())
+def test_a_note_is_printable_and_short(text: str) -> None:
+    note = printable(text * 40)
+    assert note.isprintable()
+    assert len(note.encode()) <= NOTE_MAX
+
+
+def test_a_note_keeps_no_control_characters() -> None:
+    assert printable("a\nb\x1b[31mc\u202ed") == "a b?[31mc?d"
+
+
+@given(name=st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", fullmatch=True))
+def test_an_events_name_is_the_same_for_the_same_news_of_the_same_object_only(name: str) -> None:
+    about = storage_object(meta={"name": name})
+    told = News("Normal", "PodReady", "Serve", "it serves", ("Ready=True",))
+    assert event_name(about, told) == event_name(about, told)
+    assert len(event_name(about, told)) <= 253
+    assert event_name(about, told) != event_name(storage_object(meta={"name": name, "uid": "another"}), told)
+    assert event_name(about, told) != event_name(about, told._replace(note="it serves again"))
+
+
+class ApiServer:
+    """The two requests of the recorder, as the API server answers them."""
+
+    def __init__(self) -> None:
+        self.events: dict[str, Object] = {}
+        self.refuses = False
+
+    async def create(self, _: Any, namespace: str, body: Object) -> Object:
+        if self.refuses:
+            raise Refused(403, "the namespace is being terminated")
+        name = f"{namespace}/{body['metadata']['name']}"
+        if name in self.events:
+            raise AlreadyExists(409, "it is there")
+        self.events[name] = body
+        return body
+
+    async def merge_patch(self, _: Any, namespace: str, name: str, patch: Object) -> Object:
+        self.events[f"{namespace}/{name}"] |= patch
+        return self.events[f"{namespace}/{name}"]
+
+
+class Setup:
+    """A recorder with a clock of the test's own."""
+
+    def __init__(self) -> None:
+        self.server = ApiServer()
+        self.now = NOW
+        self.dropped: list[str] = []
+        self.recorder = EventRecorder(cast("KubeClient", self.server), self, self.clock)
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def event_dropped(self, why: str) -> None:
+        self.dropped.append(why)
+
+    def tell(self, note: str = "it serves", about: Object | None = None) -> None:
+        self.recorder.tell(about or storage_object(), News("Normal", "PodReady", "Serve", note, ("Ready=True",)))
+
+    async def send(self) -> list[Object]:
+        """Everything that waits."""
+        sender = asyncio.create_task(self.recorder.run())
+        for _ in range(1000):  # turns of the loop: nothing in here waits for anything else
+            await asyncio.sleep(0)
+        assert not sender.done(), "the sender must outlive whatever it sends"
+        sender.cancel()
+        return list(self.server.events.values())
+
+
+async def test_a_repetition_is_counted_also_by_another_process() -> None:
+    first, second = Setup(), Setup()
+    second.server = first.server
+    second.recorder._client = cast("KubeClient", first.server)
+    first.tell()
+    [event] = await first.send()
+    assert "series" not in event  # a series has at least two
+    first.tell()
+    await first.send()
+    second.tell()
+    [event] = await second.send()
+    assert event["series"]["count"] == 3
+
+
+async def test_one_object_is_told_of_ten_times_a_minute_and_keeps_no_other_from_being_told_of() -> None:
+    setup = Setup()
+    for number in range(30):
+        setup.tell(f"flap {number}")
+    setup.tell(about=storage_object(meta={"uid": "another", "name": "bob"}))
+    assert len(await setup.send()) == 10 + 1
+    assert setup.dropped == ["too_many_of_object"] * 20
+    setup.now += timedelta(minutes=1)
+    setup.tell("another minute")
+    assert len(await setup.send()) == 12
+
+
+async def test_a_burst_is_bounded_and_what_is_lost_is_counted() -> None:
+    setup = Setup()
+    for number in range(1100):
+        setup.tell(about=storage_object(meta={"uid": str(number)}))
+    assert setup.dropped == ["queue_full"] * 100
+
+
+async def test_a_refusal_ends_nothing() -> None:
+    setup = Setup()
+    setup.server.refuses = True
+    setup.tell()
+    assert await setup.send() == []
+    assert setup.dropped == ["not_taken"]
+    setup.server.refuses = False
+    setup.tell()
+    assert len(await setup.send()) == 1
+
+
+async def test_events_of_what_has_no_namespace_are_in_default() -> None:
+    setup = Setup()
+    meta = {"name": "standard", "uid": "uid-standard"}
+    setup.tell(about={"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": meta})
+    [event] = await setup.send()
+    assert event["metadata"]["namespace"] == "default"
+    assert "namespace" not in event["regarding"]

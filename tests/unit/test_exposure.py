@@ -1,0 +1,286 @@
+"""Hosts, the Ingress and HTTPRoute for them, and what a Gateway's answer means."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import CREATED, NOW, class_object, desired_of, settled_world, storage_object, stored
+from userstorage_operator.domain.classes import UserStorageClass
+from userstorage_operator.domain.drift import child_patch
+from userstorage_operator.domain.errors import InvalidSpec
+from userstorage_operator.domain.exposure import Place, place, route_refused, served_place, wanted_place
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.names import FIELD_MANAGER
+from userstorage_operator.domain.plan import Create, Patch, Plan, Remove, decide, keeps_nobody_from_the_files
+from userstorage_operator.domain.podstate import Finding
+from userstorage_operator.domain.resources import EXPOSURE, Kind
+from userstorage_operator.domain.status import report
+from userstorage_operator.domain.storage import UserStorage
+from userstorage_operator.domain.verdict import Verdict
+from userstorage_operator.domain.world import World
+
+HOST = "${slug}.${namespace}.example.org"
+NETWORKS: dict[Kind, dict[str, Any]] = {
+    Kind.INGRESS: {"expose": "Ingress", "hostTemplate": HOST},
+    Kind.ROUTE: {"expose": "Gateway", "hostTemplate": HOST, "gatewayName": "public"},
+}
+AT = Place("alice.users.example.org", "/")
+ACCEPTED = {"type": "Accepted", "status": "True", "reason": "Accepted", "message": ""}
+
+
+def cls(kind: Kind = Kind.INGRESS, **network: Any) -> UserStorageClass:
+    return UserStorageClass.parse(class_object(network=NETWORKS[kind] | network))
+
+
+INSIDE = UserStorageClass.parse(class_object())
+"""The class as it is once it leads in from outside no more."""
+
+
+def child(kind: Kind, **network: Any) -> Object:
+    found: Object = getattr(desired_of(storage_object(), cls(kind, **network)), kind.field)
+    return found
+
+
+def answered(route: Object, *conditions: Object, **ref: str) -> Object:
+    parents = [{"parentRef": {"name": "public"} | ref, "conditions": list(conditions)}]
+    return route | {"status": {"parents": parents}}
+
+
+def exposed_world(kind: Kind, **network: Any) -> World:
+    """Everything as desired, the way in included."""
+    world = settled_world(storage_object(), cls(kind, **network))
+    return world.with_children(replace(world.children, **{kind.field: answered(stored(child(kind, **network)), ACCEPTED)}))
+
+
+def told(world: World) -> Object:
+    assert world.cls is not None
+    wanted = desired_of(storage_object(), world.cls)
+    return report(Verdict(world, wanted, Plan(), None, NOW), {})
+
+
+def network_ready(status: Object) -> tuple[str, str]:
+    [entry] = [entry for entry in status["conditions"] if entry["type"] == "NetworkReady"]
+    return entry["status"], entry["reason"]
+
+
+USER_IDS = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._@+-]{0,126}[A-Za-z0-9])?", fullmatch=True)
+NAMESPACES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True)
+TEMPLATES = st.sampled_from(
+    ["${slug}.example.org", "${slug}-${namespace}.example.org", HOST, "x${slug}", f"{'a' * 60}.{'b' * 60}.{'c' * 60}." + HOST]
+)
+
+
+@given(USER_IDS, NAMESPACES, TEMPLATES)
+def test_a_host_is_one_that_dns_can_hold_or_refused(user_id: str, namespace: str, template: str) -> None:
+    storage = UserStorage.parse(storage_object(user_id, meta={"namespace": namespace}))
+    expanded = template.replace("${slug}", storage.slug).replace("${namespace}", namespace)
+    fits = len(expanded) <= 253 and all(len(label) <= 63 for label in expanded.split("."))
+    if not fits:
+        with pytest.raises(InvalidSpec, match=rf"class spec.network.hostTemplate.* spec.userID {re.escape(repr(user_id))}"):
+            place(storage, cls(hostTemplate=template))
+        return
+    at = place(storage, cls(hostTemplate=template))
+    assert at is not None
+    assert at.host == expanded
+    assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", label) for label in at.host.split("."))
+
+
+def test_a_template_that_slipped_past_the_schema_is_refused() -> None:
+    storage = UserStorage.parse(storage_object())
+    for template in (None, "-${slug}.org", "a..${slug}", "${slug}.ORG"):
+        with pytest.raises(InvalidSpec, match=r"class spec.network.hostTemplate"):
+            place(storage, cls(hostTemplate=template))
+
+
+def test_nothing_leads_in_by_default_and_one_way_in_where_asked_for() -> None:
+    closed = desired_of(storage_object(), INSIDE)
+    assert (closed.ingress, closed.route) == (None, None)
+    for kind, other in (EXPOSURE, EXPOSURE[::-1]):
+        wanted = desired_of(storage_object(), cls(kind))
+        assert getattr(wanted, other.field) is None
+        found = getattr(wanted, kind.field)
+        assert found["metadata"]["name"] == "user-storage-alice"
+        assert served_place(stored(found)) == AT
+
+
+@pytest.mark.parametrize("kind", EXPOSURE)
+def test_the_path_is_the_base_path(kind: Kind) -> None:
+    raw = class_object(network=NETWORKS[kind], browser={"basePath": "/u/${slug}/"})
+    found = getattr(desired_of(storage_object(), UserStorageClass.parse(raw)), kind.field)
+    assert served_place(found) == Place(AT.host, "/u/alice/")
+
+
+def test_the_index_knows_the_place_of_whoever_can_be_read() -> None:
+    classes = [class_object(network=NETWORKS[Kind.INGRESS]), class_object("closed")]
+    assert wanted_place(storage_object(className="standard"), classes) == AT
+    unplaced: list[dict[str, Any]] = [
+        {},
+        {"className": "closed"},
+        {"className": "none"},
+        {"className": "standard", "replicas": "x"},
+    ]
+    for spec in unplaced:
+        assert wanted_place(storage_object(**spec), classes) is None
+
+
+@pytest.mark.parametrize("kind", EXPOSURE)
+def test_from_nothing_the_way_in_is_made_after_the_pod(kind: Kind) -> None:
+    raw = storage_object()
+    world = settled_world(raw, cls(kind))
+    world = world.with_children(replace(world.children, pod=None))
+    steps = decide(world, desired_of(raw, cls(kind)), NOW).steps
+    assert [step.kind for step in steps if isinstance(step, Create)] == [Kind.POD, kind]
+
+
+@pytest.mark.parametrize("kind", EXPOSURE)
+def test_what_leads_in_as_desired_is_left_alone_and_removed_where_unwanted(kind: Kind) -> None:
+    world = exposed_world(kind, annotations={"example.org/a": "1"})
+    assert world.cls is not None
+    assert decide(world, desired_of(storage_object(), world.cls), NOW).steps == ()
+    assert decide(world, desired_of(storage_object(), INSIDE), NOW).steps == (Remove(kind, f"uid-{kind.resource.kind}"),)
+
+
+@pytest.mark.parametrize("kind", EXPOSURE)
+@pytest.mark.parametrize("owner_uid", [None, "former"])
+@pytest.mark.parametrize("going", [{}, {"deletionTimestamp": CREATED}])
+def test_a_way_in_that_is_not_ours_keeps_nobody_from_a_pod(kind: Kind, owner_uid: str | None, going: Object) -> None:
+    world, wanted = exposed_world(kind), desired_of(storage_object(), cls(kind))
+    [owner] = child(kind)["metadata"]["ownerReferences"]
+    owners = [owner | {"uid": owner_uid}] if owner_uid else []
+    theirs = stored(child(kind), ownerReferences=owners, **going)
+    world = world.with_children(replace(world.children, pod=None, **{kind.field: theirs}))
+    pod, way_in = decide(world, wanted, NOW).steps
+    assert isinstance(pod, Create)
+    assert isinstance(way_in, Create)  # which the actor refuses: what is there is left alone
+    assert (pod.kind, way_in.kind) == (Kind.POD, kind)
+    assert keeps_nobody_from_the_files(way_in)
+    assert network_ready(told(world)) == ("False", "Pending")
+    inside = decide(world, desired_of(storage_object(), INSIDE), NOW).steps
+    assert [step.kind for step in inside if isinstance(step, Create)] == [Kind.POD]
+    assert len(inside) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [
+        (Kind.INGRESS, {"rules": []}),
+        (Kind.INGRESS, {"tls": [{"hosts": ["x"]}]}),
+        (Kind.INGRESS, {"defaultBackend": {"service": {"name": "evil", "port": {"number": 1}}}}),
+        (Kind.INGRESS, {"ingressClassName": "other"}),
+        (Kind.ROUTE, {"hostnames": []}),
+        (Kind.ROUTE, {"parentRefs": [{"name": "other"}]}),
+        (Kind.ROUTE, {"rules": []}),
+    ],
+)
+def test_any_damage_to_the_spec_is_mended(kind: Kind, damage: Object) -> None:
+    network = {"ingressClassName": "nginx"} if kind is Kind.INGRESS else {}
+    world = exposed_world(kind, **network)
+    live = getattr(world.children, kind.field)
+    broken = live | {"spec": live["spec"] | damage}
+    wanted = desired_of(storage_object(), cls(kind, **network))
+    steps = decide(world.with_children(replace(world.children, **{kind.field: broken})), wanted, NOW).steps
+    assert [step.kind for step in steps if isinstance(step, Patch)] == [kind]
+
+
+def test_the_clusters_default_ingress_class_is_the_clusters() -> None:
+    live = stored(child(Kind.INGRESS))
+    live["spec"]["ingressClassName"] = "filled-in"
+    assert child_patch(child(Kind.INGRESS), live) == {}
+
+
+def test_an_annotation_goes_with_the_class_and_those_of_others_stay() -> None:
+    live = stored(child(Kind.INGRESS, annotations={"a": "1", "b": "2"}))
+    live["metadata"]["annotations"] = live["metadata"]["annotations"] | {"theirs": "x"}
+
+    def managed(manager: str, *keys: str) -> Object:
+        return {
+            "manager": manager,
+            "fieldsV1": {"f:metadata": {"f:annotations": {".": {}, **{f"f:{key}": {} for key in keys}}}},
+        }
+
+    live["metadata"]["managedFields"] = [managed(FIELD_MANAGER, "a", "b", "userstorage.dev/user-id"), managed("x", "theirs")]
+    patch = child_patch(child(Kind.INGRESS, annotations={"a": "1"}), live)
+    assert patch == {"metadata": {"annotations": {"b": None}}}
+
+
+def test_the_operators_annotations_win() -> None:
+    found = child(Kind.INGRESS, annotations={"userstorage.dev/user-id": "mallory"})
+    assert found["metadata"]["annotations"] == {"userstorage.dev/user-id": "alice"}
+
+
+def test_a_route_waits_for_its_own_gateways_word_on_its_present_spec() -> None:
+    route = stored(child(Kind.ROUTE), generation=2)
+    silent = [
+        route,
+        route | {"status": {"parents": []}},
+        answered(route, ACCEPTED, name="other"),
+        answered(route, ACCEPTED, namespace="infra"),
+        answered(route, ACCEPTED, kind="Service", group=""),
+        answered(route, ACCEPTED | {"observedGeneration": 1}),
+        answered(route),
+    ]
+    for case in silent:
+        finding = route_refused(case)
+        assert finding is not None
+        assert finding.reason == "RoutePending"
+    for good in (answered(route, ACCEPTED | {"observedGeneration": 2}), answered(route, ACCEPTED, namespace="users")):
+        assert route_refused(good) is None
+
+
+@pytest.mark.parametrize("condition_type", ["Accepted", "ResolvedRefs"])
+def test_a_route_that_is_refused_says_so_in_the_controllers_words(condition_type: str) -> None:
+    no = {"type": condition_type, "status": "False", "reason": "NoReason", "message": "the words"}
+    finding = route_refused(answered(stored(child(Kind.ROUTE)), ACCEPTED, no))
+    assert finding is not None
+    assert finding.reason == "RouteNotAccepted"
+    assert "the words" in finding.message
+
+
+@pytest.mark.parametrize("kind", EXPOSURE)
+def test_a_way_in_that_is_on_its_way_out_is_not_in_place(kind: Kind) -> None:
+    world = exposed_world(kind)
+    leaving = getattr(world.children, kind.field)
+    leaving = leaving | {"metadata": leaving["metadata"] | {"deletionTimestamp": CREATED}}
+    world = world.with_children(replace(world.children, **{kind.field: leaving}))
+    assert network_ready(told(world)) == ("False", "Pending")
+
+
+@pytest.mark.parametrize("kind", EXPOSURE)
+def test_the_url_leads_from_outside_once_something_leads_in(kind: Kind) -> None:
+    inside = "http://user-storage-alice.users.svc/"
+    world = exposed_world(kind)
+    assert told(world)["url"] == "http://alice.users.example.org/"
+    assert told(exposed_world(kind, tlsSecretName="t"))["url"] == "https://alice.users.example.org/"
+    missing = told(world.with_children(replace(world.children, **{kind.field: None})))
+    assert (missing["url"], network_ready(missing), missing["phase"]) == (inside, ("False", "Pending"), "Degraded")
+    live = getattr(world.children, kind.field)
+    for gone in (
+        live | {"spec": live["spec"] | {"rules": []}},
+        live | {"spec": {}},
+        live | {"spec": {key: live["spec"][key] for key in live["spec"] if key not in ("rules", "parentRefs")}},
+        live | {"metadata": live["metadata"] | {"ownerReferences": []}},
+        live | {"metadata": live["metadata"] | {"deletionTimestamp": "2026-01-31T12:00:00Z"}},
+    ):
+        assert told(world.with_children(replace(world.children, **{kind.field: gone})))["url"] == inside
+
+
+def test_a_route_that_is_not_accepted_is_no_url() -> None:
+    world = exposed_world(Kind.ROUTE)
+    status = told(world.with_children(replace(world.children, route=stored(child(Kind.ROUTE)))))
+    assert status["url"] == "http://user-storage-alice.users.svc/"
+    assert (network_ready(status), status["phase"]) == (("False", "RoutePending"), "Degraded")
+
+
+def test_what_keeps_it_from_being_exposed_is_told_and_what_led_in_is_closed() -> None:
+    world = replace(exposed_world(Kind.INGRESS), not_exposed=Finding("HostConflict", "taken"))
+    storage = UserStorage.parse(storage_object())
+    wanted = replace(desired_of(storage_object(), cls()), ingress=None)
+    assert decide(world, wanted, NOW).steps == (Remove(Kind.INGRESS, "uid-Ingress"),)
+    closed = world.with_children(replace(world.children, ingress=None))
+    status = report(Verdict(closed, wanted, Plan(), None, NOW), {})
+    assert network_ready(status) == ("False", "HostConflict")
+    assert status["url"] == f"http://user-storage-{storage.slug}.users.svc/"

@@ -1,0 +1,153 @@
+"""List, watch, go on, list again: against a scripted API server, since the real one does not fail on demand."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from userstorage_operator.domain.errors import ClusterError, NotFound, Unavailable
+from userstorage_operator.domain.resources import Kind, Resource
+from userstorage_operator.runtime.object_cache import ObjectCache
+from userstorage_operator.watch import informer
+from userstorage_operator.watch.informer import Informer, take_list
+
+
+def pod(version: int) -> dict[str, Any]:
+    return {"metadata": {"namespace": "n", "name": "p", "uid": "1", "resourceVersion": str(version)}}
+
+
+class Scripted:
+    """A source that plays one script per stream; the last one is followed by silence."""
+
+    def __init__(self, *streams: list[dict[str, Any] | Exception]) -> None:
+        self.streams = list(streams)
+        self.lists = 0
+        self.watched: list[str] = []
+
+    async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Any], str]:
+        self.lists += 1
+        return [pod(self.lists * 10)], str(self.lists * 10)
+
+    async def watch(
+        self, resource: Resource, namespace: str | None, selector: str, resource_version: str
+    ) -> AsyncIterator[dict[str, Any]]:
+        self.watched.append(resource_version)
+        if not self.streams:
+            await asyncio.Event().wait()
+        for step in self.streams.pop(0):
+            if isinstance(step, Exception):
+                raise step
+            yield step
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(informer, "_BREATH", 0.0)
+
+
+async def play(source: Scripted, *, streams: int) -> Informer:
+    """Run until that many streams have been asked for."""
+    running = Informer(source, Kind.POD.resource, None, "", ObjectCache(lambda _: None))
+    task = asyncio.create_task(running.run())
+    async with asyncio.timeout(10):
+        while len(source.watched) < streams:  # noqa: ASYNC110  # the source is polled, as it has no event to offer
+            await asyncio.sleep(0.01)
+    task.cancel()
+    return running
+
+
+def event(kind: str, version: int) -> dict[str, Any]:
+    return {"type": kind, "object": pod(version)}
+
+
+async def test_a_stream_that_ends_or_is_cut_goes_on_without_a_list() -> None:
+    source = Scripted([event("MODIFIED", 12), event("BOOKMARK", 15)], [event("MODIFIED", 17), Unavailable(0, "cut")])
+    await play(source, streams=3)
+    assert source.watched == ["10", "15", "17"]
+    assert source.lists == 1
+
+
+@pytest.mark.parametrize("expired", [ClusterError(410, "gone"), {"type": "ERROR", "object": {"code": 410, "message": "gone"}}])
+async def test_only_an_expired_version_needs_a_list(expired: Any) -> None:
+    source = Scripted([event("MODIFIED", 12), expired])
+    await play(source, streams=2)
+    assert source.watched == ["10", "20"]
+    assert source.lists == 2
+
+
+async def test_watches_that_fail_at_once_are_tried_ever_more_slowly_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def recorded(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    failures: list[list[dict[str, Any] | Exception]] = [
+        [Unavailable(503, "no", retry_after=2.0 if number == 5 else None)] for number in range(6)
+    ]
+    source = Scripted(*failures)
+    running = Informer(source, Kind.POD.resource, None, "", ObjectCache(lambda _: None))
+    monkeypatch.setattr(asyncio, "sleep", recorded)
+    task = asyncio.create_task(running.run())
+    while len(source.watched) < 7:
+        await sleep(0.01)
+    assert running.failing
+    task.cancel()
+    assert source.lists == 1
+    waits = [pause for pause in pauses if pause > 0.1]
+    assert waits[4] > waits[0] * 4
+    assert waits[5] >= 2.0
+
+
+async def test_an_event_ends_the_failing() -> None:
+    source = Scripted([Unavailable(503, "no")], [event("BOOKMARK", 12)])
+    running = await play(source, streams=3)
+    assert not running.failing
+
+
+class Uninstalled(Scripted):
+    """A source that does not know the resource until it has been asked for the list some times."""
+
+    def __init__(self, *streams: list[dict[str, Any] | Exception], absent: int) -> None:
+        super().__init__(*streams)
+        self.absent = absent
+
+    async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Any], str]:
+        if self.absent:
+            self.absent -= 1
+            raise NotFound(404, "the server could not find the requested resource")
+        return await super().list_all(resource, namespace, selector)
+
+
+async def test_what_is_not_installed_is_an_empty_list_until_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(informer, "_ABSENCE", 0.1)
+    turns: list[bool] = []
+    cache = ObjectCache(lambda _: None, lambda: turns.append(cache.served))
+    source = Uninstalled([NotFound(404, "uninstalled")], absent=2)
+    running = Informer(source, Kind.ROUTE.resource, None, "", cache)
+    task = asyncio.create_task(running.run())
+    async with asyncio.timeout(10):
+        while not turns:  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.01)
+        assert cache.synced([None])
+        assert not running.failing
+        while len(source.watched) < 2:  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.01)
+    task.cancel()
+    assert turns == [False, True]
+    assert cache.get("n", "p") is not None
+
+
+async def test_what_is_uninstalled_is_gone_and_all_are_told() -> None:
+    gone: list[str] = []
+    cache = ObjectCache(lambda obj: gone.append(obj["metadata"]["name"]), lambda: gone.append("all of them"))
+    cache.put(pod(1))
+    assert await take_list(Uninstalled(absent=1), Kind.ROUTE.resource, None, "", cache) is None
+    assert (gone, len(cache)) == (["p", "all of them"], 0)
+
+
+async def test_what_every_cluster_has_is_never_taken_for_uninstalled() -> None:
+    with pytest.raises(NotFound):
+        await take_list(Uninstalled(absent=1), Kind.POD.resource, None, "", ObjectCache(lambda _: None))

@@ -1,0 +1,124 @@
+"""What a look costs: requests are for those who wait for a volume, and new users make none."""
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from builders import NOW, desired_of, settled_world, storage_object, stored, world_of
+from userstorage_operator.domain import attachment
+from userstorage_operator.domain.errors import Refused
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.plan import decide, decide_deletion
+from userstorage_operator.domain.podstate import Finding
+from userstorage_operator.domain.resources import CORE_EVENTS, Kind, Resource
+from userstorage_operator.domain.surroundings import Mount
+from userstorage_operator.domain.world import World
+from userstorage_operator.reconcile.lookout import Lookout
+from userstorage_operator.watch.views import WatchViews
+
+RAW = storage_object()
+BACKUP: Object = {
+    "metadata": {"name": "backup", "namespace": "users"},
+    "spec": {"nodeName": "node-1", "volumes": [{"persistentVolumeClaim": {"claimName": "user-storage-alice"}}]},
+}
+FAILED: Object = {"metadata": {}, "reason": "FailedMount", "message": "no such export", "lastTimestamp": "2026-01-31T11:59:30Z"}
+
+
+class Lists:
+    """An API server of which only lists are asked, and which keeps what for."""
+
+    def __init__(self, answers: dict[Resource, list[Object]]) -> None:
+        self.answers = answers
+        self.asked: list[tuple[str, str, str]] = []
+
+    async def list_all(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
+    ) -> tuple[list[Object], str]:
+        self.asked.append((resource.plural, selector, fields))
+        if resource not in self.answers:
+            raise Refused(403, "not for you")
+        return self.answers[resource], "1"
+
+    async def unasked(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+    get = create = merge_patch = json_patch = delete = unasked
+
+
+def look(lookout: Lookout, world: World, now: datetime = NOW) -> World:
+    return asyncio.run(lookout.look(world, decide(world, desired_of(RAW), now), now))
+
+
+def lookout_on(cluster: Lists) -> Lookout:
+    return Lookout(cluster, WatchViews(lambda _: None, lambda _: None))
+
+
+def waiting_world() -> World:
+    """Our pod got its node a minute ago, and nothing has started."""
+    world = settled_world(RAW)
+    pod = stored(desired_of(RAW).pod)
+    pod = pod | {"spec": pod["spec"] | {"nodeName": "node-1"}, "status": {"phase": "Pending"}}
+    return world.with_children(replace(world.children, pod=pod))
+
+
+def test_a_new_user_and_a_settled_one_cost_no_request() -> None:
+    cluster = Lists({})
+    for world in (world_of(RAW), settled_world(RAW)):
+        assert look(lookout_on(cluster), world) is world
+    assert cluster.asked == []
+
+
+def test_a_pod_on_a_bound_claim_costs_one() -> None:
+    cluster = Lists({Kind.POD.resource: [BACKUP]})
+    world = settled_world(RAW)
+    seen = look(lookout_on(cluster), world.with_children(replace(world.children, pod=None)))
+    assert seen.surroundings.mounts == (Mount("backup", "node-1"),)
+    assert cluster.asked == [("pods", "app.kubernetes.io/managed-by!=userstorage-operator", "")]
+
+
+def test_events_are_asked_for_once_in_fifteen_seconds_and_remembered_between() -> None:
+    cluster = Lists({CORE_EVENTS: [FAILED]})
+    lookout = lookout_on(cluster)
+    for seconds in (0, 5, 14, 15, 20):
+        seen = look(lookout, waiting_world(), NOW + timedelta(seconds=seconds))
+        assert seen.surroundings.mount_failure == Finding("FailedMount", "no such export")
+    assert cluster.asked == [("events", "", "involvedObject.uid=uid-Pod")] * 2
+
+
+def test_a_stop_waits_for_no_look() -> None:
+    """Whose pod follows a volume in vain can be suspended and deleted although nobody may list pods."""
+    on_node = replace(settled_world(RAW).surroundings, mounts=(Mount("backup", "node-1"),))
+    bound = stored(attachment.beside_the_volume(desired_of(RAW).pod, replace(settled_world(RAW), surroundings=on_node)))
+    in_vain = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no"}
+    pod = bound | {"status": {"phase": "Pending", "conditions": [in_vain]}}
+    cluster = Lists({})
+    for raw in (storage_object(replicas=0), storage_object(meta={"deletionTimestamp": "2026-01-31T11:59:00Z"})):
+        world = settled_world(raw)
+        world = world.with_children(replace(world.children, pod=pod))
+        assert attachment.follows_in_vain(world)
+        plan = decide(world, desired_of(raw), NOW) if world.storage.suspended else decide_deletion(world)
+        assert plan.ends_pod
+        assert asyncio.run(lookout_on(cluster).look(world, plan, NOW)) is world
+    assert cluster.asked == []
+
+
+def test_what_was_said_of_a_former_pod_is_not_said_of_the_next() -> None:
+    cluster = Lists({CORE_EVENTS: [FAILED]})
+    lookout = lookout_on(cluster)
+    look(lookout, waiting_world())
+    cluster.answers[CORE_EVENTS] = []
+    world = waiting_world()
+    pod = world.children.pod or {}
+    again = pod | {"metadata": pod["metadata"] | {"uid": "uid-next"}}
+    assert look(lookout, world.with_children(replace(world.children, pod=again))).surroundings.mount_failure is None
+
+
+def test_a_pod_that_mounts_in_time_is_not_asked_about() -> None:
+    cluster = Lists({})
+    look(lookout_on(cluster), waiting_world(), NOW - timedelta(seconds=51))  # nine seconds after its creation
+    assert cluster.asked == []
+
+
+def test_events_that_may_not_be_read_keep_nobody_from_anything() -> None:
+    assert look(lookout_on(Lists({})), waiting_world()).surroundings.mount_failure is None

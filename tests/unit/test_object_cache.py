@@ -1,0 +1,100 @@
+"""The newest of each object, whoever brings it."""
+
+from typing import Any
+
+from userstorage_operator.runtime.object_cache import ObjectCache
+
+
+def obj(
+    version: int, name: str = "a", *, namespace: str = "n", uid: str = "1", generation: int = 1, **meta: str
+) -> dict[str, Any]:
+    known = {"namespace": namespace, "name": name, "uid": uid, "resourceVersion": str(version), "generation": generation}
+    return {"metadata": known | meta}
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.changes: list[str] = []
+        self.cache = ObjectCache(lambda changed: self.changes.append(changed["metadata"]["resourceVersion"]))
+
+
+def test_an_event_older_than_the_answer_to_our_own_write_changes_nothing() -> None:
+    seen = Recorder()
+    seen.cache.put(obj(5))
+    seen.cache.event("MODIFIED", obj(4))
+    seen.cache.event("MODIFIED", obj(5))
+    assert seen.changes == []
+    assert seen.cache.get("n", "a") == obj(5)
+
+
+def test_what_others_did_is_seen_even_where_the_answer_to_our_own_write_tells_it_first() -> None:
+    seen = Recorder()
+    seen.cache.event("ADDED", obj(5))
+    seen.cache.put(obj(7, generation=2))
+    assert seen.changes == ["5", "7"]
+    seen.cache.put(obj(9, generation=2, deletionTimestamp="now"))
+    assert seen.changes == ["5", "7", "9"]
+    seen.cache.put(obj(11, generation=2, deletionTimestamp="now"))
+    assert seen.changes == ["5", "7", "9"]
+
+
+def test_what_a_full_list_lacks_is_gone_unless_it_came_later() -> None:
+    seen = Recorder()
+    seen.cache.event("ADDED", obj(5, "old"))
+    seen.cache.put(obj(20, "new"))
+    seen.cache.replace([], "10")
+    assert seen.cache.get("n", "old") is None
+    assert seen.cache.get("n", "new") is not None
+    assert seen.changes == ["5", "5"]
+
+
+def test_a_list_made_before_a_deletion_does_not_bring_the_dead_back() -> None:
+    seen = Recorder()
+    seen.cache.event("ADDED", obj(5))
+    seen.cache.event("DELETED", obj(8))
+    seen.cache.replace([obj(5)], "6")
+    assert seen.cache.get("n", "a") is None
+    seen.cache.replace([obj(9, uid="2")], "9")
+    assert seen.cache.get("n", "a") == obj(9, uid="2")
+
+
+def test_an_answer_that_comes_after_the_event_of_the_deletion_makes_no_ghost() -> None:
+    seen = Recorder()
+    seen.cache.event("ADDED", obj(5))
+    seen.cache.event("DELETED", obj(7, deletionTimestamp="now"))
+    seen.cache.put(obj(6, deletionTimestamp="now"))
+    assert seen.cache.get("n", "a") is None
+    seen.cache.put(obj(8, uid="2"))
+    assert seen.cache.get("n", "a") is not None
+
+
+def test_a_list_of_one_namespace_says_nothing_of_others() -> None:
+    seen = Recorder()
+    seen.cache.event("ADDED", obj(5, namespace="other"))
+    seen.cache.replace([], "10", "n")
+    assert seen.cache.get("other", "a") is not None
+    assert seen.cache.synced(["n"])
+    assert not seen.cache.synced(["n", "other"])
+
+
+def test_only_the_very_object_is_discarded() -> None:
+    seen = Recorder()
+    seen.cache.put(obj(5, uid="2"))
+    seen.cache.discard("n", "a", "1")
+    assert seen.cache.get("n", "a") is not None
+    seen.cache.discard("n", "a", "2")
+    assert seen.cache.get("n", "a") is None
+
+
+def test_the_objects_of_a_namespace_are_those_that_are_there_now() -> None:
+    cache = Recorder().cache
+    for number, namespace in enumerate(("n", "m", "n")):
+        cache.event("ADDED", obj(number + 1, str(number), namespace=namespace))
+
+    def names(namespace: str) -> list[str]:
+        return [found["metadata"]["name"] for found in cache.in_namespace(namespace)]
+
+    assert (names("n"), names("m"), names("o"), len(cache)) == (["0", "2"], ["1"], [], 3)
+    cache.event("DELETED", obj(4, "0"))
+    cache.discard("m", "1", "1")
+    assert (names("n"), names("m"), len(cache), len(list(cache.values()))) == (["2"], [], 1, 1)

@@ -1,0 +1,36 @@
+"""The OpenAPI document, by the specification and by the code that it describes."""
+
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from builders import storage_object
+from component.backend import fits
+from userstorage_operator.domain.view import view
+from userstorage_operator.readapi.openapi import document
+
+
+def test_it_is_valid() -> None:
+    OpenAPIV31SpecValidator(document("1.0")).validate()
+
+
+def test_every_field_of_a_view_is_described() -> None:
+    status = {
+        "observedGeneration": 3,
+        "phase": "Ready",
+        "podName": "p",
+        "podUID": "u",
+        "serviceName": "s",
+        "url": "https://example.org/",
+        "nodeName": "n",
+        "image": "i",
+        "readyTime": "2026-01-31T12:00:00Z",
+        "restartCount": 0,
+        "storage": {"claimName": "c"},
+        "lastError": {"attempts": 1},
+        "conditions": [{"type": "Ready", "status": "True", "reason": "PodReady", "message": "m"}],
+    }
+    raw = storage_object(className="standard", meta={"deletionTimestamp": "2026-01-31T12:00:00Z"}) | {"status": status}
+    told = view(raw)
+    described = document("1.0")["components"]["schemas"]["UserStorage"]["properties"]
+    assert set(told) == set(described)
+    fits("UserStorage", told)
+    fits("UserStorage", view(storage_object()))

@@ -1,0 +1,99 @@
+"""What is asked of the read API, and what is not understood."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from userstorage_operator.domain.directory import Query
+from userstorage_operator.domain.storage import Key
+from userstorage_operator.readapi import parameters
+from userstorage_operator.readapi.answers import has
+from userstorage_operator.readapi.problems import Problem
+
+_LABELS = st.text("ab0-", min_size=1, max_size=63).filter(lambda text: text[0] != "-" != text[-1])
+
+
+def test_every_filter_is_read() -> None:
+    after = Key("a", "b")
+    token = parameters.continue_token(after)
+    asked = {"namespace": "n", "phase": "Ready", "ready": "false", "user": "a@b.c", "limit": "7", "continue": token}
+    assert parameters.filters(asked.items()) == Query("n", "Ready", False, "a@b.c", 7, after)
+    assert parameters.filters([]) == Query()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "text"),
+    [
+        ("namespace", ""),
+        ("namespace", "a/b"),
+        ("namespace", "a" * 64),
+        ("namespace", "a\n"),
+        ("phase", "ready"),
+        ("phase", ""),
+        ("ready", "True"),
+        ("ready", "1"),
+        ("user", ""),
+        ("user", "a b"),
+        ("user", "a" * 129),
+        ("user", "alice\n"),
+        ("limit", "0"),
+        ("limit", "501"),
+        ("limit", "-1"),
+        ("limit", "1.0"),
+        ("limit", "٣"),
+        ("limit", "1" * 5000),
+        ("limit", ""),
+        ("continue", ""),
+        ("continue", "!"),
+        ("continue", "W10"),
+        ("continue", "WyJhIiwiYiIsImMiXQ"),
+        ("continue", "WzEsMl0"),
+        ("continue", "e30"),
+        ("continue", "bnVsbA"),
+        ("continue", "WyJhIiwiYiJd=="),
+        ("continue", "ü"),
+        ("limt", "1"),
+    ],
+)
+def test_a_bad_parameter_is_named(parameter: str, text: str) -> None:
+    with pytest.raises(Problem) as problem:
+        parameters.filters([(parameter, text)])
+    assert (problem.value.status, problem.value.members) == (400, {"parameter": parameter})
+    assert problem.value.detail.startswith(f"{parameter}: ")
+
+
+def test_a_repeated_parameter_is_named() -> None:
+    with pytest.raises(Problem, match="limit: given more than once"):
+        parameters.filters([("limit", "1"), ("limit", "1")])
+
+
+def test_what_a_route_does_not_know_is_unknown_there() -> None:
+    with pytest.raises(Problem, match="user: unknown; known here: limit, continue"):
+        parameters.pages_of("alice", [("user", "bob")])
+    with pytest.raises(Problem, match="limit: unknown; known here: none"):
+        parameters.none([("limit", "1")])
+
+
+@given(_LABELS, _LABELS)
+def test_a_continue_token_is_safe_in_urls_and_comes_back(namespace: str, name: str) -> None:
+    token = parameters.continue_token(Key(namespace, name))
+    assert set(token) <= set(string.ascii_letters + string.digits + "-_")
+    assert parameters.filters([("continue", token)]).after == Key(namespace, name)
+
+
+@given(st.text())
+def test_any_other_text_is_a_bad_token(text: str) -> None:
+    with pytest.raises(Problem, match="continue: "):
+        parameters.filters([("continue", text)])
+
+
+@pytest.mark.parametrize("header", ['"x"', '"a", "x"', 'W/"x"', "*", ' "x" '])
+def test_an_etag_that_is_known(header: str) -> None:
+    assert has(header, '"x"')
+
+
+@pytest.mark.parametrize("header", ['"y"', "x", "", '"xx"'])
+def test_an_etag_that_is_not_known(header: str) -> None:
+    assert not has(header, '"x"')

@@ -1,0 +1,31 @@
+"""Every condition reason is produced by a test on a real API server: the marks `produces` are held against the table."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from recorder import KNOWN
+
+TESTS = Path(__file__).parent.parent
+ON_A_CLUSTER = ("component", "cluster", "e2e")
+
+
+def marks(path: Path) -> Iterator[str]:
+    """The reasons of every `pytest.mark.produces(…)` in a file; they have to be written there as they are."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.produces":
+            yield from (ast.literal_eval(argument) for argument in node.args)
+
+
+def produced() -> frozenset[str]:
+    """What the tests that run on a cluster declare; each fails where it does not see what it declares."""
+    return frozenset(name for part in ON_A_CLUSTER for path in (TESTS / part).glob("test_*.py") for name in marks(path))
+
+
+def test_every_reason_is_produced_by_a_test_on_a_real_api_server() -> None:
+    """Mark a test in tests/component with @pytest.mark.produces("Type/Reason"), or take the reason off the table."""
+    assert sorted(KNOWN - produced()) == [], "reasons of domain/reasons.py that no test is marked to produce"
+
+
+def test_no_test_declares_a_reason_that_does_not_exist() -> None:
+    assert sorted(produced() - KNOWN) == [], "marked, but not in domain/reasons.py"

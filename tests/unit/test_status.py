@@ -1,0 +1,341 @@
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from builders import CREATED, NOW, desired_of, settled_world, storage_object, stored, world_of
+from userstorage_operator.domain.errors import GrowthRefused, NameConflict, Refused, Unavailable
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.plan import Plan
+from userstorage_operator.domain.reasons import REASONS
+from userstorage_operator.domain.status import report, status_patch
+from userstorage_operator.domain.verdict import Failure, Verdict
+from userstorage_operator.domain.world import World
+from userstorage_operator.reconcile.observe import Blocked
+
+
+def verdict_of(raw: Object, world: World, failure: Failure | None = None, hold: str | None = None) -> Verdict:
+    return Verdict(world, desired_of(raw), Plan(hold=hold), failure, NOW)
+
+
+def condition(status: Object, condition_type: str) -> tuple[str, str]:
+    [entry] = [entry for entry in status["conditions"] if entry["type"] == condition_type]
+    return entry["status"], entry["reason"]
+
+
+def with_pod_status(world: World, status: Object, **meta: str) -> World:
+    pod = stored(desired_of(storage_object()).pod, **meta) | {"status": status}
+    return world.with_children(replace(world.children, pod=pod))
+
+
+def test_a_settled_world_is_ready() -> None:
+    raw = storage_object()
+    status = report(verdict_of(raw, settled_world(raw)), {})
+    assert status["phase"] == "Ready"
+    assert status["observedGeneration"] == 3
+    assert status["url"] == "http://user-storage-alice.users.svc/"
+    assert status["startupSeconds"] == 30
+    assert status["storage"] == {
+        "claimName": "user-storage-alice",
+        "claimPhase": "Bound",
+        "requested": "10Gi",
+        "capacity": "10Gi",
+    }
+    assert {entry["type"]: entry["status"] for entry in status["conditions"]} == {
+        "Ready": "True",
+        "StorageReady": "True",
+        "PodUpToDate": "True",
+        "NetworkReady": "True",
+        "Suspended": "False",
+        "Reconciling": "False",
+        "Stalled": "False",
+    }
+
+
+def test_a_watch_of_claims_that_is_behind_that_of_pods_degrades_nobody() -> None:
+    raw = storage_object()
+    settled = settled_world(raw)
+    claim = stored(desired_of(raw).claim or {}) | {"status": {"phase": "Pending"}}
+    status = report(verdict_of(raw, settled.with_children(replace(settled.children, claim=claim))), {})
+    assert (status["phase"], condition(status, "StorageReady")) == ("Ready", ("True", "ClaimBound"))
+
+
+def test_telling_it_again_writes_nothing() -> None:
+    raw = storage_object()
+    verdict = verdict_of(raw, settled_world(raw))
+    status = report(verdict, {})
+    assert status_patch(report(replace(verdict, now=NOW + timedelta(days=1)), status), status) == {}
+
+
+def test_a_patch_removes_what_is_no_longer_told() -> None:
+    raw = storage_object()
+    before = report(verdict_of(raw, settled_world(raw)), {})
+    suspended = storage_object(replicas=0)
+    world = settled_world(suspended)
+    after = report(verdict_of(suspended, world.with_children(replace(world.children, pod=None))), before)
+    patch = status_patch(after, before)
+    assert patch["podName"] is None
+    assert patch["phase"] == "Suspended"
+    assert patch["replicas"] == 0
+    assert "url" not in patch
+
+
+WAITING = {"name": "filebrowser", "ready": False, "restartCount": 4}
+
+
+@pytest.mark.parametrize(
+    ("pod_status", "reason", "words"),
+    [
+        ({"phase": "Pending"}, "PodPending", "scheduled"),
+        ({"phase": "Running"}, "PodNotReady", "readiness"),
+        (
+            {
+                "phase": "Pending",
+                "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/4 nodes"}],
+            },
+            "Unschedulable",
+            "0/4 nodes",
+        ),
+        (
+            {"containerStatuses": [WAITING | {"state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}]},
+            "ImagePullBackOff",
+            "no such image",
+        ),
+        (
+            {
+                "containerStatuses": [
+                    WAITING
+                    | {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 3}}}
+                ]
+            },
+            "CrashLoopBackOff",
+            "exit code 3, 4 restarts",
+        ),
+        (
+            {
+                "containerStatuses": [
+                    WAITING
+                    | {
+                        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                        "lastState": {"terminated": {"exitCode": 3, "message": "first\n\x1b[31mno\tconfig\u202e\n \n"}},
+                    }
+                ]
+            },
+            "CrashLoopBackOff",
+            "exit code 3, 4 restarts: [31mno config",
+        ),
+        (
+            {
+                "containerStatuses": [
+                    WAITING
+                    | {
+                        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                        "lastState": {"terminated": {"reason": "OOMKilled"}},
+                    }
+                ]
+            },
+            "OOMKilled",
+            "memory limit",
+        ),
+    ],
+)
+def test_why_a_pod_is_not_ready(pod_status: Object, reason: str, words: str) -> None:
+    raw = storage_object()
+    status = report(verdict_of(raw, with_pod_status(settled_world(raw), pod_status)), {})
+    assert condition(status, "Ready") == ("False", reason)
+    assert words in next(entry["message"] for entry in status["conditions"] if entry["type"] == "Ready")
+    assert condition(status, "Reconciling") == ("True", "Progressing")
+    assert condition(status, "Stalled")[0] == "False"
+
+
+def test_a_slow_start_becomes_a_start_timeout() -> None:
+    raw = storage_object()
+    world = with_pod_status(settled_world(raw), {"phase": "Running"}, creationTimestamp="2026-01-31T11:50:00Z")
+    status = report(verdict_of(raw, world), {})
+    assert condition(status, "Ready") == ("False", "StartTimeout")
+    assert condition(status, "Stalled") == ("True", "StartTimeout")
+    assert condition(status, "Reconciling") == ("False", "Done")
+    assert status["phase"] == "Failed"
+
+
+def test_a_refusal_is_told_in_the_servers_words() -> None:
+    raw = storage_object()
+    failure = Failure(Refused(403, "pods is forbidden: exceeded quota", "QuotaExceeded"), 2, NOW + timedelta(seconds=3))
+    status = report(verdict_of(raw, world_of(raw), failure), {})
+    assert condition(status, "Ready") == ("False", "QuotaExceeded")
+    assert condition(status, "Reconciling") == ("True", "Retrying")
+    assert status["lastError"] == {
+        "reason": "QuotaExceeded",
+        "message": "pods is forbidden: exceeded quota",
+        "time": "2026-01-31T12:00:00Z",
+        "attempts": 2,
+        "nextRetryTime": "2026-01-31T12:00:03Z",
+    }
+
+
+def test_a_repeating_error_is_written_once_a_minute() -> None:
+    raw = storage_object()
+    verdict = verdict_of(raw, world_of(raw), Failure(Unavailable(503, "try later"), 1, NOW))
+    status = report(verdict, {})
+    again = Failure(Unavailable(503, "try later"), 2, NOW)
+    soon, late = (replace(verdict, failure=again, now=NOW + timedelta(seconds=seconds)) for seconds in (59, 61))
+    assert status_patch(report(soon, status), status) == {}
+    assert set(status_patch(report(late, status), status)) == {"lastError"}
+
+
+def test_an_error_that_waits_for_a_change_is_written_once() -> None:
+    raw = storage_object()
+    verdict = verdict_of(raw, world_of(raw), Failure(Blocked("no such class", "ClassNotFound"), 1, None))
+    status = report(verdict, {})
+    much_later = replace(verdict, now=NOW + timedelta(days=1))
+    assert status_patch(report(much_later, status), status) == {}
+
+
+def test_a_repetition_keeps_the_time_of_the_first() -> None:
+    raw = storage_object()
+    verdict = verdict_of(raw, world_of(raw), Failure(Unavailable(503, "try later"), 1, NOW))
+    status = report(verdict, {})
+    later = replace(verdict, now=NOW + timedelta(minutes=5), failure=Failure(Unavailable(503, "try later"), 9, NOW))
+    assert report(later, status)["lastError"]["time"] == status["lastError"]["time"]
+    assert report(later, status)["lastError"]["attempts"] == 9
+
+
+def test_network_of_strangers_is_not_ours() -> None:
+    raw = storage_object()
+    world = settled_world(raw)
+    policy = world.children.policy
+    assert policy is not None
+    theirs = policy | {"metadata": policy["metadata"] | {"ownerReferences": []}}
+    told = report(verdict_of(raw, world.with_children(replace(world.children, policy=theirs))), {})
+    assert condition(told, "NetworkReady") == ("False", "Pending")
+
+
+@pytest.mark.parametrize("field", ["policy", "service"])
+def test_what_is_on_its_way_out_is_not_in_place(field: str) -> None:
+    raw = storage_object()
+    world = settled_world(raw)
+    child = getattr(world.children, field)
+    leaving = child | {"metadata": child["metadata"] | {"deletionTimestamp": CREATED}}
+    told = report(verdict_of(raw, world.with_children(replace(world.children, **{field: leaving}))), {})
+    assert condition(told, "NetworkReady") == ("False", "Pending")
+
+
+def test_a_damaged_policy_is_told_while_it_is_not_repaired() -> None:
+    raw = storage_object()
+    world = settled_world(raw)
+    policy = world.children.policy
+    assert policy is not None
+    opened = policy | {"spec": policy["spec"] | {"egress": [{}]}}
+    told = report(verdict_of(raw, world.with_children(replace(world.children, policy=opened))), {})
+    assert condition(told, "NetworkReady") == ("False", "NotAsDesired")
+    assert told["phase"] == "Degraded"
+
+
+CRASHING: Object = {
+    "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-31T11:00:00Z"}],
+    "containerStatuses": [WAITING | {"state": {"waiting": {"reason": "CrashLoopBackOff"}}}],
+}
+SOFT = [
+    Failure(GrowthRefused(403, "no expansion", "ExpansionNotSupported"), 1, NOW, soft=True),
+    Failure(Refused(403, "denied by a webhook"), 1, NOW, soft=True),
+    Failure(NameConflict("an Ingress is in the way"), 1, NOW, soft=True),
+]
+
+
+@pytest.mark.parametrize("failure", SOFT)
+def test_what_keeps_nobody_from_the_files_does_not_hide_the_state_of_the_pod(failure: Failure) -> None:
+    raw = storage_object()
+
+    def told(world: World, suspended: bool = False) -> Object:
+        return report(verdict_of(storage_object(replicas=0) if suspended else raw, world, failure), {})
+
+    crashing = told(with_pod_status(settled_world(raw), CRASHING))
+    assert condition(crashing, "Ready") == ("False", "CrashLoopBackOff")
+    assert condition(crashing, "Stalled") == ("True", "StartTimeout")
+    starting = told(with_pod_status(settled_world(raw), {"phase": "Pending"}))
+    assert condition(starting, "Ready") == ("False", "PodPending")
+    assert starting["phase"] == "Starting"
+    stopped = told(world_of(storage_object(replicas=0)), suspended=True)
+    assert (condition(stopped, "Ready"), stopped["phase"]) == (("False", "Suspended"), "Suspended")
+    for status in (starting, stopped, told(settled_world(raw))):
+        assert condition(status, "Stalled") == ("False", "NotStalled")
+        assert condition(status, "Reconciling") == ("True", "Retrying")
+        assert status["lastError"]["message"] == failure.error.message
+
+
+def test_a_claim_that_cannot_grow_says_so_while_the_files_are_served() -> None:
+    raw = storage_object()
+    failure = Failure(GrowthRefused(403, "no expansion", "ExpansionNotSupported"), 1, NOW, soft=True)
+    told = report(verdict_of(raw, settled_world(raw), failure), {})
+    assert condition(told, "StorageReady") == ("False", "ExpansionNotSupported")
+    assert condition(told, "Ready") == ("True", "PodReady")
+
+
+@pytest.mark.parametrize("reason", ["QuotaExceeded", "Forbidden"])
+def test_growth_that_is_refused_for_another_reason_is_not_the_storage_classs_fault(reason: str) -> None:
+    raw = storage_object()
+    failure = Failure(GrowthRefused(403, "requests.storage", reason), 1, NOW, soft=True)
+    told = report(verdict_of(raw, settled_world(raw), failure), {})
+    assert condition(told, "StorageReady") == ("True", "ResizeFailed")
+    assert told["lastError"]["reason"] == reason
+    [entry] = [entry for entry in told["conditions"] if entry["type"] == "StorageReady"]
+    assert "requests.storage" in entry["message"]
+
+
+def test_a_deletion_that_waits_for_others_is_not_our_time_out() -> None:
+    raw = storage_object(meta={"deletionTimestamp": "2026-01-31T11:00:00Z", "finalizers": ["example.com/backup"]})
+    told = report(verdict_of(raw, world_of(raw)), {})
+    assert condition(told, "Stalled") == ("False", "NotStalled")
+    assert condition(told, "Reconciling") == ("True", "WaitingForFinalizers")
+
+
+def test_suspension_is_not_done_while_the_pod_is_there() -> None:
+    raw = storage_object(replicas=0)
+    assert condition(report(verdict_of(raw, settled_world(raw)), {}), "Suspended") == ("False", "Stopping")
+
+
+def test_an_error_beside_a_serving_pod_does_not_make_it_unready() -> None:
+    raw = storage_object()
+    status = report(verdict_of(raw, settled_world(raw), Failure(Unavailable(0, "no answer"), 1, NOW)), {})
+    assert condition(status, "Ready") == ("True", "PodReady")
+    assert condition(status, "Reconciling") == ("True", "Retrying")
+
+
+def test_a_conflict_needs_people() -> None:
+    raw = storage_object()
+    status = report(verdict_of(raw, world_of(raw), Failure(NameConflict("a Pod is in the way"), 1, NOW)), {})
+    assert condition(status, "Ready") == ("False", "NameConflict")
+    assert condition(status, "Stalled") == ("True", "NameConflict")
+    assert status["phase"] == "Failed"
+
+
+def test_a_strangers_pod_is_not_told_as_ours() -> None:
+    raw = storage_object()
+    stranger = stored(desired_of(raw).pod, ownerReferences=[])
+    status = report(verdict_of(raw, world_of(raw, pod=stranger), Failure(NameConflict("in the way"), 1, NOW)), {})
+    assert "podName" not in status
+    assert status["replicas"] == 0
+
+
+def test_a_deletion_past_its_deadline_is_stalled() -> None:
+    raw = storage_object(meta={"deletionTimestamp": "2026-01-31T11:49:00Z"})
+    status = report(verdict_of(raw, settled_world(raw)), {})
+    assert status["phase"] == "Terminating"
+    assert condition(status, "Ready") == ("False", "Terminating")
+    assert condition(status, "Stalled") == ("True", "DeletionTimedOut")
+
+
+def test_every_reason_a_status_can_carry_is_in_the_table() -> None:
+    raw = storage_object()
+    worlds = [world_of(raw), settled_world(raw)]
+    failures = [
+        None,
+        Failure(NameConflict("x"), 1, NOW),
+        Failure(Unavailable(0, "x"), 1, NOW),
+        Failure(Refused(403, "x"), 1, NOW),
+    ]
+    for world in worlds:
+        for failure in failures:
+            for hold in (None, "PodBackoff", "StorageNotReady"):
+                for entry in report(verdict_of(raw, world, failure, hold), {})["conditions"]:
+                    assert entry["reason"] in REASONS[entry["type"]]

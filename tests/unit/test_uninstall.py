@@ -1,0 +1,25 @@
+"""Who uninstalls with the operator still running is told."""
+
+from typing import Any, cast
+
+from builders import storage_object
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.storage import Key
+from userstorage_operator.kube.client import KubeClient
+from userstorage_operator.uninstall import release_finalizers
+
+
+class StillServed:
+    """An API server whose objects get their finalizers back as soon as they lose them."""
+
+    async def list_all(self, *_: Any) -> tuple[list[Object], str]:
+        return [storage_object()], "1"
+
+    async def json_patch(self, *_: Any) -> Object:
+        return storage_object()
+
+
+async def test_a_finalizer_that_comes_back_is_a_failure() -> None:
+    told: list[Key] = []
+    kept = await release_finalizers(cast("KubeClient", StillServed()), [None], told.append)
+    assert "still running" in kept[Key("users", "alice")]

@@ -1,0 +1,54 @@
+"""What is watched, as the read API asks for it."""
+
+from builders import storage_object
+from userstorage_operator.domain.directory import Query, Told
+from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.resources import USER_STORAGES
+from userstorage_operator.domain.storage import Key
+from userstorage_operator.domain.view import view
+from userstorage_operator.watch.directory import WatchedDirectory
+from userstorage_operator.watch.liveness import WatchLiveness
+from userstorage_operator.watch.views import WatchViews
+
+
+def named(name: str, version: int, user: str = "alice", namespace: str = "users", **meta: str) -> Object:
+    known = {"name": name, "namespace": namespace, "uid": f"uid-{name}", "resourceVersion": str(version)}
+    return storage_object(user, meta=known | meta)
+
+
+class Watched:
+    def __init__(self) -> None:
+        self.views = WatchViews(lambda _: None, lambda _: None)
+        self.cache = self.views.cache(USER_STORAGES)
+        self.directory = WatchedDirectory(self.views, WatchLiveness(["/"], lambda: 0.0))
+
+    async def names(self, **query: object) -> list[str]:
+        told = await self.directory.page(Query(**query))  # type: ignore[arg-type]  # the fields of Query
+        return [item["name"] for item in told.value.views]
+
+
+async def test_the_newest_is_told_whoever_brought_it() -> None:
+    watched, key = Watched(), Key("users", "a")
+    for take_in, raw in (
+        (lambda raw: watched.cache.event("ADDED", raw), named("a", 1)),
+        (watched.cache.put, named("a", 2) | {"status": {"phase": "Ready"}}),
+        (lambda raw: watched.cache.event("MODIFIED", raw), named("a", 3)),
+        (lambda raw: watched.cache.event("MODIFIED", raw), named("a", 4, uid="made anew")),
+    ):
+        take_in(raw)
+        assert await watched.directory.one(key) == Told(view(raw), 0.0)
+    watched.cache.event("DELETED", named("a", 5, uid="made anew"))
+    assert await watched.directory.one(key) == Told(None, 0.0)
+    assert await watched.names() == []
+
+
+async def test_pages_are_in_order_and_by_user() -> None:
+    watched = Watched()
+    watched.cache.replace([named("b", 1, "bob"), named("a", 2), named("c", 3, namespace="other")], "3")
+    assert await watched.names() == ["c", "a", "b"]
+    assert await watched.names(user="alice") == ["c", "a"]
+    assert await watched.names(user="alice", namespace="users") == ["a"]
+    assert await watched.names(after=Key("users", "a")) == ["b"]
+    watched.cache.replace([named("a", 5, "bob", uid="made anew")], "6")
+    assert await watched.names(user="alice") == []
+    assert await watched.names(user="bob") == ["a"]

@@ -1,0 +1,88 @@
+"""Whether the workers get on, and what is told of each pass."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from userstorage_operator.runtime import worker
+from userstorage_operator.runtime.worker import Result, WorkerPool
+from userstorage_operator.runtime.workqueue import WorkQueue
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(worker, "time", clock)
+    return clock
+
+
+@contextlib.asynccontextmanager
+async def working(
+    reconcile: Callable[[str, int], Awaitable[Result]], workers: int = 2
+) -> AsyncIterator[tuple[WorkQueue[str], WorkerPool[str], list[Result]]]:
+    told: list[Result] = []
+    queue: WorkQueue[str] = WorkQueue(lambda _: 3600)
+    pool = WorkerPool(queue, reconcile, lambda result, _: told.append(result))
+    tasks = [asyncio.create_task(pool.work()) for _ in range(workers)]
+    yield queue, pool, told
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def turns(count: int = 10) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_one_pass_that_never_ends_is_seen_although_the_others_get_on(clock: Clock) -> None:
+    async def reconcile(key: str, failures: int) -> Result:
+        if key == "frozen":
+            await asyncio.Event().wait()
+        return Result()
+
+    async with working(reconcile) as (queue, pool, told):
+        queue.add("frozen")
+        await turns()
+        clock.now = 50
+        queue.add("alice")
+        await turns()
+        assert told == [Result()]
+        assert pool.stuck_for() == 50
+
+
+async def test_nobody_is_stuck_where_passes_end(clock: Clock) -> None:
+    async def reconcile(key: str, failures: int) -> Result:
+        clock.now += 5
+        return Result()
+
+    async with working(reconcile) as (queue, pool, told):
+        for n in range(20):
+            queue.add(f"u{n}")
+        await turns(100)
+        assert len(told) == 20
+        assert pool.stuck_for() == 0
+        clock.now += 1000
+        assert pool.stuck_for() == 0
+
+
+async def test_a_pass_that_crashes_is_told_as_a_fault_and_tried_again() -> None:
+    async def reconcile(key: str, failures: int) -> Result:
+        raise ZeroDivisionError
+
+    async with working(reconcile) as (queue, pool, told):
+        queue.add("alice")
+        await turns()
+        assert [(result.outcome, result.retry) for result in told] == [("InternalError", True)]
+        assert queue.failures("alice") == 1
+        assert pool.stuck_for() == 0
