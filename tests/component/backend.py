@@ -83,6 +83,11 @@ class Backend:
                 assert answer.body["status"] == answer.status
         return answer
 
+    async def readiness(self) -> Any:
+        """What /ready says."""
+        async with self._session.get(f"{self._base}/ready") as response:
+            return await response.json()
+
     async def metrics(self) -> str:
         """The text of /metrics."""
         async with self._session.get(f"{self._base}/metrics") as response:

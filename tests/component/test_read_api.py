@@ -316,13 +316,20 @@ async def test_without_the_api_server_the_last_known_is_told_and_called_stale(
         await live.until(current)
 
 
-async def test_before_the_first_lists_nothing_is_told(live: Live, backend: Backend, port: int, proxy: FaultProxy) -> None:
+async def test_before_the_first_lists_the_api_server_is_asked(
+    live: Live, backend: Backend, port: int, proxy: FaultProxy
+) -> None:
+    """Half a cache is never told: until the lists are complete the leader answers as a replica that does not watch."""
+    await live.create(replicas=0)
     proxy.fail(Fault("GET", "/pods", 503))
     with serving(Config(namespaces=(live.namespace,), http_port=port, sweep_period=3600)):
-        early = await answered(backend, "/userstorages", 503)
-        assert early.body["detail"] == "the first lists are not complete"
+        assert (await answered(backend, "/userstorages")).names == [f"{live.namespace}/alice"]
+        assert "lists" in (await backend.readiness())["failing"]
+        proxy.fail(Fault("GET", "/(pods|userstorages)", 503))
+        early = await answered(backend, f"/namespaces/{live.namespace}/userstorages/bob", 503)
+        assert "Retry-After" in early.headers
         proxy.fail()
-        await answered(backend, "/userstorages")
+        await answered(backend, f"/namespaces/{live.namespace}/userstorages/bob", 404)
 
 
 async def test_many_requests_cost_a_handful_of_reviews(live: Live, backend: Backend, serving_all: Observed) -> None:
@@ -343,9 +350,9 @@ async def test_metrics_name_routes_and_never_users(live: Live, backend: Backend,
     await backend.get("/users/secret-name@example.org")
     await backend.get("/no/such/secret-name")
     text = await backend.metrics()
-    assert 'userstorage_http_requests_total{code="404",handler="/v1/users/{userID}"} 1.0' in text
-    assert 'userstorage_http_requests_total{code="404",handler="unknown"} 1.0' in text
-    assert 'userstorage_http_request_duration_seconds_count{handler="/v1/userstorages"}' in text
+    assert 'userstorage_http_requests_total{code="4xx",handler="/v1/users/{userID}"} 1.0' in text
+    assert 'userstorage_http_requests_total{code="4xx",handler="unknown"} 1.0' in text
+    assert "userstorage_http_request_duration_seconds_count" in text
     assert "secret-name" not in text
 
 
