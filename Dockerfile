@@ -1,24 +1,32 @@
 # The operator's image. Dependencies come from the lock file, by hash; the final stage has neither compiler nor uv nor pip.
-# Two builds of the same sources give the same layers (`make image`, which also gives every file one time).
-# The digest that belongs to the tag: BASE_IMAGE=docker.io/library/python:3.11.13-slim-bookworm@sha256:...
+# Two builds of the same sources give the same layers, where the builder gives all files one time (`make image` does).
+# For the digest too: --build-arg BASE_IMAGE=docker.io/library/python:3.11.13-slim-bookworm@sha256:...
 ARG BASE_IMAGE=docker.io/library/python:3.11.13-slim-bookworm
 
 FROM ${BASE_IMAGE} AS uv
 RUN python3 -m venv /uv && /uv/bin/pip install --no-cache-dir --disable-pip-version-check uv==0.13.9
-# PYC_INVALIDATION_MODE: compiled files know their sources by no time, and never look at them.
+# Compiled files that know their source by no time, and never look at it.
 ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=true UV_NO_CACHE=true \
     PYC_INVALIDATION_MODE=UNCHECKED_HASH
 WORKDIR /src
 
-# This layer is made anew only when the lock file changes.
+# Made anew only when these two files change.
 FROM uv AS dependencies
-ENV UV_PROJECT_ENVIRONMENT=/opt/userstorage
 COPY pyproject.toml uv.lock ./
-RUN /uv/bin/uv sync --frozen --no-dev --no-install-project
+RUN UV_PROJECT_ENVIRONMENT=/opt/userstorage /uv/bin/uv sync --frozen --no-dev --no-install-project
 
-# Ours alone, beside the dependencies: an upgrade of the operator is a layer of a megabyte.
+# What is in the image, for `make sbom`: not part of it, and without a time or number that would differ every time.
+FROM dependencies AS bill
+RUN UV_PROJECT_ENVIRONMENT=/bill /uv/bin/uv sync --frozen --only-group sbom \
+    && /bill/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
+       --output-file /userstorage-operator.cdx.json /opt/userstorage/bin/python
+
+FROM scratch AS sbom
+COPY --from=bill /userstorage-operator.cdx.json /
+
+# Our own code beside its dependencies: an upgrade of the operator is a layer of three megabytes.
 FROM dependencies AS code
-COPY pyproject.toml README.md ./
+COPY README.md ./
 COPY operator ./operator
 RUN /uv/bin/uv pip install --python /opt/userstorage/bin/python --target /opt/operator --no-deps .
 
