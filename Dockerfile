@@ -28,7 +28,9 @@ COPY --from=bill /userstorage-operator.cdx.json /
 FROM dependencies AS code
 COPY README.md ./
 COPY operator ./operator
-RUN /uv/bin/uv pip install --python /opt/userstorage/bin/python --target /opt/operator --no-deps .
+# uv's notes have the time of the build in them.
+RUN /uv/bin/uv pip install --python /opt/userstorage/bin/python --target /opt/operator --no-deps . \
+    && rm /opt/operator/*.dist-info/uv_cache.json /opt/operator/*.dist-info/RECORD
 
 FROM ${BASE_IMAGE}
 # What the base has for installing software; nothing here installs any.
