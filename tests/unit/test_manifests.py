@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,13 @@ def test_all_of_it_is_valid(directory: str) -> None:
 
 
 def test_a_field_that_does_not_exist_is_found() -> None:
-    [service] = [each for each in render("deploy/manager") if each["kind"] == "Service"]
+    [service] = objects_of("deploy/manager", "Service")
     service["spec"]["sessions"] = "sticky"
     assert len(faults([service])) == 1
 
 
 def test_the_deployment_is_what_was_asked_for() -> None:
-    [deployment] = [each for each in render("deploy") if each["kind"] == "Deployment"]
+    [deployment] = objects_of("deploy", "Deployment")
     spec = deployment["spec"]
     assert spec["replicas"] == 3
     assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
@@ -52,6 +53,36 @@ def test_a_namespaced_installation_has_the_users_rights_bound_in_no_cluster() ->
     assert ("ClusterRoleBinding", None, "userstorage-operator") not in bound
 
 
+def test_policies_let_in_to_one_port_and_nobody_but_the_operator_to_redis() -> None:
+    """Held against what they say: no node of the tests enforces them."""
+    policies = {each["metadata"]["name"]: each["spec"] for each in objects_of("deploy/overlays/demo", "NetworkPolicy")}
+    operator, redis = policies["userstorage-operator"], policies["userstorage-redis"]
+    pods = {each["metadata"]["name"]: each["spec"]["template"]["metadata"]["labels"] for each in deployments()}
+    assert operator["podSelector"]["matchLabels"] == pods["userstorage-operator"]
+    assert redis["podSelector"]["matchLabels"] == pods["userstorage-redis"]
+    assert operator["policyTypes"] == redis["policyTypes"] == ["Ingress", "Egress"]
+    assert operator["ingress"] == [{"ports": [{"port": "http"}]}]
+    assert {each["port"] for rule in operator["egress"] for each in rule["ports"]} == {53, 443, 6443, 6379}
+    [rule] = redis["ingress"]
+    assert rule["ports"] == [{"port": "redis"}]
+    assert [each["podSelector"]["matchLabels"] for each in rule["from"]] == [pods["userstorage-operator"]]
+    assert "egress" not in redis
+
+
+def test_image_and_program_have_one_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    [deployment] = objects_of("deploy", "Deployment")
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"userstorage-operator:{version}"
+    assert f"IMAGE ?= {container['image']}" in (ROOT / "Makefile").read_text().splitlines()
+
+
+def test_no_password_is_in_the_repository() -> None:
+    tracked = subprocess.run(["git", "ls-files", "deploy"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "deploy/overlays/demo/kustomization.yaml" in tracked
+    assert "redis-secret/" not in tracked
+
+
 def test_the_base_image_is_pinned_and_the_user_is_a_number() -> None:
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     assert any(re.fullmatch(r"ARG BASE_IMAGE=\S+:\d+\.\d+\.\d+-slim-\w+", line) for line in lines)
@@ -71,6 +102,14 @@ def test_every_script_is_known_here() -> None:
 
 def bindings() -> list[Object]:
     return [each for each in render("deploy/overlays/namespaced") if each["kind"].endswith("RoleBinding")]
+
+
+def objects_of(directory: str, kind: str) -> list[Object]:
+    return [each for each in render(directory) if each["kind"] == kind]
+
+
+def deployments() -> list[Object]:
+    return objects_of("deploy/overlays/demo", "Deployment")
 
 
 def probe(found: Object) -> tuple[str, str, int, int]:
