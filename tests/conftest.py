@@ -1,6 +1,5 @@
 """Which cluster the tests run on, and what they could not run."""
 
-import json
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterator
@@ -17,7 +16,7 @@ from localcluster import ClusterError, packages
 from localcluster.kind import docker_answers, kind_cluster
 from localcluster.progress import silent
 from localcluster.redis import Options, RedisServer
-from operator_pod import ACCOUNT
+from operator_account import ACCOUNT, log_in
 from recorder import Recorder, declared_by, recording
 
 ROOT = Path(__file__).parent.parent
@@ -129,12 +128,7 @@ def with_definitions(kubectl: Kubectl) -> Kubectl:
 @pytest.fixture(scope="session")
 def as_operator(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A kubeconfig with the rights of deploy/rbac and no other."""
-    token = api.run("create", "token", "userstorage-operator", "-n", "userstorage-system", "--duration=4h").stdout.strip()
-    config = json.loads(api.run("config", "view", "--raw", "--minify", "-o", "json").stdout)
-    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
-    path = tmp_path_factory.mktemp("operator") / "kubeconfig"
-    path.write_text(json.dumps(config))
-    return path
+    return log_in(api, tmp_path_factory.mktemp("operator")).kubeconfig
 
 
 @pytest.fixture
