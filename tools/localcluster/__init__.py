@@ -4,7 +4,7 @@ Two profiles. `control-plane` has no containers: it needs no rights, starts in s
 pods. `node` runs real containers on one node and needs root.
 """
 
-from localcluster.cluster import Cluster, Profile, build, start, status, stop
+from localcluster.cluster import Cluster, Profile, build, load_images, start, status, stop
 from localcluster.errors import ClusterError
 
-__all__ = ["Cluster", "ClusterError", "Profile", "build", "start", "status", "stop"]
+__all__ = ["Cluster", "ClusterError", "Profile", "build", "load_images", "start", "status", "stop"]

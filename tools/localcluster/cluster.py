@@ -1,6 +1,7 @@
 """Starting, describing and stopping a cluster, whichever its profile."""
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from localcluster import builds, cache, controlplane, node, nodeimages, packages
 from localcluster.api import Api
 from localcluster.errors import ClusterError
 from localcluster.layout import Layout
+from localcluster.netns import Namespace
 from localcluster.progress import Report, silent
 from localcluster.starter import Starter
 
@@ -75,6 +77,16 @@ def stop(directory: Path) -> None:
         if found is not None:
             _take_down(found)
         layout.clear()
+
+
+def load_images(directory: Path, archives: Iterable[Path]) -> None:
+    """Give the node of the cluster in that directory more images, as if it had pulled them. ClusterError where there is no
+    such cluster, or where one is not taken.
+    """
+    found = state.read(Layout(directory.absolute()).state)
+    if found is None or "namespace" not in found.processes:
+        raise ClusterError(f"{directory} has no cluster of profile node to load images on")
+    node.import_images(Namespace(found.processes["namespace"].pid), archives)
 
 
 def status(directory: Path) -> dict[str, bool]:

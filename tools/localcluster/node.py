@@ -60,7 +60,8 @@ def start(starter: Starter, kube: Path, images: Iterable[Path]) -> None:
     api = Api(settings.server, layout.keys)
     options = nodeconfig.apiserver_options(layout)
     starter.run_control_plane(settings, api, options, namespace.launch)
-    _import_images(starter, namespace, images)
+    import_images(namespace, images)
+    starter.report("images imported")
     # One node at a time, or the next would take for the machine's own what this kubelet has set.
     with cache.locked(cache.root() / "sysctls.lock"):
         for name in SYSCTLS:
@@ -153,11 +154,11 @@ def _enter(starter: Starter, network: Network) -> Namespace:
     return namespace
 
 
-def _import_images(starter: Starter, namespace: Namespace, images: Iterable[Path]) -> None:
+def import_images(namespace: Namespace, images: Iterable[Path]) -> None:
+    """Give the node these images. ClusterError where one is not taken."""
     control = ["ctr", f"--address={nodeconfig.CONTAINERD_SOCKET}", "--namespace=k8s.io", "images", "import"]
     for archive in images:
         namespace.run([*control, str(archive)])
-    starter.report("images imported")
 
 
 def _restore_sysctls(undo: dict[str, str]) -> None:

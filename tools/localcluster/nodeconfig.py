@@ -11,6 +11,9 @@ NODE = "localnode"
 # Inside the node's namespace /run is its own; and a path below the cluster's directory may be too long for a socket.
 CONTAINERD_SOCKET = "/run/containerd.sock"
 
+REGISTRIES = "registries"
+"""Name of the folder that tells containerd of registries that speak no TLS."""
+
 SETUP = """
 directory=$1 interface=$2 address=$3 services=$4 machine=$5
 # -n: or else the first mount leaves a record in the /run of this machine.
@@ -61,6 +64,10 @@ disabled_plugins = [
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
 
+  # Has a folder for each registry that speaks no TLS; read at every pull.
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "{registries}"
+
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "{cni}"
@@ -82,7 +89,13 @@ def write(layout: Layout, settings: Settings, network: Network, authority: Autho
         components.write_kubeconfig(layout.run / f"{name}.kubeconfig", layout, settings, name)
     plugins = layout.run / "cni"
     write_json(plugins / "10-pods.conflist", _network_plugin(network))
-    text = _CONTAINERD.format(root=layout.run / "containerd", socket=CONTAINERD_SOCKET, pause=nodeimages.PAUSE, cni=plugins)
+    text = _CONTAINERD.format(
+        root=layout.run / "containerd",
+        socket=CONTAINERD_SOCKET,
+        pause=nodeimages.PAUSE,
+        registries=layout.run / REGISTRIES,
+        cni=plugins,
+    )
     (layout.run / "containerd.toml").write_text(text)
     # Nobody answers there. An empty file would make containerd hand this machine's own servers to pods.
     (layout.run / "resolv.conf").write_text(f"nameserver {network.node}\noptions timeout:1 attempts:1\n")

@@ -1,8 +1,10 @@
 """The images that a node has from the start, under the names that the real ones have in their registry."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
-from localcluster import builds, cache, images
+from localcluster import builds, cache, images, packages
 from localcluster.images import Image
 from localcluster.progress import Report
 
@@ -33,17 +35,19 @@ SHELL_PROGRAMS = (
 
 def make(report: Report) -> list[Path]:
     """Tar files of all images, from the cache or made now. ClusterError where a program in them cannot be built."""
-    archives = []
-    for image in _images(report):
-        sources = [part for path, source in sorted(image.files.items()) for part in (path, source)]
-        inputs = [repr(image), *sources, Path(images.__file__)]
+    return [_archive(image) for image in _images(report)]
 
-        def write(directory: Path, image: Image = image) -> None:
-            images.write_archive(image, directory / image.archive_name)
 
-        name = "image-" + image.archive_name.removesuffix(".tar")
-        archives.append(cache.entry(name, inputs, write) / image.archive_name)
-    return archives
+def make_redis(reference: str, report: Report) -> Path:
+    """Tar file of an image of that name with this machine's Redis and the libraries that it is linked with. ClusterError
+    where there is no Redis to be had.
+    """
+    packages.ensure_redis(report)
+    program = Path(shutil.which(packages.REDIS.proof) or "")
+    listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
+    libraries = {word: Path(word) for word in listed.split() if word.startswith("/")}
+    image = Image(reference, ["redis-server"], {"/usr/local/bin/redis-server": program, **libraries}, user="65532:65532")
+    return _archive(image)
 
 
 def _images(report: Report) -> list[Image]:
@@ -66,3 +70,14 @@ def _images(report: Report) -> list[Image]:
             stop_signal="SIGINT",
         ),
     ]
+
+
+def _archive(image: Image) -> Path:
+    """Its tar file, from the cache or made now."""
+    sources = [part for path, source in sorted(image.files.items()) for part in (path, source)]
+
+    def write(directory: Path) -> None:
+        images.write_archive(image, directory / image.archive_name)
+
+    name = "image-" + image.archive_name.removesuffix(".tar")
+    return cache.entry(name, [repr(image), *sources, Path(images.__file__)], write) / image.archive_name
