@@ -1,7 +1,7 @@
 """What an account may do, by the cluster's own roles and bindings, one right at a time."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kubectl import Kubectl
@@ -38,3 +38,24 @@ def granted(api: Kubectl, account: str) -> set[Right]:
             rules = json.loads(api.run("get", role["kind"], role["name"], *where, "-o", "json").stdout)["rules"]
             found |= set(rights_of(rules))
     return found
+
+
+def attributes(right: Right, namespace: str) -> Object:
+    """The question whether somebody has the right in a namespace."""
+    resource, _, subresource = right.resource.partition("/")
+    where = {"namespace": namespace, "group": right.group, "resource": resource, "subresource": subresource}
+    return where | {"verb": right.verb}
+
+
+def allowed(api: Kubectl, account: str, questions: Sequence[Object]) -> list[bool]:
+    """The API server's answers, asked for all at once: what `kubectl auth can-i` asks one by one. A service account's groups
+    are those of every account of its namespace.
+    """
+    namespace = account.split(":")[2]
+    groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
+    meta = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+    reviews = [meta | {"spec": {"user": account, "groups": groups, "resourceAttributes": question}} for question in questions]
+    asked = json.dumps({"apiVersion": "v1", "kind": "List", "items": reviews})
+    answers = api.run("create", "-f", "-", "-o", 'jsonpath={.status.allowed}{"\\n"}', input=asked).stdout.splitlines()
+    assert len(answers) == len(questions)
+    return [answer == "true" for answer in answers]

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from component.backend import account
 from component.world import LIFE
+from conftest import ROOT
 from kubectl import Kubectl, eventually
 from localcluster.addresses import free_port
 from localcluster.errors import ClusterError
 from localcluster.gatewayapi import http_route_definition
-from operator_account import ACCOUNT, SYSTEM, Login, log_in, requests
+from operator_account import ACCOUNT, NAME, SYSTEM, Login, log_in, requests
 from operator_process import PROGRAM, OperatorProcess
 from replicas import LEASE, free_lease
-from rights import Right, granted
+from rights import Right, allowed, attributes, granted
 
 pytestmark = [pytest.mark.kwok]
 
@@ -37,6 +39,13 @@ ASKED_ABOUT_BY_OTHERS = {
     Right("userstorage.dev", "userstorageclasses", "use"),
 }
 """Rights for which no request is made: the API server itself asks whether the account has them."""
+CLUSTER_SCOPED = {
+    *(Right("userstorage.dev", "userstorageclasses", verb) for verb in ("list", "watch", "use")),
+    *(Right("storage.k8s.io", "storageclasses", verb) for verb in ("list", "watch")),
+    Right("authentication.k8s.io", "tokenreviews", "create"),
+    Right("authorization.k8s.io", "subjectaccessreviews", "create"),
+}
+"""What an installation for listed namespaces needs besides."""
 HTTP_ROUTES = "crd/httproutes.gateway.networking.k8s.io"
 STRANGERS: dict[str, dict[str, Any]] = {
     "service": {"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 80}]}},
@@ -149,6 +158,57 @@ def test_children_cannot_block_the_deletion_of_their_owner_without_the_right_to_
     refused = eventually(lambda: (done := api.run(*create, "--as=other", input=child, check=False)).returncode and done)
     assert refused
     eventually(lambda: "cannot set blockOwnerDeletion" in api.run(*create, "--as=other", input=child, check=False).stderr)
+
+
+def test_for_listed_namespaces_it_has_no_right_in_any_other(api: Kubectl, namespace: str, tmp_path: Path) -> None:
+    """deploy/overlays/namespaced as it is, for an account and a namespace of the test's own."""
+    bindings = narrow_bindings(api, namespace)
+    api.run("create", "serviceaccount", namespace, "-n", SYSTEM)
+    api.apply(*bindings)
+    narrow, here = f"system:serviceaccount:{SYSTEM}:{namespace}", f"--namespace={namespace}"
+    process = OperatorProcess(log_in(api, tmp_path, namespace).kubeconfig, tmp_path / "log", here)
+    try:
+        eventually(lambda: all(allowed(api, narrow, [attributes(right, namespace) for right in in_namespaces(api)])))
+        rights = sorted(granted(api, ACCOUNT))
+        elsewhere = allowed(api, narrow, [attributes(right, "default") for right in rights])
+        assert {right for right, answer in zip(rights, elsewhere, strict=True) if answer} == CLUSTER_SCOPED
+        process.start()
+        api.apply(user(namespace, "alice"))
+        eventually(lambda: api.phase("alice", namespace) == "Ready")
+    finally:
+        process.stop()
+        for binding in bindings:
+            where = ["-n", binding["metadata"]["namespace"]] if binding["kind"] == "RoleBinding" else []
+            api.run("delete", binding["kind"], binding["metadata"]["name"], *where)
+        api.run("delete", "serviceaccount", namespace, "-n", SYSTEM)
+        release(api, namespace)
+
+
+def narrow_bindings(api: Kubectl, namespace: str) -> list[dict[str, Any]]:
+    """Those of the overlay to the operator's account, but to one of that namespace's name, and in that namespace."""
+    made = yaml.safe_load_all(api.run("kustomize", str(ROOT / "deploy/overlays/namespaced")).stdout)
+    found = []
+    for binding in made:
+        if binding["kind"] in ("RoleBinding", "ClusterRoleBinding") and binding["subjects"][0]["name"] == NAME:
+            binding["metadata"]["name"] += f"-{namespace}"
+            binding["subjects"][0]["name"] = namespace
+            if binding["metadata"].get("namespace") == "team-a":
+                binding["metadata"]["namespace"] = namespace
+            found.append(binding)
+    assert namespace in [binding["metadata"].get("namespace") for binding in found]
+    return found
+
+
+def in_namespaces(api: Kubectl) -> list[Right]:
+    """The rights that a RoleBinding can give, but for those in the operator's own namespace."""
+    nowhere = {"userstorageclasses/status", "leases"}
+    return [right for right in granted(api, ACCOUNT) if right.resource not in nowhere]
+
+
+def release(api: Kubectl, namespace: str) -> None:
+    """What nobody serves any more cannot end."""
+    command = [PROGRAM, "release-finalizers", f"--namespace={namespace}"]
+    subprocess.run(command, env={**os.environ, "KUBECONFIG": str(api.kubeconfig)}, capture_output=True, check=True, timeout=120)
 
 
 def used(api: Kubectl, login: Login) -> set[Right]:

@@ -1,6 +1,5 @@
 """deploy/rbac, asked of the real API server: what the operator and tenants may do, and above all what they may not."""
 
-import json
 from collections.abc import Callable
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from component.manifests import Object, storage, text
 from kubectl import Kubectl, eventually
 from operator_account import ACCOUNT, SYSTEM
+from rights import Right, allowed, attributes
 
 TENANT = "tenant"
 
@@ -125,9 +125,9 @@ LEASES = {
 def anywhere(row: str) -> Object:
     """The question whether the operator may do that in a namespace, and so in any."""
     verb, _, what = row.partition(" ")
-    what, _, subresource = what.partition("/")
+    what, slash, subresource = what.partition("/")
     resource, _, group = what.partition(".")
-    return {"namespace": "anywhere", "verb": verb, "group": group, "resource": resource, "subresource": subresource}
+    return attributes(Right(group, resource + slash + subresource, verb), "anywhere")
 
 
 def lease(row: str) -> Object:
@@ -137,14 +137,9 @@ def lease(row: str) -> Object:
 
 @pytest.fixture(scope="module")
 def may_operator(api: Kubectl) -> Callable[[Object], bool]:
-    """The answers to all of these questions, asked at once: what `kubectl auth can-i` asks, one by one."""
     questions = [*map(anywhere, (*ALLOWED, *REFUSED)), *map(lease, LEASES)]
-    meta = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
-    reviews = [meta | {"spec": {"user": ACCOUNT, "resourceAttributes": question}} for question in questions]
-    asked = json.dumps({"apiVersion": "v1", "kind": "List", "items": reviews})
-    allowed = api.run("create", "-f", "-", "-o", 'jsonpath={.status.allowed}{"\\n"}', input=asked).stdout.splitlines()
-    assert len(allowed) == len(questions)
-    return lambda question: allowed[questions.index(question)] == "true"
+    answers = allowed(api, ACCOUNT, questions)
+    return lambda question: answers[questions.index(question)]
 
 
 @pytest.mark.parametrize("row", ALLOWED)
