@@ -85,9 +85,9 @@ class AuditLog:
         if b'"userAgent":"userstorage-operator"' not in line:
             return
         event = json.loads(line)
-        about = event["objectRef"]
-        if about.get("namespace") != self._namespace or event["verb"] not in WRITES:
+        if event["verb"] not in WRITES or event["objectRef"].get("namespace") != self._namespace:
             return
+        about = event["objectRef"]
         resource = "/".join(part for part in (about["resource"], about.get("subresource")) if part)
         what, code = f"{event['verb']} {resource}", event["responseStatus"]["code"]
         if code >= 400:

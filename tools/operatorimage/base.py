@@ -40,7 +40,9 @@ def _make(buildah: Sequence[str], reference: str, directory: Path) -> None:
 
 
 def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     if done.returncode != 0:
         lines = done.stdout.strip().splitlines()
         raise ClusterError(f"{command[0]} failed: {lines[-1] if lines else 'no output'}")
