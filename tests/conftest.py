@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--redis-proof-objects", type=int, default=12, help="size of the workload under each condition of Redis")
     parser.addoption("--redis-proof-table", help="where to write the table of it")
     parser.addoption("--redis-steady-objects", type=int, default=100, help="objects of the tests of Redis in steady state")
-    parser.addoption("--upgrade-objects", type=int, default=20, help="how many users more an upgrade finds")
+    parser.addoption("--upgrade-objects", type=int, default=30, help="how many users more an upgrade finds")
     parser.addoption(
         "--forged-seconds", type=int, default=10, help="how long the operator is made to try at what strangers forged"
     )

@@ -80,9 +80,9 @@ def settled(api: Kubectl, namespace: str, wanted: dict[str, str]) -> None:
 def _texts(directory: Path, copies: int) -> Iterator[str]:
     for name in USERS:
         yield (directory / f"{name}.yaml").read_text()
-    alice = (directory / "alice.yaml").read_text()
-    for number in range(copies):
-        yield alice.replace("alice", f"u{number}")
+    alice, hashes = (directory / "alice.yaml").read_text(), json.loads((directory / "hashes.json").read_text())
+    for name in (f"u{number}" for number in range(copies)):
+        yield alice.replace("alice", name).replace(hashes["alice"], hashes[name])
 
 
 def _uids(api: Kubectl, kind: str, namespace: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ import yaml
 from component.world import condition_of
 from conftest import ROOT, with_definitions
 from kubectl import Kubectl, eventually
-from operator_account import Login, Request, log_in, requests
+from operator_account import ACCOUNT, Login, Request, log_in, requests
 from operator_process import OperatorProcess
 from released import SERVED, VERSIONS, Left, pods, settled
 from userstorage_operator.domain.fields import Object
@@ -221,9 +221,41 @@ def test_a_backup_that_is_restored_converges(api: Kubectl, namespace: str, opera
         assert raw["status"].get("podUID") == pods(api, namespace).get(f"user-storage-{raw['status']['slug']}")
         assert ("podUID" in raw["status"]) == served
     assert {raw["metadata"]["name"]: raw["metadata"]["uid"] for raw in api.list_all("pvc", namespace)} == kept
-    erins = api.get("pvc", "user-storage-erin", namespace)
-    assert erins is not None
-    assert [owner["name"] for owner in erins["metadata"]["ownerReferences"]] == ["erin"]
+
+
+@pytest.fixture
+def may_change_owners(api: Kubectl) -> Iterator[Callable[[], object]]:
+    where = str(ROOT / "deploy/owner-references")
+    yield lambda: api.run("apply", "-k", where)
+    api.run("delete", "-k", where, "--ignore-not-found")
+
+
+def test_where_the_owner_of_a_claim_cannot_be_changed_the_files_are_served_all_the_same(
+    api: Kubectl, namespace: str, operator: OperatorProcess, may_change_owners: Callable[[], object]
+) -> None:
+    """The API server of the tests runs with OwnerReferencesPermissionEnforcement, and the operator may delete no claim."""
+    [erin] = [raw for raw in Left(VERSIONS[-1]).users if raw["metadata"]["name"] == "erin"]
+    [claim] = [
+        raw
+        for raw in Left(VERSIONS[-1]).children
+        if raw["metadata"]["name"] == "user-storage-erin" and "resources" in raw["spec"]
+    ]
+    del claim["metadata"]["ownerReferences"]
+    create(api, namespace, [claim, erin])
+    operator.start()
+
+    def told(condition: str) -> tuple[str, str]:
+        return condition_of(api.get("us", "erin", namespace) or {}, condition)
+
+    eventually(lambda: told("Ready") == ("True", "PodReady"))
+    assert told("Reconciling") == ("True", "Retrying")
+    status = (api.get("us", "erin", namespace) or {})["status"]
+    assert "cannot set an ownerRef" in status["lastError"]["message"]
+    may_change_owners()
+    eventually(lambda: (api.get("pvc", "user-storage-erin", namespace) or {})["metadata"].get("ownerReferences"))
+    eventually(lambda: told("Reconciling") == ("False", "Done"))
+    delete = ["delete", "pvc", "user-storage-erin", "-n", namespace, "--dry-run=server", f"--as={ACCOUNT}"]
+    eventually(lambda: "the operator deletes no claims" in api.run(*delete, check=False).stderr)
 
 
 def create(api: Kubectl, namespace: str, objects: list[Any]) -> None:

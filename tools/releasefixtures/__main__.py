@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ ROOT = Path(__file__).parents[2]
 CAST = Path(__file__).with_name("cast.yaml")
 PHASES = {"alice": "Ready", "bob": "Ready", "carol": "Suspended", "dave": "Ready", "erin": "Ready"}
 CHILDREN = ("networkpolicies", "persistentvolumeclaims", "services", "ingresses", "pods")
-_PATIENCE = 180.0
+COPIES = 200
+"""Users like alice, of whose pods only the hash is kept: the name of the claim is in it, and all else is alice's."""
+_PATIENCE = 300.0
 
 
 def main() -> int:
@@ -53,11 +56,14 @@ def write(target: Path, directory: Path, report: Report) -> None:
     kubectl.run("apply", "-k", str(ROOT / "deploy/crds"))
     kubectl.run("wait", "--for=condition=Established", *(f"crd/userstorage{s}.userstorage.dev" for s in ("s", "classes")))
     kubectl.run("apply", "-f", str(CAST))
+    copies = {f"u{number}": "Ready" for number in range(COPIES)}
+    save(directory / "copies.yaml", [copy_of(name) for name in copies])
+    kubectl.run("create", "-f", str(directory / "copies.yaml"))
     program = Path(sys.executable).with_name("userstorage-operator")
     command = [str(program), "run", "--http-port=0", "--log-level=error"]
     operator = subprocess.Popen(command, env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig)})
     try:
-        wait_for_phases(kubectl)
+        wait_for_phases(kubectl, PHASES | copies)
         time.sleep(2)  # the last status of a class is gathered for a second
         objects = masked(listed(kubectl))
     finally:
@@ -68,13 +74,30 @@ def write(target: Path, directory: Path, report: Report) -> None:
     shutil.copytree(ROOT / "deploy/crds", target / "definitions")
     for name in PHASES:
         save(target / f"{name}.yaml", [raw for raw in objects if user_of(raw) == name])
+    (target / "hashes.json").write_text(json.dumps(hashes(objects, copies), indent=0, sort_keys=True) + "\n")
     save(target / "classes.yaml", [raw for raw in objects if raw["kind"] == "UserStorageClass"])
 
 
-def wait_for_phases(kubectl: Kubectl) -> None:
+def copy_of(name: str) -> dict[str, Any]:
+    """A user who says as little as alice does."""
+    return {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": {"name": name}, "spec": {"userID": name}}
+
+
+def hashes(objects: list[dict[str, Any]], copies: Iterable[str]) -> dict[str, str]:
+    """Of the pods of alice and of those like her. ClusterError where they differ in more than name and hash."""
+    pods = {user_of(raw): raw for raw in objects if raw["kind"] == "Pod"}
+    found = {name: pods[name]["metadata"]["annotations"]["userstorage.dev/pod-hash"] for name in ("alice", *copies)}
+    alice = yaml.safe_dump(pods["alice"])
+    for name in copies:
+        if yaml.safe_dump(pods[name]) != alice.replace("alice", name).replace(found["alice"], found[name]):
+            raise ClusterError(f"the pod of {name} is not like that of alice")
+    return found
+
+
+def wait_for_phases(kubectl: Kubectl, wanted: dict[str, str]) -> None:
     """Until everybody is where they belong."""
     deadline, seen = time.monotonic() + _PATIENCE, dict[str, str]()
-    while seen != PHASES:
+    while seen != wanted:
         if time.monotonic() > deadline:
             raise ClusterError(f"the phases are {seen}")
         time.sleep(0.5)
