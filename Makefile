@@ -11,6 +11,7 @@ LOCALCLUSTER := $(RUN) env PYTHONPATH=tools python -m localcluster
 
 CLUSTER ?= control-plane
 CLUSTER_DIR ?= .cluster
+IMAGE ?= userstorage-operator:0.1.0
 
 .PHONY: help
 help: ## Show this list
@@ -25,11 +26,13 @@ install: $(filter .tools/%,$(UV)) ## Install the locked dependencies into .venv
 	$(UV) sync --frozen --quiet
 
 .PHONY: lint
-lint: install ## ruff, mypy, import contracts
+lint: install ## ruff, mypy, import contracts, scripts, Dockerfile
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(RUN) lint-imports
+	$(RUN) shellcheck scripts/*.sh
+	$(RUN) hadolint Dockerfile
 
 .PHONY: test-unit
 test-unit: install ## Pure tests
@@ -57,8 +60,8 @@ test: lint ## Lint, then all tests that this machine can run; says at its end wh
 	@# Builds before pytest, which would hide how far they are and count them as a test's own time.
 	@$(if $(filter kind existing,$(CLUSTER)),:,[ -S /var/run/docker.sock ] || $(LOCALCLUSTER) build --profile $$([ "$$(id -u)" = 0 ] && echo node || echo control-plane))
 	@# Three at a time (tests/conftest.py), one by one with TEST_ARGS="-n 0"; what fails on a cluster is run once more.
-	@# The proof of Redis takes ten minutes alone: make test-redis.
-	$(RUN) pytest tests --ignore=tests/cluster/test_redis_proof.py -n auto --reruns 1 --rerun-exclude-path tests/unit $(if $(filter kind existing,$(CLUSTER)),--cluster=$(CLUSTER)) $(TEST_ARGS)
+	@# The proofs of Redis and of the Deployment take ten and five minutes alone: make test-redis, make test-deploy.
+	$(RUN) pytest tests --ignore=tests/cluster/test_redis_proof.py --ignore=tests/deploy -n auto --reruns 1 --rerun-exclude-path tests/unit $(if $(filter kind existing,$(CLUSTER)),--cluster=$(CLUSTER)) $(TEST_ARGS)
 
 .PHONY: test-election
 test-election: install ## Twenty trials of each way to lose a leader, about half an hour
@@ -68,6 +71,28 @@ test-election: install ## Twenty trials of each way to lose a leader, about half
 test-redis: install ## The workload under each trouble of Redis, 200 objects, and 1,000 at rest; writes docs/redis-proof.md
 	$(RUN) pytest -q tests/cluster/test_redis_proof.py tests/cluster/test_redis_steady.py tests/cluster/test_redis_poisoned.py \
 	  --redis-proof-objects=200 --redis-proof-table=docs/redis-proof.md --redis-steady-objects=1000 --timeout=7200 $(TEST_ARGS)
+
+.PHONY: test-deploy
+test-deploy: install ## The image as a Deployment of three pods on real containers, a rolling restart under load, the scripts
+	@$(LOCALCLUSTER) build --profile node
+	$(RUN) pytest -q tests/deploy --timeout=1800 $(TEST_ARGS)
+
+.PHONY: manifests
+manifests: install redis-secret ## Hold deploy/ against Kubernetes' schemas and against checkov
+	$(RUN) env PYTHONPATH=tools python -m manifests
+	$(UV) run --frozen --project tools/checkov checkov --skip-download --framework kubernetes --compact --quiet --directory deploy
+
+.PHONY: redis-secret
+redis-secret: ## Make up the password of the Redis of deploy/overlays/demo, unless there is one
+	@scripts/redis-secret.sh
+
+.PHONY: image
+image: install ## Build the operator's image, a tar file of it and its bill of materials (IMAGE=registry.example.org/name:tag)
+	$(RUN) env PYTHONPATH=tools python -m operatorimage build $(IMAGE) --archive dist/userstorage-operator.tar --sbom dist
+
+.PHONY: push
+push: install ## Push it to the registry in its name
+	$(RUN) env PYTHONPATH=tools python -m operatorimage push $(IMAGE) $(PUSH_OPTIONS)
 
 .PHONY: demo
 demo: install ## From nothing to a running file browser; leaves it running
@@ -99,4 +124,4 @@ bench-read-api: install ## The read API at 1,000 requests a second, from Redis a
 
 .PHONY: clean
 clean: ## Remove what builds and tests left in the tree
-	rm -rf .venv .tools dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .tools tools/checkov/.venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

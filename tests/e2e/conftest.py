@@ -1,7 +1,5 @@
 """Real containers: one cluster, one operator process and a namespace per test."""
 
-import os
-import subprocess
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from playwright.sync_api import Page, sync_playwright
 import localcluster
 from conftest import chosen_cluster, with_definitions
 from e2e import chromium
-from e2e.places import Elsewhere, LocalNode, Place
+from e2e.places import Elsewhere, LocalNode, Place, gives_namespaces
 from e2e.world import DUFS, FILE_BROWSER, World
 from kubectl import Kubectl
 from operator_process import OperatorProcess
@@ -42,12 +40,6 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield LocalNode(with_definitions(Kubectl(str(cluster.kubectl), cluster.kubeconfig)))
     finally:
         localcluster.stop(directory)
-
-
-def gives_namespaces() -> bool:
-    """Whether this machine lets us do what a node takes: with that, a cluster that does not come up is a failure."""
-    tried = subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, check=False)
-    return os.geteuid() == 0 and tried.returncode == 0
 
 
 @pytest.fixture(scope="session")

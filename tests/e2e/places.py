@@ -1,5 +1,6 @@
 """Where the end-to-end tests run, and how this machine gets to the Services there."""
 
+import os
 import re
 import subprocess
 import tempfile
@@ -78,3 +79,9 @@ class Elsewhere:
         found = eventually(lambda: re.search(r"Forwarding from (127\.0\.0\.1:\d+)", said.read_text()))
         assert found is not None
         return found[1]
+
+
+def gives_namespaces() -> bool:
+    """Whether this machine lets us do what a node takes: with that, a cluster that does not come up is a failure."""
+    tried = subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, check=False)
+    return os.geteuid() == 0 and tried.returncode == 0

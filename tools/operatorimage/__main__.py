@@ -24,7 +24,7 @@ def _run(options: argparse.Namespace) -> None:
     report = Console()
     engine = choose(report)
     if options.command == "push":
-        engine.push(options.reference, insecure=options.insecure)
+        engine.push(options.reference, plain_http=options.plain_http)
         report(f"pushed {options.reference}")
         return
     base = options.base or (engines.stand_in(report) if engine is BUILDAH else "")
@@ -48,7 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--sbom", type=Path, help="directory to write the bill of materials (CycloneDX) to")
     push = commands.add_parser("push", help="push it to the registry in its name")
     push.add_argument("reference")
-    push.add_argument("--insecure", action="store_true", help="the registry speaks plain HTTP (buildah only)")
+    push.add_argument(
+        "--plain-http", action="store_true", help="the registry speaks no TLS; Docker's engine has to know by itself"
+    )
     return parser
 
 

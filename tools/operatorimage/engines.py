@@ -28,7 +28,7 @@ class Engine:
     program: Sequence[str]
     build_options: Sequence[str]
     save_command: Sequence[str]
-    insecure_option: Sequence[str]
+    plain_http_option: Sequence[str]
 
     def build(self, reference: str, base_image: str, *options: str) -> None:
         """Build the Dockerfile, to its end unless the options say otherwise. ClusterError where that fails."""
@@ -41,9 +41,9 @@ class Engine:
         archive.unlink(missing_ok=True)  # buildah adds no image to an archive
         self._run(*(part.format(reference=reference, archive=archive) for part in self.save_command))
 
-    def push(self, reference: str, *, insecure: bool) -> None:
+    def push(self, reference: str, *, plain_http: bool) -> None:
         """Push an image to the registry that its reference names. ClusterError where that fails."""
-        self._run("push", *(self.insecure_option if insecure else ()), reference)
+        self._run("push", *(self.plain_http_option if plain_http else ()), reference)
 
     def _run(self, *arguments: str) -> None:
         command = [*self.program, *arguments]

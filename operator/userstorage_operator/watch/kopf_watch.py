@@ -41,7 +41,14 @@ async def run(
 
     chosen = list(namespaces)
     await kopf.operator(
-        registry=registry, settings=settings(), standalone=True, clusterwide=not chosen, namespaces=chosen, stop_flag=stop
+        registry=registry,
+        settings=settings(),
+        standalone=True,
+        # For its own election, which is off. Else it asks for the name of our user, and in a container that has none.
+        identity="userstorage-operator",  # type: ignore[arg-type]  # a NewType of str that kopf does not export
+        clusterwide=not chosen,
+        namespaces=chosen,
+        stop_flag=stop,
     )
 
 

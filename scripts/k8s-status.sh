@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Everything of UserStorage in the cluster on one page.
+set -euo pipefail
+
+usage() {
+  cat <<END
+usage: $0
+
+Prints nodes, the operator, classes, how many UserStorages are in which phase, those that are not as they should be, and
+what the cluster warned of lately. Works with the cluster of your KUBECONFIG. Exit code 1: the cluster or the kinds are not there.
+END
+}
+
+case ${1:-} in
+  --help) usage && exit ;;
+  ?*) usage >&2 && exit 2 ;;
+esac
+
+title() { printf '\n== %s\n' "$*"; }
+
+title nodes
+kubectl get nodes
+title operator
+kubectl get deployments,pods,poddisruptionbudgets --namespace=userstorage-system
+title classes
+kubectl get userstorageclasses
+all=$(kubectl get userstorages --all-namespaces --no-headers \
+  -o 'custom-columns=NAMESPACE:.metadata.namespace,NAME:.metadata.name,PHASE:.status.phase,REASON:.status.conditions[?(@.type=="Ready")].reason')
+title "UserStorages by phase"
+awk 'NF {count[$3]++} END {for (phase in count) print count[phase], phase}' <<<"$all" | sort --reverse --numeric-sort
+title "neither Ready nor Suspended"
+awk 'NF && $3 != "Ready" && $3 != "Suspended"' <<<"$all" | column --table
+title "warnings of the operator's namespace"
+kubectl get events --namespace=userstorage-system --field-selector=type=Warning --sort-by=.lastTimestamp | tail -n 10

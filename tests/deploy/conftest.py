@@ -1,0 +1,80 @@
+"""One node cluster for all of it: the image built here, and deploy/overlays/demo applied as it stands."""
+
+import json
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import localcluster
+from conftest import chosen_cluster
+from deploy.installation import IMAGE, ROOT, SYSTEM, Installation
+from e2e.places import gives_namespaces
+from kubectl import Kubectl
+from localcluster import nodeimages, registry
+from localcluster.progress import silent
+from manifests.render import render
+from operatorimage import BUILDAH, engines
+
+REDIS_NAME = f"userstorage-redis.{SYSTEM}.svc"
+
+
+@pytest.fixture(scope="session")
+def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Three replicas and a Redis, rolled out."""
+    if chosen_cluster(request.config) != "local":
+        pytest.skip("the Deployment is tried on a node cluster of the test's own (--cluster=local, as root)")
+    directory = tmp_path_factory.mktemp("node")
+    try:
+        cluster = localcluster.start("node", directory)
+    except localcluster.ClusterError as error:
+        if gives_namespaces():
+            raise
+        pytest.skip(f"the Deployment on real containers: {error}")
+    try:
+        found = Installation(Kubectl(str(cluster.kubectl), cluster.kubeconfig), directory, registry.start(directory))
+        subprocess.run([ROOT / "scripts/redis-secret.sh"], check=True)
+        load_images(directory, tmp_path_factory.mktemp("images") / "operator.tar")
+        found.kubectl.run("apply", "-k", str(ROOT / "deploy/overlays/demo"))
+        found.until_rolled_out()
+        tell_names(found)
+        yield found
+    finally:
+        localcluster.stop(directory)
+
+
+def load_images(directory: Path, archive: Path) -> None:
+    """What the demo's pods run, as if the node had pulled it."""
+    engines.choose(silent)
+    BUILDAH.build(IMAGE, engines.stand_in(silent))
+    BUILDAH.save(IMAGE, archive)
+    [redis] = {
+        container["image"]
+        for each in render("deploy/overlays/demo")
+        if each["kind"] == "Deployment" and each["metadata"]["name"] == "userstorage-redis"
+        for container in each["spec"]["template"]["spec"]["containers"]
+    }
+    localcluster.load_images(directory, [archive, nodeimages.make_redis(redis, silent)])
+
+
+def tell_names(found: Installation) -> None:
+    """The one thing that the node lacks and the demo needs: this node has no DNS."""
+    service = found.kubectl.get("service", "userstorage-redis", SYSTEM)
+    assert service is not None
+    names = [{"ip": service["spec"]["clusterIP"], "hostnames": [REDIS_NAME]}]
+    patch = {"spec": {"template": {"spec": {"hostAliases": names}}}}
+    found.system("patch", "deployment", "userstorage-operator", "-p", json.dumps(patch))
+    found.until_rolled_out()
+
+
+@pytest.fixture
+def users(installation: Installation) -> Iterator[str]:
+    """A namespace that enforces Pod Security `restricted`, and the class of the examples, which is the default."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    installation.kubectl.run("apply", "-f", str(ROOT / "examples/dufs-class.yaml"))
+    installation.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    yield name
+    installation.kubectl.run("delete", "namespace", name, "--timeout=140s")

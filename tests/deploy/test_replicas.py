@@ -1,0 +1,131 @@
+"""Three pods, one of which leads; alice; and a rolling restart in the middle of a burst."""
+
+import itertools
+import json
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+from deploy.installation import ROOT, SYSTEM, Installation
+from kubectl import eventually
+
+COUNT = 100
+EARLY = 60
+"""Made before the restart; the others when another replica has come to lead, while the last one is still to be replaced or
+has just been.
+"""
+RUNNING = range(0, COUNT, 10)
+"""Those with a pod each: real containers, on a machine that has other things to do. The others are suspended, and have
+everything but a pod.
+"""
+
+Object = dict[str, Any]
+
+
+def test_three_replicas_run_as_nobody_on_a_read_only_root(installation: Installation) -> None:
+    assert len(installation.pods()) == 3
+    namespace = json.loads(installation.kubectl.run("get", "namespace", SYSTEM, "-o", "json").stdout)
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    leader = installation.leader()
+    assert leader in {pod["metadata"]["name"] for pod in installation.pods()}
+
+    assert installation.inside(leader, "id", "-u") == (0, "65532")
+    code, words = installation.inside(leader, "touch", "/opt/operator/evil")
+    assert code != 0
+    assert "Read-only file system" in words
+    for program in ("pip", "uv", "gcc", "cc"):
+        assert installation.inside(leader, "sh", "-c", f"command -v {program}") == (
+            127,
+            "command terminated with exit code 127",
+        )
+    code, words = installation.inside(leader, "python", "-m", "pip", "--version")
+    assert code != 0
+    assert "No module named pip" in words
+
+
+def test_alice_is_served(installation: Installation, users: str) -> None:
+    installation.kubectl.run("apply", "-n", users, "-f", str(ROOT / "examples/alice.yaml"))
+    eventually(lambda: installation.kubectl.phase("alice", users) == "Ready")
+    code, words = installation.inside(installation.leader(), "kubectl-userstorage", "cache")
+    assert code == 0, words
+    assert "drift: none" in words
+
+
+def test_a_rolling_restart_in_a_burst_loses_nothing(installation: Installation, users: str) -> None:
+    before = {pod["metadata"]["name"] for pod in installation.pods()}
+    terms = term(installation)
+    make(installation, users, range(EARLY))
+    installation.system("rollout", "restart", "deployment/userstorage-operator")
+    assert counted(installation, users).total() < EARLY, "all done before the restart: then this shows nothing"
+    eventually(lambda: term(installation) > terms)
+    make(installation, users, range(EARLY, COUNT))
+    installation.until_rolled_out()
+    assert not before & {pod["metadata"]["name"] for pod in installation.pods()}
+
+    wanted = Counter({"Ready": len(RUNNING), "Suspended": COUNT - len(RUNNING)})
+    eventually(lambda: counted(installation, users) == wanted, every=2)
+    pods = installation.kubectl.list_all("pods", users)
+    assert {pod["metadata"]["name"] for pod in pods} == {f"user-storage-u{number}" for number in RUNNING}
+    assert len(installation.kubectl.list_all("services", users)) == COUNT
+    assert len(installation.kubectl.list_all("persistentvolumeclaims", users)) == COUNT
+
+    written = writes(installation, users)
+    assert sum(is_new_pod(entry) for entry in written) == len(RUNNING), "a pod was made again, or twice"
+    spans = spans_of(written)
+    assert len(spans) > 1, "one replica did it all: then this shows nothing"
+    assert all(first[1] < second[0] for first, second in itertools.pairwise(spans)), "two wrote at the same time"
+
+
+def make(installation: Installation, namespace: str, numbers: range) -> None:
+    """Create users, all at once."""
+    items = [
+        {
+            "apiVersion": "userstorage.dev/v1",
+            "kind": "UserStorage",
+            "metadata": {"name": f"u{number}"},
+            "spec": {"userID": f"u{number}", "replicas": int(number in RUNNING), "storage": {"size": "1Mi"}},
+        }
+        for number in numbers
+    ]
+    body = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    installation.kubectl.run("create", "-n", namespace, "-f", "-", input=body)
+
+
+def counted(installation: Installation, namespace: str) -> Counter[str]:
+    """Phases, of those whose status is about the present spec."""
+    found = installation.kubectl.list_all("userstorages", namespace)
+    told = [(each["metadata"]["generation"], each.get("status", {})) for each in found]
+    return Counter(status["phase"] for generation, status in told if status.get("observedGeneration") == generation)
+
+
+def term(installation: Installation) -> int:
+    lease = installation.kubectl.get("lease", "userstorage-operator", SYSTEM)
+    assert lease is not None
+    return int(lease["spec"]["leaseTransitions"])
+
+
+def writes(installation: Installation, namespace: str) -> list[Object]:
+    """What the operator wrote there, from the API server's audit log, with the pod that did."""
+    with (installation.directory / "logs/audit.jsonl").open() as log:
+        entries = [json.loads(line) for line in log]
+    return [
+        entry
+        for entry in entries
+        if entry["user"]["username"] == f"system:serviceaccount:{SYSTEM}:userstorage-operator"
+        and entry["verb"] in {"create", "update", "patch", "delete"}
+        and entry.get("objectRef", {}).get("namespace") == namespace
+    ]
+
+
+def is_new_pod(entry: Object) -> bool:
+    reference = entry["objectRef"]
+    return (entry["verb"], reference["resource"], entry["responseStatus"]["code"]) == ("create", "pods", 201)
+
+
+def spans_of(written: list[Object]) -> list[tuple[datetime, datetime]]:
+    """First and last write of each replica that wrote, in order."""
+    times: dict[str, list[datetime]] = {}
+    for entry in written:
+        [writer] = entry["user"]["extra"]["authentication.kubernetes.io/pod-name"]
+        times.setdefault(writer, []).append(datetime.fromisoformat(entry["requestReceivedTimestamp"]))
+    return sorted((min(some), max(some)) for some in times.values())

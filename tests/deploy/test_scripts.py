@@ -1,0 +1,134 @@
+"""scripts/, as a person runs them, on an installation that is well and on one that is not."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.installation import IMAGE, Installation
+from kubectl import eventually
+from operatorimage import BUILDAH
+
+REDIS = "deployment/userstorage-redis"
+
+
+@pytest.fixture
+def without_redis(installation: Installation) -> Iterator[None]:
+    installation.system("scale", REDIS, "--replicas=0")
+    yield
+    installation.system("scale", REDIS, "--replicas=1")
+    installation.system("rollout", "status", REDIS, "--timeout=140s")
+
+
+@pytest.fixture
+def crashing(installation: Installation) -> str:
+    """The reference, in the registry, of an image that ends at once."""
+    reference = f"{installation.registry}/userstorage-operator:crashing"
+    container = buildah("from", IMAGE).strip()
+    buildah("config", "--entrypoint", '["/bin/false"]', container)
+    buildah("commit", "--rm", container, reference)
+    BUILDAH.push(reference, plain_http=True)
+    return reference
+
+
+def test_all_is_well(installation: Installation, users: str) -> None:
+    installation.until_rolled_out()
+    leader = installation.leader()
+    code, said = installation.run_script("health-check.sh")
+    assert code == 0, said
+    assert "ok    deployment  3 of 3 replicas available" in said
+    assert f"ok    {leader}  leading" in said
+    assert said.count("  standing by") == 2
+    assert f"ok    lease  held by {leader}" in said
+    assert "BAD" not in said
+
+    eventually(lambda: installation.run_script("monitor-cache.sh")[0] == 0)
+    code, said = installation.run_script("monitor-cache.sh", "-o", "json")
+    assert json.loads(said)["mirror"]["complete"] is True
+
+    make(installation, users, "alice", "dufs")
+    make(installation, users, "bob", "no-such-class")
+    eventually(lambda: installation.kubectl.phase("alice", users) == "Ready")
+    eventually(lambda: "1 Ready" in installation.run_script("k8s-status.sh")[1])
+    code, said = installation.run_script("k8s-status.sh")
+    assert code == 0
+    assert "deployment.apps/userstorage-operator   3/3" in said
+    _, _, troubled = said.partition("== neither Ready nor Suspended")
+    assert "bob" in troubled
+    assert "alice" not in troubled
+
+
+def test_redis_is_gone(installation: Installation, without_redis: None) -> None:
+    def told() -> bool:
+        code, said = installation.run_script("monitor-cache.sh")
+        return code == 1 and "Redis does not answer" in said
+
+    eventually(told)
+    # The operator does without, and says so.
+    eventually(lambda: "degraded redis:" in installation.run_script("health-check.sh")[1])
+    code, said = installation.run_script("health-check.sh")
+    assert code == 0, said
+
+
+def test_a_new_image_is_built_pushed_and_rolled_out(installation: Installation) -> None:
+    image = f"{installation.registry}/userstorage-operator:next"
+    code, said = installation.run_script("deploy.sh", "--plain-http", "--overlay", "deploy/overlays/demo", image)
+    assert code == 0, said
+    assert said.endswith(f"deployed {image}\n")
+    installation.until_rolled_out()
+    assert images(installation) == {image}
+
+
+def test_an_image_that_crashes_is_taken_back_and_nobody_missed_the_operator(installation: Installation, crashing: str) -> None:
+    installation.until_rolled_out()
+    before, image = names(installation), images(installation)
+    options = ("--no-build", "--timeout=40s", "--overlay", "deploy/overlays/demo")
+    deploying = installation.script("deploy.sh", *options, crashing)
+    try:
+        eventually(lambda: len(names(installation)) == 4)
+        [new] = names(installation) - before
+
+        def told() -> bool:
+            code, said = installation.run_script("health-check.sh")
+            return code == 1 and f"BAD   {new}" in said
+
+        eventually(told, within=35, every=1)
+        assert before <= names(installation)
+    finally:
+        said, _ = deploying.communicate(timeout=600)
+    assert deploying.returncode == 1, said
+    assert f"{crashing} does not get ready" in said
+    assert said.endswith(f"what ran before runs again: {''.join(image)}\n")
+    installation.until_rolled_out()
+    assert names(installation) == before
+    assert images(installation) == image
+
+
+def test_nothing_is_installed(installation: Installation) -> None:
+    """Last: it takes the operator away."""
+    installation.system("delete", "deployment", "userstorage-operator")
+    code, said = installation.run_script("health-check.sh")
+    assert (code, said) == (1, "BAD   deployment  not installed\n")
+    eventually(lambda: not installation.pods())
+    assert installation.run_script("monitor-cache.sh") == (1, "no replica of the operator runs\n")
+
+
+def make(installation: Installation, namespace: str, name: str, class_name: str) -> None:
+    metadata = {"name": name, "namespace": namespace}
+    spec = {"userID": name, "className": class_name, "storage": {"size": "1Mi"}}
+    installation.kubectl.apply({"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": metadata, "spec": spec})
+
+
+def names(installation: Installation) -> set[str]:
+    return {pod["metadata"]["name"] for pod in installation.pods()}
+
+
+def images(installation: Installation) -> set[str]:
+    return {pod["spec"]["containers"][0]["image"] for pod in installation.pods()}
+
+
+def buildah(*arguments: str) -> str:
+    done = subprocess.run([*BUILDAH.program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
