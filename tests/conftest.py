@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import localcluster
 import parallel
@@ -41,6 +42,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    settings.register_profile("busy", deadline=None)  # two workers of three may be compiling
+    settings.load_profile("busy")
     config.pluginmanager.register(parallel)
     config.pluginmanager.register(reruns)
     config.addinivalue_line("markers", "kwok: needs pods whose life the test scripts; runs on the local cluster only")
