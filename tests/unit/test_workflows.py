@@ -4,29 +4,14 @@ import itertools
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
+from workflows import WORKFLOWS, targets
+
 ROOT = Path(__file__).parents[2]
-WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yaml"))
 DEPENDABOT = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"]
-
-
-def jobs() -> list[dict[str, Any]]:
-    return [job for path in WORKFLOWS for job in yaml.safe_load(path.read_text())["jobs"].values()]
-
-
-def targets() -> set[str]:
-    """All that a step runs, those of a matrix among them."""
-    found = set[str]()
-    for job in jobs():
-        matrix = job.get("strategy", {}).get("matrix", {})
-        for step in job["steps"]:
-            for named in re.findall(r"^\s*make (\S+|\$\{\{ matrix\.target \}\})", step.get("run", ""), re.MULTILINE):
-                found |= set(matrix["target"]) if named.startswith("$") else {named}
-    return found
 
 
 def test_the_parts_of_a_pipeline_are_there() -> None:
