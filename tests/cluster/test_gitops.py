@@ -1,5 +1,5 @@
-"""What GitOps tools see: kstatus by the library that Flux uses, Argo CD's health by the interpreter that it embeds, and drift
-by kubectl's own comparison. All of it on objects of a real API server, in every phase.
+"""What GitOps tools see: kstatus by its library, Argo CD's health by the interpreter that it embeds, the expressions for Flux by
+the library that it evaluates them with, and drift by kubectl's own comparison. All of it on objects of a real API server, in every phase.
 """
 
 import copy
@@ -26,6 +26,7 @@ from userstorage_operator.domain.fields import Object
 pytestmark = [pytest.mark.kwok, pytest.mark.timeout(1200)]  # the libraries' first builds
 
 MODULES = Path(__file__).parent / "go"
+[EXPRESSIONS] = yaml.safe_load((ROOT / "deploy/gitops/flux-kustomization.yaml").read_text())["spec"]["healthCheckExprs"]
 SCRIPTS = yaml.safe_load((ROOT / "deploy/gitops/argocd-cm.yaml").read_text())["data"]
 NOT_OF_THE_SPEC = ("finalizers", "generation", "managedFields", "resourceVersion")
 """Metadata that the API server and controllers write; GitOps tools compare none of it."""
@@ -99,6 +100,20 @@ def argo() -> Callable[[Object], tuple[str, str]]:
     return health
 
 
+@pytest.fixture(scope="module")
+def flux() -> Callable[[Object], str]:
+    """As kstatus has it: what failed, and what is current; all else is on its way."""
+    evaluate = judge("fluxhealth")
+
+    def health(raw: Object) -> str:
+        for name, status in (("failed", "Failed"), ("current", "Current")):
+            if evaluate({"expression": EXPRESSIONS[name], "object": raw}) == "true":
+                return status
+        return "InProgress"
+
+    return health
+
+
 @dataclass(frozen=True)
 class Place:
     """Where an operator runs that serves all namespaces, and so tells of classes too."""
@@ -159,7 +174,11 @@ def place(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pl
 
 @pytest.mark.parametrize("name", ROWS)
 def test_each_phase_is_seen_for_what_it_is(
-    place: Place, kstatus: Callable[[Object], str], argo: Callable[[Object], tuple[str, str]], name: str
+    place: Place,
+    kstatus: Callable[[Object], str],
+    argo: Callable[[Object], tuple[str, str]],
+    flux: Callable[[Object], str],
+    name: str,
 ) -> None:
     row = ROWS[name]
     raw = place.unseen if name == "unseen" else place.reach(name, row)
@@ -167,6 +186,8 @@ def test_each_phase_is_seen_for_what_it_is(
     health, message = argo(raw)
     assert health == row.health
     assert row.says in message
+    ending = "Failed" if row.stalled else "InProgress"
+    assert flux(raw) == {"Suspended": "Current", "Terminating": ending}.get(row.phase, row.kstatus)
 
 
 def test_every_phase_is_tried() -> None:
@@ -176,13 +197,14 @@ def test_every_phase_is_tried() -> None:
 
 
 def test_a_change_that_the_operator_has_not_seen_is_under_way(
-    place: Place, kstatus: Callable[[Object], str], argo: Callable[[Object], tuple[str, str]]
+    place: Place, kstatus: Callable[[Object], str], argo: Callable[[Object], tuple[str, str]], flux: Callable[[Object], str]
 ) -> None:
     for name in ("ready", "late"):
         raw = place.reach(name, ROWS[name])
         raw["metadata"]["generation"] += 1
         assert kstatus(raw) == "InProgress"
         assert argo(raw)[0] == "Progressing"
+        assert flux(raw) != "Current"
 
 
 def test_the_health_of_a_class(place: Place, argo: Callable[[Object], tuple[str, str]]) -> None:
