@@ -12,10 +12,11 @@ LOCALCLUSTER := $(RUN) env PYTHONPATH=tools python -m localcluster
 CLUSTER ?= control-plane
 CLUSTER_DIR ?= .cluster
 IMAGE ?= userstorage-operator:0.1.0
+COVERED ?= tests/unit tests/component tests/cluster
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 .tools/uv/bin/uv:
 	python3 -m venv .tools/uv || { echo "python3 with its venv module is needed (Debian: apt-get install python3-venv)"; exit 1; }
@@ -26,13 +27,14 @@ install: $(filter .tools/%,$(UV)) ## Install the locked dependencies into .venv
 	$(UV) sync --frozen --quiet
 
 .PHONY: lint
-lint: install ## ruff, mypy, import contracts, scripts, Dockerfile
+lint: install ## ruff, mypy, import contracts, scripts, Dockerfile, workflows
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(RUN) lint-imports
 	$(RUN) shellcheck scripts/*.sh
 	$(RUN) hadolint Dockerfile
+	$(RUN) go -C tools/actionlint tool actionlint $(addprefix ../../,$(wildcard .github/workflows/*.yaml))
 
 .PHONY: test-unit
 test-unit: install ## Pure tests
@@ -63,6 +65,24 @@ test: lint ## Lint, then all tests that this machine can run; says at its end wh
 	@# The proofs of Redis and of the Deployment take ten and five minutes alone: make test-redis, make test-deploy.
 	$(RUN) pytest tests --ignore=tests/cluster/test_redis_proof.py --ignore=tests/deploy -n auto --reruns 1 --rerun-exclude-path tests/unit $(if $(filter kind existing,$(CLUSTER)),--cluster=$(CLUSTER)) $(TEST_ARGS)
 
+.PHONY: coverage
+coverage: install ## All tests that need no root and no node, with what they cover in coverage.xml
+	@$(LOCALCLUSTER) build --profile control-plane
+	$(RUN) pytest $(COVERED) --ignore=tests/cluster/test_redis_proof.py --cluster=local -n auto --reruns 1 --rerun-exclude-path tests/unit \
+	  --cov --cov-report=xml --cov-report=term:skip-covered $(TEST_ARGS)
+
+.PHONY: test-e2e
+test-e2e: install ## Real containers: on kind where Docker answers, else on a node made here
+	$(RUN) pytest -q tests/e2e $(TEST_ARGS)
+
+.PHONY: test-upgrade
+test-upgrade: install ## Objects of every released version taken over, 200 of each
+	$(RUN) pytest -q tests/cluster/test_upgrade.py tests/cluster/test_uninstall.py --upgrade-objects=200 --timeout=1800 $(TEST_ARGS)
+
+.PHONY: release-fixtures
+release-fixtures: install ## Keep what this version leaves in a cluster, for the upgrade tests of all later ones
+	$(RUN) env PYTHONPATH=tools python -m releasefixtures
+
 .PHONY: test-election
 test-election: install ## Twenty trials of each way to lose a leader, about half an hour
 	$(RUN) pytest -q tests/unit/test_lease.py tests/cluster/test_election.py --election-trials=20 --timeout=300 $(TEST_ARGS)
@@ -88,11 +108,15 @@ redis-secret: ## Make up the password of the Redis of deploy/overlays/demo, unle
 
 .PHONY: image
 image: install ## Build the operator's image, a tar file of it and its bill of materials (IMAGE=registry.example.org/name:tag)
-	$(RUN) env PYTHONPATH=tools python -m operatorimage build $(IMAGE) --archive dist/userstorage-operator.tar --sbom dist
+	$(RUN) env PYTHONPATH=tools python -m operatorimage build $(IMAGE) --archive dist/userstorage-operator.tar --sbom dist $(IMAGE_OPTIONS)
 
 .PHONY: push
 push: install ## Push it to the registry in its name
 	$(RUN) env PYTHONPATH=tools python -m operatorimage push $(IMAGE) $(PUSH_OPTIONS)
+
+.PHONY: deploy
+deploy: install ## Build and push IMAGE, apply deploy/ with it, wait; back to what ran before where that fails
+	scripts/deploy.sh $(DEPLOY_OPTIONS) $(IMAGE)
 
 .PHONY: demo
 demo: install ## From nothing to a running file browser; leaves it running
@@ -124,4 +148,4 @@ bench-read-api: install ## The read API at 1,000 requests a second, from Redis a
 
 .PHONY: clean
 clean: ## Remove what builds and tests left in the tree
-	rm -rf .venv .tools tools/checkov/.venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .tools tools/checkov/.venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .layers .coverage* coverage.xml

@@ -1,6 +1,5 @@
 """Which cluster the tests run on, and what they could not run."""
 
-import json
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterator
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import localcluster
 import parallel
@@ -17,7 +17,7 @@ from localcluster import ClusterError, packages
 from localcluster.kind import docker_answers, kind_cluster
 from localcluster.progress import silent
 from localcluster.redis import Options, RedisServer
-from operator_pod import ACCOUNT
+from operator_account import ACCOUNT, log_in
 from recorder import Recorder, declared_by, recording
 
 ROOT = Path(__file__).parent.parent
@@ -35,12 +35,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--redis-proof-objects", type=int, default=12, help="size of the workload under each condition of Redis")
     parser.addoption("--redis-proof-table", help="where to write the table of it")
     parser.addoption("--redis-steady-objects", type=int, default=100, help="objects of the tests of Redis in steady state")
+    parser.addoption("--upgrade-objects", type=int, default=30, help="how many users more an upgrade finds")
     parser.addoption(
         "--forged-seconds", type=int, default=10, help="how long the operator is made to try at what strangers forged"
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    settings.register_profile("busy", deadline=None)  # two workers of three may be compiling
+    settings.load_profile("busy")
     config.pluginmanager.register(parallel)
     config.pluginmanager.register(reruns)
     config.addinivalue_line("markers", "kwok: needs pods whose life the test scripts; runs on the local cluster only")
@@ -123,12 +126,7 @@ def with_definitions(kubectl: Kubectl) -> Kubectl:
 @pytest.fixture(scope="session")
 def as_operator(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A kubeconfig with the rights of deploy/rbac and no other."""
-    token = api.run("create", "token", "userstorage-operator", "-n", "userstorage-system", "--duration=4h").stdout.strip()
-    config = json.loads(api.run("config", "view", "--raw", "--minify", "-o", "json").stdout)
-    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
-    path = tmp_path_factory.mktemp("operator") / "kubeconfig"
-    path.write_text(json.dumps(config))
-    return path
+    return log_in(api, tmp_path_factory.mktemp("operator")).kubeconfig
 
 
 @pytest.fixture

@@ -23,6 +23,10 @@ class Kubectl:
         self._command = [program, f"--kubeconfig={kubeconfig}", f"--cache-dir={cache}", "--request-timeout=60s"]
         self.kubeconfig = kubeconfig
 
+    def logged_in(self, kubeconfig: Path) -> "Kubectl":
+        """The same program with another login."""
+        return Kubectl(self._command[0], kubeconfig)
+
     def command(self, *args: str) -> list[str]:
         """The whole command line, for a process that goes on beside the test: without a time limit."""
         return [*(part for part in self._command if not part.startswith("--request-timeout")), *args]

@@ -6,7 +6,6 @@ from builders import desired_of, storage_object
 from userstorage_operator.domain.drift import without_absent
 from userstorage_operator.domain.fields import Object
 
-ACCOUNT = "system:serviceaccount:userstorage-system:userstorage-operator"
 FILEBROWSER = "docker.io/filebrowser/filebrowser:v2.63.23"
 
 

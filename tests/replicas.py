@@ -1,12 +1,8 @@
 """Several operators with one lease, each with a login of its own, so that the API server's audit log tells them apart."""
 
-import base64
 import contextlib
-import json
 import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +10,10 @@ import faultproxy
 from faultproxy import FaultProxy
 from kubectl import Kubectl, eventually
 from localcluster.addresses import free_port
+from operator_account import SYSTEM, Request, log_in, requests
 from operator_process import OperatorProcess
 
-SYSTEM = "userstorage-system"
 LEASE = "userstorage-operator"
-_CREDENTIAL = "authentication.kubernetes.io/credential-id"
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """A request that changes something, or would, as the API server saw it."""
-
-    who: str
-    verb: str
-    resource: str
-    began: datetime
-    ended: datetime
-    code: int
 
 
 class Replica:
@@ -78,12 +61,12 @@ class Replicas:
         self._count += 1
         directory = self._directory / str(self._count)
         directory.mkdir()
-        upstream, credential = self._login(directory)
-        proxy = self._stack.enter_context(faultproxy.running(upstream, directory))
-        replica = Replica(proxy, credential, directory / "log", self.namespace, self._options)
+        login = log_in(self.api, directory)
+        proxy = self._stack.enter_context(faultproxy.running(login.kubeconfig, directory))
+        replica = Replica(proxy, login.credential, directory / "log", self.namespace, self._options)
         replica.process.launch()
         self.running.append(replica)
-        self._credentials.add(credential)
+        self._credentials.add(login.credential)
         eventually(lambda: replica.told("standing_by"))
         return replica
 
@@ -103,35 +86,15 @@ class Replicas:
             replica.process.kill()
         self._stack.close()
 
-    def writes(self) -> list[Write]:
+    def writes(self) -> list[Request]:
         """What all of them have written, leases included, in the order of arrival."""
-        with (self.api.kubeconfig.parent / "logs/audit.jsonl").open() as log:
-            found = [write for line in log if (write := self._write(line)) is not None]
+        found = [request for request in requests(self.api, *self._credentials) if request.is_write]
         return sorted(found, key=lambda write: write.began)
 
     def _leader(self) -> Replica | None:
         leading = [replica for replica in self.running if replica.told("started")]
         assert len(leading) <= 1, "two lead"
         return leading[0] if leading else None
-
-    def _login(self, directory: Path) -> tuple[Path, str]:
-        token = self.api.run("create", "token", LEASE, "-n", SYSTEM, "--duration=4h").stdout.strip()
-        config = json.loads(self.api.run("config", "view", "--raw", "--minify", "-o", "json").stdout)
-        config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
-        path = directory / "kubeconfig"
-        path.write_text(json.dumps(config))
-        claims = token.split(".")[1]
-        return path, f"JTI={json.loads(base64.urlsafe_b64decode(claims + '==='))['jti']}"
-
-    def _write(self, line: str) -> Write | None:
-        if _CREDENTIAL not in line:
-            return None
-        event = json.loads(line)
-        who = event["user"]["extra"][_CREDENTIAL][0]
-        if who not in self._credentials:
-            return None
-        began, ended = (datetime.fromisoformat(event[key]) for key in ("requestReceivedTimestamp", "stageTimestamp"))
-        return Write(who, event["verb"], event["objectRef"]["resource"], began, ended, event["responseStatus"]["code"])
 
 
 def free_lease(api: Kubectl) -> None:

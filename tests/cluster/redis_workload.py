@@ -23,6 +23,7 @@ from kubectl import Kubectl, eventually
 from localcluster import state
 from localcluster.addresses import free_port
 from localcluster.layout import Layout
+from operator_account import WRITES, audit_log
 from operator_process import OperatorProcess
 
 QUIET = 0.7
@@ -64,7 +65,7 @@ class AuditLog:
     """The operator's writes in one namespace, from now on."""
 
     def __init__(self, api: Kubectl, namespace: str) -> None:
-        self._path = api.kubeconfig.parent / "logs/audit.jsonl"
+        self._path = audit_log(api)
         self._namespace = namespace
         self._at = self._path.stat().st_size
         self.writes: Counter[str] = Counter()
@@ -86,9 +87,9 @@ class AuditLog:
         if b'"userAgent":"userstorage-operator"' not in line:
             return
         event = json.loads(line)
-        about = event["objectRef"]
-        if about.get("namespace") != self._namespace:
+        if event["verb"] not in WRITES or event["objectRef"].get("namespace") != self._namespace:
             return
+        about = event["objectRef"]
         resource = "/".join(part for part in (about["resource"], about.get("subresource")) if part)
         what, code = f"{event['verb']} {resource}", event["responseStatus"]["code"]
         if code >= 400:

@@ -6,7 +6,8 @@ import uuid
 import pytest
 
 from kubectl import Kubectl, eventually
-from operator_pod import ACCOUNT, pod
+from operator_account import ACCOUNT
+from operator_pod import pod
 from operator_process import OperatorProcess
 
 

@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kubectl import Kubectl, eventually
-from replicas import LEASE, SYSTEM, Replica, Replicas, Write, replicas
+from operator_account import SYSTEM, Request
+from replicas import LEASE, Replica, Replicas, replicas
 
 pytestmark = [pytest.mark.kwok]
 
@@ -61,27 +62,27 @@ def users(three: Replicas, count: int = BURST) -> None:
     three.api.run("create", "-n", three.namespace, "-f", "-", input=listed)
 
 
-def is_work(write: Write) -> bool:
+def is_work(write: Request) -> bool:
     return write.resource != "leases"
 
 
-def assert_never_two(writes: list[Write]) -> None:
+def assert_never_two(writes: list[Request]) -> None:
     """Each has written for one stretch of time only, and nobody before the lease was its own."""
     work = [write for write in writes if is_work(write)]
-    stretches = [who for who, _ in itertools.groupby(work, key=lambda write: write.who)]
+    stretches = [who for who, _ in itertools.groupby(work, key=lambda write: write.credential)]
     assert len(stretches) == len(set(stretches)), "somebody wrote again after another had written"
     for one, another in itertools.pairwise(stretches):
-        taken = min(w.began for w in writes if w.who == another and not is_work(w) and w.code == 200)
-        assert max(w.ended for w in work if w.who == one) <= taken, "written after another had taken the lease"
-        assert taken <= min(w.began for w in work if w.who == another), "written before the lease was taken"
+        taken = min(w.began for w in writes if w.credential == another and not is_work(w) and w.code == 200)
+        assert max(w.ended for w in work if w.credential == one) <= taken, "written after another had taken the lease"
+        assert taken <= min(w.began for w in work if w.credential == another), "written before the lease was taken"
 
 
 def first_write_of_another(three: Replicas, old: Replica, since: datetime, within: float) -> timedelta:
     """How long after `since` another one than `old` began to write."""
 
-    def look() -> Write | None:
+    def look() -> Request | None:
         work = (write for write in three.writes() if is_work(write) and write.began > since)
-        return next((write for write in work if write.who != old.credential), None)
+        return next((write for write in work if write.credential != old.credential), None)
 
     found = eventually(look, within=within)
     assert found is not None
@@ -96,7 +97,7 @@ def test_one_leads_and_the_others_say_that_they_stand_by(three: Replicas, leader
         assert f"userstorage_leader {1.0 if replica is leader else 0.0}" in replica.answer("/metrics")
     users(three)
     eventually(lambda: sum(is_work(write) for write in three.writes()) > BURST)
-    assert {write.who for write in three.writes() if is_work(write)} == {leader.credential}
+    assert {write.credential for write in three.writes() if is_work(write)} == {leader.credential}
 
 
 def test_a_leader_that_is_asked_to_end_hands_over(three: Replicas, leader: Replica, trial: int) -> None:
@@ -135,7 +136,7 @@ def test_a_leader_that_was_stopped_never_writes_again(three: Replicas, leader: R
     assert leader.process.ended(within=5) == LOST
     three.remove(leader)
     print(f"SIGSTOP: {took.total_seconds():.2f} s")  # noqa: T201  # see above
-    assert not [write for write in three.writes() if write.who == leader.credential and write.began > resumed]
+    assert not [write for write in three.writes() if write.credential == leader.credential and write.began > resumed]
 
 
 def test_a_leader_that_is_cut_off_ends_before_its_lease_is_out(three: Replicas, leader: Replica, trial: int) -> None:
@@ -157,4 +158,4 @@ def test_a_lease_that_is_deleted_by_hand_comes_back_to_the_one_that_leads(three:
     assert three.leader() is leader
     users(three)
     began = datetime.now(UTC)
-    eventually(lambda: [w for w in three.writes() if is_work(w) and w.who == leader.credential and w.began > began])
+    eventually(lambda: [w for w in three.writes() if is_work(w) and w.credential == leader.credential and w.began > began])

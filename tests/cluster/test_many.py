@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kubectl import Kubectl, eventually
+from operator_account import WRITES, audit_log
 from operator_process import OperatorProcess
 
 pytestmark = [pytest.mark.kwok]
@@ -38,8 +39,9 @@ def writes(api: Kubectl) -> dict[str, float]:
 
 def operators_writes(api: Kubectl) -> int:
     """Writes of the operator alone, from the API server's audit log: other namespaces may be ending meanwhile."""
-    with (api.kubeconfig.parent / "logs/audit.jsonl").open() as log:
-        return sum(json.loads(line)["userAgent"] == "userstorage-operator" for line in log)
+    with audit_log(api).open() as log:
+        events = [json.loads(line) for line in log]
+    return sum(event["userAgent"] == "userstorage-operator" and event["verb"] in WRITES for event in events)
 
 
 def ready(api: Kubectl, namespace: str) -> int:

@@ -18,8 +18,9 @@ from localcluster.addresses import free_port
 from localcluster.prometheus import Prometheus
 from localcluster.redis import RedisServer
 from monitoring import rules
+from operator_account import SYSTEM
 from operator_process import OperatorProcess
-from replicas import LEASE, SYSTEM, free_lease
+from replicas import LEASE, free_lease
 
 pytestmark = [pytest.mark.kwok]
 

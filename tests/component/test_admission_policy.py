@@ -9,7 +9,8 @@ import pytest
 
 from conftest import ROOT
 from kubectl import Kubectl, eventually
-from operator_pod import ACCOUNT, FILEBROWSER, pod
+from operator_account import ACCOUNT
+from operator_pod import FILEBROWSER, pod
 from userstorage_operator.domain.fields import Object
 
 DUFS = "docker.io/sigoden/dufs:v0.47.0"

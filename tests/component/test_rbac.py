@@ -1,13 +1,14 @@
 """deploy/rbac, asked of the real API server: what the operator and tenants may do, and above all what they may not."""
 
-import json
+from collections.abc import Callable
 
 import pytest
 
-from component.manifests import storage, text
+from component.manifests import Object, storage, text
 from kubectl import Kubectl, eventually
+from operator_account import ACCOUNT, SYSTEM
+from rights import Right, allowed, attributes
 
-OPERATOR = "system:serviceaccount:userstorage-system:userstorage-operator"
 TENANT = "tenant"
 
 
@@ -26,89 +27,134 @@ def may(api: Kubectl, who: list[str], verb: str, resource: str) -> bool:
     return api.run("auth", "can-i", verb, resource, f"--subresource={subresource}", *who, check=False).stdout == "yes\n"
 
 
-@pytest.mark.parametrize(
-    ("verb", "resource"),
-    [
-        ("watch", "userstorages.userstorage.dev"),
-        ("watch", "userstorageclasses.userstorage.dev"),
-        ("patch", "userstorages.userstorage.dev"),
-        ("update", "userstorages.userstorage.dev/finalizers"),
-        ("patch", "userstorages.userstorage.dev/status"),
-        ("delete", "pods"),
-        ("create", "services"),
-        ("delete", "networkpolicies.networking.k8s.io"),
-        ("delete", "ingresses.networking.k8s.io"),
-        ("patch", "persistentvolumeclaims"),
-        ("watch", "storageclasses.storage.k8s.io"),
-        ("list", "events"),
-        ("create", "events.events.k8s.io"),
-        ("patch", "userstorageclasses.userstorage.dev/status"),
-        ("patch", "events.events.k8s.io"),
-        ("create", "tokenreviews.authentication.k8s.io"),
-        ("create", "subjectaccessreviews.authorization.k8s.io"),
-    ],
-)
-def test_the_operator_may(api: Kubectl, namespace: str, verb: str, resource: str) -> None:
-    assert may(api, ["-n", namespace, f"--as={OPERATOR}"], verb, resource)
+ALLOWED = [
+    "watch userstorages.userstorage.dev",
+    "watch userstorageclasses.userstorage.dev",
+    "patch userstorages.userstorage.dev",
+    "update userstorages.userstorage.dev/finalizers",
+    "patch userstorages.userstorage.dev/status",
+    "patch userstorageclasses.userstorage.dev/status",
+    "delete pods",
+    "create services",
+    "delete networkpolicies.networking.k8s.io",
+    "delete ingresses.networking.k8s.io",
+    "patch httproutes.gateway.networking.k8s.io",
+    "patch persistentvolumeclaims",
+    "watch storageclasses.storage.k8s.io",
+    "list events",
+    "create events.events.k8s.io",
+    "patch events.events.k8s.io",
+    "create tokenreviews.authentication.k8s.io",
+    "create subjectaccessreviews.authorization.k8s.io",
+]
+REFUSED = [
+    # data
+    "delete persistentvolumeclaims",
+    "deletecollection persistentvolumeclaims",
+    "update persistentvolumeclaims",
+    "patch persistentvolumeclaims/status",
+    "get persistentvolumes",
+    "delete persistentvolumes",
+    "patch storageclasses.storage.k8s.io",
+    # secrets, and whatever leads to them
+    "get secrets",
+    "list secrets",
+    "create secrets",
+    "get configmaps",
+    "create serviceaccounts",
+    "create serviceaccounts/token",
+    "create certificatesigningrequests.certificates.k8s.io",
+    # into running pods, and onto nodes
+    "create pods/exec",
+    "create pods/attach",
+    "create pods/portforward",
+    "get pods/log",
+    "patch pods/ephemeralcontainers",
+    "patch pods/status",
+    "create pods/binding",
+    "create pods/eviction",
+    "deletecollection pods",
+    "get nodes",
+    "create nodes/proxy",
+    # more rights than it was given
+    "escalate clusterroles.rbac.authorization.k8s.io",
+    "bind clusterroles.rbac.authorization.k8s.io",
+    "patch clusterroles.rbac.authorization.k8s.io",
+    "create rolebindings.rbac.authorization.k8s.io",
+    "impersonate users",
+    "impersonate serviceaccounts",
+    # what it is to be held by
+    "patch validatingadmissionpolicies.admissionregistration.k8s.io",
+    "create mutatingwebhookconfigurations.admissionregistration.k8s.io",
+    "patch customresourcedefinitions.apiextensions.k8s.io",
+    "patch namespaces",
+    "patch resourcequotas",
+    # what belongs to others
+    "create userstorages.userstorage.dev",
+    "delete userstorages.userstorage.dev",
+    "patch userstorageclasses.userstorage.dev",
+    "create deployments.apps",
+    "create jobs.batch",
+    "get leases.coordination.k8s.io",
+    "create leases.coordination.k8s.io",
+    "patch ingresses.networking.k8s.io/status",
+    "get ingressclasses.networking.k8s.io",
+    "get gateways.gateway.networking.k8s.io",
+    # next to what it uses
+    "delete services",
+    "list events.events.k8s.io",
+    "create events",
+    "get storageclasses.storage.k8s.io",
+]
+"""Every verb that a thief of its token would like to have."""
+
+LEASES = {
+    "get userstorage-operator": True,
+    "update userstorage-operator": True,
+    "create ": True,
+    "update kube-scheduler": False,
+    "get kube-scheduler": False,
+    "patch userstorage-operator": False,
+    "delete userstorage-operator": False,
+    "list ": False,
+    "watch ": False,
+}
+"""Verb and name, in the operator's own namespace."""
 
 
-@pytest.mark.parametrize(
-    ("verb", "resource"),
-    [
-        ("delete", "persistentvolumeclaims"),
-        ("deletecollection", "persistentvolumeclaims"),
-        ("update", "persistentvolumeclaims"),
-        ("deletecollection", "pods"),
-        ("create", "pods/exec"),
-        ("get", "secrets"),
-        ("get", "configmaps"),
-        ("get", "nodes"),
-        ("get", "leases.coordination.k8s.io"),
-        ("create", "leases.coordination.k8s.io"),
-        ("delete", "services"),
-        ("patch", "ingresses.networking.k8s.io/status"),
-        ("get", "ingressclasses.networking.k8s.io"),
-        ("list", "events.events.k8s.io"),
-        ("create", "events"),
-        ("patch", "userstorageclasses.userstorage.dev"),
-        ("delete", "userstorages.userstorage.dev"),
-        ("patch", "clusterroles.rbac.authorization.k8s.io"),
-    ],
-)
-def test_the_operator_may_not(api: Kubectl, namespace: str, verb: str, resource: str) -> None:
-    assert not may(api, ["-n", namespace, f"--as={OPERATOR}"], verb, resource)
+def anywhere(row: str) -> Object:
+    """The question whether the operator may do that in a namespace, and so in any."""
+    verb, _, what = row.partition(" ")
+    what, slash, subresource = what.partition("/")
+    resource, _, group = what.partition(".")
+    return attributes(Right(group, resource + slash + subresource, verb), "anywhere")
 
 
-@pytest.mark.parametrize(
-    ("verb", "name", "allowed"),
-    [
-        ("get", "userstorage-operator", True),
-        ("update", "userstorage-operator", True),
-        ("create", "", True),
-        ("update", "kube-scheduler", False),
-        ("get", "kube-scheduler", False),
-        ("patch", "userstorage-operator", False),
-        ("delete", "userstorage-operator", False),
-        ("list", "", False),
-        ("watch", "", False),
-    ],
-)
-def test_of_leases_the_operator_has_its_own(api: Kubectl, verb: str, name: str, allowed: bool) -> None:
-    lease = "leases.coordination.k8s.io" + (f"/{name}" if name else "")
-    asked = api.run("auth", "can-i", verb, lease, "-n", "userstorage-system", f"--as={OPERATOR}", check=False)
-    assert asked.stdout == ("yes\n" if allowed else "no\n")
+def lease(row: str) -> Object:
+    verb, _, name = row.partition(" ")
+    return {"namespace": SYSTEM, "verb": verb, "group": "coordination.k8s.io", "resource": "leases", "name": name}
 
 
-@pytest.mark.parametrize(("verb", "resource", "allowed"), [("patch", "httproutes", True), ("get", "gateways", False)])
-def test_of_the_gateway_api_the_operator_has_routes_only(
-    api: Kubectl, namespace: str, verb: str, resource: str, allowed: bool
-) -> None:
-    """Not with kubectl's own question, which cannot be put about what is not installed."""
-    attributes = {"namespace": namespace, "verb": verb, "group": "gateway.networking.k8s.io", "resource": resource}
-    spec = {"user": OPERATOR, "resourceAttributes": attributes}
-    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
-    answer = api.run("create", "-f", "-", "-o", "json", input=json.dumps(review))
-    assert json.loads(answer.stdout)["status"]["allowed"] is allowed
+@pytest.fixture(scope="module")
+def may_operator(api: Kubectl) -> Callable[[Object], bool]:
+    questions = [*map(anywhere, (*ALLOWED, *REFUSED)), *map(lease, LEASES)]
+    answers = allowed(api, ACCOUNT, questions)
+    return lambda question: answers[questions.index(question)]
+
+
+@pytest.mark.parametrize("row", ALLOWED)
+def test_the_operator_may(may_operator: Callable[[Object], bool], row: str) -> None:
+    assert may_operator(anywhere(row))
+
+
+@pytest.mark.parametrize("row", REFUSED)
+def test_the_operator_may_not(may_operator: Callable[[Object], bool], row: str) -> None:
+    assert not may_operator(anywhere(row))
+
+
+@pytest.mark.parametrize("row", LEASES)
+def test_of_leases_the_operator_has_its_own(may_operator: Callable[[Object], bool], row: str) -> None:
+    assert may_operator(lease(row)) is LEASES[row]
 
 
 def test_a_tenant_makes_scales_and_deletes_storages(api: Kubectl, namespace: str, tenant: list[str]) -> None:

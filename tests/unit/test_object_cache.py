@@ -38,6 +38,15 @@ def test_what_others_did_is_seen_even_where_the_answer_to_our_own_write_tells_it
     assert seen.changes == ["5", "7", "9"]
 
 
+def test_a_finalizer_that_was_taken_away_is_seen_in_the_answer_to_our_own_write() -> None:
+    seen = Recorder()
+    kept = obj(5)
+    kept["metadata"]["finalizers"] = ["ours"]
+    seen.cache.event("ADDED", kept)
+    seen.cache.put(obj(7))  # a status that was under way meanwhile
+    assert seen.changes == ["5", "7"]
+
+
 def test_what_a_full_list_lacks_is_gone_unless_it_came_later() -> None:
     seen = Recorder()
     seen.cache.event("ADDED", obj(5, "old"))

@@ -14,9 +14,11 @@ from userstorage_operator.domain.plan import (
     Patch,
     Plan,
     ReleaseFinalizer,
+    Tend,
     decide,
     decide_deletion,
     decide_obstructed,
+    keeps_nobody_from_the_files,
 )
 from userstorage_operator.domain.resources import EXPOSURE, Kind
 from userstorage_operator.domain.world import PodStarts, World
@@ -195,6 +197,20 @@ def test_whoever_thinks_better_of_delete_keeps_the_claim_to_the_end() -> None:
     assert isinstance(keep, Patch)
     assert keep.patch == {"metadata": {"ownerReferences": None}}
     assert release == ReleaseFinalizer()
+
+
+def test_a_claim_that_may_not_be_owned_keeps_nobody_from_the_files_until_the_end() -> None:
+    """While the user lives, that it is refused is only told; at the end the claim has to be out of the garbage collector's hands."""
+    raw = storage_object(storage={"reclaimPolicy": "Delete"})
+    world = settled_world(storage_object())
+    waiting = replace(world, storage=world_of(raw).storage).with_children(replace(world.children, pod=None))
+    tend, _ = plan_for(raw, waiting).steps
+    assert isinstance(tend, Tend)
+    assert tend.patch["metadata"]["ownerReferences"]
+    assert keeps_nobody_from_the_files(tend)
+    owned = settled_world(raw)
+    keep, _ = decide_deletion(replace(owned, storage=world_of(storage_object(meta=DELETED)).storage)).steps
+    assert not keeps_nobody_from_the_files(keep)
 
 
 def test_an_obstacle_does_not_keep_a_user_from_suspending() -> None:

@@ -25,6 +25,8 @@ AUDIT_POLICY = {
         # Heartbeats of nodes: most of the lines, and no test asks for them.
         {"level": "None", "namespaces": ["kube-node-lease"]},
         {"level": "None", "users": ["system:apiserver"]},
+        # Every request of the operator's account, so that its rights can be compared with what it asks for.
+        {"level": "Metadata", "userGroups": ["system:serviceaccounts:userstorage-system"]},
         {"level": "Metadata", "verbs": ["create", "update", "patch", "delete", "deletecollection"]},
     ],
 }
@@ -123,7 +125,7 @@ def etcd_command(layout: Layout, settings: Settings) -> list[str]:
 
 
 def apiserver_command(layout: Layout, settings: Settings, extra: Sequence[str]) -> list[str]:
-    """The API server, with an audit log of every write in logs/audit.jsonl."""
+    """The API server, with an audit log of writes, and of what the operator asks for, in logs/audit.jsonl."""
     keys = layout.keys
     policy = layout.run / "audit-policy.json"
     write_json(policy, AUDIT_POLICY)

@@ -14,7 +14,15 @@ KUBERNETES = "1.36"
 """The version whose schemas the objects are held against: that of the local cluster."""
 WHOLE = ("deploy", "deploy/overlays/demo", "deploy/overlays/namespaced", "deploy/overlays/monitoring")
 """What one applies to have the operator."""
-PARTS = ("deploy/crds", "deploy/rbac", "deploy/admission", "deploy/manager", "deploy/monitoring")
+PARTS = (
+    "deploy/crds",
+    "deploy/rbac",
+    "deploy/admission",
+    "deploy/manager",
+    "deploy/monitoring",
+    "deploy/owner-references",
+    "deploy/uninstall",
+)
 """What can be applied by itself."""
 FOREIGN = frozenset({"PodMonitor", "PrometheusRule"})
 """Kinds of the Prometheus operator, of which Kubernetes has no schema."""

@@ -28,7 +28,7 @@ def _run(options: argparse.Namespace) -> None:
         report(f"pushed {options.reference}")
         return
     base = options.base or (engines.stand_in(report) if engine is BUILDAH else "")
-    engine.build(options.reference, base)
+    engine.build(options.reference, base, *options.option)
     report(f"built {options.reference}")
     if options.archive:
         engine.save(options.reference, options.archive)
@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="build the image")
     build.add_argument("reference", help="such as registry.example.org/userstorage-operator:0.1.0")
     build.add_argument("--base", help="image to build on; default: the Dockerfile's, without Docker one of Debian packages")
+    build.add_argument("--option", action="append", default=[], help="passed on to what builds, for the image; repeatable")
     build.add_argument("--archive", type=Path, help="tar file to write it to")
     build.add_argument("--sbom", type=Path, help="directory to write the bill of materials (CycloneDX) to")
     push = commands.add_parser("push", help="push it to the registry in its name")

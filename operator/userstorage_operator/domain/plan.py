@@ -42,6 +42,16 @@ class Patch:
 
 
 @dataclass(frozen=True, slots=True)
+class Tend:
+    """Put labels and owner of the claim right. An API server with OwnerReferencesPermissionEnforcement refuses the owner, since
+    the operator may not delete claims.
+    """
+
+    seen: Object
+    patch: Object
+
+
+@dataclass(frozen=True, slots=True)
 class Grow:
     """Make the claim larger, where its storage class can."""
 
@@ -69,14 +79,14 @@ class DeletePod:
     """By the user or an administrator; else the pod was lost, and the next one may have to wait."""
 
 
-Step = AddFinalizer | ReleaseFinalizer | Create | Patch | Grow | Remove | DeletePod
+Step = AddFinalizer | ReleaseFinalizer | Create | Patch | Tend | Grow | Remove | DeletePod
 
 
 def keeps_nobody_from_the_files(step: Step) -> bool:
-    """Whether the other steps do not need this one: a claim that cannot grow, or a way in from outside that cannot be
-    made, is told and tried again, and everything else is done.
+    """Whether the other steps do not need this one: a claim that cannot grow or be owned, or a way in from outside that cannot
+    be made, is told and tried again, and everything else is done.
     """
-    return isinstance(step, Grow) or (isinstance(step, Create | Patch | Remove) and step.kind in EXPOSURE)
+    return isinstance(step, Tend | Grow) or (isinstance(step, Create | Patch | Remove) and step.kind in EXPOSURE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +229,7 @@ def _claim(world: World, desired: Desired) -> Iterator[Step]:
     if claim is None:
         yield Create(Kind.CLAIM, desired.claim)
     elif not claim_is_leaving(world) and (patch := claim_patch(desired.claim, claim)):
-        yield Patch(Kind.CLAIM, claim, patch)
+        yield Tend(claim, patch)
 
 
 def _growth(world: World, desired: Desired) -> Iterator[Step]:

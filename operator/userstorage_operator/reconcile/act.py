@@ -19,6 +19,7 @@ from userstorage_operator.domain.plan import (
     ReleaseFinalizer,
     Remove,
     Step,
+    Tend,
     keeps_nobody_from_the_files,
     refuse_foreign,
 )
@@ -88,6 +89,8 @@ class Actor:
                 return _with_child(world, kind, await self._create(kind, body, world))
             case Patch(kind, seen, patch):
                 return _with_child(world, kind, await self._patch(kind, seen, patch, world))
+            case Tend(seen, patch):
+                return _with_child(world, Kind.CLAIM, await self._patch(Kind.CLAIM, seen, patch, world))
             case Grow(seen, patch):
                 return _with_child(world, Kind.CLAIM, await self._grow(seen, patch, world))
             case Remove(kind, uid):
@@ -233,7 +236,7 @@ def _action(step: Step) -> str:
             return f"create {kind.resource.kind}"
         case Patch(kind):
             return f"patch {kind.resource.kind}"
-        case Grow():
+        case Tend() | Grow():
             return f"patch {Kind.CLAIM.resource.kind}"
         case Remove(kind):
             return f"delete {kind.resource.kind}"

@@ -19,9 +19,11 @@ def _version(obj: dict[str, Any]) -> int:
 
 
 def _wish(obj: dict[str, Any]) -> tuple[Any, ...]:
-    """What only others change: which object it is, its spec, whether it is to go."""
+    """What others change: which object it is, its spec, whether it is to go and who keeps it. Our own finalizer is among the
+    last, and costs a look more.
+    """
     meta = obj["metadata"]
-    return meta["uid"], meta.get("generation"), meta.get("deletionTimestamp")
+    return meta["uid"], meta.get("generation"), meta.get("deletionTimestamp"), meta.get("finalizers") or []
 
 
 class ObjectCache:

@@ -1,0 +1,271 @@
+"""The operator's account has the rights that it uses, and no other: those granted minus those that the audit log shows.
+
+One operator goes through everything that takes a right. That it does all of it well is shown elsewhere; here it has to ask.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from component.backend import account
+from component.world import LIFE
+from conftest import ROOT
+from kubectl import Kubectl, eventually
+from localcluster.addresses import free_port
+from localcluster.errors import ClusterError
+from localcluster.gatewayapi import http_route_definition
+from operator_account import ACCOUNT, NAME, SYSTEM, Login, log_in, requests
+from operator_process import PROGRAM, OperatorProcess
+from replicas import LEASE, free_lease
+from rights import Right, allowed, attributes, granted
+
+pytestmark = [pytest.mark.kwok]
+
+PORT = free_port()
+ASKED_ABOUT_BY_OTHERS = {
+    # The admission plugin OwnerReferencesPermissionEnforcement asks for it when a child is made. Tried below.
+    Right("userstorage.dev", "userstorages/finalizers", "update"),
+    # The policies of deploy/admission ask for it when a pod is made. Tried in tests/component/test_admission_policy.py.
+    Right("userstorage.dev", "userstorageclasses", "use"),
+}
+"""Rights for which no request is made: the API server itself asks whether the account has them."""
+CLUSTER_SCOPED = {
+    *(Right("userstorage.dev", "userstorageclasses", verb) for verb in ("list", "watch", "use")),
+    *(Right("storage.k8s.io", "storageclasses", verb) for verb in ("list", "watch")),
+    Right("authentication.k8s.io", "tokenreviews", "create"),
+    Right("authorization.k8s.io", "subjectaccessreviews", "create"),
+}
+"""What an installation for listed namespaces needs besides."""
+HTTP_ROUTES = "crd/httproutes.gateway.networking.k8s.io"
+STRANGERS: dict[str, dict[str, Any]] = {
+    "service": {"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 80}]}},
+    "policy": {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": {"podSelector": {}}},
+    "claim": {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    },
+    "ingress": {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "spec": {"defaultBackend": {"service": {"name": "x", "port": {"number": 80}}}},
+    },
+    "route": {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "spec": {"hostnames": ["x.example.org"]}},
+}
+"""In the way of the user of that name; without a label, so that only a look at it tells."""
+EDITED = ("services", "networkpolicies", "persistentvolumeclaims", "pods", "ingresses", "httproutes")
+
+
+@pytest.fixture
+def gateway_api(api: Kubectl) -> Iterator[None]:
+    try:
+        definition = http_route_definition()
+    except ClusterError as error:
+        pytest.skip(str(error))
+    api.run("apply", "--server-side", "-f", str(definition))
+    api.run("wait", "--for=condition=Established", HTTP_ROUTES)
+    yield
+    api.run("delete", HTTP_ROUTES)
+
+
+@pytest.fixture
+def classes(api: Kubectl) -> Iterator[dict[str, str]]:
+    """One class for each way in from outside."""
+    names = {way: f"{way.lower()}-{uuid.uuid4().hex[:8]}" for way in ("Ingress", "Gateway")}
+    for way, name in names.items():
+        network = {"expose": way, "gatewayName": "public", "hostTemplate": f"${{slug}}.{name}.example.org"}
+        metadata = {"name": name}
+        spec = {"network": network}
+        api.apply({"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": metadata, "spec": spec})
+    yield names
+    api.run("delete", "usc", *names.values())
+
+
+@pytest.fixture
+def login(api: Kubectl, tmp_path: Path) -> Login:
+    return log_in(api, tmp_path)
+
+
+@pytest.fixture
+def operator(api: Kubectl, login: Login, gateway_api: None, namespace: str, tmp_path: Path) -> Iterator[OperatorProcess]:
+    """One that serves all namespaces, and so tells how classes are; with the election of a pod."""
+    free_lease(api)
+    election = ("--leader-elect", f"--lease-namespace={SYSTEM}")
+    process = OperatorProcess(login.kubeconfig, tmp_path / "operator.log", *election, f"--http-port={PORT}")
+    yield process
+    process.stop()
+    released = [PROGRAM, "release-finalizers", f"--namespace={namespace}"]
+    subprocess.run(
+        released, env={**os.environ, "KUBECONFIG": str(api.kubeconfig)}, capture_output=True, check=True, timeout=120
+    )
+    api.run("delete", "httproutes", "--all", "-n", namespace)  # their definition would wait for them
+    api.run("delete", "lease", LEASE, "-n", SYSTEM, "--ignore-not-found")
+    print(process.log.read_text()[-4000:])  # noqa: T201  # shown with a failure
+
+
+def test_every_right_is_used_and_every_use_is_granted(
+    api: Kubectl, namespace: str, login: Login, operator: OperatorProcess, classes: dict[str, str]
+) -> None:
+    strangers(api, namespace)
+    operator.start()
+    api.run("delete", "lease", LEASE, "-n", SYSTEM)  # the leader makes it anew
+    users(api, namespace, classes)
+    read_api(api, namespace)
+    edit_and_close(api, namespace, classes)
+    end_and_begin_twice(api, namespace)
+    api.run("delete", "us", "alice", "-n", namespace, "--wait=false")
+
+    rights = granted(api, ACCOUNT)
+    assert len(rights) > 40
+
+    def missing() -> set[Right]:
+        return rights - used(api, login) - ASKED_ABOUT_BY_OTHERS
+
+    # A watch is in the log once it has ended.
+    with contextlib.suppress(AssertionError):  # what is missing is said below
+        eventually(lambda: all(right.verb == "watch" for right in missing()))
+    operator.stop()
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: not missing())
+    assert rights - used(api, login) == ASKED_ABOUT_BY_OTHERS
+    assert used(api, login) <= rights
+    assert not [request for request in requests(api, login.credential) if request.forbidden]
+
+
+def test_children_cannot_block_the_deletion_of_their_owner_without_the_right_to_its_finalizers(
+    api: Kubectl, namespace: str
+) -> None:
+    api.apply(user(namespace, "alice"))
+    alice = api.get("us", "alice", namespace)
+    assert alice is not None
+    owner = {key: alice[key] for key in ("apiVersion", "kind")} | {key: alice["metadata"][key] for key in ("name", "uid")}
+    metadata = {"name": "child", "ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}]}
+    child = json.dumps(STRANGERS["service"] | {"metadata": metadata})
+    create = ["create", "--dry-run=server", "-n", namespace, "-f", "-"]
+    api.run(*create, f"--as={ACCOUNT}", input=child)
+    api.run("create", "role", "other", "--verb=create", "--resource=services", "-n", namespace)
+    api.run("create", "rolebinding", "other", "--role=other", "--user=other", "-n", namespace)
+    refused = eventually(lambda: (done := api.run(*create, "--as=other", input=child, check=False)).returncode and done)
+    assert refused
+    eventually(lambda: "cannot set blockOwnerDeletion" in api.run(*create, "--as=other", input=child, check=False).stderr)
+
+
+def test_for_listed_namespaces_it_has_no_right_in_any_other(api: Kubectl, namespace: str, tmp_path: Path) -> None:
+    """deploy/overlays/namespaced as it is, for an account and a namespace of the test's own."""
+    bindings = narrow_bindings(api, namespace)
+    api.run("create", "serviceaccount", namespace, "-n", SYSTEM)
+    api.apply(*bindings)
+    narrow, here = f"system:serviceaccount:{SYSTEM}:{namespace}", f"--namespace={namespace}"
+    process = OperatorProcess(log_in(api, tmp_path, namespace).kubeconfig, tmp_path / "log", here)
+    try:
+        eventually(lambda: all(allowed(api, narrow, [attributes(right, namespace) for right in in_namespaces(api)])))
+        rights = sorted(granted(api, ACCOUNT))
+        elsewhere = allowed(api, narrow, [attributes(right, "default") for right in rights])
+        assert {right for right, answer in zip(rights, elsewhere, strict=True) if answer} == CLUSTER_SCOPED
+        process.start()
+        api.apply(user(namespace, "alice"))
+        eventually(lambda: api.phase("alice", namespace) == "Ready")
+    finally:
+        process.stop()
+        for binding in bindings:
+            where = ["-n", binding["metadata"]["namespace"]] if binding["kind"] == "RoleBinding" else []
+            api.run("delete", binding["kind"], binding["metadata"]["name"], *where)
+        api.run("delete", "serviceaccount", namespace, "-n", SYSTEM)
+        release(api, namespace)
+
+
+def narrow_bindings(api: Kubectl, namespace: str) -> list[dict[str, Any]]:
+    """Those of the overlay to the operator's account, but to one of that namespace's name, and in that namespace."""
+    made = yaml.safe_load_all(api.run("kustomize", str(ROOT / "deploy/overlays/namespaced")).stdout)
+    found = []
+    for binding in made:
+        if binding["kind"] in ("RoleBinding", "ClusterRoleBinding") and binding["subjects"][0]["name"] == NAME:
+            binding["metadata"]["name"] += f"-{namespace}"
+            binding["subjects"][0]["name"] = namespace
+            if binding["metadata"].get("namespace") == "team-a":
+                binding["metadata"]["namespace"] = namespace
+            found.append(binding)
+    assert namespace in [binding["metadata"].get("namespace") for binding in found]
+    return found
+
+
+def in_namespaces(api: Kubectl) -> list[Right]:
+    """The rights that a RoleBinding can give, but for those in the operator's own namespace."""
+    nowhere = {"userstorageclasses/status", "leases"}
+    return [right for right in granted(api, ACCOUNT) if right.resource not in nowhere]
+
+
+def release(api: Kubectl, namespace: str) -> None:
+    """What nobody serves any more cannot end."""
+    command = [PROGRAM, "release-finalizers", f"--namespace={namespace}"]
+    subprocess.run(command, env={**os.environ, "KUBECONFIG": str(api.kubeconfig)}, capture_output=True, check=True, timeout=120)
+
+
+def used(api: Kubectl, login: Login) -> set[Right]:
+    return {Right(request.group, request.resource, request.verb) for request in requests(api, login.credential)}
+
+
+def user(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": metadata, "spec": {"userID": name, **spec}}
+
+
+def strangers(api: Kubectl, namespace: str) -> None:
+    """Objects of others with the names of children that are wanted soon."""
+    for name, manifest in STRANGERS.items():
+        api.apply(manifest | {"metadata": {"name": f"user-storage-{name}", "namespace": namespace}})
+
+
+def users(api: Kubectl, namespace: str, classes: dict[str, str]) -> None:
+    """Two who are served, one whose volume is not mounted, so that its events are read, and those who find strangers."""
+    ways = {"alice": "Ingress", "bob": "Gateway", "route": "Gateway"}
+    slow = user(namespace, "slow", podMetadata={"annotations": {LIFE: "container-creating"}})
+    api.apply(
+        slow, *(user(namespace, name, className=classes[ways.get(name, "Ingress")]) for name in ("alice", "bob", *STRANGERS))
+    )
+    api.run("wait", "us", "alice", "bob", "-n", namespace, "--for=condition=Ready", "--timeout=120s")
+    eventually(lambda: api.get("ingress", "user-storage-alice", namespace))
+    eventually(lambda: api.get("httproute", "user-storage-bob", namespace))
+
+
+def read_api(api: Kubectl, namespace: str) -> None:
+    """A backend asks for a user: whose token that is, and what it may see, are asked of the API server."""
+    request = urllib.request.Request(f"http://127.0.0.1:{PORT}/v1/users/alice")  # of this test
+    request.add_header("Authorization", f"Bearer {account(api, namespace, here=True)}")
+    with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=30):  # noqa: S310  # as above
+        pass
+
+
+def edit_and_close(api: Kubectl, namespace: str, classes: dict[str, str]) -> None:
+    """Children are changed by hand, and put back; then the classes no longer ask for some of them."""
+    for kind in EDITED:
+        name = "user-storage-bob" if kind == "httproutes" else "user-storage-alice"
+        api.run("label", kind, name, "-n", namespace, "--overwrite", "app=other")
+    for kind in EDITED:
+        name = "user-storage-bob" if kind == "httproutes" else "user-storage-alice"
+        eventually(lambda kind=kind, name=name: label(api, kind, name, namespace) == "filebrowser")  # type: ignore[misc]
+    for name in classes.values():
+        network = {"expose": "ClusterIP", "policy": "None"}
+        api.run("patch", "usc", name, "--type=merge", "-p", json.dumps({"spec": {"network": network}}))
+
+
+def label(api: Kubectl, kind: str, name: str, namespace: str) -> str:
+    found = api.get(kind, name, namespace)
+    return str(found["metadata"]["labels"]["app"]) if found else ""
+
+
+def end_and_begin_twice(api: Kubectl, namespace: str) -> None:
+    """The same news twice: the second time, the Event of the first is counted up."""
+    for replicas, phase in ((0, "Suspended"), (1, "Ready")) * 2:
+        api.run("scale", "us", "alice", "-n", namespace, f"--replicas={replicas}")
+        eventually(lambda phase=phase: api.phase("alice", namespace) == phase)  # type: ignore[misc]

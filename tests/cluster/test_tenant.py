@@ -1,0 +1,179 @@
+"""What a tenant tries who has the cluster's own role `edit` in one namespace, with a login of its own: each is refused.
+
+Bad specs are in tests/component/test_bad_inputs.py, forged objects in test_forged.py, what roles say in test_rbac.py.
+"""
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from component.manifests import storage
+from kubectl import Kubectl, eventually
+from operator_account import ACCOUNT, NAME, SYSTEM, log_in
+from operator_pod import pod
+from operator_process import OperatorProcess
+
+pytestmark = [pytest.mark.kwok]
+
+Object = dict[str, Any]
+
+
+@pytest.fixture
+def tenant(api: Kubectl, namespace: str, tmp_path: Path) -> Kubectl:
+    api.run("create", "serviceaccount", "tenant", "-n", namespace)
+    api.run("create", "rolebinding", "tenant", "--clusterrole=edit", f"--serviceaccount={namespace}:tenant", "-n", namespace)
+    found = api.logged_in(log_in(api, tmp_path, "tenant", namespace).kubeconfig)
+    eventually(lambda: found.run("auth", "can-i", "create", "us", "-n", namespace, check=False).returncode == 0)
+    return found
+
+
+@pytest.fixture
+def neighbour(api: Kubectl) -> Iterator[str]:
+    """A namespace of somebody else, with a claim that is open to UserStorages there."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    labels = {"userstorage.dev/shareable": "true"}
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    metadata = {"name": "treasure", "namespace": name, "labels": labels}
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    api.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
+    yield name
+    api.run("delete", "namespace", name, "--wait=false")
+
+
+def refusal(tenant: Kubectl, *command: str, manifest: Object | None = None) -> str:
+    """What is said against it, which has to be something."""
+    done = tenant.run(*command, input=json.dumps(manifest) if manifest else None, check=False)
+    assert done.returncode != 0, done.stdout
+    return done.stderr
+
+
+def privileged(**changes: Any) -> Object:
+    """A pod that looks like alice's, and is more."""
+    made = pod()
+    made["metadata"]["name"] = "user-storage-mallory"
+    made["spec"] |= {"volumes": [], **changes.pop("spec", {})}
+    made["spec"]["containers"][0] |= {"volumeMounts": [], **changes}
+    made["spec"]["initContainers"] = []
+    return made
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"securityContext": {"privileged": True}},
+        {"securityContext": {"runAsUser": 0}},
+        {"spec": {"hostNetwork": True}},
+        {"spec": {"volumes": [{"name": "node", "hostPath": {"path": "/"}}]}},
+    ],
+)
+def test_a_pod_that_looks_like_the_operators_is_as_restricted_as_any(tenant: Kubectl, namespace: str, changes: Object) -> None:
+    tenant.run("create", "--dry-run=server", "-f", "-", "-n", namespace, input=json.dumps(privileged()))
+    said = refusal(tenant, "create", "-f", "-", "-n", namespace, manifest=privileged(**changes))
+    assert 'violates PodSecurity "restricted' in said
+
+
+def test_the_namespace_cannot_be_made_to_allow_more_nor_a_gateway(tenant: Kubectl, namespace: str) -> None:
+    for label in ("pod-security.kubernetes.io/enforce=privileged", "userstorage.dev/gateway=true"):
+        assert "cannot patch resource" in refusal(tenant, "label", "namespace", namespace, "--overwrite", label)
+
+
+def test_a_running_pod_of_a_user_cannot_be_made_to_do_more(
+    api: Kubectl, tenant: Kubectl, namespace: str, operator: OperatorProcess
+) -> None:
+    """Its image may be changed by whoever may edit pods; such a pod is replaced. Privileges may not."""
+    operator.start()
+    tenant.run("create", "-f", "-", input=json.dumps(storage(namespace, {"userID": "alice"}, name="alice")))
+    eventually(lambda: api.phase("alice", namespace) == "Ready")
+    debug = ["debug", "user-storage-alice", "-n", namespace, "--image=example.com/tools:1", "--profile=sysadmin"]
+    assert "cannot patch resource" in refusal(tenant, *debug)
+    before = api.get("pod", "user-storage-alice", namespace)
+    assert before is not None
+    image = {"spec": {"containers": [{"name": "filebrowser", "image": "example.com/evil:1"}]}}
+    tenant.run("patch", "pod", "user-storage-alice", "-n", namespace, "-p", json.dumps(image))
+
+    def replaced() -> bool:
+        now = api.get("pod", "user-storage-alice", namespace)
+        return now is not None and now["metadata"]["uid"] != before["metadata"]["uid"]
+
+    eventually(replaced)
+    eventually(lambda: api.phase("alice", namespace) == "Ready")
+    after = api.get("pod", "user-storage-alice", namespace)
+    assert after is not None
+    assert after["spec"]["containers"][0]["image"] == before["spec"]["containers"][0]["image"]
+
+
+def test_the_claim_of_another_namespace_is_out_of_reach(
+    api: Kubectl, tenant: Kubectl, namespace: str, neighbour: str, operator: OperatorProcess
+) -> None:
+    before = api.get("pvc", "treasure", neighbour)
+    for spec in ({"claimName": f"{neighbour}/treasure"}, {"claimName": "treasure", "subPath": f"../{neighbour}"}):
+        manifest = storage(namespace, {"userID": "mallory", "storage": spec})
+        assert "storage." in refusal(tenant, "create", "-f", "-", manifest=manifest)
+    elsewhere = storage(neighbour, {"userID": "mallory", "storage": {"claimName": "treasure"}})
+    assert "cannot create resource" in refusal(tenant, "create", "-f", "-", manifest=elsewhere)
+    assert "cannot get resource" in refusal(tenant, "get", "pvc", "treasure", "-n", neighbour)
+    operator.start()
+    here = storage(namespace, {"userID": "mallory", "storage": {"claimName": "treasure"}}, name="mallory")
+    tenant.run("create", "-f", "-", input=json.dumps(here))
+    eventually(lambda: "ClaimNotFound" in api.run("get", "us", "mallory", "-n", namespace, "-o", "yaml").stdout)
+    assert api.list_all("pods", namespace) == []
+    assert api.list_all("pods", neighbour) == []
+    assert api.get("pvc", "treasure", neighbour) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["create", "token", NAME, "-n", SYSTEM], "cannot create resource"),
+        (["get", "secrets", "-n", SYSTEM], "cannot list resource"),
+        (["get", "pods", "-n", SYSTEM], "cannot list resource"),
+        (["exec", "userstorage-operator-0", "-n", SYSTEM, "--", "cat", "/var/run/secrets/token"], "cannot get resource"),
+        (["get", "us", "-A", f"--as={ACCOUNT}"], "cannot impersonate"),
+        (["get", "us", "-A", "--as=system:admin", "--as-group=system:masters"], "cannot impersonate"),
+        (["create", "rolebinding", "x", "--clusterrole=userstorage-operator", "--user=x"], "cannot create resource"),
+        (["create", "clusterrolebinding", "x", "--clusterrole=cluster-admin", "--user=x"], "cannot create resource"),
+        (["patch", "lease", NAME, "-n", SYSTEM, "-p", "{}"], "cannot get resource"),
+        (["delete", "crd", "userstorages.userstorage.dev"], "cannot delete resource"),
+        (["delete", "validatingadmissionpolicybinding", "userstorage-operator-class-names"], "cannot delete resource"),
+    ],
+    ids=lambda given: " ".join(given[:3]) if isinstance(given, list) else "",
+)
+def test_the_operators_token_rights_and_lease_are_out_of_reach(
+    tenant: Kubectl, namespace: str, command: list[str], says: str
+) -> None:
+    own = [] if "-n" in command or "-A" in command else ["-n", namespace]
+    assert says in refusal(tenant, *command[:1], *own, *command[1:])
+
+
+def test_a_namesake_of_the_operators_account_has_no_rights(
+    api: Kubectl, tenant: Kubectl, namespace: str, tmp_path: Path
+) -> None:
+    (tmp_path / "namesake").mkdir()
+    tenant.run("create", "serviceaccount", NAME, "-n", namespace)
+    namesake = api.logged_in(log_in(tenant, tmp_path / "namesake", NAME, namespace).kubeconfig)
+    for verb, resource in (("list", "userstorages"), ("create", "pods"), ("patch", "services")):
+        asked = namesake.run("auth", "can-i", verb, resource, "-n", namespace, check=False)
+        assert asked.stdout == "no\n"
+
+
+def test_neither_status_nor_finalizers_can_be_written_past_the_schema(tenant: Kubectl, namespace: str) -> None:
+    """What is created with a status has none but the schema's own."""
+    manifest = storage(namespace, {"userID": "alice"}, name="alice") | {"status": {"phase": "Ready", "slug": "mallory"}}
+    tenant.run("create", "-f", "-", input=json.dumps(manifest))
+    made = tenant.get("us", "alice", namespace)
+    assert made is not None
+    assert "slug" not in made["status"]
+    assert made["status"].get("phase") != "Ready"
+    for subresource in ("status", "finalizers"):
+        asked = tenant.run(
+            "auth", "can-i", "update", "userstorages", f"--subresource={subresource}", "-n", namespace, check=False
+        )
+        assert asked.stdout == "no\n"
+    said = refusal(
+        tenant, "patch", "us", "alice", "-n", namespace, "--subresource=status", "--type=merge", "-p", '{"status":{}}'
+    )
+    assert 'cannot patch resource "userstorages/status"' in said

@@ -1,0 +1,87 @@
+"""The whole way out, as docs/install.md has it, on a cluster of its own: nothing is left hanging in deletion."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+import localcluster
+from conftest import ROOT, with_definitions
+from kubectl import Kubectl, eventually
+from operator_account import SYSTEM, log_in, requests
+from operator_process import PROGRAM, OperatorProcess
+from released import VERSIONS, Left, pods
+from rights import Right, rights_of
+
+pytestmark = [pytest.mark.kwok]
+
+UNINSTALL = ROOT / "deploy/uninstall"
+ACCOUNT = "userstorage-release-finalizers"
+USERS = "users"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Kubectl]:
+    """Definitions go here, which other tests of the worker still need."""
+    directory = tmp_path / "cluster"
+    cluster = localcluster.start("control-plane", directory)
+    try:
+        yield with_definitions(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
+    finally:
+        localcluster.stop(directory)
+
+
+def test_in_the_documented_order_everything_goes_and_the_files_stay(own: Kubectl, tmp_path: Path) -> None:
+    own.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": USERS}})
+    Left(VERSIONS[-1]).put(own, USERS)
+    (tmp_path / "operator").mkdir()
+    operator = OperatorProcess(log_in(own, tmp_path / "operator").kubeconfig, tmp_path / "log")
+    operator.start()
+    eventually(lambda: own.phase("alice", USERS) == "Ready")
+    # Some are deleted while it still runs; then it ends, and with it whoever took finalizers off.
+    own.run("delete", "us", "alice", "-n", USERS)
+    assert "user-storage-alice" not in pods(own, USERS)
+    # The garbage collector learns of a new kind every 30 s; once the definition is gone it learns no more.
+    eventually(lambda: own.get("service", "user-storage-alice", USERS) is None)
+    operator.stop()
+    own.run("delete", "us", "bob", "-n", USERS, "--wait=false")
+    assert own.get("us", "bob", USERS) is not None
+    release(own, tmp_path)
+    eventually(lambda: own.get("us", "bob", USERS) is None)
+    own.run("delete", "us", "--all", "--all-namespaces", "--timeout=120s")
+    for part in ("uninstall", "admission", "crds", "rbac"):
+        own.run("delete", "--ignore-not-found", "-k", str(ROOT / "deploy" / part), "--timeout=120s")
+    assert (
+        "userstorage" not in own.run("get", "crd,clusterrole,clusterrolebinding,validatingadmissionpolicy", "-o", "name").stdout
+    )
+    assert not own.run("get", "namespace", SYSTEM, "--ignore-not-found").stdout
+    # The garbage collector takes the rest; only claims that were to go with their users are among it.
+    for kind in ("pods", "services", "networkpolicies", "ingresses"):
+        eventually(lambda kind=kind: not own.list_all(kind, USERS))  # type: ignore[misc]
+    kept = {raw["metadata"]["name"] for raw in own.list_all("pvc", USERS)}
+    assert {"user-storage-alice", "user-storage-carol", "shared"} <= kept
+    assert any(name.startswith("user-storage-bob") for name in kept)
+    own.run("delete", "namespace", USERS, "--timeout=120s")
+
+
+def release(api: Kubectl, tmp_path: Path) -> None:
+    """What the Job does, with its account: on these nodes nothing is executed. Its rights are those that it uses."""
+    api.run("apply", "-k", str(UNINSTALL))
+    job = yaml.safe_load((UNINSTALL / "job.yaml").read_text())["spec"]["template"]["spec"]
+    assert job["serviceAccountName"] == ACCOUNT
+    [container] = job["containers"]
+    (tmp_path / "job").mkdir()
+    login = log_in(api, tmp_path / "job", ACCOUNT)
+    environment = {**os.environ, "KUBECONFIG": str(login.kubeconfig)}
+    done = subprocess.run(
+        [PROGRAM, *container["args"]], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert sorted(done.stdout.split()[1::3]) == [f"{USERS}/{name}" for name in ("bob", "carol", "dave", "erin")]
+    rules = [raw for raw in yaml.safe_load_all((UNINSTALL / "rights.yaml").read_text()) if raw["kind"] == "ClusterRole"]
+    used = {Right(request.group, request.resource, request.verb) for request in requests(api, login.credential)}
+    assert used == set(rights_of(rules[0]["rules"]))
+    # The pod itself is admitted where its namespace enforces restricted; here it only says that it has succeeded.
+    eventually(lambda: [raw for raw in api.list_all("pods", SYSTEM) if raw["metadata"]["labels"].get("job-name")])

@@ -1,0 +1,36 @@
+"""The targets of the pipeline, run: as it runs them, but for less of what takes long."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from workflows import targets
+
+LESS = {
+    "coverage": ["COVERED=tests/unit/test_names.py tests/cluster/test_process.py", "TEST_ARGS=-n 0"],
+    "test-e2e": ["TEST_ARGS=--collect-only"],  # all of it is part of `make test`
+}
+ELSEWHERE = {"deploy"}
+"""Tried in test_scripts.py, on a cluster."""
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is committed, as the pipeline gets it."""
+    directory = tmp_path_factory.mktemp("checkout")
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(directory)], check=True)
+    return directory
+
+
+@pytest.mark.parametrize("target", sorted(targets() - ELSEWHERE))
+def test_each_step_of_the_pipeline_does_its_work(checkout: Path, target: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "MAKE", "VIRTUAL_ENV"))}
+    done = subprocess.run(
+        ["make", target, *LESS.get(target, ())], cwd=checkout, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    if target == "coverage":
+        assert "<coverage" in (checkout / "coverage.xml").read_text()

@@ -1,0 +1,41 @@
+"""deploy/uninstall on real containers: the Job lets go where the operator has ended, and says so where it has not."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.installation import OPERATOR, ROOT, Installation
+from kubectl import eventually
+
+JOB = "job/userstorage-release-finalizers"
+UNINSTALL = str(ROOT / "deploy/uninstall")
+
+
+@pytest.fixture
+def job(installation: Installation) -> Iterator[str]:
+    """Applied when the operator has ended, which runs again afterwards."""
+    installation.system("scale", "deployment/userstorage-operator", "--replicas=0")
+    eventually(lambda: not installation.pods())
+    installation.kubectl.run("apply", "-k", UNINSTALL)
+    yield JOB
+    installation.kubectl.run("delete", "-k", UNINSTALL)
+    installation.system("scale", "deployment/userstorage-operator", "--replicas=3")
+    installation.until_rolled_out()
+
+
+@pytest.fixture
+def alice(installation: Installation, users: str) -> str:
+    installation.kubectl.run("apply", "-n", users, "-f", str(ROOT / "examples/alice.yaml"))
+    eventually(lambda: installation.kubectl.phase("alice", users) == "Ready")
+    return users
+
+
+def test_the_job_lets_users_go(installation: Installation, alice: str, job: str) -> None:
+    installation.kubectl.run("delete", "us", "alice", "-n", alice, "--wait=false")
+    installation.system("wait", job, "--for=condition=complete", "--timeout=140s")
+    assert f"userstorage {alice}/alice released" in installation.system("logs", job)
+    eventually(lambda: installation.kubectl.get("us", "alice", alice) is None)
+    # The garbage collector takes the pod; nobody is left who would.
+    eventually(lambda: not installation.kubectl.list_all("pods", alice))
+    assert installation.kubectl.get("pvc", "user-storage-alice", alice) is not None
+    assert not installation.system("get", "pods", "-l", OPERATOR, "-o", "name")

@@ -1,0 +1,106 @@
+"""Objects as a released version left them (tests/fixtures/released), put into a cluster as if that version had just ended."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kubectl import Kubectl, eventually
+from userstorage_operator.domain.fields import Object
+
+RELEASED = Path(__file__).parent / "fixtures/released"
+VERSIONS = sorted(path.name for path in RELEASED.iterdir())
+USERS = ("alice", "bob", "carol", "dave", "erin")
+SERVED = {"alice", "bob", "dave", "erin"}
+_OURS = "userstorage-operator"
+_PLACEHOLDER = "uid-of-"
+
+
+def unchanged(raw: Object) -> Object:
+    """As it was released."""
+    return raw
+
+
+class Left:
+    """What the version left in a namespace: its users, and `copies` more of alice. `age` makes an object older still."""
+
+    def __init__(self, version: str, copies: int = 0, age: Callable[[Object], Object] = unchanged) -> None:
+        self.definitions = RELEASED / version / "definitions"
+        self.classes = list(yaml.safe_load_all((RELEASED / version / "classes.yaml").read_text()))
+        self._objects = [age(raw) for text in _texts(RELEASED / version, copies) for raw in yaml.safe_load_all(text)]
+
+    @property
+    def users(self) -> list[Object]:
+        """Without what belongs to them."""
+        return [raw for raw in self._objects if raw["kind"] == "UserStorage"]
+
+    @property
+    def children(self) -> list[Object]:
+        """Claims among them that outlive their users."""
+        return [raw for raw in self._objects if raw["kind"] != "UserStorage"]
+
+    def put(self, api: Kubectl, namespace: str) -> None:
+        """Into the cluster, by the hand of an operator; returns when its pods are ready and its status are told."""
+        api.apply(*self.classes)
+        _send(api, namespace, "create", self.users)
+        uids = _uids(api, "us", namespace)
+        # By that name: the operator tells from it whether somebody else changed the spec of a pod.
+        _send(api, namespace, "create", _replaced(self.children, uids), f"--field-manager={_OURS}")
+        api.run("wait", "pods", "--all", "-n", namespace, "--for=condition=Ready", "--timeout=150s")
+        told = [raw for raw in self.users if "status" in raw]
+        if told:
+            _send(api, namespace, "replace", _replaced(told, uids | _uids(api, "pods", namespace)), "--subresource=status")
+
+    def phases(self) -> dict[str, str]:
+        """That of each user when the version ended."""
+        return {raw["metadata"]["name"]: raw["status"]["phase"] for raw in self.users}
+
+
+def pods(api: Kubectl, namespace: str) -> dict[str, str]:
+    """Uids by name."""
+    return {raw["metadata"]["name"]: raw["metadata"]["uid"] for raw in api.list_all("pods", namespace)}
+
+
+def phases(api: Kubectl, namespace: str) -> dict[str, str]:
+    """Of all users whose status is about their present spec."""
+    return {
+        raw["metadata"]["name"]: raw["status"]["phase"]
+        for raw in api.list_all("us", namespace)
+        if raw["status"].get("observedGeneration") == raw["metadata"]["generation"]
+    }
+
+
+def settled(api: Kubectl, namespace: str, wanted: dict[str, str]) -> None:
+    """Until everybody is in that phase."""
+    eventually(lambda: phases(api, namespace) == wanted, every=0.5)
+
+
+def _texts(directory: Path, copies: int) -> Iterator[str]:
+    for name in USERS:
+        yield (directory / f"{name}.yaml").read_text()
+    alice, hashes = (directory / "alice.yaml").read_text(), json.loads((directory / "hashes.json").read_text())
+    for name in (f"u{number}" for number in range(copies)):
+        yield alice.replace("alice", name).replace(hashes["alice"], hashes[name])
+
+
+def _uids(api: Kubectl, kind: str, namespace: str) -> dict[str, str]:
+    found = api.list_all(kind, namespace)
+    return {f"{_PLACEHOLDER}{raw['kind']}-{raw['metadata']['name']}": raw["metadata"]["uid"] for raw in found}
+
+
+def _replaced(objects: Iterable[Object], uids: dict[str, str]) -> list[Object]:
+    def replace(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: replace(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [replace(inner) for inner in value]
+        return uids[value] if isinstance(value, str) and value.startswith(_PLACEHOLDER) else value
+
+    return [replace(raw) for raw in objects]
+
+
+def _send(api: Kubectl, namespace: str, verb: str, objects: list[Object], *options: str) -> None:
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    api.run(verb, "-n", namespace, "-f", "-", *options, input=listed)

@@ -1,0 +1,61 @@
+"""What an account may do, by the cluster's own roles and bindings, one right at a time."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from kubectl import Kubectl
+from userstorage_operator.domain.fields import Object
+
+
+class Right(NamedTuple):
+    """One verb on one resource, wherever it is granted."""
+
+    group: str
+    resource: str
+    """With the subresource behind a slash."""
+    verb: str
+
+
+def rights_of(rules: Iterable[Object]) -> Iterator[Right]:
+    """Every combination that the rules grant."""
+    for rule in rules:
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                yield from (Right(group, resource, verb) for verb in rule["verbs"])
+
+
+def granted(api: Kubectl, account: str) -> set[Right]:
+    """All that our manifests bind to the service account; tests bind it more, for a moment, in namespaces of their own."""
+    ours = ["-A", "-l", "app.kubernetes.io/name=userstorage-operator", "-o", "json"]
+    bindings = json.loads(api.run("get", "clusterrolebindings,rolebindings", *ours).stdout)["items"]
+    found = set[Right]()
+    for binding in bindings:
+        names = [f"system:serviceaccount:{by.get('namespace')}:{by['name']}" for by in binding.get("subjects", ())]
+        if account in names:
+            role = binding["roleRef"]
+            where = ["-n", binding["metadata"]["namespace"]] if role["kind"] == "Role" else []
+            rules = json.loads(api.run("get", role["kind"], role["name"], *where, "-o", "json").stdout)["rules"]
+            found |= set(rights_of(rules))
+    return found
+
+
+def attributes(right: Right, namespace: str) -> Object:
+    """The question whether somebody has the right in a namespace."""
+    resource, _, subresource = right.resource.partition("/")
+    where = {"namespace": namespace, "group": right.group, "resource": resource, "subresource": subresource}
+    return where | {"verb": right.verb}
+
+
+def allowed(api: Kubectl, account: str, questions: Sequence[Object]) -> list[bool]:
+    """The API server's answers, asked for all at once: what `kubectl auth can-i` asks one by one. A service account's groups
+    are those of every account of its namespace.
+    """
+    namespace = account.split(":")[2]
+    groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
+    meta = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+    reviews = [meta | {"spec": {"user": account, "groups": groups, "resourceAttributes": question}} for question in questions]
+    asked = json.dumps({"apiVersion": "v1", "kind": "List", "items": reviews})
+    answers = api.run("create", "-f", "-", "-o", 'jsonpath={.status.allowed}{"\\n"}', input=asked).stdout.splitlines()
+    assert len(answers) == len(questions)
+    return [answer == "true" for answer in answers]

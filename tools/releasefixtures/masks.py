@@ -1,0 +1,64 @@
+"""What of a live object is the operator's work, and what belongs to the cluster that it was made in."""
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+Object = dict[str, Any]
+
+_OF_THE_CLUSTER = (
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "managedFields",
+    "selfLink",
+    "namespace",
+    "generateName",
+)
+_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_GIVEN = {
+    # Clusters give these out anew, and refuse some that are asked for.
+    "Service": ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"),
+    "PersistentVolumeClaim": ("volumeName",),
+    "Pod": ("nodeName",),
+}
+_MOMENT = "2026-01-31T12:00:00Z"
+_FIXED = {"lastTransitionTime": _MOMENT, "readyTime": _MOMENT, "startupSeconds": 0}
+_NODE = "fake-1"
+
+
+def placeholder(raw: Object) -> str:
+    """What stands for the uid of an object, wherever another one names it."""
+    return f"uid-of-{raw['kind']}-{raw['metadata']['name']}"
+
+
+def masked(objects: Iterable[Object]) -> list[Object]:
+    """The same objects without what differs from cluster to cluster; each uid is a placeholder."""
+    originals = list(objects)
+    uids = {raw["metadata"]["uid"]: placeholder(raw) for raw in originals}
+    return [_mask(raw, uids) for raw in originals]
+
+
+def _mask(original: Object, uids: dict[str, str]) -> Object:
+    raw = copy.deepcopy(original)
+    for field in (*_OF_THE_CLUSTER, "uid"):
+        raw["metadata"].pop(field, None)
+    raw["metadata"].get("annotations", {}).pop(_APPLIED, None)
+    if not raw["metadata"].get("annotations", True):
+        del raw["metadata"]["annotations"]
+    for field in _GIVEN.get(raw["kind"], ()):
+        raw["spec"].pop(field, None)
+    if not raw["apiVersion"].startswith("userstorage.dev/"):
+        raw.pop("status", None)  # others write it again
+    elif "nodeName" in raw["status"]:
+        raw["status"]["nodeName"] = _NODE
+    masked_one: Object = _replace(raw, uids)
+    return masked_one
+
+
+def _replace(value: Any, uids: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _FIXED.get(key, _replace(inner, uids)) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_replace(inner, uids) for inner in value]
+    return uids.get(value, value) if isinstance(value, str) else value
