@@ -113,6 +113,7 @@ def with_definitions(kubectl: Kubectl) -> Kubectl:
     kubectl.run("apply", "-k", str(ROOT / "deploy/crds"))
     kubectl.run("apply", "-k", str(ROOT / "deploy/rbac"))
     kubectl.run("apply", "-k", str(ROOT / "deploy/admission"))
+    kubectl.run("apply", "-k", str(ROOT / "deploy/volume-stats"))
     kubectl.run(
         "wait",
         "--for=condition=Established",

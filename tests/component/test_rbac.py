@@ -99,6 +99,32 @@ def test_of_leases_the_operator_has_its_own(api: Kubectl, verb: str, name: str, 
     assert asked.stdout == ("yes\n" if allowed else "no\n")
 
 
+@pytest.mark.parametrize(
+    ("account", "allowed"), [("userstorage-volume-stats", True), ("userstorage-operator", False), ("default", False)]
+)
+def test_of_tokens_the_operator_gets_those_for_nodes(api: Kubectl, account: str, allowed: bool) -> None:
+    token = ["create", f"serviceaccounts/{account}", "--subresource=token", "-n", "userstorage-system"]
+    asked = api.run("auth", "can-i", *token, f"--as={OPERATOR}", check=False)
+    assert asked.stdout == ("yes\n" if allowed else "no\n")
+
+
+@pytest.mark.parametrize(
+    ("resource", "allowed"),
+    [
+        ("nodes/stats", True),
+        ("nodes/proxy", False),
+        ("nodes/metrics", False),
+        ("nodes/log", False),
+        ("nodes", False),
+        ("pods", False),
+    ],
+)
+@pytest.mark.parametrize("verb", ["get", "create"])
+def test_with_such_a_token_statistics_are_read_and_nothing_else(api: Kubectl, verb: str, resource: str, allowed: bool) -> None:
+    who = ["-A", "--as=system:serviceaccount:userstorage-system:userstorage-volume-stats"]
+    assert may(api, who, verb, resource) is (allowed and verb == "get")
+
+
 @pytest.mark.parametrize(("verb", "resource", "allowed"), [("patch", "httproutes", True), ("get", "gateways", False)])
 def test_of_the_gateway_api_the_operator_has_routes_only(
     api: Kubectl, namespace: str, verb: str, resource: str, allowed: bool
