@@ -17,9 +17,10 @@ from userstorage_operator.kube.probe import ApiProbe
 from userstorage_operator.kube.reviews import KubeReviews
 from userstorage_operator.leadership import Alone, Elected
 from userstorage_operator.leading import Leading, background
+from userstorage_operator.readapi.metrics_gate import MetricsGate
 from userstorage_operator.readapi.nearest import NearestDirectory
 from userstorage_operator.readapi.routes import ReadApi
-from userstorage_operator.runtime.http import HttpServer
+from userstorage_operator.runtime.http import HttpServer, open_to_all
 from userstorage_operator.runtime.loopwatch import LoopWatch
 from userstorage_operator.runtime.metrics import CONTENT_TYPE, Metrics
 from userstorage_operator.store.shared_store import SharedStore
@@ -66,6 +67,7 @@ class App:
         """What every replica does, from now until the stack ends. Raises OSError for a taken port."""
         stack.push_async_callback(self._store.close)
         if self._config.http_port:
+            reviews = KubeReviews(self._client, self._config.api_audiences)
             vitals = Vitals(self._probe, self._loop, self._leadership, self._leading, self._store)
             server = HttpServer(
                 vitals.health,
@@ -75,19 +77,19 @@ class App:
                 self.render_metrics,
                 CONTENT_TYPE,
                 self._metrics.serving.http_answered,
+                MetricsGate(reviews).refusal if self._config.metrics_auth else open_to_all,
             )
-            self._metrics.serving.http_labels(server.mount("/v1", self._read_api().application()))
+            self._metrics.serving.http_labels(server.mount("/v1", self._read_api(reviews).application()))
             stack.push_async_callback(server.stop)
             await server.start(self._config.http_port)
         start = await stack.enter_async_context(background(stop))
         start(self._probe.run(), "api-probe")
         start(self._loop.run(), "loop-watch")
 
-    def _read_api(self) -> ReadApi:
+    def _read_api(self, reviews: KubeReviews) -> ReadApi:
         """Answers for platform backends."""
         config, leading = self._config, self._leading
         directory = NearestDirectory(leading.directory, leading.listed, self._store.directory(self._client))
-        reviews = KubeReviews(self._client, config.api_audiences)
         return ReadApi(directory, reviews, config.namespaces, version("userstorage-operator"))
 
     async def lead(self, stop: asyncio.Event) -> None:

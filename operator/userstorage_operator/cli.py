@@ -73,7 +73,13 @@ def main() -> None:
     "api_audiences",
     multiple=True,
     show_envvar=True,
-    help="Audience of which a token for the read API has to name one; repeatable. Default: that of the API server.",
+    help="Audience of which a token for the read API or --metrics-auth has to name one; repeatable. Default: that of the API server.",
+)
+@click.option(
+    "--metrics-auth/--no-metrics-auth",
+    default=_DEFAULTS.metrics_auth,
+    show_envvar=True,
+    help="Tell /metrics only to bearer tokens whose account may get the non-resource URL /metrics.",
 )
 @click.option(
     "--volume-stats",

@@ -33,7 +33,9 @@ class Config:
     lease_namespace: str = "userstorage-system"
     """Where the lease is, and the account that kubelets get to see."""
     api_audiences: tuple[str, ...] = ()
-    """Audiences of which a token for the read API has to name one; empty for that of the API server."""
+    """Audiences of which a token for the read API or the metrics has to name one; empty for that of the API server."""
+    metrics_auth: bool = False
+    """Whether /metrics is told only to those who may get that path."""
     volume_stats: VolumeStats = VolumeStats.OFF
     """How full volumes are, for the status and the metrics."""
     redis: RedisSettings | None = None

@@ -1,5 +1,6 @@
 """A real Prometheus on real operators: it scrapes, its rules load, its alerts fire, the dashboard has answers."""
 
+import base64
 import json
 import shlex
 import subprocess
@@ -61,6 +62,7 @@ def operators(
     several = {}
     for port in (free_port(), free_port()):
         options = [f"--namespace={namespace}", f"--http-port={port}", "--leader-elect", f"--redis-url={redis_server.url}"]
+        options.append("--metrics-auth")
         several[port] = OperatorProcess(as_operator, tmp_path / f"operator-{port}.log", *options)
     first, second = several.values()
     first.start()
@@ -73,13 +75,27 @@ def operators(
 
 
 @pytest.fixture
-def watcher(operators: dict[int, OperatorProcess], tmp_path: Path) -> Iterator[Watcher]:
+def token(api: Kubectl) -> str:
+    """What Prometheus is let in with."""
+    api.run("apply", "-f", str(rules.FOLDER.parent / "metrics-auth/reader.yaml"))
+    secret = ["get", "secret", "userstorage-metrics-reader", "-n", SYSTEM, "-o", "jsonpath={.data.token}"]
+    return base64.b64decode(eventually(lambda: api.run(*secret).stdout)).decode()
+
+
+@pytest.fixture
+def watcher(operators: dict[int, OperatorProcess], token: str, tmp_path: Path) -> Iterator[Watcher]:
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules.hurried(HURRY)))
     targets = [{"targets": [f"127.0.0.1:{port}" for port in operators]}]
     config = {
         "global": SCRAPE,
         "rule_files": ["rules.yaml"],
-        "scrape_configs": [{"job_name": "userstorage-operator", "static_configs": targets}],
+        "scrape_configs": [
+            {
+                "job_name": "userstorage-operator",
+                "authorization": {"credentials": token},
+                "static_configs": targets,
+            }
+        ],
     }
     (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
     try:
