@@ -114,13 +114,7 @@ def with_definitions(kubectl: Kubectl) -> Kubectl:
     kubectl.run("apply", "-k", str(ROOT / "deploy/rbac"))
     kubectl.run("apply", "-k", str(ROOT / "deploy/admission"))
     kubectl.run("apply", "-k", str(ROOT / "deploy/volume-stats"))
-    kubectl.run(
-        "wait",
-        "--for=condition=Established",
-        "--timeout=50s",
-        "crd/userstorages.userstorage.dev",
-        "crd/userstorageclasses.userstorage.dev",
-    )
+    kubectl.wait_established("crd/userstorages.userstorage.dev", "crd/userstorageclasses.userstorage.dev")
     # The API server takes a moment to see what a role binding says.
     may = ["auth", "can-i", "watch", "userstorages.userstorage.dev", "-A", f"--as={ACCOUNT}"]
     eventually(lambda: kubectl.run(*may, check=False).returncode == 0)

@@ -37,6 +37,12 @@ class Kubectl:
         """Apply objects as a person would."""
         self.run("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
 
+    def wait_established(self, *definitions: str) -> None:
+        """Wait until the API server serves these definitions (`crd/…`). kubectl wait gives up on one that is so new that its
+        conditions are null, so it is asked again.
+        """
+        eventually(lambda: self.run("wait", "--for=condition=Established", *definitions, check=False).returncode == 0)
+
     def get(self, kind: str, name: str, namespace: str) -> dict[str, Any] | None:
         """One object, None where it is not there."""
         found = self.run("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")

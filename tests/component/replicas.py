@@ -35,8 +35,8 @@ class Observer:
         self.rejected: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
 
-    def cache_asked(self, result: str) -> None:
-        self.asked[result] += 1
+    def cache_asked(self, result: str, views: int = 1) -> None:
+        self.asked[result] += views
 
     def cache_rejected(self, reason: str) -> None:
         self.rejected[reason] += 1

@@ -5,6 +5,7 @@ There is no Gateway controller here: the tests write the status that one would w
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,16 +23,32 @@ CRD = "crd/httproutes.gateway.networking.k8s.io"
 
 
 @pytest.fixture(scope="module")
-def gateway_api(api: Kubectl) -> Iterator[None]:
-    """The cluster serves HTTPRoutes, until the end of this module."""
+def definition() -> Path:
+    """The file that defines HTTPRoutes."""
     try:
-        definition = http_route_definition()
+        return http_route_definition()
     except ClusterError as error:
         pytest.skip(str(error))
+
+
+def install(api: Kubectl, definition: Path) -> None:
+    """Have the cluster serve HTTPRoutes."""
     api.run("apply", "--server-side", "-f", str(definition))
-    api.run("wait", "--for=condition=Established", CRD)
+    api.wait_established(CRD)
+
+
+@pytest.fixture(scope="module")
+def gateway_api(api: Kubectl, definition: Path) -> Iterator[None]:
+    """The cluster serves HTTPRoutes, until the end of this module."""
+    install(api, definition)
     yield
     api.run("delete", CRD)
+
+
+@pytest.fixture
+def without_gateway_api(api: Kubectl) -> None:
+    """As a cluster is at first: whoever ran before, this test itself perhaps, may have left the definition."""
+    api.run("delete", CRD, "--ignore-not-found")
 
 
 @pytest.fixture
@@ -91,13 +108,19 @@ async def accepted(live: Live, cls: ClassOfTest) -> Object:
 
 @pytest.mark.produces("NetworkReady/GatewayAPIMissing", "NetworkReady/RoutePending")
 async def test_the_gateway_api_may_come_later(  # first in this module: the next tests need it from the start
-    live: Live, through_gateway: ClassOfTest, impatient: None, operator: None, request: pytest.FixtureRequest
+    live: Live,
+    api: Kubectl,
+    definition: Path,
+    through_gateway: ClassOfTest,
+    impatient: None,
+    without_gateway_api: None,
+    operator: None,
 ) -> None:
     await live.create(className=through_gateway.name)
     assert "not installed" in await live.until_condition("NetworkReady", "False", "GatewayAPIMissing")
     await live.until_ready()
     assert (await told(live, "phase"), await told(live, "url")) == ("Degraded", inside(live))
-    await asyncio.to_thread(request.getfixturevalue, "gateway_api")
+    await asyncio.to_thread(install, api, definition)
     await live.until_condition("NetworkReady", "False", "RoutePending")
     await answer(live, *ACCEPTED)
     await live.until_condition("NetworkReady", "True", "InPlace")

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,22 @@ class Kubectl:
             lines = (done.stderr or done.stdout).strip().splitlines()
             raise ClusterError(f"kubectl {' '.join(arguments)}: {lines[-1] if lines else f'exit code {done.returncode}'}")
         return done.stdout
+
+    def wait_established(self, *definitions: str) -> None:
+        """Wait until the API server serves these definitions (`crd/…`). ClusterError where it does not.
+
+        kubectl wait gives up on one that is so new that its conditions are null, so it is asked again.
+        """
+        deadline = time.monotonic() + _SECONDS
+        while True:
+            try:
+                self.run("wait", "--for=condition=Established", *definitions)
+            except ClusterError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
         """One object of the namespace `default`. ClusterError where it is not there."""

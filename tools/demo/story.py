@@ -30,7 +30,7 @@ def up(choice: str, directory: Path, report: Report) -> None:
     place = places.start(choice, directory, own, report)
     kubectl = place.kubectl
     kubectl.run("apply", "-k", str(ROOT / "deploy/crds"))
-    kubectl.run("wait", "--for=condition=Established", *(f"crd/userstorage{s}.userstorage.dev" for s in ("s", "classes")))
+    kubectl.wait_established(*(f"crd/userstorage{s}.userstorage.dev" for s in ("s", "classes")))
     report("both kinds are served: UserStorage, UserStorageClass")
     kubectl.run("apply", "-f", str(ROOT / "examples/dufs-class.yaml"))
     report("default class applied: examples/dufs-class.yaml")

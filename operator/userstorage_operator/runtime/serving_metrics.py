@@ -81,9 +81,9 @@ class ServingMetrics:
         for reason in reasons:
             self._cache_rejected.labels(reason)
 
-    def cache_asked(self, result: str) -> None:
-        """A view has been asked for: hit, miss, stale or error."""
-        self._cache_requests.labels(result).inc()
+    def cache_asked(self, result: str, views: int = 1) -> None:
+        """So many views have been asked for: hit, miss, stale or error."""
+        self._cache_requests.labels(result).inc(views)
 
     def cache_rejected(self, reason: str) -> None:
         """A value in Redis was not what its key promises."""

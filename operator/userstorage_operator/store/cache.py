@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -25,6 +26,8 @@ _IN_PROCESS = 1.0
 """Seconds for which a process does not even ask Redis again."""
 _REMEMBERED = 1000
 """Answers that a process can fall back on."""
+_OPENED = 10_000
+"""Values that need not be decoded and checked again: the same bytes at the same key are the same value."""
 _LOCK = 2.0
 """Seconds for which one process fetches and the others wait; then they fetch themselves."""
 _POLL = 0.05
@@ -56,6 +59,7 @@ class Cache:
     def __init__(self, store: Store, codec: Codec, observer: Observer) -> None:
         self._store = store
         self._codec = codec
+        self._open = lru_cache(_OPENED)(codec.open)
         self._observer = observer
         self._answers: Remembered[Wanted, Object | None] = Remembered(_IN_PROCESS, _REMEMBERED)
 
@@ -78,10 +82,16 @@ class Cache:
 
     async def look(self, wanted: Sequence[Wanted]) -> list[Entry | None]:
         """What Redis has of each, in one round trip. Raises StoreUnavailable."""
-        found = [looked.entry for looked in await self._look(wanted)]
-        for entry in found:
-            if entry is not None:
-                self._observer.cache_asked("hit")
+        return self._hits(await self._look(wanted))
+
+    def judge(self, wanted: Sequence[Wanted], values: Sequence[bytes]) -> list[Entry | None]:
+        """The same of values that were read elsewhere."""
+        return self._hits([self._judge(each, value) for each, value in zip(wanted, values, strict=True)])
+
+    def _hits(self, looked: Sequence[_Looked]) -> list[Entry | None]:
+        found = [each.entry for each in looked]
+        if hits := len(found) - found.count(None):
+            self._observer.cache_asked("hit", hits)
         return found
 
     async def _ask(
@@ -126,7 +136,7 @@ class Cache:
             self._observer.cache_rejected(Reason.GARBAGE)
             return _Looked()
         try:
-            entry = self._codec.open(wanted.key, data, wanted.uid)
+            entry = self._open(wanted.key, data, wanted.uid)
         except Rejected as rejected:
             reason = rejected.reason
         else:

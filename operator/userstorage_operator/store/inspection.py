@@ -72,7 +72,7 @@ async def _rows(store: Store, keys: Keys, codec: Codec, found: Inspected) -> lis
     rows: list[Row] = []
     wanted = Range.of(Query(), codec)
     while True:
-        sealed, age, _, members = await _read(store, keys, wanted)
+        sealed, age, _, members, _ = await _read(store, keys, wanted)
         try:
             found.head = Head.open(sealed, keys, codec) if sealed and age else None
             found.head_age = float(age or 0)
@@ -87,7 +87,8 @@ async def _rows(store: Store, keys: Keys, codec: Codec, found: Inspected) -> lis
 
 
 async def _read(store: Store, keys: Keys, wanted: Range) -> Any:
-    return await store.run("index", lambda redis: READ(redis, [keys.head, keys.index], [wanted.first, wanted.end, _CHUNK]))
+    arguments = [wanted.first, wanted.end, _CHUNK, ""]
+    return await store.run("index", lambda redis: READ(redis, [keys.head, keys.index], arguments))
 
 
 async def _count_keys(store: Store, keys: Keys, found: Inspected) -> None:

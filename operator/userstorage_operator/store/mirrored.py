@@ -1,6 +1,7 @@
 """Reading what the leader's mirror keeps."""
 
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 from userstorage_operator.domain.directory import Query
@@ -16,6 +17,8 @@ FRESH = 3.0
 """Seconds for which a head counts. The leader renews it every second."""
 _CHUNK = 500
 """Rows read at a time where a filter drops some."""
+_REMEMBERED = 10_000
+"""Rows that need not be parsed and checked again: the same bytes are the same row."""
 
 
 class Behind(Exception):
@@ -30,6 +33,8 @@ class Found:
     age: float
     more: bool
     """Whether there are others after these."""
+    views: tuple[bytes, ...] | None = None
+    """What Redis has as the view of each; None where it was not asked."""
 
 
 class Mirrored:
@@ -42,37 +47,40 @@ class Mirrored:
         self._codec = codec
         self._scopes = scopes
         self._observer = observer
+        self._parse = lru_cache(_REMEMBERED)(partial(parse, codec=codec))
 
     async def one(self, key: Key, oldest: float = FRESH) -> Found:
         """The row of one UserStorage, or none."""
-        rows, age = await self._read(Range.of_one(key), 1, oldest)
-        return Found(tuple(rows), age, more=False)
+        rows, views, age = await self._read(Range.of_one(key), 1, oldest, views=True)
+        return Found(tuple(rows), age, more=False, views=tuple(views))
 
     async def page(self, query: Query, oldest: float = FRESH) -> Found:
         """The rows of a page; `oldest` in seconds."""
         found: list[Row] = []
         wanted, most = Range.of(query, self._codec), query.limit + 1
-        count = most if query.phase is None and query.ready is None else max(most, _CHUNK)
+        if query.phase is None and query.ready is None:
+            rows, views, age = await self._read(wanted, most, oldest, views=True)
+            return Found(tuple(rows[: query.limit]), age, more=len(rows) == most, views=tuple(views[: query.limit]))
+        count = max(most, _CHUNK)
         while True:
-            rows, age = await self._read(wanted, count, oldest)
+            rows, _, age = await self._read(wanted, count, oldest, views=False)
             found.extend(row for row in rows if row.wanted_by(query))
             if len(rows) < count or len(found) >= most:
                 return Found(tuple(found[: query.limit]), age, more=len(found) >= most)
             wanted = wanted.after(rows[-1])
 
-    async def _read(self, wanted: Range, count: int, oldest: float) -> tuple[list[Row], float]:
-        """Head and rows are read in one step: a fill that begins in between would make a list look short."""
-        answer = await self._store.run(
-            "index", lambda redis: READ(redis, [self._keys.head, self._keys.index], [wanted.first, wanted.end, count])
-        )
+    async def _read(self, wanted: Range, count: int, oldest: float, *, views: bool) -> tuple[list[Row], list[bytes], float]:
+        """Head, rows and views are read in one step: a fill that begins in between would make a list look short."""
+        arguments = [wanted.first, wanted.end, count, self._keys.view("") if views else ""]
+        answer = await self._store.run("index", lambda redis: READ(redis, [self._keys.head, self._keys.index], arguments))
         try:
             return self._judge(answer, oldest)
         except Rejected as rejected:
             self._observer.cache_rejected(rejected.reason)
             raise Behind(rejected.reason) from None
 
-    def _judge(self, answer: list[Any], oldest: float) -> tuple[list[Row], float]:
-        sealed, age_text, members, rows = answer
+    def _judge(self, answer: list[Any], oldest: float) -> tuple[list[Row], list[bytes], float]:
+        sealed, age_text, members, rows, views = answer
         if not sealed or not age_text:
             raise Behind("no head")
         head, age = Head.open(sealed, self._keys, self._codec), float(age_text)
@@ -82,4 +90,4 @@ class Mirrored:
             raise Behind("too old")
         if head.rows != members:
             raise Rejected(Reason.OUTDATED)
-        return [parse(row, self._codec) for row in rows], age
+        return [self._parse(row) for row in rows], views, age

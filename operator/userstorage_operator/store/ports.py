@@ -44,8 +44,8 @@ class Watched(Protocol):
 class Observer(Protocol):
     """Who counts (metrics)."""
 
-    def cache_asked(self, result: str) -> None:
-        """Somebody was answered: hit, miss, stale or error."""
+    def cache_asked(self, result: str, views: int = 1) -> None:
+        """So many views were asked for and answered: hit, miss, stale or error."""
 
     def cache_rejected(self, reason: str) -> None:
         """A value in Redis was not what it should be (a `codec.Reason`)."""

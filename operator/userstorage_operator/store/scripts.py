@@ -9,6 +9,9 @@ from redis.exceptions import NoScriptError
 
 from userstorage_operator.store.codec import LARGEST
 
+NO_VALUE = "?"
+"""Stands for somebody's list or hash where a value should be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -87,7 +90,8 @@ return 'ok'
 
 READ = Script(
     f"""
--- KEYS: head, index. ARGV: first, end, how many.
+-- KEYS: head, index. ARGV: first, end, how many rows, what the keys of views begin with (empty for no views). The keys of the
+-- views are known only here; they have the hash tag of the others, so they are on the same node.
 local time = redis.call('TIME')
 local now, sealed, age = time[1] + time[2] / 1000000, '', ''
 if redis.call('TYPE', KEYS[1]).ok == 'hash' and redis.call('HSTRLEN', KEYS[1], 'sealed') <= {LARGEST}
@@ -97,16 +101,23 @@ if redis.call('TYPE', KEYS[1]).ok == 'hash' and redis.call('HSTRLEN', KEYS[1], '
   age = since and string.format('%.6f', now - since) or ''
 end
 if redis.call('TYPE', KEYS[2]).ok ~= 'zset' then
-  return {{sealed, age, 0, {{}}}}
+  return {{sealed, age, 0, {{}}, {{}}}}
 end
-local rows = redis.call('ZRANGEBYLEX', KEYS[2], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3])
+local rows, views = redis.call('ZRANGEBYLEX', KEYS[2], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3]), {{}}
 for i, row in ipairs(rows) do
   if #row > 1024 then rows[i] = '' end
+  if ARGV[4] ~= '' then
+    local uid = string.match(rows[i], '^n%z[^%z]*%z[^%z]*%z([^%z]*)') or string.match(rows[i], '^u%z[^%z]*%z[^%z]*%z[^%z]*%z([^%z]*)')
+    local view = redis.pcall('GETRANGE', ARGV[4] .. (uid or ''), 0, {LARGEST})
+    views[i] = type(view) == 'string' and view or '{NO_VALUE}'
+  end
 end
-return {{sealed, age, redis.call('ZCARD', KEYS[2]), rows}}
+return {{sealed, age, redis.call('ZCARD', KEYS[2]), rows, views}}
 """
 )
-"""Answers the sealed head and its age in seconds (empty where there is none), the number of rows, and the rows asked for."""
+"""Answers the sealed head and its age in seconds (empty where there is none), the number of rows, the rows asked for, and the
+view of each (empty where there is none, NO_VALUE where something else is there).
+"""
 
 PUT = Script(
     _VERSION

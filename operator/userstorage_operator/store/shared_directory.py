@@ -95,7 +95,10 @@ class SharedDirectory:
         is older than they say, or not there, is asked for.
         """
         wanted = [Wanted(self._keys.view(row.uid), row.uid, row.version) for row in found.rows]
-        entries = await self._cache.look(wanted) if wanted else []
+        if found.views is not None:
+            entries = self._cache.judge(wanted, found.views)
+        else:
+            entries = await self._cache.look(wanted) if wanted else []
         missing = [number for number, entry in enumerate(entries) if entry is None]
         fetched = await asyncio.gather(*(self._missing(found.rows[number].key, wanted[number]) for number in missing))
         views = [entry.value if entry is not None else None for entry in entries]
