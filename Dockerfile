@@ -7,9 +7,9 @@ WORKDIR /src
 ENV UV_PROJECT_ENVIRONMENT=/opt/userstorage UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=true
 COPY pyproject.toml uv.lock README.md ./
 # The dependencies first: this layer is made anew only when the lock file changes.
-RUN /uv/bin/uv sync --frozen --no-dev --no-install-project
+RUN /uv/bin/uv sync --frozen --no-dev --extra otel --no-install-project
 COPY operator ./operator
-RUN /uv/bin/uv sync --frozen --no-dev --no-editable
+RUN /uv/bin/uv sync --frozen --no-dev --extra otel --no-editable
 
 FROM ${BASE_IMAGE}
 COPY --from=build /opt/userstorage /opt/userstorage

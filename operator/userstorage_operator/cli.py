@@ -90,6 +90,14 @@ def main() -> None:
     help="Ask kubelets how full volumes are (needs deploy/volume-stats); unverified: whatever certificate they show.",
 )
 @click.option(
+    "--otlp-endpoint",
+    envvar=["USERSTORAGE_RUN_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+    default=_DEFAULTS.otlp_endpoint,
+    show_default="none",
+    show_envvar=True,
+    help="OpenTelemetry collector to send traces of passes to, by OTLP over HTTP (http://collector:4318).",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",

@@ -38,6 +38,8 @@ class Config:
     """Whether /metrics is told only to those who may get that path."""
     volume_stats: VolumeStats = VolumeStats.OFF
     """How full volumes are, for the status and the metrics."""
+    otlp_endpoint: str = ""
+    """URL of an OpenTelemetry collector that takes OTLP over HTTP; empty to trace nothing."""
     redis: RedisSettings | None = None
     """Where Redis is; None to do without."""
 

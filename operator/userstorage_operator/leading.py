@@ -23,6 +23,7 @@ from userstorage_operator.reconcile.reconciler import Reconciler
 from userstorage_operator.reconcile.volume_book import VolumeBook
 from userstorage_operator.reconcile.volume_looks import VolumeLooks
 from userstorage_operator.runtime.metrics import Metrics
+from userstorage_operator.runtime.tracing import Tracer
 from userstorage_operator.runtime.worker import WorkerPool
 from userstorage_operator.runtime.workqueue import WorkQueue
 from userstorage_operator.store.shared_store import SharedStore
@@ -47,7 +48,7 @@ def _now() -> datetime:
 class Leading:
     """All parts that watch and write, put together but not yet running. `client` is the fenced one."""
 
-    def __init__(self, config: Config, client: KubeClient, metrics: Metrics, store: SharedStore) -> None:
+    def __init__(self, config: Config, client: KubeClient, metrics: Metrics, store: SharedStore, tracer: Tracer) -> None:
         self._config = config
         self._client = client
         self._metrics = metrics
@@ -61,9 +62,11 @@ class Leading:
         self._recorder = EventRecorder(client, metrics, _now)
         self._volumes = VolumeBook() if config.volume_stats is not VolumeStats.OFF else None
         reconciler = Reconciler(client, self.views, self._book, self._recorder, _now, self._volumes)
-        self._workers = WorkerPool(self._queue, reconciler.reconcile, metrics.reconciled)
+        self._workers = WorkerPool(self._queue, reconciler.reconcile, metrics.reconciled, tracer, names.KIND)
         classes = ClassReconciler(client, self.views, self._book, self._recorder, _now)
-        self._class_workers = WorkerPool(self._class_queue, classes.reconcile, metrics.class_reconciled)
+        self._class_workers = WorkerPool(
+            self._class_queue, classes.reconcile, metrics.class_reconciled, tracer, names.CLASS_KIND
+        )
         self._liveness = WatchLiveness([USER_STORAGES.path(scope) for scope in config.scopes])
         self.directory = WatchedDirectory(self.views, self._liveness)
         self._informers = [
