@@ -68,9 +68,9 @@ def told(previous: Object, claim: str, use: VolumeUse | None) -> Object:
     """The part of `status.storage` about the use of `claim`, after the `previous` one. What is not known now (None) has most
     likely not changed since it was: a volume without a pod fills no further.
     """
-    kept: Object = {field: previous[field] for field in ("used", "usedPercent") if field in previous}
-    if previous.get("claimName") != claim:
-        kept = {}
-    if use is None or (kept and abs(use.ratio * 100 - kept["usedPercent"]) < _STEP):
-        return kept
+    known = previous.get("usedPercent") if previous.get("claimName") == claim else None
+    if known is not None and (use is None or abs(use.ratio * 100 - known) < _STEP):
+        return {field: previous[field] for field in ("used", "usedPercent") if field in previous}
+    if use is None:
+        return {}
     return {"used": f"{-(-use.used // _MEBI)}Mi", "usedPercent": int(use.ratio * 100)}

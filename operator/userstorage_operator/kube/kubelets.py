@@ -17,7 +17,7 @@ from userstorage_operator.kube.client import KubeClient
 ACCOUNT = "userstorage-volume-stats"
 _PORT = 10250
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
-_LARGEST = 32 << 20
+_LARGEST = 8 << 20
 """Bytes: several times what a node with hundreds of pods tells."""
 _TOKEN_SECONDS = 600
 """The least that the API server gives."""
