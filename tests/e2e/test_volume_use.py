@@ -13,6 +13,7 @@ from e2e.places import LocalNode
 from e2e.world import World
 from kubectl import Kubectl, eventually
 from operator_pod import ACCOUNT
+from userstorage_operator.plugin import describe
 
 MEBI = 1 << 20
 SYSTEM = "userstorage-system"
@@ -71,6 +72,7 @@ def test_a_volume_that_fills_up_is_told(world: World, claim: str, dufs: str, ope
     found = world.get("userstorage", "alice")
     assert found is not None
     assert found["status"]["storage"]["used"] == "15Mi"
+    assert "  volume 93 % full, 15Mi used" in describe(found)
     # The figures of all volumes are summed up when the last node has been asked.
     eventually(lambda: metric(operator_port, "userstorage_volumes_nearly_full") == 1)
     assert metric(operator_port, "userstorage_volume_usage_ratio_max") == pytest.approx(15 / 16)
