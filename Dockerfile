@@ -13,7 +13,7 @@ WORKDIR /src
 # Made anew only when these two files change.
 FROM uv AS dependencies
 COPY pyproject.toml uv.lock ./
-RUN UV_PROJECT_ENVIRONMENT=/opt/userstorage /uv/bin/uv sync --frozen --no-dev --no-install-project
+RUN UV_PROJECT_ENVIRONMENT=/opt/userstorage /uv/bin/uv sync --frozen --no-dev --extra otel --no-install-project
 
 # What is in the image, for `make sbom`: not part of it, and without a time or number that would differ every time.
 FROM dependencies AS bill

@@ -134,6 +134,10 @@ cluster-up: install ## Start a cluster (CLUSTER=control-plane, node or kind) and
 cluster-down: install ## End the cluster and all that belongs to it
 	$(LOCALCLUSTER) down --directory $(CLUSTER_DIR)
 
+.PHONY: picture
+picture: install ## docs/dashboard.png anew: five minutes of two operators under a real Prometheus
+	$(RUN) --group picture env PYTHONPATH=tools python -m monitoring.scene docs/dashboard.png
+
 .PHONY: bench
 bench: install ## Side by side with the Go peer: one table with the ratio (BENCH_ARGS="--objects 500")
 	$(RUN) env PYTHONPATH=tools:benchmarks python -m side_by_side $(BENCH_ARGS)

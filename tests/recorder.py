@@ -1,6 +1,7 @@
 """Which condition reasons the API server showed during a test: the proof of `@pytest.mark.produces("Type/Reason", …)`.
 
-For a reason that is a failure, the operator's log and, where users are to be told, an Event have to tell the same story.
+For a reason that is a failure, the operator's log, its metrics and, where users are to be told, an Event have to tell the
+same story.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ from userstorage_operator.domain.resources import EVENTS, USER_STORAGES
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
 from userstorage_operator.runtime.metrics import Metrics
+from userstorage_operator.runtime.object_cache import ObjectKey
+from userstorage_operator.telemetry import Telemetry
 
 _LATE = 30.0
 """Seconds that an event may be behind the answer that the test itself has seen."""
@@ -45,6 +48,7 @@ class Recorder:
         self._stories: dict[str, set[Story]] = {}
         self._events: set[tuple[str, str, str]] = set()
         self._log = LogCapture(namespace)
+        self._metrics = MetricCapture()
         self._watching = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -53,6 +57,7 @@ class Recorder:
     def start(self, kubeconfig: Path) -> None:
         """Return once nothing that happens from now on can be missed."""
         self._log.start()
+        self._metrics.start()
         with pytest.MonkeyPatch.context() as patched:
             patched.setenv("KUBECONFIG", str(kubeconfig))
             self._thread.start()
@@ -61,6 +66,7 @@ class Recorder:
     def stop(self) -> None:
         """End the watch."""
         self._log.stop()
+        self._metrics.stop()
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._done.set)
         self._thread.join(timeout=60)
@@ -75,8 +81,12 @@ class Recorder:
             self._check_story(named)
 
     def _check_story(self, named: str) -> None:
-        """One condition, one log line, one Event, in the same words: of a failure, at least for one object that had it."""
+        """One condition, one log line, one Event, in the same words, and one series that counts it: of a failure, at least
+        for one object that had it.
+        """
         condition_type, reason = named.split("/")
+        if is_failure(condition_type, reason) or reason in LOG_ONLY:
+            assert reason in self._metrics.told, f"{named}: the metrics tell only {sorted(self._metrics.told)}"
         if is_failure(condition_type, reason):
             within_reason(lambda: self._told_alike(condition_type, reason))
             told = f"conditions {self._stories[named]}, log {self._log.lines()}, events {self._events}"
@@ -133,6 +143,32 @@ class Recorder:
                 events, _ = await client.list_all(EVENTS, self._namespace)
                 self._events = {(event["regarding"]["name"], event["reason"], event["note"]) for event in events}
             await asyncio.sleep(0.2)
+
+
+class MetricCapture:
+    """The reasons of `userstorage_condition_reasons` that a scrape of an operator in this process could have shown: it is looked
+    at after each change, since some are over before the next.
+    """
+
+    def __init__(self) -> None:
+        self.told: set[str] = set()
+        self._patched = pytest.MonkeyPatch()
+
+    def start(self) -> None:
+        """Look from now on, at operators that are started from now on."""
+        honest = Telemetry._heard
+
+        def heard(telemetry: Telemetry, key: ObjectKey, raw: Object | None) -> None:
+            honest(telemetry, key, raw)
+            telemetry.measure()
+            [family] = telemetry._metrics.gauges.troubles.collect()
+            self.told |= {sample.labels["reason"] for sample in family.samples if sample.value}
+
+        self._patched.setattr(Telemetry, "_heard", heard)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._patched.undo()
 
 
 class LogCapture(logging.Handler):

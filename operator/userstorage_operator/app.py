@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from importlib.metadata import version
@@ -10,18 +11,21 @@ from importlib.metadata import version
 import structlog
 
 from userstorage_operator.config import Config
+from userstorage_operator.domain.errors import OperatorError
 from userstorage_operator.kube import definitions
-from userstorage_operator.kube.client import KubeClient
+from userstorage_operator.kube.client import KubeClient, Observer
 from userstorage_operator.kube.login import login
 from userstorage_operator.kube.probe import ApiProbe
 from userstorage_operator.kube.reviews import KubeReviews
 from userstorage_operator.leadership import Alone, Elected
 from userstorage_operator.leading import Leading, background
+from userstorage_operator.readapi.metrics_gate import MetricsGate
 from userstorage_operator.readapi.nearest import NearestDirectory
 from userstorage_operator.readapi.routes import ReadApi
-from userstorage_operator.runtime.http import HttpServer
+from userstorage_operator.runtime.http import HttpServer, open_to_all
 from userstorage_operator.runtime.loopwatch import LoopWatch
 from userstorage_operator.runtime.metrics import CONTENT_TYPE, Metrics
+from userstorage_operator.runtime.tracing import UNTRACED, Tracer
 from userstorage_operator.store.shared_store import SharedStore
 from userstorage_operator.telemetry import WORDS
 from userstorage_operator.vitals import Vitals
@@ -39,6 +43,7 @@ class App:
         fenced: KubeClient,
         leadership: Elected | Alone,
         metrics: Metrics,
+        tracer: Tracer,
         set_leader: Callable[[bool], None],
     ) -> None:
         """Two clients: what every replica asks for, the lease among it, is never refused; what the leader does is fenced."""
@@ -47,7 +52,7 @@ class App:
         self._leadership = leadership
         self._fenced = fenced
         self._store = SharedStore(config.redis, config.scopes, metrics.serving)
-        self._leading = Leading(config, fenced, metrics, self._store)
+        self._leading = Leading(config, fenced, metrics, self._store, tracer)
         self._metrics = metrics
         self._set_leader = set_leader
         self._probe = ApiProbe(client)
@@ -66,6 +71,7 @@ class App:
         """What every replica does, from now until the stack ends. Raises OSError for a taken port."""
         stack.push_async_callback(self._store.close)
         if self._config.http_port:
+            reviews = KubeReviews(self._client, self._config.api_audiences)
             vitals = Vitals(self._probe, self._loop, self._leadership, self._leading, self._store)
             server = HttpServer(
                 vitals.health,
@@ -75,19 +81,19 @@ class App:
                 self.render_metrics,
                 CONTENT_TYPE,
                 self._metrics.serving.http_answered,
+                MetricsGate(reviews).refusal if self._config.metrics_auth else open_to_all,
             )
-            self._metrics.serving.http_labels(server.mount("/v1", self._read_api().application()))
+            self._metrics.serving.http_labels(server.mount("/v1", self._read_api(reviews).application()))
             stack.push_async_callback(server.stop)
             await server.start(self._config.http_port)
         start = await stack.enter_async_context(background(stop))
         start(self._probe.run(), "api-probe")
         start(self._loop.run(), "loop-watch")
 
-    def _read_api(self) -> ReadApi:
+    def _read_api(self, reviews: KubeReviews) -> ReadApi:
         """Answers for platform backends."""
         config, leading = self._config, self._leading
         directory = NearestDirectory(leading.directory, leading.listed, self._store.directory(self._client))
-        reviews = KubeReviews(self._client, config.api_audiences)
         return ReadApi(directory, reviews, config.namespaces, version("userstorage-operator"))
 
     async def lead(self, stop: asyncio.Event) -> None:
@@ -115,15 +121,39 @@ async def run(config: Config, stop: asyncio.Event, set_leader: Callable[[bool], 
     _stop_on_signals(stop)
     metrics = Metrics(version("userstorage-operator"), WORDS)
     async with contextlib.AsyncExitStack() as stack:
+        tracer = _tracer(config)
+        stack.push_async_callback(tracer.close)
         client = KubeClient(await login(), metrics)
         stack.push_async_callback(client.close)
         leadership = Elected(config, client) if config.leader_elect else Alone()
-        fenced = KubeClient(await login(), metrics, leadership.fence)
+        fenced = KubeClient(await login(), _Both(metrics, tracer), leadership.fence)
         stack.push_async_callback(fenced.close)
-        app = App(config, client, fenced, leadership, metrics, set_leader)
+        app = App(config, client, fenced, leadership, metrics, tracer, set_leader)
         await app.serve(stack, stop)
         await app.lead(stop)
     log.info("stopped")
+
+
+class _Both:
+    """Who counts requests, and who traces them."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
+        """Satisfies Observer."""
+        for observer in self._observers:
+            observer.requested(verb, resource, code, seconds)
+
+
+def _tracer(config: Config) -> Tracer:
+    if not config.otlp_endpoint:
+        return UNTRACED
+    try:
+        from userstorage_operator.runtime.otel import Traced  # noqa: PLC0415  # an extra, and 40 MB that few need
+    except ImportError as error:
+        raise OperatorError(f"--otlp-endpoint: needs userstorage-operator[otel] ({error})", "InvalidOption") from error
+    return Traced(config.otlp_endpoint, version("userstorage-operator"), socket.gethostname())
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:

@@ -10,7 +10,7 @@ import structlog
 import uvloop
 
 from userstorage_operator import app, uninstall
-from userstorage_operator.config import Config
+from userstorage_operator.config import Config, VolumeStats
 from userstorage_operator.domain.errors import OperatorError
 from userstorage_operator.domain.storage import Key
 from userstorage_operator.kube.client import KubeClient, Unobserved
@@ -66,14 +66,36 @@ def main() -> None:
     default=lambda: own_namespace() or _DEFAULTS.lease_namespace,
     show_default=f"that of the pod, else {_DEFAULTS.lease_namespace}",
     show_envvar=True,
-    help="Namespace of the lease.",
+    help="Namespace of the lease, and of the account for --volume-stats.",
 )
 @click.option(
     "--api-audience",
     "api_audiences",
     multiple=True,
     show_envvar=True,
-    help="Audience of which a token for the read API has to name one; repeatable. Default: that of the API server.",
+    help="Audience of which a token for the read API or --metrics-auth has to name one; repeatable. Default: that of the API server.",
+)
+@click.option(
+    "--metrics-auth/--no-metrics-auth",
+    default=_DEFAULTS.metrics_auth,
+    show_envvar=True,
+    help="Tell /metrics only to bearer tokens whose account may get the non-resource URL /metrics.",
+)
+@click.option(
+    "--volume-stats",
+    type=click.Choice(VolumeStats, case_sensitive=False),
+    default=_DEFAULTS.volume_stats,
+    show_default=str(_DEFAULTS.volume_stats),
+    show_envvar=True,
+    help="Ask kubelets how full volumes are (needs deploy/volume-stats); unverified: whatever certificate they show.",
+)
+@click.option(
+    "--otlp-endpoint",
+    envvar=["USERSTORAGE_RUN_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+    default=_DEFAULTS.otlp_endpoint,
+    show_default="none",
+    show_envvar=True,
+    help="OpenTelemetry collector to send traces of passes to, by OTLP over HTTP (http://collector:4318).",
 )
 @click.option(
     "--log-level",

@@ -1,8 +1,19 @@
 """What can be set from outside; each is a flag and an environment variable (see cli.py)."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from userstorage_operator.store.settings import RedisSettings
+
+
+class VolumeStats(StrEnum):
+    """Whether kubelets are asked how full volumes are, and what certificate they have to show."""
+
+    OFF = "off"
+    VERIFIED = "verified"
+    """One that the authority of the API server has signed."""
+    UNVERIFIED = "unverified"
+    """Any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +31,15 @@ class Config:
     leader_elect: bool = False
     """Watch and write only while holding the lease; without, at once: for a process that has no other beside it."""
     lease_namespace: str = "userstorage-system"
-    """Where the lease is."""
+    """Where the lease is, and the account that kubelets get to see."""
     api_audiences: tuple[str, ...] = ()
-    """Audiences of which a token for the read API has to name one; empty for that of the API server."""
+    """Audiences of which a token for the read API or the metrics has to name one; empty for that of the API server."""
+    metrics_auth: bool = False
+    """Whether /metrics is told only to those who may get that path."""
+    volume_stats: VolumeStats = VolumeStats.OFF
+    """How full volumes are, for the status and the metrics."""
+    otlp_endpoint: str = ""
+    """URL of an OpenTelemetry collector that takes OTLP over HTTP; empty to trace nothing."""
     redis: RedisSettings | None = None
     """Where Redis is; None to do without."""
 

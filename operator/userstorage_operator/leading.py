@@ -8,18 +8,22 @@ from typing import Any
 
 import structlog
 
-from userstorage_operator.config import Config
+from userstorage_operator.config import Config, VolumeStats
 from userstorage_operator.domain import backoff, names
 from userstorage_operator.domain.errors import OperatorError
 from userstorage_operator.domain.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.domain.storage import Key
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.event_recorder import EventRecorder
+from userstorage_operator.kube.kubelets import Kubelets
 from userstorage_operator.kube.login import credentials
 from userstorage_operator.reconcile.class_book import ClassBook
 from userstorage_operator.reconcile.classes import ClassReconciler
 from userstorage_operator.reconcile.reconciler import Reconciler
+from userstorage_operator.reconcile.volume_book import VolumeBook
+from userstorage_operator.reconcile.volume_looks import VolumeLooks
 from userstorage_operator.runtime.metrics import Metrics
+from userstorage_operator.runtime.tracing import Tracer
 from userstorage_operator.runtime.worker import WorkerPool
 from userstorage_operator.runtime.workqueue import WorkQueue
 from userstorage_operator.store.shared_store import SharedStore
@@ -44,8 +48,9 @@ def _now() -> datetime:
 class Leading:
     """All parts that watch and write, put together but not yet running. `client` is the fenced one."""
 
-    def __init__(self, config: Config, client: KubeClient, metrics: Metrics, store: SharedStore) -> None:
+    def __init__(self, config: Config, client: KubeClient, metrics: Metrics, store: SharedStore, tracer: Tracer) -> None:
         self._config = config
+        self._client = client
         self._metrics = metrics
         self._store = store
         self._queue: WorkQueue[Key] = WorkQueue(backoff.pause, store.noted)
@@ -55,10 +60,13 @@ class Leading:
         self._book = ClassBook(self._queue.add, lambda name: self._class_queue.add_after(name, _CLASS_REPORT))
         self._sweep = Sweep(client, self.views, config.scopes, self._queue.add_unless_pausing, metrics)
         self._recorder = EventRecorder(client, metrics, _now)
-        reconciler = Reconciler(client, self.views, self._book, self._recorder, _now)
-        self._workers = WorkerPool(self._queue, reconciler.reconcile, metrics.reconciled)
+        self._volumes = VolumeBook() if config.volume_stats is not VolumeStats.OFF else None
+        reconciler = Reconciler(client, self.views, self._book, self._recorder, _now, self._volumes)
+        self._workers = WorkerPool(self._queue, reconciler.reconcile, metrics.reconciled, tracer, names.KIND)
         classes = ClassReconciler(client, self.views, self._book, self._recorder, _now)
-        self._class_workers = WorkerPool(self._class_queue, classes.reconcile, metrics.class_reconciled)
+        self._class_workers = WorkerPool(
+            self._class_queue, classes.reconcile, metrics.class_reconciled, tracer, names.CLASS_KIND
+        )
         self._liveness = WatchLiveness([USER_STORAGES.path(scope) for scope in config.scopes])
         self.directory = WatchedDirectory(self.views, self._liveness)
         self._informers = [
@@ -66,7 +74,7 @@ class Leading:
             for kind in Kind
             for scope in config.scopes
         ] + [Informer(client, STORAGE_CLASSES, None, "", self.views.cache(STORAGE_CLASSES))]
-        self._telemetry = Telemetry(metrics, self.views, self._book, _now)
+        self._telemetry = Telemetry(metrics, self.views, self._book, self._volumes, _now)
 
     @property
     def pools(self) -> tuple[WorkerPool[Key], WorkerPool[str]]:
@@ -111,12 +119,21 @@ class Leading:
             self._book.expect(self.views.keys())
             for part, name in await self._store.lead(self.views, self._queue, backoff.pause, term):
                 start(part, name)
+            if self._volumes is not None:
+                start(self._volume_looks(self._volumes).run(), "volume-looks")
             if not namespaces:  # who sees only some of the users of a class cannot count them
                 start(self._class_workers.work(), "class-worker")
             for number in range(self._config.workers):
                 start(self._workers.work(), f"worker-{number}")
             caches = {resource: self.views.cache(resource) for resource in (USER_STORAGES, USER_STORAGE_CLASSES)}
             await kopf_watch.run(credentials, caches, namespaces, self._liveness, stop, resign)
+
+    def _volume_looks(self, book: VolumeBook) -> VolumeLooks:
+        verify = self._config.volume_stats is VolumeStats.VERIFIED
+        kubelets = Kubelets(self._client, self._config.lease_namespace, verify=verify)
+        return VolumeLooks(
+            kubelets, self.views, self.views.cache(Kind.POD.resource).values, book, self._queue.add, self._metrics
+        )
 
 
 @contextlib.asynccontextmanager

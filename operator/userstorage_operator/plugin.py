@@ -55,6 +55,8 @@ def describe(raw: Object) -> Iterator[str]:
     if error := status.get("lastError"):
         retry = f", next try {error['nextRetryTime']}" if "nextRetryTime" in error else ""
         yield f"  last error: {error['reason']}: {error['message']} ({error['attempts']} attempts{retry})"
+    if (percent := (status.get("storage") or {}).get("usedPercent")) is not None:
+        yield f"  volume {percent} % full, {status['storage']['used']} used"
     if url := status.get("url"):
         yield f"  {url}"
 

@@ -10,6 +10,7 @@ from userstorage_operator.domain.resources import STORAGE_CLASSES, USER_STORAGES
 from userstorage_operator.domain.storage import Key
 from userstorage_operator.reconcile.class_book import ClassBook
 from userstorage_operator.reconcile.classes import without_digest
+from userstorage_operator.reconcile.volume_book import Fullness, VolumeBook
 from userstorage_operator.runtime.metrics import Metrics, Words
 from userstorage_operator.runtime.object_cache import ObjectKey
 from userstorage_operator.watch.views import WatchViews
@@ -28,10 +29,13 @@ WORDS = Words(
 class Telemetry:
     """Counts what the caches hold, as it changes."""
 
-    def __init__(self, metrics: Metrics, views: WatchViews, book: ClassBook, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, metrics: Metrics, views: WatchViews, book: ClassBook, volumes: VolumeBook | None, clock: Callable[[], datetime]
+    ) -> None:
         self._metrics = metrics
         self._views = views
         self._book = book
+        self._volumes = volumes
         self._clock = clock
         self._census = census.Census()
         views.cache(USER_STORAGES).listen(self._heard)
@@ -60,4 +64,8 @@ class Telemetry:
         users, existing = self._book.users(), {"", *(raw["metadata"]["name"] for raw in classes)}
         here = {name: users.get(name, 0) for name in existing}
         gauges.set_classes(here, sum(users.values()) - sum(here.values()))
+        fullness = self._volumes.fullness if self._volumes is not None else Fullness()
+        gauges.volumes_measured.set(fullness.known)
+        gauges.volumes_nearly_full.set(fullness.nearly_full)
+        gauges.volume_fullest.set(fullness.fullest)
         gauges.classes_without_digest.set(without_digest(classes))

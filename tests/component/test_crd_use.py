@@ -27,6 +27,8 @@ STATUS: Object = {
         "claimName": "user-storage-alice",
         "claimPhase": "Bound",
         "capacity": "10Gi",
+        "used": "3687Mi",
+        "usedPercent": 36,
         "requested": "10Gi",
         "resize": "InProgress",
     },
@@ -134,6 +136,7 @@ def test_columns(api: Kubectl, namespace: str, alice: list[str]) -> None:
         "URL",
         "NODE",
         "CLAIM",
+        "USED%",
         "CLASS",
     ]
     assert row.split()[:6] == ["alice", "alice", "Ready", "True", "PodReady", "10Gi"]

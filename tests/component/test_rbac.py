@@ -178,3 +178,29 @@ def test_a_tenant_reads_classes_and_writes_none(api: Kubectl, tenant: list[str])
     assert not any(
         may(api, tenant, verb, "userstorageclasses.userstorage.dev") for verb in ("create", "update", "patch", "delete")
     )
+
+
+@pytest.mark.parametrize(
+    ("account", "expected"), [("userstorage-volume-stats", True), ("userstorage-operator", False), ("default", False)]
+)
+def test_of_tokens_the_operator_gets_those_for_nodes(api: Kubectl, account: str, expected: bool) -> None:
+    token = ["create", f"serviceaccounts/{account}", "--subresource=token", "-n", "userstorage-system"]
+    asked = api.run("auth", "can-i", *token, f"--as={ACCOUNT}", check=False)
+    assert asked.stdout == ("yes\n" if expected else "no\n")
+
+
+@pytest.mark.parametrize(
+    ("resource", "expected"),
+    [
+        ("nodes/stats", True),
+        ("nodes/proxy", False),
+        ("nodes/metrics", False),
+        ("nodes/log", False),
+        ("nodes", False),
+        ("pods", False),
+    ],
+)
+@pytest.mark.parametrize("verb", ["get", "create"])
+def test_with_such_a_token_statistics_are_read_and_nothing_else(api: Kubectl, verb: str, resource: str, expected: bool) -> None:
+    who = ["-A", "--as=system:serviceaccount:userstorage-system:userstorage-volume-stats"]
+    assert may(api, who, verb, resource) is (expected and verb == "get")

@@ -14,6 +14,8 @@ from e2e import chromium
 from e2e.places import Elsewhere, LocalNode, Place, gives_namespaces
 from e2e.world import DUFS, FILE_BROWSER, World
 from kubectl import Kubectl
+from localcluster.addresses import free_port
+from localcluster.netns import Namespace
 from operator_process import OperatorProcess
 
 LABEL = "userstorage-e2e"
@@ -37,15 +39,24 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             raise
         pytest.skip(f"end-to-end tests on real containers: {error}")
     try:
-        yield LocalNode(with_definitions(Kubectl(str(cluster.kubectl), cluster.kubeconfig)))
+        kubectl = with_definitions(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
+        yield LocalNode(kubectl, Namespace(cluster.processes["namespace"]))
     finally:
         localcluster.stop(directory)
 
 
 @pytest.fixture(scope="session")
-def operator(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
+def operator_port() -> int:
+    """Where the operator tells of itself."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def operator(place: Place, operator_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
     """The operator as a process of its own, for the whole run."""
-    process = OperatorProcess(place.kubectl.kubeconfig, tmp_path_factory.mktemp("operator") / "operator.log")
+    log = tmp_path_factory.mktemp("operator") / "operator.log"
+    options = [f"--http-port={operator_port}", "--volume-stats=verified"]
+    process = OperatorProcess(place.kubectl.kubeconfig, log, *options)
     process.start()
     yield process
     if not place.volumes_are_here:  # what is left on a cluster of others needs the operator to go away

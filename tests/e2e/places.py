@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kubectl import Kubectl, eventually
+from localcluster.netns import Namespace
 
 
 class Place(Protocol):
@@ -35,12 +36,18 @@ class LocalNode:
     """The node that the tests made: this machine has routes to its pods and Services."""
 
     kubectl: Kubectl
+    namespace: Namespace
     volumes_are_here = True
 
     def origin(self, namespace: str, service: str) -> str:
         found = self.kubectl.get("service", service, namespace)
         assert found is not None
         return f"{found['spec']['clusterIP']}:80"
+
+    def small_file_system(self, directory: Path, size: str) -> None:
+        """Make the directory one with an end, as the node sees it; it goes with the cluster."""
+        directory.mkdir(parents=True)
+        self.namespace.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0770", "tmpfs", str(directory)])
 
     def close(self) -> None:
         """Nothing: the routes go with the cluster."""

@@ -43,7 +43,7 @@ def test_every_field_of_a_call_is_documented() -> None:
 
 
 def test_a_call_names_no_field_that_the_pass_has_bound() -> None:
-    assert bound() == {"reconcile_id", "namespace", "name", "uid", "user_id", "class_name"}
+    assert bound() == {"reconcile_id", "trace_id", "namespace", "name", "uid", "user_id", "class_name"}
     assert bound() <= FIELDS
     for event, call in logged():
         assert not {keyword.arg for keyword in call.keywords} & bound(), (

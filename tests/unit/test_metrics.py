@@ -13,6 +13,7 @@ from userstorage_operator.domain import reasons
 from userstorage_operator.domain.resources import USER_STORAGES
 from userstorage_operator.readapi.routes import ReadApi
 from userstorage_operator.reconcile.class_book import ClassBook
+from userstorage_operator.reconcile.volume_book import VolumeBook
 from userstorage_operator.runtime.gauges import BUILT_IN, REST
 from userstorage_operator.runtime.http import HttpServer
 from userstorage_operator.runtime.metrics import Metrics
@@ -64,7 +65,7 @@ def told_of(count: int) -> Metrics:
     """The metrics of a process that has met so many users, each of whom did what could make series."""
     metrics = complete()
     views, book = WatchViews(lambda _: None, lambda _: None), ClassBook(lambda _: None, lambda _: None)
-    telemetry = Telemetry(metrics, views, book, lambda: datetime(2026, 1, 2, tzinfo=UTC))
+    telemetry = Telemetry(metrics, views, book, VolumeBook(), lambda: datetime(2026, 1, 2, tzinfo=UTC))
     views.cache(USER_STORAGES).replace(objects(count), f"{count + 1}")
     for n in range(count):
         metrics.reconciled(Result(f"ReasonOfUser{n}", retry=n % 2 == 0), 0.1)

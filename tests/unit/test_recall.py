@@ -104,6 +104,17 @@ async def test_a_yes_outlives_an_unavailable_server_for_the_grace_only(
     assert await recall.get("k", server.ask)
 
 
+async def test_the_grace_may_be_longer(server: Server, clock: Clock) -> None:
+    recall: Recall[bool] = Recall(clock, grace=3600)
+    await recall.get("k", server.ask)
+    server.answer = Unavailable(503, "away")
+    clock.now += YES + 3600 - 1
+    assert await recall.get("k", server.ask)
+    clock.now += 2
+    with pytest.raises(Unavailable):
+        await recall.get("k", server.ask)
+
+
 async def test_a_server_that_is_away_is_not_asked_for_every_request(recall: Recall[bool], server: Server, clock: Clock) -> None:
     await recall.get("k", server.ask)
     server.answer = Unavailable(503, "away")

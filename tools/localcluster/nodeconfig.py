@@ -138,6 +138,7 @@ def _kubelet(layout: Layout, network: Network, group: str) -> dict[str, object]:
         "resolvConf": str(run / "resolv.conf"),
         "podLogsDir": str(run / "pod-logs"),
         "volumePluginDir": str(run / "volume-plugins"),
+        "volumeStatsAggPeriod": "5s",  # whoever looks at this node has no minute for it
         # An image that is collected cannot be pulled again.
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,

@@ -56,6 +56,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             ("max(userstorage_deletions_overdue)", "overdue"),
         ),
         _panel("Volumes more than 90 % full", "short", ("max(userstorage_volumes_nearly_full)", "volumes")),
+        _panel("Fullest volume", "percentunit", ("max(userstorage_volume_usage_ratio_max)", "fullest")),
     ),
     "Passes": (
         _panel("Passes", "ops", (_rate("reconcile_duration_seconds_count", "result"), "{{result}}")),

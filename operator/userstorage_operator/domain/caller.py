@@ -1,4 +1,4 @@
-"""Who asks the read API, as the API server knows them, and what they would have to be allowed."""
+"""Who asks this process for something, as the API server knows them, and what they would have to be allowed."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,3 +32,21 @@ class Access:
             yield Access(self.verb, self.namespace)
         if self.name is not None:
             yield self
+
+    def __str__(self) -> str:
+        where = f"in namespace {self.namespace!r}" if self.namespace is not None else "in all namespaces"
+        return f"{self.verb} userstorages.userstorage.dev {where}"
+
+
+@dataclass(frozen=True, slots=True)
+class PathAccess:
+    """Reading what this process tells at a path; to the API server a `nonResourceURL`."""
+
+    path: str
+
+    def wider(self) -> "Iterator[PathAccess]":
+        """Nothing but this permits it."""
+        yield self
+
+    def __str__(self) -> str:
+        return f"get {self.path}"

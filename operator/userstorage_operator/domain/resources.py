@@ -36,6 +36,7 @@ class Resource:
 USER_STORAGES = Resource(names.GROUP, names.VERSION, "userstorages", names.KIND)
 USER_STORAGE_CLASSES = Resource(names.GROUP, names.VERSION, "userstorageclasses", names.CLASS_KIND, namespaced=False)
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
+SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 CORE_EVENTS = Resource("", "v1", "events", "Event")

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from enum import StrEnum
 
-from userstorage_operator.domain import judge, names, podstate, reasons, resize
+from userstorage_operator.domain import judge, names, podstate, reasons, resize, volume_use
 from userstorage_operator.domain.clock import format_time, parse_time
 from userstorage_operator.domain.conditions import MESSAGE_MAX, Condition, merge
 from userstorage_operator.domain.desired import claim_name, selector
@@ -38,7 +38,7 @@ def report(verdict: Verdict, previous: Object) -> Object:
         "conditions": merge(previous.get("conditions") or (), found, storage.meta.generation, verdict.now),
         "slug": storage.slug,
         "selector": ",".join(f"{key}={value}" for key, value in selector(storage).items()),
-        "storage": _storage(verdict),
+        "storage": _storage(verdict, previous.get("storage") or {}),
         **_pod(verdict),
     }
     service = verdict.world.children.service
@@ -100,7 +100,7 @@ def _pod(verdict: Verdict) -> Object:
     return told
 
 
-def _storage(verdict: Verdict) -> Object:
+def _storage(verdict: Verdict, previous: Object) -> Object:
     claim = verdict.world.children.claim
     told: Object = {"claimName": claim_name(verdict.world.storage)}
     if claim is None:
@@ -111,6 +111,8 @@ def _storage(verdict: Verdict) -> Object:
         told["capacity"] = capacity
     if (growth := resize.progress(claim)) is not None:
         told["resize"] = str(growth)
+    if (volume := verdict.world.volume) is not None:
+        told |= volume_use.told(previous, told["claimName"], volume.use)
     return told
 
 

@@ -9,6 +9,7 @@ from userstorage_operator.domain.fields import Object
 from userstorage_operator.domain.podstate import Finding
 from userstorage_operator.domain.storage import UserStorage
 from userstorage_operator.domain.surroundings import Surroundings
+from userstorage_operator.domain.volume_use import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class World:
     surroundings: Surroundings = field(default_factory=Surroundings)
     not_exposed: Finding | None = None
     """Why there can be no Ingress or HTTPRoute although the class asks for one."""
+    volume: Measured | None = None
+    """How full it is; None where kubelets are not asked for that."""
 
     def with_children(self, children: Children) -> "World":
         """The same world after our own writes."""
@@ -67,10 +70,16 @@ def is_of_our_kind(child: Object) -> bool:
     )
 
 
+def controller(child: Object) -> Object | None:
+    """The controller ownerReference; None where there is none."""
+    owners = child["metadata"].get("ownerReferences") or ()
+    return next((owner for owner in owners if owner.get("controller")), None)
+
+
 def controller_uid(child: Object) -> str | None:
     """The uid in the controller ownerReference; None where there is none."""
-    owners = child["metadata"].get("ownerReferences") or ()
-    return next((owner["uid"] for owner in owners if owner.get("controller")), None)
+    owner = controller(child)
+    return owner["uid"] if owner is not None else None
 
 
 def claim_is_ours(claim: Object, storage: UserStorage) -> bool:

@@ -17,7 +17,7 @@ from kubernetes.aio.client.rest import RESTClientObject
 from userstorage_operator.domain.errors import ClusterError, Conflict, OperatorError, Unavailable
 from userstorage_operator.domain.fields import Object
 from userstorage_operator.domain.names import FIELD_MANAGER
-from userstorage_operator.domain.resources import Resource
+from userstorage_operator.domain.resources import SERVICE_ACCOUNTS, Resource
 from userstorage_operator.kube.answers import error_from
 from userstorage_operator.kube.login import login
 from userstorage_operator.kube.write_gate import Fence, Unfenced, WriteGate
@@ -59,6 +59,12 @@ class KubeClient:
         self._rest = _pool(configuration, self._gate.fence)
         self._observer = observer
         self._logging_in = asyncio.Lock()
+
+    @property
+    def authority(self) -> str | None:
+        """File with the certificates by which the API server is known; None for those of the machine."""
+        path: str | None = self._configuration.ssl_ca_cert
+        return path
 
     async def finish_writing(self) -> bool:
         """Refuse every further write and wait for the answers to those under way: whether none is left in doubt."""
@@ -129,6 +135,17 @@ class KubeClient:
             "preconditions": {"uid": uid},
         }
         return await self._json("delete", resource, "DELETE", resource.path(namespace, name), {}, body)
+
+    async def request_token(self, namespace: str, account: str, seconds: int) -> str:
+        """A new token of a service account, for the API server and whoever asks it of tokens."""
+        path = SERVICE_ACCOUNTS.path(namespace, account, "token")
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": seconds},
+        }
+        token: str = (await self._json("create", SERVICE_ACCOUNTS, "POST", path, {}, body))["status"]["token"]
+        return token
 
     async def discover(self, group: str, version: str) -> set[str]:
         """Plural names that the API group serves. Raises NotFound where it serves none."""

@@ -1,8 +1,8 @@
-"""TokenReview and SubjectAccessReview: what the API server says of those who ask the read API."""
+"""TokenReview and SubjectAccessReview: what the API server says of those who ask this process."""
 
 from collections.abc import Sequence
 
-from userstorage_operator.domain.caller import Access, Caller
+from userstorage_operator.domain.caller import Access, Caller, PathAccess
 from userstorage_operator.domain.fields import Object
 from userstorage_operator.domain.resources import ACCESS_REVIEWS, TOKEN_REVIEWS, USER_STORAGES, Resource
 from userstorage_operator.kube.client import KubeClient
@@ -30,26 +30,32 @@ class KubeReviews:
             extra={name: tuple(values) for name, values in (user.get("extra") or {}).items()},
         )
 
-    async def allows(self, caller: Caller, access: Access) -> bool:
+    async def allows(self, caller: Caller, access: Access | PathAccess) -> bool:
         """Whether the caller may read that. An absent namespace or name stands for all."""
-        attributes = {
-            "group": USER_STORAGES.group,
-            "version": USER_STORAGES.version,
-            "resource": USER_STORAGES.plural,
-            "verb": access.verb,
-            "namespace": access.namespace or "",
-            "name": access.name or "",
-        }
         about = {
             "user": caller.username,
             "uid": caller.uid,
             "groups": list(caller.groups),
             "extra": {name: list(values) for name, values in caller.extra.items()},
         }
-        status = await self._review(ACCESS_REVIEWS, about | {"resourceAttributes": attributes})
+        status = await self._review(ACCESS_REVIEWS, about | _asked_for(access))
         return bool(status.get("allowed")) and not status.get("denied")
 
     async def _review(self, resource: Resource, spec: Object) -> Object:
         body = {"apiVersion": resource.api_version, "kind": resource.kind, "spec": spec}
         status: Object = (await self._client.create(resource, "", body)).get("status") or {}
         return status
+
+
+def _asked_for(access: Access | PathAccess) -> Object:
+    if isinstance(access, PathAccess):
+        return {"nonResourceAttributes": {"path": access.path, "verb": "get"}}
+    attributes = {
+        "group": USER_STORAGES.group,
+        "version": USER_STORAGES.version,
+        "resource": USER_STORAGES.plural,
+        "verb": access.verb,
+        "namespace": access.namespace or "",
+        "name": access.name or "",
+    }
+    return {"resourceAttributes": attributes}

@@ -5,11 +5,11 @@ from functools import partial
 
 import structlog
 
-from userstorage_operator.domain.caller import Access, Caller
+from userstorage_operator.domain.caller import Access, Caller, PathAccess
 from userstorage_operator.domain.errors import ClusterError
 from userstorage_operator.readapi.ports import Reviews
 from userstorage_operator.readapi.problems import Problem, unavailable
-from userstorage_operator.readapi.recall import Recall
+from userstorage_operator.readapi.recall import GRACE, Recall
 
 log = structlog.get_logger(__name__)
 
@@ -17,10 +17,11 @@ log = structlog.get_logger(__name__)
 class Gatekeeper:
     """Lets a request through, or raises the Problem that it is answered with. Tokens are kept as hashes only."""
 
-    def __init__(self, reviews: Reviews) -> None:
+    def __init__(self, reviews: Reviews, grace: float = GRACE) -> None:
+        """`grace`: seconds for which a yes lives on while the API server cannot be asked."""
         self._reviews = reviews
-        self._callers: Recall[Caller | None] = Recall()
-        self._rights: Recall[bool] = Recall()
+        self._callers: Recall[Caller | None] = Recall(grace=grace)
+        self._rights: Recall[bool] = Recall(grace=grace)
 
     async def caller(self, authorization: str | None) -> Caller:
         """Who sent the header `Authorization`. Raises Problem 401 or 503."""
@@ -37,7 +38,7 @@ class Gatekeeper:
             raise _unauthorized("the token is not valid here", 'Bearer error="invalid_token"')
         return caller
 
-    async def admit(self, caller: Caller, access: Access) -> None:
+    async def admit(self, caller: Caller, access: Access | PathAccess) -> None:
         """Raises Problem 403 or 503, the same whether or not there is what is asked for."""
         try:
             for wider in access.wider():
@@ -45,8 +46,7 @@ class Gatekeeper:
                     return
         except ClusterError as error:
             raise _unchecked("the rights of the caller", error) from error
-        where = f"in namespace {access.namespace!r}" if access.namespace is not None else "in all namespaces"
-        raise Problem(403, f"{caller.username!r} may not {access.verb} userstorages.userstorage.dev {where}")
+        raise Problem(403, f"{caller.username!r} may not {access}")
 
 
 def _unauthorized(detail: str, challenge: str) -> Problem:

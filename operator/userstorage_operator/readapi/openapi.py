@@ -54,7 +54,8 @@ _VIEW: Object = {
         "restartCount": _COUNT,
         "storage": {
             "type": "object",
-            "properties": dict.fromkeys(("claimName", "claimPhase", "capacity", "requested", "resize"), _TEXT),
+            "properties": dict.fromkeys(("claimName", "claimPhase", "capacity", "requested", "resize", "used"), _TEXT)
+            | {"usedPercent": _COUNT},
         },
         "lastError": {
             "type": "object",

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from userstorage_operator.domain.caller import Access, Caller
+from userstorage_operator.domain.caller import Access, Caller, PathAccess
 
 
 class Reviews(Protocol):
@@ -11,5 +11,5 @@ class Reviews(Protocol):
     async def caller(self, token: str) -> Caller | None:
         """Whose bearer token that is; None where it is not valid, or not meant for us."""
 
-    async def allows(self, caller: Caller, access: Access) -> bool:
+    async def allows(self, caller: Caller, access: Access | PathAccess) -> bool:
         """Whether the caller may read that."""

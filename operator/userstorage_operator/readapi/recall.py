@@ -39,8 +39,9 @@ class Recall(Generic[V]):
     it is put again and again, it is put ahead of time, so that nobody waits.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, grace: float = GRACE) -> None:
         self._clock = clock
+        self._grace = grace
         self._known: LRUCache[Hashable, _Known[V]] = LRUCache(_REMEMBERED)
         self._asking: dict[Hashable, asyncio.Task[_Known[V] | ClusterError]] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -55,7 +56,7 @@ class Recall(Generic[V]):
             if known.value and age > YES / 2 and not self._resting():
                 self._put(key, ask)
             return known.value
-        spare = known if known is not None and known.value and age < YES + GRACE else None
+        spare = known if known is not None and known.value and age < YES + self._grace else None
         outcome: _Known[V] | ClusterError
         if self._failure is not None and (spare is not None or self._resting()):
             outcome = self._failure  # nobody waits for what fails anyway

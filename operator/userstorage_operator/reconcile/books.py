@@ -8,6 +8,7 @@ from userstorage_operator.domain.storage import Key
 from userstorage_operator.reconcile.claim_book import ClaimBook
 from userstorage_operator.reconcile.place_book import PlaceBook
 from userstorage_operator.reconcile.pod_starts import PodStartBook
+from userstorage_operator.reconcile.volume_book import VolumeBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,8 @@ class Books:
     starts: PodStartBook
     claims: ClaimBook
     places: PlaceBook
+    volumes: VolumeBook | None
+    """None where nobody asks kubelets."""
 
     def forget(self, key: Key) -> None:
         """The UserStorage is gone."""

@@ -3,12 +3,14 @@
 from dataclasses import dataclass, replace
 
 from userstorage_operator.domain.classes import BUILT_IN, UserStorageClass, choose_class
+from userstorage_operator.domain.desired import claim_name
 from userstorage_operator.domain.errors import ClassFull, InvalidSpec, NotFound, OperatorError, Retry
 from userstorage_operator.domain.fields import Object
 from userstorage_operator.domain.names import child_name
 from userstorage_operator.domain.resources import Kind
 from userstorage_operator.domain.storage import Key, UserStorage
 from userstorage_operator.domain.surroundings import Surroundings
+from userstorage_operator.domain.volume_use import Measured
 from userstorage_operator.domain.world import Children, World
 from userstorage_operator.reconcile.books import Books
 from userstorage_operator.reconcile.claim_users import claim_user
@@ -45,9 +47,10 @@ async def observe(key: Key, views: Views, cluster: Cluster, books: Books) -> See
     starts = books.starts.of(key)
     cls, class_obstacle = _class_of(storage, views)
     children = views.children(key.namespace, child_name(storage.slug))
+    volume = Measured(books.volumes.of(key.namespace, claim_name(storage))) if books.volumes is not None else None
     obstacle = obstacle or class_obstacle
     if storage.meta.deleted_at is not None:
-        return Seen(World(storage, cls, children, starts), raw.get("status") or {}, obstacle=None)
+        return Seen(World(storage, cls, children, starts, volume=volume), raw.get("status") or {}, obstacle=None)
     if (first := rival(raw, children, views)) is not None:
         # The children are the other's: nothing is to be done about them here, nor told of them.
         message = f"spec.userID: UserStorage {first!r} of this namespace came first with the same userID"
@@ -63,7 +66,7 @@ async def observe(key: Key, views: Views, cluster: Cluster, books: Books) -> See
             obstacle = obstacle or error
     around = Surroundings(claim_user(raw, storage, views, books.claims), views.binding_modes())
     not_exposed = why_not_exposed(raw, cls, views) if cls is not None else None
-    world = World(storage, cls, children, starts, surroundings=around, not_exposed=not_exposed)
+    world = World(storage, cls, children, starts, surroundings=around, not_exposed=not_exposed, volume=volume)
     return Seen(world, raw.get("status") or {}, obstacle)
 
 

@@ -31,6 +31,7 @@ from userstorage_operator.reconcile.place_book import PlaceBook
 from userstorage_operator.reconcile.pod_starts import PodStartBook
 from userstorage_operator.reconcile.ports import Cluster, Recorder, Views
 from userstorage_operator.reconcile.telling import tell
+from userstorage_operator.reconcile.volume_book import VolumeBook
 from userstorage_operator.runtime.worker import Result
 
 _FIRST_REPORT = timedelta(seconds=5)
@@ -46,14 +47,21 @@ class Reconciler:
     """Brings one UserStorage at a time to where its spec wants it."""
 
     def __init__(
-        self, cluster: Cluster, views: Views, book: ClassBook, recorder: Recorder, clock: Callable[[], datetime]
+        self,
+        cluster: Cluster,
+        views: Views,
+        book: ClassBook,
+        recorder: Recorder,
+        clock: Callable[[], datetime],
+        volumes: VolumeBook | None = None,
     ) -> None:
+        """`volumes` is kept by others; None where kubelets are not asked."""
         self._cluster = cluster
         self._views = views
         self._book = book
         self._recorder = recorder
         self._clock = clock
-        self._books = Books(PodStartBook(clock), ClaimBook(views), PlaceBook())
+        self._books = Books(PodStartBook(clock), ClaimBook(views), PlaceBook(), volumes)
         self._actor = Actor(cluster, views, self._books.starts)
         self._lookout = Lookout(cluster, views)
 

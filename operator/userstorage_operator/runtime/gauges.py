@@ -48,6 +48,9 @@ class Gauges:
         self.deletions = gauge("deletions_in_flight", "UserStorages whose deletion has begun.")
         self.deletion_oldest = gauge("deletion_oldest_seconds", "Time since the oldest of these deletions began.")
         self.deletions_overdue = gauge("deletions_overdue", "Deletions that have passed spec.lifecycle.deletionTimeout.")
+        self.volumes_measured = gauge("volumes_measured", "Volumes of which a kubelet has lately told how full they are.")
+        self.volumes_nearly_full = gauge("volumes_nearly_full", "Those that are more than 90 % full.")
+        self.volume_fullest = gauge("volume_usage_ratio_max", "How full the fullest of them is.")
         self._classes = gauge(
             "class_objects", f"UserStorages by class: the {_LARGEST} with most; {REST} is all others.", "class"
         )

@@ -11,7 +11,15 @@ Check = Callable[[], Awaitable[str | None]]
 Observe = Callable[[str, int, float], None]
 """Told of every answer of what is mounted: the route's pattern (never a path: paths hold names), the status code, seconds."""
 
+Gate = Callable[[web.Request], Awaitable[web.Response | None]]
+"""The answer to one who may not ask; None for one who may."""
+
 _UNKNOWN = "unknown"
+
+
+async def open_to_all(_: web.Request) -> web.Response | None:
+    """No gate."""
+    return None
 
 
 class HttpServer:
@@ -26,13 +34,15 @@ class HttpServer:
         metrics: Callable[[], bytes],
         metrics_type: str,
         observe: Observe,
+        gate: Gate = open_to_all,
     ) -> None:
-        """`degrading`: what `/ready` tells of besides, since everybody is served all the same. `detail` is told with both
+        """`gate` stands before `/metrics`. `degrading`: what `/ready` tells of besides, since everybody is served all the same. `detail` is told with both
         answers: what a person wants to know of a process that is well.
         """
         self._metrics = metrics
         self._metrics_type = metrics_type
         self._observe = observe
+        self._gate = gate
         self._app = app = web.Application()
         app.router.add_get("/health", _checks(health, {}, detail))
         app.router.add_get("/ready", _checks(ready, degrading, detail))
@@ -54,7 +64,9 @@ class HttpServer:
         """End it, and the connections with it."""
         await self._runner.cleanup()
 
-    async def _show_metrics(self, _: web.Request) -> web.Response:
+    async def _show_metrics(self, request: web.Request) -> web.Response:
+        if (refusal := await self._gate(request)) is not None:
+            return refusal
         return web.Response(body=self._metrics(), headers={"Content-Type": self._metrics_type})
 
 

@@ -106,6 +106,10 @@ class Metrics:
             "userstorage_sweep_last_success_timestamp_seconds", "End of the last completed sweep; 0 before the first.",
             registry=self.registry,
         )  # fmt: skip
+        self._volume_errors = Counter(
+            "userstorage_volume_stats_errors_total", "Looks at a node that did not tell of its volumes.",
+            registry=self.registry,
+        )  # fmt: skip
         self._starts = Histogram(
             "userstorage_time_to_ready_seconds", "From the creation of a UserStorage to the first time it is Ready.",
             buckets=_START_SECONDS, registry=self.registry,
@@ -147,6 +151,10 @@ class Metrics:
     def sweep_failed(self) -> None:
         """A sweep could not be completed."""
         self._sweep_errors.inc()
+
+    def volumes_not_told(self) -> None:
+        """A kubelet could not be asked of its volumes."""
+        self._volume_errors.inc()
 
     def became_ready(self, seconds: float) -> None:
         """A UserStorage is Ready for the first time, `seconds` after its creation."""

@@ -11,6 +11,7 @@ from typing import Any, Generic
 
 import structlog
 
+from userstorage_operator.runtime.tracing import UNTRACED, Tracer
 from userstorage_operator.runtime.workqueue import K, WorkQueue
 
 log = structlog.get_logger(__name__)
@@ -46,13 +47,17 @@ class WorkerPool(Generic[K]):
         queue: WorkQueue[K],
         reconcile: Callable[[K, int], Awaitable[Result]],
         passed: Callable[[Result, float], None],
+        tracer: Tracer = UNTRACED,
+        what: str = "",
     ) -> None:
         """`reconcile(key, failures)` gets the number of failures in a row before this pass; `passed(result, seconds)`
-        is told of the pass.
+        is told of the pass. `what` the keys stand for is in the name of its span.
         """
         self._queue = queue
         self._reconcile = reconcile
         self._passed = passed
+        self._tracer = tracer
+        self._span_name = f"reconcile {what}"
         self._told: dict[K, tuple[str, str]] = {}
         self._last_progress = time.monotonic()
         self._under_way: dict[K, float] = {}
@@ -71,7 +76,8 @@ class WorkerPool(Generic[K]):
             self._under_way[key] = time.monotonic()
             structlog.contextvars.bind_contextvars(reconcile_id=secrets.token_hex(6))
             try:
-                await self._pass(key)
+                with self._tracer.one_pass(self._span_name):
+                    await self._pass(key)
             finally:
                 structlog.contextvars.clear_contextvars()  # with what the pass has bound: the next is about another key
                 self._queue.done(key)
@@ -87,6 +93,7 @@ class WorkerPool(Generic[K]):
             result = Result(outcome="InternalError", retry=True, error=f"{type(fault).__name__}: {fault}", fault=fault)
         duration = time.monotonic() - began
         self._passed(result, duration)
+        self._tracer.passed(result.outcome, result.error, result.action)
         attempts = self._queue.failures(key) + 1
         pause = self._queue.add_failed(key, result.retry_after) if result.retry else None
         self._tell(key, result, attempts, pause, duration)

@@ -1,0 +1,28 @@
+"""Who may read `/metrics`, where that is asked: whoever may `get` that path by the cluster's own rights."""
+
+from aiohttp import web
+
+from userstorage_operator.domain.caller import PathAccess
+from userstorage_operator.readapi.gatekeeper import Gatekeeper
+from userstorage_operator.readapi.ports import Reviews
+from userstorage_operator.readapi.problems import Problem
+
+_ACCESS = PathAccess("/metrics")
+_GRACE = 3600.0
+"""Seconds. An API server that is away is what the metrics are to tell of, and they name no user."""
+
+
+class MetricsGate:
+    """Satisfies `runtime.http.Gate`."""
+
+    def __init__(self, reviews: Reviews) -> None:
+        self._gatekeeper = Gatekeeper(reviews, _GRACE)
+
+    async def refusal(self, request: web.Request) -> web.Response | None:
+        """The answer to one who may not; None for one who may."""
+        try:
+            caller = await self._gatekeeper.caller(request.headers.get("Authorization"))
+            await self._gatekeeper.admit(caller, _ACCESS)
+        except Problem as problem:
+            return problem.response()
+        return None

@@ -1,0 +1,83 @@
+"""Spans for OpenTelemetry, by OTLP over HTTP: one for each pass that did something, below it one for each request it made."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, Span, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import SpanKind, StatusCode
+
+from userstorage_operator.runtime.redaction import clean_fields, clean_text
+
+SERVICE = "userstorage-operator"
+_LAST_WORDS = 3.0
+"""Seconds for what is left at the end: a collector that is away must not hold up a successor."""
+_REQUESTS = "requests"
+"""Attribute of a pass: how many it has made."""
+
+
+class Traced:
+    """Satisfies `runtime.tracing.Tracer`. Further settings are OpenTelemetry's own environment variables."""
+
+    def __init__(self, endpoint: str, version: str, instance: str) -> None:
+        """`endpoint`: URL of the collector, without the path of the signal."""
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # else a line for each of its tries
+        about = {"service.name": SERVICE, "service.version": version, "service.instance.id": instance}
+        self._provider = TracerProvider(resource=Resource.create(about), shutdown_on_exit=False)
+        self._provider.add_span_processor(_WhatMatters(OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")))
+        self._tracer = self._provider.get_tracer(SERVICE, version)
+
+    @contextmanager
+    def one_pass(self, name: str) -> Iterator[None]:
+        """Around one pass; binds `trace_id` for its log lines."""
+        with self._tracer.start_as_current_span(name, attributes={_REQUESTS: 0}) as span:
+            structlog.contextvars.bind_contextvars(trace_id=f"{span.get_span_context().trace_id:032x}")
+            yield
+
+    def passed(self, outcome: str, error: str, action: str) -> None:
+        """The fields that log lines of the pass have are its attributes."""
+        span = trace.get_current_span()
+        told = {field: value for field, value in structlog.contextvars.get_contextvars().items() if field != "trace_id"}
+        if error:
+            told |= {"error_kind": outcome, "error": error, "action": action}
+            span.set_status(StatusCode.ERROR, clean_text(error))
+        span.set_attributes({field: value for field, value in clean_fields(told).items() if value != ""})
+
+    def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
+        """A span of its own, after the fact, where a pass is under way."""
+        parent = trace.get_current_span()
+        if not isinstance(parent, Span):
+            return
+        parent.set_attribute(_REQUESTS, cast("int", (parent.attributes or {})[_REQUESTS]) + 1)
+        now = time.time_ns()
+        attributes: dict[str, str | int] = {"verb": verb, "resource": resource, "code": code}
+        span = self._tracer.start_span(
+            f"{verb} {resource}", kind=SpanKind.CLIENT, attributes=attributes, start_time=now - int(seconds * 1e9)
+        )
+        if not 0 < code < 400:
+            span.set_status(StatusCode.ERROR)
+        span.end(now)
+
+    async def close(self) -> None:
+        """Send what is left, for a moment at most."""
+        last = threading.Thread(target=self._provider.shutdown, daemon=True)
+        last.start()
+        await asyncio.to_thread(last.join, _LAST_WORDS)
+
+
+class _WhatMatters(BatchSpanProcessor):
+    """All spans but those of passes that asked for nothing and failed at nothing: a sweep makes one of each object."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """One has ended."""
+        if (span.attributes or {}).get(_REQUESTS) != 0 or span.status.status_code is StatusCode.ERROR:
+            super().on_end(span)

@@ -1,0 +1,165 @@
+"""`python -m monitoring.scene PICTURE`: a few minutes in the life of two operators, watched by a Prometheus, as a picture.
+
+A cluster without containers, two hundred users, and some trouble: a class that does not exist, a Redis that goes away, a leader
+that is ended.
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import localcluster
+from localcluster import packages, processes
+from localcluster.addresses import free_port
+from localcluster.processes import Process
+from localcluster.progress import Report, silent
+from localcluster.prometheus import Prometheus
+from localcluster.redis import RedisServer
+from monitoring import picture
+from monitoring.rules import FOLDER, SOURCE
+
+SCENE = 240
+"""Seconds."""
+_JOB = "userstorage-operator"
+_NAMESPACE = "platform"
+
+
+class Scene:
+    """What is on, and what is done to it."""
+
+    def __init__(self, directory: Path, report: Report) -> None:
+        self._directory = directory
+        self._report = report
+        cluster = localcluster.start("control-plane", directory / "cluster", report)
+        self._login = cluster.kubeconfig
+        cache = f"--cache-dir={directory / 'kubectl-cache'}"  # else another cluster's answers, where it had the same address
+        self._kubectl = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}", cache]
+        packages.ensure_redis(silent)
+        self.redis = RedisServer(directory / "redis").start()
+        self.ports = (free_port(), free_port())
+        self._operators: dict[int, Process] = {}
+        self._token = ""
+
+    def begin(self) -> Prometheus:
+        """Start everything."""
+        self.run("apply", "-k", str(FOLDER.parent / "crds"))
+        self.run("apply", "-k", str(FOLDER.parent / "rbac"))
+        self.run("create", "namespace", _NAMESPACE)
+        self.run("create", "serviceaccount", "backend", "-n", _NAMESPACE)
+        subject = f"--serviceaccount={_NAMESPACE}:backend"
+        self.run("create", "clusterrolebinding", "backend", "--clusterrole=userstorage-view", subject)
+        self._token = self.run("create", "token", "backend", "-n", _NAMESPACE).strip()
+        for port in self.ports:
+            options = ["run", f"--http-port={port}", "--leader-elect", f"--redis-url={self.redis.url}", "--sweep-period=60"]
+            program = str(Path(sys.executable).with_name("userstorage-operator"))
+            command = ["/usr/bin/env", f"KUBECONFIG={self._login}", program, *options]
+            self._operators[port] = processes.launch(f"operator-{port}", command, self._directory / f"{port}.log")
+        targets = [{"targets": [f"127.0.0.1:{port}" for port in self.ports]}]
+        config = {
+            "global": {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "2s"},
+            "rule_files": [str(SOURCE)],
+            "scrape_configs": [{"job_name": _JOB, "static_configs": targets}],
+        }
+        (self._directory / "prometheus.yaml").write_text(yaml.safe_dump(config))
+        return Prometheus(self._directory / "prometheus", self._directory / "prometheus.yaml").start()
+
+    def end(self) -> None:
+        """End everything."""
+        processes.end(self._operators.values())
+        self.redis.stop()
+        localcluster.stop(self._directory / "cluster")
+
+    def run(self, *arguments: str, stdin: str = "") -> str:
+        """The output of kubectl."""
+        return subprocess.run([*self._kubectl, *arguments], input=stdin, capture_output=True, text=True, check=True).stdout
+
+    def users(self, first: int, last: int, **spec: Any) -> Callable[[], None]:
+        """Make them, or change them."""
+        items = [
+            {
+                "apiVersion": "userstorage.dev/v1",
+                "kind": "UserStorage",
+                "metadata": {"name": f"user-{number}", "namespace": _NAMESPACE},
+                "spec": {"userID": f"user-{number}", **spec},
+            }
+            for number in range(first, last)
+        ]
+        return lambda: self._tell(
+            self.run("apply", "-f", "-", stdin=json.dumps({"kind": "List", "apiVersion": "v1", "items": items}))
+        )
+
+    def leave(self, first: int, last: int) -> None:
+        """Delete users."""
+        self._tell(self.run("delete", "us", "-n", _NAMESPACE, "--wait=false", *(f"user-{n}" for n in range(first, last))))
+
+    def end_leader(self) -> None:
+        """Kill it: the other has to find out by itself."""
+        for port, process in self._operators.items():
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=10) as answer:
+                if json.load(answer)["role"] == "leading":
+                    processes.end([process])
+                    return
+
+    def ask(self) -> None:
+        """A backend asks both operators for somebody."""
+        for port in self.ports:
+            url = f"http://127.0.0.1:{port}/v1/users/user-7"
+            request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self._token}"})  # our own http URL
+            with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(request, timeout=2) as answer:  # noqa: S310  # as above
+                answer.read()
+
+    def _tell(self, output: str) -> None:
+        self._report(f"{len(output.splitlines())} users")
+
+
+def play(path: Path, report: Report) -> None:
+    """Make the picture."""
+    with tempfile.TemporaryDirectory(prefix="scene-") as directory:
+        scene = Scene(Path(directory), report)
+        try:
+            prometheus = scene.begin()
+            try:
+                began = _follow(scene, report)
+                picture.draw(prometheus.url, began, time.time(), path)
+            finally:
+                prometheus.stop()
+        finally:
+            scene.end()
+    report(f"{path} drawn")
+
+
+def _follow(scene: Scene, report: Report) -> float:
+    """When it began. What is to happen, at which second."""
+    script: dict[int, tuple[str, Callable[[], Any]]] = {
+        15: ("a hundred users come", scene.users(0, 100)),
+        50: ("a hundred more", scene.users(100, 200)),
+        80: ("ten ask for a class that is not there", scene.users(200, 210, className="no-such-class")),
+        110: ("Redis goes away", scene.redis.kill),
+        135: ("Redis is back", scene.redis.start),
+        155: ("forty are suspended", scene.users(0, 40, replicas=0)),
+        175: ("the ten, and thirty others, leave", lambda: scene.leave(180, 210)),
+        195: ("the leader is ended", scene.end_leader),
+    }
+    began = time.time()
+    while (passed := time.time() - began) < SCENE:
+        for second in [second for second in script if second <= passed]:
+            what, do = script.pop(second)
+            report(what)
+            do()
+        scene.ask()
+        time.sleep(0.5)
+    return began
+
+
+if __name__ == "__main__":
+    play(Path(sys.argv[1]), lambda text: print(text, flush=True))
