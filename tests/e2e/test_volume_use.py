@@ -12,7 +12,7 @@ import pytest
 from e2e.places import LocalNode
 from e2e.world import World
 from kubectl import Kubectl, eventually
-from operator_pod import ACCOUNT
+from operator_account import ACCOUNT
 from userstorage_operator.plugin import describe
 
 MEBI = 1 << 20
