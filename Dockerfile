@@ -24,11 +24,13 @@ RUN UV_PROJECT_ENVIRONMENT=/bill /uv/bin/uv sync --frozen --only-group sbom \
 FROM scratch AS sbom
 COPY --from=bill /userstorage-operator.cdx.json /
 
-# Our own code beside its dependencies: an upgrade of the operator is a layer of three megabytes.
+# Our own code beside its dependencies: an upgrade of the operator is a layer of two megabytes.
 FROM dependencies AS code
 COPY README.md ./
 COPY operator ./operator
-RUN /uv/bin/uv pip install --python /opt/userstorage/bin/python --target /opt/operator --no-deps .
+# uv's notes have the time of the build in them.
+RUN /uv/bin/uv pip install --python /opt/userstorage/bin/python --target /opt/operator --no-deps . \
+    && rm /opt/operator/*.dist-info/uv_cache.json /opt/operator/*.dist-info/RECORD
 
 FROM ${BASE_IMAGE}
 # What the base has for installing software; nothing here installs any.

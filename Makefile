@@ -93,7 +93,7 @@ test-redis: install ## The workload under each trouble of Redis, 200 objects, an
 	  --redis-proof-objects=200 --redis-proof-table=docs/redis-proof.md --redis-steady-objects=1000 --timeout=7200 $(TEST_ARGS)
 
 .PHONY: test-deploy
-test-deploy: install ## The image as a Deployment of three pods on real containers, a rolling restart under load, the scripts
+test-deploy: image ## The image as a Deployment of three pods on real containers, a rolling restart under load, the scripts
 	@$(LOCALCLUSTER) build --profile node
 	$(RUN) pytest -q tests/deploy --timeout=1800 $(TEST_ARGS)
 

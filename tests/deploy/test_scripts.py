@@ -83,7 +83,7 @@ def test_a_new_image_is_built_pushed_and_rolled_out(installation: Installation) 
 def test_an_image_that_crashes_is_taken_back_and_nobody_missed_the_operator(installation: Installation, crashing: str) -> None:
     installation.until_rolled_out()
     before, image = names(installation), images(installation)
-    options = ("--no-build", "--timeout=40s", "--overlay", "deploy/overlays/demo")
+    options = ("--no-build", "--timeout", "60s", "--overlay", "deploy/overlays/demo")
     deploying = installation.script("deploy.sh", *options, crashing)
     try:
         eventually(lambda: len(names(installation)) == 4)
@@ -93,7 +93,7 @@ def test_an_image_that_crashes_is_taken_back_and_nobody_missed_the_operator(inst
             code, said = installation.run_script("health-check.sh")
             return code == 1 and f"BAD   {new}" in said
 
-        eventually(told, within=35, every=1)
+        eventually(told, within=50, every=1)
         assert before <= names(installation)
     finally:
         said, _ = deploying.communicate(timeout=600)

@@ -50,7 +50,7 @@ def _write(layout: Layout, host: str) -> None:
     (layout.run / "registry.json").write_text(json.dumps(settings))
     hosts = layout.run / nodeconfig.REGISTRIES / host
     hosts.mkdir(parents=True)
-    (hosts / "hosts.toml").write_text(f'server = "http://{host}"\n')
+    (hosts / "hosts.toml").write_text(f'[host."http://{host}"]\ncapabilities = ["pull", "resolve"]\n')
 
 
 def _answers(host: str) -> bool:
