@@ -116,7 +116,7 @@ push: install ## Push it to the registry in its name
 
 .PHONY: deploy
 deploy: install ## Build and push IMAGE, apply deploy/ with it, wait; back to what ran before where that fails
-	scripts/deploy.sh $(DEPLOY_OPTIONS) $(IMAGE)
+	$(RUN) scripts/deploy.sh $(DEPLOY_OPTIONS) $(IMAGE)
 
 .PHONY: demo
 demo: install ## From nothing to a running file browser; leaves it running

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -67,14 +66,6 @@ def test_policies_let_in_to_one_port_and_nobody_but_the_operator_to_redis() -> N
     assert rule["ports"] == [{"port": "redis"}]
     assert [each["podSelector"]["matchLabels"] for each in rule["from"]] == [pods["userstorage-operator"]]
     assert "egress" not in redis
-
-
-def test_image_and_program_have_one_version() -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    [deployment] = objects_of("deploy", "Deployment")
-    [container] = deployment["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == f"userstorage-operator:{version}"
-    assert f"IMAGE ?= {container['image']}" in (ROOT / "Makefile").read_text().splitlines()
 
 
 def test_no_password_is_in_the_repository() -> None:
