@@ -38,6 +38,8 @@ _VOLATILE = re.compile(
 )
 _COUNTED = re.compile(r'^userstorage_(?:redis_errors|cache_rejected)_total\{(?:kind|reason)="(\w+)"\} ([0-9.]+)$', re.MULTILINE)
 
+_FILLS = re.compile(r"^userstorage_mirror_fills_total ([0-9.]+)$", re.MULTILINE)
+
 
 @dataclass
 class Outcome:
@@ -55,7 +57,7 @@ class Outcome:
     seconds: float = 0.0
     """From the begin of each step to the operator's last write in it, added up."""
     told: Counter[str] = field(default_factory=Counter)
-    """What the operator counted of Redis: failed calls by kind, rejected values by reason."""
+    """What the operator counted of Redis: failed calls by kind, rejected values by reason, fills after the first."""
 
 
 class AuditLog:
@@ -267,4 +269,7 @@ def metric(port: int, name: str) -> float:
 
 
 def told(port: int) -> Counter[str]:
-    return Counter({name: int(float(value)) for name, value in _COUNTED.findall(get(port, "/metrics")) if float(value)})
+    text = get(port, "/metrics")
+    counted = Counter({name: int(float(value)) for name, value in _COUNTED.findall(text)})
+    counted["filled again"] = max(0, int(float(_FILLS.findall(text)[0])) - 1)
+    return +counted

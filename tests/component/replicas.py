@@ -34,9 +34,13 @@ class Observer:
         self.asked: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
+        self.fills = 0
 
     def cache_asked(self, result: str, views: int = 1) -> None:
         self.asked[result] += views
+
+    def mirror_filled(self) -> None:
+        self.fills += 1
 
     def cache_rejected(self, reason: str) -> None:
         self.rejected[reason] += 1
@@ -137,7 +141,7 @@ class Replicas:
     @contextlib.asynccontextmanager
     async def leading(self, term: int = 1) -> AsyncIterator[Mirror]:
         """A leader of that term."""
-        mirror = Mirror(self.connection(), KEYS, CODEC, self.world, ALL, term)
+        mirror = Mirror(self.connection(), KEYS, CODEC, self.world, ALL, term, self.observer)
         self.world.listeners.append(mirror.changed)
         task = asyncio.create_task(mirror.run())
         try:

@@ -121,6 +121,7 @@ async def test_after_flushall_all_is_there_again_without_the_api_server(
         await until(whole)
         assert world.requests.total() == before, "the mirror knows everything itself"
         await until(filled(directory, replicas))
+        assert replicas.observer.fills == 2
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,10 @@ class ServingMetrics:
             "userstorage_cache_rejected_total", "Values in Redis that were not what their key promises.", ["reason"],
             registry=registry,
         )  # fmt: skip
+        self._mirror_fills = Counter(
+            "userstorage_mirror_fills_total", "How often all that Redis holds was written anew: at a start, and after a loss.",
+            registry=registry,
+        )  # fmt: skip
         for result in _CACHE_RESULTS:
             self._cache_requests.labels(result)
 
@@ -84,6 +88,10 @@ class ServingMetrics:
     def cache_asked(self, result: str, views: int = 1) -> None:
         """So many views have been asked for: hit, miss, stale or error."""
         self._cache_requests.labels(result).inc(views)
+
+    def mirror_filled(self) -> None:
+        """All that the leader keeps in Redis has been written anew."""
+        self._mirror_fills.inc()
 
     def cache_rejected(self, reason: str) -> None:
         """A value in Redis was not what its key promises."""

@@ -45,6 +45,9 @@ class Inspected:
     def cache_asked(self, result: str, views: int = 1) -> None:
         """Satisfies `ports.Observer`; of no interest here."""
 
+    def mirror_filled(self) -> None:
+        """Satisfies `ports.Observer`; nothing is written here."""
+
     def cache_rejected(self, reason: str) -> None:
         """Satisfies `ports.Observer`."""
         self.rejected[reason] += 1

@@ -18,7 +18,7 @@ from userstorage_operator.store.connection import StoreUnavailable
 from userstorage_operator.store.head import Head, Scopes
 from userstorage_operator.store.index import Row
 from userstorage_operator.store.keys import Keys
-from userstorage_operator.store.ports import Store, Watched
+from userstorage_operator.store.ports import Observer, Store, Watched
 from userstorage_operator.store.scripts import WRITE
 
 log = structlog.get_logger(__name__)
@@ -63,7 +63,9 @@ class Mirror:
     more, Redis has lost something, and all is filled anew; where a later term is there, this mirror writes nothing.
     """
 
-    def __init__(self, store: Store, keys: Keys, codec: Codec, watched: Watched, scopes: Scopes, term: int) -> None:
+    def __init__(
+        self, store: Store, keys: Keys, codec: Codec, watched: Watched, scopes: Scopes, term: int, observer: Observer
+    ) -> None:
         """`term` grows with every change of the leader."""
         self._store = store
         self._keys = keys
@@ -71,6 +73,7 @@ class Mirror:
         self._watched = watched
         self._scopes = scopes
         self._term = term
+        self._observer = observer
         self._news = asyncio.Event()
         self._pending: dict[Key, None] = {}
         self._rows: dict[Key, Row] = {}
@@ -156,6 +159,7 @@ class Mirror:
         self._unfilled.difference_update(batch.keys)
         if not self._complete and not self._unfilled:
             self._complete = True
+            self._observer.mirror_filled()
             log.info("mirror_filled", objects=len(self._rows), term=self._term)
 
     def _call(self, fill: str, batch: _Batch) -> tuple[list[str], list[Any]]:

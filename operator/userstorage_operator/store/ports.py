@@ -47,5 +47,8 @@ class Observer(Protocol):
     def cache_asked(self, result: str, views: int = 1) -> None:
         """So many views were asked for and answered: hit, miss, stale or error."""
 
+    def mirror_filled(self) -> None:
+        """All that the leader keeps in Redis has been written anew."""
+
     def cache_rejected(self, reason: str) -> None:
         """A value in Redis was not what it should be (a `codec.Reason`)."""

@@ -34,6 +34,7 @@ class SharedStore:
     def __init__(self, settings: RedisSettings | None, scopes: Scopes, observer: Observers) -> None:
         self._settings = settings
         self._scopes = scopes
+        self._observer = observer
         self._connection = Connection(settings, observer)
         self._keys = Keys(settings.cluster_name if settings is not None else "")
         self._codec = Codec(settings.signing_key() if settings is not None else b"")
@@ -72,7 +73,7 @@ class SharedStore:
             return []
         self._backoffs = Backoffs(self._connection, self._keys, self._codec, watched)
         await self._backoffs.resume(self._cache, queue, pause)
-        self._mirror = Mirror(self._connection, self._keys, self._codec, watched, self._scopes, term)
+        self._mirror = Mirror(self._connection, self._keys, self._codec, watched, self._scopes, term, self._observer)
         return [(self._mirror.run(), "mirror"), (self._backoffs.run(), "backoffs")]
 
     async def close(self) -> None:
