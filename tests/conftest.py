@@ -116,7 +116,6 @@ def with_definitions(kubectl: Kubectl) -> Kubectl:
     kubectl.run("apply", "-k", str(ROOT / "deploy/crds"))
     kubectl.run("apply", "-k", str(ROOT / "deploy/rbac"))
     kubectl.run("apply", "-k", str(ROOT / "deploy/admission"))
-    kubectl.run("apply", "-k", str(ROOT / "deploy/volume-stats"))
     kubectl.wait_established("crd/userstorages.userstorage.dev", "crd/userstorageclasses.userstorage.dev")
     # The API server takes a moment to see what a role binding says.
     may = ["auth", "can-i", "watch", "userstorages.userstorage.dev", "-A", f"--as={ACCOUNT}"]

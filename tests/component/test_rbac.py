@@ -1,15 +1,17 @@
 """deploy/rbac, asked of the real API server: what the operator and tenants may do, and above all what they may not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from component.manifests import Object, storage, text
+from conftest import ROOT
 from kubectl import Kubectl, eventually
 from operator_account import ACCOUNT, SYSTEM
 from rights import Right, allowed, attributes
 
 TENANT = "tenant"
+STATISTICS = "system:serviceaccount:userstorage-system:userstorage-volume-stats"
 
 
 @pytest.fixture
@@ -180,13 +182,22 @@ def test_a_tenant_reads_classes_and_writes_none(api: Kubectl, tenant: list[str])
     )
 
 
+@pytest.fixture(scope="module")
+def volume_stats(api: Kubectl) -> Iterator[None]:
+    """The rights of an option that is off by default, and so none of those that other tests count."""
+    api.run("apply", "-k", str(ROOT / "deploy/volume-stats"))
+    eventually(lambda: may(api, ["-A", f"--as={STATISTICS}"], "get", "nodes/stats"))
+    yield
+    api.run("delete", "-k", str(ROOT / "deploy/volume-stats"))
+
+
 @pytest.mark.parametrize(
     ("account", "expected"), [("userstorage-volume-stats", True), ("userstorage-operator", False), ("default", False)]
 )
-def test_of_tokens_the_operator_gets_those_for_nodes(api: Kubectl, account: str, expected: bool) -> None:
+def test_of_tokens_the_operator_gets_those_for_nodes(api: Kubectl, volume_stats: None, account: str, expected: bool) -> None:
     token = ["create", f"serviceaccounts/{account}", "--subresource=token", "-n", "userstorage-system"]
-    asked = api.run("auth", "can-i", *token, f"--as={ACCOUNT}", check=False)
-    assert asked.stdout == ("yes\n" if expected else "no\n")
+    answer = "yes\n" if expected else "no\n"
+    eventually(lambda: api.run("auth", "can-i", *token, f"--as={ACCOUNT}", check=False).stdout == answer)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +212,7 @@ def test_of_tokens_the_operator_gets_those_for_nodes(api: Kubectl, account: str,
     ],
 )
 @pytest.mark.parametrize("verb", ["get", "create"])
-def test_with_such_a_token_statistics_are_read_and_nothing_else(api: Kubectl, verb: str, resource: str, expected: bool) -> None:
-    who = ["-A", "--as=system:serviceaccount:userstorage-system:userstorage-volume-stats"]
-    assert may(api, who, verb, resource) is (expected and verb == "get")
+def test_with_such_a_token_statistics_are_read_and_nothing_else(
+    api: Kubectl, volume_stats: None, verb: str, resource: str, expected: bool
+) -> None:
+    assert may(api, ["-A", f"--as={STATISTICS}"], verb, resource) is (expected and verb == "get")

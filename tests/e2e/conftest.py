@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 import localcluster
-from conftest import chosen_cluster, with_definitions
+from conftest import ROOT, chosen_cluster, with_definitions
 from e2e import chromium
 from e2e.places import Elsewhere, LocalNode, Place, gives_namespaces
 from e2e.world import DUFS, FILE_BROWSER, World
@@ -54,6 +54,7 @@ def operator_port() -> int:
 @pytest.fixture(scope="session")
 def operator(place: Place, operator_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
     """The operator as a process of its own, for the whole run."""
+    place.kubectl.run("apply", "-k", str(ROOT / "deploy/volume-stats"))
     log = tmp_path_factory.mktemp("operator") / "operator.log"
     options = [f"--http-port={operator_port}", "--volume-stats=verified"]
     process = OperatorProcess(place.kubectl.kubeconfig, log, *options)
