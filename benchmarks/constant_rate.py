@@ -68,10 +68,12 @@ def _log(directory: Path, number: int) -> Path:
 
 
 def _read(log: Path, order: Sequence[str], rate: int) -> list[Answered]:
-    """h2load fires on a fixed beat of the connection: the request that waited least for its turn tells the beat's phase."""
+    """h2load fires on a fixed beat of the connection: the request that waited least for its turn tells the beat's phase. The first
+    one is sent before the beat begins.
+    """
     rows = [[int(field) for field in line.split("\t")[:3]] for line in log.read_text().splitlines()]
     beat = 1e6 / rate
-    phase = min(sent - number * beat for number, (sent, _, _) in enumerate(rows))
+    phase = min(sent - number * beat for number, (sent, _, _) in enumerate(rows) if number)
     return [
         Answered(order[number % len(order)], status, (sent + took - phase - number * beat) / 1e6)
         for number, (sent, status, took) in enumerate(rows)

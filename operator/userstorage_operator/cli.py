@@ -1,6 +1,7 @@
 """The command line of the operator. Every option is also an environment variable, named after it."""
 
 import asyncio
+import gc
 import signal
 import sys
 from typing import Any
@@ -121,6 +122,7 @@ def run(log_level: str, log_format: str, **settings: Any) -> None:
     told = logs.configure(log_level, json_format=json_format)
     logs.catch_uncaught()
     config = Config(**settings)
+    gc.freeze()  # modules stay: their 100,000 objects would make every full garbage collection 40 ms longer
     try:
         uvloop.run(_serve(config, told))
     except OperatorError as error:
