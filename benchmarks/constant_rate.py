@@ -68,13 +68,13 @@ def _log(directory: Path, number: int) -> Path:
 
 
 def _read(log: Path, order: Sequence[str], rate: int) -> list[Answered]:
-    """h2load fires on a fixed beat of the connection: the request that waited least for its turn tells the beat's phase. The first
-    one is sent before the beat begins.
+    """h2load fires on a fixed beat of the connection. Its phase is told by requests that hardly waited for their turn, and not by
+    those that waited least: after a late one h2load rounds, and may fire the next up to half a beat too early.
     """
     rows = [[int(field) for field in line.split("\t")[:3]] for line in log.read_text().splitlines()]
     beat = 1e6 / rate
-    phase = min(sent - number * beat for number, (sent, _, _) in enumerate(rows) if number)
+    phase = sorted(sent - number * beat for number, (sent, _, _) in enumerate(rows))[len(rows) // 10]
     return [
-        Answered(order[number % len(order)], status, (sent + took - phase - number * beat) / 1e6)
+        Answered(order[number % len(order)], status, max(took, sent + took - phase - number * beat) / 1e6)
         for number, (sent, status, took) in enumerate(rows)
     ]

@@ -160,9 +160,13 @@ def _operator(command: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
 
 
 def _give_way(pid: int) -> None:
-    """A process gets less of the processor than others; each thread of it has that for itself, and new ones inherit it."""
+    """A process gets less of the processor than others. Each thread of it has that for itself, and new ones inherit it; where the
+    kernel shares processors among sessions (sched_autogroup_enabled), only what is said of the session counts.
+    """
     for thread in Path(f"/proc/{pid}/task").iterdir():
         os.setpriority(os.PRIO_PROCESS, int(thread.name), 10)
+    if (session := Path(f"/proc/{pid}/autogroup")).exists():
+        session.write_text("10")
 
 
 async def _leader(ports: list[int]) -> int:
