@@ -249,7 +249,8 @@ async def test_pages_are_the_clusters_list(api: Kubectl, live: Live, backend: Ba
 async def test_changes_are_told_within_a_second(live: Live, backend: Backend, serving_all: Observed) -> None:
     await answered(backend, "/userstorages")
     path = f"/namespaces/{live.namespace}/userstorages/alice"
-    await live.create(replicas=0)
+    user = f"alice-{live.namespace}"  # of this test alone: the namespaces of others may still be ending
+    await live.create(replicas=0, user_id=user)
     await answered(backend, path, within=1)
     changed = await live.change({"spec": {"className": "other"}})
 
@@ -261,11 +262,11 @@ async def test_changes_are_told_within_a_second(live: Live, backend: Backend, se
         return await live.get() is None
 
     await live.until(told, within=1)
-    assert (await backend.get("/users/alice")).status == 200
+    assert (await backend.get(f"/users/{user}")).status == 200
     await live.delete(USER_STORAGES, "alice")
     await live.until(gone)
     await answered(backend, path, 404, within=1)
-    assert (await backend.get("/users/alice")).status == 404
+    assert (await backend.get(f"/users/{user}")).status == 404
 
 
 async def test_an_operator_of_one_namespace_answers_for_no_other(live: Live, backend: Backend, port: int) -> None:
