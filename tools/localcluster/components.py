@@ -146,6 +146,7 @@ def apiserver_command(layout: Layout, settings: Settings, extra: Sequence[str]) 
         "--allow-privileged",
         f"--audit-policy-file={policy}",
         f"--audit-log-path={layout.logs / 'audit.jsonl'}",
+        "--audit-log-maxsize=100000",  # MB: one file, since whoever reads on in it would miss what was written before a rotation
         *extra,
     ]
 
