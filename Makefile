@@ -84,8 +84,9 @@ release-fixtures: install ## Keep what this version leaves in a cluster, for the
 	$(RUN) env PYTHONPATH=tools python -m releasefixtures
 
 .PHONY: test-election
-test-election: install ## Twenty trials of each way to lose a leader, about half an hour
-	$(RUN) pytest -q tests/unit/test_lease.py tests/cluster/test_election.py --election-trials=20 --timeout=300 $(TEST_ARGS)
+test-election: install ## Twenty trials of each way to lose a leader, about half an hour; writes docs/election-proof.md
+	$(RUN) pytest -q tests/unit/test_lease.py tests/cluster/test_election.py \
+	  --election-trials=20 --election-table=docs/election-proof.md --timeout=300 $(TEST_ARGS)
 
 .PHONY: test-redis
 test-redis: install ## The workload under each trouble of Redis, 200 objects, and 1,000 at rest; writes docs/redis-proof.md

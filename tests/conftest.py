@@ -32,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="auto: kind where a Docker engine answers, else local; existing: the one that KUBECONFIG names",
     )
     parser.addoption("--election-trials", type=int, default=1, help="how often each way to lose a leader is tried")
+    parser.addoption("--election-table", help="where to write what they took")
     parser.addoption("--redis-proof-objects", type=int, default=12, help="size of the workload under each condition of Redis")
     parser.addoption("--redis-proof-table", help="where to write the table of it")
     parser.addoption("--redis-steady-objects", type=int, default=100, help="objects of the tests of Redis in steady state")

@@ -10,9 +10,11 @@ import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from cluster.election_table import Trials
 from kubectl import Kubectl, eventually
 from operator_account import SYSTEM, Request
 from replicas import LEASE, Replica, Replicas, replicas
@@ -37,9 +39,21 @@ def three(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Re
     api.run("delete", "namespace", namespace, "--wait=false")
 
 
+@pytest.fixture(scope="module")
+def trials(three: Replicas, request: pytest.FixtureRequest) -> Iterator[Trials]:
+    """What each trial took, written down where somebody wants it."""
+    told = Trials(request.config.getoption("--election-trials"))
+    yield told
+    if (path := request.config.getoption("--election-table")) is not None:
+        writes = three.writes()
+        assert_never_two(writes)
+        Path(path).write_text(told.table(writes))
+
+
 @pytest.fixture
 def leader(three: Replicas) -> Iterator[Replica]:
     """The one that leads, with two that stand by; who ends is replaced, and nobody has written at another's time."""
+    three.api.run("delete", "us", "--all", "-n", three.namespace, "--wait=false")  # work too, and it keeps room on the nodes
     found = three.leader()
     yield found
     ended = [replica for replica in three.running if replica.process.exit_code() is not None]
@@ -100,7 +114,7 @@ def test_one_leads_and_the_others_say_that_they_stand_by(three: Replicas, leader
     assert {write.credential for write in three.writes() if is_work(write)} == {leader.credential}
 
 
-def test_a_leader_that_is_asked_to_end_hands_over(three: Replicas, leader: Replica, trial: int) -> None:
+def test_a_leader_that_is_asked_to_end_hands_over(three: Replicas, leader: Replica, trials: Trials, trial: int) -> None:
     users(three)
     asked = datetime.now(UTC)
     leader.process.send(signal.SIGTERM)
@@ -108,22 +122,24 @@ def test_a_leader_that_is_asked_to_end_hands_over(three: Replicas, leader: Repli
     took = first_write_of_another(three, leader, asked, within=20)
     assert leader.process.ended(within=10) == 0
     three.remove(leader)
-    print(f"SIGTERM: {took.total_seconds():.2f} s")  # noqa: T201  # the figure of the trial, shown with -s or -rP
+    trials.took("SIGTERM", took)
     assert took < timedelta(seconds=5)
 
 
-def test_a_leader_that_is_killed_is_followed_when_its_lease_is_out(three: Replicas, leader: Replica, trial: int) -> None:
+def test_a_leader_that_is_killed_is_followed_when_its_lease_is_out(
+    three: Replicas, leader: Replica, trials: Trials, trial: int
+) -> None:
     users(three)
     killed = datetime.now(UTC)
     leader.process.kill()
     three.remove(leader)
     users(three, 1)
     took = first_write_of_another(three, leader, killed, within=30)
-    print(f"SIGKILL: {took.total_seconds():.2f} s")  # noqa: T201  # see above
+    trials.took("SIGKILL", took)
     assert took < timedelta(seconds=17)
 
 
-def test_a_leader_that_was_stopped_never_writes_again(three: Replicas, leader: Replica, trial: int) -> None:
+def test_a_leader_that_was_stopped_never_writes_again(three: Replicas, leader: Replica, trials: Trials, trial: int) -> None:
     users(three)
     stopped = datetime.now(UTC)
     leader.process.send(signal.SIGSTOP)
@@ -135,11 +151,13 @@ def test_a_leader_that_was_stopped_never_writes_again(three: Replicas, leader: R
     leader.process.send(signal.SIGCONT)
     assert leader.process.ended(within=5) == LOST
     three.remove(leader)
-    print(f"SIGSTOP: {took.total_seconds():.2f} s")  # noqa: T201  # see above
+    trials.took("SIGSTOP for 20 s", took)
     assert not [write for write in three.writes() if write.credential == leader.credential and write.began > resumed]
 
 
-def test_a_leader_that_is_cut_off_ends_before_its_lease_is_out(three: Replicas, leader: Replica, trial: int) -> None:
+def test_a_leader_that_is_cut_off_ends_before_its_lease_is_out(
+    three: Replicas, leader: Replica, trials: Trials, trial: int
+) -> None:
     users(three)
     cut = datetime.now(UTC)
     leader.proxy.cut_off = True
@@ -148,7 +166,7 @@ def test_a_leader_that_is_cut_off_ends_before_its_lease_is_out(three: Replicas, 
     ended = datetime.now(UTC)
     three.remove(leader)
     took = first_write_of_another(three, leader, cut, within=30)
-    print(f"partition: ended after {(ended - cut).total_seconds():.2f} s, {took.total_seconds():.2f} s")  # noqa: T201  # see above
+    trials.took("cut off from the API server", took)
     assert cut + took > ended
 
 
