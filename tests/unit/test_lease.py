@@ -135,6 +135,7 @@ class Simulation:
 
     def kill(self, candidate: Candidate) -> None:
         candidate.ended = True
+        candidate.life.close()  # it may be a release that never began
 
     def pause(self, candidate: Candidate, seconds: float) -> None:
         candidate.stopped_until = max(candidate.stopped_until, self.time + seconds)
@@ -197,6 +198,7 @@ BLOWS = st.tuples(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3), FATES, st.lists(BLOWS, max_size=8))
 @example([0, 0, 0], [], [(20.0, "pause", 0, 20.0), (20.0, "pause", 1, 20.0), (20.0, "pause", 2, 16.0)])
+@example([0, 0, 0], [], [(20.0, "pause", 0, 20.0), (21.0, "terminate", 0, 1.0), (22.0, "kill", 0, 1.0)])
 @example([0, 0, 0], [], [(20.0, "delete", 0, 1.0), (20.5, "delete", 0, 1.0), (21.0, "empty", 0, 1.0)])
 def test_never_two_may_write(offsets: list[float], fates: list[Fate], blows: list[tuple[float, str, int, float]]) -> None:
     simulation = Simulation(offsets, fates)
