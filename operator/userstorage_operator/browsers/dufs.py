@@ -21,7 +21,6 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
         command=browser.command or ("/bin/dufs",),
         args=(
             FILES_MOUNT,
-            "--bind=0.0.0.0",
             f"--port={browser.port}",
             f"--path-prefix={base_path}",
             *_permissions(storage, cls),
