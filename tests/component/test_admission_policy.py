@@ -113,6 +113,8 @@ UNRESTRICTED: dict[str, tuple[tuple[str | int, ...], Any, str]] = {
     "a sysctl": (("spec", "securityContext", "sysctls"), [{"name": "kernel.msgmax", "value": "1"}], "sysctls"),
     "no apparmor": ((*SECURITY, "appArmorProfile"), {"type": "Unconfined"}, "appArmorProfile"),
     "another selinux type": ((*SECURITY, "seLinuxOptions"), {"type": "spc_t"}, "seLinuxOptions"),
+    "another selinux type for all": (("spec", "securityContext", "seLinuxOptions"), {"type": "spc_t"}, "seLinuxOptions"),
+    "a level by OpenShift": (("spec", "securityContext", "seLinuxOptions"), {"level": "s0:c27,c4"}, ""),
     "escalation": ((*SECURITY, "allowPrivilegeEscalation"), True, "allowPrivilegeEscalation"),
     "escalation by default": ((*SECURITY, "allowPrivilegeEscalation"), None, "allowPrivilegeEscalation"),
     "privileges": (SECURITY, {"privileged": True}, "privileged: must be false"),

@@ -3,11 +3,13 @@
 import ast
 import importlib
 import pkgutil
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from released import VERSIONS, Left
 from userstorage_operator import browsers
 from userstorage_operator.domain import names
 
@@ -34,9 +36,17 @@ def built_in_images() -> set[str]:
 
 def test_built_in_images_are_those_of_the_drivers() -> None:
     by_flavor = ast.literal_eval(variable("class-images", "builtIn"))  # CEL's literals of these are Python's
-    assert set(by_flavor.values()) == built_in_images()
+    assert {images[0] for images in by_flavor.values()} == built_in_images()
     assert by_flavor.keys() == {str(flavor) for flavor in browsers._RENDERERS} - {"Custom"}
-    assert set(ast.literal_eval(variable("class-names", "builtIn"))) == built_in_images()
+    assert set(ast.literal_eval(variable("class-names", "builtIn"))) == {*chain(*by_flavor.values())}
+
+
+def test_what_the_release_before_made_of_itself_it_can_still_make_after_a_rollback() -> None:
+    left = Left(VERSIONS[-1])
+    named = {raw["spec"].get("browser", {}).get("image") for raw in left.classes}
+    made = {c["image"] for raw in left.children if raw["kind"] == "Pod" for c in raw["spec"]["containers"]}
+    assert made - named
+    assert made - named <= set(ast.literal_eval(variable("class-names", "builtIn")))
 
 
 def test_every_policy_refuses_where_it_cannot_be_evaluated_and_binds_the_operator_only() -> None:
