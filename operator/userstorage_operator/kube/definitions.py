@@ -16,6 +16,7 @@ async def served(probe: ApiProbe, stop: asyncio.Event) -> None:
         await probe.once()
         if (problem := probe.silent or probe.missing) is None:
             return
-        log.warning("waiting_for_definitions", error=problem, hint="kubectl apply -k deploy/crds")
+        hint = "kubectl apply -k deploy/crds" if probe.missing else "may this pod connect to the API server (NetworkPolicy)?"
+        log.warning("waiting_for_definitions", error=problem, hint=hint)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), timeout=2)
