@@ -27,8 +27,8 @@ kubectl get userstorageclasses
 all=$(kubectl get userstorages --all-namespaces --no-headers \
   -o 'custom-columns=NAMESPACE:.metadata.namespace,NAME:.metadata.name,PHASE:.status.phase,REASON:.status.conditions[?(@.type=="Ready")].reason')
 title "UserStorages by phase"
-awk 'NF {count[$3]++} END {for (phase in count) print count[phase], phase}' <<<"$all" | sort --reverse --numeric-sort
+awk 'NF {count[$3]++} END {for (phase in count) print count[phase], phase}' <<<"$all" | sort -rn
 title "neither Ready nor Suspended"
-awk 'NF && $3 != "Ready" && $3 != "Suspended"' <<<"$all" | column --table
+awk 'NF && $3 != "Ready" && $3 != "Suspended"' <<<"$all"
 title "warnings of the operator's namespace"
 kubectl get events --namespace=userstorage-system --field-selector=type=Warning --sort-by=.lastTimestamp | tail -n 10

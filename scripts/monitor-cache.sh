@@ -11,21 +11,33 @@ Works with the cluster of your KUBECONFIG. Exit code 1: they differ, there is no
 END
 }
 
+refuse() {
+  echo "monitor-cache: $*" >&2
+  usage >&2
+  exit 2
+}
+
+needs_value() {
+  [[ ${2:-} ]] || refuse "$1 needs a value"
+}
+
 every="" output=text
 while (($#)); do
   case $1 in
     --help) usage && exit ;;
-    --every) every=$2 && shift ;;
-    -o) output=$2 && shift ;;
-    *) usage >&2 && exit 2 ;;
+    --every) needs_value "$@" && every=$2 && shift ;;
+    -o) needs_value "$@" && output=$2 && shift ;;
+    *) refuse "unknown argument $1" ;;
   esac
   shift
 done
+[[ ! $every || $every =~ ^[1-9][0-9]*$ ]] || refuse "--every $every: not a number of seconds, 1 or more"
 
 look() {
-  local pod
-  pod=$(kubectl get pods --namespace=userstorage-system --selector=app.kubernetes.io/name=userstorage-operator \
-    --field-selector=status.phase=Running -o 'jsonpath={.items[0].metadata.name}' 2>/dev/null) || true
+  local pods pod
+  pods=$(kubectl get pods --namespace=userstorage-system --selector=app.kubernetes.io/name=userstorage-operator \
+    --field-selector=status.phase=Running -o name) || return 1
+  read -r pod <<<"$pods"
   if [[ ! $pod ]]; then
     echo "no replica of the operator runs" >&2
     return 1
@@ -38,7 +50,7 @@ if [[ ! $every ]]; then
   exit
 fi
 while true; do
-  date --iso-8601=seconds
+  date -u +%FT%TZ
   look || true
   sleep "$every"
 done

@@ -22,4 +22,4 @@ printf %s "$(random)" >"$made/signing-key"
 echo "user default off
 user userstorage on #$(sha256 <"$made/password") ~us:* &* +@all -@admin -@dangerous +info" >"$made/users.acl"
 mv "$made" "$directory"
-echo "made $(realpath --relative-to=. "$directory")"
+echo "made $directory"
