@@ -1,7 +1,10 @@
 # The operator's image. Dependencies come from the lock file, by hash; the final stage has neither compiler nor uv nor pip.
 # Two builds of the same sources give the same layers, where the builder gives all files one time (`make image` does).
 # For the digest too: --build-arg BASE_IMAGE=docker.io/library/python:3.11.13-slim-bookworm@sha256:...
-ARG BASE_IMAGE=docker.io/library/python:3.11.13-slim-bookworm
+ARG BASE_IMAGE=pinned
+
+# By its name and not in the argument, where the dependency bot does not see it.
+FROM docker.io/library/python:3.11.13-slim-bookworm AS pinned
 
 FROM ${BASE_IMAGE} AS uv
 RUN python3 -m venv /uv && /uv/bin/pip install --no-cache-dir --disable-pip-version-check uv==0.13.9

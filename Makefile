@@ -60,7 +60,7 @@ format: install ## Format and mend what can be mended, make generated files anew
 .PHONY: test
 test: lint ## Lint, then all tests that this machine can run; says at its end what it could not
 	@# Builds before pytest, which would hide how far they are and count them as a test's own time.
-	@$(if $(filter kind existing,$(CLUSTER)),:,[ -S /var/run/docker.sock ] || $(LOCALCLUSTER) build --profile $$([ "$$(id -u)" = 0 ] && echo node || echo control-plane))
+	@$(if $(filter kind existing,$(CLUSTER)),:,docker version >/dev/null 2>&1 || $(LOCALCLUSTER) build --profile $$([ "$$(id -u)" = 0 ] && echo node || echo control-plane))
 	@# Three at a time (tests/conftest.py), one by one with TEST_ARGS="-n 0"; what fails on a cluster is run once more.
 	@# The proofs of Redis and of the Deployment take ten and five minutes alone: make test-redis, make test-deploy.
 	$(RUN) pytest tests --ignore=tests/cluster/test_redis_proof.py --ignore=tests/deploy -n auto --reruns 1 --rerun-exclude-path tests/unit $(if $(filter kind existing,$(CLUSTER)),--cluster=$(CLUSTER)) $(TEST_ARGS)

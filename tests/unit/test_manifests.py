@@ -61,7 +61,7 @@ def test_policies_let_in_to_one_port_and_nobody_but_the_operator_to_redis() -> N
     assert redis["podSelector"]["matchLabels"] == pods["userstorage-redis"]
     assert operator["policyTypes"] == redis["policyTypes"] == ["Ingress", "Egress"]
     assert operator["ingress"] == [{"ports": [{"port": "http"}]}]
-    assert {each["port"] for rule in operator["egress"] for each in rule["ports"]} == {53, 443, 6443, 6379}
+    assert {each["port"] for rule in operator["egress"] for each in rule["ports"]} == {53, 5353, 443, 6443, 6379}
     [rule] = redis["ingress"]
     assert rule["ports"] == [{"port": "redis"}]
     assert [each["podSelector"]["matchLabels"] for each in rule["from"]] == [pods["userstorage-operator"]]
@@ -76,7 +76,8 @@ def test_no_password_is_in_the_repository() -> None:
 
 def test_the_base_image_is_pinned_and_the_user_is_a_number() -> None:
     lines = (ROOT / "Dockerfile").read_text().splitlines()
-    assert any(re.fullmatch(r"ARG BASE_IMAGE=\S+:\d+\.\d+\.\d+-slim-\w+", line) for line in lines)
+    assert [line for line in lines if re.fullmatch(r"FROM \S+:\d+\.\d+\.\d+-slim-\w+ AS pinned", line)]
+    assert "ARG BASE_IMAGE=pinned" in lines
     assert "USER 65532:65532" in lines
 
 

@@ -10,14 +10,21 @@ from localcluster.errors import ClusterError
 
 PROFILE = "kind"
 _NAME = "userstorage"
+_PATIENCE = 30
+"""Seconds for an engine that starts when it is asked."""
 KIND_VERSION = "v0.30.0"
 KUBECTL_VERSION = "v1.34.0"
 """pytest-kind's own defaults are of 2022: that API server lacks functions that the rules of our CRDs call."""
 
 
 def docker_answers() -> bool:
-    """Whether there is a Docker engine: the client alone makes no cluster."""
-    return shutil.which("docker") is not None and Path("/var/run/docker.sock").exists()
+    """Whether there is a Docker engine, wherever it listens: the client alone makes no cluster."""
+    if shutil.which("docker") is None:
+        return False
+    try:
+        return subprocess.run(["docker", "version"], capture_output=True, check=False, timeout=_PATIENCE).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def kind_cluster(name: str, kubeconfig: Path) -> Any:
