@@ -52,7 +52,7 @@ def test_in_the_documented_order_everything_goes_and_the_files_stay(own: Kubectl
     release(own, tmp_path)
     eventually(lambda: own.get("us", "bob", USERS) is None)
     own.run("delete", "us", "--all", "--all-namespaces", "--timeout=120s")
-    for part in ("uninstall", "admission", "crds", "rbac"):
+    for part in ("uninstall", "admission", "owner-references", "volume-stats", "crds", "rbac"):
         own.run("delete", "--ignore-not-found", "-k", str(ROOT / "deploy" / part), "--timeout=120s")
     assert (
         "userstorage" not in own.run("get", "crd,clusterrole,clusterrolebinding,validatingadmissionpolicy", "-o", "name").stdout

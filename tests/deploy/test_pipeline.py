@@ -14,7 +14,7 @@ LESS = {
     "test-e2e": ["TEST_ARGS=--collect-only"],  # all of it is part of `make test`
 }
 ELSEWHERE = {"deploy"}
-"""Tried in test_scripts.py, on a cluster."""
+"""It is one line: scripts/deploy.sh, which is tried on a cluster, in test_scripts.py."""
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,10 @@ KUBERNETES = "1.36"
 """The version whose schemas the objects are held against: that of the local cluster."""
 WHOLE = ("deploy", "deploy/overlays/demo", "deploy/overlays/namespaced", "deploy/overlays/monitoring")
 """What one applies to have the operator."""
-PARTS = (
-    "deploy/crds",
-    "deploy/rbac",
-    "deploy/admission",
-    "deploy/manager",
-    "deploy/monitoring",
-    "deploy/owner-references",
-    "deploy/uninstall",
+PARTS = tuple(
+    sorted(
+        f"deploy/{path.parent.name}" for path in (ROOT / "deploy").glob("*/kustomization.yaml") if path.parent.name != "base"
+    )
 )
 """What can be applied by itself."""
 FOREIGN = frozenset({"PodMonitor", "PrometheusRule"})

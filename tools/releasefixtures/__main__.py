@@ -54,7 +54,7 @@ def write(target: Path, directory: Path, report: Report) -> None:
     cluster = localcluster.start("control-plane", directory / "cluster", report)
     kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig, directory / "cache")
     kubectl.run("apply", "-k", str(ROOT / "deploy/crds"))
-    kubectl.run("wait", "--for=condition=Established", *(f"crd/userstorage{s}.userstorage.dev" for s in ("s", "classes")))
+    kubectl.wait_established(*(f"crd/userstorage{s}.userstorage.dev" for s in ("s", "classes")))
     kubectl.run("apply", "-f", str(CAST))
     copies = {f"u{number}": "Ready" for number in range(COPIES)}
     save(directory / "copies.yaml", [copy_of(name) for name in copies])
