@@ -6,11 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy.installation import IMAGE, Installation
+from deploy.installation import IMAGE, ROOT, Installation
 from kubectl import eventually
 from operatorimage import BUILDAH
 
 REDIS = "deployment/userstorage-redis"
+NO_LEADER = """
+from userstorage_operator.cli import main
+from userstorage_operator.leading import Leading
+Leading.run = lambda *_: 1 / 0
+main()
+"""
 
 
 @pytest.fixture
@@ -24,12 +30,22 @@ def without_redis(installation: Installation) -> Iterator[None]:
 @pytest.fixture
 def crashing(installation: Installation) -> str:
     """The reference, in the registry, of an image that ends at once."""
-    reference = f"{installation.registry}/userstorage-operator:crashing"
-    container = buildah("from", IMAGE).strip()
-    buildah("config", "--entrypoint", '["/bin/false"]', container)
-    buildah("commit", "--rm", container, reference)
-    BUILDAH.push(reference, plain_http=True)
-    return reference
+    return pushed(installation, "crashing", "/bin/false")
+
+
+@pytest.fixture
+def unfit(installation: Installation) -> str:
+    """Of one that stands by well, and ends as soon as it leads."""
+    return pushed(installation, "unfit", "python", "-c", NO_LEADER)
+
+
+@pytest.fixture
+def without_election(installation: Installation) -> Iterator[None]:
+    installation.system("delete", "rolebinding", "userstorage-operator-election")
+    yield
+    installation.kubectl.run("apply", "-k", str(ROOT / "deploy/rbac"))
+    installation.until_rolled_out()
+    eventually(lambda: installation.run_script("health-check.sh")[0] == 0)
 
 
 def test_all_is_well(installation: Installation, users: str) -> None:
@@ -71,6 +87,14 @@ def test_redis_is_gone(installation: Installation, without_redis: None) -> None:
     assert code == 0, said
 
 
+def test_nobody_leads(installation: Installation, without_election: None) -> None:
+    def told() -> bool:
+        code, said = installation.run_script("health-check.sh")
+        return code == 1 and "which does not lead" in said
+
+    eventually(told)
+
+
 def test_a_new_image_is_built_pushed_and_rolled_out(installation: Installation) -> None:
     image = f"{installation.registry}/userstorage-operator:next"
     code, said = installation.run_script("deploy.sh", "--plain-http", "--overlay", "deploy/overlays/demo", image)
@@ -78,6 +102,42 @@ def test_a_new_image_is_built_pushed_and_rolled_out(installation: Installation) 
     assert said.endswith(f"deployed {image}\n")
     installation.until_rolled_out()
     assert images(installation) == {image}
+    code, said = installation.run_script("deploy.sh", "--no-build", "--overlay", "deploy/overlays/demo", image)
+    assert (code, said.splitlines()[-1].partition(":")[0]) == (0, "nothing to roll out")
+
+
+def test_an_image_that_stands_by_but_cannot_lead_is_taken_back(installation: Installation, unfit: str) -> None:
+    before = images(installation)
+    code, said = installation.run_script(
+        "deploy.sh", "--no-build", "--timeout", "120s", "--overlay", "deploy/overlays/demo", unfit
+    )
+    assert code == 1
+    assert said.endswith(f"what ran before runs again: {''.join(before)}\n")
+    installation.until_rolled_out()
+    assert images(installation) == before
+
+
+def test_an_overlay_that_cannot_all_be_applied_is_taken_back(installation: Installation, unfit: str) -> None:
+    """Without the kinds of the Prometheus operator; the Deployment comes before what is refused."""
+    before = images(installation)
+    code, said = installation.run_script("deploy.sh", "--no-build", "--overlay", "deploy/overlays/monitoring", unfit)
+    assert code == 1
+    assert "not all of" in said
+    assert said.endswith(f"what ran before runs again: {''.join(before)}\n")
+    installation.until_rolled_out()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("a:1", "b:1"), ("a:1", "--timeout", "300"), ("a:1", "--overlay"), ("a:1", "--overlay", "nowhere"), ("a",), ("--x",)],
+)
+def test_arguments_that_make_no_sense_change_nothing(arguments: tuple[str, ...], installation: Installation) -> None:
+    before = installation.system("get", "deployment/userstorage-operator", "-o", "jsonpath={.metadata.resourceVersion}")
+    code, said = installation.run_script("deploy.sh", *arguments)
+    assert code == 2
+    assert said.startswith("deploy: ")
+    assert "usage: " in said
+    assert installation.system("get", "deployment/userstorage-operator", "-o", "jsonpath={.metadata.resourceVersion}") == before
 
 
 def test_an_image_that_crashes_is_taken_back_and_nobody_missed_the_operator(installation: Installation, crashing: str) -> None:
@@ -126,6 +186,16 @@ def names(installation: Installation) -> set[str]:
 
 def images(installation: Installation) -> set[str]:
     return {pod["spec"]["containers"][0]["image"] for pod in installation.pods()}
+
+
+def pushed(installation: Installation, tag: str, *entrypoint: str) -> str:
+    """The reference, in the registry, of an image of the operator with another entry point."""
+    reference = f"{installation.registry}/userstorage-operator:{tag}"
+    container = buildah("from", IMAGE).strip()
+    buildah("config", "--entrypoint", json.dumps(entrypoint), container)
+    buildah("commit", "--rm", container, reference)
+    BUILDAH.push(reference, plain_http=True)
+    return reference
 
 
 def buildah(*arguments: str) -> str:

@@ -1,24 +1,42 @@
 """deploy/uninstall on real containers: the Job lets go where the operator has ended, and says so where it has not."""
 
+import json
+import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from deploy.installation import OPERATOR, ROOT, Installation
+from deploy.installation import IMAGE, OPERATOR, ROOT, Installation
 from kubectl import eventually
+from operatorimage import BUILDAH
 
 JOB = "job/userstorage-release-finalizers"
-UNINSTALL = str(ROOT / "deploy/uninstall")
 
 
 @pytest.fixture
-def job(installation: Installation) -> Iterator[str]:
+def kustomization(installation: Installation, tmp_path: Path) -> str:
+    """As docs/install.md has it: around deploy/uninstall, with the image where it is."""
+    name = f"{installation.registry}/userstorage-operator"
+    subprocess.run([*BUILDAH.program, "tag", IMAGE, f"{name}:leaving"], check=True)
+    BUILDAH.push(f"{name}:leaving", plain_http=True)
+    around = {
+        "resources": [os.path.relpath(ROOT / "deploy/uninstall", tmp_path.resolve())],
+        "images": [{"name": "userstorage-operator", "newName": name, "newTag": "leaving"}],
+    }
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(around))
+    return str(tmp_path)
+
+
+@pytest.fixture
+def job(installation: Installation, kustomization: str) -> Iterator[str]:
     """Applied when the operator has ended, which runs again afterwards."""
     installation.system("scale", "deployment/userstorage-operator", "--replicas=0")
     eventually(lambda: not installation.pods())
-    installation.kubectl.run("apply", "-k", UNINSTALL)
+    installation.kubectl.run("apply", "-k", kustomization)
     yield JOB
-    installation.kubectl.run("delete", "-k", UNINSTALL)
+    installation.kubectl.run("delete", "-k", kustomization)
     installation.system("scale", "deployment/userstorage-operator", "--replicas=3")
     installation.until_rolled_out()
 
