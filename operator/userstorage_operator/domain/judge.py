@@ -129,9 +129,9 @@ def stalled(verdict: Verdict) -> Condition:
 
 
 def _why_stalled(verdict: Verdict) -> Finding | None:
-    deadline = plans.deletion_deadline(verdict.world)
-    if deadline is not None:
-        if verdict.now < deadline:
+    if verdict.world.storage.meta.deleted_at is not None:
+        deadline = plans.deletion_deadline(verdict.world)
+        if deadline is None or verdict.now < deadline:
             return None
         timeout = _duration(verdict.world.storage.lifecycle.deletion_timeout)
         words = f"the pod has not ended {timeout} after the deletion; it is never forced{_held(verdict)}"

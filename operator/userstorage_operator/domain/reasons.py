@@ -47,7 +47,7 @@ REASONS: dict[str, dict[str, str]] = {
     },
     STORAGE_READY: {
         "ClaimBound": "The claim is bound to a volume.",
-        "ClaimNotFound": "There is no claim of that name (yet).",
+        "ClaimNotFound": "There is no claim of that name (yet); or it was not looked up, the message says so and why.",
         "WaitForFirstConsumer": "The claim gets its volume with the pod that is being placed.",
         "ResizeFailed": "The claim is bound and serves; its growth failed or was refused, the message says why.",
         "ClaimPending": "The claim waits for a volume; the message says for what else where that is known.",
