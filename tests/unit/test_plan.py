@@ -113,7 +113,8 @@ def test_a_pod_on_its_way_out_is_waited_for() -> None:
     raw = storage_object()
     world = settled_world(raw)
     going = ready_pod(desired_of(raw).pod, **DELETED)
-    assert plan_for(raw, world.with_children(replace(world.children, pod=going))).steps == ()
+    deadline = NOW - timedelta(seconds=10) + timedelta(minutes=10)
+    assert plan_for(raw, world.with_children(replace(world.children, pod=going))) == Plan(wake_at=(deadline,))
 
 
 def test_no_pod_before_its_pause_is_over() -> None:

@@ -1,12 +1,13 @@
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import CREATED, NOW, desired_of, settled_world, storage_object, stored, world_of
+from builders import CREATED, NOW, desired_of, ready_pod, settled_world, storage_object, stored, world_of
 from unit.test_crds import schema
 from userstorage_operator.domain.clock import format_time
 from userstorage_operator.domain.errors import GrowthRefused, NameConflict, Refused, Unavailable
@@ -328,6 +329,75 @@ def test_a_deletion_past_its_deadline_is_stalled() -> None:
     assert status["phase"] == "Terminating"
     assert condition(status, "Ready") == ("False", "Terminating")
     assert condition(status, "Stalled") == ("True", "DeletionTimedOut")
+
+
+def ending(world: World, *, status: Object | None = None, **meta: Any) -> World:
+    """Its pod has until 11:59:40 to end, which is 20 seconds ago."""
+    pod = ready_pod(desired_of(storage_object()).pod, deletionTimestamp="2026-01-31T11:59:40Z", **meta)
+    pod |= {"spec": pod["spec"] | {"nodeName": "node-1"}, "status": pod["status"] | (status or {})}
+    return world.with_children(replace(world.children, pod=pod))
+
+
+TAINTED = {"type": "DisruptionTarget", "status": "True", "message": "Taint manager: deleting due to NoExecute taint"}
+
+
+@pytest.mark.parametrize(
+    ("status", "meta", "words"),
+    [
+        ({}, {}, "; it is on node 'node-1'; it has until 2026-01-31T11:59:40Z"),
+        (
+            {"conditions": [TAINTED]},
+            {"deletionGracePeriodSeconds": 30},
+            "; it is on node 'node-1'; Taint manager: deleting due to NoExecute taint; it has until 2026-01-31T11:59:40Z",
+        ),
+        (
+            {},
+            {"deletionGracePeriodSeconds": 0, "finalizers": ["foregroundDeletion"]},
+            "; it is on node 'node-1'; it waits for the garbage collector alone",
+        ),
+        (
+            {},
+            {"deletionGracePeriodSeconds": 0, "finalizers": ["foregroundDeletion", "example.org/held"]},
+            "; it is on node 'node-1'; finalizers of others on the pod keep it: example.org/held",
+        ),
+    ],
+    ids=["in time", "of a node that is lost", "collected late", "held by others"],
+)
+def test_of_a_pod_that_is_ending_the_node_is_told_and_what_keeps_it(status: Object, meta: Object, words: str) -> None:
+    raw, suspended, deleted = storage_object(), storage_object(replicas=0), storage_object(meta={"deletionTimestamp": CREATED})
+
+    def message(raw: Object, condition_type: str) -> str:
+        told = report(verdict_of(raw, ending(settled_world(raw), status=status, **meta)), {})
+        return next(str(entry["message"]) for entry in told["conditions"] if entry["type"] == condition_type)
+
+    assert message(raw, "Ready") == f"the old pod is ending; a new one follows{words}"
+    assert message(suspended, "Suspended") == f"spec.replicas is 0; the pod is ending{words}"
+    assert message(deleted, "Reconciling") == f"waiting for the pod to end{words}"
+
+
+def test_a_deletion_says_where_only_the_garbage_collector_is_waited_for() -> None:
+    raw = storage_object(meta={"deletionTimestamp": CREATED})
+    collected_late = ending(settled_world(raw), deletionGracePeriodSeconds=0, finalizers=["foregroundDeletion"])
+    told = report(verdict_of(raw, collected_late), {})
+    assert (told["phase"], condition(told, "Reconciling")) == ("Terminating", ("True", "WaitingForGarbageCollection"))
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_a_pod_that_does_not_end_stalls_a_living_user_too(replicas: int) -> None:
+    raw = storage_object(replicas=replicas, lifecycle={"deletionTimeout": "20s"})
+    late = verdict_of(raw, ending(settled_world(raw)))
+    told = report(late, {})
+    assert (told["phase"], condition(told, "Stalled")) == ("Failed", ("True", "DeletionTimedOut"))
+    assert "'node-1'" in next(entry["message"] for entry in told["conditions"] if entry["type"] == "Stalled")
+    in_time = report(replace(late, now=NOW - timedelta(seconds=1)), {})
+    assert condition(in_time, "Stalled") == ("False", "NotStalled")
+
+
+def test_a_strangers_pod_that_does_not_end_is_not_our_time_out() -> None:
+    raw = storage_object(lifecycle={"deletionTimeout": "1s"})
+    failure = Failure(NameConflict("in the way"), 1, NOW)
+    status = report(verdict_of(raw, ending(settled_world(raw), ownerReferences=[]), failure), {})
+    assert condition(status, "Stalled") == ("True", "NameConflict")
 
 
 def test_every_reason_a_status_can_carry_is_in_the_table() -> None:

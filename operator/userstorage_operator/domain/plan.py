@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from userstorage_operator.domain import attachment, names
+from userstorage_operator.domain.clock import parse_time
 from userstorage_operator.domain.desired import Desired
 from userstorage_operator.domain.drift import child_patch, claim_growth, claim_patch, metadata_patch, spec_edited_by_hand
 from userstorage_operator.domain.errors import LeftBehind, NameConflict
@@ -176,6 +177,14 @@ def deletion_deadline(world: World) -> datetime | None:
     return meta.deleted_at + world.storage.lifecycle.deletion_timeout
 
 
+def ending_deadline(world: World) -> datetime | None:
+    """When a pod of ours counts as stuck; None where none is ending. Its grace period is its own."""
+    pod = world.children.pod
+    if pod is None or not is_ours(pod, world.storage.meta.uid) or not is_terminating(pod):
+        return None
+    return parse_time(pod["metadata"]["deletionTimestamp"]) + world.storage.lifecycle.deletion_timeout
+
+
 def refuse_foreign(kind: Kind, child: Object | None, world: World) -> None:
     """Raise NameConflict where `child` exists and is not ours, LeftBehind where it was another UserStorage's.
 
@@ -269,8 +278,8 @@ def _pod(world: World, desired: Desired, now: datetime) -> tuple[list[Step], str
             return [], "PodBackoff", (not_before,)
         pod = attachment.beside_the_volume(desired.pod, world)
         return [Create(Kind.POD, pod)], None, (now + storage.lifecycle.start_timeout,)
-    if is_terminating(pod):
-        return [], None, ()
+    if (deadline := ending_deadline(world)) is not None:
+        return [], None, (deadline,)
     if why := _why_superseded(world, desired, pod) or attachment.why_follow_anew(world):
         return [_delete(world, pod, why, asked_for=True)], None, ()
     if why := _why_lost(pod):
