@@ -126,6 +126,18 @@ def test_no_pod_before_its_pause_is_over() -> None:
     assert kinds(decide(lost, desired_of(raw), soon)) == [Kind.POD]
 
 
+def test_a_clock_that_is_set_back_keeps_nobody_waiting() -> None:
+    """The pause was counted from a time that is yet to come again."""
+    raw = storage_object()
+    world = settled_world(raw)
+    lost = world.with_children(replace(world.children, pod=None))
+    for count, pause in ((1, 1), (3, 9), (9, 60)):
+        longest = replace(lost, pod_starts=PodStarts(count, NOW + timedelta(seconds=pause)))
+        assert plan_for(raw, longest).hold == "PodBackoff"
+        set_back = replace(lost, pod_starts=PodStarts(count, NOW + timedelta(hours=1)))
+        assert kinds(plan_for(raw, set_back)) == [Kind.POD]
+
+
 def test_no_pod_on_a_claim_that_is_going() -> None:
     raw = storage_object()
     claim = desired_of(raw).claim

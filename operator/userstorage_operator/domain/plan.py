@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from userstorage_operator.domain import attachment, names
+from userstorage_operator.domain import attachment, backoff, names
 from userstorage_operator.domain.clock import parse_time
 from userstorage_operator.domain.desired import Desired
 from userstorage_operator.domain.drift import child_patch, claim_growth, claim_patch, metadata_patch, spec_edited_by_hand
@@ -273,8 +273,7 @@ def _pod(world: World, desired: Desired, now: datetime) -> tuple[list[Step], str
             # Another UserStorage's end is an event; of claims and pods of others nothing tells.
             in_use = world.surroundings.claim_user is not None
             return [], "StorageNotReady", () if in_use else (now + attachment.LOOK_INTERVAL,)
-        not_before = world.pod_starts.not_before
-        if not_before is not None and now < not_before:
+        if (not_before := backoff.held_until(world.pod_starts, now)) is not None:
             return [], "PodBackoff", (not_before,)
         pod = attachment.beside_the_volume(desired.pod, world)
         return [Create(Kind.POD, pod)], None, (now + storage.lifecycle.start_timeout,)
