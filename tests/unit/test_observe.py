@@ -10,7 +10,7 @@ from userstorage_operator.domain.conditions import Condition
 from userstorage_operator.domain.errors import ClusterError, NotFound, Refused, Unavailable
 from userstorage_operator.domain.fields import Object
 from userstorage_operator.domain.names import LABEL_SHAREABLE
-from userstorage_operator.domain.plan import Plan
+from userstorage_operator.domain.plan import Plan, decide
 from userstorage_operator.domain.resources import USER_STORAGES, Kind, Resource
 from userstorage_operator.domain.status import report
 from userstorage_operator.domain.storage import Key
@@ -25,6 +25,10 @@ from userstorage_operator.watch.views import WatchViews
 
 SHARED: Object = {"metadata": {"name": "shared", "labels": {LABEL_SHAREABLE: "true"}}, "spec": {}}
 DELETED = {"deletionTimestamp": "2026-01-31T11:59:50Z"}
+
+
+EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
+TAINTED = {"type": "DisruptionTarget", "status": "True", "message": "Taint manager: deleting due to NoExecute taint"}
 
 
 class Answering:
@@ -115,6 +119,38 @@ def test_who_comes_second_with_a_user_asks_for_no_claim_and_says_so() -> None:
     cluster = Answering(SHARED)
     assert "claim 'shared' was not looked up: spec.userID" in told(seen_by(cluster, alice(), first)).message
     assert cluster.asked == []
+
+
+@pytest.mark.parametrize(
+    ("meta", "status", "words"),
+    [
+        ({}, EVICTED, "it has ended (Failed: Evicted: The node was low on resource: memory.)"),
+        ({}, {"phase": "Succeeded"}, "it has ended (Succeeded: no reason given)"),
+        (DELETED, {"conditions": [TAINTED]}, "it was ended by others (Taint manager: deleting due to NoExecute taint)"),
+    ],
+    ids=["evicted", "ended", "of a node that is lost"],
+)
+def test_who_waits_for_a_pause_is_told_how_the_pod_was_lost(meta: Object, status: Object, words: str) -> None:
+    raw, views = storage_object(), WatchViews(lambda _: None, lambda _: None)
+    views.put(USER_STORAGES, raw)
+    books = Books(PodStartBook(lambda: NOW), ClaimBook(views), PlaceBook(), None)
+
+    def message() -> str:
+        seen = asyncio.run(observe(Key.of(raw), views, Answering(NotFound(404, "")), books))
+        assert seen is not None
+        verdict = Verdict(seen.world, desired_of(raw), decide(seen.world, desired_of(raw), NOW), None, NOW)
+        return next(str(entry["message"]) for entry in report(verdict, {})["conditions"] if entry["type"] == "Ready")
+
+    books.starts.made(Key.of(raw))
+    pod = stored(desired_of(raw).pod, **meta) | {"status": status}
+    views.put(Kind.POD.resource, pod)
+    message()
+    views.discard(Kind.POD.resource, "users", "user-storage-alice", pod["metadata"]["uid"])
+    assert message() == (
+        f"the pod was made 1 times in quick succession; the last was lost because {words}; the next comes after a pause"
+    )
+    books.starts.made(Key.of(raw))  # and whoever ended that one was not seen
+    assert message() == "the pod was made 2 times in quick succession; the next comes after a pause"
 
 
 def test_a_deletion_needs_nobodys_consent() -> None:

@@ -460,7 +460,7 @@ POD_CONDITIONS = st.lists(
     unique_by=lambda entry: entry["type"],
 )
 ENDED = st.fixed_dictionaries({"exitCode": st.integers(0, 255)}, optional={"reason": st.just("OOMKilled"), "message": WORDS})
-STATES = st.one_of(
+STATES: st.SearchStrategy[Object] = st.one_of(
     st.fixed_dictionaries({"waiting": st.fixed_dictionaries({}, optional={"reason": WORDS, "message": WORDS})}),
     st.fixed_dictionaries({"terminated": ENDED}),
     st.just({}),

@@ -63,7 +63,9 @@ def why_not_ready(verdict: Verdict) -> Finding | None:
         return Finding("StorageNotReady", storage_ready(verdict).message)
     if verdict.plan.hold == "PodBackoff":
         starts = world.pod_starts
-        return Finding("PodBackoff", f"the pod was made {starts.count} times in quick succession; the next comes after a pause")
+        lost = f"; the last was lost because {starts.lost}" if starts.lost else ""
+        words = f"the pod was made {starts.count} times in quick succession{lost}; the next comes after a pause"
+        return Finding("PodBackoff", words)
     return Finding("PodPending", "the pod is being made")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from userstorage_operator.domain import attachment, backoff, names
+from userstorage_operator.domain import attachment, backoff, names, podstate
 from userstorage_operator.domain.clock import parse_time
 from userstorage_operator.domain.desired import Desired
 from userstorage_operator.domain.drift import child_patch, claim_growth, claim_patch, metadata_patch, spec_edited_by_hand
@@ -281,7 +281,7 @@ def _pod(world: World, desired: Desired, now: datetime) -> tuple[list[Step], str
         return [], None, (deadline,)
     if why := _why_superseded(world, desired, pod) or attachment.why_follow_anew(world):
         return [_delete(world, pod, why, asked_for=True)], None, ()
-    if why := _why_lost(pod):
+    if why := why_lost(pod):
         return [_delete(world, pod, why, asked_for=False)], None, ()
     patch = _pod_patch(world, desired, pod)
     return [Patch(Kind.POD, pod, patch)] if patch else [], None, attachment.look_again_at(world, now)
@@ -322,12 +322,17 @@ def _why_superseded(world: World, desired: Desired, pod: Object) -> str | None:
     return None
 
 
-def _why_lost(pod: Object) -> str | None:
+def why_lost(pod: Object) -> str | None:
+    """Why a pod of ours is of no use any more, or was ended by others; None where it is neither."""
+    if is_terminating(pod):
+        words = podstate.disruption(pod)
+        return f"it was ended by others ({words})" if words is not None else None
     if pod_hash(pod) is None:
         return "it does not say what it was made from"
     status = pod.get("status", {})
     if status.get("phase") in ("Failed", "Succeeded"):
-        return f"it has ended ({status['phase']}: {status.get('reason') or 'no reason given'})"
+        words = ": ".join(filter(None, (status.get("reason"), status.get("message"))))
+        return f"it has ended ({status['phase']}: {words or 'no reason given'})"
     if spec_edited_by_hand(pod):
         return "its spec was edited by hand"
     return None

@@ -39,10 +39,18 @@ def restart_count(pod: Object) -> int:
     return sum(status.get("restartCount", 0) for status in _containers(pod))
 
 
+def disruption(pod: Object) -> str | None:
+    """The words of whoever ended the pod for the sake of something else: a node, another pod; None where nobody did."""
+    target = condition(pod, "DisruptionTarget")
+    if target is None or target["status"] != "True":
+        return None
+    return target.get("message") or target.get("reason") or "DisruptionTarget"
+
+
 def is_left_to_collector(pod: Object) -> bool:
     """Whether a pod that is ending has no time left, and nothing but the garbage collector's finalizer."""
     meta = pod["metadata"]
-    return meta.get("deletionGracePeriodSeconds") == 0 and meta.get("finalizers") == [_COLLECTOR]
+    return (meta.get("deletionGracePeriodSeconds"), meta.get("finalizers")) == (0, [_COLLECTOR])
 
 
 def ending(pod: Object) -> str:
@@ -50,9 +58,8 @@ def ending(pod: Object) -> str:
     meta, told = pod["metadata"], []
     if node := pod["spec"].get("nodeName"):
         told.append(f"it is on node {node!r}")
-    disruption = condition(pod, "DisruptionTarget")
-    if disruption is not None and disruption["status"] == "True" and disruption.get("message"):
-        told.append(disruption["message"])
+    if words := disruption(pod):
+        told.append(words)
     if is_left_to_collector(pod):
         told.append("it waits for the garbage collector alone")
     elif others := [name for name in meta.get("finalizers") or () if name != _COLLECTOR]:

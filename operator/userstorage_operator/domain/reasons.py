@@ -34,7 +34,7 @@ REASONS: dict[str, dict[str, str]] = {
         "PodPending": "The pod is being created, scheduled or its image pulled.",
         "PodNotReady": "The pod runs but does not pass its readiness probe.",
         "PodTerminating": "The old pod is going; the new one follows. The message names the node and what keeps the pod.",
-        "PodBackoff": "The pod was lost several times in a row; the next one comes after a pause.",
+        "PodBackoff": "The pod was lost several times in a row, the message says how; the next one comes after a pause.",
         "StartTimeout": "The pod was not ready within spec.lifecycle.startTimeout.",
         "Suspended": "spec.replicas is 0.",
         "StorageNotReady": "The claim keeps the pod from starting; see StorageReady.",

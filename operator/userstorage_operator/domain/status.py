@@ -93,8 +93,8 @@ def _pod(verdict: Verdict) -> Object:
         "appliedHash": (meta.get("annotations") or {}).get(names.ANNOTATION_POD_HASH, "")[:_HASH_MAX],
         "restartCount": podstate.restart_count(pod),
     }
-    browser = next((container for container in spec["containers"] if container["name"] == names.CONTAINER), {})
-    if image := browser.get("image"):
+    images = (container.get("image") for container in spec["containers"] if container["name"] == names.CONTAINER)
+    if image := next(images, None):
         told["image"] = image[:_IMAGE_MAX]
     if node := spec.get("nodeName"):
         told["nodeName"] = node

@@ -7,11 +7,12 @@ from userstorage_operator.domain.desired import claim_name
 from userstorage_operator.domain.errors import ClassFull, InvalidSpec, NotFound, OperatorError, Retry
 from userstorage_operator.domain.fields import Object
 from userstorage_operator.domain.names import child_name
+from userstorage_operator.domain.plan import why_lost
 from userstorage_operator.domain.resources import Kind
 from userstorage_operator.domain.storage import Key, UserStorage
 from userstorage_operator.domain.surroundings import Surroundings
 from userstorage_operator.domain.volume_use import Measured
-from userstorage_operator.domain.world import Children, World
+from userstorage_operator.domain.world import Children, World, is_ours
 from userstorage_operator.reconcile.books import Books
 from userstorage_operator.reconcile.claim_users import claim_user
 from userstorage_operator.reconcile.neighbours import is_full, rival, why_not_exposed
@@ -44,9 +45,11 @@ async def observe(key: Key, views: Views, cluster: Cluster, books: Books) -> See
     if raw is None:
         return None
     storage, obstacle = _parse(raw)
-    starts = books.starts.of(key)
     cls, class_obstacle = _class_of(storage, views)
     children = _own_children(storage, views)
+    if (why := _why_lost(storage, children)) is not None:
+        books.starts.lost(key, why)
+    starts = books.starts.of(key)
     volume = Measured(books.volumes.of(key.namespace, claim_name(storage))) if books.volumes is not None else None
     obstacle = obstacle or class_obstacle
     if storage.meta.deleted_at is not None:
@@ -88,6 +91,13 @@ async def _with_named_claim(
     except OperatorError as error:
         return children, error
     return replace(children, claim=claim), None
+
+
+def _why_lost(storage: UserStorage, children: Children) -> str | None:
+    """Once the pod is gone, nothing tells of it any more."""
+    if children.pod is None or not is_ours(children.pod, storage.meta.uid):
+        return None
+    return why_lost(children.pod)
 
 
 def _why(unread: OperatorError | None) -> str | None:
