@@ -35,29 +35,15 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Put a child right; `seen` is the child that the patch was made for."""
+    """Put a child right."""
 
     kind: Kind
-    seen: Object
     patch: Object
-
-
-@dataclass(frozen=True, slots=True)
-class Tend:
-    """Put labels and owner of the claim right. An API server with OwnerReferencesPermissionEnforcement refuses the owner, since
-    the operator may not delete claims.
+    may_fail: bool = False
+    """Of claims, which their storage class may not let grow, and whose owner an API server with
+    OwnerReferencesPermissionEnforcement refuses, since the operator may not delete them. Two patches, or the one refusal
+    would keep the other from being done.
     """
-
-    seen: Object
-    patch: Object
-
-
-@dataclass(frozen=True, slots=True)
-class Grow:
-    """Make the claim larger, where its storage class can."""
-
-    seen: Object
-    patch: Object
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +66,15 @@ class DeletePod:
     """By the user or an administrator; else the pod was lost, and the next one may have to wait."""
 
 
-Step = AddFinalizer | ReleaseFinalizer | Create | Patch | Tend | Grow | Remove | DeletePod
+Change = AddFinalizer | Create | Patch | Remove | DeletePod
+Step = Change | ReleaseFinalizer
 
 
 def keeps_nobody_from_the_files(step: Step) -> bool:
     """Whether the other steps do not need this one: a claim that cannot grow or be owned, or a way in from outside that cannot
     be made, is told and tried again, and everything else is done.
     """
-    return isinstance(step, Tend | Grow) or (isinstance(step, Create | Patch | Remove) and step.kind in EXPOSURE)
+    return isinstance(step, Create | Patch | Remove) and (step.kind in EXPOSURE or (isinstance(step, Patch) and step.may_fail))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +153,7 @@ def _keep_claim(world: World) -> Iterator[Step]:
     if claim is None or storage.storage.claim_name is not None or storage.storage.reclaim_policy is ReclaimPolicy.DELETE:
         return
     if claim_is_ours(claim, storage) and controller_uid(claim) == storage.meta.uid:
-        yield Patch(Kind.CLAIM, claim, {"metadata": {"ownerReferences": None}})
+        yield Patch(Kind.CLAIM, {"metadata": {"ownerReferences": None}})
 
 
 def deletion_deadline(world: World) -> datetime | None:
@@ -221,7 +208,7 @@ def _mend(kind: Kind, desired: Object | None, live: Object | None) -> Iterator[S
     if live is None:
         yield Create(kind, desired)
     elif not is_terminating(live) and (patch := child_patch(desired, live)):
-        yield Patch(kind, live, patch)
+        yield Patch(kind, patch)
 
 
 def _lead_in(kind: Kind, desired: Object | None, world: World) -> Iterator[Step]:
@@ -238,7 +225,7 @@ def _claim(world: World, desired: Desired) -> Iterator[Step]:
     if claim is None:
         yield Create(Kind.CLAIM, desired.claim)
     elif not claim_is_leaving(world) and (patch := claim_patch(desired.claim, claim)):
-        yield Tend(claim, patch)
+        yield Patch(Kind.CLAIM, patch, may_fail=True)
 
 
 def _growth(world: World, desired: Desired) -> Iterator[Step]:
@@ -246,7 +233,7 @@ def _growth(world: World, desired: Desired) -> Iterator[Step]:
     if desired.claim is None or claim is None or claim_is_leaving(world) or world.surroundings.claim_user is not None:
         return
     if patch := claim_growth(claim, world.storage.storage.size):
-        yield Grow(claim, patch)
+        yield Patch(Kind.CLAIM, patch, may_fail=True)
 
 
 def claim_is_leaving(world: World) -> bool:
@@ -284,7 +271,7 @@ def _pod(world: World, desired: Desired, now: datetime) -> tuple[list[Step], str
     if why := why_lost(pod):
         return [_delete(world, pod, why, asked_for=False)], None, ()
     patch = _pod_patch(world, desired, pod)
-    return [Patch(Kind.POD, pod, patch)] if patch else [], None, attachment.look_again_at(world, now)
+    return [Patch(Kind.POD, patch)] if patch else [], None, attachment.look_again_at(world, now)
 
 
 def _pod_patch(world: World, desired: Desired, pod: Object) -> Object:

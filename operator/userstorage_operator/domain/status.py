@@ -48,8 +48,10 @@ def report(verdict: Verdict, previous: Object) -> Object:
     service = verdict.world.children.service
     if service is not None and is_ours(service, storage.meta.uid):
         status["serviceName"] = service["metadata"]["name"]
-    if "serviceName" in status and verdict.world.cls is not None:
-        status["url"] = url(verdict.world, verdict.world.cls.browser.base_path)
+        # Who lost the class is still served where it was.
+        cls, told = verdict.world.cls, previous.get("url")
+        if (at := url(verdict.world, cls) if cls is not None else told) is not None:
+            status["url"] = at
     if (error := _last_error(verdict, previous.get("lastError"))) is not None:
         status["lastError"] = error
     return status

@@ -11,15 +11,14 @@ from userstorage_operator.domain.fields import Object
 from userstorage_operator.domain.finalizers import release_patch
 from userstorage_operator.domain.plan import (
     AddFinalizer,
+    Change,
     Create,
     DeletePod,
-    Grow,
     Patch,
     Plan,
     ReleaseFinalizer,
     Remove,
     Step,
-    Tend,
     keeps_nobody_from_the_files,
     refuse_foreign,
 )
@@ -75,31 +74,29 @@ class Actor:
         soft, action = failed or (None, "")
         return Acted(world, soft, soft=soft is not None, released=released, action=action)
 
-    async def _try(self, step: Step, world: World, failed: _Failed | None) -> tuple[World, _Failed | None]:
+    async def _try(self, step: Change, world: World, failed: _Failed | None) -> tuple[World, _Failed | None]:
         """The world after the step, and the first failure of all that were tried like this."""
         try:
             return await self._step(step, world), failed
         except OperatorError as error:
             return world, failed or (error, _action(step))
 
-    async def _step(self, step: Step, world: World) -> World:
+    async def _step(self, step: Change, world: World) -> World:
         """The world after one step."""
         match step:
             case Create(kind, body):
                 return _with_child(world, kind, await self._create(kind, body, world))
-            case Patch(kind, seen, patch):
+            case Patch(kind, patch):
+                # As the plan saw it, or as an earlier step left it.
+                seen = getattr(world.children, kind.field)
                 return _with_child(world, kind, await self._patch(kind, seen, patch, world))
-            case Tend(seen, patch):
-                return _with_child(world, Kind.CLAIM, await self._patch(Kind.CLAIM, seen, patch, world))
-            case Grow(seen, patch):
-                return _with_child(world, Kind.CLAIM, await self._grow(seen, patch, world))
             case Remove(kind, uid):
                 world = _with_child(world, kind, await self._delete(kind, uid, 0, world))
                 log.info("removed", action=f"delete {kind.resource.kind}")
                 return world
             case DeletePod():
                 return _with_child(world, Kind.POD, await self._delete_pod(step, world))
-            case _:
+            case AddFinalizer():
                 await self._add_finalizer(world)
                 return world
 
@@ -151,15 +148,13 @@ class Actor:
         except NotFound as error:
             self._views.discard(kind.resource, namespace, meta["name"], meta["uid"])
             raise Conflict(error.status, error.message) from error
+        except Refused as error:
+            if kind is Kind.CLAIM and "spec" in patch:
+                raise GrowthRefused(error.status, error.message, error.reason, error.retry_after) from error
+            raise
         log.info("repaired", action=f"patch {kind.resource.kind}", fields=sorted(patch), **_pod(kind, child))
         self._views.put(kind.resource, child)
         return child
-
-    async def _grow(self, seen: Object, patch: Object, world: World) -> Object:
-        try:
-            return await self._patch(Kind.CLAIM, seen, patch, world)
-        except Refused as error:
-            raise GrowthRefused(error.status, error.message, error.reason, error.retry_after) from error
 
     async def _make_sure_it_lives(self, world: World) -> None:
         """Ask the API server itself before anything is made for an object: the view may be behind, and a child made for
@@ -236,8 +231,6 @@ def _action(step: Step) -> str:
             return f"create {kind.resource.kind}"
         case Patch(kind):
             return f"patch {kind.resource.kind}"
-        case Tend() | Grow():
-            return f"patch {Kind.CLAIM.resource.kind}"
         case Remove(kind):
             return f"delete {kind.resource.kind}"
         case DeletePod():
