@@ -449,7 +449,7 @@ def test_a_last_error_that_somebody_emptied_is_told_anew() -> None:
 
 
 TIMES = st.integers(-86400, 86400).map(lambda seconds: format_time(NOW + timedelta(seconds=seconds)))
-WORDS = st.sampled_from(["", "Failed", "zwei\nZeilen", "x" * 1200])
+WORDS = st.sampled_from(["", "Failed", "zwei\nZeilen", "x" * 2048])
 COUNTS = st.integers(0, 2**31 - 1)
 STATUSES = st.sampled_from(["True", "False", "Unknown"])
 POD_CONDITIONS = st.lists(
@@ -477,7 +477,9 @@ PODS = st.fixed_dictionaries(
                 "deletionTimestamp": TIMES,
                 "deletionGracePeriodSeconds": COUNTS,
                 "finalizers": st.lists(st.sampled_from(["foregroundDeletion", "example.org/held"]), unique=True),
-                "annotations": st.dictionaries(st.just("userstorage.dev/pod-hash"), WORDS),
+                "annotations": st.fixed_dictionaries(
+                    {}, optional={"userstorage.dev/pod-hash": WORDS, "userstorage.dev/base-path": WORDS}
+                ),
             },
         ),
         "spec": st.fixed_dictionaries(

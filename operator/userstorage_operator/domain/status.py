@@ -14,6 +14,7 @@ from userstorage_operator.domain.world import is_ours
 
 _IMAGE_MAX = 512
 _HASH_MAX = 128
+_URL_MAX = 2048
 """What the schema takes. Others may write to a pod of ours, and one value that is refused would keep the whole status from
 being written."""
 _ERROR_REFRESH = timedelta(seconds=60)
@@ -50,7 +51,7 @@ def report(verdict: Verdict, previous: Object) -> Object:
         status["serviceName"] = service["metadata"]["name"]
         # Who lost the class is still served where it was.
         cls, told = verdict.world.cls, previous.get("url")
-        if (at := url(verdict.world, cls) if cls is not None else told) is not None:
+        if (at := url(verdict.world, cls) if cls is not None else told) is not None and len(at) <= _URL_MAX:
             status["url"] = at
     if (error := _last_error(verdict, previous.get("lastError"))) is not None:
         status["lastError"] = error
