@@ -28,9 +28,11 @@ async def test_a_deleted_pod_comes_back(live: Live, operator: None) -> None:
 
 
 @pytest.mark.produces("Ready/PodBackoff")
-@pytest.mark.parametrize("life", ["failed", "succeeded"])
+@pytest.mark.parametrize(
+    ("life", "words"), [("failed", "Failed: Evicted: The node was low on resource"), ("succeeded", "Succeeded: ")]
+)
 async def test_a_pod_that_ends_comes_back_with_growing_pauses_and_never_two_at_once(
-    live: Live, operator: None, life: str
+    live: Live, operator: None, life: str, words: str
 ) -> None:
     await live.create(podMetadata={"annotations": {LIFE: life}})
     seen: dict[str, str] = {}
@@ -44,6 +46,7 @@ async def test_a_pod_that_ends_comes_back_with_growing_pauses_and_never_two_at_o
     await live.until(three_lives)
     claims, _ = await live.client.list_all(Kind.CLAIM.resource, live.namespace)
     assert len(claims) == 1
+    assert f"lost because it has ended ({words}" in await live.until_condition("Ready", "False", "PodBackoff")
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,17 @@ def test_the_address_inside_the_cluster_is_that_of_the_pod() -> None:
     assert url(world.with_children(replace(world.children, pod=None)), newer).endswith(".svc/b/")
 
 
+@pytest.mark.parametrize("forged", ["", "@example.org/", ".example.org/", ":80@example.org"])
+def test_what_somebody_made_of_the_pods_path_does_not_lead_to_another_host(forged: str) -> None:
+    cls = class_of("ingress", basePath="/a/")
+    world = served_by(cls)
+    pod = world.children.pod
+    assert pod is not None
+    edited = pod | {"metadata": pod["metadata"] | {"annotations": {"userstorage.dev/base-path": forged}}}
+    world = world.with_children(replace(world.children, pod=edited, ingress=None))
+    assert url(world, cls) == "http://user-storage-alice.users.svc/a/"
+
+
 def test_who_lost_the_class_keeps_the_address_and_is_told_of_nothing_that_it_may_not_have() -> None:
     world = served_by(UserStorageClass.parse(class_object(network={"policy": "None"})))
     world = replace(world, cls=None).with_children(replace(world.children, policy=None))

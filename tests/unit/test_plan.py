@@ -114,7 +114,8 @@ def test_a_pod_on_its_way_out_is_waited_for() -> None:
     raw = storage_object()
     world = settled_world(raw)
     going = ready_pod(desired_of(raw).pod, **DELETED)
-    assert plan_for(raw, world.with_children(replace(world.children, pod=going))).steps == ()
+    deadline = NOW - timedelta(seconds=10) + timedelta(minutes=10)
+    assert plan_for(raw, world.with_children(replace(world.children, pod=going))) == Plan(wake_at=(deadline,))
 
 
 def test_no_pod_before_its_pause_is_over() -> None:
@@ -124,6 +125,18 @@ def test_no_pod_before_its_pause_is_over() -> None:
     lost = replace(world.with_children(replace(world.children, pod=None)), pod_starts=PodStarts(3, soon))
     assert plan_for(raw, lost) == Plan((), "PodBackoff", (soon,))
     assert kinds(decide(lost, desired_of(raw), soon)) == [Kind.POD]
+
+
+def test_a_clock_that_is_set_back_keeps_nobody_waiting() -> None:
+    """The pause was counted from a time that is yet to come again."""
+    raw = storage_object()
+    world = settled_world(raw)
+    lost = world.with_children(replace(world.children, pod=None))
+    for count, pause in ((1, 1), (3, 9), (9, 60)):
+        longest = replace(lost, pod_starts=PodStarts(count, NOW + timedelta(seconds=pause)))
+        assert plan_for(raw, longest).hold == "PodBackoff"
+        set_back = replace(lost, pod_starts=PodStarts(count, NOW + timedelta(hours=1)))
+        assert kinds(plan_for(raw, set_back)) == [Kind.POD]
 
 
 def test_no_pod_on_a_claim_that_is_going() -> None:

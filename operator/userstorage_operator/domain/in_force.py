@@ -22,8 +22,9 @@ def served_path(world: World) -> str | None:
     pod = world.children.pod
     if pod is None or not is_ours(pod, world.storage.meta.uid):
         return None
-    path = (pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_BASE_PATH)
-    return str(path) if path is not None else None
+    path = str((pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_BASE_PATH, ""))
+    # Who may edit pods could write `@example.org/` and so make another host of it.
+    return path if path.startswith("/") else None
 
 
 def reached_as_before(wanted: Desired, world: World) -> Desired:

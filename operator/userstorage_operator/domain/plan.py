@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from userstorage_operator.domain import attachment, names
+from userstorage_operator.domain import attachment, backoff, names, podstate
+from userstorage_operator.domain.clock import parse_time
 from userstorage_operator.domain.desired import Desired
 from userstorage_operator.domain.drift import child_patch, claim_growth, claim_patch, metadata_patch, spec_edited_by_hand
 from userstorage_operator.domain.errors import LeftBehind, NameConflict
@@ -163,6 +164,14 @@ def deletion_deadline(world: World) -> datetime | None:
     return meta.deleted_at + world.storage.lifecycle.deletion_timeout
 
 
+def ending_deadline(world: World) -> datetime | None:
+    """When a pod of ours counts as stuck; None where none is ending. Its grace period is its own."""
+    pod = world.children.pod
+    if pod is None or not is_ours(pod, world.storage.meta.uid) or not is_terminating(pod):
+        return None
+    return parse_time(pod["metadata"]["deletionTimestamp"]) + world.storage.lifecycle.deletion_timeout
+
+
 def refuse_foreign(kind: Kind, child: Object | None, world: World) -> None:
     """Raise NameConflict where `child` exists and is not ours, LeftBehind where it was another UserStorage's.
 
@@ -251,16 +260,15 @@ def _pod(world: World, desired: Desired, now: datetime) -> tuple[list[Step], str
             # Another UserStorage's end is an event; of claims and pods of others nothing tells.
             in_use = world.surroundings.claim_user is not None
             return [], "StorageNotReady", () if in_use else (now + attachment.LOOK_INTERVAL,)
-        not_before = world.pod_starts.not_before
-        if not_before is not None and now < not_before:
+        if (not_before := backoff.held_until(world.pod_starts, now)) is not None:
             return [], "PodBackoff", (not_before,)
         pod = attachment.beside_the_volume(desired.pod, world)
         return [Create(Kind.POD, pod)], None, (now + storage.lifecycle.start_timeout,)
-    if is_terminating(pod):
-        return [], None, ()
+    if (deadline := ending_deadline(world)) is not None:
+        return [], None, (deadline,)
     if why := _why_superseded(world, desired, pod) or attachment.why_follow_anew(world):
         return [_delete(world, pod, why, asked_for=True)], None, ()
-    if why := _why_lost(pod):
+    if why := why_lost(pod):
         return [_delete(world, pod, why, asked_for=False)], None, ()
     patch = _pod_patch(world, desired, pod)
     return [Patch(Kind.POD, patch)] if patch else [], None, attachment.look_again_at(world, now)
@@ -301,12 +309,17 @@ def _why_superseded(world: World, desired: Desired, pod: Object) -> str | None:
     return None
 
 
-def _why_lost(pod: Object) -> str | None:
+def why_lost(pod: Object) -> str | None:
+    """Why a pod of ours is of no use any more, or was ended by others; None where it is neither."""
+    if is_terminating(pod):
+        words = podstate.disruption(pod)
+        return f"it was ended by others ({words})" if words is not None else None
     if pod_hash(pod) is None:
         return "it does not say what it was made from"
     status = pod.get("status", {})
     if status.get("phase") in ("Failed", "Succeeded"):
-        return f"it has ended ({status['phase']}: {status.get('reason') or 'no reason given'})"
+        words = ": ".join(filter(None, (status.get("reason"), status.get("message"))))
+        return f"it has ended ({status['phase']}: {words or 'no reason given'})"
     if spec_edited_by_hand(pod):
         return "its spec was edited by hand"
     return None
