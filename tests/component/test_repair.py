@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from component.inprocess import Observed
 from component.world import LIFE, Live
 from kubectl import Kubectl
 from userstorage_operator.domain.fields import Object
@@ -82,6 +83,26 @@ async def test_a_child_edited_by_hand_is_put_back(live: Live, operator: None, ki
     assert before is not None
     assert now is not None
     assert now["metadata"]["uid"] == before["metadata"]["uid"]
+
+
+async def test_with_whoever_changes_a_child_back_each_time_nobody_argues_at_full_speed(live: Live, operator: Observed) -> None:
+    await live.create()
+    await live.until_ready()
+    before, until = operator.requests["patch", "services"], asyncio.get_running_loop().time() + 15
+    theirs, told = 0, set[str]()
+    while asyncio.get_running_loop().time() < until:
+        service, alice = await live.child(Kind.SERVICE), await live.get()
+        assert service is not None
+        assert alice is not None
+        told.add(alice["status"].get("lastError", {}).get("message", ""))
+        if service["metadata"]["labels"]["app"] != "theirs":
+            await live.change_child(Kind.SERVICE, {"metadata": {"labels": {"app": "theirs"}}})
+            theirs += 1
+        await asyncio.sleep(0.05)
+    assert theirs >= 3
+    assert operator.requests["patch", "services"] - before <= 4  # at 0, 1, 4 and 13 s
+    assert any("3 times in quick succession, and somebody changes it again" in message for message in told)
+    await live.until_condition("NetworkReady", "True", "InPlace")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from userstorage_operator.reconcile.claim_book import ClaimBook
 from userstorage_operator.reconcile.observe import Seen, observe
 from userstorage_operator.reconcile.place_book import PlaceBook
 from userstorage_operator.reconcile.pod_starts import PodStartBook
+from userstorage_operator.reconcile.repairs import RepairBook
 from userstorage_operator.watch.views import WatchViews
 
 SHARED: Object = {"metadata": {"name": "shared", "labels": {LABEL_SHAREABLE: "true"}}, "spec": {}}
@@ -67,7 +68,7 @@ def seen_by(cluster: Answering, raw: Object, *others: Object, served: bool = Fal
         views.put(Kind.POD.resource, ready_pod(wanted.pod))
         for kind in (Kind.SERVICE, Kind.POLICY):
             views.put(kind.resource, stored(getattr(wanted, kind.field)))
-    books = Books(PodStartBook(lambda: NOW), ClaimBook(views), PlaceBook(), None)
+    books = Books(PodStartBook(lambda: NOW), RepairBook(lambda: NOW), ClaimBook(views), PlaceBook(), None)
     seen = asyncio.run(observe(Key.of(raw), views, cluster, books))
     assert seen is not None
     return seen
@@ -133,7 +134,7 @@ def test_who_comes_second_with_a_user_asks_for_no_claim_and_says_so() -> None:
 def test_who_waits_for_a_pause_is_told_how_the_pod_was_lost(meta: Object, status: Object, words: str) -> None:
     raw, views = storage_object(), WatchViews(lambda _: None, lambda _: None)
     views.put(USER_STORAGES, raw)
-    books = Books(PodStartBook(lambda: NOW), ClaimBook(views), PlaceBook(), None)
+    books = Books(PodStartBook(lambda: NOW), RepairBook(lambda: NOW), ClaimBook(views), PlaceBook(), None)
 
     def message() -> str:
         seen = asyncio.run(observe(Key.of(raw), views, Answering(NotFound(404, "")), books))

@@ -6,7 +6,15 @@ import structlog
 
 from userstorage_operator.domain import names
 from userstorage_operator.domain.drift import without_absent
-from userstorage_operator.domain.errors import AlreadyExists, Conflict, GrowthRefused, NotFound, OperatorError, Refused
+from userstorage_operator.domain.errors import (
+    AlreadyExists,
+    Conflict,
+    Contested,
+    GrowthRefused,
+    NotFound,
+    OperatorError,
+    Refused,
+)
 from userstorage_operator.domain.fields import Object
 from userstorage_operator.domain.finalizers import release_patch
 from userstorage_operator.domain.plan import (
@@ -26,6 +34,7 @@ from userstorage_operator.domain.resources import USER_STORAGES, Kind
 from userstorage_operator.domain.world import World, is_ours, is_terminating
 from userstorage_operator.reconcile.pod_starts import PodStartBook
 from userstorage_operator.reconcile.ports import Cluster, Views
+from userstorage_operator.reconcile.repairs import RepairBook
 
 log = structlog.get_logger(__name__)
 
@@ -50,10 +59,11 @@ class Acted:
 class Actor:
     """Writes to the cluster, and nothing else does. Answers go into the views, so the next pass reads its own writes."""
 
-    def __init__(self, cluster: Cluster, views: Views, starts: PodStartBook) -> None:
+    def __init__(self, cluster: Cluster, views: Views, starts: PodStartBook, repairs: RepairBook) -> None:
         self._cluster = cluster
         self._views = views
         self._starts = starts
+        self._repairs = repairs
 
     async def run(self, plan: Plan, world: World) -> Acted:
         """Carry out the steps of `plan` in order, up to the first failure of one that the others need."""
@@ -65,20 +75,19 @@ class Actor:
                 action = _action(step)
                 if isinstance(step, ReleaseFinalizer):
                     world, released = await self._release(world)
-                elif keeps_nobody_from_the_files(step):
-                    world, failed = await self._try(step, world, failed)
                 else:
-                    world = await self._step(step, world)
+                    world, failed = await self._try(step, world, failed)
         except OperatorError as error:
             return Acted(world, error, action=action)
         soft, action = failed or (None, "")
         return Acted(world, soft, soft=soft is not None, released=released, action=action)
 
     async def _try(self, step: Change, world: World, failed: _Failed | None) -> tuple[World, _Failed | None]:
-        """The world after the step, and the first failure of all that were tried like this."""
+        """The world after the step, and the first failure of all that the others do not need. Raises those of steps that they do."""
+        tolerated = OperatorError if keeps_nobody_from_the_files(step) else Contested
         try:
             return await self._step(step, world), failed
-        except OperatorError as error:
+        except tolerated as error:
             return world, failed or (error, _action(step))
 
     async def _step(self, step: Change, world: World) -> World:
@@ -87,9 +96,7 @@ class Actor:
             case Create(kind, body):
                 return _with_child(world, kind, await self._create(kind, body, world))
             case Patch(kind, patch):
-                # As the plan saw it, or as an earlier step left it.
-                seen = getattr(world.children, kind.field)
-                return _with_child(world, kind, await self._patch(kind, seen, patch, world))
+                return _with_child(world, kind, await self._put_right(kind, patch, world))
             case Remove(kind, uid):
                 world = _with_child(world, kind, await self._delete(kind, uid, 0, world))
                 log.info("removed", action=f"delete {kind.resource.kind}")
@@ -137,6 +144,15 @@ class Actor:
             self._views.put(kind.resource, child)
         elif not is_terminating(child):
             await self._patch(kind, child, {"metadata": {"labels": body["metadata"]["labels"]}}, world)
+
+    async def _put_right(self, kind: Kind, patch: Object, world: World) -> Object:
+        key = world.storage.meta.key
+        if kind is not Kind.CLAIM:  # at the end its owner has to go, however often, or the files do
+            self._repairs.refuse_contested(key, kind)
+        # The child as the plan saw it, or as an earlier step left it.
+        child = await self._patch(kind, getattr(world.children, kind.field), patch, world)
+        self._repairs.made(key, kind)
+        return child
 
     async def _patch(self, kind: Kind, seen: Object, patch: Object, world: World) -> Object:
         namespace, meta = world.storage.meta.namespace, seen["metadata"]

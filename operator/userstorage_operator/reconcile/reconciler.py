@@ -41,6 +41,7 @@ from userstorage_operator.reconcile.observe import Seen, observe
 from userstorage_operator.reconcile.place_book import PlaceBook
 from userstorage_operator.reconcile.pod_starts import PodStartBook
 from userstorage_operator.reconcile.ports import Cluster, Recorder, Views
+from userstorage_operator.reconcile.repairs import RepairBook
 from userstorage_operator.reconcile.telling import tell
 from userstorage_operator.reconcile.volume_book import VolumeBook
 from userstorage_operator.runtime.worker import Result
@@ -72,8 +73,8 @@ class Reconciler:
         self._book = book
         self._recorder = recorder
         self._clock = clock
-        self._books = Books(PodStartBook(clock), ClaimBook(views), PlaceBook(), volumes)
-        self._actor = Actor(cluster, views, self._books.starts)
+        self._books = Books(PodStartBook(clock), RepairBook(clock), ClaimBook(views), PlaceBook(), volumes)
+        self._actor = Actor(cluster, views, self._books.starts, self._books.repairs)
         self._lookout = Lookout(cluster, views)
 
     async def reconcile(self, key: Key, failures: int) -> Result:
