@@ -4,6 +4,7 @@ from datetime import timedelta
 import pytest
 
 from builders import NOW, bound_claim, desired_of, ready_pod, settled_world, storage_object, stored, world_of
+from userstorage_operator.domain.clock import parse_time
 from userstorage_operator.domain.errors import LeftBehind, NameConflict
 from userstorage_operator.domain.fields import Object
 from userstorage_operator.domain.plan import (
@@ -262,3 +263,12 @@ def test_a_pod_without_its_hash_counts_as_lost() -> None:
     [step] = plan_for(raw, world.with_children(replace(world.children, pod=bare))).steps
     assert isinstance(step, DeletePod)
     assert not step.asked_for
+
+
+def test_an_obstacle_does_not_hide_that_the_pod_cannot_end() -> None:
+    world = settled_world(storage_object(lifecycle={"deletionTimeout": "10m"}))
+    pod = world.children.pod
+    assert pod is not None
+    ending = pod | {"metadata": pod["metadata"] | DELETED}
+    plan = decide_obstructed(world.with_children(replace(world.children, pod=ending)))
+    assert plan == Plan(wake_at=(parse_time(DELETED["deletionTimestamp"]) + timedelta(minutes=10),))

@@ -140,7 +140,9 @@ def decide_deletion(world: World) -> Plan:
 def decide_obstructed(world: World) -> Plan:
     """The plan where the spec cannot be acted on: touch nothing, but stop a pod that the user wants stopped."""
     pod = world.children.pod
-    if world.storage.suspended and pod is not None and is_ours(pod, world.storage.meta.uid) and not is_terminating(pod):
+    if (deadline := ending_deadline(world)) is not None:
+        return Plan(wake_at=(deadline,))
+    if world.storage.suspended and pod is not None and is_ours(pod, world.storage.meta.uid):
         return Plan((_delete(world, pod, "the UserStorage is suspended", asked_for=True),))
     return Plan()
 
