@@ -3,8 +3,10 @@ newest win without reading JSON; the seal binds all of it to the key, so that no
 """
 
 import hmac
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from types import NoneType
 from typing import Any
 
 import orjson
@@ -60,6 +62,28 @@ class Entry:
         return cls(view, view["uid"], int(view["resourceVersion"]), view["generation"], term, time)
 
 
+Shape = Mapping[str, tuple[type, ...]]
+"""The fields that there must be, and the types that each may have."""
+
+_SHAPE: Shape = {
+    "value": (dict, NoneType),
+    "uid": (str,),
+    "resource_version": (int,),
+    "generation": (int,),
+    "term": (int,),
+    "time": (float,),
+}
+"""Of an Entry."""
+
+
+def require(fields: Object, shape: Shape) -> None:
+    """A good seal does not say that the writer knew this shape: it may be of another release, and without a signing key
+    anybody can make one. Raises Rejected.
+    """
+    if fields.keys() != shape.keys() or any(type(fields[name]) not in kinds for name, kinds in shape.items()):
+        raise Rejected(Reason.GARBAGE)
+
+
 class Codec:
     """Seals and checks. Without a signing key a seal only tells damage and mix-ups from truth, not forgery."""
 
@@ -96,6 +120,7 @@ class Codec:
             raise Rejected(Reason.OTHER_OBJECT)
         if not hmac.compare_digest(seal, self._mac(key, version, body)):
             raise Rejected(Reason.SEAL)
+        require(fields, _SHAPE)
         return Entry(**fields)
 
     def short_seal(self, *parts: str) -> str:
