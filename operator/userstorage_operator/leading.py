@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -89,7 +89,11 @@ class Leading:
 
     def listed(self) -> bool:
         """Whether the first lists are complete: before that nothing is decided."""
-        return self.views.synced(self._config.scopes)
+        return next(self.unlisted(), None) is None
+
+    def unlisted(self) -> Iterator[str]:
+        """Those of the first lists that are not complete, for people."""
+        return self.views.unlisted(self._config.scopes)
 
     def measure(self) -> None:
         """Read the gauges at this moment."""

@@ -19,7 +19,7 @@ class World:
     silent: str | None = None
     missing: str | None = None
     leads: bool = True
-    listed: bool = True
+    unlisted: tuple[str, ...] = ()
     failing: bool = False
     trouble: str | None = None
     names: list[str] = field(default_factory=lambda: ["pods"])
@@ -33,7 +33,7 @@ class World:
         leading = SimpleNamespace(
             pools=(SimpleNamespace(stuck_for=lambda: 0.0), SimpleNamespace(stuck_for=lambda: self.stuck)),
             informers=informers,
-            listed=lambda: self.listed,
+            unlisted=lambda: iter(self.unlisted),
         )
         loop = SimpleNamespace(late_for=lambda: self.late)
         store = SimpleNamespace(trouble=self.trouble)
@@ -73,10 +73,11 @@ async def test_health_bears_an_api_server_that_does_not_answer_or_just_began_to(
     [
         (World(silent="connection refused", answering=0), {"apiServer": "connection refused"}),
         (World(missing="not served: userstorages"), {"definitions": "not served: userstorages"}),
-        (World(listed=False), {"lists": "the first lists are not complete"}),
-        (World(listed=False, leads=False), {}),
+        (World(unlisted=("pods in b", "pods in a")), {"lists": "not listed yet: pods in a, pods in b"}),
+        (World(unlisted=tuple("abcdefg")), {"lists": "not listed yet: a, b, c, d, e and 2 more"}),
+        (World(unlisted=("pods",), leads=False), {}),
     ],
-    ids=["no API server", "no definitions", "no lists", "standing by"],
+    ids=["no API server", "no definitions", "no lists", "many lists", "standing by"],
 )
 async def test_readiness_names_what_fails(world: World, told: dict[str, str]) -> None:
     assert await wrong(world.vitals().readiness) == told

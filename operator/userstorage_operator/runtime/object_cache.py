@@ -142,6 +142,6 @@ class ObjectCache:
             self.served = served
             self._turned()
 
-    def synced(self, namespaces: Iterable[str | None]) -> bool:
-        """Whether a full list of each of `namespaces` (None: of all together) has come in."""
-        return self._synced.issuperset(namespaces)
+    def unsynced(self, namespaces: Iterable[str | None]) -> Iterable[str | None]:
+        """Those of `namespaces` (None: of all together) of which no full list has come in."""
+        return (namespace for namespace in namespaces if namespace not in self._synced)

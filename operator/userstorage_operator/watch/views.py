@@ -56,9 +56,10 @@ class WatchViews:
         """The cache that a watch feeds."""
         return self._caches[resource]
 
-    def synced(self, namespaces: Iterable[str | None]) -> bool:
-        """Whether every cache holds full lists of `namespaces`: before that nothing may be decided."""
-        return all(cache.synced(namespaces if resource.namespaced else (None,)) for resource, cache in self._caches.items())
+    def unlisted(self, namespaces: Iterable[str | None]) -> Iterator[str]:
+        """What of `namespaces` no full list has come of, for people: before all have, nothing may be decided."""
+        for resource, cache in self._caches.items():
+            yield from map(resource.within, cache.unsynced(namespaces if resource.namespaced else (None,)))
 
     def keys(self) -> list[Key]:
         """Every known UserStorage."""
