@@ -70,6 +70,7 @@ class ObjectCache:
         if _version(obj) <= self._deleted.get(key, 0):
             return
         if known is None or _version(known) < _version(obj):
+            self._replace(known, obj)
             self._keep(obj)
             if known is not None and _wish(known) != _wish(obj):
                 self._changed(obj)  # the event of that will be older than this answer, and be dropped
@@ -79,13 +80,15 @@ class ObjectCache:
         known = self.get(namespace, name)
         if known is not None and known["metadata"]["uid"] == uid:
             self._drop((namespace, name))
+            self._changed(known)
 
     def event(self, kind: str, obj: dict[str, Any]) -> None:
-        """Take in a watch event: ADDED, MODIFIED or DELETED."""
+        """Take in a watch event: ADDED, MODIFIED or DELETED. Lists that are behind are told as events too."""
         key = object_key(obj)
         known = self.get(*key)
-        if known is not None and _version(known) >= _version(obj):
+        if _version(obj) <= (_version(known) if known is not None else self._deleted.get(key, 0)):
             return
+        self._replace(known, obj)
         if kind == "DELETED":
             self._deleted[key] = _version(obj)
             self._drop(key)
@@ -119,6 +122,12 @@ class ObjectCache:
     def _within(self, namespace: str | None) -> list[dict[str, Any]]:
         """What there is in one namespace, or in all, while it changes."""
         return list(self.values() if namespace is None else self.in_namespace(namespace))
+
+    def _replace(self, known: dict[str, Any] | None, obj: dict[str, Any]) -> None:
+        """Tell of the end of `known`, which nobody told of, where `obj` is another object of its name."""
+        if known is not None and known["metadata"]["uid"] != obj["metadata"]["uid"]:
+            self._drop(object_key(known))
+            self._changed(known)
 
     def _keep(self, obj: dict[str, Any]) -> None:
         namespace, name = object_key(obj)
