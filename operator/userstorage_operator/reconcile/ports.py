@@ -51,8 +51,8 @@ class Views(Protocol):
     def storage(self, key: Key) -> Object | None:
         """The UserStorage."""
 
-    def same_user(self, namespace: str, slug: str) -> Iterable[Object]:
-        """All UserStorages of the namespace whose user has that slug."""
+    def first_of_user(self, namespace: str, user_id: str, children: Children) -> Object | None:
+        """Which of the user's UserStorages comes first: one that has the children, else the oldest."""
 
     def in_namespace(self, namespace: str) -> Iterable[Object]:
         """All UserStorages of the namespace."""
@@ -76,10 +76,10 @@ class Views(Protocol):
         """Whether the API server knows the kind."""
 
     def same_place(self, key: Key) -> Iterable[Object]:
-        """All other UserStorages that want the host and path of this one."""
+        """The first UserStorage of each other user that wants the host and path of this one."""
 
     def let_go(self, key: Key, claim: str) -> None:
-        """Have those asked again who share the claim with this one."""
+        """Have those asked again who share the claim with this one, which has no pod on it any more."""
 
     def put(self, resource: Resource, obj: Object) -> None:
         """Take in the answer to our own write."""

@@ -1,7 +1,8 @@
 """All caches together, and the way from any object to the UserStorages that it concerns."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from userstorage_operator.domain import names
 from userstorage_operator.domain.exposure import wanted_place
@@ -15,18 +16,19 @@ from userstorage_operator.domain.resources import (
     Resource,
 )
 from userstorage_operator.domain.storage import Key, named_claim
+from userstorage_operator.domain.surroundings import mounted_claims, waits_for_claim
 from userstorage_operator.domain.view import view
-from userstorage_operator.domain.world import Children, is_terminating
-from userstorage_operator.runtime.object_cache import ObjectCache
+from userstorage_operator.domain.world import Children, controller_uid, is_ours
+from userstorage_operator.runtime.object_cache import ObjectCache, object_key
+from userstorage_operator.watch.lines import Lines, Place
 from userstorage_operator.watch.order import StorageOrder
 from userstorage_operator.watch.places import PlaceIndex
 
+K = TypeVar("K")
+
 _EXPOSURE = frozenset(kind.resource for kind in EXPOSURE)
 
-_Place = tuple[str, str]
-"""Namespace, and what is looked for in it."""
-_Index = dict[_Place, set[str]]
-"""Names of the UserStorages of each place."""
+_TELL_WHO_IS_IN = frozenset(kind.resource for kind in (Kind.POLICY, Kind.SERVICE, Kind.POD))
 
 
 class WatchViews:
@@ -37,19 +39,24 @@ class WatchViews:
     def __init__(self, enqueue: Callable[[Key], None], enqueue_class: Callable[[str], None]) -> None:
         self._enqueue = enqueue
         self._enqueue_class = enqueue_class
-        self._by_namespace: _Index = {}
-        self._by_slug: _Index = {}
-        self._by_claim: _Index = {}
+        self._by_namespace: dict[str, set[str]] = {}
+        """Names of the UserStorages of each namespace."""
+        self._by_user = Lines()
+        self._by_claim = Lines()
+        self._users: dict[Place, set[str]] = {}
+        """User ids by slug. Two that share one are rare, but can be made."""
+        self._firsts: dict[Place, str] = {}
+        """Names by user: who came first when that was last looked at, and all of the user were told."""
         self._caches: dict[Resource, ObjectCache] = {
             USER_STORAGES: ObjectCache(self._storage_changed),
             USER_STORAGE_CLASSES: ObjectCache(self._class_changed),
             STORAGE_CLASSES: ObjectCache(lambda _: self._all_changed()),
-            **{kind.resource: ObjectCache(self._child_changed, self._all_changed) for kind in Kind},
+            **{kind.resource: ObjectCache(partial(self._child_changed, kind), self._all_changed) for kind in Kind},
         }
         self._places = PlaceIndex()
         self._order = StorageOrder()
-        self._told: dict[str, tuple[Object, Object]] = {}
-        """Raw object and its view, by uid: a page of views is asked for far more often than one of them changes."""
+        self._told: dict[Key, tuple[Object, Object]] = {}
+        """Raw object and its view: a page of views is asked for far more often than one of them changes."""
         self._class_wishes: dict[str, tuple[Any, ...] | None] = {}
 
     def cache(self, resource: Resource) -> ObjectCache:
@@ -69,17 +76,18 @@ class WatchViews:
         """The UserStorage."""
         return self._caches[USER_STORAGES].get(key.namespace, key.name)
 
-    def same_user(self, namespace: str, slug: str) -> Iterable[Object]:
-        """All UserStorages of the namespace whose user has that slug."""
-        return self._storages_at(self._by_slug, (namespace, slug))
+    def first_of_user(self, namespace: str, user_id: str, children: Children) -> Object | None:
+        """Which of the user's UserStorages comes first: one that has the children, else the oldest."""
+        name = self._by_user.first((namespace, user_id), _owners(children))
+        return self.storage(Key(namespace, name)) if name is not None else None
 
     def same_claim(self, namespace: str, claim: str) -> Iterable[Object]:
         """All UserStorages of the namespace whose files are on that claim."""
-        return self._storages_at(self._by_claim, (namespace, claim))
+        return self._storages(namespace, self._by_claim.names((namespace, claim)))
 
     def in_namespace(self, namespace: str) -> Iterable[Object]:
         """All UserStorages of the namespace."""
-        return self._storages_at(self._by_namespace, (namespace, ""))
+        return self._storages(namespace, self._by_namespace.get(namespace, ()))
 
     def after(self, key: Key | None, namespace: str | None, user: str | None) -> Iterator[Object]:
         """UserStorages in the order of (namespace, name) from behind `key` on; of one namespace, of one user id, or all."""
@@ -89,10 +97,10 @@ class WatchViews:
 
     def view(self, raw: Object) -> Object:
         """What platform backends are told of a UserStorage; not to be changed."""
-        uid = raw["metadata"]["uid"]
-        known = self._told.get(uid)
+        key = Key.of(raw)
+        known = self._told.get(key)
         if known is None or known[0] is not raw:
-            known = self._told[uid] = (raw, view(raw))
+            known = self._told[key] = (raw, view(raw))
         return known[1]
 
     def classes(self) -> Iterable[Object]:
@@ -117,20 +125,27 @@ class WatchViews:
         return self._caches[kind.resource].served
 
     def same_place(self, key: Key) -> Iterable[Object]:
-        """All other UserStorages that want the host and path of this one; none where it wants none."""
+        """The first UserStorage of each other user that wants the host and path of this one; none where it wants none, or is
+        not its own user's first.
+        """
         for other in self._places.sharing(key):
             if (raw := self.storage(other)) is not None:
                 yield raw
 
     def let_go(self, key: Key, claim: str) -> None:
-        """Have those asked again who share the claim with this one."""
-        self._wake_others(self._by_claim, (key.namespace, claim), key)
+        """Have those asked again who share the claim with this one, which has no pod on it any more."""
+        if not self._leads(place := (key.namespace, claim), key.name):
+            self._wake(place[0], self._by_claim.names(place), but=key.name)
 
     def put(self, resource: Resource, obj: Object) -> None:
         """Take in the answer to our own write."""
         self._caches[resource].put(obj)
         if resource in _EXPOSURE:  # two that were made at the same moment for one place tell each other
-            self._wake_neighbours(obj)
+            for key in self._concerned(obj):
+                for other in self._places.sharing(key):
+                    self._enqueue(other)
+        elif resource in _TELL_WHO_IS_IN:
+            self._settle_users(obj)
 
     def discard(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
         """Take in that the API server says it is gone."""
@@ -138,42 +153,82 @@ class WatchViews:
 
     def _storage_changed(self, raw: Object) -> None:
         key, user_id = Key.of(raw), raw.get("spec", {}).get("userID")
-        self._told.pop(raw["metadata"]["uid"], None)
-        self._keep(self._by_namespace, (key.namespace, ""), key)
-        self._find_place(key)
-        self._order.drop(key) if self.storage(key) is None else self._order.take_in(key, str(user_id or ""))
-        if not isinstance(user_id, str):
-            self._enqueue(key)
-            return
-        slug = names.slug(user_id)
-        self._settle(self._by_slug, (key.namespace, slug), raw)
-        self._settle(self._by_claim, (key.namespace, named_claim(raw) or names.child_name(slug)), raw)
+        here = self.storage(key) is not None
+        self._told.pop(key, None)
+        _keep(self._by_namespace, key.namespace, key.name, here=here)
+        self._order.take_in(key, str(user_id or "")) if here else self._order.drop(key)
+        if isinstance(user_id, str):
+            self._settle(key, user_id, raw, here=here)
         self._enqueue(key)
 
-    def _storages_at(self, index: _Index, place: _Place) -> Iterable[Object]:
-        for name in index.get(place, ()):
-            if (raw := self._caches[USER_STORAGES].get(place[0], name)) is not None:
+    def _settle(self, key: Key, user_id: str, raw: Object, *, here: bool) -> None:
+        """Find its place among those of its user, of its claim, and of its host."""
+        meta, slug, user = raw["metadata"], names.slug(user_id), (key.namespace, user_id)
+        age = (meta["creationTimestamp"], meta["uid"])
+        self._by_user.move(user, key.name, age if here else None)
+        _keep(self._users, (key.namespace, slug), user_id, here=self._by_user.first(user) is not None)
+        self._settle_user(key.namespace, user_id)
+        self._find_place(key)
+        claim = _claim(raw)
+        ahead = self._by_claim.first(claim)
+        rank = (not waits_for_claim(raw), named_claim(raw) is not None, *age) if here else None
+        before = self._by_claim.move(claim, key.name, rank)
+        if before == rank:
+            return
+        if before is None:
+            concerned = self._by_claim.names(claim) if self._by_claim.first(claim) != ahead else []
+        elif ahead is not None and ahead != key.name and self._leads(claim, ahead) and not self._has_pod(raw, slug):
+            concerned = [ahead]
+        else:
+            concerned = self._by_claim.names(claim)
+        self._wake(key.namespace, concerned, but=key.name)
+
+    def _settle_user(self, namespace: str, user_id: str) -> None:
+        """Have all of a user asked again where another of them comes first now: whoever waits is told for whom."""
+        user = (namespace, user_id)
+        before, first = self._firsts.get(user), self._by_user.first(user, _owners(self._children_of(namespace, user_id)))
+        if first == before:
+            return
+        if first is None:
+            del self._firsts[user]
+        else:
+            self._firsts[user] = first
+        self._wake(namespace, self._by_user.names(user))
+        for name in {before, first} - {None}:
+            key = Key(namespace, str(name))
+            self._find_place(key)
+            raw = self.storage(key)
+            if raw is not None and before is not None:  # another of the user may have a pod now, and with it a claim
+                self._wake(namespace, self._by_claim.names(_claim(raw)), but=name)
+
+    def _settle_users(self, child: Object) -> None:
+        namespace, slug = child["metadata"]["namespace"], names.slug_of_child(child["metadata"]["name"])
+        for user_id in self._users.get((namespace, slug or ""), ()):
+            self._settle_user(namespace, user_id)
+
+    def _leads(self, claim: Place, name: str) -> bool:
+        """Whether it comes first with the claim as long as no pod of another is on it."""
+        raw = self.storage(Key(claim[0], name))
+        if raw is None or self._by_claim.first(claim) != name or not waits_for_claim(raw):
+            return False
+        return self._firsts.get((claim[0], raw["spec"]["userID"])) == name
+
+    def _has_pod(self, raw: Object, slug: str) -> bool:
+        pod = self.children(raw["metadata"]["namespace"], names.child_name(slug)).pod
+        return pod is not None and is_ours(pod, raw["metadata"]["uid"])
+
+    def _children_of(self, namespace: str, user_id: str) -> Children:
+        return self.children(namespace, names.child_name(names.slug(user_id)))
+
+    def _storages(self, namespace: str, names_of: Iterable[str]) -> Iterable[Object]:
+        for name in names_of:
+            if (raw := self.storage(Key(namespace, name))) is not None:
                 yield raw
 
-    def _keep(self, index: _Index, place: _Place, key: Key) -> None:
-        there = index.setdefault(place, set())
-        there.discard(key.name) if self.storage(key) is None else there.add(key.name)
-        if not there:
-            del index[place]
-
-    def _settle(self, index: _Index, place: _Place, raw: Object) -> None:
-        """Keep an index of what only one at a time can have. One that goes, or begins to, makes way for the next; one
-        that comes may come before those who wait.
-        """
-        key = Key.of(raw)
-        known = key.name in index.get(place, ())
-        self._keep(index, place, key)
-        if not known or self.storage(key) is None or is_terminating(raw):
-            self._wake_others(index, place, key)
-
-    def _wake_others(self, index: _Index, place: _Place, key: Key) -> None:
-        for name in index.get(place, set()) - {key.name}:
-            self._enqueue(Key(key.namespace, name))
+    def _wake(self, namespace: str, names_of: Iterable[str], but: str | None = None) -> None:
+        for name in names_of:
+            if name != but:
+                self._enqueue(Key(namespace, name))
 
     def _class_changed(self, raw: Object) -> None:
         """Any class may be the one a UserStorage gets by default, so all are asked, and most find nothing to do. So are the
@@ -196,23 +251,54 @@ class WatchViews:
             self._enqueue(key)
 
     def _find_place(self, key: Key) -> None:
+        """Only the first of a user is led in to."""
         raw = self.storage(key)
         at = wanted_place(raw, self._caches[USER_STORAGE_CLASSES].values()) if raw is not None else None
+        if raw is not None and at is not None and self._firsts.get((key.namespace, raw["spec"]["userID"])) != key.name:
+            at = None
         for other in self._places.move(key, at):
             self._enqueue(other)
 
-    def _wake_neighbours(self, child: Object) -> None:
-        for key in self._keys_of(child):
-            for other in self._places.sharing(key):
-                self._enqueue(other)
-
-    def _child_changed(self, child: Object) -> None:
-        for key in self._keys_of(child):
+    def _child_changed(self, kind: Kind, child: Object) -> None:
+        """Concerns the one that has it, and whoever of its user comes first, who mends it. All of the user where that is
+        another one now.
+        """
+        if kind.resource in _TELL_WHO_IS_IN:
+            self._settle_users(child)
+        concerned = self._concerned(child)
+        for key in concerned:
             self._enqueue(key)
+        if kind is Kind.POD and self._caches[kind.resource].get(*object_key(child)) is None:
+            for claim in mounted_claims(child):
+                for key in concerned:
+                    self.let_go(key, claim)
 
-    def _keys_of(self, child: Object) -> list[Key]:
-        slug, namespace = names.slug_of_child(child["metadata"]["name"]), child["metadata"]["namespace"]
-        return [Key(namespace, name) for name in self._by_slug.get((namespace, slug), ())] if slug is not None else []
+    def _concerned(self, child: Object) -> set[Key]:
+        namespace, slug = child["metadata"]["namespace"], names.slug_of_child(child["metadata"]["name"])
+        users = [(namespace, user_id) for user_id in self._users.get((namespace, slug or ""), ())]
+        found = {self._by_user.named(user, controller_uid(child)) for user in users} | {
+            self._firsts.get(user) for user in users
+        }
+        return {Key(namespace, name) for name in found if name is not None}
+
+
+def _claim(raw: Object) -> Place:
+    """Where a raw UserStorage has its files."""
+    return raw["metadata"]["namespace"], named_claim(raw) or names.child_name(names.slug(raw["spec"]["userID"]))
+
+
+def _owners(children: Children) -> frozenset[str]:
+    """The uids of those that have the children by which the files are reached."""
+    owners = (controller_uid(child) for child in (children.policy, children.service, children.pod) if child is not None)
+    return frozenset(uid for uid in owners if uid is not None)
+
+
+def _keep(index: dict[K, set[str]], place: K, what: str, *, here: bool) -> None:
+    """Keep an index without empty sets."""
+    there = index.setdefault(place, set())
+    there.add(what) if here else there.discard(what)
+    if not there:
+        del index[place]
 
 
 def _wish(cls: Object) -> tuple[Any, ...]:
