@@ -74,7 +74,7 @@ class Vitals:
         return f"not listed yet: {', '.join(missing[:_NAMED])}{more}" if missing else None
 
     async def _failing(self) -> str | None:
-        failing = sorted({informer.resource.plural for informer in self._leading.informers if informer.failing})
+        failing = sorted(self._leading.unwatched())
         return f"not watched at the moment, only swept: {', '.join(failing)}" if failing else None
 
     async def _alone(self) -> str | None:

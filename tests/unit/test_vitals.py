@@ -20,19 +20,19 @@ class World:
     missing: str | None = None
     leads: bool = True
     unlisted: tuple[str, ...] = ()
-    failing: bool = False
+    unwatched: frozenset[str] = frozenset()
     trouble: str | None = None
     names: list[str] = field(default_factory=lambda: ["pods"])
 
     def vitals(self) -> Vitals:
         probe = SimpleNamespace(silent=self.silent, missing=self.missing, answering_for=lambda: self.answering)
         informers = [
-            SimpleNamespace(resource=SimpleNamespace(plural=name), failing=self.failing, stuck_for=lambda: self.blind)
-            for name in self.names
+            SimpleNamespace(resource=SimpleNamespace(plural=name), stuck_for=lambda: self.blind) for name in self.names
         ]
         leading = SimpleNamespace(
             pools=(SimpleNamespace(stuck_for=lambda: 0.0), SimpleNamespace(stuck_for=lambda: self.stuck)),
             informers=informers,
+            unwatched=lambda: self.unwatched,
             unlisted=lambda: iter(self.unlisted),
         )
         loop = SimpleNamespace(late_for=lambda: self.late)
@@ -85,6 +85,6 @@ async def test_readiness_names_what_fails(world: World, told: dict[str, str]) ->
 
 
 async def test_a_watch_that_is_tried_again_only_degrades() -> None:
-    vitals = World(failing=True, names=["pods", "services", "pods"]).vitals()
+    vitals = World(unwatched=frozenset({"services", "pods"})).vitals()
     assert await wrong(vitals.readiness) == {}
     assert await wrong(vitals.degrading) == {"watches": "not watched at the moment, only swept: pods, services"}
