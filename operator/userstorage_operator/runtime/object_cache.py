@@ -13,8 +13,8 @@ def object_key(obj: dict[str, Any]) -> ObjectKey:
     return meta.get("namespace", ""), meta["name"]
 
 
-def _version(obj: dict[str, Any]) -> int:
-    # Resource versions of one resource are comparable as numbers: promised since Kubernetes 1.35, true long before.
+def version_of(obj: dict[str, Any]) -> int:
+    """Of a raw object. Comparable as numbers within a resource: promised since Kubernetes 1.35, true long before."""
     return int(obj["metadata"]["resourceVersion"])
 
 
@@ -67,9 +67,9 @@ class ObjectCache:
         """Take in the answer to our own write. One that comes after the event of a later deletion tells of a ghost."""
         key = object_key(obj)
         known = self.get(*key)
-        if _version(obj) <= self._deleted.get(key, 0):
+        if version_of(obj) <= self._deleted.get(key, 0):
             return
-        if known is None or _version(known) < _version(obj):
+        if known is None or version_of(known) < version_of(obj):
             self._replace(known, obj)
             self._keep(obj)
             if known is not None and _wish(known) != _wish(obj):
@@ -86,11 +86,11 @@ class ObjectCache:
         """Take in a watch event: ADDED, MODIFIED or DELETED. Lists that are behind are told as events too."""
         key = object_key(obj)
         known = self.get(*key)
-        if _version(obj) <= (_version(known) if known is not None else self._deleted.get(key, 0)):
+        if version_of(obj) <= (version_of(known) if known is not None else self._deleted.get(key, 0)):
             return
         self._replace(known, obj)
         if kind == "DELETED":
-            self._deleted[key] = _version(obj)
+            self._deleted[key] = version_of(obj)
             self._drop(key)
         else:
             self._keep(obj)
@@ -99,10 +99,10 @@ class ObjectCache:
     def replace(self, objects: Iterable[dict[str, Any]], resource_version: str, namespace: str | None = None) -> None:
         """Take in a full list (of one namespace, or of all). What it lacks is gone, unless it came after the list."""
         listed = {
-            key: obj for key, obj in ((object_key(obj), obj) for obj in objects) if _version(obj) > self._deleted.get(key, 0)
+            key: obj for key, obj in ((object_key(obj), obj) for obj in objects) if version_of(obj) > self._deleted.get(key, 0)
         }
         for known in self._within(namespace):
-            if object_key(known) not in listed and _version(known) <= int(resource_version):
+            if object_key(known) not in listed and version_of(known) <= int(resource_version):
                 self._drop(object_key(known))
                 self._changed(known)
         for obj in listed.values():

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from types import NoneType
-from typing import Any
 
 import orjson
 
@@ -132,8 +131,3 @@ class Codec:
 
     def _digest(self, message: bytes) -> str:
         return hmac.digest(self._signing_key, message, "sha256").hex()
-
-
-def resource_version(raw: dict[str, Any]) -> int:
-    """Of a raw object. Comparable as numbers: promised since Kubernetes 1.35, true long before."""
-    return int(raw["metadata"]["resourceVersion"])
