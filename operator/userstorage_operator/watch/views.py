@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from userstorage_operator.domain import names
 from userstorage_operator.domain.exposure import wanted_place
@@ -15,16 +15,14 @@ from userstorage_operator.domain.resources import (
     Kind,
     Resource,
 )
-from userstorage_operator.domain.storage import Key, named_claim
-from userstorage_operator.domain.surroundings import mounted_claims, waits_for_claim
+from userstorage_operator.domain.storage import Key
+from userstorage_operator.domain.surroundings import mounted_claims
 from userstorage_operator.domain.view import view
-from userstorage_operator.domain.world import Children, controller_uid, is_ours
+from userstorage_operator.domain.world import Children
 from userstorage_operator.runtime.object_cache import ObjectCache, object_key
-from userstorage_operator.watch.lines import Lines, Place
 from userstorage_operator.watch.order import StorageOrder
 from userstorage_operator.watch.places import PlaceIndex
-
-K = TypeVar("K")
+from userstorage_operator.watch.precedence import Precedence
 
 _EXPOSURE = frozenset(kind.resource for kind in EXPOSURE)
 
@@ -39,20 +37,15 @@ class WatchViews:
     def __init__(self, enqueue: Callable[[Key], None], enqueue_class: Callable[[str], None]) -> None:
         self._enqueue = enqueue
         self._enqueue_class = enqueue_class
-        self._by_namespace: dict[str, set[str]] = {}
+        self._by_namespace: dict[str, dict[str, None]] = {}
         """Names of the UserStorages of each namespace."""
-        self._by_user = Lines()
-        self._by_claim = Lines()
-        self._users: dict[Place, set[str]] = {}
-        """User ids by slug. Two that share one are rare, but can be made."""
-        self._firsts: dict[Place, str] = {}
-        """Names by user: who came first when that was last looked at, and all of the user were told."""
         self._caches: dict[Resource, ObjectCache] = {
             USER_STORAGES: ObjectCache(self._storage_changed),
             USER_STORAGE_CLASSES: ObjectCache(self._class_changed),
             STORAGE_CLASSES: ObjectCache(lambda _: self._all_changed()),
             **{kind.resource: ObjectCache(partial(self._child_changed, kind), self._all_changed) for kind in Kind},
         }
+        self._precedence = Precedence(self.storage, self.children, enqueue, self._find_place)
         self._places = PlaceIndex()
         self._order = StorageOrder()
         self._told: dict[Key, tuple[Object, Object]] = {}
@@ -78,12 +71,12 @@ class WatchViews:
 
     def first_of_user(self, namespace: str, user_id: str, children: Children) -> Object | None:
         """Which of the user's UserStorages comes first: one that has the children, else the oldest."""
-        name = self._by_user.first((namespace, user_id), _owners(children))
+        name = self._precedence.first_of_user(namespace, user_id, children)
         return self.storage(Key(namespace, name)) if name is not None else None
 
     def same_claim(self, namespace: str, claim: str) -> Iterable[Object]:
         """All UserStorages of the namespace whose files are on that claim."""
-        return self._storages(namespace, self._by_claim.names((namespace, claim)))
+        return self._storages(namespace, self._precedence.sharing(namespace, claim))
 
     def in_namespace(self, namespace: str) -> Iterable[Object]:
         """All UserStorages of the namespace."""
@@ -134,18 +127,17 @@ class WatchViews:
 
     def let_go(self, key: Key, claim: str) -> None:
         """Have those asked again who share the claim with this one, which has no pod on it any more."""
-        if not self._leads(place := (key.namespace, claim), key.name):
-            self._wake(place[0], self._by_claim.names(place), but=key.name)
+        self._precedence.let_go(key, claim)
 
     def put(self, resource: Resource, obj: Object) -> None:
         """Take in the answer to our own write."""
         self._caches[resource].put(obj)
         if resource in _EXPOSURE:  # two that were made at the same moment for one place tell each other
-            for key in self._concerned(obj):
+            for key in self._precedence.concerned(obj):
                 for other in self._places.sharing(key):
                     self._enqueue(other)
         elif resource in _TELL_WHO_IS_IN:
-            self._settle_users(obj)
+            self._precedence.settle_users(obj)
 
     def discard(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
         """Take in that the API server says it is gone."""
@@ -155,80 +147,20 @@ class WatchViews:
         key, user_id = Key.of(raw), raw.get("spec", {}).get("userID")
         here = self.storage(key) is not None
         self._told.pop(key, None)
-        _keep(self._by_namespace, key.namespace, key.name, here=here)
+        there = self._by_namespace.setdefault(key.namespace, {})
+        there.setdefault(key.name) if here else there.pop(key.name, None)
+        if not there:
+            del self._by_namespace[key.namespace]
         self._order.take_in(key, str(user_id or "")) if here else self._order.drop(key)
         if isinstance(user_id, str):
-            self._settle(key, user_id, raw, here=here)
-        self._enqueue(key)
-
-    def _settle(self, key: Key, user_id: str, raw: Object, *, here: bool) -> None:
-        """Find its place among those of its user, of its claim, and of its host."""
-        meta, slug, user = raw["metadata"], names.slug(user_id), (key.namespace, user_id)
-        age = (meta["creationTimestamp"], meta["uid"])
-        self._by_user.move(user, key.name, age if here else None)
-        _keep(self._users, (key.namespace, slug), user_id, here=self._by_user.first(user) is not None)
-        self._settle_user(key.namespace, user_id)
-        self._find_place(key)
-        claim = _claim(raw)
-        ahead = self._by_claim.first(claim)
-        rank = (not waits_for_claim(raw), named_claim(raw) is not None, *age) if here else None
-        before = self._by_claim.move(claim, key.name, rank)
-        if before == rank:
-            return
-        if before is None:
-            concerned = self._by_claim.names(claim) if self._by_claim.first(claim) != ahead else []
-        elif ahead is not None and ahead != key.name and self._leads(claim, ahead) and not self._has_pod(raw, slug):
-            concerned = [ahead]
-        else:
-            concerned = self._by_claim.names(claim)
-        self._wake(key.namespace, concerned, but=key.name)
-
-    def _settle_user(self, namespace: str, user_id: str) -> None:
-        """Have all of a user asked again where another of them comes first now: whoever waits is told for whom."""
-        user = (namespace, user_id)
-        before, first = self._firsts.get(user), self._by_user.first(user, _owners(self._children_of(namespace, user_id)))
-        if first == before:
-            return
-        if first is None:
-            del self._firsts[user]
-        else:
-            self._firsts[user] = first
-        self._wake(namespace, self._by_user.names(user))
-        for name in {before, first} - {None}:
-            key = Key(namespace, str(name))
+            self._precedence.settle(raw, here=here)
             self._find_place(key)
-            raw = self.storage(key)
-            if raw is not None and before is not None:  # another of the user may have a pod now, and with it a claim
-                self._wake(namespace, self._by_claim.names(_claim(raw)), but=name)
-
-    def _settle_users(self, child: Object) -> None:
-        namespace, slug = child["metadata"]["namespace"], names.slug_of_child(child["metadata"]["name"])
-        for user_id in self._users.get((namespace, slug or ""), ()):
-            self._settle_user(namespace, user_id)
-
-    def _leads(self, claim: Place, name: str) -> bool:
-        """Whether it comes first with the claim as long as no pod of another is on it."""
-        raw = self.storage(Key(claim[0], name))
-        if raw is None or self._by_claim.first(claim) != name or not waits_for_claim(raw):
-            return False
-        return self._firsts.get((claim[0], raw["spec"]["userID"])) == name
-
-    def _has_pod(self, raw: Object, slug: str) -> bool:
-        pod = self.children(raw["metadata"]["namespace"], names.child_name(slug)).pod
-        return pod is not None and is_ours(pod, raw["metadata"]["uid"])
-
-    def _children_of(self, namespace: str, user_id: str) -> Children:
-        return self.children(namespace, names.child_name(names.slug(user_id)))
+        self._enqueue(key)
 
     def _storages(self, namespace: str, names_of: Iterable[str]) -> Iterable[Object]:
         for name in names_of:
             if (raw := self.storage(Key(namespace, name))) is not None:
                 yield raw
-
-    def _wake(self, namespace: str, names_of: Iterable[str], but: str | None = None) -> None:
-        for name in names_of:
-            if name != but:
-                self._enqueue(Key(namespace, name))
 
     def _class_changed(self, raw: Object) -> None:
         """Any class may be the one a UserStorage gets by default, so all are asked, and most find nothing to do. So are the
@@ -254,7 +186,7 @@ class WatchViews:
         """Only the first of a user is led in to."""
         raw = self.storage(key)
         at = wanted_place(raw, self._caches[USER_STORAGE_CLASSES].values()) if raw is not None else None
-        if raw is not None and at is not None and self._firsts.get((key.namespace, raw["spec"]["userID"])) != key.name:
+        if raw is not None and at is not None and not self._precedence.is_first(raw):
             at = None
         for other in self._places.move(key, at):
             self._enqueue(other)
@@ -264,41 +196,14 @@ class WatchViews:
         another one now.
         """
         if kind.resource in _TELL_WHO_IS_IN:
-            self._settle_users(child)
-        concerned = self._concerned(child)
+            self._precedence.settle_users(child)
+        concerned = self._precedence.concerned(child)
         for key in concerned:
             self._enqueue(key)
         if kind is Kind.POD and self._caches[kind.resource].get(*object_key(child)) is None:
             for claim in mounted_claims(child):
                 for key in concerned:
-                    self.let_go(key, claim)
-
-    def _concerned(self, child: Object) -> set[Key]:
-        namespace, slug = child["metadata"]["namespace"], names.slug_of_child(child["metadata"]["name"])
-        users = [(namespace, user_id) for user_id in self._users.get((namespace, slug or ""), ())]
-        found = {self._by_user.named(user, controller_uid(child)) for user in users} | {
-            self._firsts.get(user) for user in users
-        }
-        return {Key(namespace, name) for name in found if name is not None}
-
-
-def _claim(raw: Object) -> Place:
-    """Where a raw UserStorage has its files."""
-    return raw["metadata"]["namespace"], named_claim(raw) or names.child_name(names.slug(raw["spec"]["userID"]))
-
-
-def _owners(children: Children) -> frozenset[str]:
-    """The uids of those that have the children by which the files are reached."""
-    owners = (controller_uid(child) for child in (children.policy, children.service, children.pod) if child is not None)
-    return frozenset(uid for uid in owners if uid is not None)
-
-
-def _keep(index: dict[K, set[str]], place: K, what: str, *, here: bool) -> None:
-    """Keep an index without empty sets."""
-    there = index.setdefault(place, set())
-    there.add(what) if here else there.discard(what)
-    if not there:
-        del index[place]
+                    self._precedence.let_go(key, claim)
 
 
 def _wish(cls: Object) -> tuple[Any, ...]:
