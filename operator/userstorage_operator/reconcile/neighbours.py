@@ -31,7 +31,9 @@ def is_full(raw: Object, class_name: str, limit: int, views: Views, places: Plac
     """Whether the namespace has as many of the class without this one. Those that were let in or have a Service or a pod
     come first, so that none in use is turned out by one that joins the class later; then the oldest.
     """
-    classes = list(views.classes())
+    everybody, classes = views.in_namespace(raw["metadata"]["namespace"]), list(views.classes())
+    if len(everybody) <= limit:
+        return False  # the usual case, told apart cheaply: this is asked in every pass
 
     def precedence(candidate: Object) -> tuple[bool, str, str]:
         meta, children = candidate["metadata"], _children(candidate, views)
@@ -45,8 +47,8 @@ def is_full(raw: Object, class_name: str, limit: int, views: Views, places: Plac
         return chosen is not None and chosen["metadata"]["name"] == class_name
 
     place = precedence(raw)
-    before = (other for other in views.in_namespace(raw["metadata"]["namespace"]) if precedence(other) < place)
-    return sum(1 for _ in islice((other for other in before if of_the_class(other)), limit)) == limit
+    before = (other for other in everybody if of_the_class(other) and precedence(other) < place)
+    return sum(1 for _ in islice(before, limit)) == limit
 
 
 def why_not_exposed(raw: Object, cls: UserStorageClass, views: Views) -> Finding | None:

@@ -1,6 +1,6 @@
 """What a pass needs from the outside. kube and watch fit these shapes; reconcile knows neither."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from userstorage_operator.domain.events import News
@@ -54,7 +54,7 @@ class Views(Protocol):
     def first_of_user(self, namespace: str, user_id: str, children: Children) -> Object | None:
         """Which of the user's UserStorages comes first: one that has the children, else the oldest."""
 
-    def in_namespace(self, namespace: str) -> Iterable[Object]:
+    def in_namespace(self, namespace: str) -> Collection[Object]:
         """All UserStorages of the namespace."""
 
     def same_claim(self, namespace: str, claim: str) -> Iterable[Object]:
@@ -66,8 +66,8 @@ class Views(Protocol):
     def binding_modes(self) -> Mapping[str, str]:
         """The volumeBindingMode of every StorageClass."""
 
-    def pods(self, namespace: str) -> Iterable[Object]:
-        """All pods of the namespace that carry our label."""
+    def pods_on(self, namespace: str, claim: str) -> Iterable[Object]:
+        """The pods of the namespace that carry our label and mount the claim."""
 
     def children(self, namespace: str, name: str) -> Children:
         """The objects of that name that carry our label."""

@@ -1,6 +1,6 @@
 """What a list-watch has seen of one resource, and what our own writes were answered: the newest of each object."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 ObjectKey = tuple[str, str]
@@ -59,7 +59,7 @@ class ObjectCache:
         """All objects."""
         return (obj for there in self._objects.values() for obj in there.values())
 
-    def in_namespace(self, namespace: str) -> Iterable[dict[str, Any]]:
+    def in_namespace(self, namespace: str) -> Collection[dict[str, Any]]:
         """All objects of the namespace."""
         return self._objects.get(namespace, {}).values()
 

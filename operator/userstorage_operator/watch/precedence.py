@@ -40,9 +40,8 @@ class Precedence:
 
     def is_first(self, raw: Object) -> bool:
         """Whether it comes first of its user."""
-        meta = raw["metadata"]
-        first: str | None = self._firsts.get((meta["namespace"], raw["spec"]["userID"]))
-        return first == meta["name"]
+        key = Key.of(raw)
+        return self._firsts.get((key.namespace, raw["spec"]["userID"])) == key.name
 
     def sharing(self, namespace: str, claim: str) -> list[str]:
         """All on the claim."""

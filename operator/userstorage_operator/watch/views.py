@@ -1,6 +1,6 @@
 """All caches together, and the way from any object to the UserStorages that it concerns."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from userstorage_operator.domain.surroundings import mounted_claims
 from userstorage_operator.domain.view import view
 from userstorage_operator.domain.world import Children
 from userstorage_operator.runtime.object_cache import ObjectCache, object_key
+from userstorage_operator.watch.mounts import MountIndex
 from userstorage_operator.watch.order import StorageOrder
 from userstorage_operator.watch.places import PlaceIndex
 from userstorage_operator.watch.precedence import Precedence
@@ -37,8 +38,6 @@ class WatchViews:
     def __init__(self, enqueue: Callable[[Key], None], enqueue_class: Callable[[str], None]) -> None:
         self._enqueue = enqueue
         self._enqueue_class = enqueue_class
-        self._by_namespace: dict[str, dict[str, None]] = {}
-        """Names of the UserStorages of each namespace."""
         self._caches: dict[Resource, ObjectCache] = {
             USER_STORAGES: ObjectCache(self._storage_changed),
             USER_STORAGE_CLASSES: ObjectCache(self._class_changed),
@@ -46,6 +45,8 @@ class WatchViews:
             **{kind.resource: ObjectCache(partial(self._child_changed, kind), self._all_changed) for kind in Kind},
         }
         self._precedence = Precedence(self.storage, self.children, enqueue, self._find_place)
+        self._mounts = MountIndex()
+        self._caches[Kind.POD.resource].listen(self._mounts.heard)
         self._places = PlaceIndex()
         self._order = StorageOrder()
         self._told: dict[Key, tuple[Object, Object]] = {}
@@ -76,11 +77,13 @@ class WatchViews:
 
     def same_claim(self, namespace: str, claim: str) -> Iterable[Object]:
         """All UserStorages of the namespace whose files are on that claim."""
-        return self._storages(namespace, self._precedence.sharing(namespace, claim))
+        for name in self._precedence.sharing(namespace, claim):
+            if (raw := self.storage(Key(namespace, name))) is not None:
+                yield raw
 
-    def in_namespace(self, namespace: str) -> Iterable[Object]:
+    def in_namespace(self, namespace: str) -> Collection[Object]:
         """All UserStorages of the namespace."""
-        return self._storages(namespace, self._by_namespace.get(namespace, ()))
+        return self._caches[USER_STORAGES].in_namespace(namespace)
 
     def after(self, key: Key | None, namespace: str | None, user: str | None) -> Iterator[Object]:
         """UserStorages in the order of (namespace, name) from behind `key` on; of one namespace, of one user id, or all."""
@@ -105,9 +108,11 @@ class WatchViews:
         classes = self._caches[STORAGE_CLASSES].values()
         return {raw["metadata"]["name"]: raw.get("volumeBindingMode", "Immediate") for raw in classes}
 
-    def pods(self, namespace: str) -> Iterable[Object]:
-        """All pods of the namespace that carry our label."""
-        return self._caches[Kind.POD.resource].in_namespace(namespace)
+    def pods_on(self, namespace: str, claim: str) -> Iterable[Object]:
+        """The pods of the namespace that carry our label and mount the claim."""
+        for name in self._mounts.pods_on(namespace, claim):
+            if (pod := self._caches[Kind.POD.resource].get(namespace, name)) is not None:
+                yield pod
 
     def children(self, namespace: str, name: str) -> Children:
         """The objects of that name that carry our label."""
@@ -147,20 +152,11 @@ class WatchViews:
         key, user_id = Key.of(raw), raw.get("spec", {}).get("userID")
         here = self.storage(key) is not None
         self._told.pop(key, None)
-        there = self._by_namespace.setdefault(key.namespace, {})
-        there.setdefault(key.name) if here else there.pop(key.name, None)
-        if not there:
-            del self._by_namespace[key.namespace]
         self._order.take_in(key, str(user_id or "")) if here else self._order.drop(key)
         if isinstance(user_id, str):
             self._precedence.settle(raw, here=here)
             self._find_place(key)
         self._enqueue(key)
-
-    def _storages(self, namespace: str, names_of: Iterable[str]) -> Iterable[Object]:
-        for name in names_of:
-            if (raw := self.storage(Key(namespace, name))) is not None:
-                yield raw
 
     def _class_changed(self, raw: Object) -> None:
         """Any class may be the one a UserStorage gets by default, so all are asked, and most find nothing to do. So are the
