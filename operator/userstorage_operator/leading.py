@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -68,8 +68,11 @@ class Leading:
         self._class_workers = WorkerPool(
             self._class_queue, classes.reconcile, metrics.class_reconciled, tracer, names.CLASS_KIND
         )
-        self._liveness = WatchLiveness([USER_STORAGES.path(scope) for scope in config.scopes])
-        self.directory = WatchedDirectory(self.views, self._liveness)
+        self._own_watches = {
+            USER_STORAGES: WatchLiveness([USER_STORAGES.path(scope) for scope in config.scopes]),
+            USER_STORAGE_CLASSES: WatchLiveness([USER_STORAGE_CLASSES.path()]),
+        }
+        self.directory = WatchedDirectory(self.views, self._own_watches[USER_STORAGES])
         self._informers = [
             Informer(client, kind.resource, scope, names.CHILD_SELECTOR, self.views.cache(kind.resource))
             for kind in Kind
@@ -87,9 +90,19 @@ class Leading:
         """All watches of children."""
         return self._informers
 
+    def unwatched(self) -> set[str]:
+        """The resources of which the last try of some watch failed."""
+        children = {informer.resource for informer in self._informers if informer.failing}
+        own = {resource for resource, watch in self._own_watches.items() if watch.failing}
+        return {resource.plural for resource in children | own}
+
     def listed(self) -> bool:
         """Whether the first lists are complete: before that nothing is decided."""
-        return self.views.synced(self._config.scopes)
+        return next(self.unlisted(), None) is None
+
+    def unlisted(self) -> Iterator[str]:
+        """Those of the first lists that are not complete, for people."""
+        return self.views.unlisted(self._config.scopes)
 
     def measure(self) -> None:
         """Read the gauges at this moment."""
@@ -98,6 +111,8 @@ class Leading:
         gauges.queue_oldest.set(self._queue.oldest_wait())
         for informer in self._informers:
             gauges.watch_silence.labels(informer.resource.plural).set(informer.silent_for())
+        for resource, watch in self._own_watches.items():
+            gauges.watch_silence.labels(resource.plural).set(watch.age())
         self._telemetry.measure()
 
     async def run(self, stop: asyncio.Event, resign: Callable[[], Awaitable[None]], term: int) -> None:
@@ -130,7 +145,7 @@ class Leading:
             for number in range(self._config.workers):
                 start(self._workers.work(), f"worker-{number}")
             caches = {resource: self.views.cache(resource) for resource in (USER_STORAGES, USER_STORAGE_CLASSES)}
-            await kopf_watch.run(credentials, caches, namespaces, self._liveness, stop, resign)
+            await kopf_watch.run(credentials, caches, namespaces, self._own_watches.values(), stop, resign)
 
     def _volume_looks(self, book: VolumeBook) -> VolumeLooks:
         verify = self._config.volume_stats is VolumeStats.VERIFIED

@@ -6,7 +6,7 @@ from datetime import datetime
 from userstorage_operator.domain import census
 from userstorage_operator.domain.fields import Object
 from userstorage_operator.domain.reasons import FAILURES
-from userstorage_operator.domain.resources import STORAGE_CLASSES, USER_STORAGES, Kind
+from userstorage_operator.domain.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.domain.storage import Key
 from userstorage_operator.reconcile.class_book import ClassBook
 from userstorage_operator.reconcile.classes import without_digest
@@ -18,7 +18,12 @@ from userstorage_operator.watch.views import WatchViews
 WORDS = Words(
     failures=tuple(FAILURES),
     resources=(USER_STORAGES.plural,),
-    watched=tuple(sorted(resource.plural for resource in (*(kind.resource for kind in Kind), STORAGE_CLASSES))),
+    watched=tuple(
+        sorted(
+            resource.plural
+            for resource in (*(kind.resource for kind in Kind), STORAGE_CLASSES, USER_STORAGES, USER_STORAGE_CLASSES)
+        )
+    ),
     phases=census.PHASES,
     conditions=census.CONDITIONS,
     troubles=census.TROUBLES,

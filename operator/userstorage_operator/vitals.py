@@ -15,6 +15,8 @@ it within three seconds, and together with the period of a kubelet's probe below
 """
 _BLIND = 120.0
 """Seconds: longer than the silence that a watch bears, its pause and its next try together."""
+_NAMED = 5
+"""Lists that are named; each namespace has some."""
 _CRAWLING = 60.0
 """Seconds for which the event loop may be late before a restart is the better choice."""
 
@@ -67,11 +69,12 @@ class Vitals:
         return self._probe.missing
 
     async def _unlisted(self) -> str | None:
-        waits = self._leadership.leads and not self._leading.listed()
-        return "the first lists are not complete" if waits else None
+        missing = sorted(self._leading.unlisted()) if self._leadership.leads else []
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        return f"not listed yet: {', '.join(missing[:_NAMED])}{more}" if missing else None
 
     async def _failing(self) -> str | None:
-        failing = sorted({informer.resource.plural for informer in self._leading.informers if informer.failing})
+        failing = sorted(self._leading.unwatched())
         return f"not watched at the moment, only swept: {', '.join(failing)}" if failing else None
 
     async def _alone(self) -> str | None:

@@ -122,6 +122,8 @@ async def test_another_generation_or_object_begins_anew(replicas: Replicas, worl
         {"failures": "many", "due": 1.0},
         {"failures": 2, "due": "never"},
         {},
+        [],
+        "more",
     ],
 )
 async def test_a_poisoned_entry_costs_one_pause_at_most(

@@ -5,13 +5,16 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+import faultproxy
 from component.inprocess import serving
 from component.world import Live
+from faultproxy import Fault, FaultProxy
 from kubectl import Kubectl
 from localcluster import ClusterError, prometheus, state
 from localcluster.addresses import free_port
@@ -131,6 +134,42 @@ async def test_one_frozen_worker_of_many_turns_health_to_503_within_a_minute(
     assert (await asked.json("/ready"))[0] == 200
     await live.create("carol")
     await live.until_ready("carol")
+
+
+@pytest.fixture
+def proxy(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """What the operator takes for the API server; asked for before it starts."""
+    with faultproxy.running(Path(os.environ["KUBECONFIG"]), tmp_path) as proxy:
+        monkeypatch.setenv("KUBECONFIG", str(proxy.kubeconfig))
+        yield proxy
+
+
+async def test_a_watch_of_our_own_kinds_that_is_refused_is_named_and_its_silence_counted(
+    proxy: FaultProxy, asked: Asked, live: Live
+) -> None:
+    async def failing() -> list[str]:
+        """Those of the children may be among them: they count as failing until their next bookmark."""
+        told: str = (await asked.json("/ready"))[1]["degraded"].get("watches", "")
+        return told.partition(": ")[2].split(", ")
+
+    async def silence(resource: str) -> float:
+        name = f'userstorage_watch_silence_seconds{{resource="{resource}"}} '
+        return next(float(line.removeprefix(name)) for line in (await asked.metrics()).splitlines() if line.startswith(name))
+
+    async def watched(resource: str) -> bool:
+        return resource not in await failing() and await silence(resource) == 0
+
+    async def refused(resource: str) -> bool:
+        return resource in await failing() and await silence(resource) > 1
+
+    for resource in ("userstorages", "userstorageclasses"):
+        await live.until(lambda: watched(resource))  # noqa: B023  # called within the same turn
+        proxy.fail(Fault("GET", f"/{resource}[?].*watch=", 403, f"cannot watch {resource}"))
+        proxy.hang_up()
+        await live.until(lambda: refused(resource))  # noqa: B023  # as above
+        assert (await asked.json("/ready"))[0] == (await asked.json("/health"))[0] == 200
+        proxy.fail()
+        await live.until(lambda: watched(resource))  # noqa: B023  # as above
 
 
 async def test_a_scrape_is_clean_and_small_and_the_same_for_more_users(asked: Asked, live: Live) -> None:

@@ -131,7 +131,7 @@ async def test_what_is_not_installed_is_an_empty_list_until_it_is(monkeypatch: p
     async with asyncio.timeout(10):
         while not turns:  # noqa: ASYNC110  # as above
             await asyncio.sleep(0.01)
-        assert cache.synced([None])
+        assert list(cache.unsynced([None])) == []
         assert not running.failing
         while len(source.watched) < 2:  # noqa: ASYNC110  # as above
             await asyncio.sleep(0.01)

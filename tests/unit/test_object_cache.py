@@ -77,13 +77,42 @@ def test_an_answer_that_comes_after_the_event_of_the_deletion_makes_no_ghost() -
     assert seen.cache.get("n", "a") is not None
 
 
+def test_an_event_of_a_list_that_was_behind_brings_no_dead_back() -> None:
+    seen = Recorder()
+    seen.cache.event("ADDED", obj(5))
+    seen.cache.event("DELETED", obj(8))
+    seen.cache.event("ADDED", obj(5))
+    assert seen.cache.get("n", "a") is None
+    assert seen.changes == ["5", "8"]
+
+
+def test_whoever_is_gone_is_told_even_where_only_another_of_its_name_shows_it() -> None:
+    told: list[tuple[str, str | None]] = []
+
+    def changed(raw: dict[str, Any]) -> None:
+        here = cache.get("n", "a")
+        told.append((raw["metadata"]["uid"], here["metadata"]["uid"] if here else None))
+
+    cache = ObjectCache(changed)
+    cache.event("ADDED", obj(5))
+    cache.event("MODIFIED", obj(7, uid="2"))
+    cache.put(obj(9, uid="3"))
+    assert told == [("1", "1"), ("1", None), ("2", "2"), ("2", None), ("3", "3")]
+
+
+def test_what_is_discarded_is_told() -> None:
+    seen = Recorder()
+    seen.cache.event("ADDED", obj(5))
+    seen.cache.discard("n", "a", "1")
+    assert seen.changes == ["5", "5"]
+
+
 def test_a_list_of_one_namespace_says_nothing_of_others() -> None:
     seen = Recorder()
     seen.cache.event("ADDED", obj(5, namespace="other"))
     seen.cache.replace([], "10", "n")
     assert seen.cache.get("other", "a") is not None
-    assert seen.cache.synced(["n"])
-    assert not seen.cache.synced(["n", "other"])
+    assert list(seen.cache.unsynced(["n", "other"])) == ["other"]
 
 
 def test_only_the_very_object_is_discarded() -> None:

@@ -1,5 +1,9 @@
 """What was sealed is read as it was written; whatever else is told from it."""
 
+from dataclasses import asdict
+from typing import Any
+
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +12,8 @@ from builders import storage_object
 from userstorage_operator.domain.directory import Query
 from userstorage_operator.domain.storage import Key
 from userstorage_operator.domain.view import view
-from userstorage_operator.store.codec import LARGEST, Codec, Entry, Reason, Rejected
+from userstorage_operator.store.codec import LARGEST, SCHEMA, Codec, Entry, Reason, Rejected
+from userstorage_operator.store.head import Head
 from userstorage_operator.store.index import Range, Row, parse
 from userstorage_operator.store.keys import Keys
 
@@ -48,6 +53,50 @@ def test_any_mutation_is_rejected(entry: Entry, codec: Codec, data: st.DataObjec
 def test_noise_is_rejected(noise: bytes) -> None:
     with pytest.raises(Rejected):
         CODECS[0].open(KEY, noise)
+
+
+def well_sealed(key: str, fields: Any, codec: Codec = CODECS[0]) -> bytes:
+    """What anybody can write who has the signing key, and where there is none, anybody."""
+    body = orjson.dumps(fields)
+    return b"%b %b %b" % (b"1", codec._mac(key, b"1", body), body)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)
+FIELDS = {"schema": SCHEMA, **asdict(Entry({}))}
+
+
+@given(data=st.data())
+def test_whatever_is_well_sealed_is_an_entry_or_rejected(data: st.DataObject) -> None:
+    """So that no reader fails of it: that of pauses runs before a leader begins."""
+    wrong = data.draw(st.dictionaries(st.sampled_from([*FIELDS, "more"]), anything, min_size=1, max_size=2))
+    fields = FIELDS | wrong
+    fields.pop(data.draw(st.sampled_from(["", *FIELDS])), None)
+    try:
+        opened = CODECS[0].open(KEY, well_sealed(KEY, fields))
+    except Rejected:
+        return
+    assert {"schema": fields["schema"], **asdict(opened)} == fields
+    assert {name: type(value) for name, value in asdict(opened).items()} in (
+        {"value": kind, "uid": str, "resource_version": int, "generation": int, "term": int, "time": float}
+        for kind in (dict, type(None))
+    )
+
+
+@given(value=st.dictionaries(st.sampled_from(["complete", "scopes", "rows", "more"]), anything))
+def test_whatever_is_well_sealed_is_a_head_or_rejected(value: dict[str, Any]) -> None:
+    usual = {"complete": True, "scopes": [None], "rows": 2}
+    for fields in (value, usual | value):
+        try:
+            head = Head.open(well_sealed(KEYS.head, FIELDS | {"value": fields}), KEYS, CODECS[0])
+        except Rejected:
+            continue
+        assert {"complete": head.complete, "scopes": list(head.scopes), "rows": head.rows} == fields
+        assert (type(head.complete), type(head.rows)) == (bool, int)
+        assert all(scope is None or type(scope) is str for scope in head.scopes)
 
 
 def reason_of(data: bytes, key: str = KEY, uid: str = "uid-1", codec: Codec = CODECS[1]) -> Reason:

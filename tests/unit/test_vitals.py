@@ -19,21 +19,21 @@ class World:
     silent: str | None = None
     missing: str | None = None
     leads: bool = True
-    listed: bool = True
-    failing: bool = False
+    unlisted: tuple[str, ...] = ()
+    unwatched: frozenset[str] = frozenset()
     trouble: str | None = None
     names: list[str] = field(default_factory=lambda: ["pods"])
 
     def vitals(self) -> Vitals:
         probe = SimpleNamespace(silent=self.silent, missing=self.missing, answering_for=lambda: self.answering)
         informers = [
-            SimpleNamespace(resource=SimpleNamespace(plural=name), failing=self.failing, stuck_for=lambda: self.blind)
-            for name in self.names
+            SimpleNamespace(resource=SimpleNamespace(plural=name), stuck_for=lambda: self.blind) for name in self.names
         ]
         leading = SimpleNamespace(
             pools=(SimpleNamespace(stuck_for=lambda: 0.0), SimpleNamespace(stuck_for=lambda: self.stuck)),
             informers=informers,
-            listed=lambda: self.listed,
+            unwatched=lambda: self.unwatched,
+            unlisted=lambda: iter(self.unlisted),
         )
         loop = SimpleNamespace(late_for=lambda: self.late)
         store = SimpleNamespace(trouble=self.trouble)
@@ -73,10 +73,11 @@ async def test_health_bears_an_api_server_that_does_not_answer_or_just_began_to(
     [
         (World(silent="connection refused", answering=0), {"apiServer": "connection refused"}),
         (World(missing="not served: userstorages"), {"definitions": "not served: userstorages"}),
-        (World(listed=False), {"lists": "the first lists are not complete"}),
-        (World(listed=False, leads=False), {}),
+        (World(unlisted=("pods in b", "pods in a")), {"lists": "not listed yet: pods in a, pods in b"}),
+        (World(unlisted=tuple("abcdefg")), {"lists": "not listed yet: a, b, c, d, e and 2 more"}),
+        (World(unlisted=("pods",), leads=False), {}),
     ],
-    ids=["no API server", "no definitions", "no lists", "standing by"],
+    ids=["no API server", "no definitions", "no lists", "many lists", "standing by"],
 )
 async def test_readiness_names_what_fails(world: World, told: dict[str, str]) -> None:
     assert await wrong(world.vitals().readiness) == told
@@ -84,6 +85,6 @@ async def test_readiness_names_what_fails(world: World, told: dict[str, str]) ->
 
 
 async def test_a_watch_that_is_tried_again_only_degrades() -> None:
-    vitals = World(failing=True, names=["pods", "services", "pods"]).vitals()
+    vitals = World(unwatched=frozenset({"services", "pods"})).vitals()
     assert await wrong(vitals.readiness) == {}
     assert await wrong(vitals.degrading) == {"watches": "not watched at the moment, only swept: pods, services"}

@@ -58,6 +58,8 @@ async def test_an_open_watch_is_of_no_age_and_a_broken_one_ages() -> None:
     assert (kopf.liveness.age(), kopf.liveness.failing) == (4, True)
     await kopf.ask(Stream(503))
     assert (kopf.liveness.age(), kopf.liveness.failing) == (4, True)
+    await kopf.ask(Stream(), query="limit=500")
+    assert (kopf.liveness.age(), kopf.liveness.failing) == (4, True), "a list that is allowed where the watch is not"
     await kopf.ask(Stream())
     assert (kopf.liveness.age(), kopf.liveness.failing) == (0, False)
 

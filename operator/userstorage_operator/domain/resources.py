@@ -32,6 +32,10 @@ class Resource:
         parts += [part for part in (self.plural, name, subresource) if part is not None]
         return "/".join(parts)
 
+    def within(self, namespace: str | None) -> str:
+        """For people: `pods in team-b`."""
+        return self.plural if namespace is None else f"{self.plural} in {namespace}"
+
 
 USER_STORAGES = Resource(names.GROUP, names.VERSION, "userstorages", names.KIND)
 USER_STORAGE_CLASSES = Resource(names.GROUP, names.VERSION, "userstorageclasses", names.CLASS_KIND, namespaced=False)

@@ -104,8 +104,6 @@ class Metadata:
     uid: str
     generation: int
     resource_version: str
-    created: str
-    """RFC 3339; together with the uid the age that decides a UserIDConflict."""
     deleted_at: datetime | None
     finalizers: tuple[str, ...]
 
@@ -120,7 +118,6 @@ class Metadata:
             uid=meta["uid"],
             generation=meta.get("generation", 0),
             resource_version=meta["resourceVersion"],
-            created=meta["creationTimestamp"],
             deleted_at=parse_time(deleted_at) if deleted_at else None,
             finalizers=tuple(meta.get("finalizers", ())),
         )

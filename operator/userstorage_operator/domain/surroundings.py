@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import takewhile
 
+from userstorage_operator.domain import names
 from userstorage_operator.domain.clock import parse_time
 from userstorage_operator.domain.fields import Object
 from userstorage_operator.domain.podstate import Finding
@@ -37,6 +38,12 @@ class Surroundings:
     """What the cluster last said of mounting the claim for the present pod."""
     events_read_at: datetime | None = None
     """When that was looked up; None where there was no need to."""
+
+
+def waits_for_claim(storage: Object) -> bool:
+    """Whether a raw UserStorage wants its claim, or has not let go of it yet."""
+    meta = storage["metadata"]
+    return "deletionTimestamp" not in meta or names.FINALIZER in meta.get("finalizers", ())
 
 
 def mounted_claims(pod: Object) -> Iterator[str]:

@@ -4,8 +4,8 @@ from userstorage_operator.domain import names
 from userstorage_operator.domain.desired import claim_name
 from userstorage_operator.domain.fields import Object
 from userstorage_operator.domain.storage import Key, UserStorage, named_claim
-from userstorage_operator.domain.surroundings import mounted_claims
-from userstorage_operator.domain.world import is_ours, is_terminating
+from userstorage_operator.domain.surroundings import mounted_claims, waits_for_claim
+from userstorage_operator.domain.world import is_ours
 from userstorage_operator.reconcile.claim_book import ClaimBook
 from userstorage_operator.reconcile.neighbours import rival
 from userstorage_operator.reconcile.ports import Views
@@ -23,7 +23,9 @@ def claim_user(raw: Object, storage: UserStorage, views: Views, book: ClaimBook)
     sharing = [other for other in views.same_claim(storage.meta.namespace, claim) if _is_of_another(other, storage, claim)]
     users = {other["spec"]["userID"]: other for other in sharing}
     may_have_pods = {_first_of_user(other, views) for other in users.values()}
-    rivals = [other for other in sharing if has(other) or (_waits(other) and other["metadata"]["name"] in may_have_pods)]
+    rivals = [
+        other for other in sharing if has(other) or (waits_for_claim(other) and other["metadata"]["name"] in may_have_pods)
+    ]
     if not rivals:
         return None
 
@@ -39,11 +41,6 @@ def claim_user(raw: Object, storage: UserStorage, views: Views, book: ClaimBook)
 def _is_of_another(other: Object, storage: UserStorage, claim: str) -> bool:
     """Whether it is another user's UserStorage that names the claim. The index may be behind."""
     return other["spec"]["userID"] != storage.user_id and (named_claim(other) or _child_name(other)) == claim
-
-
-def _waits(other: Object) -> bool:
-    """Whether it wants the claim, or has not let go of it yet."""
-    return not is_terminating(other) or names.FINALIZER in other["metadata"].get("finalizers", ())
 
 
 def _first_of_user(raw: Object, views: Views) -> str:

@@ -60,8 +60,9 @@ class Lookout:
     async def _mounts(self, world: World) -> tuple[Mount, ...]:
         meta = world.storage.meta
         foreign, _ = await self._cluster.list_all(Kind.POD.resource, meta.namespace, _FOREIGN)
-        ours = (pod for pod in self._views.pods(meta.namespace) if not is_ours(pod, meta.uid))
-        return mounts_of(claim_name(world.storage), (*foreign, *ours))
+        claim = claim_name(world.storage)
+        ours = (pod for pod in self._views.pods_on(meta.namespace, claim) if not is_ours(pod, meta.uid))
+        return mounts_of(claim, (*foreign, *ours))
 
     async def _events(self, world: World, now: datetime) -> World:
         key, pod = world.storage.meta.key, world.children.pod

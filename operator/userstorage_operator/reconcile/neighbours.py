@@ -20,30 +20,20 @@ def rival(raw: Object, children: Children, views: Views) -> str | None:
     Age alone would not do: it is told in whole seconds, and of two objects of one second the one that acted first may
     have the later uid.
     """
-    first = _first(raw, children, views)
+    first = views.first_of_user(raw["metadata"]["namespace"], _user_id(raw), children)
+    if first is None or first["metadata"]["uid"] == raw["metadata"]["uid"]:
+        return None
     name: str = first["metadata"]["name"]
-    return name if first["metadata"]["uid"] != raw["metadata"]["uid"] else None
-
-
-def _first(raw: Object, children: Children, views: Views) -> Object:
-    """The one that counts among the objects of the user of `raw`."""
-    incumbents = {controller_uid(child) for child in (children.policy, children.service, children.pod) if child is not None}
-
-    def precedence(candidate: Object) -> tuple[bool, str, str]:
-        meta = candidate["metadata"]
-        return meta["uid"] not in incumbents, meta["creationTimestamp"], meta["uid"]
-
-    user_id = _user_id(raw)
-    same_slug = views.same_user(raw["metadata"]["namespace"], slug(user_id))
-    same_user = [candidate for candidate in same_slug if _user_id(candidate) == user_id]
-    return min(same_user, key=precedence, default=raw)
+    return name
 
 
 def is_full(raw: Object, class_name: str, limit: int, views: Views, places: PlaceBook) -> bool:
     """Whether the namespace has as many of the class without this one. Those that were let in or have a Service or a pod
     come first, so that none in use is turned out by one that joins the class later; then the oldest.
     """
-    classes = list(views.classes())
+    everybody, classes = views.in_namespace(raw["metadata"]["namespace"]), list(views.classes())
+    if len(everybody) <= limit:
+        return False  # the usual case, told apart cheaply: this is asked in every pass
 
     def precedence(candidate: Object) -> tuple[bool, str, str]:
         meta, children = candidate["metadata"], _children(candidate, views)
@@ -57,8 +47,8 @@ def is_full(raw: Object, class_name: str, limit: int, views: Views, places: Plac
         return chosen is not None and chosen["metadata"]["name"] == class_name
 
     place = precedence(raw)
-    before = (other for other in views.in_namespace(raw["metadata"]["namespace"]) if precedence(other) < place)
-    return sum(1 for _ in islice((other for other in before if of_the_class(other)), limit)) == limit
+    before = (other for other in everybody if of_the_class(other) and precedence(other) < place)
+    return sum(1 for _ in islice(before, limit)) == limit
 
 
 def why_not_exposed(raw: Object, cls: UserStorageClass, views: Views) -> Finding | None:
@@ -71,26 +61,15 @@ def why_not_exposed(raw: Object, cls: UserStorageClass, views: Views) -> Finding
     at = wanted_place(raw, views.classes())
     if at is None:
         return None
-    others = _first_of_other_users(raw, at, views)
 
     def precedence(candidate: Object) -> tuple[bool, str, str]:
         meta = candidate["metadata"]
         return not _holds(at, candidate, views), meta["creationTimestamp"], meta["uid"]
 
-    if min([raw, *others], key=precedence) is raw:
+    if min([raw, *views.same_place(Key.of(raw))], key=precedence) is raw:
         return None
     # Not whose it is: the other may be another tenant, whose name and namespace are not ours to tell.
     return Finding("HostConflict", f"another UserStorage has the host {at.host!r} with the path {at.path!r}")
-
-
-def _first_of_other_users(raw: Object, at: Place, views: Views) -> list[Object]:
-    """Who else wants the place, one for each user: asked once for each, since a user may have thousands of objects."""
-    by_user: dict[tuple[str, str], Object] = {}
-    for other in views.same_place(Key.of(raw)):
-        by_user.setdefault((other["metadata"]["namespace"], _user_id(other)), other)
-    by_user.pop((raw["metadata"]["namespace"], _user_id(raw)), None)
-    first = (_first(other, _children(other, views), views) for other in by_user.values())
-    return [other for other in first if wanted_place(other, views.classes()) == at]
 
 
 def _holds(at: Place, candidate: Object, views: Views) -> bool:

@@ -1,6 +1,6 @@
 """What a pass needs from the outside. kube and watch fit these shapes; reconcile knows neither."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from userstorage_operator.domain.events import News
@@ -51,10 +51,10 @@ class Views(Protocol):
     def storage(self, key: Key) -> Object | None:
         """The UserStorage."""
 
-    def same_user(self, namespace: str, slug: str) -> Iterable[Object]:
-        """All UserStorages of the namespace whose user has that slug."""
+    def first_of_user(self, namespace: str, user_id: str, children: Children) -> Object | None:
+        """Which of the user's UserStorages comes first: one that has the children, else the oldest."""
 
-    def in_namespace(self, namespace: str) -> Iterable[Object]:
+    def in_namespace(self, namespace: str) -> Collection[Object]:
         """All UserStorages of the namespace."""
 
     def same_claim(self, namespace: str, claim: str) -> Iterable[Object]:
@@ -66,8 +66,8 @@ class Views(Protocol):
     def binding_modes(self) -> Mapping[str, str]:
         """The volumeBindingMode of every StorageClass."""
 
-    def pods(self, namespace: str) -> Iterable[Object]:
-        """All pods of the namespace that carry our label."""
+    def pods_on(self, namespace: str, claim: str) -> Iterable[Object]:
+        """The pods of the namespace that carry our label and mount the claim."""
 
     def children(self, namespace: str, name: str) -> Children:
         """The objects of that name that carry our label."""
@@ -76,10 +76,10 @@ class Views(Protocol):
         """Whether the API server knows the kind."""
 
     def same_place(self, key: Key) -> Iterable[Object]:
-        """All other UserStorages that want the host and path of this one."""
+        """The first UserStorage of each other user that wants the host and path of this one."""
 
     def let_go(self, key: Key, claim: str) -> None:
-        """Have those asked again who share the claim with this one."""
+        """Have those asked again who share the claim with this one, which has no pod on it any more."""
 
     def put(self, resource: Resource, obj: Object) -> None:
         """Take in the answer to our own write."""

@@ -1,6 +1,6 @@
 """What a list-watch has seen of one resource, and what our own writes were answered: the newest of each object."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 ObjectKey = tuple[str, str]
@@ -13,8 +13,8 @@ def object_key(obj: dict[str, Any]) -> ObjectKey:
     return meta.get("namespace", ""), meta["name"]
 
 
-def _version(obj: dict[str, Any]) -> int:
-    # Resource versions of one resource are comparable as numbers: promised since Kubernetes 1.35, true long before.
+def version_of(obj: dict[str, Any]) -> int:
+    """Of a raw object. Comparable as numbers within a resource: promised since Kubernetes 1.35, true long before."""
     return int(obj["metadata"]["resourceVersion"])
 
 
@@ -59,7 +59,7 @@ class ObjectCache:
         """All objects."""
         return (obj for there in self._objects.values() for obj in there.values())
 
-    def in_namespace(self, namespace: str) -> Iterable[dict[str, Any]]:
+    def in_namespace(self, namespace: str) -> Collection[dict[str, Any]]:
         """All objects of the namespace."""
         return self._objects.get(namespace, {}).values()
 
@@ -67,9 +67,10 @@ class ObjectCache:
         """Take in the answer to our own write. One that comes after the event of a later deletion tells of a ghost."""
         key = object_key(obj)
         known = self.get(*key)
-        if _version(obj) <= self._deleted.get(key, 0):
+        if version_of(obj) <= self._deleted.get(key, 0):
             return
-        if known is None or _version(known) < _version(obj):
+        if known is None or version_of(known) < version_of(obj):
+            self._replace(known, obj)
             self._keep(obj)
             if known is not None and _wish(known) != _wish(obj):
                 self._changed(obj)  # the event of that will be older than this answer, and be dropped
@@ -79,15 +80,17 @@ class ObjectCache:
         known = self.get(namespace, name)
         if known is not None and known["metadata"]["uid"] == uid:
             self._drop((namespace, name))
+            self._changed(known)
 
     def event(self, kind: str, obj: dict[str, Any]) -> None:
-        """Take in a watch event: ADDED, MODIFIED or DELETED."""
+        """Take in a watch event: ADDED, MODIFIED or DELETED. Lists that are behind are told as events too."""
         key = object_key(obj)
         known = self.get(*key)
-        if known is not None and _version(known) >= _version(obj):
+        if version_of(obj) <= (version_of(known) if known is not None else self._deleted.get(key, 0)):
             return
+        self._replace(known, obj)
         if kind == "DELETED":
-            self._deleted[key] = _version(obj)
+            self._deleted[key] = version_of(obj)
             self._drop(key)
         else:
             self._keep(obj)
@@ -96,10 +99,10 @@ class ObjectCache:
     def replace(self, objects: Iterable[dict[str, Any]], resource_version: str, namespace: str | None = None) -> None:
         """Take in a full list (of one namespace, or of all). What it lacks is gone, unless it came after the list."""
         listed = {
-            key: obj for key, obj in ((object_key(obj), obj) for obj in objects) if _version(obj) > self._deleted.get(key, 0)
+            key: obj for key, obj in ((object_key(obj), obj) for obj in objects) if version_of(obj) > self._deleted.get(key, 0)
         }
         for known in self._within(namespace):
-            if object_key(known) not in listed and _version(known) <= int(resource_version):
+            if object_key(known) not in listed and version_of(known) <= int(resource_version):
                 self._drop(object_key(known))
                 self._changed(known)
         for obj in listed.values():
@@ -119,6 +122,12 @@ class ObjectCache:
     def _within(self, namespace: str | None) -> list[dict[str, Any]]:
         """What there is in one namespace, or in all, while it changes."""
         return list(self.values() if namespace is None else self.in_namespace(namespace))
+
+    def _replace(self, known: dict[str, Any] | None, obj: dict[str, Any]) -> None:
+        """Tell of the end of `known`, which nobody told of, where `obj` is another object of its name."""
+        if known is not None and known["metadata"]["uid"] != obj["metadata"]["uid"]:
+            self._drop(object_key(known))
+            self._changed(known)
 
     def _keep(self, obj: dict[str, Any]) -> None:
         namespace, name = object_key(obj)
@@ -142,6 +151,6 @@ class ObjectCache:
             self.served = served
             self._turned()
 
-    def synced(self, namespaces: Iterable[str | None]) -> bool:
-        """Whether a full list of each of `namespaces` (None: of all together) has come in."""
-        return self._synced.issuperset(namespaces)
+    def unsynced(self, namespaces: Iterable[str | None]) -> Iterable[str | None]:
+        """Those of `namespaces` (None: of all together) of which no full list has come in."""
+        return (namespace for namespace in namespaces if namespace not in self._synced)

@@ -12,9 +12,10 @@ import structlog
 from redis.asyncio import Redis
 
 from userstorage_operator.domain.storage import Key
+from userstorage_operator.runtime.object_cache import version_of
 from userstorage_operator.runtime.workqueue import WorkQueue
 from userstorage_operator.store.cache import Cache, Wanted
-from userstorage_operator.store.codec import Codec, Entry, resource_version
+from userstorage_operator.store.codec import Codec, Entry
 from userstorage_operator.store.connection import StoreUnavailable
 from userstorage_operator.store.keys import Keys
 from userstorage_operator.store.ports import Store, Watched
@@ -51,7 +52,7 @@ class Backoffs:
         meta, now = raw["metadata"], time.time()
         name = self._keys.backoff(meta["uid"])
         value = {"failures": failures, "due": now + due_in}
-        entry = Entry(value, meta["uid"], resource_version(raw), meta["generation"], time=now)
+        entry = Entry(value, meta["uid"], version_of(raw), meta["generation"], time=now)
         if len(self._pending) < _MOST_PENDING or name in self._pending:
             self._pending[name] = self._codec.seal(name, entry) if failures else None
 

@@ -3,9 +3,10 @@ newest win without reading JSON; the seal binds all of it to the key, so that no
 """
 
 import hmac
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from types import NoneType
 
 import orjson
 
@@ -60,6 +61,28 @@ class Entry:
         return cls(view, view["uid"], int(view["resourceVersion"]), view["generation"], term, time)
 
 
+Shape = Mapping[str, tuple[type, ...]]
+"""The fields that there must be, and the types that each may have."""
+
+_SHAPE: Shape = {
+    "value": (dict, NoneType),
+    "uid": (str,),
+    "resource_version": (int,),
+    "generation": (int,),
+    "term": (int,),
+    "time": (float,),
+}
+"""Of an Entry."""
+
+
+def require(fields: Object, shape: Shape) -> None:
+    """A good seal does not say that the writer knew this shape: it may be of another release, and without a signing key
+    anybody can make one. Raises Rejected.
+    """
+    if fields.keys() != shape.keys() or any(type(fields[name]) not in kinds for name, kinds in shape.items()):
+        raise Rejected(Reason.GARBAGE)
+
+
 class Codec:
     """Seals and checks. Without a signing key a seal only tells damage and mix-ups from truth, not forgery."""
 
@@ -96,6 +119,7 @@ class Codec:
             raise Rejected(Reason.OTHER_OBJECT)
         if not hmac.compare_digest(seal, self._mac(key, version, body)):
             raise Rejected(Reason.SEAL)
+        require(fields, _SHAPE)
         return Entry(**fields)
 
     def short_seal(self, *parts: str) -> str:
@@ -107,8 +131,3 @@ class Codec:
 
     def _digest(self, message: bytes) -> str:
         return hmac.digest(self._signing_key, message, "sha256").hex()
-
-
-def resource_version(raw: dict[str, Any]) -> int:
-    """Of a raw object. Comparable as numbers: promised since Kubernetes 1.35, true long before."""
-    return int(raw["metadata"]["resourceVersion"])

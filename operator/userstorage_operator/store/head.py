@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
-from userstorage_operator.store.codec import Codec, Entry, Reason, Rejected
+from userstorage_operator.store.codec import Codec, Entry, Reason, Rejected, Shape, require
 from userstorage_operator.store.keys import Keys
 
 Scopes = tuple[str | None, ...]
 """Namespaces as list and watch want them: (None,) for all at once."""
+
+_SHAPE: Shape = {"complete": (bool,), "scopes": (list,), "rows": (int,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,4 +37,7 @@ class Head:
         if entry.value is None:
             raise Rejected(Reason.GARBAGE)
         fields = entry.value
+        require(fields, _SHAPE)
+        if not all(scope is None or isinstance(scope, str) for scope in fields["scopes"]):
+            raise Rejected(Reason.GARBAGE)
         return cls(entry.term, entry.resource_version, fields["complete"], tuple(fields["scopes"]), fields["rows"])

@@ -37,7 +37,9 @@ _BATCH = 200
 _BATCH_BYTES = 256 * 1024
 """What arrives within the time-out of one call."""
 _MOST_PENDING = 10_000
-"""Keys that may wait while Redis does not answer; beyond that everything is filled anew."""
+"""Keys that may wait while Redis does not answer, besides those of a fill; beyond that everything is filled anew."""
+_REFUSALS = (b"fenced", b"lost")
+"""What the script answers where it wrote nothing. Anything else is of a Redis that does not do what it is told."""
 _BELIEVED = 15
 """Seconds without a write after which a leader of a later term does not count: that of a forged head, or of a Lease that
 was deleted and began anew.
@@ -92,7 +94,7 @@ class Mirror:
     def changed(self, key: Key) -> None:
         """A UserStorage is new, other than it was, or gone. Takes no time and never fails."""
         self._pending[key] = None
-        if len(self._pending) > _MOST_PENDING:
+        if len(self._pending) - len(self._unfilled) > _MOST_PENDING:
             self._forget()
         self._news.set()
 
@@ -117,6 +119,7 @@ class Mirror:
     def _forget(self) -> None:
         self._fill = None
         self._pending.clear()
+        self._unfilled.clear()
 
     async def _write(self) -> bool:
         """One call. False where it came to nothing."""
@@ -130,7 +133,7 @@ class Mirror:
             self._pending = dict.fromkeys(batch.keys) | self._pending
             return False
         if answer != b"ok":
-            self._tell(answer.decode())
+            self._tell(answer.decode() if answer in _REFUSALS else "garbage")
             self._forget()
             return False
         self._tell(None)

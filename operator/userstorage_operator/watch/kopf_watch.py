@@ -23,7 +23,7 @@ async def run(
     login: Callable[[], Awaitable[Credentials]],
     caches: dict[Resource, ObjectCache],
     namespaces: Iterable[str],
-    liveness: WatchLiveness,
+    liveness: Iterable[WatchLiveness],
     stop: asyncio.Event,
     ending: Callable[[], Awaitable[None]],
 ) -> None:
@@ -56,7 +56,7 @@ def register(
     registry: kopf.OperatorRegistry,
     login: Callable[[], Awaitable[Credentials]],
     caches: dict[Resource, ObjectCache],
-    liveness: WatchLiveness,
+    liveness: Iterable[WatchLiveness],
 ) -> None:
     """Handlers with ids of their own: kopf would make them from function names, which change."""
 
@@ -74,7 +74,7 @@ def register(
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
             headers=info.as_http_headers(),
-            middlewares=(liveness.look_on,),
+            middlewares=tuple(watch.look_on for watch in liveness),
         )
         return _Session(server=found.server, aiohttp_session=session, login=info)
 

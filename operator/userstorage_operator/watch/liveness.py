@@ -7,7 +7,7 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 
 class WatchLiveness:
-    """Looks on as kopf's client asks for `paths` (URL paths of lists), and remembers the stream of each."""
+    """Of one resource. Looks on as kopf's client asks for `paths` (URL paths of lists), and remembers the stream of each."""
 
     def __init__(self, paths: Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -30,9 +30,8 @@ class WatchLiveness:
             raise
         if response.status >= 400:
             self._failing.add(path)
-            return response
-        self._failing.discard(path)
-        if "watch" in request.url.query:
+        elif "watch" in request.url.query:  # a list alone shows no watch: it is asked for again before each try of one
+            self._failing.discard(path)
             self._streams[path] = response
         return response
 

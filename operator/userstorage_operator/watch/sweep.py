@@ -3,14 +3,14 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import structlog
 
 from userstorage_operator.domain import names
 from userstorage_operator.domain.errors import ClusterError
-from userstorage_operator.domain.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind
+from userstorage_operator.domain.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.domain.storage import Key
 from userstorage_operator.watch.informer import Source, take_list
 from userstorage_operator.watch.views import WatchViews
@@ -18,6 +18,11 @@ from userstorage_operator.watch.views import WatchViews
 log = structlog.get_logger(__name__)
 
 _RETRY = 5.0
+_NO_ANSWER = 0
+_SELECTORS = {kind.resource: names.CHILD_SELECTOR for kind in Kind}
+
+_List = tuple[Resource, str | None]
+"""What is listed, and in which namespace."""
 
 
 class Observer(Protocol):
@@ -45,37 +50,54 @@ class Sweep:
     ) -> None:
         self._source = source
         self._views = views
-        self._namespaces = list(namespaces)
+        scopes = list(namespaces)
+        watched = (USER_STORAGES, *(kind.resource for kind in Kind))
+        self._lists: list[_List] = [(resource, None) for resource in (USER_STORAGE_CLASSES, STORAGE_CLASSES)]
+        self._lists += [(resource, scope) for resource in watched for scope in scopes]
         self._enqueue = enqueue
         self._observer = observer
 
     async def run(self, period: float) -> None:
-        """Every `period` seconds, give or take a fifth, until cancelled; a failed sweep is tried again in seconds."""
+        """Every `period` seconds, give or take a fifth, until cancelled. What could not be listed is tried again in seconds, and
+        it alone: a namespace that is refused for good must not have all others listed as often.
+        """
         while True:
             began = time.monotonic()
-            try:
-                await self.once()
+            owed = await self.once()
+            due = time.monotonic() + random.uniform(0.8, 1.2) * period  # noqa: S311  # jitter
+            while owed and time.monotonic() < due:
+                await asyncio.sleep(min(_RETRY, period))
+                owed = await self._take(owed)
+            if not owed:
                 self._observer.swept(time.monotonic() - began)
-                pause = random.uniform(0.8, 1.2) * period  # noqa: S311  # jitter
-            except ClusterError as error:
-                log.warning("sweep_failed", error_kind=error.reason, error=error.message, code=error.status)
-                self._observer.sweep_failed()
-                pause = min(_RETRY, period)
-            await asyncio.sleep(pause)
+                log.debug("swept", objects=len(self._views.keys()))
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
 
-    async def once(self) -> None:
-        """One sweep. Raises a ClusterError."""
+    async def once(self) -> Sequence[_List]:
+        """Take all lists and have every object looked at: the lists that could not be had."""
         known = set(self._views.keys())
-        for resource in (USER_STORAGE_CLASSES, STORAGE_CLASSES):
-            classes, version = await self._source.list_all(resource, None)
-            self._views.cache(resource).replace(classes, version)
-        for namespace in self._namespaces:
-            storages, version = await self._source.list_all(USER_STORAGES, namespace)
-            self._views.cache(USER_STORAGES).replace(storages, version, namespace)
-        for kind in Kind:
-            for namespace in self._namespaces:
-                cache = self._views.cache(kind.resource)
-                await take_list(self._source, kind.resource, namespace, names.CHILD_SELECTOR, cache)
+        owed = await self._take(self._lists)
         for key in known.union(self._views.keys()):
             self._enqueue(key)
-        log.debug("swept", objects=len(known))
+        return owed
+
+    async def _take(self, lists: Sequence[_List]) -> Sequence[_List]:
+        """Bring the caches up to date: those that could not be had. One that is refused keeps no other from being taken; an API
+        server that does not answer is not asked for the others as well.
+        """
+        owed: list[_List] = []
+        first: ClusterError | None = None
+        for number, (resource, namespace) in enumerate(lists):
+            try:
+                await take_list(self._source, resource, namespace, _SELECTORS.get(resource, ""), self._views.cache(resource))
+            except ClusterError as error:
+                first = first or error
+                owed.append((resource, namespace))
+                if error.status == _NO_ANSWER:
+                    owed += lists[number + 1 :]
+                    break
+        if first is not None:
+            self._observer.sweep_failed()
+            which = ", ".join(resource.within(namespace) for resource, namespace in owed)
+            log.warning("sweep_failed", resource=which, error_kind=first.reason, error=first.message, code=first.status)
+        return owed

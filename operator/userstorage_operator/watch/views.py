@@ -1,6 +1,7 @@
 """All caches together, and the way from any object to the UserStorages that it concerns."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from userstorage_operator.domain import names
@@ -14,19 +15,19 @@ from userstorage_operator.domain.resources import (
     Kind,
     Resource,
 )
-from userstorage_operator.domain.storage import Key, named_claim
+from userstorage_operator.domain.storage import Key
+from userstorage_operator.domain.surroundings import mounted_claims
 from userstorage_operator.domain.view import view
-from userstorage_operator.domain.world import Children, is_terminating
-from userstorage_operator.runtime.object_cache import ObjectCache
+from userstorage_operator.domain.world import Children
+from userstorage_operator.runtime.object_cache import ObjectCache, object_key
+from userstorage_operator.watch.mounts import MountIndex
 from userstorage_operator.watch.order import StorageOrder
 from userstorage_operator.watch.places import PlaceIndex
+from userstorage_operator.watch.precedence import Precedence
 
 _EXPOSURE = frozenset(kind.resource for kind in EXPOSURE)
 
-_Place = tuple[str, str]
-"""Namespace, and what is looked for in it."""
-_Index = dict[_Place, set[str]]
-"""Names of the UserStorages of each place."""
+_TELL_WHO_IS_IN = frozenset(kind.resource for kind in (Kind.POLICY, Kind.SERVICE, Kind.POD))
 
 
 class WatchViews:
@@ -37,28 +38,29 @@ class WatchViews:
     def __init__(self, enqueue: Callable[[Key], None], enqueue_class: Callable[[str], None]) -> None:
         self._enqueue = enqueue
         self._enqueue_class = enqueue_class
-        self._by_namespace: _Index = {}
-        self._by_slug: _Index = {}
-        self._by_claim: _Index = {}
         self._caches: dict[Resource, ObjectCache] = {
             USER_STORAGES: ObjectCache(self._storage_changed),
             USER_STORAGE_CLASSES: ObjectCache(self._class_changed),
             STORAGE_CLASSES: ObjectCache(lambda _: self._all_changed()),
-            **{kind.resource: ObjectCache(self._child_changed, self._all_changed) for kind in Kind},
+            **{kind.resource: ObjectCache(partial(self._child_changed, kind), self._all_changed) for kind in Kind},
         }
+        self._precedence = Precedence(self.storage, self.children, enqueue, self._find_place)
+        self._mounts = MountIndex()
+        self._caches[Kind.POD.resource].listen(self._mounts.heard)
         self._places = PlaceIndex()
         self._order = StorageOrder()
-        self._told: dict[str, tuple[Object, Object]] = {}
-        """Raw object and its view, by uid: a page of views is asked for far more often than one of them changes."""
+        self._told: dict[Key, tuple[Object, Object]] = {}
+        """Raw object and its view: a page of views is asked for far more often than one of them changes."""
         self._class_wishes: dict[str, tuple[Any, ...] | None] = {}
 
     def cache(self, resource: Resource) -> ObjectCache:
         """The cache that a watch feeds."""
         return self._caches[resource]
 
-    def synced(self, namespaces: Iterable[str | None]) -> bool:
-        """Whether every cache holds full lists of `namespaces`: before that nothing may be decided."""
-        return all(cache.synced(namespaces if resource.namespaced else (None,)) for resource, cache in self._caches.items())
+    def unlisted(self, namespaces: Iterable[str | None]) -> Iterator[str]:
+        """What of `namespaces` no full list has come of, for people: before all have, nothing may be decided."""
+        for resource, cache in self._caches.items():
+            yield from map(resource.within, cache.unsynced(namespaces if resource.namespaced else (None,)))
 
     def keys(self) -> list[Key]:
         """Every known UserStorage."""
@@ -68,17 +70,20 @@ class WatchViews:
         """The UserStorage."""
         return self._caches[USER_STORAGES].get(key.namespace, key.name)
 
-    def same_user(self, namespace: str, slug: str) -> Iterable[Object]:
-        """All UserStorages of the namespace whose user has that slug."""
-        return self._storages_at(self._by_slug, (namespace, slug))
+    def first_of_user(self, namespace: str, user_id: str, children: Children) -> Object | None:
+        """Which of the user's UserStorages comes first: one that has the children, else the oldest."""
+        name = self._precedence.first_of_user(namespace, user_id, children)
+        return self.storage(Key(namespace, name)) if name is not None else None
 
     def same_claim(self, namespace: str, claim: str) -> Iterable[Object]:
         """All UserStorages of the namespace whose files are on that claim."""
-        return self._storages_at(self._by_claim, (namespace, claim))
+        for name in self._precedence.sharing(namespace, claim):
+            if (raw := self.storage(Key(namespace, name))) is not None:
+                yield raw
 
-    def in_namespace(self, namespace: str) -> Iterable[Object]:
+    def in_namespace(self, namespace: str) -> Collection[Object]:
         """All UserStorages of the namespace."""
-        return self._storages_at(self._by_namespace, (namespace, ""))
+        return self._caches[USER_STORAGES].in_namespace(namespace)
 
     def after(self, key: Key | None, namespace: str | None, user: str | None) -> Iterator[Object]:
         """UserStorages in the order of (namespace, name) from behind `key` on; of one namespace, of one user id, or all."""
@@ -88,10 +93,10 @@ class WatchViews:
 
     def view(self, raw: Object) -> Object:
         """What platform backends are told of a UserStorage; not to be changed."""
-        uid = raw["metadata"]["uid"]
-        known = self._told.get(uid)
+        key = Key.of(raw)
+        known = self._told.get(key)
         if known is None or known[0] is not raw:
-            known = self._told[uid] = (raw, view(raw))
+            known = self._told[key] = (raw, view(raw))
         return known[1]
 
     def classes(self) -> Iterable[Object]:
@@ -103,9 +108,11 @@ class WatchViews:
         classes = self._caches[STORAGE_CLASSES].values()
         return {raw["metadata"]["name"]: raw.get("volumeBindingMode", "Immediate") for raw in classes}
 
-    def pods(self, namespace: str) -> Iterable[Object]:
-        """All pods of the namespace that carry our label."""
-        return self._caches[Kind.POD.resource].in_namespace(namespace)
+    def pods_on(self, namespace: str, claim: str) -> Iterable[Object]:
+        """The pods of the namespace that carry our label and mount the claim."""
+        for name in self._mounts.pods_on(namespace, claim):
+            if (pod := self._caches[Kind.POD.resource].get(namespace, name)) is not None:
+                yield pod
 
     def children(self, namespace: str, name: str) -> Children:
         """The objects of that name that carry our label."""
@@ -116,20 +123,26 @@ class WatchViews:
         return self._caches[kind.resource].served
 
     def same_place(self, key: Key) -> Iterable[Object]:
-        """All other UserStorages that want the host and path of this one; none where it wants none."""
+        """The first UserStorage of each other user that wants the host and path of this one; none where it wants none, or is
+        not its own user's first.
+        """
         for other in self._places.sharing(key):
             if (raw := self.storage(other)) is not None:
                 yield raw
 
     def let_go(self, key: Key, claim: str) -> None:
-        """Have those asked again who share the claim with this one."""
-        self._wake_others(self._by_claim, (key.namespace, claim), key)
+        """Have those asked again who share the claim with this one, which has no pod on it any more."""
+        self._precedence.let_go(key, claim)
 
     def put(self, resource: Resource, obj: Object) -> None:
         """Take in the answer to our own write."""
         self._caches[resource].put(obj)
         if resource in _EXPOSURE:  # two that were made at the same moment for one place tell each other
-            self._wake_neighbours(obj)
+            for key in self._precedence.concerned(obj):
+                for other in self._places.sharing(key):
+                    self._enqueue(other)
+        elif resource in _TELL_WHO_IS_IN:
+            self._precedence.settle_users(obj)
 
     def discard(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
         """Take in that the API server says it is gone."""
@@ -137,42 +150,13 @@ class WatchViews:
 
     def _storage_changed(self, raw: Object) -> None:
         key, user_id = Key.of(raw), raw.get("spec", {}).get("userID")
-        self._told.pop(raw["metadata"]["uid"], None)
-        self._keep(self._by_namespace, (key.namespace, ""), key)
-        self._find_place(key)
-        self._order.drop(key) if self.storage(key) is None else self._order.take_in(key, str(user_id or ""))
-        if not isinstance(user_id, str):
-            self._enqueue(key)
-            return
-        slug = names.slug(user_id)
-        self._settle(self._by_slug, (key.namespace, slug), raw)
-        self._settle(self._by_claim, (key.namespace, named_claim(raw) or names.child_name(slug)), raw)
+        here = self.storage(key) is not None
+        self._told.pop(key, None)
+        self._order.take_in(key, str(user_id or "")) if here else self._order.drop(key)
+        if isinstance(user_id, str):
+            self._precedence.settle(raw, here=here)
+            self._find_place(key)
         self._enqueue(key)
-
-    def _storages_at(self, index: _Index, place: _Place) -> Iterable[Object]:
-        for name in index.get(place, ()):
-            if (raw := self._caches[USER_STORAGES].get(place[0], name)) is not None:
-                yield raw
-
-    def _keep(self, index: _Index, place: _Place, key: Key) -> None:
-        there = index.setdefault(place, set())
-        there.discard(key.name) if self.storage(key) is None else there.add(key.name)
-        if not there:
-            del index[place]
-
-    def _settle(self, index: _Index, place: _Place, raw: Object) -> None:
-        """Keep an index of what only one at a time can have. One that goes, or begins to, makes way for the next; one
-        that comes may come before those who wait.
-        """
-        key = Key.of(raw)
-        known = key.name in index.get(place, ())
-        self._keep(index, place, key)
-        if not known or self.storage(key) is None or is_terminating(raw):
-            self._wake_others(index, place, key)
-
-    def _wake_others(self, index: _Index, place: _Place, key: Key) -> None:
-        for name in index.get(place, set()) - {key.name}:
-            self._enqueue(Key(key.namespace, name))
 
     def _class_changed(self, raw: Object) -> None:
         """Any class may be the one a UserStorage gets by default, so all are asked, and most find nothing to do. So are the
@@ -195,23 +179,27 @@ class WatchViews:
             self._enqueue(key)
 
     def _find_place(self, key: Key) -> None:
+        """Only the first of a user is led in to."""
         raw = self.storage(key)
         at = wanted_place(raw, self._caches[USER_STORAGE_CLASSES].values()) if raw is not None else None
+        if raw is not None and at is not None and not self._precedence.is_first(raw):
+            at = None
         for other in self._places.move(key, at):
             self._enqueue(other)
 
-    def _wake_neighbours(self, child: Object) -> None:
-        for key in self._keys_of(child):
-            for other in self._places.sharing(key):
-                self._enqueue(other)
-
-    def _child_changed(self, child: Object) -> None:
-        for key in self._keys_of(child):
+    def _child_changed(self, kind: Kind, child: Object) -> None:
+        """Concerns the one that has it, and whoever of its user comes first, who mends it. All of the user where that is
+        another one now.
+        """
+        if kind.resource in _TELL_WHO_IS_IN:
+            self._precedence.settle_users(child)
+        concerned = self._precedence.concerned(child)
+        for key in concerned:
             self._enqueue(key)
-
-    def _keys_of(self, child: Object) -> list[Key]:
-        slug, namespace = names.slug_of_child(child["metadata"]["name"]), child["metadata"]["namespace"]
-        return [Key(namespace, name) for name in self._by_slug.get((namespace, slug), ())] if slug is not None else []
+        if kind is Kind.POD and self._caches[kind.resource].get(*object_key(child)) is None:
+            for claim in mounted_claims(child):
+                for key in concerned:
+                    self._precedence.let_go(key, claim)
 
 
 def _wish(cls: Object) -> tuple[Any, ...]:
