@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from userstorage_operator.domain.resources import USER_STORAGES
 from userstorage_operator.runtime.object_cache import ObjectCache
 
 
@@ -136,3 +137,15 @@ def test_the_objects_of_a_namespace_are_those_that_are_there_now() -> None:
     cache.event("DELETED", obj(4, "0"))
     cache.discard("m", "1", "1")
     assert (names("n"), names("m"), len(cache), len(list(cache.values()))) == (["2"], [], 1, 1)
+
+
+def test_what_a_tenant_may_fill_and_nobody_reads_is_not_kept() -> None:
+    cache = ObjectCache(lambda _: None, slim=USER_STORAGES.slim)
+    full: dict[str, Any] = {"annotations": {"note": "x" * 100_000}, "managedFields": [{"manager": "kubectl"}]}
+    first, second, third = ({"metadata": obj(version)["metadata"] | full} for version in (5, 6, 7))
+    cache.put(first)
+    assert cache.get("n", "a") == obj(5)
+    cache.event("MODIFIED", second)
+    assert cache.get("n", "a") == obj(6)
+    cache.replace([third], "9")
+    assert cache.get("n", "a") == obj(7)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from userstorage_operator.domain import names
+from userstorage_operator.domain.fields import Object
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,8 @@ class Resource:
     namespaced: bool = True
     optional: bool = False
     """Served only where somebody has installed its definition."""
+    unread: frozenset[str] = frozenset()
+    """Fields of the metadata that nobody here looks at."""
 
     @property
     def api_version(self) -> str:
@@ -32,12 +35,21 @@ class Resource:
         parts += [part for part in (self.plural, name, subresource) if part is not None]
         return "/".join(parts)
 
+    def slim(self, obj: Object) -> Object:
+        """The object without what is `unread`."""
+        if self.unread.isdisjoint(obj["metadata"]):
+            return obj
+        return obj | {"metadata": {field: value for field, value in obj["metadata"].items() if field not in self.unread}}
+
     def within(self, namespace: str | None) -> str:
         """For people: `pods in team-b`."""
         return self.plural if namespace is None else f"{self.plural} in {namespace}"
 
 
-USER_STORAGES = Resource(names.GROUP, names.VERSION, "userstorages", names.KIND)
+# What a tenant may fill, up to 256 KiB an object, and the memory of the operator with it.
+_TENANTS = frozenset({"annotations", "managedFields"})
+
+USER_STORAGES = Resource(names.GROUP, names.VERSION, "userstorages", names.KIND, unread=_TENANTS)
 USER_STORAGE_CLASSES = Resource(names.GROUP, names.VERSION, "userstorageclasses", names.CLASS_KIND, namespaced=False)
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")

@@ -29,7 +29,8 @@ REQUEST_TIMEOUT = 10.0
 WATCH_SILENCE = 70.0
 """Seconds without a byte after which a watch counts as dead: bookmarks come about every 60 s."""
 _UNAUTHORIZED = 401
-_PAGE = 500
+_PAGE = 100
+"""Objects of a list at a time: tenants may make each half a megabyte large, and the memory of a pod has to do for a page of such."""
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 
@@ -87,7 +88,8 @@ class KubeClient:
         query = {"limit": str(_PAGE)} | {name: value for name, value in selectors.items() if value}
         while True:
             page = await self._json("list", resource, "GET", resource.path(namespace), query)
-            items.extend({"apiVersion": resource.api_version, "kind": resource.kind} | item for item in page["items"])
+            kind = {"apiVersion": resource.api_version, "kind": resource.kind}
+            items.extend(kind | resource.slim(item) for item in page["items"])
             proceed = page["metadata"].get("continue")
             if not proceed:
                 return items, page["metadata"]["resourceVersion"]

@@ -32,9 +32,16 @@ class ObjectCache:
     `changed(object)` is called for what others did. The answer to a write of ours may be the first to tell of that too.
     """
 
-    def __init__(self, changed: Callable[[dict[str, Any]], None], turned: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        changed: Callable[[dict[str, Any]], None],
+        turned: Callable[[], None] = lambda: None,
+        slim: Callable[[dict[str, Any]], dict[str, Any]] = lambda obj: obj,
+    ) -> None:
+        """`slim(object)` is what of it is kept."""
         self._changed = changed
         self._turned = turned
+        self._slim = slim
         self._listeners: list[Callable[[ObjectKey, dict[str, Any] | None], None]] = []
         self.served = True
         """Whether the API server knows the resource at all; `turned()` is called when that changes."""
@@ -131,7 +138,7 @@ class ObjectCache:
 
     def _keep(self, obj: dict[str, Any]) -> None:
         namespace, name = object_key(obj)
-        self._objects.setdefault(namespace, {})[name] = obj
+        obj = self._objects.setdefault(namespace, {})[name] = self._slim(obj)
         self._hear((namespace, name), obj)
 
     def _drop(self, key: ObjectKey) -> None:

@@ -95,6 +95,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.persistence.diffbase_storage = _NoDiffBase()  # the default copies every object of every event
     chosen.persistence.progress_storage = _NoProgress()  # nothing is kept on the object: events need no progress
     chosen.persistence.finalizer = f"{names.GROUP}/kopf"  # never set; must not be the finalizer that we set
+    chosen.watching.chunk_size = 100  # the default takes all objects at once, of whatever size tenants made them
     chosen.networking.request_timeout = 15  # the default of five minutes outlives every probe
     chosen.networking.error_backoffs = _EndlessBackoffs()  # the default gives up, and the process with it
     chosen.queueing.idle_timeout = 0.5  # a task per object lives this long after its last event

@@ -39,7 +39,7 @@ class WatchViews:
         self._enqueue = enqueue
         self._enqueue_class = enqueue_class
         self._caches: dict[Resource, ObjectCache] = {
-            USER_STORAGES: ObjectCache(self._storage_changed),
+            USER_STORAGES: ObjectCache(self._storage_changed, slim=USER_STORAGES.slim),
             USER_STORAGE_CLASSES: ObjectCache(self._class_changed),
             STORAGE_CLASSES: ObjectCache(lambda _: self._all_changed()),
             **{kind.resource: ObjectCache(partial(self._child_changed, kind), self._all_changed) for kind in Kind},
