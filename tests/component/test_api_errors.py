@@ -9,6 +9,7 @@ import pytest
 
 import faultproxy
 from component.inprocess import FAULTS, Observed, serving
+from component.volumes import make_claim
 from component.world import Live
 from faultproxy import Fault, FaultProxy
 from userstorage_operator import browsers
@@ -64,6 +65,32 @@ async def test_a_namespace_that_ends_is_not_asked_again_soon(live: Live, proxied
     proxy.fail()
     await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})
     await live.until_ready()
+
+
+async def test_a_claim_that_cannot_be_read_is_not_told_as_missing(live: Live, proxied: Observed, proxy: FaultProxy) -> None:
+    path = r"/persistentvolumeclaims/photos"
+    proxy.fail(Fault("GET", path, 500, "not today"))
+    await make_claim(live, "photos")
+    await live.create(storage={"claimName": "photos"})
+    assert "not today" in await live.until_condition("Ready", "False", "APIUnavailable")
+    message = await live.until_condition("StorageReady", "False", "ClaimNotFound")
+    assert message == "spec.storage.claimName: claim 'photos' was not looked up: not today"
+    proxy.fail()
+    await live.until_ready()
+    assert await live.until_condition("StorageReady", "True", "ClaimBound") == "claim 'photos' is bound"
+    proxy.fail(Fault("GET", path, 500, "not today"))
+    await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})
+    await live.until_condition("Reconciling", "True", "Retrying")
+    found = await live.get()
+    assert found is not None
+    assert found["status"]["phase"] == "Ready"
+    assert await live.condition("StorageReady") == ("True", "ClaimBound")
+    await live.delete(USER_STORAGES, "alice")  # which is not kept from ending
+
+    async def gone() -> bool:
+        return await live.get() is None
+
+    await live.until(gone)
 
 
 @pytest.mark.produces("NetworkReady/NotAsDesired", "Reconciling/Retrying")

@@ -167,3 +167,67 @@ async def test_a_user_who_changes_the_spec_does_not_wait_for_the_class(
     await live.until_condition("PodUpToDate", "False", "WaitingForRollout")
     await live.change({"spec": {"storage": {"readOnly": True}}})
     assert (await live.until_ready())["status"]["podUID"] != before
+
+
+async def test_who_keeps_an_older_pod_is_reached_as_before(live: Live, operator: None, make_class: MakeClass) -> None:
+    name = await make_class()
+    await live.create(className=name, lifecycle={"updateStrategy": "WhenSuspended"})
+    before = await live.until_ready()
+    await live.change_class(name, {"spec": {"browser": {"port": 9999, "basePath": "/files/"}}})
+    await live.until_condition("PodUpToDate", "False", "UpdateDeferred")
+    assert await port_let_in(live) == 8080
+    assert (await live.until_ready())["status"]["url"] == before["status"]["url"]
+    assert await live.condition("NetworkReady") == ("True", "InPlace")
+    await live.change({"spec": {"replicas": 0}})
+    await live.until_condition("Suspended", "True", "Requested")
+    await live.change({"spec": {"replicas": 1}})
+    assert (await live.until_ready())["status"]["url"] == f"{before['status']['url']}files/"
+    assert await port_let_in(live) == 9999
+
+
+async def port_let_in(live: Live) -> int:
+    policy = await live.child(Kind.POLICY)
+    assert policy is not None
+    [rule] = policy["spec"]["ingress"]
+    [port] = rule["ports"]
+    return int(port["port"])
+
+
+@pytest.mark.parametrize("suspended", [False, True])
+async def test_whom_the_class_cannot_serve_any_more_can_be_suspended_and_deleted(
+    live: Live, operator: None, make_class: MakeClass, suspended: bool
+) -> None:
+    auth = {"mode": "None", "acknowledgeUnauthenticated": True}
+    name = await make_class(browser={"flavor": "Dufs"}, auth=auth)
+    await live.create(className=name)
+    await live.until_ready()
+    await live.change_class(name, {"spec": {"browser": {"permissions": {"share": True}}}})
+    await live.until_condition("Stalled", "True", "InvalidSpec")
+    assert await live.condition("Ready") == ("True", "PodReady")
+    if suspended:
+        await live.change({"spec": {"replicas": 0}})
+        await live.until(lambda: gone(live, Kind.POD))
+        await live.until_condition("Suspended", "True", "Requested")
+    await live.delete(USER_STORAGES, "alice")
+    await live.until(lambda: gone(live))
+
+
+async def gone(live: Live, kind: Kind | None = None) -> bool:
+    found = await live.get() if kind is None else await live.child(kind)
+    return found is None
+
+
+async def test_a_lower_maximum_turns_nobody_out_who_has_a_volume(live: Live, operator: None, make_class: MakeClass) -> None:
+    name = await make_class(storage={"maxSize": "20Gi"})
+    await live.create("alice", className=name, storage={"size": "15Gi"})
+    before = (await live.until_ready())["status"]["podUID"]
+    await live.change_class(name, {"spec": {"storage": {"maxSize": "10Gi"}}})
+    await live.create("bob", className=name, storage={"size": "15Gi"})
+    assert "15Gi exceeds storage.maxSize 10Gi" in await live.until_condition("Stalled", "True", "InvalidSpec", "bob")
+    await live.delete(Kind.POD.resource, "user-storage-alice")
+
+    async def made_again() -> bool:
+        return bool((await live.until_ready())["status"]["podUID"] != before)
+
+    await live.until(made_again)
+    assert await live.condition("Stalled") == ("False", "NotStalled")

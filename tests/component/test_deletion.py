@@ -12,12 +12,13 @@ from component.world import LIFE, Live
 from kubectl import Kubectl
 from userstorage_operator.domain.errors import OperatorError
 from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind
+from userstorage_operator.domain.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.kube.client import KubeClient
 
 pytestmark = [pytest.mark.kwok]
 
 FOREIGN = "example.com/backup"
+CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 
 
 async def gone(live: Live, name: str = "alice") -> None:
@@ -63,6 +64,44 @@ async def test_a_pod_that_others_hold_is_told_with_their_names_and_never_forced(
     await live.change_child(Kind.POD, {"metadata": {"finalizers": None}})
     await gone(live)
     assert await live.child(Kind.POD) is None
+
+
+@pytest.mark.produces("Reconciling/WaitingForGarbageCollection")
+async def test_a_garbage_collector_that_takes_its_time_is_named(live: Live, operator: None) -> None:
+    await live.create()
+    await live.until_ready()
+    pod = await live.pod()
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
+    meta = {"name": "owned", "finalizers": [FOREIGN], "ownerReferences": [owner | {"blockOwnerDeletion": True}]}
+    await live.client.create(CONFIG_MAPS, live.namespace, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
+    await live.delete(USER_STORAGES, "alice")
+    assert pod["spec"]["nodeName"] in await live.until_condition("Reconciling", "True", "Terminating")
+    # What the kubelet does at the end of the containers.
+    await live.client.delete(Kind.POD.resource, live.namespace, owner["name"], owner["uid"], 0, "Foreground")
+    message = await live.until_condition("Reconciling", "True", "WaitingForGarbageCollection")
+    assert "it waits for the garbage collector alone" in message
+    held = await live.get()
+    assert held is not None
+    assert held["status"]["phase"] == "Terminating"
+    await live.client.merge_patch(CONFIG_MAPS, live.namespace, "owned", {"metadata": {"finalizers": None}})
+    await gone(live)
+    assert await live.child(Kind.POD) is None
+
+
+@pytest.mark.produces("Ready/PodTerminating", "Stalled/DeletionTimedOut")
+async def test_a_pod_that_cannot_end_is_told_of_a_living_user_too(live: Live, operator: None) -> None:
+    await live.create(lifecycle={"deletionTimeout": "3s"})
+    await live.until_ready()
+    pod = await live.change_child(Kind.POD, {"metadata": {"finalizers": [FOREIGN]}})
+    name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+    await live.client.delete(Kind.POD.resource, live.namespace, name, uid, 1, "Background")  # as for a node that is lost
+    message = await live.until_condition("Stalled", "True", "DeletionTimedOut")
+    assert pod["spec"]["nodeName"] in message
+    assert FOREIGN in message
+    assert await live.condition("Ready") == ("False", "PodTerminating")
+    assert (await live.pod())["metadata"]["uid"] == uid
+    await live.change_child(Kind.POD, {"metadata": {"finalizers": None}})
+    assert (await live.until_ready())["status"]["podUID"] != uid
 
 
 async def test_a_finalizer_of_others_on_the_object_too(live: Live, operator: None) -> None:

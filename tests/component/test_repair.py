@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from component.inprocess import Observed
 from component.world import LIFE, Live
 from kubectl import Kubectl
 from userstorage_operator.domain.fields import Object
@@ -28,9 +29,11 @@ async def test_a_deleted_pod_comes_back(live: Live, operator: None) -> None:
 
 
 @pytest.mark.produces("Ready/PodBackoff")
-@pytest.mark.parametrize("life", ["failed", "succeeded"])
+@pytest.mark.parametrize(
+    ("life", "words"), [("failed", "Failed: Evicted: The node was low on resource"), ("succeeded", "Succeeded: ")]
+)
 async def test_a_pod_that_ends_comes_back_with_growing_pauses_and_never_two_at_once(
-    live: Live, operator: None, life: str
+    live: Live, operator: None, life: str, words: str
 ) -> None:
     await live.create(podMetadata={"annotations": {LIFE: life}})
     seen: dict[str, str] = {}
@@ -44,6 +47,7 @@ async def test_a_pod_that_ends_comes_back_with_growing_pauses_and_never_two_at_o
     await live.until(three_lives)
     claims, _ = await live.client.list_all(Kind.CLAIM.resource, live.namespace)
     assert len(claims) == 1
+    assert f"lost because it has ended ({words}" in await live.until_condition("Ready", "False", "PodBackoff")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +83,26 @@ async def test_a_child_edited_by_hand_is_put_back(live: Live, operator: None, ki
     assert before is not None
     assert now is not None
     assert now["metadata"]["uid"] == before["metadata"]["uid"]
+
+
+async def test_with_whoever_changes_a_child_back_each_time_nobody_argues_at_full_speed(live: Live, operator: Observed) -> None:
+    await live.create()
+    await live.until_ready()
+    before, until = operator.requests["patch", "services"], asyncio.get_running_loop().time() + 15
+    theirs, told = 0, set[str]()
+    while asyncio.get_running_loop().time() < until:
+        service, alice = await live.child(Kind.SERVICE), await live.get()
+        assert service is not None
+        assert alice is not None
+        told.add(alice["status"].get("lastError", {}).get("message", ""))
+        if service["metadata"]["labels"]["app"] != "theirs":
+            await live.change_child(Kind.SERVICE, {"metadata": {"labels": {"app": "theirs"}}})
+            theirs += 1
+        await asyncio.sleep(0.05)
+    assert theirs >= 3
+    assert operator.requests["patch", "services"] - before <= 4  # at 0, 1, 4 and 13 s
+    assert any("3 times in quick succession, and somebody changes it again" in message for message in told)
+    await live.until_condition("NetworkReady", "True", "InPlace")
 
 
 @pytest.mark.parametrize(

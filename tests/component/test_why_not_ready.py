@@ -35,6 +35,14 @@ async def test_a_pod_that_does_not_start(live: Live, operator: None, life: str, 
     await live.until_ready()
 
 
+async def test_a_node_whose_clock_is_behind_keeps_nobody_from_being_told_ready(live: Live, operator: None) -> None:
+    await live.create(podMetadata={"annotations": {LIFE: "never-ready"}})
+    await live.until_condition("Ready", "False", "PodNotReady")
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2020-01-01T00:00:00Z"}]}}
+    await live.client.merge_patch(Kind.POD.resource, live.namespace, "user-storage-alice", ready, "status")
+    assert (await live.until_ready())["status"]["startupSeconds"] == 0
+
+
 @pytest.mark.produces("Ready/StartTimeout", "Stalled/StartTimeout")
 async def test_a_start_that_takes_too_long(live: Live, operator: None) -> None:
     await live.create(lifecycle={"startTimeout": "3s"}, podMetadata={"annotations": {LIFE: "never-ready"}})

@@ -1,6 +1,5 @@
 """One node cluster for all of it: the image built here, and deploy/overlays/demo applied as it stands."""
 
-import json
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -10,15 +9,13 @@ import pytest
 
 import localcluster
 from conftest import chosen_cluster
-from deploy.installation import IMAGE, ROOT, SYSTEM, Installation
+from deploy.installation import IMAGE, ROOT, Installation
 from e2e.places import gives_namespaces
 from kubectl import Kubectl
 from localcluster import nodeimages, registry
 from localcluster.progress import silent
 from manifests.render import render
 from operatorimage import BUILDAH, engines
-
-REDIS_NAME = f"userstorage-redis.{SYSTEM}.svc"
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +34,7 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         found = Installation(Kubectl(str(cluster.kubectl), cluster.kubeconfig), directory, registry.start(directory))
         subprocess.run([ROOT / "scripts/redis-secret.sh"], check=True)
         load_images(directory, tmp_path_factory.mktemp("images") / "operator.tar")
-        found.kubectl.run("apply", "-k", str(ROOT / "deploy/overlays/demo"))
-        found.until_rolled_out()
-        tell_names(found)
+        found.install()
         yield found
     finally:
         localcluster.stop(directory)
@@ -57,16 +52,6 @@ def load_images(directory: Path, archive: Path) -> None:
         for container in each["spec"]["template"]["spec"]["containers"]
     }
     localcluster.load_images(directory, [archive, nodeimages.make_redis(redis, silent)])
-
-
-def tell_names(found: Installation) -> None:
-    """The one thing that the node lacks and the demo needs: this node has no DNS."""
-    service = found.kubectl.get("service", "userstorage-redis", SYSTEM)
-    assert service is not None
-    names = [{"ip": service["spec"]["clusterIP"], "hostnames": [REDIS_NAME]}]
-    patch = {"spec": {"template": {"spec": {"hostAliases": names}}}}
-    found.system("patch", "deployment", "userstorage-operator", "-p", json.dumps(patch))
-    found.until_rolled_out()
 
 
 @pytest.fixture

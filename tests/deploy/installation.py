@@ -32,6 +32,16 @@ class Installation:
         """What kubectl prints, in the operator's namespace."""
         return self.kubectl.run(*arguments, "-n", SYSTEM).stdout
 
+    def install(self) -> None:
+        """Apply deploy/overlays/demo, and tell the one thing that this node lacks and the demo needs: it has no DNS."""
+        self.kubectl.run("apply", "-k", str(ROOT / "deploy/overlays/demo"))
+        service = self.kubectl.get("service", "userstorage-redis", SYSTEM)
+        assert service is not None
+        names = [{"ip": service["spec"]["clusterIP"], "hostnames": [f"userstorage-redis.{SYSTEM}.svc"]}]
+        patch = {"spec": {"template": {"spec": {"hostAliases": names}}}}
+        self.system("patch", "deployment", "userstorage-operator", "-p", json.dumps(patch))
+        self.until_rolled_out()
+
     def until_rolled_out(self) -> None:
         """Until the Deployment is as it should be, and nobody of its past is left."""
         self.system("rollout", "status", "deployment/userstorage-operator", ROLLOUT)

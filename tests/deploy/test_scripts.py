@@ -165,9 +165,14 @@ def test_an_image_that_crashes_is_taken_back_and_nobody_missed_the_operator(inst
     assert images(installation) == image
 
 
-def test_nothing_is_installed(installation: Installation) -> None:
-    """Last: it takes the operator away."""
+@pytest.fixture
+def without_operator(installation: Installation) -> Iterator[None]:
     installation.system("delete", "deployment", "userstorage-operator")
+    yield
+    installation.install()
+
+
+def test_nothing_is_installed(installation: Installation, without_operator: None) -> None:
     code, said = installation.run_script("health-check.sh")
     assert (code, said) == (1, "BAD   deployment  not installed\n")
     eventually(lambda: not installation.pods())

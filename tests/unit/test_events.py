@@ -270,6 +270,16 @@ async def test_one_object_is_told_of_ten_times_a_minute_and_keeps_no_other_from_
     assert len(await setup.send()) == 12
 
 
+async def test_a_clock_that_is_set_back_begins_a_minute_anew() -> None:
+    setup = Setup()
+    for number in range(11):
+        setup.tell(f"flap {number}")
+    setup.now -= timedelta(hours=1)
+    setup.tell("an hour before")
+    assert len(await setup.send()) == 11
+    assert setup.dropped == ["too_many_of_object"]
+
+
 async def test_a_burst_is_bounded_and_what_is_lost_is_counted() -> None:
     setup = Setup()
     for number in range(1100):

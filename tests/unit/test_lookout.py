@@ -86,6 +86,15 @@ def test_events_are_asked_for_once_in_fifteen_seconds_and_remembered_between() -
     assert cluster.asked == [("events", "", "involvedObject.uid=uid-Pod")] * 2
 
 
+def test_what_was_read_at_a_time_that_is_yet_to_come_is_read_again() -> None:
+    """The clock was set back."""
+    cluster = Lists({CORE_EVENTS: [FAILED]})
+    lookout = lookout_on(cluster)
+    assert look(lookout, waiting_world(), NOW + timedelta(hours=1)).surroundings.mount_failure is not None
+    cluster.answers[CORE_EVENTS] = []
+    assert look(lookout, waiting_world()).surroundings.mount_failure is None
+
+
 def test_a_stop_waits_for_no_look() -> None:
     """Whose pod follows a volume in vain can be suspended and deleted although nobody may list pods."""
     on_node = replace(settled_world(RAW).surroundings, mounts=(Mount("backup", "node-1"),))

@@ -60,10 +60,10 @@ def test_policies_let_in_to_one_port_and_nobody_but_the_operator_to_redis() -> N
     assert operator["podSelector"]["matchLabels"] == pods["userstorage-operator"]
     assert redis["podSelector"]["matchLabels"] == pods["userstorage-redis"]
     assert operator["policyTypes"] == redis["policyTypes"] == ["Ingress", "Egress"]
-    assert operator["ingress"] == [{"ports": [{"port": "http"}]}]
+    assert operator["ingress"] == [{"ports": [{"port": 8080}]}]
     assert {each["port"] for rule in operator["egress"] for each in rule["ports"]} == {53, 5353, 443, 6443, 6379}
     [rule] = redis["ingress"]
-    assert rule["ports"] == [{"port": "redis"}]
+    assert rule["ports"] == [{"port": 6379}]
     assert [each["podSelector"]["matchLabels"] for each in rule["from"]] == [pods["userstorage-operator"]]
     assert "egress" not in redis
 

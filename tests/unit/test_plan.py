@@ -10,11 +10,9 @@ from userstorage_operator.domain.plan import (
     AddFinalizer,
     Create,
     DeletePod,
-    Grow,
     Patch,
     Plan,
     ReleaseFinalizer,
-    Tend,
     decide,
     decide_deletion,
     decide_obstructed,
@@ -32,6 +30,9 @@ def plan_for(raw: Object, world: World) -> Plan:
 
 def kinds(plan: Plan) -> list[object]:
     return [step.kind if isinstance(step, Create) else type(step) for step in plan.steps]
+
+
+GROWN = Patch(Kind.CLAIM, {"spec": {"resources": {"requests": {"storage": "20Gi"}}}}, may_fail=True)
 
 
 def test_from_nothing_the_pod_is_made_last_and_behind_its_policy() -> None:
@@ -113,7 +114,8 @@ def test_a_pod_on_its_way_out_is_waited_for() -> None:
     raw = storage_object()
     world = settled_world(raw)
     going = ready_pod(desired_of(raw).pod, **DELETED)
-    assert plan_for(raw, world.with_children(replace(world.children, pod=going))).steps == ()
+    deadline = NOW - timedelta(seconds=10) + timedelta(minutes=10)
+    assert plan_for(raw, world.with_children(replace(world.children, pod=going))) == Plan(wake_at=(deadline,))
 
 
 def test_no_pod_before_its_pause_is_over() -> None:
@@ -123,6 +125,18 @@ def test_no_pod_before_its_pause_is_over() -> None:
     lost = replace(world.with_children(replace(world.children, pod=None)), pod_starts=PodStarts(3, soon))
     assert plan_for(raw, lost) == Plan((), "PodBackoff", (soon,))
     assert kinds(decide(lost, desired_of(raw), soon)) == [Kind.POD]
+
+
+def test_a_clock_that_is_set_back_keeps_nobody_waiting() -> None:
+    """The pause was counted from a time that is yet to come again."""
+    raw = storage_object()
+    world = settled_world(raw)
+    lost = world.with_children(replace(world.children, pod=None))
+    for count, pause in ((1, 1), (3, 9), (9, 60)):
+        longest = replace(lost, pod_starts=PodStarts(count, NOW + timedelta(seconds=pause)))
+        assert plan_for(raw, longest).hold == "PodBackoff"
+        set_back = replace(lost, pod_starts=PodStarts(count, NOW + timedelta(hours=1)))
+        assert kinds(plan_for(raw, set_back)) == [Kind.POD]
 
 
 def test_no_pod_on_a_claim_that_is_going() -> None:
@@ -184,9 +198,19 @@ def test_deletion_without_our_finalizer_is_none_of_our_business() -> None:
 def test_growth_comes_last_so_that_a_refusal_keeps_nobody_from_the_files() -> None:
     raw = storage_object(storage={"size": "20Gi"})
     world = settled_world(storage_object())
-    assert kinds(plan_for(raw, replace(world, storage=world_of(raw).storage))) == [Grow]
+    assert plan_for(raw, replace(world, storage=world_of(raw).storage)).steps == (GROWN,)
     lost = world.with_children(replace(world.children, pod=None))
-    assert kinds(plan_for(raw, replace(lost, storage=world_of(raw).storage))) == [Kind.POD, Grow]
+    made, grown = plan_for(raw, replace(lost, storage=world_of(raw).storage)).steps
+    assert (kinds(Plan((made,))), grown) == ([Kind.POD], GROWN)
+
+
+def test_an_owner_that_is_refused_keeps_no_claim_from_growing() -> None:
+    raw = storage_object(storage={"size": "20Gi", "reclaimPolicy": "Delete"})
+    owned, grown = plan_for(raw, replace(settled_world(storage_object()), storage=world_of(raw).storage)).steps
+    assert isinstance(owned, Patch)
+    assert owned.patch["metadata"].keys() == {"ownerReferences"}
+    assert keeps_nobody_from_the_files(owned)
+    assert grown == GROWN
 
 
 def test_whoever_thinks_better_of_delete_keeps_the_claim_to_the_end() -> None:
@@ -205,7 +229,7 @@ def test_a_claim_that_may_not_be_owned_keeps_nobody_from_the_files_until_the_end
     world = settled_world(storage_object())
     waiting = replace(world, storage=world_of(raw).storage).with_children(replace(world.children, pod=None))
     tend, _ = plan_for(raw, waiting).steps
-    assert isinstance(tend, Tend)
+    assert isinstance(tend, Patch)
     assert tend.patch["metadata"]["ownerReferences"]
     assert keeps_nobody_from_the_files(tend)
     owned = settled_world(raw)

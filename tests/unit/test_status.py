@@ -1,9 +1,15 @@
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
+import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from builders import CREATED, NOW, desired_of, settled_world, storage_object, stored, world_of
+from builders import CREATED, NOW, desired_of, ready_pod, settled_world, storage_object, stored, world_of
+from unit.test_crds import schema
+from userstorage_operator.domain.clock import format_time
 from userstorage_operator.domain.errors import GrowthRefused, NameConflict, Refused, Unavailable
 from userstorage_operator.domain.fields import Object
 from userstorage_operator.domain.plan import Plan
@@ -325,6 +331,75 @@ def test_a_deletion_past_its_deadline_is_stalled() -> None:
     assert condition(status, "Stalled") == ("True", "DeletionTimedOut")
 
 
+def ending(world: World, *, status: Object | None = None, **meta: Any) -> World:
+    """Its pod has until 11:59:40 to end, which is 20 seconds ago."""
+    pod = ready_pod(desired_of(storage_object()).pod, deletionTimestamp="2026-01-31T11:59:40Z", **meta)
+    pod |= {"spec": pod["spec"] | {"nodeName": "node-1"}, "status": pod["status"] | (status or {})}
+    return world.with_children(replace(world.children, pod=pod))
+
+
+TAINTED = {"type": "DisruptionTarget", "status": "True", "message": "Taint manager: deleting due to NoExecute taint"}
+
+
+@pytest.mark.parametrize(
+    ("status", "meta", "words"),
+    [
+        ({}, {}, "; it is on node 'node-1'; it has until 2026-01-31T11:59:40Z"),
+        (
+            {"conditions": [TAINTED]},
+            {"deletionGracePeriodSeconds": 30},
+            "; it is on node 'node-1'; Taint manager: deleting due to NoExecute taint; it has until 2026-01-31T11:59:40Z",
+        ),
+        (
+            {},
+            {"deletionGracePeriodSeconds": 0, "finalizers": ["foregroundDeletion"]},
+            "; it is on node 'node-1'; it waits for the garbage collector alone",
+        ),
+        (
+            {},
+            {"deletionGracePeriodSeconds": 0, "finalizers": ["foregroundDeletion", "example.org/held"]},
+            "; it is on node 'node-1'; finalizers of others on the pod keep it: example.org/held",
+        ),
+    ],
+    ids=["in time", "of a node that is lost", "collected late", "held by others"],
+)
+def test_of_a_pod_that_is_ending_the_node_is_told_and_what_keeps_it(status: Object, meta: Object, words: str) -> None:
+    raw, suspended, deleted = storage_object(), storage_object(replicas=0), storage_object(meta={"deletionTimestamp": CREATED})
+
+    def message(raw: Object, condition_type: str) -> str:
+        told = report(verdict_of(raw, ending(settled_world(raw), status=status, **meta)), {})
+        return next(str(entry["message"]) for entry in told["conditions"] if entry["type"] == condition_type)
+
+    assert message(raw, "Ready") == f"the old pod is ending; a new one follows{words}"
+    assert message(suspended, "Suspended") == f"spec.replicas is 0; the pod is ending{words}"
+    assert message(deleted, "Reconciling") == f"waiting for the pod to end{words}"
+
+
+def test_a_deletion_says_where_only_the_garbage_collector_is_waited_for() -> None:
+    raw = storage_object(meta={"deletionTimestamp": CREATED})
+    collected_late = ending(settled_world(raw), deletionGracePeriodSeconds=0, finalizers=["foregroundDeletion"])
+    told = report(verdict_of(raw, collected_late), {})
+    assert (told["phase"], condition(told, "Reconciling")) == ("Terminating", ("True", "WaitingForGarbageCollection"))
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_a_pod_that_does_not_end_stalls_a_living_user_too(replicas: int) -> None:
+    raw = storage_object(replicas=replicas, lifecycle={"deletionTimeout": "20s"})
+    late = verdict_of(raw, ending(settled_world(raw)))
+    told = report(late, {})
+    assert (told["phase"], condition(told, "Stalled")) == ("Failed", ("True", "DeletionTimedOut"))
+    assert "'node-1'" in next(entry["message"] for entry in told["conditions"] if entry["type"] == "Stalled")
+    in_time = report(replace(late, now=NOW - timedelta(seconds=1)), {})
+    assert condition(in_time, "Stalled") == ("False", "NotStalled")
+
+
+def test_a_strangers_pod_that_does_not_end_is_not_our_time_out() -> None:
+    raw = storage_object(lifecycle={"deletionTimeout": "1s"})
+    failure = Failure(NameConflict("in the way"), 1, NOW)
+    status = report(verdict_of(raw, ending(settled_world(raw), ownerReferences=[]), failure), {})
+    assert condition(status, "Stalled") == ("True", "NameConflict")
+
+
 def test_every_reason_a_status_can_carry_is_in_the_table() -> None:
     raw = storage_object()
     worlds = [world_of(raw), settled_world(raw)]
@@ -339,3 +414,111 @@ def test_every_reason_a_status_can_carry_is_in_the_table() -> None:
             for hold in (None, "PodBackoff", "StorageNotReady"):
                 for entry in report(verdict_of(raw, world, failure, hold), {})["conditions"]:
                     assert entry["reason"] in REASONS[entry["type"]]
+
+
+def test_a_node_whose_clock_is_behind_makes_no_negative_start() -> None:
+    raw = storage_object()
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-31T11:58:57Z"}
+    status = report(verdict_of(raw, with_pod_status(settled_world(raw), {"conditions": [ready]})), {})
+    assert (status["readyTime"], status["startupSeconds"]) == ("2026-01-31T11:58:57Z", 0)
+
+
+def test_a_pod_that_does_not_say_since_when_it_is_ready_is_ready_all_the_same() -> None:
+    raw, ready = storage_object(), {"type": "Ready", "status": "True"}
+    status = report(verdict_of(raw, with_pod_status(settled_world(raw), {"conditions": [ready]})), {})
+    assert condition(status, "Ready") == ("True", "PodReady")
+    assert {"readyTime", "startupSeconds"}.isdisjoint(status)
+
+
+def test_a_pod_without_the_container_that_it_was_made_with_is_told_without_its_image() -> None:
+    raw = storage_object()
+    world = settled_world(raw)
+    pod = world.children.pod
+    assert pod is not None
+    other = pod | {"spec": pod["spec"] | {"containers": [{"name": "sidecar"}]}}
+    status = report(verdict_of(raw, world.with_children(replace(world.children, pod=other))), {})
+    assert status["podName"] == "user-storage-alice"
+    assert "image" not in status
+
+
+def test_a_last_error_that_somebody_emptied_is_told_anew() -> None:
+    raw = storage_object()
+    verdict = verdict_of(raw, world_of(raw), Failure(Unavailable(503, "try later"), 1, NOW))
+    assert report(verdict, {"lastError": {}})["lastError"]["time"] == "2026-01-31T12:00:00Z"
+    assert report(verdict, {"lastError": {"reason": "APIUnavailable", "message": "try later"}})["lastError"]["attempts"] == 1
+
+
+TIMES = st.integers(-86400, 86400).map(lambda seconds: format_time(NOW + timedelta(seconds=seconds)))
+WORDS = st.sampled_from(["", "Failed", "zwei\nZeilen", "x" * 2048])
+COUNTS = st.integers(0, 2**31 - 1)
+STATUSES = st.sampled_from(["True", "False", "Unknown"])
+POD_CONDITIONS = st.lists(
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["Ready", "PodScheduled", "DisruptionTarget"]), "status": STATUSES},
+        optional={"lastTransitionTime": TIMES, "reason": st.just("Unschedulable"), "message": WORDS},
+    ),
+    unique_by=lambda entry: entry["type"],
+)
+ENDED = st.fixed_dictionaries({"exitCode": st.integers(0, 255)}, optional={"reason": st.just("OOMKilled"), "message": WORDS})
+STATES: st.SearchStrategy[Object] = st.one_of(
+    st.fixed_dictionaries({"waiting": st.fixed_dictionaries({}, optional={"reason": WORDS, "message": WORDS})}),
+    st.fixed_dictionaries({"terminated": ENDED}),
+    st.just({}),
+)
+CONTAINERS = st.fixed_dictionaries(
+    {"name": st.just("filebrowser"), "ready": st.booleans(), "restartCount": COUNTS},
+    optional={"state": STATES, "lastState": st.fixed_dictionaries({}, optional={"terminated": ENDED})},
+)
+PODS = st.fixed_dictionaries(
+    {
+        "meta": st.fixed_dictionaries(
+            {"creationTimestamp": TIMES},
+            optional={
+                "deletionTimestamp": TIMES,
+                "deletionGracePeriodSeconds": COUNTS,
+                "finalizers": st.lists(st.sampled_from(["foregroundDeletion", "example.org/held"]), unique=True),
+                "annotations": st.fixed_dictionaries(
+                    {}, optional={"userstorage.dev/pod-hash": WORDS, "userstorage.dev/base-path": WORDS}
+                ),
+            },
+        ),
+        "spec": st.fixed_dictionaries(
+            {},
+            optional={
+                "nodeName": st.just("node-1"),
+                "containers": st.lists(st.fixed_dictionaries({"name": st.just("filebrowser")}, optional={"image": WORDS})),
+            },
+        ),
+        "status": st.fixed_dictionaries(
+            {}, optional={"phase": WORDS, "conditions": POD_CONDITIONS, "containerStatuses": st.lists(CONTAINERS, max_size=1)}
+        ),
+    }
+)
+CLAIMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "phase": st.sampled_from(["Pending", "Bound", "Lost"]),
+        "capacity": st.fixed_dictionaries({}, optional={"storage": st.just("5Gi")}),
+        "conditions": st.lists(st.fixed_dictionaries({"type": WORDS, "status": STATUSES}, optional={"message": WORDS})),
+    },
+)
+STATUS_SCHEMA = schema("userstorages")["properties"]["status"]
+
+
+@given(
+    st.integers(0, 1), st.booleans(), PODS, CLAIMS, st.sampled_from([None, *SOFT, Failure(NameConflict("x" * 2000), 1, NOW)])
+)
+def test_whatever_the_cluster_says_the_api_server_takes_the_status(
+    replicas: int, deleted: bool, pod: Object, claim: Object, failure: Failure | None
+) -> None:
+    """One value that the schema refuses would leave the user with the status of before, for as long as it stays."""
+    raw = storage_object(replicas=replicas, meta={"deletionTimestamp": CREATED} if deleted else {})
+    wanted = desired_of(raw)
+    live = stored(wanted.pod, **pod["meta"])
+    world = world_of(
+        raw,
+        pod=live | {"spec": live["spec"] | pod["spec"], "status": pod["status"]},
+        claim=stored(wanted.claim or {}) | {"status": claim},
+        service=stored(wanted.service),
+    )
+    jsonschema.validate(report(verdict_of(raw, world, failure), {}), STATUS_SCHEMA)

@@ -13,6 +13,15 @@ def pause(attempts: int) -> float:
     return min(_LONGEST, 3.0 ** (min(attempts, 5) - 1))
 
 
+def held_until(starts: PodStarts, now: datetime) -> datetime | None:
+    """When the next pod may be made; None where it may be now. A moment that is further off than the pause was long is one
+    of a clock that has been set back since: nobody waits for that.
+    """
+    if starts.not_before is None or not now < starts.not_before <= now + timedelta(seconds=pause(starts.count)):
+        return None
+    return starts.not_before
+
+
 def next_start(starts: PodStarts, now: datetime) -> PodStarts:
     """The count after a pod was made `now`. A pod that lived two minutes past its pause starts the count anew."""
     quick = starts.not_before is not None and now - starts.not_before < _FORGET_AFTER

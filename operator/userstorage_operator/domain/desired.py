@@ -15,6 +15,7 @@ from userstorage_operator.domain.browser import FILES_MOUNT, FILES_VOLUME, Brows
 from userstorage_operator.domain.classes import Expose, PolicyMode, UserStorageClass
 from userstorage_operator.domain.errors import InvalidSpec
 from userstorage_operator.domain.fields import Object
+from userstorage_operator.domain.paths import expand
 from userstorage_operator.domain.quantities import parse_quantity
 from userstorage_operator.domain.storage import ReclaimPolicy, Scheduling, UserStorage
 
@@ -39,12 +40,15 @@ class Desired:
     """None as for `ingress`."""
 
 
-def build(storage: UserStorage, cls: UserStorageClass, browser: Browser, *, exposed: bool = True) -> Desired:
-    """All children of one UserStorage; without Ingress and HTTPRoute where it is not to be `exposed`.
+def build(
+    storage: UserStorage, cls: UserStorageClass, browser: Browser, *, exposed: bool = True, granted: str | None = None
+) -> Desired:
+    """All children of one UserStorage; without Ingress and HTTPRoute where it is not to be `exposed`. `granted` is the size that its
+    claim has asked for: a class that allows less by now turns nobody out.
 
     Raises InvalidSpec, naming the field, for what cannot or may not be served.
     """
-    _refuse_what_is_not_served(storage, cls)
+    _refuse_what_is_not_served(storage, cls, granted)
     pod = _pod(storage, cls, browser)
     annotations = pod["metadata"]["annotations"]
     place = exposure.place(storage, cls)
@@ -61,9 +65,12 @@ def build(storage: UserStorage, cls: UserStorageClass, browser: Browser, *, expo
     )
 
 
-def _refuse_what_is_not_served(storage: UserStorage, cls: UserStorageClass) -> None:
+def _refuse_what_is_not_served(storage: UserStorage, cls: UserStorageClass, granted: str | None) -> None:
     size = storage.storage.size
-    if size is not None and cls.max_size is not None and parse_quantity(size) > parse_quantity(cls.max_size):
+    if size is None or cls.max_size is None:
+        return
+    allowed = max(parse_quantity(allowed) for allowed in (cls.max_size, granted) if allowed is not None)
+    if parse_quantity(size) > allowed:
         raise InvalidSpec(f"spec.storage.size: {size} exceeds storage.maxSize {cls.max_size} of class {cls.name!r}")
 
 
@@ -145,7 +152,7 @@ def _exposed_metadata(storage: UserStorage, cls: UserStorageClass) -> Object:
 
 
 def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Object:
-    """The pod, with the hashes of what it is made from. Its class is told for the admission policy."""
+    """The pod, with the hashes of what it is made from. Its class is told for the admission policy, its path for the URL."""
     metadata = _metadata(storage)
     metadata["labels"] = {**storage.pod_labels, **metadata["labels"]}
     metadata["annotations"] = {**storage.pod_annotations, **metadata["annotations"]}
@@ -154,6 +161,7 @@ def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Objec
         names.ANNOTATION_POD_HASH: _hash([spec, dict(storage.pod_labels), dict(storage.pod_annotations)]),
         names.ANNOTATION_SPEC_HASH: _hash(_users_part(storage)),
         names.ANNOTATION_CLASS: cls.name,
+        names.ANNOTATION_BASE_PATH: expand(cls.browser.base_path, storage),
     }
     return _child("v1", "Pod", metadata, spec)
 

@@ -3,6 +3,7 @@
 OperatorError            reason, message; `retry` says which
 ├── InvalidSpec          the object itself is wrong: wait for a change
 ├── NameConflict         somebody else's object has our name: leave it, look again later
+├── Contested            others keep changing a child of ours: put it right now and then
 ├── ClassFull            the namespace has as many of the class as it may: wait for one to go
 ├── NotLeading           this process may no longer write: another one leads, or may
 ├── LeftBehind           a child of a UserStorage that is gone: the garbage collector will take it
@@ -51,6 +52,12 @@ class NameConflict(OperatorError):
     """An object that is not ours has the name that ours would need."""
 
     reason = "NameConflict"
+
+
+class Contested(OperatorError):
+    """Somebody changes a child back each time that it is put right: everything else goes on, this waits."""
+
+    reason = "NotAsDesired"
 
 
 class ClassFull(OperatorError):

@@ -6,6 +6,7 @@ asked for, and what somebody slipped in between is seen.
 
 import re
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass
 
 from userstorage_operator.domain import names
@@ -107,6 +108,17 @@ def served_place(child: Object) -> Place | None:
         return Place(host, match["path"]["value"])
     except (KeyError, ValueError):
         return None
+
+
+def led_to(child: Object, path: str) -> Object:
+    """An Ingress or HTTPRoute as we make it, but for another path."""
+    moved = deepcopy(child)
+    [rule] = moved["spec"]["rules"]
+    if "hostnames" in moved["spec"]:
+        rule["matches"][0]["path"]["value"] = path
+    else:
+        rule["http"]["paths"][0]["path"] = path
+    return moved
 
 
 def route_refused(route: Object) -> Finding | None:

@@ -52,7 +52,7 @@ def why_not_ready(verdict: Verdict) -> Finding | None:
         return Finding("Suspended", "spec.replicas is 0; the data is kept")
     if pod is not None and is_ours(pod, world.storage.meta.uid):
         if is_terminating(pod):
-            return Finding("PodTerminating", f"the old pod is ending; a new one follows{podstate.held_by(pod)}")
+            return Finding("PodTerminating", f"the old pod is ending; a new one follows{podstate.ending(pod)}")
         if podstate.is_ready(pod):
             return None
         if verdict.hindrance is None:
@@ -63,7 +63,9 @@ def why_not_ready(verdict: Verdict) -> Finding | None:
         return Finding("StorageNotReady", storage_ready(verdict).message)
     if verdict.plan.hold == "PodBackoff":
         starts = world.pod_starts
-        return Finding("PodBackoff", f"the pod was made {starts.count} times in quick succession; the next comes after a pause")
+        lost = f"; the last was lost because {starts.lost}" if starts.lost else ""
+        words = f"the pod was made {starts.count} times in quick succession{lost}; the next comes after a pause"
+        return Finding("PodBackoff", words)
     return Finding("PodPending", "the pod is being made")
 
 
@@ -113,9 +115,7 @@ def suspended(verdict: Verdict) -> Condition:
     if verdict.world.storage.suspended:
         pod = verdict.world.children.pod
         if pod is not None and is_ours(pod, verdict.world.storage.meta.uid):
-            return Condition(
-                reasons.SUSPENDED, False, "Stopping", f"spec.replicas is 0; the pod is ending{podstate.held_by(pod)}"
-            )
+            return Condition(reasons.SUSPENDED, False, "Stopping", f"spec.replicas is 0; the pod is ending{_ending(verdict)}")
         return Condition(reasons.SUSPENDED, True, "Requested", "spec.replicas is 0")
     return Condition(reasons.SUSPENDED, False, "Running", "spec.replicas is 1")
 
@@ -129,13 +129,14 @@ def stalled(verdict: Verdict) -> Condition:
 
 
 def _why_stalled(verdict: Verdict) -> Finding | None:
-    deadline = plans.deletion_deadline(verdict.world)
-    if deadline is not None:
-        if verdict.now < deadline:
+    if verdict.world.storage.meta.deleted_at is not None:
+        deadline = plans.deletion_deadline(verdict.world)
+        if deadline is None or verdict.now < deadline:
             return None
-        timeout = _duration(verdict.world.storage.lifecycle.deletion_timeout)
-        words = f"the pod has not ended {timeout} after the deletion; it is never forced{_held(verdict)}"
-        return Finding("DeletionTimedOut", words)
+        return _not_ended(verdict, "the deletion")
+    deadline = plans.ending_deadline(verdict.world)
+    if deadline is not None and verdict.now >= deadline:
+        return _not_ended(verdict, "its grace period")
     if verdict.hindrance is not None:
         error = verdict.hindrance.error
         needs_people = error.retry is Retry.ON_CHANGE or isinstance(error, NameConflict)
@@ -149,6 +150,11 @@ def _why_stalled(verdict: Verdict) -> Finding | None:
     return None
 
 
+def _not_ended(verdict: Verdict, since: str) -> Finding:
+    timeout = _duration(verdict.world.storage.lifecycle.deletion_timeout)
+    return Finding("DeletionTimedOut", f"the pod is still there {timeout} after {since}; it is never forced{_ending(verdict)}")
+
+
 def reconciling(verdict: Verdict) -> Condition:
     """kstatus: True while something is still on its way (abnormal-true)."""
 
@@ -159,7 +165,10 @@ def reconciling(verdict: Verdict) -> Condition:
         return Condition(reasons.RECONCILING, False, "Done", "see Stalled")
     if verdict.world.storage.meta.deleted_at is not None:
         if names.FINALIZER in verdict.world.storage.meta.finalizers:
-            return yes("Terminating", f"waiting for the pod to end{_held(verdict)}")
+            pod = _ending_pod(verdict)
+            collected = pod is not None and podstate.is_left_to_collector(pod)
+            reason = "WaitingForGarbageCollection" if collected else "Terminating"
+            return yes(reason, f"waiting for the pod to end{_ending(verdict)}")
         others = ", ".join(verdict.world.storage.meta.finalizers)
         return yes("WaitingForFinalizers", f"the pod is gone; waiting for the finalizers of others: {others}")
     if verdict.failure is not None:
@@ -170,9 +179,16 @@ def reconciling(verdict: Verdict) -> Condition:
     return Condition(reasons.RECONCILING, False, "Done", "")
 
 
-def _held(verdict: Verdict) -> str:
+def _ending_pod(verdict: Verdict) -> Object | None:
     pod = verdict.world.children.pod
-    return podstate.held_by(pod) if pod is not None and is_ours(pod, verdict.world.storage.meta.uid) else ""
+    if pod is None or not is_ours(pod, verdict.world.storage.meta.uid) or not is_terminating(pod):
+        return None
+    return pod
+
+
+def _ending(verdict: Verdict) -> str:
+    pod = _ending_pod(verdict)
+    return podstate.ending(pod) if pod is not None else ""
 
 
 def _duration(length: timedelta) -> str:

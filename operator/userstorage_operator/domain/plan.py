@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from userstorage_operator.domain import attachment, names
+from userstorage_operator.domain import attachment, backoff, names, podstate
+from userstorage_operator.domain.clock import parse_time
 from userstorage_operator.domain.desired import Desired
 from userstorage_operator.domain.drift import child_patch, claim_growth, claim_patch, metadata_patch, spec_edited_by_hand
 from userstorage_operator.domain.errors import LeftBehind, NameConflict
@@ -34,29 +35,15 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Put a child right; `seen` is the child that the patch was made for."""
+    """Put a child right."""
 
     kind: Kind
-    seen: Object
     patch: Object
-
-
-@dataclass(frozen=True, slots=True)
-class Tend:
-    """Put labels and owner of the claim right. An API server with OwnerReferencesPermissionEnforcement refuses the owner, since
-    the operator may not delete claims.
+    may_fail: bool = False
+    """Of claims, which their storage class may not let grow, and whose owner an API server with
+    OwnerReferencesPermissionEnforcement refuses, since the operator may not delete them. Two patches, or the one refusal
+    would keep the other from being done.
     """
-
-    seen: Object
-    patch: Object
-
-
-@dataclass(frozen=True, slots=True)
-class Grow:
-    """Make the claim larger, where its storage class can."""
-
-    seen: Object
-    patch: Object
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +66,15 @@ class DeletePod:
     """By the user or an administrator; else the pod was lost, and the next one may have to wait."""
 
 
-Step = AddFinalizer | ReleaseFinalizer | Create | Patch | Tend | Grow | Remove | DeletePod
+Change = AddFinalizer | Create | Patch | Remove | DeletePod
+Step = Change | ReleaseFinalizer
 
 
 def keeps_nobody_from_the_files(step: Step) -> bool:
     """Whether the other steps do not need this one: a claim that cannot grow or be owned, or a way in from outside that cannot
     be made, is told and tried again, and everything else is done.
     """
-    return isinstance(step, Tend | Grow) or (isinstance(step, Create | Patch | Remove) and step.kind in EXPOSURE)
+    return isinstance(step, Create | Patch | Remove) and (step.kind in EXPOSURE or (isinstance(step, Patch) and step.may_fail))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +153,7 @@ def _keep_claim(world: World) -> Iterator[Step]:
     if claim is None or storage.storage.claim_name is not None or storage.storage.reclaim_policy is ReclaimPolicy.DELETE:
         return
     if claim_is_ours(claim, storage) and controller_uid(claim) == storage.meta.uid:
-        yield Patch(Kind.CLAIM, claim, {"metadata": {"ownerReferences": None}})
+        yield Patch(Kind.CLAIM, {"metadata": {"ownerReferences": None}})
 
 
 def deletion_deadline(world: World) -> datetime | None:
@@ -174,6 +162,14 @@ def deletion_deadline(world: World) -> datetime | None:
     if meta.deleted_at is None or names.FINALIZER not in meta.finalizers:
         return None
     return meta.deleted_at + world.storage.lifecycle.deletion_timeout
+
+
+def ending_deadline(world: World) -> datetime | None:
+    """When a pod of ours counts as stuck; None where none is ending. Its grace period is its own."""
+    pod = world.children.pod
+    if pod is None or not is_ours(pod, world.storage.meta.uid) or not is_terminating(pod):
+        return None
+    return parse_time(pod["metadata"]["deletionTimestamp"]) + world.storage.lifecycle.deletion_timeout
 
 
 def refuse_foreign(kind: Kind, child: Object | None, world: World) -> None:
@@ -212,7 +208,7 @@ def _mend(kind: Kind, desired: Object | None, live: Object | None) -> Iterator[S
     if live is None:
         yield Create(kind, desired)
     elif not is_terminating(live) and (patch := child_patch(desired, live)):
-        yield Patch(kind, live, patch)
+        yield Patch(kind, patch)
 
 
 def _lead_in(kind: Kind, desired: Object | None, world: World) -> Iterator[Step]:
@@ -229,7 +225,7 @@ def _claim(world: World, desired: Desired) -> Iterator[Step]:
     if claim is None:
         yield Create(Kind.CLAIM, desired.claim)
     elif not claim_is_leaving(world) and (patch := claim_patch(desired.claim, claim)):
-        yield Tend(claim, patch)
+        yield Patch(Kind.CLAIM, patch, may_fail=True)
 
 
 def _growth(world: World, desired: Desired) -> Iterator[Step]:
@@ -237,7 +233,7 @@ def _growth(world: World, desired: Desired) -> Iterator[Step]:
     if desired.claim is None or claim is None or claim_is_leaving(world) or world.surroundings.claim_user is not None:
         return
     if patch := claim_growth(claim, world.storage.storage.size):
-        yield Grow(claim, patch)
+        yield Patch(Kind.CLAIM, patch, may_fail=True)
 
 
 def claim_is_leaving(world: World) -> bool:
@@ -264,19 +260,18 @@ def _pod(world: World, desired: Desired, now: datetime) -> tuple[list[Step], str
             # Another UserStorage's end is an event; of claims and pods of others nothing tells.
             in_use = world.surroundings.claim_user is not None
             return [], "StorageNotReady", () if in_use else (now + attachment.LOOK_INTERVAL,)
-        not_before = world.pod_starts.not_before
-        if not_before is not None and now < not_before:
+        if (not_before := backoff.held_until(world.pod_starts, now)) is not None:
             return [], "PodBackoff", (not_before,)
         pod = attachment.beside_the_volume(desired.pod, world)
         return [Create(Kind.POD, pod)], None, (now + storage.lifecycle.start_timeout,)
-    if is_terminating(pod):
-        return [], None, ()
+    if (deadline := ending_deadline(world)) is not None:
+        return [], None, (deadline,)
     if why := _why_superseded(world, desired, pod) or attachment.why_follow_anew(world):
         return [_delete(world, pod, why, asked_for=True)], None, ()
-    if why := _why_lost(pod):
+    if why := why_lost(pod):
         return [_delete(world, pod, why, asked_for=False)], None, ()
     patch = _pod_patch(world, desired, pod)
-    return [Patch(Kind.POD, pod, patch)] if patch else [], None, attachment.look_again_at(world, now)
+    return [Patch(Kind.POD, patch)] if patch else [], None, attachment.look_again_at(world, now)
 
 
 def _pod_patch(world: World, desired: Desired, pod: Object) -> Object:
@@ -314,12 +309,17 @@ def _why_superseded(world: World, desired: Desired, pod: Object) -> str | None:
     return None
 
 
-def _why_lost(pod: Object) -> str | None:
+def why_lost(pod: Object) -> str | None:
+    """Why a pod of ours is of no use any more, or was ended by others; None where it is neither."""
+    if is_terminating(pod):
+        words = podstate.disruption(pod)
+        return f"it was ended by others ({words})" if words is not None else None
     if pod_hash(pod) is None:
         return "it does not say what it was made from"
     status = pod.get("status", {})
     if status.get("phase") in ("Failed", "Succeeded"):
-        return f"it has ended ({status['phase']}: {status.get('reason') or 'no reason given'})"
+        words = ": ".join(filter(None, (status.get("reason"), status.get("message"))))
+        return f"it has ended ({status['phase']}: {words or 'no reason given'})"
     if spec_edited_by_hand(pod):
         return "its spec was edited by hand"
     return None

@@ -10,6 +10,8 @@ _IMAGE_REASONS = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPu
 _LAST_WORDS_MAX = 200
 _PLAIN_WAITING = frozenset({"", "ContainerCreating", "PodInitializing"})
 """What every container waits for in every start; any other reason is a failure."""
+_COLLECTOR = "foregroundDeletion"
+"""The finalizer of a deletion like ours, that waits for what the pod owns. The garbage collector takes it off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,34 @@ def restart_count(pod: Object) -> int:
     return sum(status.get("restartCount", 0) for status in _containers(pod))
 
 
-def held_by(pod: Object) -> str:
-    """Words to add to a message about a pod that is ending; empty where nothing of others keeps it."""
-    # Kubernetes' own word for a deletion like ours, that waits for what the pod owns.
-    others = [name for name in pod["metadata"].get("finalizers") or () if name != "foregroundDeletion"]
-    return f"; finalizers of others on the pod keep it: {', '.join(others)}" if others else ""
+def disruption(pod: Object) -> str | None:
+    """The words of whoever ended the pod for the sake of something else: a node, another pod; None where nobody did."""
+    target = condition(pod, "DisruptionTarget")
+    if target is None or target["status"] != "True":
+        return None
+    return target.get("message") or target.get("reason") or "DisruptionTarget"
+
+
+def is_left_to_collector(pod: Object) -> bool:
+    """Whether a pod that is ending has no time left, and nothing but the garbage collector's finalizer."""
+    meta = pod["metadata"]
+    return (meta.get("deletionGracePeriodSeconds"), meta.get("finalizers")) == (0, [_COLLECTOR])
+
+
+def ending(pod: Object) -> str:
+    """Words to add to a message about a pod that is ending: where, why it was not us who ended it, and what keeps it."""
+    meta, told = pod["metadata"], []
+    if node := pod["spec"].get("nodeName"):
+        told.append(f"it is on node {node!r}")
+    if words := disruption(pod):
+        told.append(words)
+    if is_left_to_collector(pod):
+        told.append("it waits for the garbage collector alone")
+    elif others := [name for name in meta.get("finalizers") or () if name != _COLLECTOR]:
+        told.append(f"finalizers of others on the pod keep it: {', '.join(others)}")
+    else:
+        told.append(f"it has until {meta['deletionTimestamp']}")
+    return "".join(f"; {words}" for words in told)
 
 
 def why_not_ready(pod: Object) -> Finding:

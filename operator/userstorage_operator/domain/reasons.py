@@ -33,8 +33,8 @@ REASONS: dict[str, dict[str, str]] = {
         "Pending": "The operator has not looked at the object yet.",
         "PodPending": "The pod is being created, scheduled or its image pulled.",
         "PodNotReady": "The pod runs but does not pass its readiness probe.",
-        "PodTerminating": "The old pod is going; the new one follows.",
-        "PodBackoff": "The pod was lost several times in a row; the next one comes after a pause.",
+        "PodTerminating": "The old pod is going; the new one follows. The message names the node and what keeps the pod.",
+        "PodBackoff": "The pod was lost several times in a row, the message says how; the next one comes after a pause.",
         "StartTimeout": "The pod was not ready within spec.lifecycle.startTimeout.",
         "Suspended": "spec.replicas is 0.",
         "StorageNotReady": "The claim keeps the pod from starting; see StorageReady.",
@@ -47,7 +47,7 @@ REASONS: dict[str, dict[str, str]] = {
     },
     STORAGE_READY: {
         "ClaimBound": "The claim is bound to a volume.",
-        "ClaimNotFound": "There is no claim of that name (yet).",
+        "ClaimNotFound": "There is no claim of that name (yet); or it was not looked up, the message says so and why.",
         "WaitForFirstConsumer": "The claim gets its volume with the pod that is being placed.",
         "ResizeFailed": "The claim is bound and serves; its growth failed or was refused, the message says why.",
         "ClaimPending": "The claim waits for a volume; the message says for what else where that is known.",
@@ -85,12 +85,16 @@ REASONS: dict[str, dict[str, str]] = {
         "Progressing": "Work towards the spec is going on.",
         "Retrying": "The last try failed; another follows. See status.lastError.",
         "Terminating": "The pod is ending; the object goes after it.",
+        "WaitingForGarbageCollection": "Of the pod's end only the garbage collector's part is missing; the object goes after it.",
         "WaitingForFinalizers": "The pod is gone; finalizers of others keep the object, the message names them.",
         "Done": "Nothing is left to do.",
     },
     STALLED: {
         "StartTimeout": "The pod was not ready within spec.lifecycle.startTimeout.",
-        "DeletionTimedOut": "The pod did not end within spec.lifecycle.deletionTimeout; it is never forced.",
+        "DeletionTimedOut": (
+            "A pod did not go within spec.lifecycle.deletionTimeout, of the object's deletion or of its own grace period; it "
+            "is never forced, and none follows before. The message names the node and what keeps it."
+        ),
         "UserIDConflict": FAILURES["UserIDConflict"],
         "NameConflict": FAILURES["NameConflict"],
         "ClassNotFound": FAILURES["ClassNotFound"],

@@ -12,6 +12,11 @@ from userstorage_operator.domain.network_state import url
 from userstorage_operator.domain.verdict import Verdict
 from userstorage_operator.domain.world import is_ours
 
+_IMAGE_MAX = 512
+_HASH_MAX = 128
+_URL_MAX = 2048
+"""What the schema takes. Others may write to a pod of ours, and one value that is refused would keep the whole status from
+being written."""
 _ERROR_REFRESH = timedelta(seconds=60)
 """How often the count of a repeating error is written anew; in between the object is left in peace."""
 
@@ -44,8 +49,10 @@ def report(verdict: Verdict, previous: Object) -> Object:
     service = verdict.world.children.service
     if service is not None and is_ours(service, storage.meta.uid):
         status["serviceName"] = service["metadata"]["name"]
-    if "serviceName" in status and verdict.world.cls is not None:
-        status["url"] = url(verdict.world, verdict.world.cls.browser.base_path)
+        # Who lost the class is still served where it was.
+        cls, told = verdict.world.cls, previous.get("url")
+        if (at := url(verdict.world, cls) if cls is not None else told) is not None and len(at) <= _URL_MAX:
+            status["url"] = at
     if (error := _last_error(verdict, previous.get("lastError"))) is not None:
         status["lastError"] = error
     return status
@@ -86,17 +93,19 @@ def _pod(verdict: Verdict) -> Object:
         "replicas": 1,
         "podName": meta["name"],
         "podUID": meta["uid"],
-        "image": next(container["image"] for container in spec["containers"] if container["name"] == names.CONTAINER),
-        "appliedHash": (meta.get("annotations") or {}).get(names.ANNOTATION_POD_HASH, ""),
+        "appliedHash": (meta.get("annotations") or {}).get(names.ANNOTATION_POD_HASH, "")[:_HASH_MAX],
         "restartCount": podstate.restart_count(pod),
     }
+    images = (container.get("image") for container in spec["containers"] if container["name"] == names.CONTAINER)
+    if image := next(images, None):
+        told["image"] = image[:_IMAGE_MAX]
     if node := spec.get("nodeName"):
         told["nodeName"] = node
-    ready = podstate.condition(pod, "Ready")
-    if ready is not None and ready["status"] == "True":
-        told["readyTime"] = ready["lastTransitionTime"]
-        started = parse_time(meta["creationTimestamp"])
-        told["startupSeconds"] = int((parse_time(ready["lastTransitionTime"]) - started).total_seconds())
+    if podstate.is_ready(pod) and (since := (podstate.condition(pod, "Ready") or {}).get("lastTransitionTime")):
+        told["readyTime"] = since
+        took = parse_time(since) - parse_time(meta["creationTimestamp"])
+        # The kubelet's clock may be behind that of the API server.
+        told["startupSeconds"] = max(0, int(took.total_seconds()))
     return told
 
 
@@ -124,12 +133,12 @@ def _last_error(verdict: Verdict, previous: Object | None) -> Object | None:
         return None
     reason, message = verdict.failure.error.reason, verdict.failure.error.message[:MESSAGE_MAX]
     next_retry = verdict.failure.next_retry
-    since = format_time(verdict.now)
-    if previous is not None and (previous["reason"], previous["message"]) == (reason, message):
-        since = previous["time"]
-        last_told = parse_time(str(previous.get("nextRetryTime", since)))
+    since, known = format_time(verdict.now), previous or {}
+    if "time" in known and (known.get("reason"), known.get("message")) == (reason, message):
+        since = known["time"]
+        last_told = parse_time(str(known.get("nextRetryTime", since)))
         if next_retry is None or verdict.now - last_told < _ERROR_REFRESH:
-            return previous
+            return known
     told: Object = {
         "reason": reason,
         "message": message,

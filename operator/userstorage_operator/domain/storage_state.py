@@ -3,6 +3,7 @@
 from userstorage_operator.domain import attachment, podstate, reasons
 from userstorage_operator.domain import plan as plans
 from userstorage_operator.domain.conditions import Condition
+from userstorage_operator.domain.desired import claim_name
 from userstorage_operator.domain.errors import GrowthRefused
 from userstorage_operator.domain.fields import Object
 from userstorage_operator.domain.podstate import Finding
@@ -21,8 +22,10 @@ def storage_ready(verdict: Verdict) -> Condition:
     finding = _why_not_ready(verdict)
     if finding is not None:
         return Condition(reasons.STORAGE_READY, False, finding.reason, finding.message)
-    claim = world.children.claim or {}
-    name = claim["metadata"]["name"]
+    claim, name = world.children.claim, claim_name(world.storage)
+    if claim is None:
+        message = f"claim {name!r} serves the pod, which is ready; it was not looked up: {world.surroundings.claim_not_read}"
+        return Condition(reasons.STORAGE_READY, True, "ClaimBound", message)
     if not _has_volume(world, claim):
         message = f"claim {name!r} gets its volume with the pod that is being placed"
         return Condition(reasons.STORAGE_READY, True, _FIRST_CONSUMER, message)
@@ -45,8 +48,7 @@ def _why_not_ready(verdict: Verdict) -> Finding | None:
     world, claim = verdict.world, verdict.world.children.claim
     existing, user = world.storage.storage.claim_name, world.surroundings.claim_user
     if claim is None:
-        missing = f"spec.storage.claimName: there is no claim {existing!r}" if existing else "the claim is not made yet"
-        return Finding("ClaimNotFound", missing)
+        return _why_no_claim(world)
     name = claim["metadata"]["name"]
     if existing and not plans.claim_is_shareable(claim):
         message = f"spec.storage.claimName: claim {name!r} lacks the label userstorage.dev/shareable=true"
@@ -65,6 +67,18 @@ def _why_not_ready(verdict: Verdict) -> Finding | None:
     return None if _has_volume(world, claim) else _pending(world, claim)
 
 
+def _why_no_claim(world: World) -> Finding | None:
+    """None where there must be one although it was not looked up: a pod that is ready mounts it."""
+    existing, not_read = world.storage.storage.claim_name, world.surroundings.claim_not_read
+    if existing is None:
+        return Finding("ClaimNotFound", "the claim is not made yet")
+    if not_read is None:
+        return Finding("ClaimNotFound", f"spec.storage.claimName: there is no claim {existing!r}")
+    if _serves(world):
+        return None
+    return Finding("ClaimNotFound", f"spec.storage.claimName: claim {existing!r} was not looked up: {not_read}")
+
+
 def _growth_refused(verdict: Verdict) -> GrowthRefused | None:
     error = verdict.failure.error if verdict.failure is not None else None
     return error if isinstance(error, GrowthRefused) else None
@@ -72,9 +86,11 @@ def _growth_refused(verdict: Verdict) -> GrowthRefused | None:
 
 def _has_volume(world: World, claim: Object) -> bool:
     """Bound; or mounted by a pod that is ready: of the two watches that of the claim is then merely behind."""
+    return claim.get("status", {}).get("phase") == "Bound" or _serves(world)
+
+
+def _serves(world: World) -> bool:
     pod = world.children.pod
-    if claim.get("status", {}).get("phase") == "Bound":
-        return True
     return pod is not None and is_ours(pod, world.storage.meta.uid) and podstate.is_ready(pod)
 
 

@@ -28,6 +28,8 @@ class Surroundings:
 
     claim_user: str | None = None
     """Name of another UserStorage that comes first with the claim."""
+    claim_not_read: str | None = None
+    """Why the claim that the spec names was not looked up: that the world is without one says nothing then."""
     binding_modes: Mapping[str, str] = field(default_factory=dict)
     """volumeBindingMode of every StorageClass."""
     mounts: tuple[Mount, ...] | None = None

@@ -30,6 +30,8 @@ class PodStarts:
 
     count: int = 0
     not_before: datetime | None = None
+    lost: str | None = None
+    """How the last of them was lost, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class EventRecorder:
     def _too_many_of(self, uid: str) -> bool:
         """Counts the event. All counts begin anew every minute, so that they need no more memory than a minute's."""
         now = self._clock()
-        if now - self._minute_began >= _MINUTE:
+        if not self._minute_began <= now < self._minute_began + _MINUTE:  # over, or of a clock that has been set back since
             self._told.clear()
             self._minute_began = now
         self._told[uid] += 1

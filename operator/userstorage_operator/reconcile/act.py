@@ -6,20 +6,27 @@ import structlog
 
 from userstorage_operator.domain import names
 from userstorage_operator.domain.drift import without_absent
-from userstorage_operator.domain.errors import AlreadyExists, Conflict, GrowthRefused, NotFound, OperatorError, Refused
+from userstorage_operator.domain.errors import (
+    AlreadyExists,
+    Conflict,
+    Contested,
+    GrowthRefused,
+    NotFound,
+    OperatorError,
+    Refused,
+)
 from userstorage_operator.domain.fields import Object
 from userstorage_operator.domain.finalizers import release_patch
 from userstorage_operator.domain.plan import (
     AddFinalizer,
+    Change,
     Create,
     DeletePod,
-    Grow,
     Patch,
     Plan,
     ReleaseFinalizer,
     Remove,
     Step,
-    Tend,
     keeps_nobody_from_the_files,
     refuse_foreign,
 )
@@ -27,6 +34,7 @@ from userstorage_operator.domain.resources import USER_STORAGES, Kind
 from userstorage_operator.domain.world import World, is_ours, is_terminating
 from userstorage_operator.reconcile.pod_starts import PodStartBook
 from userstorage_operator.reconcile.ports import Cluster, Views
+from userstorage_operator.reconcile.repairs import RepairBook
 
 log = structlog.get_logger(__name__)
 
@@ -51,10 +59,11 @@ class Acted:
 class Actor:
     """Writes to the cluster, and nothing else does. Answers go into the views, so the next pass reads its own writes."""
 
-    def __init__(self, cluster: Cluster, views: Views, starts: PodStartBook) -> None:
+    def __init__(self, cluster: Cluster, views: Views, starts: PodStartBook, repairs: RepairBook) -> None:
         self._cluster = cluster
         self._views = views
         self._starts = starts
+        self._repairs = repairs
 
     async def run(self, plan: Plan, world: World) -> Acted:
         """Carry out the steps of `plan` in order, up to the first failure of one that the others need."""
@@ -66,40 +75,35 @@ class Actor:
                 action = _action(step)
                 if isinstance(step, ReleaseFinalizer):
                     world, released = await self._release(world)
-                elif keeps_nobody_from_the_files(step):
-                    world, failed = await self._try(step, world, failed)
                 else:
-                    world = await self._step(step, world)
+                    world, failed = await self._try(step, world, failed)
         except OperatorError as error:
             return Acted(world, error, action=action)
         soft, action = failed or (None, "")
         return Acted(world, soft, soft=soft is not None, released=released, action=action)
 
-    async def _try(self, step: Step, world: World, failed: _Failed | None) -> tuple[World, _Failed | None]:
-        """The world after the step, and the first failure of all that were tried like this."""
+    async def _try(self, step: Change, world: World, failed: _Failed | None) -> tuple[World, _Failed | None]:
+        """The world after the step, and the first failure of all that the others do not need. Raises those of steps that they do."""
+        tolerated = OperatorError if keeps_nobody_from_the_files(step) else Contested
         try:
             return await self._step(step, world), failed
-        except OperatorError as error:
+        except tolerated as error:
             return world, failed or (error, _action(step))
 
-    async def _step(self, step: Step, world: World) -> World:
+    async def _step(self, step: Change, world: World) -> World:
         """The world after one step."""
         match step:
             case Create(kind, body):
                 return _with_child(world, kind, await self._create(kind, body, world))
-            case Patch(kind, seen, patch):
-                return _with_child(world, kind, await self._patch(kind, seen, patch, world))
-            case Tend(seen, patch):
-                return _with_child(world, Kind.CLAIM, await self._patch(Kind.CLAIM, seen, patch, world))
-            case Grow(seen, patch):
-                return _with_child(world, Kind.CLAIM, await self._grow(seen, patch, world))
+            case Patch(kind, patch):
+                return _with_child(world, kind, await self._put_right(kind, patch, world))
             case Remove(kind, uid):
                 world = _with_child(world, kind, await self._delete(kind, uid, 0, world))
                 log.info("removed", action=f"delete {kind.resource.kind}")
                 return world
             case DeletePod():
                 return _with_child(world, Kind.POD, await self._delete_pod(step, world))
-            case _:
+            case AddFinalizer():
                 await self._add_finalizer(world)
                 return world
 
@@ -141,6 +145,15 @@ class Actor:
         elif not is_terminating(child):
             await self._patch(kind, child, {"metadata": {"labels": body["metadata"]["labels"]}}, world)
 
+    async def _put_right(self, kind: Kind, patch: Object, world: World) -> Object:
+        key = world.storage.meta.key
+        if kind is not Kind.CLAIM:  # at the end its owner has to go, however often, or the files do
+            self._repairs.refuse_contested(key, kind)
+        # The child as the plan saw it, or as an earlier step left it.
+        child = await self._patch(kind, getattr(world.children, kind.field), patch, world)
+        self._repairs.made(key, kind)
+        return child
+
     async def _patch(self, kind: Kind, seen: Object, patch: Object, world: World) -> Object:
         namespace, meta = world.storage.meta.namespace, seen["metadata"]
         # With the version: a change by others since would be overwritten unseen, or hidden by the answer to ours.
@@ -151,15 +164,13 @@ class Actor:
         except NotFound as error:
             self._views.discard(kind.resource, namespace, meta["name"], meta["uid"])
             raise Conflict(error.status, error.message) from error
+        except Refused as error:
+            if kind is Kind.CLAIM and "spec" in patch:
+                raise GrowthRefused(error.status, error.message, error.reason, error.retry_after) from error
+            raise
         log.info("repaired", action=f"patch {kind.resource.kind}", fields=sorted(patch), **_pod(kind, child))
         self._views.put(kind.resource, child)
         return child
-
-    async def _grow(self, seen: Object, patch: Object, world: World) -> Object:
-        try:
-            return await self._patch(Kind.CLAIM, seen, patch, world)
-        except Refused as error:
-            raise GrowthRefused(error.status, error.message, error.reason, error.retry_after) from error
 
     async def _make_sure_it_lives(self, world: World) -> None:
         """Ask the API server itself before anything is made for an object: the view may be behind, and a child made for
@@ -236,8 +247,6 @@ def _action(step: Step) -> str:
             return f"create {kind.resource.kind}"
         case Patch(kind):
             return f"patch {kind.resource.kind}"
-        case Tend() | Grow():
-            return f"patch {Kind.CLAIM.resource.kind}"
         case Remove(kind):
             return f"delete {kind.resource.kind}"
         case DeletePod():

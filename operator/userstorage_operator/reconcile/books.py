@@ -8,6 +8,7 @@ from userstorage_operator.domain.storage import Key
 from userstorage_operator.reconcile.claim_book import ClaimBook
 from userstorage_operator.reconcile.place_book import PlaceBook
 from userstorage_operator.reconcile.pod_starts import PodStartBook
+from userstorage_operator.reconcile.repairs import RepairBook
 from userstorage_operator.reconcile.volume_book import VolumeBook
 
 
@@ -16,6 +17,7 @@ class Books:
     """Kept by the reconciler and its actor, read by the observer."""
 
     starts: PodStartBook
+    repairs: RepairBook
     claims: ClaimBook
     places: PlaceBook
     volumes: VolumeBook | None
@@ -24,5 +26,6 @@ class Books:
     def forget(self, key: Key) -> None:
         """The UserStorage is gone."""
         self.starts.forget(key)
+        self.repairs.forget(key)
         self.claims.release(key)
         self.places.leave(key)

@@ -7,11 +7,12 @@ from userstorage_operator.domain.desired import claim_name
 from userstorage_operator.domain.errors import ClassFull, InvalidSpec, NotFound, OperatorError, Retry
 from userstorage_operator.domain.fields import Object
 from userstorage_operator.domain.names import child_name
+from userstorage_operator.domain.plan import why_lost
 from userstorage_operator.domain.resources import Kind
 from userstorage_operator.domain.storage import Key, UserStorage
 from userstorage_operator.domain.surroundings import Surroundings
 from userstorage_operator.domain.volume_use import Measured
-from userstorage_operator.domain.world import Children, World
+from userstorage_operator.domain.world import Children, World, is_ours
 from userstorage_operator.reconcile.books import Books
 from userstorage_operator.reconcile.claim_users import claim_user
 from userstorage_operator.reconcile.neighbours import is_full, rival, why_not_exposed
@@ -44,30 +45,63 @@ async def observe(key: Key, views: Views, cluster: Cluster, books: Books) -> See
     if raw is None:
         return None
     storage, obstacle = _parse(raw)
-    starts = books.starts.of(key)
     cls, class_obstacle = _class_of(storage, views)
-    children = views.children(key.namespace, child_name(storage.slug))
+    children = _own_children(storage, views)
+    if (why := _why_lost(storage, children)) is not None:
+        books.starts.lost(key, why)
+    starts = books.starts.of(key)
     volume = Measured(books.volumes.of(key.namespace, claim_name(storage))) if books.volumes is not None else None
     obstacle = obstacle or class_obstacle
     if storage.meta.deleted_at is not None:
-        return Seen(World(storage, cls, children, starts, volume=volume), raw.get("status") or {}, obstacle=None)
+        children, unread = await _with_named_claim(storage, children, cluster)
+        around = Surroundings(claim_not_read=_why(unread), binding_modes=views.binding_modes())
+        world = World(storage, cls, children, starts, surroundings=around, volume=volume)
+        return Seen(world, raw.get("status") or {}, obstacle=None)
     if (first := rival(raw, children, views)) is not None:
         # The children are the other's: nothing is to be done about them here, nor told of them.
         message = f"spec.userID: UserStorage {first!r} of this namespace came first with the same userID"
-        children, obstacle = Children(), Blocked(message, "UserIDConflict")
-        return Seen(World(storage, cls, children, starts), raw.get("status") or {}, obstacle)
+        world = World(storage, cls, Children(), starts, surroundings=Surroundings(claim_not_read=message))
+        return Seen(world, raw.get("status") or {}, Blocked(message, "UserIDConflict"))
     if obstacle is None and cls is not None and cls.max_per_namespace is not None:
         obstacle = _class_full(raw, cls.name, cls.max_per_namespace, views, books.places)
-    if storage.storage.claim_name is not None:
-        try:
-            claim = await _existing_claim(storage, storage.storage.claim_name, cluster)
-            children = replace(children, claim=claim)
-        except OperatorError as error:
-            obstacle = obstacle or error
-    around = Surroundings(claim_user(raw, storage, views, books.claims), views.binding_modes())
+    children, unread = await _with_named_claim(storage, children, cluster)
+    user = claim_user(raw, storage, views, books.claims)
+    around = Surroundings(claim_user=user, claim_not_read=_why(unread), binding_modes=views.binding_modes())
     not_exposed = why_not_exposed(raw, cls, views) if cls is not None else None
     world = World(storage, cls, children, starts, surroundings=around, not_exposed=not_exposed, volume=volume)
-    return Seen(world, raw.get("status") or {}, obstacle)
+    return Seen(world, raw.get("status") or {}, obstacle or unread)
+
+
+def _own_children(storage: UserStorage, views: Views) -> Children:
+    """Without the claim of our name where the spec names another: that one is not the user's."""
+    children = views.children(storage.meta.namespace, child_name(storage.slug))
+    return children if storage.storage.claim_name is None else replace(children, claim=None)
+
+
+async def _with_named_claim(
+    storage: UserStorage, children: Children, cluster: Cluster
+) -> tuple[Children, OperatorError | None]:
+    """With the claim that the spec names, where it does; the error where that cannot be had."""
+    if storage.storage.claim_name is None:
+        return children, None
+    try:
+        claim = await cluster.get(Kind.CLAIM.resource, storage.meta.namespace, storage.storage.claim_name)
+    except NotFound:
+        return children, None
+    except OperatorError as error:
+        return children, error
+    return replace(children, claim=claim), None
+
+
+def _why_lost(storage: UserStorage, children: Children) -> str | None:
+    """Once the pod is gone, nothing tells of it any more."""
+    if children.pod is None or not is_ours(children.pod, storage.meta.uid):
+        return None
+    return why_lost(children.pod)
+
+
+def _why(unread: OperatorError | None) -> str | None:
+    return unread.message if unread is not None else None
 
 
 def _parse(raw: Object) -> tuple[UserStorage, OperatorError | None]:
@@ -98,10 +132,3 @@ def _class_full(raw: Object, class_name: str, limit: int, views: Views, places: 
     return ClassFull(
         f"class {class_name!r} allows {limit} UserStorages a namespace (limits.maxPerNamespace), and these are there"
     )
-
-
-async def _existing_claim(storage: UserStorage, name: str, cluster: Cluster) -> Object | None:
-    try:
-        return await cluster.get(Kind.CLAIM.resource, storage.meta.namespace, name)
-    except NotFound:
-        return None

@@ -1,6 +1,7 @@
 """How often each UserStorage got a new pod lately. In memory: an operator that restarts is patient from anew."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from userstorage_operator.domain.backoff import next_start
@@ -9,7 +10,7 @@ from userstorage_operator.domain.world import PodStarts
 
 
 class PodStartBook:
-    """Kept by the actor, read by the observer."""
+    """Kept by the actor, and by the observer, who reads it, too: it sees how a pod was lost."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
@@ -22,6 +23,10 @@ class PodStartBook:
     def made(self, key: Key) -> None:
         """A pod was made just now."""
         self._starts[key] = next_start(self.of(key), self._clock())
+
+    def lost(self, key: Key, why: str) -> None:
+        """The present pod is lost; that is told where the next one has to wait."""
+        self._starts[key] = replace(self.of(key), lost=why)
 
     def forget(self, key: Key) -> None:
         """The object is gone, or its pod was ended because somebody asked for that: the next one need not wait."""

@@ -11,10 +11,21 @@ from userstorage_operator.domain import backoff, judge, podstate
 from userstorage_operator.domain.classes import BUILT_IN
 from userstorage_operator.domain.clock import parse_time
 from userstorage_operator.domain.desired import Desired, build, claim_name
-from userstorage_operator.domain.errors import ClusterError, Conflict, NotFound, OperatorError, Retry, Unavailable
+from userstorage_operator.domain.errors import (
+    ClusterError,
+    Conflict,
+    InvalidSpec,
+    LeftBehind,
+    NameConflict,
+    NotFound,
+    OperatorError,
+    Retry,
+    Unavailable,
+)
 from userstorage_operator.domain.events import news
 from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.plan import Plan, decide, decide_deletion, decide_obstructed
+from userstorage_operator.domain.in_force import granted_size, reached_as_before
+from userstorage_operator.domain.plan import Plan, decide, decide_deletion, decide_obstructed, deferral
 from userstorage_operator.domain.resources import USER_STORAGES
 from userstorage_operator.domain.rollout import standing
 from userstorage_operator.domain.status import report, status_patch
@@ -30,6 +41,7 @@ from userstorage_operator.reconcile.observe import Seen, observe
 from userstorage_operator.reconcile.place_book import PlaceBook
 from userstorage_operator.reconcile.pod_starts import PodStartBook
 from userstorage_operator.reconcile.ports import Cluster, Recorder, Views
+from userstorage_operator.reconcile.repairs import RepairBook
 from userstorage_operator.reconcile.telling import tell
 from userstorage_operator.reconcile.volume_book import VolumeBook
 from userstorage_operator.runtime.worker import Result
@@ -61,8 +73,8 @@ class Reconciler:
         self._book = book
         self._recorder = recorder
         self._clock = clock
-        self._books = Books(PodStartBook(clock), ClaimBook(views), PlaceBook(), volumes)
-        self._actor = Actor(cluster, views, self._books.starts)
+        self._books = Books(PodStartBook(clock), RepairBook(clock), ClaimBook(views), PlaceBook(), volumes)
+        self._actor = Actor(cluster, views, self._books.starts, self._books.repairs)
         self._lookout = Lookout(cluster, views)
 
     async def reconcile(self, key: Key, failures: int) -> Result:
@@ -83,12 +95,10 @@ class Reconciler:
         structlog.contextvars.bind_contextvars(uid=seen.world.storage.meta.uid, user_id=seen.world.storage.user_id)
         now, wanted, plan = self._clock(), None, Plan()
         try:
-            wanted = _render(seen)
-            seen, plan = self._decide_in_turn(seen, wanted, now)
+            seen, wanted, plan = self._decide_in_turn(seen, now)
             looked = await self._lookout.look(seen.world, plan, now)
             if looked is not seen.world:
-                seen = replace(seen, world=looked)
-                plan = _decide(seen, wanted, now)
+                seen, plan = _decide(replace(seen, world=looked), wanted, now)
             acted = await self._actor.run(plan, seen.world)
         except OperatorError as refusal:
             acted = Acted(seen.world, refusal)
@@ -106,19 +116,19 @@ class Reconciler:
             return _failed(failed, failures + 1, "patch UserStorage status" if failed is not_told else acted.action)
         return _looking_ahead(verdict, seen.status)
 
-    def _decide_in_turn(self, seen: Seen, wanted: Desired | None, now: datetime) -> tuple[Seen, Plan]:
+    def _decide_in_turn(self, seen: Seen, now: datetime) -> tuple[Seen, Desired | None, Plan]:
         """Ask for a turn in the class's rollout, decide, and take the turn, and the claim too: nothing may be awaited in
         between, or two passes would take the same one.
         """
         key, cls = seen.world.storage.meta.key, seen.world.cls
         may_replace = cls is not None and self._book.may_replace(key, cls)
-        seen = replace(seen, world=replace(seen.world, may_replace=may_replace))
-        plan = _decide(seen, wanted, now)
+        seen, wanted = _render(replace(seen, world=replace(seen.world, may_replace=may_replace)))
+        seen, plan = _decide(seen, wanted, now)
         if plan.ends_pod:
             self._book.going_down(key, cls or BUILT_IN)
         if plan.makes_pod:
             self._books.claims.take(key, claim_name(seen.world.storage))
-        return seen, plan
+        return seen, wanted, plan
 
     async def _tell(self, verdict: Verdict, previous: Object) -> OperatorError | None:
         """Write the status where it differs; the error where that fails."""
@@ -141,18 +151,31 @@ class Reconciler:
         return None
 
 
-def _render(seen: Seen) -> Desired | None:
-    """What should be there; None where an obstacle keeps that from being told."""
-    if seen.obstacle is not None or seen.world.cls is None:
-        return None
-    storage, cls = seen.world.storage, seen.world.cls
-    return build(storage, cls, browsers.render(storage, cls), exposed=seen.world.not_exposed is None)
+def _render(seen: Seen) -> tuple[Seen, Desired | None]:
+    """What should be there; None where an obstacle keeps that from being told, or a spec that cannot be served, which is one.
+    In a deletion nothing depends on it.
+    """
+    world, storage, cls = seen.world, seen.world.storage, seen.world.cls
+    if seen.obstacle is not None or cls is None:
+        return seen, None
+    try:
+        browser = browsers.render(storage, cls)
+        wanted = build(storage, cls, browser, exposed=world.not_exposed is None, granted=granted_size(world))
+    except InvalidSpec as refusal:
+        return (seen if storage.meta.deleted_at is not None else replace(seen, obstacle=refusal)), None
+    return seen, reached_as_before(wanted, world) if deferral(world, wanted) is not None else wanted
 
 
-def _decide(seen: Seen, wanted: Desired | None, now: datetime) -> Plan:
+def _decide(seen: Seen, wanted: Desired | None, now: datetime) -> tuple[Seen, Plan]:
+    """The plan; a name that is taken is an obstacle, too: nothing but a pod that is not wanted is touched then."""
     if seen.world.storage.meta.deleted_at is not None:
-        return decide_deletion(seen.world)
-    return decide(seen.world, wanted, now) if wanted is not None else decide_obstructed(seen.world)
+        return seen, decide_deletion(seen.world)
+    if wanted is not None:
+        try:
+            return seen, decide(seen.world, wanted, now)
+        except (NameConflict, LeftBehind) as conflict:
+            seen = replace(seen, obstacle=conflict)
+    return seen, decide_obstructed(seen.world)
 
 
 def _may_have_pod(acted: Acted) -> bool:
