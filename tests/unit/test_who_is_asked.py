@@ -229,6 +229,18 @@ def test_one_that_is_only_its_users_second_leads_nobody() -> None:
     assert world.told[Key("users", "waits")] == (None, None)
 
 
+def test_a_newcomer_behind_one_that_leads_nobody_is_told_of() -> None:
+    world = World()
+    world.create("elsewhere", "alice", "photos", second=0)
+    world.create("second", "alice", "user-storage-alice", second=1)
+    world.create("late", "carol", "user-storage-alice", second=3)
+    world.ask()
+    assert world.told[Key("users", "late")] == (None, None)
+    world.create("early", "bob", "user-storage-alice", second=2)
+    assert Key("users", "late") in world.ask()
+    assert world.told[Key("users", "late")] == (None, "early")
+
+
 def test_what_a_pass_makes_for_one_tells_the_older_one_that_came_meanwhile() -> None:
     world = World()
     world.create("late", "alice", second=1)

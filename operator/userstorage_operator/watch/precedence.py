@@ -78,7 +78,8 @@ class Precedence:
         if before == rank:
             return
         if before is None:
-            concerned = self._by_claim.names(claim) if self._by_claim.first(claim) != ahead else []
+            # Behind one that leads nobody, a newcomer may come before others all the same.
+            concerned = [] if ahead is not None and self._leads(claim, ahead) else self._by_claim.names(claim)
         elif ahead is not None and ahead != key.name and self._leads(claim, ahead) and not self._has_pod(raw):
             concerned = [ahead]
         else:
