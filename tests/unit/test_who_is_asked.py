@@ -229,6 +229,17 @@ def test_one_that_is_only_its_users_second_leads_nobody() -> None:
     assert world.told[Key("users", "waits")] == (None, None)
 
 
+def test_the_last_of_many_wakes_nobody_even_where_the_front_leads_nobody() -> None:
+    world = World()
+    world.create("elsewhere", "alice", "photos", second=0)
+    world.create("second", "alice", "user-storage-alice", second=1)
+    for number in range(MANY):
+        world.create(f"user-{number:03}", f"user-{number:03}", "user-storage-alice", second=2)
+    world.ask()
+    world.create("late", "late", "user-storage-alice", second=5)
+    assert set(world.woken) == {Key("users", "late")}
+
+
 def test_a_newcomer_behind_one_that_leads_nobody_is_told_of() -> None:
     world = World()
     world.create("elsewhere", "alice", "photos", second=0)

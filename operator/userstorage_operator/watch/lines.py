@@ -1,6 +1,6 @@
 """UserStorages in line for what only one of them can have: the next is found without looking at all."""
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 
 Place = tuple[str, str]
@@ -54,3 +54,8 @@ class Lines:
         """All of them, the first in front."""
         line = self._lines.get(place)
         return [name for _, name in line.order] if line is not None else []
+
+    def behind(self, place: Place, name: str) -> list[str]:
+        """Those behind `name`, which stands in this line."""
+        line = self._lines[place]
+        return [other for _, other in line.order[bisect_right(line.order, (line.rank_of[name], name)) :]]

@@ -77,11 +77,12 @@ class Precedence:
         before = self._by_claim.move(claim, key.name, rank)
         if before == rank:
             return
+        led = ahead is not None and ahead != key.name and self._leads(claim, ahead)
         if before is None:
-            # Behind one that leads nobody, a newcomer may come before others all the same.
-            concerned = [] if ahead is not None and self._leads(claim, ahead) else self._by_claim.names(claim)
-        elif ahead is not None and ahead != key.name and self._leads(claim, ahead) and not self._has_pod(raw):
-            concerned = [ahead]
+            # Behind one that leads nobody, a newcomer may come before others all the same: those behind it.
+            concerned = [] if led else self._by_claim.behind(claim, key.name)
+        elif led and not self._has_pod(raw):
+            concerned = [str(ahead)]
         else:
             concerned = self._by_claim.names(claim)
         self._wake(key.namespace, concerned, but=key.name)
