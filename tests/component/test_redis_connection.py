@@ -468,3 +468,26 @@ async def _kind(call: Callable[[], Any]) -> str:
 def _kind_of_cli(server: RedisServer, *arguments: str) -> None:
     with contextlib.suppress(Exception):
         server.cli(*arguments)
+
+
+async def test_a_call_that_loses_its_cancellation_is_cancelled_all_the_same(redis_server: RedisServer) -> None:
+    """As redis-py does by asyncio.wait_for, now and then: a task that goes on for ever would keep the process from its end."""
+    connection, began = Connection(RedisSettings(redis_server.url, timeout=PATIENT), Seen()), asyncio.Event()
+
+    async def lose(_: Redis) -> str:
+        began.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(PATIENT)
+        return "answer"
+
+    async def for_ever() -> None:
+        while True:
+            await connection.run("lose", lose)
+
+    task = asyncio.create_task(for_ever())
+    await began.wait()
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=PATIENT)
+    await connection.close()
+    assert done == {task}
+    assert task.cancelled()

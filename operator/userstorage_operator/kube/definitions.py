@@ -19,4 +19,5 @@ async def served(probe: ApiProbe, stop: asyncio.Event) -> None:
         hint = "kubectl apply -k deploy/crds" if probe.missing else "may this pod connect to the API server (NetworkPolicy)?"
         log.warning("waiting_for_definitions", error=problem, hint=hint)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), timeout=2)
+            async with asyncio.timeout(2):
+                await stop.wait()

@@ -104,6 +104,7 @@ class Connection:
         """
         if self._settings is None:
             raise StoreUnavailable(_NOT_CONFIGURED)
+        cancelled = _cancellations()
         await self._take_turn(self._settings.timeout)
         try:
             era = self._breaker.admit()
@@ -114,6 +115,9 @@ class Connection:
             return await self._run(what, call, era, self._settings)
         finally:
             self._free.release()
+            # Before Python 3.12 asyncio.wait_for, by which redis-py sends, loses a cancellation that comes when it is done.
+            if _cancellations() > cancelled:
+                raise asyncio.CancelledError
 
     async def close(self) -> None:
         """End all connections."""
@@ -185,6 +189,12 @@ class Connection:
             log.warning("redis_away", why=why)
         elif state is State.CLOSED:
             log.info("redis_back")
+
+
+def _cancellations() -> int:
+    """How often the present task was asked to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 def _kind(error: Exception) -> str:

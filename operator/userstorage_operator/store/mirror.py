@@ -107,7 +107,8 @@ class Mirror:
                 going_on = await self._write()
             if going_on:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), _PULSE - _GATHER)
+                    async with asyncio.timeout(_PULSE - _GATHER):
+                        await self._news.wait()
                 await asyncio.sleep(_GATHER)
             else:
                 await asyncio.sleep(_PULSE)
