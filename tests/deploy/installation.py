@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kubectl import Kubectl, eventually
+from operatorimage import BUILDAH
 
 ROOT = Path(__file__).parents[2]
 SYSTEM = "userstorage-system"
@@ -90,3 +91,21 @@ def ready(pod: Object) -> bool:
     """Whether it is, and is to stay."""
     conditions = {entry["type"]: entry["status"] for entry in pod["status"].get("conditions", ())}
     return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
+
+
+def pushed_image(registry: str, tag: str, *entrypoint: str) -> str:
+    """The reference, in the registry, of an image of the operator with another entry point: another image to the node, too, which
+    would ask for what it pulled by one name also where it has it by another.
+    """
+    reference = f"{registry}/userstorage-operator:{tag}"
+    container = _buildah("from", IMAGE).strip()
+    _buildah("config", "--entrypoint", json.dumps(entrypoint), container)
+    _buildah("commit", "--rm", container, reference)
+    BUILDAH.push(reference, plain_http=True)
+    return reference
+
+
+def _buildah(*arguments: str) -> str:
+    done = subprocess.run([*BUILDAH.program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -1,14 +1,12 @@
 """scripts/, as a person runs them, on an installation that is well and on one that is not."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from deploy.installation import IMAGE, ROOT, Installation
+from deploy.installation import ROOT, Installation, pushed_image
 from kubectl import eventually
-from operatorimage import BUILDAH
 
 REDIS = "deployment/userstorage-redis"
 NO_LEADER = """
@@ -30,13 +28,13 @@ def without_redis(installation: Installation) -> Iterator[None]:
 @pytest.fixture
 def crashing(installation: Installation) -> str:
     """The reference, in the registry, of an image that ends at once."""
-    return pushed(installation, "crashing", "/bin/false")
+    return pushed_image(installation.registry, "crashing", "/bin/false")
 
 
 @pytest.fixture
 def unfit(installation: Installation) -> str:
     """Of one that stands by well, and ends as soon as it leads."""
-    return pushed(installation, "unfit", "python", "-c", NO_LEADER)
+    return pushed_image(installation.registry, "unfit", "python", "-c", NO_LEADER)
 
 
 @pytest.fixture
@@ -165,14 +163,9 @@ def test_an_image_that_crashes_is_taken_back_and_nobody_missed_the_operator(inst
     assert images(installation) == image
 
 
-@pytest.fixture
-def without_operator(installation: Installation) -> Iterator[None]:
+def test_nothing_is_installed(installation: Installation) -> None:
+    """Last of all files: it takes the operator away."""
     installation.system("delete", "deployment", "userstorage-operator")
-    yield
-    installation.install()
-
-
-def test_nothing_is_installed(installation: Installation, without_operator: None) -> None:
     code, said = installation.run_script("health-check.sh")
     assert (code, said) == (1, "BAD   deployment  not installed\n")
     eventually(lambda: not installation.pods())
@@ -191,19 +184,3 @@ def names(installation: Installation) -> set[str]:
 
 def images(installation: Installation) -> set[str]:
     return {pod["spec"]["containers"][0]["image"] for pod in installation.pods()}
-
-
-def pushed(installation: Installation, tag: str, *entrypoint: str) -> str:
-    """The reference, in the registry, of an image of the operator with another entry point."""
-    reference = f"{installation.registry}/userstorage-operator:{tag}"
-    container = buildah("from", IMAGE).strip()
-    buildah("config", "--entrypoint", json.dumps(entrypoint), container)
-    buildah("commit", "--rm", container, reference)
-    BUILDAH.push(reference, plain_http=True)
-    return reference
-
-
-def buildah(*arguments: str) -> str:
-    done = subprocess.run([*BUILDAH.program, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout

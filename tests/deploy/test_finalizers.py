@@ -2,15 +2,13 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from deploy.installation import IMAGE, OPERATOR, ROOT, Installation
+from deploy.installation import OPERATOR, ROOT, Installation, pushed_image
 from kubectl import eventually
-from operatorimage import BUILDAH
 
 JOB = "job/userstorage-release-finalizers"
 
@@ -18,12 +16,10 @@ JOB = "job/userstorage-release-finalizers"
 @pytest.fixture
 def kustomization(installation: Installation, tmp_path: Path) -> str:
     """As docs/install.md has it: around deploy/uninstall, with the image where it is."""
-    name = f"{installation.registry}/userstorage-operator"
-    subprocess.run([*BUILDAH.program, "tag", IMAGE, f"{name}:leaving"], check=True)
-    BUILDAH.push(f"{name}:leaving", plain_http=True)
+    name, _, tag = pushed_image(installation.registry, "leaving", "userstorage-operator").rpartition(":")
     around = {
         "resources": [os.path.relpath(ROOT / "deploy/uninstall", tmp_path.resolve())],
-        "images": [{"name": "userstorage-operator", "newName": name, "newTag": "leaving"}],
+        "images": [{"name": "userstorage-operator", "newName": name, "newTag": tag}],
     }
     (tmp_path / "kustomization.yaml").write_text(json.dumps(around))
     return str(tmp_path)
