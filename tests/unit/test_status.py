@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from builders import CREATED, NOW, desired_of, ready_pod, settled_world, storage_object, stored, world_of
 from unit.test_crds import schema
+from userstorage_operator.domain import judge
 from userstorage_operator.domain.clock import format_time
 from userstorage_operator.domain.errors import GrowthRefused, NameConflict, Refused, Unavailable
 from userstorage_operator.domain.fields import Object
@@ -344,11 +345,11 @@ TAINTED = {"type": "DisruptionTarget", "status": "True", "message": "Taint manag
 @pytest.mark.parametrize(
     ("status", "meta", "words"),
     [
-        ({}, {}, "; it is on node 'node-1'; it has until 2026-01-31T11:59:40Z"),
+        ({}, {}, "; it is on node 'node-1'; it had until 2026-01-31T11:59:40Z"),
         (
             {"conditions": [TAINTED]},
             {"deletionGracePeriodSeconds": 30},
-            "; it is on node 'node-1'; Taint manager: deleting due to NoExecute taint; it has until 2026-01-31T11:59:40Z",
+            "; it is on node 'node-1'; Taint manager: deleting due to NoExecute taint; it had until 2026-01-31T11:59:40Z",
         ),
         (
             {},
@@ -361,7 +362,7 @@ TAINTED = {"type": "DisruptionTarget", "status": "True", "message": "Taint manag
             "; it is on node 'node-1'; finalizers of others on the pod keep it: example.org/held",
         ),
     ],
-    ids=["in time", "of a node that is lost", "collected late", "held by others"],
+    ids=["not in time", "of a node that is lost", "collected late", "held by others"],
 )
 def test_of_a_pod_that_is_ending_the_node_is_told_and_what_keeps_it(status: Object, meta: Object, words: str) -> None:
     raw, suspended, deleted = storage_object(), storage_object(replicas=0), storage_object(meta={"deletionTimestamp": CREATED})
@@ -373,6 +374,16 @@ def test_of_a_pod_that_is_ending_the_node_is_told_and_what_keeps_it(status: Obje
     assert message(raw, "Ready") == f"the old pod is ending; a new one follows{words}"
     assert message(suspended, "Suspended") == f"spec.replicas is 0; the pod is ending{words}"
     assert message(deleted, "Reconciling") == f"waiting for the pod to end{words}"
+
+
+@pytest.mark.parametrize("meta", [{}, {"deletionGracePeriodSeconds": 0, "finalizers": ["foregroundDeletion"]}])
+def test_the_steps_of_an_end_in_time_are_one_piece_of_news(meta: Object) -> None:
+    world = settled_world(storage_object(replicas=0))
+    pod = ready_pod(desired_of(storage_object()).pod, deletionTimestamp="2026-01-31T11:59:51Z", **meta)
+    verdict = verdict_of(storage_object(replicas=0), world.with_children(replace(world.children, pod=pod)))
+    [suspended] = [entry for entry in report(verdict, {})["conditions"] if entry["type"] == "Suspended"]
+    assert suspended["message"] == "spec.replicas is 0; the pod is ending"
+    assert judge.overdue_at(verdict) == NOW + timedelta(seconds=1)
 
 
 def test_a_deletion_says_where_only_the_garbage_collector_is_waited_for() -> None:

@@ -52,7 +52,7 @@ def why_not_ready(verdict: Verdict) -> Finding | None:
         return Finding("Suspended", "spec.replicas is 0; the data is kept")
     if pod is not None and is_ours(pod, world.storage.meta.uid):
         if is_terminating(pod):
-            return Finding("PodTerminating", f"the old pod is ending; a new one follows{podstate.ending(pod)}")
+            return Finding("PodTerminating", f"the old pod is ending; a new one follows{podstate.ending(pod, verdict.now)}")
         if podstate.is_ready(pod):
             return None
         if verdict.hindrance is None:
@@ -166,7 +166,7 @@ def reconciling(verdict: Verdict) -> Condition:
     if verdict.world.storage.meta.deleted_at is not None:
         if names.FINALIZER in verdict.world.storage.meta.finalizers:
             pod = _ending_pod(verdict)
-            collected = pod is not None and podstate.is_left_to_collector(pod)
+            collected = pod is not None and podstate.is_left_to_collector(pod, verdict.now)
             reason = "WaitingForGarbageCollection" if collected else "Terminating"
             return yes(reason, f"waiting for the pod to end{_ending(verdict)}")
         others = ", ".join(verdict.world.storage.meta.finalizers)
@@ -179,6 +179,12 @@ def reconciling(verdict: Verdict) -> Condition:
     return Condition(reasons.RECONCILING, False, "Done", "")
 
 
+def overdue_at(verdict: Verdict) -> datetime | None:
+    """When it is to be told that the pod is still ending; None where none is."""
+    pod = _ending_pod(verdict)
+    return podstate.overdue_at(pod) if pod is not None else None
+
+
 def _ending_pod(verdict: Verdict) -> Object | None:
     pod = verdict.world.children.pod
     if pod is None or not is_ours(pod, verdict.world.storage.meta.uid) or not is_terminating(pod):
@@ -188,7 +194,7 @@ def _ending_pod(verdict: Verdict) -> Object | None:
 
 def _ending(verdict: Verdict) -> str:
     pod = _ending_pod(verdict)
-    return podstate.ending(pod) if pod is not None else ""
+    return podstate.ending(pod, verdict.now) if pod is not None else ""
 
 
 def _duration(length: timedelta) -> str:

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
+from userstorage_operator.domain.clock import parse_time
 from userstorage_operator.domain.fields import Object
 
 _IMAGE_REASONS = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"})
 _LAST_WORDS_MAX = 200
 _PLAIN_WAITING = frozenset({"", "ContainerCreating", "PodInitializing"})
 """What every container waits for in every start; any other reason is a failure."""
+_OVERDUE = timedelta(seconds=10)
 _COLLECTOR = "foregroundDeletion"
 """The finalizer of a deletion like ours, that waits for what the pod owns. The garbage collector takes it off."""
 
@@ -47,25 +50,30 @@ def disruption(pod: Object) -> str | None:
     return target.get("message") or target.get("reason") or "DisruptionTarget"
 
 
-def is_left_to_collector(pod: Object) -> bool:
-    """Whether a pod that is ending has no time left, and nothing but the garbage collector's finalizer."""
+def overdue_at(pod: Object) -> datetime:
+    """From when on it is worth telling that a pod that is ending is still there: every one is for a moment, in several steps."""
+    return parse_time(pod["metadata"]["deletionTimestamp"]) + _OVERDUE
+
+
+def is_left_to_collector(pod: Object, now: datetime) -> bool:
+    """Whether a pod that should have ended has nothing left but the garbage collector's finalizer."""
     meta = pod["metadata"]
-    return (meta.get("deletionGracePeriodSeconds"), meta.get("finalizers")) == (0, [_COLLECTOR])
+    return now >= overdue_at(pod) and (meta.get("deletionGracePeriodSeconds"), meta.get("finalizers")) == (0, [_COLLECTOR])
 
 
-def ending(pod: Object) -> str:
+def ending(pod: Object, now: datetime) -> str:
     """Words to add to a message about a pod that is ending: where, why it was not us who ended it, and what keeps it."""
     meta, told = pod["metadata"], []
     if node := pod["spec"].get("nodeName"):
         told.append(f"it is on node {node!r}")
     if words := disruption(pod):
         told.append(words)
-    if is_left_to_collector(pod):
+    if is_left_to_collector(pod, now):
         told.append("it waits for the garbage collector alone")
     elif others := [name for name in meta.get("finalizers") or () if name != _COLLECTOR]:
         told.append(f"finalizers of others on the pod keep it: {', '.join(others)}")
-    else:
-        told.append(f"it has until {meta['deletionTimestamp']}")
+    elif now >= overdue_at(pod):
+        told.append(f"it had until {meta['deletionTimestamp']}")
     return "".join(f"; {words}" for words in told)
 
 

@@ -239,6 +239,7 @@ def _failed(error: OperatorError, attempts: int, action: str) -> Result:
 
 def _looking_ahead(verdict: Verdict, previous: Object) -> Result:
     """Wake at the next moment at which something changes by itself."""
-    moments = [*verdict.plan.wake_at, judge.start_deadline(verdict), first_report_at(verdict, previous)]
+    first = first_report_at(verdict, previous)
+    moments = [*verdict.plan.wake_at, judge.start_deadline(verdict), judge.overdue_at(verdict), first]
     ahead = [(moment - verdict.now).total_seconds() for moment in moments if moment is not None and moment > verdict.now]
     return Result(wake_after=min(ahead, default=None))
