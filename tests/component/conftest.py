@@ -1,12 +1,16 @@
 """The operator in the test's own process, against the real API server."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+import faultproxy
 from component.inprocess import TLS_GOODBYE, Observed, serving
 from component.world import ClassOfTest, Live
+from faultproxy import FaultProxy
 from kubectl import Kubectl
 from userstorage_operator.config import Config
 from userstorage_operator.domain.resources import USER_STORAGES
@@ -32,6 +36,14 @@ async def live(kubeconfig: None, namespace: str) -> AsyncIterator[Live]:
         await client.merge_patch(USER_STORAGES, namespace, raw["metadata"]["name"], {"metadata": {"finalizers": None}})
     await client.close()
     await asyncio.sleep(TLS_GOODBYE)
+
+
+@pytest.fixture
+def proxy(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """What the operator takes for the API server; asked for before it starts. `live` goes past it."""
+    with faultproxy.running(Path(os.environ["KUBECONFIG"]), tmp_path) as proxy:
+        monkeypatch.setenv("KUBECONFIG", str(proxy.kubeconfig))
+        yield proxy
 
 
 @pytest.fixture

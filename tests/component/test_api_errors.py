@@ -1,13 +1,10 @@
 """What the API server refuses or cannot do is told in its words, and over when it can."""
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import faultproxy
 from component.inprocess import FAULTS, Observed, serving
 from component.volumes import make_claim
 from component.world import Live
@@ -22,14 +19,6 @@ from userstorage_operator.domain.storage import UserStorage
 pytestmark = [pytest.mark.kwok]
 
 LIMITS = Resource("", "v1", "limitranges", "LimitRange")
-
-
-@pytest.fixture
-def proxy(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    """What the operator takes for the API server; the test itself goes past it."""
-    with faultproxy.running(Path(os.environ["KUBECONFIG"]), tmp_path) as proxy:
-        monkeypatch.setenv("KUBECONFIG", str(proxy.kubeconfig))
-        yield proxy
 
 
 @pytest.fixture

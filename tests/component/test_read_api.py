@@ -3,10 +3,8 @@
 import asyncio
 import base64
 import json
-import os
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,7 +13,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-import faultproxy
 from component.backend import Answer, Backend, account, free_port
 from component.inprocess import Observed, serving
 from component.world import Live
@@ -277,13 +274,6 @@ async def test_an_operator_of_one_namespace_answers_for_no_other(live: Live, bac
             refused = await backend.get(path)
             assert refused.status == 404
             assert refused.body["detail"] == "namespace 'default' is not served here"
-
-
-@pytest.fixture
-def proxy(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    with faultproxy.running(Path(os.environ["KUBECONFIG"]), tmp_path) as proxy:
-        monkeypatch.setenv("KUBECONFIG", str(proxy.kubeconfig))
-        yield proxy
 
 
 async def test_without_the_api_server_the_last_known_is_told_and_called_stale(

@@ -5,13 +5,11 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-import faultproxy
 from component.inprocess import serving
 from component.world import Live
 from faultproxy import Fault, FaultProxy
@@ -134,14 +132,6 @@ async def test_one_frozen_worker_of_many_turns_health_to_503_within_a_minute(
     assert (await asked.json("/ready"))[0] == 200
     await live.create("carol")
     await live.until_ready("carol")
-
-
-@pytest.fixture
-def proxy(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    """What the operator takes for the API server; asked for before it starts."""
-    with faultproxy.running(Path(os.environ["KUBECONFIG"]), tmp_path) as proxy:
-        monkeypatch.setenv("KUBECONFIG", str(proxy.kubeconfig))
-        yield proxy
 
 
 async def test_a_watch_of_our_own_kinds_that_is_refused_is_named_and_its_silence_counted(

@@ -14,8 +14,8 @@ def pause(attempts: int) -> float:
 
 
 def held_until(starts: PodStarts, now: datetime) -> datetime | None:
-    """When the next pod may be made; None where it may be now. A moment that is further off than the pause was long is one
-    of a clock that has been set back since: nobody waits for that.
+    """When the next pod may be made, or the next repair; None where it may be now. A moment that is further off than the
+    pause was long is one of a clock that has been set back since: nobody waits for that.
     """
     if starts.not_before is None or not now < starts.not_before <= now + timedelta(seconds=pause(starts.count)):
         return None
