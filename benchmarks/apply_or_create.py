@@ -14,14 +14,14 @@ from side_by_side import cpu_seconds
 
 import localcluster
 from userstorage_operator import browsers
-from userstorage_operator.domain.classes import BUILT_IN
-from userstorage_operator.domain.desired import build
-from userstorage_operator.domain.drift import without_absent
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import Kind
-from userstorage_operator.domain.storage import UserStorage
+from userstorage_operator.api.resources import Kind
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import UserStorage
+from userstorage_operator.api.userstorageclass import BUILT_IN
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
+from userstorage_operator.plan.builders import build
+from userstorage_operator.plan.diff import without_absent
 from userstorage_operator.runtime.metrics import Metrics
 
 COUNT = 300

@@ -5,8 +5,8 @@ import os
 import time
 from pathlib import Path
 
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import USER_STORAGES, Resource
+from userstorage_operator.api.resources import USER_STORAGES, Resource
+from userstorage_operator.api.unstructured import Object
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
 from userstorage_operator.runtime.metrics import Metrics

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from localcluster.progress import Report
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import USER_STORAGES, Resource
+from userstorage_operator.api.resources import USER_STORAGES, Resource
+from userstorage_operator.api.unstructured import Object
 from userstorage_operator.kube.client import KubeClient, Unobserved
 from userstorage_operator.kube.login import login
 

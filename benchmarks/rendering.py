@@ -22,11 +22,11 @@ from redis.asyncio import Redis
 from builders import dufs_class, storage_object
 from localcluster.redis import RedisServer
 from userstorage_operator import browsers
-from userstorage_operator.domain.classes import BUILT_IN, UserStorageClass
-from userstorage_operator.domain.desired import Desired, build
-from userstorage_operator.domain.storage import UserStorage
-from userstorage_operator.store.codec import LARGEST, Codec, Entry
-from userstorage_operator.store.keys import Keys
+from userstorage_operator.api.userstorage import UserStorage
+from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass
+from userstorage_operator.plan.builders import Desired, build
+from userstorage_operator.redis_cache.codec import LARGEST, Codec, Entry
+from userstorage_operator.redis_cache.keys import Keys
 
 _PIPELINE = 200
 _ROUNDS = 5

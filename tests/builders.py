@@ -4,13 +4,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from userstorage_operator import browsers
-from userstorage_operator.domain.classes import BUILT_IN, UserStorageClass
-from userstorage_operator.domain.desired import Desired, build
-from userstorage_operator.domain.drift import without_absent
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.names import FINALIZER
-from userstorage_operator.domain.storage import UserStorage
-from userstorage_operator.domain.world import Children, World
+from userstorage_operator.api.names import FINALIZER
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import UserStorage
+from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass
+from userstorage_operator.observed.snapshot import Children, World
+from userstorage_operator.plan.builders import Desired, build
+from userstorage_operator.plan.diff import without_absent
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 CREATED = "2026-01-31T11:59:00Z"

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from userstorage_operator.domain.fields import Object
+from userstorage_operator.api.unstructured import Object
 
 _PAGE = Path(__file__).parent.parent / "docs/observability.md"
 ALWAYS = ("time", "level", "event", "logger", "leader")

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from kubectl import Kubectl
-from userstorage_operator.domain.fields import Object
+from userstorage_operator.api.unstructured import Object
 
 SYSTEM = "userstorage-system"
 NAME = "userstorage-operator"

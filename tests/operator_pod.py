@@ -3,8 +3,8 @@
 import copy
 
 from builders import desired_of, storage_object
-from userstorage_operator.domain.drift import without_absent
-from userstorage_operator.domain.fields import Object
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.plan.diff import without_absent
 
 FILEBROWSER = "docker.io/filebrowser/filebrowser:v2.63.23"
 

@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 
 from logschema import check_line
-from userstorage_operator.domain.errors import ClusterError
-from userstorage_operator.domain.events import is_failure, printable
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.reasons import REASONS
-from userstorage_operator.domain.resources import EVENTS, USER_STORAGES
+from userstorage_operator.api.errors import ClusterError
+from userstorage_operator.api.reasons import REASONS
+from userstorage_operator.api.resources import EVENTS, USER_STORAGES
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.informers.object_cache import ObjectKey
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
+from userstorage_operator.object_metrics import Telemetry
 from userstorage_operator.runtime.metrics import Metrics
-from userstorage_operator.runtime.object_cache import ObjectKey
-from userstorage_operator.telemetry import Telemetry
+from userstorage_operator.status.events import is_failure, printable
 
 _LATE = 30.0
 """Seconds that an event may be behind the answer that the test itself has seen."""

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from kubectl import Kubectl, eventually
-from userstorage_operator.domain.fields import Object
+from userstorage_operator.api.unstructured import Object
 
 RELEASED = Path(__file__).parent / "fixtures/released"
 VERSIONS = sorted(path.name for path in RELEASED.iterdir())

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kubectl import Kubectl
-from userstorage_operator.domain.fields import Object
+from userstorage_operator.api.unstructured import Object
 
 
 class Right(NamedTuple):

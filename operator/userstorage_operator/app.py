@@ -10,25 +10,25 @@ from importlib.metadata import version
 
 import structlog
 
+from userstorage_operator.api.errors import OperatorError
 from userstorage_operator.config import Config
-from userstorage_operator.domain.errors import OperatorError
-from userstorage_operator.kube import definitions
+from userstorage_operator.election.leader_election import Alone, Elected
+from userstorage_operator.health import Vitals
+from userstorage_operator.kube import crds
 from userstorage_operator.kube.client import KubeClient, Observer
 from userstorage_operator.kube.login import login
 from userstorage_operator.kube.probe import ApiProbe
 from userstorage_operator.kube.reviews import KubeReviews
-from userstorage_operator.leadership import Alone, Elected
-from userstorage_operator.leading import Leading, background
+from userstorage_operator.manager import Leading, background
+from userstorage_operator.object_metrics import WORDS
+from userstorage_operator.readapi.fallback_reader import NearestDirectory
 from userstorage_operator.readapi.metrics_gate import MetricsGate
-from userstorage_operator.readapi.nearest import NearestDirectory
 from userstorage_operator.readapi.routes import ReadApi
+from userstorage_operator.redis_cache.redis_cache import SharedStore
+from userstorage_operator.runtime.event_loop_monitor import LoopWatch
 from userstorage_operator.runtime.http import HttpServer, open_to_all
-from userstorage_operator.runtime.loopwatch import LoopWatch
 from userstorage_operator.runtime.metrics import CONTENT_TYPE, Metrics
 from userstorage_operator.runtime.tracing import UNTRACED, Tracer
-from userstorage_operator.store.shared_store import SharedStore
-from userstorage_operator.telemetry import WORDS
-from userstorage_operator.vitals import Vitals
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +98,7 @@ class App:
 
     async def lead(self, stop: asyncio.Event) -> None:
         """What one replica at a time does: stand by, then watch and write until `stop`."""
-        await definitions.served(self._probe, stop)
+        await crds.served(self._probe, stop)
         if (term := await self._leadership.begin(stop)) is None:
             return
         self._set_leader(True)
@@ -125,7 +125,7 @@ async def run(config: Config, stop: asyncio.Event, set_leader: Callable[[bool], 
         stack.push_async_callback(tracer.close)
         client = KubeClient(await login(), metrics)
         stack.push_async_callback(client.close)
-        leadership = Elected(config, client) if config.leader_elect else Alone()
+        leadership = Elected(config.lease_namespace, client) if config.leader_elect else Alone()
         fenced = KubeClient(await login(), _Both(metrics, tracer), leadership.fence)
         stack.push_async_callback(fenced.close)
         app = App(config, client, fenced, leadership, metrics, tracer, set_leader)

@@ -11,9 +11,9 @@ import structlog
 import uvloop
 
 from userstorage_operator import app, uninstall
+from userstorage_operator.api.errors import OperatorError
+from userstorage_operator.api.userstorage import Key
 from userstorage_operator.config import Config, VolumeStats
-from userstorage_operator.domain.errors import OperatorError
-from userstorage_operator.domain.storage import Key
 from userstorage_operator.kube.client import KubeClient, Unobserved
 from userstorage_operator.kube.login import in_cluster, login, own_namespace
 from userstorage_operator.redis_options import redis_options

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from userstorage_operator.store.settings import RedisSettings
+from userstorage_operator.redis_cache.settings import RedisSettings
 
 
 class VolumeStats(StrEnum):

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import click
 
-from userstorage_operator.domain.errors import NotFound, OperatorError
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.reasons import REASONS
-from userstorage_operator.domain.resources import USER_STORAGES
+from userstorage_operator.api.errors import NotFound, OperatorError
+from userstorage_operator.api.reasons import REASONS
+from userstorage_operator.api.resources import USER_STORAGES
+from userstorage_operator.api.unstructured import Object
 from userstorage_operator.kube.client import KubeClient, Unobserved
 from userstorage_operator.kube.login import login
 from userstorage_operator.plugin_cache import cache

@@ -8,17 +8,17 @@ from typing import Any
 
 import click
 
-from userstorage_operator.domain.errors import OperatorError
-from userstorage_operator.domain.mirror_drift import Drift, compare
-from userstorage_operator.domain.resources import USER_STORAGES
+from userstorage_operator.api.errors import OperatorError
+from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.kube.client import KubeClient, Unobserved
 from userstorage_operator.kube.login import login
+from userstorage_operator.readmodel.mirror_diff import Drift, compare
+from userstorage_operator.redis_cache.codec import Codec
+from userstorage_operator.redis_cache.connection import Connection, StoreUnavailable
+from userstorage_operator.redis_cache.inspection import Inspected, inspect
+from userstorage_operator.redis_cache.keys import Keys
+from userstorage_operator.redis_cache.settings import RedisSettings
 from userstorage_operator.redis_options import redis_options
-from userstorage_operator.store.codec import Codec
-from userstorage_operator.store.connection import Connection, StoreUnavailable
-from userstorage_operator.store.inspection import Inspected, inspect
-from userstorage_operator.store.keys import Keys
-from userstorage_operator.store.settings import RedisSettings
 
 _TIMEOUT = 5.0
 """Seconds: a person waits longer than the operator does, and may be far away from Redis."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from userstorage_operator.store.settings import BadRedisSettings, RedisSettings
+from userstorage_operator.redis_cache.settings import BadRedisSettings, RedisSettings
 
 _FILE = click.Path(path_type=Path)
 

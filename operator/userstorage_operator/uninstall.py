@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable
 
-from userstorage_operator.domain import names
-from userstorage_operator.domain.errors import ClusterError, NotFound
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.finalizers import release_patch
-from userstorage_operator.domain.resources import USER_STORAGES
-from userstorage_operator.domain.storage import Key, Metadata
+from userstorage_operator.api import names
+from userstorage_operator.api.errors import ClusterError, NotFound
+from userstorage_operator.api.resources import USER_STORAGES
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key, Metadata
 from userstorage_operator.kube.client import KubeClient
+from userstorage_operator.plan.finalizers import release_patch
 
 _ROUNDS = 3
 """Others may change finalizers at the same moment, and an operator that still runs sets ours again."""

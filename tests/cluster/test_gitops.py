@@ -21,7 +21,7 @@ from localcluster.builds import GoProgram, build_go
 from localcluster.progress import silent
 from operator_account import log_in
 from operator_process import OperatorProcess
-from userstorage_operator.domain.fields import Object
+from userstorage_operator.api.unstructured import Object
 
 pytestmark = [pytest.mark.kwok, pytest.mark.timeout(1200)]  # the libraries' first builds
 

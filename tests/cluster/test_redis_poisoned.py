@@ -16,8 +16,8 @@ from kubectl import Kubectl, eventually
 from localcluster.redis import RedisServer
 from operator_process import PROGRAM
 from replicas import Replica, Replicas, replicas
-from userstorage_operator.domain.view import view
-from userstorage_operator.store.keys import Keys
+from userstorage_operator.readmodel.summary import view
+from userstorage_operator.redis_cache.keys import Keys
 
 pytestmark = [pytest.mark.kwok]
 

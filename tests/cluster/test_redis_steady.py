@@ -13,9 +13,9 @@ from kubectl import Kubectl, eventually
 from localcluster.addresses import free_port
 from localcluster.redis import RedisServer
 from operator_process import PROGRAM, OperatorProcess
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.store.codec import Codec
-from userstorage_operator.store.keys import Keys
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.redis_cache.codec import Codec
+from userstorage_operator.redis_cache.keys import Keys
 
 pytestmark = [pytest.mark.kwok]
 

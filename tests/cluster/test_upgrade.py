@@ -19,7 +19,7 @@ from kubectl import Kubectl, eventually
 from operator_account import ACCOUNT, Login, Request, log_in, requests
 from operator_process import OperatorProcess
 from released import SERVED, VERSIONS, Left, pods, settled
-from userstorage_operator.domain.fields import Object
+from userstorage_operator.api.unstructured import Object
 
 pytestmark = [pytest.mark.kwok]
 

@@ -15,10 +15,10 @@ from component.inprocess import TLS_GOODBYE, Observed, serving
 from component.manifests import ABSENT
 from component.world import Live
 from kubectl import Kubectl
+from userstorage_operator.api.errors import Conflict, OperatorError, Refused
+from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
+from userstorage_operator.api.unstructured import Object
 from userstorage_operator.config import Config
-from userstorage_operator.domain.errors import Conflict, OperatorError, Refused
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
 from userstorage_operator.runtime.metrics import Metrics

@@ -11,7 +11,7 @@ import aiohttp
 from jsonschema import Draft202012Validator
 
 from kubectl import Kubectl
-from userstorage_operator.domain.fields import Object
+from userstorage_operator.api.unstructured import Object
 from userstorage_operator.readapi.openapi import document
 
 _DOCUMENT = document("test")

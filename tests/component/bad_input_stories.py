@@ -11,11 +11,11 @@ from component.arena import STRANGERS, Arena
 from component.manifests import storage, text
 from component.world import LIFE, QUOTAS, Live
 from kubectl import PATIENCE
-from userstorage_operator.domain.errors import ClusterError, Refused
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.names import slug
-from userstorage_operator.domain.quantities import parse_quantity
-from userstorage_operator.domain.resources import USER_STORAGES, Kind, Resource
+from userstorage_operator.api.errors import ClusterError, Refused
+from userstorage_operator.api.names import slug
+from userstorage_operator.api.quantities import parse_quantity
+from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
+from userstorage_operator.api.unstructured import Object
 
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
 DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)

@@ -12,8 +12,8 @@ from component.inprocess import TLS_GOODBYE, Observed, serving
 from component.world import ClassOfTest, Live
 from faultproxy import FaultProxy
 from kubectl import Kubectl
+from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.config import Config
-from userstorage_operator.domain.resources import USER_STORAGES
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
 from userstorage_operator.runtime.metrics import Metrics

@@ -11,10 +11,10 @@ import pytest
 
 from userstorage_operator import app
 from userstorage_operator.config import Config
+from userstorage_operator.object_metrics import WORDS
 from userstorage_operator.runtime import logs
 from userstorage_operator.runtime.metrics import Metrics
 from userstorage_operator.runtime.worker import Result
-from userstorage_operator.telemetry import WORDS
 
 TLS_GOODBYE = 0.25
 """Seconds that aiohttp's documentation asks for between closing a session and closing its loop."""

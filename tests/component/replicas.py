@@ -9,18 +9,18 @@ from typing import Any
 
 from builders import storage_object
 from localcluster.redis import RedisServer
-from userstorage_operator.domain.errors import NotFound, Unavailable
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import Resource
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.store.cache import Cache
-from userstorage_operator.store.codec import Codec
-from userstorage_operator.store.connection import Connection
-from userstorage_operator.store.keys import Keys
-from userstorage_operator.store.mirror import Mirror
-from userstorage_operator.store.mirrored import Mirrored
-from userstorage_operator.store.settings import RedisSettings
-from userstorage_operator.store.shared_directory import SharedDirectory
+from userstorage_operator.api.errors import NotFound, Unavailable
+from userstorage_operator.api.resources import Resource
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.redis_cache.codec import Codec
+from userstorage_operator.redis_cache.connection import Connection
+from userstorage_operator.redis_cache.keys import Keys
+from userstorage_operator.redis_cache.mirror import Mirror
+from userstorage_operator.redis_cache.mirror_reader import Mirrored
+from userstorage_operator.redis_cache.read_through_cache import Cache
+from userstorage_operator.redis_cache.reader import SharedDirectory
+from userstorage_operator.redis_cache.settings import RedisSettings
 
 KEYS = Keys("test")
 CODEC = Codec(b"key of the test")

@@ -11,7 +11,7 @@ from conftest import ROOT
 from kubectl import Kubectl, eventually
 from operator_account import ACCOUNT
 from operator_pod import FILEBROWSER, pod
-from userstorage_operator.domain.fields import Object
+from userstorage_operator.api.unstructured import Object
 
 DUFS = "docker.io/sigoden/dufs:v0.47.0"
 OTHER = "docker.io/library/busybox:1.37"

@@ -10,11 +10,11 @@ from component.volumes import make_claim
 from component.world import Live
 from faultproxy import Fault, FaultProxy
 from userstorage_operator import browsers
+from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
+from userstorage_operator.api.userstorage import UserStorage
+from userstorage_operator.api.userstorageclass import UserStorageClass
+from userstorage_operator.browsers.browser import Browser
 from userstorage_operator.config import Config
-from userstorage_operator.domain.browser import Browser
-from userstorage_operator.domain.classes import UserStorageClass
-from userstorage_operator.domain.resources import USER_STORAGES, Kind, Resource
-from userstorage_operator.domain.storage import UserStorage
 
 pytestmark = [pytest.mark.kwok]
 

@@ -7,8 +7,8 @@ import pytest
 
 from component.volumes import make_claim, mount
 from component.world import LIFE, Live
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import CORE_EVENTS, Kind
+from userstorage_operator.api.resources import CORE_EVENTS, Kind
+from userstorage_operator.api.unstructured import Object
 
 pytestmark = [pytest.mark.kwok]
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from component.world import LIFE, Live, condition_of
-from userstorage_operator.domain.errors import NotFound
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.names import ANNOTATION_DEFAULT_CLASS
-from userstorage_operator.domain.resources import USER_STORAGES, Kind
+from userstorage_operator.api.errors import NotFound
+from userstorage_operator.api.names import ANNOTATION_DEFAULT_CLASS
+from userstorage_operator.api.resources import USER_STORAGES, Kind
+from userstorage_operator.api.unstructured import Object
 
 pytestmark = [pytest.mark.kwok]
 

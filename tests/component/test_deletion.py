@@ -10,9 +10,9 @@ import pytest
 from component.test_interrupted import WRITES_TO_READY, Killed, is_gone, is_ready, live_until
 from component.world import LIFE, Live
 from kubectl import Kubectl
-from userstorage_operator.domain.errors import OperatorError
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
+from userstorage_operator.api.errors import OperatorError
+from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
+from userstorage_operator.api.unstructured import Object
 from userstorage_operator.kube.client import KubeClient
 
 pytestmark = [pytest.mark.kwok]

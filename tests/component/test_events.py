@@ -7,8 +7,8 @@ import pytest
 
 from component.world import LIFE, Live
 from kubectl import Kubectl
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import USER_STORAGES
+from userstorage_operator.api.resources import USER_STORAGES
+from userstorage_operator.api.unstructured import Object
 
 pytestmark = [pytest.mark.kwok]
 

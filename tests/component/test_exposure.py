@@ -9,9 +9,9 @@ import pytest
 from component.inprocess import serving
 from component.world import ClassOfTest, Live
 from kubectl import Kubectl
+from userstorage_operator.api.resources import USER_STORAGES, Kind
+from userstorage_operator.api.unstructured import Object
 from userstorage_operator.config import Config
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import USER_STORAGES, Kind
 
 pytestmark = [pytest.mark.kwok]
 

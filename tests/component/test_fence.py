@@ -9,8 +9,8 @@ import pytest
 from component.inprocess import TLS_GOODBYE
 from component.manifests import storage
 from component.world import Live
-from userstorage_operator.domain.errors import NotLeading, Unavailable
-from userstorage_operator.domain.resources import USER_STORAGES, Kind
+from userstorage_operator.api.errors import NotLeading, Unavailable
+from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
 from userstorage_operator.runtime.metrics import Metrics

@@ -12,9 +12,9 @@ import pytest
 from component.arena import STRANGERS
 from component.inprocess import Observed, serving
 from component.world import Live
+from userstorage_operator.api.resources import Kind
+from userstorage_operator.api.unstructured import Object
 from userstorage_operator.config import Config
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import Kind
 
 pytestmark = [pytest.mark.kwok]
 

@@ -13,9 +13,9 @@ from component.world import ClassOfTest, Live
 from kubectl import Kubectl
 from localcluster.errors import ClusterError
 from localcluster.gatewayapi import http_route_definition
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import Kind
-from userstorage_operator.watch import informer
+from userstorage_operator.api.resources import Kind
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.informers import informer
 
 pytestmark = [pytest.mark.kwok]
 

@@ -14,15 +14,15 @@ import pytest
 
 from component.world import ClassOfTest, Live
 from kubectl import PATIENCE
-from userstorage_operator.domain import names
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind
-from userstorage_operator.domain.storage import Key
+from userstorage_operator.api import names
+from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.informers.caches import WatchViews
+from userstorage_operator.informers.informer import take_list
 from userstorage_operator.reconcile import reconciler as reconciler_module
-from userstorage_operator.reconcile.class_book import ClassBook
 from userstorage_operator.reconcile.reconciler import Reconciler
-from userstorage_operator.watch.informer import take_list
-from userstorage_operator.watch.views import WatchViews
+from userstorage_operator.reconcile.rollout_tracker import ClassBook
 
 pytestmark = [pytest.mark.kwok]
 

@@ -6,8 +6,8 @@ import pytest
 
 from component.inprocess import TLS_GOODBYE
 from kubectl import Kubectl
-from userstorage_operator.domain.errors import Unavailable
-from userstorage_operator.domain.resources import Kind
+from userstorage_operator.api.errors import Unavailable
+from userstorage_operator.api.resources import Kind
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
 from userstorage_operator.runtime.metrics import Metrics

@@ -9,11 +9,11 @@ import pytest
 
 from component.arena import STRANGERS
 from component.world import LIFE, Live
-from userstorage_operator import browsers, leading
-from userstorage_operator.domain.browser import Browser
-from userstorage_operator.domain.classes import UserStorageClass
-from userstorage_operator.domain.resources import Kind
-from userstorage_operator.domain.storage import Key, UserStorage
+from userstorage_operator import browsers, manager
+from userstorage_operator.api.resources import Kind
+from userstorage_operator.api.userstorage import Key, UserStorage
+from userstorage_operator.api.userstorageclass import UserStorageClass
+from userstorage_operator.browsers.browser import Browser
 from userstorage_operator.reconcile.reconciler import Reconciler
 from userstorage_operator.runtime.worker import Result
 
@@ -57,7 +57,7 @@ class Timed(Reconciler):
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
     Timed.passes = []
-    monkeypatch.setattr(leading, "Reconciler", Timed)
+    monkeypatch.setattr(manager, "Reconciler", Timed)
     render = browsers.render
 
     def poisoned(storage: UserStorage, cls: UserStorageClass) -> Browser:

@@ -15,11 +15,11 @@ from component.replicas import until
 from component.world import Live
 from localcluster.redis import RedisServer
 from operator_process import PROGRAM
+from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.config import Config
-from userstorage_operator.domain.resources import USER_STORAGES
-from userstorage_operator.store.codec import Codec, Entry
-from userstorage_operator.store.keys import Keys
-from userstorage_operator.store.settings import RedisSettings
+from userstorage_operator.redis_cache.codec import Codec, Entry
+from userstorage_operator.redis_cache.keys import Keys
+from userstorage_operator.redis_cache.settings import RedisSettings
 
 PLUGIN = str(Path(PROGRAM).with_name("kubectl-userstorage"))
 KEYS = Keys("default")

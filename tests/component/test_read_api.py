@@ -18,9 +18,9 @@ from component.inprocess import Observed, serving
 from component.world import Live
 from faultproxy import Fault, FaultProxy
 from kubectl import Kubectl
+from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.config import Config
-from userstorage_operator.domain.resources import USER_STORAGES
-from userstorage_operator.domain.view import view
+from userstorage_operator.readmodel.summary import view
 
 REVIEWS = ("tokenreviews", "subjectaccessreviews")
 

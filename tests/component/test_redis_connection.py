@@ -14,9 +14,9 @@ from redis.asyncio import Redis
 
 import redisproxy
 from localcluster.redis import RedisServer
-from userstorage_operator.store.breaker import FAILURES, State
-from userstorage_operator.store.connection import CONNECTIONS, Connection, StoreUnavailable
-from userstorage_operator.store.settings import RedisSettings
+from userstorage_operator.redis_cache.breaker import FAILURES, State
+from userstorage_operator.redis_cache.connection import CONNECTIONS, Connection, StoreUnavailable
+from userstorage_operator.redis_cache.settings import RedisSettings
 
 BOUND = 1.0  # two time-outs are 0.2; the rest is for a busy machine. redis-py's own limit is 5 s, and several tries
 PATIENT = 2.0  # the time-out where time is not what the test is about

@@ -6,8 +6,8 @@ import pytest
 
 from component.volumes import SHAREABLE, bind, make_claim, make_storage_class, storage_class, tell
 from component.world import LIFE, Live
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import STORAGE_CLASSES, USER_STORAGES, Kind
+from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGES, Kind
+from userstorage_operator.api.unstructured import Object
 
 pytestmark = [pytest.mark.kwok]
 

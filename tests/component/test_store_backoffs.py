@@ -9,11 +9,11 @@ import pytest
 
 from component.replicas import CODEC, KEYS, Replicas, World, until
 from localcluster.redis import RedisServer
-from userstorage_operator.domain import backoff
-from userstorage_operator.domain.storage import Key
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.observed import backoff
+from userstorage_operator.redis_cache.codec import Entry
+from userstorage_operator.redis_cache.saved_backoffs import Backoffs
 from userstorage_operator.runtime.workqueue import WorkQueue
-from userstorage_operator.store.backoffs import Backoffs
-from userstorage_operator.store.codec import Entry
 
 ALICE = Key("users", "alice")
 

@@ -10,14 +10,14 @@ import pytest
 
 from component.replicas import CODEC, KEYS, Replicas, World, until
 from localcluster.redis import RedisServer
-from userstorage_operator.domain.directory import Page, Query, page_of
-from userstorage_operator.domain.errors import Unavailable
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.domain.view import view
-from userstorage_operator.store.cache import Wanted
-from userstorage_operator.store.codec import Entry
-from userstorage_operator.store.shared_directory import SharedDirectory
+from userstorage_operator.api.errors import Unavailable
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.readmodel.query import Page, Query, page_of
+from userstorage_operator.readmodel.summary import view
+from userstorage_operator.redis_cache.codec import Entry
+from userstorage_operator.redis_cache.read_through_cache import Wanted
+from userstorage_operator.redis_cache.reader import SharedDirectory
 
 ALICE = Key("users", "alice")
 PHASES = ("Ready", "Pending", "Failed")

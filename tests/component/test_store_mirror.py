@@ -8,12 +8,12 @@ import pytest
 
 from component.replicas import CODEC, KEYS, Replicas, World, until
 from localcluster.redis import RedisServer
-from userstorage_operator.domain.directory import Query
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.domain.view import view
-from userstorage_operator.store.cache import Wanted
-from userstorage_operator.store.codec import Entry
-from userstorage_operator.store.shared_directory import SharedDirectory
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.readmodel.query import Query
+from userstorage_operator.readmodel.summary import view
+from userstorage_operator.redis_cache.codec import Entry
+from userstorage_operator.redis_cache.read_through_cache import Wanted
+from userstorage_operator.redis_cache.reader import SharedDirectory
 
 
 @pytest.fixture

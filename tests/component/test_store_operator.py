@@ -8,19 +8,19 @@ from component.inprocess import serving
 from component.replicas import Observer, until
 from component.world import Live
 from localcluster.redis import RedisServer
+from userstorage_operator.api.resources import USER_STORAGES, Kind
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key
 from userstorage_operator.config import Config
-from userstorage_operator.domain.directory import Query
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import USER_STORAGES, Kind
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.domain.view import view
-from userstorage_operator.store.cache import Cache
-from userstorage_operator.store.codec import Codec
-from userstorage_operator.store.connection import Connection
-from userstorage_operator.store.keys import Keys
-from userstorage_operator.store.mirrored import Mirrored
-from userstorage_operator.store.settings import RedisSettings
-from userstorage_operator.store.shared_directory import SharedDirectory
+from userstorage_operator.readmodel.query import Query
+from userstorage_operator.readmodel.summary import view
+from userstorage_operator.redis_cache.codec import Codec
+from userstorage_operator.redis_cache.connection import Connection
+from userstorage_operator.redis_cache.keys import Keys
+from userstorage_operator.redis_cache.mirror_reader import Mirrored
+from userstorage_operator.redis_cache.read_through_cache import Cache
+from userstorage_operator.redis_cache.reader import SharedDirectory
+from userstorage_operator.redis_cache.settings import RedisSettings
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from kubectl import Kubectl
 from localcluster import ClusterError, prometheus, state
 from localcluster.addresses import free_port
 from localcluster.layout import Layout
+from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.config import Config
-from userstorage_operator.domain.resources import USER_STORAGES
 from userstorage_operator.reconcile.reconciler import Reconciler
 
 pytestmark = [pytest.mark.kwok]

@@ -3,7 +3,7 @@
 import pytest
 
 from component.world import LIFE, Live
-from userstorage_operator.domain.resources import Kind
+from userstorage_operator.api.resources import Kind
 
 pytestmark = [pytest.mark.kwok]
 

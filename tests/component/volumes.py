@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from component.world import Live
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, Kind
+from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, Kind
+from userstorage_operator.api.unstructured import Object
 
 SHAREABLE = {"userstorage.dev/shareable": "true"}
 

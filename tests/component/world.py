@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from kubectl import PATIENCE
-from userstorage_operator.domain.errors import NotFound
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
+from userstorage_operator.api.errors import NotFound
+from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
+from userstorage_operator.api.unstructured import Object
 from userstorage_operator.kube.client import KubeClient
 
 LIFE = "localcluster.userstorage.dev/life"

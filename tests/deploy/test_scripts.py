@@ -11,7 +11,7 @@ from kubectl import eventually
 REDIS = "deployment/userstorage-redis"
 NO_LEADER = """
 from userstorage_operator.cli import main
-from userstorage_operator.leading import Leading
+from userstorage_operator.manager import Leading
 Leading.run = lambda *_: 1 / 0
 main()
 """

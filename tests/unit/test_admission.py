@@ -11,7 +11,7 @@ import yaml
 
 from released import VERSIONS, Left
 from userstorage_operator import browsers
-from userstorage_operator.domain import names
+from userstorage_operator.api import names
 
 ADMISSION = Path(__file__).parent.parent.parent / "deploy/admission"
 

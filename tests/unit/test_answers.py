@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from userstorage_operator.domain.errors import Refused
-from userstorage_operator.kube.answers import error_from
+from userstorage_operator.api.errors import Refused
+from userstorage_operator.kube.errors import error_from
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ from datetime import timedelta
 import pytest
 
 from builders import NOW, bound_claim, desired_of, settled_world, storage_object, stored
-from userstorage_operator.domain import attachment
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.plan import Create, DeletePod, Plan, decide
-from userstorage_operator.domain.podstate import Finding
-from userstorage_operator.domain.resources import Kind
-from userstorage_operator.domain.surroundings import Mount, mount_failure, mounts_of
-from userstorage_operator.domain.world import World
+from userstorage_operator.api.resources import Kind
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.observed.claim_usage import Mount, mount_failure, mounts_of
+from userstorage_operator.observed.pod_status import Finding
+from userstorage_operator.observed.snapshot import World
+from userstorage_operator.plan import volume_affinity
+from userstorage_operator.plan.planner import Create, DeletePod, Plan, decide
 
 RAW = storage_object()
 THERE = Mount("backup", "node-1")
@@ -33,7 +33,7 @@ def plan_for(world: World) -> Plan:
 
 def following_pod(node: str = "node-1") -> Object:
     """Our pod, bound to a node that does not take it."""
-    made = attachment.beside_the_volume(desired_of(RAW).pod, world_with(None, Mount("backup", node)))
+    made = volume_affinity.beside_the_volume(desired_of(RAW).pod, world_with(None, Mount("backup", node)))
     refusal = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/4 nodes are available"}
     return stored(made) | {"status": {"phase": "Pending", "conditions": [refusal]}}
 
@@ -93,7 +93,7 @@ def test_only_a_bound_volume_of_one_node_is_worth_a_request() -> None:
     claim = bound_claim(desired_of(RAW).claim or {})
     shared = claim | {"spec": claim["spec"] | {"accessModes": ["ReadWriteOnce", "ReadWriteMany"]}}
     pending = claim | {"status": {"phase": "Pending"}}
-    assert [attachment.is_exclusive(one) for one in (claim, shared, pending, None)] == [True, False, False, False]
+    assert [volume_affinity.is_exclusive(one) for one in (claim, shared, pending, None)] == [True, False, False, False]
 
 
 def test_mounts_are_those_of_pods_that_have_a_node_and_go_on() -> None:
@@ -115,13 +115,13 @@ def test_mounts_are_those_of_pods_that_have_a_node_and_go_on() -> None:
 def test_events_are_read_only_after_a_mount_takes_long_and_then_now_and_again() -> None:
     world = world_with(waiting_pod())
     due = NOW - timedelta(seconds=50)  # ten seconds after its creation
-    assert attachment.events_due(world) == due
+    assert volume_affinity.events_due(world) == due
     read = replace(world, surroundings=replace(world.surroundings, events_read_at=NOW))
     assert plan_for(read).wake_at == (NOW + timedelta(seconds=15),)
     sandbox = {"type": "PodReadyToStartContainers", "status": "True"}
-    assert attachment.events_due(world_with(waiting_pod(conditions=[sandbox]))) is None  # an image is being pulled
-    assert attachment.events_due(world_with(waiting_pod(phase="Running"))) is None
-    assert attachment.events_due(settled_world(RAW)) is None
+    assert volume_affinity.events_due(world_with(waiting_pod(conditions=[sandbox]))) is None  # an image is being pulled
+    assert volume_affinity.events_due(world_with(waiting_pod(phase="Running"))) is None
+    assert volume_affinity.events_due(settled_world(RAW)) is None
 
 
 def event(reason: str, message: str, **fields: object) -> Object:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import class_object, desired_of, storage_object
-from userstorage_operator.domain.classes import UserStorageClass
-from userstorage_operator.domain.errors import InvalidSpec
+from userstorage_operator.api.errors import InvalidSpec
+from userstorage_operator.api.userstorageclass import UserStorageClass
 
 OPEN = {"mode": "None", "acknowledgeUnauthenticated": True}
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from userstorage_operator.domain.census import CONDITIONS, PHASES, TROUBLES, Census
-from userstorage_operator.domain.clock import format_time
-from userstorage_operator.domain.storage import Key
+from userstorage_operator.api.timestamps import format_time
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.status.object_counts import CONDITIONS, PHASES, TROUBLES, Census
 
 BORN = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ALICE = Key("ns", "alice")

@@ -6,14 +6,14 @@ from itertools import count
 from typing import Any
 
 from builders import CREATED, NOW, bound_claim, desired_of, storage_object
-from userstorage_operator.domain.errors import NotFound, OperatorError, Refused
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.names import LABEL_SHAREABLE
-from userstorage_operator.domain.resources import USER_STORAGES, Kind, Resource
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.reconcile.class_book import ClassBook
+from userstorage_operator.api.errors import NotFound, OperatorError, Refused
+from userstorage_operator.api.names import LABEL_SHAREABLE
+from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.informers.caches import WatchViews
 from userstorage_operator.reconcile.reconciler import Reconciler
-from userstorage_operator.watch.views import WatchViews
+from userstorage_operator.reconcile.rollout_tracker import ClassBook
 
 OWNER = storage_object("alice", meta={"name": "alice", "uid": "uid-alice"})
 GUEST = storage_object("guest", meta={"name": "guest", "uid": "uid-guest"}, storage={"claimName": "user-storage-alice"})

@@ -1,13 +1,13 @@
 """Whose claim it is, and who is asked again when that changes."""
 
 from builders import desired_of, ready_pod, storage_object
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.names import FINALIZER
-from userstorage_operator.domain.resources import USER_STORAGES, Kind
-from userstorage_operator.domain.storage import Key, UserStorage
-from userstorage_operator.reconcile.claim_book import ClaimBook
-from userstorage_operator.reconcile.claim_users import claim_user
-from userstorage_operator.watch.views import WatchViews
+from userstorage_operator.api.names import FINALIZER
+from userstorage_operator.api.resources import USER_STORAGES, Kind
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key, UserStorage
+from userstorage_operator.arbitration.claim import claim_user
+from userstorage_operator.arbitration.claim_book import ClaimBook
+from userstorage_operator.informers.caches import WatchViews
 
 
 def user(name: str, created: str, claim: str | None = "photos", **meta: object) -> Object:

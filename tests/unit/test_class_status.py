@@ -1,12 +1,12 @@
 from builders import NOW, class_object
 from userstorage_operator import browsers
-from userstorage_operator.domain.browser import Browser
-from userstorage_operator.domain.class_status import class_report
-from userstorage_operator.domain.classes import BUILT_IN, default_classes
-from userstorage_operator.domain.errors import InvalidSpec
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.reasons import CLASS_REASONS
-from userstorage_operator.reconcile.classes import _SOMEBODY
+from userstorage_operator.api.errors import InvalidSpec
+from userstorage_operator.api.reasons import CLASS_REASONS
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorageclass import BUILT_IN, default_classes
+from userstorage_operator.browsers.browser import Browser
+from userstorage_operator.reconcile.class_reconciler import _SOMEBODY
+from userstorage_operator.status.class_status import class_report
 
 BROWSER = browsers.render(_SOMEBODY, BUILT_IN)
 COUNTS = {"users": 5, "running": 4, "unavailable": 1, "updated": 3, "pending": 2, "deferred": 1, "failed": 1}

@@ -8,9 +8,9 @@ from click.testing import CliRunner, Result
 
 from userstorage_operator import cli
 from userstorage_operator.config import Config
+from userstorage_operator.redis_cache.settings import RedisSettings
 from userstorage_operator.runtime import logs
 from userstorage_operator.runtime.logs import Logs
-from userstorage_operator.store.settings import RedisSettings
 
 
 @pytest.fixture

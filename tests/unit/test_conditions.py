@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOW
-from userstorage_operator.domain.conditions import MESSAGE_MAX, Condition, merge
+from userstorage_operator.api.conditions import MESSAGE_MAX, Condition, merge
 
 CONDITIONS = st.lists(
     st.builds(

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import class_object, desired_of, dufs_class, storage_object
-from userstorage_operator.domain import names
-from userstorage_operator.domain.classes import UserStorageClass
-from userstorage_operator.domain.drift import without_absent
-from userstorage_operator.domain.errors import InvalidSpec
+from userstorage_operator.api import names
+from userstorage_operator.api.errors import InvalidSpec
+from userstorage_operator.api.userstorageclass import UserStorageClass
+from userstorage_operator.plan.diff import without_absent
 
 LABELS = st.dictionaries(st.sampled_from(["team", "app", "userId", names.LABEL_MANAGED_BY]), st.text("abc", max_size=5))
 

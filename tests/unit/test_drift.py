@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import desired_of, storage_object, stored
-from userstorage_operator.domain.drift import child_patch, claim_growth, claim_patch, spec_edited_by_hand
-from userstorage_operator.domain.fields import Object
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.plan.diff import child_patch, claim_growth, claim_patch, spec_edited_by_hand
 
 
 def apply_merge_patch(target: Any, patch: Any) -> Any:

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOW, storage_object
-from userstorage_operator.domain import events
-from userstorage_operator.domain.errors import AlreadyExists, Refused
-from userstorage_operator.domain.events import NOTE_MAX, News, event_name, news, printable
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.reasons import REASONS
+from userstorage_operator.api.errors import AlreadyExists, Refused
+from userstorage_operator.api.reasons import REASONS
+from userstorage_operator.api.unstructured import Object
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.event_recorder import EventRecorder
+from userstorage_operator.status import events
+from userstorage_operator.status.events import NOTE_MAX, News, event_name, news, printable
 
 Told = tuple[str, str]
 PENDING: Object = {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "Pending", "message": "waiting"}]}

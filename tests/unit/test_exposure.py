@@ -9,19 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import CREATED, NOW, class_object, desired_of, settled_world, storage_object, stored
-from userstorage_operator.domain.classes import UserStorageClass
-from userstorage_operator.domain.drift import child_patch
-from userstorage_operator.domain.errors import InvalidSpec
-from userstorage_operator.domain.exposure import Place, place, route_refused, served_place, wanted_place
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.names import FIELD_MANAGER
-from userstorage_operator.domain.plan import Create, Patch, Plan, Remove, decide, keeps_nobody_from_the_files
-from userstorage_operator.domain.podstate import Finding
-from userstorage_operator.domain.resources import EXPOSURE, Kind
-from userstorage_operator.domain.status import report
-from userstorage_operator.domain.storage import UserStorage
-from userstorage_operator.domain.verdict import Verdict
-from userstorage_operator.domain.world import World
+from userstorage_operator.api.errors import InvalidSpec
+from userstorage_operator.api.names import FIELD_MANAGER
+from userstorage_operator.api.resources import EXPOSURE, Kind
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import UserStorage
+from userstorage_operator.api.userstorageclass import UserStorageClass
+from userstorage_operator.observed.pod_status import Finding
+from userstorage_operator.observed.snapshot import World
+from userstorage_operator.plan.diff import child_patch
+from userstorage_operator.plan.exposure import Place, place, route_refused, served_place, wanted_place
+from userstorage_operator.plan.planner import Create, Patch, Plan, Remove, decide, keeps_nobody_from_the_files
+from userstorage_operator.status.outcome import Verdict
+from userstorage_operator.status.report import report
 
 HOST = "${slug}.${namespace}.example.org"
 NETWORKS: dict[Kind, dict[str, Any]] = {

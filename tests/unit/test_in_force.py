@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from builders import NOW, UID, class_object, desired_of, settled_world, storage_object, stored, world_of
-from userstorage_operator.domain.classes import UserStorageClass
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.in_force import granted_size, reached_as_before, served_path
-from userstorage_operator.domain.network_state import url
-from userstorage_operator.domain.plan import Plan
-from userstorage_operator.domain.status import report
-from userstorage_operator.domain.verdict import Verdict
-from userstorage_operator.domain.world import World
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorageclass import UserStorageClass
+from userstorage_operator.observed.snapshot import World
+from userstorage_operator.plan.deferred_changes import granted_size, reached_as_before, served_path
+from userstorage_operator.plan.planner import Plan
+from userstorage_operator.status.network_ready import url
+from userstorage_operator.status.outcome import Verdict
+from userstorage_operator.status.report import report
 
 EXPOSE: dict[str, Any] = {
     "ingress": {"expose": "Ingress", "hostTemplate": "${slug}.example.org"},

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from userstorage_operator.domain.errors import ClusterError, NotFound, Unavailable
-from userstorage_operator.domain.resources import Kind, Resource
-from userstorage_operator.runtime.object_cache import ObjectCache
-from userstorage_operator.watch import informer
-from userstorage_operator.watch.informer import Informer, take_list
+from userstorage_operator.api.errors import ClusterError, NotFound, Unavailable
+from userstorage_operator.api.resources import Kind, Resource
+from userstorage_operator.informers import informer
+from userstorage_operator.informers.informer import Informer, take_list
+from userstorage_operator.informers.object_cache import ObjectCache
 
 
 def pod(version: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from localcluster.addresses import free_port
 from localcluster.certificates import Authority
-from userstorage_operator.domain.errors import Refused, Unavailable
+from userstorage_operator.api.errors import Refused, Unavailable
 from userstorage_operator.kube import kubelets
 from userstorage_operator.kube.kubelets import ACCOUNT, Kubelets
 

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from builders import class_object, storage_object
-from userstorage_operator.domain.classes import BUILT_IN, Permissions, UserStorageClass
-from userstorage_operator.domain.storage import UserStorage
+from userstorage_operator.api.userstorage import UserStorage
+from userstorage_operator.api.userstorageclass import BUILT_IN, Permissions, UserStorageClass
 
 ROOT = Path(__file__).parent.parent.parent
 

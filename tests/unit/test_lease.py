@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from userstorage_operator.runtime.lease import LEASE_DURATION, Elector, Fence, LeaseUnavailable, Record
+from userstorage_operator.election.elector import LEASE_DURATION, Elector, Fence, LeaseUnavailable, Record
 
 
 class Call:

@@ -20,7 +20,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from logschema import ALWAYS, check_line
-from userstorage_operator.domain import backoff
+from userstorage_operator.observed import backoff
 from userstorage_operator.runtime import logs
 from userstorage_operator.runtime.logs import Logs
 from userstorage_operator.runtime.redaction import LONGEST, REDACTED, clean_text

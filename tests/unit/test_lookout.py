@@ -6,16 +6,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from builders import NOW, desired_of, settled_world, storage_object, stored, world_of
-from userstorage_operator.domain import attachment
-from userstorage_operator.domain.errors import Refused
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.plan import decide, decide_deletion
-from userstorage_operator.domain.podstate import Finding
-from userstorage_operator.domain.resources import CORE_EVENTS, Kind, Resource
-from userstorage_operator.domain.surroundings import Mount
-from userstorage_operator.domain.world import World
-from userstorage_operator.reconcile.lookout import Lookout
-from userstorage_operator.watch.views import WatchViews
+from userstorage_operator.api.errors import Refused
+from userstorage_operator.api.resources import CORE_EVENTS, Kind, Resource
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.informers.caches import WatchViews
+from userstorage_operator.observed.claim_usage import Mount
+from userstorage_operator.observed.pod_status import Finding
+from userstorage_operator.observed.snapshot import World
+from userstorage_operator.plan import volume_affinity
+from userstorage_operator.plan.planner import decide, decide_deletion
+from userstorage_operator.reconcile.mount_inspector import Lookout
 
 RAW = storage_object()
 BACKUP: Object = {
@@ -98,14 +98,14 @@ def test_what_was_read_at_a_time_that_is_yet_to_come_is_read_again() -> None:
 def test_a_stop_waits_for_no_look() -> None:
     """Whose pod follows a volume in vain can be suspended and deleted although nobody may list pods."""
     on_node = replace(settled_world(RAW).surroundings, mounts=(Mount("backup", "node-1"),))
-    bound = stored(attachment.beside_the_volume(desired_of(RAW).pod, replace(settled_world(RAW), surroundings=on_node)))
+    bound = stored(volume_affinity.beside_the_volume(desired_of(RAW).pod, replace(settled_world(RAW), surroundings=on_node)))
     in_vain = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no"}
     pod = bound | {"status": {"phase": "Pending", "conditions": [in_vain]}}
     cluster = Lists({})
     for raw in (storage_object(replicas=0), storage_object(meta={"deletionTimestamp": "2026-01-31T11:59:00Z"})):
         world = settled_world(raw)
         world = world.with_children(replace(world.children, pod=pod))
-        assert attachment.follows_in_vain(world)
+        assert volume_affinity.follows_in_vain(world)
         plan = decide(world, desired_of(raw), NOW) if world.storage.suspended else decide_deletion(world)
         assert plan.ends_pod
         assert asyncio.run(lookout_on(cluster).look(world, plan, NOW)) is world

@@ -1,6 +1,6 @@
 """How late the event loop is, by a clock of the test's own."""
 
-from userstorage_operator.runtime.loopwatch import LoopWatch
+from userstorage_operator.runtime.event_loop_monitor import LoopWatch
 
 
 class Clock:

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from userstorage_operator.domain import reasons
-from userstorage_operator.domain.resources import USER_STORAGES
+from userstorage_operator.api import reasons
+from userstorage_operator.api.resources import USER_STORAGES
+from userstorage_operator.informers.caches import WatchViews
+from userstorage_operator.object_metrics import WORDS, Telemetry
 from userstorage_operator.readapi.routes import ReadApi
-from userstorage_operator.reconcile.class_book import ClassBook
-from userstorage_operator.reconcile.volume_book import VolumeBook
+from userstorage_operator.reconcile.rollout_tracker import ClassBook
+from userstorage_operator.reconcile.volume_stats_cache import VolumeBook
+from userstorage_operator.redis_cache.codec import Reason
+from userstorage_operator.redis_cache.connection import Connection
 from userstorage_operator.runtime.gauges import BUILT_IN, REST
 from userstorage_operator.runtime.http import HttpServer
 from userstorage_operator.runtime.metrics import Metrics
 from userstorage_operator.runtime.worker import Result
-from userstorage_operator.store.codec import Reason
-from userstorage_operator.store.connection import Connection
-from userstorage_operator.telemetry import WORDS, Telemetry
-from userstorage_operator.watch.views import WatchViews
 
 BUDGET = 300
 NOBODY: Any = None

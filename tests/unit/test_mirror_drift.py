@@ -1,10 +1,10 @@
 """What is told of a mirror that is not as the cluster."""
 
 from builders import storage_object
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.mirror_drift import Drift, compare
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.domain.view import view
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.readmodel.mirror_diff import Drift, compare
+from userstorage_operator.readmodel.summary import view
 
 
 def raw(name: str, version: str = "5") -> Object:

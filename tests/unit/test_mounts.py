@@ -3,7 +3,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from userstorage_operator.watch.mounts import MountIndex
+from userstorage_operator.informers.mounts import MountIndex
 
 NAMES = ("one", "other")
 CLAIMS = ("photos", "music")

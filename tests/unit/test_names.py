@@ -4,7 +4,7 @@ import string
 from hypothesis import given
 from hypothesis import strategies as st
 
-from userstorage_operator.domain.names import child_name, slug, slug_of_child
+from userstorage_operator.api.names import child_name, slug, slug_of_child
 
 EDGE = string.ascii_letters + string.digits
 USER_IDS = st.builds(

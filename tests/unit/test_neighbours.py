@@ -3,12 +3,12 @@
 import pytest
 
 from builders import storage_object
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import USER_STORAGE_CLASSES, USER_STORAGES
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.reconcile.neighbours import is_full
-from userstorage_operator.reconcile.place_book import PlaceBook
-from userstorage_operator.watch.views import WatchViews
+from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.arbitration.conflicts import is_full
+from userstorage_operator.arbitration.place_book import PlaceBook
+from userstorage_operator.informers.caches import WatchViews
 
 COUNT = 20
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from userstorage_operator.domain.resources import USER_STORAGES
-from userstorage_operator.runtime.object_cache import ObjectCache
+from userstorage_operator.api.resources import USER_STORAGES
+from userstorage_operator.informers.object_cache import ObjectCache
 
 
 def obj(

@@ -6,23 +6,23 @@ from typing import Any
 import pytest
 
 from builders import NOW, bound_claim, desired_of, ready_pod, storage_object, stored
-from userstorage_operator.domain.conditions import Condition
-from userstorage_operator.domain.errors import ClusterError, NotFound, Refused, Unavailable
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.names import LABEL_SHAREABLE
-from userstorage_operator.domain.plan import Plan, decide
-from userstorage_operator.domain.resources import USER_STORAGES, Kind, Resource
-from userstorage_operator.domain.status import report
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.domain.storage_state import storage_ready
-from userstorage_operator.domain.verdict import Failure, Verdict
+from userstorage_operator.api.conditions import Condition
+from userstorage_operator.api.errors import ClusterError, NotFound, Refused, Unavailable
+from userstorage_operator.api.names import LABEL_SHAREABLE
+from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.arbitration.claim_book import ClaimBook
+from userstorage_operator.arbitration.place_book import PlaceBook
+from userstorage_operator.informers.caches import WatchViews
+from userstorage_operator.plan.planner import Plan, decide
 from userstorage_operator.reconcile.books import Books
-from userstorage_operator.reconcile.claim_book import ClaimBook
 from userstorage_operator.reconcile.observe import Seen, observe
-from userstorage_operator.reconcile.place_book import PlaceBook
 from userstorage_operator.reconcile.pod_starts import PodStartBook
 from userstorage_operator.reconcile.repairs import RepairBook
-from userstorage_operator.watch.views import WatchViews
+from userstorage_operator.status.outcome import Failure, Verdict
+from userstorage_operator.status.report import report
+from userstorage_operator.status.storage_ready import storage_ready
 
 SHARED: Object = {"metadata": {"name": "shared", "labels": {LABEL_SHAREABLE: "true"}}, "spec": {}}
 DELETED = {"deletionTimestamp": "2026-01-31T11:59:50Z"}

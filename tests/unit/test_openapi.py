@@ -4,8 +4,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from builders import storage_object
 from component.backend import fits
-from userstorage_operator.domain.view import view
 from userstorage_operator.readapi.openapi import document
+from userstorage_operator.readmodel.summary import view
 
 
 def test_it_is_valid() -> None:

@@ -1,6 +1,6 @@
-from userstorage_operator.domain.exposure import Place
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.watch.places import PlaceIndex
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.arbitration.host import PlaceIndex
+from userstorage_operator.plan.exposure import Place
 
 HERE, THERE = Place("a.example.org", "/"), Place("b.example.org", "/")
 ONE, OTHER = Key("blue", "alice"), Key("green", "alice")

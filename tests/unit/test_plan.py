@@ -4,10 +4,12 @@ from datetime import timedelta
 import pytest
 
 from builders import NOW, bound_claim, desired_of, ready_pod, settled_world, storage_object, stored, world_of
-from userstorage_operator.domain.clock import parse_time
-from userstorage_operator.domain.errors import LeftBehind, NameConflict
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.plan import (
+from userstorage_operator.api.errors import LeftBehind, NameConflict
+from userstorage_operator.api.resources import EXPOSURE, Kind
+from userstorage_operator.api.timestamps import parse_time
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.observed.snapshot import PodStarts, World
+from userstorage_operator.plan.planner import (
     AddFinalizer,
     Create,
     DeletePod,
@@ -19,8 +21,6 @@ from userstorage_operator.domain.plan import (
     decide_obstructed,
     keeps_nobody_from_the_files,
 )
-from userstorage_operator.domain.resources import EXPOSURE, Kind
-from userstorage_operator.domain.world import PodStarts, World
 
 DELETED = {"deletionTimestamp": "2026-01-31T11:59:50Z"}
 

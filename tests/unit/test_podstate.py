@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from userstorage_operator.domain.podstate import why_not_ready
+from userstorage_operator.observed.pod_status import why_not_ready
 
 STORY = "container filebrowser keeps ending, last exit code 1, 2 restarts"
 

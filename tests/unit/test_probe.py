@@ -2,7 +2,7 @@
 
 import pytest
 
-from userstorage_operator.domain.errors import ClusterError, NotFound, Unavailable
+from userstorage_operator.api.errors import ClusterError, NotFound, Unavailable
 from userstorage_operator.kube.probe import ApiProbe
 
 

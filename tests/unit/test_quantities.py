@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from userstorage_operator.domain.errors import InvalidSpec
-from userstorage_operator.domain.quantities import parse_duration, parse_quantity
+from userstorage_operator.api.errors import InvalidSpec
+from userstorage_operator.api.quantities import parse_duration, parse_quantity
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from userstorage_operator.domain.directory import Query
-from userstorage_operator.domain.storage import Key
+from userstorage_operator.api.userstorage import Key
 from userstorage_operator.readapi import parameters
-from userstorage_operator.readapi.answers import has
 from userstorage_operator.readapi.problems import Problem
+from userstorage_operator.readapi.responses import has
+from userstorage_operator.readmodel.query import Query
 
 _LABELS = st.text("ab0-", min_size=1, max_size=63).filter(lambda text: text[0] != "-" != text[-1])
 

@@ -24,8 +24,8 @@ def produced() -> frozenset[str]:
 
 def test_every_reason_is_produced_by_a_test_on_a_real_api_server() -> None:
     """Mark a test in tests/component with @pytest.mark.produces("Type/Reason"), or take the reason off the table."""
-    assert sorted(KNOWN - produced()) == [], "reasons of domain/reasons.py that no test is marked to produce"
+    assert sorted(KNOWN - produced()) == [], "reasons of api/reasons.py that no test is marked to produce"
 
 
 def test_no_test_declares_a_reason_that_does_not_exist() -> None:
-    assert sorted(produced() - KNOWN) == [], "marked, but not in domain/reasons.py"
+    assert sorted(produced() - KNOWN) == [], "marked, but not in api/reasons.py"

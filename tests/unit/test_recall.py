@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from userstorage_operator.domain.errors import Refused, Unavailable
-from userstorage_operator.readapi.recall import GRACE, NO, YES, Recall
+from userstorage_operator.api.errors import Refused, Unavailable
+from userstorage_operator.readapi.review_cache import GRACE, NO, YES, Recall
 
 
 class Server:
@@ -146,7 +146,7 @@ async def test_a_refusal_is_no_outage(recall: Recall[bool], server: Server, cloc
 
 
 async def test_a_silent_server_is_given_up(recall: Recall[bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("userstorage_operator.readapi.recall._PATIENCE", 0.01)
+    monkeypatch.setattr("userstorage_operator.readapi.review_cache._PATIENCE", 0.01)
     with pytest.raises(Unavailable, match="no answer"):
         await recall.get("k", _never)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from userstorage_operator.store.settings import BadRedisSettings, Place, RedisSettings, Topology, parse
+from userstorage_operator.redis_cache.settings import BadRedisSettings, Place, RedisSettings, Topology, parse
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOW, class_object, desired_of, dufs_class, settled_world, storage_object, world_of
-from userstorage_operator.domain.classes import UserStorageClass
-from userstorage_operator.domain.errors import ClassFull, NameConflict, OperatorError
-from userstorage_operator.domain.plan import DeletePod, Patch, Plan, decide
-from userstorage_operator.domain.rollout import Standing, Waits, budget, standing
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.domain.verdict import Failure, Verdict
-from userstorage_operator.domain.world import World
-from userstorage_operator.reconcile.class_book import ClassBook
+from userstorage_operator.api.errors import ClassFull, NameConflict, OperatorError
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.api.userstorageclass import UserStorageClass
+from userstorage_operator.observed.snapshot import World
+from userstorage_operator.plan.planner import DeletePod, Patch, Plan, decide
+from userstorage_operator.reconcile.rollout_tracker import ClassBook
+from userstorage_operator.status.outcome import Failure, Verdict
+from userstorage_operator.status.rollout import Standing, Waits, budget, standing
 
 NEWER = dufs_class(browser={"flavor": "Dufs", "image": "dufs:newer"})
 OLDER = dufs_class()

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from builders import CREATED, NOW, desired_of, ready_pod, settled_world, storage_object, stored, world_of
 from unit.test_crds import schema
-from userstorage_operator.domain import judge
-from userstorage_operator.domain.clock import format_time
-from userstorage_operator.domain.errors import GrowthRefused, NameConflict, Refused, Unavailable
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.plan import Plan
-from userstorage_operator.domain.reasons import REASONS
-from userstorage_operator.domain.status import report, status_patch
-from userstorage_operator.domain.verdict import Failure, Verdict
-from userstorage_operator.domain.world import World
+from userstorage_operator.api.errors import GrowthRefused, NameConflict, Refused, Unavailable
+from userstorage_operator.api.reasons import REASONS
+from userstorage_operator.api.timestamps import format_time
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.observed.snapshot import World
+from userstorage_operator.plan.planner import Plan
 from userstorage_operator.reconcile.observe import Blocked
+from userstorage_operator.status import conditions
+from userstorage_operator.status.outcome import Failure, Verdict
+from userstorage_operator.status.report import report, status_patch
 
 
 def verdict_of(raw: Object, world: World, failure: Failure | None = None, hold: str | None = None) -> Verdict:
@@ -383,7 +383,7 @@ def test_the_steps_of_an_end_in_time_are_one_piece_of_news(meta: Object) -> None
     verdict = verdict_of(storage_object(replicas=0), world.with_children(replace(world.children, pod=pod)))
     [suspended] = [entry for entry in report(verdict, {})["conditions"] if entry["type"] == "Suspended"]
     assert suspended["message"] == "spec.replicas is 0; the pod is ending"
-    assert judge.overdue_at(verdict) == NOW + timedelta(seconds=1)
+    assert conditions.overdue_at(verdict) == NOW + timedelta(seconds=1)
 
 
 def test_a_deletion_says_where_only_the_garbage_collector_is_waited_for() -> None:

@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from userstorage_operator.domain.directory import Query, page_of
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.watch.order import StorageOrder
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.informers.sorted_index import StorageOrder
+from userstorage_operator.readmodel.query import Query, page_of
 
 _KEYS = st.builds(Key, st.sampled_from("abc"), st.sampled_from("xyz"))
 _CHANGES = st.lists(st.tuples(_KEYS, st.none() | st.sampled_from(["alice", "bob"])))

@@ -7,13 +7,13 @@ import pytest
 import yaml
 
 from builders import NOW, desired_of, settled_world, storage_object, stored
-from userstorage_operator.domain.conditions import Condition
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.plan import Plan
-from userstorage_operator.domain.resize import Resize, progress
-from userstorage_operator.domain.storage_state import storage_ready
-from userstorage_operator.domain.surroundings import Surroundings
-from userstorage_operator.domain.verdict import Verdict
+from userstorage_operator.api.conditions import Condition
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.observed.claim_usage import Surroundings
+from userstorage_operator.observed.pvc_resize import Resize, progress
+from userstorage_operator.plan.planner import Plan
+from userstorage_operator.status.outcome import Verdict
+from userstorage_operator.status.storage_ready import storage_ready
 
 ROOT = Path(__file__).parents[2]
 

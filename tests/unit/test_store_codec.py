@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import storage_object
-from userstorage_operator.domain.directory import Query
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.domain.view import view
-from userstorage_operator.store.codec import LARGEST, SCHEMA, Codec, Entry, Reason, Rejected
-from userstorage_operator.store.head import Head
-from userstorage_operator.store.index import Range, Row, parse
-from userstorage_operator.store.keys import Keys
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.readmodel.query import Query
+from userstorage_operator.readmodel.summary import view
+from userstorage_operator.redis_cache.codec import LARGEST, SCHEMA, Codec, Entry, Reason, Rejected
+from userstorage_operator.redis_cache.head import Head
+from userstorage_operator.redis_cache.index import Range, Row, parse
+from userstorage_operator.redis_cache.keys import Keys
 
 KEYS = Keys("test")
 KEY = KEYS.view("uid-1")

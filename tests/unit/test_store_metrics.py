@@ -1,8 +1,8 @@
 """Trouble with Redis is counted under words that are there from the start."""
 
+from userstorage_operator.redis_cache.breaker import State
+from userstorage_operator.redis_cache.connection import KINDS, Connection
 from userstorage_operator.runtime.metrics import Metrics
-from userstorage_operator.store.breaker import State
-from userstorage_operator.store.connection import KINDS, Connection
 
 
 def lines(metrics: Metrics, name: str) -> dict[str, float]:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 from builders import storage_object
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.store.codec import Codec
-from userstorage_operator.store.keys import Keys
-from userstorage_operator.store.mirror import Mirror
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.redis_cache.codec import Codec
+from userstorage_operator.redis_cache.keys import Keys
+from userstorage_operator.redis_cache.mirror import Mirror
 
 RAW = storage_object("alice", meta={"uid": "uid-alice", "resourceVersion": "7"})
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from builders import storage_object
-from userstorage_operator.domain.errors import Refused, Unavailable
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import USER_STORAGES, Kind, Resource
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.watch import sweep
-from userstorage_operator.watch.sweep import Sweep
-from userstorage_operator.watch.views import WatchViews
+from userstorage_operator.api.errors import Refused, Unavailable
+from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.informers import sweep
+from userstorage_operator.informers.caches import WatchViews
+from userstorage_operator.informers.sweep import Sweep
 
 TEAMS = ("team-a", "team-b", "team-c")
 OF_A_TEAM = 1 + len(Kind)

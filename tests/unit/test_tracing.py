@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from userstorage_operator import app
+from userstorage_operator.api.errors import OperatorError
 from userstorage_operator.config import Config
-from userstorage_operator.domain.errors import OperatorError
 
 
 def test_without_an_endpoint_nothing_is_loaded_that_it_takes() -> None:

@@ -3,8 +3,8 @@
 from typing import Any, cast
 
 from builders import storage_object
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.storage import Key
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.uninstall import release_finalizers
 

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
+from userstorage_operator.health import Vitals
 from userstorage_operator.runtime.http import Check
-from userstorage_operator.vitals import Vitals
 
 
 @dataclass

@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOW, desired_of, ready_pod, settled_world, storage_object
-from userstorage_operator.domain.errors import OperatorError, Unavailable
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.plan import Plan
-from userstorage_operator.domain.resources import USER_STORAGES
-from userstorage_operator.domain.status import report, status_patch
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.domain.verdict import Verdict
-from userstorage_operator.domain.volume_use import Measured, VolumeUse, told
-from userstorage_operator.reconcile.volume_book import Fullness, VolumeBook
-from userstorage_operator.reconcile.volume_looks import VolumeLooks
-from userstorage_operator.watch.views import WatchViews
+from userstorage_operator.api.errors import OperatorError, Unavailable
+from userstorage_operator.api.resources import USER_STORAGES
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.informers.caches import WatchViews
+from userstorage_operator.observed.volume_usage import Measured, VolumeUse, told
+from userstorage_operator.plan.planner import Plan
+from userstorage_operator.reconcile.volume_stats_cache import Fullness, VolumeBook
+from userstorage_operator.reconcile.volume_stats_collector import VolumeLooks
+from userstorage_operator.status.outcome import Verdict
+from userstorage_operator.status.report import report, status_patch
 
 MEBI = 1 << 20
 CLAIM = "user-storage-alice"

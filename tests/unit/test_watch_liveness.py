@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from yarl import URL
 
-from userstorage_operator.watch.liveness import WatchLiveness
+from userstorage_operator.informers.watch_liveness import WatchLiveness
 
 PATH = "/apis/userstorage.dev/v1/userstorages"
 

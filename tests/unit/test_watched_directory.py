@@ -1,14 +1,14 @@
 """What is watched, as the read API asks for it."""
 
 from builders import storage_object
-from userstorage_operator.domain.directory import Query, Told
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import USER_STORAGES
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.domain.view import view
-from userstorage_operator.watch.directory import WatchedDirectory
-from userstorage_operator.watch.liveness import WatchLiveness
-from userstorage_operator.watch.views import WatchViews
+from userstorage_operator.api.resources import USER_STORAGES
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.informers.caches import WatchViews
+from userstorage_operator.informers.reader import WatchedDirectory
+from userstorage_operator.informers.watch_liveness import WatchLiveness
+from userstorage_operator.readmodel.query import Query, Told
+from userstorage_operator.readmodel.summary import view
 
 
 def named(name: str, version: int, user: str = "alice", namespace: str = "users", **meta: str) -> Object:

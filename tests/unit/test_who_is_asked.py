@@ -7,15 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import desired_of, ready_pod, storage_object
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.names import FINALIZER, child_name
-from userstorage_operator.domain.resources import USER_STORAGES, Kind
-from userstorage_operator.domain.storage import Key, UserStorage
-from userstorage_operator.domain.world import controller_uid
-from userstorage_operator.reconcile.claim_book import ClaimBook
-from userstorage_operator.reconcile.claim_users import claim_user
-from userstorage_operator.reconcile.neighbours import rival
-from userstorage_operator.watch.views import WatchViews
+from userstorage_operator.api.names import FINALIZER, child_name
+from userstorage_operator.api.resources import USER_STORAGES, Kind
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key, UserStorage
+from userstorage_operator.arbitration.claim import claim_user
+from userstorage_operator.arbitration.claim_book import ClaimBook
+from userstorage_operator.arbitration.conflicts import rival
+from userstorage_operator.informers.caches import WatchViews
+from userstorage_operator.observed.snapshot import controller_uid
 
 MANY = 300
 KINDS = (Kind.POLICY, Kind.POD)

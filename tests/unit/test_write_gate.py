@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from userstorage_operator.domain.errors import Conflict, NotLeading, Unavailable
+from userstorage_operator.api.errors import Conflict, NotLeading, Unavailable
 from userstorage_operator.kube.write_gate import WriteGate
 
 

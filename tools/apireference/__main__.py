@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from apireference.render import page
-from userstorage_operator.domain.reasons import CLASS_REASONS, REASONS
+from userstorage_operator.api.reasons import CLASS_REASONS, REASONS
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "docs" / "api-reference.md"

@@ -1,9 +1,9 @@
 """Drivers of the file browsers: class and spec in, container out. One module per flavor, one table here."""
 
+from userstorage_operator.api.userstorage import UserStorage
+from userstorage_operator.api.userstorageclass import Flavor, UserStorageClass
 from userstorage_operator.browsers import custom, dufs, filebrowser, quantum
-from userstorage_operator.domain.browser import Browser
-from userstorage_operator.domain.classes import Flavor, UserStorageClass
-from userstorage_operator.domain.storage import UserStorage
+from userstorage_operator.browsers.browser import Browser
 
 _RENDERERS = {
     Flavor.FILE_BROWSER: filebrowser.render,

@@ -1,12 +1,12 @@
 """Custom: any image that serves files over HTTP. It is told where it is and what to serve; the rest is its own."""
 
+from userstorage_operator.api.errors import InvalidSpec
+from userstorage_operator.api.userstorage import UserStorage
+from userstorage_operator.api.userstorageclass import BUILT_IN, AuthMode, Permissions, UserStorageClass
+from userstorage_operator.api.variables import expand
 from userstorage_operator.browsers import probes
+from userstorage_operator.browsers.browser import FILES_MOUNT, Browser, Scratch
 from userstorage_operator.browsers.environment import environment
-from userstorage_operator.domain.browser import FILES_MOUNT, Browser, Scratch
-from userstorage_operator.domain.classes import BUILT_IN, AuthMode, Permissions, UserStorageClass
-from userstorage_operator.domain.errors import InvalidSpec
-from userstorage_operator.domain.paths import expand
-from userstorage_operator.domain.storage import UserStorage
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:

@@ -1,11 +1,11 @@
 """Dufs: one static binary that serves a directory over HTTP and WebDAV. No login of its own that a proxy could use."""
 
+from userstorage_operator.api.errors import InvalidSpec
+from userstorage_operator.api.userstorage import UserStorage
+from userstorage_operator.api.userstorageclass import AuthMode, UserStorageClass
+from userstorage_operator.api.variables import expand
 from userstorage_operator.browsers import probes
-from userstorage_operator.domain.browser import FILES_MOUNT, Browser
-from userstorage_operator.domain.classes import AuthMode, UserStorageClass
-from userstorage_operator.domain.errors import InvalidSpec
-from userstorage_operator.domain.paths import expand
-from userstorage_operator.domain.storage import UserStorage
+from userstorage_operator.browsers.browser import FILES_MOUNT, Browser
 
 IMAGE = "docker.io/sigoden/dufs:v0.47.0"
 

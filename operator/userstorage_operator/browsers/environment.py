@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from userstorage_operator.domain.classes import BrowserSpec
+from userstorage_operator.api.userstorageclass import BrowserSpec
 
 
 def environment(own: Mapping[str, str], browser: BrowserSpec) -> tuple[Mapping[str, str], ...]:

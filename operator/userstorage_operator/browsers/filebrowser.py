@@ -1,10 +1,10 @@
 """File Browser (archived on 2026-09-01; v2.63.23 is the last release): behind an authenticating proxy, or open."""
 
+from userstorage_operator.api.userstorage import UserStorage
+from userstorage_operator.api.userstorageclass import AuthMode, UserStorageClass
+from userstorage_operator.api.variables import expand
 from userstorage_operator.browsers import probes
-from userstorage_operator.domain.browser import FILES_MOUNT, Browser, Scratch
-from userstorage_operator.domain.classes import AuthMode, UserStorageClass
-from userstorage_operator.domain.paths import expand
-from userstorage_operator.domain.storage import UserStorage
+from userstorage_operator.browsers.browser import FILES_MOUNT, Browser, Scratch
 
 IMAGE = "docker.io/filebrowser/filebrowser:v2.63.23"
 _PROGRAM = "/bin/filebrowser"  # not the image's init script, which writes to the read-only root

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from userstorage_operator.domain.browser import FILES_MOUNT
+from userstorage_operator.browsers.browser import FILES_MOUNT
 
 Probe = dict[str, Any]
 

@@ -8,13 +8,13 @@ import json
 import re
 from typing import Any
 
+from userstorage_operator.api.errors import InvalidSpec
+from userstorage_operator.api.userstorage import UserStorage
+from userstorage_operator.api.userstorageclass import AuthMode, UserStorageClass
+from userstorage_operator.api.variables import expand
 from userstorage_operator.browsers import probes
+from userstorage_operator.browsers.browser import FILES_MOUNT, Browser, Scratch
 from userstorage_operator.browsers.environment import environment
-from userstorage_operator.domain.browser import FILES_MOUNT, Browser, Scratch
-from userstorage_operator.domain.classes import AuthMode, UserStorageClass
-from userstorage_operator.domain.errors import InvalidSpec
-from userstorage_operator.domain.paths import expand
-from userstorage_operator.domain.storage import UserStorage
 
 IMAGE = "docker.io/gtstef/filebrowser:1.5.6-stable"
 _PROGRAM = "/home/filebrowser/filebrowser"

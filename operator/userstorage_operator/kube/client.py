@@ -14,11 +14,11 @@ from aiohttp.connector import Connection
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
-from userstorage_operator.domain.errors import ClusterError, Conflict, OperatorError, Unavailable
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.names import FIELD_MANAGER
-from userstorage_operator.domain.resources import SERVICE_ACCOUNTS, Resource
-from userstorage_operator.kube.answers import error_from
+from userstorage_operator.api.errors import ClusterError, Conflict, OperatorError, Unavailable
+from userstorage_operator.api.names import FIELD_MANAGER
+from userstorage_operator.api.resources import SERVICE_ACCOUNTS, Resource
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.kube.errors import error_from
 from userstorage_operator.kube.login import login
 from userstorage_operator.kube.write_gate import Fence, Unfenced, WriteGate
 

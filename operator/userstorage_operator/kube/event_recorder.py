@@ -9,13 +9,13 @@ from typing import Protocol
 
 import structlog
 
-from userstorage_operator.domain import names
-from userstorage_operator.domain.clock import format_precise_time
-from userstorage_operator.domain.errors import AlreadyExists, OperatorError
-from userstorage_operator.domain.events import News, event_name
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import EVENTS
+from userstorage_operator.api import names
+from userstorage_operator.api.errors import AlreadyExists, OperatorError
+from userstorage_operator.api.resources import EVENTS
+from userstorage_operator.api.timestamps import format_precise_time
+from userstorage_operator.api.unstructured import Object
 from userstorage_operator.kube.client import KubeClient
+from userstorage_operator.status.events import News, event_name
 
 log = structlog.get_logger(__name__)
 

@@ -8,11 +8,11 @@ from ipaddress import ip_address
 import aiohttp
 import orjson
 
-from userstorage_operator.domain.errors import Unavailable
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.names import FIELD_MANAGER
-from userstorage_operator.kube.answers import error_from
+from userstorage_operator.api.errors import Unavailable
+from userstorage_operator.api.names import FIELD_MANAGER
+from userstorage_operator.api.unstructured import Object
 from userstorage_operator.kube.client import KubeClient
+from userstorage_operator.kube.errors import error_from
 
 ACCOUNT = "userstorage-volume-stats"
 _PORT = 10250

@@ -6,7 +6,7 @@ from pathlib import Path
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from userstorage_operator.domain.errors import OperatorError
+from userstorage_operator.api.errors import OperatorError
 from userstorage_operator.runtime.credentials import Credentials
 
 _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from userstorage_operator.domain import names
-from userstorage_operator.domain.errors import ClusterError, NotFound
-from userstorage_operator.domain.resources import USER_STORAGE_CLASSES, USER_STORAGES
+from userstorage_operator.api import names
+from userstorage_operator.api.errors import ClusterError, NotFound
+from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES
 
 _PERIOD = 2.0
 _PATIENCE = 3.0

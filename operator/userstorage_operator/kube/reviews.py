@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from userstorage_operator.domain.caller import Access, Caller, PathAccess
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.resources import ACCESS_REVIEWS, TOKEN_REVIEWS, USER_STORAGES, Resource
+from userstorage_operator.api.resources import ACCESS_REVIEWS, TOKEN_REVIEWS, USER_STORAGES, Resource
+from userstorage_operator.api.unstructured import Object
 from userstorage_operator.kube.client import KubeClient
+from userstorage_operator.readmodel.caller import Access, Caller, PathAccess
 
 
 class KubeReviews:

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Protocol
 
-from userstorage_operator.domain.errors import NotLeading, Unavailable
+from userstorage_operator.api.errors import NotLeading, Unavailable
 
 
 class Fence(Protocol):

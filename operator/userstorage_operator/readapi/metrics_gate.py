@@ -2,10 +2,10 @@
 
 from aiohttp import web
 
-from userstorage_operator.domain.caller import PathAccess
-from userstorage_operator.readapi.gatekeeper import Gatekeeper
+from userstorage_operator.readapi.authorizer import Gatekeeper
 from userstorage_operator.readapi.ports import Reviews
 from userstorage_operator.readapi.problems import Problem
+from userstorage_operator.readmodel.caller import PathAccess
 
 _ACCESS = PathAccess("/metrics")
 _GRACE = 3600.0

@@ -1,7 +1,7 @@
 """The read API described as OpenAPI 3.1: served at /v1/openapi.json, and what the tests hold every answer against."""
 
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.status import Phase
+from userstorage_operator.api.conditions import Phase
+from userstorage_operator.api.unstructured import Object
 from userstorage_operator.readapi.parameters import LIMIT_DEFAULT, LIMIT_MAX
 
 _TEXT: Object = {"type": "string"}

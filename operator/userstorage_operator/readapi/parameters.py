@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
-from userstorage_operator.domain.directory import Query
-from userstorage_operator.domain.status import Phase
-from userstorage_operator.domain.storage import Key
+from userstorage_operator.api.conditions import Phase
+from userstorage_operator.api.userstorage import Key
 from userstorage_operator.readapi.problems import bad_parameter
+from userstorage_operator.readmodel.query import Query
 
 Pairs = Iterable[tuple[str, str]]
 """A decoded query string."""

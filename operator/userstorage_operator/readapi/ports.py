@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from userstorage_operator.domain.caller import Access, Caller, PathAccess
+from userstorage_operator.readmodel.caller import Access, Caller, PathAccess
 
 
 class Reviews(Protocol):

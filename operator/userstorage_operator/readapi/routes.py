@@ -7,15 +7,15 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from userstorage_operator.domain.caller import Access
-from userstorage_operator.domain.directory import Directory, Page, Query, Told
-from userstorage_operator.domain.errors import ClusterError
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.readapi import answers, parameters
-from userstorage_operator.readapi.gatekeeper import Gatekeeper
+from userstorage_operator.api.errors import ClusterError
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.readapi import parameters, responses
+from userstorage_operator.readapi.authorizer import Gatekeeper
 from userstorage_operator.readapi.openapi import document
 from userstorage_operator.readapi.ports import Reviews
 from userstorage_operator.readapi.problems import Problem, unavailable
+from userstorage_operator.readmodel.caller import Access
+from userstorage_operator.readmodel.query import Directory, Page, Query, Told
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class ReadApi:
         query = parameters.filters(request.query.items())
         await self._gatekeeper.admit(caller, Access("list", query.namespace))
         self._served(query.namespace)
-        return answers.listed(request, await self._page(query))
+        return responses.listed(request, await self._page(query))
 
     async def _one(self, request: web.Request) -> web.Response:
         caller = await self._gatekeeper.caller(request.headers.get("Authorization"))
@@ -61,7 +61,7 @@ class ReadApi:
             raise unavailable(error.message, error.retry_after) from error
         if told.value is None:
             raise Problem(404, f"there is no UserStorage {name!r} in namespace {namespace!r}")
-        return answers.one(request, Told(told.value, told.age, told.stale))
+        return responses.one(request, Told(told.value, told.age, told.stale))
 
     async def _of_user(self, request: web.Request) -> web.Response:
         caller = await self._gatekeeper.caller(request.headers.get("Authorization"))
@@ -71,7 +71,7 @@ class ReadApi:
         told = await self._page(query)
         if not told.value.views and query.after is None:
             raise Problem(404, f"user {user!r} has no UserStorage")
-        return answers.listed(request, told)
+        return responses.listed(request, told)
 
     async def _page(self, query: Query) -> Told[Page]:
         try:

@@ -4,12 +4,12 @@ nothing depends on that: after a start the objects themselves tell.
 
 from dataclasses import dataclass
 
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.reconcile.claim_book import ClaimBook
-from userstorage_operator.reconcile.place_book import PlaceBook
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.arbitration.claim_book import ClaimBook
+from userstorage_operator.arbitration.place_book import PlaceBook
 from userstorage_operator.reconcile.pod_starts import PodStartBook
 from userstorage_operator.reconcile.repairs import RepairBook
-from userstorage_operator.reconcile.volume_book import VolumeBook
+from userstorage_operator.reconcile.volume_stats_cache import VolumeBook
 
 
 @dataclass(frozen=True, slots=True)

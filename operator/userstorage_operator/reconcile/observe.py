@@ -2,22 +2,23 @@
 
 from dataclasses import dataclass, replace
 
-from userstorage_operator.domain.classes import BUILT_IN, UserStorageClass, choose_class
-from userstorage_operator.domain.desired import claim_name
-from userstorage_operator.domain.errors import ClassFull, InvalidSpec, NotFound, OperatorError, Retry
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.names import child_name
-from userstorage_operator.domain.plan import why_lost
-from userstorage_operator.domain.resources import Kind
-from userstorage_operator.domain.storage import Key, UserStorage
-from userstorage_operator.domain.surroundings import Surroundings
-from userstorage_operator.domain.volume_use import Measured
-from userstorage_operator.domain.world import Children, World, is_ours
+from userstorage_operator.api.errors import ClassFull, InvalidSpec, NotFound, OperatorError, Retry
+from userstorage_operator.api.names import child_name
+from userstorage_operator.api.resources import Kind
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key, UserStorage
+from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass, choose_class
+from userstorage_operator.arbitration.claim import claim_user
+from userstorage_operator.arbitration.conflicts import is_full, rival, why_not_exposed
+from userstorage_operator.arbitration.lister import Views
+from userstorage_operator.arbitration.place_book import PlaceBook
+from userstorage_operator.observed.claim_usage import Surroundings
+from userstorage_operator.observed.snapshot import Children, World, is_ours
+from userstorage_operator.observed.volume_usage import Measured
+from userstorage_operator.plan.builders import claim_name
+from userstorage_operator.plan.planner import why_lost
 from userstorage_operator.reconcile.books import Books
-from userstorage_operator.reconcile.claim_users import claim_user
-from userstorage_operator.reconcile.neighbours import is_full, rival, why_not_exposed
-from userstorage_operator.reconcile.place_book import PlaceBook
-from userstorage_operator.reconcile.ports import Cluster, Views
+from userstorage_operator.reconcile.ports import Cluster
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from userstorage_operator.domain.backoff import next_start
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.domain.world import PodStarts
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.observed.backoff import next_start
+from userstorage_operator.observed.snapshot import PodStarts
 
 
 class PodStartBook:

@@ -7,11 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from userstorage_operator import browsers
-from userstorage_operator.domain import backoff, judge, podstate
-from userstorage_operator.domain.classes import BUILT_IN
-from userstorage_operator.domain.clock import parse_time
-from userstorage_operator.domain.desired import Desired, build, claim_name
-from userstorage_operator.domain.errors import (
+from userstorage_operator.api.errors import (
     ClusterError,
     Conflict,
     InvalidSpec,
@@ -22,29 +18,35 @@ from userstorage_operator.domain.errors import (
     Retry,
     Unavailable,
 )
-from userstorage_operator.domain.events import news
-from userstorage_operator.domain.fields import Object
-from userstorage_operator.domain.in_force import granted_size, reached_as_before
-from userstorage_operator.domain.plan import Plan, decide, decide_deletion, decide_obstructed, deferral
-from userstorage_operator.domain.resources import USER_STORAGES
-from userstorage_operator.domain.rollout import standing
-from userstorage_operator.domain.status import report, status_patch
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.domain.verdict import Failure, Verdict
-from userstorage_operator.domain.world import is_ours
-from userstorage_operator.reconcile.act import Acted, Actor
+from userstorage_operator.api.resources import USER_STORAGES
+from userstorage_operator.api.timestamps import parse_time
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.api.userstorageclass import BUILT_IN
+from userstorage_operator.arbitration.claim_book import ClaimBook
+from userstorage_operator.arbitration.lister import Views
+from userstorage_operator.arbitration.place_book import PlaceBook
+from userstorage_operator.observed import backoff, pod_status
+from userstorage_operator.observed.snapshot import is_ours
+from userstorage_operator.plan.builders import Desired, build, claim_name
+from userstorage_operator.plan.deferred_changes import granted_size, reached_as_before
+from userstorage_operator.plan.planner import Plan, decide, decide_deletion, decide_obstructed, deferral
+from userstorage_operator.reconcile.apply import Acted, Actor
 from userstorage_operator.reconcile.books import Books
-from userstorage_operator.reconcile.claim_book import ClaimBook
-from userstorage_operator.reconcile.class_book import ClassBook
-from userstorage_operator.reconcile.lookout import Lookout
+from userstorage_operator.reconcile.mount_inspector import Lookout
 from userstorage_operator.reconcile.observe import Seen, observe
-from userstorage_operator.reconcile.place_book import PlaceBook
 from userstorage_operator.reconcile.pod_starts import PodStartBook
-from userstorage_operator.reconcile.ports import Cluster, Recorder, Views
+from userstorage_operator.reconcile.ports import Cluster, Recorder
+from userstorage_operator.reconcile.record import tell
 from userstorage_operator.reconcile.repairs import RepairBook
-from userstorage_operator.reconcile.telling import tell
-from userstorage_operator.reconcile.volume_book import VolumeBook
+from userstorage_operator.reconcile.rollout_tracker import ClassBook
+from userstorage_operator.reconcile.volume_stats_cache import VolumeBook
 from userstorage_operator.runtime.worker import Result
+from userstorage_operator.status import conditions
+from userstorage_operator.status.events import news
+from userstorage_operator.status.outcome import Failure, Verdict
+from userstorage_operator.status.report import report, status_patch
+from userstorage_operator.status.rollout import standing
 
 _FIRST_REPORT = timedelta(seconds=5)
 """How long a new pod has to become ready before the first status is written: the schema's default already says
@@ -207,7 +209,7 @@ def first_report_at(verdict: Verdict, previous: Object) -> datetime | None:
     pod = verdict.world.children.pod
     if "observedGeneration" in previous or verdict.failure is not None or pod is None:
         return None
-    if podstate.is_ready(pod) or podstate.why_not_ready(pod).reason not in _ON_ITS_WAY:
+    if pod_status.is_ready(pod) or pod_status.why_not_ready(pod).reason not in _ON_ITS_WAY:
         return None
     due = parse_time(pod["metadata"]["creationTimestamp"]) + min(_FIRST_REPORT, verdict.world.storage.lifecycle.start_timeout)
     # The pod's time is the API server's: where the clocks differ, the wait must not be longer for it. A pod that this pass
@@ -240,6 +242,6 @@ def _failed(error: OperatorError, attempts: int, action: str) -> Result:
 def _looking_ahead(verdict: Verdict, previous: Object) -> Result:
     """Wake at the next moment at which something changes by itself."""
     first = first_report_at(verdict, previous)
-    moments = [*verdict.plan.wake_at, judge.start_deadline(verdict), judge.overdue_at(verdict), first]
+    moments = [*verdict.plan.wake_at, conditions.start_deadline(verdict), conditions.overdue_at(verdict), first]
     ahead = [(moment - verdict.now).total_seconds() for moment in moments if moment is not None and moment > verdict.now]
     return Result(wake_after=min(ahead, default=None))

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from userstorage_operator.domain.backoff import held_until, next_start
-from userstorage_operator.domain.errors import Contested
-from userstorage_operator.domain.resources import Kind
-from userstorage_operator.domain.storage import Key
-from userstorage_operator.domain.world import PodStarts
+from userstorage_operator.api.errors import Contested
+from userstorage_operator.api.resources import Kind
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.observed.backoff import held_until, next_start
+from userstorage_operator.observed.snapshot import PodStarts
 
 
 class RepairBook:

@@ -1,0 +1,176 @@
+"""A UserStorage as the operator reads it. The CRD in deploy/crds is the source of the fields and their defaults."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from userstorage_operator.api import names
+from userstorage_operator.api.quantities import parse_duration
+from userstorage_operator.api.timestamps import parse_time
+from userstorage_operator.api.unstructured import Fields, Object
+
+
+class ReclaimPolicy(StrEnum):
+    """What becomes of the claim when its UserStorage is deleted."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
+class UpdateStrategy(StrEnum):
+    """When a change that needs a new pod takes effect."""
+
+    IMMEDIATE = "Immediate"
+    WHEN_SUSPENDED = "WhenSuspended"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Which UserStorage: all that an event tells the reconciler."""
+
+    namespace: str
+    name: str
+
+    @classmethod
+    def of(cls, raw: Object) -> "Key":
+        """The key of a raw object."""
+        return cls(raw["metadata"]["namespace"], raw["metadata"]["name"])
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def named_claim(raw: Object) -> str | None:
+    """The claim that the spec of a raw UserStorage names."""
+    name: str | None = (raw["spec"].get("storage") or {}).get("claimName")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSpec:
+    """`spec.storage`."""
+
+    size: str | None
+    claim_name: str | None
+    sub_path: str | None
+    read_only: bool
+    reclaim_policy: ReclaimPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class LifecycleSpec:
+    """`spec.lifecycle`; the grace period in seconds."""
+
+    start_timeout: timedelta
+    deletion_timeout: timedelta
+    termination_grace_period: int
+    update_strategy: UpdateStrategy
+
+    @classmethod
+    def parse(cls, fields: Fields) -> "LifecycleSpec":
+        """Raises InvalidSpec."""
+        return cls(
+            start_timeout=fields.parsed("startTimeout", parse_duration, "5m"),
+            deletion_timeout=fields.parsed("deletionTimeout", parse_duration, "10m"),
+            termination_grace_period=fields.get("terminationGracePeriodSeconds", int, 30),
+            update_strategy=fields.choice("updateStrategy", UpdateStrategy, UpdateStrategy.IMMEDIATE),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduling:
+    """`scheduling` of a UserStorage or of a class."""
+
+    node_selector: Mapping[str, str]
+    tolerations: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def parse(cls, fields: Fields) -> "Scheduling":
+        """Raises InvalidSpec."""
+        return cls(
+            node_selector=fields.get("nodeSelector", dict, {}),
+            tolerations=tuple(fields.get("tolerations", list, [])),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What identifies a UserStorage and where it is in its life. Never fails to parse: the API server wrote it."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    deleted_at: datetime | None
+    finalizers: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, raw: Object) -> "Metadata":
+        """From a raw object of the API server."""
+        meta = raw["metadata"]
+        deleted_at = meta.get("deletionTimestamp")
+        return cls(
+            namespace=meta["namespace"],
+            name=meta["name"],
+            uid=meta["uid"],
+            generation=meta.get("generation", 0),
+            resource_version=meta["resourceVersion"],
+            deleted_at=parse_time(deleted_at) if deleted_at else None,
+            finalizers=tuple(meta.get("finalizers", ())),
+        )
+
+    @property
+    def key(self) -> Key:
+        """The key of the queue."""
+        return Key(self.namespace, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class UserStorage:
+    """The object with its defaults filled in."""
+
+    meta: Metadata
+    user_id: str
+    class_name: str | None
+    replicas: int
+    storage: StorageSpec
+    lifecycle: LifecycleSpec
+    scheduling: Scheduling | None
+    pod_labels: Mapping[str, str]
+    pod_annotations: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, raw: Object) -> "UserStorage":
+        """From a raw object of the API server. Raises InvalidSpec, naming the field."""
+        spec = Fields(raw.get("spec") or {}, "spec")
+        storage, pod = spec.section("storage"), spec.section("podMetadata")
+        return cls(
+            meta=Metadata.parse(raw),
+            user_id=spec.get("userID", str, ""),
+            class_name=spec.optional("className", str),
+            replicas=spec.get("replicas", int, 1),
+            storage=StorageSpec(
+                size=storage.quantity("size"),
+                claim_name=storage.optional("claimName", str),
+                sub_path=storage.optional("subPath", str),
+                read_only=storage.get("readOnly", bool, False),
+                reclaim_policy=storage.choice("reclaimPolicy", ReclaimPolicy, ReclaimPolicy.RETAIN),
+            ),
+            lifecycle=LifecycleSpec.parse(spec.section("lifecycle")),
+            scheduling=Scheduling.parse(spec.section("scheduling")) if "scheduling" in spec.raw else None,
+            pod_labels=pod.get("labels", dict, {}),
+            pod_annotations=pod.get("annotations", dict, {}),
+        )
+
+    @property
+    def slug(self) -> str:
+        """What stands for the user in names."""
+        return names.slug(self.user_id)
+
+    @property
+    def suspended(self) -> bool:
+        """Stopped on purpose: no pod is wanted."""
+        return self.replicas == 0

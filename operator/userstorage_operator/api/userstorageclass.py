@@ -1,0 +1,197 @@
+"""A UserStorageClass as the operator reads it, and which class a UserStorage gets."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from userstorage_operator.api import names
+from userstorage_operator.api.errors import InvalidSpec
+from userstorage_operator.api.unstructured import Fields, Object
+from userstorage_operator.api.userstorage import Scheduling
+
+
+class Flavor(StrEnum):
+    """Which program serves the files."""
+
+    FILE_BROWSER = "FileBrowser"
+    QUANTUM = "Quantum"
+    DUFS = "Dufs"
+    CUSTOM = "Custom"
+
+
+class AuthMode(StrEnum):
+    """How the browser knows who is asking."""
+
+    PROXY_HEADER = "ProxyHeader"
+    NONE = "None"
+
+
+class Expose(StrEnum):
+    """How the Service is reached from outside the cluster."""
+
+    CLUSTER_IP = "ClusterIP"
+    INGRESS = "Ingress"
+    GATEWAY = "Gateway"
+
+
+class PolicyMode(StrEnum):
+    """Who keeps the NetworkPolicy."""
+
+    MANAGED = "Managed"
+    NONE = "None"
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What the user may do in the browser."""
+
+    create: bool
+    modify: bool
+    rename: bool
+    delete: bool
+    download: bool
+    share: bool
+
+    @classmethod
+    def parse(cls, fields: Fields) -> "Permissions":
+        """All but sharing by default. Raises InvalidSpec."""
+        return cls(**{name: fields.get(name, bool, name != "share") for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserSpec:
+    """`spec.browser`. `image` None means the flavor's own."""
+
+    flavor: Flavor
+    image: str | None
+    port: int
+    command: tuple[str, ...]
+    args: tuple[str, ...]
+    env: tuple[Mapping[str, str], ...]
+    health_path: str | None
+    base_path: str
+    permissions: Permissions
+    resources: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureSpec:
+    """The part of `spec.network` that leads in from outside the cluster."""
+
+    expose: Expose
+    host_template: str | None
+    ingress_class_name: str | None
+    gateway_name: str | None
+    tls_secret_name: str | None
+    annotations: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, network: Fields) -> "ExposureSpec":
+        """Raises InvalidSpec."""
+        return cls(
+            expose=network.choice("expose", Expose, Expose.CLUSTER_IP),
+            host_template=network.optional("hostTemplate", str),
+            ingress_class_name=network.optional("ingressClassName", str),
+            gateway_name=network.optional("gatewayName", str),
+            tls_secret_name=network.optional("tlsSecretName", str),
+            annotations=network.get("annotations", dict, {}),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UserStorageClass:
+    """The class with its defaults filled in."""
+
+    name: str
+    """Empty for the built-in defaults."""
+    generation: int
+    browser: BrowserSpec
+    storage_class_name: str | None
+    access_modes: tuple[str, ...]
+    default_size: str
+    max_size: str | None
+    auth_mode: AuthMode
+    auth_header: str
+    exposure: ExposureSpec
+    policy: PolicyMode
+    allowed_from: tuple[Mapping[str, Any], ...]
+    run_as_user: int
+    run_as_group: int
+    fs_group: int
+    scheduling: Scheduling
+    max_per_namespace: int | None
+    max_unavailable: str
+    """A number, or a percentage of the class's running UserStorages."""
+
+    @classmethod
+    def parse(cls, raw: Object) -> "UserStorageClass":
+        """From a raw object of the API server. Raises InvalidSpec, naming the field."""
+        spec = Fields(raw.get("spec") or {}, "class spec")
+        browser, storage, auth = spec.section("browser"), spec.section("storage"), spec.section("auth")
+        network, security = spec.section("network"), spec.section("security")
+        return cls(
+            name=raw["metadata"]["name"],
+            generation=raw["metadata"].get("generation", 0),
+            browser=BrowserSpec(
+                flavor=browser.choice("flavor", Flavor, Flavor.FILE_BROWSER),
+                image=browser.optional("image", str),
+                port=browser.get("port", int, 8080),
+                command=tuple(browser.get("command", list, [])),
+                args=tuple(browser.get("args", list, [])),
+                env=tuple(browser.get("env", list, [])),
+                health_path=browser.optional("healthPath", str),
+                base_path=browser.get("basePath", str, "/"),
+                permissions=Permissions.parse(browser.section("permissions")),
+                resources=browser.get("resources", dict, {}),
+            ),
+            storage_class_name=storage.optional("storageClassName", str),
+            access_modes=tuple(storage.get("accessModes", list, ["ReadWriteOnce"])),
+            default_size=storage.quantity("defaultSize") or "10Gi",
+            max_size=storage.quantity("maxSize"),
+            auth_mode=auth.choice("mode", AuthMode, AuthMode.PROXY_HEADER),
+            auth_header=auth.get("headerName", str, "X-Forwarded-User"),
+            exposure=ExposureSpec.parse(network),
+            policy=network.choice("policy", PolicyMode, PolicyMode.MANAGED),
+            allowed_from=tuple(network.get("allowedFrom", list, [])),
+            run_as_user=security.get("runAsUser", int, 1000),
+            run_as_group=security.get("runAsGroup", int, 1000),
+            fs_group=security.get("fsGroup", int, 1000),
+            scheduling=Scheduling.parse(spec.section("scheduling")),
+            max_per_namespace=spec.section("limits").optional("maxPerNamespace", int),
+            max_unavailable=_max_unavailable(spec.section("rollout")),
+        )
+
+
+def _max_unavailable(rollout: Fields) -> str:
+    """The schema admits 5, "5" and "5%"."""
+    text = str(rollout.raw.get("maxUnavailable", "10%"))
+    if not text.removesuffix("%").isdigit():
+        raise InvalidSpec(f"{rollout.path}.maxUnavailable: {text!r} is neither a number nor a percentage")
+    return text
+
+
+BUILT_IN = UserStorageClass.parse({"metadata": {"name": ""}})
+"""What a UserStorage gets where the platform has no class: the defaults of every field."""
+
+
+def default_classes(classes: Iterable[Object]) -> list[Object]:
+    """The raw classes that are marked as default, the one that counts first: the oldest, so that marking another by
+    mistake moves nobody.
+    """
+    marked = (raw for raw in classes if _is_default(raw))
+    return sorted(marked, key=lambda raw: (raw["metadata"]["creationTimestamp"], raw["metadata"]["uid"]))
+
+
+def choose_class(class_name: str | None, classes: Iterable[Object]) -> Object | None:
+    """The raw class for `spec.className`, or the default class where that is None.
+
+    None means that there is no such class: an error where a name was given, the built-in defaults where none was.
+    """
+    if class_name is not None:
+        return next((raw for raw in classes if raw["metadata"]["name"] == class_name), None)
+    return next(iter(default_classes(classes)), None)
+
+
+def _is_default(raw: Object) -> bool:
+    return (raw["metadata"].get("annotations") or {}).get(names.ANNOTATION_DEFAULT_CLASS) == "true"

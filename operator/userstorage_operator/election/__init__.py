@@ -1,0 +1,1 @@
+"""Which replica leads: the Lease, its renewal, and the fence that every write passes."""

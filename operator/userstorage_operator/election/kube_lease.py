@@ -1,0 +1,79 @@
+"""A Lease of the API server as the election wants it."""
+
+from datetime import UTC, datetime
+
+from userstorage_operator.api import names
+from userstorage_operator.api.errors import AlreadyExists, ClusterError, Conflict, NotFound
+from userstorage_operator.api.resources import LEASES
+from userstorage_operator.api.timestamps import format_precise_time
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.election.elector import LEASE_DURATION, LeaseUnavailable, Record
+from userstorage_operator.kube.client import KubeClient
+
+LEASE_NAME = "userstorage-operator"
+_RELEASED = 1
+"""Seconds of duration of a lease that its holder gave up, as client-go writes it: no hand that empties the holder does."""
+
+
+class KubeLease:
+    """Satisfies the port `runtime.lease.LeaseStore`."""
+
+    def __init__(self, client: KubeClient, namespace: str) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._metadata: Object = {}
+        self._acquired = (0, "")
+
+    async def get(self, timeout: float) -> Record | None:
+        """The record; None where there is none."""
+        try:
+            return self._seen(await self._client.get(LEASES, self._namespace, LEASE_NAME, timeout=timeout))
+        except NotFound:
+            return None
+        except ClusterError as error:
+            raise LeaseUnavailable(error.message) from error
+
+    async def create(self, record: Record, timeout: float) -> Record | None:
+        """The record as it was made; None where there is one already."""
+        metadata = {
+            "name": LEASE_NAME,
+            "namespace": self._namespace,
+            "labels": {"app.kubernetes.io/name": names.MANAGED_BY},
+        }
+        try:
+            made = await self._client.create(LEASES, self._namespace, self._body(metadata, record), timeout=timeout)
+        except AlreadyExists:
+            return None
+        except ClusterError as error:
+            raise LeaseUnavailable(error.message) from error
+        return self._seen(made)
+
+    async def update(self, record: Record, timeout: float) -> Record | None:
+        """The record as it now is; None where its version is no longer the newest, or it is gone."""
+        metadata = self._metadata | {"resourceVersion": record.version}
+        try:
+            return self._seen(await self._client.update(LEASES, self._namespace, self._body(metadata, record), timeout=timeout))
+        except (Conflict, NotFound):
+            return None
+        except ClusterError as error:
+            raise LeaseUnavailable(error.message) from error
+
+    def _seen(self, raw: Object) -> Record:
+        """Metadata are kept for the next update: what others have put there is not ours to remove."""
+        self._metadata, spec = raw["metadata"], raw.get("spec") or {}
+        holder = spec.get("holderIdentity") or ""
+        released = not holder and spec.get("leaseDurationSeconds") == _RELEASED
+        return Record(holder, spec.get("leaseTransitions") or 0, self._metadata["resourceVersion"], released)
+
+    def _body(self, metadata: Object, record: Record) -> Object:
+        moment = format_precise_time(datetime.now(UTC))  # for people; nobody decides by it
+        if self._acquired[0] != record.term:
+            self._acquired = record.term, moment
+        spec: Object = {
+            "leaseDurationSeconds": _RELEASED if record.released else int(LEASE_DURATION),
+            "leaseTransitions": record.term,
+            "renewTime": moment,
+        }
+        if record.holder:
+            spec |= {"holderIdentity": record.holder, "acquireTime": self._acquired[1]}
+        return {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": spec}

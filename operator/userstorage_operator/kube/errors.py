@@ -1,0 +1,43 @@
+"""The API server's answers as errors that say what to do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from userstorage_operator.api.errors import AlreadyExists, ClusterError, Conflict, NotFound, Refused, Unavailable
+
+_REASONS = {"exceeded quota": "QuotaExceeded", "the pvc must support resize": "ExpansionNotSupported"}
+"""The server's words -> the reason of a refusal that the status code alone does not tell."""
+_ENDING_NAMESPACE = "because it is being terminated"
+_UNTIL_ITS_END = 30.0
+"""Seconds: the answer will not change, and the deletion of the object brings it back sooner."""
+
+
+def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterError:
+    """The exception for an answer of 400 or more. The message is the server's own, cut to 1 KiB."""
+    details = _status(body)
+    message = str(details.get("message") or body[:200].decode(errors="replace") or f"HTTP {status}")[:1024]
+    if status == 404:
+        return NotFound(status, message)
+    if status == 409:
+        return AlreadyExists(status, message) if details.get("reason") == "AlreadyExists" else Conflict(status, message)
+    if status == 429 or status >= 500:
+        return Unavailable(status, message, retry_after=_seconds(headers.get("Retry-After")))
+    if status in (401, 408):
+        return Unavailable(status, message)
+    if _ENDING_NAMESPACE in message:
+        return Refused(status, message, "NamespaceTerminating", retry_after=_UNTIL_ITS_END)
+    return Refused(status, message, next((reason for words, reason in _REASONS.items() if words in message), None))
+
+
+def _status(body: bytes) -> dict[str, Any]:
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text is not None and text.isdigit() else None

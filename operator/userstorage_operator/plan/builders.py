@@ -1,0 +1,300 @@
+"""The children that a UserStorage should have. Pure builders: nothing that they are given is changed.
+
+Every field that the API server would default and that we compare later is written out, so that what was made equals
+what was asked for. A None says "must be absent": it is left out on creation and removed on repair.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from userstorage_operator.api import names
+from userstorage_operator.api.errors import InvalidSpec
+from userstorage_operator.api.quantities import parse_quantity
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import ReclaimPolicy, Scheduling, UserStorage
+from userstorage_operator.api.userstorageclass import Expose, PolicyMode, UserStorageClass
+from userstorage_operator.api.variables import expand
+from userstorage_operator.browsers.browser import FILES_MOUNT, FILES_VOLUME, Browser
+from userstorage_operator.plan import exposure
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """The children in the order in which they are made: the pod comes last, behind its NetworkPolicy."""
+
+    policy: Object | None
+    """None where the class leaves NetworkPolicies to others."""
+    claim: Object | None
+    """None where the UserStorage uses a claim that somebody else made."""
+    service: Object
+    pod: Object
+    pod_hash: str
+    """Over all that forces a new pod."""
+    spec_hash: str
+    """Over the user's own part of that: what else makes a pod old is the class's doing, or a new operator's."""
+    ingress: Object | None
+    """None where the class does not ask for one, or where it cannot be had now."""
+    route: Object | None
+    """None as for `ingress`."""
+
+
+def build(
+    storage: UserStorage, cls: UserStorageClass, browser: Browser, *, exposed: bool = True, granted: str | None = None
+) -> Desired:
+    """All children of one UserStorage; without Ingress and HTTPRoute where it is not to be `exposed`. `granted` is the size that its
+    claim has asked for: a class that allows less by now turns nobody out.
+
+    Raises InvalidSpec, naming the field, for what cannot or may not be served.
+    """
+    _refuse_what_is_not_served(storage, cls, granted)
+    pod = _pod(storage, cls, browser)
+    annotations = pod["metadata"]["annotations"]
+    place = exposure.place(storage, cls)
+    expose = cls.exposure.expose if exposed else Expose.CLUSTER_IP
+    return Desired(
+        policy=_policy(storage, cls) if cls.policy is PolicyMode.MANAGED else None,
+        claim=_claim(storage, cls) if storage.storage.claim_name is None else None,
+        service=_service(storage),
+        pod=pod,
+        pod_hash=annotations[names.ANNOTATION_POD_HASH],
+        spec_hash=annotations[names.ANNOTATION_SPEC_HASH],
+        ingress=_ingress(storage, cls, place) if place is not None and expose is Expose.INGRESS else None,
+        route=_route(storage, cls, place) if place is not None and expose is Expose.GATEWAY else None,
+    )
+
+
+def _refuse_what_is_not_served(storage: UserStorage, cls: UserStorageClass, granted: str | None) -> None:
+    size = storage.storage.size
+    if size is None or cls.max_size is None:
+        return
+    allowed = max(parse_quantity(allowed) for allowed in (cls.max_size, granted) if allowed is not None)
+    if parse_quantity(size) > allowed:
+        raise InvalidSpec(f"spec.storage.size: {size} exceeds storage.maxSize {cls.max_size} of class {cls.name!r}")
+
+
+def selector(storage: UserStorage) -> dict[str, str]:
+    """The labels by which Service and NetworkPolicy find the pod."""
+    return {names.LABEL_APP: names.APP, names.LABEL_USER: storage.slug}
+
+
+def claim_name(storage: UserStorage) -> str:
+    """The claim that holds the files."""
+    return storage.storage.claim_name or names.child_name(storage.slug)
+
+
+def _policy(storage: UserStorage, cls: UserStorageClass) -> Object:
+    """Deny everything, out and in, but the allowed sources; by default namespaces that an administrator marked."""
+    gateways = {"namespaceSelector": {"matchLabels": {names.LABEL_GATEWAY: "true"}}}
+    spec = {
+        "podSelector": {"matchLabels": selector(storage), "matchExpressions": None},
+        "policyTypes": ["Ingress", "Egress"],
+        "egress": None,
+        "ingress": [
+            {
+                "from": [_without_empty(peer) for peer in cls.allowed_from] or [gateways],
+                "ports": [{"port": cls.browser.port, "protocol": "TCP"}],
+            }
+        ],
+    }
+    return _child("networking.k8s.io/v1", "NetworkPolicy", _metadata(storage), spec)
+
+
+def _without_empty(peer: Mapping[str, Any]) -> Object:
+    """The API server drops empty lists and maps inside selectors; written out, they would look like a difference."""
+    return {
+        field: {key: value for key, value in inner.items() if value} if field.endswith("Selector") else inner
+        for field, inner in peer.items()
+    }
+
+
+def _claim(storage: UserStorage, cls: UserStorageClass) -> Object:
+    """No ownerReference unless the user asked for deletion: nothing else may take the data along (semantics 7)."""
+    owners = [_owner(storage)] if storage.storage.reclaim_policy is ReclaimPolicy.DELETE else None
+    metadata = _metadata(storage) | {"ownerReferences": owners}
+    del metadata["labels"][names.LABEL_OWNER_UID]  # a claim outlives its UserStorage and serves the next one
+    spec = {
+        "accessModes": list(cls.access_modes),
+        "resources": {"requests": {"storage": storage.storage.size or cls.default_size}},
+        "storageClassName": cls.storage_class_name,
+    }
+    return _child("v1", "PersistentVolumeClaim", metadata, spec)
+
+
+def _service(storage: UserStorage) -> Object:
+    spec = {
+        "type": "ClusterIP",
+        "selector": selector(storage),
+        "ports": [{"name": "http", "port": names.SERVICE_PORT, "protocol": "TCP", "targetPort": "http"}],
+        "sessionAffinity": "None",
+        "internalTrafficPolicy": "Cluster",
+        "externalIPs": None,
+        "publishNotReadyAddresses": None,
+    }
+    return _child("v1", "Service", _metadata(storage), spec)
+
+
+def _ingress(storage: UserStorage, cls: UserStorageClass, place: exposure.Place) -> Object:
+    spec = exposure.ingress_spec(cls.exposure, place, names.child_name(storage.slug))
+    return _child("networking.k8s.io/v1", "Ingress", _exposed_metadata(storage, cls), spec)
+
+
+def _route(storage: UserStorage, cls: UserStorageClass, place: exposure.Place) -> Object:
+    spec = exposure.route_spec(cls.exposure, place, names.child_name(storage.slug))
+    return _child("gateway.networking.k8s.io/v1", "HTTPRoute", _exposed_metadata(storage, cls), spec)
+
+
+def _exposed_metadata(storage: UserStorage, cls: UserStorageClass) -> Object:
+    """Annotations configure many ingress controllers: they come from the class, never from the tenant."""
+    metadata = _metadata(storage)
+    return metadata | {"annotations": {**cls.exposure.annotations, **metadata["annotations"]}}
+
+
+def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Object:
+    """The pod, with the hashes of what it is made from. Its class is told for the admission policy, its path for the URL."""
+    metadata = _metadata(storage)
+    metadata["labels"] = {**storage.pod_labels, **metadata["labels"]}
+    metadata["annotations"] = {**storage.pod_annotations, **metadata["annotations"]}
+    spec = _pod_spec(storage, cls, browser)
+    metadata["annotations"] |= {
+        names.ANNOTATION_POD_HASH: _hash([spec, dict(storage.pod_labels), dict(storage.pod_annotations)]),
+        names.ANNOTATION_SPEC_HASH: _hash(_users_part(storage)),
+        names.ANNOTATION_CLASS: cls.name,
+        names.ANNOTATION_BASE_PATH: expand(cls.browser.base_path, storage),
+    }
+    return _child("v1", "Pod", metadata, spec)
+
+
+def _users_part(storage: UserStorage) -> list[Any]:
+    """What of a pod the user decides. A version of the operator that changes this list takes every pod for one that its
+    user has changed, and replaces all that are old at once.
+    """
+    files, placed = storage.storage, storage.scheduling
+    return [
+        storage.class_name,
+        [files.claim_name, files.sub_path, files.read_only],
+        storage.lifecycle.termination_grace_period,
+        [dict(placed.node_selector), [dict(toleration) for toleration in placed.tolerations]] if placed else None,
+        [dict(storage.pod_labels), dict(storage.pod_annotations)],
+    ]
+
+
+def _hash(essence: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Object:
+    """Admitted by Pod Security `restricted`, without a service account token, on a read-only root."""
+    files: Object = {"name": FILES_VOLUME, "mountPath": FILES_MOUNT}
+    if storage.storage.read_only:
+        files["readOnly"] = True
+    if storage.storage.sub_path is not None:
+        files["subPath"] = storage.storage.sub_path.replace("${slug}", storage.slug)
+    scratch = [{"name": space.name, "mountPath": space.mount_path} for space in browser.scratch]
+    container: Object = {
+        "name": names.CONTAINER,
+        "image": browser.image,
+        "command": list(browser.command),
+        "args": list(browser.args),
+        "ports": [{"name": "http", "containerPort": cls.browser.port, "protocol": "TCP"}],
+        "resources": dict(cls.browser.resources or browser.default_resources),
+        "securityContext": _CONTAINER_SECURITY,
+        "volumeMounts": [files, *scratch],
+        "startupProbe": dict(browser.startup_probe),
+        "readinessProbe": dict(browser.readiness_probe),
+        "livenessProbe": dict(browser.liveness_probe),
+        "terminationMessagePolicy": _LAST_WORDS,
+    }
+    if browser.env:
+        container["env"] = [dict(variable) for variable in browser.env]
+    if browser.stop_signal is not None:
+        container["lifecycle"] = {"stopSignal": browser.stop_signal}
+    spec: Object = {
+        "os": {"name": "linux"},  # what a stopSignal needs to be valid
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": storage.lifecycle.termination_grace_period,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": cls.run_as_user,  # images name their user; only a number proves it is not root
+            "runAsGroup": cls.run_as_group,
+            "fsGroup": cls.fs_group,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [
+            {
+                "name": FILES_VOLUME,
+                "persistentVolumeClaim": {"claimName": claim_name(storage), "readOnly": storage.storage.read_only},
+            },
+            *({"name": space.name, "emptyDir": {"sizeLimit": space.size_limit}} for space in browser.scratch),
+        ],
+        **_scheduling(storage.scheduling or cls.scheduling),
+    }
+    if browser.init_command:
+        spec["initContainers"] = [
+            {
+                "name": "configure",
+                "image": browser.image,
+                "command": list(browser.init_command),
+                "resources": container["resources"],
+                "securityContext": _CONTAINER_SECURITY,
+                "volumeMounts": scratch,
+                "terminationMessagePolicy": _LAST_WORDS,
+            }
+        ]
+    return spec
+
+
+_LAST_WORDS = "FallbackToLogsOnError"
+"""The end of a crashed container's log is in the pod's status, where the conditions can quote it."""
+
+
+_CONTAINER_SECURITY: Mapping[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "privileged": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+def _scheduling(wanted: Scheduling) -> Object:
+    placed: Object = {}
+    if wanted.node_selector:
+        placed["nodeSelector"] = dict(wanted.node_selector)
+    if wanted.tolerations:
+        placed["tolerations"] = [dict(toleration) for toleration in wanted.tolerations]
+    return placed
+
+
+def _owner(storage: UserStorage) -> Object:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "name": storage.meta.name,
+        "uid": storage.meta.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def _metadata(storage: UserStorage) -> Object:
+    return {
+        "name": names.child_name(storage.slug),
+        "namespace": storage.meta.namespace,
+        "labels": {
+            **selector(storage),
+            names.LABEL_MANAGED_BY: names.MANAGED_BY,
+            names.LABEL_OWNER_UID: storage.meta.uid,
+        },
+        "annotations": {names.ANNOTATION_USER_ID: storage.user_id},
+        "ownerReferences": [_owner(storage)],
+    }
+
+
+def _child(api_version: str, kind: str, metadata: Object, spec: Object) -> Object:
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}

@@ -1,0 +1,45 @@
+"""Answers: JSON with its age, an ETag over every byte of it, and 304 where the caller has just that."""
+
+import hashlib
+
+import orjson
+from aiohttp import web
+
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.readapi.parameters import continue_token
+from userstorage_operator.readmodel.query import Page, Told
+
+_CACHE_CONTROL = "private, no-cache"
+"""Whoever keeps an answer asks again each time, by its ETag; caches that several callers share keep none."""
+
+
+def one(request: web.Request, told: Told[Object]) -> web.Response:
+    """The answer that tells of one UserStorage."""
+    return _answer(request, {"metadata": _metadata(told), "item": told.value}, int(told.age))
+
+
+def listed(request: web.Request, told: Told[Page]) -> web.Response:
+    """The answer that tells a page."""
+    metadata, page = _metadata(told), told.value
+    if page.more_after is not None:
+        metadata["continue"] = continue_token(page.more_after)
+    return _answer(request, {"metadata": metadata, "items": page.views}, int(told.age))
+
+
+def _metadata(told: Told[Object] | Told[Page]) -> Object:
+    return {"ageSeconds": int(told.age), "stale": told.stale}
+
+
+def _answer(request: web.Request, content: Object, age: int) -> web.Response:
+    body = orjson.dumps(content)
+    etag = f'"{hashlib.sha256(body).hexdigest()}"'
+    headers = {"ETag": etag, "Age": str(age), "Cache-Control": _CACHE_CONTROL}
+    if (wanted := request.headers.get("If-None-Match")) is not None and has(wanted, etag):
+        return web.Response(status=304, headers=headers)
+    headers["Content-Type"] = "application/json"
+    return web.Response(body=body, headers=headers)
+
+
+def has(if_none_match: str, etag: str) -> bool:
+    """Whether the header If-None-Match names the ETag, compared weakly (RFC 9110, 13.1.2)."""
+    return if_none_match.strip() == "*" or any(known.strip().removeprefix("W/") == etag for known in if_none_match.split(","))

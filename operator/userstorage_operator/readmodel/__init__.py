@@ -1,0 +1,1 @@
+"""What platform backends read of a UserStorage, and how they ask for it. Pure."""

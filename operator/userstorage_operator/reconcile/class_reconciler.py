@@ -1,0 +1,96 @@
+"""One pass over one UserStorageClass: its status is all that we write there. Its users have passes of their own."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+import structlog
+
+from userstorage_operator import browsers
+from userstorage_operator.api.errors import InvalidSpec, NotFound, OperatorError
+from userstorage_operator.api.resources import USER_STORAGE_CLASSES
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import UserStorage
+from userstorage_operator.api.userstorageclass import UserStorageClass, default_classes
+from userstorage_operator.arbitration.lister import Views
+from userstorage_operator.browsers.browser import Browser
+from userstorage_operator.plan.builders import build
+from userstorage_operator.reconcile.ports import Cluster, Recorder
+from userstorage_operator.reconcile.record import tell
+from userstorage_operator.reconcile.rollout_tracker import ClassBook
+from userstorage_operator.runtime.worker import Result
+from userstorage_operator.status.class_status import class_report, image_pinned
+from userstorage_operator.status.events import class_news
+from userstorage_operator.status.report import status_patch
+
+_UNTIL_COUNTED = 1.0
+"""Seconds between looks whether every UserStorage has been counted after a start."""
+
+_SOMEBODY = UserStorage.parse(
+    {
+        "metadata": {
+            "namespace": "somewhere",
+            "name": "somebody",
+            "uid": "",
+            "resourceVersion": "",
+            "creationTimestamp": "",
+        },
+        "spec": {"userID": "somebody"},
+    }
+)
+"""A user with nothing but defaults: what cannot be served to this one is the class's fault."""
+
+
+class ClassReconciler:
+    """Tells of one class at a time."""
+
+    def __init__(
+        self, cluster: Cluster, views: Views, book: ClassBook, recorder: Recorder, clock: Callable[[], datetime]
+    ) -> None:
+        self._cluster = cluster
+        self._views = views
+        self._book = book
+        self._recorder = recorder
+        self._clock = clock
+
+    async def reconcile(self, name: str, failures: int) -> Result:  # noqa: ARG002  # what a worker pool calls
+        """One pass."""
+        structlog.contextvars.bind_contextvars(class_name=name)
+        if not self._book.complete:
+            return Result(wake_after=_UNTIL_COUNTED)
+        classes = list(self._views.classes())
+        raw = next((raw for raw in classes if raw["metadata"]["name"] == name), None)
+        if raw is None:
+            return Result()
+        previous = raw.get("status") or {}
+        status = class_report(
+            raw, _browser(raw), default_classes(classes), self._book.counts(name, raw["metadata"]["generation"]), self._clock()
+        )
+        patch = status_patch(status, previous)
+        if not patch:
+            return Result()
+        body = {"metadata": {"uid": raw["metadata"]["uid"]}, "status": patch}
+        try:
+            told = await self._cluster.merge_patch(USER_STORAGE_CLASSES, None, name, body, "status")
+        except NotFound:
+            return Result()
+        except OperatorError as error:
+            return Result(outcome=error.reason, retry=True, error=error.message, action="patch UserStorageClass")
+        self._views.put(USER_STORAGE_CLASSES, told)
+        tell(self._recorder, raw, class_news(previous, status))
+        return Result()
+
+
+def without_digest(classes: Iterable[Object]) -> int:
+    """How many of the raw classes run an image that is not named by its digest."""
+    found = (_browser(raw) for raw in classes)
+    return sum(isinstance(browser, Browser) and not image_pinned(browser.image).status for browser in found)
+
+
+def _browser(raw: Object) -> Browser | InvalidSpec:
+    try:
+        cls = UserStorageClass.parse(raw)
+        browser = browsers.render(_SOMEBODY, cls)
+        build(_SOMEBODY, cls, browser)
+    except InvalidSpec as error:
+        return error
+    return browser

@@ -1,0 +1,1 @@
+"""What the leader keeps in Redis for the other replicas and for its successor. No reconcile decision reads it."""

@@ -1,0 +1,203 @@
+"""The connection to Redis: bounded in time whatever the server does, and shut while it does not serve."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol, TypeVar, cast
+
+import redis
+import redis.exceptions
+import structlog
+from redis.asyncio import Redis
+
+from userstorage_operator.redis_cache import clients
+from userstorage_operator.redis_cache.breaker import Breaker, State
+from userstorage_operator.redis_cache.settings import RedisSettings
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+CONNECTIONS = 16
+"""At the same time. More would not make one event loop faster, and each new one costs both sides some work."""
+
+_KINDS: tuple[tuple[type[Exception], str], ...] = (
+    # The first that fits: some are special cases of later ones.
+    (redis.exceptions.AuthenticationError, "auth"),
+    (redis.exceptions.AuthorizationError, "auth"),
+    (redis.exceptions.NoPermissionError, "permission"),
+    (redis.exceptions.BusyLoadingError, "loading"),
+    (redis.exceptions.ReadOnlyError, "readonly"),
+    (redis.exceptions.OutOfMemoryError, "oom"),
+    (redis.exceptions.MaxConnectionsError, "exhausted"),
+    (redis.exceptions.TimeoutError, "timeout"),
+    (TimeoutError, "timeout"),
+    (redis.exceptions.ClusterError, "connection"),
+    (redis.exceptions.RedisClusterException, "connection"),
+    (redis.exceptions.ConnectionError, "connection"),
+    (OSError, "connection"),
+    (redis.exceptions.RedisError, "response"),
+)
+_BUSY = "busy"
+_BREAKER_OPEN = "breaker_open"
+_NOT_CONFIGURED = "not_configured"
+
+KINDS = (*dict.fromkeys(kind for _, kind in _KINDS), _BUSY, _BREAKER_OPEN)
+"""What is counted; `not_configured` is no trouble."""
+
+_NOT_SERVING = frozenset({"timeout", "connection", "auth", "loading", _BUSY})
+"""After these the next call would fare no better, whatever it asks."""
+
+_STALE_CONNECTIONS = frozenset({"timeout", "connection", "auth", "readonly"})
+"""After these the other connections may lead to the wrong place too: a server that is gone, the master of yesterday."""
+
+
+class StoreUnavailable(Exception):
+    """Redis did not do what was asked. `kind` is one of KINDS or `not_configured`; the text is for logs."""
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+        self.kind = kind
+
+
+class StoreObserver(Protocol):
+    """Who is told of every call (metrics)."""
+
+    def store_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
+        """The words that `store_failed` and `store_breaker` may be called with."""
+
+    def store_answered(self, seconds: float) -> None:
+        """A call has ended, well or not."""
+
+    def store_failed(self, kind: str) -> None:
+        """A call has failed, or was not made for `breaker_open`."""
+
+    def store_breaker(self, state: str) -> None:
+        """The breaker is in this state now."""
+
+
+class Connection:
+    """The one way to Redis. It connects when it is first used; without settings every call is `not_configured`."""
+
+    def __init__(self, settings: RedisSettings | None, observer: StoreObserver) -> None:
+        self._settings = settings
+        self._observer = observer
+        self._client: clients.Client | None = None
+        self._free = asyncio.Semaphore(CONNECTIONS)
+        self._breaker = Breaker(time.monotonic, lambda: random.uniform(-1, 1))  # noqa: S311  # no secret
+        self._told_state = State.CLOSED
+        self._dropping: set[asyncio.Task[None]] = set()
+        observer.store_labels(KINDS, tuple(State))
+        observer.store_breaker(State.CLOSED)
+
+    @property
+    def state(self) -> State:
+        """Of the circuit breaker."""
+        return self._breaker.state
+
+    async def run(self, what: str, call: Callable[[Redis], Awaitable[T]]) -> T:
+        """What `call` gets from a client it is given; one command, pipeline or script. `what` is its label in metrics.
+
+        Takes twice the timeout at most, and no time while the breaker is open. Raises StoreUnavailable, and nothing else
+        for trouble of Redis; what else `call` raises passes through.
+        """
+        if self._settings is None:
+            raise StoreUnavailable(_NOT_CONFIGURED)
+        cancelled = _cancellations()
+        await self._take_turn(self._settings.timeout)
+        try:
+            era = self._breaker.admit()
+            self._tell_state("")
+            if era is None:
+                self._observer.store_failed(_BREAKER_OPEN)
+                raise StoreUnavailable(_BREAKER_OPEN)
+            return await self._run(what, call, era, self._settings)
+        finally:
+            self._free.release()
+            # Before Python 3.12 asyncio.wait_for, by which redis-py sends, loses a cancellation that comes when it is done.
+            if _cancellations() > cancelled:
+                raise asyncio.CancelledError
+
+    async def close(self) -> None:
+        """End all connections."""
+        client, self._client = self._client, None
+        await asyncio.gather(*self._dropping, return_exceptions=True)
+        if client is not None:
+            await clients.close(client)
+
+    async def _take_turn(self, timeout: float) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await self._free.acquire()
+        except TimeoutError:
+            self._observer.store_failed("exhausted")
+            raise StoreUnavailable("exhausted", f"all {CONNECTIONS} connections are in use") from None
+
+    async def _run(self, what: str, call: Callable[[Redis], Awaitable[T]], era: int, settings: RedisSettings) -> T:
+        if self._client is None:
+            self._client = clients.connect(settings, CONNECTIONS)
+        start = time.monotonic()
+        try:
+            # Connecting, logging in and asking have a time-out each; together they have this one.
+            async with asyncio.timeout(2 * settings.timeout):
+                answer = await call(cast("Redis", self._client))  # a RedisCluster does as one here
+        except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
+            raise self._failure(what, error, era) from error
+        except BaseException:
+            self._breaker.abandoned(era)
+            raise
+        else:
+            self._breaker.succeeded(era)
+            return answer
+        finally:
+            self._observer.store_answered(time.monotonic() - start)
+            self._tell_state("")
+
+    def _failure(self, what: str, error: Exception, era: int) -> StoreUnavailable:
+        kind = _kind(error)
+        self._observer.store_failed(kind)
+        if kind in _NOT_SERVING:
+            self._breaker.failed(era)
+        else:
+            self._breaker.succeeded(era)
+        if kind in _STALE_CONNECTIONS:
+            self._drop_idle()
+        failure = StoreUnavailable(kind, f"{what}: {error}")
+        self._tell_state(str(failure))
+        return failure
+
+    def _drop_idle(self) -> None:
+        """In the background: closing TLS waits for the other side, which may be the one that hangs."""
+        if self._client is not None:
+            task = asyncio.create_task(clients.drop_idle(self._client), name="redis-drop-idle")
+            self._dropping.add(task)
+            task.add_done_callback(self._dropped)
+
+    def _dropped(self, task: asyncio.Task[None]) -> None:
+        self._dropping.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: whatever kept a connection from closing well, it is closed
+
+    def _tell_state(self, why: str) -> None:
+        state, before = self._breaker.state, self._told_state
+        if state is before:
+            return
+        self._told_state = state
+        self._observer.store_breaker(state)
+        if state is State.OPEN and before is State.CLOSED:
+            log.warning("redis_away", why=why)
+        elif state is State.CLOSED:
+            log.info("redis_back")
+
+
+def _cancellations() -> int:
+    """How often the present task was asked to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
+def _kind(error: Exception) -> str:
+    if isinstance(error, redis.exceptions.ResponseError) and str(error).startswith("BUSY "):
+        return _BUSY
+    return next(kind for cause, kind in _KINDS if isinstance(error, cause))

@@ -1,0 +1,126 @@
+"""What is in Redis at this moment, for whoever looks after it. Nothing is changed, and nothing believed that is not sealed."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.asyncio import Redis
+
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.readmodel.query import Query
+from userstorage_operator.redis_cache.codec import Codec, Rejected
+from userstorage_operator.redis_cache.connection import StoreUnavailable
+from userstorage_operator.redis_cache.head import Head
+from userstorage_operator.redis_cache.index import Range, Row, parse
+from userstorage_operator.redis_cache.keys import Keys
+from userstorage_operator.redis_cache.ports import Store
+from userstorage_operator.redis_cache.read_through_cache import Cache, Wanted
+from userstorage_operator.redis_cache.scripts import READ, SCAN
+
+_CHUNK = 500
+_REFUSED = frozenset({"permission", "response"})
+
+
+@dataclass(slots=True)
+class Inspected:
+    """The mirror, and what is around it."""
+
+    head: Head | None = None
+    """None where there is none, or none that can be believed."""
+    head_age: float = 0.0
+    """Seconds since the leader last wrote it, by Redis' own clock."""
+    views: dict[Key, Object | None] = field(default_factory=dict)
+    """One for each row of the index; None where the view of that row is not there."""
+    view_ages: list[float] = field(default_factory=list)
+    """Seconds since each was written, by the clock of this machine."""
+    rejected: Counter[str] = field(default_factory=Counter)
+    """Values that are not what their key promises, by reason."""
+    keys: Counter[str] = field(default_factory=Counter)
+    """How many there are of each kind."""
+    lookups: tuple[int, int] | None = None
+    """Of the whole server since its start: those that found a key, and those that did not. None where the user may not ask."""
+
+    def cache_asked(self, result: str, views: int = 1) -> None:
+        """Satisfies `ports.Observer`; of no interest here."""
+
+    def mirror_filled(self) -> None:
+        """Satisfies `ports.Observer`; nothing is written here."""
+
+    def cache_rejected(self, reason: str) -> None:
+        """Satisfies `ports.Observer`."""
+        self.rejected[reason] += 1
+
+
+async def inspect(store: Store, keys: Keys, codec: Codec) -> Inspected:
+    """Look at everything, in as many calls as it takes: none keeps Redis busy for long. Raises StoreUnavailable."""
+    found = Inspected()
+    rows = await _rows(store, keys, codec, found)
+    cache, now = Cache(store, codec, found), time.time()
+    for start in range(0, len(rows), _CHUNK):
+        chunk = rows[start : start + _CHUNK]
+        entries = await cache.look([Wanted(keys.view(row.uid), row.uid, row.version) for row in chunk])
+        for row, entry in zip(chunk, entries, strict=True):
+            found.views[row.key] = entry.value if entry is not None else None
+            if entry is not None:
+                found.view_ages.append(max(0.0, now - entry.time))
+    await _count_keys(store, keys, found)
+    found.lookups = await _lookups(store)
+    return found
+
+
+async def _rows(store: Store, keys: Keys, codec: Codec, found: Inspected) -> list[Row]:
+    """All rows of the index; the head goes to `found`."""
+    rows: list[Row] = []
+    wanted = Range.of(Query(), codec)
+    while True:
+        sealed, age, _, members, _ = await _read(store, keys, wanted)
+        try:
+            found.head = Head.open(sealed, keys, codec) if sealed and age else None
+            found.head_age = float(age or 0)
+            rows += (chunk := [parse(member, codec) for member in members])
+        except Rejected as rejected:
+            found.rejected[rejected.reason] += 1
+            found.head = None
+            return rows
+        if len(chunk) < _CHUNK:
+            return rows
+        wanted = wanted.after(chunk[-1])
+
+
+async def _read(store: Store, keys: Keys, wanted: Range) -> Any:
+    arguments = [wanted.first, wanted.end, _CHUNK, ""]
+    return await store.run("index", lambda redis: READ(redis, [keys.head, keys.index], arguments))
+
+
+async def _count_keys(store: Store, keys: Keys, found: Inspected) -> None:
+    """SCAN may tell of a key twice; it is counted once."""
+    names: set[bytes] = set()
+    cursor = b"0"
+    while True:
+        cursor, some = await _scan(store, keys, cursor)
+        names.update(some)
+        if cursor == b"0":
+            break
+    for name in names:
+        kind = name.removeprefix(keys.prefix.encode()).split(b":")[0]
+        found.keys["lock" if name.endswith(b":lock") else kind.decode(errors="replace")] += 1
+
+
+async def _scan(store: Store, keys: Keys, cursor: bytes) -> Any:
+    return await store.run("scan", lambda redis: SCAN(redis, [keys.head], [cursor, keys.pattern, 1000]))
+
+
+async def _lookups(store: Store) -> tuple[int, int] | None:
+    async def ask(redis: Redis) -> Any:
+        return await redis.info("stats")
+
+    try:
+        told = await store.run("info", ask)
+    except StoreUnavailable as error:
+        if error.kind in _REFUSED:
+            return None
+        raise
+    nodes = [told] if "keyspace_hits" in told else list(told.values())  # a cluster tells of each node
+    return sum(node["keyspace_hits"] for node in nodes), sum(node["keyspace_misses"] for node in nodes)

@@ -1,0 +1,237 @@
+"""What the leader runs: it keeps views, index and head in Redis as the watches have them, from memory, without a request."""
+
+import asyncio
+import contextlib
+import random
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.readmodel.summary import view
+from userstorage_operator.redis_cache.codec import GONE, Codec, Entry, Rejected
+from userstorage_operator.redis_cache.connection import StoreUnavailable
+from userstorage_operator.redis_cache.head import Head, Scopes
+from userstorage_operator.redis_cache.index import Row
+from userstorage_operator.redis_cache.keys import Keys
+from userstorage_operator.redis_cache.ports import Observer, Store, Watched
+from userstorage_operator.redis_cache.scripts import WRITE
+
+log = structlog.get_logger(__name__)
+
+TTL = 3600.0
+"""Seconds that views and index outlive their last writing."""
+_HEAD_TTL = 60
+_PULSE = 1.0
+"""Seconds between two writes of the head."""
+_GATHER = 0.1
+"""Seconds for which changes are gathered."""
+_REFRESH = 0.45 * TTL
+"""Seconds in which every view is written anew."""
+_TOMBSTONE = 60.0
+_BATCH = 200
+_BATCH_BYTES = 256 * 1024
+"""What arrives within the time-out of one call."""
+_MOST_PENDING = 10_000
+"""Keys that may wait while Redis does not answer, besides those of a fill; beyond that everything is filled anew."""
+_REFUSALS = (b"fenced", b"lost")
+"""What the script answers where it wrote nothing. Anything else is of a Redis that does not do what it is told."""
+_BELIEVED = 15
+"""Seconds without a write after which a leader of a later term does not count: that of a forged head, or of a Lease that
+was deleted and began anew.
+"""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One call: what it changes in the index and in the views, and what will be true after it."""
+
+    keys: list[Key]
+    rows: dict[Key, Row | None] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
+    added: list[str] = field(default_factory=list)
+    views: list[tuple[str, bytes, float]] = field(default_factory=list)
+    """Key, value, TTL in seconds."""
+
+
+class Mirror:
+    """Told of keys, as the workers are: what is written is looked up at the moment of writing.
+
+    Every write names the fill and the sequence number that the last one left in the head. Where they are not there any
+    more, Redis has lost something, and all is filled anew; where a later term is there, this mirror writes nothing.
+    """
+
+    def __init__(
+        self, store: Store, keys: Keys, codec: Codec, watched: Watched, scopes: Scopes, term: int, observer: Observer
+    ) -> None:
+        """`term` grows with every change of the leader."""
+        self._store = store
+        self._keys = keys
+        self._codec = codec
+        self._watched = watched
+        self._scopes = scopes
+        self._term = term
+        self._observer = observer
+        self._news = asyncio.Event()
+        self._pending: dict[Key, None] = {}
+        self._rows: dict[Key, Row] = {}
+        self._fill: str | None = None
+        """What the present fill is called; None where one is to begin."""
+        self._begun = False
+        """Whether Redis has it."""
+        self._unfilled: set[Key] = set()
+        self._complete = False
+        self._confirmed = 0
+        self._attempted = 0
+        self._trouble: str | None = None
+        self._refreshing: Iterator[Key] = iter(())
+        self._refresh_owed = 0.0
+
+    def changed(self, key: Key) -> None:
+        """A UserStorage is new, other than it was, or gone. Takes no time and never fails."""
+        self._pending[key] = None
+        if len(self._pending) - len(self._unfilled) > _MOST_PENDING:
+            self._forget()
+        self._news.set()
+
+    async def run(self) -> None:
+        """Until cancelled. Trouble of Redis never ends it."""
+        pulsed = time.monotonic()
+        while True:
+            going_on = await self._write()
+            while going_on and (self._pending or not self._complete):
+                going_on = await self._write()
+            if going_on:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_PULSE - _GATHER):
+                        await self._news.wait()
+                await asyncio.sleep(_GATHER)
+            else:
+                await asyncio.sleep(_PULSE)
+            self._news.clear()
+            now = time.monotonic()
+            self._refresh(now - pulsed)
+            pulsed = now
+
+    def _forget(self) -> None:
+        self._fill = None
+        self._pending.clear()
+        self._unfilled.clear()
+
+    async def _write(self) -> bool:
+        """One call. False where it came to nothing."""
+        fill = self._fill if self._fill is not None and self._begun else self._begin()
+        batch = self._take()
+        try:
+            answer = await self._store.run("mirror", lambda redis: WRITE(redis, *self._call(fill, batch)))
+        except StoreUnavailable as error:
+            self._tell(error.kind)
+            self._attempted += 1  # Redis may have done it all the same
+            self._pending = dict.fromkeys(batch.keys) | self._pending
+            return False
+        if answer != b"ok":
+            self._tell(answer.decode() if answer in _REFUSALS else "garbage")
+            self._forget()
+            return False
+        self._tell(None)
+        if self._fill == fill:
+            self._settle(batch)
+        return True
+
+    def _begin(self) -> str:
+        self._fill = secrets.token_hex(8)
+        self._begun = self._complete = False
+        self._rows, self._confirmed, self._attempted = {}, 0, 0
+        self._pending = dict.fromkeys(self._watched.keys())
+        self._unfilled = set(self._pending)
+        return self._fill
+
+    def _settle(self, batch: _Batch) -> None:
+        """Take in that a batch is in Redis."""
+        self._begun = True
+        self._attempted += 1
+        self._confirmed = self._attempted
+        for key, row in batch.rows.items():
+            if row is None:
+                self._rows.pop(key, None)
+            else:
+                self._rows[key] = row
+        self._unfilled.difference_update(batch.keys)
+        if not self._complete and not self._unfilled:
+            self._complete = True
+            self._observer.mirror_filled()
+            log.info("mirror_filled", objects=len(self._rows), term=self._term)
+
+    def _call(self, fill: str, batch: _Batch) -> tuple[list[str], list[Any]]:
+        """Keys and arguments of the script."""
+        gone = sum(row is None and key in self._rows for key, row in batch.rows.items())
+        come = sum(row is not None and key not in self._rows for key, row in batch.rows.items())
+        members = 2 * (len(self._rows) + come - gone)
+        complete = self._unfilled.issubset(batch.keys)
+        head = Head(self._term, self._attempted + 1, complete, self._scopes, members)
+        mode = "newest" if self._complete else "fill" if self._begun else "begin"
+        added = [part for member in batch.added for part in ("0", member)]
+        return (
+            [self._keys.head, self._keys.index, *(key for key, _, _ in batch.views)],
+            [
+                *(mode, self._term, fill, self._confirmed, self._attempted, head.sealed(self._keys, self._codec, time.time())),
+                *(members, _BELIEVED, _HEAD_TTL, int(TTL), len(batch.removed), len(added), *batch.removed, *added),
+                *(part for _, data, ttl in batch.views for part in (data, int(ttl * 1000))),
+            ],
+        )
+
+    def _take(self) -> _Batch:
+        """The next keys, and what the watches say of them now."""
+        batch, size = _Batch([]), 0
+        for key in self._pending:
+            if len(batch.keys) == _BATCH or size > _BATCH_BYTES:
+                break
+            batch.keys.append(key)
+            size += self._look(key, batch)
+        for key in batch.keys:
+            del self._pending[key]
+        return batch
+
+    def _look(self, key: Key, batch: _Batch) -> int:
+        """Add one object to the batch: the bytes of its view."""
+        raw, known, written = self._watched.storage(key), self._rows.get(key), len(batch.views)
+        told = view(raw) if raw is not None else None
+        row = Row.of(told, self._codec) if told is not None else None
+        if known is not None and (row is None or row.uid != known.uid):
+            self._add_view(batch, Entry(None, known.uid, GONE, term=self._term, time=time.time()), _TOMBSTONE)
+        if told is not None:
+            ttl = TTL * random.uniform(0.9, 1.1)  # noqa: S311  # jitter
+            self._add_view(batch, Entry.of(told, term=self._term, time=time.time()), ttl)
+        batch.rows[key] = row
+        if row != known:
+            batch.removed.extend(known.members(self._codec) if known is not None else ())
+            batch.added.extend(row.members(self._codec) if row is not None else ())
+        return sum(len(data) for _, data, _ in batch.views[written:])
+
+    def _add_view(self, batch: _Batch, entry: Entry, ttl: float) -> None:
+        name = self._keys.view(entry.uid)
+        with contextlib.suppress(Rejected):  # too big: its row stays, and who wants it asks the API server
+            batch.views.append((name, self._codec.seal(name, entry), ttl))
+
+    def _refresh(self, elapsed: float) -> None:
+        """Have a share of all views written anew, so that none runs out and none that was evicted stays away."""
+        self._refresh_owed += len(self._rows) * elapsed / _REFRESH
+        while self._refresh_owed >= 1 and self._rows:
+            self._refresh_owed -= 1
+            key = next(self._refreshing, None)
+            if key is None:
+                self._refreshing = iter(list(self._rows))
+                key = next(self._refreshing)
+            self._pending.setdefault(key)
+
+    def _tell(self, trouble: str | None) -> None:
+        """Log where it differs from before."""
+        if trouble is not None and trouble != self._trouble:
+            log.warning("mirror_behind", why=trouble, term=self._term)
+        elif trouble is None and self._trouble is not None:
+            log.info("mirror_goes_on", term=self._term)
+        self._trouble = trouble

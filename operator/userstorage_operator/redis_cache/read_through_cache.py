@@ -1,0 +1,186 @@
+"""get_or_fetch: memory, then Redis, then the source; one fetch at a time in the process, and among processes."""
+
+import asyncio
+import hashlib
+import random
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from userstorage_operator.api.errors import ClusterError
+from userstorage_operator.api.unstructured import Object
+from userstorage_operator.readmodel.query import Told
+from userstorage_operator.redis_cache.codec import LARGEST, Codec, Entry, Reason, Rejected
+from userstorage_operator.redis_cache.connection import StoreUnavailable
+from userstorage_operator.redis_cache.keys import Keys
+from userstorage_operator.redis_cache.ports import Observer, Store
+from userstorage_operator.redis_cache.scripts import PUT, RELEASE
+from userstorage_operator.redis_cache.single_flight import Remembered
+
+_IN_PROCESS = 1.0
+"""Seconds for which a process does not even ask Redis again."""
+_REMEMBERED = 1000
+"""Answers that a process can fall back on."""
+_OPENED = 10_000
+"""Values that need not be decoded and checked again: the same bytes at the same key are the same value."""
+_LOCK = 2.0
+"""Seconds for which one process fetches and the others wait; then they fetch themselves."""
+_POLL = 0.05
+_WRONG_TYPE = "WRONGTYPE"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a value must be to be taken."""
+
+    key: str
+    uid: str | None = None
+    """None where the key itself says which object."""
+    version: int = 0
+    """At least."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What Redis has: an entry, or the hash of what was rejected, or neither."""
+
+    entry: Entry | None = None
+    rejected: str = ""
+
+
+class Cache:
+    """One per process. Trouble of Redis costs time and never fails a request."""
+
+    def __init__(self, store: Store, codec: Codec, observer: Observer) -> None:
+        self._store = store
+        self._codec = codec
+        self._open = lru_cache(_OPENED)(codec.open)
+        self._observer = observer
+        self._answers: Remembered[Wanted, Object | None] = Remembered(_IN_PROCESS, _REMEMBERED)
+
+    async def get_or_fetch(self, wanted: Wanted, fetch: Callable[[], Awaitable[Entry]], ttl: float) -> Told[Object | None]:
+        """The value, kept for about `ttl` seconds where it has to be fetched. Where `fetch` fails with a ClusterError, the
+        last value that this process knew, stale; raises Unavailable where it knew none.
+        """
+        results: list[str] = []
+
+        async def ask() -> Told[Object | None]:
+            return await self._ask(wanted, fetch, ttl, results)
+
+        try:
+            told = await self._answers.get(wanted, ask)
+        except ClusterError:
+            self._observer.cache_asked("error")
+            raise
+        self._observer.cache_asked("stale" if told.stale else results[0] if results else "hit")
+        return told
+
+    async def look(self, wanted: Sequence[Wanted]) -> list[Entry | None]:
+        """What Redis has of each, in one round trip. Raises StoreUnavailable."""
+        return self._hits(await self._look(wanted))
+
+    def judge(self, wanted: Sequence[Wanted], values: Sequence[bytes]) -> list[Entry | None]:
+        """The same of values that were read elsewhere."""
+        return self._hits([self._judge(each, value) for each, value in zip(wanted, values, strict=True)])
+
+    def _hits(self, looked: Sequence[_Looked]) -> list[Entry | None]:
+        found = [each.entry for each in looked]
+        if hits := len(found) - found.count(None):
+            self._observer.cache_asked("hit", hits)
+        return found
+
+    async def _ask(
+        self, wanted: Wanted, fetch: Callable[[], Awaitable[Entry]], ttl: float, results: list[str]
+    ) -> Told[Object | None]:
+        token = secrets.token_hex(8)
+        try:
+            [looked] = await self._look([wanted])
+            if looked.entry is None and not await self._lock(wanted, token):
+                looked = await self._wait(wanted)
+        except StoreUnavailable:
+            looked = _Looked()
+        if looked.entry is not None:
+            results.append("hit")
+            return Told(looked.entry.value, max(0.0, time.time() - looked.entry.time))
+        results.append("miss")
+        try:
+            fetched = await fetch()
+            await self._put(wanted, fetched, ttl, looked.rejected)
+        finally:
+            await self._quietly("unlock", lambda redis: RELEASE(redis, [Keys.lock(wanted.key)], [token]))
+        return Told(fetched.value, 0.0)
+
+    async def _look(self, wanted: Sequence[Wanted]) -> list[_Looked]:
+        async def read(redis: Redis) -> list[bytes | Exception]:
+            pipeline = redis.pipeline(transaction=False)
+            for each in wanted:
+                pipeline.getrange(each.key, 0, LARGEST)
+            answers: list[bytes | Exception] = await pipeline.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, Exception) and not _is_wrong_type(answer):
+                    raise answer
+            return answers
+
+        answers = await self._store.run("look", read)
+        return [self._judge(each, answer) for each, answer in zip(wanted, answers, strict=True)]
+
+    def _judge(self, wanted: Wanted, data: bytes | Exception) -> _Looked:
+        if data == b"":
+            return _Looked()
+        if isinstance(data, Exception):
+            self._observer.cache_rejected(Reason.GARBAGE)
+            return _Looked()
+        try:
+            entry = self._open(wanted.key, data, wanted.uid)
+        except Rejected as rejected:
+            reason = rejected.reason
+        else:
+            if entry.resource_version >= wanted.version:
+                return _Looked(entry)
+            reason = Reason.OUTDATED
+        self._observer.cache_rejected(reason)
+        return _Looked(rejected=hashlib.sha1(data, usedforsecurity=False).hexdigest())
+
+    async def _lock(self, wanted: Wanted, token: str) -> bool:
+        """Whether it is on this process to fetch."""
+        taken = await self._store.run(
+            "lock", lambda redis: redis.set(Keys.lock(wanted.key), token, nx=True, px=int(_LOCK * 1000))
+        )
+        return taken is not None
+
+    async def _wait(self, wanted: Wanted) -> _Looked:
+        """What the process that fetches has found; nothing where that takes too long. Raises StoreUnavailable."""
+        deadline = time.monotonic() + _LOCK
+        while time.monotonic() < deadline:
+            await asyncio.sleep(_POLL)
+            [looked] = await self._look([wanted])
+            if looked.entry is not None:
+                return looked
+        return _Looked()
+
+    async def _put(self, wanted: Wanted, entry: Entry, ttl: float, rejected: str) -> None:
+        """Newest wins. An object that came after the one that was wanted must not be taken for it."""
+        if wanted.uid is not None and entry.uid != wanted.uid:
+            return
+        try:
+            data = self._codec.seal(wanted.key, entry)
+        except Rejected:
+            return
+        lasting = int(ttl * random.uniform(0.9, 1.1) * 1000)  # noqa: S311  # jitter
+        await self._quietly("put", lambda redis: PUT(redis, [wanted.key], [data, lasting, rejected]))
+
+    async def _quietly(self, what: str, call: Callable[[Redis], Awaitable[object]]) -> None:
+        try:
+            await self._store.run(what, call)
+        except StoreUnavailable:
+            return  # counted and logged where the connection is
+
+
+def _is_wrong_type(error: Exception) -> bool:
+    """Somebody's list or hash where a value should be."""
+    return isinstance(error, ResponseError) and str(error).startswith(_WRONG_TYPE)

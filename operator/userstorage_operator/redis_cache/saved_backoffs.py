@@ -1,0 +1,119 @@
+"""Failures in a row, kept for the next leader: its count goes on where this one's ended, and so does the pause.
+
+Hints. Whatever Redis says, a pause is not longer than that which the count gives here: a minute at most.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+from redis.asyncio import Redis
+
+from userstorage_operator.api.unstructured import version_of
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.redis_cache.codec import Codec, Entry
+from userstorage_operator.redis_cache.connection import StoreUnavailable
+from userstorage_operator.redis_cache.keys import Keys
+from userstorage_operator.redis_cache.ports import Store, Watched
+from userstorage_operator.redis_cache.read_through_cache import Cache, Wanted
+from userstorage_operator.runtime.workqueue import WorkQueue
+
+log = structlog.get_logger(__name__)
+
+_TTL = 3600
+_GATHER = 0.5
+"""Seconds between two writes: a failing object is at rest for a second at least."""
+_BATCH = 200
+_TRIES = 4
+"""Calls that may fail at the start before what is noted counts as unknown."""
+_MOST_PENDING = 10_000
+"""Objects whose count may wait while Redis does not answer; then it is forgotten."""
+_MOST_FAILURES = 1_000_000
+
+
+class Backoffs:
+    """Told by the queue of every failure and of its end."""
+
+    def __init__(self, store: Store, keys: Keys, codec: Codec, watched: Watched) -> None:
+        self._store = store
+        self._keys = keys
+        self._codec = codec
+        self._watched = watched
+        self._pending: dict[str, bytes | None] = {}
+        """By key in Redis: the value, None for none."""
+
+    def noted(self, key: Key, failures: int, due_in: float) -> None:
+        """So many failures in a row, and seconds until the next try; 0 failures for their end. Takes no time."""
+        raw = self._watched.storage(key)
+        if raw is None:
+            return  # gone; its entry will be, in time
+        meta, now = raw["metadata"], time.time()
+        name = self._keys.backoff(meta["uid"])
+        value = {"failures": failures, "due": now + due_in}
+        entry = Entry(value, meta["uid"], version_of(raw), meta["generation"], time=now)
+        if len(self._pending) < _MOST_PENDING or name in self._pending:
+            self._pending[name] = self._codec.seal(name, entry) if failures else None
+
+    async def run(self) -> None:
+        """Write what was noted, until cancelled. Trouble of Redis never ends it."""
+        while True:
+            await asyncio.sleep(_GATHER)
+            for _ in range(0, len(self._pending), _BATCH):
+                if not await self._write(dict(itertools.islice(self._pending.items(), _BATCH))):
+                    break
+
+    async def resume(self, cache: Cache, queue: WorkQueue[Key], pause: Callable[[int], float]) -> None:
+        """Tell the queue of what the last leader noted. Where Redis does not answer, every count begins anew.
+
+        The first lists keep the event loop busy, so an answer may be late that is there: a batch is asked for more than once.
+        """
+        keys = list(self._watched.keys())
+        resumed, tries = 0, _TRIES
+        for start in range(0, len(keys), _BATCH):
+            while tries:
+                try:
+                    resumed += await self._resume(keys[start : start + _BATCH], cache, queue, pause)
+                    break
+                except StoreUnavailable as error:
+                    tries -= 1
+                    if not tries:
+                        log.info("backoffs_unknown", why=error.kind)
+                    await asyncio.sleep(_GATHER)
+        if resumed:
+            log.info("backoffs_resumed", objects=resumed)
+
+    async def _resume(self, keys: list[Key], cache: Cache, queue: WorkQueue[Key], pause: Callable[[int], float]) -> int:
+        living = [raw for raw in map(self._watched.storage, keys) if raw is not None]
+        uids = [raw["metadata"]["uid"] for raw in living]
+        entries = await cache.look([Wanted(self._keys.backoff(uid), uid) for uid in uids])
+        resumed = 0
+        for raw, entry in zip(living, entries, strict=True):
+            if entry is None or entry.value is None or entry.generation != raw["metadata"]["generation"]:
+                continue
+            failures, due = entry.value.get("failures"), entry.value.get("due")
+            if not isinstance(failures, int) or not 0 < failures <= _MOST_FAILURES or not isinstance(due, float):
+                continue
+            queue.resume(Key.of(raw), failures, min(max(0.0, due - time.time()), pause(failures)))
+            resumed += 1
+        return resumed
+
+    async def _write(self, batch: dict[str, bytes | None]) -> bool:
+        """Whether Redis took it."""
+
+        async def write(redis: Redis) -> None:
+            pipeline = redis.pipeline(transaction=False)
+            for name, value in batch.items():
+                pipeline.delete(name) if value is None else pipeline.set(name, value, ex=_TTL)
+            await pipeline.execute()
+
+        call: Callable[[Redis], Awaitable[None]] = write
+        try:
+            await self._store.run("backoffs", call)
+        except StoreUnavailable:
+            return False  # counted and logged where the connection is
+        for name, value in batch.items():
+            if self._pending.get(name) is value:
+                del self._pending[name]
+        return True

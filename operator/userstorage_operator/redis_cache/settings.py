@@ -1,0 +1,178 @@
+"""Where Redis is and how to log in there: the URL and the files that belong to it."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from userstorage_operator.api.errors import OperatorError
+
+_PORT = 6379
+_SENTINEL_PORT = 26379
+_SHORTEST_KEY = 16
+_FORMS = "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
+
+
+class Topology(Enum):
+    """What a URL leads to."""
+
+    SINGLE = "single"
+    SENTINEL = "sentinel"
+    CLUSTER = "cluster"
+
+
+_SCHEMES = {
+    "redis": (Topology.SINGLE, False),
+    "rediss": (Topology.SINGLE, True),
+    "redis+sentinel": (Topology.SENTINEL, False),
+    "rediss+sentinel": (Topology.SENTINEL, True),
+    "redis+cluster": (Topology.CLUSTER, False),
+    "rediss+cluster": (Topology.CLUSTER, True),
+}
+"""The topology and whether it is reached by TLS."""
+
+
+class BadRedisSettings(OperatorError):
+    """A setting is wrong; the message names its flag and never has a password in it."""
+
+    reason = "BadRedisSettings"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a URL says. `path` is a unix socket, and then there are no `hosts`; `service` is the name that Sentinel knows the
+    master by.
+    """
+
+    topology: Topology
+    hosts: tuple[tuple[str, int], ...] = ()
+    path: str = ""
+    tls: bool = False
+    database: int = 0
+    service: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSettings:
+    """Settings of the connection to Redis, checked when they are made: BadRedisSettings for a bad URL, for files that are not
+    there and for what does not go together. The files are read again whenever a connection is made.
+    """
+
+    url: str = field(repr=False)
+    """`redis://`, `rediss://`, `unix://`, `redis+sentinel://host:port,host:port/service/db`, `redis+cluster://host:port,…`;
+    the last two with `rediss+` for TLS."""
+    cluster_name: str = "default"
+    """Tells several clusters on one Redis apart."""
+    username: str = ""
+    """The ACL user; empty for `default`."""
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    """Who signs the server's certificate; None for the authorities of the system."""
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    signing_key_file: Path | None = None
+    """What the values are sealed with, the same for all replicas; None: seals tell damage, but not forgery."""
+    timeout: float = 0.1
+    """Seconds for connecting and for an answer."""
+    place: Place = field(init=False, repr=False)
+    """What the URL says."""
+
+    def __post_init__(self) -> None:
+        place = parse(self.url)
+        object.__setattr__(self, "place", place)
+        files = {"password": self.password_file, "ca": self.ca_file, "cert": self.cert_file, "key": self.key_file}
+        for name, path in files.items():
+            if path is not None:
+                _check_readable(f"--redis-{name}-file", path)
+            if path is not None and name != "password" and not place.tls:
+                raise BadRedisSettings(f"--redis-{name}-file: --redis-url is not of TLS; say rediss:// instead of redis://")
+        self.signing_key()
+        if (self.cert_file is None) != (self.key_file is None):
+            missing = "cert" if self.cert_file is None else "key"
+            raise BadRedisSettings(f"--redis-{missing}-file: a client certificate needs --redis-cert-file and --redis-key-file")
+        if place.password and self.password_file is not None:
+            raise BadRedisSettings("--redis-password-file: --redis-url has a password already")
+        if place.username and self.username:
+            raise BadRedisSettings("--redis-username: --redis-url has a user already")
+        has_password = bool(place.password) or self.password_file is not None
+        if (self.username or place.username) and not has_password:
+            raise BadRedisSettings("--redis-password-file: a Redis user needs a password")
+        if not self.cluster_name or not self.cluster_name.replace("-", "").replace(".", "").isalnum():
+            raise BadRedisSettings(f"--cluster-name: {self.cluster_name!r}: letters, digits, dots and dashes only")
+
+    def signing_key(self) -> bytes:
+        """The signing key, empty where there is none. BadRedisSettings where its file is not there or says too little."""
+        if self.signing_key_file is None:
+            return b""
+        _check_readable("--redis-signing-key-file", self.signing_key_file)
+        key = self.signing_key_file.read_bytes().strip()
+        if len(key) < _SHORTEST_KEY:
+            raise BadRedisSettings(f"--redis-signing-key-file: {self.signing_key_file}: less than {_SHORTEST_KEY} bytes")
+        return key
+
+
+def parse(url: str) -> Place:
+    """What a URL says. BadRedisSettings for one that leads nowhere."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise _bad("it is no URL") from None
+    if parts.query or parts.fragment:
+        raise _bad("nothing may follow the path; what else can be set has a flag of its own")
+    if parts.scheme == "unix":
+        if parts.netloc or not parts.path.startswith("/"):
+            raise _bad("unix:// needs an absolute path, such as unix:///run/redis.sock")
+        return Place(Topology.SINGLE, path=unquote(parts.path))
+    if parts.scheme not in _SCHEMES:
+        raise _bad(f"it begins with none of {_FORMS}")
+    topology, tls = _SCHEMES[parts.scheme]
+    login, _, rest = parts.netloc.rpartition("@")
+    username, _, password = (unquote(part) for part in login.partition(":"))
+    port = _SENTINEL_PORT if topology is Topology.SENTINEL else _PORT
+    hosts = tuple(_host(host, port) for host in rest.split(","))
+    if topology is Topology.SINGLE and len(hosts) > 1:
+        raise _bad("several hosts need redis+sentinel:// or redis+cluster://")
+    service, database = _path(parts, topology)
+    return Place(topology, hosts, "", tls, database, service, username, password)
+
+
+def _path(parts: SplitResult, topology: Topology) -> tuple[str, int]:
+    """The Sentinel service and the database that the path names."""
+    names = [unquote(name) for name in parts.path.strip("/").split("/") if name]
+    service = ""
+    if topology is Topology.SENTINEL:
+        if not names:
+            raise _bad("the name of the master is missing: redis+sentinel://host:port/name")
+        service = names.pop(0)
+    if len(names) > 1:
+        raise _bad("the path has too many parts")
+    if names and not (names[0].isascii() and names[0].isdigit()):
+        raise _bad(f"the database is a number, not {names[0]!r}")
+    database = int(names[0]) if names else 0
+    if topology is Topology.CLUSTER and database:
+        raise _bad("a Redis cluster has no other database than 0")
+    return service, database
+
+
+def _host(text: str, default_port: int) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{text}")
+        name, port = parts.hostname, parts.port
+    except ValueError:
+        name, port = None, None
+    if not name:
+        raise _bad("a host is missing or its port is no number between 0 and 65535")
+    return name, default_port if port is None else port
+
+
+def _check_readable(flag: str, path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise BadRedisSettings(f"{flag}: {path}: {error.strerror}") from None
+
+
+def _bad(why: str) -> BadRedisSettings:
+    return BadRedisSettings(f"--redis-url: {why}")
