@@ -85,7 +85,7 @@ release-fixtures: install ## Keep what this version leaves in a cluster, for the
 
 .PHONY: test-election
 test-election: install ## Twenty trials of each way to lose a leader, about half an hour; writes docs/election-proof.md
-	$(RUN) pytest -q tests/unit/test_lease.py tests/cluster/test_election.py \
+	$(RUN) pytest -q tests/unit/test_elector.py tests/cluster/test_election.py \
 	  --election-trials=20 --election-table=docs/election-proof.md --timeout=300 $(TEST_ARGS)
 
 .PHONY: test-redis

@@ -15,7 +15,7 @@ from side_by_side import cpu_seconds
 import localcluster
 from userstorage_operator import browsers
 from userstorage_operator.api.resources import Kind
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import BUILT_IN
 from userstorage_operator.kube.client import KubeClient
@@ -27,7 +27,7 @@ from userstorage_operator.runtime.metrics import Metrics
 COUNT = 300
 
 
-def services(prefix: str) -> list[Object]:
+def services(prefix: str) -> list[Unstructured]:
     """Desired Services of `COUNT` users."""
     made = []
     for number in range(COUNT):
@@ -45,11 +45,13 @@ def services(prefix: str) -> list[Object]:
     return made
 
 
-async def measure(name: str, apiserver: int, work: Callable[[Object], Awaitable[object]], objects: list[Object]) -> None:
+async def measure(
+    name: str, apiserver: int, work: Callable[[Unstructured], Awaitable[object]], objects: list[Unstructured]
+) -> None:
     """Do `work` on all objects, eight at a time, and print wall time and the API server's CPU for each."""
     limit = asyncio.Semaphore(8)
 
-    async def one(obj: Object) -> None:
+    async def one(obj: Unstructured) -> None:
         async with limit:
             await work(obj)
 
@@ -64,10 +66,10 @@ async def compare(apiserver: int) -> None:
     client = KubeClient(await login(), Metrics("bench"))
     resource = Kind.SERVICE.resource
 
-    async def create(obj: Object) -> None:
+    async def create(obj: Unstructured) -> None:
         await client.create(resource, "default", obj)
 
-    async def apply(obj: Object) -> None:
+    async def apply(obj: Unstructured) -> None:
         path = resource.path("default", obj["metadata"]["name"])
         query = {"fieldManager": "bench", "force": "true"}
         await client._request("PATCH", path, query, obj, "application/apply-patch+yaml")  # noqa: SLF001  # not a way of ours

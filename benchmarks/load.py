@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from userstorage_operator.api.resources import USER_STORAGES, Resource
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
 from userstorage_operator.runtime.metrics import Metrics
@@ -64,7 +64,7 @@ class Load:
             objects, version = await client.list_all(USER_STORAGES, self._namespace)
             limit = asyncio.Semaphore(_AT_ONCE)
 
-            async def delete(raw: Object) -> None:
+            async def delete(raw: Unstructured) -> None:
                 async with limit:
                     await client.delete(
                         USER_STORAGES, self._namespace, raw["metadata"]["name"], raw["metadata"]["uid"], 0, "Background"

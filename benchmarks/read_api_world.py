@@ -12,8 +12,8 @@ import aiohttp
 
 from localcluster.progress import Report
 from userstorage_operator.api.resources import USER_STORAGES, Resource
-from userstorage_operator.api.unstructured import Object
-from userstorage_operator.kube.client import KubeClient, Unobserved
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.kube.client import KubeClient, NoopObserver
 from userstorage_operator.kube.login import login
 
 NAMESPACES = 10
@@ -70,7 +70,7 @@ class World:
     @classmethod
     async def make(cls, kubectl: list[str], users: int, report: Report) -> "World":
         """So many users in each namespace, all Ready; and a backend that may read all of them."""
-        client = KubeClient(await login(), Unobserved())
+        client = KubeClient(await login(), NoopObserver())
         for name in _NAMES:
             await client.create(_NAMESPACE, "", {"metadata": {"name": name}})
         for command in (
@@ -122,7 +122,7 @@ class World:
 
     async def _patch(self, namespace: str, name: str, number: int, session: aiohttp.ClientSession, *, probe: bool) -> None:
         began = time.monotonic()
-        patch: Object = {"metadata": {"annotations": {"example.org/changed": str(number)}}}
+        patch: Unstructured = {"metadata": {"annotations": {"example.org/changed": str(number)}}}
         changed = await self.client.merge_patch(USER_STORAGES, namespace, name, patch)
         wanted = int(changed["metadata"]["resourceVersion"])
         while probe:
@@ -134,7 +134,7 @@ class World:
             self.told_after.append(time.monotonic() - began)
 
 
-def _body(namespace: str, name: str) -> Object:
+def _body(namespace: str, name: str) -> Unstructured:
     return {
         "apiVersion": "userstorage.dev/v1",
         "kind": "UserStorage",

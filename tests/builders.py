@@ -5,10 +5,10 @@ from typing import Any
 
 from userstorage_operator import browsers
 from userstorage_operator.api.names import FINALIZER
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass
-from userstorage_operator.observed.snapshot import Children, World
+from userstorage_operator.observed.snapshot import Children, Snapshot
 from userstorage_operator.plan.builders import Desired, build
 from userstorage_operator.plan.diff import without_absent
 
@@ -17,7 +17,7 @@ CREATED = "2026-01-31T11:59:00Z"
 UID = "0b5f8c3e-0000-4000-8000-000000000001"
 
 
-def storage_object(user_id: str = "alice", *, meta: Object | None = None, **spec: Any) -> Object:
+def storage_object(user_id: str = "alice", *, meta: Unstructured | None = None, **spec: Any) -> Unstructured:
     """A UserStorage with our finalizer."""
     metadata = {
         "name": "alice",
@@ -36,7 +36,7 @@ def storage_object(user_id: str = "alice", *, meta: Object | None = None, **spec
     }
 
 
-def class_object(name: str = "standard", *, meta: Object | None = None, **spec: Any) -> Object:
+def class_object(name: str = "standard", *, meta: Unstructured | None = None, **spec: Any) -> Unstructured:
     """A UserStorageClass."""
     metadata = {"name": name, "uid": f"uid-{name}", "generation": 1, "creationTimestamp": CREATED}
     return {"kind": "UserStorageClass", "metadata": metadata | (meta or {}), "spec": spec}
@@ -51,45 +51,45 @@ def dufs_class(**spec: Any) -> UserStorageClass:
     return UserStorageClass.parse(class_object(**(fields | spec)))
 
 
-def desired_of(raw: Object, cls: UserStorageClass = BUILT_IN) -> Desired:
+def desired_of(raw: Unstructured, cls: UserStorageClass = BUILT_IN) -> Desired:
     """The children that `raw` should have."""
     storage = UserStorage.parse(raw)
     return build(storage, cls, browsers.render(storage, cls))
 
 
-def stored(child: Object, **meta: Any) -> Object:
+def stored(child: Unstructured, **meta: Any) -> Unstructured:
     """A desired child as it comes back from the API server."""
     made = without_absent(child)
     server = {"uid": f"uid-{child['kind']}", "resourceVersion": "101", "creationTimestamp": CREATED}
     return made | {"metadata": made["metadata"] | server | meta}
 
 
-def ready_pod(child: Object, **meta: Any) -> Object:
+def ready_pod(child: Unstructured, **meta: Any) -> Unstructured:
     """A desired pod that runs and is ready."""
     conditions = [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-31T11:59:30Z"}]
     return stored(child, **meta) | {"status": {"phase": "Running", "conditions": conditions}}
 
 
-def bound_claim(child: Object, **meta: Any) -> Object:
+def bound_claim(child: Unstructured, **meta: Any) -> Unstructured:
     """A desired claim with its volume."""
     return stored(child, **meta) | {"status": {"phase": "Bound", "capacity": {"storage": "10Gi"}}}
 
 
-def world_of(raw: Object, cls: UserStorageClass | None = BUILT_IN, **children: Object | None) -> World:
+def snapshot_of(raw: Unstructured, cls: UserStorageClass | None = BUILT_IN, **children: Unstructured | None) -> Snapshot:
     """A world with these children."""
-    return World(UserStorage.parse(raw), cls, Children(**children))
+    return Snapshot(UserStorage.parse(raw), cls, Children(**children))
 
 
-def settled_world(raw: Object, cls: UserStorageClass = BUILT_IN) -> World:
+def settled_world(raw: Unstructured, cls: UserStorageClass = BUILT_IN) -> Snapshot:
     """A world in which everything is as desired and ready."""
     wanted = desired_of(raw, cls)
-    assert wanted.policy is not None
-    assert wanted.claim is not None
-    return world_of(
+    assert wanted.network_policy is not None
+    assert wanted.pvc is not None
+    return snapshot_of(
         raw,
         cls,
-        policy=stored(wanted.policy),
-        claim=bound_claim(wanted.claim),
+        network_policy=stored(wanted.network_policy),
+        pvc=bound_claim(wanted.pvc),
         service=stored(wanted.service),
         pod=ready_pod(wanted.pod),
     )

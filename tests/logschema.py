@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 _PAGE = Path(__file__).parent.parent / "docs/observability.md"
 ALWAYS = ("time", "level", "event", "logger", "leader")
@@ -22,10 +22,10 @@ FIELDS = _rows("Fields")
 EVENTS = _rows("Events")
 
 
-def check_line(text: str) -> Object:
+def check_line(text: str) -> Unstructured:
     """The fields of a line. Fails unless it is JSON, one line, and made as documented."""
     assert len(text.splitlines()) == 1, text
-    line: Object = json.loads(text)
+    line: Unstructured = json.loads(text)
     assert tuple(line)[: len(ALWAYS)] == ALWAYS, line
     assert line.keys() <= FIELDS, f"not in {_PAGE.name}: {sorted(line.keys() - FIELDS)}"
     return line

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from kubectl import Kubectl
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 SYSTEM = "userstorage-system"
 NAME = "userstorage-operator"
@@ -73,7 +73,7 @@ def requests(api: Kubectl, *credentials: str) -> Iterator[Request]:
                     yield _parse(credential, event)
 
 
-def _parse(credential: str, event: Object) -> Request:
+def _parse(credential: str, event: Unstructured) -> Request:
     about = event["objectRef"]
     began, ended = (datetime.fromisoformat(event[key]) for key in ("requestReceivedTimestamp", "stageTimestamp"))
     return Request(

@@ -3,13 +3,13 @@
 import copy
 
 from builders import desired_of, storage_object
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.plan.diff import without_absent
 
 FILEBROWSER = "docker.io/filebrowser/filebrowser:v2.63.23"
 
 
-def pod(image: str = FILEBROWSER, class_name: str = "") -> Object:
+def pod(image: str = FILEBROWSER, class_name: str = "") -> Unstructured:
     """What the operator makes for alice, but for the owner: the API server would look for that one in the namespace."""
     made = without_absent(desired_of(storage_object()).pod)
     made["metadata"] = {

@@ -18,11 +18,11 @@ from logschema import check_line
 from userstorage_operator.api.errors import ClusterError
 from userstorage_operator.api.reasons import REASONS
 from userstorage_operator.api.resources import EVENTS, USER_STORAGES
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.informers.object_cache import ObjectKey
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
-from userstorage_operator.object_metrics import Telemetry
+from userstorage_operator.object_metrics import ObjectMetrics
 from userstorage_operator.runtime.metrics import Metrics
 from userstorage_operator.status.events import is_failure, printable
 
@@ -131,7 +131,7 @@ class Recorder:
                     self._note(event["object"])
             await asyncio.sleep(0.1)
 
-    def _note(self, raw: Object) -> None:
+    def _note(self, raw: Unstructured) -> None:
         for entry in raw.get("status", {}).get("conditions", ()):
             named = f"{entry['type']}/{entry['reason']}"
             self._stories.setdefault(named, set()).add((raw["metadata"]["name"], printable(entry["message"])))
@@ -156,15 +156,15 @@ class MetricCapture:
 
     def start(self) -> None:
         """Look from now on, at operators that are started from now on."""
-        honest = Telemetry._heard
+        honest = ObjectMetrics._on_event
 
-        def heard(telemetry: Telemetry, key: ObjectKey, raw: Object | None) -> None:
+        def heard(telemetry: ObjectMetrics, key: ObjectKey, raw: Unstructured | None) -> None:
             honest(telemetry, key, raw)
-            telemetry.measure()
+            telemetry.collect()
             [family] = telemetry._metrics.gauges.troubles.collect()
             self.told |= {sample.labels["reason"] for sample in family.samples if sample.value}
 
-        self._patched.setattr(Telemetry, "_heard", heard)
+        self._patched.setattr(ObjectMetrics, "_heard", heard)
 
     def stop(self) -> None:
         """Look no more."""
@@ -191,7 +191,7 @@ class LogCapture(logging.Handler):
         """Take the line in."""
         self._written.append(logging.getLogger().handlers[0].format(record))
 
-    def lines(self) -> list[Object]:
+    def lines(self) -> list[Unstructured]:
         """All so far; each has to keep to the documentation."""
         lines = [check_line(text) for text in list(self._written)]
         return [line for line in lines if line.get("namespace") == self._namespace]

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from kubectl import Kubectl, eventually
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 RELEASED = Path(__file__).parent / "fixtures/released"
 VERSIONS = sorted(path.name for path in RELEASED.iterdir())
@@ -18,7 +18,7 @@ _OURS = "userstorage-operator"
 _PLACEHOLDER = "uid-of-"
 
 
-def unchanged(raw: Object) -> Object:
+def unchanged(raw: Unstructured) -> Unstructured:
     """As it was released."""
     return raw
 
@@ -26,18 +26,18 @@ def unchanged(raw: Object) -> Object:
 class Left:
     """What the version left in a namespace: its users, and `copies` more of alice. `age` makes an object older still."""
 
-    def __init__(self, version: str, copies: int = 0, age: Callable[[Object], Object] = unchanged) -> None:
+    def __init__(self, version: str, copies: int = 0, age: Callable[[Unstructured], Unstructured] = unchanged) -> None:
         self.definitions = RELEASED / version / "definitions"
         self.classes = list(yaml.safe_load_all((RELEASED / version / "classes.yaml").read_text()))
         self._objects = [age(raw) for text in _texts(RELEASED / version, copies) for raw in yaml.safe_load_all(text)]
 
     @property
-    def users(self) -> list[Object]:
+    def users(self) -> list[Unstructured]:
         """Without what belongs to them."""
         return [raw for raw in self._objects if raw["kind"] == "UserStorage"]
 
     @property
-    def children(self) -> list[Object]:
+    def children(self) -> list[Unstructured]:
         """Claims among them that outlive their users."""
         return [raw for raw in self._objects if raw["kind"] != "UserStorage"]
 
@@ -90,7 +90,7 @@ def _uids(api: Kubectl, kind: str, namespace: str) -> dict[str, str]:
     return {f"{_PLACEHOLDER}{raw['kind']}-{raw['metadata']['name']}": raw["metadata"]["uid"] for raw in found}
 
 
-def _replaced(objects: Iterable[Object], uids: dict[str, str]) -> list[Object]:
+def _replaced(objects: Iterable[Unstructured], uids: dict[str, str]) -> list[Unstructured]:
     def replace(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: replace(inner) for key, inner in value.items()}
@@ -101,6 +101,6 @@ def _replaced(objects: Iterable[Object], uids: dict[str, str]) -> list[Object]:
     return [replace(raw) for raw in objects]
 
 
-def _send(api: Kubectl, namespace: str, verb: str, objects: list[Object], *options: str) -> None:
+def _send(api: Kubectl, namespace: str, verb: str, objects: list[Unstructured], *options: str) -> None:
     listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     api.run(verb, "-n", namespace, "-f", "-", *options, input=listed)

@@ -67,7 +67,7 @@ class Replicas:
         replica.process.launch()
         self.running.append(replica)
         self._credentials.add(login.credential)
-        eventually(lambda: replica.told("standing_by"))
+        eventually(lambda: replica.told("waiting_for_lease"))
         return replica
 
     def leader(self) -> Replica:

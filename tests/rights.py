@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kubectl import Kubectl
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 
 class Right(NamedTuple):
@@ -17,7 +17,7 @@ class Right(NamedTuple):
     verb: str
 
 
-def rights_of(rules: Iterable[Object]) -> Iterator[Right]:
+def rights_of(rules: Iterable[Unstructured]) -> Iterator[Right]:
     """Every combination that the rules grant."""
     for rule in rules:
         for group in rule["apiGroups"]:
@@ -40,14 +40,14 @@ def granted(api: Kubectl, account: str) -> set[Right]:
     return found
 
 
-def attributes(right: Right, namespace: str) -> Object:
+def attributes(right: Right, namespace: str) -> Unstructured:
     """The question whether somebody has the right in a namespace."""
     resource, _, subresource = right.resource.partition("/")
     where = {"namespace": namespace, "group": right.group, "resource": resource, "subresource": subresource}
     return where | {"verb": right.verb}
 
 
-def allowed(api: Kubectl, account: str, questions: Sequence[Object]) -> list[bool]:
+def allowed(api: Kubectl, account: str, questions: Sequence[Unstructured]) -> list[bool]:
     """The API server's answers, asked for all at once: what `kubectl auth can-i` asks one by one. A service account's groups
     are those of every account of its namespace.
     """

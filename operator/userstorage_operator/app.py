@@ -12,23 +12,23 @@ import structlog
 
 from userstorage_operator.api.errors import OperatorError
 from userstorage_operator.config import Config
-from userstorage_operator.election.leader_election import Alone, Elected
-from userstorage_operator.health import Vitals
+from userstorage_operator.election.leader_election import LeaderElection, NoElection
+from userstorage_operator.health import HealthChecks
 from userstorage_operator.kube import crds
 from userstorage_operator.kube.client import KubeClient, Observer
 from userstorage_operator.kube.login import login
 from userstorage_operator.kube.probe import ApiProbe
 from userstorage_operator.kube.reviews import KubeReviews
-from userstorage_operator.manager import Leading, background
-from userstorage_operator.object_metrics import WORDS
-from userstorage_operator.readapi.fallback_reader import NearestDirectory
+from userstorage_operator.manager import Manager, background
+from userstorage_operator.object_metrics import LABEL_VALUES
+from userstorage_operator.readapi.fallback_reader import FallbackReader
 from userstorage_operator.readapi.metrics_gate import MetricsGate
 from userstorage_operator.readapi.routes import ReadApi
-from userstorage_operator.redis_cache.redis_cache import SharedStore
-from userstorage_operator.runtime.event_loop_monitor import LoopWatch
+from userstorage_operator.redis_cache.redis_cache import RedisCache
+from userstorage_operator.runtime.event_loop_monitor import EventLoopMonitor
 from userstorage_operator.runtime.http import HttpServer, open_to_all
 from userstorage_operator.runtime.metrics import CONTENT_TYPE, Metrics
-from userstorage_operator.runtime.tracing import UNTRACED, Tracer
+from userstorage_operator.runtime.tracing import NOOP_TRACER, Tracer
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class App:
         config: Config,
         client: KubeClient,
         fenced: KubeClient,
-        leadership: Elected | Alone,
+        leadership: LeaderElection | NoElection,
         metrics: Metrics,
         tracer: Tracer,
         set_leader: Callable[[bool], None],
@@ -51,19 +51,19 @@ class App:
         self._client = client
         self._leadership = leadership
         self._fenced = fenced
-        self._store = SharedStore(config.redis, config.scopes, metrics.serving)
-        self._leading = Leading(config, fenced, metrics, self._store, tracer)
+        self._store = RedisCache(config.redis, config.scopes, metrics.serving)
+        self._leading = Manager(config, fenced, metrics, self._store, tracer)
         self._metrics = metrics
         self._set_leader = set_leader
         self._probe = ApiProbe(client)
-        self._loop = LoopWatch()
+        self._loop = EventLoopMonitor()
 
     def render_metrics(self) -> bytes:
         """The metrics, with the gauges read at this moment."""
         self._metrics.gauges.loop_lag.set(self._loop.lag())
         self._metrics.gauges.api_answers.set(self._probe.silent is None)
         self._leadership.measure(self._metrics)
-        if self._leadership.leads:
+        if self._leadership.is_leader:
             self._leading.measure()
         return self._metrics.render()
 
@@ -72,7 +72,7 @@ class App:
         stack.push_async_callback(self._store.close)
         if self._config.http_port:
             reviews = KubeReviews(self._client, self._config.api_audiences)
-            vitals = Vitals(self._probe, self._loop, self._leadership, self._leading, self._store)
+            vitals = HealthChecks(self._probe, self._loop, self._leadership, self._leading, self._store)
             server = HttpServer(
                 vitals.health,
                 vitals.readiness,
@@ -93,13 +93,13 @@ class App:
     def _read_api(self, reviews: KubeReviews) -> ReadApi:
         """Answers for platform backends."""
         config, leading = self._config, self._leading
-        directory = NearestDirectory(leading.directory, leading.listed, self._store.directory(self._client))
+        directory = FallbackReader(leading.directory, leading.has_synced, self._store.directory(self._client))
         return ReadApi(directory, reviews, config.namespaces, version("userstorage-operator"))
 
     async def lead(self, stop: asyncio.Event) -> None:
         """What one replica at a time does: stand by, then watch and write until `stop`."""
-        await crds.served(self._probe, stop)
-        if (term := await self._leadership.begin(stop)) is None:
+        await crds.wait_established(self._probe, stop)
+        if (term := await self._leadership.run(stop)) is None:
             return
         self._set_leader(True)
         try:
@@ -109,7 +109,7 @@ class App:
 
     async def _resign(self) -> None:
         """Hand over, as soon as what is being written is written."""
-        await self._leadership.end(settled=await self._fenced.finish_writing())
+        await self._leadership.resign(settled=await self._fenced.finish_writing())
         self._set_leader(False)
 
 
@@ -119,14 +119,14 @@ async def run(config: Config, stop: asyncio.Event, set_leader: Callable[[bool], 
     Raises OperatorError where there is no login or where a part of the operator ended by itself, OSError for a taken port.
     """
     _stop_on_signals(stop)
-    metrics = Metrics(version("userstorage-operator"), WORDS)
+    metrics = Metrics(version("userstorage-operator"), LABEL_VALUES)
     async with contextlib.AsyncExitStack() as stack:
         tracer = _tracer(config)
         stack.push_async_callback(tracer.close)
         client = KubeClient(await login(), metrics)
         stack.push_async_callback(client.close)
-        leadership = Elected(config.lease_namespace, client) if config.leader_elect else Alone()
-        fenced = KubeClient(await login(), _Both(metrics, tracer), leadership.fence)
+        leadership = LeaderElection(config.lease_namespace, client) if config.leader_elect else NoElection()
+        fenced = KubeClient(await login(), FanOutObserver(metrics, tracer), leadership.fence)
         stack.push_async_callback(fenced.close)
         app = App(config, client, fenced, leadership, metrics, tracer, set_leader)
         await app.serve(stack, stop)
@@ -134,7 +134,7 @@ async def run(config: Config, stop: asyncio.Event, set_leader: Callable[[bool], 
     log.info("stopped")
 
 
-class _Both:
+class FanOutObserver:
     """Who counts requests, and who traces them."""
 
     def __init__(self, *observers: Observer) -> None:
@@ -148,12 +148,12 @@ class _Both:
 
 def _tracer(config: Config) -> Tracer:
     if not config.otlp_endpoint:
-        return UNTRACED
+        return NOOP_TRACER
     try:
-        from userstorage_operator.runtime.otel import Traced  # noqa: PLC0415  # an extra, and 40 MB that few need
+        from userstorage_operator.runtime.otel import OtelTracer  # noqa: PLC0415  # an extra, and 40 MB that few need
     except ImportError as error:
         raise OperatorError(f"--otlp-endpoint: needs userstorage-operator[otel] ({error})", "InvalidOption") from error
-    return Traced(config.otlp_endpoint, version("userstorage-operator"), socket.gethostname())
+    return OtelTracer(config.otlp_endpoint, version("userstorage-operator"), socket.gethostname())
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:

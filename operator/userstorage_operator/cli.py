@@ -14,7 +14,7 @@ from userstorage_operator import app, uninstall
 from userstorage_operator.api.errors import OperatorError
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.config import Config, VolumeStats
-from userstorage_operator.kube.client import KubeClient, Unobserved
+from userstorage_operator.kube.client import KubeClient, NoopObserver
 from userstorage_operator.kube.login import in_cluster, login, own_namespace
 from userstorage_operator.redis_options import redis_options
 from userstorage_operator.runtime import logs
@@ -153,7 +153,7 @@ def release_finalizers(namespaces: tuple[str, ...]) -> None:
 
 
 async def _release(namespaces: tuple[str, ...]) -> dict[Key, str]:
-    client = KubeClient(await login(), Unobserved())
+    client = KubeClient(await login(), NoopObserver())
     try:
         return await uninstall.release_finalizers(
             client, Config(namespaces=namespaces).scopes, lambda key: click.echo(f"userstorage {key} released")

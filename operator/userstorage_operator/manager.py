@@ -15,23 +15,23 @@ from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGE_CLA
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.config import Config, VolumeStats
 from userstorage_operator.informers import kopf_watch
-from userstorage_operator.informers.caches import WatchViews
+from userstorage_operator.informers.caches import Caches
 from userstorage_operator.informers.informer import Informer
-from userstorage_operator.informers.reader import WatchedDirectory
+from userstorage_operator.informers.reader import CacheReader
 from userstorage_operator.informers.sweep import Sweep
 from userstorage_operator.informers.watch_liveness import WatchLiveness
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.event_recorder import EventRecorder
 from userstorage_operator.kube.kubelets import Kubelets
 from userstorage_operator.kube.login import credentials
-from userstorage_operator.object_metrics import Telemetry
+from userstorage_operator.object_metrics import ObjectMetrics
 from userstorage_operator.observed import backoff
 from userstorage_operator.reconcile.class_reconciler import ClassReconciler
 from userstorage_operator.reconcile.reconciler import Reconciler
-from userstorage_operator.reconcile.rollout_tracker import ClassBook
-from userstorage_operator.reconcile.volume_stats_cache import VolumeBook
-from userstorage_operator.reconcile.volume_stats_collector import VolumeLooks
-from userstorage_operator.redis_cache.redis_cache import SharedStore
+from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
+from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
+from userstorage_operator.reconcile.volume_stats_collector import VolumeStatsCollector
+from userstorage_operator.redis_cache.redis_cache import RedisCache
 from userstorage_operator.runtime.metrics import Metrics
 from userstorage_operator.runtime.tracing import Tracer
 from userstorage_operator.runtime.worker import WorkerPool
@@ -39,7 +39,7 @@ from userstorage_operator.runtime.workqueue import WorkQueue
 
 log = structlog.get_logger(__name__)
 
-_CLASS_REPORT = 1.0
+_CLASS_STATUS_DELAY = 1.0
 """Seconds for which changes among the users of a class are gathered before its status is written."""
 
 
@@ -47,22 +47,22 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class Leading:
+class Manager:
     """All parts that watch and write, put together but not yet running. `client` is the fenced one."""
 
-    def __init__(self, config: Config, client: KubeClient, metrics: Metrics, store: SharedStore, tracer: Tracer) -> None:
+    def __init__(self, config: Config, client: KubeClient, metrics: Metrics, store: RedisCache, tracer: Tracer) -> None:
         self._config = config
         self._client = client
         self._metrics = metrics
         self._store = store
-        self._queue: WorkQueue[Key] = WorkQueue(backoff.pause, store.noted)
-        self._class_queue: WorkQueue[str] = WorkQueue(backoff.pause)
-        self.views = WatchViews(self._queue.add, self._class_queue.add)
-        self.views.cache(USER_STORAGES).listen(lambda key, _: store.changed(Key(*key)))
-        self._book = ClassBook(self._queue.add, lambda name: self._class_queue.add_after(name, _CLASS_REPORT))
-        self._sweep = Sweep(client, self.views, config.scopes, self._queue.add_unless_pausing, metrics)
+        self._queue: WorkQueue[Key] = WorkQueue(backoff.delay, store.on_requeue)
+        self._class_queue: WorkQueue[str] = WorkQueue(backoff.delay)
+        self.views = Caches(self._queue.add, self._class_queue.add)
+        self.views.cache(USER_STORAGES).add_event_handler(lambda key, _: store.changed(Key(*key)))
+        self._book = RolloutTracker(self._queue.add, lambda name: self._class_queue.add_after(name, _CLASS_STATUS_DELAY))
+        self._sweep = Sweep(client, self.views, config.scopes, self._queue.add_unless_backing_off, metrics)
         self._recorder = EventRecorder(client, metrics, _now)
-        self._volumes = VolumeBook() if config.volume_stats is not VolumeStats.OFF else None
+        self._volumes = VolumeStatsCache() if config.volume_stats is not VolumeStats.OFF else None
         reconciler = Reconciler(client, self.views, self._book, self._recorder, _now, self._volumes)
         self._workers = WorkerPool(self._queue, reconciler.reconcile, metrics.reconciled, tracer, names.KIND)
         classes = ClassReconciler(client, self.views, self._book, self._recorder, _now)
@@ -73,13 +73,13 @@ class Leading:
             USER_STORAGES: WatchLiveness([USER_STORAGES.path(scope) for scope in config.scopes]),
             USER_STORAGE_CLASSES: WatchLiveness([USER_STORAGE_CLASSES.path()]),
         }
-        self.directory = WatchedDirectory(self.views, self._own_watches[USER_STORAGES])
+        self.directory = CacheReader(self.views, self._own_watches[USER_STORAGES])
         self._informers = [
             Informer(client, kind.resource, scope, names.CHILD_SELECTOR, self.views.cache(kind.resource))
             for kind in Kind
             for scope in config.scopes
         ] + [Informer(client, STORAGE_CLASSES, None, "", self.views.cache(STORAGE_CLASSES))]
-        self._telemetry = Telemetry(metrics, self.views, self._book, self._volumes, _now)
+        self._telemetry = ObjectMetrics(metrics, self.views, self._book, self._volumes, _now)
 
     @property
     def pools(self) -> tuple[WorkerPool[Key], WorkerPool[str]]:
@@ -91,19 +91,19 @@ class Leading:
         """All watches of children."""
         return self._informers
 
-    def unwatched(self) -> set[str]:
+    def failing_watches(self) -> set[str]:
         """The resources of which the last try of some watch failed."""
         children = {informer.resource for informer in self._informers if informer.failing}
         own = {resource for resource, watch in self._own_watches.items() if watch.failing}
         return {resource.plural for resource in children | own}
 
-    def listed(self) -> bool:
+    def has_synced(self) -> bool:
         """Whether the first lists are complete: before that nothing is decided."""
-        return next(self.unlisted(), None) is None
+        return next(self.not_synced(), None) is None
 
-    def unlisted(self) -> Iterator[str]:
+    def not_synced(self) -> Iterator[str]:
         """Those of the first lists that are not complete, for people."""
-        return self.views.unlisted(self._config.scopes)
+        return self.views.not_synced(self._config.scopes)
 
     def measure(self) -> None:
         """Read the gauges at this moment."""
@@ -114,7 +114,7 @@ class Leading:
             gauges.watch_silence.labels(informer.resource.plural).set(informer.silent_for())
         for resource, watch in self._own_watches.items():
             gauges.watch_silence.labels(resource.plural).set(watch.age())
-        self._telemetry.measure()
+        self._telemetry.collect()
 
     async def run(self, stop: asyncio.Event, resign: Callable[[], Awaitable[None]], term: int) -> None:
         """Until SIGTERM, SIGINT or `stop`; `resign` is called early in the end, and may not be where something fails. `term`
@@ -128,7 +128,7 @@ class Leading:
             start(self._recorder.run(), "events")
             for informer in self._informers:
                 start(informer.run(), f"informer-{informer.resource.plural}")
-            while not self.listed() and not stop.is_set():  # noqa: ASYNC110  # the first lists, in any order
+            while not self.has_synced() and not stop.is_set():  # noqa: ASYNC110  # the first lists, in any order
                 await asyncio.sleep(0.05)
             if stop.is_set():
                 return
@@ -137,10 +137,10 @@ class Leading:
             gc.freeze()
             log.info("started", objects=len(self.views.keys()), namespaces=list(namespaces) or "all")
             self._book.expect(self.views.keys())
-            for part, name in await self._store.lead(self.views, self._queue, backoff.pause, term):
+            for part, name in await self._store.lead(self.views, self._queue, backoff.delay, term):
                 start(part, name)
             if self._volumes is not None:
-                start(self._volume_looks(self._volumes).run(), "volume-looks")
+                start(self._volume_stats_collector(self._volumes).run(), "volume-looks")
             if not namespaces:  # who sees only some of the users of a class cannot count them
                 start(self._class_workers.work(), "class-worker")
             for number in range(self._config.workers):
@@ -148,10 +148,10 @@ class Leading:
             caches = {resource: self.views.cache(resource) for resource in (USER_STORAGES, USER_STORAGE_CLASSES)}
             await kopf_watch.run(credentials, caches, namespaces, self._own_watches.values(), stop, resign)
 
-    def _volume_looks(self, book: VolumeBook) -> VolumeLooks:
+    def _volume_stats_collector(self, book: VolumeStatsCache) -> VolumeStatsCollector:
         verify = self._config.volume_stats is VolumeStats.VERIFIED
         kubelets = Kubelets(self._client, self._config.lease_namespace, verify=verify)
-        return VolumeLooks(
+        return VolumeStatsCollector(
             kubelets, self.views, self.views.cache(Kind.POD.resource).values, book, self._queue.add, self._metrics
         )
 

@@ -5,17 +5,17 @@ from datetime import datetime
 
 from userstorage_operator.api.reasons import FAILURES
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.informers.caches import WatchViews
+from userstorage_operator.informers.caches import Caches
 from userstorage_operator.informers.object_cache import ObjectKey
 from userstorage_operator.reconcile.class_reconciler import without_digest
-from userstorage_operator.reconcile.rollout_tracker import ClassBook
-from userstorage_operator.reconcile.volume_stats_cache import Fullness, VolumeBook
-from userstorage_operator.runtime.metrics import Metrics, Words
+from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
+from userstorage_operator.reconcile.volume_stats_cache import UsageSummary, VolumeStatsCache
+from userstorage_operator.runtime.metrics import LabelValues, Metrics
 from userstorage_operator.status import object_counts
 
-WORDS = Words(
+LABEL_VALUES = LabelValues(
     failures=tuple(FAILURES),
     resources=(USER_STORAGES.plural,),
     watched=tuple(
@@ -26,39 +26,44 @@ WORDS = Words(
     ),
     phases=object_counts.PHASES,
     conditions=object_counts.CONDITIONS,
-    troubles=object_counts.TROUBLES,
+    failure_reasons=object_counts.FAILURE_REASONS,
 )
 """Every label value but the names of classes."""
 
 
-class Telemetry:
+class ObjectMetrics:
     """Counts what the caches hold, as it changes."""
 
     def __init__(
-        self, metrics: Metrics, views: WatchViews, book: ClassBook, volumes: VolumeBook | None, clock: Callable[[], datetime]
+        self,
+        metrics: Metrics,
+        views: Caches,
+        book: RolloutTracker,
+        volumes: VolumeStatsCache | None,
+        clock: Callable[[], datetime],
     ) -> None:
         self._metrics = metrics
         self._views = views
         self._book = book
         self._volumes = volumes
         self._clock = clock
-        self._census = object_counts.Census()
-        views.cache(USER_STORAGES).listen(self._heard)
+        self._census = object_counts.ObjectCounts()
+        views.cache(USER_STORAGES).add_event_handler(self._on_event)
 
-    def _heard(self, key: ObjectKey, raw: Object | None) -> None:
+    def _on_event(self, key: ObjectKey, raw: Unstructured | None) -> None:
         if raw is None:
-            self._census.leave(Key(*key))
-        elif (took := self._census.enter(raw, self._clock())) is not None:
+            self._census.remove(Key(*key))
+        elif (took := self._census.update(raw, self._clock())) is not None:
             self._metrics.became_ready(took.total_seconds())
 
-    def measure(self) -> None:
+    def collect(self) -> None:
         """Set the gauges that are about objects. Costs the same however many there are."""
-        gauges, tally = self._metrics.gauges, self._census.tally(self._clock())
+        gauges, tally = self._metrics.gauges, self._census.counts(self._clock())
         for phase, count in tally.phases.items():
             gauges.objects.labels(phase).set(count)
         for condition, count in tally.conditions.items():
             gauges.conditions.labels(*condition).set(count)
-        for reason, count in tally.troubles.items():
+        for reason, count in tally.failure_reasons.items():
             gauges.troubles.labels(reason).set(count)
         gauges.not_ready_longest.set(tally.not_ready_longest)
         gauges.long_not_ready.set(tally.long_not_ready)
@@ -69,7 +74,7 @@ class Telemetry:
         users, existing = self._book.users(), {"", *(raw["metadata"]["name"] for raw in classes)}
         here = {name: users.get(name, 0) for name in existing}
         gauges.set_classes(here, sum(users.values()) - sum(here.values()))
-        fullness = self._volumes.fullness if self._volumes is not None else Fullness()
+        fullness = self._volumes.fullness if self._volumes is not None else UsageSummary()
         gauges.volumes_measured.set(fullness.known)
         gauges.volumes_nearly_full.set(fullness.nearly_full)
         gauges.volume_fullest.set(fullness.fullest)

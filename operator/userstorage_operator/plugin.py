@@ -8,8 +8,8 @@ import click
 from userstorage_operator.api.errors import NotFound, OperatorError
 from userstorage_operator.api.reasons import REASONS
 from userstorage_operator.api.resources import USER_STORAGES
-from userstorage_operator.api.unstructured import Object
-from userstorage_operator.kube.client import KubeClient, Unobserved
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.kube.client import KubeClient, NoopObserver
 from userstorage_operator.kube.login import login
 from userstorage_operator.plugin_cache import cache
 
@@ -40,7 +40,7 @@ def explain(name: str, namespace: str) -> None:
         raise click.exceptions.Exit(1)
 
 
-def describe(raw: Object) -> Iterator[str]:
+def describe(raw: Unstructured) -> Iterator[str]:
     """The lines that `explain` prints for a raw UserStorage."""
     status = raw.get("status") or {}
     yield f"{raw['metadata']['namespace']}/{raw['metadata']['name']}: {status.get('phase', 'Pending')}"
@@ -61,13 +61,13 @@ def describe(raw: Object) -> Iterator[str]:
         yield f"  {url}"
 
 
-def _is_ready(raw: Object) -> bool:
+def _is_ready(raw: Unstructured) -> bool:
     conditions = (raw.get("status") or {}).get("conditions") or ()
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
-async def _get(namespace: str, name: str) -> Object:
-    client = KubeClient(await login(), Unobserved())
+async def _get(namespace: str, name: str) -> Unstructured:
+    client = KubeClient(await login(), NoopObserver())
     try:
         return await client.get(USER_STORAGES, namespace, name)
     finally:

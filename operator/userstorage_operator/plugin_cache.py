@@ -10,11 +10,11 @@ import click
 
 from userstorage_operator.api.errors import OperatorError
 from userstorage_operator.api.resources import USER_STORAGES
-from userstorage_operator.kube.client import KubeClient, Unobserved
+from userstorage_operator.kube.client import KubeClient, NoopObserver
 from userstorage_operator.kube.login import login
-from userstorage_operator.readmodel.mirror_diff import Drift, compare
+from userstorage_operator.readmodel.mirror_diff import MirrorDiff, compare
 from userstorage_operator.redis_cache.codec import Codec
-from userstorage_operator.redis_cache.connection import Connection, StoreUnavailable
+from userstorage_operator.redis_cache.connection import Connection, RedisUnavailable
 from userstorage_operator.redis_cache.inspection import Inspected, inspect
 from userstorage_operator.redis_cache.keys import Keys
 from userstorage_operator.redis_cache.settings import RedisSettings
@@ -41,8 +41,8 @@ def cache(output: str, redis: RedisSettings | None) -> None:
     if redis is None:
         raise click.UsageError("--redis-url: missing")
     try:
-        found, drift = asyncio.run(_look(redis))
-    except StoreUnavailable as error:
+        found, drift = asyncio.run(_inspect(redis))
+    except RedisUnavailable as error:
         raise click.ClickException(f"{_OPTION.get(error.kind, '--redis-url: Redis does not answer')} ({error})") from error
     except OperatorError as error:
         raise click.ClickException(error.message) from error
@@ -52,7 +52,7 @@ def cache(output: str, redis: RedisSettings | None) -> None:
         raise click.exceptions.Exit(1)
 
 
-def as_json(found: Inspected, drift: Drift) -> dict[str, Any]:
+def as_json(found: Inspected, drift: MirrorDiff) -> dict[str, Any]:
     """What `-o json` prints: ages in seconds, names as namespace/name."""
     head = found.head
     hits, misses = found.lookups or (0, 0)
@@ -100,10 +100,10 @@ def describe(told: dict[str, Any]) -> Iterator[str]:
             yield f"drift: {kind} {name}"
 
 
-async def _look(settings: RedisSettings) -> tuple[Inspected, Drift]:
+async def _inspect(settings: RedisSettings) -> tuple[Inspected, MirrorDiff]:
     """Redis, and the cluster right after it."""
-    connection = Connection(dataclasses.replace(settings, timeout=_TIMEOUT), _Unobserved())
-    client = KubeClient(await login(), Unobserved())
+    connection = Connection(dataclasses.replace(settings, timeout=_TIMEOUT), _NoopObserver())
+    client = KubeClient(await login(), NoopObserver())
     try:
         for look in range(_LOOKS):
             await asyncio.sleep(_BETWEEN_LOOKS if look else 0)
@@ -122,17 +122,17 @@ def _listed(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
-class _Unobserved:
+class _NoopObserver:
     """Satisfies StoreObserver: a command that runs once has nobody to count for."""
 
-    def store_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
+    def redis_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
         """Nothing to do."""
 
-    def store_answered(self, seconds: float) -> None:
+    def redis_answered(self, seconds: float) -> None:
         """Nothing to do."""
 
-    def store_failed(self, kind: str) -> None:
+    def redis_failed(self, kind: str) -> None:
         """Nothing to do."""
 
-    def store_breaker(self, state: str) -> None:
+    def redis_breaker(self, state: str) -> None:
         """Nothing to do."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import ClusterError, NotFound
 from userstorage_operator.api.resources import USER_STORAGES
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, Metadata
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.plan.finalizers import release_patch
@@ -39,7 +39,7 @@ async def release_finalizers(
 
 
 async def _held(client: KubeClient, namespaces: list[str | None]) -> list[Metadata]:
-    listed: list[Object] = []
+    listed: list[Unstructured] = []
     for namespace in namespaces:
         listed += (await client.list_all(USER_STORAGES, namespace))[0]
     return [meta for meta in map(Metadata.parse, listed) if names.FINALIZER in meta.finalizers]

@@ -21,7 +21,7 @@ from localcluster.builds import GoProgram, build_go
 from localcluster.progress import silent
 from operator_account import log_in
 from operator_process import OperatorProcess
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = [pytest.mark.kwok, pytest.mark.timeout(1200)]  # the libraries' first builds
 
@@ -41,12 +41,12 @@ class Row:
     health: str
     says: str = ""
     """In the message of the health."""
-    spec: Object = field(default_factory=dict)
+    spec: Unstructured = field(default_factory=dict)
     delete: bool = False
     stalled: bool = False
 
 
-def life(name: str, **more: Any) -> Object:
+def life(name: str, **more: Any) -> Unstructured:
     return {"podMetadata": {"annotations": {LIFE: name}}, **more}
 
 
@@ -83,16 +83,16 @@ def judge(program: str) -> Callable[[Any], str]:
 
 
 @pytest.fixture(scope="module")
-def kstatus() -> Callable[[Object], str]:
+def kstatus() -> Callable[[Unstructured], str]:
     return judge("kstatus")
 
 
 @pytest.fixture(scope="module")
-def argo() -> Callable[[Object], tuple[str, str]]:
+def argo() -> Callable[[Unstructured], tuple[str, str]]:
     """Health and message."""
     assess = judge("argohealth")
 
-    def health(raw: Object) -> tuple[str, str]:
+    def health(raw: Unstructured) -> tuple[str, str]:
         script = SCRIPTS[f"resource.customizations.health.userstorage.dev_{raw['kind']}"]
         status, _, message = assess({"script": script, "object": raw}).partition("\t")
         return status, message
@@ -101,11 +101,11 @@ def argo() -> Callable[[Object], tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def flux() -> Callable[[Object], str]:
+def flux() -> Callable[[Unstructured], str]:
     """As kstatus has it: what failed, and what is current; all else is on its way."""
     evaluate = judge("fluxhealth")
 
-    def health(raw: Object) -> str:
+    def health(raw: Unstructured) -> str:
         for name, status in (("failed", "Failed"), ("current", "Current")):
             if evaluate({"expression": EXPRESSIONS[name], "object": raw}) == "true":
                 return status
@@ -121,24 +121,24 @@ class Place:
     api: Kubectl
     namespace: str
     exposed: str
-    unseen: Object
+    unseen: Unstructured
 
-    def apply(self, kind: str, name: str, spec: Object) -> None:
+    def apply(self, kind: str, name: str, spec: Unstructured) -> None:
         metadata = {"name": name} | ({"namespace": self.namespace} if kind == "UserStorage" else {})
         self.api.apply({"apiVersion": "userstorage.dev/v1", "kind": kind, "metadata": metadata, "spec": spec})
 
-    def get(self, name: str) -> Object:
+    def get(self, name: str) -> Unstructured:
         command = ["get", "us", name, "-n", self.namespace, "-o", "json", "--show-managed-fields"]
-        found: Object = json.loads(self.api.run(*command).stdout)
+        found: Unstructured = json.loads(self.api.run(*command).stdout)
         return found
 
-    def reach(self, name: str, row: Row) -> Object:
+    def reach(self, name: str, row: Row) -> Unstructured:
         """The object once it is in that phase."""
         if row.delete:
             self.api.run("wait", "us", name, "-n", self.namespace, "--for=condition=Ready", "--timeout=120s")
             self.api.run("delete", "us", name, "-n", self.namespace, "--wait=false")
 
-        def there() -> Object | None:
+        def there() -> Unstructured | None:
             found = self.get(name)
             reached = found.get("status", {}).get("phase") == row.phase
             stalled = condition_of(found, "Stalled")[0] == "True"
@@ -175,9 +175,9 @@ def place(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pl
 @pytest.mark.parametrize("name", ROWS)
 def test_each_phase_is_seen_for_what_it_is(
     place: Place,
-    kstatus: Callable[[Object], str],
-    argo: Callable[[Object], tuple[str, str]],
-    flux: Callable[[Object], str],
+    kstatus: Callable[[Unstructured], str],
+    argo: Callable[[Unstructured], tuple[str, str]],
+    flux: Callable[[Unstructured], str],
     name: str,
 ) -> None:
     row = ROWS[name]
@@ -197,7 +197,10 @@ def test_every_phase_is_tried() -> None:
 
 
 def test_a_change_that_the_operator_has_not_seen_is_under_way(
-    place: Place, kstatus: Callable[[Object], str], argo: Callable[[Object], tuple[str, str]], flux: Callable[[Object], str]
+    place: Place,
+    kstatus: Callable[[Unstructured], str],
+    argo: Callable[[Unstructured], tuple[str, str]],
+    flux: Callable[[Unstructured], str],
 ) -> None:
     for name in ("ready", "late"):
         raw = place.reach(name, ROWS[name])
@@ -207,7 +210,7 @@ def test_a_change_that_the_operator_has_not_seen_is_under_way(
         assert flux(raw) != "Current"
 
 
-def test_the_health_of_a_class(place: Place, argo: Callable[[Object], tuple[str, str]]) -> None:
+def test_the_health_of_a_class(place: Place, argo: Callable[[Unstructured], tuple[str, str]]) -> None:
     broken = f"broken-{place.namespace}"
     auth = {"mode": "None", "acknowledgeUnauthenticated": True}
     place.apply("UserStorageClass", broken, {"browser": {"flavor": "Dufs", "permissions": {"share": True}}, "auth": auth})
@@ -227,8 +230,8 @@ def test_the_health_of_a_class(place: Place, argo: Callable[[Object], tuple[str,
         place.api.run("delete", "usc", broken)
 
 
-def get_class(place: Place, name: str) -> Object:
-    found: Object = json.loads(place.api.run("get", "usc", name, "-o", "json").stdout)
+def get_class(place: Place, name: str) -> Unstructured:
+    found: Unstructured = json.loads(place.api.run("get", "usc", name, "-o", "json").stdout)
     return found
 
 
@@ -247,7 +250,7 @@ FULL = {
 def test_nothing_that_the_operator_writes_is_drift(place: Place, tmp_path: Path, how: list[str]) -> None:
     """The operator has set its finalizer and the status; what was applied is still all that a tool compares."""
     names = [f"{kind}-{len(how)}" for kind in ("plain", "full", "idle")]
-    specs: list[Object] = [
+    specs: list[Unstructured] = [
         {"userID": names[0]},
         FULL | {"userID": f"{names[1]}@example.org"},
         {"userID": names[2], "replicas": 0},
@@ -290,12 +293,12 @@ def test_nothing_that_the_operator_writes_is_drift(place: Place, tmp_path: Path,
     assert place.api.run("diff", *how, *(["--force-conflicts"] if how else []), "-f", str(path), check=False).returncode == 1
 
 
-def compared(raw: Object) -> Object:
+def compared(raw: Unstructured) -> Unstructured:
     metadata = {key: value for key, value in raw["metadata"].items() if key not in NOT_OF_THE_SPEC}
     return {"metadata": metadata, "spec": raw["spec"]}
 
 
-def written_by_the_operator(raw: Object) -> set[str]:
+def written_by_the_operator(raw: Unstructured) -> set[str]:
     found = set[str]()
     for entry in raw["metadata"]["managedFields"]:
         if entry["manager"] == "userstorage-operator":

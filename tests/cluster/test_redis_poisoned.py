@@ -16,7 +16,7 @@ from kubectl import Kubectl, eventually
 from localcluster.redis import RedisServer
 from operator_process import PROGRAM
 from replicas import Replica, Replicas, replicas
-from userstorage_operator.readmodel.summary import view
+from userstorage_operator.readmodel.summary import summary
 from userstorage_operator.redis_cache.keys import Keys
 
 pytestmark = [pytest.mark.kwok]
@@ -73,19 +73,19 @@ def test_poison_is_counted_and_neither_told_nor_acted_on(
     assert truth is not None
     assert bob is not None
     token = account(api, namespace, here=True)
-    eventually(lambda: asked(standby, namespace, token) == view(truth), within=30)
+    eventually(lambda: asked(standby, namespace, token) == summary(truth), within=30)
     log = AuditLog(api, namespace)
     for kind in ("of another object", "of a future generation", "garbage", "10 MiB"):
         counted = metric(standby.port, REJECTED)
         reason = poison(redis_server, kind, truth["metadata"]["uid"], bob["metadata"]["uid"])
 
         def noticed() -> bool:
-            assert asked(standby, namespace, token) == view(truth)
+            assert asked(standby, namespace, token) == summary(truth)
             return metric(standby.port, REJECTED) > counted  # noqa: B023  # called within the same turn
 
         eventually(noticed, within=10, every=0.05)
         assert metric(standby.port, f'{REJECTED}{{reason="{reason}"}}') > 0
-        assert asked(leader, namespace, token) == view(truth)
+        assert asked(leader, namespace, token) == summary(truth)
     log.read()
     assert not log.writes
     assert api.get("us", "alice", namespace) == truth

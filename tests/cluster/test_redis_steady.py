@@ -13,7 +13,7 @@ from kubectl import Kubectl, eventually
 from localcluster.addresses import free_port
 from localcluster.redis import RedisServer
 from operator_process import PROGRAM, OperatorProcess
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.redis_cache.codec import Codec
 from userstorage_operator.redis_cache.keys import Keys
 
@@ -101,7 +101,7 @@ def test_a_restart_goes_on_with_a_pause_and_writes_nothing(
     uid = raw["metadata"]["uid"]
     name = KEYS.backoff(uid)
 
-    def noted() -> Object:
+    def noted() -> Unstructured:
         data = redis_server.cli("get", name)
         return Codec(b"").open(name, data.encode(), uid).value or {} if data else {}
 

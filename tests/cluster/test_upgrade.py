@@ -19,7 +19,7 @@ from kubectl import Kubectl, eventually
 from operator_account import ACCOUNT, Login, Request, log_in, requests
 from operator_process import OperatorProcess
 from released import SERVED, VERSIONS, Left, pods, settled
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = [pytest.mark.kwok]
 
@@ -82,12 +82,12 @@ def told(api: Kubectl, namespace: str) -> set[str]:
     return {raw["metadata"]["name"] for raw in found if raw["status"].get("readyTime", "") > "2026-01-31T12:00:00Z"}
 
 
-def without_status(raw: Object) -> Object:
+def without_status(raw: Unstructured) -> Unstructured:
     """As before the first operator that told anything."""
     return {key: value for key, value in raw.items() if key != "status"}
 
 
-def with_less(raw: Object) -> Object:
+def with_less(raw: Unstructured) -> Unstructured:
     """Written before conditions had these types, before the status had these fields, before children had these marks."""
     older = copy.deepcopy(raw)
     if older["kind"] == "UserStorage":
@@ -107,7 +107,7 @@ def with_less(raw: Object) -> Object:
 
 @pytest.mark.parametrize("age", [without_status, with_less])
 def test_what_an_older_one_did_not_write_is_added_and_no_pod_restarted(
-    api: Kubectl, namespace: str, operator: OperatorProcess, login: Login, age: Callable[[Object], Object]
+    api: Kubectl, namespace: str, operator: OperatorProcess, login: Login, age: Callable[[Unstructured], Unstructured]
 ) -> None:
     left = Left(VERSIONS[-1], age=age)
     left.put(api, namespace)
@@ -122,7 +122,7 @@ def test_what_an_older_one_did_not_write_is_added_and_no_pod_restarted(
         assert condition_of(raw, "Stalled") == ("False", "NotStalled")
 
 
-def by_name(objects: list[Object]) -> list[Object]:
+def by_name(objects: list[Unstructured]) -> list[Unstructured]:
     return sorted(objects, key=lambda raw: str(raw["metadata"]["name"]))
 
 
@@ -149,7 +149,7 @@ def downgrade(api: Kubectl) -> None:
     eventually(lambda: "future" not in api.run("explain", "userstorage.spec").stdout)
 
 
-def from_the_future(raw: Object) -> Object:
+def from_the_future(raw: Unstructured) -> Unstructured:
     newer = copy.deepcopy(raw)
     if newer["kind"] == "UserStorage":
         newer["spec"]["future"] = newer["status"]["future"] = "bright"

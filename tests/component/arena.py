@@ -17,13 +17,13 @@ from component.world import Live
 from kubectl import Kubectl
 from userstorage_operator.api.errors import Conflict, OperatorError, Refused
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.config import Config
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
 from userstorage_operator.runtime.metrics import Metrics
 
-STRANGER_POD: Object = {
+STRANGER_POD: Unstructured = {
     "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
     "containers": [
         {
@@ -33,10 +33,10 @@ STRANGER_POD: Object = {
         }
     ],
 }
-STRANGERS: dict[Kind, Object] = {
+STRANGERS: dict[Kind, Unstructured] = {
     Kind.POD: STRANGER_POD,
     Kind.SERVICE: {"ports": [{"port": 1}]},
-    Kind.CLAIM: {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    Kind.PVC: {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
 }
 _BYSTANDERS = ("user-storage-canary", "user-storage-victim", "stranger")
 
@@ -51,7 +51,7 @@ class Arena:
     observed: Observed
     api: Kubectl
 
-    async def make(self, name: str, meta: Object | None = None, live: Live | None = None, **spec: Any) -> Object:
+    async def make(self, name: str, meta: Unstructured | None = None, live: Live | None = None, **spec: Any) -> Unstructured:
         """Create a UserStorage with metadata of its own; the user has the object's name."""
         where = live or self.live
         body = {
@@ -69,13 +69,13 @@ class Arena:
         await self.live.client.create(USER_STORAGE_CLASSES, "", body | fields)
         return name
 
-    async def refuses(self, resource: Resource, manifest: Object, says: str) -> None:
+    async def refuses(self, resource: Resource, manifest: Unstructured, says: str) -> None:
         """The API server must not create it, in words that hold `says`."""
         with pytest.raises(Refused) as refused:
             await self.live.client.create(resource, self.live.namespace, manifest)
         assert says in refused.value.message
 
-    async def replace(self, resource: Resource, name: str, spec: Any) -> Object:
+    async def replace(self, resource: Resource, name: str, spec: Any) -> Unstructured:
         """PUT: unlike a patch, that also removes what `spec` lacks."""
         path = resource.path(self.live.namespace, name)
         while True:
@@ -84,9 +84,9 @@ class Arena:
             with contextlib.suppress(Conflict):  # the operator has told its status in between
                 return await self.live.client._json("update", resource, "PUT", path, {}, body)
 
-    async def bystanders(self) -> Object:
+    async def bystanders(self) -> Unstructured:
         """All that no input of others may change."""
-        picture: Object = {}
+        picture: Unstructured = {}
         for kind in (kind for kind in Kind if not kind.resource.optional):
             for child in (await self.live.client.list_all(kind.resource, self.live.namespace))[0]:
                 if child["metadata"]["name"] in _BYSTANDERS:
@@ -159,7 +159,7 @@ async def _settle(made: Arena) -> None:
     async def at_rest() -> bool:
         try:
             pod = await live.client.get(Kind.POD.resource, live.namespace, "stranger")
-            claim = await live.client.get(Kind.CLAIM.resource, live.namespace, "stranger")
+            claim = await live.client.get(Kind.PVC.resource, live.namespace, "stranger")
         except OperatorError:
             return False
         return "nodeName" in pod["spec"] and claim.get("status", {}).get("phase") == "Bound"

@@ -11,7 +11,7 @@ import aiohttp
 from jsonschema import Draft202012Validator
 
 from kubectl import Kubectl
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.readapi.openapi import document
 
 _DOCUMENT = document("test")
@@ -94,7 +94,7 @@ class Backend:
             return await response.text()
 
 
-def fits(schema: str, body: Object) -> None:
+def fits(schema: str, body: Unstructured) -> None:
     """Fail unless `body` is valid by that schema of the OpenAPI document."""
     root = {"$ref": f"#/components/schemas/{schema}", "components": _DOCUMENT["components"]}
     Draft202012Validator(root, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(body)

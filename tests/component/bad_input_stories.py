@@ -15,13 +15,13 @@ from userstorage_operator.api.errors import ClusterError, Refused
 from userstorage_operator.api.names import slug
 from userstorage_operator.api.quantities import parse_quantity
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
 DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 NEVER_READY = {"annotations": {LIFE: "never-ready"}}
 SHAREABLE = {"metadata": {"labels": {"userstorage.dev/shareable": "true"}}}
-FILES = STRANGERS[Kind.CLAIM]
+FILES = STRANGERS[Kind.PVC]
 
 
 async def email_address(arena: Arena, number: int) -> None:
@@ -56,7 +56,7 @@ async def size_in_bytes(arena: Arena, number: int) -> None:
     for name, size in ((f"row{number}-int", 2**30), (f"row{number}-text", str(2**30))):
         await arena.make(name, storage={"size": size})
         await arena.live.until_ready(name)
-        assert parse_quantity(_requested(await arena.live.child(Kind.CLAIM, name))) == 2**30
+        assert parse_quantity(_requested(await arena.live.child(Kind.PVC, name))) == 2**30
 
 
 async def cannot_grow(arena: Arena, number: int) -> None:
@@ -69,12 +69,12 @@ async def cannot_grow(arena: Arena, number: int) -> None:
         message = await arena.live.until_condition("StorageReady", "False", "ExpansionNotSupported", name)
         assert f"user-storage-{name}" in message
         assert await arena.live.condition("Ready", name) == ("True", "PodReady")
-        assert _requested(await arena.live.child(Kind.CLAIM, name)) == "1Gi"
+        assert _requested(await arena.live.child(Kind.PVC, name)) == "1Gi"
     finally:
         await _allow_expansion(arena, allowed=True)
     await arena.live.change({"spec": {"lifecycle": {"startTimeout": "6m"}}}, name)  # sooner than the pause would end
     after = await arena.live.until_ready(name)
-    assert _requested(await arena.live.child(Kind.CLAIM, name)) == "2Gi"
+    assert _requested(await arena.live.child(Kind.PVC, name)) == "2Gi"
     assert after["status"]["podUID"] == before["status"]["podUID"]
 
 
@@ -90,7 +90,7 @@ async def claim_in_use(arena: Arena, number: int) -> None:
     owner, name = f"row{number}-owner", f"row{number}"
     await arena.make(owner)
     pod = (await arena.live.until_ready(owner))["status"]["podUID"]
-    await arena.live.change_child(Kind.CLAIM, SHAREABLE, owner)
+    await arena.live.change_child(Kind.PVC, SHAREABLE, owner)
     await arena.make(name, storage={"claimName": f"user-storage-{owner}"})
     assert "claimName" in await arena.live.until_condition("StorageReady", "False", "ClaimInUse", name)
     assert await arena.live.child(Kind.POD, name) is None
@@ -103,13 +103,13 @@ async def claim_in_use(arena: Arena, number: int) -> None:
 
 async def claim_not_allowed(arena: Arena, number: int) -> None:
     name = f"row{number}"
-    before = await arena.live.make(Kind.CLAIM, "row33-files", FILES)
+    before = await arena.live.make(Kind.PVC, "row33-files", FILES)
     await arena.make(name, storage={"claimName": "row33-files"})
     assert "spec.storage.claimName" in await arena.live.until_condition("StorageReady", "False", "ClaimNotAllowed", name)
     assert await arena.live.child(Kind.POD, name) is None
-    await arena.live.client.merge_patch(Kind.CLAIM.resource, arena.live.namespace, "row33-files", SHAREABLE)
+    await arena.live.client.merge_patch(Kind.PVC.resource, arena.live.namespace, "row33-files", SHAREABLE)
     await arena.live.until_ready(name)
-    after = await arena.live.client.get(Kind.CLAIM.resource, arena.live.namespace, "row33-files")
+    after = await arena.live.client.get(Kind.PVC.resource, arena.live.namespace, "row33-files")
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert "annotations" not in after["metadata"]
 
@@ -168,10 +168,10 @@ async def host_taken(arena: Arena, number: int) -> None:
     network = {"expose": "Ingress", "hostTemplate": "${slug}.example.org"}
     name, cls = f"row{number}", await arena.make_class(f"row{number}", {"network": network})
     await arena.make(name, className=cls)
-    await arena.live.until_condition("NetworkReady", "True", "InPlace", name)
+    await arena.live.until_condition("NetworkReady", "True", "Synced", name)
     await arena.make(name, live=arena.second, className=cls)
     assert f"{name}.example.org" in await arena.second.until_condition("NetworkReady", "False", "HostConflict", name)
-    assert await arena.live.condition("NetworkReady", name) == ("True", "InPlace")
+    assert await arena.live.condition("NetworkReady", name) == ("True", "Synced")
     await arena.second.change({"spec": {"className": None}}, name)
     await arena.second.until_ready(name)
 
@@ -260,12 +260,12 @@ async def absent_owner(arena: Arena, number: int) -> None:
     name = f"row{number}"
     await arena.make(name)
     await arena.live.until_ready(name)
-    before = await arena.live.child(Kind.CLAIM, name)
+    before = await arena.live.child(Kind.PVC, name)
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "absent", "uid": "0b5f8c3e-0000-4000-8000-000000000001"}
     await arena.live.change({"metadata": {"ownerReferences": [owner]}}, name)
     await arena.gone(name)
     assert await arena.live.child(Kind.POD, name) is None
-    after = await arena.live.child(Kind.CLAIM, name)
+    after = await arena.live.child(Kind.PVC, name)
     assert before is not None
     assert after is not None
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
@@ -381,21 +381,21 @@ async def tightened_rules(arena: Arena, number: int) -> None:
     assert (await arena.live.until_ready(name))["status"]["podUID"] == before["status"]["podUID"]
 
 
-async def _unprovisioned(arena: Arena, number: int, fields: Object) -> None:
+async def _unprovisioned(arena: Arena, number: int, fields: Unstructured) -> None:
     """A claim that nobody gives a volume; then somebody does."""
     name = f"row{number}"
     cls = await arena.make_class(name, {"storage": fields})
     await arena.make(name, className=cls, podMetadata=NEVER_READY)
     assert f"user-storage-{name}" in await arena.live.until_condition("StorageReady", "False", "ClaimPending", name)
-    await arena.live.change_child(Kind.CLAIM, {"spec": {"volumeName": f"volume-of-{name}"}}, name)
+    await arena.live.change_child(Kind.PVC, {"spec": {"volumeName": f"volume-of-{name}"}}, name)
     bound = {"status": {"phase": "Bound", "capacity": {"storage": "10Gi"}}}
-    await arena.live.client.merge_patch(Kind.CLAIM.resource, arena.live.namespace, f"user-storage-{name}", bound, "status")
+    await arena.live.client.merge_patch(Kind.PVC.resource, arena.live.namespace, f"user-storage-{name}", bound, "status")
     await arena.live.until_condition("StorageReady", "True", "ClaimBound", name)
     await arena.live.change({"spec": {"podMetadata": None}}, name)
     await arena.live.until_ready(name)
 
 
-def _requested(claim: Object | None) -> str:
+def _requested(claim: Unstructured | None) -> str:
     """How large a claim is asked to be."""
     assert claim is not None
     size: str = claim["spec"]["resources"]["requests"]["storage"]
@@ -449,7 +449,7 @@ async def _stored_bare(arena: Arena, name: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _definition(arena: Arena, edit: Callable[[Object], None]) -> AsyncIterator[None]:
+async def _definition(arena: Arena, edit: Callable[[Unstructured], None]) -> AsyncIterator[None]:
     """Another schema of the spec for a while. No other test runs meanwhile: all of them share the API server."""
     client, name = arena.live.client, "userstorages.userstorage.dev"
     original = await client.get(DEFINITIONS, None, name)
@@ -462,18 +462,18 @@ async def _definition(arena: Arena, edit: Callable[[Object], None]) -> AsyncIter
         await _put_definition(arena, original["spec"])
 
 
-async def _put_definition(arena: Arena, spec: Object) -> None:
+async def _put_definition(arena: Arena, spec: Unstructured) -> None:
     client, name = arena.live.client, "userstorages.userstorage.dev"
     found = await client.get(DEFINITIONS, None, name)
     await client._json("update", DEFINITIONS, "PUT", DEFINITIONS.path(None, name), {}, found | {"spec": spec})
 
 
-def _without_defaults(schema: Object) -> None:
+def _without_defaults(schema: Unstructured) -> None:
     schema.pop("default", None)
     for child in schema.get("properties", {}).values():
         _without_defaults(child)
 
 
-def _without_rules_of_start_timeout(schema: Object) -> None:
+def _without_rules_of_start_timeout(schema: Unstructured) -> None:
     field = schema["properties"]["lifecycle"]["properties"]["startTimeout"]
     del field["pattern"], field["x-kubernetes-validations"]

@@ -11,7 +11,7 @@ import pytest
 
 from userstorage_operator import app
 from userstorage_operator.config import Config
-from userstorage_operator.object_metrics import WORDS
+from userstorage_operator.object_metrics import LABEL_VALUES
 from userstorage_operator.runtime import logs
 from userstorage_operator.runtime.metrics import Metrics
 from userstorage_operator.runtime.worker import Result
@@ -27,7 +27,7 @@ class Observed(Metrics):
     """The operator's metrics, and each pass and request besides."""
 
     def __init__(self) -> None:
-        super().__init__("test", WORDS)
+        super().__init__("test", LABEL_VALUES)
         self.outcomes: Counter[str] = Counter()
         self.requests: Counter[tuple[str, str]] = Counter()
         self.is_alive: Callable[[], bool] = lambda: False

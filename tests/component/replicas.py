@@ -11,15 +11,15 @@ from builders import storage_object
 from localcluster.redis import RedisServer
 from userstorage_operator.api.errors import NotFound, Unavailable
 from userstorage_operator.api.resources import Resource
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.redis_cache.codec import Codec
 from userstorage_operator.redis_cache.connection import Connection
 from userstorage_operator.redis_cache.keys import Keys
 from userstorage_operator.redis_cache.mirror import Mirror
-from userstorage_operator.redis_cache.mirror_reader import Mirrored
-from userstorage_operator.redis_cache.read_through_cache import Cache
-from userstorage_operator.redis_cache.reader import SharedDirectory
+from userstorage_operator.redis_cache.mirror_reader import MirrorReader
+from userstorage_operator.redis_cache.read_through_cache import ReadThroughCache
+from userstorage_operator.redis_cache.reader import RedisReader
 from userstorage_operator.redis_cache.settings import RedisSettings
 
 KEYS = Keys("test")
@@ -45,16 +45,16 @@ class Observer:
     def cache_rejected(self, reason: str) -> None:
         self.rejected[reason] += 1
 
-    def store_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
+    def redis_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
         pass
 
-    def store_answered(self, seconds: float) -> None:
+    def redis_answered(self, seconds: float) -> None:
         pass
 
-    def store_failed(self, kind: str) -> None:
+    def redis_failed(self, kind: str) -> None:
         self.failed[kind] += 1
 
-    def store_breaker(self, state: str) -> None:
+    def redis_breaker(self, state: str) -> None:
         pass
 
 
@@ -62,7 +62,7 @@ class World:
     """The UserStorages that there are: what the API server answers with, and what the leader's watch shows at once."""
 
     def __init__(self) -> None:
-        self.objects: dict[Key, Object] = {}
+        self.objects: dict[Key, Unstructured] = {}
         self.requests: Counter[str] = Counter()
         self.away = False
         self.slow = 0.0
@@ -92,17 +92,17 @@ class World:
     def keys(self) -> list[Key]:
         return list(self.objects)
 
-    def storage(self, key: Key) -> Object | None:
+    def storage(self, key: Key) -> Unstructured | None:
         return self.objects.get(key)
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
         await self._request("get")
         try:
             return self.objects[Key(str(namespace), name)]
         except KeyError:
             raise NotFound(404, "not found") from None
 
-    async def list_all(self, resource: Resource, namespace: str | None) -> tuple[list[Object], str]:
+    async def list_all(self, resource: Resource, namespace: str | None) -> tuple[list[Unstructured], str]:
         await self._request("list")
         return [raw for key, raw in self.objects.items() if namespace in (None, key.namespace)], str(self._version)
 
@@ -128,15 +128,15 @@ class Replicas:
         self._connections.append(Connection(settings, self.observer))
         return self._connections[-1]
 
-    def cache(self) -> Cache:
+    def cache(self) -> ReadThroughCache:
         """One process' cache."""
-        return Cache(self.connection(), CODEC, self.observer)
+        return ReadThroughCache(self.connection(), CODEC, self.observer)
 
-    def directory(self, scopes: tuple[str | None, ...] = ALL) -> SharedDirectory:
+    def directory(self, scopes: tuple[str | None, ...] = ALL) -> RedisReader:
         """One process' directory."""
         connection = self.connection()
-        mirrored = Mirrored(connection, KEYS, CODEC, scopes, self.observer)
-        return SharedDirectory(self.world, mirrored, Cache(connection, CODEC, self.observer), KEYS, scopes)
+        mirrored = MirrorReader(connection, KEYS, CODEC, scopes, self.observer)
+        return RedisReader(self.world, mirrored, ReadThroughCache(connection, CODEC, self.observer), KEYS, scopes)
 
     @contextlib.asynccontextmanager
     async def leading(self, term: int = 1) -> AsyncIterator[Mirror]:

@@ -11,7 +11,7 @@ from conftest import ROOT
 from kubectl import Kubectl, eventually
 from operator_account import ACCOUNT
 from operator_pod import FILEBROWSER, pod
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 DUFS = "docker.io/sigoden/dufs:v0.47.0"
 OTHER = "docker.io/library/busybox:1.37"
@@ -20,7 +20,7 @@ CLASS = ("metadata", "annotations", "userstorage.dev/class")
 MANAGED_BY = ("metadata", "labels", "app.kubernetes.io/managed-by")
 
 
-def damaged(path: tuple[str | int, ...], value: Any) -> Object:
+def damaged(path: tuple[str | int, ...], value: Any) -> Unstructured:
     """That pod with one field set, or removed where `value` is None."""
     changed = pod()
     at: Any = changed
@@ -40,11 +40,11 @@ class Policies:
         self._api = api
         self._namespace = namespace
 
-    def refusal(self, manifest: Object) -> str:
+    def refusal(self, manifest: Unstructured) -> str:
         """What is said against making the pod; empty where it would have been made."""
         return self.run("create", "--dry-run=server", "-f", "-", manifest=manifest)
 
-    def run(self, *command: str, manifest: Object | None = None) -> str:
+    def run(self, *command: str, manifest: Unstructured | None = None) -> str:
         """What kubectl says of a refusal; empty where there is none."""
         given = json.dumps(manifest) if manifest else None
         done = self._api.run(*command, f"--as={ACCOUNT}", "-n", self._namespace, input=given, check=False)
@@ -64,7 +64,7 @@ def lenient(api: Kubectl) -> Iterator[str]:
 def classes(api: Kubectl) -> Iterator[dict[str, str]]:
     """Names of three classes: with an image of its own, of another flavor, and of all defaults."""
     none = {"mode": "None", "acknowledgeUnauthenticated": True}
-    specs: dict[str, Object] = {
+    specs: dict[str, Unstructured] = {
         "own": {"browser": {"flavor": "Custom", "image": OTHER}, "auth": none},
         "dufs": {"browser": {"flavor": "Dufs"}, "auth": none},
         "plain": {},

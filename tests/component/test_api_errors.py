@@ -38,7 +38,7 @@ async def test_a_pod_that_cannot_be_made(live: Live, proxied: Observed, proxy: F
     proxy.fail(Fault("POST", r"/pods\?", status, "not today"))
     await live.create()
     assert "not today" in await live.until_condition("Ready", "False", reason)
-    assert await live.condition("NetworkReady") == ("True", "InPlace")
+    assert await live.condition("NetworkReady") == ("True", "Synced")
     assert await live.child(Kind.POD) is None
     proxy.fail()
     await live.until_ready()
@@ -82,16 +82,16 @@ async def test_a_claim_that_cannot_be_read_is_not_told_as_missing(live: Live, pr
     await live.until(gone)
 
 
-@pytest.mark.produces("NetworkReady/NotAsDesired", "Reconciling/Retrying")
+@pytest.mark.produces("NetworkReady/OutOfSync", "Reconciling/Retrying")
 async def test_a_change_that_cannot_be_put_right(live: Live, proxied: Observed, proxy: FaultProxy) -> None:
     await live.create()
     await live.until_ready()
     proxy.fail(Fault("PATCH", "/services/", 500))
     await live.change_child(Kind.SERVICE, {"spec": {"selector": {"color": "blue"}}})
-    assert "Service" in await live.until_condition("NetworkReady", "False", "NotAsDesired")
+    assert "Service" in await live.until_condition("NetworkReady", "False", "OutOfSync")
     assert await live.condition("Ready") == ("True", "PodReady")
     proxy.fail()
-    await live.until_condition("NetworkReady", "True", "InPlace")
+    await live.until_condition("NetworkReady", "True", "Synced")
 
 
 @pytest.mark.produces("Ready/Forbidden", "Reconciling/Retrying")

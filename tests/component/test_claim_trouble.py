@@ -5,7 +5,7 @@ import pytest
 from component.inprocess import Observed
 from component.world import LIFE, Live
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, Kind, Resource
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = [pytest.mark.kwok]
 
@@ -21,7 +21,7 @@ async def test_a_lost_volume(live: Live, operator: Observed) -> None:
     await live.create(className=live.namespace, podMetadata={"annotations": {LIFE: "never-ready"}})
     await live.until_condition("StorageReady", "False", "ClaimPending")
     lost = {"status": {"phase": "Lost"}}
-    await live.client.merge_patch(Kind.CLAIM.resource, live.namespace, "user-storage-alice", lost, "status")
+    await live.client.merge_patch(Kind.PVC.resource, live.namespace, "user-storage-alice", lost, "status")
     assert "user-storage-alice" in await live.until_condition("StorageReady", "False", "ClaimLost")
     await live.delete(USER_STORAGE_CLASSES, live.namespace)
 
@@ -30,14 +30,14 @@ async def test_a_lost_volume(live: Live, operator: Observed) -> None:
 async def test_no_pod_is_started_on_a_claim_that_goes(live: Live, operator: Observed) -> None:
     await live.create()
     await live.until_ready()
-    await live.change_child(Kind.CLAIM, HELD)
-    await live.delete(Kind.CLAIM.resource, "user-storage-alice")
+    await live.change_child(Kind.PVC, HELD)
+    await live.delete(Kind.PVC.resource, "user-storage-alice")
     await live.until_condition("StorageReady", "False", "ClaimTerminating")
     assert await live.condition("Ready") == ("True", "PodReady")  # it serves as long as it can
     await live.delete(Kind.POD.resource, "user-storage-alice")
     assert "being deleted" in await live.until_condition("Ready", "False", "StorageNotReady")
     assert await live.child(Kind.POD) is None
-    await live.change_child(Kind.CLAIM, LET_GO)
+    await live.change_child(Kind.PVC, LET_GO)
     await live.until_ready()
 
 
@@ -51,7 +51,7 @@ async def test_a_claim_that_cannot_grow(live: Live, operator: Observed) -> None:
         assert "cannot grow" in await live.until_condition("StorageReady", "False", "ExpansionNotSupported")
         assert (await live.condition("Ready"))[1] in {"PodPending", "PodNotReady"}  # of the pod, not of the claim
         assert await live.condition("Reconciling") == ("True", "Retrying")
-        assert _size(await live.child(Kind.CLAIM)) == "1Gi"
+        assert _size(await live.child(Kind.PVC)) == "1Gi"
         await live.change({"spec": {"podMetadata": {"annotations": {LIFE: None}}}})
         await live.until_condition("Ready", "True", "PodReady")  # the files are served meanwhile
         assert await live.condition("StorageReady") == ("False", "ExpansionNotSupported")
@@ -59,7 +59,7 @@ async def test_a_claim_that_cannot_grow(live: Live, operator: Observed) -> None:
         await _expansion(live, allowed=True)
     await live.change({"spec": {"lifecycle": {"startTimeout": "6m"}}})  # sooner than the pause would end
     await live.until_ready()
-    assert _size(await live.child(Kind.CLAIM)) == "2Gi"
+    assert _size(await live.child(Kind.PVC)) == "2Gi"
 
 
 async def test_growth_beyond_the_quota_is_told_as_that(live: Live, operator: Observed) -> None:
@@ -78,7 +78,7 @@ async def _expansion(live: Live, *, allowed: bool) -> None:
     await live.client.merge_patch(STORAGE_CLASSES, None, "kwok-volume", {"allowVolumeExpansion": allowed})
 
 
-def _size(claim: Object | None) -> str:
+def _size(claim: Unstructured | None) -> str:
     assert claim is not None
     size: str = claim["spec"]["resources"]["requests"]["storage"]
     return size

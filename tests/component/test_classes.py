@@ -10,7 +10,7 @@ from component.world import LIFE, Live, condition_of
 from userstorage_operator.api.errors import NotFound
 from userstorage_operator.api.names import ANNOTATION_DEFAULT_CLASS
 from userstorage_operator.api.resources import USER_STORAGES, Kind
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = [pytest.mark.kwok]
 
@@ -35,12 +35,12 @@ async def make_class(live: Live) -> AsyncIterator[MakeClass]:
             await live.delete_class(name)
 
 
-async def class_says(live: Live, name: str, condition_type: str, status: str, reason: str) -> Object:
-    async def look() -> Object | None:
+async def class_says(live: Live, name: str, condition_type: str, status: str, reason: str) -> Unstructured:
+    async def look() -> Unstructured | None:
         raw = await live.the_class(name)
         return raw if condition_of(raw, condition_type) == (status, reason) else None
 
-    found: Object = await live.until(look)
+    found: Unstructured = await live.until(look)
     return found
 
 
@@ -102,7 +102,7 @@ async def test_a_namespace_may_have_so_many_of_a_class(live: Live, operator: Non
     message = await live.until_condition("Ready", "False", "QuotaExceeded", "carol")
     assert f"class '{name}' allows 2 UserStorages a namespace (limits.maxPerNamespace)" in message
     assert await live.condition("Stalled", "carol") == ("True", "QuotaExceeded")
-    for kind in (Kind.POLICY, Kind.CLAIM, Kind.SERVICE, Kind.POD):
+    for kind in (Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE, Kind.POD):
         assert await live.child(kind, "carol") is None
     await live.delete(USER_STORAGES, "alice")
     await live.until_ready("carol")
@@ -177,7 +177,7 @@ async def test_who_keeps_an_older_pod_is_reached_as_before(live: Live, operator:
     await live.until_condition("PodUpToDate", "False", "UpdateDeferred")
     assert await port_let_in(live) == 8080
     assert (await live.until_ready())["status"]["url"] == before["status"]["url"]
-    assert await live.condition("NetworkReady") == ("True", "InPlace")
+    assert await live.condition("NetworkReady") == ("True", "Synced")
     await live.change({"spec": {"replicas": 0}})
     await live.until_condition("Suspended", "True", "Requested")
     await live.change({"spec": {"replicas": 1}})
@@ -186,7 +186,7 @@ async def test_who_keeps_an_older_pod_is_reached_as_before(live: Live, operator:
 
 
 async def port_let_in(live: Live) -> int:
-    policy = await live.child(Kind.POLICY)
+    policy = await live.child(Kind.NETWORK_POLICY)
     assert policy is not None
     [rule] = policy["spec"]["ingress"]
     [port] = rule["ports"]

@@ -12,7 +12,7 @@ from component.world import LIFE, Live
 from kubectl import Kubectl
 from userstorage_operator.api.errors import OperatorError
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.client import KubeClient
 
 pytestmark = [pytest.mark.kwok]
@@ -38,7 +38,7 @@ async def test_during_its_creation_after_each_write(live: Live, writes: int) -> 
     assert await live.child(Kind.POD) is None
 
 
-@pytest.mark.parametrize("kind", [None, Kind.POLICY, Kind.CLAIM, Kind.SERVICE, Kind.POD])
+@pytest.mark.parametrize("kind", [None, Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE, Kind.POD])
 async def test_during_its_creation_with_the_operator_at_work(live: Live, operator: None, kind: Kind | None) -> None:
     await live.create()
     if kind is not None:
@@ -183,7 +183,7 @@ async def test_a_namespace_with_twenty_goes_as_a_whole_also_while_they_are_made(
     refused: list[str] = []
     create = KubeClient.create
 
-    async def counting(self: KubeClient, *args: Any) -> Object:
+    async def counting(self: KubeClient, *args: Any) -> Unstructured:
         try:
             return await create(self, *args)
         except OperatorError as error:

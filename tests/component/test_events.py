@@ -8,7 +8,7 @@ import pytest
 from component.world import LIFE, Live
 from kubectl import Kubectl
 from userstorage_operator.api.resources import USER_STORAGES
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = [pytest.mark.kwok]
 
@@ -18,14 +18,14 @@ Told = tuple[str, str, int]
 class Events:
     """The core/v1 events of one object."""
 
-    def __init__(self, api: Kubectl, about: Object) -> None:
+    def __init__(self, api: Kubectl, about: Unstructured) -> None:
         self._api = api
         self._about = about["metadata"]
 
-    async def all(self) -> list[Object]:
+    async def all(self) -> list[Unstructured]:
         query = ["get", "events", "-n", self._about.get("namespace", "default"), "-o", "json"]
         found = await asyncio.to_thread(self._api.run, *query, f"--field-selector=involvedObject.uid={self._about['uid']}")
-        events: list[Object] = json.loads(found.stdout)["items"]
+        events: list[Unstructured] = json.loads(found.stdout)["items"]
         return sorted(events, key=lambda event: str(event["eventTime"]))
 
     async def told(self) -> list[Told]:

@@ -10,21 +10,21 @@ from component.inprocess import serving
 from component.world import ClassOfTest, Live
 from kubectl import Kubectl
 from userstorage_operator.api.resources import USER_STORAGES, Kind
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.config import Config
 
 pytestmark = [pytest.mark.kwok]
 
 
-async def exposed(live: Live, cls: ClassOfTest) -> Object:
+async def exposed(live: Live, cls: ClassOfTest) -> Unstructured:
     """The Ingress of a new alice, once all is in place."""
     await live.create(className=cls.name)
     await live.until_ready()
-    await live.until_condition("NetworkReady", "True", "InPlace")
+    await live.until_condition("NetworkReady", "True", "Synced")
     return await ingress(live)
 
 
-async def ingress(live: Live) -> Object:
+async def ingress(live: Live) -> Unstructured:
     found = await live.child(Kind.INGRESS)
     assert found is not None
     return found
@@ -109,12 +109,12 @@ async def test_it_follows_the_class(live: Live, api: Kubectl, exposing: ClassOfT
         {"metadata": {"annotations": {"example.org/a": "2"}}},
     ],
 )
-async def test_edited_by_hand_it_is_put_back(live: Live, exposing: ClassOfTest, operator: None, damage: Object) -> None:
+async def test_edited_by_hand_it_is_put_back(live: Live, exposing: ClassOfTest, operator: None, damage: Unstructured) -> None:
     await exposing.change(annotations={"example.org/a": "1"})
     before = await exposed(live, exposing)
     await live.change_child(Kind.INGRESS, damage)
 
-    def essence(found: Object) -> tuple[object, ...]:
+    def essence(found: Unstructured) -> tuple[object, ...]:
         return found["spec"], found["metadata"]["labels"], found["metadata"]["annotations"], found["metadata"]["uid"]
 
     async def back() -> bool:
@@ -150,7 +150,7 @@ async def test_a_strangers_ingress_is_left_alone_and_matters_only_where_one_is_w
     assert (told["status"]["phase"], told["status"]["lastError"]["reason"]) == ("Degraded", "NameConflict")
     await exposing.change(expose="ClusterIP")
     await live.until_condition("Reconciling", "False", "Done")
-    await live.until_condition("NetworkReady", "True", "InPlace")
+    await live.until_condition("NetworkReady", "True", "Synced")
     await live.until_ready()
     now = await ingress(live)
     assert (now["metadata"]["uid"], now["spec"]) == (before["metadata"]["uid"], before["spec"])
@@ -175,7 +175,7 @@ async def test_whoever_comes_again_is_served_while_the_former_ingress_is_held(
     held = await ingress(live)
     assert held["metadata"]["uid"] == before["metadata"]["uid"]
     await live.change_child(Kind.INGRESS, {"metadata": {"finalizers": None}})
-    await live.until_condition("NetworkReady", "True", "InPlace")
+    await live.until_condition("NetworkReady", "True", "Synced")
     await live.until_ready()
     assert (await ingress(live))["metadata"]["uid"] != before["metadata"]["uid"]
 
@@ -192,7 +192,7 @@ async def test_an_ingress_that_is_refused_keeps_nobody_from_the_files(
     assert found["status"]["lastError"]["reason"] == "QuotaExceeded"
     assert (found["status"]["phase"], found["status"]["url"]) == ("Degraded", inside(live))
     await live.set_quota("none", {"count/ingresses.networking.k8s.io": "9"})
-    await live.until_condition("NetworkReady", "True", "InPlace")
+    await live.until_condition("NetworkReady", "True", "Synced")
 
 
 async def test_a_host_that_dns_cannot_hold_is_said_with_both_fields(live: Live, exposing: ClassOfTest, operator: None) -> None:
@@ -235,7 +235,7 @@ async def test_one_host_has_one_user_and_the_next_takes_it_over(
     assert await url(elsewhere) == inside(elsewhere)
     assert await url(live) == "http://alice.example.org/"
     await live.delete(USER_STORAGES, "alice")
-    await elsewhere.until_condition("NetworkReady", "True", "InPlace")
+    await elsewhere.until_condition("NetworkReady", "True", "Synced")
     assert await url(elsewhere) == "http://alice.example.org/"
     await live.create("again", user_id="alice", className=exposing.name)
     await live.until_condition("NetworkReady", "False", "HostConflict", "again")
@@ -250,7 +250,7 @@ async def test_of_two_of_one_moment_one_has_the_host(
     async def settled() -> bool:
         told = [await tenant.condition("NetworkReady") for tenant in (live, elsewhere)]
         ways_in = [await tenant.child(Kind.INGRESS) for tenant in (live, elsewhere)]
-        return sorted(told) == [("False", "HostConflict"), ("True", "InPlace")] and ways_in.count(None) == 1
+        return sorted(told) == [("False", "HostConflict"), ("True", "Synced")] and ways_in.count(None) == 1
 
     await live.until(settled)
 

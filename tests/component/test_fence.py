@@ -9,7 +9,7 @@ import pytest
 from component.inprocess import TLS_GOODBYE
 from component.manifests import storage
 from component.world import Live
-from userstorage_operator.api.errors import NotLeading, Unavailable
+from userstorage_operator.api.errors import NotLeader, Unavailable
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
@@ -51,7 +51,7 @@ async def test_every_write_is_refused_and_reads_are_not(live: Live, fenced: Kube
         lambda: fenced.delete(USER_STORAGES, live.namespace, "alice", alice["metadata"]["uid"], 0, "Background"),
     ]
     for write in writes:
-        with pytest.raises(NotLeading):
+        with pytest.raises(NotLeader):
             await write()
     assert await fenced.list_all(Kind.POD.resource, live.namespace)
     assert await fenced.get(USER_STORAGES, live.namespace, "alice") == alice

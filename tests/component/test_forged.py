@@ -13,7 +13,7 @@ from component.arena import STRANGERS
 from component.inprocess import Observed, serving
 from component.world import Live
 from userstorage_operator.api.resources import Kind
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.config import Config
 
 pytestmark = [pytest.mark.kwok]
@@ -53,15 +53,15 @@ async def users_and_strangers(live: Live) -> list[tuple[Kind, str]]:
     other = {"userstorage.dev/user-id": "mallory"}
     await live.make(Kind.POD, "forged", STRANGERS[Kind.POD], labels=labels("alice", uid))
     await live.make(Kind.SERVICE, "user-storage-bob", STRANGERS[Kind.SERVICE])
-    await live.make(Kind.CLAIM, "user-storage-carol", STRANGERS[Kind.CLAIM], labels=labels("mallory", uid), annotations=other)
+    await live.make(Kind.PVC, "user-storage-carol", STRANGERS[Kind.PVC], labels=labels("mallory", uid), annotations=other)
     await live.make(Kind.POD, "user-storage-dave", STRANGERS[Kind.POD], labels=labels("dave", uid))
-    await live.make(Kind.CLAIM, "of-frank", STRANGERS[Kind.CLAIM], labels=labels("erin", uid))
+    await live.make(Kind.PVC, "of-frank", STRANGERS[Kind.PVC], labels=labels("erin", uid))
     strangers = [
         (Kind.POD, "forged"),
         (Kind.SERVICE, "user-storage-bob"),
-        (Kind.CLAIM, "user-storage-carol"),
+        (Kind.PVC, "user-storage-carol"),
         (Kind.POD, "user-storage-dave"),
-        (Kind.CLAIM, "of-frank"),
+        (Kind.PVC, "of-frank"),
     ]
 
     async def at_rest() -> bool:
@@ -77,7 +77,7 @@ async def users_and_strangers(live: Live) -> list[tuple[Kind, str]]:
     return strangers
 
 
-async def picture(live: Live, kind: Kind, name: str) -> Object:
+async def picture(live: Live, kind: Kind, name: str) -> Unstructured:
     """A stranger with its resourceVersion: not even a write that changes nothing else goes unseen."""
     return await live.client.get(kind.resource, live.namespace, name)
 

@@ -14,7 +14,7 @@ from kubectl import Kubectl
 from localcluster.errors import ClusterError
 from localcluster.gatewayapi import http_route_definition
 from userstorage_operator.api.resources import Kind
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.informers import informer
 
 pytestmark = [pytest.mark.kwok]
@@ -79,7 +79,7 @@ async def told(live: Live, field: str) -> str:
 
 async def answer(live: Live, *conditions: tuple[str, str, str], gateway: str = "public") -> None:
     """Say of the HTTPRoute what a Gateway's controller says."""
-    route = await live.child(Kind.ROUTE)
+    route = await live.child(Kind.HTTP_ROUTE)
     assert route is not None
     meta = {"observedGeneration": route["metadata"]["generation"], "lastTransitionTime": "2026-01-31T12:00:00Z"}
     said = [
@@ -88,20 +88,20 @@ async def answer(live: Live, *conditions: tuple[str, str, str], gateway: str = "
     ]
     parent = {"parentRef": {"name": gateway}, "controllerName": "example.org/gateway", "conditions": said}
     patch = {"status": {"parents": [parent]}}
-    await live.client.merge_patch(Kind.ROUTE.resource, live.namespace, "user-storage-alice", patch, "status")
+    await live.client.merge_patch(Kind.HTTP_ROUTE.resource, live.namespace, "user-storage-alice", patch, "status")
 
 
 ACCEPTED = (("Accepted", "True", "Accepted"), ("ResolvedRefs", "True", "ResolvedRefs"))
 
 
-async def accepted(live: Live, cls: ClassOfTest) -> Object:
+async def accepted(live: Live, cls: ClassOfTest) -> Unstructured:
     """The HTTPRoute of a new alice, accepted by the Gateway."""
     await live.create(className=cls.name)
     await live.until_condition("NetworkReady", "False", "RoutePending")
     await answer(live, *ACCEPTED)
-    await live.until_condition("NetworkReady", "True", "InPlace")
+    await live.until_condition("NetworkReady", "True", "Synced")
     await live.until_ready()
-    route = await live.child(Kind.ROUTE)
+    route = await live.child(Kind.HTTP_ROUTE)
     assert route is not None
     return route
 
@@ -123,7 +123,7 @@ async def test_the_gateway_api_may_come_later(  # first in this module: the next
     await asyncio.to_thread(install, api, definition)
     await live.until_condition("NetworkReady", "False", "RoutePending")
     await answer(live, *ACCEPTED)
-    await live.until_condition("NetworkReady", "True", "InPlace")
+    await live.until_condition("NetworkReady", "True", "Synced")
     assert await told(live, "url") == outside(live)
 
 
@@ -136,7 +136,7 @@ async def test_the_route_leads_to_the_service_once_the_gateway_accepts_it(
     assert "'public'" in await live.until_condition("NetworkReady", "False", "RoutePending")
     await live.until_condition("Ready", "True", "PodReady")
     assert await told(live, "url") == inside(live)
-    route = await live.child(Kind.ROUTE)
+    route = await live.child(Kind.HTTP_ROUTE)
     assert route is not None
     assert route["metadata"]["annotations"] == {"example.org/a": "1", "userstorage.dev/user-id": "alice"}
     [parent] = route["spec"]["parentRefs"]
@@ -159,7 +159,7 @@ async def test_the_route_leads_to_the_service_once_the_gateway_accepts_it(
 
     await live.until(unresolved)
     await answer(live, *ACCEPTED)
-    await live.until_condition("NetworkReady", "True", "InPlace")
+    await live.until_condition("NetworkReady", "True", "Synced")
     assert (await told(live, "phase"), await told(live, "url")) == ("Ready", outside(live, "https"))
 
 
@@ -169,7 +169,7 @@ async def test_once_in_place_it_is_not_written_again(
     before = await accepted(live, through_gateway)
     await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # seen by a full pass
     await live.until_ready()
-    after = await live.child(Kind.ROUTE)
+    after = await live.child(Kind.HTTP_ROUTE)
     assert after is not None
     assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
 
@@ -185,19 +185,19 @@ async def test_once_in_place_it_is_not_written_again(
     ],
 )
 async def test_edited_by_hand_it_is_put_back(
-    live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None, damage: Object
+    live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None, damage: Unstructured
 ) -> None:
     before = await accepted(live, through_gateway)
-    await live.change_child(Kind.ROUTE, damage)
+    await live.change_child(Kind.HTTP_ROUTE, damage)
 
     async def back() -> bool:
-        now = await live.child(Kind.ROUTE)
+        now = await live.child(Kind.HTTP_ROUTE)
         assert now is not None
         return (now["spec"], now["metadata"]["labels"]) == (before["spec"], before["metadata"]["labels"])
 
     await live.until(back)
     await answer(live, *ACCEPTED)
-    await live.until_condition("NetworkReady", "True", "InPlace")
+    await live.until_condition("NetworkReady", "True", "Synced")
 
 
 async def test_a_change_to_an_ingress_takes_the_route_away(
@@ -208,20 +208,20 @@ async def test_a_change_to_an_ingress_takes_the_route_away(
     await live.until(lambda: live.child(Kind.INGRESS))
 
     async def gone() -> bool:
-        return await live.child(Kind.ROUTE) is None
+        return await live.child(Kind.HTTP_ROUTE) is None
 
     await live.until(gone)
-    await live.until_condition("NetworkReady", "True", "InPlace")
+    await live.until_condition("NetworkReady", "True", "Synced")
     assert await told(live, "url") == outside(live)
 
 
 async def test_a_strangers_route_is_left_alone(
     live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None
 ) -> None:
-    before = await live.make(Kind.ROUTE, "user-storage-alice", {"hostnames": ["theirs.example.org"]})
+    before = await live.make(Kind.HTTP_ROUTE, "user-storage-alice", {"hostnames": ["theirs.example.org"]})
     await live.create(className=through_gateway.name)
     assert "HTTPRoute 'user-storage-alice'" in await live.until_condition("Reconciling", "True", "Retrying")
     await live.until_condition("Ready", "True", "PodReady")
-    now = await live.child(Kind.ROUTE)
+    now = await live.child(Kind.HTTP_ROUTE)
     assert now is not None
     assert (now["metadata"]["uid"], now["spec"]) == (before["metadata"]["uid"], before["spec"])

@@ -16,13 +16,13 @@ from component.world import ClassOfTest, Live
 from kubectl import PATIENCE
 from userstorage_operator.api import names
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.informers.caches import WatchViews
+from userstorage_operator.informers.caches import Caches
 from userstorage_operator.informers.informer import take_list
 from userstorage_operator.reconcile import reconciler as reconciler_module
 from userstorage_operator.reconcile.reconciler import Reconciler
-from userstorage_operator.reconcile.rollout_tracker import ClassBook
+from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 
 pytestmark = [pytest.mark.kwok]
 
@@ -43,29 +43,29 @@ class Mortal:
         self._after = after
         self.writes = 0
 
-    async def get(self, *args: Any) -> Object:
+    async def get(self, *args: Any) -> Unstructured:
         return await self._client.get(*args)
 
-    async def list_all(self, *args: Any, **kwargs: Any) -> tuple[list[Object], str]:
+    async def list_all(self, *args: Any, **kwargs: Any) -> tuple[list[Unstructured], str]:
         return await self._client.list_all(*args, **kwargs)
 
-    async def create(self, *args: Any) -> Object:
+    async def create(self, *args: Any) -> Unstructured:
         return await self._write(self._client.create, *args)
 
-    async def merge_patch(self, *args: Any) -> Object:
+    async def merge_patch(self, *args: Any) -> Unstructured:
         return await self._write(self._client.merge_patch, *args)
 
-    async def json_patch(self, *args: Any) -> Object:
+    async def json_patch(self, *args: Any) -> Unstructured:
         return await self._write(self._client.json_patch, *args)
 
-    async def delete(self, *args: Any) -> Object:
+    async def delete(self, *args: Any) -> Unstructured:
         return await self._write(self._client.delete, *args)
 
-    async def _write(self, call: Any, *args: Any) -> Object:
+    async def _write(self, call: Any, *args: Any) -> Unstructured:
         self.writes += 1
         if self.writes == self._last and not self._after:
             raise Killed
-        answer: Object = await call(*args)
+        answer: Unstructured = await call(*args)
         if self.writes == self._last:
             raise Killed
         return answer
@@ -80,13 +80,13 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 class Unheard:
     """Events are no writes of a pass."""
 
-    def tell(self, *_: Any) -> None:
+    def record(self, *_: Any) -> None:
         pass
 
 
-async def listed(live: Live) -> WatchViews:
+async def listed(live: Live) -> Caches:
     """Views as they are after the first lists."""
-    views = WatchViews(lambda _: None, lambda _: None)
+    views = Caches(lambda _: None, lambda _: None)
     for resource in (USER_STORAGES, USER_STORAGE_CLASSES, *(kind.resource for kind in Kind)):
         selector = "" if resource in (USER_STORAGES, USER_STORAGE_CLASSES) else names.CHILD_SELECTOR
         namespace = live.namespace if resource.namespaced else None
@@ -97,7 +97,7 @@ async def listed(live: Live) -> WatchViews:
 async def live_until(live: Live, done: Any, last: int | None = None, *, after: bool = False, user: str = "alice") -> int:
     """One life of the operator: passes over a user until `done`, or until death. How many writes it made."""
     cluster = Mortal(live, last, after=after)
-    book = ClassBook(lambda _: None, lambda _: None)
+    book = RolloutTracker(lambda _: None, lambda _: None)
     reconciler = Reconciler(cluster, await listed(live), book, Unheard(), lambda: datetime.now(UTC))
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -128,7 +128,7 @@ async def essence(live: Live) -> list[Any]:
         found += [(kind, child["metadata"]["name"], child["metadata"]["labels"].get("userId")) for child in objects]
     raw = await live.get()
     if raw is not None:
-        conditions: Iterable[Object] = raw["status"]["conditions"]
+        conditions: Iterable[Unstructured] = raw["status"]["conditions"]
         found += [(entry["type"], entry["status"], entry["reason"]) for entry in conditions]
         found += [raw["metadata"]["finalizers"], raw["status"]["phase"], raw["status"]["appliedHash"]]
     return found
@@ -143,15 +143,15 @@ async def test_creation(live: Live, exposing: ClassOfTest, last: int, after: boo
     await live_until(live, lambda: is_ready(live))
     assert await live_until(live, lambda: is_ready(live)) == 0  # nothing left to write
     assert await essence(live) == [
-        (Kind.POLICY, "user-storage-alice", "alice"),
-        (Kind.CLAIM, "user-storage-alice", "alice"),
+        (Kind.NETWORK_POLICY, "user-storage-alice", "alice"),
+        (Kind.PVC, "user-storage-alice", "alice"),
         (Kind.SERVICE, "user-storage-alice", "alice"),
         (Kind.POD, "user-storage-alice", "alice"),
         (Kind.INGRESS, "user-storage-alice", "alice"),
         ("Ready", "True", "PodReady"),
         ("StorageReady", "True", "ClaimBound"),
         ("PodUpToDate", "True", "UpToDate"),
-        ("NetworkReady", "True", "InPlace"),
+        ("NetworkReady", "True", "Synced"),
         ("Suspended", "False", "Running"),
         ("Reconciling", "False", "Done"),
         ("Stalled", "False", "NotStalled"),
@@ -173,13 +173,13 @@ async def test_an_unharmed_life_makes_as_many_writes_as_were_tried(live: Live, e
 async def test_deletion(live: Live, last: int, after: bool) -> None:
     await live.create()
     await live_until(live, lambda: is_ready(live))
-    claim = await live.child(Kind.CLAIM)
+    claim = await live.child(Kind.PVC)
     await live.delete(USER_STORAGES, "alice")
     with pytest.raises(Killed):
         await live_until(live, lambda: is_gone(live), last, after=after)
     await live_until(live, lambda: is_gone(live))
     assert await live.child(Kind.POD) is None
-    kept = await live.child(Kind.CLAIM)
+    kept = await live.child(Kind.PVC)
     assert claim is not None
     assert kept is not None
     assert kept["metadata"]["uid"] == claim["metadata"]["uid"]

@@ -7,7 +7,7 @@ import pytest
 from component.world import LIFE, Live
 from kubectl import Kubectl
 from userstorage_operator.api.resources import USER_STORAGES, Kind
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = [pytest.mark.kwok]
 
@@ -24,7 +24,7 @@ async def test_before_any_operator_the_object_says_that_it_waits(live: Live) -> 
     "Ready/PodReady",
     "StorageReady/ClaimBound",
     "PodUpToDate/UpToDate",
-    "NetworkReady/InPlace",
+    "NetworkReady/Synced",
     "Suspended/Running",
     "Reconciling/Done",
     "Stalled/NotStalled",
@@ -34,11 +34,11 @@ async def test_a_user_id_is_enough(live: Live, operator: None) -> None:
     status = (await live.until_ready())["status"]
     assert status["phase"] == "Ready"
     assert status["url"] == f"http://user-storage-alice.{live.namespace}.svc/"
-    for kind in (Kind.POLICY, Kind.SERVICE, Kind.POD):
+    for kind in (Kind.NETWORK_POLICY, Kind.SERVICE, Kind.POD):
         child = await live.child(kind)
         assert child is not None
         assert [owner["uid"] for owner in child["metadata"]["ownerReferences"]] == [created["metadata"]["uid"]]
-    claim = await live.child(Kind.CLAIM)
+    claim = await live.child(Kind.PVC)
     assert claim is not None
     assert "ownerReferences" not in claim["metadata"]
     pod = await live.pod()
@@ -68,13 +68,13 @@ async def test_the_status_follows_a_spec_that_changes_nothing_else(live: Live, o
 async def test_a_changed_spec_replaces_the_pod_on_the_same_claim(live: Live, operator: None) -> None:
     await live.create()
     before = (await live.until_ready())["status"]
-    claim = await live.child(Kind.CLAIM)
+    claim = await live.child(Kind.PVC)
     await live.change({"spec": {"storage": {"readOnly": True}}})
     after = (await live.until_ready())["status"]
     assert after["podUID"] != before["podUID"]
     assert after["appliedHash"] != before["appliedHash"]
     assert (await live.pod())["spec"]["containers"][0]["volumeMounts"][0]["readOnly"] is True
-    kept = await live.child(Kind.CLAIM)
+    kept = await live.child(Kind.PVC)
     assert claim is not None
     assert kept is not None
     assert kept["metadata"]["uid"] == claim["metadata"]["uid"]
@@ -103,7 +103,7 @@ async def test_kubectl_scale_suspends_and_resumes(live: Live, api: Kubectl, oper
     await asyncio.to_thread(api.run, "scale", "us/alice", "--replicas=0", "-n", live.namespace)
     await live.until_condition("Ready", "False", "Suspended")
     await live.until(lambda: _absent(live, Kind.POD))
-    for kind in (Kind.CLAIM, Kind.SERVICE, Kind.POLICY):
+    for kind in (Kind.PVC, Kind.SERVICE, Kind.NETWORK_POLICY):
         assert await live.child(kind) is not None
     await asyncio.to_thread(api.run, "scale", "us/alice", "--replicas=1", "-n", live.namespace)
     await live.until_ready()
@@ -137,23 +137,23 @@ async def test_deletion_takes_the_pod_first_then_the_object(live: Live, operator
         await asyncio.sleep(0.1)
     assert await live.child(Kind.POD) is None
     await live.until(lambda: _absent(live, Kind.SERVICE))
-    await live.until(lambda: _absent(live, Kind.POLICY))
+    await live.until(lambda: _absent(live, Kind.NETWORK_POLICY))
     if policy == "Delete":
-        await live.until(lambda: _absent(live, Kind.CLAIM))
+        await live.until(lambda: _absent(live, Kind.PVC))
     else:
         await asyncio.sleep(1)
-        assert not await _absent(live, Kind.CLAIM)
+        assert not await _absent(live, Kind.PVC)
 
 
 async def test_who_thinks_better_of_delete_keeps_the_data_even_while_the_object_goes(live: Live, operator: None) -> None:
     await live.create(storage={"reclaimPolicy": "Delete"}, podMetadata={"annotations": {LIFE: "slow-termination"}})
     await live.until_ready()
-    claim = await live.child(Kind.CLAIM)
+    claim = await live.child(Kind.PVC)
     await live.delete(USER_STORAGES, "alice")
     await live.change({"spec": {"storage": {"reclaimPolicy": "Retain"}}})
     await live.until(lambda: _gone(live))
     await live.until(lambda: _absent(live, Kind.SERVICE))  # by then the garbage collector has been here
-    kept = await live.child(Kind.CLAIM)
+    kept = await live.child(Kind.PVC)
     assert claim is not None
     assert kept is not None
     assert kept["metadata"]["uid"] == claim["metadata"]["uid"]
@@ -199,12 +199,12 @@ async def test_a_finalizer_that_was_taken_away_comes_back(live: Live, operator: 
 async def test_the_next_object_of_a_user_finds_the_data_again(live: Live, operator: None) -> None:
     await live.create()
     await live.until_ready()
-    claim = await live.child(Kind.CLAIM)
+    claim = await live.child(Kind.PVC)
     await live.delete(USER_STORAGES, "alice")
     await live.until(lambda: _gone(live))
     await live.create("restored", user_id="alice")
     await live.until_ready("restored")
-    again = await live.child(Kind.CLAIM)
+    again = await live.child(Kind.PVC)
     assert claim is not None
     assert again is not None
     assert again["metadata"]["uid"] == claim["metadata"]["uid"]
@@ -216,7 +216,7 @@ async def test_the_claim_grows_with_the_spec(live: Live, operator: None) -> None
     await live.change({"spec": {"storage": {"size": "2Gi"}}})
 
     async def grown() -> bool:
-        claim: Object | None = await live.child(Kind.CLAIM)
+        claim: Unstructured | None = await live.child(Kind.PVC)
         return claim is not None and claim["spec"]["resources"]["requests"]["storage"] == "2Gi"
 
     await live.until(grown)

@@ -20,7 +20,7 @@ from faultproxy import Fault, FaultProxy
 from kubectl import Kubectl
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.config import Config
-from userstorage_operator.readmodel.summary import view
+from userstorage_operator.readmodel.summary import summary
 
 REVIEWS = ("tokenreviews", "subjectaccessreviews")
 
@@ -65,11 +65,11 @@ async def test_one_of_a_user_and_a_list(live: Live, backend: Backend, serving_al
     await live.until_condition("Ready", "False", "Suspended", "bob")
     raw: Any = await live.get("alice")
     one = await answered(backend, f"/namespaces/{live.namespace}/userstorages/alice")
-    assert one.body == {"metadata": {"ageSeconds": 0, "stale": False}, "item": view(raw)}
+    assert one.body == {"metadata": {"ageSeconds": 0, "stale": False}, "item": summary(raw)}
     assert one.body["item"]["ready"] is True
 
     for written in ("Alice+1@example.org", "Alice%2B1%40example%2Eorg"):
-        assert (await backend.get(f"/users/{written}")).body["items"] == [view(raw)]
+        assert (await backend.get(f"/users/{written}")).body["items"] == [summary(raw)]
     both = await backend.get(f"/userstorages?namespace={live.namespace}")
     assert both.names == [f"{live.namespace}/alice", f"{live.namespace}/bob"]
     assert "continue" not in both.body["metadata"]
@@ -217,7 +217,9 @@ async def test_pages_are_the_clusters_list(api: Kubectl, live: Live, backend: Ba
         return all(raw.get("status", {}).get("observedGeneration") for raw in raws)
 
     await live.until(told)
-    expected = sorted((view(raw) for raw in api.list_all("userstorages", live.namespace)), key=lambda item: str(item["name"]))
+    expected = sorted(
+        (summary(raw) for raw in api.list_all("userstorages", live.namespace)), key=lambda item: str(item["name"])
+    )
     assert len(expected) == 250
 
     async def pages(query: str) -> tuple[list[Any], list[int]]:

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 import redisproxy
 from localcluster.redis import RedisServer
 from userstorage_operator.redis_cache.breaker import FAILURES, State
-from userstorage_operator.redis_cache.connection import CONNECTIONS, Connection, StoreUnavailable
+from userstorage_operator.redis_cache.connection import CONNECTIONS, Connection, RedisUnavailable
 from userstorage_operator.redis_cache.settings import RedisSettings
 
 BOUND = 1.0  # two time-outs are 0.2; the rest is for a busy machine. redis-py's own limit is 5 s, and several tries
@@ -31,16 +31,16 @@ class Seen:
     states: list[str] = field(default_factory=list)
     commands: list[float] = field(default_factory=list)
 
-    def store_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
+    def redis_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
         pass
 
-    def store_answered(self, seconds: float) -> None:
+    def redis_answered(self, seconds: float) -> None:
         self.commands.append(seconds)
 
-    def store_failed(self, kind: str) -> None:
+    def redis_failed(self, kind: str) -> None:
         self.kinds.append(kind)
 
-    def store_breaker(self, state: str) -> None:
+    def redis_breaker(self, state: str) -> None:
         self.states.append(state)
 
 
@@ -64,7 +64,7 @@ class Client:
     async def trouble(self, call: Callable[[], Any] | None = None) -> str:
         """The kind of trouble that a call has, within its bound."""
         start = time.monotonic()
-        with pytest.raises(StoreUnavailable) as caught:
+        with pytest.raises(RedisUnavailable) as caught:
             await (call or self.get)()
         assert time.monotonic() - start < BOUND
         return caught.value.kind
@@ -80,7 +80,7 @@ class Client:
         """By itself, with nothing but the calls of its user."""
         async with asyncio.timeout(seconds):
             while True:
-                with contextlib.suppress(StoreUnavailable):
+                with contextlib.suppress(RedisUnavailable):
                     await self.set("healed")
                     break
                 await asyncio.sleep(0.02)
@@ -170,7 +170,7 @@ async def test_tls_without_the_right_files_is_refused(
 ) -> None:
     server = new_redis(tls=True)
     files = {name: path for name, path in tls_files(server).items() if name not in missing}
-    with pytest.raises(StoreUnavailable) as caught:
+    with pytest.raises(RedisUnavailable) as caught:
         await connect(server.url, **files, timeout=PATIENT).get()
     assert caught.value.kind == "connection"
 
@@ -460,7 +460,7 @@ async def _until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 async def _kind(call: Callable[[], Any]) -> str:
     try:
         await call()
-    except StoreUnavailable as error:
+    except RedisUnavailable as error:
         return error.kind
     return "none"
 

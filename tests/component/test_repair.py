@@ -10,7 +10,7 @@ from component.inprocess import Observed
 from component.world import LIFE, Live
 from kubectl import Kubectl
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = [pytest.mark.kwok]
 
@@ -45,7 +45,7 @@ async def test_a_pod_that_ends_comes_back_with_growing_pauses_and_never_two_at_o
         return len(seen) >= 3
 
     await live.until(three_lives)
-    claims, _ = await live.client.list_all(Kind.CLAIM.resource, live.namespace)
+    claims, _ = await live.client.list_all(Kind.PVC.resource, live.namespace)
     assert len(claims) == 1
     assert f"lost because it has ended ({words}" in await live.until_condition("Ready", "False", "PodBackoff")
 
@@ -57,16 +57,16 @@ async def test_a_pod_that_ends_comes_back_with_growing_pauses_and_never_two_at_o
         (Kind.SERVICE, {"metadata": {"labels": {"app": "other"}}}),
         (Kind.SERVICE, {"spec": {"internalTrafficPolicy": "Local"}}),
         (Kind.SERVICE, {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}),
-        (Kind.POLICY, {"spec": {"ingress": [{}]}}),
-        (Kind.POLICY, {"spec": {"egress": [{}]}}),
-        (Kind.POLICY, {"spec": {"podSelector": {"matchExpressions": [{"key": "no", "operator": "Exists"}]}}}),
-        (Kind.POLICY, {"spec": {"podSelector": {"matchLabels": {"color": "blue"}}}}),
+        (Kind.NETWORK_POLICY, {"spec": {"ingress": [{}]}}),
+        (Kind.NETWORK_POLICY, {"spec": {"egress": [{}]}}),
+        (Kind.NETWORK_POLICY, {"spec": {"podSelector": {"matchExpressions": [{"key": "no", "operator": "Exists"}]}}}),
+        (Kind.NETWORK_POLICY, {"spec": {"podSelector": {"matchLabels": {"color": "blue"}}}}),
         (Kind.POD, {"metadata": {"labels": {"userId": "mallory"}}}),
         (Kind.POD, {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}),
-        (Kind.CLAIM, {"metadata": {"labels": {"app": "other"}}}),
+        (Kind.PVC, {"metadata": {"labels": {"app": "other"}}}),
     ],
 )
-async def test_a_child_edited_by_hand_is_put_back(live: Live, operator: None, kind: Kind, damage: Object) -> None:
+async def test_a_child_edited_by_hand_is_put_back(live: Live, operator: None, kind: Kind, damage: Unstructured) -> None:
     await live.create()
     await live.until_ready()
     before = await live.child(kind)
@@ -102,13 +102,13 @@ async def test_with_whoever_changes_a_child_back_each_time_nobody_argues_at_full
     assert theirs >= 3
     assert operator.requests["patch", "services"] - before <= 4  # at 0, 1, 4 and 13 s
     assert any("3 times in quick succession, and somebody changes it again" in message for message in told)
-    await live.until_condition("NetworkReady", "True", "InPlace")
+    await live.until_condition("NetworkReady", "True", "Synced")
 
 
 @pytest.mark.parametrize(
     "edit", [{"activeDeadlineSeconds": 3600}, {"containers": [{"name": "filebrowser", "image": "evil:1"}]}]
 )
-async def test_a_pod_whose_spec_was_edited_is_replaced(live: Live, api: Kubectl, operator: None, edit: Object) -> None:
+async def test_a_pod_whose_spec_was_edited_is_replaced(live: Live, api: Kubectl, operator: None, edit: Unstructured) -> None:
     await live.create()
     before = await live.until_ready()
     patch = json.dumps({"spec": edit})
@@ -125,7 +125,7 @@ async def test_a_pod_whose_spec_was_edited_is_replaced(live: Live, api: Kubectl,
     assert spec["containers"][0]["image"].startswith("docker.io/filebrowser/")
 
 
-@pytest.mark.parametrize("kind", [Kind.POLICY, Kind.SERVICE])
+@pytest.mark.parametrize("kind", [Kind.NETWORK_POLICY, Kind.SERVICE])
 async def test_a_deleted_child_is_made_again(live: Live, operator: None, kind: Kind) -> None:
     await live.create()
     await live.until_ready()
@@ -137,8 +137,8 @@ async def test_a_deleted_child_is_made_again(live: Live, operator: None, kind: K
 
 STRANGERS: dict[Kind, dict[str, Any]] = {
     Kind.SERVICE: {"ports": [{"port": 1}]},
-    Kind.POLICY: {"podSelector": {}},
-    Kind.CLAIM: {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    Kind.NETWORK_POLICY: {"podSelector": {}},
+    Kind.PVC: {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
 }
 
 
@@ -158,7 +158,7 @@ async def test_a_stranger_of_our_name_is_left_alone(live: Live, operator: None, 
     assert now["metadata"]["uid"] == before["metadata"]["uid"]
     assert now["metadata"].get("labels", {}) == labels
     assert "annotations" not in now["metadata"] or "userstorage.dev/user-id" not in now["metadata"]["annotations"]
-    if kind is not Kind.CLAIM:  # kwok binds the claim, whosever it is
+    if kind is not Kind.PVC:  # kwok binds the claim, whosever it is
         assert now["spec"] == before["spec"]
     assert await live.child(Kind.POD) is None
 
@@ -248,11 +248,11 @@ async def test_a_class_can_hand_the_network_policies_over(live: Live, operator: 
     await live.create_class(name)
     await live.create(className=name)
     pod = (await live.until_ready())["status"]["podUID"]
-    assert await live.child(Kind.POLICY) is not None
+    assert await live.child(Kind.NETWORK_POLICY) is not None
     await live.client.merge_patch(USER_STORAGE_CLASSES, None, name, {"spec": {"network": {"policy": "None"}}})
 
     async def gone() -> bool:
-        return await live.child(Kind.POLICY) is None
+        return await live.child(Kind.NETWORK_POLICY) is None
 
     await live.until(gone)
     assert (await live.until_ready())["status"]["podUID"] == pod

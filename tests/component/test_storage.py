@@ -7,7 +7,7 @@ import pytest
 from component.volumes import SHAREABLE, bind, make_claim, make_storage_class, storage_class, tell
 from component.world import LIFE, Live
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGES, Kind
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = [pytest.mark.kwok]
 
@@ -16,7 +16,7 @@ OURS = "user-storage-alice"
 
 async def until_resize(live: Live, resize: str | None) -> None:
     async def told() -> bool:
-        status: Object = (await live.get() or {}).get("status", {})
+        status: Unstructured = (await live.get() or {}).get("status", {})
         return bool(status.get("storage", {}).get("resize") == resize)
 
     await live.until(told)
@@ -26,7 +26,7 @@ async def until_resize(live: Live, resize: str | None) -> None:
 async def test_growth_is_shown_step_by_step_and_a_failure_in_words(live: Live, operator: None) -> None:
     async with storage_class(live, allowVolumeExpansion=True) as name:
         await live.create(className=name, storage={"size": "1Gi"})
-        await live.until(lambda: live.child(Kind.CLAIM))
+        await live.until(lambda: live.child(Kind.PVC))
         await bind(live, OURS, "1Gi")
         assert "resize" not in (await live.until_ready())["status"]["storage"]
         await live.change({"spec": {"storage": {"size": "2Gi"}}})
@@ -48,7 +48,7 @@ async def test_growth_is_shown_step_by_step_and_a_failure_in_words(live: Live, o
 async def test_growth_that_the_storage_class_does_not_allow(live: Live, operator: None) -> None:
     async with storage_class(live, allowVolumeExpansion=False) as name:
         await live.create(className=name, storage={"size": "1Gi"})
-        await live.until(lambda: live.child(Kind.CLAIM))
+        await live.until(lambda: live.child(Kind.PVC))
         await bind(live, OURS, "1Gi")
         await live.until_ready()
         await live.change({"spec": {"storage": {"size": "2Gi"}}})
@@ -83,7 +83,7 @@ async def test_a_claim_serves_one_and_the_next_moves_in_when_the_first_is_gone(l
 async def test_the_claim_of_a_live_user_is_in_use_by_that_user(live: Live, operator: None) -> None:
     await live.create()
     await live.until_ready()
-    await live.change_child(Kind.CLAIM, {"metadata": {"labels": SHAREABLE}})
+    await live.change_child(Kind.PVC, {"metadata": {"labels": SHAREABLE}})
     await live.create("bob", storage={"claimName": OURS})
     assert "'alice'" in await live.until_condition("StorageReady", "False", "ClaimInUse", "bob")
     assert await live.child(Kind.POD, "bob") is None
@@ -115,40 +115,40 @@ async def test_a_storage_class_that_is_not_there_is_named_and_noticed_when_it_co
 async def test_no_pod_is_started_on_a_claim_that_is_going(live: Live, operator: None) -> None:
     await live.create()
     await live.until_ready()
-    before = await live.change_child(Kind.CLAIM, {"metadata": {"finalizers": ["example.com/keep"]}})
-    await live.delete(Kind.CLAIM.resource, OURS)
+    before = await live.change_child(Kind.PVC, {"metadata": {"finalizers": ["example.com/keep"]}})
+    await live.delete(Kind.PVC.resource, OURS)
     await live.until_condition("StorageReady", "False", "ClaimTerminating")
     assert await live.condition("Ready") == ("True", "PodReady")
     await live.delete(Kind.POD.resource, OURS)
     await live.until_condition("Ready", "False", "StorageNotReady")
     assert await live.child(Kind.POD) is None
-    await live.change_child(Kind.CLAIM, {"metadata": {"finalizers": None}})
+    await live.change_child(Kind.PVC, {"metadata": {"finalizers": None}})
     await live.until_ready()
-    now = await live.child(Kind.CLAIM)
+    now = await live.child(Kind.PVC)
     assert now is not None
     assert now["metadata"]["uid"] != before["metadata"]["uid"]
 
 
 async def test_a_claim_of_others_that_is_going(live: Live, operator: None) -> None:
     await live.make(
-        Kind.CLAIM,
+        Kind.PVC,
         "photos",
         {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
         labels=SHAREABLE,
         finalizers=["example.com/keep"],
     )
-    await live.delete(Kind.CLAIM.resource, "photos")
+    await live.delete(Kind.PVC.resource, "photos")
     await live.create(storage={"claimName": "photos"})
     assert "'photos'" in await live.until_condition("StorageReady", "False", "ClaimTerminating")
     assert await live.child(Kind.POD) is None
-    await live.client.merge_patch(Kind.CLAIM.resource, live.namespace, "photos", {"metadata": {"finalizers": None}})
+    await live.client.merge_patch(Kind.PVC.resource, live.namespace, "photos", {"metadata": {"finalizers": None}})
     await live.until_condition("StorageReady", "False", "ClaimNotFound")
 
 
 async def test_a_volume_that_is_lost(live: Live, operator: None) -> None:
     async with storage_class(live) as name:
         await live.create(className=name)
-        await live.until(lambda: live.child(Kind.CLAIM))
+        await live.until(lambda: live.child(Kind.PVC))
         await bind(live, OURS, "10Gi")
         await live.until_ready()
         await tell(live, OURS, {"phase": "Lost"})
@@ -173,5 +173,5 @@ async def test_a_directory_of_a_claim_to_be_read_only(live: Live, operator: None
 
     await live.until(gone)
     await asyncio.sleep(1)  # what an owner reference would do by then
-    kept = await live.client.get(Kind.CLAIM.resource, live.namespace, "photos")
+    kept = await live.client.get(Kind.PVC.resource, live.namespace, "photos")
     assert "deletionTimestamp" not in kept["metadata"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from component.world import Live
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, Kind
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 SHAREABLE = {"userstorage.dev/shareable": "true"}
 
@@ -29,21 +29,21 @@ async def make_storage_class(live: Live, name: str, **fields: Any) -> None:
     await live.client.create(STORAGE_CLASSES, "", body | fields)
 
 
-async def make_claim(live: Live, name: str, mode: str = "ReadWriteOnce", **spec: Any) -> Object:
+async def make_claim(live: Live, name: str, mode: str = "ReadWriteOnce", **spec: Any) -> Unstructured:
     """A claim that its owner has opened to UserStorages."""
     wanted = {"accessModes": [mode], "resources": {"requests": {"storage": "1Gi"}}}
-    return await live.make(Kind.CLAIM, name, wanted | spec, labels=SHAREABLE)
+    return await live.make(Kind.PVC, name, wanted | spec, labels=SHAREABLE)
 
 
 async def bind(live: Live, name: str, size: str) -> None:
     """What a provisioner does."""
-    await live.client.merge_patch(Kind.CLAIM.resource, live.namespace, name, {"spec": {"volumeName": f"pv-{name}"}})
+    await live.client.merge_patch(Kind.PVC.resource, live.namespace, name, {"spec": {"volumeName": f"pv-{name}"}})
     await tell(live, name, {"phase": "Bound", "capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"]})
 
 
-async def tell(live: Live, name: str, status: Object) -> None:
+async def tell(live: Live, name: str, status: Unstructured) -> None:
     """Write the status of a claim."""
-    await live.client.merge_patch(Kind.CLAIM.resource, live.namespace, name, {"status": status}, "status")
+    await live.client.merge_patch(Kind.PVC.resource, live.namespace, name, {"status": status}, "status")
 
 
 async def mount(live: Live, name: str, claim: str, node: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from kubectl import PATIENCE
 from userstorage_operator.api.errors import NotFound
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.client import KubeClient
 
 LIFE = "localcluster.userstorage.dev/life"
@@ -16,7 +16,7 @@ QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 
 
-def condition_of(raw: Object, condition_type: str) -> tuple[str, str]:
+def condition_of(raw: Unstructured, condition_type: str) -> tuple[str, str]:
     """Status and reason of a condition of a raw object; Unknown where it is not told."""
     for entry in raw.get("status", {}).get("conditions", ()):
         if entry["type"] == condition_type:
@@ -31,7 +31,7 @@ class Live:
         self.client = client
         self.namespace = namespace
 
-    async def create(self, name: str = "alice", *, user_id: str | None = None, **spec: Any) -> Object:
+    async def create(self, name: str = "alice", *, user_id: str | None = None, **spec: Any) -> Unstructured:
         """Create a UserStorage."""
         body = {
             "apiVersion": "userstorage.dev/v1",
@@ -41,7 +41,7 @@ class Live:
         }
         return await self.client.create(USER_STORAGES, self.namespace, body)
 
-    async def create_class(self, name: str, *, annotations: Object | None = None, **spec: Any) -> None:
+    async def create_class(self, name: str, *, annotations: Unstructured | None = None, **spec: Any) -> None:
         """Create a UserStorageClass; the caller deletes it."""
         body = {
             "apiVersion": "userstorage.dev/v1",
@@ -51,11 +51,11 @@ class Live:
         }
         await self.client.create(USER_STORAGE_CLASSES, "", body)
 
-    async def change_class(self, name: str, patch: Object) -> None:
+    async def change_class(self, name: str, patch: Unstructured) -> None:
         """Merge-patch a UserStorageClass."""
         await self.client.merge_patch(USER_STORAGE_CLASSES, None, name, patch)
 
-    async def the_class(self, name: str) -> Object:
+    async def the_class(self, name: str) -> Unstructured:
         """A UserStorageClass, which has to be there."""
         return await self.client.get(USER_STORAGE_CLASSES, None, name)
 
@@ -64,7 +64,7 @@ class Live:
         uid = (await self.the_class(name))["metadata"]["uid"]
         await self.client.delete(USER_STORAGE_CLASSES, "", name, uid, 0, "Background")
 
-    async def make(self, kind: Kind, name: str, spec: Object, **meta: Any) -> Object:
+    async def make(self, kind: Kind, name: str, spec: Unstructured, **meta: Any) -> Unstructured:
         """Create some other object."""
         body = {
             "apiVersion": kind.resource.api_version,
@@ -93,11 +93,11 @@ class Live:
 
         await self.until(counts)
 
-    async def change(self, patch: Object, name: str = "alice") -> Object:
+    async def change(self, patch: Unstructured, name: str = "alice") -> Unstructured:
         """Merge-patch a UserStorage."""
         return await self.client.merge_patch(USER_STORAGES, self.namespace, name, patch)
 
-    async def change_child(self, kind: Kind, patch: Object, user: str = "alice") -> Object:
+    async def change_child(self, kind: Kind, patch: Unstructured, user: str = "alice") -> Unstructured:
         """Merge-patch a child."""
         return await self.client.merge_patch(kind.resource, self.namespace, f"user-storage-{user}", patch)
 
@@ -106,15 +106,15 @@ class Live:
         found = await self.client.get(resource, self.namespace, name)
         await self.client.delete(resource, self.namespace, name, found["metadata"]["uid"], 30, "Background")
 
-    async def get(self, name: str = "alice") -> Object | None:
+    async def get(self, name: str = "alice") -> Unstructured | None:
         """A UserStorage, or None."""
         return await self._get(USER_STORAGES, name)
 
-    async def child(self, kind: Kind, user: str = "alice") -> Object | None:
+    async def child(self, kind: Kind, user: str = "alice") -> Unstructured | None:
         """A child, or None."""
         return await self._get(kind.resource, f"user-storage-{user}")
 
-    async def pod(self, user: str = "alice") -> Object:
+    async def pod(self, user: str = "alice") -> Unstructured:
         """The pod, which has to be there."""
         found = await self.child(Kind.POD, user)
         assert found is not None
@@ -132,17 +132,17 @@ class Live:
             await asyncio.sleep(0.05)
         return answer
 
-    async def until_ready(self, name: str = "alice", within: float = PATIENCE) -> Object:
+    async def until_ready(self, name: str = "alice", within: float = PATIENCE) -> Unstructured:
         """The UserStorage once it is Ready for its present generation."""
 
-        async def look() -> Object | None:
+        async def look() -> Unstructured | None:
             found = await self.get(name)
             assert found is not None
             current = found.get("status", {}).get("observedGeneration") == found["metadata"]["generation"]
             settled = condition_of(found, "Reconciling")[0] == "False"
             return found if current and settled and condition_of(found, "Ready") == ("True", "PodReady") else None
 
-        found: Object = await self.until(look, within)
+        found: Unstructured = await self.until(look, within)
         return found
 
     async def until_condition(
@@ -159,10 +159,10 @@ class Live:
         [message] = [entry["message"] for entry in found["status"]["conditions"] if entry["type"] == condition_type]
         return str(message)
 
-    async def _all(self) -> list[Object]:
+    async def _all(self) -> list[Unstructured]:
         return (await self.client.list_all(USER_STORAGES, self.namespace))[0]
 
-    async def _get(self, resource: Resource, name: str) -> Object | None:
+    async def _get(self, resource: Resource, name: str) -> Unstructured | None:
         try:
             return await self.client.get(resource, self.namespace, name)
         except NotFound:

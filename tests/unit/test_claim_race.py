@@ -9,11 +9,11 @@ from builders import CREATED, NOW, bound_claim, desired_of, storage_object
 from userstorage_operator.api.errors import NotFound, OperatorError, Refused
 from userstorage_operator.api.names import LABEL_SHAREABLE
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.informers.caches import WatchViews
+from userstorage_operator.informers.caches import Caches
 from userstorage_operator.reconcile.reconciler import Reconciler
-from userstorage_operator.reconcile.rollout_tracker import ClassBook
+from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 
 OWNER = storage_object("alice", meta={"name": "alice", "uid": "uid-alice"})
 GUEST = storage_object("guest", meta={"name": "guest", "uid": "uid-guest"}, storage={"claimName": "user-storage-alice"})
@@ -24,7 +24,7 @@ class Server:
     """An API server that holds the making of a pod back until it is told how that ends."""
 
     def __init__(self) -> None:
-        self.objects: dict[tuple[Resource, str], Object] = {}
+        self.objects: dict[tuple[Resource, str], Unstructured] = {}
         self.versions = count(1000)
         self.asked_for_pod, self.answer_pod = asyncio.Event(), asyncio.Event()
         self.refusal: OperatorError | None = None
@@ -33,13 +33,13 @@ class Server:
     def pods(self) -> list[str]:
         return [name for resource, name in self.objects if resource is Kind.POD.resource]
 
-    def keep(self, resource: Resource, obj: Object) -> Object:
+    def keep(self, resource: Resource, obj: Unstructured) -> Unstructured:
         meta = obj["metadata"]
         made = {"uid": f"uid-{resource.plural}-{meta['name']}", "creationTimestamp": CREATED, **meta}
         self.objects[resource, meta["name"]] = obj | {"metadata": made | {"resourceVersion": str(next(self.versions))}}
         return self.objects[resource, meta["name"]]
 
-    async def create(self, resource: Resource, _: str, body: Object) -> Object:
+    async def create(self, resource: Resource, _: str, body: Unstructured) -> Unstructured:
         if resource is Kind.POD.resource:
             self.asked_for_pod.set()
             await self.answer_pod.wait()
@@ -47,17 +47,17 @@ class Server:
                 raise self.refusal
         return self.keep(resource, body)
 
-    async def get(self, resource: Resource, _: str | None, name: str) -> Object:
+    async def get(self, resource: Resource, _: str | None, name: str) -> Unstructured:
         if (resource, name) not in self.objects:
             raise NotFound(404, "not here")
         return self.objects[resource, name]
 
-    async def list_all(self, *_: Any, **__: Any) -> tuple[list[Object], str]:
+    async def list_all(self, *_: Any, **__: Any) -> tuple[list[Unstructured], str]:
         return [], "1"
 
     async def merge_patch(
-        self, resource: Resource, _: str | None, name: str, patch: Object, subresource: str | None = None
-    ) -> Object:
+        self, resource: Resource, _: str | None, name: str, patch: Unstructured, subresource: str | None = None
+    ) -> Unstructured:
         if subresource is None:
             return self.objects[resource, name]
         return self.keep(resource, self.objects[resource, name] | {"status": patch["status"]})
@@ -69,7 +69,7 @@ class Server:
 
 
 class Unheard:
-    def tell(self, *_: Any) -> None:
+    def record(self, *_: Any) -> None:
         """Nobody listens."""
 
 
@@ -78,16 +78,16 @@ class Platform:
 
     def __init__(self) -> None:
         self.server, self.woken = Server(), set[Key]()
-        self.views = WatchViews(self.woken.add, lambda _: None)
-        book = ClassBook(self.woken.add, lambda _: None)
+        self.views = Caches(self.woken.add, lambda _: None)
+        book = RolloutTracker(self.woken.add, lambda _: None)
         self.reconciler = Reconciler(self.server, self.views, book, Unheard(), lambda: NOW)
-        claim = desired_of(OWNER).claim
+        claim = desired_of(OWNER).pvc
         assert claim is not None
         claim["metadata"]["labels"][LABEL_SHAREABLE] = "true"
-        self.tell("ADDED", Kind.CLAIM.resource, bound_claim(claim))
+        self.tell("ADDED", Kind.PVC.resource, bound_claim(claim))
         self.tell("ADDED", USER_STORAGES, GUEST)
 
-    def tell(self, what: str, resource: Resource, obj: Object) -> None:
+    def tell(self, what: str, resource: Resource, obj: Unstructured) -> None:
         self.views.cache(resource).event(what, self.server.keep(resource, obj))
 
     async def pass_over(self, name: str) -> None:

@@ -2,7 +2,7 @@ from builders import NOW, class_object
 from userstorage_operator import browsers
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.reasons import CLASS_REASONS
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorageclass import BUILT_IN, default_classes
 from userstorage_operator.browsers.browser import Browser
 from userstorage_operator.reconcile.class_reconciler import _SOMEBODY
@@ -12,12 +12,14 @@ BROWSER = browsers.render(_SOMEBODY, BUILT_IN)
 COUNTS = {"users": 5, "running": 4, "unavailable": 1, "updated": 3, "pending": 2, "deferred": 1, "failed": 1}
 
 
-def marked(name: str, created: str) -> Object:
+def marked(name: str, created: str) -> Unstructured:
     meta = {"creationTimestamp": created, "annotations": {"userstorage.dev/is-default-class": "true"}}
     return class_object(name, meta=meta)
 
 
-def told(raw: Object, browser: Browser | InvalidSpec = BROWSER, classes: tuple[Object, ...] = ()) -> dict[str, tuple[str, str]]:
+def told(
+    raw: Unstructured, browser: Browser | InvalidSpec = BROWSER, classes: tuple[Unstructured, ...] = ()
+) -> dict[str, tuple[str, str]]:
     status = class_report(raw, browser, default_classes(classes), COUNTS, NOW)
     conditions = {entry["type"]: (entry["status"], entry["reason"]) for entry in status["conditions"]}
     assert all(reason in CLASS_REASONS[kind] for kind, (_, reason) in conditions.items())

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from builders import NOW, storage_object
 from userstorage_operator.api.errors import AlreadyExists, Refused
 from userstorage_operator.api.reasons import REASONS
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.event_recorder import EventRecorder
 from userstorage_operator.status import events
-from userstorage_operator.status.events import NOTE_MAX, News, event_name, news, printable
+from userstorage_operator.status.events import NOTE_MAX, StatusEvent, event_name, printable, status_events
 
 Told = tuple[str, str]
-PENDING: Object = {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "Pending", "message": "waiting"}]}
+PENDING: Unstructured = {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "Pending", "message": "waiting"}]}
 
 
-def status(**conditions: str) -> Object:
+def status(**conditions: str) -> Unstructured:
     """`Ready="False PodPending it waits"`; without words, the message is the type and the reason."""
     entries = []
     for condition_type, text in conditions.items():
@@ -35,7 +35,7 @@ SERVING = status(
     Ready="True PodReady",
     StorageReady="True ClaimBound",
     PodUpToDate="True UpToDate",
-    NetworkReady="True InPlace",
+    NetworkReady="True Synced",
     Suspended="False Running",
     Reconciling="False Done",
     Stalled="False NotStalled",
@@ -44,19 +44,19 @@ STARTING = status(
     Ready="False PodPending",
     StorageReady="False ClaimPending",
     PodUpToDate="True UpToDate",
-    NetworkReady="True InPlace",
+    NetworkReady="True Synced",
     Suspended="False Running",
     Reconciling="True Progressing",
     Stalled="False NotStalled",
 )
 
 
-def changed(before: Object, **conditions: str) -> Object:
+def changed(before: Unstructured, **conditions: str) -> Unstructured:
     new = {entry["type"]: entry for entry in status(**conditions)["conditions"]}
     return {"conditions": [new.get(entry["type"], entry) for entry in before["conditions"]]}
 
 
-ROWS: dict[str, tuple[Object, Object, list[Told]]] = {
+ROWS: dict[str, tuple[Unstructured, Unstructured, list[Told]]] = {
     "a quick start": (PENDING, SERVING, [("Normal", "PodReady")]),
     "a slow start begins": (PENDING, STARTING, []),
     "a slow start ends": (STARTING, SERVING, [("Normal", "PodReady")]),
@@ -144,10 +144,10 @@ ROWS: dict[str, tuple[Object, Object, list[Told]]] = {
 @pytest.mark.parametrize("row", ROWS)
 def test_what_is_told(row: str) -> None:
     before, after, expected = ROWS[row]
-    assert [(item.type, item.reason) for item in news(before, after)] == expected
+    assert [(item.type, item.reason) for item in status_events(before, after)] == expected
 
 
-def conditions_of(condition_type: str) -> st.SearchStrategy[Object]:
+def conditions_of(condition_type: str) -> st.SearchStrategy[Unstructured]:
     return st.fixed_dictionaries(
         {
             "type": st.just(condition_type),
@@ -162,11 +162,11 @@ statuses = st.builds(lambda *entries: {"conditions": list(entries)}, *(condition
 
 
 @given(before=statuses, after=statuses)
-def test_a_status_told_twice_has_no_news_the_second_time(before: Object, after: Object) -> None:
-    told = list(news(before, after))
+def test_a_status_told_twice_has_no_news_the_second_time(before: Unstructured, after: Unstructured) -> None:
+    told = list(status_events(before, after))
     assert len(told) == len({item.note for item in told})
     assert all(item.type in ("Normal", "Warning") and item.note for item in told)
-    assert list(news(after, after)) == []
+    assert list(status_events(after, after)) == []
 
 
 def test_only_known_reasons_are_the_normal_course() -> None:
@@ -188,7 +188,7 @@ def test_a_note_keeps_no_control_characters() -> None:
 @given(name=st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", fullmatch=True))
 def test_an_events_name_is_the_same_for_the_same_news_of_the_same_object_only(name: str) -> None:
     about = storage_object(meta={"name": name})
-    told = News("Normal", "PodReady", "Serve", "it serves", ("Ready=True",))
+    told = StatusEvent("Normal", "PodReady", "Serve", "it serves", ("Ready=True",))
     assert event_name(about, told) == event_name(about, told)
     assert len(event_name(about, told)) <= 253
     assert event_name(about, told) != event_name(storage_object(meta={"name": name, "uid": "another"}), told)
@@ -199,10 +199,10 @@ class ApiServer:
     """The two requests of the recorder, as the API server answers them."""
 
     def __init__(self) -> None:
-        self.events: dict[str, Object] = {}
+        self.events: dict[str, Unstructured] = {}
         self.refuses = False
 
-    async def create(self, _: Any, namespace: str, body: Object) -> Object:
+    async def create(self, _: Any, namespace: str, body: Unstructured) -> Unstructured:
         if self.refuses:
             raise Refused(403, "the namespace is being terminated")
         name = f"{namespace}/{body['metadata']['name']}"
@@ -211,7 +211,7 @@ class ApiServer:
         self.events[name] = body
         return body
 
-    async def merge_patch(self, _: Any, namespace: str, name: str, patch: Object) -> Object:
+    async def merge_patch(self, _: Any, namespace: str, name: str, patch: Unstructured) -> Unstructured:
         self.events[f"{namespace}/{name}"] |= patch
         return self.events[f"{namespace}/{name}"]
 
@@ -231,10 +231,10 @@ class Setup:
     def event_dropped(self, why: str) -> None:
         self.dropped.append(why)
 
-    def tell(self, note: str = "it serves", about: Object | None = None) -> None:
-        self.recorder.tell(about or storage_object(), News("Normal", "PodReady", "Serve", note, ("Ready=True",)))
+    def tell(self, note: str = "it serves", about: Unstructured | None = None) -> None:
+        self.recorder.record(about or storage_object(), StatusEvent("Normal", "PodReady", "Serve", note, ("Ready=True",)))
 
-    async def send(self) -> list[Object]:
+    async def send(self) -> list[Unstructured]:
         """Everything that waits."""
         sender = asyncio.create_task(self.recorder.run())
         for _ in range(1000):  # turns of the loop: nothing in here waits for anything else

@@ -12,23 +12,23 @@ from builders import CREATED, NOW, class_object, desired_of, settled_world, stor
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.resources import EXPOSURE, Kind
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import UserStorageClass
 from userstorage_operator.observed.pod_status import Finding
-from userstorage_operator.observed.snapshot import World
+from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.diff import child_patch
-from userstorage_operator.plan.exposure import Place, place, route_refused, served_place, wanted_place
-from userstorage_operator.plan.planner import Create, Patch, Plan, Remove, decide, keeps_nobody_from_the_files
-from userstorage_operator.status.outcome import Verdict
+from userstorage_operator.plan.exposure import HostPath, host_path, route_rejection, served_host, wanted_host
+from userstorage_operator.plan.planner import Create, Delete, Patch, Plan, is_optional, plan_changes
+from userstorage_operator.status.outcome import Outcome
 from userstorage_operator.status.report import report
 
 HOST = "${slug}.${namespace}.example.org"
 NETWORKS: dict[Kind, dict[str, Any]] = {
     Kind.INGRESS: {"expose": "Ingress", "hostTemplate": HOST},
-    Kind.ROUTE: {"expose": "Gateway", "hostTemplate": HOST, "gatewayName": "public"},
+    Kind.HTTP_ROUTE: {"expose": "Gateway", "hostTemplate": HOST, "gatewayName": "public"},
 }
-AT = Place("alice.users.example.org", "/")
+AT = HostPath("alice.users.example.org", "/")
 ACCEPTED = {"type": "Accepted", "status": "True", "reason": "Accepted", "message": ""}
 
 
@@ -40,29 +40,31 @@ INSIDE = UserStorageClass.parse(class_object())
 """The class as it is once it leads in from outside no more."""
 
 
-def child(kind: Kind, **network: Any) -> Object:
-    found: Object = getattr(desired_of(storage_object(), cls(kind, **network)), kind.field)
+def child(kind: Kind, **network: Any) -> Unstructured:
+    found: Unstructured = getattr(desired_of(storage_object(), cls(kind, **network)), kind.field)
     return found
 
 
-def answered(route: Object, *conditions: Object, **ref: str) -> Object:
+def answered(route: Unstructured, *conditions: Unstructured, **ref: str) -> Unstructured:
     parents = [{"parentRef": {"name": "public"} | ref, "conditions": list(conditions)}]
     return route | {"status": {"parents": parents}}
 
 
-def exposed_world(kind: Kind, **network: Any) -> World:
+def exposed_world(kind: Kind, **network: Any) -> Snapshot:
     """Everything as desired, the way in included."""
-    world = settled_world(storage_object(), cls(kind, **network))
-    return world.with_children(replace(world.children, **{kind.field: answered(stored(child(kind, **network)), ACCEPTED)}))
+    snapshot = settled_world(storage_object(), cls(kind, **network))
+    return snapshot.with_children(
+        replace(snapshot.children, **{kind.field: answered(stored(child(kind, **network)), ACCEPTED)})
+    )
 
 
-def told(world: World) -> Object:
-    assert world.cls is not None
-    wanted = desired_of(storage_object(), world.cls)
-    return report(Verdict(world, wanted, Plan(), None, NOW), {})
+def told(snapshot: Snapshot) -> Unstructured:
+    assert snapshot.cls is not None
+    wanted = desired_of(storage_object(), snapshot.cls)
+    return report(Outcome(snapshot, wanted, Plan(), None, NOW), {})
 
 
-def network_ready(status: Object) -> tuple[str, str]:
+def network_ready(status: Unstructured) -> tuple[str, str]:
     [entry] = [entry for entry in status["conditions"] if entry["type"] == "NetworkReady"]
     return entry["status"], entry["reason"]
 
@@ -81,9 +83,9 @@ def test_a_host_is_one_that_dns_can_hold_or_refused(user_id: str, namespace: str
     fits = len(expanded) <= 253 and all(len(label) <= 63 for label in expanded.split("."))
     if not fits:
         with pytest.raises(InvalidSpec, match=rf"class spec.network.hostTemplate.* spec.userID {re.escape(repr(user_id))}"):
-            place(storage, cls(hostTemplate=template))
+            host_path(storage, cls(hostTemplate=template))
         return
-    at = place(storage, cls(hostTemplate=template))
+    at = host_path(storage, cls(hostTemplate=template))
     assert at is not None
     assert at.host == expanded
     assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", label) for label in at.host.split("."))
@@ -93,30 +95,30 @@ def test_a_template_that_slipped_past_the_schema_is_refused() -> None:
     storage = UserStorage.parse(storage_object())
     for template in (None, "-${slug}.org", "a..${slug}", "${slug}.ORG"):
         with pytest.raises(InvalidSpec, match=r"class spec.network.hostTemplate"):
-            place(storage, cls(hostTemplate=template))
+            host_path(storage, cls(hostTemplate=template))
 
 
 def test_nothing_leads_in_by_default_and_one_way_in_where_asked_for() -> None:
     closed = desired_of(storage_object(), INSIDE)
-    assert (closed.ingress, closed.route) == (None, None)
+    assert (closed.ingress, closed.http_route) == (None, None)
     for kind, other in (EXPOSURE, EXPOSURE[::-1]):
         wanted = desired_of(storage_object(), cls(kind))
         assert getattr(wanted, other.field) is None
         found = getattr(wanted, kind.field)
         assert found["metadata"]["name"] == "user-storage-alice"
-        assert served_place(stored(found)) == AT
+        assert served_host(stored(found)) == AT
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
 def test_the_path_is_the_base_path(kind: Kind) -> None:
     raw = class_object(network=NETWORKS[kind], browser={"basePath": "/u/${slug}/"})
     found = getattr(desired_of(storage_object(), UserStorageClass.parse(raw)), kind.field)
-    assert served_place(found) == Place(AT.host, "/u/alice/")
+    assert served_host(found) == HostPath(AT.host, "/u/alice/")
 
 
 def test_the_index_knows_the_place_of_whoever_can_be_read() -> None:
     classes = [class_object(network=NETWORKS[Kind.INGRESS]), class_object("closed")]
-    assert wanted_place(storage_object(className="standard"), classes) == AT
+    assert wanted_host(storage_object(className="standard"), classes) == AT
     unplaced: list[dict[str, Any]] = [
         {},
         {"className": "closed"},
@@ -124,42 +126,44 @@ def test_the_index_knows_the_place_of_whoever_can_be_read() -> None:
         {"className": "standard", "replicas": "x"},
     ]
     for spec in unplaced:
-        assert wanted_place(storage_object(**spec), classes) is None
+        assert wanted_host(storage_object(**spec), classes) is None
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
 def test_from_nothing_the_way_in_is_made_after_the_pod(kind: Kind) -> None:
     raw = storage_object()
-    world = settled_world(raw, cls(kind))
-    world = world.with_children(replace(world.children, pod=None))
-    steps = decide(world, desired_of(raw, cls(kind)), NOW).steps
+    snapshot = settled_world(raw, cls(kind))
+    snapshot = snapshot.with_children(replace(snapshot.children, pod=None))
+    steps = plan_changes(snapshot, desired_of(raw, cls(kind)), NOW).steps
     assert [step.kind for step in steps if isinstance(step, Create)] == [Kind.POD, kind]
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
 def test_what_leads_in_as_desired_is_left_alone_and_removed_where_unwanted(kind: Kind) -> None:
-    world = exposed_world(kind, annotations={"example.org/a": "1"})
-    assert world.cls is not None
-    assert decide(world, desired_of(storage_object(), world.cls), NOW).steps == ()
-    assert decide(world, desired_of(storage_object(), INSIDE), NOW).steps == (Remove(kind, f"uid-{kind.resource.kind}"),)
+    snapshot = exposed_world(kind, annotations={"example.org/a": "1"})
+    assert snapshot.cls is not None
+    assert plan_changes(snapshot, desired_of(storage_object(), snapshot.cls), NOW).steps == ()
+    assert plan_changes(snapshot, desired_of(storage_object(), INSIDE), NOW).steps == (
+        Delete(kind, f"uid-{kind.resource.kind}"),
+    )
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
 @pytest.mark.parametrize("owner_uid", [None, "former"])
 @pytest.mark.parametrize("going", [{}, {"deletionTimestamp": CREATED}])
-def test_a_way_in_that_is_not_ours_keeps_nobody_from_a_pod(kind: Kind, owner_uid: str | None, going: Object) -> None:
-    world, wanted = exposed_world(kind), desired_of(storage_object(), cls(kind))
+def test_a_way_in_that_is_not_ours_keeps_nobody_from_a_pod(kind: Kind, owner_uid: str | None, going: Unstructured) -> None:
+    snapshot, wanted = exposed_world(kind), desired_of(storage_object(), cls(kind))
     [owner] = child(kind)["metadata"]["ownerReferences"]
     owners = [owner | {"uid": owner_uid}] if owner_uid else []
     theirs = stored(child(kind), ownerReferences=owners, **going)
-    world = world.with_children(replace(world.children, pod=None, **{kind.field: theirs}))
-    pod, way_in = decide(world, wanted, NOW).steps
+    snapshot = snapshot.with_children(replace(snapshot.children, pod=None, **{kind.field: theirs}))
+    pod, way_in = plan_changes(snapshot, wanted, NOW).steps
     assert isinstance(pod, Create)
     assert isinstance(way_in, Create)  # which the actor refuses: what is there is left alone
     assert (pod.kind, way_in.kind) == (Kind.POD, kind)
-    assert keeps_nobody_from_the_files(way_in)
-    assert network_ready(told(world)) == ("False", "Pending")
-    inside = decide(world, desired_of(storage_object(), INSIDE), NOW).steps
+    assert is_optional(way_in)
+    assert network_ready(told(snapshot)) == ("False", "Pending")
+    inside = plan_changes(snapshot, desired_of(storage_object(), INSIDE), NOW).steps
     assert [step.kind for step in inside if isinstance(step, Create)] == [Kind.POD]
     assert len(inside) == 1
 
@@ -171,18 +175,18 @@ def test_a_way_in_that_is_not_ours_keeps_nobody_from_a_pod(kind: Kind, owner_uid
         (Kind.INGRESS, {"tls": [{"hosts": ["x"]}]}),
         (Kind.INGRESS, {"defaultBackend": {"service": {"name": "evil", "port": {"number": 1}}}}),
         (Kind.INGRESS, {"ingressClassName": "other"}),
-        (Kind.ROUTE, {"hostnames": []}),
-        (Kind.ROUTE, {"parentRefs": [{"name": "other"}]}),
-        (Kind.ROUTE, {"rules": []}),
+        (Kind.HTTP_ROUTE, {"hostnames": []}),
+        (Kind.HTTP_ROUTE, {"parentRefs": [{"name": "other"}]}),
+        (Kind.HTTP_ROUTE, {"rules": []}),
     ],
 )
-def test_any_damage_to_the_spec_is_mended(kind: Kind, damage: Object) -> None:
+def test_any_damage_to_the_spec_is_mended(kind: Kind, damage: Unstructured) -> None:
     network = {"ingressClassName": "nginx"} if kind is Kind.INGRESS else {}
-    world = exposed_world(kind, **network)
-    live = getattr(world.children, kind.field)
+    snapshot = exposed_world(kind, **network)
+    live = getattr(snapshot.children, kind.field)
     broken = live | {"spec": live["spec"] | damage}
     wanted = desired_of(storage_object(), cls(kind, **network))
-    steps = decide(world.with_children(replace(world.children, **{kind.field: broken})), wanted, NOW).steps
+    steps = plan_changes(snapshot.with_children(replace(snapshot.children, **{kind.field: broken})), wanted, NOW).steps
     assert [step.kind for step in steps if isinstance(step, Patch)] == [kind]
 
 
@@ -196,7 +200,7 @@ def test_an_annotation_goes_with_the_class_and_those_of_others_stay() -> None:
     live = stored(child(Kind.INGRESS, annotations={"a": "1", "b": "2"}))
     live["metadata"]["annotations"] = live["metadata"]["annotations"] | {"theirs": "x"}
 
-    def managed(manager: str, *keys: str) -> Object:
+    def managed(manager: str, *keys: str) -> Unstructured:
         return {
             "manager": manager,
             "fieldsV1": {"f:metadata": {"f:annotations": {".": {}, **{f"f:{key}": {} for key in keys}}}},
@@ -213,7 +217,7 @@ def test_the_operators_annotations_win() -> None:
 
 
 def test_a_route_waits_for_its_own_gateways_word_on_its_present_spec() -> None:
-    route = stored(child(Kind.ROUTE), generation=2)
+    route = stored(child(Kind.HTTP_ROUTE), generation=2)
     silent = [
         route,
         route | {"status": {"parents": []}},
@@ -224,17 +228,17 @@ def test_a_route_waits_for_its_own_gateways_word_on_its_present_spec() -> None:
         answered(route),
     ]
     for case in silent:
-        finding = route_refused(case)
+        finding = route_rejection(case)
         assert finding is not None
         assert finding.reason == "RoutePending"
     for good in (answered(route, ACCEPTED | {"observedGeneration": 2}), answered(route, ACCEPTED, namespace="users")):
-        assert route_refused(good) is None
+        assert route_rejection(good) is None
 
 
 @pytest.mark.parametrize("condition_type", ["Accepted", "ResolvedRefs"])
 def test_a_route_that_is_refused_says_so_in_the_controllers_words(condition_type: str) -> None:
     no = {"type": condition_type, "status": "False", "reason": "NoReason", "message": "the words"}
-    finding = route_refused(answered(stored(child(Kind.ROUTE)), ACCEPTED, no))
+    finding = route_rejection(answered(stored(child(Kind.HTTP_ROUTE)), ACCEPTED, no))
     assert finding is not None
     assert finding.reason == "RouteNotAccepted"
     assert "the words" in finding.message
@@ -242,22 +246,22 @@ def test_a_route_that_is_refused_says_so_in_the_controllers_words(condition_type
 
 @pytest.mark.parametrize("kind", EXPOSURE)
 def test_a_way_in_that_is_on_its_way_out_is_not_in_place(kind: Kind) -> None:
-    world = exposed_world(kind)
-    leaving = getattr(world.children, kind.field)
+    snapshot = exposed_world(kind)
+    leaving = getattr(snapshot.children, kind.field)
     leaving = leaving | {"metadata": leaving["metadata"] | {"deletionTimestamp": CREATED}}
-    world = world.with_children(replace(world.children, **{kind.field: leaving}))
-    assert network_ready(told(world)) == ("False", "Pending")
+    snapshot = snapshot.with_children(replace(snapshot.children, **{kind.field: leaving}))
+    assert network_ready(told(snapshot)) == ("False", "Pending")
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
 def test_the_url_leads_from_outside_once_something_leads_in(kind: Kind) -> None:
     inside = "http://user-storage-alice.users.svc/"
-    world = exposed_world(kind)
-    assert told(world)["url"] == "http://alice.users.example.org/"
+    snapshot = exposed_world(kind)
+    assert told(snapshot)["url"] == "http://alice.users.example.org/"
     assert told(exposed_world(kind, tlsSecretName="t"))["url"] == "https://alice.users.example.org/"
-    missing = told(world.with_children(replace(world.children, **{kind.field: None})))
+    missing = told(snapshot.with_children(replace(snapshot.children, **{kind.field: None})))
     assert (missing["url"], network_ready(missing), missing["phase"]) == (inside, ("False", "Pending"), "Degraded")
-    live = getattr(world.children, kind.field)
+    live = getattr(snapshot.children, kind.field)
     for gone in (
         live | {"spec": live["spec"] | {"rules": []}},
         live | {"spec": {}},
@@ -265,22 +269,22 @@ def test_the_url_leads_from_outside_once_something_leads_in(kind: Kind) -> None:
         live | {"metadata": live["metadata"] | {"ownerReferences": []}},
         live | {"metadata": live["metadata"] | {"deletionTimestamp": "2026-01-31T12:00:00Z"}},
     ):
-        assert told(world.with_children(replace(world.children, **{kind.field: gone})))["url"] == inside
+        assert told(snapshot.with_children(replace(snapshot.children, **{kind.field: gone})))["url"] == inside
 
 
 def test_a_route_that_is_not_accepted_is_no_url() -> None:
-    world = exposed_world(Kind.ROUTE)
-    status = told(world.with_children(replace(world.children, route=stored(child(Kind.ROUTE)))))
+    snapshot = exposed_world(Kind.HTTP_ROUTE)
+    status = told(snapshot.with_children(replace(snapshot.children, http_route=stored(child(Kind.HTTP_ROUTE)))))
     assert status["url"] == "http://user-storage-alice.users.svc/"
     assert (network_ready(status), status["phase"]) == (("False", "RoutePending"), "Degraded")
 
 
 def test_what_keeps_it_from_being_exposed_is_told_and_what_led_in_is_closed() -> None:
-    world = replace(exposed_world(Kind.INGRESS), not_exposed=Finding("HostConflict", "taken"))
+    snapshot = replace(exposed_world(Kind.INGRESS), exposure_conflict=Finding("HostConflict", "taken"))
     storage = UserStorage.parse(storage_object())
     wanted = replace(desired_of(storage_object(), cls()), ingress=None)
-    assert decide(world, wanted, NOW).steps == (Remove(Kind.INGRESS, "uid-Ingress"),)
-    closed = world.with_children(replace(world.children, ingress=None))
-    status = report(Verdict(closed, wanted, Plan(), None, NOW), {})
+    assert plan_changes(snapshot, wanted, NOW).steps == (Delete(Kind.INGRESS, "uid-Ingress"),)
+    closed = snapshot.with_children(replace(snapshot.children, ingress=None))
+    status = report(Outcome(closed, wanted, Plan(), None, NOW), {})
     assert network_ready(status) == ("False", "HostConflict")
     assert status["url"] == f"http://user-storage-{storage.slug}.users.svc/"

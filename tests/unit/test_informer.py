@@ -126,12 +126,12 @@ async def test_what_is_not_installed_is_an_empty_list_until_it_is(monkeypatch: p
     turns: list[bool] = []
     cache = ObjectCache(lambda _: None, lambda: turns.append(cache.served))
     source = Uninstalled([NotFound(404, "uninstalled")], absent=2)
-    running = Informer(source, Kind.ROUTE.resource, None, "", cache)
+    running = Informer(source, Kind.HTTP_ROUTE.resource, None, "", cache)
     task = asyncio.create_task(running.run())
     async with asyncio.timeout(10):
         while not turns:  # noqa: ASYNC110  # as above
             await asyncio.sleep(0.01)
-        assert list(cache.unsynced([None])) == []
+        assert list(cache.namespaces_not_synced([None])) == []
         assert not running.failing
         while len(source.watched) < 2:  # noqa: ASYNC110  # as above
             await asyncio.sleep(0.01)
@@ -144,7 +144,7 @@ async def test_what_is_uninstalled_is_gone_and_all_are_told() -> None:
     gone: list[str] = []
     cache = ObjectCache(lambda obj: gone.append(obj["metadata"]["name"]), lambda: gone.append("all of them"))
     cache.put(pod(1))
-    assert await take_list(Uninstalled(absent=1), Kind.ROUTE.resource, None, "", cache) is None
+    assert await take_list(Uninstalled(absent=1), Kind.HTTP_ROUTE.resource, None, "", cache) is None
     assert (gone, len(cache)) == (["p", "all of them"], 0)
 
 

@@ -298,7 +298,10 @@ async def test_a_pass_that_finds_nothing_to_do_logs_nothing() -> None:
 
 async def test_a_failure_is_told_once_and_so_is_its_end() -> None:
     lines = await passes(Written(), REFUSED, REFUSED, REFUSED, Result(), Result())
-    assert [(line["event"], line["level"]) for line in lines] == [("reconcile_failed", "warning"), ("failure_over", "info")]
+    assert [(line["event"], line["level"]) for line in lines] == [
+        ("reconcile_failed", "warning"),
+        ("reconcile_recovered", "info"),
+    ]
     first = lines[0]
     assert (first["error_kind"], first["error"], first["action"], first["attempts"]) == (
         "Forbidden",
@@ -318,7 +321,7 @@ async def test_a_failure_that_changes_is_told_anew_and_repetitions_to_developers
         ("reconcile_failed", "warning", 1),
         ("reconcile_failed", "debug", 2),
         ("reconcile_failed", "warning", 3),
-        ("failure_over", "info", None),
+        ("reconcile_recovered", "info", None),
         ("reconcile_failed", "warning", 1),
     ]
 
@@ -341,7 +344,7 @@ async def test_a_crash_is_an_error_with_its_traceback() -> None:
 async def test_what_a_pass_binds_does_not_leak_into_another() -> None:
     """Neither into the next of the same worker nor into one that another worker makes meanwhile."""
     written = Written()
-    queue: WorkQueue[str] = WorkQueue(backoff.pause)
+    queue: WorkQueue[str] = WorkQueue(backoff.delay)
     together, finished = asyncio.Barrier(2), asyncio.Event()
     todo = ["alice", "bob", "nobody", "nobody either"]
 

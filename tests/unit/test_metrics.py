@@ -11,11 +11,11 @@ import pytest
 
 from userstorage_operator.api import reasons
 from userstorage_operator.api.resources import USER_STORAGES
-from userstorage_operator.informers.caches import WatchViews
-from userstorage_operator.object_metrics import WORDS, Telemetry
+from userstorage_operator.informers.caches import Caches
+from userstorage_operator.object_metrics import LABEL_VALUES, ObjectMetrics
 from userstorage_operator.readapi.routes import ReadApi
-from userstorage_operator.reconcile.rollout_tracker import ClassBook
-from userstorage_operator.reconcile.volume_stats_cache import VolumeBook
+from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
+from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
 from userstorage_operator.redis_cache.codec import Reason
 from userstorage_operator.redis_cache.connection import Connection
 from userstorage_operator.runtime.gauges import BUILT_IN, REST
@@ -53,7 +53,7 @@ def objects(count: int) -> list[dict[str, Any]]:
 
 def complete() -> Metrics:
     """All series that a process has from its start."""
-    metrics = Metrics("test", WORDS)
+    metrics = Metrics("test", LABEL_VALUES)
     Connection(None, metrics.serving)
     metrics.serving.cache_labels(Reason)
     server = HttpServer({}, {}, {}, dict, bytes, "", metrics.serving.http_answered)
@@ -64,14 +64,14 @@ def complete() -> Metrics:
 def told_of(count: int) -> Metrics:
     """The metrics of a process that has met so many users, each of whom did what could make series."""
     metrics = complete()
-    views, book = WatchViews(lambda _: None, lambda _: None), ClassBook(lambda _: None, lambda _: None)
-    telemetry = Telemetry(metrics, views, book, VolumeBook(), lambda: datetime(2026, 1, 2, tzinfo=UTC))
+    views, book = Caches(lambda _: None, lambda _: None), RolloutTracker(lambda _: None, lambda _: None)
+    telemetry = ObjectMetrics(metrics, views, book, VolumeStatsCache(), lambda: datetime(2026, 1, 2, tzinfo=UTC))
     views.cache(USER_STORAGES).replace(objects(count), f"{count + 1}")
     for n in range(count):
         metrics.reconciled(Result(f"ReasonOfUser{n}", retry=n % 2 == 0), 0.1)
         metrics.requested("patch", f"resource-of-u{n}", 200 + n % 400, 0.1)
         metrics.became_ready(n)
-    telemetry.measure()
+    telemetry.collect()
     return metrics
 
 
@@ -84,7 +84,7 @@ def test_a_thousand_users_have_the_series_of_ten_and_of_none() -> None:
 
 
 def test_every_failure_that_a_status_can_name_has_a_series() -> None:
-    told = series(Metrics("test", WORDS))
+    told = series(Metrics("test", LABEL_VALUES))
     for reason in chain(reasons.FAILURES, ("CrashLoopBackOff", "ClaimLost", "FailedMount", "HostConflict", "DeletionTimedOut")):
         assert told[f'userstorage_condition_reasons{{reason="{reason}"}}'] == 0
 
@@ -99,7 +99,7 @@ def test_every_failure_that_a_status_can_name_has_a_series() -> None:
     ],
 )
 def test_a_pass_is_counted_by_what_is_to_be_done_about_it(result: Result, kind: str) -> None:
-    metrics = Metrics("test", WORDS)
+    metrics = Metrics("test", LABEL_VALUES)
     metrics.reconciled(result, 0.2)
     told = series(metrics)
     counts = {
@@ -114,7 +114,7 @@ def test_a_pass_is_counted_by_what_is_to_be_done_about_it(result: Result, kind: 
 
 @pytest.mark.parametrize(("code", "shown"), [(200, "2xx"), (409, "4xx"), (503, "5xx"), (0, "5xx")])
 def test_requests_are_counted_by_kind_of_answer(code: int, shown: str) -> None:
-    metrics = Metrics("test", WORDS)
+    metrics = Metrics("test", LABEL_VALUES)
     metrics.requested("patch", "userstorages", code, 0.3)
     told = series(metrics)
     assert told[f'userstorage_api_requests_total{{code="{shown}",resource="userstorages",verb="patch"}}'] == 1
@@ -122,7 +122,7 @@ def test_requests_are_counted_by_kind_of_answer(code: int, shown: str) -> None:
 
 
 def test_a_watch_that_lasts_for_minutes_is_no_slow_request() -> None:
-    metrics = Metrics("test", WORDS)
+    metrics = Metrics("test", LABEL_VALUES)
     metrics.requested("watch", "userstorages", 200, 300)
     told = series(metrics)
     assert told['userstorage_api_requests_total{code="2xx",resource="userstorages",verb="watch"}'] == 1
@@ -130,7 +130,7 @@ def test_a_watch_that_lasts_for_minutes_is_no_slow_request() -> None:
 
 
 def test_only_the_largest_classes_have_a_series() -> None:
-    metrics = Metrics("test", WORDS)
+    metrics = Metrics("test", LABEL_VALUES)
     metrics.gauges.set_classes({"": 3, **{f"class{n:02}": n for n in range(15)}}, 4)
     told = {name: value for name, value in series(metrics).items() if name.startswith("userstorage_class_objects")}
     assert len(told) == 12

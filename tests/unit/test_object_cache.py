@@ -113,7 +113,7 @@ def test_a_list_of_one_namespace_says_nothing_of_others() -> None:
     seen.cache.event("ADDED", obj(5, namespace="other"))
     seen.cache.replace([], "10", "n")
     assert seen.cache.get("other", "a") is not None
-    assert list(seen.cache.unsynced(["n", "other"])) == ["other"]
+    assert list(seen.cache.namespaces_not_synced(["n", "other"])) == ["other"]
 
 
 def test_only_the_very_object_is_discarded() -> None:
@@ -140,7 +140,7 @@ def test_the_objects_of_a_namespace_are_those_that_are_there_now() -> None:
 
 
 def test_what_a_tenant_may_fill_and_nobody_reads_is_not_kept() -> None:
-    cache = ObjectCache(lambda _: None, slim=USER_STORAGES.slim)
+    cache = ObjectCache(lambda _: None, transform=USER_STORAGES.transform)
     full: dict[str, Any] = {"annotations": {"note": "x" * 100_000}, "managedFields": [{"manager": "kubectl"}]}
     first, second, third = ({"metadata": obj(version)["metadata"] | full} for version in (5, 6, 7))
     cache.put(first)

@@ -10,21 +10,21 @@ from userstorage_operator.api.conditions import Condition
 from userstorage_operator.api.errors import ClusterError, NotFound, Refused, Unavailable
 from userstorage_operator.api.names import LABEL_SHAREABLE
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.arbitration.claim_book import ClaimBook
 from userstorage_operator.arbitration.place_book import PlaceBook
-from userstorage_operator.informers.caches import WatchViews
-from userstorage_operator.plan.planner import Plan, decide
+from userstorage_operator.informers.caches import Caches
+from userstorage_operator.plan.planner import Plan, plan_changes
 from userstorage_operator.reconcile.books import Books
-from userstorage_operator.reconcile.observe import Seen, observe
+from userstorage_operator.reconcile.observe import Observation, observe
 from userstorage_operator.reconcile.pod_starts import PodStartBook
 from userstorage_operator.reconcile.repairs import RepairBook
-from userstorage_operator.status.outcome import Failure, Verdict
+from userstorage_operator.status.outcome import Failure, Outcome
 from userstorage_operator.status.report import report
 from userstorage_operator.status.storage_ready import storage_ready
 
-SHARED: Object = {"metadata": {"name": "shared", "labels": {LABEL_SHAREABLE: "true"}}, "spec": {}}
+SHARED: Unstructured = {"metadata": {"name": "shared", "labels": {LABEL_SHAREABLE: "true"}}, "spec": {}}
 DELETED = {"deletionTimestamp": "2026-01-31T11:59:50Z"}
 
 
@@ -35,11 +35,11 @@ TAINTED = {"type": "DisruptionTarget", "status": "True", "message": "Taint manag
 class Answering:
     """An API server that is asked for the claim alone."""
 
-    def __init__(self, answer: Object | ClusterError) -> None:
+    def __init__(self, answer: Unstructured | ClusterError) -> None:
         self.answer = answer
         self.asked: list[tuple[Resource, str]] = []
 
-    async def get(self, resource: Resource, _: str | None, name: str) -> Object:
+    async def get(self, resource: Resource, _: str | None, name: str) -> Unstructured:
         self.asked.append((resource, name))
         if isinstance(self.answer, ClusterError):
             raise self.answer
@@ -51,22 +51,22 @@ class Answering:
     list_all = create = merge_patch = json_patch = delete = unasked
 
 
-def alice(meta: Object | None = None) -> Object:
+def alice(meta: Unstructured | None = None) -> Unstructured:
     return storage_object(storage={"claimName": "shared"}, meta=meta)
 
 
-def seen_by(cluster: Answering, raw: Object, *others: Object, served: bool = False) -> Seen:
+def seen_by(cluster: Answering, raw: Unstructured, *others: Unstructured, served: bool = False) -> Observation:
     """A claim that the user had of her own is still there; she may be served from the one that her spec names."""
-    views = WatchViews(lambda _: None, lambda _: None)
+    views = Caches(lambda _: None, lambda _: None)
     for obj in (raw, *others):
         views.cache(USER_STORAGES).event("ADDED", obj)
-    left_over = desired_of(storage_object()).claim
+    left_over = desired_of(storage_object()).pvc
     assert left_over is not None
-    views.put(Kind.CLAIM.resource, bound_claim(left_over))
+    views.put(Kind.PVC.resource, bound_claim(left_over))
     if served:
         wanted = desired_of(raw)
         views.put(Kind.POD.resource, ready_pod(wanted.pod))
-        for kind in (Kind.SERVICE, Kind.POLICY):
+        for kind in (Kind.SERVICE, Kind.NETWORK_POLICY):
             views.put(kind.resource, stored(getattr(wanted, kind.field)))
     books = Books(PodStartBook(lambda: NOW), RepairBook(lambda: NOW), ClaimBook(views), PlaceBook(), None)
     seen = asyncio.run(observe(Key.of(raw), views, cluster, books))
@@ -74,34 +74,34 @@ def seen_by(cluster: Answering, raw: Object, *others: Object, served: bool = Fal
     return seen
 
 
-def verdict_of(seen: Seen) -> Verdict:
-    failure = Failure(seen.obstacle, 1, None) if seen.obstacle is not None else None
-    return Verdict(seen.world, None, Plan(), failure, NOW)
+def verdict_of(seen: Observation) -> Outcome:
+    failure = Failure(seen.spec_error, 1, None) if seen.spec_error is not None else None
+    return Outcome(seen.snapshot, None, Plan(), failure, NOW)
 
 
-def told(seen: Seen) -> Condition:
+def told(seen: Observation) -> Condition:
     return storage_ready(verdict_of(seen))
 
 
 @pytest.mark.parametrize("meta", [{}, DELETED], ids=["living", "being deleted"])
-def test_it_is_told_as_it_is(meta: Object) -> None:
+def test_it_is_told_as_it_is(meta: Unstructured) -> None:
     claim = SHARED | {"spec": {"resources": {"requests": {"storage": "3Gi"}}}, "status": {"phase": "Bound"}}
     cluster = Answering(claim)
     seen = seen_by(cluster, alice(meta))
     assert (told(seen).reason, told(seen).message) == ("ClaimBound", "claim 'shared' is bound")
     assert report(verdict_of(seen), {})["storage"] == {"claimName": "shared", "claimPhase": "Bound", "requested": "3Gi"}
-    assert cluster.asked == [(Kind.CLAIM.resource, "shared")]
+    assert cluster.asked == [(Kind.PVC.resource, "shared")]
 
 
 @pytest.mark.parametrize("meta", [{}, DELETED], ids=["living", "being deleted"])
-def test_where_there_is_none_that_is_said(meta: Object) -> None:
+def test_where_there_is_none_that_is_said(meta: Unstructured) -> None:
     seen = seen_by(Answering(NotFound(404, "persistentvolumeclaims not found")), alice(meta))
     assert told(seen) == Condition("StorageReady", False, "ClaimNotFound", "spec.storage.claimName: there is no claim 'shared'")
 
 
 @pytest.mark.parametrize("meta", [{}, DELETED], ids=["living", "being deleted"])
 @pytest.mark.parametrize("error", [Unavailable(429, "slow down"), Unavailable(500, "oops"), Refused(403, "not for you")])
-def test_where_it_cannot_be_had_that_is_said_and_nothing_of_another_claim(error: ClusterError, meta: Object) -> None:
+def test_where_it_cannot_be_had_that_is_said_and_nothing_of_another_claim(error: ClusterError, meta: Unstructured) -> None:
     seen = seen_by(Answering(error), alice(meta))
     assert told(seen).message == f"spec.storage.claimName: claim 'shared' was not looked up: {error.message}"
     assert report(verdict_of(seen), {})["storage"] == {"claimName": "shared"}
@@ -131,16 +131,16 @@ def test_who_comes_second_with_a_user_asks_for_no_claim_and_says_so() -> None:
     ],
     ids=["evicted", "ended", "of a node that is lost"],
 )
-def test_who_waits_for_a_pause_is_told_how_the_pod_was_lost(meta: Object, status: Object, words: str) -> None:
-    raw, views = storage_object(), WatchViews(lambda _: None, lambda _: None)
+def test_who_waits_for_a_pause_is_told_how_the_pod_was_lost(meta: Unstructured, status: Unstructured, words: str) -> None:
+    raw, views = storage_object(), Caches(lambda _: None, lambda _: None)
     views.put(USER_STORAGES, raw)
     books = Books(PodStartBook(lambda: NOW), RepairBook(lambda: NOW), ClaimBook(views), PlaceBook(), None)
 
     def message() -> str:
         seen = asyncio.run(observe(Key.of(raw), views, Answering(NotFound(404, "")), books))
         assert seen is not None
-        verdict = Verdict(seen.world, desired_of(raw), decide(seen.world, desired_of(raw), NOW), None, NOW)
-        return next(str(entry["message"]) for entry in report(verdict, {})["conditions"] if entry["type"] == "Ready")
+        outcome = Outcome(seen.snapshot, desired_of(raw), plan_changes(seen.snapshot, desired_of(raw), NOW), None, NOW)
+        return next(str(entry["message"]) for entry in report(outcome, {})["conditions"] if entry["type"] == "Ready")
 
     books.starts.made(Key.of(raw))
     pod = stored(desired_of(raw).pod, **meta) | {"status": status}

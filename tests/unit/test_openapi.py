@@ -5,7 +5,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from builders import storage_object
 from component.backend import fits
 from userstorage_operator.readapi.openapi import document
-from userstorage_operator.readmodel.summary import view
+from userstorage_operator.readmodel.summary import summary
 
 
 def test_it_is_valid() -> None:
@@ -29,8 +29,8 @@ def test_every_field_of_a_view_is_described() -> None:
         "conditions": [{"type": "Ready", "status": "True", "reason": "PodReady", "message": "m"}],
     }
     raw = storage_object(className="standard", meta={"deletionTimestamp": "2026-01-31T12:00:00Z"}) | {"status": status}
-    told = view(raw)
+    told = summary(raw)
     described = document("1.0")["components"]["schemas"]["UserStorage"]["properties"]
     assert set(told) == set(described)
     fits("UserStorage", told)
-    fits("UserStorage", view(storage_object()))
+    fits("UserStorage", summary(storage_object()))

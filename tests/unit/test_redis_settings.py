@@ -7,29 +7,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from userstorage_operator.redis_cache.settings import BadRedisSettings, Place, RedisSettings, Topology, parse
+from userstorage_operator.redis_cache.settings import BadRedisSettings, RedisSettings, RedisTarget, Topology, parse
 
 
 @pytest.mark.parametrize(
     ("url", "place"),
     [
-        ("redis://cache", Place(Topology.SINGLE, (("cache", 6379),))),
-        ("redis://cache:7000/3", Place(Topology.SINGLE, (("cache", 7000),), database=3)),
-        ("redis://[fd00::1]:7000", Place(Topology.SINGLE, (("fd00::1", 7000),))),
-        ("redis://:s%40cret@cache", Place(Topology.SINGLE, (("cache", 6379),), password="s@cret")),
-        ("redis://me:secret@cache", Place(Topology.SINGLE, (("cache", 6379),), username="me", password="secret")),
-        ("rediss://cache/", Place(Topology.SINGLE, (("cache", 6379),), tls=True)),
-        ("unix:///run/redis.sock", Place(Topology.SINGLE, path="/run/redis.sock")),
+        ("redis://cache", RedisTarget(Topology.SINGLE, (("cache", 6379),))),
+        ("redis://cache:7000/3", RedisTarget(Topology.SINGLE, (("cache", 7000),), database=3)),
+        ("redis://[fd00::1]:7000", RedisTarget(Topology.SINGLE, (("fd00::1", 7000),))),
+        ("redis://:s%40cret@cache", RedisTarget(Topology.SINGLE, (("cache", 6379),), password="s@cret")),
+        ("redis://me:secret@cache", RedisTarget(Topology.SINGLE, (("cache", 6379),), username="me", password="secret")),
+        ("rediss://cache/", RedisTarget(Topology.SINGLE, (("cache", 6379),), tls=True)),
+        ("unix:///run/redis.sock", RedisTarget(Topology.SINGLE, path="/run/redis.sock")),
         (
             "redis+sentinel://a:1,b/main/2",
-            Place(Topology.SENTINEL, (("a", 1), ("b", 26379)), service="main", database=2),
+            RedisTarget(Topology.SENTINEL, (("a", 1), ("b", 26379)), service="main", database=2),
         ),
-        ("rediss+sentinel://a/main", Place(Topology.SENTINEL, (("a", 26379),), tls=True, service="main")),
-        ("redis+cluster://a,b:7001", Place(Topology.CLUSTER, (("a", 6379), ("b", 7001)))),
-        ("rediss+cluster://a/0", Place(Topology.CLUSTER, (("a", 6379),), tls=True)),
+        ("rediss+sentinel://a/main", RedisTarget(Topology.SENTINEL, (("a", 26379),), tls=True, service="main")),
+        ("redis+cluster://a,b:7001", RedisTarget(Topology.CLUSTER, (("a", 6379), ("b", 7001)))),
+        ("rediss+cluster://a/0", RedisTarget(Topology.CLUSTER, (("a", 6379),), tls=True)),
     ],
 )
-def test_a_url_says_where_redis_is(url: str, place: Place) -> None:
+def test_a_url_says_where_redis_is(url: str, place: RedisTarget) -> None:
     assert parse(url) == place
 
 
@@ -108,4 +108,4 @@ def test_what_goes_together_is_taken(there: Path) -> None:
     settings = RedisSettings(
         "rediss://a", username="me", password_file=there, ca_file=there, cert_file=there, key_file=there, cluster_name="eu-1"
     )
-    assert settings.place.tls
+    assert settings.target.tls

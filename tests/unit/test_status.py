@@ -7,32 +7,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import CREATED, NOW, desired_of, ready_pod, settled_world, storage_object, stored, world_of
+from builders import CREATED, NOW, desired_of, ready_pod, settled_world, storage_object, stored, snapshot_of
 from unit.test_crds import schema
 from userstorage_operator.api.errors import GrowthRefused, NameConflict, Refused, Unavailable
 from userstorage_operator.api.reasons import REASONS
 from userstorage_operator.api.timestamps import format_time
-from userstorage_operator.api.unstructured import Object
-from userstorage_operator.observed.snapshot import World
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.planner import Plan
-from userstorage_operator.reconcile.observe import Blocked
+from userstorage_operator.reconcile.observe import WaitingForChange
 from userstorage_operator.status import conditions
-from userstorage_operator.status.outcome import Failure, Verdict
+from userstorage_operator.status.outcome import Failure, Outcome
 from userstorage_operator.status.report import report, status_patch
 
 
-def verdict_of(raw: Object, world: World, failure: Failure | None = None, hold: str | None = None) -> Verdict:
-    return Verdict(world, desired_of(raw), Plan(hold=hold), failure, NOW)
+def verdict_of(raw: Unstructured, snapshot: Snapshot, failure: Failure | None = None, hold: str | None = None) -> Outcome:
+    return Outcome(snapshot, desired_of(raw), Plan(hold=hold), failure, NOW)
 
 
-def condition(status: Object, condition_type: str) -> tuple[str, str]:
+def condition(status: Unstructured, condition_type: str) -> tuple[str, str]:
     [entry] = [entry for entry in status["conditions"] if entry["type"] == condition_type]
     return entry["status"], entry["reason"]
 
 
-def with_pod_status(world: World, status: Object, **meta: str) -> World:
+def with_pod_status(snapshot: Snapshot, status: Unstructured, **meta: str) -> Snapshot:
     pod = stored(desired_of(storage_object()).pod, **meta) | {"status": status}
-    return world.with_children(replace(world.children, pod=pod))
+    return snapshot.with_children(replace(snapshot.children, pod=pod))
 
 
 def test_a_settled_world_is_ready() -> None:
@@ -62,24 +62,24 @@ def test_a_settled_world_is_ready() -> None:
 def test_a_watch_of_claims_that_is_behind_that_of_pods_degrades_nobody() -> None:
     raw = storage_object()
     settled = settled_world(raw)
-    claim = stored(desired_of(raw).claim or {}) | {"status": {"phase": "Pending"}}
-    status = report(verdict_of(raw, settled.with_children(replace(settled.children, claim=claim))), {})
+    claim = stored(desired_of(raw).pvc or {}) | {"status": {"phase": "Pending"}}
+    status = report(verdict_of(raw, settled.with_children(replace(settled.children, pvc=claim))), {})
     assert (status["phase"], condition(status, "StorageReady")) == ("Ready", ("True", "ClaimBound"))
 
 
 def test_telling_it_again_writes_nothing() -> None:
     raw = storage_object()
-    verdict = verdict_of(raw, settled_world(raw))
-    status = report(verdict, {})
-    assert status_patch(report(replace(verdict, now=NOW + timedelta(days=1)), status), status) == {}
+    outcome = verdict_of(raw, settled_world(raw))
+    status = report(outcome, {})
+    assert status_patch(report(replace(outcome, now=NOW + timedelta(days=1)), status), status) == {}
 
 
 def test_a_patch_removes_what_is_no_longer_told() -> None:
     raw = storage_object()
     before = report(verdict_of(raw, settled_world(raw)), {})
     suspended = storage_object(replicas=0)
-    world = settled_world(suspended)
-    after = report(verdict_of(suspended, world.with_children(replace(world.children, pod=None))), before)
+    snapshot = settled_world(suspended)
+    after = report(verdict_of(suspended, snapshot.with_children(replace(snapshot.children, pod=None))), before)
     patch = status_patch(after, before)
     assert patch["podName"] is None
     assert patch["phase"] == "Suspended"
@@ -146,7 +146,7 @@ WAITING = {"name": "filebrowser", "ready": False, "restartCount": 4}
         ),
     ],
 )
-def test_why_a_pod_is_not_ready(pod_status: Object, reason: str, words: str) -> None:
+def test_why_a_pod_is_not_ready(pod_status: Unstructured, reason: str, words: str) -> None:
     raw = storage_object()
     status = report(verdict_of(raw, with_pod_status(settled_world(raw), pod_status)), {})
     assert condition(status, "Ready") == ("False", reason)
@@ -157,8 +157,8 @@ def test_why_a_pod_is_not_ready(pod_status: Object, reason: str, words: str) -> 
 
 def test_a_slow_start_becomes_a_start_timeout() -> None:
     raw = storage_object()
-    world = with_pod_status(settled_world(raw), {"phase": "Running"}, creationTimestamp="2026-01-31T11:50:00Z")
-    status = report(verdict_of(raw, world), {})
+    snapshot = with_pod_status(settled_world(raw), {"phase": "Running"}, creationTimestamp="2026-01-31T11:50:00Z")
+    status = report(verdict_of(raw, snapshot), {})
     assert condition(status, "Ready") == ("False", "StartTimeout")
     assert condition(status, "Stalled") == ("True", "StartTimeout")
     assert condition(status, "Reconciling") == ("False", "Done")
@@ -168,7 +168,7 @@ def test_a_slow_start_becomes_a_start_timeout() -> None:
 def test_a_refusal_is_told_in_the_servers_words() -> None:
     raw = storage_object()
     failure = Failure(Refused(403, "pods is forbidden: exceeded quota", "QuotaExceeded"), 2, NOW + timedelta(seconds=3))
-    status = report(verdict_of(raw, world_of(raw), failure), {})
+    status = report(verdict_of(raw, snapshot_of(raw), failure), {})
     assert condition(status, "Ready") == ("False", "QuotaExceeded")
     assert condition(status, "Reconciling") == ("True", "Retrying")
     assert status["lastError"] == {
@@ -182,70 +182,70 @@ def test_a_refusal_is_told_in_the_servers_words() -> None:
 
 def test_a_repeating_error_is_written_once_a_minute() -> None:
     raw = storage_object()
-    verdict = verdict_of(raw, world_of(raw), Failure(Unavailable(503, "try later"), 1, NOW))
-    status = report(verdict, {})
+    outcome = verdict_of(raw, snapshot_of(raw), Failure(Unavailable(503, "try later"), 1, NOW))
+    status = report(outcome, {})
     again = Failure(Unavailable(503, "try later"), 2, NOW)
-    soon, late = (replace(verdict, failure=again, now=NOW + timedelta(seconds=seconds)) for seconds in (59, 61))
+    soon, late = (replace(outcome, failure=again, now=NOW + timedelta(seconds=seconds)) for seconds in (59, 61))
     assert status_patch(report(soon, status), status) == {}
     assert set(status_patch(report(late, status), status)) == {"lastError"}
 
 
 def test_an_error_that_waits_for_a_change_is_written_once() -> None:
     raw = storage_object()
-    verdict = verdict_of(raw, world_of(raw), Failure(Blocked("no such class", "ClassNotFound"), 1, None))
-    status = report(verdict, {})
-    much_later = replace(verdict, now=NOW + timedelta(days=1))
+    outcome = verdict_of(raw, snapshot_of(raw), Failure(WaitingForChange("no such class", "ClassNotFound"), 1, None))
+    status = report(outcome, {})
+    much_later = replace(outcome, now=NOW + timedelta(days=1))
     assert status_patch(report(much_later, status), status) == {}
 
 
 def test_a_repetition_keeps_the_time_of_the_first() -> None:
     raw = storage_object()
-    verdict = verdict_of(raw, world_of(raw), Failure(Unavailable(503, "try later"), 1, NOW))
-    status = report(verdict, {})
-    later = replace(verdict, now=NOW + timedelta(minutes=5), failure=Failure(Unavailable(503, "try later"), 9, NOW))
+    outcome = verdict_of(raw, snapshot_of(raw), Failure(Unavailable(503, "try later"), 1, NOW))
+    status = report(outcome, {})
+    later = replace(outcome, now=NOW + timedelta(minutes=5), failure=Failure(Unavailable(503, "try later"), 9, NOW))
     assert report(later, status)["lastError"]["time"] == status["lastError"]["time"]
     assert report(later, status)["lastError"]["attempts"] == 9
 
 
 def test_network_of_strangers_is_not_ours() -> None:
     raw = storage_object()
-    world = settled_world(raw)
-    policy = world.children.policy
+    snapshot = settled_world(raw)
+    policy = snapshot.children.network_policy
     assert policy is not None
     theirs = policy | {"metadata": policy["metadata"] | {"ownerReferences": []}}
-    told = report(verdict_of(raw, world.with_children(replace(world.children, policy=theirs))), {})
+    told = report(verdict_of(raw, snapshot.with_children(replace(snapshot.children, network_policy=theirs))), {})
     assert condition(told, "NetworkReady") == ("False", "Pending")
 
 
-@pytest.mark.parametrize("field", ["policy", "service"])
+@pytest.mark.parametrize("field", ["network_policy", "service"])
 def test_what_is_on_its_way_out_is_not_in_place(field: str) -> None:
     raw = storage_object()
-    world = settled_world(raw)
-    child = getattr(world.children, field)
+    snapshot = settled_world(raw)
+    child = getattr(snapshot.children, field)
     leaving = child | {"metadata": child["metadata"] | {"deletionTimestamp": CREATED}}
-    told = report(verdict_of(raw, world.with_children(replace(world.children, **{field: leaving}))), {})
+    told = report(verdict_of(raw, snapshot.with_children(replace(snapshot.children, **{field: leaving}))), {})
     assert condition(told, "NetworkReady") == ("False", "Pending")
 
 
 def test_a_damaged_policy_is_told_while_it_is_not_repaired() -> None:
     raw = storage_object()
-    world = settled_world(raw)
-    policy = world.children.policy
+    snapshot = settled_world(raw)
+    policy = snapshot.children.network_policy
     assert policy is not None
     opened = policy | {"spec": policy["spec"] | {"egress": [{}]}}
-    told = report(verdict_of(raw, world.with_children(replace(world.children, policy=opened))), {})
-    assert condition(told, "NetworkReady") == ("False", "NotAsDesired")
+    told = report(verdict_of(raw, snapshot.with_children(replace(snapshot.children, network_policy=opened))), {})
+    assert condition(told, "NetworkReady") == ("False", "OutOfSync")
     assert told["phase"] == "Degraded"
 
 
-CRASHING: Object = {
+CRASHING: Unstructured = {
     "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-31T11:00:00Z"}],
     "containerStatuses": [WAITING | {"state": {"waiting": {"reason": "CrashLoopBackOff"}}}],
 }
 SOFT = [
-    Failure(GrowthRefused(403, "no expansion", "ExpansionNotSupported"), 1, NOW, soft=True),
-    Failure(Refused(403, "denied by a webhook"), 1, NOW, soft=True),
-    Failure(NameConflict("an Ingress is in the way"), 1, NOW, soft=True),
+    Failure(GrowthRefused(403, "no expansion", "ExpansionNotSupported"), 1, NOW, non_blocking=True),
+    Failure(Refused(403, "denied by a webhook"), 1, NOW, non_blocking=True),
+    Failure(NameConflict("an Ingress is in the way"), 1, NOW, non_blocking=True),
 ]
 
 
@@ -253,8 +253,8 @@ SOFT = [
 def test_what_keeps_nobody_from_the_files_does_not_hide_the_state_of_the_pod(failure: Failure) -> None:
     raw = storage_object()
 
-    def told(world: World, suspended: bool = False) -> Object:
-        return report(verdict_of(storage_object(replicas=0) if suspended else raw, world, failure), {})
+    def told(snapshot: Snapshot, suspended: bool = False) -> Unstructured:
+        return report(verdict_of(storage_object(replicas=0) if suspended else raw, snapshot, failure), {})
 
     crashing = told(with_pod_status(settled_world(raw), CRASHING))
     assert condition(crashing, "Ready") == ("False", "CrashLoopBackOff")
@@ -262,7 +262,7 @@ def test_what_keeps_nobody_from_the_files_does_not_hide_the_state_of_the_pod(fai
     starting = told(with_pod_status(settled_world(raw), {"phase": "Pending"}))
     assert condition(starting, "Ready") == ("False", "PodPending")
     assert starting["phase"] == "Starting"
-    stopped = told(world_of(storage_object(replicas=0)), suspended=True)
+    stopped = told(snapshot_of(storage_object(replicas=0)), suspended=True)
     assert (condition(stopped, "Ready"), stopped["phase"]) == (("False", "Suspended"), "Suspended")
     for status in (starting, stopped, told(settled_world(raw))):
         assert condition(status, "Stalled") == ("False", "NotStalled")
@@ -272,7 +272,7 @@ def test_what_keeps_nobody_from_the_files_does_not_hide_the_state_of_the_pod(fai
 
 def test_a_claim_that_cannot_grow_says_so_while_the_files_are_served() -> None:
     raw = storage_object()
-    failure = Failure(GrowthRefused(403, "no expansion", "ExpansionNotSupported"), 1, NOW, soft=True)
+    failure = Failure(GrowthRefused(403, "no expansion", "ExpansionNotSupported"), 1, NOW, non_blocking=True)
     told = report(verdict_of(raw, settled_world(raw), failure), {})
     assert condition(told, "StorageReady") == ("False", "ExpansionNotSupported")
     assert condition(told, "Ready") == ("True", "PodReady")
@@ -281,7 +281,7 @@ def test_a_claim_that_cannot_grow_says_so_while_the_files_are_served() -> None:
 @pytest.mark.parametrize("reason", ["QuotaExceeded", "Forbidden"])
 def test_growth_that_is_refused_for_another_reason_is_not_the_storage_classs_fault(reason: str) -> None:
     raw = storage_object()
-    failure = Failure(GrowthRefused(403, "requests.storage", reason), 1, NOW, soft=True)
+    failure = Failure(GrowthRefused(403, "requests.storage", reason), 1, NOW, non_blocking=True)
     told = report(verdict_of(raw, settled_world(raw), failure), {})
     assert condition(told, "StorageReady") == ("True", "ResizeFailed")
     assert told["lastError"]["reason"] == reason
@@ -291,7 +291,7 @@ def test_growth_that_is_refused_for_another_reason_is_not_the_storage_classs_fau
 
 def test_a_deletion_that_waits_for_others_is_not_our_time_out() -> None:
     raw = storage_object(meta={"deletionTimestamp": "2026-01-31T11:00:00Z", "finalizers": ["example.com/backup"]})
-    told = report(verdict_of(raw, world_of(raw)), {})
+    told = report(verdict_of(raw, snapshot_of(raw)), {})
     assert condition(told, "Stalled") == ("False", "NotStalled")
     assert condition(told, "Reconciling") == ("True", "WaitingForFinalizers")
 
@@ -310,7 +310,7 @@ def test_an_error_beside_a_serving_pod_does_not_make_it_unready() -> None:
 
 def test_a_conflict_needs_people() -> None:
     raw = storage_object()
-    status = report(verdict_of(raw, world_of(raw), Failure(NameConflict("a Pod is in the way"), 1, NOW)), {})
+    status = report(verdict_of(raw, snapshot_of(raw), Failure(NameConflict("a Pod is in the way"), 1, NOW)), {})
     assert condition(status, "Ready") == ("False", "NameConflict")
     assert condition(status, "Stalled") == ("True", "NameConflict")
     assert status["phase"] == "Failed"
@@ -319,7 +319,7 @@ def test_a_conflict_needs_people() -> None:
 def test_a_strangers_pod_is_not_told_as_ours() -> None:
     raw = storage_object()
     stranger = stored(desired_of(raw).pod, ownerReferences=[])
-    status = report(verdict_of(raw, world_of(raw, pod=stranger), Failure(NameConflict("in the way"), 1, NOW)), {})
+    status = report(verdict_of(raw, snapshot_of(raw, pod=stranger), Failure(NameConflict("in the way"), 1, NOW)), {})
     assert "podName" not in status
     assert status["replicas"] == 0
 
@@ -332,11 +332,11 @@ def test_a_deletion_past_its_deadline_is_stalled() -> None:
     assert condition(status, "Stalled") == ("True", "DeletionTimedOut")
 
 
-def ending(world: World, *, status: Object | None = None, **meta: Any) -> World:
+def ending(snapshot: Snapshot, *, status: Unstructured | None = None, **meta: Any) -> Snapshot:
     """Its pod has until 11:59:40 to end, which is 20 seconds ago."""
     pod = ready_pod(desired_of(storage_object()).pod, deletionTimestamp="2026-01-31T11:59:40Z", **meta)
     pod |= {"spec": pod["spec"] | {"nodeName": "node-1"}, "status": pod["status"] | (status or {})}
-    return world.with_children(replace(world.children, pod=pod))
+    return snapshot.with_children(replace(snapshot.children, pod=pod))
 
 
 TAINTED = {"type": "DisruptionTarget", "status": "True", "message": "Taint manager: deleting due to NoExecute taint"}
@@ -364,10 +364,12 @@ TAINTED = {"type": "DisruptionTarget", "status": "True", "message": "Taint manag
     ],
     ids=["not in time", "of a node that is lost", "collected late", "held by others"],
 )
-def test_of_a_pod_that_is_ending_the_node_is_told_and_what_keeps_it(status: Object, meta: Object, words: str) -> None:
+def test_of_a_pod_that_is_ending_the_node_is_told_and_what_keeps_it(
+    status: Unstructured, meta: Unstructured, words: str
+) -> None:
     raw, suspended, deleted = storage_object(), storage_object(replicas=0), storage_object(meta={"deletionTimestamp": CREATED})
 
-    def message(raw: Object, condition_type: str) -> str:
+    def message(raw: Unstructured, condition_type: str) -> str:
         told = report(verdict_of(raw, ending(settled_world(raw), status=status, **meta)), {})
         return next(str(entry["message"]) for entry in told["conditions"] if entry["type"] == condition_type)
 
@@ -377,13 +379,13 @@ def test_of_a_pod_that_is_ending_the_node_is_told_and_what_keeps_it(status: Obje
 
 
 @pytest.mark.parametrize("meta", [{}, {"deletionGracePeriodSeconds": 0, "finalizers": ["foregroundDeletion"]}])
-def test_the_steps_of_an_end_in_time_are_one_piece_of_news(meta: Object) -> None:
-    world = settled_world(storage_object(replicas=0))
+def test_the_steps_of_an_end_in_time_are_one_piece_of_news(meta: Unstructured) -> None:
+    snapshot = settled_world(storage_object(replicas=0))
     pod = ready_pod(desired_of(storage_object()).pod, deletionTimestamp="2026-01-31T11:59:51Z", **meta)
-    verdict = verdict_of(storage_object(replicas=0), world.with_children(replace(world.children, pod=pod)))
-    [suspended] = [entry for entry in report(verdict, {})["conditions"] if entry["type"] == "Suspended"]
+    outcome = verdict_of(storage_object(replicas=0), snapshot.with_children(replace(snapshot.children, pod=pod)))
+    [suspended] = [entry for entry in report(outcome, {})["conditions"] if entry["type"] == "Suspended"]
     assert suspended["message"] == "spec.replicas is 0; the pod is ending"
-    assert conditions.overdue_at(verdict) == NOW + timedelta(seconds=1)
+    assert conditions.overdue_at(outcome) == NOW + timedelta(seconds=1)
 
 
 def test_a_deletion_says_where_only_the_garbage_collector_is_waited_for() -> None:
@@ -413,17 +415,17 @@ def test_a_strangers_pod_that_does_not_end_is_not_our_time_out() -> None:
 
 def test_every_reason_a_status_can_carry_is_in_the_table() -> None:
     raw = storage_object()
-    worlds = [world_of(raw), settled_world(raw)]
+    worlds = [snapshot_of(raw), settled_world(raw)]
     failures = [
         None,
         Failure(NameConflict("x"), 1, NOW),
         Failure(Unavailable(0, "x"), 1, NOW),
         Failure(Refused(403, "x"), 1, NOW),
     ]
-    for world in worlds:
+    for snapshot in worlds:
         for failure in failures:
             for hold in (None, "PodBackoff", "StorageNotReady"):
-                for entry in report(verdict_of(raw, world, failure, hold), {})["conditions"]:
+                for entry in report(verdict_of(raw, snapshot, failure, hold), {})["conditions"]:
                     assert entry["reason"] in REASONS[entry["type"]]
 
 
@@ -443,20 +445,20 @@ def test_a_pod_that_does_not_say_since_when_it_is_ready_is_ready_all_the_same() 
 
 def test_a_pod_without_the_container_that_it_was_made_with_is_told_without_its_image() -> None:
     raw = storage_object()
-    world = settled_world(raw)
-    pod = world.children.pod
+    snapshot = settled_world(raw)
+    pod = snapshot.children.pod
     assert pod is not None
     other = pod | {"spec": pod["spec"] | {"containers": [{"name": "sidecar"}]}}
-    status = report(verdict_of(raw, world.with_children(replace(world.children, pod=other))), {})
+    status = report(verdict_of(raw, snapshot.with_children(replace(snapshot.children, pod=other))), {})
     assert status["podName"] == "user-storage-alice"
     assert "image" not in status
 
 
 def test_a_last_error_that_somebody_emptied_is_told_anew() -> None:
     raw = storage_object()
-    verdict = verdict_of(raw, world_of(raw), Failure(Unavailable(503, "try later"), 1, NOW))
-    assert report(verdict, {"lastError": {}})["lastError"]["time"] == "2026-01-31T12:00:00Z"
-    assert report(verdict, {"lastError": {"reason": "APIUnavailable", "message": "try later"}})["lastError"]["attempts"] == 1
+    outcome = verdict_of(raw, snapshot_of(raw), Failure(Unavailable(503, "try later"), 1, NOW))
+    assert report(outcome, {"lastError": {}})["lastError"]["time"] == "2026-01-31T12:00:00Z"
+    assert report(outcome, {"lastError": {"reason": "APIUnavailable", "message": "try later"}})["lastError"]["attempts"] == 1
 
 
 TIMES = st.integers(-86400, 86400).map(lambda seconds: format_time(NOW + timedelta(seconds=seconds)))
@@ -471,7 +473,7 @@ POD_CONDITIONS = st.lists(
     unique_by=lambda entry: entry["type"],
 )
 ENDED = st.fixed_dictionaries({"exitCode": st.integers(0, 255)}, optional={"reason": st.just("OOMKilled"), "message": WORDS})
-STATES: st.SearchStrategy[Object] = st.one_of(
+STATES: st.SearchStrategy[Unstructured] = st.one_of(
     st.fixed_dictionaries({"waiting": st.fixed_dictionaries({}, optional={"reason": WORDS, "message": WORDS})}),
     st.fixed_dictionaries({"terminated": ENDED}),
     st.just({}),
@@ -520,16 +522,16 @@ STATUS_SCHEMA = schema("userstorages")["properties"]["status"]
     st.integers(0, 1), st.booleans(), PODS, CLAIMS, st.sampled_from([None, *SOFT, Failure(NameConflict("x" * 2000), 1, NOW)])
 )
 def test_whatever_the_cluster_says_the_api_server_takes_the_status(
-    replicas: int, deleted: bool, pod: Object, claim: Object, failure: Failure | None
+    replicas: int, deleted: bool, pod: Unstructured, claim: Unstructured, failure: Failure | None
 ) -> None:
     """One value that the schema refuses would leave the user with the status of before, for as long as it stays."""
     raw = storage_object(replicas=replicas, meta={"deletionTimestamp": CREATED} if deleted else {})
     wanted = desired_of(raw)
     live = stored(wanted.pod, **pod["meta"])
-    world = world_of(
+    snapshot = snapshot_of(
         raw,
         pod=live | {"spec": live["spec"] | pod["spec"], "status": pod["status"]},
-        claim=stored(wanted.claim or {}) | {"status": claim},
+        pvc=stored(wanted.pvc or {}) | {"status": claim},
         service=stored(wanted.service),
     )
-    jsonschema.validate(report(verdict_of(raw, world, failure), {}), STATUS_SCHEMA)
+    jsonschema.validate(report(verdict_of(raw, snapshot, failure), {}), STATUS_SCHEMA)

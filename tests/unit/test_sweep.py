@@ -9,10 +9,10 @@ import pytest
 from builders import storage_object
 from userstorage_operator.api.errors import Refused, Unavailable
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.informers import sweep
-from userstorage_operator.informers.caches import WatchViews
+from userstorage_operator.informers.caches import Caches
 from userstorage_operator.informers.sweep import Sweep
 
 TEAMS = ("team-a", "team-b", "team-c")
@@ -28,7 +28,7 @@ class Server:
         self.away = False
         self.asked: list[tuple[Resource, str | None]] = []
 
-    async def list_all(self, resource: Resource, namespace: str | None, _: str = "") -> tuple[list[Object], str]:
+    async def list_all(self, resource: Resource, namespace: str | None, _: str = "") -> tuple[list[Unstructured], str]:
         self.asked.append((resource, namespace))
         if self.away:
             raise Unavailable(0, "no answer")
@@ -37,7 +37,7 @@ class Server:
         found = resource is USER_STORAGES
         return [storage_object("alice", meta={"namespace": namespace, "uid": f"uid-{namespace}"})] if found else [], "900"
 
-    def watch(self, *_: Any) -> AsyncIterator[Object]:
+    def watch(self, *_: Any) -> AsyncIterator[Unstructured]:
         raise NotImplementedError
 
 
@@ -49,7 +49,7 @@ class World:
         self.looked_at: list[Key] = []
         self.failed = 0
         self.done = asyncio.Event()
-        self.views = WatchViews(lambda _: None, lambda _: None)
+        self.views = Caches(lambda _: None, lambda _: None)
         self.sweep = Sweep(self.server, self.views, TEAMS, self.looked_at.append, self)
 
     def swept(self, seconds: float) -> None:
@@ -67,7 +67,7 @@ async def test_a_namespace_that_is_refused_keeps_nobody_else_from_being_looked_a
     assert {namespace for _, namespace in owed} == {"team-b"}
     assert len(owed) == OF_A_TEAM
     assert world.failed == 1
-    missing = set(world.views.unlisted(TEAMS))
+    missing = set(world.views.not_synced(TEAMS))
     assert missing == {f"{kind.resource.plural} in team-b" for kind in Kind} | {"userstorages in team-b"}
 
 
@@ -83,7 +83,7 @@ async def test_what_was_refused_is_tried_again_and_it_alone(monkeypatch: pytest.
         world.server.refusing.clear()
         await world.done.wait()
     running.cancel()
-    assert list(world.views.unlisted(TEAMS)) == []
+    assert list(world.views.not_synced(TEAMS)) == []
     assert Key("team-b", "alice") in world.views.keys()  # noqa: SIM118  # not a dict
 
 

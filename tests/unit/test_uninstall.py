@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 from builders import storage_object
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.uninstall import release_finalizers
@@ -12,10 +12,10 @@ from userstorage_operator.uninstall import release_finalizers
 class StillServed:
     """An API server whose objects get their finalizers back as soon as they lose them."""
 
-    async def list_all(self, *_: Any) -> tuple[list[Object], str]:
+    async def list_all(self, *_: Any) -> tuple[list[Unstructured], str]:
         return [storage_object()], "1"
 
-    async def json_patch(self, *_: Any) -> Object:
+    async def json_patch(self, *_: Any) -> Unstructured:
         return storage_object()
 
 

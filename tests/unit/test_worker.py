@@ -84,5 +84,5 @@ async def test_a_pass_that_crashes_is_told_as_a_fault_and_tried_again() -> None:
         queue.add("alice")
         await turns()
         assert [(result.outcome, result.retry) for result in told] == [("InternalError", True)]
-        assert queue.failures("alice") == 1
+        assert queue.num_requeues("alice") == 1
         assert pool.stuck_for() == 0

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from userstorage_operator.api.timestamps import format_time
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 MESSAGE_MAX = 1024
 _NEVER = "1970-01-01T00:00:00Z"
@@ -35,12 +35,14 @@ class Condition:
     message: str
 
 
-def merge(previous: Iterable[Mapping[str, str]], current: Iterable[Condition], generation: int, now: datetime) -> list[Object]:
+def merge(
+    previous: Iterable[Mapping[str, str]], current: Iterable[Condition], generation: int, now: datetime
+) -> list[Unstructured]:
     """`current` as the API writes it, in the order given. Types that are not in `current` are dropped: all of ours
     are computed on every pass.
     """
     before = {entry["type"]: entry for entry in previous}
-    merged: list[Object] = []
+    merged: list[Unstructured] = []
     for condition in current:
         status = "True" if condition.status else "False"
         old = before.get(condition.type)

@@ -4,9 +4,9 @@ OperatorError            reason, message; `retry` says which
 ├── InvalidSpec          the object itself is wrong: wait for a change
 ├── NameConflict         somebody else's object has our name: leave it, look again later
 ├── Contested            others keep changing a child of ours: put it right now and then
-├── ClassFull            the namespace has as many of the class as it may: wait for one to go
+├── QuotaExceeded            the namespace has as many of the class as it may: wait for one to go
 ├── NotLeading           this process may no longer write: another one leads, or may
-├── LeftBehind           a child of a UserStorage that is gone: the garbage collector will take it
+├── AwaitingGarbageCollection           a child of a UserStorage that is gone: the garbage collector will take it
 └── ClusterError         the API server's answer (status, its own words)
     ├── NotFound         404
     ├── AlreadyExists    409 on create
@@ -54,26 +54,26 @@ class NameConflict(OperatorError):
     reason = "NameConflict"
 
 
-class Contested(OperatorError):
+class ConflictingController(OperatorError):
     """Somebody changes a child back each time that it is put right: everything else goes on, this waits."""
 
-    reason = "NotAsDesired"
+    reason = "OutOfSync"
 
 
-class ClassFull(OperatorError):
+class QuotaExceeded(OperatorError):
     """The namespace has `limits.maxPerNamespace` UserStorages of the class before this one."""
 
     reason = "QuotaExceeded"
     retry = Retry.ON_CHANGE
 
 
-class NotLeading(OperatorError):
+class NotLeader(OperatorError):
     """Our own code refused a write: that this process leads cannot be proved. It is about to end."""
 
     reason = "NotLeading"
 
 
-class LeftBehind(OperatorError):
+class AwaitingGarbageCollection(OperatorError):
     """A child of our kind whose UserStorage is gone has the name; nobody needs to do anything but wait."""
 
     reason = "WaitingForGarbageCollection"

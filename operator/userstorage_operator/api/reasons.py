@@ -67,9 +67,9 @@ REASONS: dict[str, dict[str, str]] = {
         "Suspended": "No pod is wanted.",
     },
     NETWORK_READY: {
-        "InPlace": "Service, NetworkPolicy and Ingress or HTTPRoute, as the class asks for, are there and as they should be.",
+        "Synced": "Service, NetworkPolicy and Ingress or HTTPRoute, as the class asks for, are there and as they should be.",
         "Pending": "One of them is not there yet; the message names it.",
-        "NotAsDesired": "Somebody changed one of them, or it is no longer wanted, and putting that right has not succeeded yet.",
+        "OutOfSync": "Somebody changed one of them, or it is no longer wanted, and putting that right has not succeeded yet.",
         "HostConflict": "Another UserStorage has the same host and path; the browser is reached inside the cluster only.",
         "GatewayAPIMissing": "The class asks for a Gateway and the cluster does not serve HTTPRoutes; looked for again every minute.",
         "RoutePending": "No controller of the Gateway has accepted the HTTPRoute yet; does the Gateway exist?",

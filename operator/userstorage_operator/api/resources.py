@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from userstorage_operator.api import names
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Resource:
         parts += [part for part in (self.plural, name, subresource) if part is not None]
         return "/".join(parts)
 
-    def slim(self, obj: Object) -> Object:
+    def transform(self, obj: Unstructured) -> Unstructured:
         """The object without what is `unread`."""
         if self.unread.isdisjoint(obj["metadata"]):
             return obj
@@ -64,12 +64,12 @@ ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", 
 class Kind(Enum):
     """The kinds of children; the name in lower case is the field of `Children`."""
 
-    POLICY = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
-    CLAIM = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+    NETWORK_POLICY = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+    PVC = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
     SERVICE = Resource("", "v1", "services", "Service")
     POD = Resource("", "v1", "pods", "Pod")
     INGRESS = Resource("networking.k8s.io", "v1", "ingresses", "Ingress")
-    ROUTE = Resource("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute", optional=True)
+    HTTP_ROUTE = Resource("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute", optional=True)
 
     @property
     def resource(self) -> Resource:
@@ -82,5 +82,5 @@ class Kind(Enum):
         return self.name.lower()
 
 
-EXPOSURE = (Kind.INGRESS, Kind.ROUTE)
+EXPOSURE = (Kind.INGRESS, Kind.HTTP_ROUTE)
 """The kinds that lead in from outside the cluster."""

@@ -6,13 +6,13 @@ from typing import Any, TypeVar, cast
 
 from userstorage_operator.api.errors import InvalidSpec
 
-Object = dict[str, Any]
+Unstructured = dict[str, Any]
 """A Kubernetes object as its JSON: what the API server sent, never changed in place."""
 
 T = TypeVar("T")
 
 
-def version_of(obj: Object) -> int:
+def version_of(obj: Unstructured) -> int:
     """The resourceVersion as a number: comparable within a resource, promised since Kubernetes 1.35, true long before."""
     return int(obj["metadata"]["resourceVersion"])
 

@@ -9,7 +9,7 @@ from typing import Any
 from userstorage_operator.api import names
 from userstorage_operator.api.quantities import parse_duration
 from userstorage_operator.api.timestamps import parse_time
-from userstorage_operator.api.unstructured import Fields, Object
+from userstorage_operator.api.unstructured import Fields, Unstructured
 
 
 class ReclaimPolicy(StrEnum):
@@ -34,7 +34,7 @@ class Key:
     name: str
 
     @classmethod
-    def of(cls, raw: Object) -> "Key":
+    def of(cls, raw: Unstructured) -> "Key":
         """The key of a raw object."""
         return cls(raw["metadata"]["namespace"], raw["metadata"]["name"])
 
@@ -42,7 +42,7 @@ class Key:
         return f"{self.namespace}/{self.name}"
 
 
-def named_claim(raw: Object) -> str | None:
+def named_claim(raw: Unstructured) -> str | None:
     """The claim that the spec of a raw UserStorage names."""
     name: str | None = (raw["spec"].get("storage") or {}).get("claimName")
     return name
@@ -108,7 +108,7 @@ class Metadata:
     finalizers: tuple[str, ...]
 
     @classmethod
-    def parse(cls, raw: Object) -> "Metadata":
+    def parse(cls, raw: Unstructured) -> "Metadata":
         """From a raw object of the API server."""
         meta = raw["metadata"]
         deleted_at = meta.get("deletionTimestamp")
@@ -143,7 +143,7 @@ class UserStorage:
     pod_annotations: Mapping[str, str]
 
     @classmethod
-    def parse(cls, raw: Object) -> "UserStorage":
+    def parse(cls, raw: Unstructured) -> "UserStorage":
         """From a raw object of the API server. Raises InvalidSpec, naming the field."""
         spec = Fields(raw.get("spec") or {}, "spec")
         storage, pod = spec.section("storage"), spec.section("podMetadata")

@@ -7,7 +7,7 @@ from typing import Any
 
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import InvalidSpec
-from userstorage_operator.api.unstructured import Fields, Object
+from userstorage_operator.api.unstructured import Fields, Unstructured
 from userstorage_operator.api.userstorage import Scheduling
 
 
@@ -125,7 +125,7 @@ class UserStorageClass:
     """A number, or a percentage of the class's running UserStorages."""
 
     @classmethod
-    def parse(cls, raw: Object) -> "UserStorageClass":
+    def parse(cls, raw: Unstructured) -> "UserStorageClass":
         """From a raw object of the API server. Raises InvalidSpec, naming the field."""
         spec = Fields(raw.get("spec") or {}, "class spec")
         browser, storage, auth = spec.section("browser"), spec.section("storage"), spec.section("auth")
@@ -175,7 +175,7 @@ BUILT_IN = UserStorageClass.parse({"metadata": {"name": ""}})
 """What a UserStorage gets where the platform has no class: the defaults of every field."""
 
 
-def default_classes(classes: Iterable[Object]) -> list[Object]:
+def default_classes(classes: Iterable[Unstructured]) -> list[Unstructured]:
     """The raw classes that are marked as default, the one that counts first: the oldest, so that marking another by
     mistake moves nobody.
     """
@@ -183,7 +183,7 @@ def default_classes(classes: Iterable[Object]) -> list[Object]:
     return sorted(marked, key=lambda raw: (raw["metadata"]["creationTimestamp"], raw["metadata"]["uid"]))
 
 
-def choose_class(class_name: str | None, classes: Iterable[Object]) -> Object | None:
+def choose_class(class_name: str | None, classes: Iterable[Unstructured]) -> Unstructured | None:
     """The raw class for `spec.className`, or the default class where that is None.
 
     None means that there is no such class: an error where a name was given, the built-in defaults where none was.
@@ -193,5 +193,5 @@ def choose_class(class_name: str | None, classes: Iterable[Object]) -> Object | 
     return next(iter(default_classes(classes)), None)
 
 
-def _is_default(raw: Object) -> bool:
+def _is_default(raw: Unstructured) -> bool:
     return (raw["metadata"].get("annotations") or {}).get(names.ANNOTATION_DEFAULT_CLASS) == "true"

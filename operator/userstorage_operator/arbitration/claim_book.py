@@ -3,13 +3,13 @@ and another pass may ask whose claim it is meanwhile. In memory: after a restart
 """
 
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.arbitration.lister import Views
+from userstorage_operator.arbitration.lister import Lister
 
 
 class ClaimBook:
     """Kept by the reconciler, read by the observer."""
 
-    def __init__(self, views: Views) -> None:
+    def __init__(self, views: Lister) -> None:
         self._views = views
         self._taken: dict[Key, str] = {}
 
@@ -24,4 +24,4 @@ class ClaimBook:
     def release(self, key: Key) -> None:
         """There is no pod, and none on its way: those who may have been kept from the claim are asked again."""
         if (claim := self._taken.pop(key, None)) is not None:
-            self._views.let_go(key, claim)
+            self._views.claim_released(key, claim)

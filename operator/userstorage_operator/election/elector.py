@@ -42,12 +42,12 @@ class LeaseUnavailable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class LeaseRecord:
     """A lease as the API server has it."""
 
-    holder: str
+    holder_identity: str
     """Empty where nobody holds it."""
-    term: int
+    lease_transitions: int
     """How often the holder has changed."""
     version: str = ""
     """Changes with every write."""
@@ -58,13 +58,13 @@ class Record:
 class LeaseStore(Protocol):
     """One lease on the API server. Every call ends within `timeout` seconds; raises LeaseUnavailable."""
 
-    async def get(self, timeout: float) -> Record | None:
+    async def get(self, timeout: float) -> LeaseRecord | None:
         """The record; None where there is none."""
 
-    async def create(self, record: Record, timeout: float) -> Record | None:
+    async def create(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
         """The record as it was made; None where there is one already."""
 
-    async def update(self, record: Record, timeout: float) -> Record | None:
+    async def update(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
         """The record as it now is; None where its version is no longer the newest, or it is gone."""
 
 
@@ -107,13 +107,13 @@ class Elector:
         self._fence = fence
         self._sleep = sleep
         self._clock = clock
-        self._record: Record | None = None
+        self._record: LeaseRecord | None = None
         self._changed_at = float("-inf")
 
     @property
     def term(self) -> int:
         """The term of the lease as last seen, whoever holds it; 0 before the first look."""
-        return self._record.term if self._record is not None else 0
+        return self._record.lease_transitions if self._record is not None else 0
 
     def unchanged_for(self) -> float:
         """Seconds since the record was last renewed, or was first seen as it is; 0 before the first look."""
@@ -123,14 +123,14 @@ class Elector:
         """Wait until the lease is ours. The fence is open then."""
         while True:
             try:
-                if await self._take():
+                if await self._acquire_once():
                     return
             except LeaseUnavailable as error:
                 log.warning("lease_unavailable", error=str(error))
             pause, ripe_in = _jittered(LOOK_PERIOD), LEASE_DURATION - self.unchanged_for()
             await self._sleep(min(pause, ripe_in) if ripe_in > 0 else pause)
 
-    async def keep(self) -> str:
+    async def renew(self) -> str:
         """Renew for as long as we lead: why we no longer do, for people. The fence is closed then, for good."""
         why = f"the lease could not be renewed for {RENEW_DEADLINE:.0f} s"
         while True:
@@ -156,46 +156,46 @@ class Elector:
             return
         self._fence.drop()
         try:
-            await self._replace(replace(self._ours(), holder="", released=True), REQUEST_TIMEOUT)
+            await self._replace(replace(self._ours(), holder_identity="", released=True), REQUEST_TIMEOUT)
         except LeaseUnavailable as error:
             log.warning("lease_not_released", error=str(error))
 
-    async def _take(self) -> bool:
+    async def _acquire_once(self) -> bool:
         seen = await self._store.get(REQUEST_TIMEOUT)
         if seen is None:
             # Deleted by hand, perhaps, and its holder does not know yet: the wait begins with a record of nobody's.
-            seen = await self._store.create(Record("", self.term), REQUEST_TIMEOUT)
+            seen = await self._store.create(LeaseRecord("", self.term), REQUEST_TIMEOUT)
             if seen is None:
                 return False
         read_at = self._clock()
         if self._record is None or seen.version != self._record.version:
-            self._record, self._changed_at = replace(seen, term=max(seen.term, self.term)), read_at
+            self._record, self._changed_at = replace(seen, lease_transitions=max(seen.lease_transitions, self.term)), read_at
         if not seen.released and read_at - self._changed_at < LEASE_DURATION:
             return False
-        ours = Record(self._identity, _next(self._record.term), seen.version)
+        ours = LeaseRecord(self._identity, _next(self._record.lease_transitions), seen.version)
         sent = self._clock()
         taken = await self._store.update(ours, REQUEST_TIMEOUT)
         if taken is not None:
             self._held(taken, sent)
         return self._fence.remaining() > 0  # none where we were stopped before the answer: waited for like any other's
 
-    def _held(self, record: Record, sent: float) -> None:
+    def _held(self, record: LeaseRecord, sent: float) -> None:
         self._record, self._changed_at = record, sent
-        self._fence.prove(record.term, sent)
+        self._fence.prove(record.lease_transitions, sent)
 
-    def _ours(self) -> Record:
+    def _ours(self) -> LeaseRecord:
         version = self._record.version if self._record is not None else ""
-        return Record(self._identity, self._fence.term, version)
+        return LeaseRecord(self._identity, self._fence.term, version)
 
-    async def _replace(self, wanted: Record, timeout: float) -> Record | None:
+    async def _replace(self, wanted: LeaseRecord, timeout: float) -> LeaseRecord | None:
         """Put `wanted` in place of the record of this term, whatever hands have made of it; None where it is another's."""
         written = await self._store.update(wanted, timeout)
         if written is None:  # edited, deleted, or an earlier renewal of ours whose answer was lost
             seen = await self._store.get(timeout)
             if seen is None:
                 written = await self._store.create(wanted, timeout)
-            elif seen.released or seen.holder not in ("", self._identity):
-                log.warning("lease_taken", holder=seen.holder)
+            elif seen.released or seen.holder_identity not in ("", self._identity):
+                log.warning("lease_taken", holder=seen.holder_identity)
                 return None
             else:
                 written = await self._store.update(replace(wanted, version=seen.version), timeout)

@@ -6,8 +6,8 @@ from userstorage_operator.api import names
 from userstorage_operator.api.errors import AlreadyExists, ClusterError, Conflict, NotFound
 from userstorage_operator.api.resources import LEASES
 from userstorage_operator.api.timestamps import format_precise_time
-from userstorage_operator.api.unstructured import Object
-from userstorage_operator.election.elector import LEASE_DURATION, LeaseUnavailable, Record
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.election.elector import LEASE_DURATION, LeaseRecord, LeaseUnavailable
 from userstorage_operator.kube.client import KubeClient
 
 LEASE_NAME = "userstorage-operator"
@@ -21,10 +21,10 @@ class KubeLease:
     def __init__(self, client: KubeClient, namespace: str) -> None:
         self._client = client
         self._namespace = namespace
-        self._metadata: Object = {}
+        self._metadata: Unstructured = {}
         self._acquired = (0, "")
 
-    async def get(self, timeout: float) -> Record | None:
+    async def get(self, timeout: float) -> LeaseRecord | None:
         """The record; None where there is none."""
         try:
             return self._seen(await self._client.get(LEASES, self._namespace, LEASE_NAME, timeout=timeout))
@@ -33,7 +33,7 @@ class KubeLease:
         except ClusterError as error:
             raise LeaseUnavailable(error.message) from error
 
-    async def create(self, record: Record, timeout: float) -> Record | None:
+    async def create(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
         """The record as it was made; None where there is one already."""
         metadata = {
             "name": LEASE_NAME,
@@ -48,7 +48,7 @@ class KubeLease:
             raise LeaseUnavailable(error.message) from error
         return self._seen(made)
 
-    async def update(self, record: Record, timeout: float) -> Record | None:
+    async def update(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
         """The record as it now is; None where its version is no longer the newest, or it is gone."""
         metadata = self._metadata | {"resourceVersion": record.version}
         try:
@@ -58,22 +58,22 @@ class KubeLease:
         except ClusterError as error:
             raise LeaseUnavailable(error.message) from error
 
-    def _seen(self, raw: Object) -> Record:
+    def _seen(self, raw: Unstructured) -> LeaseRecord:
         """Metadata are kept for the next update: what others have put there is not ours to remove."""
         self._metadata, spec = raw["metadata"], raw.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
         released = not holder and spec.get("leaseDurationSeconds") == _RELEASED
-        return Record(holder, spec.get("leaseTransitions") or 0, self._metadata["resourceVersion"], released)
+        return LeaseRecord(holder, spec.get("leaseTransitions") or 0, self._metadata["resourceVersion"], released)
 
-    def _body(self, metadata: Object, record: Record) -> Object:
+    def _body(self, metadata: Unstructured, record: LeaseRecord) -> Unstructured:
         moment = format_precise_time(datetime.now(UTC))  # for people; nobody decides by it
-        if self._acquired[0] != record.term:
-            self._acquired = record.term, moment
-        spec: Object = {
+        if self._acquired[0] != record.lease_transitions:
+            self._acquired = record.lease_transitions, moment
+        spec: Unstructured = {
             "leaseDurationSeconds": _RELEASED if record.released else int(LEASE_DURATION),
-            "leaseTransitions": record.term,
+            "leaseTransitions": record.lease_transitions,
             "renewTime": moment,
         }
-        if record.holder:
-            spec |= {"holderIdentity": record.holder, "acquireTime": self._acquired[1]}
+        if record.holder_identity:
+            spec |= {"holderIdentity": record.holder_identity, "acquireTime": self._acquired[1]}
         return {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": spec}

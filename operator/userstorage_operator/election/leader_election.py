@@ -12,7 +12,7 @@ import structlog
 from userstorage_operator.election.elector import Elector, Fence
 from userstorage_operator.election.kube_lease import KubeLease
 from userstorage_operator.kube.client import KubeClient
-from userstorage_operator.kube.write_gate import Unfenced
+from userstorage_operator.kube.write_gate import NoopFence
 from userstorage_operator.runtime.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -21,7 +21,7 @@ _LOST = 3
 """Exit code of a process that no longer leads: told from 1, an error, in what a pod shows of its last end."""
 
 
-class Elected:
+class LeaderElection:
     """Leads for as long as it holds the lease."""
 
     def __init__(self, lease_namespace: str, client: KubeClient) -> None:
@@ -33,7 +33,7 @@ class Elected:
         self._elector = Elector(KubeLease(client, lease_namespace), self._identity, self.fence, asyncio.sleep)
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether it has come to lead."""
         return self.role == "leading"
 
@@ -47,18 +47,18 @@ class Elected:
         metrics.gauges.leader_term.set(self._elector.term)
         metrics.gauges.lease_renew_age.set(self._elector.unchanged_for())
 
-    async def begin(self, stop: asyncio.Event) -> int | None:
+    async def run(self, stop: asyncio.Event) -> int | None:
         """Stand by, then lead: the term, or None where `stop` came first. Where the lease is lost, the process ends at once."""
         self.role = "standing by"
-        log.info("standing_by", identity=self._identity)
+        log.info("waiting_for_lease", identity=self._identity)
         if not await _first(stop, self._elector.acquire()):
             return None
         self.role = "leading"
-        log.info("leading_began", identity=self._identity, term=self.fence.term)
-        self._keeping = asyncio.create_task(self._keep(), name="lease")  # before kopf starts, which ends what is younger
+        log.info("leader_elected", identity=self._identity, term=self.fence.term)
+        self._keeping = asyncio.create_task(self._renew(), name="lease")  # before kopf starts, which ends what is younger
         return self.fence.term
 
-    async def end(self, *, settled: bool) -> None:
+    async def resign(self, *, settled: bool) -> None:
         """Lead no more. `settled`: nothing that was written can still be on its way, so a successor may begin at once."""
         if self._keeping is None:
             return
@@ -70,21 +70,21 @@ class Elected:
             await self._elector.release()
         else:
             self.fence.drop()
-        log.info("leading_ended", identity=self._identity, released=settled)
+        log.info("leadership_released", identity=self._identity, released=settled)
 
-    async def _keep(self) -> None:
+    async def _renew(self) -> None:
         try:
-            log.error("leading_lost", identity=self._identity, why=await self._elector.keep())
+            log.error("leadership_lost", identity=self._identity, why=await self._elector.renew())
         except Exception:  # a lease that nobody renews any more is lost, too
-            log.exception("leading_lost", identity=self._identity)
+            log.exception("leadership_lost", identity=self._identity)
         os._exit(_LOST)  # at once: whoever leads now is at whatever is still under way here
 
 
-class Alone:
+class NoElection:
     """Leads without asking anybody: on a laptop, in a test."""
 
-    fence = Unfenced()
-    leads = True
+    fence = NoopFence()
+    is_leader = True
 
     def detail(self) -> dict[str, object]:
         """What health and readiness answer besides."""
@@ -94,12 +94,12 @@ class Alone:
         """Read the gauges at this moment."""
         metrics.gauges.leader.set(1)
 
-    async def begin(self, _: asyncio.Event) -> int | None:
+    async def run(self, _: asyncio.Event) -> int | None:
         """At once, as term 0."""
-        log.info("leading_began", elected=False)
+        log.info("leader_elected", elected=False)
         return 0
 
-    async def end(self, *, settled: bool) -> None:
+    async def resign(self, *, settled: bool) -> None:
         """There is nobody to tell."""
 
 

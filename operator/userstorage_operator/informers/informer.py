@@ -14,7 +14,7 @@ import structlog
 
 from userstorage_operator.api.errors import ClusterError, NotFound
 from userstorage_operator.api.resources import Resource
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.informers.object_cache import ObjectCache
 
 log = structlog.get_logger(__name__)
@@ -31,10 +31,12 @@ _BREATH = 0.2
 class Source(Protocol):
     """The part of the API client that a list-watch needs."""
 
-    async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Object], str]:
+    async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Unstructured], str]:
         """All objects and the resourceVersion to watch from."""
 
-    def watch(self, resource: Resource, namespace: str | None, selector: str, resource_version: str) -> AsyncIterator[Object]:
+    def watch(
+        self, resource: Resource, namespace: str | None, selector: str, resource_version: str
+    ) -> AsyncIterator[Unstructured]:
         """Watch events, bookmarks included."""
 
 

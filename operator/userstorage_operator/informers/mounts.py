@@ -1,18 +1,18 @@
 """Which pods mount a claim: found without looking at all of a namespace."""
 
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.informers.object_cache import ObjectKey
 from userstorage_operator.observed.claim_usage import mounted_claims
 
 
-class MountIndex:
+class PodsByClaim:
     """Listens to the cache of pods."""
 
     def __init__(self) -> None:
         self._claims_of: dict[ObjectKey, frozenset[str]] = {}
         self._pods_on: dict[ObjectKey, set[str]] = {}
 
-    def heard(self, key: ObjectKey, pod: Object | None) -> None:
+    def on_event(self, key: ObjectKey, pod: Unstructured | None) -> None:
         """A pod is new, other than it was, or gone."""
         before = self._claims_of.pop(key, frozenset())
         claims = frozenset(mounted_claims(pod)) if pod is not None else frozenset()

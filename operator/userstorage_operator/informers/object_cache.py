@@ -15,7 +15,7 @@ def object_key(obj: dict[str, Any]) -> ObjectKey:
     return meta.get("namespace", ""), meta["name"]
 
 
-def _wish(obj: dict[str, Any]) -> tuple[Any, ...]:
+def _foreign_part(obj: dict[str, Any]) -> tuple[Any, ...]:
     """What others change: which object it is, its spec, whether it is to go and who keeps it. Our own finalizer is among the
     last, and costs a look more.
     """
@@ -31,15 +31,15 @@ class ObjectCache:
 
     def __init__(
         self,
-        changed: Callable[[dict[str, Any]], None],
-        turned: Callable[[], None] = lambda: None,
-        slim: Callable[[dict[str, Any]], dict[str, Any]] = lambda obj: obj,
+        on_foreign_change: Callable[[dict[str, Any]], None],
+        on_served_change: Callable[[], None] = lambda: None,
+        transform: Callable[[dict[str, Any]], dict[str, Any]] = lambda obj: obj,
     ) -> None:
         """`slim(object)` is what of it is kept."""
-        self._changed = changed
-        self._turned = turned
-        self._slim = slim
-        self._listeners: list[Callable[[ObjectKey, dict[str, Any] | None], None]] = []
+        self._on_foreign_change = on_foreign_change
+        self._on_served_change = on_served_change
+        self._transform = transform
+        self._event_handlers: list[Callable[[ObjectKey, dict[str, Any] | None], None]] = []
         self.served = True
         """Whether the API server knows the resource at all; `turned()` is called when that changes."""
         self._objects: dict[str, dict[str, dict[str, Any]]] = {}
@@ -51,9 +51,9 @@ class ObjectCache:
     def __len__(self) -> int:
         return sum(len(there) for there in self._objects.values())
 
-    def listen(self, listener: Callable[[ObjectKey, dict[str, Any] | None], None]) -> None:
+    def add_event_handler(self, handler: Callable[[ObjectKey, dict[str, Any] | None], None]) -> None:
         """Call `listener(key, object)` for every change of what is held, our own writes included; None: it is gone."""
-        self._listeners.append(listener)
+        self._event_handlers.append(handler)
 
     def get(self, namespace: str, name: str) -> dict[str, Any] | None:
         """The object as last seen."""
@@ -76,15 +76,15 @@ class ObjectCache:
         if known is None or version_of(known) < version_of(obj):
             self._replace(known, obj)
             self._keep(obj)
-            if known is not None and _wish(known) != _wish(obj):
-                self._changed(obj)  # the event of that will be older than this answer, and be dropped
+            if known is not None and _foreign_part(known) != _foreign_part(obj):
+                self._on_foreign_change(obj)  # the event of that will be older than this answer, and be dropped
 
     def discard(self, namespace: str, name: str, uid: str) -> None:
         """The API server says that this very object is gone."""
         known = self.get(namespace, name)
         if known is not None and known["metadata"]["uid"] == uid:
             self._drop((namespace, name))
-            self._changed(known)
+            self._on_foreign_change(known)
 
     def event(self, kind: str, obj: dict[str, Any]) -> None:
         """Take in a watch event: ADDED, MODIFIED or DELETED. Lists that are behind are told as events too."""
@@ -98,7 +98,7 @@ class ObjectCache:
             self._drop(key)
         else:
             self._keep(obj)
-        self._changed(obj)
+        self._on_foreign_change(obj)
 
     def replace(self, objects: Iterable[dict[str, Any]], resource_version: str, namespace: str | None = None) -> None:
         """Take in a full list (of one namespace, or of all). What it lacks is gone, unless it came after the list."""
@@ -108,20 +108,20 @@ class ObjectCache:
         for known in self._within(namespace):
             if object_key(known) not in listed and version_of(known) <= int(resource_version):
                 self._drop(object_key(known))
-                self._changed(known)
+                self._on_foreign_change(known)
         for obj in listed.values():
             self.event("ADDED", obj)
         self._deleted = {key: version for key, version in self._deleted.items() if version > int(resource_version)}
         self._synced.add(namespace)
-        self._turn(served=True)
+        self._set_served(served=True)
 
     def not_served(self, namespace: str | None = None) -> None:
         """Take in that the API server does not know the resource: as good as an empty list."""
         for known in self._within(namespace):
             self._drop(object_key(known))
-            self._changed(known)
+            self._on_foreign_change(known)
         self._synced.add(namespace)
-        self._turn(served=False)
+        self._set_served(served=False)
 
     def _within(self, namespace: str | None) -> list[dict[str, Any]]:
         """What there is in one namespace, or in all, while it changes."""
@@ -131,12 +131,12 @@ class ObjectCache:
         """Tell of the end of `known`, which nobody told of, where `obj` is another object of its name."""
         if known is not None and known["metadata"]["uid"] != obj["metadata"]["uid"]:
             self._drop(object_key(known))
-            self._changed(known)
+            self._on_foreign_change(known)
 
     def _keep(self, obj: dict[str, Any]) -> None:
         namespace, name = object_key(obj)
-        obj = self._objects.setdefault(namespace, {})[name] = self._slim(obj)
-        self._hear((namespace, name), obj)
+        obj = self._objects.setdefault(namespace, {})[name] = self._transform(obj)
+        self._notify((namespace, name), obj)
 
     def _drop(self, key: ObjectKey) -> None:
         namespace, name = key
@@ -144,17 +144,17 @@ class ObjectCache:
         there.pop(name, None)
         if not there:
             self._objects.pop(namespace, None)
-        self._hear(key, None)
+        self._notify(key, None)
 
-    def _hear(self, key: ObjectKey, obj: dict[str, Any] | None) -> None:
-        for listener in self._listeners:
+    def _notify(self, key: ObjectKey, obj: dict[str, Any] | None) -> None:
+        for listener in self._event_handlers:
             listener(key, obj)
 
-    def _turn(self, *, served: bool) -> None:
+    def _set_served(self, *, served: bool) -> None:
         if self.served is not served:
             self.served = served
-            self._turned()
+            self._on_served_change()
 
-    def unsynced(self, namespaces: Iterable[str | None]) -> Iterable[str | None]:
+    def namespaces_not_synced(self, namespaces: Iterable[str | None]) -> Iterable[str | None]:
         """Those of `namespaces` (None: of all together) of which no full list has come in."""
         return (namespace for namespace in namespaces if namespace not in self._synced)

@@ -9,7 +9,7 @@ _Sorted = tuple[str, str]
 """Namespace and name."""
 
 
-class StorageOrder:
+class SortedIndex:
     """Finding is O(log n); taking in is O(log n) and a move of memory."""
 
     def __init__(self) -> None:
@@ -17,17 +17,17 @@ class StorageOrder:
         self._by_user: dict[str, list[_Sorted]] = {}
         self._user_of: dict[_Sorted, str] = {}
 
-    def take_in(self, key: Key, user: str) -> None:
+    def add(self, key: Key, user: str) -> None:
         """There is such a UserStorage, of that user."""
         entry = (key.namespace, key.name)
         if self._user_of.get(entry) == user:
             return
-        self.drop(key)  # the user of a name can change where an object is made anew
+        self.remove(key)  # the user of a name can change where an object is made anew
         self._user_of[entry] = user
         insort(self._all, entry)
         insort(self._by_user.setdefault(user, []), entry)
 
-    def drop(self, key: Key) -> None:
+    def remove(self, key: Key) -> None:
         """There is none any more."""
         entry = (key.namespace, key.name)
         user = self._user_of.pop(entry, None)

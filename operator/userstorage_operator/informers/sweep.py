@@ -12,7 +12,7 @@ from userstorage_operator.api import names
 from userstorage_operator.api.errors import ClusterError
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.informers.caches import WatchViews
+from userstorage_operator.informers.caches import Caches
 from userstorage_operator.informers.informer import Source, take_list
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ class Sweep:
     def __init__(
         self,
         source: Source,
-        views: WatchViews,
+        views: Caches,
         namespaces: Iterable[str | None],
         enqueue: Callable[[Key], None],
         observer: Observer,

@@ -17,10 +17,10 @@ from kubernetes.aio.client.rest import RESTClientObject
 from userstorage_operator.api.errors import ClusterError, Conflict, OperatorError, Unavailable
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.resources import SERVICE_ACCOUNTS, Resource
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.errors import error_from
 from userstorage_operator.kube.login import login
-from userstorage_operator.kube.write_gate import Fence, Unfenced, WriteGate
+from userstorage_operator.kube.write_gate import Fence, NoopFence, WriteGate
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ class Observer(Protocol):
         """A call has been answered after `seconds`, a watch with the first byte; `code` 0 is no answer."""
 
 
-class Unobserved:
+class NoopObserver:
     """A command that runs once has nobody to count its requests for."""
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
@@ -55,7 +55,7 @@ class KubeClient:
     """
 
     def __init__(self, configuration: Configuration, observer: Observer, fence: Fence | None = None) -> None:
-        self._gate = WriteGate(fence or Unfenced())
+        self._gate = WriteGate(fence or NoopFence())
         self._configuration = configuration
         self._rest = _pool(configuration, self._gate.fence)
         self._observer = observer
@@ -75,46 +75,52 @@ class KubeClient:
         """Close the connections."""
         await self._rest.close()
 
-    async def get(self, resource: Resource, namespace: str | None, name: str, *, timeout: float = REQUEST_TIMEOUT) -> Object:
+    async def get(
+        self, resource: Resource, namespace: str | None, name: str, *, timeout: float = REQUEST_TIMEOUT
+    ) -> Unstructured:
         """The live object, read past every cache."""
         return await self._json("get", resource, "GET", resource.path(namespace, name), timeout=timeout)
 
     async def list_all(
         self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
-    ) -> tuple[list[Object], str]:
+    ) -> tuple[list[Unstructured], str]:
         """All objects that the label and field selectors choose, page by page, and the resourceVersion to watch from."""
-        items: list[Object] = []
+        items: list[Unstructured] = []
         selectors = {"labelSelector": selector, "fieldSelector": fields}
         query = {"limit": str(_PAGE)} | {name: value for name, value in selectors.items() if value}
         while True:
             page = await self._json("list", resource, "GET", resource.path(namespace), query)
             kind = {"apiVersion": resource.api_version, "kind": resource.kind}
-            items.extend(kind | resource.slim(item) for item in page["items"])
+            items.extend(kind | resource.transform(item) for item in page["items"])
             proceed = page["metadata"].get("continue")
             if not proceed:
                 return items, page["metadata"]["resourceVersion"]
             query["continue"] = proceed
 
-    async def create(self, resource: Resource, namespace: str, body: Object, *, timeout: float = REQUEST_TIMEOUT) -> Object:
+    async def create(
+        self, resource: Resource, namespace: str, body: Unstructured, *, timeout: float = REQUEST_TIMEOUT
+    ) -> Unstructured:
         """The object as the server made it."""
         query = {"fieldManager": FIELD_MANAGER}
         return await self._json("create", resource, "POST", resource.path(namespace), query, body, timeout=timeout)
 
-    async def update(self, resource: Resource, namespace: str, body: Object, *, timeout: float = REQUEST_TIMEOUT) -> Object:
+    async def update(
+        self, resource: Resource, namespace: str, body: Unstructured, *, timeout: float = REQUEST_TIMEOUT
+    ) -> Unstructured:
         """The object after it was replaced by `body`, whose resourceVersion is the precondition."""
         path = resource.path(namespace, body["metadata"]["name"])
         query = {"fieldManager": FIELD_MANAGER}
         return await self._json("update", resource, "PUT", path, query, body, timeout=timeout)
 
     async def merge_patch(
-        self, resource: Resource, namespace: str | None, name: str, patch: Object, subresource: str | None = None
-    ) -> Object:
+        self, resource: Resource, namespace: str | None, name: str, patch: Unstructured, subresource: str | None = None
+    ) -> Unstructured:
         """The object after a JSON merge patch. A `metadata.uid` in the patch makes it a precondition."""
         path = resource.path(namespace, name, subresource)
         query = {"fieldManager": FIELD_MANAGER}
         return await self._json("patch", resource, "PATCH", path, query, patch, _MERGE_PATCH)
 
-    async def json_patch(self, resource: Resource, namespace: str, name: str, patch: list[Object]) -> Object:
+    async def json_patch(self, resource: Resource, namespace: str, name: str, patch: list[Unstructured]) -> Unstructured:
         """The object after a JSON patch. Raises Conflict where a `test` does not hold."""
         query = {"fieldManager": FIELD_MANAGER}
         path = resource.path(namespace, name)
@@ -127,9 +133,9 @@ class KubeClient:
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, uid: str, grace_period: int, propagation: str
-    ) -> Object:
+    ) -> Unstructured:
         """Begin a deletion: the object as it now is, or a Status where it is gone at once."""
-        body: Object = {
+        body: Unstructured = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "gracePeriodSeconds": grace_period,
@@ -156,7 +162,7 @@ class KubeClient:
 
     async def watch(
         self, resource: Resource, namespace: str | None, selector: str, resource_version: str
-    ) -> AsyncIterator[Object]:
+    ) -> AsyncIterator[Unstructured]:
         """Watch events from `resource_version` on, bookmarks included, until the server ends the stream.
 
         Raises Unavailable after WATCH_SILENCE seconds without a byte.
@@ -194,7 +200,7 @@ class KubeClient:
         body: Any = None,
         content_type: str = "application/json",
         timeout: float = REQUEST_TIMEOUT,
-    ) -> Object:
+    ) -> Unstructured:
         query = query or {}
         code, began = 0, time.monotonic()
         try:
@@ -222,7 +228,7 @@ class KubeClient:
         body: Any,
         content_type: str,
         timeout: float = REQUEST_TIMEOUT,
-    ) -> Object:
+    ) -> Unstructured:
         limit = aiohttp.ClientTimeout(total=timeout)
         used = self._configuration
         response = await self._send(method, path, query, body, content_type, limit)
@@ -230,7 +236,7 @@ class KubeClient:
             payload = await response.read()
             if response.status >= 400:
                 raise error_from(response.status, payload, response.headers)
-            parsed: Object = orjson.loads(payload)
+            parsed: Unstructured = orjson.loads(payload)
         except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
             raise _unreachable(error) from error
         finally:

@@ -10,7 +10,7 @@ from userstorage_operator.kube.probe import ApiProbe
 log = structlog.get_logger(__name__)
 
 
-async def served(probe: ApiProbe, stop: asyncio.Event) -> None:
+async def wait_established(probe: ApiProbe, stop: asyncio.Event) -> None:
     """Wait for our two kinds: kopf silently never watches what is not served when it starts."""
     while not stop.is_set():
         await probe.once()

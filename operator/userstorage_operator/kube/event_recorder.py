@@ -13,9 +13,9 @@ from userstorage_operator.api import names
 from userstorage_operator.api.errors import AlreadyExists, OperatorError
 from userstorage_operator.api.resources import EVENTS
 from userstorage_operator.api.timestamps import format_precise_time
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.client import KubeClient
-from userstorage_operator.status.events import News, event_name
+from userstorage_operator.status.events import StatusEvent, event_name
 
 log = structlog.get_logger(__name__)
 
@@ -43,11 +43,11 @@ class EventRecorder:
         self._client = client
         self._observer = observer
         self._clock = clock
-        self._waiting: asyncio.Queue[Object] = asyncio.Queue(_WAITING_MAX)
+        self._waiting: asyncio.Queue[Unstructured] = asyncio.Queue(_WAITING_MAX)
         self._told: Counter[str] = Counter()
         self._minute_began = clock()
 
-    def tell(self, regarding: Object, told: News) -> None:
+    def record(self, regarding: Unstructured, told: StatusEvent) -> None:
         """Tell of `regarding`, an object as the API server sent it, of any kind."""
         if self._waiting.full():
             self._observer.event_dropped("queue_full")
@@ -64,7 +64,7 @@ class EventRecorder:
                 await self._send(event)
             except OperatorError as error:  # a namespace that ends, rights that lack, a server that has other worries
                 self._observer.event_dropped("not_taken")
-                log.debug("event_not_taken", error_kind=error.reason, error=error.message, **_about(event))
+                log.debug("event_dropped", error_kind=error.reason, error=error.message, **_about(event))
             except Exception:  # whatever is wrong with one event must not end those of all others
                 self._observer.event_dropped("not_taken")
                 log.exception("event_crashed", **_about(event))
@@ -78,7 +78,7 @@ class EventRecorder:
         self._told[uid] += 1
         return self._told[uid] > _PER_OBJECT
 
-    def _event(self, regarding: Object, told: News) -> Object:
+    def _event(self, regarding: Unstructured, told: StatusEvent) -> Unstructured:
         meta = regarding["metadata"]
         namespace = meta.get("namespace")
         about = {
@@ -101,7 +101,7 @@ class EventRecorder:
             "reportingInstance": socket.gethostname(),
         }
 
-    async def _send(self, event: Object) -> None:
+    async def _send(self, event: Unstructured) -> None:
         """Make the event, or count it as one more of a series where the same was told before, by whichever process."""
         namespace, name = event["metadata"]["namespace"], event["metadata"]["name"]
         try:
@@ -114,7 +114,7 @@ class EventRecorder:
             await self._client.merge_patch(EVENTS, namespace, name, {"series": series})
 
 
-def _about(event: Object) -> dict[str, str]:
+def _about(event: Unstructured) -> dict[str, str]:
     """The fields of a log line that tell whom the event was about."""
     about = event["regarding"]
     return {field: about[field] for field in ("namespace", "name", "uid") if field in about}

@@ -10,7 +10,7 @@ import orjson
 
 from userstorage_operator.api.errors import Unavailable
 from userstorage_operator.api.names import FIELD_MANAGER
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.errors import error_from
 
@@ -39,7 +39,7 @@ class Kubelets:
         self._good_until = 0.0
         self._asking = asyncio.Lock()
 
-    async def summary(self, address: str) -> Object:
+    async def summary(self, address: str) -> Unstructured:
         """The answer to `/stats/summary`. Raises a ClusterError."""
         headers = {"Authorization": f"Bearer {await self._current_token()}", "User-Agent": FIELD_MANAGER}
         try:
@@ -56,7 +56,7 @@ class Kubelets:
         if response.status != 200:
             raise error_from(response.status, body, response.headers)
         try:
-            summary: Object = orjson.loads(body)
+            summary: Unstructured = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise Unavailable(0, f"the kubelet at {address} does not answer in JSON") from error
         return summary

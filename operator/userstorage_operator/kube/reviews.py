@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from userstorage_operator.api.resources import ACCESS_REVIEWS, TOKEN_REVIEWS, USER_STORAGES, Resource
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.readmodel.caller import Access, Caller, PathAccess
 
@@ -41,13 +41,13 @@ class KubeReviews:
         status = await self._review(ACCESS_REVIEWS, about | _asked_for(access))
         return bool(status.get("allowed")) and not status.get("denied")
 
-    async def _review(self, resource: Resource, spec: Object) -> Object:
+    async def _review(self, resource: Resource, spec: Unstructured) -> Unstructured:
         body = {"apiVersion": resource.api_version, "kind": resource.kind, "spec": spec}
-        status: Object = (await self._client.create(resource, "", body)).get("status") or {}
+        status: Unstructured = (await self._client.create(resource, "", body)).get("status") or {}
         return status
 
 
-def _asked_for(access: Access | PathAccess) -> Object:
+def _asked_for(access: Access | PathAccess) -> Unstructured:
     if isinstance(access, PathAccess):
         return {"nonResourceAttributes": {"path": access.path, "verb": "get"}}
     attributes = {

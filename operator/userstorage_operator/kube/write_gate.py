@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Protocol
 
-from userstorage_operator.api.errors import NotLeading, Unavailable
+from userstorage_operator.api.errors import NotLeader, Unavailable
 
 
 class Fence(Protocol):
@@ -15,7 +15,7 @@ class Fence(Protocol):
         """Seconds for which this process may write; 0 where it may not."""
 
 
-class Unfenced:
+class NoopFence:
     """Whoever writes for nobody but itself: a command, a lease, a process without election."""
 
     def remaining(self) -> float:
@@ -42,7 +42,7 @@ class WriteGate:
         """
         remaining = 0.0 if self._closed else self.fence.remaining()
         if not remaining:
-            raise NotLeading("not written: this process does not lead, or cannot prove that it does")
+            raise NotLeader("not written: this process does not lead, or cannot prove that it does")
         limit = min(longest, remaining)
         given_up = asyncio.get_running_loop().time() + limit
         answered = False

@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from userstorage_operator.api import names
 from userstorage_operator.api.timestamps import parse_time
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed.pod_status import Finding
 
 _ATTACHED = "SuccessfulAttachVolume"
@@ -23,12 +23,12 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ClaimContext:
     """The part of a world that belongs to others."""
 
-    claim_user: str | None = None
+    claim_holder: str | None = None
     """Name of another UserStorage that comes first with the claim."""
-    claim_not_read: str | None = None
+    claim_read_error: str | None = None
     """Why the claim that the spec names was not looked up: that the world is without one says nothing then."""
     binding_modes: Mapping[str, str] = field(default_factory=dict)
     """volumeBindingMode of every StorageClass."""
@@ -40,20 +40,20 @@ class Surroundings:
     """When that was looked up; None where there was no need to."""
 
 
-def waits_for_claim(storage: Object) -> bool:
+def needs_claim(storage: Unstructured) -> bool:
     """Whether a raw UserStorage wants its claim, or has not let go of it yet."""
     meta = storage["metadata"]
     return "deletionTimestamp" not in meta or names.FINALIZER in meta.get("finalizers", ())
 
 
-def mounted_claims(pod: Object) -> Iterator[str]:
+def mounted_claims(pod: Unstructured) -> Iterator[str]:
     """Names of the claims among the volumes of a pod."""
     for volume in pod["spec"].get("volumes") or ():
         if claim := volume.get("persistentVolumeClaim"):
             yield claim["claimName"]
 
 
-def mounts_of(claim: str, pods: Iterable[Object]) -> tuple[Mount, ...]:
+def mounts_of(claim: str, pods: Iterable[Unstructured]) -> tuple[Mount, ...]:
     """Those of `pods` that have the claim on a node and have not ended, in an order that does not change."""
     found = [
         Mount(pod["metadata"]["name"], pod["spec"]["nodeName"])
@@ -65,7 +65,7 @@ def mounts_of(claim: str, pods: Iterable[Object]) -> tuple[Mount, ...]:
     return tuple(sorted(found, key=lambda mount: (mount.node, mount.pod)))
 
 
-def mount_failure(events: Iterable[Object]) -> Finding | None:
+def mount_failure(events: Iterable[Unstructured]) -> Finding | None:
     """What a pod's events say about its volume since that was attached last; None where that is nothing bad.
 
     Events repeat with pauses of up to two minutes and are kept for an hour: only the newest counts. But the kubelet goes
@@ -79,11 +79,11 @@ def mount_failure(events: Iterable[Object]) -> Finding | None:
     return Finding("MultiAttach" if _is_multi_attach(cause) else "FailedMount", cause.get("message") or cause["reason"])
 
 
-def _is_multi_attach(event: Object) -> bool:
+def _is_multi_attach(event: Unstructured) -> bool:
     return event["reason"] == "FailedAttachVolume" and "Multi-Attach" in (event.get("message") or "")
 
 
-def _last_seen(event: Object) -> datetime:
+def _last_seen(event: Unstructured) -> datetime:
     """Old and new ways of telling when an event last came; the fields of the other way are null."""
     series = event.get("series") or {}
     told = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")

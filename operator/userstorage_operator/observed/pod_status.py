@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from userstorage_operator.api.timestamps import parse_time
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 _IMAGE_REASONS = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"})
-_LAST_WORDS_MAX = 200
+_TERMINATION_MESSAGE_MAX = 200
 _PLAIN_WAITING = frozenset({"", "ContainerCreating", "PodInitializing"})
 """What every container waits for in every start; any other reason is a failure."""
 _OVERDUE = timedelta(seconds=10)
@@ -25,24 +25,24 @@ class Finding:
     message: str
 
 
-def condition(pod: Object, condition_type: str) -> Object | None:
+def condition(pod: Unstructured, condition_type: str) -> Unstructured | None:
     """The pod condition of that type."""
-    conditions: list[Object] = pod.get("status", {}).get("conditions") or []
+    conditions: list[Unstructured] = pod.get("status", {}).get("conditions") or []
     return next((entry for entry in conditions if entry["type"] == condition_type), None)
 
 
-def is_ready(pod: Object) -> bool:
+def is_ready(pod: Unstructured) -> bool:
     """Whether the pod's own Ready condition is True."""
     ready = condition(pod, "Ready")
     return ready is not None and ready["status"] == "True"
 
 
-def restart_count(pod: Object) -> int:
+def restart_count(pod: Unstructured) -> int:
     """Restarts of all containers together."""
     return sum(status.get("restartCount", 0) for status in _containers(pod))
 
 
-def disruption(pod: Object) -> str | None:
+def disruption(pod: Unstructured) -> str | None:
     """The words of whoever ended the pod for the sake of something else: a node, another pod; None where nobody did."""
     target = condition(pod, "DisruptionTarget")
     if target is None or target["status"] != "True":
@@ -50,34 +50,37 @@ def disruption(pod: Object) -> str | None:
     return target.get("message") or target.get("reason") or "DisruptionTarget"
 
 
-def overdue_at(pod: Object) -> datetime:
+def termination_overdue_at(pod: Unstructured) -> datetime:
     """From when on it is worth telling that a pod that is ending is still there: every one is for a moment, in several steps."""
     return parse_time(pod["metadata"]["deletionTimestamp"]) + _OVERDUE
 
 
-def is_left_to_collector(pod: Object, now: datetime) -> bool:
+def awaits_garbage_collection(pod: Unstructured, now: datetime) -> bool:
     """Whether a pod that should have ended has nothing left but the garbage collector's finalizer."""
     meta = pod["metadata"]
-    return now >= overdue_at(pod) and (meta.get("deletionGracePeriodSeconds"), meta.get("finalizers")) == (0, [_COLLECTOR])
+    return now >= termination_overdue_at(pod) and (meta.get("deletionGracePeriodSeconds"), meta.get("finalizers")) == (
+        0,
+        [_COLLECTOR],
+    )
 
 
-def ending(pod: Object, now: datetime) -> str:
+def termination_note(pod: Unstructured, now: datetime) -> str:
     """Words to add to a message about a pod that is ending: where, why it was not us who ended it, and what keeps it."""
     meta, told = pod["metadata"], []
     if node := pod["spec"].get("nodeName"):
         told.append(f"it is on node {node!r}")
     if words := disruption(pod):
         told.append(words)
-    if is_left_to_collector(pod, now):
+    if awaits_garbage_collection(pod, now):
         told.append("it waits for the garbage collector alone")
     elif others := [name for name in meta.get("finalizers") or () if name != _COLLECTOR]:
         told.append(f"finalizers of others on the pod keep it: {', '.join(others)}")
-    elif now >= overdue_at(pod):
+    elif now >= termination_overdue_at(pod):
         told.append(f"it had until {meta['deletionTimestamp']}")
     return "".join(f"; {words}" for words in told)
 
 
-def why_not_ready(pod: Object) -> Finding:
+def not_ready_finding(pod: Unstructured) -> Finding:
     """The most telling fact about a pod that is not ready; containers before scheduling before phases."""
     for status in _containers(pod):
         if finding := _container_finding(status):
@@ -89,7 +92,7 @@ def why_not_ready(pod: Object) -> Finding:
     return Finding("PodPending", "the pod is being scheduled or its containers are being made")
 
 
-def unschedulable(pod: Object) -> str | None:
+def unschedulable(pod: Unstructured) -> str | None:
     """The scheduler's words on why no node takes the pod; None where it has not said so."""
     scheduled = condition(pod, "PodScheduled")
     if scheduled is None or scheduled["status"] != "False" or scheduled.get("reason") != "Unschedulable":
@@ -97,7 +100,7 @@ def unschedulable(pod: Object) -> str | None:
     return scheduled.get("message") or "no node takes the pod"
 
 
-def is_mounting(pod: Object) -> bool:
+def is_mounting(pod: Unstructured) -> bool:
     """Whether it has its node and none of its containers has begun, for what may be want of its volumes: with these
     mounted, the node makes the sandbox and says so, and only then pulls images.
     """
@@ -108,13 +111,13 @@ def is_mounting(pod: Object) -> bool:
     return (sandbox is None or sandbox["status"] != "True") and all(reason in _PLAIN_WAITING for reason in waiting)
 
 
-def _containers(pod: Object) -> Iterator[Object]:
+def _containers(pod: Unstructured) -> Iterator[Unstructured]:
     status = pod.get("status", {})
     yield from status.get("initContainerStatuses") or ()
     yield from status.get("containerStatuses") or ()
 
 
-def _container_finding(status: Object) -> Finding | None:
+def _container_finding(status: Unstructured) -> Finding | None:
     name, waiting = status["name"], status.get("state", {}).get("waiting")
     last: dict[str, Any] = status.get("lastState", {}).get("terminated") or {}
     now: dict[str, Any] = status.get("state", {}).get("terminated") or {}
@@ -131,20 +134,20 @@ def _container_finding(status: Object) -> Finding | None:
         exit_code = last.get("exitCode", "unknown")
         restarts = status["restartCount"]
         story = f"container {name} keeps ending, last exit code {exit_code}, {restarts} restarts"
-        said = _last_words(last.get("message") or "")
+        said = _termination_message(last.get("message") or "")
         return Finding("CrashLoopBackOff", f"{story}: {said}" if said else story)
     if reason not in _PLAIN_WAITING:
         return Finding("PodNotReady", f"container {name}: {reason}: {words or 'no more is said'}")
     return None
 
 
-def _last_words(message: str) -> str:
+def _termination_message(message: str) -> str:
     """The last line of a termination message that says something, fit for one line of a terminal."""
     lines = ("".join(char if char.isprintable() else " " for char in line).strip() for line in message.splitlines())
     said = [line for line in lines if line]
-    return said[-1][:_LAST_WORDS_MAX] if said else ""
+    return said[-1][:_TERMINATION_MESSAGE_MAX] if said else ""
 
 
-def _unready_message(pod: Object) -> str:
+def _unready_message(pod: Unstructured) -> str:
     ready = condition(pod, "ContainersReady") or condition(pod, "Ready") or {}
     return f"the pod runs but is not ready: {ready.get('message') or 'its readiness probe has not passed'}"

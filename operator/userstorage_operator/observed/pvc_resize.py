@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from userstorage_operator.api.quantities import parse_quantity
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 
 class Resize(StrEnum):
@@ -31,7 +31,7 @@ _BY_CONDITION = {
 """In the order in which they count: an error stays beside the condition of what is tried again."""
 
 
-def progress(claim: Object) -> Resize | None:
+def progress(claim: Unstructured) -> Resize | None:
     """None where the volume has the size that was asked for, or where there is none yet."""
     status = claim.get("status", {})
     capacity = status.get("capacity", {}).get("storage")
@@ -44,14 +44,14 @@ def progress(claim: Object) -> Resize | None:
     return told if told is Resize.FAILED else allocation or told or Resize.REQUESTED
 
 
-def failure(claim: Object) -> str:
+def failure(claim: Unstructured) -> str:
     """Why the growth failed, in the words of the controller that tried."""
     conditions = _true_conditions(claim)
     words = next((conditions[kind] for kind in _BY_CONDITION if conditions.get(kind)), None)
     return words or claim.get("status", {}).get("allocatedResourceStatuses", {}).get("storage", "no reason given")
 
 
-def _true_conditions(claim: Object) -> dict[str, str]:
+def _true_conditions(claim: Unstructured) -> dict[str, str]:
     """Type -> message of the claim's conditions that hold."""
     conditions = claim.get("status", {}).get("conditions") or ()
     return {entry["type"]: entry.get("message") or "" for entry in conditions if entry["status"] == "True"}

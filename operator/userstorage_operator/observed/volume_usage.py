@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 _STEP = 1.0
 """Percent: a smaller change than that is not written into a status, or users at work would cause a write each time."""
@@ -27,7 +27,7 @@ class VolumeUse:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredVolume:
     """What kubelets, which are asked for it, say of one volume."""
 
     use: VolumeUse | None
@@ -35,7 +35,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Mounted:
+class MountedVolume:
     """A volume of a pod, as its kubelet tells of it."""
 
     pod_uid: str
@@ -44,17 +44,17 @@ class Mounted:
     use: VolumeUse
 
 
-def mounted(summary: Object) -> Iterator[Mounted]:
+def parse_summary(summary: Unstructured) -> Iterator[MountedVolume]:
     """The volumes with a claim in an answer to `/stats/summary` of which a kubelet knows the size already. Raises KeyError,
     TypeError, ValueError or AttributeError for what is no such answer.
     """
     for pod in summary["pods"]:
         for volume in pod.get("volume") or ():
             if (claim := volume.get("pvcRef")) and (use := _use(volume)) is not None:
-                yield Mounted(pod["podRef"]["uid"], claim["namespace"], claim["name"], use)
+                yield MountedVolume(pod["podRef"]["uid"], claim["namespace"], claim["name"], use)
 
 
-def _use(volume: Object) -> VolumeUse | None:
+def _use(volume: Unstructured) -> VolumeUse | None:
     used: Any = volume.get("usedBytes")
     available: Any = volume.get("availableBytes")
     if not used and not available:
@@ -64,7 +64,7 @@ def _use(volume: Object) -> VolumeUse | None:
     return VolumeUse(used, available)
 
 
-def told(previous: Object, claim: str, use: VolumeUse | None) -> Object:
+def volume_status(previous: Unstructured, claim: str, use: VolumeUse | None) -> Unstructured:
     """The part of `status.storage` about the use of `claim`, after the `previous` one. What is not known now (None) has most
     likely not changed since it was: a volume without a pod fills no further.
     """

@@ -13,7 +13,7 @@ from typing import Any
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.quantities import parse_quantity
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import ReclaimPolicy, Scheduling, UserStorage
 from userstorage_operator.api.userstorageclass import Expose, PolicyMode, UserStorageClass
 from userstorage_operator.api.variables import expand
@@ -25,19 +25,19 @@ from userstorage_operator.plan import exposure
 class Desired:
     """The children in the order in which they are made: the pod comes last, behind its NetworkPolicy."""
 
-    policy: Object | None
+    network_policy: Unstructured | None
     """None where the class leaves NetworkPolicies to others."""
-    claim: Object | None
+    pvc: Unstructured | None
     """None where the UserStorage uses a claim that somebody else made."""
-    service: Object
-    pod: Object
+    service: Unstructured
+    pod: Unstructured
     pod_hash: str
     """Over all that forces a new pod."""
     spec_hash: str
     """Over the user's own part of that: what else makes a pod old is the class's doing, or a new operator's."""
-    ingress: Object | None
+    ingress: Unstructured | None
     """None where the class does not ask for one, or where it cannot be had now."""
-    route: Object | None
+    http_route: Unstructured | None
     """None as for `ingress`."""
 
 
@@ -49,24 +49,24 @@ def build(
 
     Raises InvalidSpec, naming the field, for what cannot or may not be served.
     """
-    _refuse_what_is_not_served(storage, cls, granted)
+    _raise_if_unsupported(storage, cls, granted)
     pod = _pod(storage, cls, browser)
     annotations = pod["metadata"]["annotations"]
-    place = exposure.place(storage, cls)
+    place = exposure.host_path(storage, cls)
     expose = cls.exposure.expose if exposed else Expose.CLUSTER_IP
     return Desired(
-        policy=_policy(storage, cls) if cls.policy is PolicyMode.MANAGED else None,
-        claim=_claim(storage, cls) if storage.storage.claim_name is None else None,
+        network_policy=_policy(storage, cls) if cls.policy is PolicyMode.MANAGED else None,
+        pvc=_claim(storage, cls) if storage.storage.claim_name is None else None,
         service=_service(storage),
         pod=pod,
         pod_hash=annotations[names.ANNOTATION_POD_HASH],
         spec_hash=annotations[names.ANNOTATION_SPEC_HASH],
         ingress=_ingress(storage, cls, place) if place is not None and expose is Expose.INGRESS else None,
-        route=_route(storage, cls, place) if place is not None and expose is Expose.GATEWAY else None,
+        http_route=_route(storage, cls, place) if place is not None and expose is Expose.GATEWAY else None,
     )
 
 
-def _refuse_what_is_not_served(storage: UserStorage, cls: UserStorageClass, granted: str | None) -> None:
+def _raise_if_unsupported(storage: UserStorage, cls: UserStorageClass, granted: str | None) -> None:
     size = storage.storage.size
     if size is None or cls.max_size is None:
         return
@@ -85,7 +85,7 @@ def claim_name(storage: UserStorage) -> str:
     return storage.storage.claim_name or names.child_name(storage.slug)
 
 
-def _policy(storage: UserStorage, cls: UserStorageClass) -> Object:
+def _policy(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
     """Deny everything, out and in, but the allowed sources; by default namespaces that an administrator marked."""
     gateways = {"namespaceSelector": {"matchLabels": {names.LABEL_GATEWAY: "true"}}}
     spec = {
@@ -102,7 +102,7 @@ def _policy(storage: UserStorage, cls: UserStorageClass) -> Object:
     return _child("networking.k8s.io/v1", "NetworkPolicy", _metadata(storage), spec)
 
 
-def _without_empty(peer: Mapping[str, Any]) -> Object:
+def _without_empty(peer: Mapping[str, Any]) -> Unstructured:
     """The API server drops empty lists and maps inside selectors; written out, they would look like a difference."""
     return {
         field: {key: value for key, value in inner.items() if value} if field.endswith("Selector") else inner
@@ -110,7 +110,7 @@ def _without_empty(peer: Mapping[str, Any]) -> Object:
     }
 
 
-def _claim(storage: UserStorage, cls: UserStorageClass) -> Object:
+def _claim(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
     """No ownerReference unless the user asked for deletion: nothing else may take the data along (semantics 7)."""
     owners = [_owner(storage)] if storage.storage.reclaim_policy is ReclaimPolicy.DELETE else None
     metadata = _metadata(storage) | {"ownerReferences": owners}
@@ -123,7 +123,7 @@ def _claim(storage: UserStorage, cls: UserStorageClass) -> Object:
     return _child("v1", "PersistentVolumeClaim", metadata, spec)
 
 
-def _service(storage: UserStorage) -> Object:
+def _service(storage: UserStorage) -> Unstructured:
     spec = {
         "type": "ClusterIP",
         "selector": selector(storage),
@@ -136,23 +136,23 @@ def _service(storage: UserStorage) -> Object:
     return _child("v1", "Service", _metadata(storage), spec)
 
 
-def _ingress(storage: UserStorage, cls: UserStorageClass, place: exposure.Place) -> Object:
+def _ingress(storage: UserStorage, cls: UserStorageClass, place: exposure.HostPath) -> Unstructured:
     spec = exposure.ingress_spec(cls.exposure, place, names.child_name(storage.slug))
     return _child("networking.k8s.io/v1", "Ingress", _exposed_metadata(storage, cls), spec)
 
 
-def _route(storage: UserStorage, cls: UserStorageClass, place: exposure.Place) -> Object:
+def _route(storage: UserStorage, cls: UserStorageClass, place: exposure.HostPath) -> Unstructured:
     spec = exposure.route_spec(cls.exposure, place, names.child_name(storage.slug))
     return _child("gateway.networking.k8s.io/v1", "HTTPRoute", _exposed_metadata(storage, cls), spec)
 
 
-def _exposed_metadata(storage: UserStorage, cls: UserStorageClass) -> Object:
+def _exposed_metadata(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
     """Annotations configure many ingress controllers: they come from the class, never from the tenant."""
     metadata = _metadata(storage)
     return metadata | {"annotations": {**cls.exposure.annotations, **metadata["annotations"]}}
 
 
-def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Object:
+def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
     """The pod, with the hashes of what it is made from. Its class is told for the admission policy, its path for the URL."""
     metadata = _metadata(storage)
     metadata["labels"] = {**storage.pod_labels, **metadata["labels"]}
@@ -160,14 +160,14 @@ def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Objec
     spec = _pod_spec(storage, cls, browser)
     metadata["annotations"] |= {
         names.ANNOTATION_POD_HASH: _hash([spec, dict(storage.pod_labels), dict(storage.pod_annotations)]),
-        names.ANNOTATION_SPEC_HASH: _hash(_users_part(storage)),
+        names.ANNOTATION_SPEC_HASH: _hash(_user_controlled(storage)),
         names.ANNOTATION_CLASS: cls.name,
         names.ANNOTATION_BASE_PATH: expand(cls.browser.base_path, storage),
     }
     return _child("v1", "Pod", metadata, spec)
 
 
-def _users_part(storage: UserStorage) -> list[Any]:
+def _user_controlled(storage: UserStorage) -> list[Any]:
     """What of a pod the user decides. A version of the operator that changes this list takes every pod for one that its
     user has changed, and replaces all that are old at once.
     """
@@ -185,15 +185,15 @@ def _hash(essence: list[Any]) -> str:
     return hashlib.sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Object:
+def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
     """Admitted by Pod Security `restricted`, without a service account token, on a read-only root."""
-    files: Object = {"name": FILES_VOLUME, "mountPath": FILES_MOUNT}
+    files: Unstructured = {"name": FILES_VOLUME, "mountPath": FILES_MOUNT}
     if storage.storage.read_only:
         files["readOnly"] = True
     if storage.storage.sub_path is not None:
         files["subPath"] = storage.storage.sub_path.replace("${slug}", storage.slug)
     scratch = [{"name": space.name, "mountPath": space.mount_path} for space in browser.scratch]
-    container: Object = {
+    container: Unstructured = {
         "name": names.CONTAINER,
         "image": browser.image,
         "command": list(browser.command),
@@ -205,13 +205,13 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
         "startupProbe": dict(browser.startup_probe),
         "readinessProbe": dict(browser.readiness_probe),
         "livenessProbe": dict(browser.liveness_probe),
-        "terminationMessagePolicy": _LAST_WORDS,
+        "terminationMessagePolicy": _TERMINATION_MESSAGE,
     }
     if browser.env:
         container["env"] = [dict(variable) for variable in browser.env]
     if browser.stop_signal is not None:
         container["lifecycle"] = {"stopSignal": browser.stop_signal}
-    spec: Object = {
+    spec: Unstructured = {
         "os": {"name": "linux"},  # what a stopSignal needs to be valid
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -244,13 +244,13 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
                 "resources": container["resources"],
                 "securityContext": _CONTAINER_SECURITY,
                 "volumeMounts": scratch,
-                "terminationMessagePolicy": _LAST_WORDS,
+                "terminationMessagePolicy": _TERMINATION_MESSAGE,
             }
         ]
     return spec
 
 
-_LAST_WORDS = "FallbackToLogsOnError"
+_TERMINATION_MESSAGE = "FallbackToLogsOnError"
 """The end of a crashed container's log is in the pod's status, where the conditions can quote it."""
 
 
@@ -262,8 +262,8 @@ _CONTAINER_SECURITY: Mapping[str, Any] = {
 }
 
 
-def _scheduling(wanted: Scheduling) -> Object:
-    placed: Object = {}
+def _scheduling(wanted: Scheduling) -> Unstructured:
+    placed: Unstructured = {}
     if wanted.node_selector:
         placed["nodeSelector"] = dict(wanted.node_selector)
     if wanted.tolerations:
@@ -271,7 +271,7 @@ def _scheduling(wanted: Scheduling) -> Object:
     return placed
 
 
-def _owner(storage: UserStorage) -> Object:
+def _owner(storage: UserStorage) -> Unstructured:
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
@@ -282,7 +282,7 @@ def _owner(storage: UserStorage) -> Object:
     }
 
 
-def _metadata(storage: UserStorage) -> Object:
+def _metadata(storage: UserStorage) -> Unstructured:
     return {
         "name": names.child_name(storage.slug),
         "namespace": storage.meta.namespace,
@@ -296,5 +296,5 @@ def _metadata(storage: UserStorage) -> Object:
     }
 
 
-def _child(api_version: str, kind: str, metadata: Object, spec: Object) -> Object:
+def _child(api_version: str, kind: str, metadata: Unstructured, spec: Unstructured) -> Unstructured:
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}

@@ -5,20 +5,20 @@ from typing import Any
 
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.quantities import parse_quantity
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 _OWN_MAPS = frozenset({"selector", "matchLabels"})
 """Maps of which every key counts: one more label in a selector and it selects nothing."""
 
 
-def without_absent(value: Object) -> Object:
+def without_absent(value: Unstructured) -> Unstructured:
     """`value` for creation: the keys that must be absent left out, at every depth of maps."""
     return {
         key: without_absent(inner) if isinstance(inner, dict) else inner for key, inner in value.items() if inner is not None
     }
 
 
-def child_patch(desired: Object, live: Object) -> Object:
+def child_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
     """For a child all of whose spec is ours (Service, NetworkPolicy, Ingress, HTTPRoute)."""
     metadata = _metadata_patch(desired, live)
     if withdrawn := _withdrawn_annotations(desired, live):
@@ -26,12 +26,12 @@ def child_patch(desired: Object, live: Object) -> Object:
     return _named(metadata, _difference(desired["spec"], live["spec"]))
 
 
-def metadata_patch(desired: Object, live: Object) -> Object:
+def metadata_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
     """For a child whose spec cannot or may not be mended in place (Pod)."""
     return _named(_metadata_patch(desired, live), {})
 
 
-def claim_patch(desired: Object, live: Object) -> Object:
+def claim_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
     """Labels, and the owner that reclaimPolicy asks for."""
     metadata = _metadata_patch(desired, live)
     owners = desired["metadata"]["ownerReferences"]
@@ -40,7 +40,7 @@ def claim_patch(desired: Object, live: Object) -> Object:
     return _named(metadata, {})
 
 
-def claim_growth(live: Object, size: str | None) -> Object:
+def claim_growth(live: Unstructured, size: str | None) -> Unstructured:
     """The patch that makes the claim as large as the user asks for; empty where it is, or where none was named.
 
     Only a bound claim can grow: the API server refuses it for one that waits for its volume.
@@ -52,7 +52,7 @@ def claim_growth(live: Object, size: str | None) -> Object:
     return {"spec": {"resources": {"requests": {"storage": size}}}}
 
 
-def spec_edited_by_hand(pod: Object) -> bool:
+def spec_edited_by_hand(pod: Unstructured) -> bool:
     """Whether somebody else changed the spec of a pod that we made.
 
     Read from managedFields, not by comparing with what we sent: admission plugins and webhooks may rightly change
@@ -64,7 +64,7 @@ def spec_edited_by_hand(pod: Object) -> bool:
     )
 
 
-def _withdrawn_annotations(desired: Object, live: Object) -> set[str]:
+def _withdrawn_annotations(desired: Unstructured, live: Unstructured) -> set[str]:
     """Annotations that we once set and no longer want. Controllers and people add others, which are theirs: whose is
     whose is in managedFields.
     """
@@ -77,18 +77,18 @@ def _withdrawn_annotations(desired: Object, live: Object) -> set[str]:
     return {key for key in withdrawn if key in (live["metadata"].get("annotations") or {})}
 
 
-def _metadata_patch(desired: Object, live: Object) -> Object:
+def _metadata_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
     wanted = {field: desired["metadata"][field] for field in ("labels", "annotations")}
     return _difference(wanted, {field: live["metadata"].get(field) or {} for field in wanted})
 
 
-def _named(metadata: Object, spec: Object) -> Object:
+def _named(metadata: Unstructured, spec: Unstructured) -> Unstructured:
     return ({"metadata": metadata} if metadata else {}) | ({"spec": spec} if spec else {})
 
 
-def _difference(desired: Mapping[str, Any], live: Mapping[str, Any], foreign: Collection[str] = ()) -> Object:
+def _difference(desired: Mapping[str, Any], live: Mapping[str, Any], foreign: Collection[str] = ()) -> Unstructured:
     """Keys of `desired` that `live` has differently, and `foreign` keys to remove. Lists are compared whole."""
-    patch: Object = dict.fromkeys(foreign)
+    patch: Unstructured = dict.fromkeys(foreign)
     for key, wanted in desired.items():
         present = live.get(key)
         if isinstance(wanted, dict) and isinstance(present, dict):

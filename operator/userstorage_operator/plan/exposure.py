@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import InvalidSpec
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import Expose, ExposureSpec, UserStorageClass, choose_class
 from userstorage_operator.api.variables import expand
@@ -24,14 +24,14 @@ _HOST_MAX = 253
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HostPath:
     """Where a user is reached: one place has one user."""
 
     host: str
     path: str
 
 
-def place(storage: UserStorage, cls: UserStorageClass) -> Place | None:
+def host_path(storage: UserStorage, cls: UserStorageClass) -> HostPath | None:
     """Where the class wants this user to be reached; None for inside the cluster only.
 
     Raises InvalidSpec where the name does not come out as one that DNS can hold: slugs have up to 50 characters and
@@ -43,12 +43,12 @@ def place(storage: UserStorage, cls: UserStorageClass) -> Place | None:
     if template is None:
         raise InvalidSpec(f"class spec.network.hostTemplate is required with spec.network.expose {cls.exposure.expose}")
     host = expand(template, storage)
-    if (fault := _fault(host)) is not None:
+    if (fault := _host_error(host)) is not None:
         raise InvalidSpec(f"class spec.network.hostTemplate makes {host!r} of spec.userID {storage.user_id!r}: {fault}")
-    return Place(host, expand(cls.browser.base_path, storage))
+    return HostPath(host, expand(cls.browser.base_path, storage))
 
 
-def _fault(host: str) -> str | None:
+def _host_error(host: str) -> str | None:
     if len(host) > _HOST_MAX:
         return f"a DNS name has at most {_HOST_MAX} characters, this one {len(host)}"
     for label in host.split("."):
@@ -59,7 +59,7 @@ def _fault(host: str) -> str | None:
     return None
 
 
-def wanted_place(raw: Object, classes: Iterable[Object]) -> Place | None:
+def wanted_host(raw: Unstructured, classes: Iterable[Unstructured]) -> HostPath | None:
     """The place of a raw UserStorage; None also for one that cannot be read, and so gets nowhere."""
     spec = raw.get("spec") or {}
     chosen = choose_class(spec.get("className"), classes)
@@ -67,15 +67,15 @@ def wanted_place(raw: Object, classes: Iterable[Object]) -> Place | None:
     if chosen is None or not isinstance(network, dict) or network.get("expose", Expose.CLUSTER_IP) == Expose.CLUSTER_IP:
         return None  # the usual case, told apart cheaply: this is asked on every event
     try:
-        return place(UserStorage.parse(raw), UserStorageClass.parse(chosen))
+        return host_path(UserStorage.parse(raw), UserStorageClass.parse(chosen))
     except InvalidSpec:
         return None
 
 
-def ingress_spec(exposure: ExposureSpec, at: Place, service: str) -> Object:
+def ingress_spec(exposure: ExposureSpec, at: HostPath, service: str) -> Unstructured:
     """Spec of the Ingress. Where the class names no IngressClass the field is the cluster's, which fills it in once."""
     backend = {"service": {"name": service, "port": {"number": names.SERVICE_PORT}}}
-    spec: Object = {
+    spec: Unstructured = {
         "rules": [{"host": at.host, "http": {"paths": [{"path": at.path, "pathType": "Prefix", "backend": backend}]}}],
         "tls": [{"hosts": [at.host], "secretName": exposure.tls_secret_name}] if exposure.tls_secret_name else None,
         "defaultBackend": None,
@@ -85,7 +85,7 @@ def ingress_spec(exposure: ExposureSpec, at: Place, service: str) -> Object:
     return spec
 
 
-def route_spec(exposure: ExposureSpec, at: Place, service: str) -> Object:
+def route_spec(exposure: ExposureSpec, at: HostPath, service: str) -> Unstructured:
     """Spec of the HTTPRoute, with the defaults of its definition: defaulting there reaches into lists."""
     backend = {"group": "", "kind": "Service", "name": service, "port": names.SERVICE_PORT, "weight": 1}
     match = {"path": {"type": "PathPrefix", "value": at.path}}
@@ -96,21 +96,21 @@ def route_spec(exposure: ExposureSpec, at: Place, service: str) -> Object:
     }
 
 
-def served_place(child: Object) -> Place | None:
+def served_host(child: Unstructured) -> HostPath | None:
     """Where a live Ingress or HTTPRoute of ours leads in; None for one that was edited beyond that."""
     spec = child["spec"]
     try:
         [rule] = spec["rules"]
         if "hostnames" not in spec:
             [path] = rule["http"]["paths"]
-            return Place(rule["host"], path["path"])
+            return HostPath(rule["host"], path["path"])
         [_], [host], [match] = spec["parentRefs"], spec["hostnames"], rule["matches"]
-        return Place(host, match["path"]["value"])
+        return HostPath(host, match["path"]["value"])
     except (KeyError, ValueError):
         return None
 
 
-def led_to(child: Object, path: str) -> Object:
+def with_path(child: Unstructured, path: str) -> Unstructured:
     """An Ingress or HTTPRoute as we make it, but for another path."""
     moved = deepcopy(child)
     [rule] = moved["spec"]["rules"]
@@ -121,7 +121,7 @@ def led_to(child: Object, path: str) -> Object:
     return moved
 
 
-def route_refused(route: Object) -> Finding | None:
+def route_rejection(route: Unstructured) -> Finding | None:
     """What keeps a live HTTPRoute with a `served_place` from leading in, by the word of the Gateway's controller; None where nothing does.
 
     Without a word there is no way in: a Gateway that does not exist, or that no controller serves, gets no answer.
@@ -145,6 +145,6 @@ def route_refused(route: Object) -> Finding | None:
     return None
 
 
-def _is_parent(named: Object, wanted: Object, namespace: str) -> bool:
+def _is_parent(named: Unstructured, wanted: Unstructured, namespace: str) -> bool:
     defaults = {"group": GATEWAY_GROUP, "kind": "Gateway", "namespace": namespace}
     return all((defaults | named)[key] == (defaults | wanted)[key] for key in ("group", "kind", "namespace", "name"))

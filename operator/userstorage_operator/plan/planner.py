@@ -5,13 +5,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from userstorage_operator.api import names
-from userstorage_operator.api.errors import LeftBehind, NameConflict
+from userstorage_operator.api.errors import AwaitingGarbageCollection, NameConflict
 from userstorage_operator.api.resources import EXPOSURE, Kind
 from userstorage_operator.api.timestamps import parse_time
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import ReclaimPolicy, UpdateStrategy
 from userstorage_operator.observed import backoff, pod_status
-from userstorage_operator.observed.snapshot import World, claim_is_ours, controller_uid, is_of_our_kind, is_ours, is_terminating
+from userstorage_operator.observed.snapshot import (
+    Snapshot,
+    claim_is_ours,
+    controller_uid,
+    is_ours,
+    is_owned_by_a_user_storage,
+    is_terminating,
+)
 from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.builders import Desired
 from userstorage_operator.plan.diff import child_patch, claim_growth, claim_patch, metadata_patch, spec_edited_by_hand
@@ -23,7 +30,7 @@ class AddFinalizer:
 
 
 @dataclass(frozen=True, slots=True)
-class ReleaseFinalizer:
+class RemoveFinalizer:
     """The pod is gone as far as we saw; the actor makes sure of it before it lets the object go."""
 
 
@@ -32,7 +39,7 @@ class Create:
     """Make a child."""
 
     kind: Kind
-    body: Object
+    body: Unstructured
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +47,8 @@ class Patch:
     """Put a child right."""
 
     kind: Kind
-    patch: Object
-    may_fail: bool = False
+    patch: Unstructured
+    best_effort: bool = False
     """Of claims, which their storage class may not let grow, and whose owner an API server with
     OwnerReferencesPermissionEnforcement refuses, since the operator may not delete them. Two patches, or the one refusal
     would keep the other from being done.
@@ -49,7 +56,7 @@ class Patch:
 
 
 @dataclass(frozen=True, slots=True)
-class Remove:
+class Delete:
     """End a child that the class no longer asks for; `uid` keeps a newer one of the same name safe."""
 
     kind: Kind
@@ -63,150 +70,154 @@ class DeletePod:
     uid: str
     grace_period: int
     """Seconds."""
-    why: str
-    asked_for: bool
+    reason: str
+    requested: bool
     """By the user or an administrator; else the pod was lost, and the next one may have to wait."""
 
 
-Change = AddFinalizer | Create | Patch | Remove | DeletePod
-Step = Change | ReleaseFinalizer
+Change = AddFinalizer | Create | Patch | Delete | DeletePod
+Step = Change | RemoveFinalizer
 
 
-def keeps_nobody_from_the_files(step: Step) -> bool:
+def is_optional(step: Step) -> bool:
     """Whether the other steps do not need this one: a claim that cannot grow or be owned, or a way in from outside that cannot
     be made, is told and tried again, and everything else is done.
     """
-    return isinstance(step, Create | Patch | Remove) and (step.kind in EXPOSURE or (isinstance(step, Patch) and step.may_fail))
+    return isinstance(step, Create | Patch | Delete) and (
+        step.kind in EXPOSURE or (isinstance(step, Patch) and step.best_effort)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps in order; each may fail, then the rest waits for the next pass unless `keeps_nobody_from_the_files`."""
+    """Steps in order; each may fail, then the rest waits for the next pass unless `is_optional`."""
 
     steps: tuple[Step, ...] = ()
     hold: str | None = None
     """Reason (of Ready) that keeps a pod from being made."""
-    wake_at: tuple[datetime, ...] = field(default=())
+    requeue_at: tuple[datetime, ...] = field(default=())
     """Moments at which the answer changes although nothing happens."""
 
     @property
-    def makes_pod(self) -> bool:
+    def creates_pod(self) -> bool:
         """Whether there will be a new pod."""
         return any(isinstance(step, Create) and step.kind is Kind.POD for step in self.steps)
 
     @property
-    def ends_pod(self) -> bool:
+    def deletes_pod(self) -> bool:
         """Whether the pod is to go."""
         return any(isinstance(step, DeletePod) for step in self.steps)
 
 
-def decide(world: World, desired: Desired, now: datetime) -> Plan:
+def plan_changes(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
     """The plan for a live UserStorage that is its user's only one and whose class exists.
 
     Raises NameConflict before any step where a foreign object has the name of a child that the files are reached by.
     """
     for kind in (Kind.SERVICE, Kind.POD):
-        refuse_foreign(kind, getattr(world.children, kind.field), world)
-    for kind in (Kind.POLICY, Kind.CLAIM):
+        refuse_foreign(kind, getattr(snapshot.children, kind.field), snapshot)
+    for kind in (Kind.NETWORK_POLICY, Kind.PVC):
         if getattr(desired, kind.field) is not None:
-            refuse_foreign(kind, getattr(world.children, kind.field), world)
-    pod_steps, hold, wake_at = _pod(world, desired, now)
+            refuse_foreign(kind, getattr(snapshot.children, kind.field), snapshot)
+    pod_steps, hold, requeue_at = _pod(snapshot, desired, now)
     steps = [
-        *_finalizer(world),
-        *_unwanted(world, desired),
-        *_mend(Kind.POLICY, desired.policy, world.children.policy),
-        *_claim(world, desired),
-        *_mend(Kind.SERVICE, desired.service, world.children.service),
+        *_finalizer(snapshot),
+        *_prune(snapshot, desired),
+        *_ensure(Kind.NETWORK_POLICY, desired.network_policy, snapshot.children.network_policy),
+        *_claim(snapshot, desired),
+        *_ensure(Kind.SERVICE, desired.service, snapshot.children.service),
         *pod_steps,
-        *_lead_in(Kind.INGRESS, desired.ingress, world),
-        *_lead_in(Kind.ROUTE, desired.route, world),
-        *_growth(world, desired),
+        *_ensure_exposure(Kind.INGRESS, desired.ingress, snapshot),
+        *_ensure_exposure(Kind.HTTP_ROUTE, desired.http_route, snapshot),
+        *_expand_claim(snapshot, desired),
     ]
-    return Plan(tuple(steps), hold, wake_at)
+    return Plan(tuple(steps), hold, requeue_at)
 
 
-def decide_deletion(world: World) -> Plan:
+def plan_deletion(snapshot: Snapshot) -> Plan:
     """Pod first, then the object: the finalizer goes when the pod has gone. The garbage collector takes the rest."""
-    if names.FINALIZER not in world.storage.meta.finalizers:
+    if names.FINALIZER not in snapshot.storage.meta.finalizers:
         return Plan()
-    pod, keep = world.children.pod, tuple(_keep_claim(world))
-    if pod is None or not is_ours(pod, world.storage.meta.uid):
-        return Plan((*keep, ReleaseFinalizer()))
-    deadline = deletion_deadline(world)
-    wake_at = (deadline,) if deadline else ()
+    pod, keep = snapshot.children.pod, tuple(_keep_claim(snapshot))
+    if pod is None or not is_ours(pod, snapshot.storage.meta.uid):
+        return Plan((*keep, RemoveFinalizer()))
+    deadline = deletion_deadline(snapshot)
+    requeue_at = (deadline,) if deadline else ()
     if is_terminating(pod):
-        return Plan(keep, wake_at=wake_at)
-    return Plan((*keep, _delete(world, pod, "its UserStorage is being deleted", asked_for=True)), wake_at=wake_at)
+        return Plan(keep, requeue_at=requeue_at)
+    return Plan((*keep, _delete(snapshot, pod, "its UserStorage is being deleted", asked_for=True)), requeue_at=requeue_at)
 
 
-def decide_obstructed(world: World) -> Plan:
+def plan_blocked(snapshot: Snapshot) -> Plan:
     """The plan where the spec cannot be acted on: touch nothing, but stop a pod that the user wants stopped."""
-    pod = world.children.pod
-    if (deadline := ending_deadline(world)) is not None:
-        return Plan(wake_at=(deadline,))
-    if world.storage.suspended and pod is not None and is_ours(pod, world.storage.meta.uid):
-        return Plan((_delete(world, pod, "the UserStorage is suspended", asked_for=True),))
+    pod = snapshot.children.pod
+    if (deadline := pod_termination_deadline(snapshot)) is not None:
+        return Plan(requeue_at=(deadline,))
+    if snapshot.storage.suspended and pod is not None and is_ours(pod, snapshot.storage.meta.uid):
+        return Plan((_delete(snapshot, pod, "the UserStorage is suspended", asked_for=True),))
     return Plan()
 
 
-def _keep_claim(world: World) -> Iterator[Step]:
+def _keep_claim(snapshot: Snapshot) -> Iterator[Step]:
     """Take the claim out of the garbage collector's hands where the user has come to think better of Delete: the spec
     may have changed in the same moment as the object was deleted, and counts until the end.
     """
-    claim, storage = world.children.claim, world.storage
+    claim, storage = snapshot.children.pvc, snapshot.storage
     if claim is None or storage.storage.claim_name is not None or storage.storage.reclaim_policy is ReclaimPolicy.DELETE:
         return
     if claim_is_ours(claim, storage) and controller_uid(claim) == storage.meta.uid:
-        yield Patch(Kind.CLAIM, {"metadata": {"ownerReferences": None}})
+        yield Patch(Kind.PVC, {"metadata": {"ownerReferences": None}})
 
 
-def deletion_deadline(world: World) -> datetime | None:
+def deletion_deadline(snapshot: Snapshot) -> datetime | None:
     """When a deletion counts as stuck; None for an object that is not being deleted, or no longer held by us."""
-    meta = world.storage.meta
+    meta = snapshot.storage.meta
     if meta.deleted_at is None or names.FINALIZER not in meta.finalizers:
         return None
-    return meta.deleted_at + world.storage.lifecycle.deletion_timeout
+    return meta.deleted_at + snapshot.storage.lifecycle.deletion_timeout
 
 
-def ending_deadline(world: World) -> datetime | None:
+def pod_termination_deadline(snapshot: Snapshot) -> datetime | None:
     """When a pod of ours counts as stuck; None where none is ending. Its grace period is its own."""
-    pod = world.children.pod
-    if pod is None or not is_ours(pod, world.storage.meta.uid) or not is_terminating(pod):
+    pod = snapshot.children.pod
+    if pod is None or not is_ours(pod, snapshot.storage.meta.uid) or not is_terminating(pod):
         return None
-    return parse_time(pod["metadata"]["deletionTimestamp"]) + world.storage.lifecycle.deletion_timeout
+    return parse_time(pod["metadata"]["deletionTimestamp"]) + snapshot.storage.lifecycle.deletion_timeout
 
 
-def refuse_foreign(kind: Kind, child: Object | None, world: World) -> None:
-    """Raise NameConflict where `child` exists and is not ours, LeftBehind where it was another UserStorage's.
+def refuse_foreign(kind: Kind, child: Unstructured | None, snapshot: Snapshot) -> None:
+    """Raise NameConflict where `child` exists and is not ours, AwaitingGarbageCollection where it was another UserStorage's.
 
     Only one UserStorage of a user gets as far as this, so that other one is gone, or going.
     """
     if child is None:
         return
-    ours = claim_is_ours(child, world.storage) if kind is Kind.CLAIM else is_ours(child, world.storage.meta.uid)
+    ours = claim_is_ours(child, snapshot.storage) if kind is Kind.PVC else is_ours(child, snapshot.storage.meta.uid)
     if not ours:
         name = child["metadata"]["name"]
-        if kind is not Kind.CLAIM and is_of_our_kind(child):
-            raise LeftBehind(f"{kind.resource.kind} {name!r} of a UserStorage that is gone has not been collected yet")
+        if kind is not Kind.PVC and is_owned_by_a_user_storage(child):
+            raise AwaitingGarbageCollection(
+                f"{kind.resource.kind} {name!r} of a UserStorage that is gone has not been collected yet"
+            )
         raise NameConflict(f"a {kind.resource.kind} {name!r} that is not ours is in the way; it is left alone")
 
 
-def _finalizer(world: World) -> Iterator[Step]:
-    if names.FINALIZER not in world.storage.meta.finalizers:
+def _finalizer(snapshot: Snapshot) -> Iterator[Step]:
+    if names.FINALIZER not in snapshot.storage.meta.finalizers:
         yield AddFinalizer()
 
 
-def _unwanted(world: World, desired: Desired) -> Iterator[Step]:
+def _prune(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
     """Children of ours that the class does not ask for any more: a policy must not go on denying, a way in must close."""
-    for kind in (Kind.POLICY, *EXPOSURE):
-        live = getattr(world.children, kind.field)
+    for kind in (Kind.NETWORK_POLICY, *EXPOSURE):
+        live = getattr(snapshot.children, kind.field)
         if getattr(desired, kind.field) is not None or live is None or is_terminating(live):
             continue
-        if is_ours(live, world.storage.meta.uid):
-            yield Remove(kind, live["metadata"]["uid"])
+        if is_ours(live, snapshot.storage.meta.uid):
+            yield Delete(kind, live["metadata"]["uid"])
 
 
-def _mend(kind: Kind, desired: Object | None, live: Object | None) -> Iterator[Step]:
+def _ensure(kind: Kind, desired: Unstructured | None, live: Unstructured | None) -> Iterator[Step]:
     if desired is None:
         return
     if live is None:
@@ -215,105 +226,114 @@ def _mend(kind: Kind, desired: Object | None, live: Object | None) -> Iterator[S
         yield Patch(kind, patch)
 
 
-def _lead_in(kind: Kind, desired: Object | None, world: World) -> Iterator[Step]:
+def _ensure_exposure(kind: Kind, desired: Unstructured | None, snapshot: Snapshot) -> Iterator[Step]:
     """A way in from outside. One in the place of ours counts as none: that ours cannot be made keeps nobody from the files."""
-    live = getattr(world.children, kind.field)
-    ours = live is not None and is_ours(live, world.storage.meta.uid)
-    yield from _mend(kind, desired, live if ours else None)
+    live = getattr(snapshot.children, kind.field)
+    ours = live is not None and is_ours(live, snapshot.storage.meta.uid)
+    yield from _ensure(kind, desired, live if ours else None)
 
 
-def _claim(world: World, desired: Desired) -> Iterator[Step]:
-    claim = world.children.claim
-    if desired.claim is None or world.surroundings.claim_user is not None:
+def _claim(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
+    claim = snapshot.children.pvc
+    if desired.pvc is None or snapshot.claim_context.claim_holder is not None:
         return
     if claim is None:
-        yield Create(Kind.CLAIM, desired.claim)
-    elif not claim_is_leaving(world) and (patch := claim_patch(desired.claim, claim)):
-        yield Patch(Kind.CLAIM, patch, may_fail=True)
+        yield Create(Kind.PVC, desired.pvc)
+    elif not claim_is_disappearing(snapshot) and (patch := claim_patch(desired.pvc, claim)):
+        yield Patch(Kind.PVC, patch, best_effort=True)
 
 
-def _growth(world: World, desired: Desired) -> Iterator[Step]:
-    claim = world.children.claim
-    if desired.claim is None or claim is None or claim_is_leaving(world) or world.surroundings.claim_user is not None:
+def _expand_claim(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
+    claim = snapshot.children.pvc
+    if (
+        desired.pvc is None
+        or claim is None
+        or claim_is_disappearing(snapshot)
+        or snapshot.claim_context.claim_holder is not None
+    ):
         return
-    if patch := claim_growth(claim, world.storage.storage.size):
-        yield Patch(Kind.CLAIM, patch, may_fail=True)
+    if patch := claim_growth(claim, snapshot.storage.storage.size):
+        yield Patch(Kind.PVC, patch, best_effort=True)
 
 
-def claim_is_leaving(world: World) -> bool:
+def claim_is_disappearing(snapshot: Snapshot) -> bool:
     """Whether the claim is being deleted, or soon will be because the UserStorage that owned it is gone. A claim that
     somebody else made may have any owner.
     """
-    claim = world.children.claim
+    claim = snapshot.children.pvc
     if claim is None:
         return False
-    if world.storage.storage.claim_name is not None:
+    if snapshot.storage.storage.claim_name is not None:
         return is_terminating(claim)
-    return is_terminating(claim) or controller_uid(claim) not in (None, world.storage.meta.uid)
+    return is_terminating(claim) or controller_uid(claim) not in (None, snapshot.storage.meta.uid)
 
 
-def _pod(world: World, desired: Desired, now: datetime) -> tuple[list[Step], str | None, tuple[datetime, ...]]:
+def _pod(snapshot: Snapshot, desired: Desired, now: datetime) -> tuple[list[Step], str | None, tuple[datetime, ...]]:
     """Steps for the pod, what holds it back, and when to look again. Never two pods: a new one waits for the end of
     the old, which has the same name.
     """
-    pod, storage = world.children.pod, world.storage
+    pod, storage = snapshot.children.pod, snapshot.storage
     if pod is None:
         if storage.suspended:
             return [], None, ()
-        if _claim_holds_back(world, desired):
+        if _claim_blocks_pod(snapshot, desired):
             # Another UserStorage's end is an event; of claims and pods of others nothing tells.
-            in_use = world.surroundings.claim_user is not None
-            return [], "StorageNotReady", () if in_use else (now + volume_affinity.LOOK_INTERVAL,)
-        if (not_before := backoff.held_until(world.pod_starts, now)) is not None:
+            in_use = snapshot.claim_context.claim_holder is not None
+            return [], "StorageNotReady", () if in_use else (now + volume_affinity.RECHECK_INTERVAL,)
+        if (not_before := backoff.blocked_until(snapshot.pod_backoff, now)) is not None:
             return [], "PodBackoff", (not_before,)
-        pod = volume_affinity.beside_the_volume(desired.pod, world)
+        pod = volume_affinity.with_volume_affinity(desired.pod, snapshot)
         return [Create(Kind.POD, pod)], None, (now + storage.lifecycle.start_timeout,)
-    if (deadline := ending_deadline(world)) is not None:
+    if (deadline := pod_termination_deadline(snapshot)) is not None:
         return [], None, (deadline,)
-    if why := _why_superseded(world, desired, pod) or volume_affinity.why_follow_anew(world):
-        return [_delete(world, pod, why, asked_for=True)], None, ()
-    if why := why_lost(pod):
-        return [_delete(world, pod, why, asked_for=False)], None, ()
-    patch = _pod_patch(world, desired, pod)
-    return [Patch(Kind.POD, patch)] if patch else [], None, volume_affinity.look_again_at(world, now)
+    if why := _replacement_reason(snapshot, desired, pod) or volume_affinity.rescheduling_reason(snapshot):
+        return [_delete(snapshot, pod, why, asked_for=True)], None, ()
+    if why := pod_loss_reason(pod):
+        return [_delete(snapshot, pod, why, asked_for=False)], None, ()
+    patch = _pod_patch(snapshot, desired, pod)
+    return [Patch(Kind.POD, patch)] if patch else [], None, volume_affinity.recheck_at(snapshot, now)
 
 
-def _pod_patch(world: World, desired: Desired, pod: Object) -> Object:
+def _pod_patch(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> Unstructured:
     """A pod that is left old on purpose keeps what tells of it; the labels by which Service and policy find it are mended."""
     patch = metadata_patch(desired.pod, pod)
-    if deferral(world, desired) is None:
+    if deferral(snapshot, desired) is None:
         return patch
     ours = desired.service["metadata"]["labels"]
     labels = {key: value for key, value in patch.get("metadata", {}).get("labels", {}).items() if key in ours}
     return {"metadata": {"labels": labels}} if labels else {}
 
 
-def _claim_holds_back(world: World, desired: Desired) -> bool:
-    if claim_is_leaving(world) or world.surroundings.claim_user is not None or volume_affinity.why_no_pod(world) is not None:
+def _claim_blocks_pod(snapshot: Snapshot, desired: Desired) -> bool:
+    if (
+        claim_is_disappearing(snapshot)
+        or snapshot.claim_context.claim_holder is not None
+        or volume_affinity.pod_blocked_reason(snapshot) is not None
+    ):
         return True
-    if desired.claim is not None:
+    if desired.pvc is not None:
         return False
-    claim = world.children.claim
+    claim = snapshot.children.pvc
     return claim is None or not claim_is_shareable(claim)
 
 
-def claim_is_shareable(claim: Object) -> bool:
+def claim_is_shareable(claim: Unstructured) -> bool:
     """Whether the owner of an existing claim has opened it to UserStorages."""
     return (claim["metadata"].get("labels") or {}).get(names.LABEL_SHAREABLE) == "true"
 
 
-def _why_superseded(world: World, desired: Desired, pod: Object) -> str | None:
-    if world.storage.suspended:
+def _replacement_reason(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> str | None:
+    if snapshot.storage.suspended:
         return "the UserStorage is suspended"
-    if world.surroundings.claim_user is not None:
-        return f"its claim serves UserStorage {world.surroundings.claim_user!r}"
+    if snapshot.claim_context.claim_holder is not None:
+        return f"its claim serves UserStorage {snapshot.claim_context.claim_holder!r}"
     made_from = pod_hash(pod)
-    if made_from is not None and made_from != desired.pod_hash and deferral(world, desired) is None:
+    if made_from is not None and made_from != desired.pod_hash and deferral(snapshot, desired) is None:
         return "the spec or the class asks for another pod"
     return None
 
 
-def why_lost(pod: Object) -> str | None:
+def pod_loss_reason(pod: Unstructured) -> str | None:
     """Why a pod of ours is of no use any more, or was ended by others; None where it is neither."""
     if is_terminating(pod):
         words = pod_status.disruption(pod)
@@ -329,27 +349,27 @@ def why_lost(pod: Object) -> str | None:
     return None
 
 
-def deferral(world: World, desired: Desired) -> str | None:
+def deferral(snapshot: Snapshot, desired: Desired) -> str | None:
     """The reason (of PodUpToDate) for which a pod of an older spec is left running on purpose."""
-    pod = world.children.pod
+    pod = snapshot.children.pod
     if pod is None or pod_hash(pod) == desired.pod_hash:
         return None
-    if world.storage.lifecycle.update_strategy is UpdateStrategy.WHEN_SUSPENDED:
+    if snapshot.storage.lifecycle.update_strategy is UpdateStrategy.WHEN_SUSPENDED:
         return "UpdateDeferred"
     made_from = _annotation(pod, names.ANNOTATION_SPEC_HASH)
     by_user = made_from is not None and made_from != desired.spec_hash
-    return None if by_user or world.may_replace else "WaitingForRollout"
+    return None if by_user or snapshot.may_replace else "WaitingForRollout"
 
 
-def pod_hash(pod: Object) -> str | None:
+def pod_hash(pod: Unstructured) -> str | None:
     """The hash that the pod was made with."""
     return _annotation(pod, names.ANNOTATION_POD_HASH)
 
 
-def _annotation(pod: Object, name: str) -> str | None:
+def _annotation(pod: Unstructured, name: str) -> str | None:
     value = (pod["metadata"].get("annotations") or {}).get(name)
     return str(value) if value is not None else None
 
 
-def _delete(world: World, pod: Object, why: str, *, asked_for: bool) -> DeletePod:
-    return DeletePod(pod["metadata"]["uid"], world.storage.lifecycle.termination_grace_period, why, asked_for)
+def _delete(snapshot: Snapshot, pod: Unstructured, why: str, *, asked_for: bool) -> DeletePod:
+    return DeletePod(pod["metadata"]["uid"], snapshot.storage.lifecycle.termination_grace_period, why, asked_for)

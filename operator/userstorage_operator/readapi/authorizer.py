@@ -8,20 +8,20 @@ import structlog
 from userstorage_operator.api.errors import ClusterError
 from userstorage_operator.readapi.ports import Reviews
 from userstorage_operator.readapi.problems import Problem, unavailable
-from userstorage_operator.readapi.review_cache import GRACE, Recall
+from userstorage_operator.readapi.review_cache import GRACE, ReviewCache
 from userstorage_operator.readmodel.caller import Access, Caller, PathAccess
 
 log = structlog.get_logger(__name__)
 
 
-class Gatekeeper:
+class Authorizer:
     """Lets a request through, or raises the Problem that it is answered with. Tokens are kept as hashes only."""
 
     def __init__(self, reviews: Reviews, grace: float = GRACE) -> None:
         """`grace`: seconds for which a yes lives on while the API server cannot be asked."""
         self._reviews = reviews
-        self._callers: Recall[Caller | None] = Recall(grace=grace)
-        self._rights: Recall[bool] = Recall(grace=grace)
+        self._callers: ReviewCache[Caller | None] = ReviewCache(grace=grace)
+        self._rights: ReviewCache[bool] = ReviewCache(grace=grace)
 
     async def caller(self, authorization: str | None) -> Caller:
         """Who sent the header `Authorization`. Raises Problem 401 or 503."""

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from userstorage_operator.readapi.authorizer import Gatekeeper
+from userstorage_operator.readapi.authorizer import Authorizer
 from userstorage_operator.readapi.ports import Reviews
 from userstorage_operator.readapi.problems import Problem
 from userstorage_operator.readmodel.caller import PathAccess
@@ -16,7 +16,7 @@ class MetricsGate:
     """Satisfies `runtime.http.Gate`."""
 
     def __init__(self, reviews: Reviews) -> None:
-        self._gatekeeper = Gatekeeper(reviews, _GRACE)
+        self._gatekeeper = Authorizer(reviews, _GRACE)
 
     async def refusal(self, request: web.Request) -> web.Response | None:
         """The answer to one who may not; None for one who may."""

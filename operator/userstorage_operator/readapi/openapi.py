@@ -1,15 +1,15 @@
 """The read API described as OpenAPI 3.1: served at /v1/openapi.json, and what the tests hold every answer against."""
 
 from userstorage_operator.api.conditions import Phase
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.readapi.parameters import LIMIT_DEFAULT, LIMIT_MAX
 
-_TEXT: Object = {"type": "string"}
-_TIME: Object = {"type": "string", "format": "date-time"}
-_COUNT: Object = {"type": "integer", "minimum": 0}
-_PHASE: Object = {"type": "string", "enum": [str(phase) for phase in Phase]}
+_TEXT: Unstructured = {"type": "string"}
+_TIME: Unstructured = {"type": "string", "format": "date-time"}
+_COUNT: Unstructured = {"type": "integer", "minimum": 0}
+_PHASE: Unstructured = {"type": "string", "enum": [str(phase) for phase in Phase]}
 
-_VIEW: Object = {
+_VIEW: Unstructured = {
     "type": "object",
     "description": "A summary of spec and status; an absent field has no value. See the API reference for each.",
     "required": [
@@ -70,7 +70,7 @@ _VIEW: Object = {
     },
 }
 
-_METADATA: Object = {
+_METADATA: Unstructured = {
     "type": "object",
     "required": ["ageSeconds", "stale"],
     "additionalProperties": False,
@@ -81,7 +81,7 @@ _METADATA: Object = {
     },
 }
 
-_PROBLEM: Object = {
+_PROBLEM: Unstructured = {
     "type": "object",
     "description": "RFC 9457.",
     "required": ["type", "title", "status", "detail"],
@@ -96,7 +96,7 @@ _PROBLEM: Object = {
 }
 
 
-def document(version: str) -> Object:
+def document(version: str) -> Unstructured:
     """The OpenAPI document. `version` is the operator's."""
     paging = [
         _parameter("query", "limit", {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}),
@@ -140,7 +140,7 @@ def document(version: str) -> Object:
     }
 
 
-def _get(operation: str, summary: str, parameters: list[Object], schema: str) -> Object:
+def _get(operation: str, summary: str, parameters: list[Unstructured], schema: str) -> Unstructured:
     known = _parameter("header", "If-None-Match", _TEXT, "An ETag: 304 where the answer is still that.")
     headers = {
         "ETag": {"schema": _TEXT, "description": "Strong: changes with every byte of the body."},
@@ -174,14 +174,14 @@ def _get(operation: str, summary: str, parameters: list[Object], schema: str) ->
     }
 
 
-def _parameter(where: str, name: str, schema: Object, description: str = "") -> Object:
+def _parameter(where: str, name: str, schema: Unstructured, description: str = "") -> Unstructured:
     described = {"description": description} if description else {}
     return {"name": name, "in": where, "required": where == "path", "schema": schema, **described}
 
 
-def _object(**properties: Object) -> Object:
+def _object(**properties: Unstructured) -> Unstructured:
     return {"type": "object", "required": list(properties), "additionalProperties": False, "properties": properties}
 
 
-def _ref(name: str) -> Object:
+def _ref(name: str) -> Unstructured:
     return {"$ref": f"#/components/schemas/{name}"}

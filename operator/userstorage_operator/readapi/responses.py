@@ -5,32 +5,32 @@ import hashlib
 import orjson
 from aiohttp import web
 
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.readapi.parameters import continue_token
-from userstorage_operator.readmodel.query import Page, Told
+from userstorage_operator.readmodel.query import Aged, Page
 
 _CACHE_CONTROL = "private, no-cache"
 """Whoever keeps an answer asks again each time, by its ETag; caches that several callers share keep none."""
 
 
-def one(request: web.Request, told: Told[Object]) -> web.Response:
+def one(request: web.Request, told: Aged[Unstructured]) -> web.Response:
     """The answer that tells of one UserStorage."""
     return _answer(request, {"metadata": _metadata(told), "item": told.value}, int(told.age))
 
 
-def listed(request: web.Request, told: Told[Page]) -> web.Response:
+def listed(request: web.Request, told: Aged[Page]) -> web.Response:
     """The answer that tells a page."""
     metadata, page = _metadata(told), told.value
     if page.more_after is not None:
         metadata["continue"] = continue_token(page.more_after)
-    return _answer(request, {"metadata": metadata, "items": page.views}, int(told.age))
+    return _answer(request, {"metadata": metadata, "items": page.summaries}, int(told.age))
 
 
-def _metadata(told: Told[Object] | Told[Page]) -> Object:
+def _metadata(told: Aged[Unstructured] | Aged[Page]) -> Unstructured:
     return {"ageSeconds": int(told.age), "stale": told.stale}
 
 
-def _answer(request: web.Request, content: Object, age: int) -> web.Response:
+def _answer(request: web.Request, content: Unstructured, age: int) -> web.Response:
     body = orjson.dumps(content)
     etag = f'"{hashlib.sha256(body).hexdigest()}"'
     headers = {"ETag": etag, "Age": str(age), "Cache-Control": _CACHE_CONTROL}

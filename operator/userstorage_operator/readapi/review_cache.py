@@ -34,7 +34,7 @@ class _Known(Generic[V]):
     """When it was asked, not when it was answered."""
 
 
-class Recall(Generic[V]):
+class ReviewCache(Generic[V]):
     """Remembers the last answers, the truthy ones longer. A question is put once, however many wait for its answer; where
     it is put again and again, it is put ahead of time, so that nobody waits.
     """

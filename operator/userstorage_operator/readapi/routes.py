@@ -10,12 +10,12 @@ from aiohttp.typedefs import Handler
 from userstorage_operator.api.errors import ClusterError
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.readapi import parameters, responses
-from userstorage_operator.readapi.authorizer import Gatekeeper
+from userstorage_operator.readapi.authorizer import Authorizer
 from userstorage_operator.readapi.openapi import document
 from userstorage_operator.readapi.ports import Reviews
 from userstorage_operator.readapi.problems import Problem, unavailable
 from userstorage_operator.readmodel.caller import Access
-from userstorage_operator.readmodel.query import Directory, Page, Query, Told
+from userstorage_operator.readmodel.query import Aged, Page, Query, StorageReader
 
 log = structlog.get_logger(__name__)
 
@@ -23,15 +23,15 @@ log = structlog.get_logger(__name__)
 class ReadApi:
     """Handlers of the routes. `namespaces` are those that this operator serves; none means all."""
 
-    def __init__(self, directory: Directory, reviews: Reviews, namespaces: Collection[str], version: str) -> None:
+    def __init__(self, directory: StorageReader, reviews: Reviews, namespaces: Collection[str], version: str) -> None:
         self._directory = directory
-        self._gatekeeper = Gatekeeper(reviews)
+        self._gatekeeper = Authorizer(reviews)
         self._namespaces = frozenset(namespaces)
         self._document = orjson.dumps(document(version))
 
     def application(self) -> web.Application:
         """The routes, below the prefix that they are mounted at. Everything there is answered as problem+json that fails."""
-        app = web.Application(middlewares=[_told_as_problems])
+        app = web.Application(middlewares=[_problems_as_responses])
         app.router.add_get("/openapi.json", self._openapi)
         app.router.add_get("/userstorages", self._list)
         app.router.add_get("/namespaces/{namespace}/userstorages/{name}", self._one)
@@ -61,7 +61,7 @@ class ReadApi:
             raise unavailable(error.message, error.retry_after) from error
         if told.value is None:
             raise Problem(404, f"there is no UserStorage {name!r} in namespace {namespace!r}")
-        return responses.one(request, Told(told.value, told.age, told.stale))
+        return responses.one(request, Aged(told.value, told.age, told.stale))
 
     async def _of_user(self, request: web.Request) -> web.Response:
         caller = await self._gatekeeper.caller(request.headers.get("Authorization"))
@@ -69,11 +69,11 @@ class ReadApi:
         query = parameters.pages_of(user, request.query.items())
         await self._gatekeeper.admit(caller, Access("list"))
         told = await self._page(query)
-        if not told.value.views and query.after is None:
+        if not told.value.summaries and query.after is None:
             raise Problem(404, f"user {user!r} has no UserStorage")
         return responses.listed(request, told)
 
-    async def _page(self, query: Query) -> Told[Page]:
+    async def _page(self, query: Query) -> Aged[Page]:
         try:
             return await self._directory.page(query)
         except ClusterError as error:
@@ -85,7 +85,7 @@ class ReadApi:
 
 
 @web.middleware
-async def _told_as_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _problems_as_responses(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except Problem as problem:

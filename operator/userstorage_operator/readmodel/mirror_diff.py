@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.readmodel.summary import view
+from userstorage_operator.readmodel.summary import summary
 
 
 @dataclass(frozen=True, slots=True)
-class Drift:
+class MirrorDiff:
     """Names, sorted."""
 
     missing: tuple[Key, ...]
@@ -23,10 +23,10 @@ class Drift:
         return bool(self.missing or self.extra or self.differing)
 
 
-def compare(raws: Iterable[Object], kept: Mapping[Key, Object | None]) -> Drift:
+def compare(raws: Iterable[Unstructured], kept: Mapping[Key, Unstructured | None]) -> MirrorDiff:
     """The raw UserStorages of the cluster with the views that are kept of them."""
-    there = {Key.of(raw): view(raw) for raw in raws}
-    return Drift(
+    there = {Key.of(raw): summary(raw) for raw in raws}
+    return MirrorDiff(
         _sorted(there.keys() - kept.keys()),
         _sorted(kept.keys() - there.keys()),
         _sorted(key for key in there.keys() & kept.keys() if kept[key] != there[key]),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ class Query:
     after: Key | None = None
     """The last one of the page before."""
 
-    def wants(self, view: Object) -> bool:
+    def matches(self, view: Unstructured) -> bool:
         """Whether this one is asked for."""
         return (
             (self.namespace is None or view["namespace"] == self.namespace)
@@ -38,20 +38,20 @@ class Query:
 class Page:
     """Views in the order of (namespace, name), and where to go on; None at the end."""
 
-    views: tuple[Object, ...]
+    summaries: tuple[Unstructured, ...]
     more_after: Key | None
 
 
-def page_of(views: Iterable[Object], query: Query) -> Page:
+def page_of(views: Iterable[Unstructured], query: Query) -> Page:
     """The first page of `views`, which come in the order of (namespace, name) and begin after `query.after`."""
-    chosen = tuple(islice((view for view in views if query.wants(view)), query.limit + 1))
+    chosen = tuple(islice((view for view in views if query.matches(view)), query.limit + 1))
     shown = chosen[: query.limit]
     more = len(chosen) > query.limit
     return Page(shown, Key(shown[-1]["namespace"], shown[-1]["name"]) if more else None)
 
 
 @dataclass(frozen=True, slots=True)
-class Told(Generic[T]):
+class Aged(Generic[T]):
     """An answer, and how old it may be."""
 
     value: T
@@ -61,11 +61,11 @@ class Told(Generic[T]):
     """The source that would know better could not be asked."""
 
 
-class Directory(Protocol):
+class StorageReader(Protocol):
     """Who can be asked. Raises Unavailable where nothing is known and nobody can be asked."""
 
-    async def one(self, key: Key) -> Told[Object | None]:
+    async def one(self, key: Key) -> Aged[Unstructured | None]:
         """The view of one UserStorage; None where there is none."""
 
-    async def page(self, query: Query) -> Told[Page]:
+    async def page(self, query: Query) -> Aged[Page]:
         """A page of views."""

@@ -1,6 +1,6 @@
 """What platform backends are told of a UserStorage: a flat summary of its spec and status, and nothing else of it."""
 
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 _STATUS = (
     "phase",
@@ -17,10 +17,10 @@ _STATUS = (
 )
 
 
-def view(raw: Object) -> Object:
+def summary(raw: Unstructured) -> Unstructured:
     """The summary of a raw UserStorage. Absent fields are absent here too; `ready`, `phase` and `userID` always are there."""
     meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
-    told: Object = {
+    told: Unstructured = {
         "namespace": meta["namespace"],
         "name": meta["name"],
         "uid": meta["uid"],
@@ -41,7 +41,7 @@ def view(raw: Object) -> Object:
     return told
 
 
-def _ready(status: Object) -> Object:
+def _ready(status: Unstructured) -> Unstructured:
     """The condition Ready, as a truth value with its reason and message."""
     for condition in status.get("conditions") or ():
         if condition.get("type") == "Ready":

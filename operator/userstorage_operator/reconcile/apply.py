@@ -5,24 +5,32 @@ from dataclasses import dataclass, replace
 import structlog
 
 from userstorage_operator.api import names
-from userstorage_operator.api.errors import AlreadyExists, Conflict, Contested, GrowthRefused, NotFound, OperatorError, Refused
+from userstorage_operator.api.errors import (
+    AlreadyExists,
+    Conflict,
+    ConflictingController,
+    GrowthRefused,
+    NotFound,
+    OperatorError,
+    Refused,
+)
 from userstorage_operator.api.resources import USER_STORAGES, Kind
-from userstorage_operator.api.unstructured import Object
-from userstorage_operator.arbitration.lister import Views
-from userstorage_operator.observed.snapshot import World, is_ours, is_terminating
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.arbitration.lister import Lister
+from userstorage_operator.observed.snapshot import Snapshot, is_ours, is_terminating
 from userstorage_operator.plan.diff import without_absent
 from userstorage_operator.plan.finalizers import release_patch
 from userstorage_operator.plan.planner import (
     AddFinalizer,
     Change,
     Create,
+    Delete,
     DeletePod,
     Patch,
     Plan,
-    ReleaseFinalizer,
-    Remove,
+    RemoveFinalizer,
     Step,
-    keeps_nobody_from_the_files,
+    is_optional,
     refuse_foreign,
 )
 from userstorage_operator.reconcile.pod_starts import PodStartBook
@@ -36,99 +44,99 @@ _Failed = tuple[OperatorError, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Acted:
+class ApplyResult:
     """The world after the steps that went well, and the error of the one that did not."""
 
-    world: World
+    snapshot: Snapshot
     error: OperatorError | None = None
-    soft: bool = False
+    non_blocking: bool = False
     """The error kept no other step from being done."""
-    released: bool = False
+    finalizer_removed: bool = False
     """The finalizer is off: there may be no object left to tell about."""
     action: str = ""
     """What failed, as the log names it; empty where nothing did, or nothing was tried."""
 
 
-class Actor:
+class Applier:
     """Writes to the cluster, and nothing else does. Answers go into the views, so the next pass reads its own writes."""
 
-    def __init__(self, cluster: Cluster, views: Views, starts: PodStartBook, repairs: RepairBook) -> None:
+    def __init__(self, cluster: Cluster, views: Lister, starts: PodStartBook, repairs: RepairBook) -> None:
         self._cluster = cluster
         self._views = views
         self._starts = starts
         self._repairs = repairs
 
-    async def run(self, plan: Plan, world: World) -> Acted:
+    async def apply(self, plan: Plan, snapshot: Snapshot) -> ApplyResult:
         """Carry out the steps of `plan` in order, up to the first failure of one that the others need."""
         released, failed, action = False, None, f"get {names.KIND}"
         try:
             if any(isinstance(step, Create) for step in plan.steps) and AddFinalizer() not in plan.steps:
-                await self._make_sure_it_lives(world)
+                await self._verify_still_exists(snapshot)
             for step in plan.steps:
                 action = _action(step)
-                if isinstance(step, ReleaseFinalizer):
-                    world, released = await self._release(world)
+                if isinstance(step, RemoveFinalizer):
+                    snapshot, released = await self._remove_finalizer(snapshot)
                 else:
-                    world, failed = await self._try(step, world, failed)
+                    snapshot, failed = await self._try(step, snapshot, failed)
         except OperatorError as error:
-            return Acted(world, error, action=action)
+            return ApplyResult(snapshot, error, action=action)
         soft, action = failed or (None, "")
-        return Acted(world, soft, soft=soft is not None, released=released, action=action)
+        return ApplyResult(snapshot, soft, non_blocking=soft is not None, finalizer_removed=released, action=action)
 
-    async def _try(self, step: Change, world: World, failed: _Failed | None) -> tuple[World, _Failed | None]:
+    async def _try(self, step: Change, snapshot: Snapshot, failed: _Failed | None) -> tuple[Snapshot, _Failed | None]:
         """The world after the step, and the first failure of all that the others do not need. Raises those of steps that they do."""
-        tolerated = OperatorError if keeps_nobody_from_the_files(step) else Contested
+        tolerated = OperatorError if is_optional(step) else ConflictingController
         try:
-            return await self._step(step, world), failed
+            return await self._step(step, snapshot), failed
         except tolerated as error:
-            return world, failed or (error, _action(step))
+            return snapshot, failed or (error, _action(step))
 
-    async def _step(self, step: Change, world: World) -> World:
+    async def _step(self, step: Change, snapshot: Snapshot) -> Snapshot:
         """The world after one step."""
         match step:
             case Create(kind, body):
-                return _with_child(world, kind, await self._create(kind, body, world))
+                return _with_child(snapshot, kind, await self._create(kind, body, snapshot))
             case Patch(kind, patch):
-                return _with_child(world, kind, await self._put_right(kind, patch, world))
-            case Remove(kind, uid):
-                world = _with_child(world, kind, await self._delete(kind, uid, 0, world))
+                return _with_child(snapshot, kind, await self._repair(kind, patch, snapshot))
+            case Delete(kind, uid):
+                snapshot = _with_child(snapshot, kind, await self._delete(kind, uid, 0, snapshot))
                 log.info("removed", action=f"delete {kind.resource.kind}")
-                return world
+                return snapshot
             case DeletePod():
-                return _with_child(world, Kind.POD, await self._delete_pod(step, world))
+                return _with_child(snapshot, Kind.POD, await self._delete_pod(step, snapshot))
             case AddFinalizer():
-                await self._add_finalizer(world)
-                return world
+                await self._add_finalizer(snapshot)
+                return snapshot
 
-    async def _add_finalizer(self, world: World) -> None:
-        meta = world.storage.meta
+    async def _add_finalizer(self, snapshot: Snapshot) -> None:
+        meta = snapshot.storage.meta
         where, what = (
             ("/metadata/finalizers/-", names.FINALIZER) if meta.finalizers else ("/metadata/finalizers", [names.FINALIZER])
         )
-        add: Object = {"op": "add", "path": where, "value": what}
+        add: Unstructured = {"op": "add", "path": where, "value": what}
         # The test keeps us from adding it to an object whose deletion has begun, or to a namesake.
         version = {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version}
         patched = await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, [version, add])
         self._views.put(USER_STORAGES, patched)
 
-    async def _create(self, kind: Kind, body: Object, world: World) -> Object:
-        namespace, name = world.storage.meta.namespace, body["metadata"]["name"]
-        refuse_foreign(kind, getattr(world.children, kind.field), world)
+    async def _create(self, kind: Kind, body: Unstructured, snapshot: Snapshot) -> Unstructured:
+        namespace, name = snapshot.storage.meta.namespace, body["metadata"]["name"]
+        refuse_foreign(kind, getattr(snapshot.children, kind.field), snapshot)
         try:
             child = await self._cluster.create(kind.resource, namespace, without_absent(body))
         except AlreadyExists as error:
             # Not in our view: a stranger, or one of ours that the watch has not brought yet, or has lost sight of.
             child = await self._cluster.get(kind.resource, namespace, name)
-            refuse_foreign(kind, child, world)
-            await self._bring_into_view(kind, child, body, world)
+            refuse_foreign(kind, child, snapshot)
+            await self._restore_labels(kind, child, body, snapshot)
             raise Conflict(error.status, f"{kind.resource.kind} {name!r} was there already") from error
         if kind is Kind.POD:
-            self._starts.made(world.storage.meta.key)
+            self._starts.made(snapshot.storage.meta.key)
         log.info("created", action=f"create {kind.resource.kind}", **_pod(kind, child))
         self._views.put(kind.resource, child)
         return child
 
-    async def _bring_into_view(self, kind: Kind, child: Object, body: Object, world: World) -> None:
+    async def _restore_labels(self, kind: Kind, child: Unstructured, body: Unstructured, snapshot: Snapshot) -> None:
         """Give a child that lost the label by which we watch its labels back. One that is ending is left to end: what
         is not watched must not get into the view, for nothing would tell when it goes.
         """
@@ -136,19 +144,19 @@ class Actor:
         if labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY:
             self._views.put(kind.resource, child)
         elif not is_terminating(child):
-            await self._patch(kind, child, {"metadata": {"labels": body["metadata"]["labels"]}}, world)
+            await self._patch(kind, child, {"metadata": {"labels": body["metadata"]["labels"]}}, snapshot)
 
-    async def _put_right(self, kind: Kind, patch: Object, world: World) -> Object:
-        key = world.storage.meta.key
-        if kind is not Kind.CLAIM:  # at the end its owner has to go, however often, or the files do
+    async def _repair(self, kind: Kind, patch: Unstructured, snapshot: Snapshot) -> Unstructured:
+        key = snapshot.storage.meta.key
+        if kind is not Kind.PVC:  # at the end its owner has to go, however often, or the files do
             self._repairs.refuse_contested(key, kind)
         # The child as the plan saw it, or as an earlier step left it.
-        child = await self._patch(kind, getattr(world.children, kind.field), patch, world)
+        child = await self._patch(kind, getattr(snapshot.children, kind.field), patch, snapshot)
         self._repairs.made(key, kind)
         return child
 
-    async def _patch(self, kind: Kind, seen: Object, patch: Object, world: World) -> Object:
-        namespace, meta = world.storage.meta.namespace, seen["metadata"]
+    async def _patch(self, kind: Kind, seen: Unstructured, patch: Unstructured, snapshot: Snapshot) -> Unstructured:
+        namespace, meta = snapshot.storage.meta.namespace, seen["metadata"]
         # With the version: a change by others since would be overwritten unseen, or hidden by the answer to ours.
         precondition = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
         patch = patch | {"metadata": patch.get("metadata", {}) | precondition}
@@ -158,18 +166,18 @@ class Actor:
             self._views.discard(kind.resource, namespace, meta["name"], meta["uid"])
             raise Conflict(error.status, error.message) from error
         except Refused as error:
-            if kind is Kind.CLAIM and "spec" in patch:
+            if kind is Kind.PVC and "spec" in patch:
                 raise GrowthRefused(error.status, error.message, error.reason, error.retry_after) from error
             raise
         log.info("repaired", action=f"patch {kind.resource.kind}", fields=sorted(patch), **_pod(kind, child))
         self._views.put(kind.resource, child)
         return child
 
-    async def _make_sure_it_lives(self, world: World) -> None:
+    async def _verify_still_exists(self, snapshot: Snapshot) -> None:
         """Ask the API server itself before anything is made for an object: the view may be behind, and a child made for
         an object that is going, or gone, would be left over. Setting the finalizer is such a question too.
         """
-        meta = world.storage.meta
+        meta = snapshot.storage.meta
         try:
             live = await self._cluster.get(USER_STORAGES, meta.namespace, meta.name)
         except NotFound as error:
@@ -179,17 +187,17 @@ class Actor:
             self._views.put(USER_STORAGES, live)
             raise Conflict(409, "the UserStorage is going, which the watch has not told yet")
 
-    async def _delete_pod(self, step: DeletePod, world: World) -> Object | None:
-        pod = await self._delete(Kind.POD, step.uid, step.grace_period, world)
-        name = names.child_name(world.storage.slug)
-        if step.asked_for:
-            self._starts.forget(world.storage.meta.key)
-        log.info("pod_deletion_begun", action="delete Pod", pod_name=name, why=step.why)
+    async def _delete_pod(self, step: DeletePod, snapshot: Snapshot) -> Unstructured | None:
+        pod = await self._delete(Kind.POD, step.uid, step.grace_period, snapshot)
+        name = names.child_name(snapshot.storage.slug)
+        if step.requested:
+            self._starts.forget(snapshot.storage.meta.key)
+        log.info("pod_deletion_started", action="delete Pod", pod_name=name, why=step.reason)
         return pod
 
-    async def _delete(self, kind: Kind, uid: str, grace_period: int, world: World) -> Object | None:
+    async def _delete(self, kind: Kind, uid: str, grace_period: int, snapshot: Snapshot) -> Unstructured | None:
         """Begin the deletion of this very child: the child as it now is, None where it is gone at once."""
-        namespace, name = world.storage.meta.namespace, names.child_name(world.storage.slug)
+        namespace, name = snapshot.storage.meta.namespace, names.child_name(snapshot.storage.slug)
         try:
             answer = await self._cluster.delete(kind.resource, namespace, name, uid, grace_period, "Foreground")
         except NotFound:
@@ -200,9 +208,9 @@ class Actor:
         self._views.put(kind.resource, answer)
         return answer
 
-    async def _release(self, world: World) -> tuple[World, bool]:
+    async def _remove_finalizer(self, snapshot: Snapshot) -> tuple[Snapshot, bool]:
         """Let the object go, once the API server itself says that no pod of it is left: a view may be behind."""
-        meta, name = world.storage.meta, names.child_name(world.storage.slug)
+        meta, name = snapshot.storage.meta, names.child_name(snapshot.storage.slug)
         try:
             pod = await self._cluster.get(Kind.POD.resource, meta.namespace, name)
         except NotFound:
@@ -211,24 +219,24 @@ class Actor:
             self._views.put(Kind.POD.resource, pod)
             if not is_terminating(pod):
                 step = DeletePod(
-                    pod["metadata"]["uid"], world.storage.lifecycle.termination_grace_period, "found late", asked_for=True
+                    pod["metadata"]["uid"], snapshot.storage.lifecycle.termination_grace_period, "found late", requested=True
                 )
-                pod = await self._delete_pod(step, world)
-            return _with_child(world, Kind.POD, pod), False
+                pod = await self._delete_pod(step, snapshot)
+            return _with_child(snapshot, Kind.POD, pod), False
         patch = release_patch(meta.uid, meta.finalizers)
         try:
             await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, patch)
         except NotFound:
             self._views.discard(USER_STORAGES, meta.namespace, meta.name, meta.uid)
         log.info("released", action="patch UserStorage")
-        return world, True
+        return snapshot, True
 
 
-def _with_child(world: World, kind: Kind, child: Object | None) -> World:
-    return world.with_children(replace(world.children, **{kind.field: child}))
+def _with_child(snapshot: Snapshot, kind: Kind, child: Unstructured | None) -> Snapshot:
+    return snapshot.with_children(replace(snapshot.children, **{kind.field: child}))
 
 
-def _pod(kind: Kind, child: Object) -> dict[str, str]:
+def _pod(kind: Kind, child: Unstructured) -> dict[str, str]:
     """The field of a log line that only pods have."""
     return {"pod_name": child["metadata"]["name"]} if kind is Kind.POD else {}
 
@@ -240,7 +248,7 @@ def _action(step: Step) -> str:
             return f"create {kind.resource.kind}"
         case Patch(kind):
             return f"patch {kind.resource.kind}"
-        case Remove(kind):
+        case Delete(kind):
             return f"delete {kind.resource.kind}"
         case DeletePod():
             return "delete Pod"

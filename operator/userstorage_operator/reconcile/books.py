@@ -9,7 +9,7 @@ from userstorage_operator.arbitration.claim_book import ClaimBook
 from userstorage_operator.arbitration.place_book import PlaceBook
 from userstorage_operator.reconcile.pod_starts import PodStartBook
 from userstorage_operator.reconcile.repairs import RepairBook
-from userstorage_operator.reconcile.volume_stats_cache import VolumeBook
+from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Books:
     repairs: RepairBook
     claims: ClaimBook
     places: PlaceBook
-    volumes: VolumeBook | None
+    volumes: VolumeStatsCache | None
     """None where nobody asks kubelets."""
 
     def forget(self, key: Key) -> None:

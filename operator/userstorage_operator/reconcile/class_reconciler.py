@@ -8,18 +8,18 @@ import structlog
 from userstorage_operator import browsers
 from userstorage_operator.api.errors import InvalidSpec, NotFound, OperatorError
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import UserStorageClass, default_classes
-from userstorage_operator.arbitration.lister import Views
+from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.browsers.browser import Browser
 from userstorage_operator.plan.builders import build
 from userstorage_operator.reconcile.ports import Cluster, Recorder
-from userstorage_operator.reconcile.record import tell
-from userstorage_operator.reconcile.rollout_tracker import ClassBook
+from userstorage_operator.reconcile.record import record_events
+from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 from userstorage_operator.runtime.worker import Result
 from userstorage_operator.status.class_status import class_report, image_pinned
-from userstorage_operator.status.events import class_news
+from userstorage_operator.status.events import class_events
 from userstorage_operator.status.report import status_patch
 
 _UNTIL_COUNTED = 1.0
@@ -44,7 +44,7 @@ class ClassReconciler:
     """Tells of one class at a time."""
 
     def __init__(
-        self, cluster: Cluster, views: Views, book: ClassBook, recorder: Recorder, clock: Callable[[], datetime]
+        self, cluster: Cluster, views: Lister, book: RolloutTracker, recorder: Recorder, clock: Callable[[], datetime]
     ) -> None:
         self._cluster = cluster
         self._views = views
@@ -56,7 +56,7 @@ class ClassReconciler:
         """One pass."""
         structlog.contextvars.bind_contextvars(class_name=name)
         if not self._book.complete:
-            return Result(wake_after=_UNTIL_COUNTED)
+            return Result(requeue_after=_UNTIL_COUNTED)
         classes = list(self._views.classes())
         raw = next((raw for raw in classes if raw["metadata"]["name"] == name), None)
         if raw is None:
@@ -76,17 +76,17 @@ class ClassReconciler:
         except OperatorError as error:
             return Result(outcome=error.reason, retry=True, error=error.message, action="patch UserStorageClass")
         self._views.put(USER_STORAGE_CLASSES, told)
-        tell(self._recorder, raw, class_news(previous, status))
+        record_events(self._recorder, raw, class_events(previous, status))
         return Result()
 
 
-def without_digest(classes: Iterable[Object]) -> int:
+def without_digest(classes: Iterable[Unstructured]) -> int:
     """How many of the raw classes run an image that is not named by its digest."""
     found = (_browser(raw) for raw in classes)
     return sum(isinstance(browser, Browser) and not image_pinned(browser.image).status for browser in found)
 
 
-def _browser(raw: Object) -> Browser | InvalidSpec:
+def _browser(raw: Unstructured) -> Browser | InvalidSpec:
     try:
         cls = UserStorageClass.parse(raw)
         browser = browsers.render(_SOMEBODY, cls)

@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.observed.backoff import next_start
-from userstorage_operator.observed.snapshot import PodStarts
+from userstorage_operator.observed.backoff import next_state
+from userstorage_operator.observed.snapshot import BackoffState
 
 
 class PodStartBook:
@@ -14,19 +14,19 @@ class PodStartBook:
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
-        self._starts: dict[Key, PodStarts] = {}
+        self._starts: dict[Key, BackoffState] = {}
 
-    def of(self, key: Key) -> PodStarts:
+    def of(self, key: Key) -> BackoffState:
         """The count so far."""
-        return self._starts.get(key, PodStarts())
+        return self._starts.get(key, BackoffState())
 
     def made(self, key: Key) -> None:
         """A pod was made just now."""
-        self._starts[key] = next_start(self.of(key), self._clock())
+        self._starts[key] = next_state(self.of(key), self._clock())
 
     def lost(self, key: Key, why: str) -> None:
         """The present pod is lost; that is told where the next one has to wait."""
-        self._starts[key] = replace(self.of(key), lost=why)
+        self._starts[key] = replace(self.of(key), last_loss=why)
 
     def forget(self, key: Key) -> None:
         """The object is gone, or its pod was ended because somebody asked for that: the next one need not wait."""

@@ -3,40 +3,40 @@
 from typing import Protocol
 
 from userstorage_operator.api.resources import Resource
-from userstorage_operator.api.unstructured import Object
-from userstorage_operator.status.events import News
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.status.events import StatusEvent
 
 
 class Cluster(Protocol):
     """The API server, live. Every call raises a ClusterError where it fails."""
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
         """The live object."""
 
     async def list_all(
         self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
-    ) -> tuple[list[Object], str]:
+    ) -> tuple[list[Unstructured], str]:
         """The live objects, and the version of the list."""
 
-    async def create(self, resource: Resource, namespace: str, body: Object) -> Object:
+    async def create(self, resource: Resource, namespace: str, body: Unstructured) -> Unstructured:
         """The object as it was made."""
 
     async def merge_patch(
-        self, resource: Resource, namespace: str | None, name: str, patch: Object, subresource: str | None = None
-    ) -> Object:
+        self, resource: Resource, namespace: str | None, name: str, patch: Unstructured, subresource: str | None = None
+    ) -> Unstructured:
         """The object after the patch."""
 
-    async def json_patch(self, resource: Resource, namespace: str, name: str, patch: list[Object]) -> Object:
+    async def json_patch(self, resource: Resource, namespace: str, name: str, patch: list[Unstructured]) -> Unstructured:
         """The object after the patch; Conflict where a test fails."""
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, uid: str, grace_period: int, propagation: str
-    ) -> Object:
+    ) -> Unstructured:
         """The object in its last moments, or a Status."""
 
 
 class Recorder(Protocol):
     """Events for people; best effort."""
 
-    def tell(self, regarding: Object, told: News) -> None:
+    def record(self, regarding: Unstructured, told: StatusEvent) -> None:
         """Tell of an object as the API server sent it. Takes no time and never fails."""

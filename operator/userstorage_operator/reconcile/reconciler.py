@@ -8,10 +8,10 @@ import structlog
 
 from userstorage_operator import browsers
 from userstorage_operator.api.errors import (
+    AwaitingGarbageCollection,
     ClusterError,
     Conflict,
     InvalidSpec,
-    LeftBehind,
     NameConflict,
     NotFound,
     OperatorError,
@@ -20,38 +20,38 @@ from userstorage_operator.api.errors import (
 )
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.api.timestamps import parse_time
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import BUILT_IN
 from userstorage_operator.arbitration.claim_book import ClaimBook
-from userstorage_operator.arbitration.lister import Views
+from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.arbitration.place_book import PlaceBook
 from userstorage_operator.observed import backoff, pod_status
 from userstorage_operator.observed.snapshot import is_ours
 from userstorage_operator.plan.builders import Desired, build, claim_name
-from userstorage_operator.plan.deferred_changes import granted_size, reached_as_before
-from userstorage_operator.plan.planner import Plan, decide, decide_deletion, decide_obstructed, deferral
-from userstorage_operator.reconcile.apply import Acted, Actor
+from userstorage_operator.plan.deferred_changes import current_claim_size, keep_current_endpoint
+from userstorage_operator.plan.planner import Plan, deferral, plan_blocked, plan_changes, plan_deletion
+from userstorage_operator.reconcile.apply import Applier, ApplyResult
 from userstorage_operator.reconcile.books import Books
-from userstorage_operator.reconcile.mount_inspector import Lookout
-from userstorage_operator.reconcile.observe import Seen, observe
+from userstorage_operator.reconcile.mount_inspector import MountInspector
+from userstorage_operator.reconcile.observe import Observation, observe
 from userstorage_operator.reconcile.pod_starts import PodStartBook
 from userstorage_operator.reconcile.ports import Cluster, Recorder
-from userstorage_operator.reconcile.record import tell
+from userstorage_operator.reconcile.record import record_events
 from userstorage_operator.reconcile.repairs import RepairBook
-from userstorage_operator.reconcile.rollout_tracker import ClassBook
-from userstorage_operator.reconcile.volume_stats_cache import VolumeBook
+from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
+from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
 from userstorage_operator.runtime.worker import Result
 from userstorage_operator.status import conditions
-from userstorage_operator.status.events import news
-from userstorage_operator.status.outcome import Failure, Verdict
+from userstorage_operator.status.events import status_events
+from userstorage_operator.status.outcome import Failure, Outcome
 from userstorage_operator.status.report import report, status_patch
-from userstorage_operator.status.rollout import standing
+from userstorage_operator.status.rollout import member_state
 
 _FIRST_REPORT = timedelta(seconds=5)
 """How long a new pod has to become ready before the first status is written: the schema's default already says
 Pending, so a start that goes well needs one write instead of two or three, in a burst of hundreds too."""
-_ON_ITS_WAY = frozenset({"PodPending", "PodNotReady", "Unschedulable"})
+_STARTING = frozenset({"PodPending", "PodNotReady", "Unschedulable"})
 """What every pod says of itself while it starts: an unbound claim makes it unschedulable for a moment."""
 _CONFLICTS = 4
 """Lost races in a row from which on they are worth telling."""
@@ -63,11 +63,11 @@ class Reconciler:
     def __init__(
         self,
         cluster: Cluster,
-        views: Views,
-        book: ClassBook,
+        views: Lister,
+        book: RolloutTracker,
         recorder: Recorder,
         clock: Callable[[], datetime],
-        volumes: VolumeBook | None = None,
+        volumes: VolumeStatsCache | None = None,
     ) -> None:
         """`volumes` is kept by others; None where kubelets are not asked."""
         self._cluster = cluster
@@ -76,70 +76,70 @@ class Reconciler:
         self._recorder = recorder
         self._clock = clock
         self._books = Books(PodStartBook(clock), RepairBook(clock), ClaimBook(views), PlaceBook(), volumes)
-        self._actor = Actor(cluster, views, self._books.starts, self._books.repairs)
-        self._lookout = Lookout(cluster, views)
+        self._actor = Applier(cluster, views, self._books.starts, self._books.repairs)
+        self._lookout = MountInspector(cluster, views)
 
     async def reconcile(self, key: Key, failures: int) -> Result:
         """One pass; `failures` in a row went before."""
         structlog.contextvars.bind_contextvars(namespace=key.namespace, name=key.name)
         try:
-            return await self._pass(key, failures)
+            return await self._reconcile(key, failures)
         finally:
-            self._book.looked_at(key)
+            self._book.mark_observed(key)
 
-    async def _pass(self, key: Key, failures: int) -> Result:
+    async def _reconcile(self, key: Key, failures: int) -> Result:
         seen = await observe(key, self._views, self._cluster, self._books)
         if seen is None:
             self._books.forget(key)
             self._book.record(key, None)
             self._lookout.forget(key)
             return Result()
-        structlog.contextvars.bind_contextvars(uid=seen.world.storage.meta.uid, user_id=seen.world.storage.user_id)
+        structlog.contextvars.bind_contextvars(uid=seen.snapshot.storage.meta.uid, user_id=seen.snapshot.storage.user_id)
         now, wanted, plan = self._clock(), None, Plan()
         try:
             seen, wanted, plan = self._decide_in_turn(seen, now)
-            looked = await self._lookout.look(seen.world, plan, now)
-            if looked is not seen.world:
-                seen, plan = _decide(replace(seen, world=looked), wanted, now)
-            acted = await self._actor.run(plan, seen.world)
+            looked = await self._lookout.inspect(seen.snapshot, plan, now)
+            if looked is not seen.snapshot:
+                seen, plan = _decide(replace(seen, snapshot=looked), wanted, now)
+            acted = await self._actor.apply(plan, seen.snapshot)
         except OperatorError as refusal:
-            acted = Acted(seen.world, refusal)
+            acted = ApplyResult(seen.snapshot, refusal)
         except Exception as fault:  # noqa: BLE001  # a fault of ours belongs into the status of the object it hits
-            acted = Acted(seen.world, _Fault(fault))
+            acted = ApplyResult(seen.snapshot, InternalError(fault))
         if not _may_have_pod(acted):
             self._books.claims.release(key)
-        if acted.released:
+        if acted.finalizer_removed:
             return Result()
-        error = acted.error or seen.obstacle
-        verdict = Verdict(acted.world, wanted, plan, _failure(error, failures, now, soft=acted.soft), now)
-        self._book.record(key, standing(verdict))
-        not_told = await self._tell(verdict, seen.status)
+        error = acted.error or seen.spec_error
+        outcome = Outcome(acted.snapshot, wanted, plan, _failure(error, failures, now, soft=acted.non_blocking), now)
+        self._book.record(key, member_state(outcome))
+        not_told = await self._patch_status(outcome, seen.status)
         if (failed := not_told or error) is not None:
             return _failed(failed, failures + 1, "patch UserStorage status" if failed is not_told else acted.action)
-        return _looking_ahead(verdict, seen.status)
+        return _next_requeue(outcome, seen.status)
 
-    def _decide_in_turn(self, seen: Seen, now: datetime) -> tuple[Seen, Desired | None, Plan]:
+    def _decide_in_turn(self, seen: Observation, now: datetime) -> tuple[Observation, Desired | None, Plan]:
         """Ask for a turn in the class's rollout, decide, and take the turn, and the claim too: nothing may be awaited in
         between, or two passes would take the same one.
         """
-        key, cls = seen.world.storage.meta.key, seen.world.cls
+        key, cls = seen.snapshot.storage.meta.key, seen.snapshot.cls
         may_replace = cls is not None and self._book.may_replace(key, cls)
-        seen, wanted = _render(replace(seen, world=replace(seen.world, may_replace=may_replace)))
+        seen, wanted = _render(replace(seen, snapshot=replace(seen.snapshot, may_replace=may_replace)))
         seen, plan = _decide(seen, wanted, now)
-        if plan.ends_pod:
-            self._book.going_down(key, cls or BUILT_IN)
-        if plan.makes_pod:
-            self._books.claims.take(key, claim_name(seen.world.storage))
+        if plan.deletes_pod:
+            self._book.mark_unavailable(key, cls or BUILT_IN)
+        if plan.creates_pod:
+            self._books.claims.take(key, claim_name(seen.snapshot.storage))
         return seen, wanted, plan
 
-    async def _tell(self, verdict: Verdict, previous: Object) -> OperatorError | None:
+    async def _patch_status(self, outcome: Outcome, previous: Unstructured) -> OperatorError | None:
         """Write the status where it differs; the error where that fails."""
-        if _moot(verdict) or first_report_at(verdict, previous) is not None:
+        if _moot(outcome) or first_report_at(outcome, previous) is not None:
             return None
-        patch = status_patch(report(verdict, previous), previous)
+        patch = status_patch(report(outcome, previous), previous)
         if not patch:
             return None
-        meta = verdict.world.storage.meta
+        meta = outcome.snapshot.storage.meta
         body = {"metadata": {"uid": meta.uid}, "status": patch}
         try:
             told = await self._cluster.merge_patch(USER_STORAGES, meta.namespace, meta.name, body, "status")
@@ -149,54 +149,54 @@ class Reconciler:
         except OperatorError as error:
             return error
         self._views.put(USER_STORAGES, told)
-        tell(self._recorder, told, news(previous, told["status"]))
+        record_events(self._recorder, told, status_events(previous, told["status"]))
         return None
 
 
-def _render(seen: Seen) -> tuple[Seen, Desired | None]:
+def _render(seen: Observation) -> tuple[Observation, Desired | None]:
     """What should be there; None where an obstacle keeps that from being told, or a spec that cannot be served, which is one.
     In a deletion nothing depends on it.
     """
-    world, storage, cls = seen.world, seen.world.storage, seen.world.cls
-    if seen.obstacle is not None or cls is None:
+    snapshot, storage, cls = seen.snapshot, seen.snapshot.storage, seen.snapshot.cls
+    if seen.spec_error is not None or cls is None:
         return seen, None
     try:
         browser = browsers.render(storage, cls)
-        wanted = build(storage, cls, browser, exposed=world.not_exposed is None, granted=granted_size(world))
+        wanted = build(storage, cls, browser, exposed=snapshot.exposure_conflict is None, granted=current_claim_size(snapshot))
     except InvalidSpec as refusal:
-        return (seen if storage.meta.deleted_at is not None else replace(seen, obstacle=refusal)), None
-    return seen, reached_as_before(wanted, world) if deferral(world, wanted) is not None else wanted
+        return (seen if storage.meta.deleted_at is not None else replace(seen, spec_error=refusal)), None
+    return seen, keep_current_endpoint(wanted, snapshot) if deferral(snapshot, wanted) is not None else wanted
 
 
-def _decide(seen: Seen, wanted: Desired | None, now: datetime) -> tuple[Seen, Plan]:
+def _decide(seen: Observation, wanted: Desired | None, now: datetime) -> tuple[Observation, Plan]:
     """The plan; a name that is taken is an obstacle, too: nothing but a pod that is not wanted is touched then."""
-    if seen.world.storage.meta.deleted_at is not None:
-        return seen, decide_deletion(seen.world)
+    if seen.snapshot.storage.meta.deleted_at is not None:
+        return seen, plan_deletion(seen.snapshot)
     if wanted is not None:
         try:
-            return seen, decide(seen.world, wanted, now)
-        except (NameConflict, LeftBehind) as conflict:
-            seen = replace(seen, obstacle=conflict)
-    return seen, decide_obstructed(seen.world)
+            return seen, plan_changes(seen.snapshot, wanted, now)
+        except (NameConflict, AwaitingGarbageCollection) as conflict:
+            seen = replace(seen, spec_error=conflict)
+    return seen, plan_blocked(seen.snapshot)
 
 
-def _may_have_pod(acted: Acted) -> bool:
+def _may_have_pod(acted: ApplyResult) -> bool:
     """Whether there is a pod of its own, or may be: a request that was not answered may have been carried out."""
-    pod = acted.world.children.pod
-    return isinstance(acted.error, Unavailable) or (pod is not None and is_ours(pod, acted.world.storage.meta.uid))
+    pod = acted.snapshot.children.pod
+    return isinstance(acted.error, Unavailable) or (pod is not None and is_ours(pod, acted.snapshot.storage.meta.uid))
 
 
 def _failure(error: OperatorError | None, failures: int, now: datetime, *, soft: bool) -> Failure | None:
     if error is None:
         return None
     retrying = error.retry is Retry.BACKOFF
-    next_retry = now + timedelta(seconds=backoff.pause(failures + 1)) if retrying else None
+    next_retry = now + timedelta(seconds=backoff.delay(failures + 1)) if retrying else None
     return Failure(error, failures + 1, next_retry, soft)
 
 
-def _moot(verdict: Verdict) -> bool:
+def _moot(outcome: Outcome) -> bool:
     """Whether the next pass will know better in a moment."""
-    return verdict.failure is not None and _lost_race(verdict.failure.error, verdict.failure.attempts)
+    return outcome.failure is not None and _lost_race(outcome.failure.error, outcome.failure.attempts)
 
 
 def _lost_race(error: OperatorError, attempts: int) -> bool:
@@ -204,20 +204,22 @@ def _lost_race(error: OperatorError, attempts: int) -> bool:
     return isinstance(error, Conflict) and attempts < _CONFLICTS
 
 
-def first_report_at(verdict: Verdict, previous: Object) -> datetime | None:
+def first_report_at(outcome: Outcome, previous: Unstructured) -> datetime | None:
     """Until when the first status may wait for a new pod to become ready; None where it is due, or long written."""
-    pod = verdict.world.children.pod
-    if "observedGeneration" in previous or verdict.failure is not None or pod is None:
+    pod = outcome.snapshot.children.pod
+    if "observedGeneration" in previous or outcome.failure is not None or pod is None:
         return None
-    if pod_status.is_ready(pod) or pod_status.why_not_ready(pod).reason not in _ON_ITS_WAY:
+    if pod_status.is_ready(pod) or pod_status.not_ready_finding(pod).reason not in _STARTING:
         return None
-    due = parse_time(pod["metadata"]["creationTimestamp"]) + min(_FIRST_REPORT, verdict.world.storage.lifecycle.start_timeout)
+    due = parse_time(pod["metadata"]["creationTimestamp"]) + min(
+        _FIRST_REPORT, outcome.snapshot.storage.lifecycle.start_timeout
+    )
     # The pod's time is the API server's: where the clocks differ, the wait must not be longer for it. A pod that this pass
     # made is younger than the pass, by up to a second.
-    return due if verdict.now < due <= verdict.now + _FIRST_REPORT + timedelta(seconds=1) else None
+    return due if outcome.now < due <= outcome.now + _FIRST_REPORT + timedelta(seconds=1) else None
 
 
-class _Fault(OperatorError):
+class InternalError(OperatorError):
     """An exception that nobody foresaw. The message is for the status; the log gets the exception."""
 
     def __init__(self, fault: Exception) -> None:
@@ -234,14 +236,14 @@ def _failed(error: OperatorError, attempts: int, action: str) -> Result:
         retry_after=retry_after or 0.0,
         error=error.message,
         action=action,
-        fault=error.fault if isinstance(error, _Fault) else None,
+        fault=error.fault if isinstance(error, InternalError) else None,
         routine=_lost_race(error, attempts),
     )
 
 
-def _looking_ahead(verdict: Verdict, previous: Object) -> Result:
+def _next_requeue(outcome: Outcome, previous: Unstructured) -> Result:
     """Wake at the next moment at which something changes by itself."""
-    first = first_report_at(verdict, previous)
-    moments = [*verdict.plan.wake_at, conditions.start_deadline(verdict), conditions.overdue_at(verdict), first]
-    ahead = [(moment - verdict.now).total_seconds() for moment in moments if moment is not None and moment > verdict.now]
-    return Result(wake_after=min(ahead, default=None))
+    first = first_report_at(outcome, previous)
+    moments = [*outcome.plan.requeue_at, conditions.start_deadline(outcome), conditions.overdue_at(outcome), first]
+    ahead = [(moment - outcome.now).total_seconds() for moment in moments if moment is not None and moment > outcome.now]
+    return Result(requeue_after=min(ahead, default=None))

@@ -9,15 +9,15 @@ from itertools import islice
 
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import UserStorageClass
-from userstorage_operator.status.rollout import Standing, Waits, budget
+from userstorage_operator.status.rollout import MemberState, WaitingFor, unavailable_budget
 
 
 @dataclass(slots=True)
 class _Class:
-    members: dict[Key, Standing] = field(default_factory=dict)
+    members: dict[Key, MemberState] = field(default_factory=dict)
     counts: dict[int, Counter[str]] = field(default_factory=dict)
     """By the generation of the class that the pass saw."""
-    waiting: dict[Waits, dict[Key, None]] = field(default_factory=lambda: {waits: {} for waits in Waits})
+    waiting: dict[WaitingFor, dict[Key, None]] = field(default_factory=lambda: {waits: {} for waits in WaitingFor})
     """In the order in which they came."""
     max_unavailable: str = "1"
 
@@ -26,13 +26,13 @@ class _Class:
 
     def free(self) -> int:
         """How many more may be taken down."""
-        return budget(self.max_unavailable, self.sum("running")) - self.sum("unavailable")
+        return unavailable_budget(self.max_unavailable, self.sum("running")) - self.sum("unavailable")
 
-    def enter(self, key: Key, standing: Standing) -> None:
+    def enter(self, key: Key, standing: MemberState) -> None:
         self.members[key] = standing
         self.counts.setdefault(standing.class_generation, Counter()).update(_counted(standing))
         for waits, keys in self.waiting.items():
-            if standing.waits is waits:
+            if standing.waiting_for is waits:
                 keys.setdefault(key)
             else:
                 keys.pop(key, None)
@@ -47,7 +47,7 @@ class _Class:
             keys.pop(key, None)
 
 
-def _counted(standing: Standing) -> dict[str, int]:
+def _counted(standing: MemberState) -> dict[str, int]:
     counted = {
         "users": True,
         "running": standing.running,
@@ -60,7 +60,7 @@ def _counted(standing: Standing) -> dict[str, int]:
     return {name: int(counts) for name, counts in counted.items()}  # a lone True would reach the status as `true`
 
 
-class ClassBook:
+class RolloutTracker:
     """Kept by the reconciler of the UserStorages; read by that of the classes."""
 
     def __init__(self, wake: Callable[[Key], None], changed: Callable[[str], None]) -> None:
@@ -75,7 +75,7 @@ class ClassBook:
         """What there is at the start: how many of these are ready has to be known before one is taken down."""
         self._unseen.update(keys)
 
-    def looked_at(self, key: Key) -> None:
+    def mark_observed(self, key: Key) -> None:
         """A pass over it has ended, however it ended: one key that cannot be read must not hold up every rollout."""
         if self._unseen:
             self._unseen.discard(key)
@@ -113,22 +113,22 @@ class ClassBook:
         standing = known.members.get(key)
         return (standing is not None and standing.running and not standing.available) or known.free() > 0
 
-    def going_down(self, key: Key, cls: UserStorageClass) -> None:
+    def mark_unavailable(self, key: Key, cls: UserStorageClass) -> None:
         """Its pod is about to be ended: it counts from this moment on, not from the end of the pass, and for the class
         that it has now, which may have become another.
         """
-        known = self._standing(key) or Standing(cls.name, cls.generation)
+        known = self._standing(key) or MemberState(cls.name, cls.generation)
         self._enter(key, replace(known, class_name=cls.name, running=True, available=False))
 
-    def record(self, key: Key, standing: Standing | None) -> None:
+    def record(self, key: Key, standing: MemberState | None) -> None:
         """What a pass found; None where the UserStorage is gone."""
         self._enter(key, standing)
 
-    def _standing(self, key: Key) -> Standing | None:
+    def _standing(self, key: Key) -> MemberState | None:
         name = self._class_of.get(key)
         return self._classes[name].members[key] if name is not None else None
 
-    def _enter(self, key: Key, after: Standing | None) -> None:
+    def _enter(self, key: Key, after: MemberState | None) -> None:
         before = self._standing(key)
         if before == after:
             return
@@ -138,7 +138,9 @@ class ClassBook:
         if after is not None:
             self._class_of[key] = after.class_name
             self._classes.setdefault(after.class_name, _Class()).enter(key, after)
-        if before is not None and (after is None or after.class_name != before.class_name or after.waits is Waits.FOR_PLACE):
+        if before is not None and (
+            after is None or after.class_name != before.class_name or after.waiting_for is WaitingFor.QUOTA
+        ):
             self._wake_neighbours(key, self._classes[before.class_name])
         for name in {standing.class_name for standing in (before, after) if standing is not None}:
             self._changed(name)
@@ -148,11 +150,11 @@ class ClassBook:
                 del self._classes[name]  # tenants may name as many as they can think of
 
     def _wake_neighbours(self, key: Key, left: _Class) -> None:
-        for other in [other for other in left.waiting[Waits.FOR_PLACE] if other.namespace == key.namespace and other != key]:
+        for other in [other for other in left.waiting[WaitingFor.QUOTA] if other.namespace == key.namespace and other != key]:
             self._wake(other)
 
     def _next_in_turn(self, members: _Class) -> None:
-        turns = members.waiting[Waits.FOR_TURN]
+        turns = members.waiting[WaitingFor.ROLLOUT_SLOT]
         if turns and (free := members.free()) > 0:
             for key in list(islice(turns, free)):
                 self._wake(key)

@@ -11,7 +11,7 @@ _GOOD_FOR = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Fullness:
+class UsageSummary:
     """All volumes together, for the metrics."""
 
     known: int = 0
@@ -20,13 +20,13 @@ class Fullness:
     """As a ratio; 0 where none is known."""
 
 
-class VolumeBook:
+class VolumeStatsCache:
     """By namespace and name of the claim."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._known: dict[tuple[str, str], tuple[VolumeUse, float]] = {}
-        self.fullness = Fullness()
+        self.fullness = UsageSummary()
         """As it was after the last look at all nodes."""
 
     def record(self, namespace: str, claim: str, use: VolumeUse) -> None:
@@ -38,10 +38,10 @@ class VolumeBook:
         use, since = self._known.get((namespace, claim), (None, 0.0))
         return use if self._clock() - since <= _GOOD_FOR else None
 
-    def sum_up(self) -> None:
+    def summary(self) -> None:
         """All nodes have been asked: forget what is old, and count."""
         oldest = self._clock() - _GOOD_FOR
         self._known = {place: entry for place, entry in self._known.items() if entry[1] >= oldest}
         ratios = [use.ratio for use, _ in self._known.values()]
         nearly_full = sum(ratio > NEARLY_FULL for ratio in ratios)
-        self.fullness = Fullness(len(ratios), nearly_full, max(ratios, default=0.0))
+        self.fullness = UsageSummary(len(ratios), nearly_full, max(ratios, default=0.0))

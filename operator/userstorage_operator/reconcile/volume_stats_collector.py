@@ -9,12 +9,12 @@ from typing import Protocol
 import structlog
 
 from userstorage_operator.api.errors import OperatorError
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.arbitration.lister import Views
+from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.snapshot import controller, is_ours
-from userstorage_operator.observed.volume_usage import VolumeUse, mounted, told
-from userstorage_operator.reconcile.volume_stats_cache import VolumeBook
+from userstorage_operator.observed.volume_usage import VolumeUse, parse_summary, volume_status
+from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
 
 log = structlog.get_logger(__name__)
 
@@ -27,18 +27,18 @@ _AT_ONCE = 8
 class Kubelets(Protocol):
     """The nodes themselves."""
 
-    async def summary(self, address: str) -> Object:
+    async def summary(self, address: str) -> Unstructured:
         """What the kubelet at that address tells of its pods. Raises an OperatorError where it does not."""
 
 
 class Observer(Protocol):
     """Who is told of every look (metrics)."""
 
-    def volumes_not_told(self) -> None:
+    def volume_stats_failed(self) -> None:
         """A kubelet could not be asked, or could not be understood."""
 
 
-class VolumeLooks:
+class VolumeStatsCollector:
     """What a kubelet says is believed about its own pods only. A node that says nothing leaves its volumes as they were known,
     and nothing waits for it. `enqueue(key)` is called where a status has to be written.
     """
@@ -46,9 +46,9 @@ class VolumeLooks:
     def __init__(
         self,
         kubelets: Kubelets,
-        views: Views,
-        pods: Callable[[], Iterable[Object]],
-        book: VolumeBook,
+        views: Lister,
+        pods: Callable[[], Iterable[Unstructured]],
+        book: VolumeStatsCache,
         enqueue: Callable[[Key], None],
         observer: Observer,
     ) -> None:
@@ -69,35 +69,35 @@ class VolumeLooks:
 
     async def once(self) -> None:
         """Ask every node once."""
-        nodes: dict[str, dict[str, Object]] = {}
+        nodes: dict[str, dict[str, Unstructured]] = {}
         for pod in self._pods():
             status = pod.get("status") or {}
             if "hostIP" in status and status.get("phase") == "Running":
                 nodes.setdefault(status["hostIP"], {})[pod["metadata"]["uid"]] = pod
         limit = asyncio.Semaphore(_AT_ONCE)
         errors = await asyncio.gather(*(self._ask(address, pods, limit) for address, pods in nodes.items()))
-        self._book.sum_up()
-        self._tell([error for error in errors if error is not None])
+        self._book.summary()
+        self._log_errors([error for error in errors if error is not None])
 
-    async def _ask(self, address: str, pods: Mapping[str, Object], limit: asyncio.Semaphore) -> OperatorError | None:
+    async def _ask(self, address: str, pods: Mapping[str, Unstructured], limit: asyncio.Semaphore) -> OperatorError | None:
         try:
             async with limit:
                 summary = await self._kubelets.summary(address)
-            found = list(mounted(summary))
+            found = list(parse_summary(summary))
         except OperatorError as error:
-            self._observer.volumes_not_told()
+            self._observer.volume_stats_failed()
             return error
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            self._observer.volumes_not_told()
+            self._observer.volume_stats_failed()
             return OperatorError(f"the kubelet at {address} does not answer as one: {type(error).__name__} {error}")
         for volume in found:
             raw = self._storage_of(pods.get(volume.pod_uid), volume.namespace)
             if raw is not None:
                 self._book.record(volume.namespace, volume.claim, volume.use)
-                self._have_it_told(raw, volume.claim, volume.use)
+                self._requeue_on_change(raw, volume.claim, volume.use)
         return None
 
-    def _storage_of(self, pod: Object | None, namespace: str) -> Object | None:
+    def _storage_of(self, pod: Unstructured | None, namespace: str) -> Unstructured | None:
         """Whose pod that is; None for one that merely carries our label, or is not of that namespace."""
         owner = controller(pod) if pod is not None else None
         if pod is None or owner is None or pod["metadata"]["namespace"] != namespace:
@@ -105,18 +105,18 @@ class VolumeLooks:
         raw = self._views.storage(Key(namespace, owner["name"]))
         return raw if raw is not None and is_ours(pod, raw["metadata"]["uid"]) else None
 
-    def _have_it_told(self, raw: Object, claim: str, use: VolumeUse) -> None:
+    def _requeue_on_change(self, raw: Unstructured, claim: str, use: VolumeUse) -> None:
         """Have the status written where it says something else."""
         previous = (raw.get("status") or {}).get("storage") or {}
-        if any(previous.get(name) != value for name, value in told(previous, claim, use).items()):
+        if any(previous.get(name) != value for name, value in volume_status(previous, claim, use).items()):
             self._enqueue(Key.of(raw))
 
-    def _tell(self, errors: list[OperatorError]) -> None:
+    def _log_errors(self, errors: list[OperatorError]) -> None:
         """Log that nodes are not to be asked, once, and that all are again."""
         if errors:
             level = logging.DEBUG if self._failing else logging.WARNING
             first = errors[0]
-            log.log(level, "volumes_not_told", nodes=len(errors), error_kind=first.reason, error=first.message)
+            log.log(level, "volume_stats_failed", nodes=len(errors), error_kind=first.reason, error=first.message)
         elif self._failing:
-            log.info("volumes_told_again")
+            log.info("volume_stats_recovered")
         self._failing = bool(errors)

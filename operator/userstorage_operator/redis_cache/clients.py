@@ -40,7 +40,7 @@ class PasswordFile(CredentialProvider):
 
 def connect(settings: RedisSettings, connections: int) -> Client:
     """A client with at most that many connections (to each node of a cluster), none of them made yet."""
-    place = settings.place
+    place = settings.target
     limits: dict[str, Any] = {
         "socket_timeout": settings.timeout,
         "socket_connect_timeout": settings.timeout,
@@ -62,7 +62,7 @@ def connect(settings: RedisSettings, connections: int) -> Client:
 
 
 def _single(settings: RedisSettings, options: dict[str, Any]) -> Redis:
-    place = settings.place
+    place = settings.target
     if place.path:
         return Redis.from_pool(ConnectionPool(connection_class=UnixDomainSocketConnection, path=place.path, **options))
     (host, port), *_ = place.hosts
@@ -72,7 +72,7 @@ def _single(settings: RedisSettings, options: dict[str, Any]) -> Redis:
 
 def _master(settings: RedisSettings, limits: dict[str, Any], options: dict[str, Any]) -> Redis:
     """The master that Sentinel names. The sentinels are asked without credentials, which are those of the master."""
-    place, tls = settings.place, Tls(settings)
+    place, tls = settings.target, Tls(settings)
     own: dict[str, Any] = {"connection_class": TlsConnection, "tls": tls} if place.tls else {}
     sentinel: Any = Sentinel([], **options)  # type: ignore[no-untyped-call]
     sentinel.sentinels = [Redis.from_pool(ConnectionPool(host=host, port=port, **limits, **own)) for host, port in place.hosts]
@@ -82,10 +82,10 @@ def _master(settings: RedisSettings, limits: dict[str, Any], options: dict[str, 
 
 
 def _cluster(settings: RedisSettings, options: dict[str, Any]) -> RedisCluster:
-    nodes = [ClusterNode(host, port) for host, port in settings.place.hosts]
+    nodes = [ClusterNode(host, port) for host, port in settings.target.hosts]
     # Where nobody serves a slot, the other slots are still served.
     cluster = RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options)
-    if settings.place.tls:
+    if settings.target.tls:
         tls = Tls(settings)
         # Nodes that are found later are made from these; it takes no class of connections otherwise.
         cluster.connection_kwargs |= {"connection_class": TlsConnection, "tls": tls}
@@ -111,7 +111,7 @@ async def close(client: Client) -> None:
 
 
 def _login(settings: RedisSettings) -> dict[str, Any]:
-    username = settings.username or settings.place.username
+    username = settings.username or settings.target.username
     if settings.password_file is not None:
         return {"credential_provider": PasswordFile(settings.password_file, username)}
-    return {"username": username or None, "password": settings.place.password or None}
+    return {"username": username or None, "password": settings.target.password or None}

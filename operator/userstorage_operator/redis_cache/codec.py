@@ -10,7 +10,7 @@ from types import NoneType
 
 import orjson
 
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 SCHEMA = 1
 LARGEST = 16 * 1024
@@ -45,7 +45,7 @@ class Rejected(Exception):
 class Entry:
     """A value with what is to be known about it."""
 
-    value: Object | None
+    value: Unstructured | None
     """None says that there is nothing."""
     uid: str = ""
     resource_version: int = 0
@@ -56,7 +56,7 @@ class Entry:
     """When it was so, in seconds since 1970 by the writer's clock."""
 
     @classmethod
-    def of(cls, view: Object, *, term: int, time: float) -> "Entry":
+    def of(cls, view: Unstructured, *, term: int, time: float) -> "Entry":
         """The entry of a view."""
         return cls(view, view["uid"], int(view["resourceVersion"]), view["generation"], term, time)
 
@@ -75,7 +75,7 @@ _SHAPE: Shape = {
 """Of an Entry."""
 
 
-def require(fields: Object, shape: Shape) -> None:
+def require(fields: Unstructured, shape: Shape) -> None:
     """A good seal does not say that the writer knew this shape: it may be of another release, and without a signing key
     anybody can make one. Raises Rejected.
     """

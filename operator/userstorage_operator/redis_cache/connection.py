@@ -53,7 +53,7 @@ _STALE_CONNECTIONS = frozenset({"timeout", "connection", "auth", "readonly"})
 """After these the other connections may lead to the wrong place too: a server that is gone, the master of yesterday."""
 
 
-class StoreUnavailable(Exception):
+class RedisUnavailable(Exception):
     """Redis did not do what was asked. `kind` is one of KINDS or `not_configured`; the text is for logs."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
@@ -61,26 +61,26 @@ class StoreUnavailable(Exception):
         self.kind = kind
 
 
-class StoreObserver(Protocol):
+class RedisObserver(Protocol):
     """Who is told of every call (metrics)."""
 
-    def store_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
+    def redis_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
         """The words that `store_failed` and `store_breaker` may be called with."""
 
-    def store_answered(self, seconds: float) -> None:
+    def redis_answered(self, seconds: float) -> None:
         """A call has ended, well or not."""
 
-    def store_failed(self, kind: str) -> None:
+    def redis_failed(self, kind: str) -> None:
         """A call has failed, or was not made for `breaker_open`."""
 
-    def store_breaker(self, state: str) -> None:
+    def redis_breaker(self, state: str) -> None:
         """The breaker is in this state now."""
 
 
 class Connection:
     """The one way to Redis. It connects when it is first used; without settings every call is `not_configured`."""
 
-    def __init__(self, settings: RedisSettings | None, observer: StoreObserver) -> None:
+    def __init__(self, settings: RedisSettings | None, observer: RedisObserver) -> None:
         self._settings = settings
         self._observer = observer
         self._client: clients.Client | None = None
@@ -88,8 +88,8 @@ class Connection:
         self._breaker = Breaker(time.monotonic, lambda: random.uniform(-1, 1))  # noqa: S311  # no secret
         self._told_state = State.CLOSED
         self._dropping: set[asyncio.Task[None]] = set()
-        observer.store_labels(KINDS, tuple(State))
-        observer.store_breaker(State.CLOSED)
+        observer.redis_labels(KINDS, tuple(State))
+        observer.redis_breaker(State.CLOSED)
 
     @property
     def state(self) -> State:
@@ -99,19 +99,19 @@ class Connection:
     async def run(self, what: str, call: Callable[[Redis], Awaitable[T]]) -> T:
         """What `call` gets from a client it is given; one command, pipeline or script. `what` is its label in metrics.
 
-        Takes twice the timeout at most, and no time while the breaker is open. Raises StoreUnavailable, and nothing else
+        Takes twice the timeout at most, and no time while the breaker is open. Raises RedisUnavailable, and nothing else
         for trouble of Redis; what else `call` raises passes through.
         """
         if self._settings is None:
-            raise StoreUnavailable(_NOT_CONFIGURED)
+            raise RedisUnavailable(_NOT_CONFIGURED)
         cancelled = _cancellations()
         await self._take_turn(self._settings.timeout)
         try:
             era = self._breaker.admit()
-            self._tell_state("")
+            self._log_state("")
             if era is None:
-                self._observer.store_failed(_BREAKER_OPEN)
-                raise StoreUnavailable(_BREAKER_OPEN)
+                self._observer.redis_failed(_BREAKER_OPEN)
+                raise RedisUnavailable(_BREAKER_OPEN)
             return await self._run(what, call, era, self._settings)
         finally:
             self._free.release()
@@ -131,8 +131,8 @@ class Connection:
             async with asyncio.timeout(timeout):
                 await self._free.acquire()
         except TimeoutError:
-            self._observer.store_failed("exhausted")
-            raise StoreUnavailable("exhausted", f"all {CONNECTIONS} connections are in use") from None
+            self._observer.redis_failed("exhausted")
+            raise RedisUnavailable("exhausted", f"all {CONNECTIONS} connections are in use") from None
 
     async def _run(self, what: str, call: Callable[[Redis], Awaitable[T]], era: int, settings: RedisSettings) -> T:
         if self._client is None:
@@ -151,20 +151,20 @@ class Connection:
             self._breaker.succeeded(era)
             return answer
         finally:
-            self._observer.store_answered(time.monotonic() - start)
-            self._tell_state("")
+            self._observer.redis_answered(time.monotonic() - start)
+            self._log_state("")
 
-    def _failure(self, what: str, error: Exception, era: int) -> StoreUnavailable:
+    def _failure(self, what: str, error: Exception, era: int) -> RedisUnavailable:
         kind = _kind(error)
-        self._observer.store_failed(kind)
+        self._observer.redis_failed(kind)
         if kind in _NOT_SERVING:
             self._breaker.failed(era)
         else:
             self._breaker.succeeded(era)
         if kind in _STALE_CONNECTIONS:
             self._drop_idle()
-        failure = StoreUnavailable(kind, f"{what}: {error}")
-        self._tell_state(str(failure))
+        failure = RedisUnavailable(kind, f"{what}: {error}")
+        self._log_state(str(failure))
         return failure
 
     def _drop_idle(self) -> None:
@@ -179,16 +179,16 @@ class Connection:
         if not task.cancelled():
             task.exception()  # seen: whatever kept a connection from closing well, it is closed
 
-    def _tell_state(self, why: str) -> None:
+    def _log_state(self, why: str) -> None:
         state, before = self._breaker.state, self._told_state
         if state is before:
             return
         self._told_state = state
-        self._observer.store_breaker(state)
+        self._observer.redis_breaker(state)
         if state is State.OPEN and before is State.CLOSED:
-            log.warning("redis_away", why=why)
+            log.warning("redis_unavailable", why=why)
         elif state is State.CLOSED:
-            log.info("redis_back")
+            log.info("redis_recovered")
 
 
 def _cancellations() -> int:

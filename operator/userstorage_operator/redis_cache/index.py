@@ -9,7 +9,7 @@ Filters are answered from rows; only the views that are shown are read.
 
 from dataclasses import dataclass
 
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.readmodel.query import Query
 from userstorage_operator.redis_cache.codec import Codec, Reason, Rejected
@@ -28,7 +28,7 @@ class Row:
     """A hash of the user id."""
 
     @classmethod
-    def of(cls, view: Object, codec: Codec) -> "Row":
+    def of(cls, view: Unstructured, codec: Codec) -> "Row":
         """The row of a view."""
         return cls(
             Key(view["namespace"], view["name"]),

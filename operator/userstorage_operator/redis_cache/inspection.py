@@ -7,16 +7,16 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.readmodel.query import Query
 from userstorage_operator.redis_cache.codec import Codec, Rejected
-from userstorage_operator.redis_cache.connection import StoreUnavailable
+from userstorage_operator.redis_cache.connection import RedisUnavailable
 from userstorage_operator.redis_cache.head import Head
 from userstorage_operator.redis_cache.index import Range, Row, parse
 from userstorage_operator.redis_cache.keys import Keys
-from userstorage_operator.redis_cache.ports import Store
-from userstorage_operator.redis_cache.read_through_cache import Cache, Wanted
+from userstorage_operator.redis_cache.ports import RedisConnection
+from userstorage_operator.redis_cache.read_through_cache import ReadThroughCache, Wanted
 from userstorage_operator.redis_cache.scripts import READ, SCAN
 
 _CHUNK = 500
@@ -31,7 +31,7 @@ class Inspected:
     """None where there is none, or none that can be believed."""
     head_age: float = 0.0
     """Seconds since the leader last wrote it, by Redis' own clock."""
-    views: dict[Key, Object | None] = field(default_factory=dict)
+    views: dict[Key, Unstructured | None] = field(default_factory=dict)
     """One for each row of the index; None where the view of that row is not there."""
     view_ages: list[float] = field(default_factory=list)
     """Seconds since each was written, by the clock of this machine."""
@@ -53,14 +53,14 @@ class Inspected:
         self.rejected[reason] += 1
 
 
-async def inspect(store: Store, keys: Keys, codec: Codec) -> Inspected:
-    """Look at everything, in as many calls as it takes: none keeps Redis busy for long. Raises StoreUnavailable."""
+async def inspect(store: RedisConnection, keys: Keys, codec: Codec) -> Inspected:
+    """Look at everything, in as many calls as it takes: none keeps Redis busy for long. Raises RedisUnavailable."""
     found = Inspected()
     rows = await _rows(store, keys, codec, found)
-    cache, now = Cache(store, codec, found), time.time()
+    cache, now = ReadThroughCache(store, codec, found), time.time()
     for start in range(0, len(rows), _CHUNK):
         chunk = rows[start : start + _CHUNK]
-        entries = await cache.look([Wanted(keys.view(row.uid), row.uid, row.version) for row in chunk])
+        entries = await cache.get_many([Wanted(keys.view(row.uid), row.uid, row.version) for row in chunk])
         for row, entry in zip(chunk, entries, strict=True):
             found.views[row.key] = entry.value if entry is not None else None
             if entry is not None:
@@ -70,7 +70,7 @@ async def inspect(store: Store, keys: Keys, codec: Codec) -> Inspected:
     return found
 
 
-async def _rows(store: Store, keys: Keys, codec: Codec, found: Inspected) -> list[Row]:
+async def _rows(store: RedisConnection, keys: Keys, codec: Codec, found: Inspected) -> list[Row]:
     """All rows of the index; the head goes to `found`."""
     rows: list[Row] = []
     wanted = Range.of(Query(), codec)
@@ -89,12 +89,12 @@ async def _rows(store: Store, keys: Keys, codec: Codec, found: Inspected) -> lis
         wanted = wanted.after(chunk[-1])
 
 
-async def _read(store: Store, keys: Keys, wanted: Range) -> Any:
+async def _read(store: RedisConnection, keys: Keys, wanted: Range) -> Any:
     arguments = [wanted.first, wanted.end, _CHUNK, ""]
     return await store.run("index", lambda redis: READ(redis, [keys.head, keys.index], arguments))
 
 
-async def _count_keys(store: Store, keys: Keys, found: Inspected) -> None:
+async def _count_keys(store: RedisConnection, keys: Keys, found: Inspected) -> None:
     """SCAN may tell of a key twice; it is counted once."""
     names: set[bytes] = set()
     cursor = b"0"
@@ -108,17 +108,17 @@ async def _count_keys(store: Store, keys: Keys, found: Inspected) -> None:
         found.keys["lock" if name.endswith(b":lock") else kind.decode(errors="replace")] += 1
 
 
-async def _scan(store: Store, keys: Keys, cursor: bytes) -> Any:
+async def _scan(store: RedisConnection, keys: Keys, cursor: bytes) -> Any:
     return await store.run("scan", lambda redis: SCAN(redis, [keys.head], [cursor, keys.pattern, 1000]))
 
 
-async def _lookups(store: Store) -> tuple[int, int] | None:
+async def _lookups(store: RedisConnection) -> tuple[int, int] | None:
     async def ask(redis: Redis) -> Any:
         return await redis.info("stats")
 
     try:
         told = await store.run("info", ask)
-    except StoreUnavailable as error:
+    except RedisUnavailable as error:
         if error.kind in _REFUSED:
             return None
         raise

@@ -12,13 +12,13 @@ from typing import Any
 import structlog
 
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.readmodel.summary import view
+from userstorage_operator.readmodel.summary import summary
 from userstorage_operator.redis_cache.codec import GONE, Codec, Entry, Rejected
-from userstorage_operator.redis_cache.connection import StoreUnavailable
+from userstorage_operator.redis_cache.connection import RedisUnavailable
 from userstorage_operator.redis_cache.head import Head, Scopes
 from userstorage_operator.redis_cache.index import Row
 from userstorage_operator.redis_cache.keys import Keys
-from userstorage_operator.redis_cache.ports import Observer, Store, Watched
+from userstorage_operator.redis_cache.ports import Observer, RedisConnection, WatchedStorages
 from userstorage_operator.redis_cache.scripts import WRITE
 
 log = structlog.get_logger(__name__)
@@ -66,7 +66,14 @@ class Mirror:
     """
 
     def __init__(
-        self, store: Store, keys: Keys, codec: Codec, watched: Watched, scopes: Scopes, term: int, observer: Observer
+        self,
+        store: RedisConnection,
+        keys: Keys,
+        codec: Codec,
+        watched: WatchedStorages,
+        scopes: Scopes,
+        term: int,
+        observer: Observer,
     ) -> None:
         """`term` grows with every change of the leader."""
         self._store = store
@@ -128,16 +135,16 @@ class Mirror:
         batch = self._take()
         try:
             answer = await self._store.run("mirror", lambda redis: WRITE(redis, *self._call(fill, batch)))
-        except StoreUnavailable as error:
-            self._tell(error.kind)
+        except RedisUnavailable as error:
+            self._log_trouble(error.kind)
             self._attempted += 1  # Redis may have done it all the same
             self._pending = dict.fromkeys(batch.keys) | self._pending
             return False
         if answer != b"ok":
-            self._tell(answer.decode() if answer in _REFUSALS else "garbage")
+            self._log_trouble(answer.decode() if answer in _REFUSALS else "garbage")
             self._forget()
             return False
-        self._tell(None)
+        self._log_trouble(None)
         if self._fill == fill:
             self._settle(batch)
         return True
@@ -199,7 +206,7 @@ class Mirror:
     def _look(self, key: Key, batch: _Batch) -> int:
         """Add one object to the batch: the bytes of its view."""
         raw, known, written = self._watched.storage(key), self._rows.get(key), len(batch.views)
-        told = view(raw) if raw is not None else None
+        told = summary(raw) if raw is not None else None
         row = Row.of(told, self._codec) if told is not None else None
         if known is not None and (row is None or row.uid != known.uid):
             self._add_view(batch, Entry(None, known.uid, GONE, term=self._term, time=time.time()), _TOMBSTONE)
@@ -228,10 +235,10 @@ class Mirror:
                 key = next(self._refreshing)
             self._pending.setdefault(key)
 
-    def _tell(self, trouble: str | None) -> None:
+    def _log_trouble(self, trouble: str | None) -> None:
         """Log where it differs from before."""
         if trouble is not None and trouble != self._trouble:
             log.warning("mirror_behind", why=trouble, term=self._term)
         elif trouble is None and self._trouble is not None:
-            log.info("mirror_goes_on", term=self._term)
+            log.info("mirror_recovered", term=self._term)
         self._trouble = trouble

@@ -10,7 +10,7 @@ from userstorage_operator.redis_cache.codec import Codec, Reason, Rejected
 from userstorage_operator.redis_cache.head import Head, Scopes
 from userstorage_operator.redis_cache.index import Range, Row, parse
 from userstorage_operator.redis_cache.keys import Keys
-from userstorage_operator.redis_cache.ports import Observer, Store
+from userstorage_operator.redis_cache.ports import Observer, RedisConnection
 from userstorage_operator.redis_cache.scripts import READ
 
 FRESH = 3.0
@@ -21,7 +21,7 @@ _REMEMBERED = 10_000
 """Rows that need not be parsed and checked again: the same bytes are the same row."""
 
 
-class Behind(Exception):
+class IndexStale(Exception):
     """The index cannot be relied on: not there, not whole, of other namespaces, or too old."""
 
 
@@ -33,14 +33,14 @@ class Found:
     age: float
     more: bool
     """Whether there are others after these."""
-    views: tuple[bytes, ...] | None = None
+    summaries: tuple[bytes, ...] | None = None
     """What Redis has as the view of each; None where it was not asked."""
 
 
-class Mirrored:
-    """The index. All methods raise StoreUnavailable and Behind."""
+class MirrorReader:
+    """The index. All methods raise RedisUnavailable and Behind."""
 
-    def __init__(self, store: Store, keys: Keys, codec: Codec, scopes: Scopes, observer: Observer) -> None:
+    def __init__(self, store: RedisConnection, keys: Keys, codec: Codec, scopes: Scopes, observer: Observer) -> None:
         """`scopes` are the namespaces that are answered for; a head of others is not ours."""
         self._store = store
         self._keys = keys
@@ -52,7 +52,7 @@ class Mirrored:
     async def one(self, key: Key, oldest: float = FRESH) -> Found:
         """The row of one UserStorage, or none."""
         rows, views, age = await self._read(Range.of_one(key), 1, oldest, views=True)
-        return Found(tuple(rows), age, more=False, views=tuple(views))
+        return Found(tuple(rows), age, more=False, summaries=tuple(views))
 
     async def page(self, query: Query, oldest: float = FRESH) -> Found:
         """The rows of a page; `oldest` in seconds."""
@@ -60,7 +60,7 @@ class Mirrored:
         wanted, most = Range.of(query, self._codec), query.limit + 1
         if query.phase is None and query.ready is None:
             rows, views, age = await self._read(wanted, most, oldest, views=True)
-            return Found(tuple(rows[: query.limit]), age, more=len(rows) == most, views=tuple(views[: query.limit]))
+            return Found(tuple(rows[: query.limit]), age, more=len(rows) == most, summaries=tuple(views[: query.limit]))
         count = max(most, _CHUNK)
         while True:
             rows, _, age = await self._read(wanted, count, oldest, views=False)
@@ -77,17 +77,17 @@ class Mirrored:
             return self._judge(answer, oldest)
         except Rejected as rejected:
             self._observer.cache_rejected(rejected.reason)
-            raise Behind(rejected.reason) from None
+            raise IndexStale(rejected.reason) from None
 
     def _judge(self, answer: list[Any], oldest: float) -> tuple[list[Row], list[bytes], float]:
         sealed, age_text, members, rows, views = answer
         if not sealed or not age_text:
-            raise Behind("no head")
+            raise IndexStale("no head")
         head, age = Head.open(sealed, self._keys, self._codec), float(age_text)
         if not head.complete or head.scopes != self._scopes:
-            raise Behind("not complete")
+            raise IndexStale("not complete")
         if not 0 <= age <= oldest:
-            raise Behind("too old")
+            raise IndexStale("too old")
         if head.rows != members:
             raise Rejected(Reason.OUTDATED)
         return [self._parse(row) for row in rows], views, age

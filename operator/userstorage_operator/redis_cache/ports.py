@@ -6,14 +6,14 @@ from typing import Protocol, TypeVar
 from redis.asyncio import Redis
 
 from userstorage_operator.api.resources import Resource
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 
 T = TypeVar("T")
 
 
-class Store(Protocol):
-    """Redis, or what stands for it. `what` is a word for metrics. Raises StoreUnavailable, and nothing else for trouble of
+class RedisConnection(Protocol):
+    """Redis, or what stands for it. `what` is a word for metrics. Raises RedisUnavailable, and nothing else for trouble of
     Redis.
     """
 
@@ -24,20 +24,20 @@ class Store(Protocol):
 class Cluster(Protocol):
     """The API server, live. Every call raises a ClusterError where it fails."""
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
         """The live object."""
 
-    async def list_all(self, resource: Resource, namespace: str | None) -> tuple[list[Object], str]:
+    async def list_all(self, resource: Resource, namespace: str | None) -> tuple[list[Unstructured], str]:
         """The live objects, and the version of the list."""
 
 
-class Watched(Protocol):
+class WatchedStorages(Protocol):
     """What the watches of this process have seen."""
 
     def keys(self) -> Iterable[Key]:
         """Every known UserStorage."""
 
-    def storage(self, key: Key) -> Object | None:
+    def storage(self, key: Key) -> Unstructured | None:
         """The raw UserStorage."""
 
 

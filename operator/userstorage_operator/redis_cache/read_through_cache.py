@@ -13,14 +13,14 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from userstorage_operator.api.errors import ClusterError
-from userstorage_operator.api.unstructured import Object
-from userstorage_operator.readmodel.query import Told
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.readmodel.query import Aged
 from userstorage_operator.redis_cache.codec import LARGEST, Codec, Entry, Reason, Rejected
-from userstorage_operator.redis_cache.connection import StoreUnavailable
+from userstorage_operator.redis_cache.connection import RedisUnavailable
 from userstorage_operator.redis_cache.keys import Keys
-from userstorage_operator.redis_cache.ports import Observer, Store
+from userstorage_operator.redis_cache.ports import Observer, RedisConnection
 from userstorage_operator.redis_cache.scripts import PUT, RELEASE
-from userstorage_operator.redis_cache.single_flight import Remembered
+from userstorage_operator.redis_cache.single_flight import SingleFlightCache
 
 _IN_PROCESS = 1.0
 """Seconds for which a process does not even ask Redis again."""
@@ -53,23 +53,25 @@ class _Looked:
     rejected: str = ""
 
 
-class Cache:
+class ReadThroughCache:
     """One per process. Trouble of Redis costs time and never fails a request."""
 
-    def __init__(self, store: Store, codec: Codec, observer: Observer) -> None:
+    def __init__(self, store: RedisConnection, codec: Codec, observer: Observer) -> None:
         self._store = store
         self._codec = codec
         self._open = lru_cache(_OPENED)(codec.open)
         self._observer = observer
-        self._answers: Remembered[Wanted, Object | None] = Remembered(_IN_PROCESS, _REMEMBERED)
+        self._answers: SingleFlightCache[Wanted, Unstructured | None] = SingleFlightCache(_IN_PROCESS, _REMEMBERED)
 
-    async def get_or_fetch(self, wanted: Wanted, fetch: Callable[[], Awaitable[Entry]], ttl: float) -> Told[Object | None]:
+    async def get_or_fetch(
+        self, wanted: Wanted, fetch: Callable[[], Awaitable[Entry]], ttl: float
+    ) -> Aged[Unstructured | None]:
         """The value, kept for about `ttl` seconds where it has to be fetched. Where `fetch` fails with a ClusterError, the
         last value that this process knew, stale; raises Unavailable where it knew none.
         """
         results: list[str] = []
 
-        async def ask() -> Told[Object | None]:
+        async def ask() -> Aged[Unstructured | None]:
             return await self._ask(wanted, fetch, ttl, results)
 
         try:
@@ -80,11 +82,11 @@ class Cache:
         self._observer.cache_asked("stale" if told.stale else results[0] if results else "hit")
         return told
 
-    async def look(self, wanted: Sequence[Wanted]) -> list[Entry | None]:
-        """What Redis has of each, in one round trip. Raises StoreUnavailable."""
+    async def get_many(self, wanted: Sequence[Wanted]) -> list[Entry | None]:
+        """What Redis has of each, in one round trip. Raises RedisUnavailable."""
         return self._hits(await self._look(wanted))
 
-    def judge(self, wanted: Sequence[Wanted], values: Sequence[bytes]) -> list[Entry | None]:
+    def validate(self, wanted: Sequence[Wanted], values: Sequence[bytes]) -> list[Entry | None]:
         """The same of values that were read elsewhere."""
         return self._hits([self._judge(each, value) for each, value in zip(wanted, values, strict=True)])
 
@@ -96,24 +98,24 @@ class Cache:
 
     async def _ask(
         self, wanted: Wanted, fetch: Callable[[], Awaitable[Entry]], ttl: float, results: list[str]
-    ) -> Told[Object | None]:
+    ) -> Aged[Unstructured | None]:
         token = secrets.token_hex(8)
         try:
             [looked] = await self._look([wanted])
             if looked.entry is None and not await self._lock(wanted, token):
                 looked = await self._wait(wanted)
-        except StoreUnavailable:
+        except RedisUnavailable:
             looked = _Looked()
         if looked.entry is not None:
             results.append("hit")
-            return Told(looked.entry.value, max(0.0, time.time() - looked.entry.time))
+            return Aged(looked.entry.value, max(0.0, time.time() - looked.entry.time))
         results.append("miss")
         try:
             fetched = await fetch()
             await self._put(wanted, fetched, ttl, looked.rejected)
         finally:
             await self._quietly("unlock", lambda redis: RELEASE(redis, [Keys.lock(wanted.key)], [token]))
-        return Told(fetched.value, 0.0)
+        return Aged(fetched.value, 0.0)
 
     async def _look(self, wanted: Sequence[Wanted]) -> list[_Looked]:
         async def read(redis: Redis) -> list[bytes | Exception]:
@@ -154,7 +156,7 @@ class Cache:
         return taken is not None
 
     async def _wait(self, wanted: Wanted) -> _Looked:
-        """What the process that fetches has found; nothing where that takes too long. Raises StoreUnavailable."""
+        """What the process that fetches has found; nothing where that takes too long. Raises RedisUnavailable."""
         deadline = time.monotonic() + _LOCK
         while time.monotonic() < deadline:
             await asyncio.sleep(_POLL)
@@ -177,7 +179,7 @@ class Cache:
     async def _quietly(self, what: str, call: Callable[[Redis], Awaitable[object]]) -> None:
         try:
             await self._store.run(what, call)
-        except StoreUnavailable:
+        except RedisUnavailable:
             return  # counted and logged where the connection is
 
 

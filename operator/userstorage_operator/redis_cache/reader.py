@@ -12,19 +12,19 @@ from typing import TypeVar
 
 from userstorage_operator.api.errors import NotFound, Unavailable
 from userstorage_operator.api.resources import USER_STORAGES
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.readmodel.query import Page, Query, Told, page_of
-from userstorage_operator.readmodel.summary import view
+from userstorage_operator.readmodel.query import Aged, Page, Query, page_of
+from userstorage_operator.readmodel.summary import summary
 from userstorage_operator.redis_cache.codec import Entry
-from userstorage_operator.redis_cache.connection import StoreUnavailable
+from userstorage_operator.redis_cache.connection import RedisUnavailable
 from userstorage_operator.redis_cache.head import Scopes
 from userstorage_operator.redis_cache.keys import Keys
 from userstorage_operator.redis_cache.mirror import TTL
-from userstorage_operator.redis_cache.mirror_reader import FRESH, Behind, Found, Mirrored
+from userstorage_operator.redis_cache.mirror_reader import FRESH, Found, IndexStale, MirrorReader
 from userstorage_operator.redis_cache.ports import Cluster
-from userstorage_operator.redis_cache.read_through_cache import Cache, Wanted
-from userstorage_operator.redis_cache.single_flight import Remembered
+from userstorage_operator.redis_cache.read_through_cache import ReadThroughCache, Wanted
+from userstorage_operator.redis_cache.single_flight import SingleFlightCache
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class _Listed:
 
     keys: list[tuple[str, str]]
     """Sorted."""
-    views: dict[tuple[str, str], Object]
+    views: dict[tuple[str, str], Unstructured]
 
     def page(self, query: Query) -> Page:
         """A page of it."""
@@ -51,68 +51,68 @@ class _Listed:
         return page_of((self.views[self.keys[at]] for at in range(start, len(self.keys))), query)
 
 
-class SharedDirectory:
+class RedisReader:
     """Satisfies `domain.directory.Directory`."""
 
-    def __init__(self, cluster: Cluster, mirrored: Mirrored, cache: Cache, keys: Keys, scopes: Scopes) -> None:
+    def __init__(self, cluster: Cluster, mirrored: MirrorReader, cache: ReadThroughCache, keys: Keys, scopes: Scopes) -> None:
         self._cluster = cluster
         self._mirrored = mirrored
         self._cache = cache
         self._keys = keys
         self._scopes = scopes
-        self._lists: Remembered[None, _Listed] = Remembered(_LISTED, 1)
+        self._lists: SingleFlightCache[None, _Listed] = SingleFlightCache(_LISTED, 1)
         self._fetching = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(self, key: Key) -> Told[Object | None]:
+    async def one(self, key: Key) -> Aged[Unstructured | None]:
         """The view of one UserStorage. Raises Unavailable."""
         if self._scopes != (None,) and key.namespace not in self._scopes:
-            return Told(None, 0.0)
+            return Aged(None, 0.0)
 
-        async def indexed(oldest: float) -> Told[Object | None]:
+        async def indexed(oldest: float) -> Aged[Unstructured | None]:
             found = await self._mirrored.one(key, oldest)
             told = await self._views(found)
-            return Told(next(iter(told.value), None), told.age, told.stale)
+            return Aged(next(iter(told.value), None), told.age, told.stale)
 
         return await _nearest(indexed, lambda: self._one_asked_for(key))
 
-    async def page(self, query: Query) -> Told[Page]:
+    async def page(self, query: Query) -> Aged[Page]:
         """A page of views. Raises Unavailable."""
 
-        async def indexed(oldest: float) -> Told[Page]:
+        async def indexed(oldest: float) -> Aged[Page]:
             found = await self._mirrored.page(query, oldest)
             told = await self._views(found)
-            shown = tuple(one for one in told.value if one is not None and query.wants(one))
-            return Told(Page(shown, found.rows[-1].key if found.more else None), told.age, told.stale)
+            shown = tuple(one for one in told.value if one is not None and query.matches(one))
+            return Aged(Page(shown, found.rows[-1].key if found.more else None), told.age, told.stale)
 
-        async def asked_for() -> Told[Page]:
+        async def asked_for() -> Aged[Page]:
             listed = await self._lists.get(None, self._list)
-            return Told(listed.value.page(query), listed.age, listed.stale)
+            return Aged(listed.value.page(query), listed.age, listed.stale)
 
         return await _nearest(indexed, asked_for)
 
-    async def _views(self, found: Found) -> Told[list[Object | None]]:
+    async def _views(self, found: Found) -> Aged[list[Unstructured | None]]:
         """The view of each row; None for what went in the meantime. The rows of a fresh head are as good as a watch: what
         is older than they say, or not there, is asked for.
         """
         wanted = [Wanted(self._keys.view(row.uid), row.uid, row.version) for row in found.rows]
-        if found.views is not None:
-            entries = self._cache.judge(wanted, found.views)
+        if found.summaries is not None:
+            entries = self._cache.validate(wanted, found.summaries)
         else:
-            entries = await self._cache.look(wanted) if wanted else []
+            entries = await self._cache.get_many(wanted) if wanted else []
         missing = [number for number, entry in enumerate(entries) if entry is None]
         fetched = await asyncio.gather(*(self._missing(found.rows[number].key, wanted[number]) for number in missing))
         views = [entry.value if entry is not None else None for entry in entries]
         for number, told in zip(missing, fetched, strict=True):
             views[number] = told.value
         stale = [told.age for told in fetched if told.stale]
-        return Told(views, max(found.age, *stale, 0.0), bool(stale))
+        return Aged(views, max(found.age, *stale, 0.0), bool(stale))
 
-    async def _missing(self, key: Key, wanted: Wanted) -> Told[Object | None]:
+    async def _missing(self, key: Key, wanted: Wanted) -> Aged[Unstructured | None]:
         return await self._cache.get_or_fetch(wanted, lambda: self._get(key), TTL)
 
-    async def _one_asked_for(self, key: Key) -> Told[Object | None]:
+    async def _one_asked_for(self, key: Key) -> Aged[Unstructured | None]:
         if (listed := self._lists.fresh(None)) is not None:
-            return Told(listed.value.views.get((key.namespace, key.name)), listed.age)
+            return Aged(listed.value.views.get((key.namespace, key.name)), listed.age)
         return await self._cache.get_or_fetch(Wanted(self._keys.answer(key)), lambda: self._get(key), _ANSWER_TTL)
 
     async def _get(self, key: Key) -> Entry:
@@ -121,24 +121,24 @@ class SharedDirectory:
                 raw = await self._cluster.get(USER_STORAGES, key.namespace, key.name)
         except NotFound:
             return Entry(None, time=time.time())
-        return Entry.of(view(raw), term=0, time=time.time())
+        return Entry.of(summary(raw), term=0, time=time.time())
 
-    async def _list(self) -> Told[_Listed]:
+    async def _list(self) -> Aged[_Listed]:
         """All that is answered for: one list at a time, however many namespaces and users are asked about."""
-        views: dict[tuple[str, str], Object] = {}
+        views: dict[tuple[str, str], Unstructured] = {}
         for namespace in self._scopes:
             raws, _ = await self._cluster.list_all(USER_STORAGES, namespace)
-            views |= {(raw["metadata"]["namespace"], raw["metadata"]["name"]): view(raw) for raw in raws}
-        return Told(_Listed(sorted(views), views), 0.0)
+            views |= {(raw["metadata"]["namespace"], raw["metadata"]["name"]): summary(raw) for raw in raws}
+        return Aged(_Listed(sorted(views), views), 0.0)
 
 
-async def _nearest(indexed: Callable[[float], Awaitable[Told[T]]], asked_for: Callable[[], Awaitable[Told[T]]]) -> Told[T]:
+async def _nearest(indexed: Callable[[float], Awaitable[Aged[T]]], asked_for: Callable[[], Awaitable[Aged[T]]]) -> Aged[T]:
     """From the index where that is fresh, else from the API server, else the youngest of what is left. Raises Unavailable."""
     try:
         return await indexed(FRESH)
-    except (StoreUnavailable, Behind, Unavailable):
+    except (RedisUnavailable, IndexStale, Unavailable):
         pass
-    left: list[Told[T]] = []
+    left: list[Aged[T]] = []
     failure = Unavailable(0, "nothing is known")
     try:
         told = await asked_for()
@@ -147,7 +147,7 @@ async def _nearest(indexed: Callable[[float], Awaitable[Told[T]]], asked_for: Ca
         left.append(told)
     except Unavailable as error:
         failure = error
-    with contextlib.suppress(StoreUnavailable, Behind, Unavailable):
+    with contextlib.suppress(RedisUnavailable, IndexStale, Unavailable):
         left.append(replace(await indexed(math.inf), stale=True))
     if not left:
         raise failure

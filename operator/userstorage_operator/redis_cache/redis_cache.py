@@ -8,27 +8,27 @@ from typing import Any, Protocol
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.redis_cache.breaker import State
 from userstorage_operator.redis_cache.codec import Codec, Reason
-from userstorage_operator.redis_cache.connection import Connection, StoreObserver
+from userstorage_operator.redis_cache.connection import Connection, RedisObserver
 from userstorage_operator.redis_cache.head import Scopes
 from userstorage_operator.redis_cache.keys import Keys
 from userstorage_operator.redis_cache.mirror import Mirror
-from userstorage_operator.redis_cache.mirror_reader import Mirrored
-from userstorage_operator.redis_cache.ports import Cluster, Observer, Watched
-from userstorage_operator.redis_cache.read_through_cache import Cache
-from userstorage_operator.redis_cache.reader import SharedDirectory
-from userstorage_operator.redis_cache.saved_backoffs import Backoffs
+from userstorage_operator.redis_cache.mirror_reader import MirrorReader
+from userstorage_operator.redis_cache.ports import Cluster, Observer, WatchedStorages
+from userstorage_operator.redis_cache.read_through_cache import ReadThroughCache
+from userstorage_operator.redis_cache.reader import RedisReader
+from userstorage_operator.redis_cache.saved_backoffs import SavedBackoffs
 from userstorage_operator.redis_cache.settings import RedisSettings
 from userstorage_operator.runtime.workqueue import WorkQueue
 
 
-class Observers(StoreObserver, Observer, Protocol):
+class Observers(RedisObserver, Observer, Protocol):
     """Who counts."""
 
     def cache_labels(self, reasons: Iterable[str]) -> None:
         """The words that `cache_rejected` may be called with."""
 
 
-class SharedStore:
+class RedisCache:
     """One per process. Without Redis the leader shares nothing, and the others ask the API server."""
 
     def __init__(self, settings: RedisSettings | None, scopes: Scopes, observer: Observers) -> None:
@@ -38,10 +38,10 @@ class SharedStore:
         self._connection = Connection(settings, observer)
         self._keys = Keys(settings.cluster_name if settings is not None else "")
         self._codec = Codec(settings.signing_key() if settings is not None else b"")
-        self._cache = Cache(self._connection, self._codec, observer)
-        self._mirrored = Mirrored(self._connection, self._keys, self._codec, scopes, observer)
+        self._cache = ReadThroughCache(self._connection, self._codec, observer)
+        self._mirrored = MirrorReader(self._connection, self._keys, self._codec, scopes, observer)
         observer.cache_labels(Reason)
-        self._backoffs: Backoffs | None = None
+        self._backoffs: SavedBackoffs | None = None
         self._mirror: Mirror | None = None
 
     @property
@@ -49,29 +49,29 @@ class SharedStore:
         """What is wrong with Redis, for people; None where nothing is, or there is none."""
         return None if self._connection.state is State.CLOSED else "Redis does not answer; all goes on without it, slower"
 
-    def directory(self, cluster: Cluster) -> SharedDirectory:
+    def directory(self, cluster: Cluster) -> RedisReader:
         """Who answers in a process that does not watch."""
-        return SharedDirectory(cluster, self._mirrored, self._cache, self._keys, self._scopes)
+        return RedisReader(cluster, self._mirrored, self._cache, self._keys, self._scopes)
 
     def changed(self, key: Key) -> None:
         """A UserStorage is new, other than it was, or gone. Of no concern before `lead`, which looks at everything."""
         if self._mirror is not None:
             self._mirror.changed(key)
 
-    def noted(self, key: Key, failures: int, due_in: float) -> None:
+    def on_requeue(self, key: Key, failures: int, due_in: float) -> None:
         """So many failures in a row, and seconds until the next try."""
         if self._backoffs is not None:
-            self._backoffs.noted(key, failures, due_in)
+            self._backoffs.on_requeue(key, failures, due_in)
 
     async def lead(
-        self, watched: Watched, queue: WorkQueue[Key], pause: Callable[[int], float], term: int
+        self, watched: WatchedStorages, queue: WorkQueue[Key], pause: Callable[[int], float], term: int
     ) -> list[tuple[Coroutine[Any, Any, None], str]]:
         """Tell the queue of the failures that an earlier leader noted: after the first lists, before the workers. Then what is
         to run while this process leads, with names. `term` grows with every change of the leader.
         """
         if self._settings is None:
             return []
-        self._backoffs = Backoffs(self._connection, self._keys, self._codec, watched)
+        self._backoffs = SavedBackoffs(self._connection, self._keys, self._codec, watched)
         await self._backoffs.resume(self._cache, queue, pause)
         self._mirror = Mirror(self._connection, self._keys, self._codec, watched, self._scopes, term, self._observer)
         return [(self._mirror.run(), "mirror"), (self._backoffs.run(), "backoffs")]

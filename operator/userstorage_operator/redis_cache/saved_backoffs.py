@@ -14,10 +14,10 @@ from redis.asyncio import Redis
 from userstorage_operator.api.unstructured import version_of
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.redis_cache.codec import Codec, Entry
-from userstorage_operator.redis_cache.connection import StoreUnavailable
+from userstorage_operator.redis_cache.connection import RedisUnavailable
 from userstorage_operator.redis_cache.keys import Keys
-from userstorage_operator.redis_cache.ports import Store, Watched
-from userstorage_operator.redis_cache.read_through_cache import Cache, Wanted
+from userstorage_operator.redis_cache.ports import RedisConnection, WatchedStorages
+from userstorage_operator.redis_cache.read_through_cache import ReadThroughCache, Wanted
 from userstorage_operator.runtime.workqueue import WorkQueue
 
 log = structlog.get_logger(__name__)
@@ -33,10 +33,10 @@ _MOST_PENDING = 10_000
 _MOST_FAILURES = 1_000_000
 
 
-class Backoffs:
+class SavedBackoffs:
     """Told by the queue of every failure and of its end."""
 
-    def __init__(self, store: Store, keys: Keys, codec: Codec, watched: Watched) -> None:
+    def __init__(self, store: RedisConnection, keys: Keys, codec: Codec, watched: WatchedStorages) -> None:
         self._store = store
         self._keys = keys
         self._codec = codec
@@ -44,7 +44,7 @@ class Backoffs:
         self._pending: dict[str, bytes | None] = {}
         """By key in Redis: the value, None for none."""
 
-    def noted(self, key: Key, failures: int, due_in: float) -> None:
+    def on_requeue(self, key: Key, failures: int, due_in: float) -> None:
         """So many failures in a row, and seconds until the next try; 0 failures for their end. Takes no time."""
         raw = self._watched.storage(key)
         if raw is None:
@@ -64,7 +64,7 @@ class Backoffs:
                 if not await self._write(dict(itertools.islice(self._pending.items(), _BATCH))):
                     break
 
-    async def resume(self, cache: Cache, queue: WorkQueue[Key], pause: Callable[[int], float]) -> None:
+    async def resume(self, cache: ReadThroughCache, queue: WorkQueue[Key], pause: Callable[[int], float]) -> None:
         """Tell the queue of what the last leader noted. Where Redis does not answer, every count begins anew.
 
         The first lists keep the event loop busy, so an answer may be late that is there: a batch is asked for more than once.
@@ -76,18 +76,20 @@ class Backoffs:
                 try:
                     resumed += await self._resume(keys[start : start + _BATCH], cache, queue, pause)
                     break
-                except StoreUnavailable as error:
+                except RedisUnavailable as error:
                     tries -= 1
                     if not tries:
-                        log.info("backoffs_unknown", why=error.kind)
+                        log.info("backoffs_unavailable", why=error.kind)
                     await asyncio.sleep(_GATHER)
         if resumed:
             log.info("backoffs_resumed", objects=resumed)
 
-    async def _resume(self, keys: list[Key], cache: Cache, queue: WorkQueue[Key], pause: Callable[[int], float]) -> int:
+    async def _resume(
+        self, keys: list[Key], cache: ReadThroughCache, queue: WorkQueue[Key], pause: Callable[[int], float]
+    ) -> int:
         living = [raw for raw in map(self._watched.storage, keys) if raw is not None]
         uids = [raw["metadata"]["uid"] for raw in living]
-        entries = await cache.look([Wanted(self._keys.backoff(uid), uid) for uid in uids])
+        entries = await cache.get_many([Wanted(self._keys.backoff(uid), uid) for uid in uids])
         resumed = 0
         for raw, entry in zip(living, entries, strict=True):
             if entry is None or entry.value is None or entry.generation != raw["metadata"]["generation"]:
@@ -111,7 +113,7 @@ class Backoffs:
         call: Callable[[Redis], Awaitable[None]] = write
         try:
             await self._store.run("backoffs", call)
-        except StoreUnavailable:
+        except RedisUnavailable:
             return False  # counted and logged where the connection is
         for name, value in batch.items():
             if self._pending.get(name) is value:

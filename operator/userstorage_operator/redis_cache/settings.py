@@ -39,7 +39,7 @@ class BadRedisSettings(OperatorError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RedisTarget:
     """What a URL says. `path` is a unix socket, and then there are no `hosts`; `service` is the name that Sentinel knows the
     master by.
     """
@@ -76,12 +76,12 @@ class RedisSettings:
     """What the values are sealed with, the same for all replicas; None: seals tell damage, but not forgery."""
     timeout: float = 0.1
     """Seconds for connecting and for an answer."""
-    place: Place = field(init=False, repr=False)
+    target: RedisTarget = field(init=False, repr=False)
     """What the URL says."""
 
     def __post_init__(self) -> None:
         place = parse(self.url)
-        object.__setattr__(self, "place", place)
+        object.__setattr__(self, "target", place)
         files = {"password": self.password_file, "ca": self.ca_file, "cert": self.cert_file, "key": self.key_file}
         for name, path in files.items():
             if path is not None:
@@ -113,7 +113,7 @@ class RedisSettings:
         return key
 
 
-def parse(url: str) -> Place:
+def parse(url: str) -> RedisTarget:
     """What a URL says. BadRedisSettings for one that leads nowhere."""
     try:
         parts = urlsplit(url)
@@ -124,7 +124,7 @@ def parse(url: str) -> Place:
     if parts.scheme == "unix":
         if parts.netloc or not parts.path.startswith("/"):
             raise _bad("unix:// needs an absolute path, such as unix:///run/redis.sock")
-        return Place(Topology.SINGLE, path=unquote(parts.path))
+        return RedisTarget(Topology.SINGLE, path=unquote(parts.path))
     if parts.scheme not in _SCHEMES:
         raise _bad(f"it begins with none of {_FORMS}")
     topology, tls = _SCHEMES[parts.scheme]
@@ -135,7 +135,7 @@ def parse(url: str) -> Place:
     if topology is Topology.SINGLE and len(hosts) > 1:
         raise _bad("several hosts need redis+sentinel:// or redis+cluster://")
     service, database = _path(parts, topology)
-    return Place(topology, hosts, "", tls, database, service, username, password)
+    return RedisTarget(topology, hosts, "", tls, database, service, username, password)
 
 
 def _path(parts: SplitResult, topology: Topology) -> tuple[str, int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from userstorage_operator.api.errors import ClusterError, Unavailable
-from userstorage_operator.readmodel.query import Told
+from userstorage_operator.readmodel.query import Aged
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Kept(Generic[T]):
-    told: Told[T]
+    told: Aged[T]
     at: float
 
-    def aged(self, *, stale: bool = False) -> Told[T]:
-        return Told(self.told.value, self.told.age + time.monotonic() - self.at, stale)
+    def aged(self, *, stale: bool = False) -> Aged[T]:
+        return Aged(self.told.value, self.told.age + time.monotonic() - self.at, stale)
 
 
-class Remembered(Generic[K, T]):
+class SingleFlightCache(Generic[K, T]):
     """For one event loop."""
 
     def __init__(self, fresh: float, most: int) -> None:
@@ -31,14 +31,14 @@ class Remembered(Generic[K, T]):
         self._fresh = fresh
         self._most = most
         self._kept: OrderedDict[K, _Kept[T]] = OrderedDict()
-        self._flights: dict[K, asyncio.Task[Told[T]]] = {}
+        self._flights: dict[K, asyncio.Task[Aged[T]]] = {}
 
-    def fresh(self, key: K) -> Told[T] | None:
+    def fresh(self, key: K) -> Aged[T] | None:
         """The answer, where it is not older than it may be."""
         kept = self._kept.get(key)
         return kept.aged() if kept is not None and time.monotonic() - kept.at < self._fresh else None
 
-    async def get(self, key: K, ask: Callable[[], Awaitable[Told[T]]]) -> Told[T]:
+    async def get(self, key: K, ask: Callable[[], Awaitable[Aged[T]]]) -> Aged[T]:
         """The answer; the last one, stale, where `ask` fails. Raises Unavailable where there is none either."""
         if (told := self.fresh(key)) is not None:
             self._kept.move_to_end(key)
@@ -54,7 +54,7 @@ class Remembered(Generic[K, T]):
                 return kept.aged(stale=True)
             raise Unavailable(error.status, error.message) from error
 
-    async def _fly(self, key: K, ask: Callable[[], Awaitable[Told[T]]]) -> Told[T]:
+    async def _fly(self, key: K, ask: Callable[[], Awaitable[Aged[T]]]) -> Aged[T]:
         try:
             told = await ask()
         finally:
@@ -66,7 +66,7 @@ class Remembered(Generic[K, T]):
         return told
 
 
-def _retrieved(flight: "asyncio.Task[Told[T]]") -> None:
+def _retrieved(flight: "asyncio.Task[Aged[T]]") -> None:
     """An error that nobody waits for any more is no news."""
     if not flight.cancelled():
         flight.exception()

@@ -11,7 +11,7 @@ _LATE = 1.0
 """Seconds from which on a beat counts as late."""
 
 
-class LoopWatch:
+class EventLoopMonitor:
     """Beats twice a second. A loop that is blocked for good answers no probe either; this tells of one that crawls."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -40,7 +40,7 @@ _LOST = ("queue_full", "too_many_of_object", "not_taken")
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class LabelValues:
     """The label values that only the operator's domain knows."""
 
     failures: Collection[str] = ()
@@ -51,21 +51,21 @@ class Words:
     phases: Collection[str] = ()
     conditions: Collection[tuple[str, str]] = ()
     """Types and statuses."""
-    troubles: Collection[str] = ()
+    failure_reasons: Collection[str] = ()
     """Reasons of conditions."""
 
 
 class Metrics:
     """Told of every pass, every call and every event that is lost; satisfies the observers of client and recorder."""
 
-    def __init__(self, version: str, words: Words = Words()) -> None:
+    def __init__(self, version: str, words: LabelValues = LabelValues()) -> None:
         self.registry = CollectorRegistry()
         self._words = words
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         build = Gauge("userstorage_build_info", "Constant 1 with the version.", ["version"], registry=self.registry)
         build.labels(version).set(1)
-        self.gauges = Gauges(self.registry, words.watched, words.phases, words.conditions, words.troubles)
+        self.gauges = Gauges(self.registry, words.watched, words.phases, words.conditions, words.failure_reasons)
         self.serving = ServingMetrics(self.registry)
         self._passes = Histogram(
             "userstorage_reconcile_duration_seconds",
@@ -152,7 +152,7 @@ class Metrics:
         """A sweep could not be completed."""
         self._sweep_errors.inc()
 
-    def volumes_not_told(self) -> None:
+    def volume_stats_failed(self) -> None:
         """A kubelet could not be asked of its volumes."""
         self._volume_errors.inc()
 

@@ -25,7 +25,7 @@ _REQUESTS = "requests"
 """Attribute of a pass: how many it has made."""
 
 
-class Traced:
+class OtelTracer:
     """Satisfies `runtime.tracing.Tracer`. Further settings are OpenTelemetry's own environment variables."""
 
     def __init__(self, endpoint: str, version: str, instance: str) -> None:
@@ -37,13 +37,13 @@ class Traced:
         self._tracer = self._provider.get_tracer(SERVICE, version)
 
     @contextmanager
-    def one_pass(self, name: str) -> Iterator[None]:
+    def reconcile(self, name: str) -> Iterator[None]:
         """Around one pass; binds `trace_id` for its log lines."""
         with self._tracer.start_as_current_span(name, attributes={_REQUESTS: 0}) as span:
             structlog.contextvars.bind_contextvars(trace_id=f"{span.get_span_context().trace_id:032x}")
             yield
 
-    def passed(self, outcome: str, error: str, action: str) -> None:
+    def reconciled(self, outcome: str, error: str, action: str) -> None:
         """The fields that log lines of the pass have are its attributes."""
         span = trace.get_current_span()
         told = {field: value for field, value in structlog.contextvars.get_contextvars().items() if field != "trace_id"}

@@ -61,21 +61,21 @@ class ServingMetrics:
         self._http_requests.labels(handler, "2xx" if code < 400 else f"{code // 100}xx").inc()
         self._http_seconds.observe(seconds)
 
-    def store_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
+    def redis_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
         """What may go wrong with Redis, and how its breaker may stand: shown as zero from the start."""
         self._redis_states = tuple(states)
         for kind in kinds:
             self._redis_errors.labels(kind)
 
-    def store_answered(self, seconds: float) -> None:
+    def redis_answered(self, seconds: float) -> None:
         """A call to Redis has ended."""
         self._redis_commands.observe(seconds)
 
-    def store_failed(self, kind: str) -> None:
+    def redis_failed(self, kind: str) -> None:
         """A call to Redis has failed."""
         self._redis_errors.labels(kind).inc()
 
-    def store_breaker(self, state: str) -> None:
+    def redis_breaker(self, state: str) -> None:
         """The breaker before Redis has changed."""
         for known in self._redis_states:
             self._redis_breaker.labels(known).set(known == state)

@@ -9,10 +9,10 @@ _NOTHING = nullcontext()
 class Tracer(Protocol):
     """Told of each pass and, from within, of its requests and its end."""
 
-    def one_pass(self, name: str) -> AbstractContextManager[None]:
+    def reconcile(self, name: str) -> AbstractContextManager[None]:
         """Around one pass, with `reconcile_id` bound for its log lines."""
 
-    def passed(self, outcome: str, error: str, action: str) -> None:
+    def reconciled(self, outcome: str, error: str, action: str) -> None:
         """How the pass ended."""
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
@@ -22,14 +22,14 @@ class Tracer(Protocol):
         """Send what is left, for a moment at most."""
 
 
-class Untraced:
+class NoopTracer:
     """Nobody traces."""
 
-    def one_pass(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002  # as Tracer has it
+    def reconcile(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002  # as Tracer has it
         """Nothing."""
         return _NOTHING
 
-    def passed(self, outcome: str, error: str, action: str) -> None:
+    def reconciled(self, outcome: str, error: str, action: str) -> None:
         """Nothing."""
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
@@ -39,4 +39,4 @@ class Untraced:
         """Nothing."""
 
 
-UNTRACED = Untraced()
+NOOP_TRACER = NoopTracer()

@@ -11,7 +11,7 @@ from typing import Any, Generic
 
 import structlog
 
-from userstorage_operator.runtime.tracing import UNTRACED, Tracer
+from userstorage_operator.runtime.tracing import NOOP_TRACER, Tracer
 from userstorage_operator.runtime.workqueue import K, WorkQueue
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,7 @@ class Result:
     """Try again after a growing pause."""
     retry_after: float = 0.0
     """Seconds that the API server asked to be left in peace."""
-    wake_after: float | None = None
+    requeue_after: float | None = None
     """Seconds after which to look again although nothing failed."""
     error: str = ""
     """What failed, for people; empty where nothing did."""
@@ -46,8 +46,8 @@ class WorkerPool(Generic[K]):
         self,
         queue: WorkQueue[K],
         reconcile: Callable[[K, int], Awaitable[Result]],
-        passed: Callable[[Result, float], None],
-        tracer: Tracer = UNTRACED,
+        reconciled: Callable[[Result, float], None],
+        tracer: Tracer = NOOP_TRACER,
         what: str = "",
     ) -> None:
         """`reconcile(key, failures)` gets the number of failures in a row before this pass; `passed(result, seconds)`
@@ -55,10 +55,10 @@ class WorkerPool(Generic[K]):
         """
         self._queue = queue
         self._reconcile = reconcile
-        self._passed = passed
+        self._reconciled = reconciled
         self._tracer = tracer
         self._span_name = f"reconcile {what}"
-        self._told: dict[K, tuple[str, str]] = {}
+        self._logged: dict[K, tuple[str, str]] = {}
         self._last_progress = time.monotonic()
         self._under_way: dict[K, float] = {}
         """When the passes that have not ended began, the oldest first."""
@@ -72,12 +72,12 @@ class WorkerPool(Generic[K]):
     async def work(self) -> None:
         """One worker, until cancelled. Run as many side by side as passes may be under way."""
         while True:
-            key = await self._queue.take()
+            key = await self._queue.get()
             self._under_way[key] = time.monotonic()
             structlog.contextvars.bind_contextvars(reconcile_id=secrets.token_hex(6))
             try:
-                with self._tracer.one_pass(self._span_name):
-                    await self._pass(key)
+                with self._tracer.reconcile(self._span_name):
+                    await self._process(key)
             finally:
                 structlog.contextvars.clear_contextvars()  # with what the pass has bound: the next is about another key
                 self._queue.done(key)
@@ -85,36 +85,36 @@ class WorkerPool(Generic[K]):
                 self._last_progress = time.monotonic()
             await asyncio.sleep(0)  # a pass that finds nothing to do never waits: thousands in a row would hold the loop
 
-    async def _pass(self, key: K) -> None:
+    async def _process(self, key: K) -> None:
         began = time.monotonic()
         try:
-            result = await self._reconcile(key, self._queue.failures(key))
+            result = await self._reconcile(key, self._queue.num_requeues(key))
         except Exception as fault:  # noqa: BLE001  # the pool's last line: one poisoned key must not end a worker
             result = Result(outcome="InternalError", retry=True, error=f"{type(fault).__name__}: {fault}", fault=fault)
         duration = time.monotonic() - began
-        self._passed(result, duration)
-        self._tracer.passed(result.outcome, result.error, result.action)
-        attempts = self._queue.failures(key) + 1
-        pause = self._queue.add_failed(key, result.retry_after) if result.retry else None
-        self._tell(key, result, attempts, pause, duration)
+        self._reconciled(result, duration)
+        self._tracer.reconciled(result.outcome, result.error, result.action)
+        attempts = self._queue.num_requeues(key) + 1
+        pause = self._queue.add_rate_limited(key, result.retry_after) if result.retry else None
+        self._log_result(key, result, attempts, pause, duration)
         if result.retry:
             return
-        self._queue.forget_failures(key)
-        if result.wake_after is not None:
-            self._queue.add_after(key, result.wake_after)
+        self._queue.forget(key)
+        if result.requeue_after is not None:
+            self._queue.add_after(key, result.requeue_after)
 
-    def _tell(self, key: K, result: Result, attempts: int, pause: float | None, duration: float) -> None:
+    def _log_result(self, key: K, result: Result, attempts: int, pause: float | None, duration: float) -> None:
         """Log a failure once, and its end; repetitions, and what is routine, for developers only."""
         if not result.error:
-            if self._told.pop(key, None) is not None:
-                log.info("failure_over")
+            if self._logged.pop(key, None) is not None:
+                log.info("reconcile_recovered")
             return
         essence = (result.outcome, result.error)
         level = logging.WARNING if result.fault is None else logging.ERROR
-        if result.routine or self._told.get(key) == essence:
+        if result.routine or self._logged.get(key) == essence:
             level = logging.DEBUG
         else:
-            self._told[key] = essence
+            self._logged[key] = essence
         fields: dict[str, Any] = {"error_kind": result.outcome, "error": result.error, "attempts": attempts}
         if result.action:
             fields["action"] = result.action

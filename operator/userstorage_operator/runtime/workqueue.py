@@ -46,7 +46,7 @@ class WorkQueue(Generic[K]):
             self._queued[key] = asyncio.get_running_loop().time()
             self._available.release()
 
-    def add_unless_pausing(self, key: K) -> None:
+    def add_unless_backing_off(self, key: K) -> None:
         """Ask for work on `key`, but not before its pause after a failure is over: nothing is known to have changed."""
         if key not in self._failures or key not in self._timers:
             self.add(key)
@@ -60,7 +60,7 @@ class WorkQueue(Generic[K]):
             timer.cancel()
         self._timers[key] = loop.call_later(delay, self.add, key)
 
-    def add_failed(self, key: K, at_least: float = 0.0) -> float:
+    def add_rate_limited(self, key: K, at_least: float = 0.0) -> float:
         """Count a failure of `key` and ask for work on it after the pause that its count calls for, or after `at_least`
         seconds where that is longer: the seconds.
         """
@@ -80,16 +80,16 @@ class WorkQueue(Generic[K]):
         self._queued.pop(key, None)
         self.add_after(key, due_in)
 
-    def failures(self, key: K) -> int:
+    def num_requeues(self, key: K) -> int:
         """Failures in a row."""
         return self._failures.get(key, 0)
 
-    def forget_failures(self, key: K) -> None:
+    def forget(self, key: K) -> None:
         """The key succeeded, or is not worth another try."""
         if self._failures.pop(key, None) is not None:
             self._noted(key, 0, 0.0)
 
-    async def take(self) -> K:
+    async def get(self) -> K:
         """The next key; `done` must follow."""
         await self._available.acquire()
         while not self._queued:  # what was resumed left the queue without a worker

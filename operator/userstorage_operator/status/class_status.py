@@ -6,13 +6,17 @@ from datetime import datetime
 from userstorage_operator.api.conditions import Condition, merge
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.reasons import DEFAULT, IMAGE_PINNED, READY, RECONCILING
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.browsers.browser import Browser
 
 
 def class_report(
-    raw: Object, browser: Browser | InvalidSpec, defaults: Sequence[Object], counts: Mapping[str, int], now: datetime
-) -> Object:
+    raw: Unstructured,
+    browser: Browser | InvalidSpec,
+    defaults: Sequence[Unstructured],
+    counts: Mapping[str, int],
+    now: datetime,
+) -> Unstructured:
     """The whole status of the class `raw`. `browser` is what its users get, or why they get none; `defaults` are the
     classes marked as default, the one that counts first; `counts` tell of the users.
     """
@@ -34,7 +38,7 @@ def ready(browser: Browser | InvalidSpec) -> Condition:
     return Condition(READY, True, "Valid", "UserStorages of this class can be served")
 
 
-def default(raw: Object, defaults: Sequence[Object]) -> Condition:
+def default(raw: Unstructured, defaults: Sequence[Unstructured]) -> Condition:
     """Whether it serves the UserStorages without a className."""
     names = [other["metadata"]["name"] for other in defaults]
     name = raw["metadata"]["name"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from userstorage_operator.api import reasons
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 
 NORMAL = "Normal"
 WARNING = "Warning"
@@ -41,7 +41,7 @@ _NORMAL_COURSE = {
         "NamespaceTerminating",  # which takes no events either
         "APIUnavailable",  # one hiccup of the API server would be told by every object at once, to that same API server
     },
-    reasons.NETWORK_READY: {"InPlace", "Pending", "NotAsDesired", "RoutePending"},
+    reasons.NETWORK_READY: {"Synced", "Pending", "OutOfSync", "RoutePending"},
     reasons.POD_UP_TO_DATE: {"UpToDate", "Recreating", "Suspended", "UpdateDeferred", "WaitingForRollout"},
     reasons.SUSPENDED: {"Requested", "Running", "Stopping"},
     reasons.STALLED: {"NotStalled"},
@@ -49,7 +49,7 @@ _NORMAL_COURSE = {
 """Reasons that are no failure; every other one is, so that a new reason is told before anybody thinks of it here."""
 
 
-class News(NamedTuple):
+class StatusEvent(NamedTuple):
     """One event, but for the object that it is about and the time; one log line too."""
 
     type: str
@@ -60,16 +60,16 @@ class News(NamedTuple):
     """`Ready=False`: the conditions that say so, the telling one first."""
 
 
-def news(previous: Object, current: Object) -> Iterator[News]:
+def status_events(previous: Unstructured, current: Unstructured) -> Iterator[StatusEvent]:
     """What to tell of a status that has become `current`; nothing where it says what it said before."""
     before, after = _by_type(previous), _by_type(current)
-    told: dict[str, News] = {}
+    told: dict[str, StatusEvent] = {}
     for condition_type, action in _ACTIONS.items():
         now, old = after.get(condition_type), before.get(condition_type, {})
         if now is None or (kind := _kind(condition_type, old, now)) is None:
             continue
         note, flip = printable(now["message"] or now["reason"]), f"{condition_type}={now['status']}"
-        first = told.get(note) or News(kind, now["reason"], action, note, ())
+        first = told.get(note) or StatusEvent(kind, now["reason"], action, note, ())
         told[note] = first._replace(conditions=(*first.conditions, flip))
     yield from told.values()
 
@@ -81,7 +81,7 @@ _CLASS_WARNINGS = {
 }
 
 
-def class_news(previous: Object, current: Object) -> Iterator[News]:
+def class_events(previous: Unstructured, current: Unstructured) -> Iterator[StatusEvent]:
     """As `news`, for a UserStorageClass: what its administrator should mend, and that it was mended."""
     before = _by_type(previous)
     for condition_type, now in _by_type(current).items():
@@ -91,7 +91,7 @@ def class_news(previous: Object, current: Object) -> Iterator[News]:
         if now["reason"] in failures or old.get("reason") in failures:
             kind = WARNING if now["reason"] in failures else NORMAL
             note, flip = printable(now["message"] or now["reason"]), f"{condition_type}={now['status']}"
-            yield News(kind, now["reason"], "CheckClass", note, (flip,))
+            yield StatusEvent(kind, now["reason"], "CheckClass", note, (flip,))
 
 
 def _kind(condition_type: str, old: Mapping[str, str], now: Mapping[str, str]) -> str | None:
@@ -121,7 +121,7 @@ def is_failure(condition_type: str, reason: str) -> bool:
     return condition_type in _NORMAL_COURSE and reason not in _NORMAL_COURSE[condition_type]
 
 
-def _by_type(status: Object) -> dict[str, Mapping[str, str]]:
+def _by_type(status: Unstructured) -> dict[str, Mapping[str, str]]:
     return {entry["type"]: entry for entry in status.get("conditions") or ()}
 
 
@@ -131,7 +131,7 @@ def printable(text: str) -> str:
     return clean.encode()[:NOTE_MAX].decode(errors="ignore")
 
 
-def event_name(about: Object, told: News) -> str:
+def event_name(about: Unstructured, told: StatusEvent) -> str:
     """The same for the same news of the same object, also after a restart: the name is what tells repetitions apart."""
     essence = "\0".join((about["metadata"]["uid"], told.type, told.reason, told.note))
     digest = hashlib.sha256(essence.encode()).hexdigest()[:16]

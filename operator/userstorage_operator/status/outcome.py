@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from userstorage_operator.api.errors import OperatorError
-from userstorage_operator.observed.snapshot import World
+from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.builders import Desired
 from userstorage_operator.plan.planner import Plan
 
@@ -16,15 +16,15 @@ class Failure:
     error: OperatorError
     attempts: int
     next_retry: datetime | None
-    soft: bool = False
-    """Of a step that `plan.keeps_nobody_from_the_files`."""
+    non_blocking: bool = False
+    """Of a step that `plan.is_optional`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Outcome:
     """The world after the pass's own writes, what was wanted, what was planned, and what went wrong."""
 
-    world: World
+    snapshot: Snapshot
     desired: Desired | None
     """None where it could not be worked out (see `failure`) or is not needed (deletion)."""
     plan: Plan
@@ -32,6 +32,6 @@ class Verdict:
     now: datetime
 
     @property
-    def hindrance(self) -> Failure | None:
+    def blocking_failure(self) -> Failure | None:
         """The failure, where it may be what keeps the user from the files. A soft one must not hide the pod's own state."""
-        return None if self.failure is None or self.failure.soft else self.failure
+        return None if self.failure is None or self.failure.non_blocking else self.failure

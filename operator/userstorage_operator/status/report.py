@@ -5,13 +5,13 @@ from datetime import timedelta
 from userstorage_operator.api import names, reasons
 from userstorage_operator.api.conditions import MESSAGE_MAX, Condition, Phase, merge
 from userstorage_operator.api.timestamps import format_time, parse_time
-from userstorage_operator.api.unstructured import Object
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status, pvc_resize, volume_usage
 from userstorage_operator.observed.snapshot import is_ours
 from userstorage_operator.plan.builders import claim_name, selector
 from userstorage_operator.status import conditions
 from userstorage_operator.status.network_ready import url
-from userstorage_operator.status.outcome import Verdict
+from userstorage_operator.status.outcome import Outcome
 
 _IMAGE_MAX = 512
 _HASH_MAX = 128
@@ -22,32 +22,32 @@ _ERROR_REFRESH = timedelta(seconds=60)
 """How often the count of a repeating error is written anew; in between the object is left in peace."""
 
 
-def report(verdict: Verdict, previous: Object) -> Object:
+def report(outcome: Outcome, previous: Unstructured) -> Unstructured:
     """The whole status; equal to `previous` where there is nothing new to say."""
-    storage = verdict.world.storage
-    found = conditions.conditions(verdict)
-    status: Object = {
+    storage = outcome.snapshot.storage
+    found = conditions.conditions(outcome)
+    status: Unstructured = {
         "observedGeneration": storage.meta.generation,
-        "phase": str(_phase(verdict, {condition.type: condition for condition in found})),
-        "conditions": merge(previous.get("conditions") or (), found, storage.meta.generation, verdict.now),
+        "phase": str(_phase(outcome, {condition.type: condition for condition in found})),
+        "conditions": merge(previous.get("conditions") or (), found, storage.meta.generation, outcome.now),
         "slug": storage.slug,
         "selector": ",".join(f"{key}={value}" for key, value in selector(storage).items()),
-        "storage": _storage(verdict, previous.get("storage") or {}),
-        **_pod(verdict),
+        "storage": _storage(outcome, previous.get("storage") or {}),
+        **_pod(outcome),
     }
-    service = verdict.world.children.service
+    service = outcome.snapshot.children.service
     if service is not None and is_ours(service, storage.meta.uid):
         status["serviceName"] = service["metadata"]["name"]
         # Who lost the class is still served where it was.
-        cls, told = verdict.world.cls, previous.get("url")
-        if (at := url(verdict.world, cls) if cls is not None else told) is not None and len(at) <= _URL_MAX:
+        cls, told = outcome.snapshot.cls, previous.get("url")
+        if (at := url(outcome.snapshot, cls) if cls is not None else told) is not None and len(at) <= _URL_MAX:
             status["url"] = at
-    if (error := _last_error(verdict, previous.get("lastError"))) is not None:
+    if (error := _last_error(outcome, previous.get("lastError"))) is not None:
         status["lastError"] = error
     return status
 
 
-def status_patch(new: Object, previous: Object) -> Object:
+def status_patch(new: Unstructured, previous: Unstructured) -> Unstructured:
     """The JSON merge patch that makes `previous` into `new`; empty where they are equal."""
     changed = {key: value for key, value in new.items() if previous.get(key) != value}
     for key, value in changed.items():
@@ -56,13 +56,13 @@ def status_patch(new: Object, previous: Object) -> Object:
     return changed | dict.fromkeys(previous.keys() - new.keys())
 
 
-def _phase(verdict: Verdict, found: dict[str, Condition]) -> Phase:
-    storage, pod = verdict.world.storage, verdict.world.children.pod
+def _phase(outcome: Outcome, found: dict[str, Condition]) -> Phase:
+    storage, pod = outcome.snapshot.storage, outcome.snapshot.children.pod
     if storage.meta.deleted_at is not None:
         return Phase.TERMINATING
     if found[reasons.STALLED].status:
         return Phase.FAILED
-    if storage.suspended and verdict.hindrance is None:
+    if storage.suspended and outcome.blocking_failure is None:
         return Phase.SUSPENDED
     if found[reasons.READY].status:
         sound = found[reasons.STORAGE_READY].status and found[reasons.NETWORK_READY].status
@@ -72,13 +72,13 @@ def _phase(verdict: Verdict, found: dict[str, Condition]) -> Phase:
     return Phase.PENDING
 
 
-def _pod(verdict: Verdict) -> Object:
+def _pod(outcome: Outcome) -> Unstructured:
     """What is told of the pod; nothing of one that is not ours."""
-    pod = verdict.world.children.pod
-    if pod is None or not is_ours(pod, verdict.world.storage.meta.uid):
+    pod = outcome.snapshot.children.pod
+    if pod is None or not is_ours(pod, outcome.snapshot.storage.meta.uid):
         return {"replicas": 0}
     meta, spec = pod["metadata"], pod["spec"]
-    told: Object = {
+    told: Unstructured = {
         "replicas": 1,
         "podName": meta["name"],
         "podUID": meta["uid"],
@@ -98,9 +98,9 @@ def _pod(verdict: Verdict) -> Object:
     return told
 
 
-def _storage(verdict: Verdict, previous: Object) -> Object:
-    claim = verdict.world.children.claim
-    told: Object = {"claimName": claim_name(verdict.world.storage)}
+def _storage(outcome: Outcome, previous: Unstructured) -> Unstructured:
+    claim = outcome.snapshot.children.pvc
+    told: Unstructured = {"claimName": claim_name(outcome.snapshot.storage)}
     if claim is None:
         return told
     told["claimPhase"] = claim.get("status", {}).get("phase", "Pending")
@@ -109,30 +109,30 @@ def _storage(verdict: Verdict, previous: Object) -> Object:
         told["capacity"] = capacity
     if (growth := pvc_resize.progress(claim)) is not None:
         told["resize"] = str(growth)
-    if (volume := verdict.world.volume) is not None:
-        told |= volume_usage.told(previous, told["claimName"], volume.use)
+    if (volume := outcome.snapshot.volume) is not None:
+        told |= volume_usage.volume_status(previous, told["claimName"], volume.use)
     return told
 
 
-def _last_error(verdict: Verdict, previous: Object | None) -> Object | None:
+def _last_error(outcome: Outcome, previous: Unstructured | None) -> Unstructured | None:
     """The failure of this pass. A repetition keeps the time of the first and is written again only while tries go on,
     once a minute: one fault, one write.
     """
-    if verdict.failure is None:
+    if outcome.failure is None:
         return None
-    reason, message = verdict.failure.error.reason, verdict.failure.error.message[:MESSAGE_MAX]
-    next_retry = verdict.failure.next_retry
-    since, known = format_time(verdict.now), previous or {}
+    reason, message = outcome.failure.error.reason, outcome.failure.error.message[:MESSAGE_MAX]
+    next_retry = outcome.failure.next_retry
+    since, known = format_time(outcome.now), previous or {}
     if "time" in known and (known.get("reason"), known.get("message")) == (reason, message):
         since = known["time"]
         last_told = parse_time(str(known.get("nextRetryTime", since)))
-        if next_retry is None or verdict.now - last_told < _ERROR_REFRESH:
+        if next_retry is None or outcome.now - last_told < _ERROR_REFRESH:
             return known
-    told: Object = {
+    told: Unstructured = {
         "reason": reason,
         "message": message,
         "time": since,
-        "attempts": verdict.failure.attempts,
+        "attempts": outcome.failure.attempts,
     }
     if next_retry is not None:
         told["nextRetryTime"] = format_time(next_retry)

@@ -3,24 +3,24 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from userstorage_operator.api.errors import ClassFull, NameConflict
+from userstorage_operator.api.errors import NameConflict, QuotaExceeded
 from userstorage_operator.observed.snapshot import is_ours, is_terminating
 from userstorage_operator.status import conditions
-from userstorage_operator.status.outcome import Verdict
+from userstorage_operator.status.outcome import Outcome
 from userstorage_operator.status.storage_ready import storage_ready
 
 
-class Waits(Enum):
+class WaitingFor(Enum):
     """What a UserStorage waits for that another one of its class has."""
 
-    FOR_TURN = "turn"
+    ROLLOUT_SLOT = "turn"
     """To be replaced in a rollout."""
-    FOR_PLACE = "place"
+    QUOTA = "place"
     """To be one of the `limits.maxPerNamespace` of its namespace."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class MemberState:
     """How one UserStorage stands towards its class."""
 
     class_name: str
@@ -37,55 +37,55 @@ class Standing:
     """Outdated because its updateStrategy says so."""
     failed: bool = False
     """Not ready for a reason that does not pass by itself."""
-    waits: Waits | None = None
+    waiting_for: WaitingFor | None = None
 
 
-_PASSING = frozenset({"PodPending", "PodNotReady", "PodTerminating", "StorageNotReady"})
+_TRANSIENT = frozenset({"PodPending", "PodNotReady", "PodTerminating", "StorageNotReady"})
 """Reasons of Ready that belong to a start that goes well."""
 
 
-def standing(verdict: Verdict) -> Standing:
+def member_state(outcome: Outcome) -> MemberState:
     """Told from one pass, for the budget and for the status of the class."""
-    world, pod = verdict.world, verdict.world.children.pod
-    storage = world.storage
-    trouble, freshness = conditions.why_not_ready(verdict), conditions.pod_up_to_date(verdict)
+    snapshot, pod = outcome.snapshot, outcome.snapshot.children.pod
+    storage = snapshot.storage
+    trouble, freshness = conditions.not_ready_finding(outcome), conditions.pod_up_to_date(outcome)
     wanted = storage.meta.deleted_at is None and not storage.suspended
     has_pod = pod is not None and is_ours(pod, storage.meta.uid) and not is_terminating(pod)
-    outdated = has_pod and verdict.desired is not None and not freshness.status
-    return Standing(
-        class_name=world.cls.name if world.cls is not None else storage.class_name or "",
-        class_generation=world.cls.generation if world.cls is not None else 0,
-        running=wanted and verdict.desired is not None and not _held_by_its_own(verdict),
+    outdated = has_pod and outcome.desired is not None and not freshness.status
+    return MemberState(
+        class_name=snapshot.cls.name if snapshot.cls is not None else storage.class_name or "",
+        class_generation=snapshot.cls.generation if snapshot.cls is not None else 0,
+        running=wanted and outcome.desired is not None and not _blocked_by_own_problem(outcome),
         available=trouble is None,
         updated=freshness.status,
         outdated=outdated,
         deferred=outdated and freshness.reason == "UpdateDeferred",
-        failed=wanted and trouble is not None and trouble.reason not in _PASSING,
-        waits=_waits(verdict, freshness.reason),
+        failed=wanted and trouble is not None and trouble.reason not in _TRANSIENT,
+        waiting_for=_waiting_for(outcome, freshness.reason),
     )
 
 
-def _held_by_its_own(verdict: Verdict) -> bool:
+def _blocked_by_own_problem(outcome: Outcome) -> bool:
     """Whether it is down for a reason that no change of its class can have brought about, and that a tenant may choose:
     that must not use up the budget of all.
     """
-    error = verdict.hindrance.error if verdict.hindrance is not None else None
+    error = outcome.blocking_failure.error if outcome.blocking_failure is not None else None
     if isinstance(error, NameConflict) or (error is not None and error.reason in ("QuotaExceeded", "NamespaceTerminating")):
         return True
-    if verdict.plan.hold == "StorageNotReady" or storage_ready(verdict).reason == "ClaimPending":
+    if outcome.plan.hold == "StorageNotReady" or storage_ready(outcome).reason == "ClaimPending":
         return True
-    trouble = conditions.why_not_ready(verdict)
-    placed_by_user = verdict.world.storage.scheduling is not None
+    trouble = conditions.not_ready_finding(outcome)
+    placed_by_user = outcome.snapshot.storage.scheduling is not None
     return placed_by_user and trouble is not None and trouble.reason == "Unschedulable"
 
 
-def _waits(verdict: Verdict, freshness: str) -> Waits | None:
-    if verdict.failure is not None and isinstance(verdict.failure.error, ClassFull):
-        return Waits.FOR_PLACE
-    return Waits.FOR_TURN if freshness == "WaitingForRollout" else None
+def _waiting_for(outcome: Outcome, freshness: str) -> WaitingFor | None:
+    if outcome.failure is not None and isinstance(outcome.failure.error, QuotaExceeded):
+        return WaitingFor.QUOTA
+    return WaitingFor.ROLLOUT_SLOT if freshness == "WaitingForRollout" else None
 
 
-def budget(max_unavailable: str, running: int) -> int:
+def unavailable_budget(max_unavailable: str, running: int) -> int:
     """How many of `running` may be down at one time. A percentage is rounded up, so it is never none."""
     if not max_unavailable.endswith("%"):
         return int(max_unavailable)

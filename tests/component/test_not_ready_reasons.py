@@ -1,0 +1,105 @@
+"""The status says why a storage is not ready, for lives of a pod that kwok plays."""
+
+import pytest
+
+from component.world import LIFE, Live
+from userstorage_operator.api.resources import Kind
+
+pytestmark = [pytest.mark.kwok]
+
+
+@pytest.mark.parametrize(
+    ("life", "reason", "words"),
+    [
+        pytest.param(
+            "image-pull-backoff",
+            "ImagePullBackOff",
+            "container filebrowser",
+            marks=pytest.mark.produces("Ready/ImagePullBackOff"),
+        ),
+        pytest.param("crash-loop", "CrashLoopBackOff", "last exit code", marks=pytest.mark.produces("Ready/CrashLoopBackOff")),
+        pytest.param("oom-killed", "OOMKilled", "memory limit", marks=pytest.mark.produces("Ready/OOMKilled")),
+        pytest.param(
+            "never-ready",
+            "PodNotReady",
+            "not ready",
+            marks=pytest.mark.produces("Ready/PodNotReady", "Reconciling/Progressing"),
+        ),
+    ],
+)
+async def test_a_pod_that_does_not_start(live: Live, operator: None, life: str, reason: str, words: str) -> None:
+    await live.create(podMetadata={"annotations": {LIFE: life}})
+    assert words in await live.until_condition("Ready", "False", reason)
+    assert await live.condition("Reconciling") == ("True", "Progressing")
+    await live.change({"spec": {"podMetadata": {"annotations": {LIFE: None}}}})
+    await live.until_ready()
+
+
+async def test_a_node_whose_clock_is_behind_keeps_nobody_from_being_told_ready(live: Live, operator: None) -> None:
+    await live.create(podMetadata={"annotations": {LIFE: "never-ready"}})
+    await live.until_condition("Ready", "False", "PodNotReady")
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2020-01-01T00:00:00Z"}]}}
+    await live.client.merge_patch(Kind.POD.resource, live.namespace, "user-storage-alice", ready, "status")
+    assert (await live.until_ready())["status"]["startupSeconds"] == 0
+
+
+@pytest.mark.produces("Ready/StartTimeout", "Stalled/StartTimeout")
+async def test_a_start_that_takes_too_long(live: Live, operator: None) -> None:
+    await live.create(lifecycle={"startTimeout": "3s"}, podMetadata={"annotations": {LIFE: "never-ready"}})
+    await live.until_condition("Ready", "False", "StartTimeout")
+    assert await live.condition("Stalled") == ("True", "StartTimeout")
+    found = await live.get()
+    assert found is not None
+    assert found["status"]["phase"] == "Failed"
+
+
+@pytest.mark.produces("Ready/Unschedulable")
+async def test_no_node_takes_it(live: Live, operator: None) -> None:
+    await live.create(scheduling={"nodeSelector": {"disk": "none-has-this"}})
+    assert "node" in await live.until_condition("Ready", "False", "Unschedulable")
+
+
+@pytest.mark.produces("Ready/QuotaExceeded")
+async def test_a_quota_refuses_the_pod_in_the_servers_words(live: Live, operator: None) -> None:
+    await live.set_quota("none", {"pods": "0"})
+    await live.create()
+    assert "exceeded quota: none" in await live.until_condition("Ready", "False", "QuotaExceeded")
+    found = await live.get()
+    assert found is not None
+    assert found["status"]["lastError"]["reason"] == "QuotaExceeded"
+    await live.set_quota("none", {"pods": "5"})
+    await live.until_ready()
+    found = await live.get()
+    assert found is not None
+    assert "lastError" not in found["status"]
+
+
+@pytest.mark.produces("StorageReady/ClaimPending")
+async def test_a_claim_that_waits_for_its_volume(live: Live, operator: None) -> None:
+    claim = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+        "storageClassName": "no-such-class",
+    }
+    await live.make(Kind.PVC, "photos", claim, labels={"userstorage.dev/shareable": "true"})
+    # A pod that is ready would prove the claim bound.
+    await live.create(storage={"claimName": "photos"}, podMetadata={"annotations": {LIFE: "never-ready"}})
+    await live.until_condition("StorageReady", "False", "ClaimPending")
+
+
+@pytest.mark.produces("StorageReady/ClaimNotFound", "StorageReady/ClaimNotAllowed", "Stalled/ClaimNotAllowed")
+async def test_an_existing_claim_needs_its_owners_consent(live: Live, operator: None) -> None:
+    await live.create(storage={"claimName": "photos"})
+    assert "spec.storage.claimName" in await live.until_condition("StorageReady", "False", "ClaimNotFound")
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    made = await live.make(Kind.PVC, "photos", claim)
+    await live.until_condition("StorageReady", "False", "ClaimNotAllowed")
+    assert await live.child(Kind.POD) is None
+    labels = {"metadata": {"labels": {"userstorage.dev/shareable": "true"}}}
+    await live.client.merge_patch(Kind.PVC.resource, live.namespace, "photos", labels)
+    await live.until_ready()
+    [files, *_] = (await live.pod())["spec"]["volumes"]
+    assert files["persistentVolumeClaim"]["claimName"] == "photos"
+    untouched = await live.client.get(Kind.PVC.resource, live.namespace, "photos")
+    assert "userstorage.dev/user-id" not in untouched["metadata"].get("annotations", {})
+    assert untouched["metadata"]["uid"] == made["metadata"]["uid"]

@@ -1,0 +1,83 @@
+"""The operator itself with Redis: what it leaves there for others, and what it takes up again after a restart."""
+
+import time
+
+import pytest
+
+from component.inprocess import serving
+from component.replicas import Observer, until
+from component.world import Live
+from localcluster.redis import RedisServer
+from userstorage_operator.api.resources import USER_STORAGES, Kind
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.config import Config
+from userstorage_operator.readmodel.query import Query
+from userstorage_operator.readmodel.summary import summary
+from userstorage_operator.redis_cache.codec import Codec
+from userstorage_operator.redis_cache.connection import Connection
+from userstorage_operator.redis_cache.keys import Keys
+from userstorage_operator.redis_cache.mirror_reader import MirrorReader
+from userstorage_operator.redis_cache.read_through_cache import ReadThroughCache
+from userstorage_operator.redis_cache.reader import RedisReader
+from userstorage_operator.redis_cache.settings import RedisSettings
+
+
+@pytest.fixture
+def config(live: Live, redis_server: RedisServer) -> Config:
+    settings = RedisSettings(redis_server.url, timeout=1.0)
+    return Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600, redis=settings)
+
+
+async def test_another_replica_tells_what_the_leader_sees(live: Live, config: Config) -> None:
+    observer, codec, keys = Observer(), Codec(b""), Keys("default")
+    connection = Connection(config.redis, observer)
+    mirrored = MirrorReader(connection, keys, codec, config.scopes, observer)
+    directory = RedisReader(live.client, mirrored, ReadThroughCache(connection, codec, observer), keys, config.scopes)
+    with serving(config):
+        await live.create()
+
+        async def told() -> bool:
+            [raw] = (await live.client.list_all(USER_STORAGES, live.namespace))[0]
+            hits = observer.asked["hit"]
+            one = await directory.one(Key(live.namespace, "alice"))
+            return "observedGeneration" in raw.get("status", {}) and one.value == summary(raw) and observer.asked["hit"] > hits
+
+        await until(told, within=30)
+        await live.delete(USER_STORAGES, "alice")
+
+        async def gone() -> bool:
+            return not (await directory.page(Query())).value.summaries
+
+        await until(gone, within=60)
+    await connection.close()
+
+
+async def test_a_restart_changes_neither_count_nor_pause_of_what_fails(
+    live: Live, config: Config, redis_server: RedisServer
+) -> None:
+    await live.make(Kind.SERVICE, "user-storage-alice", {"ports": [{"port": 80}]})
+    uid = (await live.create())["metadata"]["uid"]
+    name = Keys("default").backoff(uid)
+
+    def noted() -> Unstructured:
+        data = redis_server.cli("get", name)
+        return Codec(b"").open(name, data.encode(), uid).value or {} if data else {}
+
+    async def failed(times: int) -> bool:
+        return bool(noted().get("failures", 0) >= times)
+
+    with serving(config):
+        await until(lambda: failed(3), within=60)
+    before, told = noted(), await live.get()
+    with serving(config) as operator:
+
+        async def tried() -> bool:
+            return operator.outcomes["NameConflict"] > 0
+
+        await until(tried, within=60)
+        assert before["due"] - 0.1 < time.time() < before["due"] + 3
+        await until(lambda: failed(before["failures"] + 1))
+        assert noted()["failures"] == before["failures"] + 1
+        assert operator.requests["patch", "userstorages"] == 0
+    assert await live.get() == told

@@ -1,0 +1,129 @@
+"""A volume that one node has: new pods follow it or wait, and what keeps it from being mounted is told."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from component.volumes import make_claim, mount
+from component.world import LIFE, Live
+from userstorage_operator.api.resources import CORE_EVENTS, Kind
+from userstorage_operator.api.unstructured import Unstructured
+
+pytestmark = [pytest.mark.kwok]
+
+OURS = "user-storage-alice"
+
+
+async def suspended(live: Live, **spec: Any) -> str:
+    """Alice, who has been here before and has her claim bound; the hash of her pod."""
+    await live.create(**spec)
+    found = await live.until_ready()
+    await live.change({"spec": {"replicas": 0}})
+    await live.until_condition("Suspended", "True", "Requested")
+    return str(found["status"]["appliedHash"])
+
+
+async def test_a_new_pod_follows_the_volume(live: Live, operator: None) -> None:
+    pod_hash = await suspended(live)
+    await mount(live, "backup", OURS, "fake-3")
+    await live.change({"spec": {"replicas": 1}})
+    status = (await live.until_ready())["status"]
+    assert (status["nodeName"], status["appliedHash"]) == ("fake-3", pod_hash)
+    [term] = (await live.pod())["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+        "nodeSelectorTerms"
+    ]
+    assert term == {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["fake-3"]}]}
+    await live.delete(Kind.POD.resource, "backup")
+    await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # one more pass
+    assert (await live.until_ready())["status"]["podUID"] == status["podUID"]
+
+
+async def test_a_volume_that_any_node_can_have_is_not_followed(live: Live, operator: None) -> None:
+    await make_claim(live, "team", mode="ReadWriteMany")
+    await mount(live, "backup", "team", "fake-3")
+    await live.create(storage={"claimName": "team"})
+    await live.until_ready()
+    assert "affinity" not in (await live.pod())["spec"]
+
+
+@pytest.mark.produces("StorageReady/MultiAttach")
+async def test_no_pod_while_several_nodes_have_the_volume(live: Live, operator: None) -> None:
+    await suspended(live)
+    await mount(live, "backup", OURS, "fake-1")
+    await mount(live, "scan", OURS, "fake-2")
+    await live.change({"spec": {"replicas": 1}})
+    message = await live.until_condition("StorageReady", "False", "MultiAttach")
+    assert "pod 'backup' on node 'fake-1', pod 'scan' on node 'fake-2'" in message
+    assert await live.condition("Ready") == ("False", "StorageNotReady")
+    assert await live.child(Kind.POD) is None
+    await live.delete(Kind.POD.resource, "backup")
+    assert (await live.until_ready())["status"]["nodeName"] == "fake-2"
+
+
+async def test_no_pod_beside_another_on_a_volume_for_one_pod(live: Live, operator: None) -> None:
+    await make_claim(live, "photos", mode="ReadWriteOncePod")
+    await mount(live, "backup", "photos", "fake-1")
+    await live.create(storage={"claimName": "photos"})
+    message = await live.until_condition("StorageReady", "False", "MultiAttach")
+    assert "ReadWriteOncePod and mounted by pod 'backup' on node 'fake-1'" in message
+    assert await live.child(Kind.POD) is None
+    await live.delete(Kind.POD.resource, "backup")
+    await live.until_ready()
+
+
+async def test_a_pod_that_cannot_follow_is_made_again_when_the_volume_is_free(live: Live, operator: None) -> None:
+    await suspended(live, scheduling={"nodeSelector": {"kubernetes.io/hostname": "fake-4"}})
+    await mount(live, "backup", OURS, "fake-1")
+    await live.change({"spec": {"replicas": 1}})
+    message = await live.until_condition("StorageReady", "False", "MultiAttach")
+    assert "pod 'backup' on node 'fake-1'" in message
+    assert "nodes are available" in message  # the scheduler's words
+    waiting = (await live.pod())["metadata"]["uid"]
+    await live.delete(Kind.POD.resource, "backup")
+    found = await live.until_ready()
+    assert found["status"]["nodeName"] == "fake-4"
+    assert found["status"]["podUID"] != waiting
+
+
+async def tell_of(live: Live, pod: Unstructured, reason: str, message: str, age: timedelta, uid: str | None = None) -> None:
+    """An event as the kubelet and the attach-detach controller write it."""
+    seen = (datetime.now(UTC) - age).strftime("%Y-%m-%dT%H:%M:%SZ")
+    meta = pod["metadata"]
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{meta['name']}-"},
+        "involvedObject": {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "namespace": live.namespace,
+            "name": meta["name"],
+            "uid": uid or meta["uid"],
+        },
+        "reason": reason,
+        "message": message,
+        "type": "Warning",
+        "source": {"component": "kubelet"},
+        "firstTimestamp": seen,
+        "lastTimestamp": seen,
+        "count": 1,
+    }
+    await live.client.create(CORE_EVENTS, live.namespace, event)
+
+
+@pytest.mark.produces("StorageReady/FailedMount", "StorageReady/MultiAttach")
+async def test_a_volume_that_is_not_mounted_is_told_from_the_pods_events(live: Live, operator: None) -> None:
+    await live.create(podMetadata={"annotations": {LIFE: "container-creating"}})
+    pod: Unstructured = await live.until(lambda: live.child(Kind.POD))
+    now, old = timedelta(), timedelta(minutes=5)
+    await tell_of(live, pod, "FailedMount", "the pod before this one", now, uid="former")
+    await tell_of(live, pod, "FailedAttachVolume", "older than the mount", old)
+    await tell_of(live, pod, "FailedMount", 'MountVolume.SetUp failed for volume "pvc-1": no such export', now)
+    assert "no such export" in await live.until_condition("StorageReady", "False", "FailedMount")
+    assert await live.condition("Ready") == ("False", "StorageNotReady")
+    await tell_of(live, pod, "FailedAttachVolume", "Multi-Attach error for volume: already used by pod(s) x", now)
+    assert "used by pod(s) x" in await live.until_condition("StorageReady", "False", "MultiAttach")
+    await live.change({"spec": {"podMetadata": {"annotations": {LIFE: None}}}})
+    await live.until_ready()
+    await live.until_condition("StorageReady", "True", "ClaimBound")

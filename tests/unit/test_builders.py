@@ -1,0 +1,131 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import class_object, desired_of, dufs_class, storage_object
+from userstorage_operator.api import names
+from userstorage_operator.api.errors import InvalidSpec
+from userstorage_operator.api.userstorageclass import UserStorageClass
+from userstorage_operator.plan.diff import without_absent
+
+LABELS = st.dictionaries(st.sampled_from(["team", "app", "userId", names.LABEL_MANAGED_BY]), st.text("abc", max_size=5))
+
+
+def test_the_hash_does_not_cover_what_needs_no_new_pod() -> None:
+    one = desired_of(storage_object(lifecycle={"startTimeout": "5m"}))
+    other = desired_of(storage_object(lifecycle={"startTimeout": "9m", "deletionTimeout": "1h"}, replicas=0))
+    assert one.pod_hash == other.pod_hash
+
+
+def test_the_hash_covers_what_does() -> None:
+    changes: list[dict[str, Any]] = [
+        {},
+        {"storage": {"readOnly": True}},
+        {"lifecycle": {"terminationGracePeriodSeconds": 5}},
+        {"scheduling": {"nodeSelector": {"disk": "ssd"}}},
+        {"podMetadata": {"labels": {"team": "blue"}}},
+    ]
+    hashes = {desired_of(storage_object(**spec)).pod_hash for spec in changes}
+    assert len(hashes) == len(changes)
+
+
+@given(LABELS, LABELS)
+def test_the_operators_labels_win(labels: dict[str, str], annotations: dict[str, str]) -> None:
+    pod = desired_of(storage_object(podMetadata={"labels": labels, "annotations": annotations})).pod
+    assert pod["metadata"]["labels"]["app"] == "filebrowser"
+    assert pod["metadata"]["labels"]["userId"] == "alice"
+    assert pod["metadata"]["labels"][names.LABEL_MANAGED_BY] == names.MANAGED_BY
+
+
+def test_building_twice_gives_equal_and_independent_objects() -> None:
+    raw = storage_object()
+    text = json.dumps(raw)
+    one, other = desired_of(raw), desired_of(raw)
+    assert one == other
+    one.pod["metadata"]["labels"]["app"] = "changed"
+    assert other.pod["metadata"]["labels"]["app"] == "filebrowser"
+    assert json.dumps(raw) == text
+
+
+def test_a_claim_has_an_owner_only_where_the_user_asked_for_deletion() -> None:
+    kept, deleted = (desired_of(storage_object(storage={"reclaimPolicy": policy})).pvc for policy in ("Retain", "Delete"))
+    assert kept is not None
+    assert kept["metadata"]["ownerReferences"] is None
+    assert deleted is not None
+    assert [owner["name"] for owner in deleted["metadata"]["ownerReferences"]] == ["alice"]
+
+
+def test_the_policy_refuses_all_but_marked_namespaces_by_default() -> None:
+    policy = desired_of(storage_object()).network_policy
+    assert policy is not None
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert "egress" not in without_absent(policy)["spec"]
+    [rule] = policy["spec"]["ingress"]
+    assert rule["from"] == [{"namespaceSelector": {"matchLabels": {"userstorage.dev/gateway": "true"}}}]
+
+
+def test_the_class_names_the_sources_and_may_leave_policies_to_others() -> None:
+    peer = {"podSelector": {"matchLabels": {"app": "gateway"}}}
+    policy = desired_of(storage_object(), dufs_class(network={"allowedFrom": [peer]})).network_policy
+    assert policy is not None
+    assert policy["spec"]["ingress"][0]["from"] == [peer]
+    assert desired_of(storage_object(), dufs_class(network={"policy": "None"})).network_policy is None
+
+
+def test_the_pod_has_no_token_and_cannot_be_root() -> None:
+    spec = desired_of(storage_object()).pod["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    for container in [*spec["containers"], *spec["initContainers"]]:
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+
+
+def test_the_end_of_a_crashed_containers_log_is_kept_in_the_pods_status() -> None:
+    spec = desired_of(storage_object()).pod["spec"]
+    policies = [container["terminationMessagePolicy"] for container in [*spec["containers"], *spec["initContainers"]]]
+    assert policies == ["FallbackToLogsOnError"] * 2
+
+
+def test_a_base_path_expands() -> None:
+    cls = dufs_class(browser={"flavor": "Dufs", "basePath": "/u/${namespace}/${slug}/"})
+    args = desired_of(storage_object(), cls).pod["spec"]["containers"][0]["args"]
+    assert "--path-prefix=/u/users/alice/" in args
+
+
+def test_the_size_comes_from_the_spec_else_from_the_class() -> None:
+    cls = UserStorageClass.parse(class_object(storage={"defaultSize": "3Gi"}))
+    for spec, size in (({}, "3Gi"), ({"storage": {"size": "7Gi"}}, "7Gi"), ({"storage": {"size": 1073741824}}, "1073741824")):
+        claim = desired_of(storage_object(**spec), cls).pvc
+        assert claim is not None
+        assert claim["spec"]["resources"]["requests"]["storage"] == size
+
+
+def test_no_size_above_the_classs_limit() -> None:
+    cls = UserStorageClass.parse(class_object(storage={"maxSize": "20Gi"}))
+    desired_of(storage_object(storage={"size": "20Gi"}), cls)
+    with pytest.raises(InvalidSpec, match=r"spec.storage.size: 21Gi exceeds storage.maxSize 20Gi"):
+        desired_of(storage_object(storage={"size": "21Gi"}), cls)
+
+
+def test_what_the_api_server_drops_from_a_peer_is_not_asked_for() -> None:
+    peer = {"podSelector": {"matchLabels": {"app": "x"}, "matchExpressions": []}, "namespaceSelector": {"matchLabels": {}}}
+    policy = desired_of(storage_object(), dufs_class(network={"allowedFrom": [peer]})).network_policy
+    assert policy is not None
+    wanted = {"podSelector": {"matchLabels": {"app": "x"}}, "namespaceSelector": {}}
+    assert policy["spec"]["ingress"][0]["from"] == [wanted]
+
+
+def test_a_file_browser_without_a_proxy_gives_nobody_an_administrator() -> None:
+    auth = {"mode": "None", "acknowledgeUnauthenticated": True}
+    permissions = {"delete": False, "share": False}
+    cls = UserStorageClass.parse(class_object(browser={"permissions": permissions}, auth=auth))
+    [init] = desired_of(storage_object(storage={"readOnly": True}), cls).pod["spec"]["initContainers"]
+    command = " ".join(init["command"])
+    assert "users add" in command
+    for permission in ("create", "modify", "rename", "delete", "share", "execute"):
+        assert f"--perm.{permission}=false" in command

@@ -1,0 +1,117 @@
+"""What a change of the class does not reach at once."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from builders import NOW, UID, class_object, desired_of, settled_world, storage_object, stored, snapshot_of
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.api.userstorageclass import UserStorageClass
+from userstorage_operator.observed.snapshot import Snapshot
+from userstorage_operator.plan.deferred_changes import current_claim_size, keep_current_endpoint, served_path
+from userstorage_operator.plan.planner import Plan
+from userstorage_operator.status.network_ready import url
+from userstorage_operator.status.outcome import Outcome
+from userstorage_operator.status.report import report
+
+EXPOSE: dict[str, Any] = {
+    "ingress": {"expose": "Ingress", "hostTemplate": "${slug}.example.org"},
+    "http_route": {"expose": "Gateway", "hostTemplate": "${slug}.example.org", "gatewayName": "g"},
+}
+
+
+def class_of(kind: str, **browser: Any) -> UserStorageClass:
+    return UserStorageClass.parse(class_object(network=EXPOSE[kind], browser=browser))
+
+
+def served_by(cls: UserStorageClass) -> Snapshot:
+    """Everything as the class had it made."""
+    raw, snapshot = storage_object(), settled_world(storage_object())
+    wanted = desired_of(raw, cls)
+    made = {
+        field: stored(child)
+        for field in ("network_policy", "service", "pod", "ingress", "http_route")
+        if (child := getattr(wanted, field))
+    }
+    return replace(snapshot, cls=cls).with_children(replace(snapshot.children, **made))
+
+
+@pytest.mark.parametrize("kind", EXPOSE)
+def test_an_older_pod_keeps_its_port_and_the_way_to_it(kind: str) -> None:
+    snapshot = served_by(class_of(kind))
+    newer = desired_of(storage_object(), class_of(kind, port=9999, basePath="/files/"))
+    kept, before = keep_current_endpoint(newer, snapshot), desired_of(storage_object(), class_of(kind))
+    assert kept.network_policy == before.network_policy
+    assert getattr(kept, kind) == getattr(before, kind) != getattr(newer, kind)
+    assert kept.pod == newer.pod
+
+
+@pytest.mark.parametrize("kind", EXPOSE)
+def test_whatever_else_changes_does_so_at_once(kind: str) -> None:
+    snapshot = served_by(class_of(kind))
+    network = EXPOSE[kind] | {
+        "hostTemplate": "${slug}.example.com",
+        "allowedFrom": [{"podSelector": {"matchLabels": {"a": "b"}}}],
+    }
+    newer = desired_of(storage_object(), UserStorageClass.parse(class_object(network=network)))
+    kept = keep_current_endpoint(newer, snapshot)
+    assert kept.network_policy == newer.network_policy
+    assert getattr(kept, kind) == getattr(newer, kind)
+
+
+def test_where_nothing_leads_in_yet_there_is_nothing_to_keep() -> None:
+    snapshot = served_by(class_of("ingress"))
+    newer = desired_of(storage_object(), class_of("ingress", basePath="/files/"))
+    assert keep_current_endpoint(newer, snapshot.with_children(replace(snapshot.children, ingress=None, pod=None))) == newer
+    stranger = stored(desired_of(storage_object(), class_of("ingress")).ingress or {}, ownerReferences=[])
+    assert (
+        keep_current_endpoint(newer, snapshot.with_children(replace(snapshot.children, ingress=stranger))).ingress
+        == newer.ingress
+    )
+
+
+def test_the_address_inside_the_cluster_is_that_of_the_pod() -> None:
+    plain = UserStorageClass.parse(class_object(browser={"basePath": "/a/"}))
+    newer = UserStorageClass.parse(class_object(browser={"basePath": "/b/"}))
+    snapshot = served_by(plain)
+    assert served_path(snapshot) == "/a/"
+    assert url(snapshot, newer).endswith(".svc/a/")
+    assert url(snapshot.with_children(replace(snapshot.children, pod=None)), newer).endswith(".svc/b/")
+
+
+@pytest.mark.parametrize("forged", ["", "@example.org/", ".example.org/", ":80@example.org"])
+def test_what_somebody_made_of_the_pods_path_does_not_lead_to_another_host(forged: str) -> None:
+    cls = class_of("ingress", basePath="/a/")
+    snapshot = served_by(cls)
+    pod = snapshot.children.pod
+    assert pod is not None
+    edited = pod | {"metadata": pod["metadata"] | {"annotations": {"userstorage.dev/base-path": forged}}}
+    snapshot = snapshot.with_children(replace(snapshot.children, pod=edited, ingress=None))
+    assert url(snapshot, cls) == "http://user-storage-alice.users.svc/a/"
+
+
+def test_who_lost_the_class_keeps_the_address_and_is_told_of_nothing_that_it_may_not_have() -> None:
+    snapshot = served_by(UserStorageClass.parse(class_object(network={"policy": "None"})))
+    snapshot = replace(snapshot, cls=None).with_children(replace(snapshot.children, network_policy=None))
+    told = report(Outcome(snapshot, None, Plan(), None, NOW), {"url": "http://where.it/was"})
+    assert told["url"] == "http://where.it/was"
+    [network] = [entry for entry in told["conditions"] if entry["type"] == "NetworkReady"]
+    assert network["status"] == "True"
+    assert "NetworkPolicy" not in network["message"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "spec", "granted"),
+    [
+        ({"annotations": {"userstorage.dev/user-id": "alice"}}, {}, "10Gi"),
+        ({"annotations": {}}, {}, None),
+        ({"annotations": {"userstorage.dev/user-id": "alice"}}, {"storage": {"claimName": "shared"}}, None),
+    ],
+)
+def test_what_was_granted_is_what_the_users_own_claim_has_asked_for(
+    claim: Unstructured, spec: Unstructured, granted: str | None
+) -> None:
+    live = {"metadata": {"uid": UID, **claim}, "spec": {"resources": {"requests": {"storage": "10Gi"}}}}
+    assert current_claim_size(snapshot_of(storage_object(**spec), pvc=live)) == granted
+    assert current_claim_size(snapshot_of(storage_object(**spec))) is None

@@ -1,0 +1,134 @@
+import copy
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import desired_of, storage_object, stored
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.plan.diff import child_patch, claim_growth, claim_patch, spec_edited_by_hand
+
+
+def apply_merge_patch(target: Any, patch: Any) -> Any:
+    """RFC 7386, as the API server does it."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = apply_merge_patch(result.get(key), value)
+    return result
+
+
+def service() -> tuple[Unstructured, Unstructured]:
+    desired = desired_of(storage_object()).service
+    return desired, stored(desired)
+
+
+def test_what_was_made_needs_no_repair() -> None:
+    desired = desired_of(storage_object())
+    assert desired.network_policy is not None
+    assert child_patch(desired.network_policy, stored(desired.network_policy)) == {}
+    assert child_patch(desired.service, stored(desired.service)) == {}
+
+
+def test_what_the_server_adds_is_left_alone() -> None:
+    desired, live = service()
+    live["spec"] |= {"clusterIP": "10.0.0.1", "sessionAffinity": "None", "ipFamilies": ["IPv4"]}
+    live["metadata"]["labels"] = live["metadata"]["labels"] | {"someone": "else"}
+    assert child_patch(desired, live) == {}
+
+
+def test_one_more_label_in_a_selector_is_taken_out() -> None:
+    desired, live = service()
+    live["spec"]["selector"] = live["spec"]["selector"] | {"color": "blue"}
+    assert child_patch(desired, live) == {"spec": {"selector": {"color": None}}}
+
+
+def test_an_address_that_was_added_is_taken_out() -> None:
+    desired, live = service()
+    live["spec"]["externalIPs"] = ["192.0.2.1"]
+    assert child_patch(desired, live) == {"spec": {"externalIPs": None}}
+
+
+def test_a_policy_that_was_opened_or_blinded_is_put_right() -> None:
+    desired = desired_of(storage_object()).network_policy
+    assert desired is not None
+    opened, blinded = stored(desired), stored(desired)
+    opened["spec"]["egress"] = [{}]
+    blinded["spec"]["podSelector"] = blinded["spec"]["podSelector"] | {
+        "matchExpressions": [{"key": "no", "operator": "Exists"}]
+    }
+    assert child_patch(desired, opened) == {"spec": {"egress": None}}
+    assert child_patch(desired, blinded) == {"spec": {"podSelector": {"matchExpressions": None}}}
+
+
+VALUES: st.SearchStrategy[Any] = st.one_of(
+    st.none(), st.integers(0, 3), st.text("ab", max_size=2), st.just({"x": "y"}), st.just([])
+)
+PATHS = st.sampled_from(
+    [
+        ("spec", "type"),
+        ("spec", "selector"),
+        ("spec", "ports"),
+        ("metadata", "labels", "app"),
+        ("metadata", "annotations"),
+        ("spec", "selector", "userId"),
+    ]
+)
+
+
+@given(PATHS, VALUES)
+def test_any_damage_is_repaired_in_one_step_and_for_good(path: tuple[str, ...], value: Any) -> None:
+    desired, live = service()
+    damaged = copy.deepcopy(live)
+    inner = damaged
+    for key in path[:-1]:
+        inner = inner[key]
+    if value is None:
+        inner.pop(path[-1])
+    else:
+        inner[path[-1]] = value
+    mended = apply_merge_patch(damaged, child_patch(desired, damaged))
+    assert child_patch(desired, mended) == {}
+    assert mended["spec"]["selector"] == live["spec"]["selector"]
+
+
+def grown(size: str | None, live_size: str, phase: str = "Bound") -> Unstructured:
+    was = desired_of(storage_object(storage={"size": live_size})).pvc
+    assert was is not None
+    return claim_growth(stored(was) | {"status": {"phase": phase}}, size)
+
+
+def test_a_claim_grows_and_never_shrinks() -> None:
+    assert grown("20Gi", "10Gi") == {"spec": {"resources": {"requests": {"storage": "20Gi"}}}}
+    assert grown("10Gi", "20Gi") == {}
+    assert grown("10240Mi", "10Gi") == {}
+    assert grown(None, "10Gi") == {}
+
+
+def test_a_claim_without_a_volume_is_not_asked_to_grow() -> None:
+    assert grown("20Gi", "10Gi", "Pending") == {}
+
+
+def test_a_claim_follows_the_reclaim_policy() -> None:
+    kept = desired_of(storage_object(storage={"reclaimPolicy": "Retain"})).pvc
+    deleted = desired_of(storage_object(storage={"reclaimPolicy": "Delete"})).pvc
+    assert kept is not None
+    assert deleted is not None
+    assert claim_patch(deleted, stored(kept))["metadata"]["ownerReferences"][0]["name"] == "alice"
+    assert claim_patch(kept, stored(deleted)) == {"metadata": {"ownerReferences": None}}
+
+
+def test_a_hand_on_the_spec_is_seen_in_managed_fields() -> None:
+    pod = stored(desired_of(storage_object()).pod)
+    ours = {"manager": "userstorage-operator", "operation": "Update", "fieldsV1": {"f:spec": {}}}
+    kubelet = {"manager": "kubelet", "operation": "Update", "subresource": "status", "fieldsV1": {"f:status": {}}}
+    hand = {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:activeDeadlineSeconds": {}}}}
+    labels = {"manager": "kubectl-label", "operation": "Update", "fieldsV1": {"f:metadata": {}}}
+    pod["metadata"]["managedFields"] = [ours, kubelet, labels]
+    assert not spec_edited_by_hand(pod)
+    pod["metadata"]["managedFields"].append(hand)
+    assert spec_edited_by_hand(pod)

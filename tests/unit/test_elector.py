@@ -1,0 +1,319 @@
+"""Three candidates, one lease, and everything that can go wrong between them: never two that may write at one moment.
+
+The candidates run by hand on a clock of the test's own: each of their requests and pauses is an event of the simulation.
+"""
+
+import heapq
+import itertools
+from collections.abc import Callable, Coroutine, Generator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from userstorage_operator.election.elector import LEASE_DURATION, Elector, Fence, LeaseRecord, LeaseUnavailable
+
+
+class Call:
+    """What a candidate waits for: awaiting it hands it to the simulation."""
+
+    def __init__(self, ask: Callable[[], LeaseRecord | None] | None, seconds: float) -> None:
+        self.ask = ask  # None for a pause
+        self.seconds = seconds  # how long it pauses, or waits for the answer
+
+    def __await__(self) -> Generator["Call", Any, Any]:
+        answer = yield self
+        if isinstance(answer, LeaseUnavailable):
+            raise answer
+        return answer
+
+
+class Server:
+    """The lease as the API server keeps it."""
+
+    def __init__(self) -> None:
+        self.record: LeaseRecord | None = None
+        self._versions = itertools.count(1)
+
+    def put(self, record: LeaseRecord) -> LeaseRecord:
+        self.record = replace(record, version=str(next(self._versions)))
+        return self.record
+
+    def create(self, record: LeaseRecord) -> LeaseRecord | None:
+        return self.put(record) if self.record is None else None
+
+    def update(self, record: LeaseRecord) -> LeaseRecord | None:
+        return self.put(record) if self.record is not None and self.record.version == record.version else None
+
+
+class Store:
+    """One candidate's way to the server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    async def get(self, timeout: float) -> LeaseRecord | None:
+        found: LeaseRecord | None = await Call(lambda: self._server.record, timeout)
+        return found
+
+    async def create(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
+        made: LeaseRecord | None = await Call(lambda: self._server.create(record), timeout)
+        return made
+
+    async def update(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
+        made: LeaseRecord | None = await Call(lambda: self._server.update(record), timeout)
+        return made
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What becomes of one request."""
+
+    there: float = 0.01  # seconds until the server has it
+    back: float = 0.01  # seconds until the answer is here
+    lost: bool = False  # it never gets there
+
+
+class Candidate:
+    """One process: stands by, leads, ends."""
+
+    def __init__(self, simulation: "Simulation", name: str, clock_offset: float) -> None:
+        self.name = name
+        self.ended = False
+        self.stopped_until = 0.0
+        self.stopping = False
+        self.clock = lambda: simulation.time + clock_offset
+        self.fence = Fence(self.clock)
+        self.elector = Elector(Store(simulation.server), name, self.fence, _pause, self.clock)
+        self.life: Coroutine[Any, Any, None] = self._live()
+
+    async def _live(self) -> None:
+        await self.elector.acquire()
+        await self.elector.renew()
+
+    def may_write(self) -> bool:
+        return not self.ended and self.fence.remaining() > 0
+
+
+async def _pause(seconds: float) -> None:
+    await Call(None, seconds)
+
+
+class Simulation:
+    """Time, the server and the candidates."""
+
+    def __init__(self, offsets: list[float], fates: list[Fate]) -> None:
+        self.time = 0.0
+        self.server = Server()
+        self._agenda: list[tuple[float, int, Callable[[], object]]] = []
+        self._order = itertools.count()
+        self._fates = iter(fates)
+        self.leaders: list[tuple[float, str, int]] = []
+        self.candidates = [Candidate(self, f"candidate-{n}", offset) for n, offset in enumerate(offsets)]
+        for candidate in self.candidates:
+            self.at(0.0, partial(self._go_on, candidate, candidate.life, None))
+
+    def at(self, when: float, what: Callable[[], object]) -> None:
+        heapq.heappush(self._agenda, (when, next(self._order), what))
+
+    def run(self, until: float) -> None:
+        """Let everything happen up to `until`; after each event at most one may write."""
+        while self._agenda and self._agenda[0][0] <= until:
+            self.time, _, what = heapq.heappop(self._agenda)
+            what()
+            self.check()
+        self.time = until
+        self.check()
+
+    def check(self) -> None:
+        writers = [candidate for candidate in self.candidates if candidate.may_write()]
+        assert len(writers) <= 1, f"at {self.time}: {[writer.name for writer in writers]}"
+        if writers and (not self.leaders or self.leaders[-1][1] != writers[0].name):
+            self.leaders.append((self.time, writers[0].name, writers[0].fence.term))
+
+    def kill(self, candidate: Candidate) -> None:
+        candidate.ended = True
+        candidate.life.close()  # it may be a release that never began
+
+    def pause(self, candidate: Candidate, seconds: float) -> None:
+        candidate.stopped_until = max(candidate.stopped_until, self.time + seconds)
+
+    def terminate(self, candidate: Candidate) -> None:
+        """SIGTERM: what writes has ended, the lease is given up."""
+        if not candidate.ended:
+            candidate.life.close()
+            candidate.life = candidate.elector.release()
+            candidate.stopping = True
+            self._go_on(candidate, candidate.life, None)
+
+    def _go_on(self, candidate: Candidate, life: Any, answer: Any) -> None:
+        if candidate.ended or life is not candidate.life:
+            return
+        if candidate.stopped_until > self.time:
+            self.at(candidate.stopped_until, lambda: self._go_on(candidate, life, answer))
+            return
+        try:
+            call = life.send(answer)
+        except StopIteration:
+            candidate.ended = True
+            return
+        if call.ask is None:
+            self.at(self.time + call.seconds, lambda: self._go_on(candidate, life, None))
+            return
+        self._request(candidate, life, call)
+
+    def _request(self, candidate: Candidate, life: Any, call: Call) -> None:
+        """The server may do what was asked long after whoever asked has given up."""
+        fate = next(self._fates, Fate())
+        gives_up = self.time + call.seconds
+
+        def arrive() -> None:
+            assert call.ask is not None
+            answer = call.ask()
+            if self.time + fate.back < gives_up:
+                self.at(self.time + fate.back, lambda: self._go_on(candidate, life, answer))
+
+        if not fate.lost:
+            self.at(self.time + fate.there, arrive)
+        if fate.lost or fate.there + fate.back >= call.seconds:
+            self.at(gives_up, lambda: self._go_on(candidate, life, LeaseUnavailable("no answer")))
+
+
+SECONDS = st.one_of(st.just(0.01), st.floats(0, 0.2), st.floats(0, 30))
+FATES = st.lists(st.builds(Fate, there=SECONDS, back=SECONDS, lost=st.booleans()), max_size=60)
+HANDS: dict[str, Callable[[Server], object]] = {
+    "delete": lambda server: setattr(server, "record", None),
+    "empty": lambda server: server.record and server.put(replace(server.record, holder_identity="")),
+    "garbage": lambda server: server.record and server.put(LeaseRecord("\x00garbage", -7)),
+    "touch": lambda server: server.record and server.put(server.record),
+    "swap": lambda server: server.record and server.put(replace(server.record, holder_identity="candidate-1")),
+}
+BLOWS = st.tuples(
+    st.floats(0, 90), st.sampled_from(["pause", "kill", "terminate", *HANDS]), st.integers(0, 2), st.floats(0.1, 40)
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3), FATES, st.lists(BLOWS, max_size=8))
+@example([0, 0, 0], [], [(20.0, "pause", 0, 20.0), (20.0, "pause", 1, 20.0), (20.0, "pause", 2, 16.0)])
+@example([0, 0, 0], [], [(20.0, "pause", 0, 20.0), (21.0, "terminate", 0, 1.0), (22.0, "kill", 0, 1.0)])
+@example([0, 0, 0], [], [(20.0, "delete", 0, 1.0), (20.5, "delete", 0, 1.0), (21.0, "empty", 0, 1.0)])
+def test_never_two_may_write(offsets: list[float], fates: list[Fate], blows: list[tuple[float, str, int, float]]) -> None:
+    simulation = Simulation(offsets, fates)
+    for when, what, number, seconds in blows:
+        candidate = simulation.candidates[number]
+        match what:
+            case "pause":
+                simulation.at(when, partial(simulation.pause, candidate, seconds))
+            case "kill":
+                simulation.at(when, partial(simulation.kill, candidate))
+            case "terminate":
+                simulation.at(when, partial(simulation.terminate, candidate))
+            case _:
+                simulation.at(when, partial(HANDS[what], simulation.server))
+    simulation.run(until=150)
+    if any(not candidate.ended for candidate in simulation.candidates):
+        # Who is left leads in the end, whatever happened: no state of the record is one that nobody gets out of.
+        simulation.run(until=simulation.time + 200)
+        assert sum(candidate.may_write() for candidate in simulation.candidates) == 1 or all(
+            candidate.ended for candidate in simulation.candidates
+        )
+
+
+def led(simulation: Simulation) -> Candidate:
+    [leader] = [candidate for candidate in simulation.candidates if candidate.may_write()]
+    return leader
+
+
+def started() -> tuple[Simulation, Candidate]:
+    """Three candidates of which one leads."""
+    simulation = Simulation([0, 600, -600], [])
+    simulation.run(until=20)
+    return simulation, led(simulation)
+
+
+def test_one_leads_after_the_first_start_and_goes_on_leading() -> None:
+    simulation, leader = started()
+    simulation.run(until=600)
+    assert led(simulation) is leader
+    assert [name for _, name, _ in simulation.leaders] == [leader.name]
+
+
+def test_after_a_release_another_leads_within_two_seconds_in_the_next_term() -> None:
+    simulation, leader = started()
+    simulation.terminate(leader)
+    simulation.run(until=22)
+    assert led(simulation) is not leader
+    assert led(simulation).fence.term == leader.fence.term + 1
+
+
+def test_after_a_kill_another_leads_within_seventeen_seconds_and_not_before_the_lease_is_out() -> None:
+    simulation, leader = started()
+    simulation.kill(leader)
+    simulation.run(until=20 + LEASE_DURATION - 2.5)
+    assert not any(candidate.may_write() for candidate in simulation.candidates)
+    simulation.run(until=37)
+    assert led(simulation).fence.term == leader.fence.term + 1
+
+
+def test_whoever_was_stopped_may_not_write_when_it_goes_on() -> None:
+    simulation, leader = started()
+    simulation.pause(leader, 20)
+    simulation.run(until=39.999)
+    assert not leader.may_write()
+    simulation.run(until=41)
+    assert leader.ended
+    assert led(simulation) is not leader
+
+
+def test_cut_off_it_stops_before_the_lease_is_out() -> None:
+    simulation, leader = started()
+    simulation._fates = itertools.repeat(Fate(lost=True))
+    simulation.run(until=20 + LEASE_DURATION - 4)
+    assert not leader.may_write()
+    assert leader.ended
+
+
+def test_an_answer_that_was_read_late_proves_no_more_than_when_it_was_asked_for() -> None:
+    simulation, leader = started()
+    simulation._fates = itertools.chain([Fate(back=3) for _ in range(6)], itertools.repeat(Fate()))
+    for step in range(6):  # whatever was asked last is answered while the process is stopped
+        simulation.at(23.5 + step / 100, lambda: simulation.pause(leader, 20))
+    simulation.run(until=60)
+    assert leader.ended
+    assert led(simulation) is not leader
+
+
+def test_a_lost_answer_costs_nobody_the_lead() -> None:
+    simulation, leader = started()
+    simulation._fates = itertools.chain([Fate(back=60) for _ in range(1)], itertools.repeat(Fate()))
+    simulation.run(until=120)
+    assert led(simulation) is leader
+
+
+def test_whoever_leads_makes_a_lease_that_was_deleted_or_emptied_by_hand_its_own_again() -> None:
+    simulation, leader = started()
+    for hand in ("delete", "empty", "touch"):
+        HANDS[hand](simulation.server)
+        simulation.run(until=simulation.time + 30)
+        assert led(simulation) is leader
+        assert simulation.server.record is not None
+        assert simulation.server.record.holder_identity == leader.name
+
+
+def test_garbage_as_the_holder_deposes_and_is_waited_out() -> None:
+    simulation, leader = started()
+    HANDS["garbage"](simulation.server)
+    simulation.run(until=24)
+    assert leader.ended
+    simulation.run(until=24 + LEASE_DURATION + 3)
+    assert led(simulation).fence.term == leader.fence.term + 1
+
+
+def test_the_largest_term_is_not_the_last() -> None:
+    simulation, _ = started()
+    simulation.server.put(LeaseRecord("somebody", 2**31 - 1))
+    simulation.run(until=60)
+    assert led(simulation).fence.term == 1

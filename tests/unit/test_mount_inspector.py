@@ -1,0 +1,140 @@
+"""What a look costs: requests are for those who wait for a volume, and new users make none."""
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from builders import NOW, desired_of, settled_world, storage_object, stored, snapshot_of
+from userstorage_operator.api.errors import Refused
+from userstorage_operator.api.resources import CORE_EVENTS, Kind, Resource
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.informers.caches import Caches
+from userstorage_operator.observed.claim_usage import Mount
+from userstorage_operator.observed.pod_status import Finding
+from userstorage_operator.observed.snapshot import Snapshot
+from userstorage_operator.plan import volume_affinity
+from userstorage_operator.plan.planner import plan_changes, plan_deletion
+from userstorage_operator.reconcile.mount_inspector import MountInspector
+
+RAW = storage_object()
+BACKUP: Unstructured = {
+    "metadata": {"name": "backup", "namespace": "users"},
+    "spec": {"nodeName": "node-1", "volumes": [{"persistentVolumeClaim": {"claimName": "user-storage-alice"}}]},
+}
+FAILED: Unstructured = {
+    "metadata": {},
+    "reason": "FailedMount",
+    "message": "no such export",
+    "lastTimestamp": "2026-01-31T11:59:30Z",
+}
+
+
+class Lists:
+    """An API server of which only lists are asked, and which keeps what for."""
+
+    def __init__(self, answers: dict[Resource, list[Unstructured]]) -> None:
+        self.answers = answers
+        self.asked: list[tuple[str, str, str]] = []
+
+    async def list_all(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
+    ) -> tuple[list[Unstructured], str]:
+        self.asked.append((resource.plural, selector, fields))
+        if resource not in self.answers:
+            raise Refused(403, "not for you")
+        return self.answers[resource], "1"
+
+    async def unasked(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+    get = create = merge_patch = json_patch = delete = unasked
+
+
+def look(lookout: MountInspector, snapshot: Snapshot, now: datetime = NOW) -> Snapshot:
+    return asyncio.run(lookout.inspect(snapshot, plan_changes(snapshot, desired_of(RAW), now), now))
+
+
+def lookout_on(cluster: Lists) -> MountInspector:
+    return MountInspector(cluster, Caches(lambda _: None, lambda _: None))
+
+
+def waiting_world() -> Snapshot:
+    """Our pod got its node a minute ago, and nothing has started."""
+    snapshot = settled_world(RAW)
+    pod = stored(desired_of(RAW).pod)
+    pod = pod | {"spec": pod["spec"] | {"nodeName": "node-1"}, "status": {"phase": "Pending"}}
+    return snapshot.with_children(replace(snapshot.children, pod=pod))
+
+
+def test_a_new_user_and_a_settled_one_cost_no_request() -> None:
+    cluster = Lists({})
+    for snapshot in (snapshot_of(RAW), settled_world(RAW)):
+        assert look(lookout_on(cluster), snapshot) is snapshot
+    assert cluster.asked == []
+
+
+def test_a_pod_on_a_bound_claim_costs_one() -> None:
+    cluster = Lists({Kind.POD.resource: [BACKUP]})
+    snapshot = settled_world(RAW)
+    seen = look(lookout_on(cluster), snapshot.with_children(replace(snapshot.children, pod=None)))
+    assert seen.claim_context.mounts == (Mount("backup", "node-1"),)
+    assert cluster.asked == [("pods", "app.kubernetes.io/managed-by!=userstorage-operator", "")]
+
+
+def test_events_are_asked_for_once_in_fifteen_seconds_and_remembered_between() -> None:
+    cluster = Lists({CORE_EVENTS: [FAILED]})
+    lookout = lookout_on(cluster)
+    for seconds in (0, 5, 14, 15, 20):
+        seen = look(lookout, waiting_world(), NOW + timedelta(seconds=seconds))
+        assert seen.claim_context.mount_failure == Finding("FailedMount", "no such export")
+    assert cluster.asked == [("events", "", "involvedObject.uid=uid-Pod")] * 2
+
+
+def test_what_was_read_at_a_time_that_is_yet_to_come_is_read_again() -> None:
+    """The clock was set back."""
+    cluster = Lists({CORE_EVENTS: [FAILED]})
+    lookout = lookout_on(cluster)
+    assert look(lookout, waiting_world(), NOW + timedelta(hours=1)).claim_context.mount_failure is not None
+    cluster.answers[CORE_EVENTS] = []
+    assert look(lookout, waiting_world()).claim_context.mount_failure is None
+
+
+def test_a_stop_waits_for_no_look() -> None:
+    """Whose pod follows a volume in vain can be suspended and deleted although nobody may list pods."""
+    on_node = replace(settled_world(RAW).claim_context, mounts=(Mount("backup", "node-1"),))
+    bound = stored(
+        volume_affinity.with_volume_affinity(desired_of(RAW).pod, replace(settled_world(RAW), claim_context=on_node))
+    )
+    in_vain = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no"}
+    pod = bound | {"status": {"phase": "Pending", "conditions": [in_vain]}}
+    cluster = Lists({})
+    for raw in (storage_object(replicas=0), storage_object(meta={"deletionTimestamp": "2026-01-31T11:59:00Z"})):
+        snapshot = settled_world(raw)
+        snapshot = snapshot.with_children(replace(snapshot.children, pod=pod))
+        assert volume_affinity.is_stuck_on_node(snapshot)
+        plan = plan_changes(snapshot, desired_of(raw), NOW) if snapshot.storage.suspended else plan_deletion(snapshot)
+        assert plan.deletes_pod
+        assert asyncio.run(lookout_on(cluster).inspect(snapshot, plan, NOW)) is snapshot
+    assert cluster.asked == []
+
+
+def test_what_was_said_of_a_former_pod_is_not_said_of_the_next() -> None:
+    cluster = Lists({CORE_EVENTS: [FAILED]})
+    lookout = lookout_on(cluster)
+    look(lookout, waiting_world())
+    cluster.answers[CORE_EVENTS] = []
+    snapshot = waiting_world()
+    pod = snapshot.children.pod or {}
+    again = pod | {"metadata": pod["metadata"] | {"uid": "uid-next"}}
+    assert look(lookout, snapshot.with_children(replace(snapshot.children, pod=again))).claim_context.mount_failure is None
+
+
+def test_a_pod_that_mounts_in_time_is_not_asked_about() -> None:
+    cluster = Lists({})
+    look(lookout_on(cluster), waiting_world(), NOW - timedelta(seconds=51))  # nine seconds after its creation
+    assert cluster.asked == []
+
+
+def test_events_that_may_not_be_read_keep_nobody_from_anything() -> None:
+    assert look(lookout_on(Lists({})), waiting_world()).claim_context.mount_failure is None

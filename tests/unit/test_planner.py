@@ -1,0 +1,274 @@
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from builders import NOW, bound_claim, desired_of, ready_pod, settled_world, storage_object, stored, snapshot_of
+from userstorage_operator.api.errors import AwaitingGarbageCollection, NameConflict
+from userstorage_operator.api.resources import EXPOSURE, Kind
+from userstorage_operator.api.timestamps import parse_time
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.observed.snapshot import BackoffState, Snapshot
+from userstorage_operator.plan.planner import (
+    AddFinalizer,
+    Create,
+    DeletePod,
+    Patch,
+    Plan,
+    RemoveFinalizer,
+    is_optional,
+    plan_blocked,
+    plan_changes,
+    plan_deletion,
+)
+
+DELETED = {"deletionTimestamp": "2026-01-31T11:59:50Z"}
+
+
+def plan_for(raw: Unstructured, snapshot: Snapshot) -> Plan:
+    return plan_changes(snapshot, desired_of(raw), NOW)
+
+
+def kinds(plan: Plan) -> list[object]:
+    return [step.kind if isinstance(step, Create) else type(step) for step in plan.steps]
+
+
+GROWN = Patch(Kind.PVC, {"spec": {"resources": {"requests": {"storage": "20Gi"}}}}, best_effort=True)
+
+
+def test_from_nothing_the_pod_is_made_last_and_behind_its_policy() -> None:
+    raw = storage_object(meta={"finalizers": []})
+    assert kinds(plan_for(raw, snapshot_of(raw))) == [AddFinalizer, Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE, Kind.POD]
+
+
+def test_a_settled_world_is_left_alone() -> None:
+    raw = storage_object()
+    assert plan_for(raw, settled_world(raw)) == Plan()
+
+
+@pytest.mark.parametrize("missing", ["network_policy", "pvc", "service", "pod"])
+def test_a_missing_child_is_made_again_and_nothing_else_touched(missing: str) -> None:
+    raw = storage_object()
+    snapshot = settled_world(raw)
+    plan = plan_for(raw, snapshot.with_children(replace(snapshot.children, **{missing: None})))
+    assert kinds(plan) == [Kind[missing.upper()]]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in EXPOSURE])
+def test_a_stranger_in_our_place_stops_everything(kind: Kind) -> None:
+    raw = storage_object()
+    snapshot = settled_world(raw)
+    child = getattr(snapshot.children, kind.field)
+    stranger = child | {"metadata": child["metadata"] | {"ownerReferences": [], "annotations": {}}}
+    with pytest.raises(NameConflict, match=r"user-storage-alice.* is left alone"):
+        plan_for(raw, snapshot.with_children(replace(snapshot.children, **{kind.field: stranger})))
+
+
+@pytest.mark.parametrize("kind", [Kind.NETWORK_POLICY, Kind.SERVICE, Kind.POD])
+def test_a_child_of_the_users_former_object_is_waited_for(kind: Kind) -> None:
+    raw = storage_object()
+    snapshot = settled_world(raw)
+    child = getattr(snapshot.children, kind.field)
+    [owner] = child["metadata"]["ownerReferences"]
+    former = child | {"metadata": child["metadata"] | {"ownerReferences": [owner | {"uid": "gone"}]}}
+    with pytest.raises(AwaitingGarbageCollection, match="has not been collected yet"):
+        plan_for(raw, snapshot.with_children(replace(snapshot.children, **{kind.field: former})))
+
+
+def test_a_changed_spec_replaces_the_pod() -> None:
+    changed = storage_object(storage={"readOnly": True})
+    [step] = plan_for(changed, settled_world(storage_object())).steps
+    assert isinstance(step, DeletePod)
+    assert step.grace_period == 30
+    assert step.requested
+
+
+def test_a_deferred_update_leaves_the_pod_until_it_is_suspended() -> None:
+    deferred = storage_object(storage={"readOnly": True}, lifecycle={"updateStrategy": "WhenSuspended"})
+    snapshot = replace(settled_world(storage_object()), storage=snapshot_of(deferred).storage)
+    assert plan_for(deferred, snapshot).steps == ()
+    suspended = storage_object(replicas=0, storage={"readOnly": True}, lifecycle={"updateStrategy": "WhenSuspended"})
+    snapshot = replace(snapshot, storage=snapshot_of(suspended).storage)
+    assert kinds(plan_for(suspended, snapshot)) == [DeletePod]
+
+
+def test_suspended_means_no_pod_and_all_else_kept() -> None:
+    raw = storage_object(replicas=0)
+    snapshot = settled_world(raw)
+    assert kinds(plan_for(raw, snapshot)) == [DeletePod]
+    assert plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=None))) == Plan()
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_a_pod_that_ended_is_removed(phase: str) -> None:
+    raw = storage_object()
+    snapshot = settled_world(raw)
+    assert snapshot.children.pod is not None
+    ended = snapshot.children.pod | {"status": {"phase": phase, "reason": "Evicted"}}
+    [step] = plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=ended))).steps
+    assert isinstance(step, DeletePod)
+    assert not step.requested
+    assert "Evicted" in step.reason or phase == "Succeeded"
+
+
+def test_a_pod_on_its_way_out_is_waited_for() -> None:
+    raw = storage_object()
+    snapshot = settled_world(raw)
+    going = ready_pod(desired_of(raw).pod, **DELETED)
+    deadline = NOW - timedelta(seconds=10) + timedelta(minutes=10)
+    assert plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=going))) == Plan(requeue_at=(deadline,))
+
+
+def test_no_pod_before_its_pause_is_over() -> None:
+    raw = storage_object()
+    snapshot = settled_world(raw)
+    soon = NOW + timedelta(seconds=9)
+    lost = replace(snapshot.with_children(replace(snapshot.children, pod=None)), pod_backoff=BackoffState(3, soon))
+    assert plan_for(raw, lost) == Plan((), "PodBackoff", (soon,))
+    assert kinds(plan_changes(lost, desired_of(raw), soon)) == [Kind.POD]
+
+
+def test_a_clock_that_is_set_back_keeps_nobody_waiting() -> None:
+    """The pause was counted from a time that is yet to come again."""
+    raw = storage_object()
+    snapshot = settled_world(raw)
+    lost = snapshot.with_children(replace(snapshot.children, pod=None))
+    for count, pause in ((1, 1), (3, 9), (9, 60)):
+        longest = replace(lost, pod_backoff=BackoffState(count, NOW + timedelta(seconds=pause)))
+        assert plan_for(raw, longest).hold == "PodBackoff"
+        set_back = replace(lost, pod_backoff=BackoffState(count, NOW + timedelta(hours=1)))
+        assert kinds(plan_for(raw, set_back)) == [Kind.POD]
+
+
+def test_no_pod_on_a_claim_that_is_going() -> None:
+    raw = storage_object()
+    claim = desired_of(raw).pvc
+    assert claim is not None
+    snapshot = settled_world(raw)
+    for going in (bound_claim(claim, **DELETED), bound_claim(claim, ownerReferences=[{"uid": "gone", "controller": True}])):
+        plan = plan_for(raw, snapshot.with_children(replace(snapshot.children, pvc=going, pod=None)))
+        assert (plan.steps, plan.hold) == ((), "StorageNotReady")
+
+
+def test_no_pod_on_a_claim_that_may_not_be_shared() -> None:
+    raw = storage_object(storage={"claimName": "photos"})
+    mine = {"metadata": {"name": "photos", "labels": {"userstorage.dev/shareable": "true"}}, "spec": {}}
+    theirs = {"metadata": {"name": "photos"}, "spec": {}}
+    snapshot = replace(settled_world(storage_object()), storage=snapshot_of(raw).storage)
+    for claim, pods in ((mine, [Kind.POD]), (theirs, []), (None, [])):
+        assert kinds(plan_for(raw, snapshot.with_children(replace(snapshot.children, pvc=claim, pod=None)))) == pods
+
+
+def test_damage_to_labels_is_repaired_in_place() -> None:
+    raw = storage_object()
+    snapshot = settled_world(raw)
+    pod = snapshot.children.pod
+    assert pod is not None
+    bare = pod | {"metadata": pod["metadata"] | {"labels": {}}}
+    [step] = plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=bare))).steps
+    assert isinstance(step, Patch)
+    assert step.patch["metadata"]["labels"]["userId"] == "alice"
+
+
+def test_deletion_ends_the_pod_then_waits_then_lets_go() -> None:
+    raw = storage_object(meta=DELETED, lifecycle={"terminationGracePeriodSeconds": 7})
+    snapshot = settled_world(raw)
+    first = plan_deletion(snapshot)
+    [step] = first.steps
+    assert isinstance(step, DeletePod)
+    assert step.grace_period == 7
+    going = ready_pod(desired_of(raw).pod, **DELETED)
+    waiting = plan_deletion(snapshot.with_children(replace(snapshot.children, pod=going)))
+    assert waiting.steps == ()
+    assert waiting.requeue_at == first.requeue_at
+    gone = snapshot.with_children(replace(snapshot.children, pod=None))
+    assert plan_deletion(gone).steps == (RemoveFinalizer(),)
+
+
+def test_deletion_leaves_a_strangers_pod_alone() -> None:
+    raw = storage_object(meta=DELETED)
+    stranger = stored(desired_of(raw).pod, ownerReferences=[])
+    assert plan_deletion(snapshot_of(raw, pod=stranger)).steps == (RemoveFinalizer(),)
+
+
+def test_deletion_without_our_finalizer_is_none_of_our_business() -> None:
+    raw = storage_object(meta=DELETED | {"finalizers": ["somebody/else"]})
+    assert plan_deletion(settled_world(raw)).steps == ()
+
+
+def test_growth_comes_last_so_that_a_refusal_keeps_nobody_from_the_files() -> None:
+    raw = storage_object(storage={"size": "20Gi"})
+    snapshot = settled_world(storage_object())
+    assert plan_for(raw, replace(snapshot, storage=snapshot_of(raw).storage)).steps == (GROWN,)
+    lost = snapshot.with_children(replace(snapshot.children, pod=None))
+    made, grown = plan_for(raw, replace(lost, storage=snapshot_of(raw).storage)).steps
+    assert (kinds(Plan((made,))), grown) == ([Kind.POD], GROWN)
+
+
+def test_an_owner_that_is_refused_keeps_no_claim_from_growing() -> None:
+    raw = storage_object(storage={"size": "20Gi", "reclaimPolicy": "Delete"})
+    owned, grown = plan_for(raw, replace(settled_world(storage_object()), storage=snapshot_of(raw).storage)).steps
+    assert isinstance(owned, Patch)
+    assert owned.patch["metadata"].keys() == {"ownerReferences"}
+    assert is_optional(owned)
+    assert grown == GROWN
+
+
+def test_whoever_thinks_better_of_delete_keeps_the_claim_to_the_end() -> None:
+    owned = settled_world(storage_object(storage={"reclaimPolicy": "Delete"}))
+    deleting = snapshot_of(storage_object(meta=DELETED, storage={"reclaimPolicy": "Retain"})).storage
+    snapshot = replace(owned, storage=deleting).with_children(replace(owned.children, pod=None))
+    keep, release = plan_deletion(snapshot).steps
+    assert isinstance(keep, Patch)
+    assert keep.patch == {"metadata": {"ownerReferences": None}}
+    assert release == RemoveFinalizer()
+
+
+def test_a_claim_that_may_not_be_owned_keeps_nobody_from_the_files_until_the_end() -> None:
+    """While the user lives, that it is refused is only told; at the end the claim has to be out of the garbage collector's hands."""
+    raw = storage_object(storage={"reclaimPolicy": "Delete"})
+    snapshot = settled_world(storage_object())
+    waiting = replace(snapshot, storage=snapshot_of(raw).storage).with_children(replace(snapshot.children, pod=None))
+    tend, _ = plan_for(raw, waiting).steps
+    assert isinstance(tend, Patch)
+    assert tend.patch["metadata"]["ownerReferences"]
+    assert is_optional(tend)
+    owned = settled_world(raw)
+    keep, _ = plan_deletion(replace(owned, storage=snapshot_of(storage_object(meta=DELETED)).storage)).steps
+    assert not is_optional(keep)
+
+
+def test_an_obstacle_does_not_keep_a_user_from_suspending() -> None:
+    assert kinds(plan_blocked(settled_world(storage_object(replicas=0)))) == [DeletePod]
+    assert plan_blocked(settled_world(storage_object())) == Plan()
+
+
+def test_a_claim_of_others_may_have_any_owner() -> None:
+    raw = storage_object(storage={"claimName": "photos"})
+    labels = {"userstorage.dev/shareable": "true"}
+    claim = {
+        "metadata": {"name": "photos", "labels": labels, "ownerReferences": [{"uid": "x", "controller": True}]},
+        "spec": {},
+    }
+    snapshot = replace(settled_world(storage_object()), storage=snapshot_of(raw).storage)
+    assert kinds(plan_for(raw, snapshot.with_children(replace(snapshot.children, pvc=claim, pod=None)))) == [Kind.POD]
+
+
+def test_a_pod_without_its_hash_counts_as_lost() -> None:
+    raw = storage_object()
+    snapshot = settled_world(raw)
+    pod = snapshot.children.pod
+    assert pod is not None
+    bare = pod | {"metadata": pod["metadata"] | {"annotations": {}}}
+    [step] = plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=bare))).steps
+    assert isinstance(step, DeletePod)
+    assert not step.requested
+
+
+def test_an_obstacle_does_not_hide_that_the_pod_cannot_end() -> None:
+    snapshot = settled_world(storage_object(lifecycle={"deletionTimeout": "10m"}))
+    pod = snapshot.children.pod
+    assert pod is not None
+    ending = pod | {"metadata": pod["metadata"] | DELETED}
+    plan = plan_blocked(snapshot.with_children(replace(snapshot.children, pod=ending)))
+    assert plan == Plan(requeue_at=(parse_time(DELETED["deletionTimestamp"]) + timedelta(minutes=10),))

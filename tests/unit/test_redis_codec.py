@@ -1,0 +1,171 @@
+"""What was sealed is read as it was written; whatever else is told from it."""
+
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import storage_object
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.readmodel.query import Query
+from userstorage_operator.readmodel.summary import summary
+from userstorage_operator.redis_cache.codec import LARGEST, SCHEMA, Codec, Entry, Reason, Rejected
+from userstorage_operator.redis_cache.head import Head
+from userstorage_operator.redis_cache.index import Range, Row, parse
+from userstorage_operator.redis_cache.keys import Keys
+
+KEYS = Keys("test")
+KEY = KEYS.view("uid-1")
+CODECS = [Codec(b""), Codec(b"a key")]
+NAMES = st.text("ab0-.", min_size=1, max_size=6)
+
+entries = st.builds(
+    Entry,
+    value=st.none() | st.dictionaries(st.text(), st.text() | st.integers(-(2**31), 2**31) | st.booleans()),
+    uid=st.just("uid-1"),
+    resource_version=st.integers(0, 2**53 - 1),
+    generation=st.integers(0, 2**31),
+    term=st.integers(0, 2**31),
+    time=st.floats(0, 2e9),
+)
+
+
+@given(entry=entries, codec=st.sampled_from(CODECS))
+def test_what_was_sealed_is_read_as_it_was(entry: Entry, codec: Codec) -> None:
+    assert codec.open(KEY, codec.seal(KEY, entry), "uid-1") == entry
+
+
+@given(entry=entries, codec=st.sampled_from(CODECS), data=st.data())
+def test_any_mutation_is_rejected(entry: Entry, codec: Codec, data: st.DataObject) -> None:
+    sealed = codec.seal(KEY, entry)
+    start = data.draw(st.integers(0, len(sealed)))
+    end = data.draw(st.integers(start, len(sealed)))
+    mutated = sealed[:start] + data.draw(st.binary(max_size=8)) + sealed[end:]
+    if mutated != sealed:
+        with pytest.raises(Rejected):
+            codec.open(KEY, mutated, "uid-1")
+
+
+@given(noise=st.binary(max_size=300) | st.builds(lambda body: b"1 " + b"0" * 64 + b" " + body, st.binary(max_size=40)))
+def test_noise_is_rejected(noise: bytes) -> None:
+    with pytest.raises(Rejected):
+        CODECS[0].open(KEY, noise)
+
+
+def well_sealed(key: str, fields: Any, codec: Codec = CODECS[0]) -> bytes:
+    """What anybody can write who has the signing key, and where there is none, anybody."""
+    body = orjson.dumps(fields)
+    return b"%b %b %b" % (b"1", codec._mac(key, b"1", body), body)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)
+FIELDS = {"schema": SCHEMA, **asdict(Entry({}))}
+
+
+@given(data=st.data())
+def test_whatever_is_well_sealed_is_an_entry_or_rejected(data: st.DataObject) -> None:
+    """So that no reader fails of it: that of pauses runs before a leader begins."""
+    wrong = data.draw(st.dictionaries(st.sampled_from([*FIELDS, "more"]), anything, min_size=1, max_size=2))
+    fields = FIELDS | wrong
+    fields.pop(data.draw(st.sampled_from(["", *FIELDS])), None)
+    try:
+        opened = CODECS[0].open(KEY, well_sealed(KEY, fields))
+    except Rejected:
+        return
+    assert {"schema": fields["schema"], **asdict(opened)} == fields
+    assert {name: type(value) for name, value in asdict(opened).items()} in (
+        {"value": kind, "uid": str, "resource_version": int, "generation": int, "term": int, "time": float}
+        for kind in (dict, type(None))
+    )
+
+
+@given(value=st.dictionaries(st.sampled_from(["complete", "scopes", "rows", "more"]), anything))
+def test_whatever_is_well_sealed_is_a_head_or_rejected(value: dict[str, Any]) -> None:
+    usual = {"complete": True, "scopes": [None], "rows": 2}
+    for fields in (value, usual | value):
+        try:
+            head = Head.open(well_sealed(KEYS.head, FIELDS | {"value": fields}), KEYS, CODECS[0])
+        except Rejected:
+            continue
+        assert {"complete": head.complete, "scopes": list(head.scopes), "rows": head.rows} == fields
+        assert (type(head.complete), type(head.rows)) == (bool, int)
+        assert all(scope is None or type(scope) is str for scope in head.scopes)
+
+
+def reason_of(data: bytes, key: str = KEY, uid: str = "uid-1", codec: Codec = CODECS[1]) -> Reason:
+    with pytest.raises(Rejected) as caught:
+        codec.open(key, data, uid)
+    return caught.value.reason
+
+
+def test_each_fault_has_its_name() -> None:
+    codec = CODECS[1]
+    sealed = codec.seal(KEY, Entry({"phase": "Ready"}, "uid-1", 7, 3))
+    assert reason_of(sealed, key=KEYS.view("uid-2"), uid="uid-2") == "other_object"
+    assert reason_of(sealed, key=KEYS.view("uid-2")) == "seal"
+    assert reason_of(sealed, codec=Codec(b"another key")) == "seal"
+    assert reason_of(sealed.replace(b'"generation":3', b'"generation":4')) == "seal"
+    assert reason_of(sealed.replace(b"7 ", b"8 ", 1)) == "seal"
+    assert reason_of(sealed.replace(b'"schema":1', b'"schema":2')) == "schema"
+    assert reason_of(sealed[:-3]) == "garbage"
+    assert reason_of(b"[" * LARGEST) == "garbage"
+    assert reason_of(sealed + b" " * LARGEST) == "too_big"
+
+
+def test_what_is_too_big_is_not_written() -> None:
+    with pytest.raises(Rejected):
+        CODECS[0].seal(KEY, Entry({"message": "x" * LARGEST}))
+
+
+def row(namespace: str, name: str, user: str = "alice") -> Row:
+    meta = {"namespace": namespace, "name": name}
+    return Row.of(summary(storage_object(user, meta=meta) | {"status": {"phase": "Ready"}}), CODECS[1])
+
+
+@given(places=st.lists(st.tuples(NAMES, NAMES), unique=True))
+def test_rows_sort_by_namespace_and_name(places: list[tuple[str, str]]) -> None:
+    for order in (0, 1):
+        members = sorted(row(*place).members(CODECS[1])[order].encode() for place in places)
+        assert [parse(member, CODECS[1]).key for member in members] == [Key(*place) for place in sorted(places)]
+
+
+@given(
+    places=st.lists(st.tuples(NAMES, NAMES, st.sampled_from(["alice", "bob"])), unique_by=lambda each: each[:2]),
+    namespace=st.none() | NAMES,
+    after=st.none() | st.builds(Key, NAMES, NAMES),
+    user=st.none() | st.just("alice"),
+)
+def test_a_range_has_what_is_asked_for(
+    places: list[tuple[str, str, str]], namespace: str | None, after: Key | None, user: str | None
+) -> None:
+    members = [member for place in places for member in row(*place).members(CODECS[1])]
+    span = Range.of(Query(namespace=namespace, user=user, after=after), CODECS[1])
+    found = {parse(member.encode(), CODECS[1]).key for member in members if span.first[1:] <= member < span.end[1:]}
+    assert found == {
+        Key(*place[:2])
+        for place in places
+        if namespace in (None, place[0])
+        and user in (None, place[2])
+        and (after is None or place[:2] > (after.namespace, after.name))
+    }
+
+
+def test_a_row_that_was_edited_is_rejected() -> None:
+    for member in row("users", "alice").members(CODECS[1]):
+        with pytest.raises(Rejected):
+            parse(member.replace("Ready", "Failed").encode(), CODECS[1])
+
+
+def test_no_key_tells_who() -> None:
+    key = Key("tenants", "alice@example.org")
+    for name in (KEYS.answer(key), KEYS.lock(KEYS.answer(key))):
+        assert name.startswith("us:{test}:v1:")
+        assert "alice" not in name
+        assert "tenants" not in name

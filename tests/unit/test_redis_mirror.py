@@ -1,0 +1,97 @@
+"""What the mirror does about answers and about a number of objects that no test can wait for on a real Redis."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from builders import storage_object
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.redis_cache.codec import Codec
+from userstorage_operator.redis_cache.keys import Keys
+from userstorage_operator.redis_cache.mirror import Mirror
+
+RAW = storage_object("alice", meta={"uid": "uid-alice", "resourceVersion": "7"})
+
+
+class Redis:
+    """Says what it is told to say to every write, and writes nothing."""
+
+    def __init__(self) -> None:
+        self.answer: Any = b"ok"
+        self.writes = 0
+        self.at_each: Callable[[], None] = lambda: None
+
+    async def run(self, *_: Any) -> Any:
+        self.writes += 1
+        await asyncio.sleep(0)
+        self.at_each()
+        return self.answer
+
+
+class Users:
+    """All alike: what is told of them is of no interest here."""
+
+    def __init__(self, count: int) -> None:
+        self.names = [Key("users", f"user-{number}") for number in range(count)]
+
+    def keys(self) -> list[Key]:
+        return self.names
+
+    def storage(self, _: Key) -> Unstructured:
+        return RAW
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.filled = asyncio.Event()
+
+    def mirror_filled(self) -> None:
+        self.filled.set()
+
+    def unasked(self, *_: Any) -> None:
+        raise NotImplementedError
+
+    cache_asked = cache_rejected = unasked
+
+
+async def until_filled(mirror: Mirror, observer: Observer) -> None:
+    """Fails where the mirror ends by itself."""
+    running, filled = asyncio.create_task(mirror.run()), asyncio.create_task(observer.filled.wait())
+    await asyncio.wait((running, filled), timeout=60, return_when=asyncio.FIRST_COMPLETED)
+    for task in (running, filled):
+        task.cancel()
+    ended, _ = await asyncio.gather(running, filled, return_exceptions=True)
+    assert isinstance(ended, asyncio.CancelledError), ended
+    assert observer.filled.is_set()
+
+
+def mirror_of(redis: Redis, users: Users, observer: Observer) -> Mirror:
+    return Mirror(redis, Keys("test"), Codec(b""), users, (None,), 1, observer)
+
+
+async def test_changes_do_not_begin_a_large_fill_again() -> None:
+    redis, users, observer = Redis(), Users(10_400), Observer()
+    mirror = mirror_of(redis, users, observer)
+
+    def change() -> None:
+        for number in (0, 10_399):
+            mirror.changed(users.names[number])
+        users.names.append(Key("users", f"new-{redis.writes}"))
+        mirror.changed(users.names[-1])
+
+    redis.at_each = change
+    await until_filled(mirror, observer)
+    assert redis.writes <= 60
+
+
+async def test_an_answer_that_makes_no_sense_ends_nothing() -> None:
+    redis, observer = Redis(), Observer()
+    nonsense = iter([None, b"\xff"])
+    redis.answer = next(nonsense)
+
+    def next_answer() -> None:
+        redis.answer = next(nonsense, b"ok")
+
+    redis.at_each = next_answer
+    await until_filled(mirror_of(redis, Users(1), observer), observer)

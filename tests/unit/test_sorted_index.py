@@ -1,0 +1,58 @@
+"""The order of pages, kept up to date on every change."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.informers.sorted_index import SortedIndex
+from userstorage_operator.readmodel.query import Query, page_of
+
+_KEYS = st.builds(Key, st.sampled_from("abc"), st.sampled_from("xyz"))
+_CHANGES = st.lists(st.tuples(_KEYS, st.none() | st.sampled_from(["alice", "bob"])))
+_CHOICES = st.none() | st.sampled_from("abc")
+_USERS = st.none() | st.sampled_from(["alice", "bob", "carol"])
+
+
+def ordered(changes: list[tuple[Key, str | None]]) -> tuple[SortedIndex, dict[Key, str]]:
+    order, model = SortedIndex(), dict[Key, str]()
+    for key, user in changes:
+        if user is None:
+            order.remove(key)
+            model.pop(key, None)
+        else:
+            order.add(key, user)
+            model[key] = user
+    return order, model
+
+
+@given(_CHANGES, st.none() | _KEYS, _CHOICES, _USERS)
+def test_what_comes_after_is_what_sorting_everything_would_tell(
+    changes: list[tuple[Key, str | None]], after: Key | None, namespace: str | None, user: str | None
+) -> None:
+    order, model = ordered(changes)
+    expected = [
+        key
+        for key in sorted(model, key=lambda key: (key.namespace, key.name))
+        if (after is None or (key.namespace, key.name) > (after.namespace, after.name))
+        and namespace in (None, key.namespace)
+        and user in (None, model[key])
+    ]
+    assert list(order.after(after, namespace, user)) == expected
+
+
+@given(_CHANGES, st.integers(1, 4), _USERS)
+def test_pages_put_together_are_the_whole(changes: list[tuple[Key, str | None]], limit: int, user: str | None) -> None:
+    order, model = ordered(changes)
+
+    def views(after: Key | None) -> list[Unstructured]:
+        return [{"namespace": k.namespace, "name": k.name, "userID": model[k]} for k in order.after(after, None, None)]
+
+    told, after = list[Unstructured](), None
+    while True:
+        page = page_of(views(after), Query(user=user, limit=limit, after=after))
+        assert len(page.summaries) == limit or page.more_after is None
+        told.extend(page.summaries)
+        if (after := page.more_after) is None:
+            break
+    assert told == [view for view in views(None) if user in (None, view["userID"])]

@@ -1,0 +1,94 @@
+"""StorageReady and the growth of a volume, from claims as the API server has them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from builders import NOW, desired_of, settled_world, storage_object, stored
+from userstorage_operator.api.conditions import Condition
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.observed.claim_usage import ClaimContext
+from userstorage_operator.observed.pvc_resize import Resize, progress
+from userstorage_operator.plan.planner import Plan
+from userstorage_operator.status.outcome import Outcome
+from userstorage_operator.status.storage_ready import storage_ready
+
+ROOT = Path(__file__).parents[2]
+
+
+def growing(capacity: str = "1Gi", requested: str = "2Gi", **status: object) -> Unstructured:
+    return {
+        "metadata": {"name": "claim"},
+        "spec": {"resources": {"requests": {"storage": requested}}},
+        "status": {"phase": "Bound", "capacity": {"storage": capacity}, **status},
+    }
+
+
+def allocation(state: str) -> Unstructured:
+    return {"allocatedResourceStatuses": {"storage": state}}
+
+
+def holding(*kinds: str) -> Unstructured:
+    return {"conditions": [{"type": kind, "status": "True", "message": kind} for kind in kinds]}
+
+
+@pytest.mark.parametrize(
+    ("claim", "resize"),
+    [
+        (growing(capacity="2Gi"), None),
+        (growing(capacity="3Gi", **allocation("NodeResizePending")), None),
+        (growing(capacity="2147483648"), None),
+        (growing() | {"status": {"phase": "Pending"}}, None),
+        (growing(), Resize.REQUESTED),
+        (growing(**allocation("ControllerResizeInProgress")), Resize.IN_PROGRESS),
+        (growing(**allocation("ControllerResizeInfeasible")), Resize.FAILED),
+        (growing(**allocation("NodeResizePending"), **holding("Resizing")), Resize.NODE_PENDING),
+        (growing(**allocation("NodeResizeInProgress")), Resize.IN_PROGRESS),
+        (growing(**allocation("NodeResizeInfeasible")), Resize.FAILED),
+        (growing(**holding("Resizing")), Resize.IN_PROGRESS),
+        (growing(**holding("Resizing", "FileSystemResizePending")), Resize.NODE_PENDING),
+        (growing(**allocation("ControllerResizeInProgress"), **holding("ControllerResizeError")), Resize.FAILED),
+        (growing(conditions=[{"type": "NodeResizeError", "status": "False"}]), Resize.REQUESTED),
+    ],
+)
+def test_growth(claim: Unstructured, resize: Resize | None) -> None:
+    assert progress(claim) is resize
+
+
+def test_the_steps_are_those_of_the_schema() -> None:
+    crd = yaml.safe_load((ROOT / "deploy/crds/userstorage.dev_userstorages.yaml").read_text())
+    status = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+    assert status["storage"]["properties"]["resize"]["enum"] == list(Resize)
+
+
+def told(class_name: str | None, *, with_pod: bool) -> Condition:
+    raw = storage_object()
+    snapshot = settled_world(raw)
+    made = stored(desired_of(raw).pvc or {})
+    claim = made | {"spec": made["spec"] | {"storageClassName": class_name}, "status": {"phase": "Pending"}}
+    pod = stored(desired_of(raw).pod) | {"status": {"phase": "Pending"}} if with_pod else None
+    modes = {"at-once": "Immediate", "later": "WaitForFirstConsumer"}
+    snapshot = replace(
+        snapshot.with_children(replace(snapshot.children, pvc=claim, pod=pod)),
+        claim_context=ClaimContext(binding_modes=modes),
+    )
+    return storage_ready(Outcome(snapshot, desired_of(raw), Plan(), None, NOW))
+
+
+@pytest.mark.parametrize(
+    ("class_name", "with_pod", "reason", "words"),
+    [
+        ("at-once", True, "ClaimPending", "waits for a volume"),
+        ("later", True, "WaitForFirstConsumer", "with the pod"),
+        ("later", False, "ClaimPending", "its volume comes with its first pod"),
+        ("none-such", True, "ClaimPending", "there is no StorageClass 'none-such'"),
+        ("", True, "ClaimPending", "waits for a volume"),
+        (None, True, "ClaimPending", "no StorageClass"),
+    ],
+)
+def test_a_claim_without_its_volume(class_name: str | None, with_pod: bool, reason: str, words: str) -> None:
+    condition = told(class_name, with_pod=with_pod)
+    assert (condition.status, condition.reason) == (reason == "WaitForFirstConsumer", reason)
+    assert words in condition.message
