@@ -19,8 +19,8 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from builders import dufs_class, storage_object
 from localcluster.redis import RedisServer
+from support.builders import dufs_class, storage_object
 from userstorage_operator import browsers
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass

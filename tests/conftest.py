@@ -10,15 +10,14 @@ import pytest
 from hypothesis import settings
 
 import localcluster
-import parallel
-import reruns
-from kubectl import Kubectl, eventually
 from localcluster import ClusterError, packages
 from localcluster.kind import docker_answers, kind_cluster
 from localcluster.progress import silent
 from localcluster.redis import Options, RedisServer
-from operator_account import ACCOUNT, log_in
-from recorder import Recorder, declared_by, recording
+from support import parallel, reruns
+from support.kubectl import Kubectl, eventually
+from support.operator_account import ACCOUNT, log_in
+from support.recorder import Recorder, declared_by, recording
 
 ROOT = Path(__file__).parent.parent
 _RECORDER = pytest.StashKey[Recorder]()

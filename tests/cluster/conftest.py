@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kubectl import Kubectl
-from operator_process import PROGRAM, OperatorProcess
+from support.kubectl import Kubectl
+from support.operator_process import PROGRAM, OperatorProcess
 
 
 @pytest.fixture

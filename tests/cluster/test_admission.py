@@ -5,10 +5,10 @@ import uuid
 
 import pytest
 
-from kubectl import Kubectl, eventually
-from operator_account import ACCOUNT
-from operator_pod import pod
-from operator_process import OperatorProcess
+from support.kubectl import Kubectl, eventually
+from support.operator_account import ACCOUNT
+from support.operator_pod import pod
+from support.operator_process import OperatorProcess
 
 
 @pytest.mark.kwok

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.election_table import Trials
-from kubectl import Kubectl, eventually
-from operator_account import SYSTEM, Request
-from replicas import LEASE, Replica, Replicas, replicas
+from support.election_table import Trials
+from support.kubectl import Kubectl, eventually
+from support.operator_account import SYSTEM, Request
+from support.operator_replicas import LEASE, Replica, Replicas, replicas
 
 pytestmark = [pytest.mark.kwok]
 

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import yaml
 
-from component.world import LIFE, condition_of
 from conftest import ROOT
-from kubectl import Kubectl, eventually
 from localcluster.builds import GoProgram, build_go
 from localcluster.progress import silent
-from operator_account import log_in
-from operator_process import OperatorProcess
+from support.kubectl import Kubectl, eventually
+from support.live import LIFE, condition_of
+from support.operator_account import log_in
+from support.operator_process import OperatorProcess
 from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = [pytest.mark.kwok, pytest.mark.timeout(1200)]  # the libraries' first builds

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from kubectl import Kubectl, eventually
-from operator_account import WRITES, audit_log
-from operator_process import OperatorProcess
+from support.kubectl import Kubectl, eventually
+from support.operator_account import WRITES, audit_log
+from support.operator_process import OperatorProcess
 
 pytestmark = [pytest.mark.kwok]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kubectl import eventually
-from operator_process import PROGRAM
+from support.kubectl import eventually
+from support.operator_process import PROGRAM
 
 NUMBER = 65532
 # The program may lie where only root may look.

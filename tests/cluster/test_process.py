@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from kubectl import Kubectl, eventually
-from logschema import check_line
-from operator_process import PROGRAM, OperatorProcess
+from support.kubectl import Kubectl, eventually
+from support.logschema import check_line
+from support.operator_process import PROGRAM, OperatorProcess
 
 
 def run(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 import yaml
 
-from kubectl import Kubectl, eventually
 from localcluster import ClusterError
 from localcluster.addresses import free_port
 from localcluster.prometheus import Prometheus
 from localcluster.redis import RedisServer
 from monitoring import rules
-from operator_account import SYSTEM
-from operator_process import OperatorProcess
-from replicas import LEASE, free_lease
+from support.kubectl import Kubectl, eventually
+from support.operator_account import SYSTEM
+from support.operator_process import OperatorProcess
+from support.operator_replicas import LEASE, free_lease
 
 pytestmark = [pytest.mark.kwok]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from cluster.redis_workload import AuditLog, listed, metric, user
-from component.backend import account
-from kubectl import Kubectl, eventually
 from localcluster.redis import RedisServer
-from operator_process import PROGRAM
-from replicas import Replica, Replicas, replicas
+from support.backend import account
+from support.kubectl import Kubectl, eventually
+from support.operator_process import PROGRAM
+from support.operator_replicas import Replica, Replicas, replicas
+from support.redis_workload import AuditLog, listed, metric, user
 from userstorage_operator.readmodel.summary import summary
 from userstorage_operator.redis_cache.keys import Keys
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.redis_workload import Outcome, Workload
-from kubectl import Kubectl
-from operator_process import OperatorProcess
-from redistrouble import TROUBLES, NewRedis
+from support.kubectl import Kubectl
+from support.operator_process import OperatorProcess
+from support.redis_workload import Outcome, Workload
+from support.redistrouble import TROUBLES, NewRedis
 
 pytestmark = [pytest.mark.kwok, pytest.mark.alone]
 

@@ -17,17 +17,17 @@ from typing import Any
 import pytest
 import yaml
 
-from component.backend import account
-from component.world import LIFE
 from conftest import ROOT
-from kubectl import Kubectl, eventually
 from localcluster.addresses import free_port
 from localcluster.errors import ClusterError
 from localcluster.gatewayapi import http_route_definition
-from operator_account import ACCOUNT, NAME, SYSTEM, Login, log_in, requests
-from operator_process import PROGRAM, OperatorProcess
-from replicas import LEASE, free_lease
-from rights import Right, allowed, attributes, granted
+from support.backend import account
+from support.kubectl import Kubectl, eventually
+from support.live import LIFE
+from support.operator_account import ACCOUNT, NAME, SYSTEM, Login, log_in, requests
+from support.operator_process import PROGRAM, OperatorProcess
+from support.operator_replicas import LEASE, free_lease
+from support.rights import Right, allowed, attributes, granted
 
 pytestmark = [pytest.mark.kwok]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from kubectl import Kubectl, eventually
-from operator_process import OperatorProcess
+from support.kubectl import Kubectl, eventually
+from support.operator_process import OperatorProcess
 
 pytestmark = [pytest.mark.kwok]
 

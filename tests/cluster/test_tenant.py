@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from component.manifests import storage
-from kubectl import Kubectl, eventually
-from operator_account import ACCOUNT, NAME, SYSTEM, log_in
-from operator_pod import pod
-from operator_process import OperatorProcess
+from support.kubectl import Kubectl, eventually
+from support.manifests import storage
+from support.operator_account import ACCOUNT, NAME, SYSTEM, log_in
+from support.operator_pod import pod
+from support.operator_process import OperatorProcess
 
 pytestmark = [pytest.mark.kwok]
 

@@ -11,10 +11,10 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from kubectl import Kubectl, eventually
 from localcluster.addresses import free_port
-from logschema import check_line
-from operator_process import OperatorProcess
+from support.kubectl import Kubectl, eventually
+from support.logschema import check_line
+from support.operator_process import OperatorProcess
 
 
 class Collector:

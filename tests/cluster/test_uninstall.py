@@ -10,11 +10,11 @@ import yaml
 
 import localcluster
 from conftest import ROOT, with_definitions
-from kubectl import Kubectl, eventually
-from operator_account import SYSTEM, log_in, requests
-from operator_process import PROGRAM, OperatorProcess
-from released import VERSIONS, Left, pods
-from rights import Right, rights_of
+from support.kubectl import Kubectl, eventually
+from support.operator_account import SYSTEM, log_in, requests
+from support.operator_process import PROGRAM, OperatorProcess
+from support.released import VERSIONS, Left, pods
+from support.rights import Right, rights_of
 
 pytestmark = [pytest.mark.kwok]
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
-from component.world import condition_of
 from conftest import ROOT, with_definitions
-from kubectl import Kubectl, eventually
-from operator_account import ACCOUNT, Login, Request, log_in, requests
-from operator_process import OperatorProcess
-from released import SERVED, VERSIONS, Left, pods, settled
+from support.kubectl import Kubectl, eventually
+from support.live import condition_of
+from support.operator_account import ACCOUNT, Login, Request, log_in, requests
+from support.operator_process import OperatorProcess
+from support.released import SERVED, VERSIONS, Left, pods, settled
 from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = [pytest.mark.kwok]

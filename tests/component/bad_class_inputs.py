@@ -3,7 +3,7 @@
 from typing import Any
 
 from component import bad_scheduling
-from component.manifests import ABSENT, Accepted, Change, Refused
+from support.manifests import ABSENT, Accepted, Change, Refused
 
 _OPEN = {"mode": "None", "acknowledgeUnauthenticated": True}
 _HOST = "${slug}.files.example.org"

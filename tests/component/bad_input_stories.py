@@ -7,10 +7,10 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from component.arena import STRANGERS, Arena
-from component.manifests import storage, text
-from component.world import LIFE, QUOTAS, Live
-from kubectl import PATIENCE
+from support.arena import STRANGERS, Arena
+from support.kubectl import PATIENCE
+from support.live import LIFE, QUOTAS, Live
+from support.manifests import storage, text
 from userstorage_operator.api.errors import ClusterError, Refused
 from userstorage_operator.api.names import slug
 from userstorage_operator.api.quantities import parse_quantity

@@ -6,7 +6,7 @@ Every rule of the CRD is met here by at least one input that it refuses and one 
 from typing import Any
 
 from component import bad_scheduling
-from component.manifests import ABSENT, Accepted, Change, Refused
+from support.manifests import ABSENT, Accepted, Change, Refused
 
 _ALICE: dict[str, Any] = {"userID": "alice"}
 _SHARED = {"claimName": "team"}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from component.manifests import Accepted, Refused
+from support.manifests import Accepted, Refused
 
 
 def _toleration(**fields: object) -> dict[str, Any]:

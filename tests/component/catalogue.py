@@ -14,8 +14,8 @@ import pytest
 
 from component import bad_class_inputs, bad_inputs
 from component import bad_input_stories as stories
-from component.arena import Arena
-from component.manifests import Change, Refused, storage, storage_class
+from support.arena import Arena
+from support.manifests import Change, Refused, storage, storage_class
 from userstorage_operator.api.errors import Refused as RefusedByServer
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-import faultproxy
-from component.inprocess import TLS_GOODBYE, Observed, serving
-from component.world import ClassOfTest, Live
-from faultproxy import FaultProxy
-from kubectl import Kubectl
+from support import faultproxy
+from support.faultproxy import FaultProxy
+from support.inprocess import TLS_GOODBYE, Observed, serving
+from support.kubectl import Kubectl
+from support.live import ClassOfTest, Live
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.config import Config
 from userstorage_operator.kube.client import KubeClient

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
-from kubectl import Kubectl, eventually
-from operator_account import ACCOUNT
-from operator_pod import FILEBROWSER, pod
+from support.kubectl import Kubectl, eventually
+from support.operator_account import ACCOUNT
+from support.operator_pod import FILEBROWSER, pod
 from userstorage_operator.api.unstructured import Unstructured
 
 DUFS = "docker.io/sigoden/dufs:v0.47.0"

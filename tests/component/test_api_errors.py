@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from component.inprocess import FAULTS, Observed, serving
-from component.volumes import make_claim
-from component.world import Live
-from faultproxy import Fault, FaultProxy
+from support.faultproxy import Fault, FaultProxy
+from support.inprocess import FAULTS, Observed, serving
+from support.live import Live
+from support.volumes import make_claim
 from userstorage_operator import browsers
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
 from userstorage_operator.api.userstorage import UserStorage

@@ -6,10 +6,10 @@ import pytest
 import pytest_asyncio
 
 from component import catalogue
-from component.arena import Arena
-from component.arena import arena as made_arena
 from component.catalogue import CATALOGUE, Row
-from kubectl import Kubectl
+from support.arena import Arena
+from support.arena import arena as made_arena
+from support.kubectl import Kubectl
 
 pytestmark = [pytest.mark.kwok, pytest.mark.asyncio(loop_scope="module")]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from component.inprocess import Observed
-from component.world import LIFE, Live
+from support.inprocess import Observed
+from support.live import LIFE, Live
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 

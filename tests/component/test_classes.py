@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from component.world import LIFE, Live, condition_of
+from support.live import LIFE, Live, condition_of
 from userstorage_operator.api.errors import NotFound
 from userstorage_operator.api.names import ANNOTATION_DEFAULT_CLASS
 from userstorage_operator.api.resources import USER_STORAGES, Kind

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from component import bad_class_inputs, bad_inputs
-from component.manifests import Accepted, Change, Object, Refused, storage, storage_class, text
-from kubectl import Kubectl
+from support.kubectl import Kubectl
+from support.manifests import Accepted, Change, Object, Refused, storage, storage_class, text
 
 DRY = "--dry-run=server"
 """Everything but the storing: what needs no object afterwards leaves none."""

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from component.manifests import Object, storage, text
-from kubectl import Kubectl
+from support.kubectl import Kubectl
+from support.manifests import Object, storage, text
 
 STATUS: Object = {
     "observedGeneration": 1,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from component.test_interrupted import WRITES_TO_READY, Killed, is_gone, is_ready, live_until
-from component.world import LIFE, Live
-from kubectl import Kubectl
+from support.kubectl import Kubectl
+from support.live import LIFE, Live
 from userstorage_operator.api.errors import OperatorError
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured

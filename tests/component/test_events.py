@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from component.world import LIFE, Live
-from kubectl import Kubectl
+from support.kubectl import Kubectl
+from support.live import LIFE, Live
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.api.unstructured import Unstructured
 

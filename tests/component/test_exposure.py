@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from component.inprocess import serving
-from component.world import ClassOfTest, Live
-from kubectl import Kubectl
+from support.inprocess import serving
+from support.kubectl import Kubectl
+from support.live import ClassOfTest, Live
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.config import Config

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from component.inprocess import TLS_GOODBYE
-from component.manifests import storage
-from component.world import Live
+from support.inprocess import TLS_GOODBYE
+from support.live import Live
+from support.manifests import storage
 from userstorage_operator.api.errors import NotLeader, Unavailable
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.kube.client import KubeClient

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from component.world import Live
+from support.live import Live
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES
 
 pytestmark = [pytest.mark.kwok]

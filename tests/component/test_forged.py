@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from component.arena import STRANGERS
-from component.inprocess import Observed, serving
-from component.world import Live
+from support.arena import STRANGERS
+from support.inprocess import Observed, serving
+from support.live import Live
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.config import Config

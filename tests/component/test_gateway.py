@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from component.world import ClassOfTest, Live
-from kubectl import Kubectl
 from localcluster.errors import ClusterError
 from localcluster.gatewayapi import http_route_definition
+from support.kubectl import Kubectl
+from support.live import ClassOfTest, Live
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.informers import informer

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from component.world import ClassOfTest, Live
-from kubectl import PATIENCE
+from support.kubectl import PATIENCE
+from support.live import ClassOfTest, Live
 from userstorage_operator.api import names
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from component.arena import STRANGERS
-from component.world import LIFE, Live
+from support.arena import STRANGERS
+from support.live import LIFE, Live
 from userstorage_operator import browsers, manager
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.userstorage import Key, UserStorage

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from component.inprocess import TLS_GOODBYE
-from kubectl import Kubectl
+from support.inprocess import TLS_GOODBYE
+from support.kubectl import Kubectl
 from userstorage_operator.api.errors import Unavailable
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.kube.client import KubeClient

@@ -8,10 +8,10 @@ import aiohttp
 import pytest
 import yaml
 
-from component.backend import account, free_port
-from component.inprocess import serving
-from component.world import Live
-from kubectl import Kubectl, eventually
+from support.backend import account, free_port
+from support.inprocess import serving
+from support.kubectl import Kubectl, eventually
+from support.live import Live
 from userstorage_operator.config import Config
 
 READER = Path(__file__).parents[2] / "deploy/metrics-auth/reader.yaml"

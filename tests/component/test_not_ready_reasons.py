@@ -2,7 +2,7 @@
 
 import pytest
 
-from component.world import LIFE, Live
+from support.live import LIFE, Live
 from userstorage_operator.api.resources import Kind
 
 pytestmark = [pytest.mark.kwok]

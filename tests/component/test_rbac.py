@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from component.manifests import Object, storage, text
 from conftest import ROOT
-from kubectl import Kubectl, eventually
-from operator_account import ACCOUNT, SYSTEM
-from rights import Right, allowed, attributes
+from support.kubectl import Kubectl, eventually
+from support.manifests import Object, storage, text
+from support.operator_account import ACCOUNT, SYSTEM
+from support.rights import Right, allowed, attributes
 
 TENANT = "tenant"
 STATISTICS = "system:serviceaccount:userstorage-system:userstorage-volume-stats"

@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from component.backend import Answer, Backend, account, free_port
-from component.inprocess import Observed, serving
-from component.world import Live
-from faultproxy import Fault, FaultProxy
-from kubectl import Kubectl
+from support.backend import Answer, Backend, account, free_port
+from support.faultproxy import Fault, FaultProxy
+from support.inprocess import Observed, serving
+from support.kubectl import Kubectl
+from support.live import Live
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.config import Config
 from userstorage_operator.readmodel.summary import summary

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from component.replicas import CODEC, KEYS, Replicas, World, until
 from localcluster.redis import RedisServer
+from support.redis_replicas import CODEC, KEYS, Replicas, World, until
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.readmodel.query import Query
 from userstorage_operator.readmodel.summary import summary

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from component.inprocess import Observed
-from component.world import LIFE, Live
-from kubectl import Kubectl
+from support.inprocess import Observed
+from support.kubectl import Kubectl
+from support.live import LIFE, Live
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 

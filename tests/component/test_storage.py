@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from component.volumes import SHAREABLE, bind, make_claim, make_storage_class, storage_class, tell
-from component.world import LIFE, Live
+from support.live import LIFE, Live
+from support.volumes import SHAREABLE, bind, make_claim, make_storage_class, storage_class, tell
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from kubectl import Kubectl, eventually
-from operator_process import PROGRAM
+from support.kubectl import Kubectl, eventually
+from support.operator_process import PROGRAM
 
 OURS = "userstorage.dev/pod-gone"
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from component.volumes import make_claim, mount
-from component.world import LIFE, Live
+from support.live import LIFE, Live
+from support.volumes import make_claim, mount
 from userstorage_operator.api.resources import CORE_EVENTS, Kind
 from userstorage_operator.api.unstructured import Unstructured
 

@@ -9,13 +9,13 @@ import pytest
 
 import localcluster
 from conftest import chosen_cluster
-from deploy.installation import IMAGE, ROOT, Installation
-from e2e.places import gives_namespaces
-from kubectl import Kubectl
 from localcluster import nodeimages, registry
 from localcluster.progress import silent
 from manifests.render import render
 from operatorimage import BUILDAH, engines
+from support.installation import IMAGE, ROOT, Installation
+from support.kubectl import Kubectl
+from support.places import gives_namespaces
 
 
 @pytest.fixture(scope="session")

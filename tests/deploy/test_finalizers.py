@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.installation import OPERATOR, ROOT, Installation, pushed_image
-from kubectl import eventually
+from support.installation import OPERATOR, ROOT, Installation, pushed_image
+from support.kubectl import eventually
 
 JOB = "job/userstorage-release-finalizers"
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.installation import IMAGE, Installation
 from localcluster import ClusterError
 from localcluster.progress import silent
 from operatorimage import BUILDAH, engines
+from support.installation import IMAGE, Installation
 
 INSTALLED = "from importlib.metadata import distributions as all; print(*sorted(f'{d.name}=={d.version}' for d in all()))"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from workflows import targets
+from support.workflows import targets
 
 LESS = {
     "coverage": ["COVERED=tests/unit/test_names.py tests/cluster/test_process.py", "TEST_ARGS=-n 0"],

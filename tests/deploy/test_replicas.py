@@ -6,8 +6,8 @@ from collections import Counter
 from datetime import datetime
 from typing import Any
 
-from deploy.installation import ROOT, SYSTEM, Installation
-from kubectl import eventually
+from support.installation import ROOT, SYSTEM, Installation
+from support.kubectl import eventually
 
 COUNT = 100
 EARLY = 60

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy.installation import ROOT, Installation, pushed_image
-from kubectl import eventually
+from support.installation import ROOT, Installation, pushed_image
+from support.kubectl import eventually
 
 REDIS = "deployment/userstorage-redis"
 NO_LEADER = """

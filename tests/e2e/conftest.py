@@ -10,13 +10,13 @@ from playwright.sync_api import Page, sync_playwright
 
 import localcluster
 from conftest import ROOT, chosen_cluster, with_definitions
-from e2e import chromium
-from e2e.places import Elsewhere, LocalNode, Place, gives_namespaces
-from e2e.world import DUFS, FILE_BROWSER, World
-from kubectl import Kubectl
 from localcluster.addresses import free_port
 from localcluster.netns import Namespace
-from operator_process import OperatorProcess
+from support import chromium
+from support.kubectl import Kubectl
+from support.operator_process import OperatorProcess
+from support.places import Elsewhere, LocalNode, Place, gives_namespaces
+from support.users import DUFS, FILE_BROWSER, World
 
 LABEL = "userstorage-e2e"
 LOG_TAIL = 6000

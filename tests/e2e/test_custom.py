@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from e2e.world import World
+from support.users import World
 
 ARGUMENTS = [
     "$(USERSTORAGE_ROOT)",

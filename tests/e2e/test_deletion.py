@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from e2e.world import World
-from kubectl import eventually
+from support.kubectl import eventually
+from support.users import World
 
 PLENTY = 25.0
 """Seconds; less than the grace period, which a program that does not hear the signal to end would take."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from e2e.world import DUFS, World
+from support.users import DUFS, World
 
 
 def test_what_the_page_uploads_it_lists_also_after_the_pod_was_lost(world: World, page: Page, tmp_path: Path) -> None:

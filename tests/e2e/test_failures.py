@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from e2e.world import DUFS, FILE_BROWSER, World
-from kubectl import eventually
+from support.kubectl import eventually
+from support.users import DUFS, FILE_BROWSER, World
 
 EATS_MEMORY = ["/bin/busybox", "sh", "-c", "/bin/busybox tail /dev/zero"]
 

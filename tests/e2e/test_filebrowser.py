@@ -1,7 +1,7 @@
 """The real File Browser, behind what stands for a proxy: its API, as no page of it can be built here."""
 
-from e2e.filebrowser import HEADER, FileBrowser
-from e2e.world import FILE_BROWSER, World
+from support.filebrowser import HEADER, FileBrowser
+from support.users import FILE_BROWSER, World
 
 CONTENT = b"of alice"
 

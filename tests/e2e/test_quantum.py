@@ -8,7 +8,7 @@ import json
 import uuid
 from typing import Any
 
-from e2e.world import World
+from support.users import World
 
 STAND_IN: dict[str, Any] = {
     "browser": {

@@ -3,9 +3,9 @@
 from functools import partial
 from pathlib import Path
 
-from e2e import web
-from e2e.world import World
-from kubectl import eventually
+from support import web
+from support.kubectl import eventually
+from support.users import World
 
 
 def test_an_unreadable_volume_is_not_ready_and_a_mended_one_is(world: World, dufs: str, filebrowser: str) -> None:

@@ -2,8 +2,8 @@
 `restricted` is enforced is seen by every test here.)
 """
 
-from e2e.filebrowser import FileBrowser
-from e2e.world import World
+from support.filebrowser import FileBrowser
+from support.users import World
 
 
 def test_the_container_is_a_poor_place_for_an_intruder(world: World, filebrowser: str) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from e2e.places import LocalNode
-from e2e.world import World
-from kubectl import Kubectl, eventually
-from operator_account import ACCOUNT
+from support.kubectl import Kubectl, eventually
+from support.operator_account import ACCOUNT
+from support.places import LocalNode
+from support.users import World
 from userstorage_operator.plugin import describe
 
 MEBI = 1 << 20

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from released import VERSIONS, Left
+from support.released import VERSIONS, Left
 from userstorage_operator import browsers
 from userstorage_operator.api import names
 

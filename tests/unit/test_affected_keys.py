@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders import desired_of, ready_pod, storage_object
+from support.builders import desired_of, ready_pod, storage_object
 from userstorage_operator.api.names import FINALIZER, child_name
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import class_object, desired_of, storage_object
+from support.builders import class_object, desired_of, storage_object
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.userstorageclass import UserStorageClass
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import class_object, desired_of, dufs_class, storage_object
+from support.builders import class_object, desired_of, dufs_class, storage_object
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.userstorageclass import UserStorageClass

@@ -1,6 +1,6 @@
 """What is watched, as the read API asks for it."""
 
-from builders import storage_object
+from support.builders import storage_object
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key

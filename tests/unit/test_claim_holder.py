@@ -1,6 +1,6 @@
 """Whose claim it is, and who is asked again when that changes."""
 
-from builders import desired_of, ready_pod, storage_object
+from support.builders import desired_of, ready_pod, storage_object
 from userstorage_operator.api.names import FINALIZER
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured

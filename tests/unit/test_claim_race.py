@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from itertools import count
 from typing import Any
 
-from builders import CREATED, NOW, bound_claim, desired_of, storage_object
+from support.builders import CREATED, NOW, bound_claim, desired_of, storage_object
 from userstorage_operator.api.errors import NotFound, OperatorError, Refused
 from userstorage_operator.api.names import LABEL_SHAREABLE
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource

@@ -1,4 +1,4 @@
-from builders import NOW, class_object
+from support.builders import NOW, class_object
 from userstorage_operator import browsers
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.reasons import CLASS_REASONS

@@ -3,7 +3,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import NOW
+from support.builders import NOW
 from userstorage_operator.api.conditions import MESSAGE_MAX, Condition, merge
 
 CONDITIONS = st.lists(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from builders import storage_object
+from support.builders import storage_object
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key

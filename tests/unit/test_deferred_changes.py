@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from builders import NOW, UID, class_object, desired_of, settled_world, snapshot_of, storage_object, stored
+from support.builders import NOW, UID, class_object, desired_of, settled_world, snapshot_of, storage_object, stored
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorageclass import UserStorageClass
 from userstorage_operator.observed.snapshot import Snapshot

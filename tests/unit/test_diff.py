@@ -4,7 +4,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import desired_of, storage_object, stored
+from support.builders import desired_of, storage_object, stored
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.plan.diff import child_patch, claim_growth, claim_patch, spec_edited_by_hand
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import NOW, storage_object
+from support.builders import NOW, storage_object
 from userstorage_operator.api.errors import AlreadyExists, Refused
 from userstorage_operator.api.reasons import REASONS
 from userstorage_operator.api.unstructured import Unstructured

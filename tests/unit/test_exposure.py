@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import CREATED, NOW, class_object, desired_of, settled_world, storage_object, stored
+from support.builders import CREATED, NOW, class_object, desired_of, settled_world, storage_object, stored
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.resources import EXPOSURE, Kind

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from builders import class_object, storage_object
+from support.builders import class_object, storage_object
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import BUILT_IN, Permissions, UserStorageClass
 

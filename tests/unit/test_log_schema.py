@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from logschema import ALWAYS, EVENTS, FIELDS
+from support.logschema import ALWAYS, EVENTS, FIELDS
 
 SOURCE = Path(__file__).parent.parent.parent / "operator/userstorage_operator"
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}

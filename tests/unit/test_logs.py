@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from logschema import ALWAYS, check_line
+from support.logschema import ALWAYS, check_line
 from userstorage_operator.observed import backoff
 from userstorage_operator.runtime import logs
 from userstorage_operator.runtime.logs import Logs

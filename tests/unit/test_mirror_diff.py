@@ -1,6 +1,6 @@
 """What is told of a mirror that is not as the cluster."""
 
-from builders import storage_object
+from support.builders import storage_object
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.readmodel.mirror_diff import MirrorDiff, compare

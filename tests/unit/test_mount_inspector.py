@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from builders import NOW, desired_of, settled_world, snapshot_of, storage_object, stored
+from support.builders import NOW, desired_of, settled_world, snapshot_of, storage_object, stored
 from userstorage_operator.api.errors import Refused
 from userstorage_operator.api.resources import CORE_EVENTS, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from builders import NOW, bound_claim, desired_of, ready_pod, storage_object, stored
+from support.builders import NOW, bound_claim, desired_of, ready_pod, storage_object, stored
 from userstorage_operator.api.conditions import Condition
 from userstorage_operator.api.errors import ClusterError, NotFound, Refused, Unavailable
 from userstorage_operator.api.names import LABEL_SHAREABLE

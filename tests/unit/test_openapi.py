@@ -2,8 +2,8 @@
 
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from builders import storage_object
-from component.backend import fits
+from support.backend import fits
+from support.builders import storage_object
 from userstorage_operator.readapi.openapi import document
 from userstorage_operator.readmodel.summary import summary
 

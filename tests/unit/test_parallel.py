@@ -2,7 +2,7 @@
 
 import pytest
 
-from parallel import FIRST, HERE, SPREAD, group_of
+from support.parallel import FIRST, HERE, SPREAD, group_of
 
 
 @pytest.mark.parametrize("name", sorted({*FIRST, *SPREAD}))

@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import pytest
 
-from builders import NOW, bound_claim, desired_of, ready_pod, settled_world, snapshot_of, storage_object, stored
+from support.builders import NOW, bound_claim, desired_of, ready_pod, settled_world, snapshot_of, storage_object, stored
 from userstorage_operator.api.errors import AwaitingGarbageCollection, NameConflict
 from userstorage_operator.api.resources import EXPOSURE, Kind
 from userstorage_operator.api.timestamps import parse_time

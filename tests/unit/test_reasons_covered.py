@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from recorder import KNOWN
+from support.recorder import KNOWN
 
 TESTS = Path(__file__).parent.parent
 ON_A_CLUSTER = ("component", "cluster", "e2e")

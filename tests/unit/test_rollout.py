@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import NOW, class_object, desired_of, dufs_class, settled_world, snapshot_of, storage_object
+from support.builders import NOW, class_object, desired_of, dufs_class, settled_world, snapshot_of, storage_object
 from userstorage_operator.api.errors import NameConflict, OperatorError, QuotaExceeded
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import UserStorageClass

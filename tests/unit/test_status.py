@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import CREATED, NOW, desired_of, ready_pod, settled_world, snapshot_of, storage_object, stored
+from support.builders import CREATED, NOW, desired_of, ready_pod, settled_world, snapshot_of, storage_object, stored
 from unit.test_crds import schema
 from userstorage_operator.api.errors import GrowthRefused, NameConflict, Refused, Unavailable
 from userstorage_operator.api.reasons import REASONS

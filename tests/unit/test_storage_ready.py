@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from builders import NOW, desired_of, settled_world, storage_object, stored
+from support.builders import NOW, desired_of, settled_world, storage_object, stored
 from userstorage_operator.api.conditions import Condition
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed.claim_usage import ClaimContext

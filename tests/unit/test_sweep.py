@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from builders import storage_object
+from support.builders import storage_object
 from userstorage_operator.api.errors import Refused, Unavailable
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured

@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-from builders import storage_object
+from support.builders import storage_object
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.kube.client import KubeClient

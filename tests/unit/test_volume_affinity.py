@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from builders import NOW, bound_claim, desired_of, settled_world, storage_object, stored
+from support.builders import NOW, bound_claim, desired_of, settled_world, storage_object, stored
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed.claim_usage import Mount, mount_failure, mounts_of

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import NOW, desired_of, ready_pod, settled_world, storage_object
+from support.builders import NOW, desired_of, ready_pod, settled_world, storage_object
 from userstorage_operator.api.errors import OperatorError, Unavailable
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.api.unstructured import Unstructured

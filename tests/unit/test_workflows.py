@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from workflows import WORKFLOWS, targets
+from support.workflows import WORKFLOWS, targets
 
 ROOT = Path(__file__).parents[2]
 DEPENDABOT = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"]

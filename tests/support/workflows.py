@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-WORKFLOWS = sorted((Path(__file__).parents[1] / ".github/workflows").glob("*.yaml"))
+WORKFLOWS = sorted((Path(__file__).parents[2] / ".github/workflows").glob("*.yaml"))
 
 
 def jobs() -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kubectl import eventually
+from support.kubectl import eventually
 
 PROGRAM = str(Path(sys.executable).with_name("userstorage-operator"))
 

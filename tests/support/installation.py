@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kubectl import Kubectl, eventually
 from operatorimage import BUILDAH
+from support.kubectl import Kubectl, eventually
 
 ROOT = Path(__file__).parents[2]
 SYSTEM = "userstorage-system"

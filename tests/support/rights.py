@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from kubectl import Kubectl
+from support.kubectl import Kubectl
 from userstorage_operator.api.unstructured import Unstructured
 
 

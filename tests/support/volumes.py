@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from component.world import Live
+from support.live import Live
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 

@@ -4,7 +4,7 @@ import base64
 import json
 from typing import Any
 
-from e2e.web import Answer, Web
+from support.web import Answer, Web
 
 HEADER = "X-Forwarded-User"
 

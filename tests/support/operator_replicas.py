@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import faultproxy
-from faultproxy import FaultProxy
-from kubectl import Kubectl, eventually
 from localcluster.addresses import free_port
-from operator_account import SYSTEM, Request, log_in, requests
-from operator_process import OperatorProcess
+from support import faultproxy
+from support.faultproxy import FaultProxy
+from support.kubectl import Kubectl, eventually
+from support.operator_account import SYSTEM, Request, log_in, requests
+from support.operator_process import OperatorProcess
 
 LEASE = "userstorage-operator"
 

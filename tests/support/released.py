@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
-from kubectl import Kubectl, eventually
+from support.kubectl import Kubectl, eventually
 from userstorage_operator.api.unstructured import Unstructured
 
-RELEASED = Path(__file__).parent / "fixtures/released"
+RELEASED = Path(__file__).parents[1] / "fixtures/released"
 VERSIONS = sorted(path.name for path in RELEASED.iterdir())
 USERS = ("alice", "bob", "carol", "dave", "erin")
 SERVED = {"alice", "bob", "dave", "erin"}

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import redis
 
-import redisproxy
 from localcluster.redis import RedisServer
+from support import redisproxy
 
 NewRedis = Callable[..., RedisServer]
 EVERY = 0.3

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
-from builders import storage_object
 from localcluster.redis import RedisServer
+from support.builders import storage_object
 from userstorage_operator.api.errors import NotFound, Unavailable
 from userstorage_operator.api.resources import Resource
 from userstorage_operator.api.unstructured import Unstructured

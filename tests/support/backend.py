@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from jsonschema import Draft202012Validator
 
-from kubectl import Kubectl
+from support.kubectl import Kubectl
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.readapi.openapi import document
 

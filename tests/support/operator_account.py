@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from kubectl import Kubectl
+from support.kubectl import Kubectl
 from userstorage_operator.api.unstructured import Unstructured
 
 SYSTEM = "userstorage-system"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from logschema import check_line
+from support.logschema import check_line
 from userstorage_operator.api.errors import ClusterError
 from userstorage_operator.api.reasons import REASONS
 from userstorage_operator.api.resources import EVENTS, USER_STORAGES

@@ -13,7 +13,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 import localcluster
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 FIRST = (
     "e2e",
     "cluster/test_many.py",

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from e2e.places import Place
-from e2e.web import Web
-from kubectl import Kubectl, eventually
+from support.kubectl import Kubectl, eventually
+from support.places import Place
+from support.web import Web
 
 Object = dict[str, Any]
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from component.inprocess import TLS_GOODBYE, Observed, serving
-from component.manifests import ABSENT
-from component.world import Live
-from kubectl import Kubectl
+from support.inprocess import TLS_GOODBYE, Observed, serving
+from support.kubectl import Kubectl
+from support.live import Live
+from support.manifests import ABSENT
 from userstorage_operator.api.errors import Conflict, OperatorError, Refused
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured

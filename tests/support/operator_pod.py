@@ -2,7 +2,7 @@
 
 import copy
 
-from builders import desired_of, storage_object
+from support.builders import desired_of, storage_object
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.plan.diff import without_absent
 

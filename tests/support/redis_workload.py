@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from kubectl import Kubectl, eventually
 from localcluster import state
 from localcluster.addresses import free_port
 from localcluster.layout import Layout
-from operator_account import WRITES, audit_log
-from operator_process import OperatorProcess
+from support.kubectl import Kubectl, eventually
+from support.operator_account import WRITES, audit_log
+from support.operator_process import OperatorProcess
 
 QUIET = 0.7
 """Seconds without a write, an empty queue and no watch event under way."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from kubectl import Kubectl, eventually
 from localcluster.netns import Namespace
+from support.kubectl import Kubectl, eventually
 
 
 class Place(Protocol):

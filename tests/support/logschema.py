@@ -6,7 +6,7 @@ from pathlib import Path
 
 from userstorage_operator.api.unstructured import Unstructured
 
-_PAGE = Path(__file__).parent.parent / "docs/observability.md"
+_PAGE = Path(__file__).parents[2] / "docs/observability.md"
 ALWAYS = ("time", "level", "event", "logger", "leader")
 """The fields of every line, in this order."""
 

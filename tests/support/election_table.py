@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
 
-from operator_account import Request
+from support.operator_account import Request
 
 
 class Trials:
