@@ -124,7 +124,7 @@ async def test_one_frozen_worker_of_many_turns_health_to_503_within_a_minute(
             await asyncio.Event().wait()
         return await honest(self, key, failures)
 
-    monkeypatch.setattr(Reconciler, "_pass", freezing)
+    monkeypatch.setattr(Reconciler, "_reconcile", freezing)
     assert (await asked.json("/health"))[0] == 200
     await live.create("alice")
     _, told = await asked.until("/health", 503, within=60)

@@ -164,7 +164,7 @@ class MetricCapture:
             [family] = telemetry._metrics.gauges.troubles.collect()
             self.told |= {sample.labels["reason"] for sample in family.samples if sample.value}
 
-        self._patched.setattr(ObjectMetrics, "_heard", heard)
+        self._patched.setattr(ObjectMetrics, "_on_event", heard)
 
     def stop(self) -> None:
         """Look no more."""
