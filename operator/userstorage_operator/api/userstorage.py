@@ -171,6 +171,11 @@ class UserStorage:
         return names.slug(self.user_id)
 
     @property
+    def is_deleting(self) -> bool:
+        """Whether the API server has accepted a deletion of the object."""
+        return self.meta.deleted_at is not None
+
+    @property
     def suspended(self) -> bool:
         """Stopped on purpose: no pod is wanted."""
         return self.replicas == 0

@@ -23,6 +23,10 @@ class Children:
     ingress: Unstructured | None = None
     http_route: Unstructured | None = None
 
+    def pod_of(self, uid: str) -> Unstructured | None:
+        """Return the pod if its controller ownerReference is the UserStorage `uid`, else None."""
+        return self.pod if self.pod is not None and is_ours(self.pod, uid) else None
+
 
 @dataclass(frozen=True, slots=True)
 class BackoffState:
@@ -50,6 +54,11 @@ class Snapshot:
     """Why there can be no Ingress or HTTPRoute although the class asks for one."""
     volume: MeasuredVolume | None = None
     """How full it is; None where kubelets are not asked for that."""
+
+    @property
+    def own_pod(self) -> Unstructured | None:
+        """The pod that this UserStorage controls; None if there is no pod or it is not ours."""
+        return self.children.pod_of(self.storage.meta.uid)
 
     def with_children(self, children: Children) -> "Snapshot":
         """The same world after our own writes."""

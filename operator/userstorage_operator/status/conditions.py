@@ -9,7 +9,7 @@ from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status
 from userstorage_operator.observed.pod_status import Finding
-from userstorage_operator.observed.snapshot import is_ours, is_terminating
+from userstorage_operator.observed.snapshot import is_terminating
 from userstorage_operator.plan import planner as plans
 from userstorage_operator.status.network_ready import network_ready
 from userstorage_operator.status.outcome import Outcome
@@ -46,12 +46,12 @@ def ready(outcome: Outcome) -> Condition:
 
 def not_ready_finding(outcome: Outcome) -> Finding | None:
     """None for a pod of ours that is ready and meant to stay."""
-    snapshot, pod = outcome.snapshot, outcome.snapshot.children.pod
-    if snapshot.storage.meta.deleted_at is not None:
+    snapshot, pod = outcome.snapshot, outcome.snapshot.own_pod
+    if snapshot.storage.is_deleting:
         return Finding("Terminating", "the UserStorage is being deleted")
     if snapshot.storage.suspended and outcome.blocking_failure is None:
         return Finding("Suspended", "spec.replicas is 0; the data is kept")
-    if pod is not None and is_ours(pod, snapshot.storage.meta.uid):
+    if pod is not None:
         if is_terminating(pod):
             return Finding(
                 "PodTerminating", f"the old pod is ending; a new one follows{pod_status.termination_note(pod, outcome.now)}"
@@ -116,8 +116,7 @@ def pod_up_to_date(outcome: Outcome) -> Condition:
 def suspended(outcome: Outcome) -> Condition:
     """Whether the pod is stopped on purpose."""
     if outcome.snapshot.storage.suspended:
-        pod = outcome.snapshot.children.pod
-        if pod is not None and is_ours(pod, outcome.snapshot.storage.meta.uid):
+        if outcome.snapshot.own_pod is not None:
             return Condition(reasons.SUSPENDED, False, "Stopping", f"spec.replicas is 0; the pod is ending{_ending(outcome)}")
         return Condition(reasons.SUSPENDED, True, "Requested", "spec.replicas is 0")
     return Condition(reasons.SUSPENDED, False, "Running", "spec.replicas is 1")
@@ -132,7 +131,7 @@ def stalled(outcome: Outcome) -> Condition:
 
 
 def _stalled_finding(outcome: Outcome) -> Finding | None:
-    if outcome.snapshot.storage.meta.deleted_at is not None:
+    if outcome.snapshot.storage.is_deleting:
         deadline = plans.deletion_deadline(outcome.snapshot)
         if deadline is None or outcome.now < deadline:
             return None
@@ -166,7 +165,7 @@ def reconciling(outcome: Outcome) -> Condition:
 
     if stalled(outcome).status:
         return Condition(reasons.RECONCILING, False, "Done", "see Stalled")
-    if outcome.snapshot.storage.meta.deleted_at is not None:
+    if outcome.snapshot.storage.is_deleting:
         if names.FINALIZER in outcome.snapshot.storage.meta.finalizers:
             pod = _ending_pod(outcome)
             collected = pod is not None and pod_status.awaits_garbage_collection(pod, outcome.now)
@@ -189,10 +188,8 @@ def overdue_at(outcome: Outcome) -> datetime | None:
 
 
 def _ending_pod(outcome: Outcome) -> Unstructured | None:
-    pod = outcome.snapshot.children.pod
-    if pod is None or not is_ours(pod, outcome.snapshot.storage.meta.uid) or not is_terminating(pod):
-        return None
-    return pod
+    pod = outcome.snapshot.own_pod
+    return pod if pod is not None and is_terminating(pod) else None
 
 
 def _ending(outcome: Outcome) -> str:

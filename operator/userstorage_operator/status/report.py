@@ -57,8 +57,8 @@ def status_patch(new: Unstructured, previous: Unstructured) -> Unstructured:
 
 
 def _phase(outcome: Outcome, found: dict[str, Condition]) -> Phase:
-    storage, pod = outcome.snapshot.storage, outcome.snapshot.children.pod
-    if storage.meta.deleted_at is not None:
+    storage, pod = outcome.snapshot.storage, outcome.snapshot.own_pod
+    if storage.is_deleting:
         return Phase.TERMINATING
     if found[reasons.STALLED].status:
         return Phase.FAILED
@@ -67,15 +67,15 @@ def _phase(outcome: Outcome, found: dict[str, Condition]) -> Phase:
     if found[reasons.READY].status:
         sound = found[reasons.STORAGE_READY].status and found[reasons.NETWORK_READY].status
         return Phase.READY if sound else Phase.DEGRADED
-    if pod is not None and is_ours(pod, storage.meta.uid):
+    if pod is not None:
         return Phase.DEGRADED if pod_status.restart_count(pod) else Phase.STARTING
     return Phase.PENDING
 
 
 def _pod(outcome: Outcome) -> Unstructured:
     """What is told of the pod; nothing of one that is not ours."""
-    pod = outcome.snapshot.children.pod
-    if pod is None or not is_ours(pod, outcome.snapshot.storage.meta.uid):
+    pod = outcome.snapshot.own_pod
+    if pod is None:
         return {"replicas": 0}
     meta, spec = pod["metadata"], pod["spec"]
     told: Unstructured = {

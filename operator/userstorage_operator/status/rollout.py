@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from userstorage_operator.api.errors import NameConflict, QuotaExceeded
-from userstorage_operator.observed.snapshot import is_ours, is_terminating
+from userstorage_operator.observed.snapshot import is_terminating
 from userstorage_operator.status import conditions
 from userstorage_operator.status.outcome import Outcome
 from userstorage_operator.status.storage_ready import storage_ready
@@ -46,11 +46,11 @@ _TRANSIENT = frozenset({"PodPending", "PodNotReady", "PodTerminating", "StorageN
 
 def member_state(outcome: Outcome) -> MemberState:
     """Told from one pass, for the budget and for the status of the class."""
-    snapshot, pod = outcome.snapshot, outcome.snapshot.children.pod
+    snapshot, pod = outcome.snapshot, outcome.snapshot.own_pod
     storage = snapshot.storage
     trouble, freshness = conditions.not_ready_finding(outcome), conditions.pod_up_to_date(outcome)
-    wanted = storage.meta.deleted_at is None and not storage.suspended
-    has_pod = pod is not None and is_ours(pod, storage.meta.uid) and not is_terminating(pod)
+    wanted = not storage.is_deleting and not storage.suspended
+    has_pod = pod is not None and not is_terminating(pod)
     outdated = has_pod and outcome.desired is not None and not freshness.status
     return MemberState(
         class_name=snapshot.cls.name if snapshot.cls is not None else storage.class_name or "",

@@ -7,7 +7,7 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.pvc_resize import Resize, failure, progress
-from userstorage_operator.observed.snapshot import Snapshot, is_ours
+from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan import planner as plans
 from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.builders import claim_name
@@ -94,8 +94,7 @@ def _has_volume(snapshot: Snapshot, claim: Unstructured) -> bool:
 
 
 def _serves(snapshot: Snapshot) -> bool:
-    pod = snapshot.children.pod
-    return pod is not None and is_ours(pod, snapshot.storage.meta.uid) and pod_status.is_ready(pod)
+    return snapshot.own_pod is not None and pod_status.is_ready(snapshot.own_pod)
 
 
 def _pending(snapshot: Snapshot, claim: Unstructured) -> Finding | None:
@@ -104,13 +103,13 @@ def _pending(snapshot: Snapshot, claim: Unstructured) -> Finding | None:
     The API server writes the default StorageClass into the claim: what the claim names is what counts.
     """
     name, class_name = claim["metadata"]["name"], claim["spec"].get("storageClassName")
-    modes, pod = snapshot.claim_context.binding_modes, snapshot.children.pod
+    modes = snapshot.claim_context.binding_modes
     if class_name is None:
         return Finding("ClaimPending", f"claim {name!r} waits for a volume: it names no StorageClass, and there was no default")
     if class_name and class_name not in modes:
         return Finding("ClaimPending", f"claim {name!r} waits for a volume: there is no StorageClass {class_name!r}")
     if modes.get(class_name) != _FIRST_CONSUMER:
         return Finding("ClaimPending", f"claim {name!r} waits for a volume")
-    if pod is not None and is_ours(pod, snapshot.storage.meta.uid):
+    if snapshot.own_pod is not None:
         return None
     return Finding("ClaimPending", f"claim {name!r} is not bound: its volume comes with its first pod")
