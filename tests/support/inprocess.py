@@ -33,7 +33,7 @@ class Observed(Metrics):
         self.is_alive: Callable[[], bool] = lambda: False
 
     def reconciled(self, result: Result, seconds: float) -> None:
-        self.outcomes[result.outcome] += 1
+        self.outcomes[result.reason] += 1
         super().reconciled(result, seconds)
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:

@@ -289,7 +289,7 @@ async def passes(written: Written, *results: Result | Exception) -> list[dict[st
     return written.lines()
 
 
-REFUSED = Result(outcome="Forbidden", retry=True, error="not you", action="create Pod")
+REFUSED = Result(reason="Forbidden", retry=True, error="not you", action="create Pod")
 
 
 async def test_a_pass_that_finds_nothing_to_do_logs_nothing() -> None:
@@ -314,7 +314,7 @@ async def test_a_failure_is_told_once_and_so_is_its_end() -> None:
 
 
 async def test_a_failure_that_changes_is_told_anew_and_repetitions_to_developers() -> None:
-    other = Result(outcome="Forbidden", retry=True, error="nor you")
+    other = Result(reason="Forbidden", retry=True, error="nor you")
     lines = await passes(Written(level="debug"), REFUSED, REFUSED, other, Result(), REFUSED)
     told = [(line["event"], line["level"], line.get("attempts")) for line in lines]
     assert told == [
@@ -327,12 +327,12 @@ async def test_a_failure_that_changes_is_told_anew_and_repetitions_to_developers
 
 
 async def test_what_waits_for_people_has_no_next_try() -> None:
-    [line] = await passes(Written(), Result(outcome="InvalidSpec", error="spec.storage.size: no"))
+    [line] = await passes(Written(), Result(reason="InvalidSpec", error="spec.storage.size: no"))
     assert "next_retry" not in line
 
 
 async def test_a_lost_race_is_nobodys_business() -> None:
-    assert await passes(Written(), Result(outcome="APIError", retry=True, error="moved on", routine=True), Result()) == []
+    assert await passes(Written(), Result(reason="APIError", retry=True, error="moved on", routine=True), Result()) == []
 
 
 async def test_a_crash_is_an_error_with_its_traceback() -> None:

@@ -83,6 +83,6 @@ async def test_a_pass_that_crashes_is_told_as_a_fault_and_tried_again() -> None:
     async with working(reconcile) as (queue, pool, told):
         queue.add("alice")
         await turns()
-        assert [(result.outcome, result.retry) for result in told] == [("InternalError", True)]
+        assert [(result.reason, result.retry) for result in told] == [("InternalError", True)]
         assert queue.num_requeues("alice") == 1
         assert pool.stuck_for() == 0

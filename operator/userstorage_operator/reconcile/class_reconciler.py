@@ -74,7 +74,7 @@ class ClassReconciler:
         except NotFound:
             return Result()
         except OperatorError as error:
-            return Result(outcome=error.reason, retry=True, error=error.message, action="patch UserStorageClass")
+            return Result(reason=error.reason, retry=True, error=error.message, action="patch UserStorageClass")
         self._views.put(USER_STORAGE_CLASSES, told)
         record_events(self._recorder, raw, class_events(previous, status))
         return Result()

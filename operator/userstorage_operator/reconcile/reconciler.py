@@ -231,12 +231,12 @@ def _failed(error: OperatorError, attempts: int, action: str) -> Result:
     """What the queue is to do about an error: by its policy, and no sooner than the API server asked for."""
     retry_after = error.retry_after if isinstance(error, ClusterError) else None
     return Result(
-        outcome=error.reason,
+        reason=error.reason,
         retry=error.retry is Retry.BACKOFF,
         retry_after=retry_after or 0.0,
         error=error.message,
         action=action,
-        fault=error.fault if isinstance(error, InternalError) else None,
+        exception=error.fault if isinstance(error, InternalError) else None,
         routine=_lost_race(error, attempts),
     )
 

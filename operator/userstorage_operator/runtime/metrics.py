@@ -124,8 +124,8 @@ class Metrics:
     def reconciled(self, result: Result, seconds: float) -> None:
         """A pass has ended."""
         self._passes.labels(_kind(result)).observe(seconds)
-        if result.outcome != "success":
-            self._errors.labels(_known(result.outcome, self._words.failures)).inc()
+        if result.reason != "success":
+            self._errors.labels(_known(result.reason, self._words.failures)).inc()
         if result.retry:
             self._retries.inc()
 
@@ -172,7 +172,7 @@ def _begin(metric: Counter | Histogram | Summary, *values: Iterable[str]) -> Non
 
 
 def _kind(result: Result) -> str:
-    if result.outcome == "success":
+    if result.reason == "success":
         return "success"
     if result.routine:
         return "conflict"

@@ -43,12 +43,12 @@ class OtelTracer:
             structlog.contextvars.bind_contextvars(trace_id=f"{span.get_span_context().trace_id:032x}")
             yield
 
-    def reconciled(self, outcome: str, error: str, action: str) -> None:
+    def reconciled(self, reason: str, error: str, action: str) -> None:
         """The fields that log lines of the pass have are its attributes."""
         span = trace.get_current_span()
         told = {field: value for field, value in structlog.contextvars.get_contextvars().items() if field != "trace_id"}
         if error:
-            told |= {"error_kind": outcome, "error": error, "action": action}
+            told |= {"error_kind": reason, "error": error, "action": action}
             span.set_status(StatusCode.ERROR, clean_text(error))
         span.set_attributes({field: value for field, value in clean_fields(told).items() if value != ""})
 

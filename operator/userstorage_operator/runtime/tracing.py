@@ -12,7 +12,7 @@ class Tracer(Protocol):
     def reconcile(self, name: str) -> AbstractContextManager[None]:
         """Around one pass, with `reconcile_id` bound for its log lines."""
 
-    def reconciled(self, outcome: str, error: str, action: str) -> None:
+    def reconciled(self, reason: str, error: str, action: str) -> None:
         """How the pass ended."""
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
@@ -29,7 +29,7 @@ class NoopTracer:
         """Nothing."""
         return _NOTHING
 
-    def reconciled(self, outcome: str, error: str, action: str) -> None:
+    def reconciled(self, reason: str, error: str, action: str) -> None:
         """Nothing."""
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 class Result:
     """What a pass came to."""
 
-    outcome: str = "success"
+    reason: str = "success"
     """A word for the metrics: success, or the reason of the failure (PascalCase)."""
     retry: bool = False
     """Try again after a growing pause."""
@@ -33,7 +33,7 @@ class Result:
     """What failed, for people; empty where nothing did."""
     action: str = ""
     """What was being done when it failed, where that is known."""
-    fault: BaseException | None = None
+    exception: BaseException | None = None
     """The exception, where the failure is a fault of the program: its log line is an error, with the traceback."""
     routine: bool = False
     """A failure that is part of the normal course: nobody but a developer wants to read of it."""
@@ -90,10 +90,10 @@ class WorkerPool(Generic[K]):
         try:
             result = await self._reconcile(key, self._queue.num_requeues(key))
         except Exception as fault:  # noqa: BLE001  # the pool's last line: one poisoned key must not end a worker
-            result = Result(outcome="InternalError", retry=True, error=f"{type(fault).__name__}: {fault}", fault=fault)
+            result = Result(reason="InternalError", retry=True, error=f"{type(fault).__name__}: {fault}", exception=fault)
         duration = time.monotonic() - began
         self._reconciled(result, duration)
-        self._tracer.reconciled(result.outcome, result.error, result.action)
+        self._tracer.reconciled(result.reason, result.error, result.action)
         attempts = self._queue.num_requeues(key) + 1
         pause = self._queue.add_rate_limited(key, result.retry_after) if result.retry else None
         self._log_result(key, result, attempts, pause, duration)
@@ -109,15 +109,15 @@ class WorkerPool(Generic[K]):
             if self._logged.pop(key, None) is not None:
                 log.info("reconcile_recovered")
             return
-        essence = (result.outcome, result.error)
-        level = logging.WARNING if result.fault is None else logging.ERROR
+        essence = (result.reason, result.error)
+        level = logging.WARNING if result.exception is None else logging.ERROR
         if result.routine or self._logged.get(key) == essence:
             level = logging.DEBUG
         else:
             self._logged[key] = essence
-        fields: dict[str, Any] = {"error_kind": result.outcome, "error": result.error, "attempts": attempts}
+        fields: dict[str, Any] = {"error_kind": result.reason, "error": result.error, "attempts": attempts}
         if result.action:
             fields["action"] = result.action
         if pause is not None:
             fields["next_retry"] = (datetime.now(UTC) + timedelta(seconds=pause)).isoformat(timespec="seconds")
-        log.log(level, "reconcile_failed", **fields, duration_ms=round(duration * 1000, 1), exc_info=result.fault)
+        log.log(level, "reconcile_failed", **fields, duration_ms=round(duration * 1000, 1), exc_info=result.exception)
