@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import aiohttp
@@ -19,7 +20,9 @@ from support.kubectl import Kubectl
 from support.live import Live
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.config import Config
+from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.reconcile.reconciler import Reconciler
+from userstorage_operator.status.outcome import ApplyResult
 
 pytestmark = [pytest.mark.kwok]
 
@@ -117,14 +120,14 @@ async def test_one_frozen_worker_of_many_turns_health_to_503_within_a_minute(
 ) -> None:
     await live.create("bob")
     await live.until_ready("bob")
-    honest = Reconciler._reconcile
+    original = Reconciler._plan_and_apply
 
-    async def freezing(self: Reconciler, key: Any, failures: int) -> Any:
-        if key.name == "alice":
+    async def freezing(self: Reconciler, snapshot: Snapshot, now: datetime) -> ApplyResult:
+        if snapshot.storage.meta.name == "alice":
             await asyncio.Event().wait()
-        return await honest(self, key, failures)
+        return await original(self, snapshot, now)
 
-    monkeypatch.setattr(Reconciler, "_reconcile", freezing)
+    monkeypatch.setattr(Reconciler, "_plan_and_apply", freezing)
     assert (await asked.json("/health"))[0] == 200
     await live.create("alice")
     _, told = await asked.until("/health", 503, within=60)

@@ -20,9 +20,9 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.informers.informer import take_list
-from userstorage_operator.reconcile import reconciler as reconciler_module
 from userstorage_operator.reconcile.reconciler import Reconciler
 from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
+from userstorage_operator.status import requeue
 
 pytestmark = [pytest.mark.kwok]
 
@@ -74,7 +74,7 @@ class Mortal:
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the pod is: the first status waits for it, so that a life always has the same writes."""
-    monkeypatch.setattr(reconciler_module, "_FIRST_REPORT", timedelta(minutes=5))
+    monkeypatch.setattr(requeue, "FIRST_REPORT", timedelta(minutes=5))
 
 
 class Unheard:
@@ -102,7 +102,8 @@ async def live_until(live: Live, done: Any, last: int | None = None, *, after: b
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         # Events are replaced by lists, which show at least what events would have shown by now.
-        reconciler._views = reconciler._actor._views = await listed(live)
+        applier = reconciler._applier
+        reconciler._lister = applier._lister = applier._inspector._lister = await listed(live)
         await reconciler.reconcile(Key(live.namespace, user), 0)
         if await done():
             return cluster.writes

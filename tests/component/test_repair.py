@@ -101,7 +101,7 @@ async def test_with_whoever_changes_a_child_back_each_time_nobody_argues_at_full
         await asyncio.sleep(0.05)
     assert theirs >= 3
     assert operator.requests["patch", "services"] - before <= 4  # at 0, 1, 4 and 13 s
-    assert any("3 times in quick succession, and somebody changes it again" in message for message in told)
+    assert any("3 times in quick succession; the next repair comes" in message for message in told)
     await live.until_condition("NetworkReady", "True", "Synced")
 
 

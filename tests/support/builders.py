@@ -8,6 +8,7 @@ from userstorage_operator.api.names import FINALIZER
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass
+from userstorage_operator.observed.claim_usage import ClaimContext
 from userstorage_operator.observed.snapshot import Children, Snapshot
 from userstorage_operator.plan.builders import Desired, build
 from userstorage_operator.plan.diff import without_absent
@@ -76,8 +77,8 @@ def bound_claim(child: Unstructured, **meta: Any) -> Unstructured:
 
 
 def snapshot_of(raw: Unstructured, cls: UserStorageClass | None = BUILT_IN, **children: Unstructured | None) -> Snapshot:
-    """A world with these children."""
-    return Snapshot(UserStorage.parse(raw), cls, Children(**children))
+    """Return the snapshot with these children, and with no pod of another controller on the claim."""
+    return Snapshot(UserStorage.parse(raw), cls, Children(**children), claim_context=ClaimContext(mounts=()))
 
 
 def settled_world(raw: Unstructured, cls: UserStorageClass = BUILT_IN) -> Snapshot:

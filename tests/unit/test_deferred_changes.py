@@ -10,7 +10,7 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorageclass import UserStorageClass
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.deferred_changes import current_claim_size, keep_current_endpoint, served_path
-from userstorage_operator.plan.planner import Plan
+from userstorage_operator.plan.steps import Plan
 from userstorage_operator.status.network_ready import url
 from userstorage_operator.status.outcome import Outcome
 from userstorage_operator.status.report import report

@@ -19,7 +19,8 @@ from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.diff import child_patch
 from userstorage_operator.plan.exposure import HostPath, host_path, route_rejection, served_host, wanted_host
-from userstorage_operator.plan.planner import Create, Delete, Patch, Plan, is_optional, plan_changes
+from userstorage_operator.plan.planner import plan_changes
+from userstorage_operator.plan.steps import Create, Delete, Patch, Plan, is_optional
 from userstorage_operator.status.outcome import Outcome
 from userstorage_operator.status.report import report
 

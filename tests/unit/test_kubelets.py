@@ -1,5 +1,6 @@
 """How a kubelet is asked, by a server that behaves as no kubelet should; the real one is asked in tests/e2e."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -119,8 +120,10 @@ async def test_an_answer_without_an_end_is_not_waited_for(node: Node, ours: Auth
     async def pour(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
-        while True:
+        while request.transport is not None and not request.transport.is_closing():
             await response.write(bytes(1 << 20))
+            await asyncio.sleep(0)  # a write to a buffer that is not full yields to nobody, the reader in this process included
+        return response
 
     node.answer = pour
     with pytest.raises(Unavailable, match="more than"):

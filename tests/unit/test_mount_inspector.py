@@ -9,13 +9,19 @@ from support.builders import NOW, desired_of, settled_world, snapshot_of, storag
 from userstorage_operator.api.errors import Refused
 from userstorage_operator.api.resources import CORE_EVENTS, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.arbitration.claim_book import ClaimBook
+from userstorage_operator.arbitration.place_book import PlaceBook
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.claim_usage import Mount
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.planner import plan_changes, plan_deletion
-from userstorage_operator.reconcile.mount_inspector import MountInspector
+from userstorage_operator.plan.steps import Inspection, InspectMounts, Plan
+from userstorage_operator.reconcile.apply import Applier
+from userstorage_operator.reconcile.backoff import Backoff
+from userstorage_operator.reconcile.local_state import LocalState
+from userstorage_operator.reconcile.observe import with_mount_events
 
 RAW = storage_object()
 BACKUP: Unstructured = {
@@ -51,12 +57,21 @@ class Lists:
     get = create = merge_patch = json_patch = delete = unasked
 
 
-def look(lookout: MountInspector, snapshot: Snapshot, now: datetime = NOW) -> Snapshot:
-    return asyncio.run(lookout.inspect(snapshot, plan_changes(snapshot, desired_of(RAW), now), now))
+class Inspected:
+    """Reconciles of one process, of which only the inspections are applied."""
 
+    def __init__(self, cluster: Lists) -> None:
+        caches = Caches(lambda _: None, lambda _: None)
+        self.state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), ClaimBook(caches), PlaceBook(), None)
+        self.applier = Applier(cluster, caches, self.state)
 
-def lookout_on(cluster: Lists) -> MountInspector:
-    return MountInspector(cluster, Caches(lambda _: None, lambda _: None))
+    def look(self, snapshot: Snapshot, now: datetime = NOW) -> Snapshot:
+        unknown = replace(snapshot, claim_context=replace(snapshot.claim_context, mounts=None))
+        snapshot = with_mount_events(unknown, self.state)
+        steps = plan_changes(snapshot, desired_of(RAW), now).steps
+        asked = (InspectMounts(None) if isinstance(step, InspectMounts) else step for step in steps)
+        plan = Plan(tuple(step for step in asked if isinstance(step, Inspection)))
+        return asyncio.run(self.applier.apply(plan, snapshot, now)).snapshot
 
 
 def waiting_world() -> Snapshot:
@@ -70,23 +85,23 @@ def waiting_world() -> Snapshot:
 def test_a_new_user_and_a_settled_one_cost_no_request() -> None:
     cluster = Lists({})
     for snapshot in (snapshot_of(RAW), settled_world(RAW)):
-        assert look(lookout_on(cluster), snapshot) is snapshot
+        assert Inspected(cluster).look(snapshot).claim_context.mounts is None
     assert cluster.asked == []
 
 
 def test_a_pod_on_a_bound_claim_costs_one() -> None:
     cluster = Lists({Kind.POD.resource: [BACKUP]})
     snapshot = settled_world(RAW)
-    seen = look(lookout_on(cluster), snapshot.with_children(replace(snapshot.children, pod=None)))
+    seen = Inspected(cluster).look(snapshot.with_children(replace(snapshot.children, pod=None)))
     assert seen.claim_context.mounts == (Mount("backup", "node-1"),)
     assert cluster.asked == [("pods", "app.kubernetes.io/managed-by!=userstorage-operator", "")]
 
 
 def test_events_are_asked_for_once_in_fifteen_seconds_and_remembered_between() -> None:
     cluster = Lists({CORE_EVENTS: [FAILED]})
-    lookout = lookout_on(cluster)
+    lookout = Inspected(cluster)
     for seconds in (0, 5, 14, 15, 20):
-        seen = look(lookout, waiting_world(), NOW + timedelta(seconds=seconds))
+        seen = lookout.look(waiting_world(), NOW + timedelta(seconds=seconds))
         assert seen.claim_context.mount_failure == Finding("FailedMount", "no such export")
     assert cluster.asked == [("events", "", "involvedObject.uid=uid-Pod")] * 2
 
@@ -94,10 +109,10 @@ def test_events_are_asked_for_once_in_fifteen_seconds_and_remembered_between() -
 def test_what_was_read_at_a_time_that_is_yet_to_come_is_read_again() -> None:
     """The clock was set back."""
     cluster = Lists({CORE_EVENTS: [FAILED]})
-    lookout = lookout_on(cluster)
-    assert look(lookout, waiting_world(), NOW + timedelta(hours=1)).claim_context.mount_failure is not None
+    lookout = Inspected(cluster)
+    assert lookout.look(waiting_world(), NOW + timedelta(hours=1)).claim_context.mount_failure is not None
     cluster.answers[CORE_EVENTS] = []
-    assert look(lookout, waiting_world()).claim_context.mount_failure is None
+    assert lookout.look(waiting_world()).claim_context.mount_failure is None
 
 
 def test_a_stop_waits_for_no_look() -> None:
@@ -108,33 +123,31 @@ def test_a_stop_waits_for_no_look() -> None:
     )
     in_vain = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no"}
     pod = bound | {"status": {"phase": "Pending", "conditions": [in_vain]}}
-    cluster = Lists({})
     for raw in (storage_object(replicas=0), storage_object(meta={"deletionTimestamp": "2026-01-31T11:59:00Z"})):
         snapshot = settled_world(raw)
         snapshot = snapshot.with_children(replace(snapshot.children, pod=pod))
         assert volume_affinity.is_stuck_on_node(snapshot)
         plan = plan_changes(snapshot, desired_of(raw), NOW) if snapshot.storage.suspended else plan_deletion(snapshot)
         assert plan.deletes_pod
-        assert asyncio.run(lookout_on(cluster).inspect(snapshot, plan, NOW)) is snapshot
-    assert cluster.asked == []
+        assert not any(isinstance(step, Inspection) for step in plan.steps)
 
 
 def test_what_was_said_of_a_former_pod_is_not_said_of_the_next() -> None:
     cluster = Lists({CORE_EVENTS: [FAILED]})
-    lookout = lookout_on(cluster)
-    look(lookout, waiting_world())
+    lookout = Inspected(cluster)
+    lookout.look(waiting_world())
     cluster.answers[CORE_EVENTS] = []
     snapshot = waiting_world()
     pod = snapshot.children.pod or {}
     again = pod | {"metadata": pod["metadata"] | {"uid": "uid-next"}}
-    assert look(lookout, snapshot.with_children(replace(snapshot.children, pod=again))).claim_context.mount_failure is None
+    assert lookout.look(snapshot.with_children(replace(snapshot.children, pod=again))).claim_context.mount_failure is None
 
 
 def test_a_pod_that_mounts_in_time_is_not_asked_about() -> None:
     cluster = Lists({})
-    look(lookout_on(cluster), waiting_world(), NOW - timedelta(seconds=51))  # nine seconds after its creation
+    Inspected(cluster).look(waiting_world(), NOW - timedelta(seconds=51))  # nine seconds after its creation
     assert cluster.asked == []
 
 
 def test_events_that_may_not_be_read_keep_nobody_from_anything() -> None:
-    assert look(lookout_on(Lists({})), waiting_world()).claim_context.mount_failure is None
+    assert Inspected(Lists({})).look(waiting_world()).claim_context.mount_failure is None

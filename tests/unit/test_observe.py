@@ -15,11 +15,12 @@ from userstorage_operator.api.userstorage import Key
 from userstorage_operator.arbitration.claim_book import ClaimBook
 from userstorage_operator.arbitration.place_book import PlaceBook
 from userstorage_operator.informers.caches import Caches
-from userstorage_operator.plan.planner import Plan, plan_changes
-from userstorage_operator.reconcile.books import Books
-from userstorage_operator.reconcile.observe import Observation, observe
-from userstorage_operator.reconcile.pod_starts import PodStartBook
-from userstorage_operator.reconcile.repairs import RepairBook
+from userstorage_operator.observed.snapshot import Snapshot
+from userstorage_operator.plan.planner import plan_changes
+from userstorage_operator.plan.steps import Plan
+from userstorage_operator.reconcile.backoff import Backoff
+from userstorage_operator.reconcile.local_state import LocalState
+from userstorage_operator.reconcile.observe import observe
 from userstorage_operator.status.outcome import Failure, Outcome
 from userstorage_operator.status.report import report
 from userstorage_operator.status.storage_ready import storage_ready
@@ -55,7 +56,7 @@ def alice(meta: Unstructured | None = None) -> Unstructured:
     return storage_object(storage={"claimName": "shared"}, meta=meta)
 
 
-def seen_by(cluster: Answering, raw: Unstructured, *others: Unstructured, served: bool = False) -> Observation:
+def seen_by(cluster: Answering, raw: Unstructured, *others: Unstructured, served: bool = False) -> Snapshot:
     """A claim that the user had of her own is still there; she may be served from the one that her spec names."""
     views = Caches(lambda _: None, lambda _: None)
     for obj in (raw, *others):
@@ -68,18 +69,18 @@ def seen_by(cluster: Answering, raw: Unstructured, *others: Unstructured, served
         views.put(Kind.POD.resource, ready_pod(wanted.pod))
         for kind in (Kind.SERVICE, Kind.NETWORK_POLICY):
             views.put(kind.resource, stored(getattr(wanted, kind.field)))
-    books = Books(PodStartBook(lambda: NOW), RepairBook(lambda: NOW), ClaimBook(views), PlaceBook(), None)
-    seen = asyncio.run(observe(Key.of(raw), views, cluster, books))
+    state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), ClaimBook(views), PlaceBook(), None)
+    seen = asyncio.run(observe(Key.of(raw), views, cluster, state))
     assert seen is not None
     return seen
 
 
-def verdict_of(seen: Observation) -> Outcome:
+def verdict_of(seen: Snapshot) -> Outcome:
     failure = Failure(seen.spec_error, 1, None) if seen.spec_error is not None else None
-    return Outcome(seen.snapshot, None, Plan(), failure, NOW)
+    return Outcome(seen, None, Plan(), failure, NOW)
 
 
-def told(seen: Observation) -> Condition:
+def told(seen: Snapshot) -> Condition:
     return storage_ready(verdict_of(seen))
 
 
@@ -125,24 +126,28 @@ def test_who_comes_second_with_a_user_asks_for_no_claim_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("meta", "status", "words"),
     [
-        ({}, EVICTED, "it has ended (Failed: Evicted: The node was low on resource: memory.)"),
-        ({}, {"phase": "Succeeded"}, "it has ended (Succeeded: no reason given)"),
-        (DELETED, {"conditions": [TAINTED]}, "it was ended by others (Taint manager: deleting due to NoExecute taint)"),
+        ({}, EVICTED, "it has terminated (Failed: Evicted: The node was low on resource: memory.)"),
+        ({}, {"phase": "Succeeded"}, "it has terminated (Succeeded: no reason given)"),
+        (
+            DELETED,
+            {"conditions": [TAINTED]},
+            "another controller terminated it (Taint manager: deleting due to NoExecute taint)",
+        ),
     ],
     ids=["evicted", "ended", "of a node that is lost"],
 )
 def test_who_waits_for_a_pause_is_told_how_the_pod_was_lost(meta: Unstructured, status: Unstructured, words: str) -> None:
     raw, views = storage_object(), Caches(lambda _: None, lambda _: None)
     views.put(USER_STORAGES, raw)
-    books = Books(PodStartBook(lambda: NOW), RepairBook(lambda: NOW), ClaimBook(views), PlaceBook(), None)
+    state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), ClaimBook(views), PlaceBook(), None)
 
     def message() -> str:
-        seen = asyncio.run(observe(Key.of(raw), views, Answering(NotFound(404, "")), books))
+        seen = asyncio.run(observe(Key.of(raw), views, Answering(NotFound(404, "")), state))
         assert seen is not None
-        outcome = Outcome(seen.snapshot, desired_of(raw), plan_changes(seen.snapshot, desired_of(raw), NOW), None, NOW)
+        outcome = Outcome(seen, desired_of(raw), plan_changes(seen, desired_of(raw), NOW), None, NOW)
         return next(str(entry["message"]) for entry in report(outcome, {})["conditions"] if entry["type"] == "Ready")
 
-    books.starts.made(Key.of(raw))
+    state.pods.record_try(Key.of(raw))
     pod = stored(desired_of(raw).pod, **meta) | {"status": status}
     views.put(Kind.POD.resource, pod)
     message()
@@ -150,7 +155,7 @@ def test_who_waits_for_a_pause_is_told_how_the_pod_was_lost(meta: Unstructured, 
     assert message() == (
         f"the pod was made 1 times in quick succession; the last was lost because {words}; the next comes after a pause"
     )
-    books.starts.made(Key.of(raw))  # and whoever ended that one was not seen
+    state.pods.record_try(Key.of(raw))  # and whoever ended that one was not seen
     assert message() == "the pod was made 2 times in quick succession; the next comes after a pause"
 
 

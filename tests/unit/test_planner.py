@@ -8,19 +8,10 @@ from userstorage_operator.api.errors import AwaitingGarbageCollection, NameConfl
 from userstorage_operator.api.resources import EXPOSURE, Kind
 from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.observed.snapshot import BackoffState, Snapshot
-from userstorage_operator.plan.planner import (
-    AddFinalizer,
-    Create,
-    DeletePod,
-    Patch,
-    Plan,
-    RemoveFinalizer,
-    is_optional,
-    plan_blocked,
-    plan_changes,
-    plan_deletion,
-)
+from userstorage_operator.observed.backoff import BackoffState
+from userstorage_operator.observed.snapshot import Snapshot
+from userstorage_operator.plan.planner import plan_blocked, plan_changes, plan_deletion
+from userstorage_operator.plan.steps import AddFinalizer, Create, DeletePod, Patch, Plan, RemoveFinalizer, is_optional
 
 DELETED = {"deletionTimestamp": "2026-01-31T11:59:50Z"}
 
@@ -71,7 +62,7 @@ def test_a_child_of_the_users_former_object_is_waited_for(kind: Kind) -> None:
     child = getattr(snapshot.children, kind.field)
     [owner] = child["metadata"]["ownerReferences"]
     former = child | {"metadata": child["metadata"] | {"ownerReferences": [owner | {"uid": "gone"}]}}
-    with pytest.raises(AwaitingGarbageCollection, match="has not been collected yet"):
+    with pytest.raises(AwaitingGarbageCollection, match="has not been garbage-collected yet"):
         plan_for(raw, snapshot.with_children(replace(snapshot.children, **{kind.field: former})))
 
 
@@ -239,8 +230,8 @@ def test_a_claim_that_may_not_be_owned_keeps_nobody_from_the_files_until_the_end
 
 
 def test_an_obstacle_does_not_keep_a_user_from_suspending() -> None:
-    assert kinds(plan_blocked(settled_world(storage_object(replicas=0)))) == [DeletePod]
-    assert plan_blocked(settled_world(storage_object())) == Plan()
+    assert kinds(plan_blocked(settled_world(storage_object(replicas=0)), NOW)) == [DeletePod]
+    assert plan_blocked(settled_world(storage_object()), NOW) == Plan()
 
 
 def test_a_claim_of_others_may_have_any_owner() -> None:
@@ -270,5 +261,5 @@ def test_an_obstacle_does_not_hide_that_the_pod_cannot_end() -> None:
     pod = snapshot.children.pod
     assert pod is not None
     ending = pod | {"metadata": pod["metadata"] | DELETED}
-    plan = plan_blocked(snapshot.with_children(replace(snapshot.children, pod=ending)))
+    plan = plan_blocked(snapshot.with_children(replace(snapshot.children, pod=ending)), NOW)
     assert plan == Plan(requeue_at=(parse_time(DELETED["deletionTimestamp"]) + timedelta(minutes=10),))

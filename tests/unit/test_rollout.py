@@ -11,7 +11,8 @@ from userstorage_operator.api.errors import NameConflict, OperatorError, QuotaEx
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import UserStorageClass
 from userstorage_operator.observed.snapshot import Snapshot
-from userstorage_operator.plan.planner import DeletePod, Patch, Plan, plan_changes
+from userstorage_operator.plan.planner import plan_changes
+from userstorage_operator.plan.steps import DeletePod, Patch, Plan
 from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 from userstorage_operator.status.outcome import Failure, Outcome
 from userstorage_operator.status.rollout import MemberState, WaitingFor, member_state, unavailable_budget

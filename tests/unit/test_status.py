@@ -14,7 +14,7 @@ from userstorage_operator.api.reasons import REASONS
 from userstorage_operator.api.timestamps import format_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed.snapshot import Snapshot
-from userstorage_operator.plan.planner import Plan
+from userstorage_operator.plan.steps import Plan
 from userstorage_operator.reconcile.observe import WaitingForChange
 from userstorage_operator.status import conditions
 from userstorage_operator.status.outcome import Failure, Outcome

@@ -11,7 +11,7 @@ from userstorage_operator.api.conditions import Condition
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed.claim_usage import ClaimContext
 from userstorage_operator.observed.pvc_resize import Resize, progress
-from userstorage_operator.plan.planner import Plan
+from userstorage_operator.plan.steps import Plan
 from userstorage_operator.status.outcome import Outcome
 from userstorage_operator.status.storage_ready import storage_ready
 

@@ -12,7 +12,8 @@ from userstorage_operator.observed.claim_usage import Mount, mount_failure, moun
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan import volume_affinity
-from userstorage_operator.plan.planner import Create, DeletePod, Plan, plan_changes
+from userstorage_operator.plan.planner import plan_changes
+from userstorage_operator.plan.steps import Create, DeletePod, InspectMounts, Plan
 
 RAW = storage_object()
 THERE = Mount("backup", "node-1")
@@ -86,7 +87,8 @@ def test_a_pod_that_follows_in_vain_is_made_again_when_the_volume_moves(mounts: 
 
 def test_who_has_not_looked_ends_no_pod() -> None:
     snapshot = world_with(following_pod())
-    assert plan_for(replace(snapshot, claim_context=replace(snapshot.claim_context, mounts=None))).steps == ()
+    [step] = plan_for(replace(snapshot, claim_context=replace(snapshot.claim_context, mounts=None))).steps
+    assert isinstance(step, InspectMounts)
 
 
 def test_only_a_bound_volume_of_one_node_is_worth_a_request() -> None:
@@ -115,13 +117,13 @@ def test_mounts_are_those_of_pods_that_have_a_node_and_go_on() -> None:
 def test_events_are_read_only_after_a_mount_takes_long_and_then_now_and_again() -> None:
     snapshot = world_with(waiting_pod())
     due = NOW - timedelta(seconds=50)  # ten seconds after its creation
-    assert volume_affinity.events_due(snapshot) == due
+    assert volume_affinity.events_due_at(snapshot, NOW) == due
     read = replace(snapshot, claim_context=replace(snapshot.claim_context, events_read_at=NOW))
     assert plan_for(read).requeue_at == (NOW + timedelta(seconds=15),)
     sandbox = {"type": "PodReadyToStartContainers", "status": "True"}
-    assert volume_affinity.events_due(world_with(waiting_pod(conditions=[sandbox]))) is None  # an image is being pulled
-    assert volume_affinity.events_due(world_with(waiting_pod(phase="Running"))) is None
-    assert volume_affinity.events_due(settled_world(RAW)) is None
+    assert volume_affinity.events_due_at(world_with(waiting_pod(conditions=[sandbox])), NOW) is None  # an image is being pulled
+    assert volume_affinity.events_due_at(world_with(waiting_pod(phase="Running")), NOW) is None
+    assert volume_affinity.events_due_at(settled_world(RAW), NOW) is None
 
 
 def event(reason: str, message: str, **fields: object) -> Unstructured:

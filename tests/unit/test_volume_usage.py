@@ -15,7 +15,7 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.volume_usage import MeasuredVolume, VolumeUse, volume_status
-from userstorage_operator.plan.planner import Plan
+from userstorage_operator.plan.steps import Plan
 from userstorage_operator.reconcile.volume_stats_cache import UsageSummary, VolumeStatsCache
 from userstorage_operator.reconcile.volume_stats_collector import VolumeStatsCollector
 from userstorage_operator.status.outcome import Outcome

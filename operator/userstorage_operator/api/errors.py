@@ -41,6 +41,14 @@ class OperatorError(Exception):
             self.reason = reason
 
 
+class InternalError(OperatorError):
+    """A fault of the operator. The message is for the status; the log gets the exception."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(f"{type(cause).__name__} in the operator; its log has the traceback")
+        self.cause = cause
+
+
 class InvalidSpec(OperatorError):
     """A field has a value that the schema should have refused, or that this version does not serve."""
 

@@ -1,12 +1,13 @@
 """What was observed: the frozen input of one pass. Later steps never look again."""
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 
 from userstorage_operator.api import names
+from userstorage_operator.api.errors import OperatorError
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import UserStorageClass
+from userstorage_operator.observed.backoff import BackoffState
 from userstorage_operator.observed.claim_usage import ClaimContext
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.volume_usage import MeasuredVolume
@@ -29,16 +30,6 @@ class Children:
 
 
 @dataclass(frozen=True, slots=True)
-class BackoffState:
-    """How often a pod was made for this UserStorage in quick succession, and when the next may be."""
-
-    count: int = 0
-    not_before: datetime | None = None
-    last_loss: str | None = None
-    """How the last of them was lost, where that is known."""
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One UserStorage and all that its reconcile depends on."""
 
@@ -46,6 +37,10 @@ class Snapshot:
     cls: UserStorageClass | None
     """None where the class does not exist."""
     children: Children
+    status: Unstructured = field(default_factory=dict)
+    """As it stands on the object."""
+    spec_error: OperatorError | None = None
+    """Why the spec cannot be acted on."""
     pod_backoff: BackoffState = field(default_factory=BackoffState)
     may_replace: bool = True
     """Whether the rollout of the class lets a pod be replaced now that is old by no wish of its user."""

@@ -1,4 +1,4 @@
-"""A volume that only one node can have: a new pod follows the pods that mount it already, or waits for them."""
+"""Volumes that only one node can have: a new pod is scheduled beside the pods that mount the volume already, or waits for them."""
 
 from datetime import datetime, timedelta
 
@@ -7,12 +7,12 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status
 from userstorage_operator.observed.claim_usage import Mount
 from userstorage_operator.observed.pod_status import Finding
-from userstorage_operator.observed.snapshot import Snapshot, is_ours, is_terminating
+from userstorage_operator.observed.snapshot import Snapshot, is_terminating
 
 RECHECK_INTERVAL = timedelta(seconds=15)
-"""How often to look at what no watch shows: claims, pods and events of others."""
+"""How often to read what no watch shows: claims, pods and events of other controllers."""
 _MOUNT_TIME = timedelta(seconds=10)
-"""How long a volume may take to be mounted before anybody asks why."""
+"""How long a volume may take to be mounted before its events are read."""
 
 
 def is_exclusive(claim: Unstructured | None) -> bool:
@@ -24,8 +24,9 @@ def is_exclusive(claim: Unstructured | None) -> bool:
 
 
 def with_volume_affinity(pod: Unstructured, snapshot: Snapshot) -> Unstructured:
-    """The desired pod, bound to the node that has the volume where there is one. No part of the hash: it depends on
-    the world, not on what the user wants.
+    """Return the desired pod, pinned to the node that has the volume if one has it.
+
+    The affinity is no part of the pod hash: it depends on the cluster, not on what the user asks for.
     """
     nodes = {mount.node for mount in _mounts(snapshot)}
     if not nodes:
@@ -37,7 +38,7 @@ def with_volume_affinity(pod: Unstructured, snapshot: Snapshot) -> Unstructured:
 
 
 def pod_blocked_reason(snapshot: Snapshot) -> str | None:
-    """Why no pod can have the volume as long as others have it."""
+    """Return why no pod can have the volume while the pods that mount it exist; None if one can."""
     mounts, claim = _mounts(snapshot), snapshot.children.pvc
     if not mounts or claim is None:
         return None
@@ -49,15 +50,17 @@ def pod_blocked_reason(snapshot: Snapshot) -> str | None:
 
 
 def is_stuck_on_node(snapshot: Snapshot) -> bool:
-    """Whether the present pod was bound to the node of the volume, and the scheduler cannot place it there."""
-    pod = snapshot.children.pod
-    if pod is None or not is_ours(pod, snapshot.storage.meta.uid) or is_terminating(pod):
+    """Whether our pod is pinned to the node of its volume, and the scheduler cannot place it there."""
+    pod = snapshot.own_pod
+    if pod is None or is_terminating(pod):
         return False
     return _pinned_node(pod) is not None and pod_status.unschedulable(pod) is not None
 
 
 def rescheduling_reason(snapshot: Snapshot) -> str | None:
-    """Why a pod that follows in vain is to be made again: the volume is not where it was."""
+    """Return why a pod that is stuck on its node should be created again: its volume is no longer there. None if it should not,
+    or if the mounts are not known.
+    """
     pod, mounts = snapshot.children.pod, snapshot.claim_context.mounts
     if pod is None or mounts is None or not is_stuck_on_node(snapshot) or pod_blocked_reason(snapshot) is not None:
         return None
@@ -66,42 +69,48 @@ def rescheduling_reason(snapshot: Snapshot) -> str | None:
 
 
 def volume_problem(snapshot: Snapshot) -> Finding | None:
-    """What the pods of others, or the cluster's attempts to mount the volume, do to our pod."""
+    """Return what keeps our pod from its volume: pods of other controllers, or a failing mount. None if nothing does."""
     pod = snapshot.children.pod
     if pod is None:
-        why = pod_blocked_reason(snapshot)
-        return Finding("MultiAttach", why) if why is not None else None
+        reason = pod_blocked_reason(snapshot)
+        return Finding("MultiAttach", reason) if reason is not None else None
     if is_stuck_on_node(snapshot) and (mounts := _mounts(snapshot)):
-        words = pod_status.unschedulable(pod)
-        return Finding(
-            "MultiAttach", f"only the node that has the volume will do; it is mounted by {_format_mounts(mounts)}: {words}"
-        )
+        cause = pod_status.unschedulable(pod)
+        message = "the pod must run on the node where its volume is attached; the volume is mounted by"
+        return Finding("MultiAttach", f"{message} {_format_mounts(mounts)}: {cause}")
     return snapshot.claim_context.mount_failure if mounting_since(snapshot) is not None else None
 
 
 def mounting_since(snapshot: Snapshot) -> datetime | None:
-    """Since when our pod has had its node and none of its containers has started; None where that is not so."""
-    pod = snapshot.children.pod
-    if pod is None or not is_ours(pod, snapshot.storage.meta.uid) or is_terminating(pod) or not pod_status.is_mounting(pod):
+    """Return since when our pod has had a node while none of its containers has started; None if that is not its state."""
+    pod = snapshot.own_pod
+    if pod is None or is_terminating(pod) or not pod_status.is_mounting(pod):
         return None
     scheduled = pod_status.condition(pod, "PodScheduled") or {}
     return parse_time(scheduled.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
 
 
-def events_due(snapshot: Snapshot) -> datetime | None:
-    """When to ask what keeps the volume from being mounted; None where nothing suggests that anything does."""
-    since, read_at = mounting_since(snapshot), snapshot.claim_context.events_read_at
-    if since is None:
-        return None
-    return since + _MOUNT_TIME if read_at is None else read_at + RECHECK_INTERVAL
+def events_are_due(snapshot: Snapshot, now: datetime) -> bool:
+    """Whether to read now what keeps the volume from being mounted."""
+    due = events_due_at(snapshot, now)
+    return due is not None and due <= now
 
 
 def recheck_at(snapshot: Snapshot, now: datetime) -> tuple[datetime, ...]:
-    """When to look again at a pod that waits for its volume: nothing else would bring it back."""
+    """Return when to plan again for a pod that waits for its volume; empty if it does not. No event would requeue it."""
     if is_stuck_on_node(snapshot):
         return (now + RECHECK_INTERVAL,)
-    due = events_due(snapshot)
+    due = events_due_at(snapshot, now)
     return (due,) if due is not None else ()
+
+
+def events_due_at(snapshot: Snapshot, now: datetime) -> datetime | None:
+    """Return when to read what keeps the volume from being mounted; None if nothing suggests that it is."""
+    since, read_at = mounting_since(snapshot), snapshot.claim_context.events_read_at
+    if since is None:
+        return None
+    # A time in the future is from before the clock was set back; it would defer the next read for as long as the jump.
+    return since + _MOUNT_TIME if read_at is None or read_at > now else read_at + RECHECK_INTERVAL
 
 
 def _mounts(snapshot: Snapshot) -> tuple[Mount, ...]:
@@ -109,7 +118,7 @@ def _mounts(snapshot: Snapshot) -> tuple[Mount, ...]:
 
 
 def _pinned_node(pod: Unstructured) -> str | None:
-    """The node that `beside_the_volume` bound the pod to."""
+    """Return the node that `with_volume_affinity` pinned the pod to."""
     required = (
         (pod["spec"].get("affinity") or {}).get("nodeAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution", {})
     )

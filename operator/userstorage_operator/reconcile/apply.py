@@ -1,6 +1,8 @@
-"""The third verb: carry out a plan, step by step. Every step is safe to be cut off before and after."""
+"""Applies a plan, step by step: the only writer of children. The process may be killed before and after every step."""
 
-from dataclasses import dataclass, replace
+from collections import deque
+from dataclasses import replace
+from datetime import datetime
 
 import structlog
 
@@ -16,83 +18,79 @@ from userstorage_operator.api.errors import (
 )
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.api.userstorage import Key
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.snapshot import Snapshot, is_ours, is_terminating
 from userstorage_operator.plan.diff import without_absent
 from userstorage_operator.plan.finalizers import release_patch
-from userstorage_operator.plan.planner import (
+from userstorage_operator.plan.planner import refuse_foreign
+from userstorage_operator.plan.pod import plan_pod, pod_deletion
+from userstorage_operator.plan.steps import (
     AddFinalizer,
     Change,
     Create,
     Delete,
     DeletePod,
+    InspectMountEvents,
+    InspectMounts,
     Patch,
     Plan,
     RemoveFinalizer,
     Step,
     is_optional,
-    refuse_foreign,
 )
-from userstorage_operator.reconcile.pod_starts import PodStartBook
+from userstorage_operator.reconcile.local_state import LocalState
+from userstorage_operator.reconcile.mount_inspector import MountInspector
 from userstorage_operator.reconcile.ports import Cluster
-from userstorage_operator.reconcile.repairs import RepairBook
+from userstorage_operator.status.outcome import ApplyResult
 
 log = structlog.get_logger(__name__)
 
-_Failed = tuple[OperatorError, str]
-"""With what was being done."""
-
-
-@dataclass(frozen=True, slots=True)
-class ApplyResult:
-    """The world after the steps that went well, and the error of the one that did not."""
-
-    snapshot: Snapshot
-    error: OperatorError | None = None
-    non_blocking: bool = False
-    """The error kept no other step from being done."""
-    finalizer_removed: bool = False
-    """The finalizer is off: there may be no object left to tell about."""
-    action: str = ""
-    """What failed, as the log names it; empty where nothing did, or nothing was tried."""
-
 
 class Applier:
-    """Writes to the cluster, and nothing else does. Answers go into the views, so the next pass reads its own writes."""
+    """Responses to its writes go into the caches, so that the next reconcile reads its own writes."""
 
-    def __init__(self, cluster: Cluster, views: Lister, starts: PodStartBook, repairs: RepairBook) -> None:
+    def __init__(self, cluster: Cluster, lister: Lister, state: LocalState) -> None:
         self._cluster = cluster
-        self._views = views
-        self._starts = starts
-        self._repairs = repairs
+        self._lister = lister
+        self._state = state
+        self._inspector = MountInspector(cluster, lister)
 
-    async def apply(self, plan: Plan, snapshot: Snapshot) -> ApplyResult:
-        """Carry out the steps of `plan` in order, up to the first failure of one that the others need."""
-        released, failed, action = False, None, f"get {names.KIND}"
+    async def apply(self, plan: Plan, snapshot: Snapshot, now: datetime) -> ApplyResult:
+        """Apply the steps of `plan` in order, up to the first failure of one that the others need."""
+        result, pending, action = ApplyResult(snapshot, plan), deque(plan.steps), ""
+        verified = AddFinalizer() in plan.steps  # which fails for an object that is gone or being deleted
         try:
-            if any(isinstance(step, Create) for step in plan.steps) and AddFinalizer() not in plan.steps:
-                await self._verify_still_exists(snapshot)
-            for step in plan.steps:
+            while pending:
+                step = pending.popleft()
+                if isinstance(step, Create) and not verified:
+                    action, verified = f"get {names.KIND}", True
+                    await self._verify_still_exists(result.snapshot)
                 action = _action(step)
-                if isinstance(step, RemoveFinalizer):
-                    snapshot, released = await self._remove_finalizer(snapshot)
-                else:
-                    snapshot, failed = await self._try(step, snapshot, failed)
+                match step:
+                    case InspectMounts():
+                        result = await self._inspect_mounts(step, result, now)
+                        pending.extendleft(reversed(result.plan.steps))
+                    case InspectMountEvents():
+                        result = await self._inspect_events(result, now)
+                    case RemoveFinalizer():
+                        result = await self._remove_finalizer(result)
+                    case _:
+                        result = await self._try(step, result)
         except OperatorError as error:
-            return ApplyResult(snapshot, error, action=action)
-        soft, action = failed or (None, "")
-        return ApplyResult(snapshot, soft, non_blocking=soft is not None, finalizer_removed=released, action=action)
+            return replace(result, error=error, non_blocking=False, action=action)
+        return result
 
-    async def _try(self, step: Change, snapshot: Snapshot, failed: _Failed | None) -> tuple[Snapshot, _Failed | None]:
-        """The world after the step, and the first failure of all that the others do not need. Raises those of steps that they do."""
+    async def _try(self, step: Change, result: ApplyResult) -> ApplyResult:
+        """Apply a step. The first failure that the other steps tolerate is kept in the result; raises any other."""
         tolerated = OperatorError if is_optional(step) else ConflictingController
         try:
-            return await self._step(step, snapshot), failed
+            return replace(result, snapshot=await self._change(step, result.snapshot))
         except tolerated as error:
-            return snapshot, failed or (error, _action(step))
+            return result if result.error is not None else replace(result, error=error, non_blocking=True, action=_action(step))
 
-    async def _step(self, step: Change, snapshot: Snapshot) -> Snapshot:
-        """The world after one step."""
+    async def _change(self, step: Change, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot after one step."""
         match step:
             case Create(kind, body):
                 return _with_child(snapshot, kind, await self._create(kind, body, snapshot))
@@ -108,16 +106,34 @@ class Applier:
                 await self._add_finalizer(snapshot)
                 return snapshot
 
+    async def _inspect_mounts(self, step: InspectMounts, result: ApplyResult, now: datetime) -> ApplyResult:
+        """List who mounts the claim, and plan the pod with the answer: the plan of the result has the pod's steps only."""
+        snapshot = result.snapshot
+        context = replace(snapshot.claim_context, mounts=await self._inspector.mounts(snapshot))
+        snapshot = replace(snapshot, claim_context=context)
+        pod_plan = plan_pod(snapshot, step.desired, now) if step.desired is not None else Plan()
+        plan = replace(result.plan, steps=pod_plan.steps, hold=pod_plan.hold, requeue_at=pod_plan.requeue_at)
+        return replace(result, snapshot=snapshot, plan=plan)
+
+    async def _inspect_events(self, result: ApplyResult, now: datetime) -> ApplyResult:
+        snapshot, pod = result.snapshot, result.snapshot.own_pod
+        if pod is None:
+            return result
+        events = await self._inspector.events(pod, now)
+        self._state.mount_events[snapshot.storage.meta.key] = events
+        context = replace(snapshot.claim_context, mount_failure=events.failure, events_read_at=events.read_at)
+        return replace(result, snapshot=replace(snapshot, claim_context=context))
+
     async def _add_finalizer(self, snapshot: Snapshot) -> None:
         meta = snapshot.storage.meta
-        where, what = (
+        path, value = (
             ("/metadata/finalizers/-", names.FINALIZER) if meta.finalizers else ("/metadata/finalizers", [names.FINALIZER])
         )
-        add: Unstructured = {"op": "add", "path": where, "value": what}
-        # The test keeps us from adding it to an object whose deletion has begun, or to a namesake.
-        version = {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version}
-        patched = await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, [version, add])
-        self._views.put(USER_STORAGES, patched)
+        add: Unstructured = {"op": "add", "path": path, "value": value}
+        # Without the test, the finalizer could reach an object whose deletion has started, or another object of that name.
+        test: Unstructured = {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version}
+        patched = await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, [test, add])
+        self._lister.put(USER_STORAGES, patched)
 
     async def _create(self, kind: Kind, body: Unstructured, snapshot: Snapshot) -> Unstructured:
         namespace, name = snapshot.storage.meta.namespace, body["metadata"]["name"]
@@ -125,124 +141,131 @@ class Applier:
         try:
             child = await self._cluster.create(kind.resource, namespace, without_absent(body))
         except AlreadyExists as error:
-            # Not in our view: a stranger, or one of ours that the watch has not brought yet, or has lost sight of.
+            # Not in our cache: a foreign object, or one of ours that the watch has not delivered yet, or no longer selects.
             child = await self._cluster.get(kind.resource, namespace, name)
             refuse_foreign(kind, child, snapshot)
             await self._restore_labels(kind, child, body, snapshot)
-            raise Conflict(error.status, f"{kind.resource.kind} {name!r} was there already") from error
+            raise Conflict(error.status, f"{kind.resource.kind} {name!r} already exists") from error
         if kind is Kind.POD:
-            self._starts.made(snapshot.storage.meta.key)
-        log.info("created", action=f"create {kind.resource.kind}", **_pod(kind, child))
-        self._views.put(kind.resource, child)
+            self._state.pods.record_try(snapshot.storage.meta.key)
+        log.info("created", action=f"create {kind.resource.kind}", **_pod_name(kind, child))
+        self._lister.put(kind.resource, child)
         return child
 
     async def _restore_labels(self, kind: Kind, child: Unstructured, body: Unstructured, snapshot: Snapshot) -> None:
-        """Give a child that lost the label by which we watch its labels back. One that is ending is left to end: what
-        is not watched must not get into the view, for nothing would tell when it goes.
+        """Restore the labels of a child that lost the one that our watch selects, unless it is being deleted: an object that is
+        not watched must not get into the cache, because no event would remove it.
         """
         labels = child["metadata"].get("labels") or {}
         if labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY:
-            self._views.put(kind.resource, child)
+            self._lister.put(kind.resource, child)
         elif not is_terminating(child):
             await self._patch(kind, child, {"metadata": {"labels": body["metadata"]["labels"]}}, snapshot)
 
     async def _repair(self, kind: Kind, patch: Unstructured, snapshot: Snapshot) -> Unstructured:
         key = snapshot.storage.meta.key
-        if kind is not Kind.PVC:  # at the end its owner has to go, however often, or the files do
-            self._repairs.refuse_contested(key, kind)
+        if kind is not Kind.PVC:  # the owner of a retained claim has to go in a deletion, however often, or the files do
+            self._raise_if_contested(key, kind)
         # The child as the plan saw it, or as an earlier step left it.
         child = await self._patch(kind, getattr(snapshot.children, kind.field), patch, snapshot)
-        self._repairs.made(key, kind)
+        self._state.repairs.record_try((key, kind))
         return child
+
+    def _raise_if_contested(self, key: Key, kind: Kind) -> None:
+        if self._state.repairs.is_blocked((key, kind)):
+            count = self._state.repairs.state((key, kind)).count
+            raise ConflictingController(
+                f"another controller keeps changing the {kind.resource.kind} back: it was repaired {count} times in quick"
+                " succession; the next repair comes after a pause"
+            )
 
     async def _patch(self, kind: Kind, seen: Unstructured, patch: Unstructured, snapshot: Snapshot) -> Unstructured:
         namespace, meta = snapshot.storage.meta.namespace, seen["metadata"]
-        # With the version: a change by others since would be overwritten unseen, or hidden by the answer to ours.
+        # Without resourceVersion, a change by another writer since would be overwritten unseen, or hidden by our response.
         precondition = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
         patch = patch | {"metadata": patch.get("metadata", {}) | precondition}
         try:
             child = await self._cluster.merge_patch(kind.resource, namespace, meta["name"], patch)
         except NotFound as error:
-            self._views.discard(kind.resource, namespace, meta["name"], meta["uid"])
+            self._lister.discard(kind.resource, namespace, meta["name"], meta["uid"])
             raise Conflict(error.status, error.message) from error
         except Refused as error:
             if kind is Kind.PVC and "spec" in patch:
                 raise GrowthRefused(error.status, error.message, error.reason, error.retry_after) from error
             raise
-        log.info("repaired", action=f"patch {kind.resource.kind}", fields=sorted(patch), **_pod(kind, child))
-        self._views.put(kind.resource, child)
+        log.info("repaired", action=f"patch {kind.resource.kind}", fields=sorted(patch), **_pod_name(kind, child))
+        self._lister.put(kind.resource, child)
         return child
 
     async def _verify_still_exists(self, snapshot: Snapshot) -> None:
-        """Ask the API server itself before anything is made for an object: the view may be behind, and a child made for
-        an object that is going, or gone, would be left over. Setting the finalizer is such a question too.
+        """Raise Conflict unless the API server itself still has the object, before the first child is created for it.
+
+        The cache may be behind, and a child of an object that is gone would be left over. Adding the finalizer verifies it too.
         """
         meta = snapshot.storage.meta
         try:
             live = await self._cluster.get(USER_STORAGES, meta.namespace, meta.name)
         except NotFound as error:
-            self._views.discard(USER_STORAGES, meta.namespace, meta.name, meta.uid)
+            self._lister.discard(USER_STORAGES, meta.namespace, meta.name, meta.uid)
             raise Conflict(error.status, error.message) from error
         if live["metadata"]["uid"] != meta.uid or is_terminating(live):
-            self._views.put(USER_STORAGES, live)
-            raise Conflict(409, "the UserStorage is going, which the watch has not told yet")
+            self._lister.put(USER_STORAGES, live)
+            raise Conflict(409, "the UserStorage is being deleted; the watch has not caught up yet")
 
     async def _delete_pod(self, step: DeletePod, snapshot: Snapshot) -> Unstructured | None:
         pod = await self._delete(Kind.POD, step.uid, step.grace_period, snapshot)
         name = names.child_name(snapshot.storage.slug)
         if step.requested:
-            self._starts.forget(snapshot.storage.meta.key)
+            self._state.pods.forget(snapshot.storage.meta.key)
         log.info("pod_deletion_started", action="delete Pod", pod_name=name, why=step.reason)
         return pod
 
     async def _delete(self, kind: Kind, uid: str, grace_period: int, snapshot: Snapshot) -> Unstructured | None:
-        """Begin the deletion of this very child: the child as it now is, None where it is gone at once."""
+        """Start the deletion of the child with that uid. Return it as it is now, or None if it is gone at once."""
         namespace, name = snapshot.storage.meta.namespace, names.child_name(snapshot.storage.slug)
         try:
             answer = await self._cluster.delete(kind.resource, namespace, name, uid, grace_period, "Foreground")
         except NotFound:
             answer = None
         if answer is None or answer["kind"] != kind.resource.kind:
-            self._views.discard(kind.resource, namespace, name, uid)
+            self._lister.discard(kind.resource, namespace, name, uid)
             return None
-        self._views.put(kind.resource, answer)
+        self._lister.put(kind.resource, answer)
         return answer
 
-    async def _remove_finalizer(self, snapshot: Snapshot) -> tuple[Snapshot, bool]:
-        """Let the object go, once the API server itself says that no pod of it is left: a view may be behind."""
+    async def _remove_finalizer(self, result: ApplyResult) -> ApplyResult:
+        """Remove the finalizer, once the API server itself confirms that no pod is left: the cache may be behind."""
+        snapshot = result.snapshot
         meta, name = snapshot.storage.meta, names.child_name(snapshot.storage.slug)
         try:
-            pod = await self._cluster.get(Kind.POD.resource, meta.namespace, name)
+            pod: Unstructured | None = await self._cluster.get(Kind.POD.resource, meta.namespace, name)
         except NotFound:
             pod = None
         if pod is not None and is_ours(pod, meta.uid):
-            self._views.put(Kind.POD.resource, pod)
+            self._lister.put(Kind.POD.resource, pod)
             if not is_terminating(pod):
-                step = DeletePod(
-                    pod["metadata"]["uid"], snapshot.storage.lifecycle.termination_grace_period, "found late", requested=True
-                )
+                step = pod_deletion(snapshot, pod, "its UserStorage is being deleted; the cache had missed the pod")
                 pod = await self._delete_pod(step, snapshot)
-            return _with_child(snapshot, Kind.POD, pod), False
-        patch = release_patch(meta.uid, meta.finalizers)
+            return replace(result, snapshot=_with_child(snapshot, Kind.POD, pod))
         try:
-            await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, patch)
+            await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, release_patch(meta.uid, meta.finalizers))
         except NotFound:
-            self._views.discard(USER_STORAGES, meta.namespace, meta.name, meta.uid)
+            self._lister.discard(USER_STORAGES, meta.namespace, meta.name, meta.uid)
         log.info("released", action="patch UserStorage")
-        return snapshot, True
+        return replace(result, finalizer_removed=True)
 
 
 def _with_child(snapshot: Snapshot, kind: Kind, child: Unstructured | None) -> Snapshot:
     return snapshot.with_children(replace(snapshot.children, **{kind.field: child}))
 
 
-def _pod(kind: Kind, child: Unstructured) -> dict[str, str]:
-    """The field of a log line that only pods have."""
+def _pod_name(kind: Kind, child: Unstructured) -> dict[str, str]:
+    """Return the field of a log line that only pods have."""
     return {"pod_name": child["metadata"]["name"]} if kind is Kind.POD else {}
 
 
 def _action(step: Step) -> str:
-    """A step in the API's words, for the log."""
+    """Return a step in the API's words, for the log."""
     match step:
         case Create(kind):
             return f"create {kind.resource.kind}"
@@ -252,5 +275,9 @@ def _action(step: Step) -> str:
             return f"delete {kind.resource.kind}"
         case DeletePod():
             return "delete Pod"
+        case InspectMounts():
+            return "list Pod"
+        case InspectMountEvents():
+            return "list Event"
         case _:
             return "patch UserStorage"

@@ -1,6 +1,9 @@
-"""The first verb: gather all that a pass depends on. No request but for claims that others made (see also lookout.py)."""
+"""Observe everything that a reconcile of one UserStorage depends on, as one frozen snapshot.
 
-from dataclasses import dataclass, replace
+It reads the caches, and makes no request but for a claim that the spec names, which no watch shows.
+"""
+
+from dataclasses import replace
 
 from userstorage_operator.api.errors import InvalidSpec, NotFound, OperatorError, QuotaExceeded, Retry
 from userstorage_operator.api.names import child_name
@@ -11,104 +14,122 @@ from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass
 from userstorage_operator.arbitration.claim import claim_holder
 from userstorage_operator.arbitration.conflicts import host_conflict, quota_exceeded, user_id_conflict
 from userstorage_operator.arbitration.lister import Lister
-from userstorage_operator.arbitration.place_book import PlaceBook
 from userstorage_operator.observed.claim_usage import ClaimContext
-from userstorage_operator.observed.snapshot import Children, Snapshot, is_ours
+from userstorage_operator.observed.snapshot import Children, Snapshot
 from userstorage_operator.observed.volume_usage import MeasuredVolume
 from userstorage_operator.plan.builders import claim_name
-from userstorage_operator.plan.planner import pod_loss_reason
-from userstorage_operator.reconcile.books import Books
+from userstorage_operator.plan.pod import pod_loss_reason
+from userstorage_operator.plan.volume_affinity import mounting_since
+from userstorage_operator.reconcile.local_state import LocalState
 from userstorage_operator.reconcile.ports import Cluster
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """A world and what is wrong with it from the start."""
-
-    snapshot: Snapshot
-    status: Unstructured
-    """As it stands on the object."""
-    spec_error: OperatorError | None
-    """Why the spec cannot be acted on."""
-
-
 class WaitingForChange(OperatorError):
-    """Nothing may be done before somebody else moves; the event of that brings the key back."""
+    """The spec cannot be acted on before another object changes; the event of that change requeues the UserStorage."""
 
     retry = Retry.ON_CHANGE
 
 
-async def observe(key: Key, views: Lister, cluster: Cluster, books: Books) -> Observation | None:
-    """What there is now; None where the UserStorage is gone. Requests come first: whose claim it is holds only until
-    the next one.
+async def observe(key: Key, lister: Lister, cluster: Cluster, state: LocalState) -> Snapshot | None:
+    """Return what is there now; None if the UserStorage is gone.
+
+    The request comes before arbitration: who owns a user id or a claim is known only until the next await.
     """
-    raw = views.storage(key)
+    raw = lister.storage(key)
     if raw is None:
         return None
+    snapshot = _from_caches(raw, lister, state)
+    if not snapshot.storage.is_deleting and (first := user_id_conflict(raw, snapshot.children, lister)) is not None:
+        return _without_user_id(snapshot, first)
+    snapshot, read_error = await _with_named_claim(snapshot, cluster)
+    if snapshot.storage.is_deleting:
+        return replace(snapshot, spec_error=None)
+    return _arbitrate(raw, snapshot, read_error, lister, state)
+
+
+def _from_caches(raw: Unstructured, lister: Lister, state: LocalState) -> Snapshot:
     storage, spec_error = _parse(raw)
-    cls, class_obstacle = _class_of(storage, views)
-    children = _own_children(storage, views)
-    if (why := _loss_reason(storage, children)) is not None:
-        books.starts.lost(key, why)
-    starts = books.starts.of(key)
-    volume = MeasuredVolume(books.volumes.of(key.namespace, claim_name(storage))) if books.volumes is not None else None
-    spec_error = spec_error or class_obstacle
-    if storage.meta.deleted_at is not None:
-        children, unread = await _with_named_claim(storage, children, cluster)
-        around = ClaimContext(claim_read_error=_message_of(unread), binding_modes=views.binding_modes())
-        snapshot = Snapshot(storage, cls, children, starts, claim_context=around, volume=volume)
-        return Observation(snapshot, raw.get("status") or {}, spec_error=None)
-    if (first := user_id_conflict(raw, children, views)) is not None:
-        # The children are the other's: nothing is to be done about them here, nor told of them.
-        message = f"spec.userID: UserStorage {first!r} of this namespace came first with the same userID"
-        snapshot = Snapshot(storage, cls, Children(), starts, claim_context=ClaimContext(claim_read_error=message))
-        return Observation(snapshot, raw.get("status") or {}, WaitingForChange(message, "UserIDConflict"))
-    if spec_error is None and cls is not None and cls.max_per_namespace is not None:
-        spec_error = _class_full(raw, cls.name, cls.max_per_namespace, views, books.places)
-    children, unread = await _with_named_claim(storage, children, cluster)
-    user = claim_holder(raw, storage, views, books.claims)
-    around = ClaimContext(claim_holder=user, claim_read_error=_message_of(unread), binding_modes=views.binding_modes())
-    exposure_conflict = host_conflict(raw, cls, views) if cls is not None else None
+    cls, class_error = _class_of(storage, lister)
+    key = storage.meta.key
     snapshot = Snapshot(
-        storage, cls, children, starts, claim_context=around, exposure_conflict=exposure_conflict, volume=volume
+        storage,
+        cls,
+        _own_children(storage, lister),
+        status=raw.get("status") or {},
+        spec_error=spec_error or class_error,
+        claim_context=ClaimContext(binding_modes=lister.binding_modes()),
+        volume=MeasuredVolume(state.volumes.of(key.namespace, claim_name(storage))) if state.volumes is not None else None,
     )
-    return Observation(snapshot, raw.get("status") or {}, spec_error or unread)
+    pod = snapshot.own_pod
+    if pod is not None and (reason := pod_loss_reason(pod)) is not None:
+        state.pods.record_loss(key, reason)  # once the pod is gone, nothing shows it
+    return with_mount_events(replace(snapshot, pod_backoff=state.pods.state(key)), state)
 
 
-def _own_children(storage: UserStorage, views: Lister) -> Children:
-    """Without the claim of our name where the spec names another: that one is not the user's."""
-    children = views.children(storage.meta.namespace, child_name(storage.slug))
+def with_mount_events(snapshot: Snapshot, state: LocalState) -> Snapshot:
+    """Add what was read before about the present pod, as long as it waits for its volume."""
+    key, pod = snapshot.storage.meta.key, snapshot.own_pod
+    events = state.mount_events.get(key)
+    if events is None:
+        return snapshot
+    if pod is None or pod["metadata"]["uid"] != events.pod_uid or mounting_since(snapshot) is None:
+        del state.mount_events[key]
+        return snapshot
+    context = replace(snapshot.claim_context, mount_failure=events.failure, events_read_at=events.read_at)
+    return replace(snapshot, claim_context=context)
+
+
+def _without_user_id(snapshot: Snapshot, first: str) -> Snapshot:
+    """Return the snapshot of a UserStorage whose user id belongs to `first`: so do the children, which are not reported here."""
+    message = f"spec.userID: UserStorage {first!r} of this namespace has the same userID and came first"
+    return replace(
+        snapshot,
+        children=Children(),
+        claim_context=ClaimContext(claim_read_error=message),
+        spec_error=WaitingForChange(message, "UserIDConflict"),
+        volume=None,
+    )
+
+
+def _arbitrate(
+    raw: Unstructured, snapshot: Snapshot, read_error: OperatorError | None, lister: Lister, state: LocalState
+) -> Snapshot:
+    """Add who holds what this UserStorage needs: a place in its class's quota, its claim, its host."""
+    storage, cls, spec_error = snapshot.storage, snapshot.cls, snapshot.spec_error
+    if spec_error is None and cls is not None and cls.max_per_namespace is not None:
+        spec_error = _reserve_place(raw, cls.name, cls.max_per_namespace, lister, state)
+    holder = claim_holder(raw, storage, lister, state.claims)
+    return replace(
+        snapshot,
+        claim_context=replace(snapshot.claim_context, claim_holder=holder),
+        exposure_conflict=host_conflict(raw, cls, lister) if cls is not None else None,
+        spec_error=spec_error or read_error,
+    )
+
+
+def _own_children(storage: UserStorage, lister: Lister) -> Children:
+    """Return the children without the claim of our name if the spec names another claim: that one is not the user's."""
+    children = lister.children(storage.meta.namespace, child_name(storage.slug))
     return children if storage.storage.claim_name is None else replace(children, pvc=None)
 
 
-async def _with_named_claim(
-    storage: UserStorage, children: Children, cluster: Cluster
-) -> tuple[Children, OperatorError | None]:
-    """With the claim that the spec names, where it does; the error where that cannot be had."""
+async def _with_named_claim(snapshot: Snapshot, cluster: Cluster) -> tuple[Snapshot, OperatorError | None]:
+    """Add the claim that the spec names, if it names one; and return the error if it could not be read."""
+    storage = snapshot.storage
     if storage.storage.claim_name is None:
-        return children, None
+        return snapshot, None
     try:
         claim = await cluster.get(Kind.PVC.resource, storage.meta.namespace, storage.storage.claim_name)
     except NotFound:
-        return children, None
+        return snapshot, None
     except OperatorError as error:
-        return children, error
-    return replace(children, pvc=claim), None
-
-
-def _loss_reason(storage: UserStorage, children: Children) -> str | None:
-    """Once the pod is gone, nothing tells of it any more."""
-    if children.pod is None or not is_ours(children.pod, storage.meta.uid):
-        return None
-    return pod_loss_reason(children.pod)
-
-
-def _message_of(unread: OperatorError | None) -> str | None:
-    return unread.message if unread is not None else None
+        context = replace(snapshot.claim_context, claim_read_error=error.message)
+        return replace(snapshot, claim_context=context), error
+    return snapshot.with_children(replace(snapshot.children, pvc=claim)), None
 
 
 def _parse(raw: Unstructured) -> tuple[UserStorage, OperatorError | None]:
-    """An unreadable spec still has a name, a user and a deletion to serve: defaults stand in for the rest."""
+    """Parse the object. If its spec is unreadable, defaults stand in for it: a name, a user and a deletion are still served."""
     try:
         return UserStorage.parse(raw), None
     except InvalidSpec as error:
@@ -117,8 +138,8 @@ def _parse(raw: Unstructured) -> tuple[UserStorage, OperatorError | None]:
         return UserStorage.parse(raw | {"spec": {"userID": user_id if isinstance(user_id, str) else ""}}), error
 
 
-def _class_of(storage: UserStorage, views: Lister) -> tuple[UserStorageClass | None, OperatorError | None]:
-    raw = choose_class(storage.class_name, views.classes())
+def _class_of(storage: UserStorage, lister: Lister) -> tuple[UserStorageClass | None, OperatorError | None]:
+    raw = choose_class(storage.class_name, lister.classes())
     if raw is None and storage.class_name is not None:
         message = f"spec.className: there is no UserStorageClass {storage.class_name!r}"
         return None, WaitingForChange(message, "ClassNotFound")
@@ -128,10 +149,10 @@ def _class_of(storage: UserStorage, views: Lister) -> tuple[UserStorageClass | N
         return None, error
 
 
-def _class_full(raw: Unstructured, class_name: str, limit: int, views: Lister, places: PlaceBook) -> OperatorError | None:
-    if not quota_exceeded(raw, class_name, limit, views, places):
-        places.take(Key.of(raw), class_name)
+def _reserve_place(raw: Unstructured, class_name: str, limit: int, lister: Lister, state: LocalState) -> OperatorError | None:
+    if not quota_exceeded(raw, class_name, limit, lister, state.places):
+        state.places.take(Key.of(raw), class_name)
         return None
     return QuotaExceeded(
-        f"class {class_name!r} allows {limit} UserStorages a namespace (limits.maxPerNamespace), and these are there"
+        f"class {class_name!r} allows {limit} UserStorages per namespace (limits.maxPerNamespace), and that many exist already"
     )

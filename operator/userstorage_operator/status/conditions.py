@@ -10,7 +10,7 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import is_terminating
-from userstorage_operator.plan import planner as plans
+from userstorage_operator.plan import pod as plans
 from userstorage_operator.status.network_ready import network_ready
 from userstorage_operator.status.outcome import Outcome
 from userstorage_operator.status.storage_ready import NEEDS_MANUAL_ACTION, keeps_pod_from_starting, storage_ready

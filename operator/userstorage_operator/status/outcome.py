@@ -1,37 +1,116 @@
-"""What a pass came to: the facts from which the status is told."""
+"""The outcome of a reconcile: the facts that status, events, log and queue are told from, and what each error means for them."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from userstorage_operator.api.errors import OperatorError
+from userstorage_operator.api.errors import ClusterError, Conflict, InternalError, NameConflict, OperatorError, Retry
+from userstorage_operator.observed import backoff
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.builders import Desired
-from userstorage_operator.plan.planner import Plan
+from userstorage_operator.plan.steps import Plan
+
+_CONFLICTS = 4
+"""Lost races in a row from which on they are reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyResult:
+    """The snapshot after the steps that succeeded, and the error of the one that did not."""
+
+    snapshot: Snapshot
+    plan: Plan
+    error: OperatorError | None = None
+    non_blocking: bool = False
+    """Whether the error is of a step that `is_optional`: all other steps were applied."""
+    finalizer_removed: bool = False
+    """Whether the object may be gone by now, so that there is no status to write."""
+    action: str = ""
+    """What failed, as the log names it; empty if nothing failed, or nothing was tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error and how often it has come in a row."""
+    """An error, how often it came in a row, and what follows from both.
+
+    This is the one place that decides it:
+
+    | error | queue | condition | event | log |
+    |---|---|---|---|---|
+    | a lost race (Conflict), fewer than 4 in a row | backoff | none: the next reconcile knows better | none | debug |
+    | waits for a change (Retry.ON_CHANGE) | no retry | Stalled | Warning | warning |
+    | NameConflict | backoff | Stalled | Warning | warning |
+    | InternalError, a fault of the operator | backoff | Reconciling | Warning | error with traceback |
+    | any other | backoff, not before its Retry-After | Reconciling | by reason (status/events.py) | warning |
+
+    A repetition of the same failure is logged at debug level only (runtime/worker.py).
+    """
 
     error: OperatorError
     attempts: int
     next_retry: datetime | None
+    """None if only a change of the object, or of what it waits for, is worth another try."""
     non_blocking: bool = False
-    """Of a step that `plan.is_optional`."""
+    """Whether it is of a step that `is_optional`."""
+    action: str = ""
+    """What failed, as the log names it."""
+
+    @classmethod
+    def of(
+        cls, error: OperatorError, attempts: int, now: datetime, *, non_blocking: bool = False, action: str = ""
+    ) -> "Failure":
+        """Return the failure of the `attempts`-th try in a row."""
+        retries = error.retry is Retry.BACKOFF
+        next_retry = now + timedelta(seconds=backoff.delay(attempts)) if retries else None
+        return cls(error, attempts, next_retry, non_blocking, action)
+
+    @property
+    def is_lost_race(self) -> bool:
+        """Whether the object changed during the reconcile, and has not done so time and again."""
+        return isinstance(self.error, Conflict) and self.attempts < _CONFLICTS
+
+    @property
+    def needs_manual_action(self) -> bool:
+        """Whether nothing moves before a person changes something: Stalled."""
+        return self.error.retry is Retry.ON_CHANGE or isinstance(self.error, NameConflict)
+
+    @property
+    def retries(self) -> bool:
+        """Whether the queue tries again after a growing delay."""
+        return self.error.retry is Retry.BACKOFF
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds that the API server asked us to wait; 0 if it did not."""
+        return (self.error.retry_after or 0.0) if isinstance(self.error, ClusterError) else 0.0
+
+    @property
+    def exception(self) -> Exception | None:
+        """The exception of a fault of the operator, for the traceback in the log."""
+        return self.error.cause if isinstance(self.error, InternalError) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The world after the pass's own writes, what was wanted, what was planned, and what went wrong."""
+    """The snapshot after the reconcile's own writes, the desired children, the plan, and what failed."""
 
     snapshot: Snapshot
     desired: Desired | None
-    """None where it could not be worked out (see `failure`) or is not needed (deletion)."""
+    """None if they could not be rendered (see `failure`)."""
     plan: Plan
     failure: Failure | None
     now: datetime
+    attempts: int = 1
+    """This reconcile and the failed ones in a row before it."""
+
+    @classmethod
+    def of(cls, result: ApplyResult, failures: int, now: datetime) -> "Outcome":
+        """Return the outcome of a reconcile that `failures` failed ones in a row came before."""
+        plan, failure = result.plan, None
+        if (error := result.error or plan.spec_error) is not None:
+            failure = Failure.of(error, failures + 1, now, non_blocking=result.non_blocking, action=result.action)
+        return cls(result.snapshot, plan.desired, plan, failure, now, failures + 1)
 
     @property
     def blocking_failure(self) -> Failure | None:
-        """The failure, where it may be what keeps the user from the files. A soft one must not hide the pod's own state."""
+        """The failure, if it may block access to the files. An optional step's failure must not hide the state of the pod."""
         return None if self.failure is None or self.failure.non_blocking else self.failure

@@ -8,7 +8,7 @@ from userstorage_operator.observed import pod_status
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.pvc_resize import Resize, failure, progress
 from userstorage_operator.observed.snapshot import Snapshot
-from userstorage_operator.plan import planner as plans
+from userstorage_operator.plan import pod as plans
 from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.builders import claim_name
 from userstorage_operator.status.outcome import Outcome

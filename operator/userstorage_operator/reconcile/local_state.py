@@ -1,0 +1,39 @@
+"""What one process remembers of its own writes, because the caches show them late.
+
+It is lost with the process, and nothing depends on it: after a restart the objects themselves show what was done.
+"""
+
+from dataclasses import dataclass, field
+
+from userstorage_operator.api.resources import Kind
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.arbitration.claim_book import ClaimBook
+from userstorage_operator.arbitration.place_book import PlaceBook
+from userstorage_operator.reconcile.backoff import Backoff
+from userstorage_operator.reconcile.mount_inspector import MountEvents
+from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
+
+
+@dataclass(frozen=True, slots=True)
+class LocalState:
+    """Written by the reconciler and the applier, read by `observe`."""
+
+    pods: Backoff[Key]
+    """Creations of pods."""
+    repairs: Backoff[tuple[Key, Kind]]
+    """Repairs of children."""
+    claims: ClaimBook
+    places: PlaceBook
+    volumes: VolumeStatsCache | None
+    """None if kubelets are not asked."""
+    mount_events: dict[Key, MountEvents] = field(default_factory=dict)
+    """What was last read of the events of a pod that waits for its volume."""
+
+    def forget(self, key: Key) -> None:
+        """Forget a UserStorage that is gone."""
+        self.pods.forget(key)
+        for kind in Kind:
+            self.repairs.forget((key, kind))
+        self.claims.release(key)
+        self.places.leave(key)
+        self.mount_events.pop(key, None)
