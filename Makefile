@@ -7,12 +7,12 @@ UV_VERSION := 0.13.9
 # The uv of the machine, else one of our own from PyPI: nothing else has to be installed beforehand.
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/uv/bin/uv)
 RUN := $(UV) run --frozen
-LOCALCLUSTER := $(RUN) env PYTHONPATH=tools python -m localcluster
+LOCALCLUSTER := $(RUN) localcluster
 
 CLUSTER ?= control-plane
 CLUSTER_DIR ?= .cluster
 IMAGE ?= userstorage-operator:0.1.0
-COVERED ?= tests/unit tests/component tests/cluster
+COVERED ?= tests/unit packages tests/component tests/cluster
 
 .PHONY: help
 help: ## Show this list
@@ -38,15 +38,15 @@ lint: install ## ruff, mypy, import contracts, scripts, Dockerfile, workflows
 
 .PHONY: test-unit
 test-unit: install ## Pure tests
-	$(RUN) pytest -q tests/unit
+	$(RUN) pytest -q tests/unit packages
 
 .PHONY: check
 check: lint test-unit ## Everything fast: lint and unit tests, under a minute
 
 .PHONY: verify
 verify: install ## Generated files are current and the tree is clean
-	$(RUN) env PYTHONPATH=tools python -m apireference --check
-	$(RUN) env PYTHONPATH=tools python -m monitoring --check
+	$(RUN) python -m apireference --check
+	$(RUN) python -m monitoring --check
 	$(UV) lock --check --quiet
 	@test -z "$$(git status --porcelain)" || { git status --short; echo "the tree is not clean"; exit 1; }
 
@@ -54,8 +54,8 @@ verify: install ## Generated files are current and the tree is clean
 format: install ## Format and mend what can be mended, make generated files anew
 	$(RUN) ruff check --fix --quiet . || true
 	$(RUN) ruff format .
-	$(RUN) env PYTHONPATH=tools python -m apireference
-	$(RUN) env PYTHONPATH=tools python -m monitoring
+	$(RUN) python -m apireference
+	$(RUN) python -m monitoring
 
 .PHONY: test
 test: lint ## Lint, then all tests that this machine can run; says at its end what it could not
@@ -63,12 +63,12 @@ test: lint ## Lint, then all tests that this machine can run; says at its end wh
 	@$(if $(filter kind existing,$(CLUSTER)),:,docker version >/dev/null 2>&1 || $(LOCALCLUSTER) build --profile $$([ "$$(id -u)" = 0 ] && echo node || echo control-plane))
 	@# Three at a time (tests/conftest.py), one by one with TEST_ARGS="-n 0"; what fails on a cluster is run once more.
 	@# The proofs of Redis and of the Deployment take ten and five minutes alone: make test-redis, make test-deploy.
-	$(RUN) pytest tests --ignore=tests/cluster/test_redis_proof.py --ignore=tests/deploy -n auto --reruns 1 --rerun-exclude-path tests/unit $(if $(filter kind existing,$(CLUSTER)),--cluster=$(CLUSTER)) $(TEST_ARGS)
+	$(RUN) pytest tests packages --ignore=tests/cluster/test_redis_proof.py --ignore=tests/deploy -n auto --reruns 1 --rerun-exclude-path tests/unit --rerun-exclude-path packages $(if $(filter kind existing,$(CLUSTER)),--cluster=$(CLUSTER)) $(TEST_ARGS)
 
 .PHONY: coverage
 coverage: install ## All tests that need no root and no node, with what they cover in coverage.xml
 	@$(LOCALCLUSTER) build --profile control-plane
-	$(RUN) pytest $(COVERED) --ignore=tests/cluster/test_redis_proof.py --cluster=local -n auto --reruns 1 --rerun-exclude-path tests/unit \
+	$(RUN) pytest $(COVERED) --ignore=tests/cluster/test_redis_proof.py --cluster=local -n auto --reruns 1 --rerun-exclude-path tests/unit --rerun-exclude-path packages \
 	  --cov --cov-report=xml --cov-report=term:skip-covered $(TEST_ARGS)
 
 .PHONY: test-e2e
@@ -81,7 +81,7 @@ test-upgrade: install ## Objects of every released version taken over, 200 of ea
 
 .PHONY: release-fixtures
 release-fixtures: install ## Keep what this version leaves in a cluster, for the upgrade tests of all later ones
-	$(RUN) env PYTHONPATH=tools python -m releasefixtures
+	$(RUN) python -m releasefixtures
 
 .PHONY: test-election
 test-election: install ## Twenty trials of each way to lose a leader, about half an hour; writes docs/election-proof.md
@@ -100,7 +100,7 @@ test-deploy: image ## The image as a Deployment of three pods on real containers
 
 .PHONY: manifests
 manifests: install redis-secret ## Hold deploy/ against Kubernetes' schemas and against checkov
-	$(RUN) env PYTHONPATH=tools python -m manifests
+	$(RUN) python -m manifests
 	$(UV) run --frozen --project tools/checkov checkov --skip-download --framework kubernetes --compact --quiet --directory deploy
 
 .PHONY: redis-secret
@@ -109,11 +109,11 @@ redis-secret: ## Make up the password of the Redis of deploy/overlays/demo, unle
 
 .PHONY: image
 image: install ## Build the operator's image, a tar file of it and its bill of materials (IMAGE=registry.example.org/name:tag)
-	$(RUN) env PYTHONPATH=tools python -m operatorimage build $(IMAGE) --archive dist/userstorage-operator.tar --sbom dist $(IMAGE_OPTIONS)
+	$(RUN) python -m operatorimage build $(IMAGE) --archive dist/userstorage-operator.tar --sbom dist $(IMAGE_OPTIONS)
 
 .PHONY: push
 push: install ## Push it to the registry in its name
-	$(RUN) env PYTHONPATH=tools python -m operatorimage push $(IMAGE) $(PUSH_OPTIONS)
+	$(RUN) python -m operatorimage push $(IMAGE) $(PUSH_OPTIONS)
 
 .PHONY: deploy
 deploy: install ## Build and push IMAGE, apply deploy/ with it, wait; back to what ran before where that fails
@@ -121,35 +121,37 @@ deploy: install ## Build and push IMAGE, apply deploy/ with it, wait; back to wh
 
 .PHONY: demo
 demo: install ## From nothing to a running file browser; leaves it running
-	$(RUN) env PYTHONPATH=tools python -m demo up
+	$(RUN) python -m demo up
 
 .PHONY: demo-down
 demo-down: install ## End what the demo left running
-	$(RUN) env PYTHONPATH=tools python -m demo down
+	$(RUN) python -m demo down
 
 .PHONY: cluster-up
 cluster-up: install ## Start a cluster (CLUSTER=control-plane, node or kind) and a Redis; .cluster/kubeconfig and .cluster/redis-url
 	$(LOCALCLUSTER) up --profile $(CLUSTER) --directory $(CLUSTER_DIR)
+	$(RUN) testservers up --directory $(CLUSTER_DIR)
 
 .PHONY: cluster-down
 cluster-down: install ## End the cluster and all that belongs to it
+	$(RUN) testservers down --directory $(CLUSTER_DIR)
 	$(LOCALCLUSTER) down --directory $(CLUSTER_DIR)
 
 .PHONY: picture
 picture: install ## docs/dashboard.png anew: five minutes of two operators under a real Prometheus
-	$(RUN) --group picture env PYTHONPATH=tools python -m monitoring.scene docs/dashboard.png
+	$(RUN) --group picture python -m monitoring.scene docs/dashboard.png
 
 .PHONY: bench
 bench: install ## Side by side with the Go peer: one table with the ratio (BENCH_ARGS="--objects 500")
-	$(RUN) env PYTHONPATH=tools:benchmarks python -m side_by_side $(BENCH_ARGS)
+	$(RUN) python benchmarks/side_by_side.py $(BENCH_ARGS)
 
 .PHONY: bench-apply
 bench-apply: install ## What creating and applying a child cost the API server
-	$(RUN) env PYTHONPATH=tools:benchmarks python benchmarks/apply_or_create.py
+	$(RUN) python benchmarks/apply_or_create.py
 
 .PHONY: bench-read-api
 bench-read-api: install ## The read API at 1,000 requests a second, from Redis and from the watch
-	$(RUN) env PYTHONPATH=tools:benchmarks python benchmarks/read_api.py $(BENCH_ARGS)
+	$(RUN) python benchmarks/read_api.py $(BENCH_ARGS)
 
 .PHONY: clean
 clean: ## Remove what builds and tests left in the tree

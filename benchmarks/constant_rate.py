@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localcluster import packages
+from localcluster.packages import Package
 from localcluster.progress import Report
 
+H2LOAD = Package("nghttp2-client", "h2load", "asks HTTP servers at a constant rate")
 CONNECTIONS = 20
 
 
@@ -36,7 +38,7 @@ class Attack:
 
 def attack(urls: Sequence[str], token: str, rate: int, seconds: int, directory: Path, report: Report) -> Attack:
     """Ask `rate` times a second, on each connection all of `urls` over and over in an order of its own."""
-    packages.ensure_package(packages.H2LOAD, report)
+    packages.ensure_package(H2LOAD, report)
     each = rate // CONNECTIONS
     running = [_start(number, urls, token, each, each * seconds, directory) for number in range(CONNECTIONS)]
     answered, cpu = [], 0.0

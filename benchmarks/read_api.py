@@ -28,7 +28,7 @@ from side_by_side import RESULTS, ROOT, cpu_seconds
 import localcluster
 from localcluster.addresses import free_port
 from localcluster.progress import Console
-from localcluster.redis import RedisServer
+from testservers.redis import RedisServer
 
 _SETTLED = 15.0
 """Seconds from the last object's readiness to the first question: Events are still written, and memory is tidied up."""

@@ -1,6 +1,6 @@
 """What it costs to render the children of a UserStorage, and what it would cost to read them from Redis instead.
 
-    PYTHONPATH=operator:tools:tests python benchmarks/rendering.py [--objects 2000]
+    PYTHONPATH=tests python benchmarks/rendering.py [--objects 2000]
 
 Starts a Redis of its own. Reads are as a new leader would do them: in pipelines, from a Redis on the same machine, which is
 the best case. Prints microseconds per object in the best of five rounds, elapsed and of this process' CPU, and the memory
@@ -19,8 +19,8 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from localcluster.redis import RedisServer
 from support.builders import dufs_class, storage_object
+from testservers.redis import RedisServer
 from userstorage_operator import browsers
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass

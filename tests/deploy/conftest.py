@@ -9,13 +9,14 @@ import pytest
 
 import localcluster
 from conftest import chosen_cluster
-from localcluster import nodeimages, registry
+from localcluster import registry
 from localcluster.progress import silent
 from manifests.render import render
 from operatorimage import BUILDAH, engines
 from support.installation import IMAGE, ROOT, Installation
 from support.kubectl import Kubectl
 from support.places import gives_namespaces
+from testservers.redis import image_archive
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +52,7 @@ def load_images(directory: Path, archive: Path) -> None:
         if each["kind"] == "Deployment" and each["metadata"]["name"] == "userstorage-redis"
         for container in each["spec"]["template"]["spec"]["containers"]
     }
-    localcluster.load_images(directory, [archive, nodeimages.make_redis(redis, silent)])
+    localcluster.load_images(directory, [archive, image_archive(redis, silent)])
 
 
 @pytest.fixture

@@ -112,8 +112,8 @@ def turn_of(item: pytest.Item) -> int:
     """Long ones first, pure ones to fill up, and last those that keep all others waiting."""
     if item.get_closest_marker("alone"):
         return len(FIRST) + 2
-    path = item.path.relative_to(HERE)
     for number, long in enumerate(FIRST):
-        if path.is_relative_to(long):
+        if item.path.is_relative_to(HERE / long):
             return number
-    return len(FIRST) + path.is_relative_to("unit")
+    pure = item.path.is_relative_to(HERE / "unit") or not item.path.is_relative_to(HERE)
+    return len(FIRST) + pure

@@ -38,7 +38,7 @@ def main() -> int:
         return 0
     changes = difflib.unified_diff(found.splitlines(), wanted.splitlines(), "found", "wanted", lineterm="")
     print(*islice(changes, _HINT_LINES), sep="\n", file=sys.stderr)
-    print("docs/api-reference.md is stale: run `PYTHONPATH=tools python -m apireference`", file=sys.stderr)
+    print("docs/api-reference.md is stale: run `make format`", file=sys.stderr)
     return 1
 
 

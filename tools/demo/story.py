@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 from demo import files, places
 from demo.kubectl import Kubectl
-from localcluster import ClusterError, processes, redis
+from localcluster import ClusterError, processes
 from localcluster.background import Background
 from localcluster.progress import Report
+from testservers import redis
 
 ROOT = Path(__file__).parents[2]
 USER = "alice"

@@ -19,14 +19,14 @@ from typing import Any
 import yaml
 
 import localcluster
-from localcluster import packages, processes
+from localcluster import processes
 from localcluster.addresses import free_port
 from localcluster.processes import Process
 from localcluster.progress import Report, silent
-from localcluster.prometheus import Prometheus
-from localcluster.redis import RedisServer
 from monitoring import picture
 from monitoring.rules import FOLDER, SOURCE
+from testservers.prometheus import Prometheus
+from testservers.redis import RedisServer, ensure_installed
 
 SCENE = 240
 """Seconds."""
@@ -44,7 +44,7 @@ class Scene:
         self._login = cluster.kubeconfig
         cache = f"--cache-dir={directory / 'kubectl-cache'}"  # else another cluster's answers, where it had the same address
         self._kubectl = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}", cache]
-        packages.ensure_redis(silent)
+        ensure_installed(silent)
         self.redis = RedisServer(directory / "redis").start()
         self.ports = (free_port(), free_port())
         self._operators: dict[int, Process] = {}

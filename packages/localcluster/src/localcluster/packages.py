@@ -1,4 +1,4 @@
-"""The Debian packages that real containers and Redis need, and their installation."""
+"""The Debian packages that real containers need, and their installation."""
 
 import os
 import shutil
@@ -43,11 +43,6 @@ PACKAGES = (
     Package("mount", "mount", "mounts volumes"),
 )
 
-# Not redis-server, which would start a server of its own: the same program is in here under another name.
-REDIS = Package("redis-tools", "redis-check-rdb", "has Redis: server, sentinel and command line")
-
-H2LOAD = Package("nghttp2-client", "h2load", "asks HTTP servers at a constant rate")
-
 
 def ensure(report: Report) -> None:
     """Install what containers need and is missing. ClusterError without root rights, without apt-get, or where apt-get
@@ -59,11 +54,6 @@ def ensure(report: Report) -> None:
         first = f"; and install first: {' '.join(names)}" if names else ""
         raise ClusterError(f"the profile node needs root: it makes namespaces and a network interface{first}")
     _install(missing, report)
-
-
-def ensure_redis(report: Report) -> None:
-    """Install Redis unless it is there. ClusterError as for `ensure`, where it is not."""
-    ensure_package(REDIS, report)
 
 
 def ensure_package(package: Package, report: Report) -> None:

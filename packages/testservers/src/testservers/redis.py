@@ -11,17 +11,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from localcluster import packages
+from localcluster import nodeimages, packages
 from localcluster.addresses import free_port
 from localcluster.background import Background
 from localcluster.certificates import Authority
 from localcluster.errors import ClusterError
+from localcluster.images import Image
+from localcluster.packages import Package
 from localcluster.progress import Report, silent
+
+# Not redis-server, which would start a server of its own: the same program is in here under another name.
+PACKAGE = Package("redis-tools", "redis-check-rdb", "has Redis: server, sentinel and command line")
 
 ADDRESS = "127.0.0.1"
 SENTINEL_SERVICE = "main"
 _START_SECONDS = 60.0
 _ANSWER_SECONDS = 60.0
+
+
+def ensure_installed(report: Report) -> None:
+    """Install Redis unless it is there. ClusterError if it cannot be installed."""
+    packages.ensure_package(PACKAGE, report)
+
+
+def image_archive(reference: str, report: Report) -> Path:
+    """Return the tar file of an image of that name with this machine's Redis and the libraries that it is linked with.
+
+    Raises ClusterError if Redis cannot be installed.
+    """
+    ensure_installed(report)
+    program = Path(shutil.which(PACKAGE.proof) or "")
+    listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
+    libraries = {word: Path(word) for word in listed.split() if word.startswith("/")}
+    image = Image(reference, ["redis-server"], {"/usr/local/bin/redis-server": program, **libraries}, user="65532:65532")
+    return nodeimages.archive(image)
 
 
 @dataclass(frozen=True)
@@ -80,7 +103,7 @@ class RedisServer:
         """Start it, installing Redis where there is none, and wait until it takes connections. ClusterError where it
         does not.
         """
-        packages.ensure_redis(report)
+        ensure_installed(report)
         self.directory.mkdir(parents=True, exist_ok=True)
         if self.options.tls and not self.keys.exists():
             authority = Authority(self.keys)
@@ -89,7 +112,7 @@ class RedisServer:
         # Redis is what its program is called as.
         program = self.directory / "redis-server"
         program.unlink(missing_ok=True)
-        program.symlink_to(_found(packages.REDIS.proof))
+        program.symlink_to(_found(PACKAGE.proof))
         config = self.directory / "redis.conf"
         config.touch(mode=0o600)
         config.write_text("".join(f"{line}\n" for line in self._config()))
@@ -214,5 +237,5 @@ def down(directory: Path) -> None:
 def _found(program: str) -> str:
     path = shutil.which(program)
     if path is None:
-        raise ClusterError(f"{program} is not in the path: apt-get install {packages.REDIS.name}")
+        raise ClusterError(f"{program} is not in the path: apt-get install {PACKAGE.name}")
     return path

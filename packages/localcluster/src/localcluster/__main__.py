@@ -1,11 +1,11 @@
-"""The command line: `python -m localcluster up|down|status|build`."""
+"""The command line: `localcluster up|down|status|build`."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from localcluster import ClusterError, Profile, build, kind, redis, start, status, stop
-from localcluster.progress import Console, Report
+from localcluster import ClusterError, Profile, build, kind, start, status, stop
+from localcluster.progress import Console
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,14 +25,10 @@ def _run(options: argparse.Namespace) -> int:
     match options.command:
         case "up" if options.profile == kind.PROFILE:
             print(f"export KUBECONFIG={kind.up(options.directory)}")
-            _redis(options.directory, Console())
         case "up":
-            report = Console()
-            cluster = start(options.profile, options.directory, report)
+            cluster = start(options.profile, options.directory, Console())
             print(f"export KUBECONFIG={cluster.kubeconfig}\nalias kubectl={cluster.kubectl}")
-            _redis(options.directory, report)
         case "down":
-            redis.down(options.directory)
             kind.down(options.directory)
             stop(options.directory)
         case "build":
@@ -45,11 +41,6 @@ def _run(options: argparse.Namespace) -> int:
                 print(f"no cluster in {options.directory}")
             return 0 if running and all(running.values()) else 1
     return 0
-
-
-def _redis(directory: Path, report: Report) -> None:
-    if url := redis.up(directory, report):
-        print(f"export REDIS_URL={url}")
 
 
 def _parser() -> argparse.ArgumentParser:

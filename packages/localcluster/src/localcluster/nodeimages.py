@@ -1,10 +1,8 @@
 """The images that a node has from the start, under the names that the real ones have in their registry."""
 
-import shutil
-import subprocess
 from pathlib import Path
 
-from localcluster import builds, cache, images, packages
+from localcluster import builds, cache, images
 from localcluster.images import Image
 from localcluster.progress import Report
 
@@ -35,19 +33,7 @@ SHELL_PROGRAMS = (
 
 def make(report: Report) -> list[Path]:
     """Tar files of all images, from the cache or made now. ClusterError where a program in them cannot be built."""
-    return [_archive(image) for image in _images(report)]
-
-
-def make_redis(reference: str, report: Report) -> Path:
-    """Tar file of an image of that name with this machine's Redis and the libraries that it is linked with. ClusterError
-    where there is no Redis to be had.
-    """
-    packages.ensure_redis(report)
-    program = Path(shutil.which(packages.REDIS.proof) or "")
-    listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
-    libraries = {word: Path(word) for word in listed.split() if word.startswith("/")}
-    image = Image(reference, ["redis-server"], {"/usr/local/bin/redis-server": program, **libraries}, user="65532:65532")
-    return _archive(image)
+    return [archive(image) for image in _images(report)]
 
 
 def _images(report: Report) -> list[Image]:
@@ -72,7 +58,7 @@ def _images(report: Report) -> list[Image]:
     ]
 
 
-def _archive(image: Image) -> Path:
+def archive(image: Image) -> Path:
     """Its tar file, from the cache or made now."""
     sources = [part for path, source in sorted(image.files.items()) for part in (path, source)]
 

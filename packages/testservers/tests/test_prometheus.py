@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from localcluster import ClusterError, prometheus
+from localcluster import ClusterError
+from testservers import prometheus
 
 
 @pytest.fixture(autouse=True)
