@@ -31,8 +31,8 @@ COPY --from=bill /userstorage-operator.cdx.json /
 FROM dependencies AS code
 COPY README.md ./
 COPY operator ./operator
-# uv's notes have the time of the build in them.
-RUN /uv/bin/uv pip install --python /opt/userstorage/bin/python --target /opt/operator --no-deps . \
+# --no-sources: the other members of the workspace are not here. The deleted notes of uv have the time of the build in them.
+RUN /uv/bin/uv pip install --python /opt/userstorage/bin/python --target /opt/operator --no-deps --no-sources . \
     && rm /opt/operator/*.dist-info/uv_cache.json /opt/operator/*.dist-info/RECORD
 
 FROM ${BASE_IMAGE}
