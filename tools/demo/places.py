@@ -52,7 +52,7 @@ def start(choice: str, directory: Path, files: Path, report: Report) -> Place:
 def stop(directory: Path, files: Path) -> None:
     """End the cluster of that directory, whichever it is. ClusterError where that fails."""
     if (files / "kind").exists():
-        Background("port-forward", files).end()
+        Background("port-forward", files).stop()
         cluster = _kind(directory)
         try:
             if cluster.kind_path.exists():  # else the start ended before there was anything to delete

@@ -63,7 +63,7 @@ def down(directory: Path, report: Report) -> None:
         report(f"nothing runs: there is no {_shown(directory)}")
         return
     own = directory / "demo"
-    report("operator ended" if Background("operator", own).end() else "no operator runs")
+    report("operator ended" if Background("operator", own).stop() else "no operator runs")
     redis.down(directory)
     places.stop(directory, own)
     shutil.rmtree(own, ignore_errors=True)

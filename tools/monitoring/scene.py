@@ -75,7 +75,7 @@ class Scene:
 
     def end(self) -> None:
         """End everything."""
-        processes.end(self._operators.values())
+        processes.kill(self._operators.values())
         self.redis.stop()
         localcluster.stop(self._directory / "cluster")
 
@@ -107,7 +107,7 @@ class Scene:
         for port, process in self._operators.items():
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=10) as answer:
                 if json.load(answer)["role"] == "leading":
-                    processes.end([process])
+                    processes.kill([process])
                     return
 
     def ask(self) -> None:

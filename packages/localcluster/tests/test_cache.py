@@ -1,4 +1,4 @@
-"""The cache of built programs: an entry for each set of inputs, whole or not there."""
+"""The cache of builds: one entry for each set of inputs, whole or absent."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return cache.root()
 
 
-def test_the_same_inputs_have_the_same_digest(tmp_path: Path) -> None:
+def test_same_inputs_have_the_same_digest(tmp_path: Path) -> None:
     source = tmp_path / "main.go"
     source.write_text("package main")
     assert cache.digest(["a", source]) == cache.digest([b"a", source])
@@ -30,26 +30,26 @@ def test_every_change_of_the_inputs_changes_the_digest(tmp_path: Path) -> None:
     assert len(set(digests)) == len(digests)
 
 
-def test_inputs_do_not_run_into_each_other() -> None:
+def test_adjacent_inputs_are_kept_apart() -> None:
     assert cache.digest(["ab", "c"]) != cache.digest(["a", "bc"])
 
 
-def test_an_entry_is_made_once() -> None:
-    made: list[Path] = []
+def test_entry_is_built_once() -> None:
+    built: list[Path] = []
 
-    def make(directory: Path) -> None:
-        made.append(directory)
+    def build(directory: Path) -> None:
+        built.append(directory)
         (directory / "program").write_text("text")
 
-    first = cache.entry("tool", ["1"], make)
-    again = cache.entry("tool", ["1"], make)
-    other = cache.entry("tool", ["2"], make)
+    first = cache.entry("tool", ["1"], build)
+    again = cache.entry("tool", ["1"], build)
+    other = cache.entry("tool", ["2"], build)
     assert (first / "program").read_text() == "text"
     assert first == again != other
-    assert len(made) == 2
+    assert len(built) == 2
 
 
-def test_a_failed_build_leaves_no_entry(own_cache: Path) -> None:
+def test_failed_build_leaves_no_entry(own_cache: Path) -> None:
     def fail(directory: Path) -> None:
         (directory / "half").write_text("half")
         raise OSError("disk full")
@@ -59,7 +59,7 @@ def test_a_failed_build_leaves_no_entry(own_cache: Path) -> None:
     assert [path.name for path in own_cache.iterdir()] == ["tool.lock"]
 
 
-def test_a_lock_whose_file_was_deleted_is_taken_anew(tmp_path: Path) -> None:
+def test_lock_is_free_if_its_holder_deleted_the_file(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     with cache.locked(lock):
         lock.unlink()
@@ -67,7 +67,7 @@ def test_a_lock_whose_file_was_deleted_is_taken_anew(tmp_path: Path) -> None:
             assert lock.exists()
 
 
-def test_the_kubernetes_version_is_stamped_into_the_program() -> None:
+def test_kubernetes_version_is_stamped_into_the_program() -> None:
     command = builds.kube_program().command(Path("kube"))
     version = builds.pinned_version("kube", "k8s.io/kubernetes")
     stamps = command[command.index("-ldflags") + 1].split()

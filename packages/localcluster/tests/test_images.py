@@ -1,4 +1,4 @@
-"""Images made by hand: the layout that importers expect, and the same bytes from the same files."""
+"""Images built from files: the layout that importers expect, and the same bytes from the same files."""
 
 import hashlib
 import io
@@ -48,7 +48,7 @@ def blob(files: dict[str, bytes], descriptor: dict[str, Any]) -> bytes:
     return content
 
 
-def test_the_index_leads_to_manifest_config_and_layer(image: Image, tmp_path: Path) -> None:
+def test_index_refers_to_manifest_config_and_layer(image: Image, tmp_path: Path) -> None:
     write_archive(image, tmp_path / "image.tar")
     files = blobs(tmp_path / "image.tar")
     assert json.loads(files["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
@@ -64,7 +64,7 @@ def test_the_index_leads_to_manifest_config_and_layer(image: Image, tmp_path: Pa
     assert config["rootfs"]["diff_ids"] == [f"sha256:{hashlib.sha256(layer).hexdigest()}"]
 
 
-def test_the_layer_has_parents_before_children_and_modes_as_asked(image: Image, tmp_path: Path) -> None:
+def test_layer_has_parents_before_children_and_the_given_modes(image: Image, tmp_path: Path) -> None:
     write_archive(image, tmp_path / "image.tar")
     files = blobs(tmp_path / "image.tar")
     manifest = json.loads(blob(files, json.loads(files["index.json"])["manifests"][0]))
@@ -77,14 +77,14 @@ def test_the_layer_has_parents_before_children_and_modes_as_asked(image: Image, 
     assert {(member.uid, member.gid, member.mtime) for member in members.values()} == {(0, 0, 0)}
 
 
-def test_the_same_files_give_the_same_bytes(image: Image, tmp_path: Path) -> None:
+def test_same_files_give_the_same_bytes(image: Image, tmp_path: Path) -> None:
     write_archive(image, tmp_path / "one.tar")
     os.utime(image.files["/bin/tool"], (1, 1))
     write_archive(image, tmp_path / "two.tar")
     assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
 
 
-def test_another_program_gives_another_image(image: Image, tmp_path: Path) -> None:
+def test_changed_program_gives_another_image(image: Image, tmp_path: Path) -> None:
     write_archive(image, tmp_path / "one.tar")
     image.files["/bin/tool"].write_text("#!changed")
     write_archive(image, tmp_path / "two.tar")

@@ -1,4 +1,4 @@
-"""Decisions of the node profile: control groups, volumes, what is reported, and which files go."""
+"""The profile `node`: control groups, volumes, progress reports and deleted files."""
 
 import io
 from pathlib import Path
@@ -33,7 +33,7 @@ def changed(item: dict[str, Any], part: str, **fields: object) -> dict[str, Any]
     return {**item, part: {**item[part], **fields}}
 
 
-def test_a_claim_gets_a_volume_once_its_pod_is_scheduled_here() -> None:
+def test_claim_gets_a_volume_once_its_pod_is_scheduled_to_the_node() -> None:
     assert provisioner.wants_volume(CLAIM, "localnode")
     assert not provisioner.wants_volume(CLAIM, "other")
     assert not provisioner.wants_volume(changed(CLAIM, "metadata", annotations=None), "localnode")
@@ -41,7 +41,7 @@ def test_a_claim_gets_a_volume_once_its_pod_is_scheduled_here() -> None:
     assert not provisioner.wants_volume(changed(CLAIM, "metadata", deletionTimestamp="now"), "localnode")
 
 
-def test_a_volume_is_for_its_claim_alone_and_removed_when_released() -> None:
+def test_volume_is_reserved_for_its_claim_and_deleted_when_released() -> None:
     volume = provisioner.volume_for(CLAIM, Path("/volumes/pvc-u1"), "localnode")
     assert volume["spec"]["claimRef"]["uid"] == "u1"
     assert volume["spec"]["local"]["path"] == "/volumes/pvc-u1"
@@ -62,7 +62,7 @@ def hierarchies(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_version_1_has_a_group_in_every_hierarchy(hierarchies: Path) -> None:
+def test_cgroup_version_1_has_a_group_in_every_hierarchy(hierarchies: Path) -> None:
     cgroups.create("node-0", hierarchies)
     assert sorted(path.parent.name for path in hierarchies.glob("*/node-0")) == ["cpu", "memory"]
     (hierarchies / "memory" / "node-0" / "kubepods" / "pod1").mkdir(parents=True)
@@ -70,14 +70,14 @@ def test_version_1_has_a_group_in_every_hierarchy(hierarchies: Path) -> None:
     assert not list(hierarchies.glob("*/node-0"))
 
 
-def test_version_2_has_one_group_that_hands_controllers_on(tmp_path: Path) -> None:
+def test_cgroup_version_2_has_one_group_that_delegates_controllers(tmp_path: Path) -> None:
     (tmp_path / "cgroup.controllers").write_text("cpuset cpu memory rdma pids\n")
     cgroups.create("node-0", tmp_path)
     assert cgroups.is_unified(tmp_path)
     assert (tmp_path / "node-0" / "cgroup.subtree_control").read_text() == "+cpuset +cpu +memory +pids"
 
 
-def test_clearing_a_directory_leaves_the_files_of_others(tmp_path: Path) -> None:
+def test_clearing_a_directory_keeps_foreign_files(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "cluster")
     layout.keys.mkdir(parents=True)
     layout.kubeconfig.touch()
@@ -89,9 +89,9 @@ def test_clearing_a_directory_leaves_the_files_of_others(tmp_path: Path) -> None
     assert not layout.directory.exists()
 
 
-def test_work_under_way_is_told_of_now_and_then_where_lines_stay() -> None:
+def test_progress_is_written_every_twenty_seconds_without_a_terminal() -> None:
     stream, seconds = io.StringIO(), iter([0.0, 1.0, 2.0, 21.0, 22.0, 23.0])
     console = Console(stream, clock=lambda: next(seconds))
-    for line in ("began", "a" + MORE, "b" + MORE, "c" + MORE, "done"):
+    for line in ("started", "a" + MORE, "b" + MORE, "c" + MORE, "done"):
         console(line)
-    assert [line.split("s  ")[1] for line in stream.getvalue().splitlines()] == ["began", "b" + MORE, "done"]
+    assert [line.split("s  ")[1] for line in stream.getvalue().splitlines()] == ["started", "b" + MORE, "done"]

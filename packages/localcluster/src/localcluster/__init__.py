@@ -1,7 +1,7 @@
-"""A real Kubernetes cluster on a machine without Docker, for the demo and the tests.
+"""A real Kubernetes cluster on a machine without Docker.
 
-Two profiles. `control-plane` has no containers: it needs no rights, starts in seconds and takes thousands of fake
-pods. `node` runs real containers on one node and needs root.
+The profile `control-plane` has no containers: it needs no root rights, starts in seconds and takes thousands of fake
+pods. The profile `node` runs real containers on one node and needs root.
 """
 
 from localcluster.cluster import Cluster, Profile, build, load_images, start, status, stop

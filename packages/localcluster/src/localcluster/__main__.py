@@ -9,7 +9,10 @@ from localcluster.progress import Console
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 done, 1 it failed or (status) the cluster does not run as a whole."""
+    """Run one command and return its exit code.
+
+    0: done. 1: the command failed, or `status` found a program that does not run. 130: interrupted.
+    """
     options = _parser().parse_args(arguments)
     try:
         return _run(options)
@@ -17,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"localcluster: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("localcluster: interrupted; what had been started is ended", file=sys.stderr)
+        print("localcluster: interrupted; everything that it had started was stopped", file=sys.stderr)
         return 130
 
 
@@ -36,7 +39,7 @@ def _run(options: argparse.Namespace) -> int:
         case _:
             running = status(options.directory)
             for name, alive in running.items():
-                print(f"{name:<24} {'running' if alive else 'ended'}")
+                print(f"{name:<24} {'running' if alive else 'exited'}")
             if not running:
                 print(f"no cluster in {options.directory}")
             return 0 if running and all(running.values()) else 1
@@ -50,12 +53,12 @@ def _parser() -> argparse.ArgumentParser:
     profile = argparse.ArgumentParser(add_help=False)
     profile.add_argument("--profile", choices=profiles, default=Profile.CONTROL_PLANE)
     directory = argparse.ArgumentParser(add_help=False)
-    directory.add_argument("--directory", type=Path, default=Path(".cluster"), help="where the cluster keeps its files")
-    up = commands.add_parser("up", parents=[directory], help="start the cluster, unless it runs")
+    directory.add_argument("--directory", type=Path, default=Path(".cluster"), help="directory of the cluster's files")
+    up = commands.add_parser("up", parents=[directory], help="start the cluster unless it runs")
     up.add_argument("--profile", choices=[*profiles, kind.PROFILE], default=Profile.CONTROL_PLANE)
-    commands.add_parser("down", parents=[directory], help="end the cluster and delete its files")
-    commands.add_parser("status", parents=[directory], help="which programs of the cluster run")
-    commands.add_parser("build", parents=[profile], help="only build what the cluster needs")
+    commands.add_parser("down", parents=[directory], help="stop the cluster and delete its files")
+    commands.add_parser("status", parents=[directory], help="list the programs of the cluster and whether they run")
+    commands.add_parser("build", parents=[profile], help="build the programs of a profile without starting a cluster")
     return parser
 
 

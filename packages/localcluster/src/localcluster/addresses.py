@@ -1,4 +1,4 @@
-"""Ports and address ranges that nobody on this machine uses."""
+"""Unused TCP ports and address ranges of this machine."""
 
 import ipaddress
 import random
@@ -10,12 +10,12 @@ from typing import Any
 from localcluster.errors import ClusterError
 
 PORTS = range(16000, 30000)
-"""Below the ports that the kernel gives to outgoing connections, which would otherwise take one of ours between the
-moment it is chosen and the moment its server listens."""
+"""Lower than the kernel's ephemeral ports: an outgoing connection cannot take a port between the moment when it is chosen
+and the moment when its server listens."""
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """A TCP port of that address on which nothing listens. ClusterError where fifty tries find none."""
+    """Return a TCP port of that address on which nothing listens. Raises ClusterError if fifty random ports are in use."""
     for port in random.sample(PORTS, 50):
         with socket.socket() as candidate:
             try:
@@ -28,52 +28,52 @@ def free_port(address: str = "127.0.0.1") -> int:
 
 @dataclass(frozen=True)
 class Network:
-    """The addresses of one node: its two ends of the cable to this machine, its pods and its Services."""
+    """The addresses of one node: the veth pair between it and this machine, its pods and its Services."""
 
     number: int
 
     @property
-    def cable(self) -> ipaddress.IPv4Network:
-        """The range of the virtual cable; this machine has its first address, the node its second."""
+    def veth(self) -> ipaddress.IPv4Network:
+        """The range of the veth pair. This machine has its first address, the node its second."""
         return ipaddress.IPv4Network(f"10.211.{self.number}.0/30")
 
     @property
-    def machine(self) -> str:
-        """The address of this machine on the cable."""
-        return str(self.cable[1])
+    def host(self) -> str:
+        """The address of this machine on the veth pair."""
+        return str(self.veth[1])
 
     @property
     def node(self) -> str:
-        """The node's address, and its API server's."""
-        return str(self.cable[2])
+        """The address of the node and of its API server."""
+        return str(self.veth[2])
 
     @property
     def pods(self) -> ipaddress.IPv4Network:
-        """Where pods get their addresses from."""
+        """The range of pod addresses."""
         return ipaddress.IPv4Network(f"10.212.{self.number}.0/24")
 
     @property
     def services(self) -> ipaddress.IPv4Network:
-        """Where Services get their addresses from; the first is the API server's."""
+        """The range of Service addresses. The first is that of the API server."""
         return ipaddress.IPv4Network(f"10.213.{self.number}.0/24")
 
     @property
-    def cable_name(self) -> str:
-        """The interface at this machine's end of the cable."""
+    def veth_name(self) -> str:
+        """The name of the interface on this machine."""
         return f"localcluster{self.number}"
 
     @property
     def peer_name(self) -> str:
-        """The interface at the node's end."""
+        """The name of the interface on the node."""
         return f"lcnode{self.number}"
 
     def overlaps(self, used: Iterable[ipaddress.IPv4Network]) -> bool:
-        """Whether anything of it lies in a range that is used."""
-        return any(mine.overlaps(other) for other in used for mine in (self.cable, self.pods, self.services))
+        """Whether one of its ranges overlaps a used range."""
+        return any(mine.overlaps(other) for other in used for mine in (self.veth, self.pods, self.services))
 
 
 def free_network(used: Iterable[ipaddress.IPv4Network]) -> Network:
-    """The first network that overlaps none of these ranges. ClusterError where all 256 do."""
+    """Return the first network that overlaps none of these ranges. Raises ClusterError if all 256 overlap one."""
     taken = list(used)
     for number in range(256):
         network = Network(number)
@@ -83,5 +83,5 @@ def free_network(used: Iterable[ipaddress.IPv4Network]) -> Network:
 
 
 def routed_ranges(routes: Iterable[Mapping[str, Any]]) -> list[ipaddress.IPv4Network]:
-    """The ranges in the answer of `ip -json -4 route`, but for the default route."""
+    """Return the ranges in the output of `ip -json -4 route`, without the default route."""
     return [ipaddress.IPv4Network(route["dst"], strict=False) for route in routes if route.get("dst", "default") != "default"]

@@ -1,4 +1,4 @@
-"""A few calls of the Kubernetes API with nothing but the standard library."""
+"""A small Kubernetes API client that needs only the standard library."""
 
 import json
 import ssl
@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 10.0
 
 
 class ApiError(ClusterError):
-    """The API server refused a request (`code` is its HTTP status) or did not answer (`code` is 0)."""
+    """The API server refused a request (`code` is the HTTP status) or did not answer (`code` is 0)."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -24,32 +24,32 @@ class ApiError(ClusterError):
 
 
 class Api:
-    """A client of one API server, known to it by the certificate `<user>.crt` in the cluster's key directory."""
+    """A client of one API server. It authenticates with `<user>.crt` and `<user>.key` of the directory `keys`."""
 
     def __init__(self, server: str, keys: Path, user: str = "admin") -> None:
         self._server = server
         context = ssl.create_default_context(cafile=str(keys / "ca.crt"))
         context.load_cert_chain(keys / f"{user}.crt", keys / f"{user}.key")
-        # Without proxies: the server is on this machine whatever the environment says.
+        # No proxy: the server is on this machine, even if the environment names a proxy.
         self._opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
         )
 
     def get(self, path: str) -> Object:
-        """The object or list at that path. ApiError where it cannot be had."""
-        answer: Object = json.loads(self._request("GET", path, None, "application/json"))
-        return answer
+        """Return the object or list at that path. Raises ApiError if the request fails."""
+        response: Object = json.loads(self._request("GET", path, None, "application/json"))
+        return response
 
     def create(self, path: str, item: Mapping[str, Any]) -> None:
-        """Create an object in the collection at that path. ApiError where it cannot be."""
+        """Create an object in the collection at that path. Raises ApiError if the request fails."""
         self._request("POST", path, item, "application/json")
 
     def delete(self, path: str) -> None:
-        """Delete the object at that path. ApiError where it cannot be."""
+        """Delete the object at that path. Raises ApiError if the request fails."""
         self._request("DELETE", path, None, "application/json")
 
     def apply(self, path: str, item: Mapping[str, Any]) -> None:
-        """Create the object at that path, or make it as given. ApiError where it cannot be."""
+        """Apply the object at that path on the server side. Raises ApiError if the request fails."""
         query = "?fieldManager=localcluster&force=true"
         self._request("PATCH", path + query, item, "application/apply-patch+yaml")
 
@@ -61,7 +61,7 @@ class Api:
             return False
 
     def exists(self, path: str) -> bool:
-        """Whether there is an object at that path that can be read."""
+        """Whether the object at that path exists and can be read."""
         try:
             self.get(path)
         except ApiError:
@@ -69,7 +69,7 @@ class Api:
         return True
 
     def node_ready(self, name: str) -> bool:
-        """Whether there is a node of that name and it takes pods."""
+        """Whether the node exists and its condition Ready is true."""
         try:
             conditions = self.get(f"/api/v1/nodes/{name}")["status"].get("conditions", [])
         except ApiError:
@@ -77,15 +77,15 @@ class Api:
         return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
     def _request(self, method: str, path: str, body: Mapping[str, Any] | None, content_type: str) -> bytes:
-        request = urllib.request.Request(  # noqa: S310 (the URL is that of our own server)
+        request = urllib.request.Request(  # noqa: S310 (the URL is that of the cluster's API server)
             self._server + path,
             method=method,
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": content_type},
         )
         try:
-            with self._opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
-                content: bytes = answer.read()
+            with self._opener.open(request, timeout=TIMEOUT_SECONDS) as response:
+                content: bytes = response.read()
         except urllib.error.HTTPError as error:
             raise ApiError(error.code, f"{method} {path}: {error.read().decode(errors='replace')[:300]}") from error
         except (OSError, TimeoutError) as error:

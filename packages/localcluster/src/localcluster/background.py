@@ -1,4 +1,4 @@
-"""A program that goes on when the command that started it has ended, and that a later command finds again."""
+"""A program that outlives the command that started it. A later command finds it by its record on disk."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from localcluster import processes
 from localcluster.errors import ClusterError
 from localcluster.processes import Process
 
-_GOODBYE_SECONDS = 15.0
+_TERMINATION_GRACE_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -24,49 +24,51 @@ class Background:
 
     @property
     def log(self) -> Path:
-        """What it said since it was last started."""
+        """The output since the program was last started."""
         return self.directory / f"{self.name}.log"
 
     def alive(self, context: str | None = None) -> bool:
-        """Whether it runs and, where a context is given, was started for that one."""
+        """Whether it runs and, if a context is given, was started for that context."""
         found = self._read()
         return found is not None and context in (None, found[1]) and processes.alive(found[0])
 
     def start(self, command: Sequence[str], context: str = "") -> None:
-        """Start it in place of an earlier one. `context` is what else than the command it was started for.
-        ClusterError where it cannot run.
+        """Stop an earlier run and start the program. `context` is any string that identifies this run, for `alive`.
+
+        Raises ClusterError if it cannot be started.
         """
-        self.end()
+        self.stop()
         self.log.unlink(missing_ok=True)
         process = processes.launch(self.name, command, self.log)
         record = {"process": asdict(process), "context": context}
         self._record.write_text(json.dumps(record, default=str))
 
-    def end(self) -> bool:
-        """Ask it to end and wait; killed where it does not listen. Returns whether it ran. ClusterError where it
-        survives even that.
+    def stop(self) -> bool:
+        """Send SIGTERM and wait; send SIGKILL after 15 seconds. Return whether it ran.
+
+        Raises ClusterError if it survives SIGKILL.
         """
         found = self._read()
         ran = found is not None and processes.alive(found[0])
         if found is not None and ran:
             os.kill(found[0].pid, signal.SIGTERM)
-            deadline = time.monotonic() + _GOODBYE_SECONDS
+            deadline = time.monotonic() + _TERMINATION_GRACE_SECONDS
             while processes.alive(found[0]) and time.monotonic() < deadline:
                 time.sleep(0.05)
-            processes.end([found[0]])
+            processes.kill([found[0]])
         self._record.unlink(missing_ok=True)
         return ran
 
     def kill(self) -> None:
-        """End it without asking, and wait. ClusterError where it survives even that."""
+        """Send SIGKILL and wait. Raises ClusterError if it survives."""
         if found := self._read():
-            processes.end([found[0]])
+            processes.kill([found[0]])
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal. ClusterError where it does not run."""
+        """Send it a signal. Raises ClusterError if it does not run."""
         found = self._read()
         if found is None or not processes.alive(found[0]):
-            raise ClusterError(f"{self.name} does not run")
+            raise ClusterError(f"{self.name} is not running")
         os.kill(found[0].pid, number)
 
     @property

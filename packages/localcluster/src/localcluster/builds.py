@@ -1,4 +1,4 @@
-"""The programs of a cluster, compiled from Go modules and a Rust crate and kept in the per-user cache."""
+"""Builds of the programs of a cluster, from Go modules and a Rust crate. The per-user cache keeps them."""
 
 import os
 import platform
@@ -18,12 +18,12 @@ MODULES = Path(__file__).parent / "go"
 DUFS_VERSION = "0.47.0"
 
 CompiledLine = Callable[[str], bool]
-"""Tells whether a line of compiler output means one more package compiled."""
+"""Whether a line of compiler output means that one more package is compiled."""
 
 
 @dataclass(frozen=True)
 class GoProgram:
-    """A program built from one of our Go modules: `package` is what to build, with that module's pins."""
+    """A program that is built from the Go package `package`, at the versions that go.mod of `modules/name` pins."""
 
     name: str
     package: str
@@ -37,13 +37,16 @@ class GoProgram:
         return self.modules / self.name
 
     def command(self, output: Path) -> list[str]:
-        """The build command. Without -trimpath, which would share nothing with the Go build cache of other builds."""
+        """Return the build command. It has no -trimpath, because that would share nothing with the Go cache of other builds."""
         stamps = [f"-X {variable}={value}" for variable, value in self.variables.items()]
         return ["go", "build", "-v", "-ldflags", " ".join(["-s -w", *stamps]), "-o", str(output), self.package]
 
 
 def pinned_version(module: str, required: str) -> str:
-    """The version, such as v1.36.3, at which our Go module `module` requires the module `required`."""
+    """Return the version, such as v1.36.3, at which `go/<module>/go.mod` requires the module `required`.
+
+    Raises ClusterError if it does not require it.
+    """
     text = (MODULES / module / "go.mod").read_text()
     found = re.search(rf"^\s*{re.escape(required)} (v\S+)", text, re.MULTILINE)
     if not found:
@@ -52,7 +55,7 @@ def pinned_version(module: str, required: str) -> str:
 
 
 def kube_program() -> GoProgram:
-    """etcd, Kubernetes and kubectl; stamped with the version, without which `kubectl version` fails."""
+    """Return the program that is etcd, Kubernetes and kubectl. `kubectl version` fails without the version stamp."""
     version = pinned_version("kube", "k8s.io/kubernetes")
     major, minor, _patch = version.removeprefix("v").split(".", 2)
     stamp = "k8s.io/component-base/version"
@@ -65,7 +68,7 @@ def kube_program() -> GoProgram:
 
 KWOK = GoProgram("kwok", "sigs.k8s.io/kwok/cmd/kwok")
 FILEBROWSER = GoProgram(
-    # Static, as its image has no C library.
+    # Static, because its image has no C library.
     "filebrowser",
     "github.com/filebrowser/filebrowser/v2",
     environment={"CGO_ENABLED": "0"},
@@ -73,9 +76,9 @@ FILEBROWSER = GoProgram(
 
 
 def build_go(program: GoProgram, report: Report) -> Path:
-    """The compiled program, from the cache or built now. ClusterError where Go is missing or the build fails."""
+    """Return the compiled program, from the cache or built now. Raises ClusterError if Go is missing or the build fails."""
 
-    def make(directory: Path) -> None:
+    def build(directory: Path) -> None:
         if shutil.which("go") is None:
             raise ClusterError(f"Go is needed to build {program.name}: install Go 1.26 or newer (https://go.dev/dl)")
         environment = {**os.environ, **program.environment}
@@ -95,16 +98,16 @@ def build_go(program: GoProgram, report: Report) -> Path:
         str(dict(program.environment)),
         platform.machine(),
     ]
-    return cache.entry(program.name, inputs, make) / program.name
+    return cache.entry(program.name, inputs, build) / program.name
 
 
 def build_dufs(report: Report) -> Path:
-    """The Dufs program as one static file, from the cache or built now. ClusterError as for `build_go`."""
+    """Return Dufs as one static file, from the cache or built now. Raises ClusterError if Cargo is missing or the build fails."""
     target = f"{platform.machine()}-unknown-linux-gnu"
     command = ["cargo", "install", "dufs", "--version", DUFS_VERSION, "--locked", "--target", target, "--root"]
     flags = "-C target-feature=+crt-static"
 
-    def make(directory: Path) -> None:
+    def build(directory: Path) -> None:
         if shutil.which("cargo") is None:
             raise ClusterError("Cargo is needed to build dufs: install Rust (https://rustup.rs)")
         _run_build(
@@ -117,11 +120,11 @@ def build_dufs(report: Report) -> Path:
             report=report,
         )
 
-    return cache.entry("dufs", [*command, flags], make) / "bin" / "dufs"
+    return cache.entry("dufs", [*command, flags], build) / "bin" / "dufs"
 
 
 def _package_count(program: GoProgram, environment: Mapping[str, str]) -> int | None:
-    """How many packages the program has, None where Go does not tell (the build itself then says why)."""
+    """Return the number of packages of the program; None if `go list` fails (the build then reports why)."""
     command = ["go", "list", "-deps", program.package]
     listed = subprocess.run(command, cwd=program.module, env=environment, capture_output=True, text=True, check=False)
     return len(listed.stdout.split()) or None
@@ -137,7 +140,10 @@ def _run_build(
     total: int | None,
     report: Report,
 ) -> None:
-    """Run a compiler with its output in a log file of the cache, and report how far it is every second."""
+    """Run a compiler with its output in a log file of the cache, and report its progress every second.
+
+    Raises ClusterError if it fails.
+    """
     log = cache.root() / f"{name}.log"
     start = time.monotonic()
     with log.open("w+b") as output:
@@ -146,7 +152,7 @@ def _run_build(
             while build.poll() is None:
                 time.sleep(1)
                 lines = log.read_text(errors="replace").splitlines()
-                report(_how_far(name, lines, compiled, total, time.monotonic() - start))
+                report(_progress(name, lines, compiled, total, time.monotonic() - start))
         finally:
             if build.poll() is None:
                 build.kill()
@@ -157,14 +163,14 @@ def _run_build(
     report(f"built {name} in {time.monotonic() - start:.0f} s")
 
 
-def _how_far(name: str, lines: Sequence[str], compiled: CompiledLine, total: int | None, seconds: float) -> str:
-    """One line on a build under way."""
+def _progress(name: str, lines: Sequence[str], compiled: CompiledLine, total: int | None, seconds: float) -> str:
+    """Return one line on a running build."""
     done = sum(1 for line in lines if compiled(line))
     if lines and "ownload" in lines[-1]:
         step = lines[-1].strip()
     elif total is None:
         step = f"{done} packages"
     else:
-        # The rest may be in the compiler's own cache already: it is a limit, not a promise.
+        # Packages that the Go cache has are not printed: the total is an upper limit.
         step = f"{done} of at most {total} packages"
     return f"building {name}: {step}, {seconds:.0f} s{MORE}"

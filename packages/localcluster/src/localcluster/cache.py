@@ -1,7 +1,7 @@
-"""What was built once is kept per user, under a name that changes with everything it is made from.
+"""The per-user cache of builds.
 
-An entry is a directory `<name>-<digest>`. It appears whole or not at all, and one builder at a time makes it.
-Entries are never removed here: the whole cache may be deleted at any time, and is then built again.
+An entry is a directory `<name>-<digest>`; the digest is that of everything that it is built from. An entry appears whole or
+not at all, and only one process at a time builds it. Entries are never removed. The whole cache may be deleted at any time.
 """
 
 import fcntl
@@ -15,13 +15,13 @@ from pathlib import Path
 
 
 def root() -> Path:
-    """The cache directory of this user."""
+    """Return the cache directory of this user."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "userstorage-localcluster"
 
 
 def digest(inputs: Iterable[str | bytes | Path]) -> str:
-    """Sixteen hex digits that change when any input, their order, or the content or name of a named file changes."""
+    """Return sixteen hex digits that change if an input changes, or their order, or the content or name of a file in them."""
     total = hashlib.sha256()
     for item in inputs:
         if isinstance(item, Path):
@@ -29,26 +29,26 @@ def digest(inputs: Iterable[str | bytes | Path]) -> str:
         else:
             parts = [item.encode() if isinstance(item, str) else item]
         for part in parts:
-            # The length first, so that no two lists of inputs read as the same bytes.
+            # The length first, so that two different lists of inputs are never the same bytes.
             total.update(len(part).to_bytes(8, "big") + part)
     return total.hexdigest()[:16]
 
 
-def entry(name: str, inputs: Iterable[str | bytes | Path], make: Callable[[Path], None]) -> Path:
-    """The entry of that name made from these inputs; `make` fills an empty directory where there is none yet.
+def entry(name: str, inputs: Iterable[str | bytes | Path], build: Callable[[Path], None]) -> Path:
+    """Return the entry of that name and these inputs. If there is none, `build` fills an empty directory.
 
-    Errors of `make` pass through and leave no entry.
+    Errors of `build` are raised and leave no entry.
     """
     path = root() / f"{name}-{digest(inputs)}"
     if path.is_dir():
         return path
     root().mkdir(parents=True, exist_ok=True)
     with locked(root() / f"{name}.lock"):
-        if path.is_dir():  # another process made it while this one waited
+        if path.is_dir():  # another process built it while this one waited
             return path
         unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root()))
         try:
-            make(unfinished)
+            build(unfinished)
             unfinished.chmod(0o755)
             unfinished.rename(path)
         except BaseException:
@@ -59,13 +59,13 @@ def entry(name: str, inputs: Iterable[str | bytes | Path], make: Callable[[Path]
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file for the length of a `with` block; waits for as long as another process holds it."""
+    """Hold the lock file in a `with` block. Wait as long as another process holds it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if not _is_open_file(path, descriptor):
-                continue  # its holder deleted the file: a lock on it keeps nobody out any more
+                continue  # its holder deleted the file: other processes would lock a new one
             yield
             return
         finally:

@@ -1,6 +1,6 @@
-"""The keys and certificates of one cluster, all signed by its own authority.
+"""The keys and certificates of one cluster, signed by its own authority.
 
-Elliptic curve keys throughout: RSA keys would add seconds to every start.
+All keys are elliptic curve keys: RSA keys would add seconds to every start.
 """
 
 import ipaddress
@@ -34,7 +34,7 @@ class Authority:
         _write_certificate(directory / "ca.crt", certificate)
 
     def client(self, name: str, user: str, group: str | None = None) -> None:
-        """Write the certificate by which a client is that Kubernetes user, in that group if one is given."""
+        """Write the key and certificate of a client: a Kubernetes user, in that group if one is given."""
         key = ec.generate_private_key(ec.SECP256R1())
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
         certificate = (
@@ -45,7 +45,7 @@ class Authority:
         self._write(name, key, certificate)
 
     def server(self, name: str, hosts: Sequence[str], addresses: Sequence[str]) -> None:
-        """Write the certificate of a server known by these host names and IP addresses."""
+        """Write the key and certificate of a server with these host names and IP addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [x509.DNSName(host) for host in hosts]
         names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
@@ -59,7 +59,7 @@ class Authority:
         self._write(name, key, certificate)
 
     def signing_pair(self, name: str) -> None:
-        """Write a bare key pair, `<name>.key` and `<name>.pub`: what service account tokens are signed with."""
+        """Write a key pair without a certificate, `<name>.key` and `<name>.pub`, that signs service account tokens."""
         key = ec.generate_private_key(ec.SECP256R1())
         _write_key(self.directory / f"{name}.key", key)
         public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

@@ -1,4 +1,4 @@
-"""Starting, describing and stopping a cluster, whichever its profile."""
+"""Start, describe and stop a cluster of any profile."""
 
 import enum
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from localcluster.starter import Starter
 
 
 class Profile(enum.StrEnum):
-    """What a cluster is made of."""
+    """The kind of a cluster: a control plane with fake nodes, or one real node."""
 
     CONTROL_PLANE = "control-plane"
     NODE = "node"
@@ -33,20 +33,20 @@ class Cluster:
 
 
 def build(profile: Profile, report: Report = silent) -> None:
-    """Put everything the profile needs into the per-user cache. ClusterError where something cannot be built."""
+    """Build everything that the profile needs into the per-user cache. Raises ClusterError if a build fails."""
     builds.build_go(builds.kube_program(), report)
     if profile is Profile.CONTROL_PLANE:
         builds.build_go(builds.KWOK, report)
     else:
         packages.ensure(report)
-        nodeimages.make(report)
+        nodeimages.build_all(report)
 
 
 def start(profile: Profile | str, directory: Path, report: Report = silent) -> Cluster:
-    """The cluster of that directory: the one that runs, or else a new one, built first where needed.
+    """Return the running cluster of that directory, or build and start a new one.
 
-    Programs of a running cluster that have ended are started again. The cluster outlives the caller.
-    ClusterError where it does not come up; what was started is then ended, and its logs are kept.
+    Programs of a running cluster that have exited are started again. The cluster outlives the caller.
+    Raises ClusterError if it does not start; everything that was started is then stopped, and its logs are kept.
     """
     profile = Profile(profile)
     layout = Layout(directory.absolute())
@@ -54,13 +54,13 @@ def start(profile: Profile | str, directory: Path, report: Report = silent) -> C
     with cache.locked(layout.lock):
         found = state.read(layout.state)
         if found is not None and found.profile != profile:
-            raise ClusterError(f"{layout.directory} has a cluster of profile {found.profile}: stop that one first")
-        if found is not None and _can_go_on(found):
+            raise ClusterError(f"{layout.directory} has a cluster of profile {found.profile}: stop it first")
+        if found is not None and _can_resume(found):
             running = found
-            _restart_ended(Starter(layout, running, report))
+            _restart_exited(Starter(layout, running, report))
         else:
             if found is not None:
-                _take_down(found)
+                _stop(found)
             layout.reset()
             running = state.State(profile=profile, server="")
             _start_new(Starter(layout, running, report))
@@ -68,29 +68,30 @@ def start(profile: Profile | str, directory: Path, report: Report = silent) -> C
 
 
 def stop(directory: Path) -> None:
-    """End the cluster of that directory and delete its files. Nothing happens where there is none."""
+    """Stop the cluster of that directory and delete its files. Do nothing if there is none."""
     layout = Layout(directory.absolute())
     if not layout.directory.is_dir():
         return
     with cache.locked(layout.lock):
         found = state.read(layout.state)
         if found is not None:
-            _take_down(found)
+            _stop(found)
         layout.clear()
 
 
 def load_images(directory: Path, archives: Iterable[Path]) -> None:
-    """Give the node of the cluster in that directory more images, as if it had pulled them. ClusterError where there is no
-    such cluster, or where one is not taken.
+    """Import more images into the node of the cluster in that directory, as if it had pulled them.
+
+    Raises ClusterError if there is no such cluster, or if an import fails.
     """
     found = state.read(Layout(directory.absolute()).state)
     if found is None or "namespace" not in found.processes:
-        raise ClusterError(f"{directory} has no cluster of profile node to load images on")
+        raise ClusterError(f"{directory} has no cluster of profile node to load images into")
     node.import_images(Namespace(found.processes["namespace"].pid), archives)
 
 
 def status(directory: Path) -> dict[str, bool]:
-    """Which programs of the cluster in that directory run; empty where there is no cluster."""
+    """Return whether each program of the cluster in that directory runs; empty if there is no cluster."""
     found = state.read(Layout(directory.absolute()).state)
     return {} if found is None else {p.name: processes.alive(p) for p in found.processes.values()}
 
@@ -102,39 +103,39 @@ def _start_new(starter: Starter) -> None:
             packages.ensure(report)
         kube = builds.build_go(builds.kube_program(), report)
         if starter.state.profile == Profile.NODE:
-            node.start(starter, kube, nodeimages.make(report))
+            node.start(starter, kube, nodeimages.build_all(report))
         else:
             controlplane.start(starter, kube, builds.build_go(builds.KWOK, report))
         starter.state.ready = True
         starter.save()
     except BaseException:
-        _take_down(starter.state)
-        layout.state.unlink(missing_ok=True)  # the logs stay, to tell why
+        _stop(starter.state)
+        layout.state.unlink(missing_ok=True)  # the logs stay: they say why
         raise
 
 
-def _can_go_on(found: state.State) -> bool:
-    """Whether a recorded cluster was up once, and what still runs of it can be completed."""
-    return found.ready and (found.profile == Profile.CONTROL_PLANE or node.namespace_lives(found))
+def _can_resume(found: state.State) -> bool:
+    """Whether a recorded cluster was complete once and its exited programs can be started again."""
+    return found.ready and (found.profile == Profile.CONTROL_PLANE or node.namespace_alive(found))
 
 
-def _restart_ended(starter: Starter) -> None:
-    """Start again what has ended of a cluster that was up."""
-    ended = [process for process in starter.state.processes.values() if not processes.alive(process)]
-    for process in ended:
-        starter.report(f"{process.name} had ended: starting it again")
-        launch = node.launch_of(process.name, starter.state)
+def _restart_exited(starter: Starter) -> None:
+    """Start the exited programs of a cluster again."""
+    exited = [process for process in starter.state.processes.values() if not processes.alive(process)]
+    for process in exited:
+        starter.report(f"{process.name} had exited: starting it again")
+        launch = node.launcher_for(process.name, starter.state)
         starter.run(process.name, process.command, launch)
-    if ended:
+    if exited:
         api = Api(starter.state.server, starter.layout.keys)
         starter.wait("API server ready", api.ready)
         profile = node if starter.state.profile == Profile.NODE else controlplane
         profile.wait_until_usable(starter, api)
 
 
-def _take_down(running: state.State) -> None:
-    """End and undo everything but the files."""
-    processes.end(running.processes.values())
+def _stop(running: state.State) -> None:
+    """Stop the processes and undo every change to this machine. The files stay."""
+    processes.kill(running.processes.values())
     node.clean_up(running.undo)
 
 

@@ -1,4 +1,4 @@
-"""The command lines and configuration files of the programs that every cluster has, whatever its nodes are."""
+"""The command lines and configuration files of the control plane, which every profile has."""
 
 import base64
 import json
@@ -11,21 +11,21 @@ from localcluster.certificates import Authority
 from localcluster.layout import Layout
 
 PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
-"""What the one program `kube` can be called as."""
+"""The names under which the one program `kube` can be called."""
 
 REQUESTS_PER_SECOND = 500
-"""What our controllers may ask of the API server; their own limit of 20 or 50 costs seconds at every start."""
+"""The client-side rate limit of the controllers. Their default of 20 or 50 would cost seconds at every start."""
 
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
-    # One line per request, once it is answered.
+    # One line per request, written after the response.
     "omitStages": ["RequestReceived", "ResponseStarted"],
     "rules": [
-        # Heartbeats of nodes: most of the lines, and no test asks for them.
+        # Heartbeats of nodes would be most of the lines, and no test reads them.
         {"level": "None", "namespaces": ["kube-node-lease"]},
         {"level": "None", "users": ["system:apiserver"]},
-        # Every request of the operator's account, so that its rights can be compared with what it asks for.
+        # Every request of the account under test, so that its rights can be compared with its requests.
         {"level": "Metadata", "userGroups": ["system:serviceaccounts:userstorage-system"]},
         {"level": "Metadata", "verbs": ["create", "update", "patch", "delete", "deletecollection"]},
     ],
@@ -34,7 +34,7 @@ AUDIT_POLICY = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What differs between clusters: addresses and ports, and which plugins of the scheduler and controllers are off."""
+    """The settings that differ between clusters: addresses, ports, and disabled controllers and scheduler plugins."""
 
     address: str
     port: int
@@ -70,7 +70,7 @@ def write_keys(layout: Layout, settings: Settings) -> Authority:
 
 
 def write_kubeconfig(path: Path, layout: Layout, settings: Settings, user: str) -> None:
-    """Write a kubeconfig, with its keys inside, for the user of that certificate."""
+    """Write a kubeconfig for the user of that certificate, with its key and certificate inside."""
 
     def encoded(name: str) -> str:
         return base64.b64encode((layout.keys / name).read_bytes()).decode()
@@ -95,14 +95,14 @@ def write_kubeconfig(path: Path, layout: Layout, settings: Settings, user: str) 
 
 
 def write_json(path: Path, content: Mapping[str, Any], mode: int = 0o644) -> None:
-    """Write a configuration file; JSON, which every reader of YAML takes."""
+    """Write a configuration file as JSON, which is also YAML."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=mode)
     path.write_text(json.dumps(content, indent=1))
 
 
 def link_programs(layout: Layout, kube: Path, others: Mapping[str, Path]) -> None:
-    """Make the links by which the cluster's programs are called."""
+    """Create the links by which the cluster's programs are called."""
     layout.programs.mkdir(parents=True, exist_ok=True)
     for name, target in {**dict.fromkeys(PARTS, kube), **others}.items():
         link = layout.programs / name
@@ -111,21 +111,21 @@ def link_programs(layout: Layout, kube: Path, others: Mapping[str, Path]) -> Non
 
 
 def etcd_command(layout: Layout, settings: Settings) -> list[str]:
-    """The store of one API server. Without fsync: a cluster of this kind is thrown away, never recovered from a crash."""
+    """Return the command line of etcd. It runs without fsync: such a cluster is never recovered after a crash."""
     return [
         str(layout.programs / "etcd"),
         f"--data-dir={layout.run / 'etcd'}",
         "--unsafe-no-fsync",
         f"--listen-client-urls={settings.etcd}",
         f"--advertise-client-urls={settings.etcd}",
-        # It has no peers; any free port will do.
+        # It has no peers; any free port is fine.
         "--listen-peer-urls=http://127.0.0.1:0",
         "--log-level=warn",
     ]
 
 
 def apiserver_command(layout: Layout, settings: Settings, extra: Sequence[str]) -> list[str]:
-    """The API server, with an audit log of writes, and of what the operator asks for, in logs/audit.jsonl."""
+    """Return the command line of the API server. Its audit log is logs/audit.jsonl, as AUDIT_POLICY says."""
     keys = layout.keys
     policy = layout.run / "audit-policy.json"
     write_json(policy, AUDIT_POLICY)
@@ -146,13 +146,13 @@ def apiserver_command(layout: Layout, settings: Settings, extra: Sequence[str]) 
         "--allow-privileged",
         f"--audit-policy-file={policy}",
         f"--audit-log-path={layout.logs / 'audit.jsonl'}",
-        "--audit-log-maxsize=100000",  # MB: one file, since whoever reads on in it would miss what was written before a rotation
+        "--audit-log-maxsize=100000",  # MB: one file, because a reader that follows it would miss lines at a rotation
         *extra,
     ]
 
 
 def controller_manager_command(layout: Layout, settings: Settings) -> list[str]:
-    """The controller manager; alone, so without leader election."""
+    """Return the command line of the controller manager, without leader election: there is only one."""
     return [
         str(layout.programs / "kube-controller-manager"),
         f"--kubeconfig={layout.run / 'kube-controller-manager.kubeconfig'}",
@@ -168,7 +168,7 @@ def controller_manager_command(layout: Layout, settings: Settings) -> list[str]:
 
 
 def scheduler_command(layout: Layout, settings: Settings) -> list[str]:
-    """The scheduler; alone, so without leader election."""
+    """Return the command line of the scheduler, without leader election: there is only one."""
     config = layout.run / "kube-scheduler.json"
     plugins = {"multiPoint": {"disabled": [{"name": name} for name in settings.scheduler_plugins_off]}}
     write_json(

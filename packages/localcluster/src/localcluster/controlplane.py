@@ -1,8 +1,8 @@
-"""The profile `control-plane`: a real API server, controller manager and scheduler, and four nodes that are not there.
+"""The profile `control-plane`: a real API server, controller manager and scheduler, and four fake nodes.
 
-kwok plays the kubelet of those nodes by the rules in `stages/`: pods run, fail and end as their annotation
-`localcluster.userstorage.dev/life` says, and claims of the class `kwok-volume` are bound. Nothing is ever executed,
-no network carries a packet, and no root rights are needed.
+kwok plays the kubelet of those nodes by the rules in `stages/`: pods run, fail and terminate as their annotation
+`localcluster.userstorage.dev/life` says, and claims of the class `kwok-volume` are bound. No container runs, no packet is
+sent to a pod, and no root rights are needed.
 """
 
 from pathlib import Path
@@ -21,17 +21,17 @@ SERVICES = "10.96.0.0/16"
 SERVICE_ADDRESS = "10.96.0.1"
 
 POD_ADDRESSES = "10.64.0.0/12"
-"""What kwok gives to pods: enough for a million of them."""
+"""The range of pod addresses, enough for a million pods."""
 
 CONTROLLERS_OFF = (
-    # Binding is kwok's work here: at hundreds of claims the two would race, and the binder does ten a second.
+    # kwok binds claims here. With hundreds of claims the two would race, and the binder binds only ten a second.
     "persistentvolume-binder-controller",
     "persistentvolume-attach-detach-controller",
     "persistentvolume-expander-controller",
 )
 
 SCHEDULER_PLUGINS_OFF = ("VolumeBinding", "VolumeRestrictions", "VolumeZone", "NodeVolumeLimits")
-"""They would look for the volumes of claims, and there are none."""
+"""They look for the volumes of claims, and there are none."""
 
 STORAGE_CLASS = {
     "apiVersion": "storage.k8s.io/v1",
@@ -48,7 +48,7 @@ STORAGE_CLASS = {
 
 
 def settings() -> components.Settings:
-    """The settings of a new cluster, with ports that are free now."""
+    """Return the settings of a new cluster, with ports that are free now."""
     return components.Settings(
         address="127.0.0.1",
         port=free_port(),
@@ -61,13 +61,13 @@ def settings() -> components.Settings:
 
 
 def apiserver_options() -> list[str]:
-    """What only this profile tells the API server."""
-    # It is reached by loopback alone, an address no Service may have as its endpoint.
+    """Return the options of the API server that only this profile needs."""
+    # It listens on loopback only, and a Service cannot have a loopback address as its endpoint.
     return ["--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"]
 
 
 def kwok_command(layout: Layout) -> list[str]:
-    """The player of our stages. It has no limit of requests per second of its own."""
+    """Write the configuration of kwok and return its command line. kwok has no client-side rate limit."""
     config = layout.run / "kwok.yaml"
     components.write_json(
         config,
@@ -88,7 +88,7 @@ def kwok_command(layout: Layout) -> list[str]:
     )
     files = [config, *sorted(STAGES.glob("*.yaml"))]
     return [
-        # By default it reads a configuration of the user's own as well.
+        # By default it also reads the configuration in the user's home directory.
         "/usr/bin/env",
         f"KWOK_WORKDIR={layout.run}",
         str(layout.programs / "kwok"),
@@ -98,7 +98,7 @@ def kwok_command(layout: Layout) -> list[str]:
 
 
 def create_objects(api: Api) -> None:
-    """Create the fake nodes and the storage class. ApiError where the API server refuses."""
+    """Create the fake nodes and the storage class. Raises ApiError if the API server refuses."""
     api.apply("/apis/storage.k8s.io/v1/storageclasses/kwok-volume", STORAGE_CLASS)
     for name in NODES:
         labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
@@ -107,14 +107,14 @@ def create_objects(api: Api) -> None:
 
 
 def start(starter: Starter, kube: Path, kwok: Path) -> None:
-    """Bring a new cluster up with these programs, until its nodes take pods. ClusterError where it does not come up."""
+    """Start a new cluster with these programs and wait until its nodes take pods. Raises ClusterError if that fails."""
     layout = starter.layout
     chosen = settings()
     starter.state.server = chosen.server
     starter.save()
     components.link_programs(layout, kube, {"kwok": kwok})
     authority = components.write_keys(layout, chosen)
-    # A user of its own, so that the audit log tells its writes from those of the administrator.
+    # A separate user, so that its writes can be distinguished from the administrator's in the audit log.
     authority.client("kwok", "kwok", "system:masters")
     components.write_kubeconfig(layout.run / "kwok.kubeconfig", layout, chosen, "kwok")
     api = Api(chosen.server, layout.keys)
@@ -125,6 +125,6 @@ def start(starter: Starter, kube: Path, kwok: Path) -> None:
 
 
 def wait_until_usable(starter: Starter, api: Api) -> None:
-    """Wait until pods can be created and find a node. ClusterError where that takes too long."""
+    """Wait until pods can be created and scheduled. Raises ClusterError if that takes too long."""
     starter.wait_for_default_account(api)
     starter.wait("four fake nodes ready", lambda: all(api.node_ready(name) for name in NODES))

@@ -1,5 +1,5 @@
-"""What this package raises."""
+"""The exception that this package raises."""
 
 
 class ClusterError(Exception):
-    """Something a person can act on; its text is one line that says what is wrong and what to do about it."""
+    """A failure that a person can act on. Its text is one line that says what is wrong and what to do about it."""

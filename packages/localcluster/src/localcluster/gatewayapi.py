@@ -1,4 +1,4 @@
-"""The definition of HTTPRoutes, from the Gateway API's own Go module: its version and checksum are pinned as the others."""
+"""The CRD of HTTPRoute, from the Go module of the Gateway API, pinned by version and checksum in go/gatewayapi."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ _DEFINITION = "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"
 
 
 def http_route_definition() -> Path:
-    """The file with the CustomResourceDefinition. ClusterError where it cannot be had."""
+    """Return the file with the CustomResourceDefinition. Raises ClusterError if Go cannot download it."""
     command = ["go", "mod", "download", "-json", _MODULE]
     try:
         done = subprocess.run(command, cwd=MODULES / "gatewayapi", capture_output=True, text=True, check=True)

@@ -1,6 +1,6 @@
-"""Container images made of files at hand, as nothing can be pulled: one layer each, in the OCI layout, in a tar file.
+"""Container images built from files of this machine, because no registry can be reached: one layer, OCI layout, in a tar file.
 
-The same files give the same bytes: no time, owner or order of this machine is in an image.
+The same files give the same bytes: an image has no times or owners of this machine.
 """
 
 import hashlib
@@ -15,13 +15,15 @@ from typing import Any
 
 _MEDIA = "application/vnd.oci.image"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-_BEGINNING = "1970-01-01T00:00:00Z"
+_EPOCH = "1970-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image to make. `files` maps paths in the image to files of this machine, `links` to targets of symbolic
-    links, and `directories` to modes; parent directories come by themselves.
+    """An image to build.
+
+    `files` maps paths in the image to files of this machine, `links` maps them to targets of symbolic links, and
+    `directories` maps them to modes. Parent directories are added.
     """
 
     reference: str
@@ -35,12 +37,12 @@ class Image:
 
     @property
     def archive_name(self) -> str:
-        """A file name for its archive."""
+        """The file name of its archive."""
         return self.reference.rpartition("/")[2].replace(":", "-") + ".tar"
 
 
 def write_archive(image: Image, path: Path) -> None:
-    """Write the image as a tar file that `ctr images import` and other tools take. OSError where a file is missing."""
+    """Write the image as a tar file that `ctr images import` and other tools take. Raises OSError if a file is missing."""
     layer = _layer(image)
     config = _encode(_config(image, layer))
     manifest = _encode(
@@ -79,13 +81,13 @@ def _layer(image: Image) -> bytes:
 
 
 def _directories(image: Image) -> dict[str, int]:
-    """All directories with their modes: the parents of everything, and those the image names itself."""
-    found: dict[str, int] = {}
+    """Return all directories with their modes: the parents of every path, and those that the image names."""
+    parents: dict[str, int] = {}
     for name in (*image.files, *image.links, *image.directories):
         for parent in PurePosixPath(name.strip("/")).parents:
             if str(parent) != ".":
-                found[str(parent)] = 0o755
-    return found | {name.strip("/"): mode for name, mode in image.directories.items()}
+                parents[str(parent)] = 0o755
+    return parents | {name.strip("/"): mode for name, mode in image.directories.items()}
 
 
 def _config(image: Image, layer: bytes) -> dict[str, Any]:
@@ -98,10 +100,10 @@ def _config(image: Image, layer: bytes) -> dict[str, Any]:
     }
     return {
         **_platform(),
-        "created": _BEGINNING,
+        "created": _EPOCH,
         "config": {name: value for name, value in settings.items() if value},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{_sha256(layer)}"]},
-        "history": [{"created": _BEGINNING, "created_by": "localcluster"}],
+        "history": [{"created": _EPOCH, "created_by": "localcluster"}],
     }
 
 

@@ -1,4 +1,4 @@
-"""kind, for machines where a Docker engine answers. Never run on the machine this was written on, which has none."""
+"""kind, for machines with a Docker engine. It was written on a machine without one and has never run there."""
 
 import os
 import shutil
@@ -10,48 +10,48 @@ from localcluster.errors import ClusterError
 
 PROFILE = "kind"
 _NAME = "userstorage"
-_PATIENCE = 30
-"""Seconds for an engine that starts when it is asked."""
+_ENGINE_TIMEOUT = 30
+"""Seconds. Some engines start at the first request."""
 KIND_VERSION = "v0.30.0"
 KUBECTL_VERSION = "v1.34.0"
-"""pytest-kind's own defaults are of 2022: that API server lacks functions that the rules of our CRDs call."""
+"""The defaults of pytest-kind are of 2022. An API server of that time lacks CEL functions that CRDs of today use."""
 
 
 def docker_answers() -> bool:
-    """Whether there is a Docker engine, wherever it listens: the client alone makes no cluster."""
+    """Whether a Docker engine answers. A client without an engine is not enough."""
     if shutil.which("docker") is None:
         return False
     try:
-        return subprocess.run(["docker", "version"], capture_output=True, check=False, timeout=_PATIENCE).returncode == 0
+        return subprocess.run(["docker", "version"], capture_output=True, check=False, timeout=_ENGINE_TIMEOUT).returncode == 0
     except subprocess.TimeoutExpired:
         return False
 
 
 def kind_cluster(name: str, kubeconfig: Path) -> Any:
-    """A pytest_kind.KindCluster, not yet created."""
+    """Return a pytest_kind.KindCluster that is not created yet."""
     os.environ.setdefault("KIND_VERSION", KIND_VERSION)
     os.environ.setdefault("KUBECTL_VERSION", KUBECTL_VERSION)
-    from pytest_kind.cluster import KindCluster  # type: ignore[import-untyped] # noqa: PLC0415  # reads them when imported
+    from pytest_kind.cluster import KindCluster  # type: ignore[import-untyped] # noqa: PLC0415  # it reads the variables at import
 
     return KindCluster(name, kubeconfig=kubeconfig)
 
 
 def up(directory: Path) -> Path:
-    """The kubeconfig of the kind cluster of `directory`, started unless it runs. ClusterError where it does not come up."""
+    """Start the kind cluster of `directory` unless it runs, and return its kubeconfig. Raises ClusterError if it does not start."""
     if not docker_answers():
-        raise ClusterError("kind needs a Docker engine, and none answers: use the profile control-plane or node")
+        raise ClusterError("no Docker engine answers, and kind needs one: use the profile control-plane or node")
     directory.mkdir(parents=True, exist_ok=True)
     kubeconfig = directory / "kubeconfig"
-    (directory / PROFILE).touch()  # before it is made, so that `down` finds half a cluster too
+    (directory / PROFILE).touch()  # before the cluster is created, so that `down` also finds an incomplete one
     try:
         kind_cluster(_NAME, kubeconfig).create()
     except (OSError, subprocess.CalledProcessError) as error:
-        raise ClusterError(f"kind does not come up: {error}") from error
+        raise ClusterError(f"kind cannot create its cluster: {error}") from error
     return kubeconfig
 
 
 def down(directory: Path) -> None:
-    """End the kind cluster of `directory`; nothing happens where there is none."""
+    """Delete the kind cluster of `directory`. Do nothing if there is none."""
     if not (directory / PROFILE).exists():
         return
     try:

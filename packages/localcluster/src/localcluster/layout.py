@@ -1,4 +1,4 @@
-"""Where the files of one cluster lie in its directory."""
+"""The paths of one cluster's files in its directory."""
 
 import shutil
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Layout:
-    """The paths of a cluster; all but `lock` belong to it alone and go with it."""
+    """The paths of a cluster. All but `lock` are deleted with it."""
 
     directory: Path
 
@@ -18,12 +18,12 @@ class Layout:
 
     @property
     def programs(self) -> Path:
-        """Links named as the programs they are, so that `ps` tells them apart."""
+        """Links with the names of the programs, so that `ps` shows which is which."""
         return self.directory / "bin"
 
     @property
     def kubectl(self) -> Path:
-        """A kubectl of the cluster's own version."""
+        """A kubectl of the version of the cluster."""
         return self.programs / "kubectl"
 
     @property
@@ -33,7 +33,7 @@ class Layout:
 
     @property
     def run(self) -> Path:
-        """Everything the processes read and write: keys, configuration, data."""
+        """Files that the processes read and write: keys, configuration, data."""
         return self.directory / "run"
 
     @property
@@ -43,27 +43,27 @@ class Layout:
 
     @property
     def state(self) -> Path:
-        """The record of what runs, and of what `stop` has to undo."""
+        """The record of the running processes and of the changes that `stop` has to undo."""
         return self.directory / "state.json"
 
     @property
     def lock(self) -> Path:
-        """Held while the cluster is started or stopped."""
+        """The lock file, held while the cluster is started or stopped."""
         return self.directory / "lock"
 
     def log(self, name: str) -> Path:
-        """The log file of the process of that name."""
+        """Return the log file of the process of that name."""
         return self.logs / f"{name}.log"
 
     def reset(self) -> None:
-        """Delete the cluster's files but for the lock."""
+        """Delete the cluster's files except for the lock."""
         for path in (self.run, self.programs, self.logs):
             shutil.rmtree(path, ignore_errors=True)
         for path in (self.kubeconfig, self.state):
             path.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Delete the cluster's files, and the directory itself unless somebody keeps other files there."""
+        """Delete the cluster's files, and the directory if it is empty then."""
         self.reset()
         self.lock.unlink(missing_ok=True)
         if self.directory.is_dir() and not any(self.directory.iterdir()):

@@ -1,8 +1,8 @@
-"""A node's own namespaces of network, mounts and processes, and its cable to this machine.
+"""The network, mount and PID namespaces of a node.
 
-Its first process is the end of it all: when that one is killed, the kernel ends every process inside and drops their
-mounts, network interfaces and firewall rules. What a node leaves on this machine itself is the cable, which goes with
-either end, and what `node.py` notes to undo.
+If the first process of the PID namespace is killed, the kernel kills every process inside and removes their mounts, network
+interfaces and firewall rules. Only two things of a node remain on this machine: the veth pair, which the kernel removes
+with the namespace of either end, and the changes that `node.py` records to undo.
 """
 
 import shlex
@@ -21,27 +21,27 @@ NAMESPACES = ("--net", "--mount", "--pid")
 
 @dataclass(frozen=True)
 class Namespace:
-    """A running namespace, by the pid that its first process has on this machine."""
+    """Running namespaces. `pid` is that of their first process, in the PID namespace of this machine."""
 
     pid: int
 
     def run(self, command: Sequence[str]) -> str:
-        """Run a command inside and return its output. ClusterError where it fails."""
+        """Run a command inside and return its output. Raises ClusterError if it fails."""
         return run(["nsenter", f"--target={self.pid}", *NAMESPACES, "--", *command])
 
     def launch(self, name: str, command: Sequence[str], log: Path) -> Process:
-        """Start a command inside, in the background; a `processes.Launch`. ClusterError where it cannot run."""
+        """Start a command inside, in the background; a `processes.Launch`. Raises ClusterError if it exits at once."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        # The shell ends at once, so the command becomes a child of the first process, which takes its exit code.
+        # The shell exits at once, so the command becomes a child of the first process, which reaps it.
         start = f"setsid {shlex.join(command)} </dev/null >>{shlex.quote(str(log))} 2>&1 & echo $!"
         inner = int(self.run(["/bin/sh", "-c", start]))
         outer = self._outer_pid(inner)
         if outer is None:
-            raise ClusterError(f"{name} ended at once: {processes.last_line(log)} (log: {log})")
+            raise ClusterError(f"{name} exited at once: {processes.last_line(log)} (log: {log})")
         return processes.record(name, command, log, outer)
 
     def _outer_pid(self, inner: int) -> int | None:
-        """The pid on this machine of the process that has that pid inside, None where there is none."""
+        """Return the PID on this machine of the process with the PID `inner` inside; None if there is none."""
         namespace = (PROC / str(self.pid) / "ns" / "pid").readlink()
         for path in PROC.iterdir():
             if not path.name.isdigit():
@@ -50,12 +50,15 @@ class Namespace:
                 if (path / "ns" / "pid").readlink() == namespace and _innermost_pid(path) == inner:
                     return int(path.name)
             except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue  # it ended while we looked, or is not ours
+                continue  # the process has exited, or belongs to another user
         return None
 
 
-def create(log: Path, note: Callable[[Process], None]) -> Namespace:
-    """A new namespace, held by two processes that `note` is told of as each starts. ClusterError where refused."""
+def create(log: Path, on_start: Callable[[Process], None]) -> Namespace:
+    """Create namespaces. `on_start` is called with each of their two processes when it has started.
+
+    Raises ClusterError if the kernel refuses.
+    """
     holder = processes.launch(
         "namespace-holder",
         [
@@ -73,21 +76,21 @@ def create(log: Path, note: Callable[[Process], None]) -> Namespace:
         ],
         log,
     )
-    note(holder)
+    on_start(holder)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if not processes.alive(holder):
             break
         first = _first_process(holder.pid)
         if first is not None:
-            note(processes.record("namespace", ["catatonit"], log, first))
+            on_start(processes.record("namespace", ["catatonit"], log, first))
             return Namespace(first)
         time.sleep(0.01)
-    raise ClusterError(f"this machine gives no namespaces: {processes.last_line(log)}")
+    raise ClusterError(f"the kernel refuses to create namespaces: {processes.last_line(log)}")
 
 
 def run(command: Sequence[str]) -> str:
-    """Run a command on this machine and return its output. ClusterError where it fails."""
+    """Run a command on this machine and return its output. Raises ClusterError if it fails."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines()
@@ -96,7 +99,7 @@ def run(command: Sequence[str]) -> str:
 
 
 def _first_process(holder: int) -> int | None:
-    """The first process of the namespaces, once it is past `unshare` and has its own /proc; None before."""
+    """Return the PID of the first process once `unshare` has executed it, with its own /proc; None before that."""
     children = (PROC / str(holder) / "task" / str(holder) / "children").read_text().split()
     if not children:
         return None
@@ -105,7 +108,7 @@ def _first_process(holder: int) -> int | None:
 
 
 def _innermost_pid(path: Path) -> int:
-    """The pid that a process has in its own namespace."""
+    """Return the PID that a process has in its own namespace. `path` is its directory in /proc."""
     for line in (path / "status").read_text().splitlines():
         if line.startswith("NSpid:"):
             return int(line.split()[-1])

@@ -1,10 +1,10 @@
 """The profile `node`: one node that runs real containers, with containerd, kubelet and kube-proxy.
 
-The whole cluster lives in namespaces of its own, reached from this machine by a virtual cable: the API server, pods and
-Services answer at their addresses. Volumes are directories, images are those of `nodeimages.py`; nothing is pulled.
+The whole cluster runs in its own namespaces. A veth pair connects them with this machine: the API server, pods and
+Services answer at their addresses. Volumes are directories, and the images are those of `nodeimages.py`; nothing is pulled.
 
-What it has not: enforcement of NetworkPolicy (objects are taken and have no effect), names of Services in DNS, Ingress,
-metrics, and a way out to other networks.
+Not supported: enforcement of NetworkPolicy (objects are accepted and have no effect), DNS names of Services, Ingress,
+metrics, and connections to other networks.
 """
 
 import json
@@ -29,18 +29,18 @@ SYSCTLS = (
     "vm/overcommit_memory",
     "vm/panic_on_oom",
 )
-"""What kubelet sets for the whole machine as it starts; we put it back at once."""
+"""The sysctls that kubelet sets for the whole machine when it starts. They are restored at once."""
 
 API_PORT = 6443
 
 PROVISIONER = "provisioner"
-"""The one program of a node that runs outside of its namespace."""
+"""The only program of a node that runs outside of its namespaces."""
 
 
 def start(starter: Starter, kube: Path, images: Iterable[Path]) -> None:
-    """Bring a new cluster up with these programs and images. ClusterError where it does not come up."""
+    """Start a new cluster with these programs and images. Raises ClusterError if that fails."""
     layout, undo = starter.layout, starter.state.undo
-    network = _lay_cable(starter)
+    network = _create_veth(starter)
     settings = components.Settings(
         address=network.node,
         port=API_PORT,
@@ -55,14 +55,14 @@ def start(starter: Starter, kube: Path, images: Iterable[Path]) -> None:
     nodeconfig.write(layout, settings, network, components.write_keys(layout, settings), group)
     cgroups.create(group)
 
-    namespace = _enter(starter, network)
+    namespace = _create_namespace(starter, network)
     starter.run("containerd", nodeconfig.containerd_command(layout), namespace.launch)
     api = Api(settings.server, layout.keys)
     options = nodeconfig.apiserver_options(layout)
     starter.run_control_plane(settings, api, options, namespace.launch)
     import_images(namespace, images)
     starter.report("images imported")
-    # One node at a time, or the next would take for the machine's own what this kubelet has set.
+    # One node at a time: the next one would record what this kubelet has set as the machine's own values.
     with cache.locked(cache.root() / "sysctls.lock"):
         for name in SYSCTLS:
             undo[f"sysctl {name}"] = Path("/proc/sys", name).read_text().strip()
@@ -82,80 +82,80 @@ def start(starter: Starter, kube: Path, images: Iterable[Path]) -> None:
 
 
 def wait_until_usable(starter: Starter, api: Api) -> None:
-    """Wait until the node takes pods. ClusterError where that takes too long."""
+    """Wait until the node takes pods. Raises ClusterError if that takes too long."""
     starter.wait("node ready", lambda: api.node_ready(NODE))
     starter.wait_for_default_account(api)
 
 
-def namespace_lives(state: State) -> bool:
-    """Whether the namespaces of a recorded cluster are still there; without them nothing of it can be restarted."""
+def namespace_alive(state: State) -> bool:
+    """Whether the namespaces of a recorded cluster exist. Without them none of its programs can be started again."""
     first = state.processes.get("namespace")
     return first is not None and processes.alive(first)
 
 
-def launch_of(name: str, state: State) -> processes.Launch:
-    """How the program of that name is started, in a cluster of any profile: inside the namespace if it has one."""
+def launcher_for(name: str, state: State) -> processes.Launch:
+    """Return what starts the program of that name in a cluster of any profile: inside the namespaces if it has them."""
     first = state.processes.get("namespace")
     return processes.launch if first is None or name == PROVISIONER else Namespace(first.pid).launch
 
 
 def clean_up(undo: dict[str, str]) -> None:
-    """Undo what the end of a node's processes does not. ClusterError where something cannot be undone."""
-    if "cable" in undo:
-        _remove_cable(undo["cable"])
+    """Undo the changes that outlive the processes of a node. Raises ClusterError if one cannot be undone."""
+    if "veth" in undo:
+        _remove_veth(undo["veth"])
     _restore_sysctls(undo)
     if "control group" in undo:
         cgroups.remove(undo["control group"])
 
 
-def _remove_cable(name: str) -> None:
+def _remove_veth(name: str) -> None:
     interface = Path("/sys/class/net", name)
     try:
         if interface.exists():
             netns.run(["ip", "link", "delete", name])
     except ClusterError:
-        # The kernel takes it away by itself, some time after the namespace that had its other end.
+        # The kernel removes it too, some time after the namespace of its other end.
         if interface.exists():
             raise
 
 
-def _lay_cable(starter: Starter) -> Network:
-    """Take an address range that is free, by making the interface that is named after it."""
+def _create_veth(starter: Starter) -> Network:
+    """Reserve a free address range by creating the veth pair whose name has its number."""
     used = routed_ranges(json.loads(netns.run(["ip", "-json", "-4", "route", "show", "table", "all"]) or "[]"))
     for _attempt in range(10):
         network = free_network(used)
         try:
-            netns.run(["ip", "link", "add", network.cable_name, "type", "veth", "peer", "name", network.peer_name])
+            netns.run(["ip", "link", "add", network.veth_name, "type", "veth", "peer", "name", network.peer_name])
         except ClusterError:
-            used.append(network.cable)  # another start took it between our look and now
+            used.append(network.veth)  # another start has created it in the meantime
             continue
-        starter.state.undo["cable"] = network.cable_name
+        starter.state.undo["veth"] = network.veth_name
         starter.save()
         return network
-    raise ClusterError("no virtual network cable (veth) can be made on this machine")
+    raise ClusterError("this machine cannot create a veth pair")
 
 
-def _enter(starter: Starter, network: Network) -> Namespace:
-    """Make the namespaces, put the other end of the cable in, and route this machine's way to pods and Services."""
+def _create_namespace(starter: Starter, network: Network) -> Namespace:
+    """Create the namespaces, move the peer of the veth pair into them, and add routes from this machine to pods and Services."""
 
-    def note(process: processes.Process) -> None:
+    def record(process: processes.Process) -> None:
         starter.state.processes[process.name] = process
         starter.save()
 
-    namespace = netns.create(starter.layout.log("namespace"), note)
-    peer, cable = network.peer_name, network.cable_name
+    namespace = netns.create(starter.layout.log("namespace"), record)
+    peer, veth = network.peer_name, network.veth_name
     netns.run(["ip", "link", "set", peer, "netns", str(namespace.pid)])
-    netns.run(["ip", "address", "add", f"{network.machine}/30", "dev", cable])
-    netns.run(["ip", "link", "set", cable, "up"])
+    netns.run(["ip", "address", "add", f"{network.host}/30", "dev", veth])
+    netns.run(["ip", "link", "set", veth, "up"])
     for destination in (network.pods, network.services):
-        netns.run(["ip", "route", "add", str(destination), "via", network.node, "dev", cable])
+        netns.run(["ip", "route", "add", str(destination), "via", network.node, "dev", veth])
     namespace.run(["/bin/sh", "-ec", nodeconfig.SETUP, "setup", *nodeconfig.setup_arguments(starter.layout, network)])
     starter.report(f"network of the node: {network.node}, pods {network.pods}, Services {network.services}")
     return namespace
 
 
 def import_images(namespace: Namespace, images: Iterable[Path]) -> None:
-    """Give the node these images. ClusterError where one is not taken."""
+    """Import these images into the node. Raises ClusterError if an import fails."""
     control = ["ctr", f"--address={nodeconfig.CONTAINERD_SOCKET}", "--namespace=k8s.io", "images", "import"]
     for archive in images:
         namespace.run([*control, str(archive)])

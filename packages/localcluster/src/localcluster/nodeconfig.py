@@ -8,32 +8,32 @@ from localcluster.layout import Layout
 
 NODE = "localnode"
 
-# Inside the node's namespace /run is its own; and a path below the cluster's directory may be too long for a socket.
+# The node has its own /run. A path below the cluster's directory may be too long for a socket.
 CONTAINERD_SOCKET = "/run/containerd.sock"
 
 REGISTRIES = "registries"
-"""Name of the folder that tells containerd of registries that speak no TLS."""
+"""The folder with containerd's configuration of registries without TLS."""
 
 SETUP = """
-directory=$1 interface=$2 address=$3 services=$4 machine=$5
-# -n: or else the first mount leaves a record in the /run of this machine.
+directory=$1 interface=$2 address=$3 services=$4 host=$5
+# -n: without it, the first mount leaves a record in the /run of this machine.
 mount -n -t tmpfs tmpfs /run
 mkdir -p /run/kept /run/var/upper /run/var/work
-# Programs write to fixed places in /var/lib and /var/log: into memory, over what this machine has there; but not what
-# goes to the cluster's directory, should that be in /var too.
+# Programs write to fixed paths in /var/lib and /var/log: an overlay keeps these files in memory. The cluster's directory
+# is not part of it, even if it is below /var.
 mount --bind "$directory" /run/kept
 mount -t overlay -o lowerdir=/var,upperdir=/run/var/upper,workdir=/run/var/work overlay /var
 mount --bind /run/kept "$directory"
-# Volumes that kubelet mounts have to be seen by containers.
+# Containers have to see the volumes that kubelet mounts.
 mount --make-rshared /
 ip link set lo up
 ip link set "$interface" up
 ip address add "$address/30" dev "$interface"
-# Without a route to Services the node itself could not even begin a connection that kube-proxy would redirect.
-ip route add "$services" via "$machine"
+# Without a route to Services the node itself could not open a connection for kube-proxy to redirect.
+ip route add "$services" via "$host"
 echo 1 > /proc/sys/net/ipv4/ip_forward
 """
-"""Run by a shell as the first thing in a new namespace, with `setup_arguments`."""
+"""The shell script that runs first in new namespaces, with `setup_arguments`."""
 
 _CONTAINERD = """version = 2
 root = "{root}"
@@ -51,7 +51,7 @@ disabled_plugins = [
   disable_apparmor = true
   disable_hugetlb_controller = true
   tolerate_missing_hugetlb_controller = true
-  # In a virtual machine or container that lacks CAP_SYS_RESOURCE, runc dies where it may not lower the score.
+  # In a virtual machine or container without CAP_SYS_RESOURCE, runc fails if it may not lower the score.
   restrict_oom_score_adj = true
 
   [plugins."io.containerd.grpc.v1.cri".containerd]
@@ -64,7 +64,7 @@ disabled_plugins = [
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
 
-  # Has a folder for each registry that speaks no TLS; read at every pull.
+  # One folder for each registry without TLS; read at every pull.
   [plugins."io.containerd.grpc.v1.cri".registry]
     config_path = "{registries}"
 
@@ -75,12 +75,12 @@ disabled_plugins = [
 
 
 def setup_arguments(layout: Layout, network: Network) -> list[str]:
-    """What `SETUP` is called with."""
-    return [str(layout.directory), network.peer_name, network.node, str(network.services), network.machine]
+    """Return the arguments of `SETUP`."""
+    return [str(layout.directory), network.peer_name, network.node, str(network.services), network.host]
 
 
 def write(layout: Layout, settings: Settings, network: Network, authority: Authority, group: str) -> None:
-    """Write all files of the node. Its pods' control groups go below `group`."""
+    """Write all files of the node. `group` is the parent of the control groups of its pods."""
     authority.client("kubelet", f"system:node:{NODE}", "system:nodes")
     authority.client("kube-proxy", "system:kube-proxy")
     authority.client("provisioner", "provisioner", "system:masters")
@@ -97,15 +97,15 @@ def write(layout: Layout, settings: Settings, network: Network, authority: Autho
         cni=plugins,
     )
     (layout.run / "containerd.toml").write_text(text)
-    # Nobody answers there. An empty file would make containerd hand this machine's own servers to pods.
+    # No DNS server answers there. With an empty file, containerd would give pods the DNS servers of this machine.
     (layout.run / "resolv.conf").write_text(f"nameserver {network.node}\noptions timeout:1 attempts:1\n")
     write_json(layout.run / "kubelet.json", _kubelet(layout, network, group))
     write_json(layout.run / "kube-proxy.json", _kube_proxy(layout, network))
 
 
 def _network_plugin(network: Network) -> dict[str, object]:
-    # Point to point, not a bridge: all packets between pods are then routed, and redirected for Services, without the
-    # kernel module that a bridge needs for that.
+    # Point to point instead of a bridge: packets between pods are then routed, so that they can be redirected for Services
+    # without the kernel module that a bridge needs.
     addresses = {
         "type": "host-local",
         "dataDir": "/run/cni-addresses",
@@ -130,7 +130,7 @@ def _kubelet(layout: Layout, network: Network, group: str) -> dict[str, object]:
         "tlsCertFile": str(keys / "kubelet-server.crt"),
         "tlsPrivateKeyFile": str(keys / "kubelet-server.key"),
         "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
-        # There need be no systemd, and version 1 of control groups is refused unless one says otherwise.
+        # This machine may have no systemd, and by default kubelet refuses cgroup version 1.
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": f"/{group}",
         "failCgroupV1": cgroups.is_unified(),
@@ -138,8 +138,8 @@ def _kubelet(layout: Layout, network: Network, group: str) -> dict[str, object]:
         "resolvConf": str(run / "resolv.conf"),
         "podLogsDir": str(run / "pod-logs"),
         "volumePluginDir": str(run / "volume-plugins"),
-        "volumeStatsAggPeriod": "5s",  # whoever looks at this node has no minute for it
-        # An image that is collected cannot be pulled again.
+        "volumeStatsAggPeriod": "5s",  # tests do not wait for the default of a minute
+        # A garbage-collected image could not be pulled again.
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
         # A disk that is nearly full is normal on a developer's machine.
@@ -160,18 +160,18 @@ def _kube_proxy(layout: Layout, network: Network) -> dict[str, object]:
         "clientConnection": {"kubeconfig": str(layout.run / "kube-proxy.kubeconfig")},
         "clusterCIDR": str(network.pods),
         "hostnameOverride": NODE,
-        # The limit on connections is the whole machine's: not ours to set.
+        # The limit on connections is that of the whole machine and must not change.
         "conntrack": {"maxPerCore": 0, "min": 0},
     }
 
 
 def containerd_command(layout: Layout) -> list[str]:
-    """The container runtime with our configuration."""
+    """Return the command line of containerd."""
     return ["containerd", f"--config={layout.run / 'containerd.toml'}"]
 
 
 def apiserver_options(layout: Layout) -> list[str]:
-    """How the API server reaches kubelet for logs, exec and port-forward."""
+    """Return the options with which the API server reaches kubelet for logs, exec and port-forward."""
     keys = layout.keys
     return [
         "--bind-address=0.0.0.0",
@@ -183,7 +183,7 @@ def apiserver_options(layout: Layout) -> list[str]:
 
 
 def node_commands(layout: Layout, network: Network) -> dict[str, list[str]]:
-    """The programs that make a node of it."""
+    """Return the command lines of kubelet and kube-proxy."""
     return {
         "kubelet": [
             str(layout.programs / "kubelet"),

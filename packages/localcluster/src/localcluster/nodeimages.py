@@ -1,4 +1,4 @@
-"""The images that a node has from the start, under the names that the real ones have in their registry."""
+"""The images that a node has from the start, under the names that the originals have in their registries."""
 
 from pathlib import Path
 
@@ -28,11 +28,11 @@ SHELL_PROGRAMS = (
     "touch",
     "wget",
 )
-"""What busybox is called as in our images; the operator's probes and the tests need no more."""
+"""The names of busybox in the image: those that probes and tests need."""
 
 
-def make(report: Report) -> list[Path]:
-    """Tar files of all images, from the cache or made now. ClusterError where a program in them cannot be built."""
+def build_all(report: Report) -> list[Path]:
+    """Return the tar files of all images, from the cache or built now. Raises ClusterError if a program in them cannot be built."""
     return [archive(image) for image in _images(report)]
 
 
@@ -42,7 +42,7 @@ def _images(report: Report) -> list[Image]:
     return [
         Image(PAUSE, ["/catatonit", "-P"], {"/catatonit": CATATONIT}, user="65535:65535"),
         Image(
-            # The real image has busybox too.
+            # The original image has busybox too.
             f"docker.io/filebrowser/filebrowser:{filebrowser}",
             ["/bin/filebrowser"],
             {"/bin/filebrowser": builds.build_go(builds.FILEBROWSER, report), "/bin/busybox": BUSYBOX},
@@ -59,7 +59,7 @@ def _images(report: Report) -> list[Image]:
 
 
 def archive(image: Image) -> Path:
-    """Its tar file, from the cache or made now."""
+    """Return the tar file of the image, from the cache or written now."""
     sources = [part for path, source in sorted(image.files.items()) for part in (path, source)]
 
     def write(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""The Debian packages that real containers need, and their installation."""
+"""The Debian packages that the profile `node` needs, and how packages are installed."""
 
 import os
 import shutil
@@ -14,17 +14,17 @@ from localcluster.progress import Report
 
 @dataclass(frozen=True)
 class Package:
-    """A Debian package, a file that is there once it is installed (or a program in the path), and what it is for."""
+    """A Debian package, a file or a program in the path that proves that it is installed, and its purpose."""
 
     name: str
     proof: str
     purpose: str
 
     def installed(self) -> bool:
-        """Whether its file or program is there, wherever it came from."""
+        """Whether its file or program exists, from whatever source."""
         if self.proof.startswith("/"):
             return Path(self.proof).exists()
-        # Who is not root often has no sbin in the path.
+        # The path of a user other than root often lacks sbin.
         return shutil.which(self.proof, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin") is not None
 
 
@@ -33,35 +33,33 @@ PACKAGES = (
     Package("runc", "runc", "starts one container for containerd"),
     Package("containernetworking-plugins", "/usr/lib/cni/ptp", "gives every pod its network interface"),
     Package("catatonit", "/usr/bin/catatonit", "is the first process of the node and of every pod"),
-    # Its program has the path of the package busybox too, which is linked dynamically and of no use in an image.
+    # The package busybox has the same program path, but it is linked dynamically and does not run in an image.
     Package("busybox-static", "/usr/share/doc/busybox-static", "gives images a shell"),
     Package("iptables", "iptables", "is what kubelet marks packets with"),
-    Package("nftables", "nft", "is how kube-proxy makes Services work"),
+    Package("nftables", "nft", "is how kube-proxy implements Services"),
     Package("conntrack", "conntrack", "lets kube-proxy forget old connections"),
-    Package("iproute2", "ip", "makes the network interface of the node"),
-    Package("util-linux", "nsenter", "makes the namespaces of the node and enters them"),
+    Package("iproute2", "ip", "creates the network interface of the node"),
+    Package("util-linux", "nsenter", "creates and enters the namespaces of the node"),
     Package("mount", "mount", "mounts volumes"),
 )
 
 
 def ensure(report: Report) -> None:
-    """Install what containers need and is missing. ClusterError without root rights, without apt-get, or where apt-get
-    fails.
-    """
+    """Install the missing packages of PACKAGES. Raises ClusterError without root rights, without apt-get, or if apt-get fails."""
     missing = [package for package in PACKAGES if not package.installed()]
     names = [package.name for package in missing]
     if os.geteuid() != 0:
         first = f"; and install first: {' '.join(names)}" if names else ""
-        raise ClusterError(f"the profile node needs root: it makes namespaces and a network interface{first}")
+        raise ClusterError(f"the profile node needs root: it creates namespaces and a network interface{first}")
     _install(missing, report)
 
 
 def ensure_package(package: Package, report: Report) -> None:
-    """Install it unless it is there. ClusterError as for `ensure`."""
+    """Install a package unless it is installed. Raises ClusterError without root rights, without apt-get, or if apt-get fails."""
     if package.installed():
         return
     if os.geteuid() != 0:
-        raise ClusterError(f"{package.proof} is not here, and only root can install it: apt-get install {package.name}")
+        raise ClusterError(f"{package.proof} is missing, and only root can install it: apt-get install {package.name}")
     _install([package], report)
 
 
@@ -70,13 +68,13 @@ def _install(missing: Sequence[Package], report: Report) -> None:
         return
     names = [package.name for package in missing]
     if shutil.which("apt-get") is None:
-        raise ClusterError(f"there is no apt-get here; install what these Debian packages hold: {' '.join(names)}")
+        raise ClusterError(f"apt-get is missing; install the programs of these Debian packages: {' '.join(names)}")
     for package in missing:
         report(f"to install: {package.name}, which {package.purpose}")
     cache.root().mkdir(parents=True, exist_ok=True)
-    with cache.locked(cache.root() / "apt-get.lock"):  # apt-get does not wait for another one
+    with cache.locked(cache.root() / "apt-get.lock"):  # apt-get fails if another one runs
         _apt_get("update")
-        # --no-remove: whoever has a conflicting package decides about it, not we.
+        # --no-remove: the user decides about packages in conflict.
         _apt_get("install", "--yes", "--no-install-recommends", "--no-remove", *names)
     report(f"installed {len(names)} Debian packages")
 
@@ -92,12 +90,12 @@ def _apt_get(*arguments: str) -> None:
 
 
 def unpack(name: str, directory: Path) -> None:
-    """Fetch a Debian package and put its files below the directory, which takes no root rights and starts no service.
+    """Download a Debian package and extract it below the directory. This needs no root rights and starts no service.
 
-    ClusterError without apt-get and dpkg-deb, or where the package cannot be had.
+    Raises ClusterError without apt-get and dpkg-deb, or if the download fails.
     """
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise ClusterError(f"there is no apt-get and dpkg-deb here to fetch the Debian package {name}")
+        raise ClusterError(f"apt-get and dpkg-deb are missing; they download the Debian package {name}")
     _run(["apt-get", "download", name], directory)
     for package in directory.glob("*.deb"):
         _run(["dpkg-deb", "--extract", str(package), str(directory)], directory)

@@ -1,7 +1,7 @@
-"""Background processes that outlive their starter, and are found again and ended by pid and by nothing else.
+"""Background processes that outlive the process that started them. They are found and killed by PID only.
 
-A pid alone is no identity: once its process is gone the kernel gives it to another. So every record carries the time
-its process started as well, and a process is only touched while both agree.
+A PID alone does not identify a process, because the kernel reuses it. So every record also has the start time of its process,
+and a signal is sent only if both match.
 """
 
 import os
@@ -32,9 +32,9 @@ Launch = Callable[[str, Sequence[str], Path], Process]
 
 
 def start_time(pid: int) -> int | None:
-    """When the process started, in clock ticks since boot; None where there is none, or only its exit code is left."""
+    """Return when the process started, in clock ticks since boot; None if there is none, or if it is a zombie."""
     try:
-        # The command name stands in parentheses and may hold anything, so fields are counted from the last one.
+        # The command name is in parentheses and may contain any character, so fields are counted after the last parenthesis.
         fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -42,21 +42,21 @@ def start_time(pid: int) -> int | None:
 
 
 def record(name: str, command: Sequence[str], log: Path, pid: int) -> Process:
-    """The record of a process that was just started. ClusterError where it has ended already."""
+    """Return the record of a process that was just started. Raises ClusterError if it has exited already."""
     started = start_time(pid)
     if started is None:
-        raise ClusterError(f"{name} ended at once: {last_line(log)} (log: {log})")
+        raise ClusterError(f"{name} exited at once: {last_line(log)} (log: {log})")
     return Process(name, tuple(command), log, pid, started)
 
 
 def alive(process: Process) -> bool:
-    """Whether that very process, not a later one of the same pid, still runs."""
+    """Whether this process still runs, and not a later one with the same PID."""
     _reap(process.pid)
     return start_time(process.pid) == process.started
 
 
 def launch(name: str, command: Sequence[str], log: Path) -> Process:
-    """Start a command in a session of its own, holding none of the caller's files. ClusterError where it cannot run."""
+    """Start a command in a new session, without the open files of the caller. Raises ClusterError if it cannot be started."""
     log.parent.mkdir(parents=True, exist_ok=True)
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     try:
@@ -70,7 +70,7 @@ def launch(name: str, command: Sequence[str], log: Path) -> Process:
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ],
             setsid=True,
-            # Python ignores these two, and a program would inherit that.
+            # Python ignores these two signals, and a program would inherit that.
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
         )
     except OSError as error:
@@ -78,10 +78,10 @@ def launch(name: str, command: Sequence[str], log: Path) -> Process:
     return record(name, command, log, pid)
 
 
-def end(processes: Iterable[Process]) -> None:
-    """Kill the processes that still run and wait until they are gone. ClusterError where one is not after 30 s.
+def kill(processes: Iterable[Process]) -> None:
+    """Send SIGKILL to the processes that still run and wait until they are gone. Raises ClusterError if one is not after 30 s.
 
-    Killed, not asked: what they would save on a regular end is deleted next, and a stopped one would not hear it.
+    Not SIGTERM: their data is deleted next, and a process that is stopped (SIGSTOP) would not react to it.
     """
     running = [process for process in processes if alive(process)]
     for process in running:
@@ -93,21 +93,21 @@ def end(processes: Iterable[Process]) -> None:
     for process in running:
         while alive(process):
             if time.monotonic() > deadline:
-                raise ClusterError(f"{process.name} (pid {process.pid}) does not end, though killed")
+                raise ClusterError(f"{process.name} (pid {process.pid}) still runs 30 s after SIGKILL")
             time.sleep(0.01)
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log file that says anything, shortened to 300 characters."""
+    """Return the last line of a log file that is not blank, at most 300 characters of it."""
     try:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     except FileNotFoundError:
         lines = []
-    return lines[-1][:300] if lines else "it left no log"
+    return lines[-1][:300] if lines else "no log"
 
 
 def _reap(pid: int) -> None:
-    """Take the exit code of an ended child, so that it does not stay as a zombie for as long as the caller lives."""
+    """Reap a child that has exited. Otherwise it would be a zombie until the caller exits."""
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:

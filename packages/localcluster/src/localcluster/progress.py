@@ -1,7 +1,7 @@
-"""What a person sees while a cluster is built and started.
+"""Progress reports for the person who waits for a cluster.
 
-Everything in this package reports through a `Report`, any callable that takes one line of text. A line that ends in
-`MORE` tells of work under way and comes about once a second; other lines tell of something done.
+Everything in this package reports through a `Report`, any callable that takes one line of text. A line that ends in `MORE`
+is about work in progress and is repeated about once a second. Every other line is about work that is done.
 """
 
 import os
@@ -15,17 +15,17 @@ Report = Callable[[str], None]
 MORE = " ..."
 
 SECONDS_BETWEEN_LINES = 20.0
-"""How often work under way is told of where lines cannot be overwritten (a log file, a CI run)."""
+"""The pause between lines about work in progress, if lines cannot be overwritten (a log file, a CI run)."""
 
 
 def silent(_line: str) -> None:
-    """The report of a caller who wants none."""
+    """Discard the line; a `Report` for callers that want none."""
 
 
 class Console:
-    """A `Report` for people: each line preceded by the seconds since the start.
+    """A `Report` for people: each line has the seconds since the start before it.
 
-    On a terminal, work under way overwrites its own line; elsewhere it is told of every twenty seconds.
+    On a terminal, a line about work in progress overwrites the previous one. Elsewhere, one is written every twenty seconds.
     """
 
     def __init__(self, stream: TextIO = sys.stderr, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,10 +36,10 @@ class Console:
         self._terminal = stream.isatty()
 
     def __call__(self, line: str) -> None:
-        """Show one line."""
+        """Write one line."""
         now = self._clock()
-        under_way = line.endswith(MORE)
-        if under_way and not self._terminal and now - self._last_written < SECONDS_BETWEEN_LINES:
+        in_progress = line.endswith(MORE)
+        if in_progress and not self._terminal and now - self._last_written < SECONDS_BETWEEN_LINES:
             return
         self._last_written = now
         text = f"{now - self._start:6.1f}s  {line}"
@@ -47,12 +47,12 @@ class Console:
             self._stream.write(text + "\n")
         else:
             # Cut to one row: a line that wraps cannot be overwritten.
-            self._stream.write("\r\x1b[K" + text[: _columns(self._stream) - 1] + ("" if under_way else "\n"))
+            self._stream.write("\r\x1b[K" + text[: _columns(self._stream) - 1] + ("" if in_progress else "\n"))
         self._stream.flush()
 
 
 def _columns(stream: TextIO) -> int:
-    """The width of the terminal behind a stream, 80 where it does not tell."""
+    """Return the width of the terminal of a stream, 80 if it is unknown."""
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except OSError:

@@ -1,7 +1,7 @@
-"""Makes volumes for the claims of a node: `python -m localcluster.provisioner SERVER KEYS VOLUMES NODE`.
+"""Creates volumes for the claims of a node: `python -m localcluster.provisioner SERVER KEYS VOLUMES NODE`.
 
-A volume is a directory and a PersistentVolume of type `local`: kubelet applies fsGroup to those, as it does to the
-volumes of a cloud and does not to a hostPath. Sizes are written down and not enforced.
+A volume is a directory and a PersistentVolume of type `local`. kubelet applies fsGroup to that type, as to the volumes of a
+cloud, but not to hostPath. Sizes are recorded and not enforced.
 """
 
 import logging
@@ -23,13 +23,13 @@ STORAGE_CLASS: dict[str, Any] = {
     "reclaimPolicy": "Delete",
 }
 
-SECONDS_BETWEEN_LOOKS = 0.3
+SECONDS_BETWEEN_POLLS = 0.3
 
 log = logging.getLogger("provisioner")
 
 
 def wants_volume(claim: Object, node: str) -> bool:
-    """Whether a claim waits for us: of our provisioner, its pod scheduled to our node, and without a volume yet."""
+    """Whether a claim waits for this provisioner: its pod is scheduled to the node, and it has no volume yet."""
     annotations = claim["metadata"].get("annotations") or {}
     return (
         annotations.get("volume.kubernetes.io/storage-provisioner") == PROVISIONER
@@ -40,7 +40,7 @@ def wants_volume(claim: Object, node: str) -> bool:
 
 
 def is_released(volume: Object) -> bool:
-    """Whether a volume is ours, its claim is gone and its data is to go too."""
+    """Whether a volume is of this provisioner, its claim is deleted, and its data is to be deleted too."""
     metadata, spec = volume["metadata"], volume["spec"]
     return (
         (metadata.get("annotations") or {}).get("pv.kubernetes.io/provisioned-by") == PROVISIONER
@@ -51,9 +51,9 @@ def is_released(volume: Object) -> bool:
 
 
 def volume_for(claim: Object, directory: Path, node: str) -> Object:
-    """The PersistentVolume of that directory, for that claim and no other."""
+    """Return the PersistentVolume of that directory, reserved for that claim."""
     metadata, spec = claim["metadata"], claim["spec"]
-    on_our_node = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
+    on_node = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
@@ -72,46 +72,46 @@ def volume_for(claim: Object, directory: Path, node: str) -> Object:
                 "name": metadata["name"],
                 "uid": metadata["uid"],
             },
-            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [on_our_node]}]}},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [on_node]}]}},
         },
     }
 
 
-def look_once(api: Api, volumes: Path, node: str) -> None:
-    """Make the volumes that claims wait for and remove those released. ApiError where the API server refuses."""
+def reconcile_once(api: Api, volumes: Path, node: str) -> None:
+    """Create the volumes that claims wait for and delete the released ones. Raises ApiError if the API server refuses."""
     for claim in api.get("/api/v1/persistentvolumeclaims")["items"]:
         if not wants_volume(claim, node):
             continue
         directory = volumes / f"pvc-{claim['metadata']['uid']}"
         directory.mkdir(parents=True, exist_ok=True)
-        # For the group of the pod, which kubelet sets; not for everybody.
+        # Writable for the group, which kubelet sets to that of the pod, and not for others.
         directory.chmod(0o770)
         try:
             api.create("/api/v1/persistentvolumes", volume_for(claim, directory, node))
         except ApiError as error:
-            if error.code != 409:  # made in an earlier look, and not bound yet
+            if error.code != 409:  # created earlier, and not bound yet
                 raise
         else:
-            log.info("made %s for %s/%s", directory.name, claim["metadata"]["namespace"], claim["metadata"]["name"])
+            log.info("created %s for %s/%s", directory.name, claim["metadata"]["namespace"], claim["metadata"]["name"])
     for volume in api.get("/api/v1/persistentvolumes")["items"]:
         if is_released(volume):
             name = volume["metadata"]["name"]
             shutil.rmtree(volumes / name, ignore_errors=True)
             api.delete(f"/api/v1/persistentvolumes/{name}")
-            log.info("removed %s", name)
+            log.info("deleted %s", name)
 
 
 def main() -> None:
-    """Look again and again, for ever; an API server that does not answer is asked again."""
+    """Reconcile forever. Failed requests are logged and repeated."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     server, keys, volumes, node = sys.argv[1:]
     api = Api(server, Path(keys), "provisioner")
     while True:
         try:
-            look_once(api, Path(volumes), node)
+            reconcile_once(api, Path(volumes), node)
         except ApiError as error:
             log.warning("%s", error)
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(SECONDS_BETWEEN_POLLS)
 
 
 if __name__ == "__main__":

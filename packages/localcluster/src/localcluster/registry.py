@@ -1,6 +1,6 @@
-"""An image registry on the node of a cluster, for what is pushed and pulled: Docker's own, out of Debian's package.
+"""An image registry on the node of a cluster: Docker's registry from the Debian package.
 
-It is one of the cluster's programs and ends with them. It speaks plain HTTP, which is told to the node's containerd.
+It is one of the cluster's programs and stops with them. It has no TLS, and the node's containerd is configured for that.
 """
 
 import json
@@ -20,8 +20,10 @@ _PACKAGE = "docker-registry"
 
 
 def start(directory: Path, report: Report = silent) -> str:
-    """The host:port of the registry of the node cluster in that directory, as it stands in the names of images; from this
-    machine it is the same. ClusterError where there is no such cluster, or where the registry does not come up.
+    """Start the registry of the cluster in that directory unless it runs. Return its host:port, the prefix of image names.
+
+    The address is the same on the node and on this machine. Raises ClusterError if there is no such cluster, or if the
+    registry does not start.
     """
     layout = Layout(directory.absolute())
     with cache.locked(layout.lock):

@@ -1,4 +1,4 @@
-"""The record, on disk, of what one cluster started, so that any later process can find and end it."""
+"""The record on disk of what one cluster started, so that any later process can find and stop it."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -10,10 +10,10 @@ from localcluster.processes import Process
 
 @dataclass
 class State:
-    """What a cluster consists of at this moment.
+    """The processes of a cluster and its other changes to this machine.
 
-    `ready` is false from the first process until the whole cluster answers: a start that was cut short leaves it so.
-    `undo` names what else than processes and files must be undone; its keys are the node profile's own.
+    `ready` is false until the whole cluster answers; it stays false if the start is interrupted.
+    `undo` has the changes to undo that are neither processes nor files; only the profile `node` uses it.
     """
 
     profile: str
@@ -23,14 +23,14 @@ class State:
     ready: bool = False
 
     def write(self, path: Path) -> None:
-        """Write the record; a reader sees the old one or the new one, never a half."""
+        """Write the record atomically: a reader gets the old one or the new one."""
         unfinished = path.with_suffix(".new")
         unfinished.write_text(json.dumps(asdict(self), indent=1, default=str))
         unfinished.replace(path)
 
 
 def read(path: Path) -> State | None:
-    """The record at that path, None where there is none."""
+    """Return the record at that path; None if there is none."""
     try:
         fields: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A real Prometheus of one's own, on loopback, and promtool, which checks what is meant for it."""
+"""A real Prometheus on loopback, and promtool, which checks its configuration files."""
 
 import shutil
 import subprocess
@@ -16,13 +16,14 @@ from localcluster.progress import Report, silent
 
 ADDRESS = "127.0.0.1"
 PACKAGE = "prometheus"
-"""The Debian package that holds both programs."""
+"""The Debian package of both programs."""
 _START_SECONDS = 30.0
 
 
 def program(name: str, report: Report = silent) -> Path:
-    """Where `prometheus` or `promtool` is: in the path, else out of Debian's package, fetched once. ClusterError where
-    it cannot be had.
+    """Return the path of `prometheus` or `promtool`: from the path, or from the Debian package, which is downloaded once.
+
+    Raises ClusterError if the package cannot be downloaded.
     """
     if (found := shutil.which(name)) is not None:
         return Path(found)
@@ -30,18 +31,18 @@ def program(name: str, report: Report = silent) -> Path:
     try:
         files = cache.entry("debian-prometheus", [PACKAGE], lambda directory: packages.unpack(PACKAGE, directory))
     except ClusterError as error:
-        raise ClusterError(f"no {name} in the path, and none to be had: {error.args[0]}") from error
+        raise ClusterError(f"no {name} in the path, and it cannot be downloaded: {error.args[0]}") from error
     return files / "usr/bin" / name
 
 
 def promtool(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run promtool. ClusterError where it cannot be had; its own exit code says what it thinks."""
+    """Run promtool and return its result, whatever the exit code. Raises ClusterError if it cannot be downloaded."""
     command = [str(program("promtool")), *arguments]
     return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=60)
 
 
 class Prometheus:
-    """One server with its files in `directory`; the caller writes its configuration file."""
+    """One server with its files in `directory`. The caller writes the configuration file."""
 
     def __init__(self, directory: Path, config: Path) -> None:
         self.directory = directory.absolute()
@@ -52,11 +53,11 @@ class Prometheus:
 
     @property
     def url(self) -> str:
-        """Where its API is."""
+        """The URL of its API."""
         return f"http://{ADDRESS}:{self.port}"
 
     def start(self, report: Report = silent) -> Self:
-        """Start it and wait until it answers. ClusterError where it does not."""
+        """Start it and wait until it is ready. Raises ClusterError if it does not get ready."""
         command = [
             str(program("prometheus", report)),
             f"--config.file={self.config}",
@@ -69,19 +70,19 @@ class Prometheus:
         while not self._ready():
             if not processes.alive(self._process) or time.monotonic() > deadline:
                 self.stop()
-                raise ClusterError(f"prometheus does not serve: {processes.last_line(self.log)} (log: {self.log})")
+                raise ClusterError(f"prometheus did not get ready: {processes.last_line(self.log)} (log: {self.log})")
             time.sleep(0.05)
         return self
 
     def stop(self) -> None:
-        """End it. Nothing happens where it does not run."""
+        """Kill it. Do nothing if it is not running."""
         if self._process is not None:
-            processes.end([self._process])
+            processes.kill([self._process])
             self._process = None
 
     def _ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=1):  # noqa: S310  # our own http URL
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=1):  # noqa: S310  # the http URL of this server
                 return True
         except (urllib.error.URLError, OSError):
             return False

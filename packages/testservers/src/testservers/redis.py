@@ -1,4 +1,4 @@
-"""A real redis-server of one's own, on loopback: beside a cluster, or as many as a test wants."""
+"""A real redis-server on loopback: one beside a cluster, or any number for a test."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from localcluster.images import Image
 from localcluster.packages import Package
 from localcluster.progress import Report, silent
 
-# Not redis-server, which would start a server of its own: the same program is in here under another name.
+# Not the package redis-server, which starts a server: redis-tools has the same program under another name.
 PACKAGE = Package("redis-tools", "redis-check-rdb", "has Redis: server, sentinel and command line")
 
 ADDRESS = "127.0.0.1"
@@ -49,10 +49,10 @@ def image_archive(reference: str, report: Report) -> Path:
 
 @dataclass(frozen=True)
 class Options:
-    """How a server is set up; the defaults are a bare one, which forgets everything when it ends.
+    """The configuration of a server. The defaults are a plain one that saves nothing.
 
-    `user` is the only one let in where it is named, with `password`; else `password` is that of everybody. `tls` wants
-    client certificates. `directives` are lines of redis.conf, by name.
+    With `user`, only that user can log in, with `password`. Without `user`, `password` is that of the default user. `tls`
+    requires client certificates. `directives` are lines of redis.conf, by name.
     """
 
     password: str = ""
@@ -67,41 +67,42 @@ class Options:
 
 
 class RedisServer:
-    """One redis-server (or sentinel) with its files in `directory`. It keeps its port from start to start."""
+    """One redis-server (or sentinel) with its files in `directory`. It keeps its port when it is restarted."""
 
     def __init__(self, directory: Path, options: Options | None = None) -> None:
         self.directory = directory.absolute()
         self.options = options or Options()
         self.port = free_port(ADDRESS)
-        # A sentinel has the keys of its master, whose authority it has to know.
+        # A sentinel uses the keys of its master: it has to trust the same authority.
         self.keys = (self.options.sentinel_of or self).directory / "keys"
         self._background = Background("redis", self.directory)
 
     @property
     def url(self) -> str:
-        """Where it is, as the operator's --redis-url wants it; without user and password."""
+        """The URL of the server, without user and password. Sentinels and clusters have schemes of their own."""
         if self.options.unix_socket:
             return f"unix://{self.socket}"
-        scheme, place = "rediss" if self.options.tls else "redis", f"{ADDRESS}:{self.port}"
+        scheme, address = "rediss" if self.options.tls else "redis", f"{ADDRESS}:{self.port}"
         if self.options.sentinel_of:
-            return f"{scheme}+sentinel://{place}/{SENTINEL_SERVICE}/0"
+            return f"{scheme}+sentinel://{address}/{SENTINEL_SERVICE}/0"
         if self.options.cluster:
-            return f"{scheme}+cluster://{place}"
-        return f"{scheme}://{place}/0"
+            return f"{scheme}+cluster://{address}"
+        return f"{scheme}://{address}/0"
 
     @property
     def socket(self) -> Path:
-        """The unix socket, where there is one."""
+        """The path of the unix socket, used with the option `unix_socket`."""
         return self.directory / "redis.sock"
 
     @property
     def log(self) -> Path:
-        """What the server says."""
+        """The log file."""
         return self._background.log
 
     def start(self, report: Report = silent) -> Self:
-        """Start it, installing Redis where there is none, and wait until it takes connections. ClusterError where it
-        does not.
+        """Install Redis if it is missing, start the server and wait until it accepts connections.
+
+        Raises ClusterError if it cannot be installed or does not accept connections.
         """
         ensure_installed(report)
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -109,49 +110,49 @@ class RedisServer:
             authority = Authority(self.keys)
             authority.server("redis", ["localhost"], [ADDRESS])
             authority.client("client", "operator")
-        # Redis is what its program is called as.
+        # The program is a Redis server if it is called redis-server.
         program = self.directory / "redis-server"
         program.unlink(missing_ok=True)
-        program.symlink_to(_found(PACKAGE.proof))
+        program.symlink_to(_path_of(PACKAGE.proof))
         config = self.directory / "redis.conf"
         config.touch(mode=0o600)
         config.write_text("".join(f"{line}\n" for line in self._config()))
         self._background.start(
             [str(program), str(config), *(["--sentinel"] if self.options.sentinel_of else [])], context=self.url
         )
-        self._wait_until(self._listens, "takes no connections")
+        self._wait_until(self._listens, "accepts no connections")
         if self.options.cluster and "cluster_slots_assigned:16384" not in self.cli("cluster", "info"):
             self.cli("cluster", "addslotsrange", "0", "16383")
-            self._wait_until(lambda: "cluster_state:ok" in self.cli("cluster", "info"), "makes no cluster of itself")
+            self._wait_until(lambda: "cluster_state:ok" in self.cli("cluster", "info"), "does not form a cluster")
         return self
 
     def stop(self) -> None:
-        """End it; nothing is saved."""
+        """Stop it. Nothing is saved."""
         self.kill()
-        self._background.end()
+        self._background.stop()
 
     def kill(self) -> None:
-        """SIGKILL. Nothing happens where it does not run."""
+        """Send SIGKILL. Do nothing if it is not running."""
         self._background.kill()
 
     def pause(self) -> None:
-        """SIGSTOP: connections are still taken, by the kernel, and nothing is answered."""
+        """Send SIGSTOP: the kernel still accepts connections, and the server answers nothing."""
         self._background.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         self._background.signal(signal.SIGCONT)
 
     def cli(self, *arguments: str) -> str:
-        """What redis-cli prints, without the last newline. ClusterError where the server refuses or does not answer."""
-        where = ["-s", str(self.socket)] if self.options.unix_socket else ["-h", ADDRESS, "-p", str(self.port)]
+        """Return the output of redis-cli without the last newline. Raises ClusterError if the server refuses or does not answer."""
+        target = ["-s", str(self.socket)] if self.options.unix_socket else ["-h", ADDRESS, "-p", str(self.port)]
         if self.options.tls:
             pair = ["--cert", str(self.keys / "client.crt"), "--key", str(self.keys / "client.key")]
-            where += ["--tls", "--cacert", str(self.keys / "ca.crt"), *pair]
+            target += ["--tls", "--cacert", str(self.keys / "ca.crt"), *pair]
         if self.options.user:
-            where += ["--user", self.options.user]
+            target += ["--user", self.options.user]
         environment = {**os.environ, "REDISCLI_AUTH": self.options.password} if self.options.password else os.environ
-        command = [_found("redis-cli"), "-e", "--no-auth-warning", *where, *arguments]
+        command = [_path_of("redis-cli"), "-e", "--no-auth-warning", *target, *arguments]
         try:
             done = subprocess.run(
                 command, env=environment, capture_output=True, text=True, check=False, timeout=_ANSWER_SECONDS
@@ -187,7 +188,7 @@ class RedisServer:
         if options.replica_of:
             lines |= {"replicaof": f"{ADDRESS} {options.replica_of.port}"}
         if options.cluster:
-            # By default its bus has the port plus 10000, which may be taken.
+            # The default port of its bus is the port plus 10000, which may be in use.
             lines |= {"cluster-enabled": "yes", "cluster-port": str(free_port(ADDRESS))}
         return [f"{name} {value}" for name, value in (lines | dict(options.directives)).items()]
 
@@ -198,43 +199,44 @@ class RedisServer:
         with socket.socket(family) as connection:
             return connection.connect_ex(address) == 0
 
-    def _wait_until(self, condition: Callable[[], bool], trouble: str) -> None:
+    def _wait_until(self, condition: Callable[[], bool], failure: str) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while not condition():
             if not self._background.alive() or time.monotonic() > deadline:
-                raise ClusterError(f"redis-server {trouble}; its log: {self.log}")
+                raise ClusterError(f"redis-server {failure}; its log: {self.log}")
             time.sleep(0.005)
 
 
 def up(directory: Path, report: Report) -> str | None:
-    """The URL of the Redis beside the cluster of `directory`, started unless it runs; also in `redis-url` there. None,
-    with the reason reported, where there is none to be had: the operator runs without one too.
+    """Start the Redis beside the cluster of `directory` unless it runs. Return its URL, and write it to `redis-url` there.
+
+    Return None if no Redis can be started, and report why.
     """
-    told, background = directory / "redis-url", Background("redis", directory / "redis")
+    url_file, background = directory / "redis-url", Background("redis", directory / "redis")
     if background.alive():
-        url = told.read_text().strip()
-        report(f"Redis runs already: {url}")
+        url = url_file.read_text().strip()
+        report(f"Redis is running: {url}")
         return url
     try:
         url = RedisServer(directory / "redis").start(report).url
     except ClusterError as error:
-        report(f"no Redis, which the operator can do without: {error}")
+        report(f"no Redis (the operator also runs without): {error}")
         return None
-    told.write_text(f"{url}\n")
+    url_file.write_text(f"{url}\n")
     report(f"Redis at {url}")
     return url
 
 
 def down(directory: Path) -> None:
-    """End the Redis beside the cluster of `directory` and delete its files. Nothing happens where there is none."""
+    """Stop the Redis beside the cluster of `directory` and delete its files. Do nothing if there is none."""
     if not (directory / "redis").is_dir():
         return
-    Background("redis", directory / "redis").end()
+    Background("redis", directory / "redis").stop()
     shutil.rmtree(directory / "redis")
     (directory / "redis-url").unlink(missing_ok=True)
 
 
-def _found(program: str) -> str:
+def _path_of(program: str) -> str:
     path = shutil.which(program)
     if path is None:
         raise ClusterError(f"{program} is not in the path: apt-get install {PACKAGE.name}")
