@@ -44,7 +44,7 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 def load_images(directory: Path, archive: Path) -> None:
     """What the demo's pods run, as if the node had pulled it."""
     engines.choose(silent)
-    BUILDAH.build(IMAGE, engines.stand_in(silent))
+    BUILDAH.build(IMAGE, engines.debian_base(silent))
     BUILDAH.save(IMAGE, archive)
     [redis] = {
         container["image"]

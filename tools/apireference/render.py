@@ -19,7 +19,7 @@ Defaults are filled in by the API server. It also enforces the rules, and its me
 
 
 def page(crds: Iterable[Crd], examples: Mapping[str, str], reasons: Mapping[str, Reasons]) -> str:
-    """The whole page; `examples` maps a kind to a manifest, `reasons` to what its conditions can say."""
+    """Return the page. `examples` maps a kind to a manifest, `reasons` maps it to the reasons of its conditions."""
     kinds = list(crds)
     parts = [_HEADER.format(group=kinds[0]["spec"]["group"])]
     parts += [_kind(crd, examples[crd["spec"]["names"]["kind"]]) for crd in kinds]

@@ -1,4 +1,4 @@
-"""Where the demo runs: on a node made here (see `localcluster`), or on kind where a Docker engine answers."""
+"""The clusters of the demo: a local node (see `localcluster`), or kind if a Docker engine answers."""
 
 import re
 import subprocess
@@ -21,41 +21,44 @@ _FORWARDING_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
-class Place:
-    """A cluster that runs. `reach` gives the URL at which this machine gets to a Service of namespace `default`, as of
-    now: a forwarded port ends with the pod behind it.
+class DemoCluster:
+    """A running cluster.
+
+    `service_url` returns the current URL of a Service of the namespace `default` on this machine. On kind it changes with
+    the pod, because a forwarded port closes with its pod.
     """
 
     kubectl: Kubectl
-    reach: Callable[[str], str]
+    service_url: Callable[[str], str]
 
 
-def choose(wanted: str) -> str:
-    """Local or kind, for a choice that may be auto."""
-    if wanted != "auto":
-        return wanted
+def choose(choice: str) -> str:
+    """Return `local` or `kind`; the choice may also be `auto`."""
+    if choice != "auto":
+        return choice
     return "kind" if docker_answers() else "local"
 
 
-def start(choice: str, directory: Path, files: Path, report: Report) -> Place:
-    """The cluster in `directory`, started unless it runs. `files` is the demo's own directory in there. ClusterError
-    where there is none to be had.
+def start(choice: str, directory: Path, files: Path, report: Report) -> DemoCluster:
+    """Start the cluster of `directory` unless it runs. `files` is the demo's own directory in it.
+
+    Raises ClusterError if it does not start.
     """
     if choice == "kind":
         return _start_kind(directory, files, report)
     cluster = localcluster.start(localcluster.Profile.NODE, directory, report)
     kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig, files / "kubectl-cache")
-    # The routes of the node make its Services answer on this machine too.
-    return Place(kubectl, lambda service: f"http://{kubectl.get('service', service)['spec']['clusterIP']}")
+    # This machine has routes to the Services of the node.
+    return DemoCluster(kubectl, lambda service: f"http://{kubectl.get('service', service)['spec']['clusterIP']}")
 
 
 def stop(directory: Path, files: Path) -> None:
-    """End the cluster of that directory, whichever it is. ClusterError where that fails."""
+    """Stop the cluster of that directory, of either kind. Raises ClusterError if that fails."""
     if (files / "kind").exists():
         Background("port-forward", files).stop()
         cluster = _kind(directory)
         try:
-            if cluster.kind_path.exists():  # else the start ended before there was anything to delete
+            if cluster.kind_path.exists():  # else the start failed before anything was created
                 cluster.delete()
         except (OSError, subprocess.CalledProcessError) as error:
             raise ClusterError(f"kind cannot delete its cluster {KIND_NAME}: {error}") from error
@@ -63,18 +66,18 @@ def stop(directory: Path, files: Path) -> None:
     localcluster.stop(directory)
 
 
-def _start_kind(directory: Path, files: Path, report: Report) -> Place:
-    """By pytest-kind. Written where no Docker engine answers: it was never seen running, only its port forwarding was."""
+def _start_kind(directory: Path, files: Path, report: Report) -> DemoCluster:
+    """Start kind with pytest-kind. Only the port forwarding was ever run: the machine it was written on has no Docker engine."""
     cluster = _kind(directory)
     report(f"kind: cluster {KIND_NAME}; the first time it downloads kind and a node image of 1 GB")
-    (files / "kind").touch()  # before it is made, so that `down` finds half a cluster too
+    (files / "kind").touch()  # before the cluster is created, so that `down` also finds an incomplete one
     try:
         cluster.create()
         cluster.ensure_kubectl()
     except (OSError, subprocess.CalledProcessError) as error:
-        raise ClusterError(f"kind does not come up: {error}") from error
+        raise ClusterError(f"kind cannot create its cluster: {error}") from error
     kubectl = Kubectl(Path(cluster.kubectl_path).absolute(), directory / "kubeconfig", files / "kubectl-cache")
-    return Place(kubectl, lambda service: forward(kubectl, service, files))
+    return DemoCluster(kubectl, lambda service: forward(kubectl, service, files))
 
 
 def _kind(directory: Path) -> Any:
@@ -82,8 +85,9 @@ def _kind(directory: Path) -> Any:
 
 
 def forward(kubectl: Kubectl, service: str, files: Path) -> str:
-    """Forward a free port of this machine to the pod behind a Service, in place of the last one; the URL of that port.
-    ClusterError where that fails.
+    """Forward a free port of this machine to the pod of a Service, in place of the last one. Return the URL of that port.
+
+    Raises ClusterError if that fails.
     """
     forwarder = Background("port-forward", files)
     forwarder.start(["/usr/bin/env", *kubectl.command, "port-forward", f"service/{service}", ":80"])
@@ -92,4 +96,4 @@ def forward(kubectl: Kubectl, service: str, files: Path) -> str:
         if found := re.search(r"Forwarding from 127\.0\.0\.1:(\d+)", forwarder.log.read_text()):
             return f"http://127.0.0.1:{found[1]}"
         time.sleep(0.1)
-    raise ClusterError(f"no port is forwarded to {service}: {forwarder.log.read_text().strip() or 'kubectl says nothing'}")
+    raise ClusterError(f"kubectl forwards no port to {service}: {forwarder.log.read_text().strip() or 'no output'}")

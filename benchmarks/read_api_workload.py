@@ -1,4 +1,4 @@
-"""What the read API is asked about: users in ten namespaces, and the changes that go on meanwhile."""
+"""The workload of the read API: users in ten namespaces, and changes of them during the measurement."""
 
 import asyncio
 import itertools
@@ -18,19 +18,19 @@ from userstorage_operator.kube.login import login
 
 NAMESPACES = 10
 _NAMES = [f"bench-{number}" for number in range(NAMESPACES)]
-_BEAT = 0.05
+_INTERVAL = 0.05
 """Seconds between changes: twenty a second."""
-_PROBED = 20
-"""One in so many changes is followed until it is told."""
-_KEPT = 5
-"""Further objects that are there at a time; each second the oldest goes and a new one comes."""
+_PROBE_EVERY = 20
+"""Of this many changes, one is polled until the read API returns it."""
+_EXTRAS = 5
+"""The number of extra objects. Each second one is created and the oldest is deleted."""
 _AT_ONCE = 16
 _LISTS = re.compile(r'^apiserver_request_total\{[^}]*[,{]resource="(\w+)"[^}]*verb="LIST"[^}]*\} (\S+)', re.MULTILINE)
 _NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 
 
 def url_mix(base: str) -> list[str]:
-    """Seven of ten ask for one object, two for a user's, one for the hundred of a namespace."""
+    """Return the URLs. Of ten, seven get one object, two a user's objects, and one lists the hundred of a namespace."""
     urls = []
     for number in range(100):
         namespace = _NAMES[number % NAMESPACES]
@@ -41,13 +41,13 @@ def url_mix(base: str) -> list[str]:
 
 
 async def run(command: list[str]) -> str:
-    """What a command prints; raises CalledProcessError where it fails."""
+    """Return the output of a command. Raises CalledProcessError if it fails."""
     done = await asyncio.to_thread(subprocess.run, command, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout
 
 
 async def lists(kubectl: list[str]) -> Counter[str]:
-    """LIST requests that the API server has counted, by resource."""
+    """Return the number of LIST requests of the API server, by resource."""
     counted: Counter[str] = Counter()
     for resource, value in _LISTS.findall(await run([*kubectl, "get", "--raw", "/metrics"])):
         counted[resource] += int(float(value))
@@ -55,21 +55,21 @@ async def lists(kubectl: list[str]) -> Counter[str]:
 
 
 @dataclass
-class World:
-    """The objects, and what was seen of their changes in the run under way."""
+class Workload:
+    """The objects, and the measurements of their changes in the current run."""
 
     client: KubeClient
     kubectl: list[str]
     token: str
     changes: int = 0
-    told_after: list[float] = field(default_factory=list)
-    """Seconds from before a change was sent until it was told."""
+    visible_after: list[float] = field(default_factory=list)
+    """Seconds from before a change was sent until the read API returned it."""
     age_header: int = 0
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     @classmethod
-    async def make(cls, kubectl: list[str], users: int, report: Report) -> "World":
-        """So many users in each namespace, all Ready; and a backend that may read all of them."""
+    async def create(cls, kubectl: list[str], users: int, report: Report) -> "Workload":
+        """Create `users` UserStorages in each namespace and wait until they are Ready; create a backend that may read them."""
         client = KubeClient(await login(), NoopObserver())
         for name in _NAMES:
             await client.create(_NAMESPACE, "", {"metadata": {"name": name}})
@@ -81,13 +81,13 @@ class World:
         token = (await run([*kubectl, "create", "token", "backend"])).strip()
         limit = asyncio.Semaphore(_AT_ONCE)
 
-        async def create(namespace: str, number: int) -> None:
+        async def create_user(namespace: str, number: int) -> None:
             async with limit:
                 await client.create(USER_STORAGES, namespace, _body(namespace, f"user-{number}"))
 
         async with asyncio.TaskGroup() as group:
             for namespace, number in itertools.product(_NAMES, range(users)):
-                group.create_task(create(namespace, number))
+                group.create_task(create_user(namespace, number))
         async with asyncio.timeout(600):
             while waiting := [
                 raw for raw in (await client.list_all(USER_STORAGES, None))[0] if raw.get("status", {}).get("phase") != "Ready"
@@ -97,23 +97,23 @@ class World:
         return cls(client, kubectl, token)
 
     async def change(self, base: str) -> None:
-        """Twenty changes a second until it is cancelled."""
-        self.changes, self.told_after, self.age_header = 0, [], 0
-        began = time.monotonic()
+        """Make twenty changes a second until it is cancelled."""
+        self.changes, self.visible_after, self.age_header = 0, [], 0
+        start = time.monotonic()
         headers = {"Authorization": f"Bearer {self.token}"}
         async with aiohttp.ClientSession(base, headers=headers) as session, asyncio.TaskGroup() as group:
-            for beat in itertools.count():
-                await asyncio.sleep(max(0.0, began + beat * _BEAT - time.monotonic()))
+            for count in itertools.count():
+                await asyncio.sleep(max(0.0, start + count * _INTERVAL - time.monotonic()))
                 group.create_task(self._change(next(self._numbers), session))
 
     async def _change(self, number: int, session: aiohttp.ClientSession) -> None:
-        namespace, place = _NAMES[number % NAMESPACES], number % _PROBED
-        if place == 1:
+        namespace, step = _NAMES[number % NAMESPACES], number % _PROBE_EVERY
+        if step == 1:
             await self.client.create(USER_STORAGES, _NAMES[0], _body(_NAMES[0], f"extra-{number}"))
-        elif place == 2 and number > _KEPT * _PROBED:
-            await self._delete_extra(number - 1 - _KEPT * _PROBED)
+        elif step == 2 and number > _EXTRAS * _PROBE_EVERY:
+            await self._delete_extra(number - 1 - _EXTRAS * _PROBE_EVERY)
         else:
-            await self._patch(namespace, f"user-{number * 7 % 100}", number, session, probe=place == 0)
+            await self._patch(namespace, f"user-{number * 7 % 100}", number, session, probe=step == 0)
         self.changes += 1
 
     async def _delete_extra(self, number: int) -> None:
@@ -121,17 +121,17 @@ class World:
         await self.client.delete(USER_STORAGES, _NAMES[0], raw["metadata"]["name"], raw["metadata"]["uid"], 0, "Background")
 
     async def _patch(self, namespace: str, name: str, number: int, session: aiohttp.ClientSession, *, probe: bool) -> None:
-        began = time.monotonic()
+        start = time.monotonic()
         patch: Unstructured = {"metadata": {"annotations": {"example.org/changed": str(number)}}}
         changed = await self.client.merge_patch(USER_STORAGES, namespace, name, patch)
-        wanted = int(changed["metadata"]["resourceVersion"])
+        version = int(changed["metadata"]["resourceVersion"])
         while probe:
             async with session.get(f"/v1/namespaces/{namespace}/userstorages/{name}") as response:
                 self.age_header = max(self.age_header, int(response.headers["Age"]))
-                probe = int((await response.json())["item"]["resourceVersion"]) < wanted
+                probe = int((await response.json())["item"]["resourceVersion"]) < version
             await asyncio.sleep(0.01)
-        if number % _PROBED == 0:
-            self.told_after.append(time.monotonic() - began)
+        if number % _PROBE_EVERY == 0:
+            self.visible_after.append(time.monotonic() - start)
 
 
 def _body(namespace: str, name: str) -> Unstructured:
