@@ -1,5 +1,6 @@
 """`python -m prose` finds the words that STYLE.md rules out, wherever they are written."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,16 +32,22 @@ def check(root: Path, *files: Path) -> tuple[int, list[str]]:
     return done.returncode, done.stdout.splitlines()
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    git(tmp_path, "init")
-    commit(tmp_path, "anew: from before there was a style, which is never checked")
-    (tmp_path / "STYLE.md").write_text("Not told, not anew.\n")
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("template")
+    git(root, "init")
+    commit(root, "anew: commits from before STYLE.md are not checked")
+    (root / "STYLE.md").write_text("Not told, not anew.\n")
     for name, text in CLEAN.items():
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_text(text)
-    commit(tmp_path, "Add the style")
-    return tmp_path
+        (root / name).parent.mkdir()
+        (root / name).write_text(text)
+    commit(root, "Add the style")
+    return root
+
+
+@pytest.fixture
+def repository(template: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(template, tmp_path / "repository")
 
 
 def test_clean_repository_passes(repository: Path) -> None:
