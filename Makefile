@@ -1,25 +1,25 @@
-# Everything that a person or a pipeline does here. `make` lists the targets.
+# The commands for people and pipelines. `make` lists the targets.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
 UV_VERSION := 0.13.9
-# The uv of the machine, else one of our own from PyPI: nothing else has to be installed beforehand.
+# The uv of this machine, or one from PyPI in .tools: only python3 has to be installed.
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/uv/bin/uv)
 RUN := $(UV) run --frozen
-LOCALCLUSTER := $(RUN) env PYTHONPATH=tools python -m localcluster
+LOCALCLUSTER := $(RUN) localcluster
 
 CLUSTER ?= control-plane
 CLUSTER_DIR ?= .cluster
 IMAGE ?= userstorage-operator:0.1.0
-COVERED ?= tests/unit tests/component tests/cluster
+COVERED ?= tests/unit packages tests/component tests/cluster
 
 .PHONY: help
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 .tools/uv/bin/uv:
-	python3 -m venv .tools/uv || { echo "python3 with its venv module is needed (Debian: apt-get install python3-venv)"; exit 1; }
+	python3 -m venv .tools/uv || { echo "python3 has no venv module; install it (Debian: apt-get install python3-venv)"; exit 1; }
 	.tools/uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 .PHONY: install
@@ -37,120 +37,122 @@ lint: install ## ruff, mypy, import contracts, scripts, Dockerfile, workflows
 	$(RUN) go -C tools/actionlint tool actionlint $(addprefix ../../,$(wildcard .github/workflows/*.yaml))
 
 .PHONY: test-unit
-test-unit: install ## Pure tests
-	$(RUN) pytest -q tests/unit
+test-unit: install ## Tests that need no cluster
+	$(RUN) pytest -q tests/unit packages
 
 .PHONY: check
-check: lint test-unit ## Everything fast: lint and unit tests, under a minute
+check: lint test-unit ## Lint and unit tests, about a minute
 
 .PHONY: verify
-verify: install ## Generated files are current and the tree is clean
-	$(RUN) env PYTHONPATH=tools python -m apireference --check
-	$(RUN) env PYTHONPATH=tools python -m monitoring --check
+verify: install ## Check that generated files are current and the tree is clean
+	$(RUN) python -m apireference --check
+	$(RUN) python -m monitoring --check
 	$(UV) lock --check --quiet
 	@test -z "$$(git status --porcelain)" || { git status --short; echo "the tree is not clean"; exit 1; }
 
 .PHONY: format
-format: install ## Format and mend what can be mended, make generated files anew
+format: install ## Format, apply automatic fixes, regenerate generated files
 	$(RUN) ruff check --fix --quiet . || true
 	$(RUN) ruff format .
-	$(RUN) env PYTHONPATH=tools python -m apireference
-	$(RUN) env PYTHONPATH=tools python -m monitoring
+	$(RUN) python -m apireference
+	$(RUN) python -m monitoring
 
 .PHONY: test
-test: lint ## Lint, then all tests that this machine can run; says at its end what it could not
-	@# Builds before pytest, which would hide how far they are and count them as a test's own time.
+test: lint ## Lint, then all tests that this machine can run; lists at the end those that it cannot run
+	@# Build first: pytest would hide the progress and count the build as part of a test.
 	@$(if $(filter kind existing,$(CLUSTER)),:,docker version >/dev/null 2>&1 || $(LOCALCLUSTER) build --profile $$([ "$$(id -u)" = 0 ] && echo node || echo control-plane))
-	@# Three at a time (tests/conftest.py), one by one with TEST_ARGS="-n 0"; what fails on a cluster is run once more.
-	@# The proofs of Redis and of the Deployment take ten and five minutes alone: make test-redis, make test-deploy.
-	$(RUN) pytest tests --ignore=tests/cluster/test_redis_proof.py --ignore=tests/deploy -n auto --reruns 1 --rerun-exclude-path tests/unit $(if $(filter kind existing,$(CLUSTER)),--cluster=$(CLUSTER)) $(TEST_ARGS)
+	@# Three at a time (tests/conftest.py), one by one with TEST_ARGS="-n 0". A test on a cluster that fails is run once more.
+	@# Not included, because they take ten and five minutes: make test-redis, make test-deploy.
+	$(RUN) pytest tests packages --ignore=tests/cluster/test_redis_proof.py --ignore=tests/deploy -n auto --reruns 1 --rerun-exclude-path tests/unit --rerun-exclude-path packages $(if $(filter kind existing,$(CLUSTER)),--cluster=$(CLUSTER)) $(TEST_ARGS)
 
 .PHONY: coverage
-coverage: install ## All tests that need no root and no node, with what they cover in coverage.xml
+coverage: install ## All tests that need no root rights; their coverage is in coverage.xml
 	@$(LOCALCLUSTER) build --profile control-plane
-	$(RUN) pytest $(COVERED) --ignore=tests/cluster/test_redis_proof.py --cluster=local -n auto --reruns 1 --rerun-exclude-path tests/unit \
+	$(RUN) pytest $(COVERED) --ignore=tests/cluster/test_redis_proof.py --cluster=local -n auto --reruns 1 --rerun-exclude-path tests/unit --rerun-exclude-path packages \
 	  --cov --cov-report=xml --cov-report=term:skip-covered $(TEST_ARGS)
 
 .PHONY: test-e2e
-test-e2e: install ## Real containers: on kind where Docker answers, else on a node made here
+test-e2e: install ## Tests with real containers: on kind if a Docker engine answers, else on a local node
 	$(RUN) pytest -q tests/e2e $(TEST_ARGS)
 
 .PHONY: test-upgrade
-test-upgrade: install ## Objects of every released version taken over, 200 of each
+test-upgrade: install ## Upgrades from every released version, with 200 objects each
 	$(RUN) pytest -q tests/cluster/test_upgrade.py tests/cluster/test_uninstall.py --upgrade-objects=200 --timeout=1800 $(TEST_ARGS)
 
 .PHONY: release-fixtures
-release-fixtures: install ## Keep what this version leaves in a cluster, for the upgrade tests of all later ones
-	$(RUN) env PYTHONPATH=tools python -m releasefixtures
+release-fixtures: install ## Record the objects of this version for the upgrade tests of later ones
+	$(RUN) python -m releasefixtures
 
 .PHONY: test-election
-test-election: install ## Twenty trials of each way to lose a leader, about half an hour; writes docs/election-proof.md
+test-election: install ## Leader election: twenty trials of each failure, half an hour; writes docs/election-proof.md
 	$(RUN) pytest -q tests/unit/test_elector.py tests/cluster/test_election.py \
 	  --election-trials=20 --election-table=docs/election-proof.md --timeout=300 $(TEST_ARGS)
 
 .PHONY: test-redis
-test-redis: install ## The workload under each trouble of Redis, 200 objects, and 1,000 at rest; writes docs/redis-proof.md
+test-redis: install ## Every failure of Redis with 200 objects, and 1,000 objects in steady state; writes docs/redis-proof.md
 	$(RUN) pytest -q tests/cluster/test_redis_proof.py tests/cluster/test_redis_steady.py tests/cluster/test_redis_poisoned.py \
 	  --redis-proof-objects=200 --redis-proof-table=docs/redis-proof.md --redis-steady-objects=1000 --timeout=7200 $(TEST_ARGS)
 
 .PHONY: test-deploy
-test-deploy: image ## The image as a Deployment of three pods on real containers, a rolling restart under load, the scripts
+test-deploy: image ## The image as a Deployment of three pods, a rolling restart under load, the scripts
 	@$(LOCALCLUSTER) build --profile node
 	$(RUN) pytest -q tests/deploy --timeout=1800 $(TEST_ARGS)
 
 .PHONY: manifests
-manifests: install redis-secret ## Hold deploy/ against Kubernetes' schemas and against checkov
-	$(RUN) env PYTHONPATH=tools python -m manifests
+manifests: install redis-secret ## Check deploy/ with the schemas of Kubernetes and with checkov
+	$(RUN) python -m manifests
 	$(UV) run --frozen --project tools/checkov checkov --skip-download --framework kubernetes --compact --quiet --directory deploy
 
 .PHONY: redis-secret
-redis-secret: ## Make up the password of the Redis of deploy/overlays/demo, unless there is one
+redis-secret: ## Generate the password of the Redis of deploy/overlays/demo, unless it exists
 	@scripts/redis-secret.sh
 
 .PHONY: image
-image: install ## Build the operator's image, a tar file of it and its bill of materials (IMAGE=registry.example.org/name:tag)
-	$(RUN) env PYTHONPATH=tools python -m operatorimage build $(IMAGE) --archive dist/userstorage-operator.tar --sbom dist $(IMAGE_OPTIONS)
+image: install ## Build the operator's image, as a tar file too, and its SBOM (IMAGE=registry.example.org/name:tag)
+	$(RUN) python -m operatorimage build $(IMAGE) --archive dist/userstorage-operator.tar --sbom dist $(IMAGE_OPTIONS)
 
 .PHONY: push
-push: install ## Push it to the registry in its name
-	$(RUN) env PYTHONPATH=tools python -m operatorimage push $(IMAGE) $(PUSH_OPTIONS)
+push: install ## Push the image to the registry in its name
+	$(RUN) python -m operatorimage push $(IMAGE) $(PUSH_OPTIONS)
 
 .PHONY: deploy
-deploy: install ## Build and push IMAGE, apply deploy/ with it, wait; back to what ran before where that fails
+deploy: install ## Build and push IMAGE, apply deploy/ with it and wait; roll back if that fails
 	$(RUN) scripts/deploy.sh $(DEPLOY_OPTIONS) $(IMAGE)
 
 .PHONY: demo
-demo: install ## From nothing to a running file browser; leaves it running
-	$(RUN) env PYTHONPATH=tools python -m demo up
+demo: install ## Start a cluster, the operator and a file browser, and leave them running
+	$(RUN) python -m demo up
 
 .PHONY: demo-down
-demo-down: install ## End what the demo left running
-	$(RUN) env PYTHONPATH=tools python -m demo down
+demo-down: install ## Stop everything that the demo started
+	$(RUN) python -m demo down
 
 .PHONY: cluster-up
 cluster-up: install ## Start a cluster (CLUSTER=control-plane, node or kind) and a Redis; .cluster/kubeconfig and .cluster/redis-url
 	$(LOCALCLUSTER) up --profile $(CLUSTER) --directory $(CLUSTER_DIR)
+	$(RUN) testservers up --directory $(CLUSTER_DIR)
 
 .PHONY: cluster-down
-cluster-down: install ## End the cluster and all that belongs to it
+cluster-down: install ## Stop the cluster and its Redis, and delete their files
+	$(RUN) testservers down --directory $(CLUSTER_DIR)
 	$(LOCALCLUSTER) down --directory $(CLUSTER_DIR)
 
 .PHONY: picture
-picture: install ## docs/dashboard.png anew: five minutes of two operators under a real Prometheus
-	$(RUN) --group picture env PYTHONPATH=tools python -m monitoring.scene docs/dashboard.png
+picture: install ## Draw docs/dashboard.png: five minutes of two operators with a real Prometheus
+	$(RUN) --group picture python -m monitoring.scene docs/dashboard.png
 
 .PHONY: bench
-bench: install ## Side by side with the Go peer: one table with the ratio (BENCH_ARGS="--objects 500")
-	$(RUN) env PYTHONPATH=tools:benchmarks python -m side_by_side $(BENCH_ARGS)
+bench: install ## Compare with the Go peer: one table with the ratio (BENCH_ARGS="--objects 500")
+	$(RUN) python benchmarks/side_by_side.py $(BENCH_ARGS)
 
 .PHONY: bench-apply
-bench-apply: install ## What creating and applying a child cost the API server
-	$(RUN) env PYTHONPATH=tools:benchmarks python benchmarks/apply_or_create.py
+bench-apply: install ## The cost of creating and applying a child for the API server
+	$(RUN) python benchmarks/apply_or_create.py
 
 .PHONY: bench-read-api
 bench-read-api: install ## The read API at 1,000 requests a second, from Redis and from the watch
-	$(RUN) env PYTHONPATH=tools:benchmarks python benchmarks/read_api.py $(BENCH_ARGS)
+	$(RUN) python benchmarks/read_api.py $(BENCH_ARGS)
 
 .PHONY: clean
-clean: ## Remove what builds and tests left in the tree
+clean: ## Delete the files of builds and tests from the tree
 	rm -rf .venv .tools tools/checkov/.venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .layers .coverage* coverage.xml

@@ -1,6 +1,6 @@
-"""What a child costs the API server when it is created, and when it is applied server-side; and what a no-op costs.
+"""The cost of a child for the API server: created, applied server-side, and applied without a change.
 
-The figures behind docs/decisions/0002. Run: `make bench-apply`.
+The figures of docs/decisions/0002. Run: `make bench-apply`.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ COUNT = 300
 
 
 def services(prefix: str) -> list[Unstructured]:
-    """Desired Services of `COUNT` users."""
-    made = []
+    """Return the desired Services of `COUNT` users."""
+    result = []
     for number in range(COUNT):
         meta = {
             "name": "x",
@@ -40,29 +40,29 @@ def services(prefix: str) -> list[Unstructured]:
         }
         storage = UserStorage.parse({"metadata": meta, "spec": {"userID": f"{prefix}{number}"}})
         service = without_absent(build(storage, BUILT_IN, browsers.render(storage, BUILT_IN)).service)
-        del service["metadata"]["ownerReferences"]  # the owners do not exist: the garbage collector would take the children
-        made.append(service)
-    return made
+        del service["metadata"]["ownerReferences"]  # the owners do not exist: the garbage collector would delete the children
+        result.append(service)
+    return result
 
 
 async def measure(
     name: str, apiserver: int, work: Callable[[Unstructured], Awaitable[object]], objects: list[Unstructured]
 ) -> None:
-    """Do `work` on all objects, eight at a time, and print wall time and the API server's CPU for each."""
+    """Do `work` on all objects, eight at a time, and print wall time and CPU of the API server per object."""
     limit = asyncio.Semaphore(8)
 
     async def one(obj: Unstructured) -> None:
         async with limit:
             await work(obj)
 
-    cpu, began = cpu_seconds(apiserver), time.monotonic()
+    cpu, start = cpu_seconds(apiserver), time.monotonic()
     await asyncio.gather(*(one(obj) for obj in objects))
-    wall = (time.monotonic() - began) / COUNT * 1000
+    wall = (time.monotonic() - start) / COUNT * 1000
     print(f"| {name} | {wall:.1f} ms | {(cpu_seconds(apiserver) - cpu) / COUNT * 1000:.1f} ms |", flush=True)
 
 
 async def compare(apiserver: int) -> None:
-    """All four ways."""
+    """Measure and print all four ways."""
     client = KubeClient(await login(), Metrics("bench"))
     resource = Kind.SERVICE.resource
 
@@ -72,7 +72,7 @@ async def compare(apiserver: int) -> None:
     async def apply(obj: Unstructured) -> None:
         path = resource.path("default", obj["metadata"]["name"])
         query = {"fieldManager": "bench", "force": "true"}
-        await client._request("PATCH", path, query, obj, "application/apply-patch+yaml")  # noqa: SLF001  # not a way of ours
+        await client._request("PATCH", path, query, obj, "application/apply-patch+yaml")  # noqa: SLF001  # the operator never applies
 
     created, applied = services("created"), services("applied")
     print("| way | wall time per object | API server CPU per object |\n|---|---|---|")
@@ -84,7 +84,7 @@ async def compare(apiserver: int) -> None:
 
 
 def main() -> None:
-    """On a cluster of its own."""
+    """Run the comparison on a new cluster."""
     with tempfile.TemporaryDirectory(prefix="userstorage-bench-") as directory:
         cluster = localcluster.start("control-plane", Path(directory))
         try:

@@ -1,7 +1,7 @@
 """Requests at a constant rate, by h2load of Debian's nghttp2-client, with latencies corrected for coordinated omission.
 
-Each connection is a process of its own with its own log, so that the moment at which each request was due is known: a request
-that had to wait for the one before it counts from that moment on, not from the one at which it could be sent.
+Each connection is a process with its own log, so that the due time of each request is known. The latency of a request that had
+to wait for the previous one counts from its due time, not from the time when it was sent.
 """
 
 import os
@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localcluster import packages
+from localcluster.packages import Package
 from localcluster.progress import Report
 
+H2LOAD = Package("nghttp2-client", "h2load", "asks HTTP servers at a constant rate")
 CONNECTIONS = 20
 
 
 @dataclass(frozen=True)
-class Answered:
-    """One request: its URL, status code (-1 where the connection failed), seconds from when it was due to its answer's end."""
+class Response:
+    """The response to one request: URL, status code (-1 if the connection failed), seconds from the due time to its end."""
 
     url: str
     status: int
@@ -27,27 +29,30 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Attack:
-    """All requests, in no order, and the generator's own CPU in seconds."""
+class LoadResult:
+    """All responses, in no order, and the CPU time of the generator in seconds."""
 
-    answered: list[Answered]
+    responses: list[Response]
     cpu: float
 
 
-def attack(urls: Sequence[str], token: str, rate: int, seconds: int, directory: Path, report: Report) -> Attack:
-    """Ask `rate` times a second, on each connection all of `urls` over and over in an order of its own."""
-    packages.ensure_package(packages.H2LOAD, report)
+def generate_load(urls: Sequence[str], token: str, rate: int, seconds: int, directory: Path, report: Report) -> LoadResult:
+    """Send `rate` requests a second for `seconds`. Each connection repeats `urls` in its own random order.
+
+    Raises CalledProcessError if h2load fails, and ClusterError if it cannot be installed.
+    """
+    packages.ensure_package(H2LOAD, report)
     each = rate // CONNECTIONS
     running = [_start(number, urls, token, each, each * seconds, directory) for number in range(CONNECTIONS)]
-    answered, cpu = [], 0.0
+    responses, cpu = [], 0.0
     for number, (process, order) in enumerate(running):
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, "h2load")
         cpu += usage.ru_utime + usage.ru_stime
-        answered += _read(_log(directory, number), order, each)
-    return Attack(answered, cpu)
+        responses += _read(_log(directory, number), order, each)
+    return LoadResult(responses, cpu)
 
 
 def _start(
@@ -67,14 +72,16 @@ def _log(directory: Path, number: int) -> Path:
     return directory / f"{number}.log"
 
 
-def _read(log: Path, order: Sequence[str], rate: int) -> list[Answered]:
-    """h2load fires on a fixed beat of the connection. Its phase is told by requests that hardly waited for their turn, and not by
-    those that waited least: after a late one h2load rounds, and may fire the next up to half a beat too early.
+def _read(log: Path, order: Sequence[str], rate: int) -> list[Response]:
+    """Return the responses in the log of one connection, which h2load sends at fixed intervals.
+
+    The phase of the interval is the lower decile of the send times, not their minimum: after a late request h2load rounds, and
+    may send the next one up to half an interval too early.
     """
     rows = [[int(field) for field in line.split("\t")[:3]] for line in log.read_text().splitlines()]
-    beat = 1e6 / rate
-    phase = sorted(sent - number * beat for number, (sent, _, _) in enumerate(rows))[len(rows) // 10]
+    interval = 1e6 / rate
+    phase = sorted(sent - number * interval for number, (sent, _, _) in enumerate(rows))[len(rows) // 10]
     return [
-        Answered(order[number % len(order)], status, max(took, sent + took - phase - number * beat) / 1e6)
-        for number, (sent, status, took) in enumerate(rows)
+        Response(order[number % len(order)], status, max(duration, sent + duration - phase - number * interval) / 1e6)
+        for number, (sent, status, duration) in enumerate(rows)
     ]

@@ -1,4 +1,4 @@
-"""The work that both contenders get: many UserStorages at once, watched until they are Ready, then until they are gone."""
+"""The work for both contenders: many UserStorages at once, watched until they are Ready, and later until they are deleted."""
 
 import asyncio
 import os
@@ -17,25 +17,25 @@ _AT_ONCE = 16
 
 
 class Load:
-    """One namespace full of users."""
+    """A namespace with many UserStorages."""
 
     def __init__(self, kubeconfig: Path, namespace: str) -> None:
         os.environ["KUBECONFIG"] = str(kubeconfig)
         self._namespace = namespace
 
     def create_until_ready(self, count: int) -> float:
-        """Seconds from the first creation to the last Ready."""
+        """Create objects; return the seconds from the first creation until the last is Ready."""
         return asyncio.run(self._create_until_ready(count))
 
     def delete_until_gone(self) -> float:
-        """Seconds from the first deletion to the last object's end."""
+        """Delete all objects; return the seconds from the first deletion until the last object is gone."""
         return asyncio.run(self._delete_until_gone())
 
     async def _create_until_ready(self, count: int) -> float:
         client = KubeClient(await login(), Metrics("bench"))
         try:
             await client.create(NAMESPACES, "", {"metadata": {"name": self._namespace}})
-            await asyncio.sleep(1)  # the namespace's default service account has to be there
+            await asyncio.sleep(1)  # the namespace's default service account has to exist
             _, version = await client.list_all(USER_STORAGES, self._namespace)
             limit = asyncio.Semaphore(_AT_ONCE)
 
@@ -49,12 +49,12 @@ class Load:
                 async with limit:
                     await client.create(USER_STORAGES, self._namespace, body)
 
-            began = time.monotonic()
+            start = time.monotonic()
             async with asyncio.timeout(_TIMEOUT), asyncio.TaskGroup() as group:
                 group.create_task(self._watch(client, version, count, gone=False))
                 for number in range(count):
                     group.create_task(create(number))
-            return time.monotonic() - began
+            return time.monotonic() - start
         finally:
             await client.close()
 
@@ -70,24 +70,24 @@ class Load:
                         USER_STORAGES, self._namespace, raw["metadata"]["name"], raw["metadata"]["uid"], 0, "Background"
                     )
 
-            began = time.monotonic()
+            start = time.monotonic()
             async with asyncio.timeout(_TIMEOUT), asyncio.TaskGroup() as group:
                 group.create_task(self._watch(client, version, len(objects), gone=True))
                 for raw in objects:
                     group.create_task(delete(raw))
-            return time.monotonic() - began
+            return time.monotonic() - start
         finally:
             await client.close()
 
     async def _watch(self, client: KubeClient, version: str, count: int, *, gone: bool) -> None:
-        """Until `count` objects are Ready, or gone."""
-        seen: set[str] = set()
-        while len(seen) < count:
+        """Wait until `count` objects are Ready, or gone."""
+        finished: set[str] = set()
+        while len(finished) < count:
             async for event in client.watch(USER_STORAGES, self._namespace, "", version):
                 raw = event["object"]
                 version = raw["metadata"]["resourceVersion"]
                 done = event["type"] == "DELETED" if gone else raw.get("status", {}).get("phase") == "Ready"
                 if done and event["type"] != "BOOKMARK":
-                    seen.add(raw["metadata"]["name"])
-                if len(seen) >= count:
+                    finished.add(raw["metadata"]["name"])
+                if len(finished) >= count:
                     break

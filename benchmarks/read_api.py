@@ -1,8 +1,8 @@
-"""The read API under load: a replica that answers from Redis and the leader, which answers from its watch, one after the other.
+"""The read API under load: a standby replica, which answers from Redis, and the leader, which answers from its watch.
 
-All of it shares one machine: API server, etcd, Redis, two operators, the load generator and this harness, so the table says
-what each of them took. The control plane, which has machines of its own elsewhere, gives way to the others (nice 10): what is
-measured is how long an answer takes, not how long it waits for a processor that an API server has. Run: `make bench-read-api`.
+API server, etcd, Redis, two operators, the load generator and this harness share one machine, so the table has the CPU time of
+each. The control plane, which has its own machines in production, runs at nice 10: otherwise the latency would include the wait
+for a processor that the API server uses. Run: `make bench-read-api`.
 """
 
 import argparse
@@ -21,25 +21,25 @@ from pathlib import Path
 from typing import BinaryIO
 
 import aiohttp
-from constant_rate import Answered, attack
-from read_api_world import NAMESPACES, World, lists, run, url_mix
+from constant_rate import Response, generate_load
+from read_api_workload import NAMESPACES, Workload, lists, run, url_mix
 from side_by_side import RESULTS, ROOT, cpu_seconds
 
 import localcluster
 from localcluster.addresses import free_port
 from localcluster.progress import Console
-from localcluster.redis import RedisServer
+from testservers.redis import RedisServer
 
-_SETTLED = 15.0
-"""Seconds from the last object's readiness to the first question: Events are still written, and memory is tidied up."""
+_SETTLE_SECONDS = 15.0
+"""Seconds between the readiness of the last object and the first request: the operator still writes Events."""
 _KINDS = {"one": "/userstorages/user", "by user": "/v1/users/", "list of 100": "/v1/userstorages?"}
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One run. Seconds but for `cpu`, which is shares of one core, and for the counts."""
+class Measurement:
+    """The result of one run. Times are in seconds; `cpu` is in cores."""
 
-    answers: str
+    answered_by: str
     requests: int
     statuses: dict[int, int]
     p50: float
@@ -47,8 +47,8 @@ class Measured:
     worst: float
     p99_by_kind: dict[str, float]
     changes: int
-    told_after_p50: float
-    told_after_worst: float
+    visible_after_p50: float
+    visible_after_worst: float
     age_header_worst: int
     lists: dict[str, int]
     cpu: dict[str, float]
@@ -56,74 +56,74 @@ class Measured:
 
 
 def percentile(seconds: list[float], share: float) -> float:
-    """The value that so many are not above."""
+    """Return the value that this share of the values does not exceed; 0 if there are none."""
     return sorted(seconds)[min(len(seconds) - 1, int(len(seconds) * share))] if seconds else 0.0
 
 
 async def measure(
-    name: str, port: int, world: World, pids: dict[str, int], rate: int, seconds: int, directory: Path
-) -> Measured:
-    """One run against the replica at `port`."""
+    name: str, port: int, workload: Workload, pids: dict[str, int], rate: int, seconds: int, directory: Path
+) -> Measurement:
+    """Measure one run against the replica at `port`."""
     base, load = f"http://127.0.0.1:{port}", os.getloadavg()[0]
-    generator = asyncio.to_thread(attack, url_mix(base), world.token, rate, seconds, directory, Console())
-    before = await lists(world.kubectl)
+    generator = asyncio.to_thread(generate_load, url_mix(base), workload.token, rate, seconds, directory, Console())
+    before = await lists(workload.kubectl)
     cpu, own = {name: cpu_seconds(pid) for name, pid in pids.items()}, cpu_seconds(os.getpid())
-    changing = asyncio.create_task(world.change(base))
+    changing = asyncio.create_task(workload.change(base))
     try:
-        done = await generator
+        result = await generator
     finally:
         changing.cancel()
         [ended] = await asyncio.gather(changing, return_exceptions=True)
     if isinstance(ended, Exception):
         raise ended
     spent = {name: cpu_seconds(pid) - cpu[name] for name, pid in pids.items()}
-    spent |= {"generator": done.cpu, "harness": cpu_seconds(os.getpid()) - own}
-    took, told = [one.seconds for one in done.answered], world.told_after
-    return Measured(
-        answers=name,
-        requests=len(took),
-        statuses=dict(Counter(one.status for one in done.answered)),
-        p50=percentile(took, 0.5),
-        p99=percentile(took, 0.99),
-        worst=max(took),
-        p99_by_kind={kind: percentile(_of_kind(done.answered, part), 0.99) for kind, part in _KINDS.items()},
-        changes=world.changes,
-        told_after_p50=percentile(told, 0.5),
-        told_after_worst=max(told),
-        age_header_worst=world.age_header,
-        lists=dict((await lists(world.kubectl)) - before),
+    spent |= {"generator": result.cpu, "harness": cpu_seconds(os.getpid()) - own}
+    durations, delays = [one.seconds for one in result.responses], workload.visible_after
+    return Measurement(
+        answered_by=name,
+        requests=len(durations),
+        statuses=dict(Counter(one.status for one in result.responses)),
+        p50=percentile(durations, 0.5),
+        p99=percentile(durations, 0.99),
+        worst=max(durations),
+        p99_by_kind={kind: percentile(_of_kind(result.responses, part), 0.99) for kind, part in _KINDS.items()},
+        changes=workload.changes,
+        visible_after_p50=percentile(delays, 0.5),
+        visible_after_worst=max(delays),
+        age_header_worst=workload.age_header,
+        lists=dict((await lists(workload.kubectl)) - before),
         cpu={name: round(used / seconds, 2) for name, used in spent.items()},
         load_before=round(load, 2),
     )
 
 
-def _of_kind(answered: list[Answered], part: str) -> list[float]:
-    return [one.seconds for one in answered if part in one.url]
+def _of_kind(responses: list[Response], part: str) -> list[float]:
+    return [one.seconds for one in responses if part in one.url]
 
 
-def table(runs: list[Measured]) -> str:
-    """As Markdown."""
+def table(runs: list[Measurement]) -> str:
+    """Return the results as a Markdown table."""
     lines = [
-        "| answered by | requests | not 200 | p50 | p99 | worst | change told after (p50, worst) | Age | LISTs | CPU of it |",
+        "| answered by | requests | not 200 | p50 | p99 | worst | change visible after (p50, worst) | Age | LISTs | CPU of it |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {run.answers} | {run.requests} | {run.requests - run.statuses.get(200, 0)} | {run.p50 * 1000:.1f} ms "
-        f"| {run.p99 * 1000:.1f} ms | {run.worst * 1000:.0f} ms | {run.told_after_p50:.2f} s, {run.told_after_worst:.2f} s "
-        f"| {run.age_header_worst} s | {run.lists.get('userstorages', 0)} | {run.cpu[run.answers]:.2f} |"
+        f"| {run.answered_by} | {run.requests} | {run.requests - run.statuses.get(200, 0)} | {run.p50 * 1000:.1f} ms "
+        f"| {run.p99 * 1000:.1f} ms | {run.worst * 1000:.0f} ms | {run.visible_after_p50:.2f} s, {run.visible_after_worst:.2f} s "
+        f"| {run.age_header_worst} s | {run.lists.get('userstorages', 0)} | {run.cpu[run.answered_by]:.2f} |"
         for run in runs
     ]
     for one in runs:
         p99 = ", ".join(f"{kind} {seconds * 1000:.1f} ms" for kind, seconds in one.p99_by_kind.items())
         cpu = ", ".join(f"{name} {share:.2f}" for name, share in one.cpu.items())
-        lines.append(f"\n{one.answers}: p99 {p99}; {one.changes} changes; cores {cpu}; load before {one.load_before}")
+        lines.append(f"\n{one.answered_by}: p99 {p99}; {one.changes} changes; cores {cpu}; load before {one.load_before}")
     return "\n".join(lines)
 
 
 async def compare(
     chosen: argparse.Namespace, cluster: localcluster.Cluster, redis: RedisServer, report: Console
-) -> list[Measured]:
-    """Both runs."""
+) -> list[Measurement]:
+    """Start the operators and the workload, and measure both runs."""
     kubectl = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}"]
     for folder in ("crds", "rbac"):
         await run([*kubectl, "apply", "-k", str(ROOT / "deploy" / folder)])
@@ -137,10 +137,10 @@ async def compare(
             operators[port] = _operator([*command, f"--http-port={port}"], log)
             stack.callback(operators[port].wait)
             stack.callback(operators[port].terminate)
-        world = await World.make(kubectl, chosen.objects // NAMESPACES, report)
+        workload = await Workload.create(kubectl, chosen.objects // NAMESPACES, report)
         for pid in cluster.processes.values():
-            _give_way(pid)
-        await asyncio.sleep(_SETTLED)
+            _lower_priority(pid)
+        await asyncio.sleep(_SETTLE_SECONDS)
         leader = await _leader(ports)
         roles = {"replica (Redis)": next(port for port in ports if port != leader), "leader (watch)": leader}
         pids = {name: operators[port].pid for name, port in roles.items()}
@@ -149,9 +149,9 @@ async def compare(
         try:
             for name, port in roles.items():
                 report(f"{name}: {chosen.rate} requests a second for {chosen.seconds} s")
-                runs.append(await measure(name, port, world, pids, chosen.rate, chosen.seconds, cluster.directory))
+                runs.append(await measure(name, port, workload, pids, chosen.rate, chosen.seconds, cluster.directory))
         finally:
-            await world.client.close()
+            await workload.client.close()
         return runs
 
 
@@ -159,9 +159,10 @@ def _operator(command: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=log, stderr=log)
 
 
-def _give_way(pid: int) -> None:
-    """A process gets less of the processor than others. Each thread of it has that for itself, and new ones inherit it; where the
-    kernel shares processors among sessions (sched_autogroup_enabled), only what is said of the session counts.
+def _lower_priority(pid: int) -> None:
+    """Set all threads of a process to nice 10; new threads inherit it.
+
+    If the kernel groups processes by session (sched_autogroup_enabled), only the value of the session has an effect.
     """
     for thread in Path(f"/proc/{pid}/task").iterdir():
         os.setpriority(os.PRIO_PROCESS, int(thread.name), 10)
@@ -170,7 +171,7 @@ def _give_way(pid: int) -> None:
 
 
 async def _leader(ports: list[int]) -> int:
-    """The port of the one that leads and has its first lists."""
+    """Wait until a replica is the ready leader and return its port."""
     async with aiohttp.ClientSession() as session, asyncio.timeout(60):
         while True:
             for port in ports:
@@ -181,7 +182,7 @@ async def _leader(ports: list[int]) -> int:
 
 
 def main() -> None:
-    """Run both, print the table, keep the result."""
+    """Run both, print the table and save the result."""
     parser = argparse.ArgumentParser(prog="make bench-read-api BENCH_ARGS=…", description=__doc__)
     parser.add_argument("--objects", type=int, default=1000)
     parser.add_argument("--rate", type=int, default=1000)

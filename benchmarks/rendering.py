@@ -1,10 +1,10 @@
-"""What it costs to render the children of a UserStorage, and what it would cost to read them from Redis instead.
+"""The cost of rendering the children of a UserStorage, compared with reading them from Redis.
 
-    PYTHONPATH=operator:tools:tests python benchmarks/rendering.py [--objects 2000]
+    PYTHONPATH=tests python benchmarks/rendering.py [--objects 2000]
 
-Starts a Redis of its own. Reads are as a new leader would do them: in pipelines, from a Redis on the same machine, which is
-the best case. Prints microseconds per object in the best of five rounds, elapsed and of this process' CPU, and the memory
-that it would take to keep what was rendered in the process.
+Starts a Redis. It is read as a new leader would read it, in pipelines, and it is on the same machine, which is the best case.
+Prints microseconds per object in the best of five rounds, elapsed and CPU time of this process, and the memory that the
+rendered objects would take in the process.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from localcluster.redis import RedisServer
 from support.builders import dufs_class, storage_object
+from testservers.redis import RedisServer
 from userstorage_operator import browsers
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass
@@ -83,10 +83,10 @@ async def _compare_class(name: str, cls: UserStorageClass, storages: list[UserSt
 
     size = statistics.mean(map(len, sealed.values()))
     print(f"{name}: {len(storages)} objects, {size:.0f} bytes each")
-    for what, call in (("render", render), ("read", read), ("read and decode", read_and_decode)):
+    for label, call in (("render", render), ("read", read), ("read and decode", read_and_decode)):
         elapsed, busy = await _microseconds(call, len(storages))
-        print(f"  {what:<16}{elapsed:8.0f} us elapsed {busy:8.0f} us CPU")
-    print(f"  kept in the process: {_kept(storages, cls):.1f} KiB each")
+        print(f"  {label:<16}{elapsed:8.0f} us elapsed {busy:8.0f} us CPU")
+    print(f"  kept in the process: {_memory(storages, cls):.1f} KiB each")
 
 
 def _render(storage: UserStorage, cls: UserStorageClass) -> Desired:
@@ -94,18 +94,18 @@ def _render(storage: UserStorage, cls: UserStorageClass) -> Desired:
 
 
 async def _microseconds(call: Callable[[], Awaitable[object]], objects: int) -> tuple[float, float]:
-    """Elapsed, and of the CPU."""
+    """Return elapsed and CPU time per object, in microseconds, in the best round."""
     elapsed, busy = [], []
     for _ in range(_ROUNDS):
-        began, began_busy = time.perf_counter(), time.process_time()
+        start, start_cpu = time.perf_counter(), time.process_time()
         await call()
-        elapsed.append((time.perf_counter() - began) / objects * 1e6)
-        busy.append((time.process_time() - began_busy) / objects * 1e6)
+        elapsed.append((time.perf_counter() - start) / objects * 1e6)
+        busy.append((time.process_time() - start_cpu) / objects * 1e6)
     return min(elapsed), min(busy)
 
 
-def _kept(storages: list[UserStorage], cls: UserStorageClass) -> float:
-    """KiB for each rendered object that is kept."""
+def _memory(storages: list[UserStorage], cls: UserStorageClass) -> float:
+    """Return the KiB of memory per rendered object."""
     tracemalloc.start()
     kept = [_render(storage, cls) for storage in storages]
     size, _ = tracemalloc.get_traced_memory()

@@ -1,7 +1,7 @@
-"""Our operator and a plain Go controller, one after the other on the same cluster, with the same work.
+"""The operator and a plain Go controller, one after the other on the same cluster, with the same work.
 
-Only the ratio says something: the numbers are those of one machine that also runs etcd, the API server, the controller
-manager, the scheduler, kwok and this harness. Each round is a fresh namespace; the contenders take turns.
+Only the ratio is meaningful: the numbers are those of one machine that also runs etcd, the API server, the controller manager,
+the scheduler, kwok and this harness. Each round has a new namespace, and the contenders alternate.
 """
 
 import argparse
@@ -34,7 +34,7 @@ WRITES = re.compile(r'apiserver_request_total\{[^}]*[,{]resource="(\w+)"[^}]*ver
 
 @dataclass(frozen=True)
 class Round:
-    """What one contender did in one round. CPU in seconds of one core, memory in MiB."""
+    """The result of one contender in one round. CPU in seconds of one core, memory in MiB."""
 
     contender: str
     objects: int
@@ -52,18 +52,18 @@ class Round:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
+    """Return the user and system time of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_memory(pid: int) -> float:
-    """Largest resident size of a process so far, in MiB."""
+    """Return the peak resident memory of a process so far, in MiB."""
     return int(re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0]) / 1024
 
 
 def writes(kubectl: list[str]) -> dict[str, float]:
-    """Writes that the API server has counted, by resource, status included."""
+    """Return the number of writes of the API server, by resource, with those of the status."""
     text = subprocess.run([*kubectl, "get", "--raw", "/metrics"], capture_output=True, text=True, check=True).stdout
     counted: dict[str, float] = {}
     for resource, _, value in WRITES.findall(text):
@@ -73,11 +73,11 @@ def writes(kubectl: list[str]) -> dict[str, float]:
 
 @contextmanager
 def running(command: list[str], kubeconfig: Path, log: Path) -> Iterator[int]:
-    """A contender's process, ended afterwards."""
+    """Run the process of a contender for the `with` block. Yield its PID."""
     with log.open("a") as output:
         process = subprocess.Popen(command, env={**os.environ, "KUBECONFIG": str(kubeconfig)}, stdout=output, stderr=output)
         try:
-            time.sleep(4)  # let it start; its start-up is not what is measured
+            time.sleep(4)  # its start is not part of the measurement
             yield process.pid
         finally:
             process.terminate()
@@ -85,7 +85,7 @@ def running(command: list[str], kubeconfig: Path, log: Path) -> Iterator[int]:
 
 
 def measure(contender: str, command: list[str], objects: int, cluster: localcluster.Cluster, load: Load) -> Round:
-    """One round."""
+    """Measure one round."""
     kubectl = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}"]
     with running(command, cluster.kubeconfig, cluster.directory / f"{contender}.log") as pid:
         before, cpu = writes(kubectl), cpu_seconds(pid)
@@ -107,7 +107,7 @@ def measure(contender: str, command: list[str], objects: int, cluster: localclus
 
 
 def table(rounds: list[Round]) -> str:
-    """The medians as a Markdown table, the ratio last."""
+    """Return the medians as a Markdown table, with the ratio below it."""
     lines = [
         "| contender | CRs/s to Ready | CPU per CR | CPU per deletion | peak memory | UserStorage writes per CR |",
         "|---|---|---|---|---|---|",
@@ -122,7 +122,7 @@ def table(rounds: list[Round]) -> str:
             f"| {median(measured.cpu_to_ready for measured in own) / count * 1000:.1f} ms "
             f"| {median(measured.cpu_to_gone for measured in own) / count * 1000:.1f} ms "
             f"| {median(measured.memory for measured in own):.0f} MiB "
-            # The harness's own creation of the object is among the counted writes.
+            # The harness's creation of the object is one of the counted writes.
             f"| {median(measured.writes['userstorages'] for measured in own) - 1:.1f} |"
         )
     ours, peer = rates.values()
@@ -131,7 +131,7 @@ def table(rounds: list[Round]) -> str:
 
 
 def main() -> None:
-    """Run the rounds, print the table, keep the result."""
+    """Run the rounds, print the table and save the result."""
     parser = argparse.ArgumentParser(prog="make bench BENCH_ARGS=…", description=__doc__)
     parser.add_argument("--objects", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import settings
 
 import localcluster
-from localcluster import ClusterError, packages
+from localcluster import ClusterError
 from localcluster.kind import docker_answers, kind_cluster
 from localcluster.progress import silent
-from localcluster.redis import Options, RedisServer
 from support import parallel, reruns
 from support.kubectl import Kubectl, eventually
 from support.operator_account import ACCOUNT, log_in
 from support.recorder import Recorder, declared_by, recording
+from testservers.redis import Options, RedisServer, ensure_installed
 
 ROOT = Path(__file__).parent.parent
 _RECORDER = pytest.StashKey[Recorder]()
@@ -149,7 +149,7 @@ def new_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
         return servers[-1].start()
 
     try:
-        packages.ensure_redis(silent)
+        ensure_installed(silent)
     except ClusterError as error:
         pytest.skip(str(error))
     yield start

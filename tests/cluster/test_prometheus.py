@@ -15,13 +15,13 @@ import yaml
 
 from localcluster import ClusterError
 from localcluster.addresses import free_port
-from localcluster.prometheus import Prometheus
-from localcluster.redis import RedisServer
 from monitoring import rules
 from support.kubectl import Kubectl, eventually
 from support.operator_account import SYSTEM
 from support.operator_process import OperatorProcess
 from support.operator_replicas import LEASE, free_lease
+from testservers.prometheus import Prometheus
+from testservers.redis import RedisServer
 
 pytestmark = [pytest.mark.kwok]
 

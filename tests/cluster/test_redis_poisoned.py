@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from localcluster.redis import RedisServer
 from support.backend import account
 from support.kubectl import Kubectl, eventually
 from support.operator_process import PROGRAM
 from support.operator_replicas import Replica, Replicas, replicas
 from support.redis_workload import AuditLog, listed, metric, user
+from testservers.redis import RedisServer
 from userstorage_operator.readmodel.summary import summary
 from userstorage_operator.redis_cache.keys import Keys
 

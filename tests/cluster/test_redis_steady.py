@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from localcluster.addresses import free_port
-from localcluster.redis import RedisServer
 from support.kubectl import Kubectl, eventually
 from support.operator_process import PROGRAM, OperatorProcess
 from support.redis_workload import FAILING, AuditLog, listed, metric, started, user
+from testservers.redis import RedisServer
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.redis_cache.codec import Codec
 from userstorage_operator.redis_cache.keys import Keys

@@ -11,13 +11,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from localcluster import ClusterError, prometheus, state
+from localcluster import ClusterError, state
 from localcluster.addresses import free_port
 from localcluster.layout import Layout
 from support.faultproxy import Fault, FaultProxy
 from support.inprocess import serving
 from support.kubectl import Kubectl
 from support.live import Live
+from testservers import prometheus
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.config import Config
 from userstorage_operator.observed.snapshot import Snapshot

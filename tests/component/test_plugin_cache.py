@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from localcluster.redis import RedisServer
 from support.inprocess import serving
 from support.live import Live
 from support.operator_process import PROGRAM
 from support.redis_replicas import until
+from testservers.redis import RedisServer
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.config import Config
 from userstorage_operator.redis_cache.codec import Codec, Entry

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from localcluster.redis import RedisServer
 from support.redis_replicas import CODEC, KEYS, Replicas, World, until
+from testservers.redis import RedisServer
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.observed import backoff
 from userstorage_operator.redis_cache.codec import Entry

@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
-from localcluster.redis import RedisServer
 from support import redisproxy
+from testservers.redis import RedisServer
 from userstorage_operator.redis_cache.breaker import FAILURES, State
 from userstorage_operator.redis_cache.connection import CONNECTIONS, Connection, RedisUnavailable
 from userstorage_operator.redis_cache.settings import RedisSettings

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from localcluster.redis import RedisServer
 from support.redis_replicas import CODEC, KEYS, Replicas, World, until
+from testservers.redis import RedisServer
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.readmodel.query import Query
 from userstorage_operator.readmodel.summary import summary

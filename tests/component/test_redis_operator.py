@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from localcluster.redis import RedisServer
 from support.inprocess import serving
 from support.live import Live
 from support.redis_replicas import Observer, until
+from testservers.redis import RedisServer
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from localcluster.redis import RedisServer
 from support.redis_replicas import CODEC, KEYS, Replicas, World, until
+from testservers.redis import RedisServer
 from userstorage_operator.api.errors import Unavailable
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key

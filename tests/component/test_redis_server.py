@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from localcluster import ClusterError, redis
+from localcluster import ClusterError
 from localcluster.progress import silent
-from localcluster.redis import RedisServer
+from testservers import redis
+from testservers.redis import RedisServer
 
 NewRedis = Callable[..., RedisServer]
 

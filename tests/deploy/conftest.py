@@ -9,13 +9,14 @@ import pytest
 
 import localcluster
 from conftest import chosen_cluster
-from localcluster import nodeimages, registry
+from localcluster import registry
 from localcluster.progress import silent
 from manifests.render import render
 from operatorimage import BUILDAH, engines
 from support.installation import IMAGE, ROOT, Installation
 from support.kubectl import Kubectl
 from support.places import gives_namespaces
+from testservers.redis import image_archive
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +44,7 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 def load_images(directory: Path, archive: Path) -> None:
     """What the demo's pods run, as if the node had pulled it."""
     engines.choose(silent)
-    BUILDAH.build(IMAGE, engines.stand_in(silent))
+    BUILDAH.build(IMAGE, engines.debian_base(silent))
     BUILDAH.save(IMAGE, archive)
     [redis] = {
         container["image"]
@@ -51,7 +52,7 @@ def load_images(directory: Path, archive: Path) -> None:
         if each["kind"] == "Deployment" and each["metadata"]["name"] == "userstorage-redis"
         for container in each["spec"]["template"]["spec"]["containers"]
     }
-    localcluster.load_images(directory, [archive, nodeimages.make_redis(redis, silent)])
+    localcluster.load_images(directory, [archive, image_archive(redis, silent)])
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ INSTALLED = "from importlib.metadata import distributions as all; print(*sorted(
 def base() -> str:
     try:
         engines.choose(silent)
-        return engines.stand_in(silent)
+        return engines.debian_base(silent)
     except ClusterError as error:
         pytest.skip(f"the image: {error}")
 

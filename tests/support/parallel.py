@@ -1,7 +1,7 @@
-"""Tests on several workers at once (`make test`, pytest-xdist): what stays together, what begins first, what runs alone.
+"""Tests on several workers (`make test`, pytest-xdist): which run on one worker, which start first, which run alone.
 
-Each worker has a control plane of its own, so tests that share no fixture may go to any worker. A run without workers
-is as if this were not here.
+Each worker has its own control plane, so tests that share no fixture may run on any worker. Without workers this module has
+no effect.
 """
 
 import fcntl
@@ -23,8 +23,8 @@ FIRST = (
     "component/test_exposure.py",
     "cluster/test_rollout.py",
 )
-"""What takes minutes: begun last, it would keep one worker busy when the others have nothing left. The two of two hundred
-users are busy all the time and so stand apart.
+"""Files that take minutes. Started last, they would keep one worker busy after the others have finished. The two with two
+hundred users use the processor all the time, so they are not next to each other.
 """
 SPREAD = frozenset(
     {
@@ -35,11 +35,11 @@ SPREAD = frozenset(
         "component/test_deletion.py",
     }
 )
-"""Long files whose tests share no fixture: each test may go to another worker."""
+"""Long files whose tests share no fixture: each test may run on another worker."""
 
 
 class Groups(LoadScopeScheduling):  # type: ignore[misc]  # untyped
-    """Gives a worker one group after another, in the order of collection.
+    """Schedules one group after another, in the order of collection.
 
     In place of `--dist loadgroup`, which does nothing from pytest 9.2 on (pytest-xdist issue 1386).
     """
@@ -53,7 +53,7 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]  # untyped
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "alone: compares times: no other test runs meanwhile, whatever the number of workers")
+    config.addinivalue_line("markers", "alone: compares times; no other test runs at the same time, with any number of workers")
 
 
 @pytest.hookimpl(optionalhook=True)  # -p no:xdist
@@ -63,26 +63,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if is_worker(config):
-        items.sort(key=turn_of)
+        items.sort(key=position_of)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker that was interrupted or has crashed leaves its clusters behind."""
+    """Stop the clusters of workers that were interrupted or have crashed."""
     if not is_worker(session.config):
-        for state in base_of(session.config).glob("popen-*/*/state.json"):
+        for state in temporary_base(session.config).glob("popen-*/*/state.json"):
             localcluster.stop(state.parent)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # outside of pytest-timeout, which would count the waiting
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Others may run beside a test unless it is marked `alone`; that one waits for them, and they for it."""
+    """Hold a shared lock during each test, or an exclusive one if it is marked `alone`."""
     if not is_worker(item.config):
         return (yield)
-    shared = base_of(item.config).parent
+    shared = temporary_base(item.config).parent
     alone = item.get_closest_marker("alone") is not None
     with (shared / "turn.lock").open("w") as turn, (shared / "room.lock").open("w") as room:
-        fcntl.flock(turn, fcntl.LOCK_EX)  # or those that begin meanwhile would keep it waiting for ever
+        fcntl.flock(turn, fcntl.LOCK_EX)  # else tests that start in the meantime would keep it waiting forever
         fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         fcntl.flock(turn, fcntl.LOCK_UN)
         return (yield)
@@ -92,15 +92,16 @@ def is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def base_of(config: pytest.Config) -> Path:
-    """The directory of all temporary ones of this process; those of workers lie in that of the process they work for."""
+def temporary_base(config: pytest.Config) -> Path:
+    """Return the base of temporary directories of this process. A worker's is in that of its controller."""
     base: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
     return base
 
 
 def group_of(nodeid: str) -> str:
-    """The tests of one group run on one worker, one after the other: a file, a test of a file that is spread, and all of
-    e2e, as there may be one node cluster at a time.
+    """Return the group of a test. The tests of a group run one after the other on one worker.
+
+    A group is a file, a single test if its file is in SPREAD, or all of e2e: there can be one node cluster at a time.
     """
     file = nodeid.partition("::")[0].removeprefix("tests/")
     if file.startswith("e2e/"):
@@ -108,12 +109,12 @@ def group_of(nodeid: str) -> str:
     return nodeid if file in SPREAD else file
 
 
-def turn_of(item: pytest.Item) -> int:
-    """Long ones first, pure ones to fill up, and last those that keep all others waiting."""
+def position_of(item: pytest.Item) -> int:
+    """Return the position of a test: long files first, tests without a cluster late, tests that run alone last."""
     if item.get_closest_marker("alone"):
         return len(FIRST) + 2
-    path = item.path.relative_to(HERE)
-    for number, long in enumerate(FIRST):
-        if path.is_relative_to(long):
+    for number, name in enumerate(FIRST):
+        if item.path.is_relative_to(HERE / name):
             return number
-    return len(FIRST) + path.is_relative_to("unit")
+    pure = item.path.is_relative_to(HERE / "unit") or not item.path.is_relative_to(HERE)
+    return len(FIRST) + pure

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
-from localcluster.redis import RedisServer
 from support.builders import storage_object
+from testservers.redis import RedisServer
 from userstorage_operator.api.errors import NotFound, Unavailable
 from userstorage_operator.api.resources import Resource
 from userstorage_operator.api.unstructured import Unstructured

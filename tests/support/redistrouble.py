@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import redis
 
-from localcluster.redis import RedisServer
 from support import redisproxy
+from testservers.redis import RedisServer
 
 NewRedis = Callable[..., RedisServer]
 EVERY = 0.3

@@ -1,10 +1,10 @@
-"""Tests that failed and then passed: let go this time, and said aloud."""
+"""Reports tests that failed and passed when they were run again. They do not fail the run."""
 
 import pytest
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What failed first, and how. What failed twice is told as any failure."""
+    """Print the first failure of each such test. A test that failed twice is in pytest's own report."""
     first = {report.nodeid: report for report in reversed(terminalreporter.stats.get("rerun", []))}
     failed = {report.nodeid for outcome in ("failed", "error") for report in terminalreporter.stats.get(outcome, [])}
     passed = [report for nodeid, report in first.items() if nodeid not in failed]

@@ -4,13 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.clock import FakeClock
 from userstorage_operator.redis_cache.breaker import FAILURES, FIRST_PAUSE, JITTER, LONGEST_PAUSE, Breaker, State
 
 
-class Clock:
+class Caller:
+    """Makes calls through a breaker, at the time of its clock."""
+
     def __init__(self, spread: float = 0.0) -> None:
-        self.now = 100.0
-        self.breaker = Breaker(lambda: self.now, lambda: spread)
+        self.clock = FakeClock()
+        self.breaker = Breaker(self.clock, lambda: spread)
 
     def state(self) -> State:
         return self.breaker.state
@@ -30,98 +33,98 @@ class Clock:
 
 
 def test_it_opens_after_five_failures_in_a_row_and_not_before() -> None:
-    clock = Clock()
+    caller = Caller()
     for good in (False, False, False, False, True) * 3:
-        assert clock.call(good=good)
-    assert clock.state() is State.CLOSED
-    clock.open()
+        assert caller.call(good=good)
+    assert caller.state() is State.CLOSED
+    caller.open()
 
 
 def test_open_it_lets_none_through_until_the_pause_is_over_and_then_one() -> None:
-    clock = Clock()
-    clock.open()
-    clock.now += FIRST_PAUSE - 0.01
-    assert clock.breaker.admit() is None
-    clock.now += 0.01
-    probe = clock.breaker.admit()
+    caller = Caller()
+    caller.open()
+    caller.clock.now += FIRST_PAUSE - 0.01
+    assert caller.breaker.admit() is None
+    caller.clock.now += 0.01
+    probe = caller.breaker.admit()
     assert probe is not None
-    assert clock.state() is State.HALF_OPEN
-    assert clock.breaker.admit() is None
-    clock.breaker.succeeded(probe)
-    assert clock.state() is State.CLOSED
-    assert clock.breaker.admit() is not None
+    assert caller.state() is State.HALF_OPEN
+    assert caller.breaker.admit() is None
+    caller.breaker.succeeded(probe)
+    assert caller.state() is State.CLOSED
+    assert caller.breaker.admit() is not None
 
 
 def test_the_pause_doubles_up_to_its_limit_and_begins_anew_after_a_success() -> None:
-    clock = Clock()
-    clock.open()
+    caller = Caller()
+    caller.open()
     pauses = []
     for _ in range(8):
-        start = clock.now
-        while not clock.call(good=False):
-            clock.now += 0.25
-        pauses.append(clock.now - start)
+        start = caller.clock.now
+        while not caller.call(good=False):
+            caller.clock.now += 0.25
+        pauses.append(caller.clock.now - start)
     assert pauses == [0.5, 1, 2, 4, 8, 15, 15, 15]
-    clock.now += LONGEST_PAUSE
-    assert clock.call(good=True)
-    clock.open()
-    clock.now += FIRST_PAUSE
-    assert clock.call(good=True)
+    caller.clock.now += LONGEST_PAUSE
+    assert caller.call(good=True)
+    caller.open()
+    caller.clock.now += FIRST_PAUSE
+    assert caller.call(good=True)
 
 
 @given(st.floats(-1, 1))
 def test_the_jitter_is_a_share_of_the_pause(spread: float) -> None:
-    clock = Clock(spread)
-    clock.open()
-    clock.now += FIRST_PAUSE * (1 - JITTER) - 0.001
-    assert not clock.call(good=True)
-    clock.now += FIRST_PAUSE * 2 * JITTER + 0.002
-    assert clock.call(good=True)
+    caller = Caller(spread)
+    caller.open()
+    caller.clock.now += FIRST_PAUSE * (1 - JITTER) - 0.001
+    assert not caller.call(good=True)
+    caller.clock.now += FIRST_PAUSE * 2 * JITTER + 0.002
+    assert caller.call(good=True)
 
 
 def test_an_abandoned_probe_leaves_its_place_to_the_next_call() -> None:
-    clock = Clock()
-    clock.open()
-    clock.now += FIRST_PAUSE
-    probe = clock.breaker.admit()
+    caller = Caller()
+    caller.open()
+    caller.clock.now += FIRST_PAUSE
+    probe = caller.breaker.admit()
     assert probe is not None
-    clock.breaker.abandoned(probe)
-    assert clock.call(good=True)
-    assert clock.state() is State.CLOSED
+    caller.breaker.abandoned(probe)
+    assert caller.call(good=True)
+    assert caller.state() is State.CLOSED
 
 
 @pytest.mark.parametrize("good", [True, False])
 def test_calls_from_before_it_opened_say_nothing_about_the_probe(good: bool) -> None:
-    clock = Clock()
-    late = clock.breaker.admit()
+    caller = Caller()
+    late = caller.breaker.admit()
     assert late is not None
-    clock.open()
-    clock.now += FIRST_PAUSE
-    assert clock.breaker.admit() is not None
-    (clock.breaker.succeeded if good else clock.breaker.failed)(late)
-    assert clock.state() is State.HALF_OPEN
+    caller.open()
+    caller.clock.now += FIRST_PAUSE
+    assert caller.breaker.admit() is not None
+    (caller.breaker.succeeded if good else caller.breaker.failed)(late)
+    assert caller.state() is State.HALF_OPEN
 
 
 @given(st.lists(st.sampled_from(["good", "bad", "lost", "wait"]), max_size=200))
 def test_whatever_happened_it_closes_within_the_longest_pause_of_a_server_that_serves(story: list[str]) -> None:
-    clock = Clock(1.0)
+    caller = Caller(1.0)
     for step in story:
         if step == "wait":
-            clock.now += 1.0
-        elif (era := clock.breaker.admit()) is not None:
-            outcome = {"good": clock.breaker.succeeded, "bad": clock.breaker.failed, "lost": clock.breaker.abandoned}
+            caller.clock.now += 1.0
+        elif (era := caller.breaker.admit()) is not None:
+            outcome = {"good": caller.breaker.succeeded, "bad": caller.breaker.failed, "lost": caller.breaker.abandoned}
             outcome[step](era)
-    clock.now += LONGEST_PAUSE * (1 + JITTER)
-    assert clock.call(good=True)
-    assert clock.state() is State.CLOSED
+    caller.clock.now += LONGEST_PAUSE * (1 + JITTER)
+    assert caller.call(good=True)
+    assert caller.state() is State.CLOSED
 
 
 @given(st.integers(2, 50))
 def test_calls_that_fail_together_count_as_one_opening(together: int) -> None:
-    clock = Clock()
-    eras = [clock.breaker.admit() for _ in range(together + FAILURES)]
+    caller = Caller()
+    eras = [caller.breaker.admit() for _ in range(together + FAILURES)]
     for era in eras:
         assert era is not None
-        clock.breaker.failed(era)
-    clock.now += FIRST_PAUSE
-    assert clock.call(good=True), "the pause grew by failures of the same moment"
+        caller.breaker.failed(era)
+    caller.clock.now += FIRST_PAUSE
+    assert caller.call(good=True), "the pause grew by failures of the same moment"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from manifests.render import PARTS, ROOT, WHOLE, Object, faults, render
+from manifests.render import PARTS, ROOT, WHOLE, Object, render, schema_errors
 
 PROGRAMS = ("deploy.sh", "health-check.sh", "k8s-status.sh", "monitor-cache.sh", "redis-secret.sh")
 
@@ -20,13 +20,13 @@ def secret_of_the_demo() -> None:
 def test_all_of_it_is_valid(directory: str) -> None:
     objects = render(directory)
     assert objects
-    assert faults(objects) == []
+    assert schema_errors(objects) == []
 
 
 def test_a_field_that_does_not_exist_is_found() -> None:
     [service] = objects_of("deploy/manager", "Service")
     service["spec"]["sessions"] = "sticky"
-    assert len(faults([service])) == 1
+    assert len(schema_errors([service])) == 1
 
 
 def test_the_deployment_is_what_was_asked_for() -> None:

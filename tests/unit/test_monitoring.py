@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from localcluster import ClusterError, prometheus
+from localcluster import ClusterError
 from monitoring import rules
 from monitoring.dashboard import dashboard
+from testservers import prometheus
 from unit.test_metrics import complete
 
 ROOT = Path(__file__).parents[2]

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from support.clock import FakeClock
 from userstorage_operator.api.errors import Refused, Unavailable
 from userstorage_operator.readapi.review_cache import GRACE, NO, YES, ReviewCache
 
@@ -23,26 +24,18 @@ class Server:
         return self.answer
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def server() -> Server:
     return Server()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
-def recall(clock: Clock) -> ReviewCache[bool]:
+def recall(clock: FakeClock) -> ReviewCache[bool]:
     return ReviewCache(clock)
 
 
@@ -66,7 +59,7 @@ async def test_the_impatient_do_not_end_a_question_that_others_wait_for(recall: 
     assert server.asked == 1
 
 
-async def test_what_is_used_is_asked_ahead_of_time(recall: ReviewCache[bool], server: Server, clock: Clock) -> None:
+async def test_what_is_used_is_asked_ahead_of_time(recall: ReviewCache[bool], server: Server, clock: FakeClock) -> None:
     await recall.get("k", server.ask)
     clock.now += YES * 0.6
     server.answer = False
@@ -76,7 +69,7 @@ async def test_what_is_used_is_asked_ahead_of_time(recall: ReviewCache[bool], se
     assert not await recall.get("k", server.ask)
 
 
-async def test_a_no_is_soon_asked_again(recall: ReviewCache[bool], server: Server, clock: Clock) -> None:
+async def test_a_no_is_soon_asked_again(recall: ReviewCache[bool], server: Server, clock: FakeClock) -> None:
     server.answer = False
     await recall.get("k", server.ask)
     clock.now += NO - 0.1
@@ -88,7 +81,7 @@ async def test_a_no_is_soon_asked_again(recall: ReviewCache[bool], server: Serve
 
 
 async def test_a_yes_outlives_an_unavailable_server_for_the_grace_only(
-    recall: ReviewCache[bool], server: Server, clock: Clock
+    recall: ReviewCache[bool], server: Server, clock: FakeClock
 ) -> None:
     await recall.get("k", server.ask)
     server.answer = Unavailable(503, "away")
@@ -104,7 +97,7 @@ async def test_a_yes_outlives_an_unavailable_server_for_the_grace_only(
     assert await recall.get("k", server.ask)
 
 
-async def test_the_grace_may_be_longer(server: Server, clock: Clock) -> None:
+async def test_the_grace_may_be_longer(server: Server, clock: FakeClock) -> None:
     recall: ReviewCache[bool] = ReviewCache(clock, grace=3600)
     await recall.get("k", server.ask)
     server.answer = Unavailable(503, "away")
@@ -116,7 +109,7 @@ async def test_the_grace_may_be_longer(server: Server, clock: Clock) -> None:
 
 
 async def test_a_server_that_is_away_is_not_asked_for_every_request(
-    recall: ReviewCache[bool], server: Server, clock: Clock
+    recall: ReviewCache[bool], server: Server, clock: FakeClock
 ) -> None:
     await recall.get("k", server.ask)
     server.answer = Unavailable(503, "away")
@@ -130,7 +123,7 @@ async def test_a_server_that_is_away_is_not_asked_for_every_request(
     assert server.asked == 3
 
 
-async def test_a_no_has_no_grace(recall: ReviewCache[bool], server: Server, clock: Clock) -> None:
+async def test_a_no_has_no_grace(recall: ReviewCache[bool], server: Server, clock: FakeClock) -> None:
     server.answer = False
     await recall.get("k", server.ask)
     server.answer = Unavailable(503, "away")
@@ -139,7 +132,7 @@ async def test_a_no_has_no_grace(recall: ReviewCache[bool], server: Server, cloc
         await recall.get("k", server.ask)
 
 
-async def test_a_refusal_is_no_outage(recall: ReviewCache[bool], server: Server, clock: Clock) -> None:
+async def test_a_refusal_is_no_outage(recall: ReviewCache[bool], server: Server, clock: FakeClock) -> None:
     await recall.get("k", server.ask)
     server.answer = Refused(403, "tokenreviews is forbidden")
     clock.now += YES + 1

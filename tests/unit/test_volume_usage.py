@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.builders import NOW, desired_of, ready_pod, settled_world, storage_object
+from support.clock import FakeClock
 from userstorage_operator.api.errors import OperatorError, Unavailable
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.api.unstructured import Unstructured
@@ -82,15 +83,8 @@ def test_where_nobody_asks_any_more_nothing_is_told() -> None:
     assert (patch["storage"]["used"], patch["storage"]["usedPercent"]) == (None, None)
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_what_is_old_is_forgotten_so_that_no_lost_node_keeps_an_alarm_up() -> None:
-    clock = Clock()
+    clock = FakeClock()
     book = VolumeStatsCache(clock)
     book.record("users", "full", use(95))
     clock.now += 200

@@ -6,22 +6,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from support.clock import FakeClock
 from userstorage_operator.runtime import worker
 from userstorage_operator.runtime.worker import Result, WorkerPool
 from userstorage_operator.runtime.workqueue import WorkQueue
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    clock = FakeClock(0.0)
     monkeypatch.setattr(worker, "time", clock)
     return clock
 
@@ -45,7 +38,7 @@ async def turns(count: int = 10) -> None:
         await asyncio.sleep(0)
 
 
-async def test_one_pass_that_never_ends_is_seen_although_the_others_get_on(clock: Clock) -> None:
+async def test_one_pass_that_never_ends_is_seen_although_the_others_get_on(clock: FakeClock) -> None:
     async def reconcile(key: str, failures: int) -> Result:
         if key == "frozen":
             await asyncio.Event().wait()
@@ -61,7 +54,7 @@ async def test_one_pass_that_never_ends_is_seen_although_the_others_get_on(clock
         assert pool.stuck_for() == 50
 
 
-async def test_nobody_is_stuck_where_passes_end(clock: Clock) -> None:
+async def test_nobody_is_stuck_where_passes_end(clock: FakeClock) -> None:
     async def reconcile(key: str, failures: int) -> Result:
         clock.now += 5
         return Result()

@@ -1,4 +1,4 @@
-"""The pipeline does what a person does: targets of the Makefile, by actions that are pinned, and kept current."""
+"""The pipeline runs targets of the Makefile, with pinned actions that the dependency bot updates."""
 
 import itertools
 import re
@@ -14,12 +14,12 @@ ROOT = Path(__file__).parents[2]
 DEPENDABOT = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"]
 
 
-def test_the_parts_of_a_pipeline_are_there() -> None:
+def test_pipeline_runs_all_targets() -> None:
     assert targets() >= {"lint", "verify", "manifests", "coverage", "image", "test-e2e", "deploy"}
 
 
 @pytest.mark.parametrize("target", sorted(targets()))
-def test_each_step_is_a_target_that_a_person_has(target: str) -> None:
+def test_each_step_is_a_listed_target(target: str) -> None:
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert target in [line.split()[0] for line in listed.splitlines()]
     planned = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -27,7 +27,7 @@ def test_each_step_is_a_target_that_a_person_has(target: str) -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_actions_are_pinned_and_rights_are_few(path: Path) -> None:
+def test_actions_are_pinned_and_permissions_minimal(path: Path) -> None:
     used = re.findall(r"uses: (.*)", path.read_text())
     assert used
     for action in used:
@@ -39,8 +39,8 @@ def test_actions_are_pinned_and_rights_are_few(path: Path) -> None:
     assert granted == [{"contents": "read", "packages": "write"}]
 
 
-def watched(ecosystem: str) -> set[Path]:
-    """Where the dependency bot looks."""
+def updated_directories(ecosystem: str) -> set[Path]:
+    """Return the directories that the dependency bot updates."""
     entries = [entry for entry in DEPENDABOT if entry["package-ecosystem"] == ecosystem]
     directories = itertools.chain.from_iterable(entry.get("directories", [entry.get("directory")]) for entry in entries)
     return {found for named in directories for found in (ROOT.glob(named[1:]) if named != "/" else [ROOT])}
@@ -49,10 +49,10 @@ def watched(ecosystem: str) -> set[Path]:
 @pytest.mark.parametrize(
     ("ecosystem", "file"), [("uv", "uv.lock"), ("gomod", "go.mod"), ("docker", "Dockerfile"), ("github-actions", ".github")]
 )
-def test_whatever_is_pinned_is_kept_current(ecosystem: str, file: str) -> None:
+def test_pinned_versions_are_updated(ecosystem: str, file: str) -> None:
     tracked = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     paths = [Path(line) for line in tracked.stdout.splitlines()]
-    there = {ROOT / path.parent for path in paths if path.name == file} or {ROOT}
-    assert there <= watched(ecosystem)
+    pinned = {ROOT / path.parent for path in paths if path.name == file} or {ROOT}
+    assert pinned <= updated_directories(ecosystem)

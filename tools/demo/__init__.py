@@ -1,1 +1,1 @@
-"""The whole product seen once, from nothing: a cluster, the operator, a user whose file survives the end of the pod."""
+"""The demo: a cluster, the operator, and a user whose file survives the deletion of the pod."""

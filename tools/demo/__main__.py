@@ -4,25 +4,25 @@ import argparse
 import sys
 from pathlib import Path
 
-from demo import places, story
+from demo import clusters, steps
 from localcluster import ClusterError
 from localcluster.progress import Console
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 when all was seen, else 1 and one line that says why."""
+    """Run one command and return its exit code: 0 if every step succeeded, else 1 with the error on standard error."""
     options = _parser().parse_args(arguments)
     report = Console(sys.stdout)
     try:
         if options.command == "up":
-            story.up(places.choose(options.cluster), options.directory.absolute(), report)
+            steps.up(clusters.choose(options.cluster), options.directory.absolute(), report)
         else:
-            story.down(options.directory.absolute(), report)
+            steps.down(options.directory.absolute(), report)
     except ClusterError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("demo: interrupted; `make demo` goes on from here, `make demo-down` ends what runs", file=sys.stderr)
+        print("demo: interrupted; `make demo` continues from here, `make demo-down` stops everything", file=sys.stderr)
         return 130
     return 0
 
@@ -31,15 +31,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     directory = argparse.ArgumentParser(add_help=False)
-    directory.add_argument("--directory", type=Path, default=Path(".cluster"), help="where cluster and demo keep their files")
-    up = commands.add_parser("up", parents=[directory], help="start everything and show it; leaves it running")
+    directory.add_argument(
+        "--directory", type=Path, default=Path(".cluster"), help="directory for the files of cluster and demo"
+    )
+    up = commands.add_parser("up", parents=[directory], help="start everything, show it and leave it running")
     up.add_argument(
         "--cluster",
         choices=["auto", "local", "kind"],
         default="auto",
-        help="auto: kind where a Docker engine answers, else a node made here",
+        help="auto: kind if a Docker engine answers, else a local node",
     )
-    commands.add_parser("down", parents=[directory], help="end the operator, then the cluster")
+    commands.add_parser("down", parents=[directory], help="stop the operator, then Redis and the cluster")
     return parser
 
 

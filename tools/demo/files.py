@@ -1,4 +1,4 @@
-"""Files of a user, over HTTP, as Dufs takes and gives them."""
+"""Upload and download of a user's files, over the HTTP API of Dufs."""
 
 import time
 import urllib.error
@@ -10,33 +10,33 @@ from localcluster import ClusterError
 
 T = TypeVar("T")
 
-_ANSWER_SECONDS = 3.0
-_PATIENCE_SECONDS = 20.0
-"""A Service leads to a new pod some moments after the pod is ready."""
+_REQUEST_TIMEOUT = 3.0
+_RETRY_SECONDS = 20.0
+"""A Service routes to a new pod some moments after the pod is ready."""
 
-# Without proxies: the cluster is on this machine, whatever the environment says.
+# No proxy: the cluster is on this machine, even if the environment names a proxy.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def upload(url: str, content: str) -> None:
-    """Write a file. ClusterError where the server does not take it."""
-    _patiently(url, lambda: _request("PUT", url, content.encode()))
+    """Write a file. Raises ClusterError if the server refuses it or does not answer."""
+    _retry(url, lambda: _request("PUT", url, content.encode()))
 
 
 def download(url: str) -> str:
-    """Read a file. ClusterError where the server does not give it."""
-    return _patiently(url, lambda: _request("GET", url, None)).decode()
+    """Read a file. Raises ClusterError if the server refuses it or does not answer."""
+    return _retry(url, lambda: _request("GET", url, None)).decode()
 
 
 def _request(method: str, url: str, body: bytes | None) -> bytes:
-    request = urllib.request.Request(url, data=body, method=method)  # noqa: S310  # the URL is one of our own cluster's
-    with _OPENER.open(request, timeout=_ANSWER_SECONDS) as answer:
-        content: bytes = answer.read()
+    request = urllib.request.Request(url, data=body, method=method)  # noqa: S310  # the URL is one of the demo's cluster
+    with _OPENER.open(request, timeout=_REQUEST_TIMEOUT) as response:
+        content: bytes = response.read()
         return content
 
 
-def _patiently(url: str, call: Callable[[], T]) -> T:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+def _retry(url: str, call: Callable[[], T]) -> T:
+    deadline = time.monotonic() + _RETRY_SECONDS
     while True:
         try:
             return call()

@@ -1,1 +1,1 @@
-"""What `deploy/` comes to, rendered as `kubectl apply -k` would, and what Kubernetes' own schemas say of it."""
+"""Renders `deploy/` as `kubectl apply -k` does, and validates it against the schemas of Kubernetes."""

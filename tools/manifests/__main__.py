@@ -1,12 +1,12 @@
-"""`python -m manifests`: hold all of deploy/ against Kubernetes' schemas."""
+"""`python -m manifests`: validate all of deploy/ against the schemas of Kubernetes."""
 
 import sys
 
-from manifests.render import PARTS, WHOLE, NotRendered, faults, render
+from manifests.render import PARTS, WHOLE, NotRendered, render, schema_errors
 
 
 def main() -> int:
-    """Exit code 1 where something does not render or is not valid."""
+    """Print the objects and errors of each directory. Return 1 if one does not render or is not valid, else 0."""
     found = 0
     for directory in (*WHOLE, *PARTS):
         try:
@@ -14,9 +14,9 @@ def main() -> int:
         except NotRendered as error:
             print(error, file=sys.stderr)
             return 1
-        for fault in faults(objects):
+        for invalid in schema_errors(objects):
             found += 1
-            print(f"{directory}: {fault}", file=sys.stderr)
+            print(f"{directory}: {invalid}", file=sys.stderr)
         print(f"{directory}: {len(objects)} objects")
     return 1 if found else 0
 

@@ -11,45 +11,47 @@ import yaml
 ROOT = Path(__file__).parents[2]
 KUBECTL = str(Path(sys.executable).with_name("kubectl"))
 KUBERNETES = "1.36"
-"""The version whose schemas the objects are held against: that of the local cluster."""
+"""The version of the schemas: that of the local cluster."""
 WHOLE = ("deploy", "deploy/overlays/demo", "deploy/overlays/namespaced", "deploy/overlays/monitoring")
-"""What one applies to have the operator."""
+"""Each of these directories installs the operator."""
 PARTS = tuple(
     sorted(
         f"deploy/{path.parent.name}" for path in (ROOT / "deploy").glob("*/kustomization.yaml") if path.parent.name != "base"
     )
 )
-"""What can be applied by itself."""
+"""Parts that can be applied separately."""
 FOREIGN = frozenset({"PodMonitor", "PrometheusRule"})
-"""Kinds of the Prometheus operator, of which Kubernetes has no schema."""
+"""Kinds of the Prometheus operator; Kubernetes has no schema for them."""
 
 Object = dict[str, Any]
 
 
 class NotRendered(Exception):
-    """A kustomization that kubectl refuses; the message has its reason."""
+    """kubectl refused a kustomization. The message has the reason."""
 
 
 def render(directory: str) -> list[Object]:
-    """The objects of the kustomization there. Raises NotRendered."""
+    """Return the objects of the kustomization in that directory. Raises NotRendered if kubectl refuses it."""
     done = subprocess.run([KUBECTL, "kustomize", str(ROOT / directory)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise NotRendered(f"{directory}: {done.stderr.strip()}")
     return list(yaml.safe_load_all(done.stdout))
 
 
-def faults(objects: list[Object]) -> list[str]:
-    """What Kubernetes' schemas refuse, unknown fields among it: one line for each object."""
-    return [f"{named(each)}: {fault}" for each in objects if each["kind"] not in FOREIGN and (fault := _fault(each))]
+def schema_errors(objects: list[Object]) -> list[str]:
+    """Return one line for each object that does not match the schema, or has an unknown field."""
+    return [
+        f"{display_name(each)}: {error}" for each in objects if each["kind"] not in FOREIGN and (error := _schema_error(each))
+    ]
 
 
-def named(each: Object) -> str:
-    """An object as one says it: kind, namespace and name."""
+def display_name(each: Object) -> str:
+    """Return kind, namespace and name of an object, separated by slashes."""
     metadata = each["metadata"]
     return "/".join(part for part in (each["kind"], metadata.get("namespace", ""), metadata["name"]) if part)
 
 
-def _fault(each: Object) -> str:
+def _schema_error(each: Object) -> str:
     try:
         kubernetes_validate.validate(each, KUBERNETES, strict=True)
     except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:

@@ -21,7 +21,7 @@ def main() -> int:
         if not check:
             path.write_text(wanted, encoding="utf-8")
     if check and stale:
-        print(f"deploy/monitoring: {', '.join(stale)} stale: run `PYTHONPATH=tools python -m monitoring`", file=sys.stderr)
+        print(f"deploy/monitoring: {', '.join(stale)} stale: run `make format`", file=sys.stderr)
         return 1
     return 0
 

@@ -19,14 +19,14 @@ from typing import Any
 import yaml
 
 import localcluster
-from localcluster import packages, processes
+from localcluster import processes
 from localcluster.addresses import free_port
 from localcluster.processes import Process
 from localcluster.progress import Report, silent
-from localcluster.prometheus import Prometheus
-from localcluster.redis import RedisServer
 from monitoring import picture
 from monitoring.rules import FOLDER, SOURCE
+from testservers.prometheus import Prometheus
+from testservers.redis import RedisServer, ensure_installed
 
 SCENE = 240
 """Seconds."""
@@ -44,7 +44,7 @@ class Scene:
         self._login = cluster.kubeconfig
         cache = f"--cache-dir={directory / 'kubectl-cache'}"  # else another cluster's answers, where it had the same address
         self._kubectl = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}", cache]
-        packages.ensure_redis(silent)
+        ensure_installed(silent)
         self.redis = RedisServer(directory / "redis").start()
         self.ports = (free_port(), free_port())
         self._operators: dict[int, Process] = {}
@@ -75,7 +75,7 @@ class Scene:
 
     def end(self) -> None:
         """End everything."""
-        processes.end(self._operators.values())
+        processes.kill(self._operators.values())
         self.redis.stop()
         localcluster.stop(self._directory / "cluster")
 
@@ -107,7 +107,7 @@ class Scene:
         for port, process in self._operators.items():
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=10) as answer:
                 if json.load(answer)["role"] == "leading":
-                    processes.end([process])
+                    processes.kill([process])
                     return
 
     def ask(self) -> None:

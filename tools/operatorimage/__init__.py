@@ -1,4 +1,4 @@
-"""The operator's image: built of the Dockerfile with Docker where an engine answers, else with buildah, and pushed."""
+"""Builds and pushes the operator's image: with Docker if an engine answers, else with buildah."""
 
 from operatorimage.engines import BUILDAH, DOCKER, Engine, choose
 

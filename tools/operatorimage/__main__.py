@@ -10,7 +10,7 @@ from operatorimage import BUILDAH, choose, engines
 
 
 def main() -> int:
-    """Run one command; exit code 1 and one line that says why where it fails."""
+    """Run one command. Return 0, or 1 with the error on standard error."""
     options = _parser().parse_args()
     try:
         _run(options)
@@ -27,7 +27,7 @@ def _run(options: argparse.Namespace) -> None:
         engine.push(options.reference, plain_http=options.plain_http)
         report(f"pushed {options.reference}")
         return
-    base = options.base or (engines.stand_in(report) if engine is BUILDAH else "")
+    base = options.base or (engines.debian_base(report) if engine is BUILDAH else "")
     engine.build(options.reference, base, *options.option)
     report(f"built {options.reference}")
     if options.archive:
@@ -43,14 +43,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="build the image")
     build.add_argument("reference", help="such as registry.example.org/userstorage-operator:0.1.0")
-    build.add_argument("--base", help="image to build on; default: the Dockerfile's, without Docker one of Debian packages")
-    build.add_argument("--option", action="append", default=[], help="passed on to what builds, for the image; repeatable")
-    build.add_argument("--archive", type=Path, help="tar file to write it to")
+    build.add_argument("--base", help="base image; default: that of the Dockerfile, or without Docker one of Debian packages")
+    build.add_argument("--option", action="append", default=[], help="option for the build of the image; repeatable")
+    build.add_argument("--archive", type=Path, help="tar file to write the image to")
     build.add_argument("--sbom", type=Path, help="directory to write the bill of materials (CycloneDX) to")
-    push = commands.add_parser("push", help="push it to the registry in its name")
+    push = commands.add_parser("push", help="push the image to the registry in its name")
     push.add_argument("reference")
     push.add_argument(
-        "--plain-http", action="store_true", help="the registry speaks no TLS; Docker's engine has to know by itself"
+        "--plain-http", action="store_true", help="the registry has no TLS; with Docker, configure the engine for it"
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""An image to build on, of Debian packages, for where the Dockerfile's own base cannot be pulled."""
+"""A base image of Debian packages, for machines that cannot pull the base image of the Dockerfile."""
 
 import shutil
 import subprocess
@@ -11,25 +11,25 @@ from localcluster.errors import ClusterError
 from localcluster.progress import Report
 
 SUITE = "bookworm"
-"""The Debian of the Dockerfile's base."""
+"""The Debian release of the base image in the Dockerfile."""
 PACKAGES = ("python3-minimal", "python3-venv", "ca-certificates")
 _LEFTOVERS = ("var/cache/apt/archives", "var/lib/apt/lists", "var/log", "usr/share/doc", "usr/share/locale", "usr/share/man")
 _DOCKERFILE = 'FROM scratch\nCOPY . /\nCMD ["python3"]\n'
 
 
 def ensure(buildah: Sequence[str], report: Report) -> str:
-    """The image's reference; the image is made unless buildah has it. ClusterError where it cannot be made."""
+    """Build the image unless buildah has it, and return its reference. Raises ClusterError if the build fails."""
     reference = f"localhost/userstorage/python:{SUITE}-{cache.digest([*PACKAGES, *_LEFTOVERS, _DOCKERFILE])}"
     known = subprocess.run([*buildah, "inspect", "--type=image", reference], capture_output=True, check=False)
     if known.returncode != 0:
-        report(f"making an image of Debian {SUITE} with Python to build on, once, in a minute or two")
+        report(f"building a base image of Debian {SUITE} with Python; this takes a minute or two, once")
         with tempfile.TemporaryDirectory() as directory:
-            _make(buildah, reference, Path(directory))
-        report("made the image to build on")
+            _build(buildah, reference, Path(directory))
+        report("built the base image")
     return reference
 
 
-def _make(buildah: Sequence[str], reference: str, directory: Path) -> None:
+def _build(buildah: Sequence[str], reference: str, directory: Path) -> None:
     root, dockerfile = directory / "root", directory / "Dockerfile"
     _run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root)])
     for leftover in _LEFTOVERS:

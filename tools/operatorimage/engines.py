@@ -1,4 +1,4 @@
-"""What builds and pushes images: Docker, or buildah, which needs no engine and no privileges beyond root's."""
+"""The programs that build and push images: Docker, or buildah, which needs root but no engine."""
 
 import os
 import subprocess
@@ -15,15 +15,15 @@ from operatorimage import base
 
 ROOT = Path(__file__).parents[2]
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
-"""Whom this machine trusts. Behind a proxy that is more than an image knows of."""
+"""The certificate authorities that this machine trusts. Behind a proxy, an image lacks some of them."""
 
 BUILDAH_PACKAGE = Package("buildah", "buildah", "builds the operator's image")
-DEBOOTSTRAP = Package("debootstrap", "debootstrap", "makes an image to build the operator's on")
+DEBOOTSTRAP = Package("debootstrap", "debootstrap", "creates the base image")
 
 
 @dataclass(frozen=True)
 class Engine:
-    """One way to make images. The last words of `build` are those of the Dockerfile's own options."""
+    """A program that builds, saves and pushes images, with the options that differ between such programs."""
 
     program: Sequence[str]
     build_options: Sequence[str]
@@ -31,33 +31,33 @@ class Engine:
     plain_http_option: Sequence[str]
 
     def build(self, reference: str, base_image: str, *options: str) -> None:
-        """Build the Dockerfile, to its end unless the options say otherwise. ClusterError where that fails."""
+        """Build the Dockerfile. `options` can name another target than its last stage. Raises ClusterError if the build fails."""
         arguments = [f"--build-arg=BASE_IMAGE={base_image}"] if base_image else []
         self._run("build", *self.build_options, *arguments, f"--tag={reference}", *options, str(ROOT))
 
     def save(self, reference: str, archive: Path) -> None:
-        """Write an image as a tar file that containerd, Docker and kind take. ClusterError where that fails."""
+        """Write an image as a tar file for containerd, Docker and kind. Raises ClusterError if that fails."""
         archive.parent.mkdir(parents=True, exist_ok=True)
-        archive.unlink(missing_ok=True)  # buildah adds no image to an archive
+        archive.unlink(missing_ok=True)  # buildah cannot add an image to an existing archive
         self._run(*(part.format(reference=reference, archive=archive) for part in self.save_command))
 
     def push(self, reference: str, *, plain_http: bool) -> None:
-        """Push an image to the registry that its reference names. ClusterError where that fails."""
+        """Push an image to the registry in its reference. Raises ClusterError if that fails."""
         self._run("push", *(self.plain_http_option if plain_http else ()), reference)
 
     def _run(self, *arguments: str) -> None:
         command = [*self.program, *arguments]
         environment = {**os.environ, "SOURCE_DATE_EPOCH": "0"}
         if subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False).returncode != 0:
-            raise ClusterError(f"{' '.join(command[:1])} {arguments[0]} failed; its reason is above")
+            raise ClusterError(f"{command[0]} {arguments[0]} failed; see its output above")
 
 
-# Docker's engine is told in its own configuration which registries speak no TLS.
+# Registries without TLS are in the configuration of Docker's engine.
 DOCKER = Engine(["docker"], [], ["save", "--output={archive}", "{reference}"], [])
 
 
 def _buildah() -> Engine:
-    """Buildah with images of its own in the per-user cache: nothing of this machine's other images is touched."""
+    """Return buildah with its images in the per-user cache, apart from the other images of this machine."""
     store = cache.root() / "buildah"
     trusted = [f"--volume={AUTHORITIES}:{AUTHORITIES}:ro"] if AUTHORITIES.exists() else []
     return Engine(
@@ -72,16 +72,17 @@ BUILDAH = _buildah()
 
 
 def choose(report: Report) -> Engine:
-    """Docker where its engine answers, else buildah, installed where it is not. ClusterError where that cannot be."""
+    """Return Docker if its engine answers, else buildah, which is installed. Raises ClusterError if that fails."""
     if docker_answers():
         return DOCKER
     packages.ensure_package(BUILDAH_PACKAGE, report)
     return BUILDAH
 
 
-def stand_in(report: Report) -> str:
-    """The reference of an image for buildah to build on where none can be pulled, made on the first call: Debian with its
-    Python. ClusterError where it cannot be made.
+def debian_base(report: Report) -> str:
+    """Return the reference of a base image for buildah if none can be pulled: Debian with Python, built at the first call.
+
+    Raises ClusterError if it cannot be built.
     """
     packages.ensure_package(DEBOOTSTRAP, report)
     (cache.root() / "buildah").mkdir(parents=True, exist_ok=True)

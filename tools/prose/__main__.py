@@ -1,5 +1,6 @@
 """`python -m prose [FILE ...]`: check the words of all files that git tracks, or of these; and the subjects of recent commits."""
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,39 +16,42 @@ EXCEPTED = ("STYLE.md", "tools/prose/", "tests/unit/test_prose.py", "tests/fixtu
 """The rules themselves quote what they forbid; fixtures are what a released version wrote."""
 
 
-def main() -> None:
-    """Print each complaint as `file:line: what`; exit with 1 if there is one."""
-    named = [Path(name) for name in sys.argv[1:]]
-    found = [*_files(named or _tracked()), *(() if named else _subjects())]
+def main() -> int:
+    """Print each complaint as `file:line: what`, or `commit hash: what`; return 1 if there is one, else 0."""
+    parser = argparse.ArgumentParser(prog="prose", description=__doc__)
+    parser.add_argument("files", metavar="FILE", nargs="*", type=Path)
+    parser.add_argument("--root", type=Path, default=ROOT, help="the repository, default: this one")
+    options = parser.parse_args()
+    root: Path = options.root.resolve()
+    named = [path.resolve() for path in options.files]
+    found = [*_files(root, named or _tracked(root)), *(() if named else _subjects(root))]
     sys.stdout.writelines(f"{line}\n" for line in found)
-    sys.exit(bool(found))
+    return int(bool(found))
 
 
-def _tracked() -> list[Path]:
-    return [
-        ROOT / name for name in _git("ls-files", "--cached", "--others", "--exclude-standard") if not name.startswith(EXCEPTED)
-    ]
+def _tracked(root: Path) -> list[Path]:
+    names = _git(root, "ls-files", "--cached", "--others", "--exclude-standard")
+    return [root / name for name in names if not name.startswith(EXCEPTED)]
 
 
-def _files(paths: list[Path]) -> Iterator[str]:
+def _files(root: Path, paths: list[Path]) -> Iterator[str]:
     for path in paths:
         if path.is_file():
-            yield from (
-                f"{path.relative_to(ROOT) if path.is_absolute() else path}:{line}: {what}" for line, what in complaints(path)
-            )
+            name = path.relative_to(root)
+            yield from (f"{name}:{line}: {what}" for line, what in complaints(path, test="tests" in name.parts))
 
 
-def _subjects() -> Iterator[str]:
-    start = _git("log", "--format=%H", "--diff-filter=A", "--", "STYLE.md")
+def _subjects(root: Path) -> Iterator[str]:
+    start = _git(root, "log", "--format=%H", "--diff-filter=A", "--", "STYLE.md")
     since = [f"{start[-1]}.."] if start else ["-0"]
-    for line in _git("log", "--no-merges", f"-{COMMITS}", "--format=%h %s", *since):
+    for line in _git(root, "log", "--no-merges", f"-{COMMITS}", "--format=%h %s", *since):
         commit, _, subject = line.partition(" ")
         yield from (f"commit {commit}: {what}" for what in rules.subject(subject))
 
 
-def _git(*arguments: str) -> list[str]:
-    return subprocess.run(["git", "-C", str(ROOT), *arguments], check=True, capture_output=True, text=True).stdout.splitlines()
+def _git(root: Path, *arguments: str) -> list[str]:
+    return subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True).stdout.splitlines()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,1 +1,1 @@
-"""Objects as a version of the operator leaves them, kept for the tests of upgrades to every later one."""
+"""Records the objects that a version of the operator leaves in a cluster, for the upgrade tests of later versions."""

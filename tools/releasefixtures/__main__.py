@@ -1,4 +1,4 @@
-"""`python -m releasefixtures`: write tests/fixtures/released/VERSION, from an operator of this version on a cluster of its own."""
+"""`python -m releasefixtures`: write tests/fixtures/released/VERSION, with an operator of this version on a new cluster."""
 
 import argparse
 import json
@@ -22,16 +22,16 @@ from localcluster.progress import Console, Report
 from releasefixtures.masks import masked
 
 ROOT = Path(__file__).parents[2]
-CAST = Path(__file__).with_name("cast.yaml")
+OBJECTS = Path(__file__).with_name("objects.yaml")
 PHASES = {"alice": "Ready", "bob": "Ready", "carol": "Suspended", "dave": "Ready", "erin": "Ready"}
 CHILDREN = ("networkpolicies", "persistentvolumeclaims", "services", "ingresses", "pods")
 COPIES = 200
-"""Users like alice, of whose pods only the hash is kept: the name of the claim is in it, and all else is alice's."""
-_PATIENCE = 300.0
+"""Users with alice's spec. Only the hashes of their pods are kept, which depend on the name of the claim; the rest is alice's."""
+_TIMEOUT = 300.0
 
 
 def main() -> int:
-    """Exit code 1 where the cluster or the operator does not come as far."""
+    """Write the fixtures of this version. Return 1 if the cluster or the operator fails, else 0."""
     parser = argparse.ArgumentParser(prog="releasefixtures", description=__doc__)
     parser.parse_args()
     target = ROOT / "tests/fixtures/released" / version("userstorage-operator")
@@ -50,12 +50,15 @@ def main() -> int:
 
 
 def write(target: Path, directory: Path, report: Report) -> None:
-    """One file for each user with all that is theirs, one for classes, and the definitions as they are now."""
+    """Write one file for each user with all of the user's objects, one for classes, and a copy of the CRDs.
+
+    Raises ClusterError if the cluster does not start, or if a user does not get to the expected phase.
+    """
     cluster = localcluster.start("control-plane", directory / "cluster", report)
     kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig, directory / "cache")
     kubectl.run("apply", "-k", str(ROOT / "deploy/crds"))
     kubectl.wait_established(*(f"crd/userstorage{s}.userstorage.dev" for s in ("s", "classes")))
-    kubectl.run("apply", "-f", str(CAST))
+    kubectl.run("apply", "-f", str(OBJECTS))
     copies = {f"u{number}": "Ready" for number in range(COPIES)}
     save(directory / "copies.yaml", [copy_of(name) for name in copies])
     kubectl.run("create", "-f", str(directory / "copies.yaml"))
@@ -64,7 +67,7 @@ def write(target: Path, directory: Path, report: Report) -> None:
     operator = subprocess.Popen(command, env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig)})
     try:
         wait_for_phases(kubectl, PHASES | copies)
-        time.sleep(2)  # the last status of a class is gathered for a second
+        time.sleep(2)  # the operator delays the status of a class by a second
         objects = masked(listed(kubectl))
     finally:
         operator.terminate()
@@ -79,41 +82,41 @@ def write(target: Path, directory: Path, report: Report) -> None:
 
 
 def copy_of(name: str) -> dict[str, Any]:
-    """A user who says as little as alice does."""
+    """Return a UserStorage with a spec like alice's."""
     return {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": {"name": name}, "spec": {"userID": name}}
 
 
 def hashes(objects: list[dict[str, Any]], copies: Iterable[str]) -> dict[str, str]:
-    """Of the pods of alice and of those like her. ClusterError where they differ in more than name and hash."""
+    """Return the pod hashes of alice and her copies. Raises ClusterError if the pods differ in more than name and hash."""
     pods = {user_of(raw): raw for raw in objects if raw["kind"] == "Pod"}
     found = {name: pods[name]["metadata"]["annotations"]["userstorage.dev/pod-hash"] for name in ("alice", *copies)}
     alice = yaml.safe_dump(pods["alice"])
     for name in copies:
         if yaml.safe_dump(pods[name]) != alice.replace("alice", name).replace(found["alice"], found[name]):
-            raise ClusterError(f"the pod of {name} is not like that of alice")
+            raise ClusterError(f"the pod of {name} differs from that of alice in more than name and hash")
     return found
 
 
-def wait_for_phases(kubectl: Kubectl, wanted: dict[str, str]) -> None:
-    """Until everybody is where they belong."""
-    deadline, seen = time.monotonic() + _PATIENCE, dict[str, str]()
-    while seen != wanted:
+def wait_for_phases(kubectl: Kubectl, expected: dict[str, str]) -> None:
+    """Wait until every UserStorage has the expected phase. Raises ClusterError if that takes too long."""
+    deadline, phases = time.monotonic() + _TIMEOUT, dict[str, str]()
+    while phases != expected:
         if time.monotonic() > deadline:
-            raise ClusterError(f"the phases are {seen}")
+            raise ClusterError(f"UserStorages did not get to the expected phases: {phases}")
         time.sleep(0.5)
         found = json.loads(kubectl.run("get", "userstorages", "-o", "json"))["items"]
-        seen = {raw["metadata"]["name"]: raw["status"].get("phase", "") for raw in found}
+        phases = {raw["metadata"]["name"]: raw["status"].get("phase", "") for raw in found}
 
 
 def listed(kubectl: Kubectl) -> list[dict[str, Any]]:
-    """Classes, users and all that was made for them, in the order in which the operator makes it."""
+    """Return the classes, the users and their children, in the order in which the operator creates them."""
     kinds = ",".join(("userstorageclasses", "userstorages", *CHILDREN))
     found: list[dict[str, Any]] = json.loads(kubectl.run("get", kinds, "-o", "json"))["items"]
     return [raw for raw in found if raw["kind"] != "Service" or raw["metadata"]["name"] != "kubernetes"]
 
 
 def user_of(raw: dict[str, Any]) -> str:
-    """Whose it is."""
+    """Return the name of the user who has the object."""
     if raw["kind"] == "UserStorage":
         return str(raw["metadata"]["name"])
     if raw["metadata"]["name"] == "shared":
@@ -122,7 +125,7 @@ def user_of(raw: dict[str, Any]) -> str:
 
 
 def save(path: Path, objects: list[dict[str, Any]]) -> None:
-    """As a manifest."""
+    """Write the objects as a manifest."""
     path.write_text(yaml.safe_dump_all(objects, sort_keys=True, width=128))
 
 

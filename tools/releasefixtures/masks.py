@@ -1,4 +1,4 @@
-"""What of a live object is the operator's work, and what belongs to the cluster that it was made in."""
+"""Removes from live objects everything that differs from cluster to cluster."""
 
 import copy
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ _OF_THE_CLUSTER = (
     "generateName",
 )
 _APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-_GIVEN = {
-    # Clusters give these out anew, and refuse some that are asked for.
+_ASSIGNED = {
+    # A cluster assigns these, and refuses some values if a manifest has them.
     "Service": ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"),
     "PersistentVolumeClaim": ("volumeName",),
     "Pod": ("nodeName",),
@@ -28,12 +28,12 @@ _NODE = "fake-1"
 
 
 def placeholder(raw: Object) -> str:
-    """What stands for the uid of an object, wherever another one names it."""
+    """Return the placeholder for the uid of an object in all objects that refer to it."""
     return f"uid-of-{raw['kind']}-{raw['metadata']['name']}"
 
 
 def masked(objects: Iterable[Object]) -> list[Object]:
-    """The same objects without what differs from cluster to cluster; each uid is a placeholder."""
+    """Return the objects without the fields that differ from cluster to cluster. Each uid is a placeholder."""
     originals = list(objects)
     uids = {raw["metadata"]["uid"]: placeholder(raw) for raw in originals}
     return [_mask(raw, uids) for raw in originals]
@@ -46,14 +46,14 @@ def _mask(original: Object, uids: dict[str, str]) -> Object:
     raw["metadata"].get("annotations", {}).pop(_APPLIED, None)
     if not raw["metadata"].get("annotations", True):
         del raw["metadata"]["annotations"]
-    for field in _GIVEN.get(raw["kind"], ()):
+    for field in _ASSIGNED.get(raw["kind"], ()):
         raw["spec"].pop(field, None)
     if not raw["apiVersion"].startswith("userstorage.dev/"):
-        raw.pop("status", None)  # others write it again
+        raw.pop("status", None)  # other controllers write it again
     elif "nodeName" in raw["status"]:
         raw["status"]["nodeName"] = _NODE
-    masked_one: Object = _replace(raw, uids)
-    return masked_one
+    result: Object = _replace(raw, uids)
+    return result
 
 
 def _replace(value: Any, uids: dict[str, str]) -> Any:

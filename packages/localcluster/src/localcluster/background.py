@@ -1,0 +1,85 @@
+"""A program that outlives the command that started it. A later command finds it by its record on disk."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from localcluster import processes
+from localcluster.errors import ClusterError
+from localcluster.processes import Process
+
+_TERMINATION_GRACE_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Background:
+    """One program. Its record and its log are `<name>.json` and `<name>.log` in `directory`."""
+
+    name: str
+    directory: Path
+
+    @property
+    def log(self) -> Path:
+        """The output since the program was last started."""
+        return self.directory / f"{self.name}.log"
+
+    def alive(self, context: str | None = None) -> bool:
+        """Whether it runs and, if a context is given, was started for that context."""
+        found = self._read()
+        return found is not None and context in (None, found[1]) and processes.alive(found[0])
+
+    def start(self, command: Sequence[str], context: str = "") -> None:
+        """Stop an earlier run and start the program. `context` is any string that identifies this run, for `alive`.
+
+        Raises ClusterError if it cannot be started.
+        """
+        self.stop()
+        self.log.unlink(missing_ok=True)
+        process = processes.launch(self.name, command, self.log)
+        record = {"process": asdict(process), "context": context}
+        self._record.write_text(json.dumps(record, default=str))
+
+    def stop(self) -> bool:
+        """Send SIGTERM and wait; send SIGKILL after 15 seconds. Return whether it ran.
+
+        Raises ClusterError if it survives SIGKILL.
+        """
+        found = self._read()
+        ran = found is not None and processes.alive(found[0])
+        if found is not None and ran:
+            os.kill(found[0].pid, signal.SIGTERM)
+            deadline = time.monotonic() + _TERMINATION_GRACE_SECONDS
+            while processes.alive(found[0]) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            processes.kill([found[0]])
+        self._record.unlink(missing_ok=True)
+        return ran
+
+    def kill(self) -> None:
+        """Send SIGKILL and wait. Raises ClusterError if it survives."""
+        if found := self._read():
+            processes.kill([found[0]])
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal. Raises ClusterError if it does not run."""
+        found = self._read()
+        if found is None or not processes.alive(found[0]):
+            raise ClusterError(f"{self.name} is not running")
+        os.kill(found[0].pid, number)
+
+    @property
+    def _record(self) -> Path:
+        return self.directory / f"{self.name}.json"
+
+    def _read(self) -> tuple[Process, str] | None:
+        try:
+            record = json.loads(self._record.read_text())
+        except FileNotFoundError:
+            return None
+        known = record["process"]
+        process = Process(known["name"], tuple(known["command"]), Path(known["log"]), known["pid"], known["started"])
+        return process, record["context"]

@@ -1,0 +1,79 @@
+"""The per-user cache of builds.
+
+An entry is a directory `<name>-<digest>`; the digest is that of everything that it is built from. An entry appears whole or
+not at all, and only one process at a time builds it. Entries are never removed. The whole cache may be deleted at any time.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def root() -> Path:
+    """Return the cache directory of this user."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "userstorage-localcluster"
+
+
+def digest(inputs: Iterable[str | bytes | Path]) -> str:
+    """Return sixteen hex digits that change if an input changes, or their order, or the content or name of a file in them."""
+    total = hashlib.sha256()
+    for item in inputs:
+        if isinstance(item, Path):
+            parts = [item.name.encode(), item.read_bytes()]
+        else:
+            parts = [item.encode() if isinstance(item, str) else item]
+        for part in parts:
+            # The length first, so that two different lists of inputs are never the same bytes.
+            total.update(len(part).to_bytes(8, "big") + part)
+    return total.hexdigest()[:16]
+
+
+def entry(name: str, inputs: Iterable[str | bytes | Path], build: Callable[[Path], None]) -> Path:
+    """Return the entry of that name and these inputs. If there is none, `build` fills an empty directory.
+
+    Errors of `build` are raised and leave no entry.
+    """
+    path = root() / f"{name}-{digest(inputs)}"
+    if path.is_dir():
+        return path
+    root().mkdir(parents=True, exist_ok=True)
+    with locked(root() / f"{name}.lock"):
+        if path.is_dir():  # another process built it while this one waited
+            return path
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root()))
+        try:
+            build(unfinished)
+            unfinished.chmod(0o755)
+            unfinished.rename(path)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+    return path
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file in a `with` block. Wait as long as another process holds it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not _is_open_file(path, descriptor):
+                continue  # its holder deleted the file: other processes would lock a new one
+            yield
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _is_open_file(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

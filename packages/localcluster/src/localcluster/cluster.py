@@ -1,0 +1,144 @@
+"""Start, describe and stop a cluster of any profile."""
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from localcluster import builds, cache, controlplane, node, nodeimages, packages, processes, state
+from localcluster.api import Api
+from localcluster.errors import ClusterError
+from localcluster.layout import Layout
+from localcluster.netns import Namespace
+from localcluster.progress import Report, silent
+from localcluster.starter import Starter
+
+
+class Profile(enum.StrEnum):
+    """The kind of a cluster: a control plane with fake nodes, or one real node."""
+
+    CONTROL_PLANE = "control-plane"
+    NODE = "node"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster. `processes` maps program names, such as etcd or kube-apiserver, to pids."""
+
+    profile: Profile
+    directory: Path
+    kubeconfig: Path
+    kubectl: Path
+    processes: dict[str, int]
+
+
+def build(profile: Profile, report: Report = silent) -> None:
+    """Build everything that the profile needs into the per-user cache. Raises ClusterError if a build fails."""
+    builds.build_go(builds.kube_program(), report)
+    if profile is Profile.CONTROL_PLANE:
+        builds.build_go(builds.KWOK, report)
+    else:
+        packages.ensure(report)
+        nodeimages.build_all(report)
+
+
+def start(profile: Profile | str, directory: Path, report: Report = silent) -> Cluster:
+    """Return the running cluster of that directory, or build and start a new one.
+
+    Programs of a running cluster that have exited are started again. The cluster outlives the caller.
+    Raises ClusterError if it does not start; everything that was started is then stopped, and its logs are kept.
+    """
+    profile = Profile(profile)
+    layout = Layout(directory.absolute())
+    layout.directory.mkdir(parents=True, exist_ok=True)
+    with cache.locked(layout.lock):
+        found = state.read(layout.state)
+        if found is not None and found.profile != profile:
+            raise ClusterError(f"{layout.directory} has a cluster of profile {found.profile}: stop it first")
+        if found is not None and _can_resume(found):
+            running = found
+            _restart_exited(Starter(layout, running, report))
+        else:
+            if found is not None:
+                _stop(found)
+            layout.reset()
+            running = state.State(profile=profile, server="")
+            _start_new(Starter(layout, running, report))
+        return _describe(layout, running)
+
+
+def stop(directory: Path) -> None:
+    """Stop the cluster of that directory and delete its files. Do nothing if there is none."""
+    layout = Layout(directory.absolute())
+    if not layout.directory.is_dir():
+        return
+    with cache.locked(layout.lock):
+        found = state.read(layout.state)
+        if found is not None:
+            _stop(found)
+        layout.clear()
+
+
+def load_images(directory: Path, archives: Iterable[Path]) -> None:
+    """Import more images into the node of the cluster in that directory, as if it had pulled them.
+
+    Raises ClusterError if there is no such cluster, or if an import fails.
+    """
+    found = state.read(Layout(directory.absolute()).state)
+    if found is None or "namespace" not in found.processes:
+        raise ClusterError(f"{directory} has no cluster of profile node to load images into")
+    node.import_images(Namespace(found.processes["namespace"].pid), archives)
+
+
+def status(directory: Path) -> dict[str, bool]:
+    """Return whether each program of the cluster in that directory runs; empty if there is no cluster."""
+    found = state.read(Layout(directory.absolute()).state)
+    return {} if found is None else {p.name: processes.alive(p) for p in found.processes.values()}
+
+
+def _start_new(starter: Starter) -> None:
+    layout, report = starter.layout, starter.report
+    try:
+        if starter.state.profile == Profile.NODE:
+            packages.ensure(report)
+        kube = builds.build_go(builds.kube_program(), report)
+        if starter.state.profile == Profile.NODE:
+            node.start(starter, kube, nodeimages.build_all(report))
+        else:
+            controlplane.start(starter, kube, builds.build_go(builds.KWOK, report))
+        starter.state.ready = True
+        starter.save()
+    except BaseException:
+        _stop(starter.state)
+        layout.state.unlink(missing_ok=True)  # the logs stay: they say why
+        raise
+
+
+def _can_resume(found: state.State) -> bool:
+    """Whether a recorded cluster was complete once and its exited programs can be started again."""
+    return found.ready and (found.profile == Profile.CONTROL_PLANE or node.namespace_alive(found))
+
+
+def _restart_exited(starter: Starter) -> None:
+    """Start the exited programs of a cluster again."""
+    exited = [process for process in starter.state.processes.values() if not processes.alive(process)]
+    for process in exited:
+        starter.report(f"{process.name} had exited: starting it again")
+        launch = node.launcher_for(process.name, starter.state)
+        starter.run(process.name, process.command, launch)
+    if exited:
+        api = Api(starter.state.server, starter.layout.keys)
+        starter.wait("API server ready", api.ready)
+        profile = node if starter.state.profile == Profile.NODE else controlplane
+        profile.wait_until_usable(starter, api)
+
+
+def _stop(running: state.State) -> None:
+    """Stop the processes and undo every change to this machine. The files stay."""
+    processes.kill(running.processes.values())
+    node.clean_up(running.undo)
+
+
+def _describe(layout: Layout, running: state.State) -> Cluster:
+    pids = {name: process.pid for name, process in running.processes.items()}
+    return Cluster(Profile(running.profile), layout.directory, layout.kubeconfig, layout.kubectl, pids)

@@ -1,0 +1,130 @@
+"""The profile `control-plane`: a real API server, controller manager and scheduler, and four fake nodes.
+
+kwok plays the kubelet of those nodes by the rules in `stages/`: pods run, fail and terminate as their annotation
+`localcluster.userstorage.dev/life` says, and claims of the class `kwok-volume` are bound. No container runs, no packet is
+sent to a pod, and no root rights are needed.
+"""
+
+from pathlib import Path
+
+from localcluster import components
+from localcluster.addresses import free_port
+from localcluster.api import Api
+from localcluster.layout import Layout
+from localcluster.starter import Starter
+
+STAGES = Path(__file__).parent / "stages"
+
+NODES = ("fake-1", "fake-2", "fake-3", "fake-4")
+
+SERVICES = "10.96.0.0/16"
+SERVICE_ADDRESS = "10.96.0.1"
+
+POD_ADDRESSES = "10.64.0.0/12"
+"""The range of pod addresses, enough for a million pods."""
+
+CONTROLLERS_OFF = (
+    # kwok binds claims here. With hundreds of claims the two would race, and the binder binds only ten a second.
+    "persistentvolume-binder-controller",
+    "persistentvolume-attach-detach-controller",
+    "persistentvolume-expander-controller",
+)
+
+SCHEDULER_PLUGINS_OFF = ("VolumeBinding", "VolumeRestrictions", "VolumeZone", "NodeVolumeLimits")
+"""They look for the volumes of claims, and there are none."""
+
+STORAGE_CLASS = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {
+        "name": "kwok-volume",
+        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+    },
+    "provisioner": "localcluster.userstorage.dev/kwok",
+    "volumeBindingMode": "Immediate",
+    "reclaimPolicy": "Delete",
+    "allowVolumeExpansion": True,
+}
+
+
+def settings() -> components.Settings:
+    """Return the settings of a new cluster, with ports that are free now."""
+    return components.Settings(
+        address="127.0.0.1",
+        port=free_port(),
+        etcd_port=free_port(),
+        services=SERVICES,
+        service_address=SERVICE_ADDRESS,
+        controllers_off=CONTROLLERS_OFF,
+        scheduler_plugins_off=SCHEDULER_PLUGINS_OFF,
+    )
+
+
+def apiserver_options() -> list[str]:
+    """Return the options of the API server that only this profile needs."""
+    # It listens on loopback only, and a Service cannot have a loopback address as its endpoint.
+    return ["--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"]
+
+
+def kwok_command(layout: Layout) -> list[str]:
+    """Write the configuration of kwok and return its command line. kwok has no client-side rate limit."""
+    config = layout.run / "kwok.yaml"
+    components.write_json(
+        config,
+        {
+            "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
+            "kind": "KwokConfiguration",
+            "options": {
+                "cidr": POD_ADDRESSES,
+                "nodeIP": "10.63.255.254",
+                "manageNodesWithAnnotationSelector": "kwok.x-k8s.io/node=fake",
+                "podPlayStageParallelism": 16,
+                "nodePlayStageParallelism": 4,
+                "podsOnNodeSyncParallelism": 4,
+                "nodeLeaseParallelism": 4,
+                "nodeLeaseDurationSeconds": 40,
+            },
+        },
+    )
+    files = [config, *sorted(STAGES.glob("*.yaml"))]
+    return [
+        # By default it also reads the configuration in the user's home directory.
+        "/usr/bin/env",
+        f"KWOK_WORKDIR={layout.run}",
+        str(layout.programs / "kwok"),
+        f"--kubeconfig={layout.run / 'kwok.kubeconfig'}",
+        *(f"--config={path}" for path in files),
+    ]
+
+
+def create_objects(api: Api) -> None:
+    """Create the fake nodes and the storage class. Raises ApiError if the API server refuses."""
+    api.apply("/apis/storage.k8s.io/v1/storageclasses/kwok-volume", STORAGE_CLASS)
+    for name in NODES:
+        labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
+        metadata = {"name": name, "labels": labels, "annotations": {"kwok.x-k8s.io/node": "fake"}}
+        api.apply(f"/api/v1/nodes/{name}", {"apiVersion": "v1", "kind": "Node", "metadata": metadata})
+
+
+def start(starter: Starter, kube: Path, kwok: Path) -> None:
+    """Start a new cluster with these programs and wait until its nodes take pods. Raises ClusterError if that fails."""
+    layout = starter.layout
+    chosen = settings()
+    starter.state.server = chosen.server
+    starter.save()
+    components.link_programs(layout, kube, {"kwok": kwok})
+    authority = components.write_keys(layout, chosen)
+    # A separate user, so that its writes can be distinguished from the administrator's in the audit log.
+    authority.client("kwok", "kwok", "system:masters")
+    components.write_kubeconfig(layout.run / "kwok.kubeconfig", layout, chosen, "kwok")
+    api = Api(chosen.server, layout.keys)
+    starter.run_control_plane(chosen, api, apiserver_options())
+    create_objects(api)
+    starter.run("kwok", kwok_command(layout))
+    wait_until_usable(starter, api)
+
+
+def wait_until_usable(starter: Starter, api: Api) -> None:
+    """Wait until pods can be created and scheduled. Raises ClusterError if that takes too long."""
+    starter.wait_for_default_account(api)
+    starter.wait("four fake nodes ready", lambda: all(api.node_ready(name) for name in NODES))

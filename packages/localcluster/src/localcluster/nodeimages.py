@@ -1,0 +1,69 @@
+"""The images that a node has from the start, under the names that the originals have in their registries."""
+
+from pathlib import Path
+
+from localcluster import builds, cache, images
+from localcluster.images import Image
+from localcluster.progress import Report
+
+PAUSE = "localhost/localcluster/pause:1"
+
+BUSYBOX = Path("/bin/busybox")
+CATATONIT = Path("/usr/bin/catatonit")
+
+SHELL_PROGRAMS = (
+    "cat",
+    "echo",
+    "id",
+    "kill",
+    "ls",
+    "mkdir",
+    "ps",
+    "rm",
+    "sh",
+    "sleep",
+    "stat",
+    "test",
+    "timeout",
+    "touch",
+    "wget",
+)
+"""The names of busybox in the image: those that probes and tests need."""
+
+
+def build_all(report: Report) -> list[Path]:
+    """Return the tar files of all images, from the cache or built now. Raises ClusterError if a program in them cannot be built."""
+    return [archive(image) for image in _images(report)]
+
+
+def _images(report: Report) -> list[Image]:
+    filebrowser = builds.pinned_version("filebrowser", "github.com/filebrowser/filebrowser/v2")
+    shell = {f"/bin/{name}": "busybox" for name in SHELL_PROGRAMS}
+    return [
+        Image(PAUSE, ["/catatonit", "-P"], {"/catatonit": CATATONIT}, user="65535:65535"),
+        Image(
+            # The original image has busybox too.
+            f"docker.io/filebrowser/filebrowser:{filebrowser}",
+            ["/bin/filebrowser"],
+            {"/bin/filebrowser": builds.build_go(builds.FILEBROWSER, report), "/bin/busybox": BUSYBOX},
+            links=shell,
+            directories={"/tmp": 0o1777, "/srv": 0o777},  # noqa: S108 (a path in the image)
+        ),
+        Image(
+            f"docker.io/sigoden/dufs:v{builds.DUFS_VERSION}",
+            ["/bin/dufs"],
+            {"/bin/dufs": builds.build_dufs(report)},
+            stop_signal="SIGINT",
+        ),
+    ]
+
+
+def archive(image: Image) -> Path:
+    """Return the tar file of the image, from the cache or written now."""
+    sources = [part for path, source in sorted(image.files.items()) for part in (path, source)]
+
+    def write(directory: Path) -> None:
+        images.write_archive(image, directory / image.archive_name)
+
+    name = "image-" + image.archive_name.removesuffix(".tar")
+    return cache.entry(name, [repr(image), *sources, Path(images.__file__)], write) / image.archive_name

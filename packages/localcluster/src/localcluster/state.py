@@ -1,0 +1,42 @@
+"""The record on disk of what one cluster started, so that any later process can find and stop it."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from localcluster.processes import Process
+
+
+@dataclass
+class State:
+    """The processes of a cluster and its other changes to this machine.
+
+    `ready` is false until the whole cluster answers; it stays false if the start is interrupted.
+    `undo` has the changes to undo that are neither processes nor files; only the profile `node` uses it.
+    """
+
+    profile: str
+    server: str
+    processes: dict[str, Process] = field(default_factory=dict)
+    undo: dict[str, str] = field(default_factory=dict)
+    ready: bool = False
+
+    def write(self, path: Path) -> None:
+        """Write the record atomically: a reader gets the old one or the new one."""
+        unfinished = path.with_suffix(".new")
+        unfinished.write_text(json.dumps(asdict(self), indent=1, default=str))
+        unfinished.replace(path)
+
+
+def read(path: Path) -> State | None:
+    """Return the record at that path; None if there is none."""
+    try:
+        fields: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    processes = {
+        name: Process(name, tuple(process["command"]), Path(process["log"]), process["pid"], process["started"])
+        for name, process in fields.pop("processes").items()
+    }
+    return State(processes=processes, **fields)

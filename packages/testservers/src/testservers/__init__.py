@@ -1,0 +1,1 @@
+"""Redis and Prometheus servers for tests, on loopback."""

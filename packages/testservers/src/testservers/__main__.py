@@ -1,0 +1,37 @@
+"""The command line: `testservers up|down`, a Redis beside the cluster of a directory."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from localcluster import ClusterError
+from localcluster.progress import Console
+from testservers import redis
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return its exit code: 0 done, also if no Redis can be installed; 1 if it failed."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "down":
+            redis.down(options.directory)
+        elif url := redis.up(options.directory, Console()):
+            print(f"export REDIS_URL={url}")
+    except ClusterError as error:
+        print(f"testservers: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="testservers", description="A Redis on loopback, beside a cluster.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    directory = argparse.ArgumentParser(add_help=False)
+    directory.add_argument("--directory", type=Path, default=Path(".cluster"), help="directory of the cluster")
+    commands.add_parser("up", parents=[directory], help="start a Redis unless it runs; its URL is also in redis-url")
+    commands.add_parser("down", parents=[directory], help="stop the Redis and delete its files")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""A real Prometheus on loopback, and promtool, which checks its configuration files."""
+
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Self
+
+from localcluster import cache, packages, processes
+from localcluster.addresses import free_port
+from localcluster.errors import ClusterError
+from localcluster.processes import Process
+from localcluster.progress import Report, silent
+
+ADDRESS = "127.0.0.1"
+PACKAGE = "prometheus"
+"""The Debian package of both programs."""
+_START_SECONDS = 30.0
+
+
+def program(name: str, report: Report = silent) -> Path:
+    """Return the path of `prometheus` or `promtool`: from the path, or from the Debian package, which is downloaded once.
+
+    Raises ClusterError if the package cannot be downloaded.
+    """
+    if (found := shutil.which(name)) is not None:
+        return Path(found)
+    report(f"looking for {name} in the Debian package {PACKAGE}")
+    try:
+        files = cache.entry("debian-prometheus", [PACKAGE], lambda directory: packages.unpack(PACKAGE, directory))
+    except ClusterError as error:
+        raise ClusterError(f"no {name} in the path, and it cannot be downloaded: {error.args[0]}") from error
+    return files / "usr/bin" / name
+
+
+def promtool(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run promtool and return its result, whatever the exit code. Raises ClusterError if it cannot be downloaded."""
+    command = [str(program("promtool")), *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=60)
+
+
+class Prometheus:
+    """One server with its files in `directory`. The caller writes the configuration file."""
+
+    def __init__(self, directory: Path, config: Path) -> None:
+        self.directory = directory.absolute()
+        self.config = config.absolute()
+        self.port = free_port(ADDRESS)
+        self.log = self.directory / "prometheus.log"
+        self._process: Process | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL of its API."""
+        return f"http://{ADDRESS}:{self.port}"
+
+    def start(self, report: Report = silent) -> Self:
+        """Start it and wait until it is ready. Raises ClusterError if it does not get ready."""
+        command = [
+            str(program("prometheus", report)),
+            f"--config.file={self.config}",
+            f"--storage.tsdb.path={self.directory / 'data'}",
+            f"--web.listen-address={ADDRESS}:{self.port}",
+        ]
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._process = processes.launch("prometheus", command, self.log)
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._ready():
+            if not processes.alive(self._process) or time.monotonic() > deadline:
+                self.stop()
+                raise ClusterError(f"prometheus did not get ready: {processes.last_line(self.log)} (log: {self.log})")
+            time.sleep(0.05)
+        return self
+
+    def stop(self) -> None:
+        """Kill it. Do nothing if it is not running."""
+        if self._process is not None:
+            processes.kill([self._process])
+            self._process = None
+
+    def _ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=1):  # noqa: S310  # the http URL of this server
+                return True
+        except (urllib.error.URLError, OSError):
+            return False

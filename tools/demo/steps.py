@@ -1,0 +1,143 @@
+"""The steps of the demo."""
+
+import hashlib
+import shutil
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from demo import clusters, files
+from demo.kubectl import Kubectl
+from localcluster import ClusterError, processes
+from localcluster.background import Background
+from localcluster.progress import Report
+from testservers import redis
+
+ROOT = Path(__file__).parents[2]
+USER = "alice"
+FILE = "hello.txt"
+
+_READY_SECONDS = 300.0
+_SECONDS_BETWEEN_POLLS = 0.25
+
+
+def up(choice: str, directory: Path, report: Report) -> None:
+    """Start everything that does not run yet and show it. Raises ClusterError at the first step that fails."""
+    own = directory / "demo"
+    own.mkdir(parents=True, exist_ok=True)
+    cluster = clusters.start(choice, directory, own, report)
+    kubectl = cluster.kubectl
+    kubectl.run("apply", "-k", str(ROOT / "deploy/crds"))
+    kubectl.wait_established(*(f"crd/userstorage{s}.userstorage.dev" for s in ("s", "classes")))
+    report("both kinds are served: UserStorage, UserStorageClass")
+    kubectl.run("apply", "-f", str(ROOT / "examples/dufs-class.yaml"))
+    report("default class applied: examples/dufs-class.yaml")
+    operator = _operator(own, kubectl, redis.up(directory, report), report)
+    kubectl.run("apply", "-f", str(ROOT / f"examples/{USER}.yaml"))
+    report(f"examples/{USER}.yaml applied: its whole spec is `userID: {USER}`")
+    first = _until_ready(kubectl, operator, report)
+
+    content = f"written by the demo at {datetime.now(UTC).isoformat()}"
+    url = _url(cluster, first)
+    files.upload(url + FILE, content)
+    _expect(url + FILE, content)
+    report(f"{FILE} uploaded and read back through the Service: {url}{FILE}")
+
+    kubectl.run("delete", "pod", first["podName"], "--wait=false")
+    report(f"pod {first['podName']} deleted")
+    second = _until_ready(kubectl, operator, report, not_pod=first["podUID"])
+    url = _url(cluster, second)
+    _expect(url + FILE, content)
+    report(f"the new pod has the same file: {FILE}")
+    report("all steps succeeded; cluster, Redis and operator keep running")
+    print(f"\n{kubectl.run('get', 'us', '-o', 'wide')}")
+    print(_next_commands(url, kubectl, operator))
+
+
+def down(directory: Path, report: Report) -> None:
+    """Stop the operator, then Redis and the cluster, and delete their files. Raises ClusterError if one does not stop."""
+    if not directory.is_dir():
+        report(f"nothing to stop: {_shown(directory)} does not exist")
+        return
+    own = directory / "demo"
+    report("operator stopped" if Background("operator", own).stop() else "no operator was running")
+    redis.down(directory)
+    clusters.stop(directory, own)
+    shutil.rmtree(own, ignore_errors=True)
+    if directory.is_dir() and not any(directory.iterdir()):
+        directory.rmdir()
+    report("Redis and cluster stopped")
+
+
+def _operator(own: Path, kubectl: Kubectl, redis_url: str | None, report: Report) -> Background:
+    """Start the operator unless it runs: outside of the cluster, as a process of this machine."""
+    program = Path(sys.executable).with_name("userstorage-operator")
+    if not program.exists():
+        raise ClusterError(f"{program} does not exist: run `make install` first")
+    operator = Background("operator", own)
+    # A new cluster in the same directory has new keys: an operator of the old one cannot log in.
+    login = hashlib.sha256(kubectl.kubeconfig.read_bytes()).hexdigest()
+    context = f"{login} {redis_url}"
+    if operator.alive(context):
+        report("operator is running")
+        return operator
+    # Port 0 disables the HTTP server: its default port may be in use.
+    options = ["--http-port=0", *([f"--redis-url={redis_url}"] if redis_url else [])]
+    operator.start(["/usr/bin/env", f"KUBECONFIG={kubectl.kubeconfig}", str(program), "run", *options], context)
+    report(f"operator started; its log: {_shown(operator.log)}")
+    return operator
+
+
+def _until_ready(kubectl: Kubectl, operator: Background, report: Report, not_pod: str = "") -> dict[str, Any]:
+    """Wait until the UserStorage is Ready with a pod other than `not_pod`, report every change, and return the status.
+
+    Raises ClusterError if the operator exits or if that takes too long.
+    """
+    summary = ""
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline:
+        status: dict[str, Any] = kubectl.get("userstorage", USER)["status"]
+        ready = next(entry for entry in status["conditions"] if entry["type"] == "Ready")
+        current = f"{USER}: {status['phase']} ({ready['reason']})"
+        if current != summary:
+            report(f"{current} {ready['message']}".rstrip())
+            summary = current
+        if ready["status"] == "True" and status["podUID"] != not_pod:
+            return status
+        if not operator.alive():
+            raise ClusterError(f"the operator exited: {processes.last_line(operator.log)} (log: {operator.log})")
+        time.sleep(_SECONDS_BETWEEN_POLLS)
+    raise ClusterError(f"{summary}, and not Ready within {_READY_SECONDS:.0f} s (log of the operator: {operator.log})")
+
+
+def _url(cluster: clusters.DemoCluster, status: dict[str, Any]) -> str:
+    return cluster.service_url(status["serviceName"]) + urlsplit(str(status["url"])).path
+
+
+def _expect(url: str, content: str) -> None:
+    found = files.download(url)
+    if found != content:
+        raise ClusterError(f"{url} has {found!r}, but {content!r} was uploaded")
+
+
+def _next_commands(url: str, kubectl: Kubectl, operator: Background) -> str:
+    return f"""Open in a browser of this machine:
+
+    {url}
+
+Watch it:
+
+    export KUBECONFIG={kubectl.kubeconfig}
+    {_shown(kubectl.program)} get us --watch
+    {_shown(kubectl.program)} describe us {USER}
+    tail -f {_shown(operator.log)}
+
+Stop everything: make demo-down"""
+
+
+def _shown(path: Path) -> str:
+    """Return the path relative to the working directory if it is below it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
