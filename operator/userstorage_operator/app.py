@@ -40,8 +40,8 @@ class App:
         self,
         config: Config,
         client: KubeClient,
-        fenced: KubeClient,
-        leadership: LeaderElection | NoElection,
+        fenced_client: KubeClient,
+        election: LeaderElection | NoElection,
         metrics: Metrics,
         tracer: Tracer,
         set_leader: Callable[[bool], None],
@@ -49,35 +49,35 @@ class App:
         """Two clients: what every replica asks for, the lease among it, is never refused; what the leader does is fenced."""
         self._config = config
         self._client = client
-        self._leadership = leadership
-        self._fenced = fenced
-        self._store = RedisCache(config.redis, config.scopes, metrics.serving)
-        self._leading = Manager(config, fenced, metrics, self._store, tracer)
+        self._election = election
+        self._fenced_client = fenced_client
+        self._redis = RedisCache(config.redis, config.scopes, metrics.serving)
+        self._manager = Manager(config, fenced_client, metrics, self._redis, tracer)
         self._metrics = metrics
         self._set_leader = set_leader
         self._probe = ApiProbe(client)
-        self._loop = EventLoopMonitor()
+        self._loop_monitor = EventLoopMonitor()
 
     def render_metrics(self) -> bytes:
         """The metrics, with the gauges read at this moment."""
-        self._metrics.gauges.loop_lag.set(self._loop.lag())
-        self._metrics.gauges.api_answers.set(self._probe.silent is None)
-        self._leadership.measure(self._metrics)
-        if self._leadership.is_leader:
-            self._leading.measure()
+        self._metrics.gauges.loop_lag.set(self._loop_monitor.lag())
+        self._metrics.gauges.api_up.set(self._probe.unreachable is None)
+        self._election.update_gauges(self._metrics)
+        if self._election.is_leader:
+            self._manager.update_gauges()
         return self._metrics.render()
 
     async def serve(self, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> None:
         """What every replica does, from now until the stack ends. Raises OSError for a taken port."""
-        stack.push_async_callback(self._store.close)
+        stack.push_async_callback(self._redis.close)
         if self._config.http_port:
             reviews = KubeReviews(self._client, self._config.api_audiences)
-            vitals = HealthChecks(self._probe, self._loop, self._leadership, self._leading, self._store)
+            checks = HealthChecks(self._probe, self._loop_monitor, self._election, self._manager, self._redis)
             server = HttpServer(
-                vitals.health,
-                vitals.readiness,
-                vitals.degrading,
-                self._leadership.detail,
+                checks.health,
+                checks.readiness,
+                checks.degraded,
+                self._election.detail,
                 self.render_metrics,
                 CONTENT_TYPE,
                 self._metrics.serving.http_answered,
@@ -88,28 +88,28 @@ class App:
             await server.start(self._config.http_port)
         start = await stack.enter_async_context(background(stop))
         start(self._probe.run(), "api-probe")
-        start(self._loop.run(), "loop-watch")
+        start(self._loop_monitor.run(), "loop-watch")
 
     def _read_api(self, reviews: KubeReviews) -> ReadApi:
         """Answers for platform backends."""
-        config, leading = self._config, self._leading
-        directory = FallbackReader(leading.directory, leading.has_synced, self._store.directory(self._client))
-        return ReadApi(directory, reviews, config.namespaces, version("userstorage-operator"))
+        config, manager = self._config, self._manager
+        reader = FallbackReader(manager.reader, manager.has_synced, self._redis.directory(self._client))
+        return ReadApi(reader, reviews, config.namespaces, version("userstorage-operator"))
 
     async def lead(self, stop: asyncio.Event) -> None:
         """What one replica at a time does: stand by, then watch and write until `stop`."""
         await crds.wait_established(self._probe, stop)
-        if (term := await self._leadership.run(stop)) is None:
+        if (term := await self._election.run(stop)) is None:
             return
         self._set_leader(True)
         try:
-            await self._leading.run(stop, self._resign, term)
+            await self._manager.run(stop, self._resign, term)
         finally:
             await self._resign()
 
     async def _resign(self) -> None:
         """Hand over, as soon as what is being written is written."""
-        await self._leadership.resign(settled=await self._fenced.finish_writing())
+        await self._election.resign(drained=await self._fenced_client.finish_writing())
         self._set_leader(False)
 
 
@@ -125,10 +125,10 @@ async def run(config: Config, stop: asyncio.Event, set_leader: Callable[[bool], 
         stack.push_async_callback(tracer.close)
         client = KubeClient(await login(), metrics)
         stack.push_async_callback(client.close)
-        leadership = LeaderElection(config.lease_namespace, client) if config.leader_elect else NoElection()
-        fenced = KubeClient(await login(), FanOutObserver(metrics, tracer), leadership.fence)
-        stack.push_async_callback(fenced.close)
-        app = App(config, client, fenced, leadership, metrics, tracer, set_leader)
+        election = LeaderElection(config.lease_namespace, client) if config.leader_elect else NoElection()
+        fenced_client = KubeClient(await login(), FanOutObserver(metrics, tracer), election.fence)
+        stack.push_async_callback(fenced_client.close)
+        app = App(config, client, fenced_client, election, metrics, tracer, set_leader)
         await app.serve(stack, stop)
         await app.lead(stop)
     log.info("stopped")

@@ -119,12 +119,12 @@ def run(log_level: str, log_format: str, **settings: Any) -> None:
     Logs in by the kubeconfig that KUBECONFIG names, else by the pod's service account, else by ~/.kube/config.
     """
     json_format = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
-    told = logs.configure(log_level, json_format=json_format)
+    process_logs = logs.configure(log_level, json_format=json_format)
     logs.catch_uncaught()
     config = Config(**settings)
     gc.freeze()  # modules stay: their 100,000 objects would make every full garbage collection 40 ms longer
     try:
-        uvloop.run(_serve(config, told))
+        uvloop.run(_serve(config, process_logs))
     except OperatorError as error:
         log.error("cannot_run", error_kind=error.reason, error=error.message)  # noqa: TRY400  # expected: no traceback
         raise click.exceptions.Exit(1) from error
@@ -143,12 +143,12 @@ def release_finalizers(namespaces: tuple[str, ...]) -> None:
     Deletes nothing. Exit code 1: some object could not be released; each is named with the reason.
     """
     try:
-        kept = asyncio.run(_release(namespaces))
+        not_released = asyncio.run(_release(namespaces))
     except OperatorError as error:
         raise click.ClickException(error.message) from error
-    for key, why in kept.items():
-        click.echo(f"userstorage {key} not released: {why}", err=True)
-    if kept:
+    for key, reason in not_released.items():
+        click.echo(f"userstorage {key} not released: {reason}", err=True)
+    if not_released:
         raise click.exceptions.Exit(1)
 
 
@@ -162,6 +162,6 @@ async def _release(namespaces: tuple[str, ...]) -> dict[Key, str]:
         await client.close()
 
 
-async def _serve(config: Config, told: logs.Logs) -> None:
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.toggle_debug)
-    await app.run(config, asyncio.Event(), told.set_leader)
+async def _serve(config: Config, process_logs: logs.Logs) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, process_logs.toggle_debug)
+    await app.run(config, asyncio.Event(), process_logs.set_leader)

@@ -50,39 +50,39 @@ def _now() -> datetime:
 class Manager:
     """All parts that watch and write, put together but not yet running. `client` is the fenced one."""
 
-    def __init__(self, config: Config, client: KubeClient, metrics: Metrics, store: RedisCache, tracer: Tracer) -> None:
+    def __init__(self, config: Config, client: KubeClient, metrics: Metrics, redis: RedisCache, tracer: Tracer) -> None:
         self._config = config
         self._client = client
         self._metrics = metrics
-        self._store = store
-        self._queue: WorkQueue[Key] = WorkQueue(backoff.delay, store.on_requeue)
+        self._redis = redis
+        self._queue: WorkQueue[Key] = WorkQueue(backoff.delay, redis.on_requeue)
         self._class_queue: WorkQueue[str] = WorkQueue(backoff.delay)
-        self.views = Caches(self._queue.add, self._class_queue.add)
-        self.views.cache(USER_STORAGES).add_event_handler(lambda key, _: store.changed(Key(*key)))
-        self._book = RolloutTracker(self._queue.add, lambda name: self._class_queue.add_after(name, _CLASS_STATUS_DELAY))
-        self._sweep = Sweep(client, self.views, config.scopes, self._queue.add_unless_backing_off, metrics)
+        self.caches = Caches(self._queue.add, self._class_queue.add)
+        self.caches.cache(USER_STORAGES).add_event_handler(lambda key, _: redis.changed(Key(*key)))
+        self._rollouts = RolloutTracker(self._queue.add, lambda name: self._class_queue.add_after(name, _CLASS_STATUS_DELAY))
+        self._sweep = Sweep(client, self.caches, config.scopes, self._queue.add_unless_backing_off, metrics)
         self._recorder = EventRecorder(client, metrics, _now)
-        self._volumes = VolumeStatsCache() if config.volume_stats is not VolumeStats.OFF else None
-        reconciler = Reconciler(client, self.views, self._book, self._recorder, _now, self._volumes)
+        self._volume_stats = VolumeStatsCache() if config.volume_stats is not VolumeStats.OFF else None
+        reconciler = Reconciler(client, self.caches, self._rollouts, self._recorder, _now, self._volume_stats)
         self._workers = WorkerPool(self._queue, reconciler.reconcile, metrics.reconciled, tracer, names.KIND)
-        classes = ClassReconciler(client, self.views, self._book, self._recorder, _now)
+        classes = ClassReconciler(client, self.caches, self._rollouts, self._recorder, _now)
         self._class_workers = WorkerPool(
             self._class_queue, classes.reconcile, metrics.class_reconciled, tracer, names.CLASS_KIND
         )
-        self._own_watches = {
+        self._kopf_watches = {
             USER_STORAGES: WatchLiveness([USER_STORAGES.path(scope) for scope in config.scopes]),
             USER_STORAGE_CLASSES: WatchLiveness([USER_STORAGE_CLASSES.path()]),
         }
-        self.directory = CacheReader(self.views, self._own_watches[USER_STORAGES])
+        self.reader = CacheReader(self.caches, self._kopf_watches[USER_STORAGES])
         self._informers = [
-            Informer(client, kind.resource, scope, names.CHILD_SELECTOR, self.views.cache(kind.resource))
+            Informer(client, kind.resource, scope, names.CHILD_SELECTOR, self.caches.cache(kind.resource))
             for kind in Kind
             for scope in config.scopes
-        ] + [Informer(client, STORAGE_CLASSES, None, "", self.views.cache(STORAGE_CLASSES))]
-        self._telemetry = ObjectMetrics(metrics, self.views, self._book, self._volumes, _now)
+        ] + [Informer(client, STORAGE_CLASSES, None, "", self.caches.cache(STORAGE_CLASSES))]
+        self._object_metrics = ObjectMetrics(metrics, self.caches, self._rollouts, self._volume_stats, _now)
 
     @property
-    def pools(self) -> tuple[WorkerPool[Key], WorkerPool[str]]:
+    def worker_pools(self) -> tuple[WorkerPool[Key], WorkerPool[str]]:
         """All workers."""
         return self._workers, self._class_workers
 
@@ -94,7 +94,7 @@ class Manager:
     def failing_watches(self) -> set[str]:
         """The resources of which the last try of some watch failed."""
         children = {informer.resource for informer in self._informers if informer.failing}
-        own = {resource for resource, watch in self._own_watches.items() if watch.failing}
+        own = {resource for resource, watch in self._kopf_watches.items() if watch.failing}
         return {resource.plural for resource in children | own}
 
     def has_synced(self) -> bool:
@@ -103,18 +103,18 @@ class Manager:
 
     def not_synced(self) -> Iterator[str]:
         """Those of the first lists that are not complete, for people."""
-        return self.views.not_synced(self._config.scopes)
+        return self.caches.not_synced(self._config.scopes)
 
-    def measure(self) -> None:
+    def update_gauges(self) -> None:
         """Read the gauges at this moment."""
         gauges = self._metrics.gauges
         gauges.queue_depth.set(len(self._queue))
         gauges.queue_oldest.set(self._queue.oldest_wait())
         for informer in self._informers:
             gauges.watch_silence.labels(informer.resource.plural).set(informer.silent_for())
-        for resource, watch in self._own_watches.items():
+        for resource, watch in self._kopf_watches.items():
             gauges.watch_silence.labels(resource.plural).set(watch.age())
-        self._telemetry.collect()
+        self._object_metrics.collect()
 
     async def run(self, stop: asyncio.Event, resign: Callable[[], Awaitable[None]], term: int) -> None:
         """Until SIGTERM, SIGINT or `stop`; `resign` is called early in the end, and may not be where something fails. `term`
@@ -135,24 +135,24 @@ class Manager:
             # What was listed has no cycles, so nothing is lost: a full garbage collection that looked at all of it would hold the
             # event loop for 50 ms or more with a thousand users, and ten times that with ten thousand.
             gc.freeze()
-            log.info("started", objects=len(self.views.keys()), namespaces=list(namespaces) or "all")
-            self._book.expect(self.views.keys())
-            for part, name in await self._store.lead(self.views, self._queue, backoff.delay, term):
+            log.info("started", objects=len(self.caches.keys()), namespaces=list(namespaces) or "all")
+            self._rollouts.expect(self.caches.keys())
+            for part, name in await self._redis.lead(self.caches, self._queue, backoff.delay, term):
                 start(part, name)
-            if self._volumes is not None:
-                start(self._volume_stats_collector(self._volumes).run(), "volume-looks")
+            if self._volume_stats is not None:
+                start(self._volume_stats_collector(self._volume_stats).run(), "volume-looks")
             if not namespaces:  # who sees only some of the users of a class cannot count them
                 start(self._class_workers.work(), "class-worker")
             for number in range(self._config.workers):
                 start(self._workers.work(), f"worker-{number}")
-            caches = {resource: self.views.cache(resource) for resource in (USER_STORAGES, USER_STORAGE_CLASSES)}
-            await kopf_watch.run(credentials, caches, namespaces, self._own_watches.values(), stop, resign)
+            caches = {resource: self.caches.cache(resource) for resource in (USER_STORAGES, USER_STORAGE_CLASSES)}
+            await kopf_watch.run(credentials, caches, namespaces, self._kopf_watches.values(), stop, resign)
 
-    def _volume_stats_collector(self, book: VolumeStatsCache) -> VolumeStatsCollector:
+    def _volume_stats_collector(self, cache: VolumeStatsCache) -> VolumeStatsCollector:
         verify = self._config.volume_stats is VolumeStats.VERIFIED
         kubelets = Kubelets(self._client, self._config.lease_namespace, verify=verify)
         return VolumeStatsCollector(
-            kubelets, self.views, self.views.cache(Kind.POD.resource).values, book, self._queue.add, self._metrics
+            kubelets, self.caches, self.caches.cache(Kind.POD.resource).values, cache, self._queue.add, self._metrics
         )
 
 

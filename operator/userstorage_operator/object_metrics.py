@@ -37,45 +37,45 @@ class ObjectMetrics:
     def __init__(
         self,
         metrics: Metrics,
-        views: Caches,
-        book: RolloutTracker,
-        volumes: VolumeStatsCache | None,
+        caches: Caches,
+        rollouts: RolloutTracker,
+        volume_stats: VolumeStatsCache | None,
         clock: Callable[[], datetime],
     ) -> None:
         self._metrics = metrics
-        self._views = views
-        self._book = book
-        self._volumes = volumes
+        self._caches = caches
+        self._rollouts = rollouts
+        self._volume_stats = volume_stats
         self._clock = clock
-        self._census = object_counts.ObjectCounts()
-        views.cache(USER_STORAGES).add_event_handler(self._on_event)
+        self._counts = object_counts.ObjectCounts()
+        caches.cache(USER_STORAGES).add_event_handler(self._on_event)
 
     def _on_event(self, key: ObjectKey, raw: Unstructured | None) -> None:
         if raw is None:
-            self._census.remove(Key(*key))
-        elif (took := self._census.update(raw, self._clock())) is not None:
-            self._metrics.became_ready(took.total_seconds())
+            self._counts.remove(Key(*key))
+        elif (time_to_ready := self._counts.update(raw, self._clock())) is not None:
+            self._metrics.became_ready(time_to_ready.total_seconds())
 
     def collect(self) -> None:
         """Set the gauges that are about objects. Costs the same however many there are."""
-        gauges, tally = self._metrics.gauges, self._census.counts(self._clock())
-        for phase, count in tally.phases.items():
+        gauges, counts = self._metrics.gauges, self._counts.counts(self._clock())
+        for phase, count in counts.phases.items():
             gauges.objects.labels(phase).set(count)
-        for condition, count in tally.conditions.items():
+        for condition, count in counts.conditions.items():
             gauges.conditions.labels(*condition).set(count)
-        for reason, count in tally.failure_reasons.items():
-            gauges.troubles.labels(reason).set(count)
-        gauges.not_ready_longest.set(tally.not_ready_longest)
-        gauges.long_not_ready.set(tally.long_not_ready)
-        gauges.deletions.set(tally.deletions)
-        gauges.deletion_oldest.set(tally.deletion_oldest)
-        gauges.deletions_overdue.set(tally.deletions_overdue)
-        classes = list(self._views.classes())
-        users, existing = self._book.users(), {"", *(raw["metadata"]["name"] for raw in classes)}
+        for reason, count in counts.failure_reasons.items():
+            gauges.condition_reasons.labels(reason).set(count)
+        gauges.not_ready_longest.set(counts.not_ready_longest)
+        gauges.long_not_ready.set(counts.long_not_ready)
+        gauges.deletions.set(counts.deletions)
+        gauges.deletion_oldest.set(counts.deletion_oldest)
+        gauges.deletions_overdue.set(counts.deletions_overdue)
+        classes = list(self._caches.classes())
+        users, existing = self._rollouts.users(), {"", *(raw["metadata"]["name"] for raw in classes)}
         here = {name: users.get(name, 0) for name in existing}
         gauges.set_classes(here, sum(users.values()) - sum(here.values()))
-        fullness = self._volumes.fullness if self._volumes is not None else UsageSummary()
-        gauges.volumes_measured.set(fullness.known)
-        gauges.volumes_nearly_full.set(fullness.nearly_full)
-        gauges.volume_fullest.set(fullness.fullest)
+        usage = self._volume_stats.fullness if self._volume_stats is not None else UsageSummary()
+        gauges.volumes_measured.set(usage.known)
+        gauges.volumes_nearly_full.set(usage.nearly_full)
+        gauges.volume_fullest.set(usage.fullest)
         gauges.classes_without_digest.set(without_digest(classes))

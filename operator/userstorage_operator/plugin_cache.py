@@ -22,11 +22,11 @@ from userstorage_operator.redis_options import redis_options
 
 _TIMEOUT = 5.0
 """Seconds: a person waits longer than the operator does, and may be far away from Redis."""
-_LOOKS = 3
-_BETWEEN_LOOKS = 1.0
+_ATTEMPTS = 3
+_ATTEMPT_PERIOD = 1.0
 """Seconds. What changes while it is looked at is no drift: that is what is still there at the last look."""
 
-_OPTION = {
+_OPTION_HINTS = {
     "auth": "--redis-username, --redis-password-file: Redis does not let this user in",
     "permission": "--redis-username: this user may not do that",
 }
@@ -43,11 +43,13 @@ def cache(output: str, redis: RedisSettings | None) -> None:
     try:
         found, drift = asyncio.run(_inspect(redis))
     except RedisUnavailable as error:
-        raise click.ClickException(f"{_OPTION.get(error.kind, '--redis-url: Redis does not answer')} ({error})") from error
+        raise click.ClickException(
+            f"{_OPTION_HINTS.get(error.kind, '--redis-url: Redis does not answer')} ({error})"
+        ) from error
     except OperatorError as error:
         raise click.ClickException(error.message) from error
-    told = as_json(found, drift)
-    click.echo(json.dumps(told, indent=2) if output == "json" else "\n".join(describe(told)))
+    report = as_json(found, drift)
+    click.echo(json.dumps(report, indent=2) if output == "json" else "\n".join(describe(report)))
     if drift or found.head is None:
         raise click.exceptions.Exit(1)
 
@@ -77,22 +79,22 @@ def as_json(found: Inspected, drift: MirrorDiff) -> dict[str, Any]:
     }
 
 
-def describe(told: dict[str, Any]) -> Iterator[str]:
+def describe(report: dict[str, Any]) -> Iterator[str]:
     """The same in words."""
-    if (mirror := told["mirror"]) is None:
+    if (mirror := report["mirror"]) is None:
         yield "mirror: there is none, or none that can be believed; replicas ask the API server"
     else:
         state = "complete" if mirror["complete"] else "being filled"
         where = ", ".join(mirror["namespaces"]) or "all namespaces"
         yield f"mirror: {state}, written {mirror['ageSeconds']:.1f} s ago by the leader of term {mirror['term']}, of {where}"
-    yield f"keys: {sum(told['keys'].values())} ({_listed(told['keys'])})"
-    ratio = told["hitRatio"]
+    yield f"keys: {sum(report['keys'].values())} ({_listed(report['keys'])})"
+    ratio = report["hitRatio"]
     yield f"lookups that found a key, on the whole server: {'unknown' if ratio is None else f'{ratio:.1%}'}"
-    views = told["views"]
+    views = report["views"]
     yield f"views: {views['count']}, written {views['youngestSeconds']:.1f} to {views['oldestSeconds']:.1f} s ago"
-    if told["rejected"]:
-        yield f"rejected: {_listed(told['rejected'])}"
-    drift = told["drift"]
+    if report["rejected"]:
+        yield f"rejected: {_listed(report['rejected'])}"
+    drift = report["drift"]
     if not any(drift.values()):
         yield "drift: none, the cluster says the same"
     for kind, names in drift.items():
@@ -105,8 +107,8 @@ async def _inspect(settings: RedisSettings) -> tuple[Inspected, MirrorDiff]:
     connection = Connection(dataclasses.replace(settings, timeout=_TIMEOUT), _NoopObserver())
     client = KubeClient(await login(), NoopObserver())
     try:
-        for look in range(_LOOKS):
-            await asyncio.sleep(_BETWEEN_LOOKS if look else 0)
+        for attempt in range(_ATTEMPTS):
+            await asyncio.sleep(_ATTEMPT_PERIOD if attempt else 0)
             found = await inspect(connection, Keys(settings.cluster_name), Codec(settings.signing_key()))
             scopes = found.head.scopes if found.head is not None else (None,)
             drift = compare([raw for scope in scopes for raw in (await client.list_all(USER_STORAGES, scope))[0]], found.views)

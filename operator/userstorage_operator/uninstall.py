@@ -12,33 +12,33 @@ from userstorage_operator.plan.finalizers import release_patch
 
 _ROUNDS = 3
 """Others may change finalizers at the same moment, and an operator that still runs sets ours again."""
-_IS_BACK = "the finalizer is back: is the operator still running?"
+_FINALIZER_IS_BACK = "the finalizer is back: is the operator still running?"
 
 
 async def release_finalizers(
-    client: KubeClient, namespaces: Iterable[str | None], released: Callable[[Key], None]
+    client: KubeClient, namespaces: Iterable[str | None], on_released: Callable[[Key], None]
 ) -> dict[Key, str]:
     """Remove our finalizer, and no other, from every UserStorage of `namespaces` (None: of all). Nothing else is touched.
 
     The objects that keep it, each with the reason. Raises a ClusterError where they cannot be listed.
     """
-    places, why = list(namespaces), dict[Key, str]()
+    scopes, reasons = list(namespaces), dict[Key, str]()
     for _ in range(_ROUNDS):
-        for meta in await _held(client, places):
+        for meta in await _with_finalizer(client, scopes):
             try:
                 patch = release_patch(meta.uid, meta.finalizers)
                 await client.json_patch(USER_STORAGES, meta.namespace, meta.name, patch)
             except NotFound:
                 continue
             except ClusterError as error:
-                why[meta.key] = error.message
+                reasons[meta.key] = error.message
             else:
-                released(meta.key)
-                why[meta.key] = _IS_BACK
-    return {meta.key: why.get(meta.key, _IS_BACK) for meta in await _held(client, places)}
+                on_released(meta.key)
+                reasons[meta.key] = _FINALIZER_IS_BACK
+    return {meta.key: reasons.get(meta.key, _FINALIZER_IS_BACK) for meta in await _with_finalizer(client, scopes)}
 
 
-async def _held(client: KubeClient, namespaces: list[str | None]) -> list[Metadata]:
+async def _with_finalizer(client: KubeClient, namespaces: list[str | None]) -> list[Metadata]:
     listed: list[Unstructured] = []
     for namespace in namespaces:
         listed += (await client.list_all(USER_STORAGES, namespace))[0]

@@ -128,7 +128,7 @@ async def test_one_frozen_worker_of_many_turns_health_to_503_within_a_minute(
     assert (await asked.json("/health"))[0] == 200
     await live.create("alice")
     _, told = await asked.until("/health", 503, within=60)
-    assert "a pass has gone on for" in told["failing"]["workers"]
+    assert "a reconcile has been running for" in told["failing"]["workers"]
     assert (await asked.json("/ready"))[0] == 200
     await live.create("carol")
     await live.until_ready("carol")

@@ -38,14 +38,14 @@ class Server:
         self._versions = itertools.count(1)
 
     def put(self, record: LeaseRecord) -> LeaseRecord:
-        self.record = replace(record, version=str(next(self._versions)))
+        self.record = replace(record, resource_version=str(next(self._versions)))
         return self.record
 
     def create(self, record: LeaseRecord) -> LeaseRecord | None:
         return self.put(record) if self.record is None else None
 
     def update(self, record: LeaseRecord) -> LeaseRecord | None:
-        return self.put(record) if self.record is not None and self.record.version == record.version else None
+        return self.put(record) if self.record is not None and self.record.resource_version == record.resource_version else None
 
 
 class Store:

@@ -15,7 +15,7 @@ def beats(watch: EventLoopMonitor, clock: Clock, *, late: float, seconds: float)
     """As `run` does, on a loop whose timers all come too late by so much."""
     until = clock.now + seconds
     while clock.now < until:
-        watch._due = clock.now + 0.5
+        watch._expected = clock.now + 0.5
         clock.now += 0.5 + late
         watch.beat()
 

@@ -22,7 +22,7 @@ class Api:
     """Gives tokens, each only once."""
 
     def __init__(self, authority: Path) -> None:
-        self.authority = str(authority)
+        self.ca_file = str(authority)
         self.given: list[str] = []
 
     async def request_token(self, namespace: str, account: str, seconds: int) -> str:

@@ -23,7 +23,7 @@ from support.logschema import ALWAYS, check_line
 from userstorage_operator.observed import backoff
 from userstorage_operator.runtime import logs
 from userstorage_operator.runtime.logs import Logs
-from userstorage_operator.runtime.redaction import LONGEST, REDACTED, clean_text
+from userstorage_operator.runtime.redaction import REDACTED, TEXT_MAX, clean_text
 from userstorage_operator.runtime.worker import Result, WorkerPool
 from userstorage_operator.runtime.workqueue import WorkQueue
 
@@ -200,7 +200,7 @@ def test_one_event_is_one_line_of_json_whatever_strangers_wrote(event: str, valu
     assert len(lines) == 2
     assert written.text().replace("\n", "").isprintable()
     texts = [json.loads(lines[0])["message"], *json.loads(lines[0])["objects"][0], json.loads(lines[1])["event"]]
-    assert all(text.isprintable() and len(text) <= LONGEST + len("...[cut]") for text in texts)
+    assert all(text.isprintable() and len(text) <= TEXT_MAX + len("...[cut]") for text in texts)
 
 
 @given(STRANGE, STRANGE)
@@ -230,19 +230,19 @@ def test_a_traceback_on_a_terminal_cannot_pass_for_an_event() -> None:
 )
 def test_no_text_keeps_the_loop_busy(hostile: str) -> None:
     began = time.process_time()
-    assert len(clean_text(hostile)) <= LONGEST + len("...[cut]")
+    assert len(clean_text(hostile)) <= TEXT_MAX + len("...[cut]")
     assert time.process_time() - began < 0.2
 
 
 def test_half_a_secret_at_the_cut_is_not_shown() -> None:
-    for padding in range(LONGEST - 30, LONGEST):
+    for padding in range(TEXT_MAX - 30, TEXT_MAX):
         assert "s3cret" not in clean_text("x" * padding + " redis://:s3cret@redis " + "y" * 5000)
 
 
 def test_a_long_text_is_cut_with_a_mark() -> None:
     written = Written()
     log.warning("reconcile_failed", error="x" * 4096)
-    assert written.lines()[0]["error"] == "x" * LONGEST + "...[cut]"
+    assert written.lines()[0]["error"] == "x" * TEXT_MAX + "...[cut]"
 
 
 @pytest.mark.parametrize("value", [2**80, float("nan"), b"bytes", object, {1: {2: {3: {4: {5: "deep"}}}}}, {"set"}])

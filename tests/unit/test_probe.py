@@ -18,7 +18,7 @@ class Server:
 
 async def test_before_the_first_look_nothing_is_known() -> None:
     probe = ApiProbe(Server())
-    assert (probe.silent, probe.missing, probe.answering_for()) == ("not asked yet", None, 0)
+    assert (probe.unreachable, probe.missing_crds, probe.reachable_for()) == ("not asked yet", None, 0)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ async def test_one_look(answer: set[str] | ClusterError | TimeoutError, silent: 
     server.answer = answer
     probe = ApiProbe(server)
     await probe.once()
-    assert (probe.silent, probe.missing) == (silent, missing)
+    assert (probe.unreachable, probe.missing_crds) == (silent, missing)
 
 
 async def test_it_has_answered_since_it_last_did_not() -> None:
@@ -46,11 +46,11 @@ async def test_it_has_answered_since_it_last_did_not() -> None:
     await probe.once()
     now[0] = 10
     await probe.once()
-    assert probe.answering_for() == 10
+    assert probe.reachable_for() == 10
     well, server.answer = server.answer, Unavailable(503, "restarting")
     await probe.once()
-    assert probe.answering_for() == 0
+    assert probe.reachable_for() == 0
     server.answer = well
     await probe.once()
     now[0] = 13
-    assert probe.answering_for() == 3
+    assert probe.reachable_for() == 3

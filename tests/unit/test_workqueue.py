@@ -43,7 +43,7 @@ async def test_failures_wait_longer_each_time_and_a_change_does_not_wait() -> No
 
 async def test_the_servers_wish_to_be_left_in_peace_counts() -> None:
     keys = queue()
-    keys.add_rate_limited("a", at_least=0.2)
+    keys.add_rate_limited("a", min_delay=0.2)
     await asyncio.sleep(0.1)
     assert len(keys) == 0
     await asyncio.wait_for(keys.get(), 1)
@@ -103,7 +103,7 @@ async def test_failures_and_their_end_are_told() -> None:
     told: list[tuple[str, int, float]] = []
     keys: WorkQueue[str] = WorkQueue(float, lambda *what: told.append(what))
     keys.add_rate_limited("a")
-    keys.add_rate_limited("a", at_least=9)
+    keys.add_rate_limited("a", min_delay=9)
     keys.forget("a")
     keys.forget("a")
     assert told == [("a", 1, 1.0), ("a", 2, 9), ("a", 0, 0.0)]

@@ -17,7 +17,7 @@ class Gate:
 
 
 async def write(gate: WriteGate, answer: asyncio.Future[None], longest: float = 60) -> None:
-    with gate.passing(longest):
+    with gate.admit(longest):
         await answer
 
 
@@ -28,7 +28,7 @@ async def test_a_closed_gate_waits_for_what_is_under_way_and_lets_nothing_more_t
     closing = asyncio.create_task(gate.close())
     await asyncio.sleep(0.01)
     assert not closing.done()
-    with pytest.raises(NotLeader), gate.passing(60):
+    with pytest.raises(NotLeader), gate.admit(60):
         pass
     answer.set_result(None)
     assert await closing
@@ -56,7 +56,7 @@ async def test_a_write_that_was_cancelled_is_in_doubt_until_the_server_must_have
 
 
 async def test_no_write_gets_more_time_than_the_term_has() -> None:
-    with WriteGate(Gate(3)).passing(10) as limit:
+    with WriteGate(Gate(3)).admit(10) as limit:
         assert limit == 3
-    with pytest.raises(NotLeader), WriteGate(Gate(0)).passing(10):
+    with pytest.raises(NotLeader), WriteGate(Gate(0)).admit(10):
         pass

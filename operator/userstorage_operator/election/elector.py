@@ -23,11 +23,11 @@ RENEW_DEADLINE = 10.0
 """Seconds after the last renewal for which its holder may write."""
 RETRY_PERIOD = 2.0
 """Seconds between renewals."""
-LOOK_PERIOD = 1.0
+POLL_PERIOD = 1.0
 """Seconds between the looks of those who wait: what passes between a renewal and the look at it prolongs a takeover."""
 REQUEST_TIMEOUT = 4.0
 """Seconds for one request about the lease: two tries fit into the deadline."""
-_LARGEST_TERM = 2**31 - 1
+_TERM_MAX = 2**31 - 1
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Linux's monotonic clock stands still while the machine is suspended; the leases of others run on."""
 
@@ -49,7 +49,7 @@ class LeaseRecord:
     """Empty where nobody holds it."""
     lease_transitions: int
     """How often the holder has changed."""
-    version: str = ""
+    resource_version: str = ""
     """Changes with every write."""
     released: bool = False
     """Its holder had stopped writing and gave it up itself: it may be taken at once."""
@@ -85,7 +85,7 @@ class Fence:
         """A request sent at `sent` has found the lease ours, or made it so."""
         self.term, self._until = term, sent + RENEW_DEADLINE
 
-    def drop(self) -> None:
+    def revoke(self) -> None:
         """From now on there is nothing to prove."""
         self._until = float("-inf")
 
@@ -123,90 +123,93 @@ class Elector:
         """Wait until the lease is ours. The fence is open then."""
         while True:
             try:
-                if await self._acquire_once():
+                if await self._try_acquire():
                     return
             except LeaseUnavailable as error:
                 log.warning("lease_unavailable", error=str(error))
-            pause, ripe_in = _jittered(LOOK_PERIOD), LEASE_DURATION - self.unchanged_for()
-            await self._sleep(min(pause, ripe_in) if ripe_in > 0 else pause)
+            pause, expires_in = _jittered(POLL_PERIOD), LEASE_DURATION - self.unchanged_for()
+            await self._sleep(min(pause, expires_in) if expires_in > 0 else pause)
 
     async def renew(self) -> str:
         """Renew for as long as we lead: why we no longer do, for people. The fence is closed then, for good."""
-        why = f"the lease could not be renewed for {RENEW_DEADLINE:.0f} s"
+        reason = f"the lease could not be renewed for {RENEW_DEADLINE:.0f} s"
         while True:
             await self._sleep(min(_jittered(RETRY_PERIOD), self._fence.remaining()))
             if not (remaining := self._fence.remaining()):
                 break
             sent = self._clock()
             try:
-                renewed = await self._replace(self._ours(), min(REQUEST_TIMEOUT, remaining))
+                renewed = await self._replace(self._own_record(), min(REQUEST_TIMEOUT, remaining))
             except LeaseUnavailable as error:
                 log.warning("lease_not_renewed", error=str(error), remaining=round(self._fence.remaining(), 1))
                 continue
             if renewed is None:
-                why = "the lease is no longer ours"
+                reason = "the lease is no longer ours"
                 break
-            self._held(renewed, sent)
-        self._fence.drop()
-        return why
+            self._renewed(renewed, sent)
+        self._fence.revoke()
+        return reason
 
     async def release(self) -> None:
         """Let a successor take over at once; call when nothing writes any more. Where it fails, the lease runs out by itself."""
         if not self._fence.remaining():
             return
-        self._fence.drop()
+        self._fence.revoke()
         try:
-            await self._replace(replace(self._ours(), holder_identity="", released=True), REQUEST_TIMEOUT)
+            await self._replace(replace(self._own_record(), holder_identity="", released=True), REQUEST_TIMEOUT)
         except LeaseUnavailable as error:
             log.warning("lease_not_released", error=str(error))
 
-    async def _acquire_once(self) -> bool:
-        seen = await self._store.get(REQUEST_TIMEOUT)
-        if seen is None:
+    async def _try_acquire(self) -> bool:
+        observed = await self._store.get(REQUEST_TIMEOUT)
+        if observed is None:
             # Deleted by hand, perhaps, and its holder does not know yet: the wait begins with a record of nobody's.
-            seen = await self._store.create(LeaseRecord("", self.term), REQUEST_TIMEOUT)
-            if seen is None:
+            observed = await self._store.create(LeaseRecord("", self.term), REQUEST_TIMEOUT)
+            if observed is None:
                 return False
         read_at = self._clock()
-        if self._record is None or seen.version != self._record.version:
-            self._record, self._changed_at = replace(seen, lease_transitions=max(seen.lease_transitions, self.term)), read_at
-        if not seen.released and read_at - self._changed_at < LEASE_DURATION:
+        if self._record is None or observed.resource_version != self._record.resource_version:
+            self._record, self._changed_at = (
+                replace(observed, lease_transitions=max(observed.lease_transitions, self.term)),
+                read_at,
+            )
+        if not observed.released and read_at - self._changed_at < LEASE_DURATION:
             return False
-        ours = LeaseRecord(self._identity, _next(self._record.lease_transitions), seen.version)
+        ours = LeaseRecord(self._identity, _next_term(self._record.lease_transitions), observed.resource_version)
         sent = self._clock()
-        taken = await self._store.update(ours, REQUEST_TIMEOUT)
-        if taken is not None:
-            self._held(taken, sent)
+        acquired = await self._store.update(ours, REQUEST_TIMEOUT)
+        if acquired is not None:
+            self._renewed(acquired, sent)
         return self._fence.remaining() > 0  # none where we were stopped before the answer: waited for like any other's
 
-    def _held(self, record: LeaseRecord, sent: float) -> None:
+    def _renewed(self, record: LeaseRecord, sent: float) -> None:
         self._record, self._changed_at = record, sent
         self._fence.prove(record.lease_transitions, sent)
 
-    def _ours(self) -> LeaseRecord:
-        version = self._record.version if self._record is not None else ""
+    def _own_record(self) -> LeaseRecord:
+        version = self._record.resource_version if self._record is not None else ""
         return LeaseRecord(self._identity, self._fence.term, version)
 
-    async def _replace(self, wanted: LeaseRecord, timeout: float) -> LeaseRecord | None:
+    async def _replace(self, desired: LeaseRecord, timeout: float) -> LeaseRecord | None:
         """Put `wanted` in place of the record of this term, whatever hands have made of it; None where it is another's."""
-        written = await self._store.update(wanted, timeout)
+        written = await self._store.update(desired, timeout)
         if written is None:  # edited, deleted, or an earlier renewal of ours whose answer was lost
-            seen = await self._store.get(timeout)
-            if seen is None:
-                written = await self._store.create(wanted, timeout)
-            elif seen.released or seen.holder_identity not in ("", self._identity):
-                log.warning("lease_taken", holder=seen.holder_identity)
+            observed = await self._store.get(timeout)
+            if observed is None:
+                written = await self._store.create(desired, timeout)
+            elif observed.released or observed.holder_identity not in ("", self._identity):
+                log.warning("lease_taken", holder=observed.holder_identity)
                 return None
             else:
-                written = await self._store.update(replace(wanted, version=seen.version), timeout)
+                written = await self._store.update(replace(desired, resource_version=observed.resource_version), timeout)
         if written is None:
             raise LeaseUnavailable("it was changed again while it was written")
         return written
 
 
-def _next(term: int) -> int:
+def _next_term(term: int) -> int:
     """The term after `term`, which somebody may have edited."""
-    return term + 1 if term < _LARGEST_TERM else 1
+    return term + 1 if term < _TERM_MAX else 1
 
 
 def _jittered(period: float) -> float:

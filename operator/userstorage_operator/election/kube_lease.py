@@ -22,12 +22,12 @@ class KubeLease:
         self._client = client
         self._namespace = namespace
         self._metadata: Unstructured = {}
-        self._acquired = (0, "")
+        self._acquire_time = (0, "")
 
     async def get(self, timeout: float) -> LeaseRecord | None:
         """The record; None where there is none."""
         try:
-            return self._seen(await self._client.get(LEASES, self._namespace, LEASE_NAME, timeout=timeout))
+            return self._parse(await self._client.get(LEASES, self._namespace, LEASE_NAME, timeout=timeout))
         except NotFound:
             return None
         except ClusterError as error:
@@ -41,24 +41,26 @@ class KubeLease:
             "labels": {"app.kubernetes.io/name": names.MANAGED_BY},
         }
         try:
-            made = await self._client.create(LEASES, self._namespace, self._body(metadata, record), timeout=timeout)
+            created = await self._client.create(LEASES, self._namespace, self._body(metadata, record), timeout=timeout)
         except AlreadyExists:
             return None
         except ClusterError as error:
             raise LeaseUnavailable(error.message) from error
-        return self._seen(made)
+        return self._parse(created)
 
     async def update(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
         """The record as it now is; None where its version is no longer the newest, or it is gone."""
-        metadata = self._metadata | {"resourceVersion": record.version}
+        metadata = self._metadata | {"resourceVersion": record.resource_version}
         try:
-            return self._seen(await self._client.update(LEASES, self._namespace, self._body(metadata, record), timeout=timeout))
+            return self._parse(
+                await self._client.update(LEASES, self._namespace, self._body(metadata, record), timeout=timeout)
+            )
         except (Conflict, NotFound):
             return None
         except ClusterError as error:
             raise LeaseUnavailable(error.message) from error
 
-    def _seen(self, raw: Unstructured) -> LeaseRecord:
+    def _parse(self, raw: Unstructured) -> LeaseRecord:
         """Metadata are kept for the next update: what others have put there is not ours to remove."""
         self._metadata, spec = raw["metadata"], raw.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
@@ -66,14 +68,14 @@ class KubeLease:
         return LeaseRecord(holder, spec.get("leaseTransitions") or 0, self._metadata["resourceVersion"], released)
 
     def _body(self, metadata: Unstructured, record: LeaseRecord) -> Unstructured:
-        moment = format_precise_time(datetime.now(UTC))  # for people; nobody decides by it
-        if self._acquired[0] != record.lease_transitions:
-            self._acquired = record.lease_transitions, moment
+        now = format_precise_time(datetime.now(UTC))  # for people; nobody decides by it
+        if self._acquire_time[0] != record.lease_transitions:
+            self._acquire_time = record.lease_transitions, now
         spec: Unstructured = {
             "leaseDurationSeconds": _RELEASED if record.released else int(LEASE_DURATION),
             "leaseTransitions": record.lease_transitions,
-            "renewTime": moment,
+            "renewTime": now,
         }
         if record.holder_identity:
-            spec |= {"holderIdentity": record.holder_identity, "acquireTime": self._acquired[1]}
+            spec |= {"holderIdentity": record.holder_identity, "acquireTime": self._acquire_time[1]}
         return {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": spec}

@@ -17,7 +17,7 @@ from userstorage_operator.runtime.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
-_LOST = 3
+_EXIT_LEADERSHIP_LOST = 3
 """Exit code of a process that no longer leads: told from 1, an error, in what a pod shows of its last end."""
 
 
@@ -29,7 +29,7 @@ class LeaderElection:
         self.fence = Fence()
         self.role = "starting"
         self._identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
-        self._keeping: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._elector = Elector(KubeLease(client, lease_namespace), self._identity, self.fence, asyncio.sleep)
 
     @property
@@ -41,7 +41,7 @@ class LeaderElection:
         """What health and readiness answer besides."""
         return {"role": self.role, "identity": self._identity, "term": self._elector.term}
 
-    def measure(self, metrics: Metrics) -> None:
+    def update_gauges(self, metrics: Metrics) -> None:
         """Read the gauges at this moment."""
         metrics.gauges.leader.set(self.fence.remaining() > 0)
         metrics.gauges.leader_term.set(self._elector.term)
@@ -51,33 +51,33 @@ class LeaderElection:
         """Stand by, then lead: the term, or None where `stop` came first. Where the lease is lost, the process ends at once."""
         self.role = "standing by"
         log.info("waiting_for_lease", identity=self._identity)
-        if not await _first(stop, self._elector.acquire()):
+        if not await _completes_before(stop, self._elector.acquire()):
             return None
         self.role = "leading"
         log.info("leader_elected", identity=self._identity, term=self.fence.term)
-        self._keeping = asyncio.create_task(self._renew(), name="lease")  # before kopf starts, which ends what is younger
+        self._renewing = asyncio.create_task(self._keep_lease(), name="lease")  # before kopf starts, which ends what is younger
         return self.fence.term
 
-    async def resign(self, *, settled: bool) -> None:
+    async def resign(self, *, drained: bool) -> None:
         """Lead no more. `settled`: nothing that was written can still be on its way, so a successor may begin at once."""
-        if self._keeping is None:
+        if self._renewing is None:
             return
-        keeping, self._keeping = self._keeping, None
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        renewing, self._renewing = self._renewing, None
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
         self.role = "ended"
-        if settled:
+        if drained:
             await self._elector.release()
         else:
-            self.fence.drop()
-        log.info("leadership_released", identity=self._identity, released=settled)
+            self.fence.revoke()
+        log.info("leadership_released", identity=self._identity, released=drained)
 
-    async def _renew(self) -> None:
+    async def _keep_lease(self) -> None:
         try:
             log.error("leadership_lost", identity=self._identity, why=await self._elector.renew())
         except Exception:  # a lease that nobody renews any more is lost, too
             log.exception("leadership_lost", identity=self._identity)
-        os._exit(_LOST)  # at once: whoever leads now is at whatever is still under way here
+        os._exit(_EXIT_LEADERSHIP_LOST)  # at once: whoever leads now is at whatever is still under way here
 
 
 class NoElection:
@@ -90,7 +90,7 @@ class NoElection:
         """What health and readiness answer besides."""
         return {"role": "leading"}
 
-    def measure(self, metrics: Metrics) -> None:
+    def update_gauges(self, metrics: Metrics) -> None:
         """Read the gauges at this moment."""
         metrics.gauges.leader.set(1)
 
@@ -99,11 +99,11 @@ class NoElection:
         log.info("leader_elected", elected=False)
         return 0
 
-    async def resign(self, *, settled: bool) -> None:
+    async def resign(self, *, drained: bool) -> None:
         """There is nobody to tell."""
 
 
-async def _first(stop: asyncio.Event, coroutine: Coroutine[Any, Any, None]) -> bool:
+async def _completes_before(stop: asyncio.Event, coroutine: Coroutine[Any, Any, None]) -> bool:
     """Whether the coroutine came to its end before `stop` was set. Raises what it raises."""
     working, stopping = asyncio.create_task(coroutine), asyncio.create_task(stop.wait())
     try:

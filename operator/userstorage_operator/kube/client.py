@@ -59,10 +59,10 @@ class KubeClient:
         self._configuration = configuration
         self._rest = _pool(configuration, self._gate.fence)
         self._observer = observer
-        self._logging_in = asyncio.Lock()
+        self._login_lock = asyncio.Lock()
 
     @property
-    def authority(self) -> str | None:
+    def ca_file(self) -> str | None:
         """File with the certificates by which the API server is known; None for those of the machine."""
         path: str | None = self._configuration.ssl_ca_cert
         return path
@@ -92,10 +92,10 @@ class KubeClient:
             page = await self._json("list", resource, "GET", resource.path(namespace), query)
             kind = {"apiVersion": resource.api_version, "kind": resource.kind}
             items.extend(kind | resource.transform(item) for item in page["items"])
-            proceed = page["metadata"].get("continue")
-            if not proceed:
+            token = page["metadata"].get("continue")
+            if not token:
                 return items, page["metadata"]["resourceVersion"]
-            query["continue"] = proceed
+            query["continue"] = token
 
     async def create(
         self, resource: Resource, namespace: str, body: Unstructured, *, timeout: float = REQUEST_TIMEOUT
@@ -171,16 +171,16 @@ class KubeClient:
         if selector:
             query["labelSelector"] = selector
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT, sock_read=WATCH_SILENCE)
-        used, began = self._configuration, time.monotonic()
+        configuration, started = self._configuration, time.monotonic()
         try:
             response = await self._send("GET", resource.path(namespace), query, None, "application/json", timeout)
         except Unavailable:
-            self._observer.requested("watch", resource.plural, 0, time.monotonic() - began)
+            self._observer.requested("watch", resource.plural, 0, time.monotonic() - started)
             raise
-        self._observer.requested("watch", resource.plural, response.status, time.monotonic() - began)
+        self._observer.requested("watch", resource.plural, response.status, time.monotonic() - started)
         try:
             if response.status == _UNAUTHORIZED:
-                await self._log_in_again(used)
+                await self._renew_login(configuration)
             if response.status >= 400:
                 raise error_from(response.status, await response.read(), response.headers)
             async for line in _lines(response.content):
@@ -202,12 +202,12 @@ class KubeClient:
         timeout: float = REQUEST_TIMEOUT,
     ) -> Unstructured:
         query = query or {}
-        code, began = 0, time.monotonic()
+        code, started = 0, time.monotonic()
         try:
             if method == "GET":
                 answer = await self._request(method, path, query, body, content_type, timeout)
             else:
-                with self._gate.passing(timeout) as limit:
+                with self._gate.admit(timeout) as limit:
                     # The server is told as well: what has waited there for so long must not be done any more.
                     query = {**query, "timeout": f"{limit:.3f}s"}
                     answer = await self._request(method, path, query, body, content_type, limit)
@@ -218,7 +218,7 @@ class KubeClient:
             code = 200
             return answer
         finally:
-            self._observer.requested(verb, resource.plural, code, time.monotonic() - began)
+            self._observer.requested(verb, resource.plural, code, time.monotonic() - started)
 
     async def _request(
         self,
@@ -230,7 +230,7 @@ class KubeClient:
         timeout: float = REQUEST_TIMEOUT,
     ) -> Unstructured:
         limit = aiohttp.ClientTimeout(total=timeout)
-        used = self._configuration
+        configuration = self._configuration
         response = await self._send(method, path, query, body, content_type, limit)
         try:
             payload = await response.read()
@@ -241,13 +241,13 @@ class KubeClient:
             raise _unreachable(error) from error
         finally:
             if response.status == _UNAUTHORIZED:
-                await self._log_in_again(used)
+                await self._renew_login(configuration)
         return parsed
 
-    async def _log_in_again(self, used: Configuration) -> None:
+    async def _renew_login(self, configuration: Configuration) -> None:
         """A credential has run out or was rotated. The request that met it fails and is tried again by whoever made it."""
-        async with self._logging_in:
-            if self._configuration is not used:
+        async with self._login_lock:
+            if self._configuration is not configuration:
                 return  # somebody else has done it meanwhile
             try:
                 fresh = await login()

@@ -14,10 +14,12 @@ async def wait_established(probe: ApiProbe, stop: asyncio.Event) -> None:
     """Wait for our two kinds: kopf silently never watches what is not served when it starts."""
     while not stop.is_set():
         await probe.once()
-        if (problem := probe.silent or probe.missing) is None:
+        if (problem := probe.unreachable or probe.missing_crds) is None:
             return
-        hint = "kubectl apply -k deploy/crds" if probe.missing else "may this pod connect to the API server (NetworkPolicy)?"
-        log.warning("waiting_for_definitions", error=problem, hint=hint)
+        hint = (
+            "kubectl apply -k deploy/crds" if probe.missing_crds else "may this pod connect to the API server (NetworkPolicy)?"
+        )
+        log.warning("waiting_for_crds", error=problem, hint=hint)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2):
                 await stop.wait()

@@ -9,8 +9,8 @@ from userstorage_operator.api.errors import AlreadyExists, ClusterError, Conflic
 
 _REASONS = {"exceeded quota": "QuotaExceeded", "the pvc must support resize": "ExpansionNotSupported"}
 """The server's words -> the reason of a refusal that the status code alone does not tell."""
-_ENDING_NAMESPACE = "because it is being terminated"
-_UNTIL_ITS_END = 30.0
+_NAMESPACE_TERMINATING = "because it is being terminated"
+_NAMESPACE_RETRY = 30.0
 """Seconds: the answer will not change, and the deletion of the object brings it back sooner."""
 
 
@@ -26,8 +26,8 @@ def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterE
         return Unavailable(status, message, retry_after=_seconds(headers.get("Retry-After")))
     if status in (401, 408):
         return Unavailable(status, message)
-    if _ENDING_NAMESPACE in message:
-        return Refused(status, message, "NamespaceTerminating", retry_after=_UNTIL_ITS_END)
+    if _NAMESPACE_TERMINATING in message:
+        return Refused(status, message, "NamespaceTerminating", retry_after=_NAMESPACE_RETRY)
     return Refused(status, message, next((reason for words, reason in _REASONS.items() if words in message), None))
 
 

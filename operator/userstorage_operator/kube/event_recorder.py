@@ -19,20 +19,20 @@ from userstorage_operator.status.events import StatusEvent, event_name
 
 log = structlog.get_logger(__name__)
 
-_WAITING_MAX = 1000
+_QUEUE_MAX = 1000
 """Events that wait to be sent; more are not worth the memory."""
-_PER_OBJECT = 10
+_PER_OBJECT_MAX = 10
 """Events of one object in a minute: what flaps has made that clear by then."""
 _MINUTE = timedelta(minutes=1)
 _CONTROLLER = f"{names.GROUP}/operator"
-_OF_CLUSTER_SCOPED = "default"
+_CLUSTER_SCOPED_NAMESPACE = "default"
 """Where the API server wants the events of objects that have no namespace."""
 
 
 class Observer(Protocol):
     """Who is told of events that got lost (metrics)."""
 
-    def event_dropped(self, why: str) -> None:
+    def event_dropped(self, reason: str) -> None:
         """An event that nobody will see."""
 
 
@@ -43,45 +43,45 @@ class EventRecorder:
         self._client = client
         self._observer = observer
         self._clock = clock
-        self._waiting: asyncio.Queue[Unstructured] = asyncio.Queue(_WAITING_MAX)
-        self._told: Counter[str] = Counter()
-        self._minute_began = clock()
+        self._queue: asyncio.Queue[Unstructured] = asyncio.Queue(_QUEUE_MAX)
+        self._recorded: Counter[str] = Counter()
+        self._minute_started = clock()
 
-    def record(self, regarding: Unstructured, told: StatusEvent) -> None:
+    def record(self, regarding: Unstructured, event: StatusEvent) -> None:
         """Tell of `regarding`, an object as the API server sent it, of any kind."""
-        if self._waiting.full():
+        if self._queue.full():
             self._observer.event_dropped("queue_full")
         elif self._too_many_of(regarding["metadata"]["uid"]):
             self._observer.event_dropped("too_many_of_object")
         else:
-            self._waiting.put_nowait(self._event(regarding, told))
+            self._queue.put_nowait(self._event(regarding, event))
 
     async def run(self) -> None:
         """Send until cancelled, one at a time: passes over objects come first."""
         while True:
-            event = await self._waiting.get()
+            event = await self._queue.get()
             try:
                 await self._send(event)
             except OperatorError as error:  # a namespace that ends, rights that lack, a server that has other worries
                 self._observer.event_dropped("not_taken")
-                log.debug("event_dropped", error_kind=error.reason, error=error.message, **_about(event))
+                log.debug("event_dropped", error_kind=error.reason, error=error.message, **_log_fields(event))
             except Exception:  # whatever is wrong with one event must not end those of all others
                 self._observer.event_dropped("not_taken")
-                log.exception("event_crashed", **_about(event))
+                log.exception("event_crashed", **_log_fields(event))
 
     def _too_many_of(self, uid: str) -> bool:
         """Counts the event. All counts begin anew every minute, so that they need no more memory than a minute's."""
         now = self._clock()
-        if not self._minute_began <= now < self._minute_began + _MINUTE:  # over, or of a clock that has been set back since
-            self._told.clear()
-            self._minute_began = now
-        self._told[uid] += 1
-        return self._told[uid] > _PER_OBJECT
+        if not self._minute_started <= now < self._minute_started + _MINUTE:  # over, or of a clock that has been set back since
+            self._recorded.clear()
+            self._minute_started = now
+        self._recorded[uid] += 1
+        return self._recorded[uid] > _PER_OBJECT_MAX
 
-    def _event(self, regarding: Unstructured, told: StatusEvent) -> Unstructured:
+    def _event(self, regarding: Unstructured, event: StatusEvent) -> Unstructured:
         meta = regarding["metadata"]
         namespace = meta.get("namespace")
-        about = {
+        reference = {
             "apiVersion": regarding["apiVersion"],
             "kind": regarding["kind"],
             "name": meta["name"],
@@ -90,13 +90,13 @@ class EventRecorder:
         return {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
-            "metadata": {"name": event_name(regarding, told), "namespace": namespace or _OF_CLUSTER_SCOPED},
+            "metadata": {"name": event_name(regarding, event), "namespace": namespace or _CLUSTER_SCOPED_NAMESPACE},
             "eventTime": format_precise_time(self._clock()),
-            "regarding": about | ({"namespace": namespace} if namespace else {}),
-            "type": told.type,
-            "reason": told.reason,
-            "action": told.action,
-            "note": told.note,
+            "regarding": reference | ({"namespace": namespace} if namespace else {}),
+            "type": event.type,
+            "reason": event.reason,
+            "action": event.action,
+            "note": event.note,
             "reportingController": _CONTROLLER,
             "reportingInstance": socket.gethostname(),
         }
@@ -108,13 +108,13 @@ class EventRecorder:
             await self._client.create(EVENTS, namespace, event)
         except AlreadyExists:
             # An empty patch changes nothing and answers with the object: reading takes no further right.
-            known = await self._client.merge_patch(EVENTS, namespace, name, {})
-            count = (known.get("series") or {}).get("count", 1) + 1
+            existing = await self._client.merge_patch(EVENTS, namespace, name, {})
+            count = (existing.get("series") or {}).get("count", 1) + 1
             series = {"count": count, "lastObservedTime": event["eventTime"]}
             await self._client.merge_patch(EVENTS, namespace, name, {"series": series})
 
 
-def _about(event: Unstructured) -> dict[str, str]:
+def _log_fields(event: Unstructured) -> dict[str, str]:
     """The fields of a log line that tell whom the event was about."""
     about = event["regarding"]
     return {field: about[field] for field in ("namespace", "name", "uid") if field in about}

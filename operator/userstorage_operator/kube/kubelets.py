@@ -17,7 +17,7 @@ from userstorage_operator.kube.errors import error_from
 ACCOUNT = "userstorage-volume-stats"
 _PORT = 10250
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
-_LARGEST = 8 << 20
+_BODY_MAX = 8 << 20
 """Bytes: several times what a node with hundreds of pods tells."""
 _TOKEN_SECONDS = 600
 """The least that the API server gives."""
@@ -36,8 +36,8 @@ class Kubelets:
         self._verify = verify
         self._token = ""
         self._tls = ssl.create_default_context()
-        self._good_until = 0.0
-        self._asking = asyncio.Lock()
+        self._token_valid_until = 0.0
+        self._token_lock = asyncio.Lock()
 
     async def summary(self, address: str) -> Unstructured:
         """The answer to `/stats/summary`. Raises a ClusterError."""
@@ -52,7 +52,7 @@ class Kubelets:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unavailable(0, f"no answer from the kubelet at {address}: {type(error).__name__} {error}".strip()) from error
         if response.status == _UNAUTHORIZED:
-            self._good_until = 0.0
+            self._token_valid_until = 0.0
         if response.status != 200:
             raise error_from(response.status, body, response.headers)
         try:
@@ -62,18 +62,18 @@ class Kubelets:
         return summary
 
     async def _current_token(self) -> str:
-        async with self._asking:
+        async with self._token_lock:
             now = time.monotonic()
-            if now >= self._good_until:
+            if now >= self._token_valid_until:
                 self._token = await self._client.request_token(self._namespace, ACCOUNT, _TOKEN_SECONDS)
-                self._tls = _tls(self._client.authority, verify=self._verify)
-                self._good_until = now + _TOKEN_SECONDS * 0.8
+                self._tls = _tls(self._client.ca_file, verify=self._verify)
+                self._token_valid_until = now + _TOKEN_SECONDS * 0.8
             return self._token
 
 
-def _tls(authority: str | None, *, verify: bool) -> ssl.SSLContext:
+def _tls(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
     """By the authority of the API server, which is that of kubelets wherever their certificates are asked for there."""
-    context = ssl.create_default_context(cafile=authority)
+    context = ssl.create_default_context(cafile=ca_file)
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -85,6 +85,6 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > _LARGEST:
-            raise ValueError(f"more than {_LARGEST} bytes")
+        if len(body) > _BODY_MAX:
+            raise ValueError(f"more than {_BODY_MAX} bytes")
     return bytes(body)

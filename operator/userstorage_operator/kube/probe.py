@@ -10,8 +10,8 @@ from userstorage_operator.api.errors import ClusterError, NotFound
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES
 
 _PERIOD = 2.0
-_PATIENCE = 3.0
-_OURS = frozenset({USER_STORAGES.plural, USER_STORAGE_CLASSES.plural})
+_TIMEOUT = 3.0
+_CRDS = frozenset({USER_STORAGES.plural, USER_STORAGE_CLASSES.plural})
 
 
 class Discovery(Protocol):
@@ -27,15 +27,15 @@ class ApiProbe:
     def __init__(self, client: Discovery, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._clock = clock
-        self._answering_since: float | None = None
-        self.silent: str | None = "not asked yet"
+        self._reachable_since: float | None = None
+        self.unreachable: str | None = "not asked yet"
         """Why the API server is of no use; None where it answers."""
-        self.missing: str | None = None
+        self.missing_crds: str | None = None
         """Which of our kinds it does not serve, in words; None where it serves them, or does not answer."""
 
-    def answering_for(self) -> float:
+    def reachable_for(self) -> float:
         """Seconds for which every look was answered; 0 where the last one was not."""
-        return self._clock() - self._answering_since if self._answering_since is not None else 0.0
+        return self._clock() - self._reachable_since if self._reachable_since is not None else 0.0
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -46,20 +46,20 @@ class ApiProbe:
     async def once(self) -> None:
         """One look, which takes three seconds at most."""
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 served = await self._client.discover(names.GROUP, names.VERSION)
         except NotFound:
             served = set()
         except ClusterError as error:
-            self._silent(error.message)
+            self._set_unreachable(error.message)
             return
         except TimeoutError:
-            self._silent(f"no answer from the API server within {_PATIENCE:g} s")
+            self._set_unreachable(f"no answer from the API server within {_TIMEOUT:g} s")
             return
-        missing = sorted(_OURS - served)
-        self.silent, self.missing = None, f"not served: {', '.join(missing)}" if missing else None
-        if self._answering_since is None:
-            self._answering_since = self._clock()
+        missing = sorted(_CRDS - served)
+        self.unreachable, self.missing_crds = None, f"not served: {', '.join(missing)}" if missing else None
+        if self._reachable_since is None:
+            self._reachable_since = self._clock()
 
-    def _silent(self, why: str) -> None:
-        self.silent, self.missing, self._answering_since = why, None, None
+    def _set_unreachable(self, reason: str) -> None:
+        self.unreachable, self.missing_crds, self._reachable_since = reason, None, None

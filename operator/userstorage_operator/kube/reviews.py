@@ -32,13 +32,13 @@ class KubeReviews:
 
     async def allows(self, caller: Caller, access: Access | PathAccess) -> bool:
         """Whether the caller may read that. An absent namespace or name stands for all."""
-        about = {
+        subject = {
             "user": caller.username,
             "uid": caller.uid,
             "groups": list(caller.groups),
             "extra": {name: list(values) for name, values in caller.extra.items()},
         }
-        status = await self._review(ACCESS_REVIEWS, about | _asked_for(access))
+        status = await self._review(ACCESS_REVIEWS, subject | _attributes(access))
         return bool(status.get("allowed")) and not status.get("denied")
 
     async def _review(self, resource: Resource, spec: Unstructured) -> Unstructured:
@@ -47,7 +47,7 @@ class KubeReviews:
         return status
 
 
-def _asked_for(access: Access | PathAccess) -> Unstructured:
+def _attributes(access: Access | PathAccess) -> Unstructured:
     if isinstance(access, PathAccess):
         return {"nonResourceAttributes": {"path": access.path, "verb": "get"}}
     attributes = {

@@ -29,13 +29,13 @@ class WriteGate:
     def __init__(self, fence: Fence) -> None:
         self.fence = fence
         self._closed = False
-        self._under_way = 0
+        self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._in_doubt_until = float("-inf")
 
     @contextlib.contextmanager
-    def passing(self, longest: float) -> Iterator[float]:
+    def admit(self, timeout: float) -> Iterator[float]:
         """One write of at most `longest` seconds: the seconds that it may take, for then the lease may be another's.
 
         Raises NotLeading.
@@ -43,10 +43,10 @@ class WriteGate:
         remaining = 0.0 if self._closed else self.fence.remaining()
         if not remaining:
             raise NotLeader("not written: this process does not lead, or cannot prove that it does")
-        limit = min(longest, remaining)
-        given_up = asyncio.get_running_loop().time() + limit
+        limit = min(timeout, remaining)
+        deadline = asyncio.get_running_loop().time() + limit
         answered = False
-        self._under_way += 1
+        self._in_flight += 1
         self._idle.clear()
         try:
             yield limit
@@ -58,9 +58,9 @@ class WriteGate:
             raise
         finally:
             if not answered:  # cancelled, too
-                self._in_doubt_until = max(self._in_doubt_until, given_up)
-            self._under_way -= 1
-            if not self._under_way:
+                self._in_doubt_until = max(self._in_doubt_until, deadline)
+            self._in_flight -= 1
+            if not self._in_flight:
                 self._idle.set()
 
     async def close(self) -> bool:

@@ -8,7 +8,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 Check = Callable[[], Awaitable[str | None]]
 """None where all is well, else what is wrong, for people."""
-Observe = Callable[[str, int, float], None]
+ObserveResponse = Callable[[str, int, float], None]
 """Told of every answer of what is mounted: the route's pattern (never a path: paths hold names), the status code, seconds."""
 
 Gate = Callable[[web.Request], Awaitable[web.Response | None]]
@@ -29,11 +29,11 @@ class HttpServer:
         self,
         health: Mapping[str, Check],
         ready: Mapping[str, Check],
-        degrading: Mapping[str, Check],
+        degraded: Mapping[str, Check],
         detail: Callable[[], Mapping[str, object]],
         metrics: Callable[[], bytes],
         metrics_type: str,
-        observe: Observe,
+        observe: ObserveResponse,
         gate: Gate = open_to_all,
     ) -> None:
         """`gate` stands before `/metrics`. `degrading`: what `/ready` tells of besides, since everybody is served all the same. `detail` is told with both
@@ -45,8 +45,8 @@ class HttpServer:
         self._gate = gate
         self._app = app = web.Application()
         app.router.add_get("/health", _checks(health, {}, detail))
-        app.router.add_get("/ready", _checks(ready, degrading, detail))
-        app.router.add_get("/metrics", self._show_metrics)
+        app.router.add_get("/ready", _checks(ready, degraded, detail))
+        app.router.add_get("/metrics", self._serve_metrics)
         self._runner = web.AppRunner(app, access_log=None)
 
     def mount(self, prefix: str, app: web.Application) -> list[str]:
@@ -64,7 +64,7 @@ class HttpServer:
         """End it, and the connections with it."""
         await self._runner.cleanup()
 
-    async def _show_metrics(self, request: web.Request) -> web.Response:
+    async def _serve_metrics(self, request: web.Request) -> web.Response:
         if (refusal := await self._gate(request)) is not None:
             return refusal
         return web.Response(body=self._metrics(), headers={"Content-Type": self._metrics_type})
@@ -74,7 +74,7 @@ def _checks(
     checks: Mapping[str, Check], degrading: Mapping[str, Check], detail: Callable[[], Mapping[str, object]]
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(_: web.Request) -> web.Response:
-        wrong, poor = await _problems(checks), await _problems(degrading)
+        wrong, poor = await _failing(checks), await _failing(degrading)
         told = "failing" if wrong else "degraded" if poor else "ok"
         status = {"status": told, "failing": wrong, "degraded": poor, **detail()}
         return web.json_response(status, status=503 if wrong else 200)
@@ -82,11 +82,11 @@ def _checks(
     return answer
 
 
-async def _problems(checks: Mapping[str, Check]) -> dict[str, str]:
+async def _failing(checks: Mapping[str, Check]) -> dict[str, str]:
     return {name: problem for name, check in checks.items() if (problem := await check()) is not None}
 
 
-def _observed(observe: Observe) -> Middleware:
+def _observed(observe: ObserveResponse) -> Middleware:
     @web.middleware
     async def observed(request: web.Request, handler: Handler) -> web.StreamResponse:
         began, code = time.perf_counter(), 500

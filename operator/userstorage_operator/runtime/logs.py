@@ -29,7 +29,7 @@ class Logs:
     def __init__(self, level: str) -> None:
         self._level = logging.getLevelNamesMapping()[level.upper()]
         self._leader = False
-        self._set(self._level)
+        self._set_level(self._level)
 
     def set_leader(self, leader: bool) -> None:
         """Every line from now on says whether this process leads; none does before it is told so."""
@@ -38,7 +38,7 @@ class Logs:
     def toggle_debug(self) -> None:
         """Tell everything, or again what was asked for at the start."""
         verbose = logging.getLogger(_OURS).level == logging.DEBUG
-        self._set(self._level if verbose else logging.DEBUG)
+        self._set_level(self._level if verbose else logging.DEBUG)
         log.warning("log_level_changed", to=logging.getLevelName(logging.getLogger(_OURS).level).lower())
 
     def stamp(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -56,7 +56,7 @@ class Logs:
         }
 
     @staticmethod
-    def _set(level: int) -> None:
+    def _set_level(level: int) -> None:
         logging.getLogger(_OURS).setLevel(level)
         # kopf logs every event of every object at DEBUG, kubernetes the bodies of answers: our passes tell more.
         logging.getLogger().setLevel(max(logging.WARNING, level))

@@ -29,14 +29,14 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a third series for
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"
-_PASS_SECONDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 10)
+_RECONCILE_SECONDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 10)
 _REQUEST_SECONDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
-_START_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300)
+_READY_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300)
 _RESULTS = ("success", "rejected", "conflict", "error")
 _VERBS = ("get", "list", "watch", "create", "update", "patch", "delete")
 _READS = frozenset({"get", "list"})
 _CODES = ("2xx", "4xx", "5xx")
-_LOST = ("queue_full", "too_many_of_object", "not_taken")
+_DROP_REASONS = ("queue_full", "too_many_of_object", "not_taken")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +58,21 @@ class LabelValues:
 class Metrics:
     """Told of every pass, every call and every event that is lost; satisfies the observers of client and recorder."""
 
-    def __init__(self, version: str, words: LabelValues = LabelValues()) -> None:
+    def __init__(self, version: str, label_values: LabelValues = LabelValues()) -> None:
         self.registry = CollectorRegistry()
-        self._words = words
+        self._label_values = label_values
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         build = Gauge("userstorage_build_info", "Constant 1 with the version.", ["version"], registry=self.registry)
         build.labels(version).set(1)
-        self.gauges = Gauges(self.registry, words.watched, words.phases, words.conditions, words.failure_reasons)
+        self.gauges = Gauges(
+            self.registry, label_values.watched, label_values.phases, label_values.conditions, label_values.failure_reasons
+        )
         self.serving = ServingMetrics(self.registry)
-        self._passes = Histogram(
+        self._reconciles = Histogram(
             "userstorage_reconcile_duration_seconds",
             "Time of one pass over one UserStorage; rejected: only a change of the object can help; conflict: a lost race.",
-            ["result"], buckets=_PASS_SECONDS, registry=self.registry,
+            ["result"], buckets=_RECONCILE_SECONDS, registry=self.registry,
         )  # fmt: skip
         self._errors = Counter(
             "userstorage_reconcile_errors_total", "Passes that failed, by condition reason.", ["reason"],
@@ -80,7 +82,7 @@ class Metrics:
             "userstorage_reconcile_retries_total", "Passes that are tried again after a growing pause.",
             registry=self.registry,
         )  # fmt: skip
-        self._class_passes = Summary(
+        self._class_reconciles = Summary(
             "userstorage_class_reconcile_duration_seconds", "Time of one pass over one UserStorageClass.", ["result"],
             registry=self.registry,
         )  # fmt: skip
@@ -110,38 +112,38 @@ class Metrics:
             "userstorage_volume_stats_errors_total", "Looks at a node that did not tell of its volumes.",
             registry=self.registry,
         )  # fmt: skip
-        self._starts = Histogram(
+        self._time_to_ready = Histogram(
             "userstorage_time_to_ready_seconds", "From the creation of a UserStorage to the first time it is Ready.",
-            buckets=_START_SECONDS, registry=self.registry,
+            buckets=_READY_SECONDS, registry=self.registry,
         )  # fmt: skip
-        _begin(self._passes, _RESULTS)
-        _begin(self._class_passes, _RESULTS)
-        _begin(self._errors, (*words.failures, OTHER))
-        _begin(self._requests, _VERBS, (*words.resources, OTHER), _CODES)
-        _begin(self._request_time, ("read", "write"))
-        _begin(self._events_dropped, _LOST)
+        _create_series(self._reconciles, _RESULTS)
+        _create_series(self._class_reconciles, _RESULTS)
+        _create_series(self._errors, (*label_values.failures, OTHER))
+        _create_series(self._requests, _VERBS, (*label_values.resources, OTHER), _CODES)
+        _create_series(self._request_time, ("read", "write"))
+        _create_series(self._events_dropped, _DROP_REASONS)
 
     def reconciled(self, result: Result, seconds: float) -> None:
         """A pass has ended."""
-        self._passes.labels(_kind(result)).observe(seconds)
+        self._reconciles.labels(_result_label(result)).observe(seconds)
         if result.reason != "success":
-            self._errors.labels(_known(result.reason, self._words.failures)).inc()
+            self._errors.labels(_known_or_other(result.reason, self._label_values.failures)).inc()
         if result.retry:
             self._retries.inc()
 
     def class_reconciled(self, result: Result, seconds: float) -> None:
         """A pass over a class has ended."""
-        self._class_passes.labels(_kind(result)).observe(seconds)
+        self._class_reconciles.labels(_result_label(result)).observe(seconds)
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
         """A call to the API server has been answered."""
-        self._requests.labels(verb, _known(resource, self._words.resources), _answer(code)).inc()
+        self._requests.labels(verb, _known_or_other(resource, self._label_values.resources), _code_label(code)).inc()
         if verb != "watch":
             self._request_time.labels("read" if verb in _READS else "write").observe(seconds)
 
-    def event_dropped(self, why: str) -> None:
+    def event_dropped(self, reason: str) -> None:
         """An event for people got lost."""
-        self._events_dropped.labels(why).inc()
+        self._events_dropped.labels(reason).inc()
 
     def swept(self, seconds: float) -> None:
         """A sweep was completed."""
@@ -158,20 +160,20 @@ class Metrics:
 
     def became_ready(self, seconds: float) -> None:
         """A UserStorage is Ready for the first time, `seconds` after its creation."""
-        self._starts.observe(seconds)
+        self._time_to_ready.observe(seconds)
 
     def render(self) -> bytes:
         """The text exposition format."""
         return generate_latest(self.registry)
 
 
-def _begin(metric: Counter | Histogram | Summary, *values: Iterable[str]) -> None:
+def _create_series(metric: Counter | Histogram | Summary, *values: Iterable[str]) -> None:
     """Have every series there from the start: one that appears later hides its first increase from `rate`."""
     for labels in product(*values):
         metric.labels(*labels)
 
 
-def _kind(result: Result) -> str:
+def _result_label(result: Result) -> str:
     if result.reason == "success":
         return "success"
     if result.routine:
@@ -179,11 +181,11 @@ def _kind(result: Result) -> str:
     return "error" if result.retry else "rejected"
 
 
-def _answer(code: int) -> str:
+def _code_label(code: int) -> str:
     if 400 <= code < 500:
         return "4xx"
     return "2xx" if 0 < code < 400 else "5xx"
 
 
-def _known(word: str, known: Collection[str]) -> str:
+def _known_or_other(word: str, known: Collection[str]) -> str:
     return word if word in known else OTHER

@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from userstorage_operator.runtime.redaction import clean_fields, clean_text
 
 SERVICE = "userstorage-operator"
-_LAST_WORDS = 3.0
+_SHUTDOWN_TIMEOUT = 3.0
 """Seconds for what is left at the end: a collector that is away must not hold up a successor."""
 _REQUESTS = "requests"
 """Attribute of a pass: how many it has made."""
@@ -31,9 +31,9 @@ class OtelTracer:
     def __init__(self, endpoint: str, version: str, instance: str) -> None:
         """`endpoint`: URL of the collector, without the path of the signal."""
         logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # else a line for each of its tries
-        about = {"service.name": SERVICE, "service.version": version, "service.instance.id": instance}
-        self._provider = TracerProvider(resource=Resource.create(about), shutdown_on_exit=False)
-        self._provider.add_span_processor(_WhatMatters(OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")))
+        resource = {"service.name": SERVICE, "service.version": version, "service.instance.id": instance}
+        self._provider = TracerProvider(resource=Resource.create(resource), shutdown_on_exit=False)
+        self._provider.add_span_processor(_RelevantSpanProcessor(OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")))
         self._tracer = self._provider.get_tracer(SERVICE, version)
 
     @contextmanager
@@ -46,11 +46,11 @@ class OtelTracer:
     def reconciled(self, reason: str, error: str, action: str) -> None:
         """The fields that log lines of the pass have are its attributes."""
         span = trace.get_current_span()
-        told = {field: value for field, value in structlog.contextvars.get_contextvars().items() if field != "trace_id"}
+        fields = {field: value for field, value in structlog.contextvars.get_contextvars().items() if field != "trace_id"}
         if error:
-            told |= {"error_kind": reason, "error": error, "action": action}
+            fields |= {"error_kind": reason, "error": error, "action": action}
             span.set_status(StatusCode.ERROR, clean_text(error))
-        span.set_attributes({field: value for field, value in clean_fields(told).items() if value != ""})
+        span.set_attributes({field: value for field, value in clean_fields(fields).items() if value != ""})
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
         """A span of its own, after the fact, where a pass is under way."""
@@ -69,12 +69,12 @@ class OtelTracer:
 
     async def close(self) -> None:
         """Send what is left, for a moment at most."""
-        last = threading.Thread(target=self._provider.shutdown, daemon=True)
-        last.start()
-        await asyncio.to_thread(last.join, _LAST_WORDS)
+        shutdown = threading.Thread(target=self._provider.shutdown, daemon=True)
+        shutdown.start()
+        await asyncio.to_thread(shutdown.join, _SHUTDOWN_TIMEOUT)
 
 
-class _WhatMatters(BatchSpanProcessor):
+class _RelevantSpanProcessor(BatchSpanProcessor):
     """All spans but those of passes that asked for nothing and failed at nothing: a sweep makes one of each object."""
 
     def on_end(self, span: ReadableSpan) -> None:

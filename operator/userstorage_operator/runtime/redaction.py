@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-LONGEST = 1024
+TEXT_MAX = 1024
 """Characters of one string; the messages of conditions are never longer."""
 REDACTED = "[redacted]"
 
@@ -26,23 +26,23 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
 )
 """Passwords in URLs, HTTP credentials, JSON web tokens, and values whose key says what they are."""
-_LOOKED_AT = 4 * LONGEST
+_SCANNED_MAX = 4 * TEXT_MAX
 """Characters in which secrets are looked for: more than is shown, for half a secret looks like none."""
-_DEEPEST = 4
+_DEPTH_MAX = 4
 _INT64 = 2**63
 
 
 def clean_text(text: str) -> str:
     """`text` on one line, with nothing that moves a terminal's cursor, without secrets, cut to LONGEST with a mark."""
-    if text.isprintable() and len(text) <= LONGEST and not (" " in text or ":" in text or "=" in text or "eyJ" in text):
+    if text.isprintable() and len(text) <= TEXT_MAX and not (" " in text or ":" in text or "=" in text or "eyJ" in text):
         return text  # a name, a word, a uid: no pattern matches it, and most texts of a line are such
-    shown = text if len(text) <= _LOOKED_AT else text[:_LOOKED_AT].rsplit(None, 1)[0]
+    shown = text if len(text) <= _SCANNED_MAX else text[:_SCANNED_MAX].rsplit(None, 1)[0]
     lowered = shown.lower()
     if any(hint in lowered for hint in _HINTS):
-        for pattern, instead in _SECRETS:
-            shown = pattern.sub(instead, shown)
+        for pattern, replacement in _SECRETS:
+            shown = pattern.sub(replacement, shown)
     escaped = shown if shown.isprintable() else _escape(shown)
-    return escaped if len(escaped) <= LONGEST and len(text) <= _LOOKED_AT else f"{escaped[:LONGEST]}...[cut]"
+    return escaped if len(escaped) <= TEXT_MAX and len(text) <= _SCANNED_MAX else f"{escaped[:TEXT_MAX]}...[cut]"
 
 
 def clean_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def _clean(value: Any, depth: int) -> Any:
         return clean_text(value)
     if value is None or isinstance(value, bool | float) or (isinstance(value, int) and -_INT64 <= value < _INT64):
         return value
-    if depth < _DEEPEST:
+    if depth < _DEPTH_MAX:
         if isinstance(value, Mapping):
             return _fields(value, depth + 1)
         if isinstance(value, list | tuple | set | frozenset):

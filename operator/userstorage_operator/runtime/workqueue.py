@@ -14,19 +14,21 @@ class WorkQueue(Generic[K]):
     """
 
     def __init__(
-        self, pause: Callable[[int], float], noted: Callable[[K, int, float], None] = lambda _key, _failures, _due_in: None
+        self,
+        backoff: Callable[[int], float],
+        on_requeue: Callable[[K, int, float], None] = lambda _key, _failures, _due_in: None,
     ) -> None:
         """`pause(n)`: seconds to wait after the n-th failure in a row of a key. `noted(key, failures, due_in)` is told how
         many there are now, and seconds until the next try; 0 failures when they end.
         """
-        self._pause = pause
-        self._noted = noted
+        self._backoff = backoff
+        self._on_requeue = on_requeue
         self._queued: OrderedDict[K, float] = OrderedDict()
-        self._working: set[K] = set()
-        self._again: set[K] = set()
+        self._processing: set[K] = set()
+        self._dirty: set[K] = set()
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
-        self._available = asyncio.Semaphore(0)
+        self._ready = asyncio.Semaphore(0)
 
     def __len__(self) -> int:
         """Keys that wait for a worker."""
@@ -40,11 +42,11 @@ class WorkQueue(Generic[K]):
         """Ask for work on `key` as soon as a worker is free."""
         if timer := self._timers.pop(key, None):
             timer.cancel()
-        if key in self._working:
-            self._again.add(key)
+        if key in self._processing:
+            self._dirty.add(key)
         elif key not in self._queued:
             self._queued[key] = asyncio.get_running_loop().time()
-            self._available.release()
+            self._ready.release()
 
     def add_unless_backing_off(self, key: K) -> None:
         """Ask for work on `key`, but not before its pause after a failure is over: nothing is known to have changed."""
@@ -60,25 +62,25 @@ class WorkQueue(Generic[K]):
             timer.cancel()
         self._timers[key] = loop.call_later(delay, self.add, key)
 
-    def add_rate_limited(self, key: K, at_least: float = 0.0) -> float:
+    def add_rate_limited(self, key: K, min_delay: float = 0.0) -> float:
         """Count a failure of `key` and ask for work on it after the pause that its count calls for, or after `at_least`
         seconds where that is longer: the seconds.
         """
         self._failures[key] = self._failures.get(key, 0) + 1
-        pause = max(self._pause(self._failures[key]), at_least)
-        self.add_after(key, pause)
-        self._noted(key, self._failures[key], pause)
-        return pause
+        delay = max(self._backoff(self._failures[key]), min_delay)
+        self.add_after(key, delay)
+        self._on_requeue(key, self._failures[key], delay)
+        return delay
 
-    def resume(self, key: K, failures: int, due_in: float) -> None:
+    def resume(self, key: K, failures: int, delay: float) -> None:
         """Take over failures in a row from an earlier process: the next try is due in so many seconds, even where the key
         waits for a worker. What this process has seen itself counts more.
         """
-        if key in self._failures or key in self._working:
+        if key in self._failures or key in self._processing:
             return
         self._failures[key] = failures
         self._queued.pop(key, None)
-        self.add_after(key, due_in)
+        self.add_after(key, delay)
 
     def num_requeues(self, key: K) -> int:
         """Failures in a row."""
@@ -87,20 +89,20 @@ class WorkQueue(Generic[K]):
     def forget(self, key: K) -> None:
         """The key succeeded, or is not worth another try."""
         if self._failures.pop(key, None) is not None:
-            self._noted(key, 0, 0.0)
+            self._on_requeue(key, 0, 0.0)
 
     async def get(self) -> K:
         """The next key; `done` must follow."""
-        await self._available.acquire()
+        await self._ready.acquire()
         while not self._queued:  # what was resumed left the queue without a worker
-            await self._available.acquire()
+            await self._ready.acquire()
         key, _ = self._queued.popitem(last=False)
-        self._working.add(key)
+        self._processing.add(key)
         return key
 
     def done(self, key: K) -> None:
         """The work that `take` began has ended, well or badly."""
-        self._working.discard(key)
-        if key in self._again:
-            self._again.discard(key)
+        self._processing.discard(key)
+        if key in self._dirty:
+            self._dirty.discard(key)
             self.add(key)
