@@ -17,7 +17,7 @@ def beats(watch: EventLoopMonitor, clock: Clock, *, late: float, seconds: float)
     while clock.now < until:
         watch._expected = clock.now + 0.5
         clock.now += 0.5 + late
-        watch.beat()
+        watch.tick()
 
 
 def test_a_loop_on_time_has_no_lag() -> None:

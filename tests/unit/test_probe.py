@@ -18,7 +18,7 @@ class Server:
 
 async def test_before_the_first_look_nothing_is_known() -> None:
     probe = ApiProbe(Server())
-    assert (probe.unreachable, probe.missing_crds, probe.reachable_for()) == ("not asked yet", None, 0)
+    assert (probe.unreachable, probe.missing_crds, probe.reachable_for()) == ("not probed yet", None, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Workers: take a key, have it reconciled, and do with it what the result says."""
+"""Workers: get a key from the queue, reconcile it, and requeue or forget it according to the result."""
 
 import asyncio
 import logging
@@ -19,28 +19,28 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a pass came to."""
+    """The result of a reconcile: whether it succeeded, and when the key is reconciled next."""
 
     reason: str = "success"
-    """A word for the metrics: success, or the reason of the failure (PascalCase)."""
+    """The word `success`, or the reason of the failure in PascalCase."""
     retry: bool = False
-    """Try again after a growing pause."""
+    """Requeue with backoff."""
     retry_after: float = 0.0
-    """Seconds that the API server asked to be left in peace."""
+    """Least backoff in seconds: the `Retry-After` of the API server."""
     requeue_after: float | None = None
-    """Seconds after which to look again although nothing failed."""
+    """Seconds until the next reconcile if this one succeeded; None to wait for an event."""
     error: str = ""
-    """What failed, for people; empty where nothing did."""
+    """The message of the failure, for people; empty if there is none."""
     action: str = ""
-    """What was being done when it failed, where that is known."""
+    """The failed write, such as `create Pod`; empty if unknown."""
     exception: BaseException | None = None
-    """The exception, where the failure is a fault of the program: its log line is an error, with the traceback."""
+    """Set if the failure is a bug of the operator: it is then logged as an error with the traceback."""
     routine: bool = False
-    """A failure that is part of the normal course: nobody but a developer wants to read of it."""
+    """A failure in normal operation, such as a conflict: logged at debug level only."""
 
 
 class WorkerPool(Generic[K]):
-    """The workers on one queue."""
+    """The workers of one queue."""
 
     def __init__(
         self,
@@ -50,8 +50,8 @@ class WorkerPool(Generic[K]):
         tracer: Tracer = NOOP_TRACER,
         kind: str = "",
     ) -> None:
-        """`reconcile(key, failures)` gets the number of failures in a row before this pass; `passed(result, seconds)`
-        is told of the pass. `what` the keys stand for is in the name of its span.
+        """`reconcile(key, failures)` gets the number of consecutive failures so far; `on_reconciled(result, seconds)` is called
+        after each reconcile. `kind` of the reconciled object is part of the span's name.
         """
         self._queue = queue
         self._reconcile = reconcile
@@ -61,16 +61,18 @@ class WorkerPool(Generic[K]):
         self._logged_failures: dict[K, tuple[str, str]] = {}
         self._last_progress = time.monotonic()
         self._running: dict[K, float] = {}
-        """When the passes that have not ended began, the oldest first."""
+        """Key -> start of its running reconcile, oldest first."""
 
     def stuck_for(self) -> float:
-        """Seconds for which one pass has gone on, or for which a key has waited and no pass has ended."""
+        """Return the seconds without progress: the duration of the longest running reconcile, or the time for which keys
+        waited and no reconcile ended, whichever is longer.
+        """
         now = time.monotonic()
         longest = now - next(iter(self._running.values()), now)
         return max(longest, min(now - self._last_progress, self._queue.oldest_wait()))
 
     async def work(self) -> None:
-        """One worker, until cancelled. Run as many side by side as passes may be under way."""
+        """Run one worker until cancelled. Run as many concurrently as there may be concurrent reconciles."""
         while True:
             key = await self._queue.get()
             self._running[key] = time.monotonic()
@@ -79,18 +81,18 @@ class WorkerPool(Generic[K]):
                 with self._tracer.reconcile(self._span_name):
                     await self._process(key)
             finally:
-                structlog.contextvars.clear_contextvars()  # with what the pass has bound: the next is about another key
+                structlog.contextvars.clear_contextvars()  # the reconcile has bound fields too, and the next key is another one
                 self._queue.done(key)
                 del self._running[key]
                 self._last_progress = time.monotonic()
-            await asyncio.sleep(0)  # a pass that finds nothing to do never waits: thousands in a row would hold the loop
+            await asyncio.sleep(0)  # a reconcile with nothing to do never waits: thousands in a row would block the loop
 
     async def _process(self, key: K) -> None:
         started = time.monotonic()
         try:
             result = await self._reconcile(key, self._queue.num_requeues(key))
-        except Exception as fault:  # noqa: BLE001  # the pool's last line: one poisoned key must not end a worker
-            result = Result(reason="InternalError", retry=True, error=f"{type(fault).__name__}: {fault}", exception=fault)
+        except Exception as error:  # noqa: BLE001  # one bad key must not stop a worker
+            result = Result(reason="InternalError", retry=True, error=f"{type(error).__name__}: {error}", exception=error)
         duration = time.monotonic() - started
         self._on_reconciled(result, duration)
         self._tracer.reconciled(result.reason, result.error, result.action)
@@ -104,7 +106,7 @@ class WorkerPool(Generic[K]):
             self._queue.add_after(key, result.requeue_after)
 
     def _log_result(self, key: K, result: Result, attempts: int, delay: float | None, duration: float) -> None:
-        """Log a failure once, and its end; repetitions, and what is routine, for developers only."""
+        """Log a new failure, and the recovery from it. Repetitions and routine failures are logged at debug level."""
         if not result.error:
             if self._logged_failures.pop(key, None) is not None:
                 log.info("reconcile_recovered")
