@@ -1,4 +1,4 @@
-"""The composition root: what every replica does (serve), and what the one that leads does besides."""
+"""The composition root: every replica serves, and the leader also runs the manager."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 
 class App:
-    """The parts of one process, put together but not yet running."""
+    """The parts of one process, connected but not yet running."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class App:
         tracer: Tracer,
         set_leader: Callable[[bool], None],
     ) -> None:
-        """Two clients: what every replica asks for, the lease among it, is never refused; what the leader does is fenced."""
+        """`client` serves every replica, including the lease, and is never fenced. `fenced_client` is for the leader's work."""
         self._config = config
         self._client = client
         self._election = election
@@ -59,7 +59,7 @@ class App:
         self._loop_monitor = EventLoopMonitor()
 
     def render_metrics(self) -> bytes:
-        """The metrics, with the gauges read at this moment."""
+        """Set the gauges and return all metrics."""
         self._metrics.gauges.loop_lag.set(self._loop_monitor.lag())
         self._metrics.gauges.api_up.set(self._probe.unreachable is None)
         self._election.update_gauges(self._metrics)
@@ -68,36 +68,41 @@ class App:
         return self._metrics.render()
 
     async def serve(self, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> None:
-        """What every replica does, from now until the stack ends. Raises OSError for a taken port."""
+        """Start the parts that every replica runs, until the stack is closed. Raises OSError if the port is in use."""
         stack.push_async_callback(self._redis.close)
         if self._config.http_port:
-            reviews = KubeReviews(self._client, self._config.api_audiences)
-            checks = HealthChecks(self._probe, self._loop_monitor, self._election, self._manager, self._redis)
-            server = HttpServer(
-                checks.health,
-                checks.readiness,
-                checks.degraded,
-                self._election.detail,
-                self.render_metrics,
-                CONTENT_TYPE,
-                self._metrics.serving.http_answered,
-                MetricsGate(reviews).refusal if self._config.metrics_auth else open_to_all,
-            )
-            self._metrics.serving.http_labels(server.mount("/v1", self._read_api(reviews).application()))
+            server = self._http_server()
             stack.push_async_callback(server.stop)
             await server.start(self._config.http_port)
         start = await stack.enter_async_context(background(stop))
         start(self._probe.run(), "api-probe")
-        start(self._loop_monitor.run(), "loop-watch")
+        start(self._loop_monitor.run(), "event-loop-monitor")
+
+    def _http_server(self) -> HttpServer:
+        reviews = KubeReviews(self._client, self._config.api_audiences)
+        checks = HealthChecks(self._probe, self._loop_monitor, self._election, self._manager, self._redis)
+        server = HttpServer(
+            checks.health,
+            checks.readiness,
+            checks.degraded,
+            self._election.detail,
+            self.render_metrics,
+            CONTENT_TYPE,
+            self._metrics.serving.http_answered,
+            MetricsGate(reviews).refusal if self._config.metrics_auth else open_to_all,
+        )
+        routes = server.mount("/v1", self._read_api(reviews).application())
+        self._metrics.serving.http_labels(routes)
+        return server
 
     def _read_api(self, reviews: KubeReviews) -> ReadApi:
-        """Answers for platform backends."""
+        """Return the read API for platform backends."""
         config, manager = self._config, self._manager
         reader = FallbackReader(manager.reader, manager.has_synced, self._redis.directory(self._client))
         return ReadApi(reader, reviews, config.namespaces, version("userstorage-operator"))
 
     async def lead(self, stop: asyncio.Event) -> None:
-        """What one replica at a time does: stand by, then watch and write until `stop`."""
+        """Wait for the lease, then watch and write until `stop`. One replica leads at a time."""
         await crds.wait_established(self._probe, stop)
         if (term := await self._election.run(stop)) is None:
             return
@@ -108,15 +113,15 @@ class App:
             await self._resign()
 
     async def _resign(self) -> None:
-        """Hand over, as soon as what is being written is written."""
+        """Hand over the lease as soon as the writes in flight are answered."""
         await self._election.resign(drained=await self._fenced_client.finish_writing())
         self._set_leader(False)
 
 
 async def run(config: Config, stop: asyncio.Event, set_leader: Callable[[bool], None]) -> None:
-    """Serve until SIGTERM, SIGINT or `stop`. `set_leader` is told whether this process is the one that writes.
+    """Run until SIGTERM, SIGINT or `stop`. `set_leader` is called when this process becomes the leader or resigns.
 
-    Raises OperatorError where there is no login or where a part of the operator ended by itself, OSError for a taken port.
+    Raises OperatorError if the login fails or a part of the operator ended by itself, OSError if the port is in use.
     """
     _stop_on_signals(stop)
     metrics = Metrics(version("userstorage-operator"), LABEL_VALUES)
@@ -135,13 +140,13 @@ async def run(config: Config, stop: asyncio.Event, set_leader: Callable[[bool], 
 
 
 class FanOutObserver:
-    """Who counts requests, and who traces them."""
+    """Passes requests on to several observers: metrics and traces."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """Satisfies Observer."""
+        """Satisfy Observer."""
         for observer in self._observers:
             observer.requested(verb, resource, code, seconds)
 
@@ -150,14 +155,14 @@ def _tracer(config: Config) -> Tracer:
     if not config.otlp_endpoint:
         return NOOP_TRACER
     try:
-        from userstorage_operator.runtime.otel import OtelTracer  # noqa: PLC0415  # an extra, and 40 MB that few need
+        from userstorage_operator.runtime.otel import OtelTracer  # noqa: PLC0415  # an optional dependency: 40 MB that few installations need
     except ImportError as error:
         raise OperatorError(f"--otlp-endpoint: needs userstorage-operator[otel] ({error})", "InvalidOption") from error
     return OtelTracer(config.otlp_endpoint, version("userstorage-operator"), socket.gethostname())
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:
-    """From the first moment on: as process 1 of a container we would not be ended by default. kopf takes over later."""
+    """Handle signals from the start: by default process 1 of a container ignores SIGTERM. kopf replaces the handlers later."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)

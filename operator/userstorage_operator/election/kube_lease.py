@@ -1,4 +1,4 @@
-"""A Lease of the API server as the election wants it."""
+"""The lease of the election, stored as a Lease on the API server."""
 
 from datetime import UTC, datetime
 
@@ -12,11 +12,11 @@ from userstorage_operator.kube.client import KubeClient
 
 LEASE_NAME = "userstorage-operator"
 _RELEASED = 1
-"""Seconds of duration of a lease that its holder gave up, as client-go writes it: no hand that empties the holder does."""
+"""`leaseDurationSeconds` of a released lease, as client-go writes it. A holder removed by hand leaves the duration as it was."""
 
 
 class KubeLease:
-    """Satisfies the port `runtime.lease.LeaseStore`."""
+    """Satisfies the port `election.elector.LeaseStore`."""
 
     def __init__(self, client: KubeClient, namespace: str) -> None:
         self._client = client
@@ -25,7 +25,7 @@ class KubeLease:
         self._acquire_time = (0, "")
 
     async def get(self, timeout: float) -> LeaseRecord | None:
-        """The record; None where there is none."""
+        """Satisfy LeaseStore."""
         try:
             return self._parse(await self._client.get(LEASES, self._namespace, LEASE_NAME, timeout=timeout))
         except NotFound:
@@ -34,7 +34,7 @@ class KubeLease:
             raise LeaseUnavailable(error.message) from error
 
     async def create(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
-        """The record as it was made; None where there is one already."""
+        """Satisfy LeaseStore."""
         metadata = {
             "name": LEASE_NAME,
             "namespace": self._namespace,
@@ -49,7 +49,7 @@ class KubeLease:
         return self._parse(created)
 
     async def update(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
-        """The record as it now is; None where its version is no longer the newest, or it is gone."""
+        """Satisfy LeaseStore. Keeps the metadata as last read."""
         metadata = self._metadata | {"resourceVersion": record.resource_version}
         try:
             return self._parse(
@@ -61,14 +61,14 @@ class KubeLease:
             raise LeaseUnavailable(error.message) from error
 
     def _parse(self, raw: Unstructured) -> LeaseRecord:
-        """Metadata are kept for the next update: what others have put there is not ours to remove."""
+        """Return the record of a raw Lease. Keeps its metadata for the next update, which must not remove labels of other programs."""
         self._metadata, spec = raw["metadata"], raw.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
         released = not holder and spec.get("leaseDurationSeconds") == _RELEASED
         return LeaseRecord(holder, spec.get("leaseTransitions") or 0, self._metadata["resourceVersion"], released)
 
     def _body(self, metadata: Unstructured, record: LeaseRecord) -> Unstructured:
-        now = format_precise_time(datetime.now(UTC))  # for people; nobody decides by it
+        now = format_precise_time(datetime.now(UTC))  # for people; no decision depends on it
         if self._acquire_time[0] != record.lease_transitions:
             self._acquire_time = record.lease_transitions, now
         spec: Unstructured = {

@@ -1,4 +1,4 @@
-"""Whether this process leads, and what follows when that ends."""
+"""Leader election of this process: acquire the lease, renew it, and exit if it is lost."""
 
 import asyncio
 import os
@@ -18,14 +18,14 @@ from userstorage_operator.runtime.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 _EXIT_LEADERSHIP_LOST = 3
-"""Exit code of a process that no longer leads: told from 1, an error, in what a pod shows of its last end."""
+"""Exit code of a process that lost the lease. The last state of its pod shows it; code 1 is an error."""
 
 
 class LeaderElection:
-    """Leads for as long as it holds the lease."""
+    """The election by a lease: its holder is the leader."""
 
     def __init__(self, lease_namespace: str, client: KubeClient) -> None:
-        """`client` is for the lease itself, and must not be fenced."""
+        """`client` is used for the lease itself and must not be fenced."""
         self.fence = Fence()
         self.role = "starting"
         self._identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
@@ -34,32 +34,36 @@ class LeaderElection:
 
     @property
     def is_leader(self) -> bool:
-        """Whether it has come to lead."""
+        """Whether this process was elected and has not resigned."""
         return self.role == "leading"
 
     def detail(self) -> dict[str, object]:
-        """What health and readiness answer besides."""
+        """Return further fields for the answers of `/health` and `/ready`."""
         return {"role": self.role, "identity": self._identity, "term": self._elector.term}
 
     def update_gauges(self, metrics: Metrics) -> None:
-        """Read the gauges at this moment."""
+        """Set the gauges of the election."""
         metrics.gauges.leader.set(self.fence.remaining() > 0)
         metrics.gauges.leader_term.set(self._elector.term)
         metrics.gauges.lease_renew_age.set(self._elector.unchanged_for())
 
     async def run(self, stop: asyncio.Event) -> int | None:
-        """Stand by, then lead: the term, or None where `stop` came first. Where the lease is lost, the process ends at once."""
+        """Wait for the lease and start to renew it. Return the term, or None if `stop` is set first. If the lease is lost later,
+        the process exits at once.
+        """
         self.role = "standing by"
         log.info("waiting_for_lease", identity=self._identity)
         if not await _completes_before(stop, self._elector.acquire()):
             return None
         self.role = "leading"
         log.info("leader_elected", identity=self._identity, term=self.fence.term)
-        self._renewing = asyncio.create_task(self._keep_lease(), name="lease")  # before kopf starts, which ends what is younger
+        self._renewing = asyncio.create_task(
+            self._keep_lease(), name="lease"
+        )  # before kopf starts: it cancels tasks younger than itself
         return self.fence.term
 
     async def resign(self, *, drained: bool) -> None:
-        """Lead no more. `settled`: nothing that was written can still be on its way, so a successor may begin at once."""
+        """Stop being the leader. `drained`: no write can still be in flight, so the lease is released for the next leader."""
         if self._renewing is None:
             return
         renewing, self._renewing = self._renewing, None
@@ -75,40 +79,40 @@ class LeaderElection:
     async def _keep_lease(self) -> None:
         try:
             log.error("leadership_lost", identity=self._identity, why=await self._elector.renew())
-        except Exception:  # a lease that nobody renews any more is lost, too
+        except Exception:  # a lease that is no longer renewed is lost as well
             log.exception("leadership_lost", identity=self._identity)
-        os._exit(_EXIT_LEADERSHIP_LOST)  # at once: whoever leads now is at whatever is still under way here
+        os._exit(_EXIT_LEADERSHIP_LOST)  # at once: the new leader works on the same objects
 
 
 class NoElection:
-    """Leads without asking anybody: on a laptop, in a test."""
+    """No election: the process is always the leader. For a laptop or a test."""
 
     fence = NoopFence()
     is_leader = True
 
     def detail(self) -> dict[str, object]:
-        """What health and readiness answer besides."""
+        """Return further fields for the answers of `/health` and `/ready`."""
         return {"role": "leading"}
 
     def update_gauges(self, metrics: Metrics) -> None:
-        """Read the gauges at this moment."""
+        """Set the gauges of the election."""
         metrics.gauges.leader.set(1)
 
     async def run(self, _: asyncio.Event) -> int | None:
-        """At once, as term 0."""
+        """Return term 0 at once."""
         log.info("leader_elected", elected=False)
         return 0
 
     async def resign(self, *, drained: bool) -> None:
-        """There is nobody to tell."""
+        """Do nothing: there is no lease."""
 
 
 async def _completes_before(stop: asyncio.Event, coroutine: Coroutine[Any, Any, None]) -> bool:
-    """Whether the coroutine came to its end before `stop` was set. Raises what it raises."""
-    working, stopping = asyncio.create_task(coroutine), asyncio.create_task(stop.wait())
+    """Whether the coroutine returned before `stop` was set. Raises its exception."""
+    task, stopping = asyncio.create_task(coroutine), asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
-        return working.done() and working.result() is None
+        await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+        return task.done() and task.result() is None
     finally:
-        working.cancel()
+        task.cancel()
         stopping.cancel()
