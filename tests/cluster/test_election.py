@@ -107,9 +107,9 @@ def first_write_of_another(three: Replicas, old: Replica, since: datetime, withi
     return found.began - since
 
 
-def test_one_replica_leads_and_the_others_report_standing_by(three: Replicas, leader: Replica) -> None:
+def test_one_replica_leads_and_the_others_report_standby(three: Replicas, leader: Replica) -> None:
     for replica in three.running:
-        role = "leading" if replica is leader else "standing by"
+        role = "leading" if replica is leader else "standby"
         for path in ("/health", "/ready"):
             assert json.loads(replica.answer(path))["role"] == role
         assert f"userstorage_leader {1.0 if replica is leader else 0.0}" in replica.answer("/metrics")

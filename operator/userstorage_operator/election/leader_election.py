@@ -51,7 +51,7 @@ class LeaderElection:
         """Wait for the lease and start to renew it. Return the term, or None if `stop` is set first. If the lease is lost later,
         the process exits at once.
         """
-        self.role = "standing by"
+        self.role = "standby"
         log.info("waiting_for_lease", identity=self._identity)
         if not await _completes_before(stop, self._elector.acquire()):
             return None
@@ -69,7 +69,7 @@ class LeaderElection:
         renewing, self._renewing = self._renewing, None
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
-        self.role = "ended"
+        self.role = "stopped"
         if drained:
             await self._elector.release()
         else:

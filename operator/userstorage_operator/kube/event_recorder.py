@@ -52,7 +52,7 @@ class EventRecorder:
         if self._queue.full():
             self._observer.event_dropped("queue_full")
         elif self._too_many_of(regarding["metadata"]["uid"]):
-            self._observer.event_dropped("too_many_of_object")
+            self._observer.event_dropped("rate_limited")
         else:
             self._queue.put_nowait(self._event(regarding, event))
 
@@ -63,10 +63,10 @@ class EventRecorder:
             try:
                 await self._send(event)
             except OperatorError as error:  # namespace terminating, permission missing, or API server overloaded
-                self._observer.event_dropped("not_taken")
+                self._observer.event_dropped("rejected")
                 log.debug("event_dropped", error_kind=error.reason, error=error.message, **_log_fields(event))
             except Exception:  # one bad event must not stop the recorder
-                self._observer.event_dropped("not_taken")
+                self._observer.event_dropped("rejected")
                 log.exception("event_crashed", **_log_fields(event))
 
     def _too_many_of(self, uid: str) -> bool:

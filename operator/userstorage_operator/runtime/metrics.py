@@ -35,7 +35,7 @@ _RESULTS = ("success", "rejected", "conflict", "error")
 _VERBS = ("get", "list", "watch", "create", "update", "patch", "delete")
 _READS = frozenset({"get", "list"})
 _CODES = ("2xx", "4xx", "5xx")
-_DROP_REASONS = ("queue_full", "too_many_of_object", "not_taken")
+_DROP_REASONS = ("queue_full", "rate_limited", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Metrics:
             ["access"], buckets=_REQUEST_SECONDS, registry=self.registry,
         )  # fmt: skip
         self._events_dropped = Counter(
-            "userstorage_events_dropped_total", "Kubernetes Events that were dropped, by reason.", ["why"],
+            "userstorage_events_dropped_total", "Kubernetes Events that were dropped, by reason.", ["reason"],
             registry=self.registry,
         )  # fmt: skip
         self._sweeps = Summary("userstorage_sweep_duration_seconds", "Duration of a completed sweep.", registry=self.registry)

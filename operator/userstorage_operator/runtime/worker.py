@@ -26,7 +26,7 @@ class Result:
     retry: bool = False
     """Requeue with backoff."""
     retry_after: float = 0.0
-    """Least backoff in seconds: the `Retry-After` of the API server."""
+    """Least backoff in seconds, such as the `Retry-After` of the API server."""
     requeue_after: float | None = None
     """Seconds until the next reconcile if this one succeeded; None to wait for an event."""
     error: str = ""
