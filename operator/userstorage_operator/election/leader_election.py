@@ -28,6 +28,7 @@ class LeaderElection:
         """`client` is used for the lease itself and must not be fenced."""
         self.fence = Fence()
         self.role = "starting"
+        """For people: starting, standby, leading or stopped."""
         self._identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         self._renewing: asyncio.Task[None] | None = None
         self._elector = Elector(KubeLease(client, lease_namespace), self._identity, self.fence, asyncio.sleep)
@@ -57,9 +58,8 @@ class LeaderElection:
             return None
         self.role = "leading"
         log.info("leader_elected", identity=self._identity, term=self.fence.term)
-        self._renewing = asyncio.create_task(
-            self._keep_lease(), name="lease"
-        )  # before kopf starts: it cancels tasks younger than itself
+        # Started before kopf, which cancels the tasks younger than itself when it ends.
+        self._renewing = asyncio.create_task(self._keep_lease(), name="lease")
         return self.fence.term
 
     async def resign(self, *, drained: bool) -> None:

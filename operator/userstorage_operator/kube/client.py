@@ -244,10 +244,10 @@ class KubeClient:
                 await self._renew_login(configuration)
         return parsed
 
-    async def _renew_login(self, configuration: Configuration) -> None:
-        """Log in again: a credential has expired or was rotated. The request that failed by it is retried by its caller."""
+    async def _renew_login(self, rejected: Configuration) -> None:
+        """Replace the `rejected` login: a credential has expired or was rotated. The caller retries the request that failed."""
         async with self._login_lock:
-            if self._configuration is not configuration:
+            if self._configuration is not rejected:
                 return  # another request has done it meanwhile
             try:
                 fresh = await login()
