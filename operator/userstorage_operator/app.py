@@ -1,4 +1,4 @@
-"""The composition root: what every replica does (serve), and what the one that leads does besides."""
+"""The composition root: every replica serves, and the leader also runs the manager."""
 
 import asyncio
 import contextlib
@@ -34,89 +34,94 @@ log = structlog.get_logger(__name__)
 
 
 class App:
-    """The parts of one process, put together but not yet running."""
+    """The parts of one process, connected but not yet running."""
 
     def __init__(
         self,
         config: Config,
         client: KubeClient,
-        fenced: KubeClient,
-        leadership: LeaderElection | NoElection,
+        fenced_client: KubeClient,
+        election: LeaderElection | NoElection,
         metrics: Metrics,
         tracer: Tracer,
         set_leader: Callable[[bool], None],
     ) -> None:
-        """Two clients: what every replica asks for, the lease among it, is never refused; what the leader does is fenced."""
+        """`client` serves every replica, including the lease, and is never fenced. `fenced_client` is for the leader's work."""
         self._config = config
         self._client = client
-        self._leadership = leadership
-        self._fenced = fenced
-        self._store = RedisCache(config.redis, config.scopes, metrics.serving)
-        self._leading = Manager(config, fenced, metrics, self._store, tracer)
+        self._election = election
+        self._fenced_client = fenced_client
+        self._redis = RedisCache(config.redis, config.scopes, metrics.serving)
+        self._manager = Manager(config, fenced_client, metrics, self._redis, tracer)
         self._metrics = metrics
         self._set_leader = set_leader
         self._probe = ApiProbe(client)
-        self._loop = EventLoopMonitor()
+        self._loop_monitor = EventLoopMonitor()
 
     def render_metrics(self) -> bytes:
-        """The metrics, with the gauges read at this moment."""
-        self._metrics.gauges.loop_lag.set(self._loop.lag())
-        self._metrics.gauges.api_answers.set(self._probe.silent is None)
-        self._leadership.measure(self._metrics)
-        if self._leadership.is_leader:
-            self._leading.measure()
+        """Set the gauges and return all metrics."""
+        self._metrics.gauges.loop_lag.set(self._loop_monitor.lag())
+        self._metrics.gauges.api_up.set(self._probe.unreachable is None)
+        self._election.update_gauges(self._metrics)
+        if self._election.is_leader:
+            self._manager.update_gauges()
         return self._metrics.render()
 
     async def serve(self, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> None:
-        """What every replica does, from now until the stack ends. Raises OSError for a taken port."""
-        stack.push_async_callback(self._store.close)
+        """Start the parts that every replica runs, until the stack is closed. Raises OSError if the port is in use."""
+        stack.push_async_callback(self._redis.close)
         if self._config.http_port:
-            reviews = KubeReviews(self._client, self._config.api_audiences)
-            vitals = HealthChecks(self._probe, self._loop, self._leadership, self._leading, self._store)
-            server = HttpServer(
-                vitals.health,
-                vitals.readiness,
-                vitals.degrading,
-                self._leadership.detail,
-                self.render_metrics,
-                CONTENT_TYPE,
-                self._metrics.serving.http_answered,
-                MetricsGate(reviews).refusal if self._config.metrics_auth else open_to_all,
-            )
-            self._metrics.serving.http_labels(server.mount("/v1", self._read_api(reviews).application()))
+            server = self._http_server()
             stack.push_async_callback(server.stop)
             await server.start(self._config.http_port)
         start = await stack.enter_async_context(background(stop))
         start(self._probe.run(), "api-probe")
-        start(self._loop.run(), "loop-watch")
+        start(self._loop_monitor.run(), "event-loop-monitor")
+
+    def _http_server(self) -> HttpServer:
+        reviews = KubeReviews(self._client, self._config.api_audiences)
+        checks = HealthChecks(self._probe, self._loop_monitor, self._election, self._manager, self._redis)
+        server = HttpServer(
+            checks.health,
+            checks.readiness,
+            checks.degraded,
+            self._election.detail,
+            self.render_metrics,
+            CONTENT_TYPE,
+            self._metrics.serving.http_answered,
+            MetricsGate(reviews).refusal if self._config.metrics_auth else open_to_all,
+        )
+        routes = server.mount("/v1", self._read_api(reviews).application())
+        self._metrics.serving.http_labels(routes)
+        return server
 
     def _read_api(self, reviews: KubeReviews) -> ReadApi:
-        """Answers for platform backends."""
-        config, leading = self._config, self._leading
-        directory = FallbackReader(leading.directory, leading.has_synced, self._store.directory(self._client))
-        return ReadApi(directory, reviews, config.namespaces, version("userstorage-operator"))
+        """Return the read API for platform backends."""
+        config, manager = self._config, self._manager
+        reader = FallbackReader(manager.reader, manager.has_synced, self._redis.directory(self._client))
+        return ReadApi(reader, reviews, config.namespaces, version("userstorage-operator"))
 
     async def lead(self, stop: asyncio.Event) -> None:
-        """What one replica at a time does: stand by, then watch and write until `stop`."""
+        """Wait for the lease, then watch and write until `stop`. One replica leads at a time."""
         await crds.wait_established(self._probe, stop)
-        if (term := await self._leadership.run(stop)) is None:
+        if (term := await self._election.run(stop)) is None:
             return
         self._set_leader(True)
         try:
-            await self._leading.run(stop, self._resign, term)
+            await self._manager.run(stop, self._resign, term)
         finally:
             await self._resign()
 
     async def _resign(self) -> None:
-        """Hand over, as soon as what is being written is written."""
-        await self._leadership.resign(settled=await self._fenced.finish_writing())
+        """Hand over the lease as soon as the writes in flight are answered."""
+        await self._election.resign(drained=await self._fenced_client.finish_writing())
         self._set_leader(False)
 
 
 async def run(config: Config, stop: asyncio.Event, set_leader: Callable[[bool], None]) -> None:
-    """Serve until SIGTERM, SIGINT or `stop`. `set_leader` is told whether this process is the one that writes.
+    """Run until SIGTERM, SIGINT or `stop`. `set_leader` is called when this process becomes the leader or resigns.
 
-    Raises OperatorError where there is no login or where a part of the operator ended by itself, OSError for a taken port.
+    Raises OperatorError if the login fails or a part of the operator ended by itself, OSError if the port is in use.
     """
     _stop_on_signals(stop)
     metrics = Metrics(version("userstorage-operator"), LABEL_VALUES)
@@ -125,23 +130,23 @@ async def run(config: Config, stop: asyncio.Event, set_leader: Callable[[bool], 
         stack.push_async_callback(tracer.close)
         client = KubeClient(await login(), metrics)
         stack.push_async_callback(client.close)
-        leadership = LeaderElection(config.lease_namespace, client) if config.leader_elect else NoElection()
-        fenced = KubeClient(await login(), FanOutObserver(metrics, tracer), leadership.fence)
-        stack.push_async_callback(fenced.close)
-        app = App(config, client, fenced, leadership, metrics, tracer, set_leader)
+        election = LeaderElection(config.lease_namespace, client) if config.leader_elect else NoElection()
+        fenced_client = KubeClient(await login(), FanOutObserver(metrics, tracer), election.fence)
+        stack.push_async_callback(fenced_client.close)
+        app = App(config, client, fenced_client, election, metrics, tracer, set_leader)
         await app.serve(stack, stop)
         await app.lead(stop)
     log.info("stopped")
 
 
 class FanOutObserver:
-    """Who counts requests, and who traces them."""
+    """Passes requests on to several observers: metrics and traces."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """Satisfies Observer."""
+        """Satisfy Observer."""
         for observer in self._observers:
             observer.requested(verb, resource, code, seconds)
 
@@ -150,14 +155,14 @@ def _tracer(config: Config) -> Tracer:
     if not config.otlp_endpoint:
         return NOOP_TRACER
     try:
-        from userstorage_operator.runtime.otel import OtelTracer  # noqa: PLC0415  # an extra, and 40 MB that few need
+        from userstorage_operator.runtime.otel import OtelTracer  # noqa: PLC0415  # an optional dependency: 40 MB that few installations need
     except ImportError as error:
         raise OperatorError(f"--otlp-endpoint: needs userstorage-operator[otel] ({error})", "InvalidOption") from error
     return OtelTracer(config.otlp_endpoint, version("userstorage-operator"), socket.gethostname())
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:
-    """From the first moment on: as process 1 of a container we would not be ended by default. kopf takes over later."""
+    """Handle signals from the start: by default process 1 of a container ignores SIGTERM. kopf replaces the handlers later."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)

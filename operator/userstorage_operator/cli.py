@@ -1,4 +1,4 @@
-"""The command line of the operator. Every option is also an environment variable, named after it."""
+"""The command line of the operator. Every option can also be set by an environment variable."""
 
 import asyncio
 import gc
@@ -27,7 +27,7 @@ _DEFAULTS = Config()
 @click.group(context_settings={"auto_envvar_prefix": "USERSTORAGE", "show_default": True, "max_content_width": 100})
 @click.version_option(package_name="userstorage-operator")
 def main() -> None:
-    """Give every user of a platform a file browser of their own."""
+    """Give every user of a platform their own file browser."""
 
 
 @main.command()
@@ -39,48 +39,48 @@ def main() -> None:
     type=click.IntRange(0, 65535),
     default=_DEFAULTS.http_port,
     show_envvar=True,
-    help="Port of /health, /ready, /metrics and the read API; 0 for none.",
+    help="Port of /health, /ready, /metrics and the read API; 0 to serve none of them.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=_DEFAULTS.workers,
     show_envvar=True,
-    help="Objects worked on at the same time.",
+    help="Number of UserStorages reconciled at the same time.",
 )
 @click.option(
     "--sweep-period",
     type=click.FloatRange(min=1),
     default=_DEFAULTS.sweep_period,
     show_envvar=True,
-    help="Seconds between looks at every object.",
+    help="Seconds between sweeps. A sweep lists all objects and reconciles every UserStorage.",
 )
 @click.option(
     "--leader-elect/--no-leader-elect",
     default=in_cluster,
     show_default="elect in a pod",
     show_envvar=True,
-    help="Watch and write only while holding the lease, so that several processes may stand by for each other.",
+    help="Watch and write only while holding the lease, so that several replicas can run.",
 )
 @click.option(
     "--lease-namespace",
     default=lambda: own_namespace() or _DEFAULTS.lease_namespace,
     show_default=f"that of the pod, else {_DEFAULTS.lease_namespace}",
     show_envvar=True,
-    help="Namespace of the lease, and of the account for --volume-stats.",
+    help="Namespace of the lease, and of the service account for --volume-stats.",
 )
 @click.option(
     "--api-audience",
     "api_audiences",
     multiple=True,
     show_envvar=True,
-    help="Audience of which a token for the read API or --metrics-auth has to name one; repeatable. Default: that of the API server.",
+    help="Accepted audience of tokens for the read API and --metrics-auth; repeatable. Default: that of the API server.",
 )
 @click.option(
     "--metrics-auth/--no-metrics-auth",
     default=_DEFAULTS.metrics_auth,
     show_envvar=True,
-    help="Tell /metrics only to bearer tokens whose account may get the non-resource URL /metrics.",
+    help="Require a bearer token for /metrics; its account needs the right to get the non-resource URL /metrics.",
 )
 @click.option(
     "--volume-stats",
@@ -88,7 +88,7 @@ def main() -> None:
     default=_DEFAULTS.volume_stats,
     show_default=str(_DEFAULTS.volume_stats),
     show_envvar=True,
-    help="Ask kubelets how full volumes are (needs deploy/volume-stats); unverified: whatever certificate they show.",
+    help="Read the usage of volumes from kubelets (needs deploy/volume-stats); unverified: accept any certificate.",
 )
 @click.option(
     "--otlp-endpoint",
@@ -96,35 +96,35 @@ def main() -> None:
     default=_DEFAULTS.otlp_endpoint,
     show_default="none",
     show_envvar=True,
-    help="OpenTelemetry collector to send traces of passes to, by OTLP over HTTP (http://collector:4318).",
+    help="OpenTelemetry collector for traces of reconciles, by OTLP over HTTP (http://collector:4318).",
 )
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_envvar=True,
-    help="Least severe level to log.",
+    help="Lowest level to log.",
 )
 @click.option(
     "--log-format",
     type=click.Choice(["auto", "json", "console"]),
     default="auto",
     show_envvar=True,
-    help="auto: readable on a terminal, else JSON.",
+    help="auto: console on a terminal, else JSON.",
 )
 @redis_options
 def run(log_level: str, log_format: str, **settings: Any) -> None:
-    """Run the operator until SIGTERM or SIGINT. Exit code 3: another process leads now, or may.
+    """Run the operator until SIGTERM or SIGINT. Exit code 3: the lease is lost, so another replica may lead.
 
-    Logs in by the kubeconfig that KUBECONFIG names, else by the pod's service account, else by ~/.kube/config.
+    Logs in with the kubeconfig that KUBECONFIG names, else with the pod's service account, else with ~/.kube/config.
     """
     json_format = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
-    told = logs.configure(log_level, json_format=json_format)
+    process_logs = logs.configure(log_level, json_format=json_format)
     logs.catch_uncaught()
     config = Config(**settings)
-    gc.freeze()  # modules stay: their 100,000 objects would make every full garbage collection 40 ms longer
+    gc.freeze()  # modules are never freed: their 100,000 objects would make every full garbage collection 40 ms longer
     try:
-        uvloop.run(_serve(config, told))
+        uvloop.run(_serve(config, process_logs))
     except OperatorError as error:
         log.error("cannot_run", error_kind=error.reason, error=error.message)  # noqa: TRY400  # expected: no traceback
         raise click.exceptions.Exit(1) from error
@@ -135,20 +135,21 @@ def run(log_level: str, log_format: str, **settings: Any) -> None:
 
 @main.command()
 @click.option(
-    "--namespace", "namespaces", multiple=True, show_envvar=True, help="Namespace to release; repeatable. Default: all."
+    "--namespace", "namespaces", multiple=True, show_envvar=True, help="Namespace to clean up; repeatable. Default: all."
 )
 def release_finalizers(namespaces: tuple[str, ...]) -> None:
-    """Let all UserStorages go, before the operator is uninstalled. Stop it first: it would set its finalizers again.
+    """Remove the finalizer from all UserStorages. Needed before the operator is uninstalled.
 
-    Deletes nothing. Exit code 1: some object could not be released; each is named with the reason.
+    Stop the operator first: a running operator adds the finalizers again. The command deletes nothing. Exit code 1: some
+    finalizer could not be removed; each object is named with the reason.
     """
     try:
-        kept = asyncio.run(_release(namespaces))
+        not_released = asyncio.run(_release(namespaces))
     except OperatorError as error:
         raise click.ClickException(error.message) from error
-    for key, why in kept.items():
-        click.echo(f"userstorage {key} not released: {why}", err=True)
-    if kept:
+    for key, reason in not_released.items():
+        click.echo(f"userstorage {key} not released: {reason}", err=True)
+    if not_released:
         raise click.exceptions.Exit(1)
 
 
@@ -162,6 +163,6 @@ async def _release(namespaces: tuple[str, ...]) -> dict[Key, str]:
         await client.close()
 
 
-async def _serve(config: Config, told: logs.Logs) -> None:
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.toggle_debug)
-    await app.run(config, asyncio.Event(), told.set_leader)
+async def _serve(config: Config, process_logs: logs.Logs) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, process_logs.toggle_debug)
+    await app.run(config, asyncio.Event(), process_logs.set_leader)

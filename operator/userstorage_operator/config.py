@@ -1,4 +1,4 @@
-"""What can be set from outside; each is a flag and an environment variable (see cli.py)."""
+"""The settings of the operator; each is a flag and an environment variable (see cli.py)."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,13 +7,13 @@ from userstorage_operator.redis_cache.settings import RedisSettings
 
 
 class VolumeStats(StrEnum):
-    """Whether kubelets are asked how full volumes are, and what certificate they have to show."""
+    """Whether the usage of volumes is read from kubelets, and which certificates of theirs are accepted."""
 
     OFF = "off"
     VERIFIED = "verified"
-    """One that the authority of the API server has signed."""
+    """Only certificates signed by the CA of the API server."""
     UNVERIFIED = "unverified"
-    """Any."""
+    """Any certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,27 +23,27 @@ class Config:
     namespaces: tuple[str, ...] = ()
     """Namespaces to serve; empty for all."""
     http_port: int = 8080
-    """Port of /health, /ready, /metrics and the read API; 0 for none."""
+    """Port of /health, /ready, /metrics and the read API; 0 to serve none of them."""
     workers: int = 32
-    """Passes at the same time."""
+    """Number of concurrent reconciles of UserStorages."""
     sweep_period: float = 300.0
     """Seconds between sweeps."""
     leader_elect: bool = False
-    """Watch and write only while holding the lease; without, at once: for a process that has no other beside it."""
+    """Watch and write only while holding the lease. False is for a single process."""
     lease_namespace: str = "userstorage-system"
-    """Where the lease is, and the account that kubelets get to see."""
+    """Namespace of the lease, and of the service account whose token kubelets get."""
     api_audiences: tuple[str, ...] = ()
-    """Audiences of which a token for the read API or the metrics has to name one; empty for that of the API server."""
+    """Accepted audiences of tokens for the read API and the metrics; empty for that of the API server."""
     metrics_auth: bool = False
-    """Whether /metrics is told only to those who may get that path."""
+    """Whether /metrics requires a token that may get that path."""
     volume_stats: VolumeStats = VolumeStats.OFF
-    """How full volumes are, for the status and the metrics."""
+    """Usage of volumes, for the status and the metrics."""
     otlp_endpoint: str = ""
-    """URL of an OpenTelemetry collector that takes OTLP over HTTP; empty to trace nothing."""
+    """URL of an OpenTelemetry collector that accepts OTLP over HTTP; empty for no traces."""
     redis: RedisSettings | None = None
-    """Where Redis is; None to do without."""
+    """Connection to Redis; None to run without Redis."""
 
     @property
     def scopes(self) -> tuple[str | None, ...]:
-        """Namespaces as list and watch want them: None for all at once."""
+        """Namespaces to list and watch one by one; (None,) to list and watch all at once."""
         return self.namespaces or (None,)

@@ -1,56 +1,120 @@
-"""What `/health` and `/ready` look at. Health fails only where a restart helps, so never for what is wrong elsewhere."""
+"""The checks behind `/health` and `/ready`. `/health` fails only if a restart helps, never for a fault outside of this process."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Protocol
 
-from userstorage_operator.election.leader_election import LeaderElection, NoElection
-from userstorage_operator.kube.probe import ApiProbe
-from userstorage_operator.manager import Manager
-from userstorage_operator.redis_cache.redis_cache import RedisCache
-from userstorage_operator.runtime.event_loop_monitor import EventLoopMonitor
+from userstorage_operator.api.resources import Resource
 from userstorage_operator.runtime.http import Check
 
 _WORKER_STALL = 45.0
-"""Seconds after which a pass counts as frozen: far above the sum of its requests while the API server answers each look at
-it within three seconds, and together with the period of a kubelet's probe below a minute.
+"""Seconds after which a reconcile counts as stalled. A healthy one is far shorter, even if each of its requests takes the three
+seconds that the probe of the API server allows; and together with the period of a kubelet's probe it is below a minute.
 """
 _WATCH_STALL = 120.0
-"""Seconds: longer than the silence that a watch bears, its pause and its next try together."""
-_NAMED = 5
-"""Lists that are named; each namespace has some."""
+"""Seconds: longer than the silence after which a watch is cut, its pause and its next try together."""
+_NAMED_MAX = 5
+"""Caches that the answer names; each namespace has several."""
 _LOOP_LAG = 60.0
 """Seconds for which the event loop may be late before a restart is the better choice."""
 
 
-class HealthChecks:
-    """The checks of one process, by name. A process that stands by has nothing that could stand still."""
+class Probe(Protocol):
+    """The state of the API server (`kube.probe.ApiProbe`)."""
 
-    def __init__(
-        self,
-        probe: ApiProbe,
-        loop: EventLoopMonitor,
-        leadership: LeaderElection | NoElection,
-        leading: Manager,
-        store: RedisCache,
-    ) -> None:
+    @property
+    def unreachable(self) -> str | None:
+        """Why the API server does not answer; None if it does."""
+
+    @property
+    def missing_crds(self) -> str | None:
+        """Which CRDs it does not serve, for people; None if it serves all."""
+
+    def reachable_for(self) -> float:
+        """Return the seconds for which it has answered every request; 0 if it did not answer the last one."""
+
+
+class LoopMonitor(Protocol):
+    """The lag of the event loop (`runtime.event_loop_monitor.EventLoopMonitor`)."""
+
+    def late_for(self) -> float:
+        """Return the seconds for which no timer has fired in time; 0 if the last one did."""
+
+
+class Election(Protocol):
+    """The leader election (`election.leader_election`)."""
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this process was elected."""
+
+
+class Workers(Protocol):
+    """A pool of workers (`runtime.worker.WorkerPool`)."""
+
+    def stuck_for(self) -> float:
+        """Return the seconds without progress."""
+
+
+class Watch(Protocol):
+    """A watch (`informers.informer.Informer`)."""
+
+    @property
+    def resource(self) -> Resource:
+        """The watched resource."""
+
+    def stuck_for(self) -> float:
+        """Return the seconds without progress."""
+
+
+class Controllers(Protocol):
+    """The caches and workers of the leader (`manager.Manager`)."""
+
+    @property
+    def worker_pools(self) -> Sequence[Workers]:
+        """All pools."""
+
+    @property
+    def informers(self) -> Sequence[Watch]:
+        """All watches of children."""
+
+    def failing_watches(self) -> Collection[str]:
+        """Return the plurals of the resources with a watch whose last try failed."""
+
+    def not_synced(self) -> Iterable[str]:
+        """Return the caches without a complete first list, for people."""
+
+
+class Redis(Protocol):
+    """The cache in Redis (`redis_cache.redis_cache.RedisCache`)."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why Redis is not used at the moment; None if it is."""
+
+
+class HealthChecks:
+    """The checks of one process, by name. A standby runs no watches and no workers, so none of them can stall."""
+
+    def __init__(self, probe: Probe, loop: LoopMonitor, election: Election, controllers: Controllers, redis: Redis) -> None:
         self._probe = probe
         self._loop = loop
-        self._leadership = leadership
-        self._leading = leading
-        self._store = store
+        self._election = election
+        self._controllers = controllers
+        self._redis = redis
 
     @property
     def health(self) -> Mapping[str, Check]:
-        """What only a restart can mend."""
+        """Checks that fail only if a restart helps."""
         return {"loop": self._loop_lagging, "workers": self._workers_stalled, "watches": self._watches_stalled}
 
     @property
     def readiness(self) -> Mapping[str, Check]:
-        """What keeps this process from doing its part. Standing by is doing one's part."""
-        return {"apiServer": self._api_server_unreachable, "definitions": self._crds_missing, "lists": self._caches_not_synced}
+        """Checks that fail while this process cannot do its work. A standby that waits for the lease is ready."""
+        return {"apiServer": self._api_server_unreachable, "crds": self._crds_missing, "caches": self._caches_not_synced}
 
     @property
-    def degrading(self) -> Mapping[str, Check]:
-        """What goes on all the same, though slower."""
+    def degraded(self) -> Mapping[str, Check]:
+        """Checks of faults that slow the operator down without stopping it."""
         return {"watches": self._watches_failing, "redis": self._redis_degraded}
 
     async def _loop_lagging(self) -> str | None:
@@ -58,31 +122,31 @@ class HealthChecks:
         return f"the event loop has been late for {late:.0f} s" if late > _LOOP_LAG else None
 
     async def _workers_stalled(self) -> str | None:
-        stuck = max(pool.stuck_for() for pool in self._leading.pools)
-        if stuck > _WORKER_STALL and self._probe.answering_for() > _WORKER_STALL:
-            return f"a pass has gone on for {stuck:.0f} s, or none has ended while work was waiting"
+        stuck = max(pool.stuck_for() for pool in self._controllers.worker_pools)
+        if stuck > _WORKER_STALL and self._probe.reachable_for() > _WORKER_STALL:
+            return f"a reconcile has been running for {stuck:.0f} s, or none has ended while keys were waiting"
         return None
 
     async def _watches_stalled(self) -> str | None:
-        stuck = {informer.resource.plural for informer in self._leading.informers if informer.stuck_for() > _WATCH_STALL}
-        return (
-            f"no longer watched: {', '.join(sorted(stuck))}" if stuck and self._probe.answering_for() > _WATCH_STALL else None
-        )
+        stalled = {watch.resource.plural for watch in self._controllers.informers if watch.stuck_for() > _WATCH_STALL}
+        if stalled and self._probe.reachable_for() > _WATCH_STALL:
+            return f"watches without progress: {', '.join(sorted(stalled))}"
+        return None
 
     async def _api_server_unreachable(self) -> str | None:
-        return self._probe.silent
+        return self._probe.unreachable
 
     async def _crds_missing(self) -> str | None:
-        return self._probe.missing
+        return self._probe.missing_crds
 
     async def _caches_not_synced(self) -> str | None:
-        missing = sorted(self._leading.not_synced()) if self._leadership.is_leader else []
-        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        return f"not listed yet: {', '.join(missing[:_NAMED])}{more}" if missing else None
+        missing = sorted(self._controllers.not_synced()) if self._election.is_leader else []
+        more = f" and {len(missing) - _NAMED_MAX} more" if len(missing) > _NAMED_MAX else ""
+        return f"not synced: {', '.join(missing[:_NAMED_MAX])}{more}" if missing else None
 
     async def _watches_failing(self) -> str | None:
-        failing = sorted(self._leading.failing_watches())
-        return f"not watched at the moment, only swept: {', '.join(failing)}" if failing else None
+        failing = sorted(self._controllers.failing_watches())
+        return f"watches failing, only swept: {', '.join(failing)}" if failing else None
 
     async def _redis_degraded(self) -> str | None:
-        return self._store.trouble
+        return self._redis.trouble

@@ -1,4 +1,4 @@
-"""What the one process that leads does: everything that watches and everything that writes."""
+"""The manager of the leader: starts the caches, then the controllers."""
 
 import asyncio
 import contextlib
@@ -11,12 +11,13 @@ import structlog
 
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import OperatorError
-from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind
+from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.config import Config, VolumeStats
 from userstorage_operator.informers import kopf_watch
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.informers.informer import Informer
+from userstorage_operator.informers.object_cache import ObjectCache
 from userstorage_operator.informers.reader import CacheReader
 from userstorage_operator.informers.sweep import Sweep
 from userstorage_operator.informers.watch_liveness import WatchLiveness
@@ -39,8 +40,10 @@ from userstorage_operator.runtime.workqueue import WorkQueue
 
 log = structlog.get_logger(__name__)
 
+Start = Callable[[Coroutine[Any, Any, None], str], None]
+"""Starts a coroutine as a background task of that name."""
 _CLASS_STATUS_DELAY = 1.0
-"""Seconds for which changes among the users of a class are gathered before its status is written."""
+"""Seconds for which changes of a class's users are collected before its status is written."""
 
 
 def _now() -> datetime:
@@ -48,118 +51,137 @@ def _now() -> datetime:
 
 
 class Manager:
-    """All parts that watch and write, put together but not yet running. `client` is the fenced one."""
+    """All parts that watch and write, connected but not yet running. `client` must be fenced."""
 
-    def __init__(self, config: Config, client: KubeClient, metrics: Metrics, store: RedisCache, tracer: Tracer) -> None:
+    def __init__(self, config: Config, client: KubeClient, metrics: Metrics, redis: RedisCache, tracer: Tracer) -> None:
         self._config = config
         self._client = client
         self._metrics = metrics
-        self._store = store
-        self._queue: WorkQueue[Key] = WorkQueue(backoff.delay, store.on_requeue)
+        self._redis = redis
+        self._queue: WorkQueue[Key] = WorkQueue(backoff.delay, redis.on_requeue)
         self._class_queue: WorkQueue[str] = WorkQueue(backoff.delay)
-        self.views = Caches(self._queue.add, self._class_queue.add)
-        self.views.cache(USER_STORAGES).add_event_handler(lambda key, _: store.changed(Key(*key)))
-        self._book = RolloutTracker(self._queue.add, lambda name: self._class_queue.add_after(name, _CLASS_STATUS_DELAY))
-        self._sweep = Sweep(client, self.views, config.scopes, self._queue.add_unless_backing_off, metrics)
+        self.caches = Caches(self._queue.add, self._class_queue.add)
+        self.caches.cache(USER_STORAGES).add_event_handler(lambda key, _: redis.changed(Key(*key)))
+        self._rollouts = RolloutTracker(self._queue.add, lambda name: self._class_queue.add_after(name, _CLASS_STATUS_DELAY))
         self._recorder = EventRecorder(client, metrics, _now)
-        self._volumes = VolumeStatsCache() if config.volume_stats is not VolumeStats.OFF else None
-        reconciler = Reconciler(client, self.views, self._book, self._recorder, _now, self._volumes)
-        self._workers = WorkerPool(self._queue, reconciler.reconcile, metrics.reconciled, tracer, names.KIND)
-        classes = ClassReconciler(client, self.views, self._book, self._recorder, _now)
-        self._class_workers = WorkerPool(
-            self._class_queue, classes.reconcile, metrics.class_reconciled, tracer, names.CLASS_KIND
-        )
-        self._own_watches = {
+        self._volume_stats = VolumeStatsCache() if config.volume_stats is not VolumeStats.OFF else None
+        self._object_metrics = ObjectMetrics(metrics, self.caches, self._rollouts, self._volume_stats, _now)
+        self._sweep = Sweep(client, self.caches, config.scopes, self._queue.add_unless_backing_off, metrics)
+        self._informers = [*self._child_informers(), Informer(client, STORAGE_CLASSES, None, "", self._cache(STORAGE_CLASSES))]
+        self._kopf_watches = {
             USER_STORAGES: WatchLiveness([USER_STORAGES.path(scope) for scope in config.scopes]),
             USER_STORAGE_CLASSES: WatchLiveness([USER_STORAGE_CLASSES.path()]),
         }
-        self.directory = CacheReader(self.views, self._own_watches[USER_STORAGES])
-        self._informers = [
-            Informer(client, kind.resource, scope, names.CHILD_SELECTOR, self.views.cache(kind.resource))
-            for kind in Kind
-            for scope in config.scopes
-        ] + [Informer(client, STORAGE_CLASSES, None, "", self.views.cache(STORAGE_CLASSES))]
-        self._telemetry = ObjectMetrics(metrics, self.views, self._book, self._volumes, _now)
+        self.reader = CacheReader(self.caches, self._kopf_watches[USER_STORAGES])
+        self._workers = self._storage_workers(tracer)
+        self._class_workers = self._storage_class_workers(tracer)
+
+    def _child_informers(self) -> Iterator[Informer]:
+        for kind in Kind:
+            for scope in self._config.scopes:
+                yield Informer(self._client, kind.resource, scope, names.CHILD_SELECTOR, self._cache(kind.resource))
+
+    def _storage_workers(self, tracer: Tracer) -> WorkerPool[Key]:
+        reconciler = Reconciler(self._client, self.caches, self._rollouts, self._recorder, _now, self._volume_stats)
+        return WorkerPool(self._queue, reconciler.reconcile, self._metrics.reconciled, tracer, names.KIND)
+
+    def _storage_class_workers(self, tracer: Tracer) -> WorkerPool[str]:
+        reconciler = ClassReconciler(self._client, self.caches, self._rollouts, self._recorder, _now)
+        return WorkerPool(self._class_queue, reconciler.reconcile, self._metrics.class_reconciled, tracer, names.CLASS_KIND)
+
+    def _cache(self, resource: Resource) -> ObjectCache:
+        return self.caches.cache(resource)
 
     @property
-    def pools(self) -> tuple[WorkerPool[Key], WorkerPool[str]]:
-        """All workers."""
+    def worker_pools(self) -> tuple[WorkerPool[Key], WorkerPool[str]]:
+        """The workers of UserStorages and of classes."""
         return self._workers, self._class_workers
 
     @property
     def informers(self) -> Sequence[Informer]:
-        """All watches of children."""
+        """All watches except those of the operator's own kinds, which kopf runs."""
         return self._informers
 
     def failing_watches(self) -> set[str]:
-        """The resources of which the last try of some watch failed."""
+        """Return the plurals of the resources with a watch whose last try failed."""
         children = {informer.resource for informer in self._informers if informer.failing}
-        own = {resource for resource, watch in self._own_watches.items() if watch.failing}
+        own = {resource for resource, watch in self._kopf_watches.items() if watch.failing}
         return {resource.plural for resource in children | own}
 
     def has_synced(self) -> bool:
-        """Whether the first lists are complete: before that nothing is decided."""
+        """Whether the first lists are complete. No reconcile starts before."""
         return next(self.not_synced(), None) is None
 
     def not_synced(self) -> Iterator[str]:
-        """Those of the first lists that are not complete, for people."""
-        return self.views.not_synced(self._config.scopes)
+        """Yield the first lists that are not complete, for people: `pods in team-b`."""
+        return self.caches.not_synced(self._config.scopes)
 
-    def measure(self) -> None:
-        """Read the gauges at this moment."""
+    def update_gauges(self) -> None:
+        """Set the gauges of the queue, the watches and the objects."""
         gauges = self._metrics.gauges
         gauges.queue_depth.set(len(self._queue))
         gauges.queue_oldest.set(self._queue.oldest_wait())
         for informer in self._informers:
             gauges.watch_silence.labels(informer.resource.plural).set(informer.silent_for())
-        for resource, watch in self._own_watches.items():
+        for resource, watch in self._kopf_watches.items():
             gauges.watch_silence.labels(resource.plural).set(watch.age())
-        self._telemetry.collect()
+        self._object_metrics.collect()
 
     async def run(self, stop: asyncio.Event, resign: Callable[[], Awaitable[None]], term: int) -> None:
-        """Until SIGTERM, SIGINT or `stop`; `resign` is called early in the end, and may not be where something fails. `term`
-        grows with every change of the leader.
+        """Run until SIGTERM, SIGINT or `stop`. `term` grows with every change of the leader. `resign` is called early during the
+        shutdown, but may not be called after a failure.
 
-        Raises OperatorError where a part of it ended by itself.
+        Raises OperatorError if a part ended by itself.
         """
-        namespaces = self._config.namespaces
         async with background(stop) as start:
-            start(self._sweep.run(self._config.sweep_period), "sweep")
-            start(self._recorder.run(), "events")
-            for informer in self._informers:
-                start(informer.run(), f"informer-{informer.resource.plural}")
-            while not self.has_synced() and not stop.is_set():  # noqa: ASYNC110  # the first lists, in any order
+            self._start_caches(start)
+            while not self.has_synced() and not stop.is_set():  # noqa: ASYNC110  # the first lists arrive in any order
                 await asyncio.sleep(0.05)
             if stop.is_set():
                 return
-            # What was listed has no cycles, so nothing is lost: a full garbage collection that looked at all of it would hold the
-            # event loop for 50 ms or more with a thousand users, and ten times that with ten thousand.
+            # The listed objects have no cycles, so excluding them loses no memory: a full garbage collection that traverses them
+            # blocks the event loop for 50 ms or more with a thousand users, and for ten times that with ten thousand.
             gc.freeze()
-            log.info("started", objects=len(self.views.keys()), namespaces=list(namespaces) or "all")
-            self._book.expect(self.views.keys())
-            for part, name in await self._store.lead(self.views, self._queue, backoff.delay, term):
-                start(part, name)
-            if self._volumes is not None:
-                start(self._volume_stats_collector(self._volumes).run(), "volume-looks")
-            if not namespaces:  # who sees only some of the users of a class cannot count them
-                start(self._class_workers.work(), "class-worker")
-            for number in range(self._config.workers):
-                start(self._workers.work(), f"worker-{number}")
-            caches = {resource: self.views.cache(resource) for resource in (USER_STORAGES, USER_STORAGE_CLASSES)}
-            await kopf_watch.run(credentials, caches, namespaces, self._own_watches.values(), stop, resign)
+            log.info("started", objects=len(self.caches.keys()), namespaces=list(self._config.namespaces) or "all")
+            await self._start_controllers(start, term)
+            await self._run_kopf(stop, resign)
 
-    def _volume_stats_collector(self, book: VolumeStatsCache) -> VolumeStatsCollector:
+    def _start_caches(self, start: Start) -> None:
+        start(self._sweep.run(self._config.sweep_period), "sweep")
+        start(self._recorder.run(), "events")
+        for informer in self._informers:
+            start(informer.run(), f"informer-{informer.resource.plural}")
+
+    async def _start_controllers(self, start: Start, term: int) -> None:
+        self._rollouts.expect(self.caches.keys())
+        for task, name in await self._redis.lead(self.caches, self._queue, backoff.delay, term):
+            start(task, name)
+        if self._volume_stats is not None:
+            start(self._volume_stats_collector(self._volume_stats).run(), "volume-stats")
+        if not self._config.namespaces:  # with some namespaces only, the users of a class cannot be counted
+            start(self._class_workers.work(), "class-worker")
+        for number in range(self._config.workers):
+            start(self._workers.work(), f"worker-{number}")
+
+    async def _run_kopf(self, stop: asyncio.Event, resign: Callable[[], Awaitable[None]]) -> None:
+        """Watch the operator's own kinds until the end."""
+        caches = {resource: self._cache(resource) for resource in self._kopf_watches}
+        await kopf_watch.run(credentials, caches, self._config.namespaces, self._kopf_watches.values(), stop, resign)
+
+    def _volume_stats_collector(self, cache: VolumeStatsCache) -> VolumeStatsCollector:
         verify = self._config.volume_stats is VolumeStats.VERIFIED
         kubelets = Kubelets(self._client, self._config.lease_namespace, verify=verify)
         return VolumeStatsCollector(
-            kubelets, self.views, self.views.cache(Kind.POD.resource).values, book, self._queue.add, self._metrics
+            kubelets, self.caches, self._cache(Kind.POD.resource).values, cache, self._queue.add, self._metrics
         )
 
 
 @contextlib.asynccontextmanager
-async def background(stop: asyncio.Event) -> AsyncIterator[Callable[[Coroutine[Any, Any, None], str], None]]:
-    """Tasks that run for ever, ended with the context. One that ends by itself is a fault: the process stops, since
-    a restart is better than an operator that lacks a part. Raises OperatorError then.
+async def background(stop: asyncio.Event) -> AsyncIterator[Start]:
+    """Yield a function that starts background tasks, and cancel them when the context ends. A task that ends by itself is a
+    fault: `stop` is set, because a restart is better than an operator without one of its parts.
+
+    Raises OperatorError if a task ended by itself.
     """
     tasks: list[asyncio.Task[None]] = []
     faults: list[str] = []

@@ -1,4 +1,7 @@
-"""What the metrics are told of UserStorages: the words there can be, and the counts at each scrape."""
+"""Metrics of UserStorages, their classes and volumes: the label values, and the gauges that a scrape reads.
+
+The counts follow the events of the caches, so a scrape neither iterates over all objects nor renders a class.
+"""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -9,7 +12,7 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.informers.object_cache import ObjectKey
-from userstorage_operator.reconcile.class_reconciler import without_digest
+from userstorage_operator.reconcile.class_reconciler import lacks_digest
 from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 from userstorage_operator.reconcile.volume_stats_cache import UsageSummary, VolumeStatsCache
 from userstorage_operator.runtime.metrics import LabelValues, Metrics
@@ -28,54 +31,72 @@ LABEL_VALUES = LabelValues(
     conditions=object_counts.CONDITIONS,
     failure_reasons=object_counts.FAILURE_REASONS,
 )
-"""Every label value but the names of classes."""
+"""All label values except the names of classes."""
 
 
 class ObjectMetrics:
-    """Counts what the caches hold, as it changes."""
+    """Counts of the objects in the caches, updated on every event."""
 
     def __init__(
         self,
         metrics: Metrics,
-        views: Caches,
-        book: RolloutTracker,
-        volumes: VolumeStatsCache | None,
+        caches: Caches,
+        rollouts: RolloutTracker,
+        volume_stats: VolumeStatsCache | None,
         clock: Callable[[], datetime],
     ) -> None:
         self._metrics = metrics
-        self._views = views
-        self._book = book
-        self._volumes = volumes
+        self._rollouts = rollouts
+        self._volume_stats = volume_stats
         self._clock = clock
-        self._census = object_counts.ObjectCounts()
-        views.cache(USER_STORAGES).add_event_handler(self._on_event)
+        self._counts = object_counts.ObjectCounts()
+        self._lacks_digest: dict[str, bool] = {}
+        """Name of each existing class -> whether its image lacks a digest."""
+        caches.cache(USER_STORAGES).add_event_handler(self._on_event)
+        caches.cache(USER_STORAGE_CLASSES).add_event_handler(self._on_class_event)
 
     def _on_event(self, key: ObjectKey, raw: Unstructured | None) -> None:
         if raw is None:
-            self._census.remove(Key(*key))
-        elif (took := self._census.update(raw, self._clock())) is not None:
-            self._metrics.became_ready(took.total_seconds())
+            self._counts.remove(Key(*key))
+        elif (time_to_ready := self._counts.update(raw, self._clock())) is not None:
+            self._metrics.became_ready(time_to_ready.total_seconds())
+
+    def _on_class_event(self, key: ObjectKey, raw: Unstructured | None) -> None:
+        _, name = key
+        if raw is None:
+            self._lacks_digest.pop(name, None)
+        else:
+            self._lacks_digest[name] = lacks_digest(raw)
 
     def collect(self) -> None:
-        """Set the gauges that are about objects. Costs the same however many there are."""
-        gauges, tally = self._metrics.gauges, self._census.counts(self._clock())
-        for phase, count in tally.phases.items():
+        """Set the gauges of objects. The cost does not depend on the number of UserStorages, and no class is rendered."""
+        self._collect_storages()
+        self._collect_classes()
+        self._collect_volumes()
+
+    def _collect_storages(self) -> None:
+        gauges, counts = self._metrics.gauges, self._counts.counts(self._clock())
+        for phase, count in counts.phases.items():
             gauges.objects.labels(phase).set(count)
-        for condition, count in tally.conditions.items():
+        for condition, count in counts.conditions.items():
             gauges.conditions.labels(*condition).set(count)
-        for reason, count in tally.failure_reasons.items():
-            gauges.troubles.labels(reason).set(count)
-        gauges.not_ready_longest.set(tally.not_ready_longest)
-        gauges.long_not_ready.set(tally.long_not_ready)
-        gauges.deletions.set(tally.deletions)
-        gauges.deletion_oldest.set(tally.deletion_oldest)
-        gauges.deletions_overdue.set(tally.deletions_overdue)
-        classes = list(self._views.classes())
-        users, existing = self._book.users(), {"", *(raw["metadata"]["name"] for raw in classes)}
-        here = {name: users.get(name, 0) for name in existing}
-        gauges.set_classes(here, sum(users.values()) - sum(here.values()))
-        fullness = self._volumes.fullness if self._volumes is not None else UsageSummary()
-        gauges.volumes_measured.set(fullness.known)
-        gauges.volumes_nearly_full.set(fullness.nearly_full)
-        gauges.volume_fullest.set(fullness.fullest)
-        gauges.classes_without_digest.set(without_digest(classes))
+        for reason, count in counts.failure_reasons.items():
+            gauges.condition_reasons.labels(reason).set(count)
+        gauges.not_ready_longest.set(counts.not_ready_longest)
+        gauges.long_not_ready.set(counts.long_not_ready)
+        gauges.deletions.set(counts.deletions)
+        gauges.deletion_oldest.set(counts.deletion_oldest)
+        gauges.deletions_overdue.set(counts.deletions_overdue)
+
+    def _collect_classes(self) -> None:
+        gauges, users = self._metrics.gauges, self._rollouts.users()
+        of_existing = {name: users.get(name, 0) for name in ("", *self._lacks_digest)}
+        gauges.set_classes(of_existing, sum(users.values()) - sum(of_existing.values()))
+        gauges.classes_without_digest.set(sum(self._lacks_digest.values()))
+
+    def _collect_volumes(self) -> None:
+        gauges = self._metrics.gauges
+        usage = self._volume_stats.fullness if self._volume_stats is not None else UsageSummary()
+        gauges.volumes_measured.set(usage.known)
+        gauges.volumes_nearly_full.set(usage.nearly_full)
+        gauges.volume_fullest.set(usage.fullest)

@@ -1,4 +1,4 @@
-"""`kubectl userstorage`: what the status of an object says, in words for whoever was woken by it."""
+"""`kubectl userstorage`: explains the status of a UserStorage to the person on call."""
 
 import asyncio
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from userstorage_operator.plugin_cache import cache
 @click.group(context_settings={"show_default": True})
 @click.version_option(package_name="userstorage-operator")
 def main() -> None:
-    """Look after UserStorages."""
+    """Inspect UserStorages and their cache."""
 
 
 main.add_command(cache)
@@ -27,7 +27,7 @@ main.add_command(cache)
 @click.argument("name")
 @click.option("-n", "--namespace", default="default", help="Namespace of the object.")
 def explain(name: str, namespace: str) -> None:
-    """Say how a UserStorage is and why: each condition, its meaning, and the last error. Exit code 1: not Ready."""
+    """Explain the status of a UserStorage. Shows each condition, its meaning, and the last error. Exit code 1: not Ready."""
     try:
         raw = asyncio.run(_get(namespace, name))
     except NotFound as error:
@@ -41,11 +41,11 @@ def explain(name: str, namespace: str) -> None:
 
 
 def describe(raw: Unstructured) -> Iterator[str]:
-    """The lines that `explain` prints for a raw UserStorage."""
+    """Yield the lines that `explain` prints for a raw UserStorage."""
     status = raw.get("status") or {}
     yield f"{raw['metadata']['namespace']}/{raw['metadata']['name']}: {status.get('phase', 'Pending')}"
     if status.get("observedGeneration") != raw["metadata"]["generation"]:
-        yield "  the operator has not told of the present spec yet"
+        yield "  the operator has not processed the current spec yet"
     for condition in status.get("conditions") or ():
         yield f"  {condition['type']}={condition['status']} {condition['reason']} since {condition['lastTransitionTime']}"
         meaning = REASONS.get(condition["type"], {}).get(condition["reason"])

@@ -1,4 +1,4 @@
-"""`kubectl userstorage cache`: what Redis holds, and whether it is what the cluster says."""
+"""`kubectl userstorage cache`: the contents of Redis, compared with the cluster."""
 
 import asyncio
 import dataclasses
@@ -21,39 +21,41 @@ from userstorage_operator.redis_cache.settings import RedisSettings
 from userstorage_operator.redis_options import redis_options
 
 _TIMEOUT = 5.0
-"""Seconds: a person waits longer than the operator does, and may be far away from Redis."""
-_LOOKS = 3
-_BETWEEN_LOOKS = 1.0
-"""Seconds. What changes while it is looked at is no drift: that is what is still there at the last look."""
+"""Seconds: a person can wait longer than the operator, and may have a slow connection to Redis."""
+_ATTEMPTS = 3
+_ATTEMPT_PERIOD = 1.0
+"""Seconds between attempts. An object may change between the two reads, so only a difference in every attempt is drift."""
 
-_OPTION = {
-    "auth": "--redis-username, --redis-password-file: Redis does not let this user in",
-    "permission": "--redis-username: this user may not do that",
+_OPTION_HINTS = {
+    "auth": "--redis-username, --redis-password-file: Redis refuses this user or password",
+    "permission": "--redis-username: Redis does not permit this user to read the cache",
 }
-"""Kind of trouble -> what to look at. All others are about the way to Redis."""
+"""Kind of error -> option to check. All other kinds are about the connection: --redis-url."""
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print it.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Output format.")
 @redis_options
 def cache(output: str, redis: RedisSettings | None) -> None:
-    """Say what Redis holds and compare it with the cluster. Exit code 1: it differs, or there is no mirror."""
+    """Show the contents of Redis and compare them with the cluster. Exit code 1: they differ, or there is no mirror."""
     if redis is None:
         raise click.UsageError("--redis-url: missing")
     try:
         found, drift = asyncio.run(_inspect(redis))
     except RedisUnavailable as error:
-        raise click.ClickException(f"{_OPTION.get(error.kind, '--redis-url: Redis does not answer')} ({error})") from error
+        raise click.ClickException(
+            f"{_OPTION_HINTS.get(error.kind, '--redis-url: Redis does not answer')} ({error})"
+        ) from error
     except OperatorError as error:
         raise click.ClickException(error.message) from error
-    told = as_json(found, drift)
-    click.echo(json.dumps(told, indent=2) if output == "json" else "\n".join(describe(told)))
+    report = as_json(found, drift)
+    click.echo(json.dumps(report, indent=2) if output == "json" else "\n".join(describe(report)))
     if drift or found.head is None:
         raise click.exceptions.Exit(1)
 
 
 def as_json(found: Inspected, drift: MirrorDiff) -> dict[str, Any]:
-    """What `-o json` prints: ages in seconds, names as namespace/name."""
+    """Return what `-o json` prints: ages in seconds, objects as namespace/name."""
     head = found.head
     hits, misses = found.lookups or (0, 0)
     return {
@@ -67,7 +69,7 @@ def as_json(found: Inspected, drift: MirrorDiff) -> dict[str, Any]:
         },
         "keys": dict(sorted(found.keys.items())),
         "hitRatio": round(hits / (hits + misses), 4) if hits + misses else None,
-        "views": {
+        "summaries": {
             "count": len(found.view_ages),
             "youngestSeconds": round(min(found.view_ages, default=0.0), 3),
             "oldestSeconds": round(max(found.view_ages, default=0.0), 3),
@@ -77,36 +79,37 @@ def as_json(found: Inspected, drift: MirrorDiff) -> dict[str, Any]:
     }
 
 
-def describe(told: dict[str, Any]) -> Iterator[str]:
-    """The same in words."""
-    if (mirror := told["mirror"]) is None:
-        yield "mirror: there is none, or none that can be believed; replicas ask the API server"
+def describe(report: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of the text output for the result of `as_json`."""
+    if (mirror := report["mirror"]) is None:
+        yield "mirror: none, or not valid; replicas read from the API server instead"
     else:
         state = "complete" if mirror["complete"] else "being filled"
-        where = ", ".join(mirror["namespaces"]) or "all namespaces"
-        yield f"mirror: {state}, written {mirror['ageSeconds']:.1f} s ago by the leader of term {mirror['term']}, of {where}"
-    yield f"keys: {sum(told['keys'].values())} ({_listed(told['keys'])})"
-    ratio = told["hitRatio"]
-    yield f"lookups that found a key, on the whole server: {'unknown' if ratio is None else f'{ratio:.1%}'}"
-    views = told["views"]
-    yield f"views: {views['count']}, written {views['youngestSeconds']:.1f} to {views['oldestSeconds']:.1f} s ago"
-    if told["rejected"]:
-        yield f"rejected: {_listed(told['rejected'])}"
-    drift = told["drift"]
+        scope = ", ".join(mirror["namespaces"]) or "all namespaces"
+        yield f"mirror of {scope}: {state}, written {mirror['ageSeconds']:.1f} s ago by the leader of term {mirror['term']}"
+    yield f"keys: {sum(report['keys'].values())} ({_listed(report['keys'])})"
+    ratio = report["hitRatio"]
+    yield f"hit ratio of the whole Redis server: {'unknown' if ratio is None else f'{ratio:.1%}'}"
+    summaries = report["summaries"]
+    ages = f"{summaries['youngestSeconds']:.1f} to {summaries['oldestSeconds']:.1f}"
+    yield f"summaries: {summaries['count']}, written {ages} s ago"
+    if report["rejected"]:
+        yield f"rejected values: {_listed(report['rejected'])}"
+    drift = report["drift"]
     if not any(drift.values()):
-        yield "drift: none, the cluster says the same"
+        yield "drift: none, Redis agrees with the cluster"
     for kind, names in drift.items():
         for name in names:
             yield f"drift: {kind} {name}"
 
 
 async def _inspect(settings: RedisSettings) -> tuple[Inspected, MirrorDiff]:
-    """Redis, and the cluster right after it."""
+    """Read Redis, then the cluster, and return both the contents of Redis and the differences."""
     connection = Connection(dataclasses.replace(settings, timeout=_TIMEOUT), _NoopObserver())
     client = KubeClient(await login(), NoopObserver())
     try:
-        for look in range(_LOOKS):
-            await asyncio.sleep(_BETWEEN_LOOKS if look else 0)
+        for attempt in range(_ATTEMPTS):
+            await asyncio.sleep(_ATTEMPT_PERIOD if attempt else 0)
             found = await inspect(connection, Keys(settings.cluster_name), Codec(settings.signing_key()))
             scopes = found.head.scopes if found.head is not None else (None,)
             drift = compare([raw for scope in scopes for raw in (await client.list_all(USER_STORAGES, scope))[0]], found.views)
@@ -123,16 +126,16 @@ def _listed(counts: dict[str, int]) -> str:
 
 
 class _NoopObserver:
-    """Satisfies StoreObserver: a command that runs once has nobody to count for."""
+    """Satisfies RedisObserver: a command that runs once has no metrics."""
 
     def redis_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def redis_answered(self, seconds: float) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def redis_failed(self, kind: str) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def redis_breaker(self, state: str) -> None:
-        """Nothing to do."""
+        """Do nothing."""

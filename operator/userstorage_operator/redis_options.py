@@ -1,4 +1,4 @@
-"""The options of commands that use Redis."""
+"""The options for the connection to Redis, shared by several commands."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -13,8 +13,8 @@ _FILE = click.Path(path_type=Path)
 
 
 def redis_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options and give them to the command as `redis`: RedisSettings, None without a URL. A usage error names
-    the option that is wrong.
+    """Add the options to a command and pass them as `redis`: RedisSettings, or None without a URL. A usage error names the
+    invalid option.
     """
 
     @wraps(command)
@@ -47,7 +47,7 @@ def redis_options(command: Callable[..., None]) -> Callable[..., None]:
         elif redis_username or any(
             (redis_password_file, redis_ca_file, redis_cert_file, redis_key_file, redis_signing_key_file)
         ):
-            raise click.UsageError("--redis-url: missing, but other options of Redis are there")
+            raise click.UsageError("--redis-url: missing, but other options for Redis are set")
         command(**others, redis=settings)
 
     decorated: Callable[..., None] = with_settings
@@ -57,7 +57,7 @@ def redis_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _option(flag: str, help_text: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """An option that is also an environment variable of Redis' usual name, such as REDIS_URL."""
+    """Return an option that also reads an environment variable with the usual name for Redis, such as REDIS_URL."""
     variable = flag.removeprefix("--").replace("-", "_").upper()
     names = [f"USERSTORAGE_RUN_{variable}", *([variable] if variable.startswith("REDIS_") else [])]
     return click.option(flag, envvar=names, show_envvar=True, help=help_text, **attributes)
@@ -67,20 +67,24 @@ _OPTIONS = (
     _option(
         "--redis-url",
         "redis://, rediss:// or unix://; redis+sentinel://host:port,host:port/service/db or redis+cluster://host:port,... "
-        "(rediss+ for TLS). Without: the memory of this process has to do.",
+        "(rediss+ for TLS). If unset, replicas share nothing through Redis.",
         default="",
         show_default=False,
     ),
-    _option("--redis-username", "ACL user.", default="", show_default=False),
-    _option("--redis-password-file", "File with the password; read again for every connection.", type=_FILE),
-    _option("--redis-ca-file", "Who signs the certificate of Redis. Default: the authorities of the system.", type=_FILE),
-    _option("--redis-cert-file", "Client certificate for Redis.", type=_FILE),
-    _option("--redis-key-file", "Key of the client certificate.", type=_FILE),
+    _option("--redis-username", "Redis ACL user.", default="", show_default=False),
+    _option("--redis-password-file", "File with the password; it is read again for every connection.", type=_FILE),
+    _option("--redis-ca-file", "CA certificates for the certificate of Redis. Default: those of the system.", type=_FILE),
+    _option("--redis-cert-file", "Client certificate for Redis (PEM).", type=_FILE),
+    _option("--redis-key-file", "Private key of the client certificate (PEM).", type=_FILE),
     _option(
         "--redis-signing-key-file",
-        "File with 16 bytes or more, the same for all replicas, that the values in Redis are sealed with. Without: who may "
-        "write to Redis may also change what backends are told.",
+        "File with a key of 16 bytes or more, the same for all replicas, that signs the values in Redis. If unset, anyone who "
+        "can write to Redis can change what the read API returns.",
         type=_FILE,
     ),
-    _option("--cluster-name", "Tells several clusters on one Redis apart.", default="default"),
+    _option(
+        "--cluster-name",
+        "Name of this cluster in the keys; must be unique among the clusters that share one Redis.",
+        default="default",
+    ),
 )

@@ -1,4 +1,4 @@
-"""Letting every UserStorage go: after the operator has stopped, and before its definitions can be deleted."""
+"""Removal of the finalizer from every UserStorage: after the operator has stopped, and before its CRDs can be deleted."""
 
 from collections.abc import Callable, Iterable
 
@@ -11,34 +11,35 @@ from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.plan.finalizers import release_patch
 
 _ROUNDS = 3
-"""Others may change finalizers at the same moment, and an operator that still runs sets ours again."""
-_IS_BACK = "the finalizer is back: is the operator still running?"
+"""Another controller may change finalizers at the same time, and a running operator adds ours again."""
+_FINALIZER_IS_BACK = "the finalizer is back: is the operator still running?"
 
 
 async def release_finalizers(
-    client: KubeClient, namespaces: Iterable[str | None], released: Callable[[Key], None]
+    client: KubeClient, namespaces: Iterable[str | None], on_released: Callable[[Key], None]
 ) -> dict[Key, str]:
-    """Remove our finalizer, and no other, from every UserStorage of `namespaces` (None: of all). Nothing else is touched.
+    """Remove the operator's finalizer from every UserStorage of `namespaces` (None for all), and change nothing else.
+    `on_released` is called for each removal.
 
-    The objects that keep it, each with the reason. Raises a ClusterError where they cannot be listed.
+    Return the objects that still have it, with the reasons. Raises a ClusterError if they cannot be listed.
     """
-    places, why = list(namespaces), dict[Key, str]()
+    scopes, reasons = list(namespaces), dict[Key, str]()
     for _ in range(_ROUNDS):
-        for meta in await _held(client, places):
+        for meta in await _with_finalizer(client, scopes):
             try:
                 patch = release_patch(meta.uid, meta.finalizers)
                 await client.json_patch(USER_STORAGES, meta.namespace, meta.name, patch)
             except NotFound:
                 continue
             except ClusterError as error:
-                why[meta.key] = error.message
+                reasons[meta.key] = error.message
             else:
-                released(meta.key)
-                why[meta.key] = _IS_BACK
-    return {meta.key: why.get(meta.key, _IS_BACK) for meta in await _held(client, places)}
+                on_released(meta.key)
+                reasons[meta.key] = _FINALIZER_IS_BACK
+    return {meta.key: reasons.get(meta.key, _FINALIZER_IS_BACK) for meta in await _with_finalizer(client, scopes)}
 
 
-async def _held(client: KubeClient, namespaces: list[str | None]) -> list[Metadata]:
+async def _with_finalizer(client: KubeClient, namespaces: list[str | None]) -> list[Metadata]:
     listed: list[Unstructured] = []
     for namespace in namespaces:
         listed += (await client.list_all(USER_STORAGES, namespace))[0]

@@ -1,6 +1,6 @@
-"""Three operators, one lease: whatever becomes of the leader, another one writes soon, and never two at a time.
+"""Three operators, one lease: after any loss of the leader another one writes soon, and never two at a time.
 
-What counts is what the API server saw: its audit log, in which every process has a login of its own.
+The evidence is the audit log of the API server, in which every process has its own login.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from support.operator_replicas import LEASE, Replica, Replicas, replicas
 pytestmark = [pytest.mark.kwok]
 
 BURST = 12
-LOST = 3
+EXIT_LEADERSHIP_LOST = 3
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -41,19 +41,21 @@ def three(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Re
 
 @pytest.fixture(scope="module")
 def trials(three: Replicas, request: pytest.FixtureRequest) -> Iterator[Trials]:
-    """What each trial took, written down where somebody wants it."""
-    told = Trials(request.config.getoption("--election-trials"))
-    yield told
+    """Collect the duration of each trial, and write the table if `--election-table` is set."""
+    trials = Trials(request.config.getoption("--election-trials"))
+    yield trials
     if (path := request.config.getoption("--election-table")) is not None:
         writes = three.writes()
         assert_never_two(writes)
-        Path(path).write_text(told.table(writes))
+        Path(path).write_text(trials.table(writes))
 
 
 @pytest.fixture
 def leader(three: Replicas) -> Iterator[Replica]:
-    """The one that leads, with two that stand by; who ends is replaced, and nobody has written at another's time."""
-    three.api.run("delete", "us", "--all", "-n", three.namespace, "--wait=false")  # work too, and it keeps room on the nodes
+    """Return the leader of three replicas. Afterwards, replace the replicas that ended and check that never two wrote at a time."""
+    three.api.run(
+        "delete", "us", "--all", "-n", three.namespace, "--wait=false"
+    )  # this is work as well, and it frees room on the nodes
     found = three.leader()
     yield found
     ended = [replica for replica in three.running if replica.process.exit_code() is not None]
@@ -62,11 +64,11 @@ def leader(three: Replicas) -> Iterator[Replica]:
     while len(three.running) < 3:
         three.add()
     assert_never_two(three.writes())
-    assert not ended, "somebody ended who should not have"
+    assert not ended, "a replica ended unexpectedly"
 
 
 def users(three: Replicas, count: int = BURST) -> None:
-    """New objects: work for whoever leads."""
+    """Create objects: work for the leader."""
     names = [f"u{uuid.uuid4().hex[:8]}" for _ in range(count)]
     items = [
         {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": {"name": name}, "spec": {"userID": name}}
@@ -81,31 +83,33 @@ def is_work(write: Request) -> bool:
 
 
 def assert_never_two(writes: list[Request]) -> None:
-    """Each has written for one stretch of time only, and nobody before the lease was its own."""
+    """Check that each process wrote during one period only, and not before it had acquired the lease."""
     work = [write for write in writes if is_work(write)]
-    stretches = [who for who, _ in itertools.groupby(work, key=lambda write: write.credential)]
-    assert len(stretches) == len(set(stretches)), "somebody wrote again after another had written"
-    for one, another in itertools.pairwise(stretches):
-        taken = min(w.began for w in writes if w.credential == another and not is_work(w) and w.code == 200)
-        assert max(w.ended for w in work if w.credential == one) <= taken, "written after another had taken the lease"
-        assert taken <= min(w.began for w in work if w.credential == another), "written before the lease was taken"
+    periods = [credential for credential, _ in itertools.groupby(work, key=lambda write: write.credential)]
+    assert len(periods) == len(set(periods)), "a process wrote again after another one had written"
+    for former, successor in itertools.pairwise(periods):
+        acquired = min(w.began for w in writes if w.credential == successor and not is_work(w) and w.code == 200)
+        assert max(w.ended for w in work if w.credential == former) <= acquired, (
+            "written after another process had acquired the lease"
+        )
+        assert acquired <= min(w.began for w in work if w.credential == successor), "written before the lease was acquired"
 
 
 def first_write_of_another(three: Replicas, old: Replica, since: datetime, within: float) -> timedelta:
-    """How long after `since` another one than `old` began to write."""
+    """Return the time from `since` until a process other than `old` wrote."""
 
-    def look() -> Request | None:
+    def first_write() -> Request | None:
         work = (write for write in three.writes() if is_work(write) and write.began > since)
         return next((write for write in work if write.credential != old.credential), None)
 
-    found = eventually(look, within=within)
+    found = eventually(first_write, within=within)
     assert found is not None
     return found.began - since
 
 
-def test_one_leads_and_the_others_say_that_they_stand_by(three: Replicas, leader: Replica) -> None:
+def test_one_replica_leads_and_the_others_report_standby(three: Replicas, leader: Replica) -> None:
     for replica in three.running:
-        role = "leading" if replica is leader else "standing by"
+        role = "leading" if replica is leader else "standby"
         for path in ("/health", "/ready"):
             assert json.loads(replica.answer(path))["role"] == role
         assert f"userstorage_leader {1.0 if replica is leader else 0.0}" in replica.answer("/metrics")
@@ -114,63 +118,61 @@ def test_one_leads_and_the_others_say_that_they_stand_by(three: Replicas, leader
     assert {write.credential for write in three.writes() if is_work(write)} == {leader.credential}
 
 
-def test_a_leader_that_is_asked_to_end_hands_over(three: Replicas, leader: Replica, trials: Trials, trial: int) -> None:
+def test_terminated_leader_hands_over(three: Replicas, leader: Replica, trials: Trials, trial: int) -> None:
     users(three)
     asked = datetime.now(UTC)
     leader.process.send(signal.SIGTERM)
     users(three, 1)
-    took = first_write_of_another(three, leader, asked, within=20)
+    duration = first_write_of_another(three, leader, asked, within=20)
     assert leader.process.ended(within=10) == 0
     three.remove(leader)
-    trials.took("SIGTERM", took)
-    assert took < timedelta(seconds=5)
+    trials.add("SIGTERM", duration)
+    assert duration < timedelta(seconds=5)
 
 
-def test_a_leader_that_is_killed_is_followed_when_its_lease_is_out(
-    three: Replicas, leader: Replica, trials: Trials, trial: int
-) -> None:
+def test_killed_leader_is_replaced_when_its_lease_expires(three: Replicas, leader: Replica, trials: Trials, trial: int) -> None:
     users(three)
     killed = datetime.now(UTC)
     leader.process.kill()
     three.remove(leader)
     users(three, 1)
-    took = first_write_of_another(three, leader, killed, within=30)
-    trials.took("SIGKILL", took)
-    assert took < timedelta(seconds=17)
+    duration = first_write_of_another(three, leader, killed, within=30)
+    trials.add("SIGKILL", duration)
+    assert duration < timedelta(seconds=17)
 
 
-def test_a_leader_that_was_stopped_never_writes_again(three: Replicas, leader: Replica, trials: Trials, trial: int) -> None:
+def test_suspended_leader_never_writes_again(three: Replicas, leader: Replica, trials: Trials, trial: int) -> None:
     users(three)
     stopped = datetime.now(UTC)
     leader.process.send(signal.SIGSTOP)
     users(three, 1)
-    took = first_write_of_another(three, leader, stopped, within=30)
+    duration = first_write_of_another(three, leader, stopped, within=30)
     time.sleep(max(0.0, 20 - (datetime.now(UTC) - stopped).total_seconds()))
-    users(three)  # what it would like to work on when it goes on
+    users(three)  # work that it would do when it resumes
     resumed = datetime.now(UTC)
     leader.process.send(signal.SIGCONT)
-    assert leader.process.ended(within=5) == LOST
+    assert leader.process.ended(within=5) == EXIT_LEADERSHIP_LOST
     three.remove(leader)
-    trials.took("SIGSTOP for 20 s", took)
+    trials.add("SIGSTOP for 20 s", duration)
     assert not [write for write in three.writes() if write.credential == leader.credential and write.began > resumed]
 
 
-def test_a_leader_that_is_cut_off_ends_before_its_lease_is_out(
+def test_leader_without_network_exits_before_its_lease_expires(
     three: Replicas, leader: Replica, trials: Trials, trial: int
 ) -> None:
     users(three)
     cut = datetime.now(UTC)
     leader.proxy.cut_off = True
     users(three, 1)
-    assert leader.process.ended(within=13) == LOST
+    assert leader.process.ended(within=13) == EXIT_LEADERSHIP_LOST
     ended = datetime.now(UTC)
     three.remove(leader)
-    took = first_write_of_another(three, leader, cut, within=30)
-    trials.took("cut off from the API server", took)
-    assert cut + took > ended
+    duration = first_write_of_another(three, leader, cut, within=30)
+    trials.add("cut off from the API server", duration)
+    assert cut + duration > ended
 
 
-def test_a_lease_that_is_deleted_by_hand_comes_back_to_the_one_that_leads(three: Replicas, leader: Replica, trial: int) -> None:
+def test_deleted_lease_returns_to_the_leader(three: Replicas, leader: Replica, trial: int) -> None:
     three.api.run("delete", "lease", LEASE, "-n", SYSTEM)
     assert eventually(lambda: (three.api.get("lease", LEASE, SYSTEM) or {"spec": {}})["spec"].get("holderIdentity"), within=10)
     assert three.leader() is leader

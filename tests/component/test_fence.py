@@ -1,4 +1,4 @@
-"""Whoever cannot prove that it leads writes nothing, on the real API server."""
+"""A client with a closed fence writes nothing, on the real API server."""
 
 import asyncio
 import time
@@ -16,8 +16,8 @@ from userstorage_operator.kube.login import login
 from userstorage_operator.runtime.metrics import Metrics
 
 
-class Gate:
-    """A fence that says, one after the other, what it was given; the last answer for ever."""
+class FakeFence:
+    """A fence that returns the given answers one after the other, and then always the last one."""
 
     def __init__(self) -> None:
         self.answers = [10.0]
@@ -27,21 +27,21 @@ class Gate:
 
 
 @pytest.fixture
-def gate() -> Gate:
-    return Gate()
+def fence() -> FakeFence:
+    return FakeFence()
 
 
 @pytest.fixture
-async def fenced(live: Live, gate: Gate) -> AsyncIterator[KubeClient]:
-    client = KubeClient(await login(), Metrics("test"), gate)
+async def fenced(live: Live, fence: FakeFence) -> AsyncIterator[KubeClient]:
+    client = KubeClient(await login(), Metrics("test"), fence)
     yield client
     await client.close()
     await asyncio.sleep(TLS_GOODBYE)
 
 
-async def test_every_write_is_refused_and_reads_are_not(live: Live, fenced: KubeClient, gate: Gate) -> None:
+async def test_closed_fence_refuses_every_write_and_no_read(live: Live, fenced: KubeClient, fence: FakeFence) -> None:
     alice = await fenced.create(USER_STORAGES, live.namespace, storage(live.namespace, {"userID": "alice"}, name="alice"))
-    gate.answers = [0.0]
+    fence.answers = [0.0]
     bob = storage(live.namespace, {"userID": "bob"}, name="bob")
     writes: list[Callable[[], Awaitable[object]]] = [
         lambda: fenced.create(USER_STORAGES, live.namespace, bob),
@@ -58,21 +58,21 @@ async def test_every_write_is_refused_and_reads_are_not(live: Live, fenced: Kube
     assert [raw["metadata"]["name"] for raw in (await fenced.list_all(USER_STORAGES, live.namespace))[0]] == ["alice"]
 
 
-@pytest.mark.parametrize("warm", [False, True], ids=["a connection to be made", "a connection that is there"])
-async def test_a_write_is_not_sent_where_the_term_ended_on_the_way_to_the_wire(
-    live: Live, fenced: KubeClient, gate: Gate, warm: bool
+@pytest.mark.parametrize("warm", [False, True], ids=["new connection", "open connection"])
+async def test_write_is_not_sent_if_the_lease_expires_before_it_is_on_the_wire(
+    live: Live, fenced: KubeClient, fence: FakeFence, warm: bool
 ) -> None:
     if warm:
         await fenced.list_all(USER_STORAGES, live.namespace)
-    gate.answers = [10.0, 0.0]
-    began = time.monotonic()
+    fence.answers = [10.0, 0.0]
+    started = time.monotonic()
     with pytest.raises(Unavailable):
         await fenced.create(USER_STORAGES, live.namespace, storage(live.namespace, {"userID": "bob"}, name="bob"))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - started < 2
     assert not (await fenced.list_all(USER_STORAGES, live.namespace))[0]
 
 
-async def test_a_write_that_takes_longer_than_the_term_is_given_up(live: Live, fenced: KubeClient, gate: Gate) -> None:
-    gate.answers = [0.001, 10.0]
+async def test_write_that_takes_longer_than_the_lease_fails(live: Live, fenced: KubeClient, fence: FakeFence) -> None:
+    fence.answers = [0.001, 10.0]
     with pytest.raises(Unavailable):
         await fenced.create(USER_STORAGES, live.namespace, storage(live.namespace, {"userID": "bob"}, name="bob"))

@@ -1,4 +1,4 @@
-"""What probes and scrapes are told by a running operator, while the API server stops and while its work stands still."""
+"""Health, readiness and metrics of a running operator while the API server hangs and while a worker hangs."""
 
 import asyncio
 import os
@@ -31,8 +31,8 @@ Answer = tuple[int, dict[str, Any]]
 BUDGET = 300
 
 
-class Asked:
-    """The HTTP server of the operator, as kubelet and Prometheus see it."""
+class Endpoints:
+    """The HTTP endpoints that kubelet and Prometheus request."""
 
     def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
         self._session = session
@@ -49,7 +49,7 @@ class Asked:
     async def until(
         self, path: str, code: int, within: float, meanwhile: Callable[[], Awaitable[None]] | None = None
     ) -> Answer:
-        """The first answer with that code; the test fails where none comes in time."""
+        """Return the first answer with that code. Fails if there is none within `within` seconds."""
         deadline = time.monotonic() + within
         while (answer := await self.json(path))[0] != code:
             assert time.monotonic() < deadline, f"{path} is not {code} within {within} s: {answer}"
@@ -61,30 +61,30 @@ class Asked:
 
 @pytest.fixture
 def port(live: Live) -> Iterator[int]:
-    """Where a running operator is asked, that serves the test's namespace."""
+    """Run an operator for the test's namespace and return its HTTP port."""
     port = free_port()
     with serving(Config(namespaces=(live.namespace,), http_port=port, sweep_period=3600)):
         yield port
 
 
 @pytest.fixture
-async def asked(port: int) -> AsyncIterator[Asked]:
+async def endpoints(port: int) -> AsyncIterator[Endpoints]:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        asked = Asked(session, port)
+        endpoints = Endpoints(session, port)
         deadline = time.monotonic() + 20
         while True:
             try:
-                await asked.until("/ready", 200, within=20)
+                await endpoints.until("/ready", 200, within=20)
                 break
             except aiohttp.ClientConnectorError:
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.05)
-        yield asked
+        yield endpoints
 
 
 @pytest.fixture
 def stop_and_go(api: Kubectl) -> Iterator[Callable[[signal.Signals], None]]:
-    """Sends a signal to the API server; at the end it goes on."""
+    """Return a function that sends a signal to the API server. The fixture resumes it at the end."""
     found = state.read(Layout(api.kubeconfig.parent).state)
     assert found is not None
     pid = found.processes["kube-apiserver"].pid
@@ -93,62 +93,64 @@ def stop_and_go(api: Kubectl) -> Iterator[Callable[[signal.Signals], None]]:
 
 
 async def test_ready_follows_the_api_server_and_health_does_not(
-    asked: Asked, stop_and_go: Callable[[signal.Signals], None], live: Live
+    endpoints: Endpoints, stop_and_go: Callable[[signal.Signals], None], live: Live
 ) -> None:
     async def healthy() -> None:
-        assert (await asked.json("/health"))[0] == 200
+        assert (await endpoints.json("/health"))[0] == 200
 
     await live.create()
     await live.until_ready()
     for _ in range(2):
         stop_and_go(signal.SIGSTOP)
-        _, told = await asked.until("/ready", 503, within=10, meanwhile=healthy)
-        assert told["status"] == "failing"
-        assert "no answer" in told["failing"]["apiServer"]
-        for _ in range(80):  # the informers' and kopf's own limits come while nobody answers
+        _, answer = await endpoints.until("/ready", 503, within=10, meanwhile=healthy)
+        assert answer["status"] == "failing"
+        assert "no answer" in answer["failing"]["apiServer"]
+        for _ in range(80):  # long enough for the timeouts of informers and kopf
             await healthy()
             await asyncio.sleep(0.1)
         stop_and_go(signal.SIGCONT)
-        _, told = await asked.until("/ready", 200, within=10, meanwhile=healthy)
-        assert told["failing"] == {}
-        assert told["role"] == "leading"
+        _, answer = await endpoints.until("/ready", 200, within=10, meanwhile=healthy)
+        assert answer["failing"] == {}
+        assert answer["role"] == "leading"
     await healthy()
 
 
 @pytest.mark.timeout(180)
-async def test_one_frozen_worker_of_many_turns_health_to_503_within_a_minute(
-    asked: Asked, live: Live, monkeypatch: pytest.MonkeyPatch
+async def test_one_hanging_worker_of_many_fails_health_within_a_minute(
+    endpoints: Endpoints, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await live.create("bob")
     await live.until_ready("bob")
     original = Reconciler._plan_and_apply
 
-    async def freezing(self: Reconciler, snapshot: Snapshot, now: datetime) -> ApplyResult:
+    async def hanging(self: Reconciler, snapshot: Snapshot, now: datetime) -> ApplyResult:
         if snapshot.storage.meta.name == "alice":
             await asyncio.Event().wait()
         return await original(self, snapshot, now)
 
-    monkeypatch.setattr(Reconciler, "_plan_and_apply", freezing)
-    assert (await asked.json("/health"))[0] == 200
+    monkeypatch.setattr(Reconciler, "_plan_and_apply", hanging)
+    assert (await endpoints.json("/health"))[0] == 200
     await live.create("alice")
-    _, told = await asked.until("/health", 503, within=60)
-    assert "a pass has gone on for" in told["failing"]["workers"]
-    assert (await asked.json("/ready"))[0] == 200
+    _, answer = await endpoints.until("/health", 503, within=60)
+    assert "a reconcile has been running for" in answer["failing"]["workers"]
+    assert (await endpoints.json("/ready"))[0] == 200
     await live.create("carol")
     await live.until_ready("carol")
 
 
-async def test_a_watch_of_our_own_kinds_that_is_refused_is_named_and_its_silence_counted(
-    proxy: FaultProxy, asked: Asked, live: Live
+async def test_refused_watch_of_our_kinds_degrades_readiness_and_counts_its_silence(
+    proxy: FaultProxy, endpoints: Endpoints, live: Live
 ) -> None:
     async def failing() -> list[str]:
-        """Those of the children may be among them: they count as failing until their next bookmark."""
-        told: str = (await asked.json("/ready"))[1]["degraded"].get("watches", "")
-        return told.partition(": ")[2].split(", ")
+        """Return the failing watches. They may include those of children, which count as failing until their next bookmark."""
+        problem: str = (await endpoints.json("/ready"))[1]["degraded"].get("watches", "")
+        return problem.partition(": ")[2].split(", ")
 
     async def silence(resource: str) -> float:
         name = f'userstorage_watch_silence_seconds{{resource="{resource}"}} '
-        return next(float(line.removeprefix(name)) for line in (await asked.metrics()).splitlines() if line.startswith(name))
+        return next(
+            float(line.removeprefix(name)) for line in (await endpoints.metrics()).splitlines() if line.startswith(name)
+        )
 
     async def watched(resource: str) -> bool:
         return resource not in await failing() and await silence(resource) == 0
@@ -157,20 +159,20 @@ async def test_a_watch_of_our_own_kinds_that_is_refused_is_named_and_its_silence
         return resource in await failing() and await silence(resource) > 1
 
     for resource in ("userstorages", "userstorageclasses"):
-        await live.until(lambda: watched(resource))  # noqa: B023  # called within the same turn
+        await live.until(lambda: watched(resource))  # noqa: B023  # called within the same iteration
         proxy.fail(Fault("GET", f"/{resource}[?].*watch=", 403, f"cannot watch {resource}"))
         proxy.hang_up()
         await live.until(lambda: refused(resource))  # noqa: B023  # as above
-        assert (await asked.json("/ready"))[0] == (await asked.json("/health"))[0] == 200
+        assert (await endpoints.json("/ready"))[0] == (await endpoints.json("/health"))[0] == 200
         proxy.fail()
         await live.until(lambda: watched(resource))  # noqa: B023  # as above
 
 
-async def test_a_scrape_is_clean_and_small_and_the_same_for_more_users(asked: Asked, live: Live) -> None:
+async def test_scrape_is_valid_and_small_and_has_the_same_series_for_more_users(endpoints: Endpoints, live: Live) -> None:
     def names(text: str) -> list[str]:
         return sorted(line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#"))
 
-    before = names(await asked.metrics())
+    before = names(await endpoints.metrics())
     assert len(before) <= BUDGET
     for n in range(20):
         await live.create(f"u{n}")
@@ -178,9 +180,9 @@ async def test_a_scrape_is_clean_and_small_and_the_same_for_more_users(asked: As
     for n in range(20):
         await live.until_ready(f"u{n}")
     await live.until_condition("Ready", "False", "ClassNotFound", "unlucky")
-    text = await asked.metrics()
+    text = await endpoints.metrics()
     assert names(text) == before
-    for said in (
+    for line in (
         'userstorage_objects{phase="Ready"} 20.0',
         'userstorage_condition_reasons{reason="ClassNotFound"} 1.0',
         'userstorage_conditions{status="True",type="Stalled"} 1.0',
@@ -189,7 +191,7 @@ async def test_a_scrape_is_clean_and_small_and_the_same_for_more_users(asked: As
         "userstorage_time_to_ready_seconds_count 20.0",
         "userstorage_api_up 1.0",
     ):
-        assert said in text.splitlines()
+        assert line in text.splitlines()
     assert 'userstorage_reconcile_errors_total{reason="ClassNotFound"} 0.0' not in text.splitlines()
     try:
         checked = prometheus.promtool("check", "metrics", stdin=text)
@@ -198,15 +200,15 @@ async def test_a_scrape_is_clean_and_small_and_the_same_for_more_users(asked: As
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
-async def test_a_deletion_is_seen_until_it_is_over(asked: Asked, live: Live) -> None:
+async def test_deletion_is_counted_until_it_is_complete(endpoints: Endpoints, live: Live) -> None:
     await live.create()
     await live.until_ready()
     await live.change({"metadata": {"finalizers": ["userstorage.dev/pod-gone", "example.org/keep"]}})
     await live.delete(USER_STORAGES, "alice")
 
-    async def says(line: str) -> bool:
-        return line in (await asked.metrics()).splitlines()
+    async def has(line: str) -> bool:
+        return line in (await endpoints.metrics()).splitlines()
 
-    await live.until(lambda: says("userstorage_deletions_in_flight 1.0"))
+    await live.until(lambda: has("userstorage_deletions_in_flight 1.0"))
     await live.change({"metadata": {"finalizers": None}})
-    await live.until(lambda: says("userstorage_deletions_in_flight 0.0"))
+    await live.until(lambda: has("userstorage_deletions_in_flight 0.0"))

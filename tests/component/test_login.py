@@ -1,4 +1,4 @@
-"""A login that has run out, on the real API server."""
+"""An expired login, on the real API server."""
 
 import asyncio
 
@@ -13,10 +13,10 @@ from userstorage_operator.kube.login import login
 from userstorage_operator.runtime.metrics import Metrics
 
 
-async def test_a_credential_that_ran_out_is_renewed(api: Kubectl, kubeconfig: None, namespace: str) -> None:
+async def test_expired_credential_is_renewed(api: Kubectl, kubeconfig: None, namespace: str) -> None:
     stale = await login()
     stale.cert_file = stale.key_file = None
-    stale.api_key["BearerToken"] = "Bearer run-out"
+    stale.api_key["BearerToken"] = "Bearer expired"
     client = KubeClient(stale, Metrics("test"))
     try:
         with pytest.raises(Unavailable) as refused:

@@ -27,7 +27,7 @@ KEYS = Keys("default")
 
 @pytest.fixture
 def mirrored(live: Live, redis_server: RedisServer) -> Iterator[None]:
-    """An operator that keeps a mirror of the test's namespace."""
+    """Run an operator that keeps a mirror of the test's namespace."""
     redis = RedisSettings(redis_server.url, timeout=1.0)
     with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600, redis=redis)):
         yield
@@ -41,43 +41,43 @@ async def ask(url: str, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-async def without_drift(url: str) -> Any:
-    """What it says once there is no drift."""
+async def report_without_drift(url: str) -> Any:
+    """Return the JSON report as soon as there is no drift."""
 
-    async def look() -> Any:
+    async def report() -> Any:
         done = await ask(url, "-o", "json")
         assert done.stdout, done.stderr
         return json.loads(done.stdout) if done.returncode == 0 else None
 
-    return await until(look, within=60)
+    return await until(report, within=60)
 
 
-async def test_without_drift_it_tells_of_age_term_keys_and_hits(live: Live, mirrored: None, redis_server: RedisServer) -> None:
+async def test_report_has_age_term_keys_and_hit_ratio(live: Live, mirrored: None, redis_server: RedisServer) -> None:
     for name in ("alice", "bob"):
         await live.create(name)
         await live.until_ready(name)
-    told = await without_drift(redis_server.url)
-    assert told["mirror"]["complete"] is True
-    assert told["mirror"]["namespaces"] == [live.namespace]
-    assert told["mirror"]["ageSeconds"] < 3
-    assert told["keys"] == {"head": 1, "index": 1, "view": 2}
-    assert told["views"]["count"] == 2
-    assert 0 < told["hitRatio"] <= 1
-    assert told["drift"] == {"missing": [], "extra": [], "differing": []}
-    words = await ask(redis_server.url)
-    assert words.returncode == 0
-    assert "mirror: complete" in words.stdout
-    assert "drift: none" in words.stdout
+    report = await report_without_drift(redis_server.url)
+    assert report["mirror"]["complete"] is True
+    assert report["mirror"]["namespaces"] == [live.namespace]
+    assert report["mirror"]["ageSeconds"] < 3
+    assert report["keys"] == {"head": 1, "index": 1, "view": 2}
+    assert report["summaries"]["count"] == 2
+    assert 0 < report["hitRatio"] <= 1
+    assert report["drift"] == {"missing": [], "extra": [], "differing": []}
+    text = await ask(redis_server.url)
+    assert text.returncode == 0
+    assert f"mirror of {live.namespace}: complete" in text.stdout
+    assert "drift: none" in text.stdout
 
 
-async def test_drift_is_told_by_name(live: Live, redis_server: RedisServer) -> None:
+async def test_drift_names_the_objects(live: Live, redis_server: RedisServer) -> None:
     redis = RedisSettings(redis_server.url, timeout=1.0)
     with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600, redis=redis)):
         for name in ("alice", "bob", "carol"):
             await live.create(name, replicas=0)
             await live.until_condition("Ready", "False", "Suspended", name)
-        await without_drift(redis_server.url)
-    # Nobody keeps it any more: what is changed now stays as it is.
+        await report_without_drift(redis_server.url)
+    # No operator runs any more, so Redis keeps what changes now.
     for raw in (await live.client.list_all(USER_STORAGES, live.namespace))[0]:
         await live.client.merge_patch(
             USER_STORAGES, live.namespace, raw["metadata"]["name"], {"metadata": {"finalizers": None}}
@@ -90,15 +90,15 @@ async def test_drift_is_told_by_name(live: Live, redis_server: RedisServer) -> N
     assert done.returncode == 1, done.stderr
     for line in (f"missing {live.namespace}/dave", f"extra {live.namespace}/carol", f"differing {live.namespace}/bob"):
         assert f"drift: {line}" in done.stdout
-    assert "rejected: garbage 1" in done.stdout
+    assert "rejected values: garbage 1" in done.stdout
 
 
-async def test_a_view_of_another_object_is_drift(live: Live, redis_server: RedisServer) -> None:
+async def test_summary_of_another_object_is_drift(live: Live, redis_server: RedisServer) -> None:
     redis = RedisSettings(redis_server.url, timeout=1.0)
     with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600, redis=redis)):
         await live.create(replicas=0)
         await live.until_condition("Ready", "False", "Suspended")
-        await without_drift(redis_server.url)
+        await report_without_drift(redis_server.url)
     found = await live.get()
     assert found is not None
     key = KEYS.view(found["metadata"]["uid"])
@@ -110,13 +110,13 @@ async def test_a_view_of_another_object_is_drift(live: Live, redis_server: Redis
     assert json.loads(done.stdout)["rejected"] == {"other_object": 1}
 
 
-async def test_without_a_mirror_it_says_so(kubeconfig: None, redis_server: RedisServer) -> None:
+async def test_missing_mirror_is_reported(kubeconfig: None, redis_server: RedisServer) -> None:
     done = await ask(redis_server.url)
     assert done.returncode == 1
-    assert "mirror: there is none" in done.stdout
+    assert "mirror: none, or not valid" in done.stdout
 
 
-async def test_redis_away_is_a_clear_message(kubeconfig: None, redis_server: RedisServer) -> None:
+async def test_unreachable_redis_is_reported_without_a_traceback(kubeconfig: None, redis_server: RedisServer) -> None:
     redis_server.kill()
     done = await ask(redis_server.url)
     assert done.returncode == 1
@@ -124,7 +124,7 @@ async def test_redis_away_is_a_clear_message(kubeconfig: None, redis_server: Red
     assert "Traceback" not in done.stderr
 
 
-async def test_a_wrong_password_names_the_option_and_not_the_password(kubeconfig: None, new_redis: Any, tmp_path: Path) -> None:
+async def test_wrong_password_is_reported_by_option_and_not_printed(kubeconfig: None, new_redis: Any, tmp_path: Path) -> None:
     server = new_redis(password="the-right-one")
     password = tmp_path / "password"
     password.write_text("sesame")
@@ -135,7 +135,7 @@ async def test_a_wrong_password_names_the_option_and_not_the_password(kubeconfig
     assert "Traceback" not in done.stderr
 
 
-async def test_without_a_url_it_names_the_option(kubeconfig: None) -> None:
+async def test_missing_url_is_reported_by_option(kubeconfig: None) -> None:
     done = await ask("")
     assert done.returncode == 2
     assert "--redis-url: missing" in done.stderr

@@ -1,4 +1,4 @@
-"""Objects that an operator left behind can be let go of without one."""
+"""`release-finalizers` unblocks the deletion of objects after the operator is gone."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def release(api: Kubectl, *options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def left_behind(api: Kubectl, namespace: str) -> list[str]:
-    """Three users: as the operator leaves them, with a finalizer of somebody else too, and never seen by an operator."""
+    """Create three users: one as the operator leaves it, one with a finalizer of another controller too, one never reconciled."""
     finalizers = {"alice": [OURS], "bob": ["example.com/backup", OURS], "carol": []}
     for name, held_by in finalizers.items():
         metadata = {"name": name, "namespace": namespace, "finalizers": held_by}
@@ -32,9 +32,9 @@ def held(api: Kubectl, namespace: str) -> dict[str, list[str]]:
     return {raw["metadata"]["name"]: raw["metadata"].get("finalizers", []) for raw in found}
 
 
-def test_what_was_released_can_be_deleted(api: Kubectl, namespace: str, left_behind: list[str]) -> None:
+def test_released_objects_can_be_deleted(api: Kubectl, namespace: str, left_behind: list[str]) -> None:
     api.run("delete", "us", "alice", "-n", namespace, "--wait=false")
-    assert "alice" in held(api, namespace)  # this is what an uninstalled operator does to a cluster
+    assert "alice" in held(api, namespace)  # without the operator, its finalizer blocks the deletion
     done = release(api, f"--namespace={namespace}")
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.splitlines()) == [
@@ -48,10 +48,10 @@ def test_what_was_released_can_be_deleted(api: Kubectl, namespace: str, left_beh
     eventually(lambda: not api.run("get", "namespace", namespace, "--ignore-not-found").stdout)
 
 
-def test_what_could_not_be_released_is_named_and_the_exit_code_says_so(
+def test_objects_that_cannot_be_released_are_named_and_fail_the_command(
     api: Kubectl, namespace: str, left_behind: list[str]
 ) -> None:
-    """Somebody who may look and not touch: an admission policy of their own stands in for missing rights."""
+    """Deny the update by an admission policy, as for a caller without the right to update."""
     policy = f"keep-{namespace}"
     api.apply(
         {

@@ -53,7 +53,7 @@ def test_all_is_well(installation: Installation, users: str) -> None:
     assert code == 0, said
     assert "ok    deployment  3 of 3 replicas available" in said
     assert f"ok    {leader}  leading" in said
-    assert said.count("  standing by") == 2
+    assert said.count("  standby") == 2
     assert f"ok    lease  held by {leader}" in said
     assert "BAD" not in said
 

@@ -161,7 +161,7 @@ class MetricCapture:
         def heard(telemetry: ObjectMetrics, key: ObjectKey, raw: Unstructured | None) -> None:
             honest(telemetry, key, raw)
             telemetry.collect()
-            [family] = telemetry._metrics.gauges.troubles.collect()
+            [family] = telemetry._metrics.gauges.condition_reasons.collect()
             self.told |= {sample.labels["reason"] for sample in family.samples if sample.value}
 
         self._patched.setattr(ObjectMetrics, "_on_event", heard)

@@ -1,6 +1,6 @@
-"""Three candidates, one lease, and everything that can go wrong between them: never two that may write at one moment.
+"""Three candidates, one lease, and any fault between them: at no time may two of them write.
 
-The candidates run by hand on a clock of the test's own: each of their requests and pauses is an event of the simulation.
+The simulation has its own clock and steps the candidates: each of their requests and pauses is one of its events.
 """
 
 import heapq
@@ -17,11 +17,11 @@ from userstorage_operator.election.elector import LEASE_DURATION, Elector, Fence
 
 
 class Call:
-    """What a candidate waits for: awaiting it hands it to the simulation."""
+    """A request or pause of a candidate: awaiting it passes it to the simulation."""
 
     def __init__(self, ask: Callable[[], LeaseRecord | None] | None, seconds: float) -> None:
         self.ask = ask  # None for a pause
-        self.seconds = seconds  # how long it pauses, or waits for the answer
+        self.seconds = seconds  # duration of the pause, or timeout of the request
 
     def __await__(self) -> Generator["Call", Any, Any]:
         answer = yield self
@@ -38,18 +38,18 @@ class Server:
         self._versions = itertools.count(1)
 
     def put(self, record: LeaseRecord) -> LeaseRecord:
-        self.record = replace(record, version=str(next(self._versions)))
+        self.record = replace(record, resource_version=str(next(self._versions)))
         return self.record
 
     def create(self, record: LeaseRecord) -> LeaseRecord | None:
         return self.put(record) if self.record is None else None
 
     def update(self, record: LeaseRecord) -> LeaseRecord | None:
-        return self.put(record) if self.record is not None and self.record.version == record.version else None
+        return self.put(record) if self.record is not None and self.record.resource_version == record.resource_version else None
 
 
 class Store:
-    """One candidate's way to the server."""
+    """The connection of one candidate to the server."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -59,25 +59,25 @@ class Store:
         return found
 
     async def create(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
-        made: LeaseRecord | None = await Call(lambda: self._server.create(record), timeout)
-        return made
+        stored: LeaseRecord | None = await Call(lambda: self._server.create(record), timeout)
+        return stored
 
     async def update(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
-        made: LeaseRecord | None = await Call(lambda: self._server.update(record), timeout)
-        return made
+        stored: LeaseRecord | None = await Call(lambda: self._server.update(record), timeout)
+        return stored
 
 
 @dataclass(frozen=True)
 class Fate:
-    """What becomes of one request."""
+    """The network's treatment of one request."""
 
-    there: float = 0.01  # seconds until the server has it
-    back: float = 0.01  # seconds until the answer is here
-    lost: bool = False  # it never gets there
+    there: float = 0.01  # seconds until the request reaches the server
+    back: float = 0.01  # seconds until the answer reaches the candidate
+    lost: bool = False  # the request never reaches the server
 
 
 class Candidate:
-    """One process: stands by, leads, ends."""
+    """One process: waits for the lease, leads, ends."""
 
     def __init__(self, simulation: "Simulation", name: str, clock_offset: float) -> None:
         self.name = name
@@ -102,7 +102,7 @@ async def _pause(seconds: float) -> None:
 
 
 class Simulation:
-    """Time, the server and the candidates."""
+    """The clock, the server and the candidates."""
 
     def __init__(self, offsets: list[float], fates: list[Fate]) -> None:
         self.time = 0.0
@@ -113,16 +113,16 @@ class Simulation:
         self.leaders: list[tuple[float, str, int]] = []
         self.candidates = [Candidate(self, f"candidate-{n}", offset) for n, offset in enumerate(offsets)]
         for candidate in self.candidates:
-            self.at(0.0, partial(self._go_on, candidate, candidate.life, None))
+            self.at(0.0, partial(self._resume, candidate, candidate.life, None))
 
-    def at(self, when: float, what: Callable[[], object]) -> None:
-        heapq.heappush(self._agenda, (when, next(self._order), what))
+    def at(self, when: float, event: Callable[[], object]) -> None:
+        heapq.heappush(self._agenda, (when, next(self._order), event))
 
     def run(self, until: float) -> None:
-        """Let everything happen up to `until`; after each event at most one may write."""
+        """Process all events up to `until`; after each, at most one candidate may write."""
         while self._agenda and self._agenda[0][0] <= until:
-            self.time, _, what = heapq.heappop(self._agenda)
-            what()
+            self.time, _, event = heapq.heappop(self._agenda)
+            event()
             self.check()
         self.time = until
         self.check()
@@ -135,24 +135,24 @@ class Simulation:
 
     def kill(self, candidate: Candidate) -> None:
         candidate.ended = True
-        candidate.life.close()  # it may be a release that never began
+        candidate.life.close()  # a release may not have started yet
 
     def pause(self, candidate: Candidate, seconds: float) -> None:
         candidate.stopped_until = max(candidate.stopped_until, self.time + seconds)
 
     def terminate(self, candidate: Candidate) -> None:
-        """SIGTERM: what writes has ended, the lease is given up."""
+        """Handle SIGTERM: no write is in flight any more, and the candidate releases the lease."""
         if not candidate.ended:
             candidate.life.close()
             candidate.life = candidate.elector.release()
             candidate.stopping = True
-            self._go_on(candidate, candidate.life, None)
+            self._resume(candidate, candidate.life, None)
 
-    def _go_on(self, candidate: Candidate, life: Any, answer: Any) -> None:
+    def _resume(self, candidate: Candidate, life: Any, answer: Any) -> None:
         if candidate.ended or life is not candidate.life:
             return
         if candidate.stopped_until > self.time:
-            self.at(candidate.stopped_until, lambda: self._go_on(candidate, life, answer))
+            self.at(candidate.stopped_until, lambda: self._resume(candidate, life, answer))
             return
         try:
             call = life.send(answer)
@@ -160,51 +160,53 @@ class Simulation:
             candidate.ended = True
             return
         if call.ask is None:
-            self.at(self.time + call.seconds, lambda: self._go_on(candidate, life, None))
+            self.at(self.time + call.seconds, lambda: self._resume(candidate, life, None))
             return
         self._request(candidate, life, call)
 
     def _request(self, candidate: Candidate, life: Any, call: Call) -> None:
-        """The server may do what was asked long after whoever asked has given up."""
+        """Deliver a request. The server may process it long after the candidate's timeout."""
         fate = next(self._fates, Fate())
-        gives_up = self.time + call.seconds
+        times_out = self.time + call.seconds
 
         def arrive() -> None:
             assert call.ask is not None
             answer = call.ask()
-            if self.time + fate.back < gives_up:
-                self.at(self.time + fate.back, lambda: self._go_on(candidate, life, answer))
+            if self.time + fate.back < times_out:
+                self.at(self.time + fate.back, lambda: self._resume(candidate, life, answer))
 
         if not fate.lost:
             self.at(self.time + fate.there, arrive)
         if fate.lost or fate.there + fate.back >= call.seconds:
-            self.at(gives_up, lambda: self._go_on(candidate, life, LeaseUnavailable("no answer")))
+            self.at(times_out, lambda: self._resume(candidate, life, LeaseUnavailable("no answer")))
 
 
 SECONDS = st.one_of(st.just(0.01), st.floats(0, 0.2), st.floats(0, 30))
 FATES = st.lists(st.builds(Fate, there=SECONDS, back=SECONDS, lost=st.booleans()), max_size=60)
-HANDS: dict[str, Callable[[Server], object]] = {
+EDITS: dict[str, Callable[[Server], object]] = {
     "delete": lambda server: setattr(server, "record", None),
     "empty": lambda server: server.record and server.put(replace(server.record, holder_identity="")),
     "garbage": lambda server: server.record and server.put(LeaseRecord("\x00garbage", -7)),
     "touch": lambda server: server.record and server.put(server.record),
     "swap": lambda server: server.record and server.put(replace(server.record, holder_identity="candidate-1")),
 }
-BLOWS = st.tuples(
-    st.floats(0, 90), st.sampled_from(["pause", "kill", "terminate", *HANDS]), st.integers(0, 2), st.floats(0.1, 40)
+FAULTS = st.tuples(
+    st.floats(0, 90), st.sampled_from(["pause", "kill", "terminate", *EDITS]), st.integers(0, 2), st.floats(0.1, 40)
 )
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3), FATES, st.lists(BLOWS, max_size=8))
+@given(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3), FATES, st.lists(FAULTS, max_size=8))
 @example([0, 0, 0], [], [(20.0, "pause", 0, 20.0), (20.0, "pause", 1, 20.0), (20.0, "pause", 2, 16.0)])
 @example([0, 0, 0], [], [(20.0, "pause", 0, 20.0), (21.0, "terminate", 0, 1.0), (22.0, "kill", 0, 1.0)])
 @example([0, 0, 0], [], [(20.0, "delete", 0, 1.0), (20.5, "delete", 0, 1.0), (21.0, "empty", 0, 1.0)])
-def test_never_two_may_write(offsets: list[float], fates: list[Fate], blows: list[tuple[float, str, int, float]]) -> None:
+def test_never_more_than_one_may_write(
+    offsets: list[float], fates: list[Fate], faults: list[tuple[float, str, int, float]]
+) -> None:
     simulation = Simulation(offsets, fates)
-    for when, what, number, seconds in blows:
+    for when, fault, number, seconds in faults:
         candidate = simulation.candidates[number]
-        match what:
+        match fault:
             case "pause":
                 simulation.at(when, partial(simulation.pause, candidate, seconds))
             case "kill":
@@ -212,10 +214,10 @@ def test_never_two_may_write(offsets: list[float], fates: list[Fate], blows: lis
             case "terminate":
                 simulation.at(when, partial(simulation.terminate, candidate))
             case _:
-                simulation.at(when, partial(HANDS[what], simulation.server))
+                simulation.at(when, partial(EDITS[fault], simulation.server))
     simulation.run(until=150)
     if any(not candidate.ended for candidate in simulation.candidates):
-        # Who is left leads in the end, whatever happened: no state of the record is one that nobody gets out of.
+        # One of the remaining candidates leads in the end: there is no state of the record without a way out.
         simulation.run(until=simulation.time + 200)
         assert sum(candidate.may_write() for candidate in simulation.candidates) == 1 or all(
             candidate.ended for candidate in simulation.candidates
@@ -228,20 +230,20 @@ def led(simulation: Simulation) -> Candidate:
 
 
 def started() -> tuple[Simulation, Candidate]:
-    """Three candidates of which one leads."""
+    """Return a simulation of three candidates, and the one that leads."""
     simulation = Simulation([0, 600, -600], [])
     simulation.run(until=20)
     return simulation, led(simulation)
 
 
-def test_one_leads_after_the_first_start_and_goes_on_leading() -> None:
+def test_first_leader_keeps_leading() -> None:
     simulation, leader = started()
     simulation.run(until=600)
     assert led(simulation) is leader
     assert [name for _, name, _ in simulation.leaders] == [leader.name]
 
 
-def test_after_a_release_another_leads_within_two_seconds_in_the_next_term() -> None:
+def test_release_hands_over_within_two_seconds_and_starts_the_next_term() -> None:
     simulation, leader = started()
     simulation.terminate(leader)
     simulation.run(until=22)
@@ -249,7 +251,7 @@ def test_after_a_release_another_leads_within_two_seconds_in_the_next_term() -> 
     assert led(simulation).fence.term == leader.fence.term + 1
 
 
-def test_after_a_kill_another_leads_within_seventeen_seconds_and_not_before_the_lease_is_out() -> None:
+def test_killed_leader_is_replaced_only_after_the_lease_expired_and_within_17_seconds() -> None:
     simulation, leader = started()
     simulation.kill(leader)
     simulation.run(until=20 + LEASE_DURATION - 2.5)
@@ -258,7 +260,7 @@ def test_after_a_kill_another_leads_within_seventeen_seconds_and_not_before_the_
     assert led(simulation).fence.term == leader.fence.term + 1
 
 
-def test_whoever_was_stopped_may_not_write_when_it_goes_on() -> None:
+def test_suspended_leader_may_not_write_after_it_resumes() -> None:
     simulation, leader = started()
     simulation.pause(leader, 20)
     simulation.run(until=39.999)
@@ -268,7 +270,7 @@ def test_whoever_was_stopped_may_not_write_when_it_goes_on() -> None:
     assert led(simulation) is not leader
 
 
-def test_cut_off_it_stops_before_the_lease_is_out() -> None:
+def test_leader_without_network_stops_before_the_lease_expires() -> None:
     simulation, leader = started()
     simulation._fates = itertools.repeat(Fate(lost=True))
     simulation.run(until=20 + LEASE_DURATION - 4)
@@ -276,44 +278,44 @@ def test_cut_off_it_stops_before_the_lease_is_out() -> None:
     assert leader.ended
 
 
-def test_an_answer_that_was_read_late_proves_no_more_than_when_it_was_asked_for() -> None:
+def test_late_answer_extends_the_lease_only_from_when_the_request_was_sent() -> None:
     simulation, leader = started()
     simulation._fates = itertools.chain([Fate(back=3) for _ in range(6)], itertools.repeat(Fate()))
-    for step in range(6):  # whatever was asked last is answered while the process is stopped
+    for step in range(6):  # the last request is answered while the process is suspended
         simulation.at(23.5 + step / 100, lambda: simulation.pause(leader, 20))
     simulation.run(until=60)
     assert leader.ended
     assert led(simulation) is not leader
 
 
-def test_a_lost_answer_costs_nobody_the_lead() -> None:
+def test_lost_answer_does_not_change_the_leader() -> None:
     simulation, leader = started()
     simulation._fates = itertools.chain([Fate(back=60) for _ in range(1)], itertools.repeat(Fate()))
     simulation.run(until=120)
     assert led(simulation) is leader
 
 
-def test_whoever_leads_makes_a_lease_that_was_deleted_or_emptied_by_hand_its_own_again() -> None:
+def test_leader_recovers_a_lease_that_was_deleted_or_emptied_by_hand() -> None:
     simulation, leader = started()
-    for hand in ("delete", "empty", "touch"):
-        HANDS[hand](simulation.server)
+    for edit in ("delete", "empty", "touch"):
+        EDITS[edit](simulation.server)
         simulation.run(until=simulation.time + 30)
         assert led(simulation) is leader
         assert simulation.server.record is not None
         assert simulation.server.record.holder_identity == leader.name
 
 
-def test_garbage_as_the_holder_deposes_and_is_waited_out() -> None:
+def test_garbage_as_holder_ends_the_term_and_expires() -> None:
     simulation, leader = started()
-    HANDS["garbage"](simulation.server)
+    EDITS["garbage"](simulation.server)
     simulation.run(until=24)
     assert leader.ended
     simulation.run(until=24 + LEASE_DURATION + 3)
     assert led(simulation).fence.term == leader.fence.term + 1
 
 
-def test_the_largest_term_is_not_the_last() -> None:
+def test_term_starts_over_after_the_largest() -> None:
     simulation, _ = started()
-    simulation.server.put(LeaseRecord("somebody", 2**31 - 1))
+    simulation.server.put(LeaseRecord("another", 2**31 - 1))
     simulation.run(until=60)
     assert led(simulation).fence.term == 1

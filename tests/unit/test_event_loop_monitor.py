@@ -1,48 +1,48 @@
-"""How late the event loop is, by a clock of the test's own."""
+"""The lag of the event loop, on a fake clock."""
 
 from support.clock import FakeClock
 from userstorage_operator.runtime.event_loop_monitor import EventLoopMonitor
 
 
-def beats(watch: EventLoopMonitor, clock: FakeClock, *, late: float, seconds: float) -> None:
-    """As `run` does, on a loop whose timers all come too late by so much."""
+def tick(monitor: EventLoopMonitor, clock: FakeClock, *, late: float, seconds: float) -> None:
+    """Tick as `run` does, on a loop whose timers are all `late` by so many seconds."""
     until = clock.now + seconds
     while clock.now < until:
-        watch._due = clock.now + 0.5
+        monitor._expected = clock.now + 0.5
         clock.now += 0.5 + late
-        watch.beat()
+        monitor.tick()
 
 
-def test_a_loop_on_time_has_no_lag() -> None:
+def test_loop_on_time_has_no_lag() -> None:
     clock = FakeClock()
-    watch = EventLoopMonitor(clock)
-    beats(watch, clock, late=0, seconds=30)
-    assert (watch.lag(), watch.late_for()) == (0, 0)
+    monitor = EventLoopMonitor(clock)
+    tick(monitor, clock, late=0, seconds=30)
+    assert (monitor.lag(), monitor.late_for()) == (0, 0)
 
 
-def test_the_largest_delay_is_told_for_a_minute() -> None:
+def test_lag_is_the_largest_delay_of_the_last_minute() -> None:
     clock = FakeClock()
-    watch = EventLoopMonitor(clock)
-    beats(watch, clock, late=0.7, seconds=1)
-    beats(watch, clock, late=0.2, seconds=50)
-    assert round(watch.lag(), 3) == 0.7
-    beats(watch, clock, late=0.2, seconds=12)
-    assert round(watch.lag(), 3) == 0.2
+    monitor = EventLoopMonitor(clock)
+    tick(monitor, clock, late=0.7, seconds=1)
+    tick(monitor, clock, late=0.2, seconds=50)
+    assert round(monitor.lag(), 3) == 0.7
+    tick(monitor, clock, late=0.2, seconds=12)
+    assert round(monitor.lag(), 3) == 0.2
 
 
-def test_a_beat_that_is_overdue_counts_before_it_comes() -> None:
+def test_overdue_tick_counts_before_it_comes() -> None:
     clock = FakeClock()
-    watch = EventLoopMonitor(clock)
-    beats(watch, clock, late=0, seconds=5)
+    monitor = EventLoopMonitor(clock)
+    tick(monitor, clock, late=0, seconds=5)
     clock.now += 8
-    assert watch.lag() >= 8
+    assert monitor.lag() >= 8
 
 
-def test_a_loop_that_crawls_is_late_until_it_is_on_time_again() -> None:
+def test_slow_loop_is_late_until_a_tick_is_on_time() -> None:
     clock = FakeClock()
-    watch = EventLoopMonitor(clock)
-    beats(watch, clock, late=0, seconds=5)
-    beats(watch, clock, late=1.5, seconds=70)
-    assert watch.late_for() >= 70
-    beats(watch, clock, late=0, seconds=1)
-    assert watch.late_for() == 0
+    monitor = EventLoopMonitor(clock)
+    tick(monitor, clock, late=0, seconds=5)
+    tick(monitor, clock, late=1.5, seconds=70)
+    assert monitor.late_for() >= 70
+    tick(monitor, clock, late=0, seconds=1)
+    assert monitor.late_for() == 0

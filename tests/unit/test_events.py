@@ -228,8 +228,8 @@ class Setup:
     def clock(self) -> datetime:
         return self.now
 
-    def event_dropped(self, why: str) -> None:
-        self.dropped.append(why)
+    def event_dropped(self, reason: str) -> None:
+        self.dropped.append(reason)
 
     def tell(self, note: str = "it serves", about: Unstructured | None = None) -> None:
         self.recorder.record(about or storage_object(), StatusEvent("Normal", "PodReady", "Serve", note, ("Ready=True",)))
@@ -264,7 +264,7 @@ async def test_one_object_is_told_of_ten_times_a_minute_and_keeps_no_other_from_
         setup.tell(f"flap {number}")
     setup.tell(about=storage_object(meta={"uid": "another", "name": "bob"}))
     assert len(await setup.send()) == 10 + 1
-    assert setup.dropped == ["too_many_of_object"] * 20
+    assert setup.dropped == ["rate_limited"] * 20
     setup.now += timedelta(minutes=1)
     setup.tell("another minute")
     assert len(await setup.send()) == 12
@@ -277,7 +277,7 @@ async def test_a_clock_that_is_set_back_begins_a_minute_anew() -> None:
     setup.now -= timedelta(hours=1)
     setup.tell("an hour before")
     assert len(await setup.send()) == 11
-    assert setup.dropped == ["too_many_of_object"]
+    assert setup.dropped == ["rate_limited"]
 
 
 async def test_a_burst_is_bounded_and_what_is_lost_is_counted() -> None:
@@ -292,7 +292,7 @@ async def test_a_refusal_ends_nothing() -> None:
     setup.server.refuses = True
     setup.tell()
     assert await setup.send() == []
-    assert setup.dropped == ["not_taken"]
+    assert setup.dropped == ["rejected"]
     setup.server.refuses = False
     setup.tell()
     assert len(await setup.send()) == 1

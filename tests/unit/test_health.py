@@ -1,90 +1,195 @@
-"""What fails health, and what must not."""
+"""Which faults fail `/health` and `/ready`, and which must not."""
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
+from userstorage_operator.api.resources import Resource
 from userstorage_operator.health import HealthChecks
 from userstorage_operator.runtime.http import Check
 
 
 @dataclass
-class World:
-    stuck: float = 0
-    blind: float = 0
+class FakeProbe:
+    unreachable: str | None = None
+    missing_crds: str | None = None
+    reachable_seconds: float = 1000
+
+    def reachable_for(self) -> float:
+        return self.reachable_seconds
+
+
+@dataclass
+class FakeLoopMonitor:
     late: float = 0
-    answering: float = 1000
-    silent: str | None = None
-    missing: str | None = None
-    leads: bool = True
-    unlisted: tuple[str, ...] = ()
-    unwatched: frozenset[str] = frozenset()
+
+    def late_for(self) -> float:
+        return self.late
+
+
+@dataclass
+class FakeElection:
+    is_leader: bool = True
+
+
+@dataclass
+class FakeWorkers:
+    stuck: float = 0
+
+    def stuck_for(self) -> float:
+        return self.stuck
+
+
+@dataclass
+class FakeWatch:
+    resource: Resource
+    stuck: float = 0
+
+    def stuck_for(self) -> float:
+        return self.stuck
+
+
+def watch(plural: str, stuck: float = 0) -> FakeWatch:
+    return FakeWatch(Resource("", "v1", plural, plural), stuck)
+
+
+@dataclass
+class FakeControllers:
+    worker_pools: Sequence[FakeWorkers] = (FakeWorkers(), FakeWorkers())
+    informers: Sequence[FakeWatch] = (watch("pods"), watch("services"))
+    failing: Collection[str] = ()
+    unsynced: Iterable[str] = ()
+
+    def failing_watches(self) -> Collection[str]:
+        return self.failing
+
+    def not_synced(self) -> Iterable[str]:
+        return iter(self.unsynced)
+
+
+@dataclass
+class FakeRedis:
     trouble: str | None = None
-    names: list[str] = field(default_factory=lambda: ["pods"])
-
-    def vitals(self) -> HealthChecks:
-        probe = SimpleNamespace(silent=self.silent, missing=self.missing, answering_for=lambda: self.answering)
-        informers = [
-            SimpleNamespace(resource=SimpleNamespace(plural=name), stuck_for=lambda: self.blind) for name in self.names
-        ]
-        leading = SimpleNamespace(
-            pools=(SimpleNamespace(stuck_for=lambda: 0.0), SimpleNamespace(stuck_for=lambda: self.stuck)),
-            informers=informers,
-            failing_watches=lambda: self.unwatched,
-            not_synced=lambda: iter(self.unlisted),
-        )
-        loop = SimpleNamespace(late_for=lambda: self.late)
-        store = SimpleNamespace(trouble=self.trouble)
-        parts: Any = (probe, loop, SimpleNamespace(is_leader=self.leads), leading, store)
-        return HealthChecks(*cast("tuple[Any, Any, Any, Any, Any]", parts))
 
 
-async def wrong(checks: Any) -> dict[str, str]:
-    asked: dict[str, Check] = dict(checks)
-    return {name: problem for name, check in asked.items() if (problem := await check()) is not None}
+@dataclass
+class Process:
+    """The parts that the checks look at; all healthy unless a test says otherwise."""
+
+    probe: FakeProbe = field(default_factory=FakeProbe)
+    loop: FakeLoopMonitor = field(default_factory=FakeLoopMonitor)
+    election: FakeElection = field(default_factory=FakeElection)
+    controllers: FakeControllers = field(default_factory=FakeControllers)
+    redis: FakeRedis = field(default_factory=FakeRedis)
+
+    async def health(self) -> dict[str, str]:
+        return await failures(self.checks().health)
+
+    async def readiness(self) -> dict[str, str]:
+        return await failures(self.checks().readiness)
+
+    async def degraded(self) -> dict[str, str]:
+        return await failures(self.checks().degraded)
+
+    def checks(self) -> HealthChecks:
+        return HealthChecks(self.probe, self.loop, self.election, self.controllers, self.redis)
 
 
-async def test_a_process_that_is_well() -> None:
-    vitals = World().vitals()
-    assert [await wrong(checks) for checks in (vitals.health, vitals.readiness, vitals.degrading)] == [{}, {}, {}]
+async def failures(checks: Mapping[str, Check]) -> dict[str, str]:
+    return {name: problem for name, check in checks.items() if (problem := await check()) is not None}
 
 
-@pytest.mark.parametrize(
-    ("world", "name"),
-    [(World(stuck=46), "workers"), (World(blind=121), "watches"), (World(late=61), "loop")],
-    ids=["frozen", "blind", "crawling"],
-)
-async def test_health_fails_where_a_restart_helps(world: World, name: str) -> None:
-    assert list(await wrong(world.vitals().health)) == [name]
-    assert await wrong(world.vitals().readiness) == {}
+def stalled_workers(seconds: float) -> FakeControllers:
+    return FakeControllers(worker_pools=(FakeWorkers(), FakeWorkers(seconds)))
 
 
-@pytest.mark.parametrize(
-    "world", [World(stuck=100, answering=0), World(blind=500, answering=0), World(stuck=100, answering=20)]
-)
-async def test_health_bears_an_api_server_that_does_not_answer_or_just_began_to(world: World) -> None:
-    assert await wrong(world.vitals().health) == {}
+def stalled_watch(seconds: float) -> FakeControllers:
+    return FakeControllers(informers=(watch("pods", seconds), watch("services")))
+
+
+async def test_a_healthy_process_fails_no_check() -> None:
+    process = Process()
+    assert await process.health() == {}
+    assert await process.readiness() == {}
+    assert await process.degraded() == {}
 
 
 @pytest.mark.parametrize(
-    ("world", "told"),
+    ("process", "failing"),
     [
-        (World(silent="connection refused", answering=0), {"apiServer": "connection refused"}),
-        (World(missing="not served: userstorages"), {"definitions": "not served: userstorages"}),
-        (World(unlisted=("pods in b", "pods in a")), {"lists": "not listed yet: pods in a, pods in b"}),
-        (World(unlisted=tuple("abcdefg")), {"lists": "not listed yet: a, b, c, d, e and 2 more"}),
-        (World(unlisted=("pods",), leads=False), {}),
+        (
+            Process(controllers=stalled_workers(46)),
+            {"workers": "a reconcile has been running for 46 s, or none has ended while keys were waiting"},
+        ),
+        (Process(controllers=stalled_watch(121)), {"watches": "watches without progress: pods"}),
+        (Process(loop=FakeLoopMonitor(61)), {"loop": "the event loop has been late for 61 s"}),
     ],
-    ids=["no API server", "no definitions", "no lists", "many lists", "standing by"],
+    ids=["workers stalled", "watches stalled", "loop lagging"],
 )
-async def test_readiness_names_what_fails(world: World, told: dict[str, str]) -> None:
-    assert await wrong(world.vitals().readiness) == told
-    assert await wrong(world.vitals().health) == {}
+async def test_health_fails_if_a_restart_helps(process: Process, failing: dict[str, str]) -> None:
+    assert await process.health() == failing
+    assert await process.readiness() == {}
+    assert await process.degraded() == {}
 
 
-async def test_a_watch_that_is_tried_again_only_degrades() -> None:
-    vitals = World(unwatched=frozenset({"services", "pods"})).vitals()
-    assert await wrong(vitals.readiness) == {}
-    assert await wrong(vitals.degrading) == {"watches": "not watched at the moment, only swept: pods, services"}
+@pytest.mark.parametrize(
+    "process",
+    [
+        Process(controllers=stalled_workers(45)),
+        Process(controllers=stalled_watch(120)),
+        Process(loop=FakeLoopMonitor(60)),
+    ],
+    ids=["workers", "watches", "loop"],
+)
+async def test_health_passes_up_to_the_limit(process: Process) -> None:
+    assert await process.health() == {}
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        Process(FakeProbe(reachable_seconds=0), controllers=stalled_workers(100)),
+        Process(FakeProbe(reachable_seconds=0), controllers=stalled_watch(500)),
+        Process(FakeProbe(reachable_seconds=20), controllers=stalled_workers(100)),
+        Process(FakeProbe(reachable_seconds=119), controllers=stalled_watch(500)),
+    ],
+)
+async def test_health_passes_while_the_api_server_is_unreachable_or_just_back(process: Process) -> None:
+    assert await process.health() == {}
+
+
+@pytest.mark.parametrize(
+    ("process", "failing"),
+    [
+        (Process(FakeProbe(unreachable="connection refused", reachable_seconds=0)), {"apiServer": "connection refused"}),
+        (Process(FakeProbe(missing_crds="not served: userstorages")), {"crds": "not served: userstorages"}),
+        (
+            Process(controllers=FakeControllers(unsynced=("pods in b", "pods in a"))),
+            {"caches": "not synced: pods in a, pods in b"},
+        ),
+        (Process(controllers=FakeControllers(unsynced="abcdefg")), {"caches": "not synced: a, b, c, d, e and 2 more"}),
+        (Process(election=FakeElection(is_leader=False), controllers=FakeControllers(unsynced=("pods",))), {}),
+    ],
+    ids=["API server unreachable", "CRDs missing", "two caches", "many caches", "standby"],
+)
+async def test_readiness_names_what_fails(process: Process, failing: dict[str, str]) -> None:
+    assert await process.readiness() == failing
+    assert await process.health() == {}
+
+
+@pytest.mark.parametrize(
+    ("process", "failing"),
+    [
+        (
+            Process(controllers=FakeControllers(failing=frozenset({"services", "pods"}))),
+            {"watches": "watches failing, only swept: pods, services"},
+        ),
+        (Process(redis=FakeRedis("connection refused")), {"redis": "connection refused"}),
+    ],
+    ids=["watches", "redis"],
+)
+async def test_failing_watches_and_redis_only_degrade(process: Process, failing: dict[str, str]) -> None:
+    assert await process.degraded() == failing
+    assert await process.readiness() == {}
+    assert await process.health() == {}

@@ -1,4 +1,4 @@
-"""How a kubelet is asked, by a server that behaves as no kubelet should; the real one is asked in tests/e2e."""
+"""Requests to a kubelet, answered by a server with every fault; tests/e2e has a real kubelet."""
 
 import asyncio
 import ssl
@@ -20,30 +20,30 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Api:
-    """Gives tokens, each only once."""
+    """Issues tokens, each only once."""
 
-    def __init__(self, authority: Path) -> None:
-        self.authority = str(authority)
-        self.given: list[str] = []
+    def __init__(self, ca_file: Path) -> None:
+        self.ca_file = str(ca_file)
+        self.issued: list[str] = []
 
     async def request_token(self, namespace: str, account: str, seconds: int) -> str:
         assert (namespace, account, seconds) == ("system", ACCOUNT, 600)
-        self.given.append(f"token-{len(self.given)}")
-        return self.given[-1]
+        self.issued.append(f"token-{len(self.issued)}")
+        return self.issued[-1]
 
 
 class Node:
-    """An HTTPS server where a kubelet would be."""
+    """An HTTPS server in place of a kubelet."""
 
     def __init__(self) -> None:
-        self.seen: list[str] = []
-        self.answer: Answer = self.well
+        self.tokens: list[str] = []
+        self.answer: Answer = self.healthy
 
-    async def well(self, _: web.Request) -> web.Response:
+    async def healthy(self, _: web.Request) -> web.Response:
         return web.json_response({"pods": []})
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.seen.append(request.headers["Authorization"])
+        self.tokens.append(request.headers["Authorization"])
         assert request.path == "/stats/summary"
         return await self.answer(request)
 
@@ -55,7 +55,7 @@ def ours(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 async def node(ours: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
-    """Known by the authority."""
+    """Serve with a certificate of `ours`."""
     ours.server("node", [], [ADDRESS])
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tmp_path / "ours/node.crt", tmp_path / "ours/node.key")
@@ -70,53 +70,53 @@ async def node(ours: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     await runner.cleanup()
 
 
-def asking(authority: Authority, *, verify: bool = True) -> tuple[Kubelets, Api]:
+def client_of(authority: Authority, *, verify: bool = True) -> tuple[Kubelets, Api]:
     api = Api(authority.directory / "ca.crt")
     return Kubelets(cast("Any", api), "system", verify=verify), api
 
 
-async def test_one_token_is_good_for_many_looks(node: Node, ours: Authority) -> None:
-    asker, api = asking(ours)
-    assert [await asker.summary(ADDRESS) for _ in range(3)] == [{"pods": []}] * 3
-    assert node.seen == ["Bearer token-0"] * 3
-    assert api.given == ["token-0"]
+async def test_token_is_reused(node: Node, ours: Authority) -> None:
+    client, api = client_of(ours)
+    assert [await client.summary(ADDRESS) for _ in range(3)] == [{"pods": []}] * 3
+    assert node.tokens == ["Bearer token-0"] * 3
+    assert api.issued == ["token-0"]
 
 
-async def test_a_stranger_gets_no_token(node: Node, tmp_path: Path) -> None:
-    asker, _ = asking(Authority(tmp_path / "another"))
+async def test_server_with_an_unknown_certificate_gets_no_token(node: Node, tmp_path: Path) -> None:
+    client, _ = client_of(Authority(tmp_path / "another"))
     with pytest.raises(Unavailable, match="certificate verify failed"):
-        await asker.summary(ADDRESS)
-    assert node.seen == []
+        await client.summary(ADDRESS)
+    assert node.tokens == []
 
 
-async def test_unverified_takes_any_certificate(node: Node, tmp_path: Path) -> None:
-    asker, _ = asking(Authority(tmp_path / "another"), verify=False)
-    assert await asker.summary(ADDRESS) == {"pods": []}
+async def test_unverified_accepts_any_certificate(node: Node, tmp_path: Path) -> None:
+    client, _ = client_of(Authority(tmp_path / "another"), verify=False)
+    assert await client.summary(ADDRESS) == {"pods": []}
 
 
-async def test_a_token_that_is_no_longer_good_is_replaced(node: Node, ours: Authority) -> None:
+async def test_expired_token_is_replaced(node: Node, ours: Authority) -> None:
     async def refuse(_: web.Request) -> web.Response:
         return web.Response(status=401, text="Unauthorized")
 
-    asker, api = asking(ours)
+    client, api = client_of(ours)
     node.answer = refuse
     with pytest.raises(Unavailable, match="Unauthorized"):
-        await asker.summary(ADDRESS)
-    node.answer = node.well
-    await asker.summary(ADDRESS)
-    assert (node.seen, api.given) == (["Bearer token-0", "Bearer token-1"], ["token-0", "token-1"])
+        await client.summary(ADDRESS)
+    node.answer = node.healthy
+    await client.summary(ADDRESS)
+    assert (node.tokens, api.issued) == (["Bearer token-0", "Bearer token-1"], ["token-0", "token-1"])
 
 
-async def test_a_right_that_is_missing_is_told_in_the_kubelet_s_words(node: Node, ours: Authority) -> None:
+async def test_refusal_has_the_message_of_the_kubelet(node: Node, ours: Authority) -> None:
     async def refuse(_: web.Request) -> web.Response:
         return web.Response(status=403, text="Forbidden (resource=nodes, subresource=stats)")
 
     node.answer = refuse
     with pytest.raises(Refused, match="subresource=stats"):
-        await asking(ours)[0].summary(ADDRESS)
+        await client_of(ours)[0].summary(ADDRESS)
 
 
-async def test_an_answer_without_an_end_is_not_waited_for(node: Node, ours: Authority) -> None:
+async def test_endless_answer_is_cut_off(node: Node, ours: Authority) -> None:
     async def pour(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -127,30 +127,30 @@ async def test_an_answer_without_an_end_is_not_waited_for(node: Node, ours: Auth
 
     node.answer = pour
     with pytest.raises(Unavailable, match="more than"):
-        await asking(ours)[0].summary(ADDRESS)
+        await client_of(ours)[0].summary(ADDRESS)
 
 
 @pytest.mark.parametrize("body", ["", "<html>", "[1, 2"])
-async def test_what_is_no_json_is_no_answer(node: Node, ours: Authority, body: str) -> None:
-    async def babble(_: web.Request) -> web.Response:
+async def test_invalid_json_is_unavailable(node: Node, ours: Authority, body: str) -> None:
+    async def answer_text(_: web.Request) -> web.Response:
         return web.Response(text=body)
 
-    node.answer = babble
+    node.answer = answer_text
     with pytest.raises(Unavailable, match="JSON"):
-        await asking(ours)[0].summary(ADDRESS)
+        await client_of(ours)[0].summary(ADDRESS)
 
 
-async def test_nobody_is_led_elsewhere(node: Node, ours: Authority) -> None:
-    async def lead_astray(_: web.Request) -> web.Response:
+async def test_redirect_is_not_followed(node: Node, ours: Authority) -> None:
+    async def redirect(_: web.Request) -> web.Response:
         return web.Response(status=302, headers={"Location": "https://127.0.0.1:1/stats/summary"}, text="moved")
 
-    node.answer = lead_astray
+    node.answer = redirect
     with pytest.raises(Refused, match="moved"):
-        await asking(ours)[0].summary(ADDRESS)
+        await client_of(ours)[0].summary(ADDRESS)
 
 
 @pytest.mark.parametrize("address", ["", "evil.example.org/x", "127.0.0.1@evil.example.org"])
-async def test_an_address_that_is_none_is_not_asked(node: Node, ours: Authority, address: str) -> None:
+async def test_invalid_address_is_not_contacted(node: Node, ours: Authority, address: str) -> None:
     with pytest.raises(Unavailable, match="does not appear to be an IPv4 or IPv6 address"):
-        await asking(ours)[0].summary(address)
-    assert node.seen == []
+        await client_of(ours)[0].summary(address)
+    assert node.tokens == []

@@ -1,4 +1,4 @@
-"""One form for every line, whoever writes it and whatever it says; and never a secret."""
+"""Log lines: one format for all loggers and all values, and no secrets."""
 
 import asyncio
 import io
@@ -23,7 +23,7 @@ from support.logschema import ALWAYS, check_line
 from userstorage_operator.observed import backoff
 from userstorage_operator.runtime import logs
 from userstorage_operator.runtime.logs import Logs
-from userstorage_operator.runtime.redaction import LONGEST, REDACTED, clean_text
+from userstorage_operator.runtime.redaction import REDACTED, TEXT_MAX, clean_text
 from userstorage_operator.runtime.worker import Result, WorkerPool
 from userstorage_operator.runtime.workqueue import WorkQueue
 
@@ -31,14 +31,14 @@ log = structlog.get_logger("userstorage_operator.somewhere")
 FORMS = pytest.mark.parametrize("json_format", [True, False], ids=["json", "console"])
 CREDENTIAL = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW0ifQ.c2lnbmF0dXJl"
 CANARIES = (CREDENTIAL, "s3cret", "c2lnbmF0dXJl", "dXNlcjpwYXNz", "hunter2")
-STRANGE = st.text(st.characters(codec=None, categories=None)) | st.sampled_from(
+UNTRUSTED = st.text(st.characters(codec=None, categories=None)) | st.sampled_from(
     ["\n", "\x1b[2J", "\u2028", "\u0085", "\u202e", "\ud800", "a" * 4096, "\x00"]
 )
 
 
 @pytest.fixture(autouse=True)
-def _untouched() -> Iterator[None]:
-    """What is set up for a process is not left to the next test."""
+def _restored() -> Iterator[None]:
+    """Restore the global state that `configure` changes."""
     root, ours, hooks = logging.getLogger(), logging.getLogger("userstorage_operator"), (sys.excepthook, sys.unraisablehook)
     before, thread_hook = (root.handlers, root.level, ours.level, logging.raiseExceptions), threading.excepthook
     yield
@@ -50,7 +50,7 @@ def _untouched() -> Iterator[None]:
 
 
 class Written:
-    """All that was logged."""
+    """Captures the log."""
 
     def __init__(self, json_format: bool = True, level: str = "info") -> None:
         self._stream = io.StringIO()
@@ -67,7 +67,7 @@ def fail(error: Exception) -> None:
     raise error
 
 
-def test_a_line_has_the_documented_fields_first() -> None:
+def test_line_has_the_documented_fields_first() -> None:
     written = Written()
     log.info("created", action="create Pod", pod_name="user-storage-alice")
     [line] = written.lines()
@@ -77,7 +77,7 @@ def test_a_line_has_the_documented_fields_first() -> None:
     assert line["time"].endswith("Z")
 
 
-def test_every_line_says_who_leads_once_that_is_known() -> None:
+def test_every_line_has_the_leader_field() -> None:
     written = Written()
     log.info("started")
     written.logs.set_leader(True)
@@ -89,14 +89,14 @@ def test_every_line_says_who_leads_once_that_is_known() -> None:
 
 
 @pytest.mark.parametrize("name", ["kopf.objects", "aiohttp.server", "asyncio", "kubernetes.aio", "py.warnings"])
-def test_libraries_write_in_the_same_form_and_only_what_matters(name: str) -> None:
+def test_libraries_log_warnings_in_the_same_format(name: str) -> None:
     written = Written(level="debug")
     logging.getLogger(name).info("every little thing")
     logging.getLogger(name).warning("it %s", "failed")
     assert [(line["logger"], line["level"], line["event"]) for line in written.lines()] == [(name, "warning", "it failed")]
 
 
-def test_warnings_and_what_nobody_caught_are_lines_too() -> None:
+def test_warnings_and_uncaught_exceptions_are_logged() -> None:
     written = Written()
     logs.catch_uncaught()
 
@@ -127,7 +127,7 @@ def test_warnings_and_what_nobody_caught_are_lines_too() -> None:
     assert "old thing" in warning["event"]
 
 
-def test_a_traceback_has_no_values_of_variables() -> None:
+def test_traceback_has_no_values_of_variables() -> None:
     written = Written()
     hidden_value = "value-of-a-" + "variable"
     try:
@@ -138,8 +138,8 @@ def test_a_traceback_has_no_values_of_variables() -> None:
     assert "RuntimeError" in written.lines()[0]["exception"]
 
 
-def secrets_of_all_kinds() -> None:
-    """Everything that could bring one into a line."""
+def log_secrets() -> None:
+    """Log secrets in every way in which one could get into a line."""
     request = aiohttp.RequestInfo(
         URL("https://user:hunter2@10.0.0.1/api"),
         "GET",
@@ -166,13 +166,13 @@ def secrets_of_all_kinds() -> None:
 
 
 @FORMS
-def test_no_secret_gets_out(json_format: bool) -> None:
+def test_secrets_are_redacted(json_format: bool) -> None:
     written = Written(json_format)
-    secrets_of_all_kinds()
+    log_secrets()
     assert written.text().count(REDACTED) > 12
     for canary in CANARIES:
         assert canary not in written.text()
-    assert "redis://[redacted]@redis:6379/0" in written.text()  # what is no secret stays
+    assert "redis://[redacted]@redis:6379/0" in written.text()  # the rest of the URL stays
 
 
 @pytest.mark.parametrize(
@@ -185,14 +185,14 @@ def test_no_secret_gets_out(json_format: bool) -> None:
         "alice@example.org",
     ],
 )
-def test_what_is_no_secret_is_told_in_full(harmless: str) -> None:
+def test_harmless_text_is_logged_in_full(harmless: str) -> None:
     written = Written()
     log.warning("reconcile_failed", error=harmless)
     assert written.lines()[0]["error"] == harmless
 
 
-@given(STRANGE, STRANGE, STRANGE)
-def test_one_event_is_one_line_of_json_whatever_strangers_wrote(event: str, value: str, key: str) -> None:
+@given(UNTRUSTED, UNTRUSTED, UNTRUSTED)
+def test_untrusted_text_stays_on_one_json_line(event: str, value: str, key: str) -> None:
     written = Written()
     log.warning("condition_changed", message=value, objects=[{key: value}])
     logging.getLogger("kopf").warning(event)
@@ -200,11 +200,11 @@ def test_one_event_is_one_line_of_json_whatever_strangers_wrote(event: str, valu
     assert len(lines) == 2
     assert written.text().replace("\n", "").isprintable()
     texts = [json.loads(lines[0])["message"], *json.loads(lines[0])["objects"][0], json.loads(lines[1])["event"]]
-    assert all(text.isprintable() and len(text) <= LONGEST + len("...[cut]") for text in texts)
+    assert all(text.isprintable() and len(text) <= TEXT_MAX + len("...[cut]") for text in texts)
 
 
-@given(STRANGE, STRANGE)
-def test_one_event_is_one_line_on_a_terminal_whatever_strangers_wrote(event: str, value: str) -> None:
+@given(UNTRUSTED, UNTRUSTED)
+def test_untrusted_text_stays_on_one_console_line(event: str, value: str) -> None:
     written = Written(json_format=False)
     log.warning("condition_changed", message=value)
     logging.getLogger("kopf").warning(event)
@@ -213,7 +213,7 @@ def test_one_event_is_one_line_on_a_terminal_whatever_strangers_wrote(event: str
     assert all(line.isprintable() for line in lines)
 
 
-def test_a_traceback_on_a_terminal_cannot_pass_for_an_event() -> None:
+def test_traceback_on_a_terminal_cannot_imitate_an_event() -> None:
     written = Written(json_format=False)
     try:
         fail(ValueError("\n2026-01-01T00:00:00Z [info] all is well\x1b[2J"))
@@ -228,31 +228,31 @@ def test_a_traceback_on_a_terminal_cannot_pass_for_an_event() -> None:
     "hostile",
     ["://" * 500_000, "token" * 300_000, "token" + " " * 1_000_000, "bearer " * 200_000, "eyJ" * 500_000, "\x00" * 1_000_000],
 )
-def test_no_text_keeps_the_loop_busy(hostile: str) -> None:
-    began = time.process_time()
-    assert len(clean_text(hostile)) <= LONGEST + len("...[cut]")
-    assert time.process_time() - began < 0.2
+def test_cleaning_of_hostile_text_is_fast(hostile: str) -> None:
+    started = time.process_time()
+    assert len(clean_text(hostile)) <= TEXT_MAX + len("...[cut]")
+    assert time.process_time() - started < 0.2
 
 
-def test_half_a_secret_at_the_cut_is_not_shown() -> None:
-    for padding in range(LONGEST - 30, LONGEST):
+def test_secret_at_the_cut_is_redacted() -> None:
+    for padding in range(TEXT_MAX - 30, TEXT_MAX):
         assert "s3cret" not in clean_text("x" * padding + " redis://:s3cret@redis " + "y" * 5000)
 
 
-def test_a_long_text_is_cut_with_a_mark() -> None:
+def test_long_text_is_cut_with_a_mark() -> None:
     written = Written()
     log.warning("reconcile_failed", error="x" * 4096)
-    assert written.lines()[0]["error"] == "x" * LONGEST + "...[cut]"
+    assert written.lines()[0]["error"] == "x" * TEXT_MAX + "...[cut]"
 
 
 @pytest.mark.parametrize("value", [2**80, float("nan"), b"bytes", object, {1: {2: {3: {4: {5: "deep"}}}}}, {"set"}])
-def test_any_value_can_be_told(value: Any) -> None:
+def test_any_value_can_be_logged(value: Any) -> None:
     written = Written()
     log.warning("swept", objects=value)
     assert len(written.lines()) == 1
 
 
-def test_debug_is_switched_on_and_off_again() -> None:
+def test_debug_level_is_toggled() -> None:
     written = Written(level="warning")
     log.debug("swept")
     written.logs.toggle_debug()
@@ -260,12 +260,12 @@ def test_debug_is_switched_on_and_off_again() -> None:
     logging.getLogger("kopf").debug("every event of every object")
     written.logs.toggle_debug()
     log.info("started")
-    told = [(line["event"], line.get("to")) for line in written.lines()]
-    assert told == [("log_level_changed", "debug"), ("swept", None), ("log_level_changed", "warning")]
+    events = [(line["event"], line.get("to")) for line in written.lines()]
+    assert events == [("log_level_changed", "debug"), ("swept", None), ("log_level_changed", "warning")]
 
 
-async def passes(written: Written, *results: Result | Exception) -> list[dict[str, Any]]:
-    """The lines of passes over one key that come to these results."""
+async def reconcile_lines(written: Written, *results: Result | Exception) -> list[dict[str, Any]]:
+    """Reconcile one key with these results, one after the other, and return the log lines."""
     queue: WorkQueue[str] = WorkQueue(lambda _: 3600)
     todo, done = list(results), asyncio.Event()
 
@@ -292,12 +292,12 @@ async def passes(written: Written, *results: Result | Exception) -> list[dict[st
 REFUSED = Result(reason="Forbidden", retry=True, error="not you", action="create Pod")
 
 
-async def test_a_pass_that_finds_nothing_to_do_logs_nothing() -> None:
-    assert await passes(Written(level="debug"), Result(), Result()) == []
+async def test_reconcile_without_changes_logs_nothing() -> None:
+    assert await reconcile_lines(Written(level="debug"), Result(), Result()) == []
 
 
-async def test_a_failure_is_told_once_and_so_is_its_end() -> None:
-    lines = await passes(Written(), REFUSED, REFUSED, REFUSED, Result(), Result())
+async def test_failure_and_recovery_are_logged_once() -> None:
+    lines = await reconcile_lines(Written(), REFUSED, REFUSED, REFUSED, Result(), Result())
     assert [(line["event"], line["level"]) for line in lines] == [
         ("reconcile_failed", "warning"),
         ("reconcile_recovered", "info"),
@@ -313,11 +313,11 @@ async def test_a_failure_is_told_once_and_so_is_its_end() -> None:
     assert first["duration_ms"] >= 0
 
 
-async def test_a_failure_that_changes_is_told_anew_and_repetitions_to_developers() -> None:
+async def test_changed_failure_is_logged_again_and_repetitions_at_debug_level() -> None:
     other = Result(reason="Forbidden", retry=True, error="nor you")
-    lines = await passes(Written(level="debug"), REFUSED, REFUSED, other, Result(), REFUSED)
-    told = [(line["event"], line["level"], line.get("attempts")) for line in lines]
-    assert told == [
+    lines = await reconcile_lines(Written(level="debug"), REFUSED, REFUSED, other, Result(), REFUSED)
+    logged = [(line["event"], line["level"], line.get("attempts")) for line in lines]
+    assert logged == [
         ("reconcile_failed", "warning", 1),
         ("reconcile_failed", "debug", 2),
         ("reconcile_failed", "warning", 3),
@@ -326,30 +326,32 @@ async def test_a_failure_that_changes_is_told_anew_and_repetitions_to_developers
     ]
 
 
-async def test_what_waits_for_people_has_no_next_try() -> None:
-    [line] = await passes(Written(), Result(reason="InvalidSpec", error="spec.storage.size: no"))
+async def test_failure_without_retry_has_no_next_retry() -> None:
+    [line] = await reconcile_lines(Written(), Result(reason="InvalidSpec", error="spec.storage.size: no"))
     assert "next_retry" not in line
 
 
-async def test_a_lost_race_is_nobodys_business() -> None:
-    assert await passes(Written(), Result(reason="APIError", retry=True, error="moved on", routine=True), Result()) == []
+async def test_routine_failure_is_not_logged() -> None:
+    assert (
+        await reconcile_lines(Written(), Result(reason="APIError", retry=True, error="moved on", routine=True), Result()) == []
+    )
 
 
-async def test_a_crash_is_an_error_with_its_traceback() -> None:
-    [line] = await passes(Written(), ZeroDivisionError("of ours"))
+async def test_crash_is_an_error_with_its_traceback() -> None:
+    [line] = await reconcile_lines(Written(), ZeroDivisionError("of ours"))
     assert (line["level"], line["error_kind"]) == ("error", "InternalError")
     assert "ZeroDivisionError: of ours" in line["exception"]
 
 
-async def test_what_a_pass_binds_does_not_leak_into_another() -> None:
-    """Neither into the next of the same worker nor into one that another worker makes meanwhile."""
+async def test_fields_bound_by_one_reconcile_do_not_leak_into_another() -> None:
+    """Check the next reconcile of the same worker, and a concurrent one of another worker."""
     written = Written()
     queue: WorkQueue[str] = WorkQueue(backoff.delay)
     together, finished = asyncio.Barrier(2), asyncio.Event()
-    todo = ["alice", "bob", "nobody", "nobody either"]
+    todo = ["alice", "bob", "unbound", "unbound too"]
 
     async def reconcile(key: str, failures: int) -> Result:
-        if not key.startswith("nobody"):
+        if not key.startswith("unbound"):
             structlog.contextvars.bind_contextvars(name=key)
         await together.wait()
         log.info("created", action=key)
@@ -371,7 +373,7 @@ async def test_what_a_pass_binds_does_not_leak_into_another() -> None:
     assert {line["action"]: line.get("name") for line in lines} == {
         "alice": "alice",
         "bob": "bob",
-        "nobody": None,
-        "nobody either": None,
+        "unbound": None,
+        "unbound too": None,
     }
     assert len({line["reconcile_id"] for line in lines}) == 4

@@ -1,4 +1,4 @@
-"""deploy/monitoring and the runbook: of one source, complete, and only about metrics that there are."""
+"""deploy/monitoring and the runbook: up to date, complete, and only about metrics that exist."""
 
 import json
 import re
@@ -27,20 +27,20 @@ def promtool(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_what_is_made_is_current() -> None:
+def test_generated_files_are_up_to_date() -> None:
     assert (rules.FOLDER / "prometheusrule.yaml").read_text() == rules.prometheus_rule()
     assert (rules.FOLDER / "dashboard.json").read_text() == dashboard()
 
 
-def test_promtool_takes_the_rules() -> None:
+def test_promtool_accepts_the_rules() -> None:
     promtool("check", "rules", "--lint=all", "--lint-fatal", str(rules.SOURCE))
 
 
-def test_each_alert_fires_when_it_should_and_else_not() -> None:
+def test_each_alert_fires_only_when_it_should() -> None:
     promtool("test", "rules", str(CASES))
 
 
-def test_each_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
+def test_each_alert_has_a_firing_and_a_silent_case() -> None:
     cases = {}
     for case in yaml.safe_load(CASES.read_text())["tests"]:
         [question] = case["promql_expr_test"]
@@ -50,7 +50,7 @@ def test_each_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() 
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_each_alert_says_how_bad_it_is_and_what_to_type_next(name: str) -> None:
+def test_each_alert_has_severity_and_next_command(name: str) -> None:
     rule: dict[str, Any] = ALERTS[name]
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert "for" in rule
@@ -59,47 +59,47 @@ def test_each_alert_says_how_bad_it_is_and_what_to_type_next(name: str) -> None:
     assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{name.lower()}"
 
 
-def test_the_runbook_has_a_section_for_each_alert_and_no_other() -> None:
+def test_runbook_has_exactly_one_section_per_alert() -> None:
     sections = re.findall(r"^## (\w+)$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE)
     assert sections == list(ALERTS)
 
 
 def expressions() -> list[str]:
     shown = json.loads(dashboard())["panels"]
-    asked = [target["expr"] for panel in shown for target in panel.get("targets", ())]
-    return [*asked, *(rule["expr"] for group in rules.groups() for rule in group["rules"])]
+    queries = [target["expr"] for panel in shown for target in panel.get("targets", ())]
+    return [*queries, *(rule["expr"] for group in rules.groups() for rule in group["rules"])]
 
 
-def test_whatever_is_asked_for_exists() -> None:
-    there = {sample.name for family in complete().registry.collect() for sample in family.samples}
+def test_every_queried_metric_and_recording_exists() -> None:
+    existing = {sample.name for family in complete().registry.collect() for sample in family.samples}
     words = {word for text in expressions() for word in re.findall(r"(?<![:\w])(?:userstorage|process)_\w+", text)}
     assert words
-    assert words - there == set()
+    assert words - existing == set()
     recorded = {word for text in expressions() for word in re.findall(r"userstorage:[\w:]+", text)}
-    assert recorded == set(rules.rules("record")), "a recording that nobody uses, or a use of none"
+    assert recorded == set(rules.rules("record")), "a recording without use, or a use without a recording"
 
 
-def test_the_runbook_names_no_other_metrics() -> None:
+def test_every_metric_in_the_runbook_exists() -> None:
     families = complete().registry.collect()
-    there = {name for family in families for name in (family.name, *(sample.name for sample in family.samples))}
+    existing = {name for family in families for name in (family.name, *(sample.name for sample in family.samples))}
     words = set(re.findall(r"(?<![:\w])(?:userstorage|process)_\w+", (ROOT / "docs/runbook.md").read_text()))
     assert words
-    assert words - there == set()
+    assert words - existing == set()
 
 
-def test_every_label_that_is_asked_for_is_one_of_its_metric() -> None:
-    """A value that no series has would keep an alert quiet for ever."""
-    there: dict[str, set[tuple[str, str]]] = {}
+def test_every_queried_label_value_exists() -> None:
+    """Check label values too: an alert on a value that no series has would never fire."""
+    existing: dict[str, set[tuple[str, str]]] = {}
     for family in complete().registry.collect():
         for sample in family.samples:
-            there.setdefault(sample.name, set()).update(sample.labels.items())
+            existing.setdefault(sample.name, set()).update(sample.labels.items())
     for text in expressions():
         for name, inside in re.findall(r"\b(userstorage_\w+)\{(.*?)\}", text):
             for label, values in re.findall(r'(\w+)=~?"(.*?)"', inside):
-                assert {(label, value) for value in values.split("|")} <= there[name], text
+                assert {(label, value) for value in values.split("|")} <= existing[name], text
 
 
-def test_in_a_hurry_only_time_changes() -> None:
+def test_hurried_rules_differ_only_in_time() -> None:
     hurried = {rule.get("alert", rule.get("record")): rule for group in rules.hurried(100)["groups"] for rule in group["rules"]}
     assert hurried.keys() == {*ALERTS, *rules.rules("record")}
     assert hurried["UserStorageLongNotReady"]["expr"] == "max(userstorage_not_ready_longest_seconds) > 6.0"

@@ -1,4 +1,4 @@
-"""Whether the API server answers, told without asking it for every question."""
+"""The periodic probe of the API server."""
 
 import pytest
 
@@ -16,13 +16,13 @@ class Server:
         return self.answer
 
 
-async def test_before_the_first_look_nothing_is_known() -> None:
+async def test_api_server_counts_as_unreachable_before_the_first_probe() -> None:
     probe = ApiProbe(Server())
-    assert (probe.silent, probe.missing, probe.answering_for()) == ("not asked yet", None, 0)
+    assert (probe.unreachable, probe.missing_crds, probe.reachable_for()) == ("not probed yet", None, 0)
 
 
 @pytest.mark.parametrize(
-    ("answer", "silent", "missing"),
+    ("answer", "unreachable", "missing"),
     [
         ({"userstorages", "userstorageclasses", "more"}, None, None),
         ({"userstorages"}, None, "not served: userstorageclasses"),
@@ -30,27 +30,29 @@ async def test_before_the_first_look_nothing_is_known() -> None:
         (Unavailable(0, "connection refused"), "connection refused", None),
         (TimeoutError(), "no answer from the API server within 3 s", None),
     ],
-    ids=["well", "one kind", "no group", "gone", "silent"],
+    ids=["both CRDs", "one CRD", "no group", "unreachable", "timeout"],
 )
-async def test_one_look(answer: set[str] | ClusterError | TimeoutError, silent: str | None, missing: str | None) -> None:
+async def test_probe_result(
+    answer: set[str] | ClusterError | TimeoutError, unreachable: str | None, missing: str | None
+) -> None:
     server = Server()
     server.answer = answer
     probe = ApiProbe(server)
     await probe.once()
-    assert (probe.silent, probe.missing) == (silent, missing)
+    assert (probe.unreachable, probe.missing_crds) == (unreachable, missing)
 
 
-async def test_it_has_answered_since_it_last_did_not() -> None:
+async def test_reachable_for_counts_from_the_last_failure() -> None:
     server, now = Server(), [0.0]
     probe = ApiProbe(server, lambda: now[0])
     await probe.once()
     now[0] = 10
     await probe.once()
-    assert probe.answering_for() == 10
-    well, server.answer = server.answer, Unavailable(503, "restarting")
+    assert probe.reachable_for() == 10
+    healthy, server.answer = server.answer, Unavailable(503, "restarting")
     await probe.once()
-    assert probe.answering_for() == 0
-    server.answer = well
+    assert probe.reachable_for() == 0
+    server.answer = healthy
     await probe.once()
     now[0] = 13
-    assert probe.answering_for() == 3
+    assert probe.reachable_for() == 3

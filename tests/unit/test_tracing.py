@@ -1,4 +1,4 @@
-"""Where nobody traces, nothing is loaded for it; where it is asked for and not there, that is said."""
+"""OpenTelemetry is loaded only if traces are on, and a missing extra is reported."""
 
 import subprocess
 import sys
@@ -10,16 +10,16 @@ from userstorage_operator.api.errors import OperatorError
 from userstorage_operator.config import Config
 
 
-def test_without_an_endpoint_nothing_is_loaded_that_it_takes() -> None:
-    """redis loads OpenTelemetry's interface where that is installed; not what sends spans."""
+def test_opentelemetry_is_not_loaded_without_an_endpoint() -> None:
+    """Allow OpenTelemetry's API, which the redis package loads if it is installed, but neither SDK nor exporter."""
     code = "import sys, userstorage_operator.cli; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "userstorage_operator.runtime.tracing" in loaded
-    taken = ("userstorage_operator.runtime.otel", "opentelemetry.exporter", "opentelemetry.sdk.trace", "google.protobuf")
-    assert [name for name in loaded if name.startswith(taken)] == []
+    tracing = ("userstorage_operator.runtime.otel", "opentelemetry.exporter", "opentelemetry.sdk.trace", "google.protobuf")
+    assert [name for name in loaded if name.startswith(tracing)] == []
 
 
-def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "userstorage_operator.runtime.otel", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(OperatorError, match=r"--otlp-endpoint: needs userstorage-operator\[otel\]") as caught:

@@ -1,4 +1,4 @@
-"""Who uninstalls with the operator still running is told."""
+"""`release-finalizers` while the operator still runs."""
 
 from typing import Any, cast
 
@@ -9,8 +9,8 @@ from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.uninstall import release_finalizers
 
 
-class StillServed:
-    """An API server whose objects get their finalizers back as soon as they lose them."""
+class StillManaged:
+    """An API server where an operator adds the finalizers again as soon as they are removed."""
 
     async def list_all(self, *_: Any) -> tuple[list[Unstructured], str]:
         return [storage_object()], "1"
@@ -19,7 +19,7 @@ class StillServed:
         return storage_object()
 
 
-async def test_a_finalizer_that_comes_back_is_a_failure() -> None:
-    told: list[Key] = []
-    kept = await release_finalizers(cast("KubeClient", StillServed()), [None], told.append)
-    assert "still running" in kept[Key("users", "alice")]
+async def test_finalizer_that_is_added_again_is_reported() -> None:
+    released: list[Key] = []
+    failed = await release_finalizers(cast("KubeClient", StillManaged()), [None], released.append)
+    assert "still running" in failed[Key("users", "alice")]

@@ -1,4 +1,4 @@
-"""Whether the workers get on, and what is told of each pass."""
+"""Progress of the workers, and the results that they report."""
 
 import asyncio
 import contextlib
@@ -23,11 +23,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
 async def working(
     reconcile: Callable[[str, int], Awaitable[Result]], workers: int = 2
 ) -> AsyncIterator[tuple[WorkQueue[str], WorkerPool[str], list[Result]]]:
-    told: list[Result] = []
+    results: list[Result] = []
     queue: WorkQueue[str] = WorkQueue(lambda _: 3600)
-    pool = WorkerPool(queue, reconcile, lambda result, _: told.append(result))
+    pool = WorkerPool(queue, reconcile, lambda result, _: results.append(result))
     tasks = [asyncio.create_task(pool.work()) for _ in range(workers)]
-    yield queue, pool, told
+    yield queue, pool, results
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -38,44 +38,44 @@ async def turns(count: int = 10) -> None:
         await asyncio.sleep(0)
 
 
-async def test_one_pass_that_never_ends_is_seen_although_the_others_get_on(clock: FakeClock) -> None:
+async def test_hanging_reconcile_is_detected_while_others_make_progress(clock: FakeClock) -> None:
     async def reconcile(key: str, failures: int) -> Result:
         if key == "frozen":
             await asyncio.Event().wait()
         return Result()
 
-    async with working(reconcile) as (queue, pool, told):
+    async with working(reconcile) as (queue, pool, results):
         queue.add("frozen")
         await turns()
         clock.now = 50
         queue.add("alice")
         await turns()
-        assert told == [Result()]
+        assert results == [Result()]
         assert pool.stuck_for() == 50
 
 
-async def test_nobody_is_stuck_where_passes_end(clock: FakeClock) -> None:
+async def test_workers_are_not_stuck_while_reconciles_end(clock: FakeClock) -> None:
     async def reconcile(key: str, failures: int) -> Result:
         clock.now += 5
         return Result()
 
-    async with working(reconcile) as (queue, pool, told):
+    async with working(reconcile) as (queue, pool, results):
         for n in range(20):
             queue.add(f"u{n}")
         await turns(100)
-        assert len(told) == 20
+        assert len(results) == 20
         assert pool.stuck_for() == 0
         clock.now += 1000
         assert pool.stuck_for() == 0
 
 
-async def test_a_pass_that_crashes_is_told_as_a_fault_and_tried_again() -> None:
+async def test_crashed_reconcile_is_an_internal_error_and_requeued() -> None:
     async def reconcile(key: str, failures: int) -> Result:
         raise ZeroDivisionError
 
-    async with working(reconcile) as (queue, pool, told):
+    async with working(reconcile) as (queue, pool, results):
         queue.add("alice")
         await turns()
-        assert [(result.reason, result.retry) for result in told] == [("InternalError", True)]
+        assert [(result.reason, result.retry) for result in results] == [("InternalError", True)]
         assert queue.num_requeues("alice") == 1
         assert pool.stuck_for() == 0

@@ -1,4 +1,4 @@
-"""Each key once, never twice at a time, later or after a pause."""
+"""Deduplication, delays and backoff of the work queue."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ def queue() -> WorkQueue[str]:
     return WorkQueue(lambda failures: failures * 0.02)
 
 
-async def test_a_burst_of_one_key_is_one_piece_of_work() -> None:
+async def test_key_that_is_added_repeatedly_is_queued_once() -> None:
     keys = queue()
     for _ in range(20):
         keys.add("a")
@@ -18,7 +18,7 @@ async def test_a_burst_of_one_key_is_one_piece_of_work() -> None:
     assert len(keys) == 0
 
 
-async def test_a_key_added_while_it_is_worked_on_comes_again_afterwards() -> None:
+async def test_key_added_while_it_is_processed_is_queued_again_when_done() -> None:
     keys = queue()
     keys.add("a")
     await keys.get()
@@ -28,7 +28,7 @@ async def test_a_key_added_while_it_is_worked_on_comes_again_afterwards() -> Non
     assert await keys.get() == "a"
 
 
-async def test_failures_wait_longer_each_time_and_a_change_does_not_wait() -> None:
+async def test_failures_back_off_and_a_change_is_queued_at_once() -> None:
     keys = queue()
     keys.add_rate_limited("a")
     keys.add_rate_limited("a")
@@ -41,22 +41,22 @@ async def test_failures_wait_longer_each_time_and_a_change_does_not_wait() -> No
     assert len(keys) == 1
 
 
-async def test_the_servers_wish_to_be_left_in_peace_counts() -> None:
+async def test_minimum_delay_extends_the_backoff() -> None:
     keys = queue()
-    keys.add_rate_limited("a", at_least=0.2)
+    keys.add_rate_limited("a", min_delay=0.2)
     await asyncio.sleep(0.1)
     assert len(keys) == 0
     await asyncio.wait_for(keys.get(), 1)
 
 
-async def test_of_two_delays_the_shorter_counts() -> None:
+async def test_shorter_of_two_delays_counts() -> None:
     keys = queue()
     keys.add_after("a", 0.01)
     keys.add_after("a", 60)
     assert await asyncio.wait_for(keys.get(), 1) == "a"
 
 
-async def test_the_oldest_wait_is_that_of_the_head() -> None:
+async def test_oldest_wait_is_that_of_the_head() -> None:
     keys = queue()
     assert keys.oldest_wait() == 0
     keys.add("a")
@@ -64,7 +64,7 @@ async def test_the_oldest_wait_is_that_of_the_head() -> None:
     assert keys.oldest_wait() >= 0.03
 
 
-async def test_failures_of_an_earlier_process_go_on_and_their_pause_too() -> None:
+async def test_resumed_key_keeps_failures_and_backoff_of_the_earlier_process() -> None:
     keys = queue()
     for key in "abc":
         keys.add(key)
@@ -78,7 +78,7 @@ async def test_failures_of_an_earlier_process_go_on_and_their_pause_too() -> Non
     assert await asyncio.wait_for(keys.get(), 1) == "d"
 
 
-async def test_what_this_process_saw_counts_more_than_what_it_is_told() -> None:
+async def test_failures_of_this_process_take_precedence_over_resumed_ones() -> None:
     keys = queue()
     keys.add_rate_limited("a")
     keys.resume("a", 9, 60)
@@ -86,10 +86,10 @@ async def test_what_this_process_saw_counts_more_than_what_it_is_told() -> None:
     assert await asyncio.wait_for(keys.get(), 1) == "a"
     keys.resume("b", 3, 60)
     keys.add("b")
-    assert await asyncio.wait_for(keys.get(), 1) == "b", "a change does not wait"
+    assert await asyncio.wait_for(keys.get(), 1) == "b", "a change must not wait"
 
 
-async def test_a_routine_look_does_not_cut_a_pause_short() -> None:
+async def test_add_unless_backing_off_does_not_shorten_the_backoff() -> None:
     keys = queue()
     keys.resume("a", 3, 60)
     keys.add_after("b", 60)
@@ -99,11 +99,11 @@ async def test_a_routine_look_does_not_cut_a_pause_short() -> None:
     assert await keys.get() == "b"
 
 
-async def test_failures_and_their_end_are_told() -> None:
-    told: list[tuple[str, int, float]] = []
-    keys: WorkQueue[str] = WorkQueue(float, lambda *what: told.append(what))
+async def test_on_requeue_is_called_for_failures_and_forget() -> None:
+    calls: list[tuple[str, int, float]] = []
+    keys: WorkQueue[str] = WorkQueue(float, lambda *call: calls.append(call))
     keys.add_rate_limited("a")
-    keys.add_rate_limited("a", at_least=9)
+    keys.add_rate_limited("a", min_delay=9)
     keys.forget("a")
     keys.forget("a")
-    assert told == [("a", 1, 1.0), ("a", 2, 9), ("a", 0, 0.0)]
+    assert calls == [("a", 1, 1.0), ("a", 2, 9), ("a", 0, 0.0)]

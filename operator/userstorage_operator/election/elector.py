@@ -1,10 +1,11 @@
-"""Leader election by a lease, and the fence that keeps whoever no longer leads from writing.
+"""Leader election by a lease, and the fence that keeps a former leader from writing.
 
-Nothing here compares the clocks of two machines. Who leads may write until RENEW_DEADLINE after it *sent* its last
-successful renewal, by its own clock. Who wants to lead waits until it has seen the record unchanged for LEASE_DURATION, by
-its own clock, from when it *read* it. Reading comes after sending, so the second moment is later than the first however the
-clocks are set and whatever the network delays, loses or delivers late; the API server refuses an update of a record
-that has moved on. A record that is gone or was edited by hand is waited for like that of a holder who has died.
+Nothing here compares the clocks of two machines. A leader may write until RENEW_DEADLINE after it *sent* its last
+successful renewal, by its own clock. A candidate waits until the record has been unchanged for LEASE_DURATION, by its own
+clock, from when it *read* it. It reads the renewal after it was sent, and LEASE_DURATION is longer than RENEW_DEADLINE, so
+the candidate's wait ends after the leader's right to write, however the clocks are set and however the network delays or
+loses messages. The API server refuses to update a record that has changed since it was read. A candidate waits just as long
+for a record that was deleted or edited by hand.
 """
 
 import random
@@ -18,80 +19,80 @@ import structlog
 log = structlog.get_logger(__name__)
 
 LEASE_DURATION = 15.0
-"""Seconds without a change after which a lease is nobody's."""
+"""Seconds without a change after which a lease is free."""
 RENEW_DEADLINE = 10.0
-"""Seconds after the last renewal for which its holder may write."""
+"""Seconds after its last renewal for which the holder may write."""
 RETRY_PERIOD = 2.0
 """Seconds between renewals."""
-LOOK_PERIOD = 1.0
-"""Seconds between the looks of those who wait: what passes between a renewal and the look at it prolongs a takeover."""
+POLL_PERIOD = 1.0
+"""Seconds between the reads of a candidate: the time between a renewal and the read of it prolongs a takeover."""
 REQUEST_TIMEOUT = 4.0
-"""Seconds for one request about the lease: two tries fit into the deadline."""
-_LARGEST_TERM = 2**31 - 1
+"""Seconds for one request about the lease: two tries fit into RENEW_DEADLINE."""
+_TERM_MAX = 2**31 - 1
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Linux's monotonic clock stands still while the machine is suspended; the leases of others run on."""
+"""Not CLOCK_MONOTONIC on Linux: it stops while the machine is suspended, but the lease still expires for other replicas."""
 
 
 def now() -> float:
-    """Seconds on a clock that nobody sets."""
+    """Return the seconds on a clock that cannot be set."""
     return time.clock_gettime(_CLOCK)
 
 
 class LeaseUnavailable(Exception):
-    """The API server did not answer, or not usefully; whether it did what it was asked is unknown."""
+    """The API server did not answer, or answered with an error; whether it carried out a write is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """A lease as the API server has it."""
+    """The election's part of a Lease."""
 
     holder_identity: str
-    """Empty where nobody holds it."""
+    """Empty if there is no holder."""
     lease_transitions: int
-    """How often the holder has changed."""
-    version: str = ""
+    """How often the holder has changed: the term."""
+    resource_version: str = ""
     """Changes with every write."""
     released: bool = False
-    """Its holder had stopped writing and gave it up itself: it may be taken at once."""
+    """Whether the holder stopped writing and released the lease: a candidate need not wait."""
 
 
 class LeaseStore(Protocol):
-    """One lease on the API server. Every call ends within `timeout` seconds; raises LeaseUnavailable."""
+    """One Lease on the API server. Every call takes `timeout` seconds at most, and may raise LeaseUnavailable."""
 
     async def get(self, timeout: float) -> LeaseRecord | None:
-        """The record; None where there is none."""
+        """Return the record; None if it does not exist."""
 
     async def create(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
-        """The record as it was made; None where there is one already."""
+        """Create the record and return it as stored; None if it already exists."""
 
     async def update(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
-        """The record as it now is; None where its version is no longer the newest, or it is gone."""
+        """Replace the record and return it as stored; None if its resourceVersion is outdated, or it does not exist."""
 
 
 class Fence:
-    """Whether the term of this process can still be proved, by its own clock alone."""
+    """Open while this process can prove, by its own clock alone, that it still holds the lease."""
 
     def __init__(self, clock: Callable[[], float] = now) -> None:
         self._clock = clock
         self._until = float("-inf")
         self.term = 0
-        """The term that was last proved; 0 before the first."""
+        """The last proved term; 0 before the first."""
 
     def remaining(self) -> float:
-        """Seconds for which this process may still write; 0 where it may not."""
+        """Return the seconds for which this process may still write; 0 if it may not."""
         return max(0.0, self._until - self._clock())
 
     def prove(self, term: int, sent: float) -> None:
-        """A request sent at `sent` has found the lease ours, or made it so."""
+        """Open the fence for `term`: a request sent at `sent` acquired or renewed the lease."""
         self.term, self._until = term, sent + RENEW_DEADLINE
 
-    def drop(self) -> None:
-        """From now on there is nothing to prove."""
+    def revoke(self) -> None:
+        """Close the fence."""
         self._until = float("-inf")
 
 
 class Elector:
-    """One candidate. `acquire`, then `keep` for as long as it lasts, then `release`, in this order and each once."""
+    """One candidate. Call `acquire`, `renew` and `release` once each, in this order."""
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class Elector:
         sleep: Callable[[float], Awaitable[None]],
         clock: Callable[[], float] = now,
     ) -> None:
-        """`identity` must be of this process alone."""
+        """`identity` must be unique to this process."""
         self._store = store
         self._identity = identity
         self._fence = fence
@@ -112,101 +113,108 @@ class Elector:
 
     @property
     def term(self) -> int:
-        """The term of the lease as last seen, whoever holds it; 0 before the first look."""
+        """The term of the lease as last read, of any holder; 0 before the first read."""
         return self._record.lease_transitions if self._record is not None else 0
 
     def unchanged_for(self) -> float:
-        """Seconds since the record was last renewed, or was first seen as it is; 0 before the first look."""
+        """Return the seconds since this process renewed the record, or first read its present version; 0 before the first read."""
         return self._clock() - self._changed_at if self._record is not None else 0.0
 
     async def acquire(self) -> None:
-        """Wait until the lease is ours. The fence is open then."""
+        """Wait until this process holds the lease. The fence is open then."""
         while True:
             try:
-                if await self._acquire_once():
+                if await self._try_acquire():
                     return
             except LeaseUnavailable as error:
                 log.warning("lease_unavailable", error=str(error))
-            pause, ripe_in = _jittered(LOOK_PERIOD), LEASE_DURATION - self.unchanged_for()
-            await self._sleep(min(pause, ripe_in) if ripe_in > 0 else pause)
+            pause, expires_in = _jittered(POLL_PERIOD), LEASE_DURATION - self.unchanged_for()
+            await self._sleep(min(pause, expires_in) if expires_in > 0 else pause)
 
     async def renew(self) -> str:
-        """Renew for as long as we lead: why we no longer do, for people. The fence is closed then, for good."""
-        why = f"the lease could not be renewed for {RENEW_DEADLINE:.0f} s"
+        """Renew the lease until it is lost. Return the reason, for people. The fence is closed then, for good."""
+        reason = f"the lease could not be renewed for {RENEW_DEADLINE:.0f} s"
         while True:
             await self._sleep(min(_jittered(RETRY_PERIOD), self._fence.remaining()))
             if not (remaining := self._fence.remaining()):
                 break
             sent = self._clock()
             try:
-                renewed = await self._replace(self._ours(), min(REQUEST_TIMEOUT, remaining))
+                renewed = await self._replace(self._own_record(), min(REQUEST_TIMEOUT, remaining))
             except LeaseUnavailable as error:
                 log.warning("lease_not_renewed", error=str(error), remaining=round(self._fence.remaining(), 1))
                 continue
             if renewed is None:
-                why = "the lease is no longer ours"
+                reason = "another process holds the lease, or it was released"
                 break
-            self._held(renewed, sent)
-        self._fence.drop()
-        return why
+            self._mark_held(renewed, sent)
+        self._fence.revoke()
+        return reason
 
     async def release(self) -> None:
-        """Let a successor take over at once; call when nothing writes any more. Where it fails, the lease runs out by itself."""
+        """Release the lease, so that a candidate need not wait. Call when no write is in flight. If it fails, the lease expires."""
         if not self._fence.remaining():
             return
-        self._fence.drop()
+        self._fence.revoke()
         try:
-            await self._replace(replace(self._ours(), holder_identity="", released=True), REQUEST_TIMEOUT)
+            await self._replace(replace(self._own_record(), holder_identity="", released=True), REQUEST_TIMEOUT)
         except LeaseUnavailable as error:
             log.warning("lease_not_released", error=str(error))
 
-    async def _acquire_once(self) -> bool:
-        seen = await self._store.get(REQUEST_TIMEOUT)
-        if seen is None:
-            # Deleted by hand, perhaps, and its holder does not know yet: the wait begins with a record of nobody's.
-            seen = await self._store.create(LeaseRecord("", self.term), REQUEST_TIMEOUT)
-            if seen is None:
+    async def _try_acquire(self) -> bool:
+        observed = await self._store.get(REQUEST_TIMEOUT)
+        if observed is None:
+            # It may have been deleted by hand while its holder still writes: create one without a holder, and wait.
+            observed = await self._store.create(LeaseRecord("", self.term), REQUEST_TIMEOUT)
+            if observed is None:
                 return False
         read_at = self._clock()
-        if self._record is None or seen.version != self._record.version:
-            self._record, self._changed_at = replace(seen, lease_transitions=max(seen.lease_transitions, self.term)), read_at
-        if not seen.released and read_at - self._changed_at < LEASE_DURATION:
+        if self._record is None or observed.resource_version != self._record.resource_version:
+            self._record, self._changed_at = (
+                replace(observed, lease_transitions=max(observed.lease_transitions, self.term)),
+                read_at,
+            )
+        if not observed.released and read_at - self._changed_at < LEASE_DURATION:
             return False
-        ours = LeaseRecord(self._identity, _next(self._record.lease_transitions), seen.version)
+        ours = LeaseRecord(self._identity, _next_term(self._record.lease_transitions), observed.resource_version)
         sent = self._clock()
-        taken = await self._store.update(ours, REQUEST_TIMEOUT)
-        if taken is not None:
-            self._held(taken, sent)
-        return self._fence.remaining() > 0  # none where we were stopped before the answer: waited for like any other's
+        acquired = await self._store.update(ours, REQUEST_TIMEOUT)
+        if acquired is not None:
+            self._mark_held(acquired, sent)
+        return (
+            self._fence.remaining() > 0
+        )  # 0 if this process was suspended before the answer: then wait as for another's lease
 
-    def _held(self, record: LeaseRecord, sent: float) -> None:
+    def _mark_held(self, record: LeaseRecord, sent: float) -> None:
         self._record, self._changed_at = record, sent
         self._fence.prove(record.lease_transitions, sent)
 
-    def _ours(self) -> LeaseRecord:
-        version = self._record.version if self._record is not None else ""
+    def _own_record(self) -> LeaseRecord:
+        version = self._record.resource_version if self._record is not None else ""
         return LeaseRecord(self._identity, self._fence.term, version)
 
-    async def _replace(self, wanted: LeaseRecord, timeout: float) -> LeaseRecord | None:
-        """Put `wanted` in place of the record of this term, whatever hands have made of it; None where it is another's."""
-        written = await self._store.update(wanted, timeout)
-        if written is None:  # edited, deleted, or an earlier renewal of ours whose answer was lost
-            seen = await self._store.get(timeout)
-            if seen is None:
-                written = await self._store.create(wanted, timeout)
-            elif seen.released or seen.holder_identity not in ("", self._identity):
-                log.warning("lease_taken", holder=seen.holder_identity)
+    async def _replace(self, desired: LeaseRecord, timeout: float) -> LeaseRecord | None:
+        """Write `desired` over the record of this term, even if it was edited or deleted by hand, and return it as stored. None if
+        the lease was released or another process holds it. Raises LeaseUnavailable.
+        """
+        written = await self._store.update(desired, timeout)
+        if written is None:  # edited, deleted, or changed by an earlier renewal whose answer was lost
+            observed = await self._store.get(timeout)
+            if observed is None:
+                written = await self._store.create(desired, timeout)
+            elif observed.released or observed.holder_identity not in ("", self._identity):
+                log.warning("lease_taken", holder=observed.holder_identity)
                 return None
             else:
-                written = await self._store.update(replace(wanted, version=seen.version), timeout)
+                written = await self._store.update(replace(desired, resource_version=observed.resource_version), timeout)
         if written is None:
-            raise LeaseUnavailable("it was changed again while it was written")
+            raise LeaseUnavailable("the lease was changed again while it was being written")
         return written
 
 
-def _next(term: int) -> int:
-    """The term after `term`, which somebody may have edited."""
-    return term + 1 if term < _LARGEST_TERM else 1
+def _next_term(term: int) -> int:
+    """Return the term after `term`. It may have been edited by hand, so it may be the largest that the API server accepts."""
+    return term + 1 if term < _TERM_MAX else 1
 
 
 def _jittered(period: float) -> float:

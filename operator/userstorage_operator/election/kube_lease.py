@@ -1,4 +1,4 @@
-"""A Lease of the API server as the election wants it."""
+"""The lease of the election, stored as a Lease on the API server."""
 
 from datetime import UTC, datetime
 
@@ -12,68 +12,70 @@ from userstorage_operator.kube.client import KubeClient
 
 LEASE_NAME = "userstorage-operator"
 _RELEASED = 1
-"""Seconds of duration of a lease that its holder gave up, as client-go writes it: no hand that empties the holder does."""
+"""`leaseDurationSeconds` of a released lease, as client-go writes it. A holder removed by hand leaves the duration as it was."""
 
 
 class KubeLease:
-    """Satisfies the port `runtime.lease.LeaseStore`."""
+    """Satisfies the port `election.elector.LeaseStore`."""
 
     def __init__(self, client: KubeClient, namespace: str) -> None:
         self._client = client
         self._namespace = namespace
         self._metadata: Unstructured = {}
-        self._acquired = (0, "")
+        self._acquire_time = (0, "")
 
     async def get(self, timeout: float) -> LeaseRecord | None:
-        """The record; None where there is none."""
+        """Satisfy LeaseStore."""
         try:
-            return self._seen(await self._client.get(LEASES, self._namespace, LEASE_NAME, timeout=timeout))
+            return self._parse(await self._client.get(LEASES, self._namespace, LEASE_NAME, timeout=timeout))
         except NotFound:
             return None
         except ClusterError as error:
             raise LeaseUnavailable(error.message) from error
 
     async def create(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
-        """The record as it was made; None where there is one already."""
+        """Satisfy LeaseStore."""
         metadata = {
             "name": LEASE_NAME,
             "namespace": self._namespace,
             "labels": {"app.kubernetes.io/name": names.MANAGED_BY},
         }
         try:
-            made = await self._client.create(LEASES, self._namespace, self._body(metadata, record), timeout=timeout)
+            created = await self._client.create(LEASES, self._namespace, self._body(metadata, record), timeout=timeout)
         except AlreadyExists:
             return None
         except ClusterError as error:
             raise LeaseUnavailable(error.message) from error
-        return self._seen(made)
+        return self._parse(created)
 
     async def update(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
-        """The record as it now is; None where its version is no longer the newest, or it is gone."""
-        metadata = self._metadata | {"resourceVersion": record.version}
+        """Satisfy LeaseStore. Keeps the metadata as last read."""
+        metadata = self._metadata | {"resourceVersion": record.resource_version}
         try:
-            return self._seen(await self._client.update(LEASES, self._namespace, self._body(metadata, record), timeout=timeout))
+            return self._parse(
+                await self._client.update(LEASES, self._namespace, self._body(metadata, record), timeout=timeout)
+            )
         except (Conflict, NotFound):
             return None
         except ClusterError as error:
             raise LeaseUnavailable(error.message) from error
 
-    def _seen(self, raw: Unstructured) -> LeaseRecord:
-        """Metadata are kept for the next update: what others have put there is not ours to remove."""
+    def _parse(self, raw: Unstructured) -> LeaseRecord:
+        """Return the record of a raw Lease. Keeps its metadata for the next update, which must not remove labels of other programs."""
         self._metadata, spec = raw["metadata"], raw.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
         released = not holder and spec.get("leaseDurationSeconds") == _RELEASED
         return LeaseRecord(holder, spec.get("leaseTransitions") or 0, self._metadata["resourceVersion"], released)
 
     def _body(self, metadata: Unstructured, record: LeaseRecord) -> Unstructured:
-        moment = format_precise_time(datetime.now(UTC))  # for people; nobody decides by it
-        if self._acquired[0] != record.lease_transitions:
-            self._acquired = record.lease_transitions, moment
+        now = format_precise_time(datetime.now(UTC))  # for people; no decision depends on it
+        if self._acquire_time[0] != record.lease_transitions:
+            self._acquire_time = record.lease_transitions, now
         spec: Unstructured = {
             "leaseDurationSeconds": _RELEASED if record.released else int(LEASE_DURATION),
             "leaseTransitions": record.lease_transitions,
-            "renewTime": moment,
+            "renewTime": now,
         }
         if record.holder_identity:
-            spec |= {"holderIdentity": record.holder_identity, "acquireTime": self._acquired[1]}
+            spec |= {"holderIdentity": record.holder_identity, "acquireTime": self._acquire_time[1]}
         return {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": spec}

@@ -1,4 +1,4 @@
-"""Whether this process leads, and what follows when that ends."""
+"""Leader election of this process: acquire the lease, renew it, and exit if it is lost."""
 
 import asyncio
 import os
@@ -17,98 +17,102 @@ from userstorage_operator.runtime.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
-_LOST = 3
-"""Exit code of a process that no longer leads: told from 1, an error, in what a pod shows of its last end."""
+_EXIT_LEADERSHIP_LOST = 3
+"""Exit code of a process that lost the lease. The last state of its pod shows it; code 1 is an error."""
 
 
 class LeaderElection:
-    """Leads for as long as it holds the lease."""
+    """The election by a lease: its holder is the leader."""
 
     def __init__(self, lease_namespace: str, client: KubeClient) -> None:
-        """`client` is for the lease itself, and must not be fenced."""
+        """`client` is used for the lease itself and must not be fenced."""
         self.fence = Fence()
         self.role = "starting"
+        """For people: starting, standby, leading or stopped."""
         self._identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
-        self._keeping: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._elector = Elector(KubeLease(client, lease_namespace), self._identity, self.fence, asyncio.sleep)
 
     @property
     def is_leader(self) -> bool:
-        """Whether it has come to lead."""
+        """Whether this process was elected and has not resigned."""
         return self.role == "leading"
 
     def detail(self) -> dict[str, object]:
-        """What health and readiness answer besides."""
+        """Return further fields for the answers of `/health` and `/ready`."""
         return {"role": self.role, "identity": self._identity, "term": self._elector.term}
 
-    def measure(self, metrics: Metrics) -> None:
-        """Read the gauges at this moment."""
+    def update_gauges(self, metrics: Metrics) -> None:
+        """Set the gauges of the election."""
         metrics.gauges.leader.set(self.fence.remaining() > 0)
         metrics.gauges.leader_term.set(self._elector.term)
         metrics.gauges.lease_renew_age.set(self._elector.unchanged_for())
 
     async def run(self, stop: asyncio.Event) -> int | None:
-        """Stand by, then lead: the term, or None where `stop` came first. Where the lease is lost, the process ends at once."""
-        self.role = "standing by"
+        """Wait for the lease and start to renew it. Return the term, or None if `stop` is set first. If the lease is lost later,
+        the process exits at once.
+        """
+        self.role = "standby"
         log.info("waiting_for_lease", identity=self._identity)
-        if not await _first(stop, self._elector.acquire()):
+        if not await _completes_before(stop, self._elector.acquire()):
             return None
         self.role = "leading"
         log.info("leader_elected", identity=self._identity, term=self.fence.term)
-        self._keeping = asyncio.create_task(self._renew(), name="lease")  # before kopf starts, which ends what is younger
+        # Started before kopf, which cancels the tasks younger than itself when it ends.
+        self._renewing = asyncio.create_task(self._keep_lease(), name="lease")
         return self.fence.term
 
-    async def resign(self, *, settled: bool) -> None:
-        """Lead no more. `settled`: nothing that was written can still be on its way, so a successor may begin at once."""
-        if self._keeping is None:
+    async def resign(self, *, drained: bool) -> None:
+        """Stop being the leader. `drained`: no write can still be in flight, so the lease is released for the next leader."""
+        if self._renewing is None:
             return
-        keeping, self._keeping = self._keeping, None
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
-        self.role = "ended"
-        if settled:
+        renewing, self._renewing = self._renewing, None
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
+        self.role = "stopped"
+        if drained:
             await self._elector.release()
         else:
-            self.fence.drop()
-        log.info("leadership_released", identity=self._identity, released=settled)
+            self.fence.revoke()
+        log.info("leadership_released", identity=self._identity, released=drained)
 
-    async def _renew(self) -> None:
+    async def _keep_lease(self) -> None:
         try:
             log.error("leadership_lost", identity=self._identity, why=await self._elector.renew())
-        except Exception:  # a lease that nobody renews any more is lost, too
+        except Exception:  # a lease that is no longer renewed is lost as well
             log.exception("leadership_lost", identity=self._identity)
-        os._exit(_LOST)  # at once: whoever leads now is at whatever is still under way here
+        os._exit(_EXIT_LEADERSHIP_LOST)  # at once: the new leader works on the same objects
 
 
 class NoElection:
-    """Leads without asking anybody: on a laptop, in a test."""
+    """No election: the process is always the leader. For a laptop or a test."""
 
     fence = NoopFence()
     is_leader = True
 
     def detail(self) -> dict[str, object]:
-        """What health and readiness answer besides."""
+        """Return further fields for the answers of `/health` and `/ready`."""
         return {"role": "leading"}
 
-    def measure(self, metrics: Metrics) -> None:
-        """Read the gauges at this moment."""
+    def update_gauges(self, metrics: Metrics) -> None:
+        """Set the gauges of the election."""
         metrics.gauges.leader.set(1)
 
     async def run(self, _: asyncio.Event) -> int | None:
-        """At once, as term 0."""
+        """Return term 0 at once."""
         log.info("leader_elected", elected=False)
         return 0
 
-    async def resign(self, *, settled: bool) -> None:
-        """There is nobody to tell."""
+    async def resign(self, *, drained: bool) -> None:
+        """Do nothing: there is no lease."""
 
 
-async def _first(stop: asyncio.Event, coroutine: Coroutine[Any, Any, None]) -> bool:
-    """Whether the coroutine came to its end before `stop` was set. Raises what it raises."""
-    working, stopping = asyncio.create_task(coroutine), asyncio.create_task(stop.wait())
+async def _completes_before(stop: asyncio.Event, coroutine: Coroutine[Any, Any, None]) -> bool:
+    """Whether the coroutine returned before `stop` was set. Raises its exception."""
+    task, stopping = asyncio.create_task(coroutine), asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
-        return working.done() and working.result() is None
+        await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+        return task.done() and task.result() is None
     finally:
-        working.cancel()
+        task.cancel()
         stopping.cancel()

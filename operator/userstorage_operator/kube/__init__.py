@@ -1,1 +1,1 @@
-"""The only importer of the kubernetes client: login, raw JSON requests, watches."""
+"""Requests to the API server: login, raw JSON requests, watches. The only package that imports the kubernetes client."""

@@ -1,4 +1,4 @@
-"""Raw JSON requests to the API server over kubernetes.aio's connection: no models, a timeout on every call."""
+"""Raw JSON requests to the API server over the connections of kubernetes.aio: no models, and a timeout on every call."""
 
 import asyncio
 import time
@@ -30,28 +30,28 @@ WATCH_SILENCE = 70.0
 """Seconds without a byte after which a watch counts as dead: bookmarks come about every 60 s."""
 _UNAUTHORIZED = 401
 _PAGE = 100
-"""Objects of a list at a time: tenants may make each half a megabyte large, and the memory of a pod has to do for a page of such."""
+"""Objects per page of a list. Tenants can make each object half a megabyte large, and a page must fit into the memory of the pod."""
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 
 
 class Observer(Protocol):
-    """Who is told of every call (metrics)."""
+    """Receives every call to the API server, for metrics and traces."""
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """A call has been answered after `seconds`, a watch with the first byte; `code` 0 is no answer."""
+        """Record a call that took `seconds`, a watch until its first byte. `code` 0 means that there was no answer."""
 
 
 class NoopObserver:
-    """A command that runs once has nobody to count its requests for."""
+    """Records nothing: for commands that run once and have no metrics."""
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """Satisfies Observer."""
+        """Satisfy Observer; do nothing."""
 
 
 class KubeClient:
-    """One connection pool for all. Every method raises a ClusterError for an answer of 400 or more, or for none; whatever
-    writes raises NotLeading where the fence is closed.
+    """A client with one connection pool. Every method raises a ClusterError if the status code is 400 or more, or if there is no
+    answer; methods that write raise NotLeader if the fence is closed.
     """
 
     def __init__(self, configuration: Configuration, observer: Observer, fence: Fence | None = None) -> None:
@@ -59,16 +59,16 @@ class KubeClient:
         self._configuration = configuration
         self._rest = _pool(configuration, self._gate.fence)
         self._observer = observer
-        self._logging_in = asyncio.Lock()
+        self._login_lock = asyncio.Lock()
 
     @property
-    def authority(self) -> str | None:
-        """File with the certificates by which the API server is known; None for those of the machine."""
+    def ca_file(self) -> str | None:
+        """Path of the CA certificates for the API server; None for those of the system."""
         path: str | None = self._configuration.ssl_ca_cert
         return path
 
     async def finish_writing(self) -> bool:
-        """Refuse every further write and wait for the answers to those under way: whether none is left in doubt."""
+        """Refuse further writes and wait for the answers to those in flight. Return whether the outcome of all of them is known."""
         return await self._gate.close()
 
     async def close(self) -> None:
@@ -78,13 +78,13 @@ class KubeClient:
     async def get(
         self, resource: Resource, namespace: str | None, name: str, *, timeout: float = REQUEST_TIMEOUT
     ) -> Unstructured:
-        """The live object, read past every cache."""
+        """Return the live object; no cache is read."""
         return await self._json("get", resource, "GET", resource.path(namespace, name), timeout=timeout)
 
     async def list_all(
         self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
     ) -> tuple[list[Unstructured], str]:
-        """All objects that the label and field selectors choose, page by page, and the resourceVersion to watch from."""
+        """Return all objects that match the label and field selectors, and the resourceVersion to watch from. Reads page by page."""
         items: list[Unstructured] = []
         selectors = {"labelSelector": selector, "fieldSelector": fields}
         query = {"limit": str(_PAGE)} | {name: value for name, value in selectors.items() if value}
@@ -92,22 +92,22 @@ class KubeClient:
             page = await self._json("list", resource, "GET", resource.path(namespace), query)
             kind = {"apiVersion": resource.api_version, "kind": resource.kind}
             items.extend(kind | resource.transform(item) for item in page["items"])
-            proceed = page["metadata"].get("continue")
-            if not proceed:
+            token = page["metadata"].get("continue")
+            if not token:
                 return items, page["metadata"]["resourceVersion"]
-            query["continue"] = proceed
+            query["continue"] = token
 
     async def create(
         self, resource: Resource, namespace: str, body: Unstructured, *, timeout: float = REQUEST_TIMEOUT
     ) -> Unstructured:
-        """The object as the server made it."""
+        """Create the object and return it as the server stored it."""
         query = {"fieldManager": FIELD_MANAGER}
         return await self._json("create", resource, "POST", resource.path(namespace), query, body, timeout=timeout)
 
     async def update(
         self, resource: Resource, namespace: str, body: Unstructured, *, timeout: float = REQUEST_TIMEOUT
     ) -> Unstructured:
-        """The object after it was replaced by `body`, whose resourceVersion is the precondition."""
+        """Replace the object by `body`, whose resourceVersion is the precondition, and return the result."""
         path = resource.path(namespace, body["metadata"]["name"])
         query = {"fieldManager": FIELD_MANAGER}
         return await self._json("update", resource, "PUT", path, query, body, timeout=timeout)
@@ -115,13 +115,13 @@ class KubeClient:
     async def merge_patch(
         self, resource: Resource, namespace: str | None, name: str, patch: Unstructured, subresource: str | None = None
     ) -> Unstructured:
-        """The object after a JSON merge patch. A `metadata.uid` in the patch makes it a precondition."""
+        """Apply a JSON merge patch and return the object. A `metadata.uid` in the patch is a precondition."""
         path = resource.path(namespace, name, subresource)
         query = {"fieldManager": FIELD_MANAGER}
         return await self._json("patch", resource, "PATCH", path, query, patch, _MERGE_PATCH)
 
     async def json_patch(self, resource: Resource, namespace: str, name: str, patch: list[Unstructured]) -> Unstructured:
-        """The object after a JSON patch. Raises Conflict where a `test` does not hold."""
+        """Apply a JSON patch and return the object. Raises Conflict if a `test` operation fails."""
         query = {"fieldManager": FIELD_MANAGER}
         path = resource.path(namespace, name)
         try:
@@ -134,7 +134,7 @@ class KubeClient:
     async def delete(
         self, resource: Resource, namespace: str, name: str, uid: str, grace_period: int, propagation: str
     ) -> Unstructured:
-        """Begin a deletion: the object as it now is, or a Status where it is gone at once."""
+        """Request a deletion. Return the object that is being deleted, or a Status if it is already gone."""
         body: Unstructured = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -145,7 +145,7 @@ class KubeClient:
         return await self._json("delete", resource, "DELETE", resource.path(namespace, name), {}, body)
 
     async def request_token(self, namespace: str, account: str, seconds: int) -> str:
-        """A new token of a service account, for the API server and whoever asks it of tokens."""
+        """Return a new token of a service account. Its audience is the API server; the kubelets check it there."""
         path = SERVICE_ACCOUNTS.path(namespace, account, "token")
         body = {
             "apiVersion": "authentication.k8s.io/v1",
@@ -156,14 +156,14 @@ class KubeClient:
         return token
 
     async def discover(self, group: str, version: str) -> set[str]:
-        """Plural names that the API group serves. Raises NotFound where it serves none."""
+        """Return the plural names that the API group serves. Raises NotFound if it serves none."""
         answer = await self._request("GET", f"/apis/{group}/{version}", {}, None, "application/json")
         return {entry["name"] for entry in answer["resources"]}
 
     async def watch(
         self, resource: Resource, namespace: str | None, selector: str, resource_version: str
     ) -> AsyncIterator[Unstructured]:
-        """Watch events from `resource_version` on, bookmarks included, until the server ends the stream.
+        """Yield the watch events after `resource_version`, including bookmarks, until the server ends the stream.
 
         Raises Unavailable after WATCH_SILENCE seconds without a byte.
         """
@@ -171,16 +171,16 @@ class KubeClient:
         if selector:
             query["labelSelector"] = selector
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT, sock_read=WATCH_SILENCE)
-        used, began = self._configuration, time.monotonic()
+        configuration, started = self._configuration, time.monotonic()
         try:
             response = await self._send("GET", resource.path(namespace), query, None, "application/json", timeout)
         except Unavailable:
-            self._observer.requested("watch", resource.plural, 0, time.monotonic() - began)
+            self._observer.requested("watch", resource.plural, 0, time.monotonic() - started)
             raise
-        self._observer.requested("watch", resource.plural, response.status, time.monotonic() - began)
+        self._observer.requested("watch", resource.plural, response.status, time.monotonic() - started)
         try:
             if response.status == _UNAUTHORIZED:
-                await self._log_in_again(used)
+                await self._renew_login(configuration)
             if response.status >= 400:
                 raise error_from(response.status, await response.read(), response.headers)
             async for line in _lines(response.content):
@@ -202,13 +202,13 @@ class KubeClient:
         timeout: float = REQUEST_TIMEOUT,
     ) -> Unstructured:
         query = query or {}
-        code, began = 0, time.monotonic()
+        code, started = 0, time.monotonic()
         try:
             if method == "GET":
                 answer = await self._request(method, path, query, body, content_type, timeout)
             else:
-                with self._gate.passing(timeout) as limit:
-                    # The server is told as well: what has waited there for so long must not be done any more.
+                with self._gate.admit(timeout) as limit:
+                    # The server gets the limit too: it must not carry out a write that waited there for longer.
                     query = {**query, "timeout": f"{limit:.3f}s"}
                     answer = await self._request(method, path, query, body, content_type, limit)
         except ClusterError as error:
@@ -218,7 +218,7 @@ class KubeClient:
             code = 200
             return answer
         finally:
-            self._observer.requested(verb, resource.plural, code, time.monotonic() - began)
+            self._observer.requested(verb, resource.plural, code, time.monotonic() - started)
 
     async def _request(
         self,
@@ -230,7 +230,7 @@ class KubeClient:
         timeout: float = REQUEST_TIMEOUT,
     ) -> Unstructured:
         limit = aiohttp.ClientTimeout(total=timeout)
-        used = self._configuration
+        configuration = self._configuration
         response = await self._send(method, path, query, body, content_type, limit)
         try:
             payload = await response.read()
@@ -241,14 +241,14 @@ class KubeClient:
             raise _unreachable(error) from error
         finally:
             if response.status == _UNAUTHORIZED:
-                await self._log_in_again(used)
+                await self._renew_login(configuration)
         return parsed
 
-    async def _log_in_again(self, used: Configuration) -> None:
-        """A credential has run out or was rotated. The request that met it fails and is tried again by whoever made it."""
-        async with self._logging_in:
-            if self._configuration is not used:
-                return  # somebody else has done it meanwhile
+    async def _renew_login(self, rejected: Configuration) -> None:
+        """Replace the `rejected` login: a credential has expired or was rotated. The caller retries the request that failed."""
+        async with self._login_lock:
+            if self._configuration is not rejected:
+                return  # another request has done it meanwhile
             try:
                 fresh = await login()
             except OperatorError as error:
@@ -276,8 +276,8 @@ class KubeClient:
 
 
 def _pool(configuration: Configuration, fence: Fence) -> RESTClientObject:
-    """Connections on which the fence is asked once more when a write is about to go out: between the first question and that
-    moment lie a connection to be made and a TLS handshake, and the whole process may be stopped meanwhile.
+    """Return a connection pool that checks the fence once more right before it sends a write. Since the first check a connection
+    and a TLS handshake may have been made, and the whole process may have been suspended.
     """
 
     class Fenced(aiohttp.ClientRequest):
@@ -285,7 +285,7 @@ def _pool(configuration: Configuration, fence: Fence) -> RESTClientObject:
             if fence.remaining():
                 await super().write_bytes(writer, conn, content_length)
             else:
-                conn.close()  # the headers wait for the body: nothing has been sent
+                conn.close()  # headers are sent together with the body: nothing has been sent yet
 
     configuration.client_session_kwargs = {**(configuration.client_session_kwargs or {}), "request_class": Fenced}
     return RESTClientObject(configuration)
@@ -296,7 +296,7 @@ def _unreachable(error: Exception) -> Unavailable:
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Lines of any length: the reader's own limit is below that of a large object."""
+    """Yield lines of any length: the reader's own limit is smaller than a large object."""
     rest = b""
     async for chunk in stream.iter_any():
         *lines, rest = (rest + chunk).split(b"\n")

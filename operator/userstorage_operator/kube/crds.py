@@ -1,4 +1,4 @@
-"""Whether the API server serves our kinds."""
+"""Waiting for the operator's CRDs."""
 
 import asyncio
 import contextlib
@@ -11,13 +11,17 @@ log = structlog.get_logger(__name__)
 
 
 async def wait_established(probe: ApiProbe, stop: asyncio.Event) -> None:
-    """Wait for our two kinds: kopf silently never watches what is not served when it starts."""
+    """Wait until both CRDs are served, or `stop` is set: kopf never watches a kind that was not served when kopf started."""
     while not stop.is_set():
         await probe.once()
-        if (problem := probe.silent or probe.missing) is None:
+        if (problem := probe.unreachable or probe.missing_crds) is None:
             return
-        hint = "kubectl apply -k deploy/crds" if probe.missing else "may this pod connect to the API server (NetworkPolicy)?"
-        log.warning("waiting_for_definitions", error=problem, hint=hint)
+        hint = (
+            "kubectl apply -k deploy/crds"
+            if probe.missing_crds
+            else "check that this pod may connect to the API server (NetworkPolicy)"
+        )
+        log.warning("waiting_for_crds", error=problem, hint=hint)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2):
                 await stop.wait()

@@ -1,4 +1,4 @@
-"""The API server's answers as errors that say what to do."""
+"""Exceptions for error responses of the API server; their type says how to handle them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,14 +8,14 @@ import orjson
 from userstorage_operator.api.errors import AlreadyExists, ClusterError, Conflict, NotFound, Refused, Unavailable
 
 _REASONS = {"exceeded quota": "QuotaExceeded", "the pvc must support resize": "ExpansionNotSupported"}
-"""The server's words -> the reason of a refusal that the status code alone does not tell."""
-_ENDING_NAMESPACE = "because it is being terminated"
-_UNTIL_ITS_END = 30.0
-"""Seconds: the answer will not change, and the deletion of the object brings it back sooner."""
+"""Part of the server's message -> reason of a refusal that the status code alone does not show."""
+_NAMESPACE_TERMINATING = "because it is being terminated"
+_NAMESPACE_RETRY = 30.0
+"""Seconds until a retry: the answer will not change, and the object's own deletion requeues it sooner."""
 
 
 def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterError:
-    """The exception for an answer of 400 or more. The message is the server's own, cut to 1 KiB."""
+    """Return the exception for a status code of 400 or more. Its message is the server's, cut to 1 KiB."""
     details = _status(body)
     message = str(details.get("message") or body[:200].decode(errors="replace") or f"HTTP {status}")[:1024]
     if status == 404:
@@ -26,8 +26,8 @@ def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterE
         return Unavailable(status, message, retry_after=_seconds(headers.get("Retry-After")))
     if status in (401, 408):
         return Unavailable(status, message)
-    if _ENDING_NAMESPACE in message:
-        return Refused(status, message, "NamespaceTerminating", retry_after=_UNTIL_ITS_END)
+    if _NAMESPACE_TERMINATING in message:
+        return Refused(status, message, "NamespaceTerminating", retry_after=_NAMESPACE_RETRY)
     return Refused(status, message, next((reason for words, reason in _REASONS.items() if words in message), None))
 
 

@@ -1,4 +1,4 @@
-"""Events for people, best effort: told in passing, sent one after the other, dropped where that does not work out."""
+"""Kubernetes Events, best effort: queued without waiting, sent one after the other, dropped if that fails."""
 
 import asyncio
 import socket
@@ -19,69 +19,69 @@ from userstorage_operator.status.events import StatusEvent, event_name
 
 log = structlog.get_logger(__name__)
 
-_WAITING_MAX = 1000
-"""Events that wait to be sent; more are not worth the memory."""
-_PER_OBJECT = 10
-"""Events of one object in a minute: what flaps has made that clear by then."""
+_QUEUE_MAX = 1000
+"""Events waiting to be sent; more are not worth the memory."""
+_PER_OBJECT_MAX = 10
+"""Events of one object per minute: enough to show that it flaps."""
 _MINUTE = timedelta(minutes=1)
 _CONTROLLER = f"{names.GROUP}/operator"
-_OF_CLUSTER_SCOPED = "default"
-"""Where the API server wants the events of objects that have no namespace."""
+_CLUSTER_SCOPED_NAMESPACE = "default"
+"""Namespace that the API server demands for events of cluster-scoped objects."""
 
 
 class Observer(Protocol):
-    """Who is told of events that got lost (metrics)."""
+    """Receives dropped events, for metrics."""
 
-    def event_dropped(self, why: str) -> None:
-        """An event that nobody will see."""
+    def event_dropped(self, reason: str) -> None:
+        """Count a dropped event."""
 
 
 class EventRecorder:
-    """Satisfies the port `reconcile.ports.Recorder`: telling takes no time and cannot fail."""
+    """Satisfies the port `reconcile.ports.Recorder`: recording does not wait and cannot fail."""
 
     def __init__(self, client: KubeClient, observer: Observer, clock: Callable[[], datetime]) -> None:
         self._client = client
         self._observer = observer
         self._clock = clock
-        self._waiting: asyncio.Queue[Unstructured] = asyncio.Queue(_WAITING_MAX)
-        self._told: Counter[str] = Counter()
-        self._minute_began = clock()
+        self._queue: asyncio.Queue[Unstructured] = asyncio.Queue(_QUEUE_MAX)
+        self._recorded: Counter[str] = Counter()
+        self._minute_started = clock()
 
-    def record(self, regarding: Unstructured, told: StatusEvent) -> None:
-        """Tell of `regarding`, an object as the API server sent it, of any kind."""
-        if self._waiting.full():
+    def record(self, regarding: Unstructured, event: StatusEvent) -> None:
+        """Queue an event about `regarding`, a raw object of any kind."""
+        if self._queue.full():
             self._observer.event_dropped("queue_full")
         elif self._too_many_of(regarding["metadata"]["uid"]):
-            self._observer.event_dropped("too_many_of_object")
+            self._observer.event_dropped("rate_limited")
         else:
-            self._waiting.put_nowait(self._event(regarding, told))
+            self._queue.put_nowait(self._event(regarding, event))
 
     async def run(self) -> None:
-        """Send until cancelled, one at a time: passes over objects come first."""
+        """Send queued events until cancelled, one at a time so that reconciles have priority."""
         while True:
-            event = await self._waiting.get()
+            event = await self._queue.get()
             try:
                 await self._send(event)
-            except OperatorError as error:  # a namespace that ends, rights that lack, a server that has other worries
-                self._observer.event_dropped("not_taken")
-                log.debug("event_dropped", error_kind=error.reason, error=error.message, **_about(event))
-            except Exception:  # whatever is wrong with one event must not end those of all others
-                self._observer.event_dropped("not_taken")
-                log.exception("event_crashed", **_about(event))
+            except OperatorError as error:  # namespace terminating, permission missing, or API server overloaded
+                self._observer.event_dropped("rejected")
+                log.debug("event_dropped", error_kind=error.reason, error=error.message, **_log_fields(event))
+            except Exception:  # one bad event must not stop the recorder
+                self._observer.event_dropped("rejected")
+                log.exception("event_crashed", **_log_fields(event))
 
     def _too_many_of(self, uid: str) -> bool:
-        """Counts the event. All counts begin anew every minute, so that they need no more memory than a minute's."""
+        """Count the event and return whether its object has too many. All counts are reset every minute, which bounds the memory."""
         now = self._clock()
-        if not self._minute_began <= now < self._minute_began + _MINUTE:  # over, or of a clock that has been set back since
-            self._told.clear()
-            self._minute_began = now
-        self._told[uid] += 1
-        return self._told[uid] > _PER_OBJECT
+        if not self._minute_started <= now < self._minute_started + _MINUTE:  # over, or the clock was set back
+            self._recorded.clear()
+            self._minute_started = now
+        self._recorded[uid] += 1
+        return self._recorded[uid] > _PER_OBJECT_MAX
 
-    def _event(self, regarding: Unstructured, told: StatusEvent) -> Unstructured:
+    def _event(self, regarding: Unstructured, event: StatusEvent) -> Unstructured:
         meta = regarding["metadata"]
         namespace = meta.get("namespace")
-        about = {
+        reference = {
             "apiVersion": regarding["apiVersion"],
             "kind": regarding["kind"],
             "name": meta["name"],
@@ -90,31 +90,31 @@ class EventRecorder:
         return {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
-            "metadata": {"name": event_name(regarding, told), "namespace": namespace or _OF_CLUSTER_SCOPED},
+            "metadata": {"name": event_name(regarding, event), "namespace": namespace or _CLUSTER_SCOPED_NAMESPACE},
             "eventTime": format_precise_time(self._clock()),
-            "regarding": about | ({"namespace": namespace} if namespace else {}),
-            "type": told.type,
-            "reason": told.reason,
-            "action": told.action,
-            "note": told.note,
+            "regarding": reference | ({"namespace": namespace} if namespace else {}),
+            "type": event.type,
+            "reason": event.reason,
+            "action": event.action,
+            "note": event.note,
             "reportingController": _CONTROLLER,
             "reportingInstance": socket.gethostname(),
         }
 
     async def _send(self, event: Unstructured) -> None:
-        """Make the event, or count it as one more of a series where the same was told before, by whichever process."""
+        """Create the event, or extend its series if it exists; another process may have created it."""
         namespace, name = event["metadata"]["namespace"], event["metadata"]["name"]
         try:
             await self._client.create(EVENTS, namespace, event)
         except AlreadyExists:
-            # An empty patch changes nothing and answers with the object: reading takes no further right.
-            known = await self._client.merge_patch(EVENTS, namespace, name, {})
-            count = (known.get("series") or {}).get("count", 1) + 1
+            # An empty patch changes nothing and returns the object, so the role needs no permission to read events.
+            existing = await self._client.merge_patch(EVENTS, namespace, name, {})
+            count = (existing.get("series") or {}).get("count", 1) + 1
             series = {"count": count, "lastObservedTime": event["eventTime"]}
             await self._client.merge_patch(EVENTS, namespace, name, {"series": series})
 
 
-def _about(event: Unstructured) -> dict[str, str]:
-    """The fields of a log line that tell whom the event was about."""
+def _log_fields(event: Unstructured) -> dict[str, str]:
+    """Return the log fields that identify the object of the event."""
     about = event["regarding"]
     return {field: about[field] for field in ("namespace", "name", "uid") if field in about}

@@ -1,4 +1,4 @@
-"""The kubelets themselves, asked past the API server with a token that is good for nothing else (decision 10)."""
+"""Direct requests to kubelets, with a token that permits nothing else (docs/decisions/0010)."""
 
 import asyncio
 import ssl
@@ -17,30 +17,30 @@ from userstorage_operator.kube.errors import error_from
 ACCOUNT = "userstorage-volume-stats"
 _PORT = 10250
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
-_LARGEST = 8 << 20
-"""Bytes: several times what a node with hundreds of pods tells."""
+_BODY_MAX = 8 << 20
+"""Bytes: several times the answer of a node with hundreds of pods."""
 _TOKEN_SECONDS = 600
-"""The least that the API server gives."""
+"""The shortest lifetime that the API server grants."""
 _UNAUTHORIZED = 401
 
 
 class Kubelets:
-    """Satisfies `reconcile.volume_looks.Kubelets`. Nodes see the token of an account that may read their statistics, and never
-    that of the operator: with that one, whoever has a node would have the operator's rights in every namespace.
+    """Satisfies `reconcile.volume_stats_collector.Kubelets`. A node sees the token of an account that may only read node
+    statistics, never the operator's: with that one, an attacker on a node would have the operator's rights in every namespace.
     """
 
     def __init__(self, client: KubeClient, namespace: str, *, verify: bool) -> None:
-        """`namespace` has the account. Without `verify`, any certificate will do."""
+        """`namespace` is that of the account. Without `verify`, any certificate of a kubelet is accepted."""
         self._client = client
         self._namespace = namespace
         self._verify = verify
         self._token = ""
         self._tls = ssl.create_default_context()
-        self._good_until = 0.0
-        self._asking = asyncio.Lock()
+        self._token_valid_until = 0.0
+        self._token_lock = asyncio.Lock()
 
     async def summary(self, address: str) -> Unstructured:
-        """The answer to `/stats/summary`. Raises a ClusterError."""
+        """Return the answer to `/stats/summary`. Raises a ClusterError."""
         headers = {"Authorization": f"Bearer {await self._current_token()}", "User-Agent": FIELD_MANAGER}
         try:
             host = f"[{address}]" if ip_address(address).version == 6 else address
@@ -52,7 +52,7 @@ class Kubelets:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unavailable(0, f"no answer from the kubelet at {address}: {type(error).__name__} {error}".strip()) from error
         if response.status == _UNAUTHORIZED:
-            self._good_until = 0.0
+            self._token_valid_until = 0.0
         if response.status != 200:
             raise error_from(response.status, body, response.headers)
         try:
@@ -62,18 +62,18 @@ class Kubelets:
         return summary
 
     async def _current_token(self) -> str:
-        async with self._asking:
+        async with self._token_lock:
             now = time.monotonic()
-            if now >= self._good_until:
+            if now >= self._token_valid_until:
                 self._token = await self._client.request_token(self._namespace, ACCOUNT, _TOKEN_SECONDS)
-                self._tls = _tls(self._client.authority, verify=self._verify)
-                self._good_until = now + _TOKEN_SECONDS * 0.8
+                self._tls = _tls(self._client.ca_file, verify=self._verify)
+                self._token_valid_until = now + _TOKEN_SECONDS * 0.8
             return self._token
 
 
-def _tls(authority: str | None, *, verify: bool) -> ssl.SSLContext:
-    """By the authority of the API server, which is that of kubelets wherever their certificates are asked for there."""
-    context = ssl.create_default_context(cafile=authority)
+def _tls(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
+    """Return a TLS context that trusts the CA of the API server. It also signs the certificates that kubelets request there."""
+    context = ssl.create_default_context(cafile=ca_file)
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -81,10 +81,10 @@ def _tls(authority: str | None, *, verify: bool) -> ssl.SSLContext:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The whole body. Raises ValueError for one that has no end."""
+    """Return the whole body. Raises ValueError if it is too large."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > _LARGEST:
-            raise ValueError(f"more than {_LARGEST} bytes")
+        if len(body) > _BODY_MAX:
+            raise ValueError(f"more than {_BODY_MAX} bytes")
     return bytes(body)

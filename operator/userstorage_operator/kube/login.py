@@ -1,4 +1,4 @@
-"""Where the API server is and who we are."""
+"""Address of the API server, and the credentials of this process."""
 
 import os
 from pathlib import Path
@@ -13,9 +13,9 @@ _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 async def login() -> Configuration:
-    """The kubeconfig that KUBECONFIG names, else the pod's service account, else the user's default kubeconfig.
+    """Load the kubeconfig that KUBECONFIG names, else the pod's service account, else the user's default kubeconfig.
 
-    Raises OperatorError, with what was tried, where none of them works.
+    Raises OperatorError if that fails.
     """
     configuration = Configuration()
     try:
@@ -27,24 +27,24 @@ async def login() -> Configuration:
             await load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError) as error:
         raise OperatorError(f"no login: {error}; set KUBECONFIG, or run in a cluster with a service account") from error
-    configuration.client_session_kwargs = {"trust_env": False}  # else aiohttp reads .netrc on every request
+    configuration.client_session_kwargs = {"trust_env": False}  # otherwise aiohttp reads .netrc on every request
     configuration.connection_pool_maxsize = 0  # no limit: every watch holds a connection for good
-    configuration.retries = None  # a failed call goes back to the queue, which knows how long to wait
+    configuration.retries = None  # a failed reconcile goes back to the queue, which has the backoff
     return configuration
 
 
 def in_cluster() -> bool:
-    """Whether the login is that of the pod in which we run."""
+    """Whether `login` uses the service account of this pod."""
     return "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG")
 
 
 def own_namespace() -> str | None:
-    """The namespace of the pod in which we run; None outside of one."""
+    """Return the namespace of this pod; None outside of a cluster."""
     return _NAMESPACE.read_text().strip() if in_cluster() and _NAMESPACE.exists() else None
 
 
 async def credentials() -> Credentials:
-    """A fresh login for a client of another make. Raises OperatorError."""
+    """Log in and return the credentials for kopf. Raises OperatorError."""
     configuration = await login()
     token = await configuration.get_api_key_with_prefix("BearerToken", "authorization")
     return Credentials(

@@ -1,4 +1,4 @@
-"""TokenReview and SubjectAccessReview: what the API server says of those who ask this process."""
+"""TokenReview and SubjectAccessReview: the API server authenticates and authorizes the callers of this process."""
 
 from collections.abc import Sequence
 
@@ -9,19 +9,19 @@ from userstorage_operator.readmodel.caller import Access, Caller, PathAccess
 
 
 class KubeReviews:
-    """Satisfies the port `readapi.ports.Reviews`. Without `audiences`, tokens have to be meant for the API server."""
+    """Satisfies the port `readapi.ports.Reviews`. Without `audiences`, tokens must have the audience of the API server."""
 
     def __init__(self, client: KubeClient, audiences: Sequence[str]) -> None:
         self._client = client
         self._audiences = list(audiences)
 
     async def caller(self, token: str) -> Caller | None:
-        """Whose bearer token that is; None where it is not valid, or not meant for us."""
+        """Return the owner of a bearer token; None if the token is invalid or has none of the audiences."""
         status = await self._review(TOKEN_REVIEWS, {"token": token, "audiences": self._audiences})
         if not status.get("authenticated"):
             return None
         if self._audiences and not set(self._audiences).intersection(status.get("audiences") or ()):
-            return None  # an authenticator that knows no audiences leaves this check to whoever asks
+            return None  # an authenticator that does not know audiences leaves this check to its caller
         user = status["user"]
         return Caller(
             username=user["username"],
@@ -31,14 +31,14 @@ class KubeReviews:
         )
 
     async def allows(self, caller: Caller, access: Access | PathAccess) -> bool:
-        """Whether the caller may read that. An absent namespace or name stands for all."""
-        about = {
+        """Whether the caller has that access. No namespace means all namespaces, no name all objects."""
+        subject = {
             "user": caller.username,
             "uid": caller.uid,
             "groups": list(caller.groups),
             "extra": {name: list(values) for name, values in caller.extra.items()},
         }
-        status = await self._review(ACCESS_REVIEWS, about | _asked_for(access))
+        status = await self._review(ACCESS_REVIEWS, subject | _attributes(access))
         return bool(status.get("allowed")) and not status.get("denied")
 
     async def _review(self, resource: Resource, spec: Unstructured) -> Unstructured:
@@ -47,7 +47,7 @@ class KubeReviews:
         return status
 
 
-def _asked_for(access: Access | PathAccess) -> Unstructured:
+def _attributes(access: Access | PathAccess) -> Unstructured:
     if isinstance(access, PathAccess):
         return {"nonResourceAttributes": {"path": access.path, "verb": "get"}}
     attributes = {

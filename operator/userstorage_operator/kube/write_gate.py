@@ -1,4 +1,4 @@
-"""The gate through which every write of a client goes."""
+"""The gate that admits or refuses every write of a client."""
 
 import asyncio
 import contextlib
@@ -9,44 +9,45 @@ from userstorage_operator.api.errors import NotLeader, Unavailable
 
 
 class Fence(Protocol):
-    """Who is asked before every write."""
+    """Checked before every write."""
 
     def remaining(self) -> float:
-        """Seconds for which this process may write; 0 where it may not."""
+        """Return the seconds for which this process may write; 0 if it may not."""
 
 
 class NoopFence:
-    """Whoever writes for nobody but itself: a command, a lease, a process without election."""
+    """Always open: for commands, for the lease itself, and for a process without leader election."""
 
     def remaining(self) -> float:
-        """Satisfies Fence."""
+        """Return infinity."""
         return float("inf")
 
 
 class WriteGate:
-    """Lets writes through while the fence is open, and none any more once it is closed for good."""
+    """Admits writes while the fence is open, and none after `close`."""
 
     def __init__(self, fence: Fence) -> None:
         self.fence = fence
         self._closed = False
-        self._under_way = 0
+        self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._in_doubt_until = float("-inf")
 
     @contextlib.contextmanager
-    def passing(self, longest: float) -> Iterator[float]:
-        """One write of at most `longest` seconds: the seconds that it may take, for then the lease may be another's.
+    def admit(self, timeout: float) -> Iterator[float]:
+        """Admit one write of at most `timeout` seconds. Yields the seconds that it may take: after them another process may
+        hold the lease.
 
-        Raises NotLeading.
+        Raises NotLeader if the fence or the gate is closed.
         """
         remaining = 0.0 if self._closed else self.fence.remaining()
         if not remaining:
-            raise NotLeader("not written: this process does not lead, or cannot prove that it does")
-        limit = min(longest, remaining)
-        given_up = asyncio.get_running_loop().time() + limit
+            raise NotLeader("write refused: this process is not the leader, or cannot prove that it is")
+        limit = min(timeout, remaining)
+        deadline = asyncio.get_running_loop().time() + limit
         answered = False
-        self._under_way += 1
+        self._in_flight += 1
         self._idle.clear()
         try:
             yield limit
@@ -57,15 +58,15 @@ class WriteGate:
             answered = True
             raise
         finally:
-            if not answered:  # cancelled, too
-                self._in_doubt_until = max(self._in_doubt_until, given_up)
-            self._under_way -= 1
-            if not self._under_way:
+            if not answered:  # also when cancelled
+                self._in_doubt_until = max(self._in_doubt_until, deadline)
+            self._in_flight -= 1
+            if not self._in_flight:
                 self._idle.set()
 
     async def close(self) -> bool:
-        """Let nothing more through and wait for the answers to what is under way: whether nothing is left in doubt. A write
-        that got no answer may be carried out until the time that it was given is over, by whomever it was given up.
+        """Refuse further writes and wait for the answers to those in flight. Return whether the outcome of all writes is known:
+        the API server may still carry out a write without an answer until its time limit has passed.
         """
         self._closed = True
         await self._idle.wait()

@@ -1,6 +1,6 @@
 """One pass over one UserStorageClass: its status is all that we write there. Its users have passes of their own."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
 
 import structlog
@@ -80,10 +80,10 @@ class ClassReconciler:
         return Result()
 
 
-def without_digest(classes: Iterable[Unstructured]) -> int:
-    """How many of the raw classes run an image that is not named by its digest."""
-    found = (_browser(raw) for raw in classes)
-    return sum(isinstance(browser, Browser) and not image_pinned(browser.image).status for browser in found)
+def lacks_digest(raw: Unstructured) -> bool:
+    """Whether the image of the raw class is not named by its digest. A class that cannot be rendered does not count."""
+    browser = _browser(raw)
+    return isinstance(browser, Browser) and not image_pinned(browser.image).status
 
 
 def _browser(raw: Unstructured) -> Browser | InvalidSpec:

@@ -38,5 +38,5 @@ class Cluster(Protocol):
 class Recorder(Protocol):
     """Events for people; best effort."""
 
-    def record(self, regarding: Unstructured, told: StatusEvent) -> None:
+    def record(self, regarding: Unstructured, event: StatusEvent) -> None:
         """Tell of an object as the API server sent it. Takes no time and never fails."""

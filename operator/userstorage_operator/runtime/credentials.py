@@ -1,11 +1,11 @@
-"""How to reach the API server, in a form that both clients can be given."""
+"""Address and credentials of the API server, in a form that kopf can use."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Paths of files, and a token without its scheme."""
+    """Server, paths of PEM files, and the bearer token without the word `Bearer`."""
 
     server: str
     ca_path: str | None

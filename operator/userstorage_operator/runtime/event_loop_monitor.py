@@ -1,4 +1,4 @@
-"""How late the event loop is: what a busy or blocked loop does to everything else, measured on a timer of its own."""
+"""The lag of the event loop, measured by a timer: a busy or blocked loop delays every other task by as much."""
 
 import asyncio
 import time
@@ -7,39 +7,39 @@ from collections.abc import Callable
 
 _PERIOD = 0.5
 _MINUTE = 60.0
-_LATE = 1.0
-"""Seconds from which on a beat counts as late."""
+_LATE_THRESHOLD = 1.0
+"""Seconds of delay from which on a tick counts as late."""
 
 
 class EventLoopMonitor:
-    """Beats twice a second. A loop that is blocked for good answers no probe either; this tells of one that crawls."""
+    """Ticks twice a second. A loop that is blocked for good answers no probe anyway; this detects one that is merely slow."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._beats: deque[tuple[float, float]] = deque(maxlen=int(_MINUTE / _PERIOD))
-        """When each beat came, and by how much too late."""
-        self._due = self._on_time = clock()
+        self._ticks: deque[tuple[float, float]] = deque(maxlen=int(_MINUTE / _PERIOD))
+        """When each tick came, and the delay in seconds."""
+        self._expected = self._last_on_time = clock()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Tick until cancelled."""
         while True:
-            self._due = self._clock() + _PERIOD
+            self._expected = self._clock() + _PERIOD
             await asyncio.sleep(_PERIOD)
-            self.beat()
+            self.tick()
 
-    def beat(self) -> None:
-        """The timer has come."""
+    def tick(self) -> None:
+        """Record a tick."""
         now = self._clock()
-        self._beats.append((now, now - self._due))
-        if now - self._due < _LATE:
-            self._on_time = now
+        self._ticks.append((now, now - self._expected))
+        if now - self._expected < _LATE_THRESHOLD:
+            self._last_on_time = now
 
     def lag(self) -> float:
-        """Seconds: the largest delay within the last minute, that of a beat which is overdue included."""
+        """Return the largest delay in seconds within the last minute, including that of an overdue tick."""
         now = self._clock()
-        return max([0.0, now - self._due, *(late for at, late in self._beats if now - at < _MINUTE)])
+        return max([0.0, now - self._expected, *(late for at, late in self._ticks if now - at < _MINUTE)])
 
     def late_for(self) -> float:
-        """Seconds for which no beat has been on time; 0 while they are."""
+        """Return the seconds for which no tick has been on time; 0 if the last one was."""
         now = self._clock()
-        return now - self._on_time if now - self._on_time > _PERIOD + _LATE else 0.0
+        return now - self._last_on_time if now - self._last_on_time > _PERIOD + _LATE_THRESHOLD else 0.0

@@ -1,4 +1,4 @@
-"""Gauges that are read at the moment of a scrape. Fixed label values, but for the classes, which are the administrator's."""
+"""Gauges that are set right before a scrape. Label values are fixed, except for classes, which only administrators create."""
 
 from collections.abc import Collection, Mapping
 
@@ -6,11 +6,11 @@ from prometheus_client import CollectorRegistry, Gauge
 
 BUILT_IN = "_builtin"
 REST = "_rest"
-_LARGEST = 10
+_NAMED_CLASSES_MAX = 10
 
 
 class Gauges:
-    """Set by whoever knows, all of them before each answer."""
+    """The gauges; their owners set all of them before each scrape."""
 
     def __init__(
         self,
@@ -18,41 +18,45 @@ class Gauges:
         watched: Collection[str],
         phases: Collection[str],
         conditions: Collection[tuple[str, str]],
-        troubles: Collection[str],
+        failure_reasons: Collection[str],
     ) -> None:
         def gauge(name: str, documentation: str, *labels: str) -> Gauge:
             return Gauge(f"userstorage_{name}", documentation, labels, registry=registry)
 
-        self.queue_depth = gauge("queue_depth", "Keys that wait for a worker.")
-        self.queue_oldest = gauge("queue_oldest_wait_seconds", "Wait of the key at the head of the queue.")
-        self.watch_silence = gauge("watch_silence_seconds", "Time since a watch last heard of the API server.", "resource")
+        self.queue_depth = gauge("queue_depth", "Keys waiting for a worker.")
+        self.queue_oldest = gauge("queue_oldest_wait_seconds", "Time that the key at the head of the queue has waited.")
+        self.watch_silence = gauge(
+            "watch_silence_seconds", "Time since a watch last received data from the API server.", "resource"
+        )
         self.loop_lag = gauge("loop_lag_seconds", "Largest delay of the event loop in the last minute.")
-        self.api_answers = gauge("api_up", "Whether the API server answered the last look at it.")
-        self.leader = gauge("leader", "1 in the process that watches and writes, else 0.")
+        self.api_up = gauge("api_up", "1 if the API server answered the last probe, else 0.")
+        self.leader = gauge("leader", "1 in the leader, the only process that watches and writes; else 0.")
         self.leader_term = gauge("leader_term", "Term of the lease as last seen: how often the leader has changed.")
         self.lease_renew_age = gauge(
-            "lease_renew_age_seconds", "Time since the lease was last seen renewed; above 10, nobody may write."
+            "lease_renew_age_seconds", "Time since the lease was last seen renewed; above 10, no process may write."
         )
-        self.classes_without_digest = gauge("classes_without_digest", "Classes whose image is not named by its digest.")
+        self.classes_without_digest = gauge("classes_without_digest", "Classes whose image reference has no digest.")
         self.objects = gauge("objects", "UserStorages by phase.", "phase")
         self.conditions = gauge("conditions", "UserStorages by type and status of their conditions.", "type", "status")
-        self.troubles = gauge(
-            "condition_reasons", "UserStorages with a condition of that reason; one may have several.", "reason"
+        self.condition_reasons = gauge(
+            "condition_reasons", "UserStorages with a condition of that reason; one UserStorage may have several.", "reason"
         )
         self.not_ready_longest = gauge(
-            "not_ready_longest_seconds", "How long the UserStorage has not been Ready that should be, and has waited longest."
+            "not_ready_longest_seconds", "Longest time that any UserStorage that should be Ready has not been."
         )
         self.long_not_ready = gauge(
             "objects_long_not_ready", "UserStorages that should be Ready and have not been for 10 minutes."
         )
-        self.deletions = gauge("deletions_in_flight", "UserStorages whose deletion has begun.")
-        self.deletion_oldest = gauge("deletion_oldest_seconds", "Time since the oldest of these deletions began.")
+        self.deletions = gauge("deletions_in_flight", "UserStorages that are being deleted.")
+        self.deletion_oldest = gauge("deletion_oldest_seconds", "Time since the oldest of these deletions was requested.")
         self.deletions_overdue = gauge("deletions_overdue", "Deletions that have passed spec.lifecycle.deletionTimeout.")
-        self.volumes_measured = gauge("volumes_measured", "Volumes of which a kubelet has lately told how full they are.")
-        self.volumes_nearly_full = gauge("volumes_nearly_full", "Those that are more than 90 % full.")
-        self.volume_fullest = gauge("volume_usage_ratio_max", "How full the fullest of them is.")
+        self.volumes_measured = gauge("volumes_measured", "Volumes with a recent usage report from a kubelet.")
+        self.volumes_nearly_full = gauge("volumes_nearly_full", "Volumes that are more than 90 % full.")
+        self.volume_fullest = gauge("volume_usage_ratio_max", "Usage of the fullest volume, as a ratio of its capacity.")
         self._classes = gauge(
-            "class_objects", f"UserStorages by class: the {_LARGEST} with most; {REST} is all others.", "class"
+            "class_objects",
+            f"UserStorages by class: the {_NAMED_CLASSES_MAX} classes with most; {REST} is all others.",
+            "class",
         )
         for resource in watched:
             self.watch_silence.labels(resource)
@@ -60,15 +64,17 @@ class Gauges:
             self.objects.labels(phase)
         for condition in conditions:
             self.conditions.labels(*condition)
-        for reason in troubles:
-            self.troubles.labels(reason)
+        for reason in failure_reasons:
+            self.condition_reasons.labels(reason)
         self.set_classes({}, 0)
 
-    def set_classes(self, users: Mapping[str, int], elsewhere: int) -> None:
-        """`users` by existing class, under "" those that have none; `elsewhere` are in classes that do not exist."""
-        named = sorted((name for name in users if name), key=lambda name: (-users[name], name))
+    def set_classes(self, counts: Mapping[str, int], in_missing_classes: int) -> None:
+        """Set the number of users per class. `counts` has every existing class, and "" for users without a class;
+        `in_missing_classes` counts the users whose class does not exist.
+        """
+        named = sorted((name for name in counts if name), key=lambda name: (-counts[name], name))
         self._classes.clear()
-        self._classes.labels(BUILT_IN).set(users.get("", 0))
-        self._classes.labels(REST).set(elsewhere + sum(users[name] for name in named[_LARGEST:]))
-        for name in named[:_LARGEST]:
-            self._classes.labels(name).set(users[name])
+        self._classes.labels(BUILT_IN).set(counts.get("", 0))
+        self._classes.labels(REST).set(in_missing_classes + sum(counts[name] for name in named[_NAMED_CLASSES_MAX:]))
+        for name in named[:_NAMED_CLASSES_MAX]:
+            self._classes.labels(name).set(counts[name])

@@ -1,6 +1,6 @@
-"""Structured logs of one form for all: ours, kopf's, aiohttp's, the interpreter's. JSON, or readable lines on a terminal.
+"""Structured logs in one format for the operator, kopf, aiohttp and the interpreter: JSON, or readable lines on a terminal.
 
-docs/observability.md has the fields and the events; a test holds it and the calls against each other.
+docs/observability.md lists the fields and the events; a test compares it with the calls.
 """
 
 import logging
@@ -20,29 +20,29 @@ log = structlog.get_logger(__name__)
 
 _OURS = __name__.partition(".")[0]
 _FRAMES_MAX = 100
-"""Lines of a traceback, the last ones: the rest of an endless recursion tells nothing."""
+"""Lines of a traceback that are kept, from its end: the rest of an endless recursion has no information."""
 
 
 class Logs:
-    """What every line of this process says of it, and how much is told."""
+    """The level of the log, and the fields that every line of this process has."""
 
     def __init__(self, level: str) -> None:
         self._level = logging.getLevelNamesMapping()[level.upper()]
         self._leader = False
-        self._set(self._level)
+        self._set_level(self._level)
 
     def set_leader(self, leader: bool) -> None:
-        """Every line from now on says whether this process leads; none does before it is told so."""
+        """Set the field `leader` of all lines from now on; initially false."""
         self._leader = leader
 
     def toggle_debug(self) -> None:
-        """Tell everything, or again what was asked for at the start."""
+        """Switch to debug level, or back to the configured level."""
         verbose = logging.getLogger(_OURS).level == logging.DEBUG
-        self._set(self._level if verbose else logging.DEBUG)
+        self._set_level(self._level if verbose else logging.DEBUG)
         log.warning("log_level_changed", to=logging.getLevelName(logging.getLogger(_OURS).level).lower())
 
     def stamp(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
-        """A structlog processor: the fields that every line has, first and in this order."""
+        """Put the fields that every line has first, in this order. A structlog processor."""
         record: logging.LogRecord = event.pop("_record")
         del event["_from_structlog"]
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -56,16 +56,14 @@ class Logs:
         }
 
     @staticmethod
-    def _set(level: int) -> None:
+    def _set_level(level: int) -> None:
         logging.getLogger(_OURS).setLevel(level)
-        # kopf logs every event of every object at DEBUG, kubernetes the bodies of answers: our passes tell more.
+        # kopf logs every event of every object at DEBUG, kubernetes every response body: our own lines are more useful.
         logging.getLogger().setLevel(max(logging.WARNING, level))
 
 
 def configure(level: str, *, json_format: bool, stream: TextIO | None = None) -> Logs:
-    """Set up structlog and the standard library's root logger, to `stream` or stderr; what others log through it gets
-    the same form.
-    """
+    """Set up structlog and the standard library's root logger, to `stream` or stderr. Lines of libraries get the same format."""
     stream = stream or sys.stderr
     logs = Logs(level)
     structlog.configure(
@@ -92,12 +90,12 @@ def configure(level: str, *, json_format: bool, stream: TextIO | None = None) ->
         )
     )
     logging.getLogger().handlers = [handler]
-    logging.raiseExceptions = False  # its complaint about a line that cannot be formatted shows all that was to be in it
+    logging.raiseExceptions = False  # its report of a line that cannot be formatted would print the line's unredacted arguments
     return logs
 
 
 def catch_uncaught() -> None:
-    """Have warnings, and exceptions that nobody caught, logged too, instead of printed."""
+    """Log warnings and uncaught exceptions instead of printing them."""
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
     threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
@@ -109,7 +107,7 @@ def _uncaught(kind: type[BaseException], error: BaseException | None, trace: Tra
 
 
 def _clean(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """A traceback keeps its lines, each of them indented: none can be taken for an event of its own."""
+    """Clean all fields. A traceback keeps its lines, each indented, so that none can be mistaken for an event."""
     trace = event.pop("exception", None)
     fields = clean_fields(event)
     if trace is not None:

@@ -1,8 +1,7 @@
-"""Metrics in Prometheus' form, in a registry of our own: what happens, as it happens. What is read at each scrape is in
-`gauges.py`.
+"""Prometheus metrics that are updated as events happen. `gauges.py` has those that are read at each scrape.
 
-Every label has a fixed set of values, each there from the start at zero. Whatever else comes is told as `other`, so no
-series can come of what a user writes (docs/observability.md).
+Every label has a fixed set of values, and every series exists from the start at zero. Any other value counts as `other`,
+so nothing that a user writes can create a series (docs/observability.md).
 """
 
 from collections.abc import Collection, Iterable
@@ -25,153 +24,152 @@ from userstorage_operator.runtime.gauges import Gauges
 from userstorage_operator.runtime.serving_metrics import ServingMetrics
 from userstorage_operator.runtime.worker import Result
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a third series for every counter, of no use to anybody
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a third series for every counter that no query needs
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"
-_PASS_SECONDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 10)
+_RECONCILE_SECONDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 10)
 _REQUEST_SECONDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
-_START_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300)
+_READY_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300)
 _RESULTS = ("success", "rejected", "conflict", "error")
 _VERBS = ("get", "list", "watch", "create", "update", "patch", "delete")
 _READS = frozenset({"get", "list"})
 _CODES = ("2xx", "4xx", "5xx")
-_LOST = ("queue_full", "too_many_of_object", "not_taken")
+_DROP_REASONS = ("queue_full", "rate_limited", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
 class LabelValues:
-    """The label values that only the operator's domain knows."""
+    """The label values that depend on the operator's API."""
 
     failures: Collection[str] = ()
-    """Why a pass may fail."""
+    """Reasons of failed reconciles."""
     resources: Collection[str] = ()
-    """Whose requests are counted one by one; those of all others together."""
+    """Plurals with a series of their own in the count of requests; all others share `other`."""
     watched: Collection[str] = ()
+    """Plurals of the watched resources."""
     phases: Collection[str] = ()
     conditions: Collection[tuple[str, str]] = ()
-    """Types and statuses."""
+    """Pairs of type and status."""
     failure_reasons: Collection[str] = ()
-    """Reasons of conditions."""
+    """Condition reasons that are failures."""
 
 
 class Metrics:
-    """Told of every pass, every call and every event that is lost; satisfies the observers of client and recorder."""
+    """Counts reconciles, requests, sweeps and dropped Events; satisfies the observers of KubeClient and EventRecorder."""
 
-    def __init__(self, version: str, words: LabelValues = LabelValues()) -> None:
+    def __init__(self, version: str, label_values: LabelValues = LabelValues()) -> None:
         self.registry = CollectorRegistry()
-        self._words = words
+        self._label_values = label_values
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         build = Gauge("userstorage_build_info", "Constant 1 with the version.", ["version"], registry=self.registry)
         build.labels(version).set(1)
-        self.gauges = Gauges(self.registry, words.watched, words.phases, words.conditions, words.failure_reasons)
+        self.gauges = Gauges(
+            self.registry, label_values.watched, label_values.phases, label_values.conditions, label_values.failure_reasons
+        )
         self.serving = ServingMetrics(self.registry)
-        self._passes = Histogram(
+        self._reconciles = Histogram(
             "userstorage_reconcile_duration_seconds",
-            "Time of one pass over one UserStorage; rejected: only a change of the object can help; conflict: a lost race.",
-            ["result"], buckets=_PASS_SECONDS, registry=self.registry,
+            "Duration of a reconcile of a UserStorage; rejected: only a change of the object can help; conflict: a lost race.",
+            ["result"], buckets=_RECONCILE_SECONDS, registry=self.registry,
         )  # fmt: skip
         self._errors = Counter(
-            "userstorage_reconcile_errors_total", "Passes that failed, by condition reason.", ["reason"],
+            "userstorage_reconcile_errors_total", "Failed reconciles, by condition reason.", ["reason"],
             registry=self.registry,
         )  # fmt: skip
         self._retries = Counter(
-            "userstorage_reconcile_retries_total", "Passes that are tried again after a growing pause.",
+            "userstorage_reconcile_retries_total", "Reconciles that were requeued with backoff.",
             registry=self.registry,
         )  # fmt: skip
-        self._class_passes = Summary(
-            "userstorage_class_reconcile_duration_seconds", "Time of one pass over one UserStorageClass.", ["result"],
+        self._class_reconciles = Summary(
+            "userstorage_class_reconcile_duration_seconds", "Duration of a reconcile of a UserStorageClass.", ["result"],
             registry=self.registry,
         )  # fmt: skip
         self._requests = Counter(
-            "userstorage_api_requests_total", "Requests to the API server; code 5xx is no answer, too.",
+            "userstorage_api_requests_total", "Requests to the API server; code 5xx includes requests without an answer.",
             ["verb", "resource", "code"], registry=self.registry,
         )  # fmt: skip
         self._request_time = Histogram(
-            "userstorage_api_request_duration_seconds", "Time to the answer of the API server, watches apart.",
+            "userstorage_api_request_duration_seconds", "Time until the API server answered; without watches.",
             ["access"], buckets=_REQUEST_SECONDS, registry=self.registry,
         )  # fmt: skip
         self._events_dropped = Counter(
-            "userstorage_events_dropped_total", "Kubernetes Events that were told but nobody will see.", ["why"],
+            "userstorage_events_dropped_total", "Kubernetes Events that were dropped, by reason.", ["reason"],
             registry=self.registry,
         )  # fmt: skip
-        self._sweeps = Summary(
-            "userstorage_sweep_duration_seconds", "Time of one sweep that was completed.", registry=self.registry
-        )
-        self._sweep_errors = Counter(
-            "userstorage_sweep_errors_total", "Sweeps that could not be completed.", registry=self.registry
-        )
+        self._sweeps = Summary("userstorage_sweep_duration_seconds", "Duration of a completed sweep.", registry=self.registry)
+        self._sweep_errors = Counter("userstorage_sweep_errors_total", "Sweeps that failed.", registry=self.registry)
         self._swept = Gauge(
             "userstorage_sweep_last_success_timestamp_seconds", "End of the last completed sweep; 0 before the first.",
             registry=self.registry,
         )  # fmt: skip
         self._volume_errors = Counter(
-            "userstorage_volume_stats_errors_total", "Looks at a node that did not tell of its volumes.",
+            "userstorage_volume_stats_errors_total", "Failed requests to a kubelet for the usage of its volumes.",
             registry=self.registry,
         )  # fmt: skip
-        self._starts = Histogram(
-            "userstorage_time_to_ready_seconds", "From the creation of a UserStorage to the first time it is Ready.",
-            buckets=_START_SECONDS, registry=self.registry,
+        self._time_to_ready = Histogram(
+            "userstorage_time_to_ready_seconds", "Time from the creation of a UserStorage until it is Ready for the first time.",
+            buckets=_READY_SECONDS, registry=self.registry,
         )  # fmt: skip
-        _begin(self._passes, _RESULTS)
-        _begin(self._class_passes, _RESULTS)
-        _begin(self._errors, (*words.failures, OTHER))
-        _begin(self._requests, _VERBS, (*words.resources, OTHER), _CODES)
-        _begin(self._request_time, ("read", "write"))
-        _begin(self._events_dropped, _LOST)
+        _create_series(self._reconciles, _RESULTS)
+        _create_series(self._class_reconciles, _RESULTS)
+        _create_series(self._errors, (*label_values.failures, OTHER))
+        _create_series(self._requests, _VERBS, (*label_values.resources, OTHER), _CODES)
+        _create_series(self._request_time, ("read", "write"))
+        _create_series(self._events_dropped, _DROP_REASONS)
 
     def reconciled(self, result: Result, seconds: float) -> None:
-        """A pass has ended."""
-        self._passes.labels(_kind(result)).observe(seconds)
+        """Count a reconcile of a UserStorage."""
+        self._reconciles.labels(_result_label(result)).observe(seconds)
         if result.reason != "success":
-            self._errors.labels(_known(result.reason, self._words.failures)).inc()
+            self._errors.labels(_known_or_other(result.reason, self._label_values.failures)).inc()
         if result.retry:
             self._retries.inc()
 
     def class_reconciled(self, result: Result, seconds: float) -> None:
-        """A pass over a class has ended."""
-        self._class_passes.labels(_kind(result)).observe(seconds)
+        """Count a reconcile of a class."""
+        self._class_reconciles.labels(_result_label(result)).observe(seconds)
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """A call to the API server has been answered."""
-        self._requests.labels(verb, _known(resource, self._words.resources), _answer(code)).inc()
+        """Count a call to the API server; `code` 0 means that it got no answer."""
+        self._requests.labels(verb, _known_or_other(resource, self._label_values.resources), _code_label(code)).inc()
         if verb != "watch":
             self._request_time.labels("read" if verb in _READS else "write").observe(seconds)
 
-    def event_dropped(self, why: str) -> None:
-        """An event for people got lost."""
-        self._events_dropped.labels(why).inc()
+    def event_dropped(self, reason: str) -> None:
+        """Count an Event that will not be shown."""
+        self._events_dropped.labels(reason).inc()
 
     def swept(self, seconds: float) -> None:
-        """A sweep was completed."""
+        """Count a completed sweep."""
         self._sweeps.observe(seconds)
         self._swept.set_to_current_time()
 
     def sweep_failed(self) -> None:
-        """A sweep could not be completed."""
+        """Count a failed sweep."""
         self._sweep_errors.inc()
 
     def volume_stats_failed(self) -> None:
-        """A kubelet could not be asked of its volumes."""
+        """Count a failed request to a kubelet."""
         self._volume_errors.inc()
 
     def became_ready(self, seconds: float) -> None:
-        """A UserStorage is Ready for the first time, `seconds` after its creation."""
-        self._starts.observe(seconds)
+        """Observe that a UserStorage is Ready for the first time, `seconds` after its creation."""
+        self._time_to_ready.observe(seconds)
 
     def render(self) -> bytes:
-        """The text exposition format."""
+        """Return all metrics in the text exposition format."""
         return generate_latest(self.registry)
 
 
-def _begin(metric: Counter | Histogram | Summary, *values: Iterable[str]) -> None:
-    """Have every series there from the start: one that appears later hides its first increase from `rate`."""
+def _create_series(metric: Counter | Histogram | Summary, *values: Iterable[str]) -> None:
+    """Create every series at the start: `rate` does not see the first increase of one that appears later."""
     for labels in product(*values):
         metric.labels(*labels)
 
 
-def _kind(result: Result) -> str:
+def _result_label(result: Result) -> str:
     if result.reason == "success":
         return "success"
     if result.routine:
@@ -179,11 +177,11 @@ def _kind(result: Result) -> str:
     return "error" if result.retry else "rejected"
 
 
-def _answer(code: int) -> str:
+def _code_label(code: int) -> str:
     if 400 <= code < 500:
         return "4xx"
     return "2xx" if 0 < code < 400 else "5xx"
 
 
-def _known(word: str, known: Collection[str]) -> str:
+def _known_or_other(word: str, known: Collection[str]) -> str:
     return word if word in known else OTHER

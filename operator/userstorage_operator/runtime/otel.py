@@ -1,4 +1,4 @@
-"""Spans for OpenTelemetry, by OTLP over HTTP: one for each pass that did something, below it one for each request it made."""
+"""Spans for OpenTelemetry, sent by OTLP over HTTP: one for each reconcile that did something, with one child per request."""
 
 import asyncio
 import logging
@@ -19,41 +19,41 @@ from opentelemetry.trace import SpanKind, StatusCode
 from userstorage_operator.runtime.redaction import clean_fields, clean_text
 
 SERVICE = "userstorage-operator"
-_LAST_WORDS = 3.0
-"""Seconds for what is left at the end: a collector that is away must not hold up a successor."""
+_SHUTDOWN_TIMEOUT = 3.0
+"""Seconds for sending the remaining spans: an unreachable collector must not delay the next leader."""
 _REQUESTS = "requests"
-"""Attribute of a pass: how many it has made."""
+"""Attribute of a reconcile's span: the number of its requests."""
 
 
 class OtelTracer:
-    """Satisfies `runtime.tracing.Tracer`. Further settings are OpenTelemetry's own environment variables."""
+    """Satisfies `runtime.tracing.Tracer`. OpenTelemetry's own environment variables have further settings."""
 
     def __init__(self, endpoint: str, version: str, instance: str) -> None:
-        """`endpoint`: URL of the collector, without the path of the signal."""
-        logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # else a line for each of its tries
-        about = {"service.name": SERVICE, "service.version": version, "service.instance.id": instance}
-        self._provider = TracerProvider(resource=Resource.create(about), shutdown_on_exit=False)
-        self._provider.add_span_processor(_WhatMatters(OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")))
+        """`endpoint` is the URL of the collector, without the path of the signal."""
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # otherwise it logs each of its retries
+        resource = {"service.name": SERVICE, "service.version": version, "service.instance.id": instance}
+        self._provider = TracerProvider(resource=Resource.create(resource), shutdown_on_exit=False)
+        self._provider.add_span_processor(_RelevantSpanProcessor(OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")))
         self._tracer = self._provider.get_tracer(SERVICE, version)
 
     @contextmanager
     def reconcile(self, name: str) -> Iterator[None]:
-        """Around one pass; binds `trace_id` for its log lines."""
+        """Trace one reconcile; binds `trace_id` for its log lines."""
         with self._tracer.start_as_current_span(name, attributes={_REQUESTS: 0}) as span:
             structlog.contextvars.bind_contextvars(trace_id=f"{span.get_span_context().trace_id:032x}")
             yield
 
     def reconciled(self, reason: str, error: str, action: str) -> None:
-        """The fields that log lines of the pass have are its attributes."""
+        """Set the attributes of the current reconcile's span: the fields of its log lines, and the error."""
         span = trace.get_current_span()
-        told = {field: value for field, value in structlog.contextvars.get_contextvars().items() if field != "trace_id"}
+        fields = {field: value for field, value in structlog.contextvars.get_contextvars().items() if field != "trace_id"}
         if error:
-            told |= {"error_kind": reason, "error": error, "action": action}
+            fields |= {"error_kind": reason, "error": error, "action": action}
             span.set_status(StatusCode.ERROR, clean_text(error))
-        span.set_attributes({field: value for field, value in clean_fields(told).items() if value != ""})
+        span.set_attributes({field: value for field, value in clean_fields(fields).items() if value != ""})
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """A span of its own, after the fact, where a pass is under way."""
+        """Add a span for an answered request, if it is part of a reconcile."""
         parent = trace.get_current_span()
         if not isinstance(parent, Span):
             return
@@ -68,16 +68,16 @@ class OtelTracer:
         span.end(now)
 
     async def close(self) -> None:
-        """Send what is left, for a moment at most."""
-        last = threading.Thread(target=self._provider.shutdown, daemon=True)
-        last.start()
-        await asyncio.to_thread(last.join, _LAST_WORDS)
+        """Send the remaining spans; gives up after three seconds."""
+        shutdown = threading.Thread(target=self._provider.shutdown, daemon=True)
+        shutdown.start()
+        await asyncio.to_thread(shutdown.join, _SHUTDOWN_TIMEOUT)
 
 
-class _WhatMatters(BatchSpanProcessor):
-    """All spans but those of passes that asked for nothing and failed at nothing: a sweep makes one of each object."""
+class _RelevantSpanProcessor(BatchSpanProcessor):
+    """Exports all spans except those of reconciles without requests and failures: every sweep has one per object."""
 
     def on_end(self, span: ReadableSpan) -> None:
-        """One has ended."""
+        """Queue the span for export unless it is irrelevant."""
         if (span.attributes or {}).get(_REQUESTS) != 0 or span.status.status_code is StatusCode.ERROR:
             super().on_end(span)

@@ -1,12 +1,12 @@
-"""What may stand in a log line: no secret, no control character, nothing endless. Strangers write much of it."""
+"""Cleaning of log fields: no secrets, no control characters, limited length. Tenants and other programs write much of them."""
 
 import functools
 import re
 from collections.abc import Mapping
 from typing import Any
 
-LONGEST = 1024
-"""Characters of one string; the messages of conditions are never longer."""
+TEXT_MAX = 1024
+"""Characters of one string; messages of conditions are never longer."""
 REDACTED = "[redacted]"
 
 _HINTS = ("://", "bearer", "basic", "eyj", "token", "passw", "secret", "authorization", "key", "credential", "cookie")
@@ -25,29 +25,29 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
         rf"\1{REDACTED}",
     ),
 )
-"""Passwords in URLs, HTTP credentials, JSON web tokens, and values whose key says what they are."""
-_LOOKED_AT = 4 * LONGEST
-"""Characters in which secrets are looked for: more than is shown, for half a secret looks like none."""
-_DEEPEST = 4
+"""Pattern -> replacement: passwords in URLs, HTTP credentials, JSON web tokens, and values with a key such as `password`."""
+_SCANNED_MAX = 4 * TEXT_MAX
+"""Characters that are searched for secrets: more than are shown, since a secret cut in half matches no pattern."""
+_DEPTH_MAX = 4
 _INT64 = 2**63
 
 
 def clean_text(text: str) -> str:
-    """`text` on one line, with nothing that moves a terminal's cursor, without secrets, cut to LONGEST with a mark."""
-    if text.isprintable() and len(text) <= LONGEST and not (" " in text or ":" in text or "=" in text or "eyJ" in text):
-        return text  # a name, a word, a uid: no pattern matches it, and most texts of a line are such
-    shown = text if len(text) <= _LOOKED_AT else text[:_LOOKED_AT].rsplit(None, 1)[0]
+    """Return `text` on one line, without control characters and secrets, cut to TEXT_MAX characters with a mark."""
+    if text.isprintable() and len(text) <= TEXT_MAX and not (" " in text or ":" in text or "=" in text or "eyJ" in text):
+        return text  # a name, a word, a uid: no pattern can match, and most texts of a line are like that
+    shown = text if len(text) <= _SCANNED_MAX else text[:_SCANNED_MAX].rsplit(None, 1)[0]
     lowered = shown.lower()
     if any(hint in lowered for hint in _HINTS):
-        for pattern, instead in _SECRETS:
-            shown = pattern.sub(instead, shown)
+        for pattern, replacement in _SECRETS:
+            shown = pattern.sub(replacement, shown)
     escaped = shown if shown.isprintable() else _escape(shown)
-    return escaped if len(escaped) <= LONGEST and len(text) <= _LOOKED_AT else f"{escaped[:LONGEST]}...[cut]"
+    return escaped if len(escaped) <= TEXT_MAX and len(text) <= _SCANNED_MAX else f"{escaped[:TEXT_MAX]}...[cut]"
 
 
 def clean_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields with every text in them clean, and what is neither JSON nor text as its representation. Of one whose name
-    says that it is a secret, nothing is left.
+    """Return the fields with clean texts. Values that are not JSON become their `repr`; a field with a name like `password`
+    loses its whole value.
     """
     return _fields(fields, 0)
 
@@ -57,7 +57,7 @@ def _clean(value: Any, depth: int) -> Any:
         return clean_text(value)
     if value is None or isinstance(value, bool | float) or (isinstance(value, int) and -_INT64 <= value < _INT64):
         return value
-    if depth < _DEEPEST:
+    if depth < _DEPTH_MAX:
         if isinstance(value, Mapping):
             return _fields(value, depth + 1)
         if isinstance(value, list | tuple | set | frozenset):

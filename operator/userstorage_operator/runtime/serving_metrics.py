@@ -1,4 +1,4 @@
-"""Metrics of what every replica serves: answers over HTTP, and the cache in Redis behind them."""
+"""Metrics of the read API and of the Redis cache behind it; every replica has them."""
 
 from collections.abc import Iterable
 
@@ -11,88 +11,88 @@ _CACHE_RESULTS = ("hit", "miss", "stale", "error")
 
 
 class ServingMetrics:
-    """Satisfies the observers of `runtime.http` and of `store`."""
+    """Satisfies the observers of `runtime.http` and of `redis_cache`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._http_requests = Counter(
-            "userstorage_http_requests_total", "Requests to the read API, by what they ask for.", ["handler", "code"],
+            "userstorage_http_requests_total", "Requests to the read API, by route.", ["handler", "code"],
             registry=registry,
         )  # fmt: skip
         self._http_seconds = Histogram(
-            "userstorage_http_request_duration_seconds", "Time of one answer of the read API.",
+            "userstorage_http_request_duration_seconds", "Duration of a request to the read API.",
             buckets=_HTTP_SECONDS, registry=registry,
         )  # fmt: skip
         self._redis_commands = Histogram(
-            "userstorage_redis_command_duration_seconds", "Time of one call to Redis, failed ones included.",
+            "userstorage_redis_command_duration_seconds", "Duration of a call to Redis; includes failed calls.",
             buckets=_REDIS_SECONDS, registry=registry,
         )  # fmt: skip
         self._redis_errors = Counter(
-            "userstorage_redis_errors_total", "Calls to Redis that failed, or were not made for an open breaker.", ["kind"],
+            "userstorage_redis_errors_total", "Calls to Redis that failed, or that the open circuit breaker prevented.", ["kind"],
             registry=registry,
         )  # fmt: skip
         self._redis_breaker = Gauge(
-            "userstorage_redis_breaker_state", "1 for the state of the circuit breaker before Redis.", ["state"],
+            "userstorage_redis_breaker_state", "1 for the current state of the circuit breaker for Redis, else 0.", ["state"],
             registry=registry,
         )  # fmt: skip
         self._redis_states: tuple[str, ...] = ()
         self._cache_requests = Counter(
-            "userstorage_cache_requests_total", "Views asked for: in Redis (or just fetched), fetched, remembered, unknown.",
+            "userstorage_cache_requests_total", "Summaries looked up: hit in Redis (or just fetched), miss, stale from memory, error.",
             ["result"], registry=registry,
         )  # fmt: skip
         self._cache_rejected = Counter(
-            "userstorage_cache_rejected_total", "Values in Redis that were not what their key promises.", ["reason"],
+            "userstorage_cache_rejected_total", "Invalid values found in Redis, by reason.", ["reason"],
             registry=registry,
         )  # fmt: skip
         self._mirror_fills = Counter(
-            "userstorage_mirror_fills_total", "How often all that Redis holds was written anew: at a start, and after a loss.",
+            "userstorage_mirror_fills_total", "Complete rewrites of the mirror in Redis: at the start of a leader, and after data loss.",
             registry=registry,
         )  # fmt: skip
         for result in _CACHE_RESULTS:
             self._cache_requests.labels(result)
 
     def http_labels(self, handlers: Iterable[str]) -> None:
-        """The words that `http_answered` may be called with."""
+        """Create the series for these values of `handler`."""
         for handler in handlers:
             for code in _CODES:
                 self._http_requests.labels(handler, code)
 
     def http_answered(self, handler: str, code: int, seconds: float) -> None:
-        """A request to the read API has been answered."""
+        """Count an answered request to the read API."""
         self._http_requests.labels(handler, "2xx" if code < 400 else f"{code // 100}xx").inc()
         self._http_seconds.observe(seconds)
 
     def redis_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
-        """What may go wrong with Redis, and how its breaker may stand: shown as zero from the start."""
+        """Create the series for these kinds of errors, and set the states that the breaker may have."""
         self._redis_states = tuple(states)
         for kind in kinds:
             self._redis_errors.labels(kind)
 
     def redis_answered(self, seconds: float) -> None:
-        """A call to Redis has ended."""
+        """Observe the duration of a call to Redis."""
         self._redis_commands.observe(seconds)
 
     def redis_failed(self, kind: str) -> None:
-        """A call to Redis has failed."""
+        """Count a failed call to Redis."""
         self._redis_errors.labels(kind).inc()
 
     def redis_breaker(self, state: str) -> None:
-        """The breaker before Redis has changed."""
+        """Set the state of the circuit breaker."""
         for known in self._redis_states:
             self._redis_breaker.labels(known).set(known == state)
 
     def cache_labels(self, reasons: Iterable[str]) -> None:
-        """The words that `cache_rejected` may be called with."""
+        """Create the series for these reasons of rejected values."""
         for reason in reasons:
             self._cache_rejected.labels(reason)
 
     def cache_asked(self, result: str, views: int = 1) -> None:
-        """So many views have been asked for: hit, miss, stale or error."""
+        """Count looked up summaries; `result` is hit, miss, stale or error."""
         self._cache_requests.labels(result).inc(views)
 
     def mirror_filled(self) -> None:
-        """All that the leader keeps in Redis has been written anew."""
+        """Count a complete rewrite of the mirror."""
         self._mirror_fills.inc()
 
     def cache_rejected(self, reason: str) -> None:
-        """A value in Redis was not what its key promises."""
+        """Count an invalid value in Redis."""
         self._cache_rejected.labels(reason).inc()

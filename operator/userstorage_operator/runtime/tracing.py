@@ -1,42 +1,42 @@
-"""What a pass tells whoever traces it. Who does so for OpenTelemetry is in `otel.py`, loaded only where it is asked for."""
+"""The port through which reconciles are traced. `otel.py`, loaded only if tracing is on, implements it for OpenTelemetry."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-_NOTHING = nullcontext()
+_NOOP = nullcontext()
 
 
 class Tracer(Protocol):
-    """Told of each pass and, from within, of its requests and its end."""
+    """Receives each reconcile and, within its context, its requests and its result."""
 
     def reconcile(self, name: str) -> AbstractContextManager[None]:
-        """Around one pass, with `reconcile_id` bound for its log lines."""
+        """Return the context for one reconcile; `reconcile_id` is bound for its log lines."""
 
     def reconciled(self, reason: str, error: str, action: str) -> None:
-        """How the pass ended."""
+        """Record the result of the current reconcile; `reason` is "success" or that of the failure."""
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """A call to the API server has been answered, in a pass or elsewhere."""
+        """Record an answered call to the API server, inside or outside of a reconcile."""
 
     async def close(self) -> None:
-        """Send what is left, for a moment at most."""
+        """Send the remaining spans; takes a few seconds at most."""
 
 
 class NoopTracer:
-    """Nobody traces."""
+    """Traces nothing."""
 
     def reconcile(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002  # as Tracer has it
-        """Nothing."""
-        return _NOTHING
+        """Do nothing."""
+        return _NOOP
 
     def reconciled(self, reason: str, error: str, action: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     async def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 NOOP_TRACER = NoopTracer()

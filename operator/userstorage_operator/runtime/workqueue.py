@@ -1,4 +1,4 @@
-"""A queue of keys: each at most once, never worked on twice at a time, added later or with a growing pause."""
+"""A queue of keys after client-go's: each key waits at most once, one worker has it at a time, and failures back off."""
 
 import asyncio
 from collections import OrderedDict
@@ -9,50 +9,54 @@ K = TypeVar("K", bound=Hashable)
 
 
 class WorkQueue(Generic[K]):
-    """Single-threaded, for one event loop. A key added while it is worked on comes again when that work is done, so
-    no event is lost and no two workers meet on a key.
+    """Single-threaded, for one event loop. A key that is added while a worker processes it is queued again when the worker
+    is done, so no event is lost and no two workers process one key at the same time.
     """
 
     def __init__(
-        self, pause: Callable[[int], float], noted: Callable[[K, int, float], None] = lambda _key, _failures, _due_in: None
+        self,
+        backoff: Callable[[int], float],
+        on_requeue: Callable[[K, int, float], None] = lambda _key, _failures, _delay: None,
     ) -> None:
-        """`pause(n)`: seconds to wait after the n-th failure in a row of a key. `noted(key, failures, due_in)` is told how
-        many there are now, and seconds until the next try; 0 failures when they end.
+        """`backoff(n)` returns the seconds to wait after the n-th consecutive failure of a key. `on_requeue(key, failures,
+        delay)` is called when the number of failures changes: with the seconds until the next try, or 0 failures after `forget`.
         """
-        self._pause = pause
-        self._noted = noted
+        self._backoff = backoff
+        self._on_requeue = on_requeue
         self._queued: OrderedDict[K, float] = OrderedDict()
-        self._working: set[K] = set()
-        self._again: set[K] = set()
+        """Key -> when it was queued, oldest first."""
+        self._processing: set[K] = set()
+        self._dirty: set[K] = set()
+        """Keys added while they are processed."""
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
-        self._available = asyncio.Semaphore(0)
+        self._ready = asyncio.Semaphore(0)
 
     def __len__(self) -> int:
-        """Keys that wait for a worker."""
+        """Return the number of keys that wait for a worker."""
         return len(self._queued)
 
     def oldest_wait(self) -> float:
-        """Seconds that the key at the head of the queue has waited; 0 where none waits."""
+        """Return the seconds that the key at the head of the queue has waited; 0 if the queue is empty."""
         return asyncio.get_running_loop().time() - next(iter(self._queued.values())) if self._queued else 0.0
 
     def add(self, key: K) -> None:
-        """Ask for work on `key` as soon as a worker is free."""
+        """Queue `key` now, even if it is backing off."""
         if timer := self._timers.pop(key, None):
             timer.cancel()
-        if key in self._working:
-            self._again.add(key)
+        if key in self._processing:
+            self._dirty.add(key)
         elif key not in self._queued:
             self._queued[key] = asyncio.get_running_loop().time()
-            self._available.release()
+            self._ready.release()
 
     def add_unless_backing_off(self, key: K) -> None:
-        """Ask for work on `key`, but not before its pause after a failure is over: nothing is known to have changed."""
+        """Queue `key` now, but not if it is backing off after a failure. For callers that know of no change."""
         if key not in self._failures or key not in self._timers:
             self.add(key)
 
     def add_after(self, key: K, delay: float) -> None:
-        """Ask for work on `key` in `delay` seconds, or earlier where that was asked for already."""
+        """Queue `key` in `delay` seconds, or at the time of an earlier call if that is sooner."""
         loop = asyncio.get_running_loop()
         if (timer := self._timers.get(key)) is not None:
             if timer.when() <= loop.time() + delay:
@@ -60,47 +64,47 @@ class WorkQueue(Generic[K]):
             timer.cancel()
         self._timers[key] = loop.call_later(delay, self.add, key)
 
-    def add_rate_limited(self, key: K, at_least: float = 0.0) -> float:
-        """Count a failure of `key` and ask for work on it after the pause that its count calls for, or after `at_least`
-        seconds where that is longer: the seconds.
+    def add_rate_limited(self, key: K, min_delay: float = 0.0) -> float:
+        """Count a failure of `key`, queue it after its backoff, or after `min_delay` seconds if that is longer, and return
+        these seconds.
         """
         self._failures[key] = self._failures.get(key, 0) + 1
-        pause = max(self._pause(self._failures[key]), at_least)
-        self.add_after(key, pause)
-        self._noted(key, self._failures[key], pause)
-        return pause
+        delay = max(self._backoff(self._failures[key]), min_delay)
+        self.add_after(key, delay)
+        self._on_requeue(key, self._failures[key], delay)
+        return delay
 
-    def resume(self, key: K, failures: int, due_in: float) -> None:
-        """Take over failures in a row from an earlier process: the next try is due in so many seconds, even where the key
-        waits for a worker. What this process has seen itself counts more.
+    def resume(self, key: K, failures: int, delay: float) -> None:
+        """Continue the backoff of an earlier process: `key` leaves the queue and is queued again in `delay` seconds. Does
+        nothing if this process has already counted a failure of the key, or is processing it.
         """
-        if key in self._failures or key in self._working:
+        if key in self._failures or key in self._processing:
             return
         self._failures[key] = failures
         self._queued.pop(key, None)
-        self.add_after(key, due_in)
+        self.add_after(key, delay)
 
     def num_requeues(self, key: K) -> int:
-        """Failures in a row."""
+        """Return the number of consecutive failures."""
         return self._failures.get(key, 0)
 
     def forget(self, key: K) -> None:
-        """The key succeeded, or is not worth another try."""
+        """Reset the failures of `key`: it succeeded, or is not tried again."""
         if self._failures.pop(key, None) is not None:
-            self._noted(key, 0, 0.0)
+            self._on_requeue(key, 0, 0.0)
 
     async def get(self) -> K:
-        """The next key; `done` must follow."""
-        await self._available.acquire()
-        while not self._queued:  # what was resumed left the queue without a worker
-            await self._available.acquire()
+        """Wait for the next key and return it. The caller must call `done` when it has processed the key."""
+        await self._ready.acquire()
+        while not self._queued:  # `resume` removed the key for which the semaphore was released
+            await self._ready.acquire()
         key, _ = self._queued.popitem(last=False)
-        self._working.add(key)
+        self._processing.add(key)
         return key
 
     def done(self, key: K) -> None:
-        """The work that `take` began has ended, well or badly."""
-        self._working.discard(key)
-        if key in self._again:
-            self._again.discard(key)
+        """Mark `key` as processed, whether that succeeded or failed."""
+        self._processing.discard(key)
+        if key in self._dirty:
+            self._dirty.discard(key)
             self.add(key)
