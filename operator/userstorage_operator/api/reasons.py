@@ -19,7 +19,7 @@ FAILURES = {
     "Forbidden": "The API server refused a write; the message has its answer.",
     "NamespaceTerminating": "The namespace is being deleted and accepts no new objects; the UserStorage is deleted with it.",
     "QuotaExceeded": (
-        "A limit of the namespace is reached: limits.maxPerNamespace of the class (UserStorages in use, then the oldest, stay), "
+        "A limit of the namespace is reached: limits.maxPerNamespace of the class (those in use, then the oldest, stay), "
         "or a ResourceQuota. The message says which."
     ),
     "APIError": "The API server answered with an unexpected error.",
@@ -63,7 +63,7 @@ REASONS: dict[str, dict[str, str]] = {
         "UpToDate": "The pod matches the spec and the class.",
         "Recreating": "A pod of the current spec is being created.",
         "UpdateDeferred": "The pod is outdated. It is replaced at the next suspension (updateStrategy WhenSuspended).",
-        "WaitingForRollout": "The pod is outdated. It is replaced once the class has fewer unready users than rollout.maxUnavailable.",
+        "WaitingForRollout": "The pod is outdated; it is replaced when rollout.maxUnavailable of the class permits it.",
         "Suspended": "The UserStorage is suspended and has no pod.",
     },
     NETWORK_READY: {

@@ -1,4 +1,4 @@
-"""The growing pause between tries: 1, 3, 9, 27, then every 60 seconds."""
+"""Backoff between attempts: 1, 3, 9, 27, then 60 seconds."""
 
 from datetime import datetime, timedelta
 
@@ -9,21 +9,22 @@ _FORGET_AFTER = timedelta(seconds=120)
 
 
 def delay(attempts: int) -> float:
-    """Seconds to wait after the `attempts`-th failure in a row. Five tries in the first minute, one in each after."""
+    """Return the seconds to wait after the `attempts`-th failure in a row: five in the first minute, then one a minute."""
     return min(_LONGEST, 3.0 ** (min(attempts, 5) - 1))
 
 
-def blocked_until(starts: BackoffState, now: datetime) -> datetime | None:
-    """When the next pod may be made, or the next repair; None where it may be now. A moment that is further off than the
-    pause was long is one of a clock that has been set back since: nobody waits for that.
+def blocked_until(state: BackoffState, now: datetime) -> datetime | None:
+    """Return when the next pod may be created, or the next repair done; None if that is now.
+
+    A time further away than the delay itself means that the clock has been set back since; it is ignored.
     """
-    if starts.not_before is None or not now < starts.not_before <= now + timedelta(seconds=delay(starts.count)):
+    if state.not_before is None or not now < state.not_before <= now + timedelta(seconds=delay(state.count)):
         return None
-    return starts.not_before
+    return state.not_before
 
 
-def next_state(starts: BackoffState, now: datetime) -> BackoffState:
-    """The count after a pod was made `now`. A pod that lived two minutes past its pause starts the count anew."""
-    quick = starts.not_before is not None and now - starts.not_before < _FORGET_AFTER
-    count = starts.count + 1 if quick else 1
+def next_state(state: BackoffState, now: datetime) -> BackoffState:
+    """Return the state after an attempt at `now`. The count restarts at 1 if the last delay ended two minutes ago."""
+    in_succession = state.not_before is not None and now - state.not_before < _FORGET_AFTER
+    count = state.count + 1 if in_succession else 1
     return BackoffState(count, now + timedelta(seconds=delay(count)))
