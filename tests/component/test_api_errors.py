@@ -63,7 +63,7 @@ async def test_a_claim_that_cannot_be_read_is_not_told_as_missing(live: Live, pr
     await live.create(storage={"claimName": "photos"})
     assert "not today" in await live.until_condition("Ready", "False", "APIUnavailable")
     message = await live.until_condition("StorageReady", "False", "ClaimNotFound")
-    assert message == "spec.storage.claimName: claim 'photos' was not looked up: not today"
+    assert message == "spec.storage.claimName: claim 'photos' was not read: not today"
     proxy.fail()
     await live.until_ready()
     assert await live.until_condition("StorageReady", "True", "ClaimBound") == "claim 'photos' is bound"

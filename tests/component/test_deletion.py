@@ -79,7 +79,7 @@ async def test_a_garbage_collector_that_takes_its_time_is_named(live: Live, oper
     # What the kubelet does at the end of the containers.
     await live.client.delete(Kind.POD.resource, live.namespace, owner["name"], owner["uid"], 0, "Foreground")
     message = await live.until_condition("Reconciling", "True", "WaitingForGarbageCollection")
-    assert "it waits for the garbage collector alone" in message
+    assert "it waits only for the garbage collector" in message
     held = await live.get()
     assert held is not None
     assert held["status"]["phase"] == "Terminating"

@@ -64,7 +64,7 @@ async def test_a_claim_serves_one_and_the_next_moves_in_when_the_first_is_gone(l
     await live.until_ready("first")
     await live.create("second", storage=storage)
     message = await live.until_condition("StorageReady", "False", "ClaimInUse", "second")
-    assert "spec.storage.claimName: claim 'photos' serves UserStorage 'first'" in message
+    assert "spec.storage.claimName: claim 'photos' is in use by UserStorage 'first'" in message
     assert await live.condition("Stalled", "second") == ("True", "ClaimInUse")
     assert await live.condition("Ready", "second") == ("False", "StorageNotReady")
     await live.delete(USER_STORAGES, "first")
@@ -94,7 +94,9 @@ async def test_the_claim_of_a_live_user_is_in_use_by_that_user(live: Live, opera
 async def test_a_claim_that_waits_for_its_first_pod(live: Live, operator: None) -> None:
     async with storage_class(live, volumeBindingMode="WaitForFirstConsumer") as name:
         await live.create(className=name, replicas=0, podMetadata={"annotations": {LIFE: "never-ready"}})
-        assert "its volume comes with its first pod" in await live.until_condition("StorageReady", "False", "ClaimPending")
+        assert "it gets its volume when its first pod is scheduled" in await live.until_condition(
+            "StorageReady", "False", "ClaimPending"
+        )
         await live.change({"spec": {"replicas": 1}})
         await live.until_condition("StorageReady", "True", "WaitForFirstConsumer")
         await bind(live, OURS, "10Gi")

@@ -169,9 +169,9 @@ def test_a_status_told_twice_has_no_news_the_second_time(before: Unstructured, a
     assert list(status_events(after, after)) == []
 
 
-def test_only_known_reasons_are_the_normal_course() -> None:
-    for condition_type, harmless in events._NORMAL_COURSE.items():
-        assert harmless <= REASONS[condition_type].keys()
+def test_normal_reasons_are_known() -> None:
+    for condition_type, known in events._NORMAL_REASONS.items():
+        assert known <= REASONS[condition_type].keys()
 
 
 @given(st.text())

@@ -97,14 +97,16 @@ def test_it_is_told_as_it_is(meta: Unstructured) -> None:
 @pytest.mark.parametrize("meta", [{}, DELETED], ids=["living", "being deleted"])
 def test_where_there_is_none_that_is_said(meta: Unstructured) -> None:
     seen = seen_by(Answering(NotFound(404, "persistentvolumeclaims not found")), alice(meta))
-    assert told(seen) == Condition("StorageReady", False, "ClaimNotFound", "spec.storage.claimName: there is no claim 'shared'")
+    assert told(seen) == Condition(
+        "StorageReady", False, "ClaimNotFound", "spec.storage.claimName: claim 'shared' does not exist"
+    )
 
 
 @pytest.mark.parametrize("meta", [{}, DELETED], ids=["living", "being deleted"])
 @pytest.mark.parametrize("error", [Unavailable(429, "slow down"), Unavailable(500, "oops"), Refused(403, "not for you")])
 def test_where_it_cannot_be_had_that_is_said_and_nothing_of_another_claim(error: ClusterError, meta: Unstructured) -> None:
     seen = seen_by(Answering(error), alice(meta))
-    assert told(seen).message == f"spec.storage.claimName: claim 'shared' was not looked up: {error.message}"
+    assert told(seen).message == f"spec.storage.claimName: claim 'shared' was not read: {error.message}"
     assert report(verdict_of(seen), {})["storage"] == {"claimName": "shared"}
 
 
@@ -112,14 +114,14 @@ def test_a_read_that_fails_degrades_nobody_whose_pod_is_ready() -> None:
     seen = seen_by(Answering(Unavailable(500, "oops")), alice(), served=True)
     status = report(verdict_of(seen), {})
     assert (status["phase"], told(seen).status, told(seen).reason) == ("Ready", True, "ClaimBound")
-    assert "was not looked up: oops" in told(seen).message
+    assert "was not read: oops" in told(seen).message
     assert status["lastError"]["message"] == "oops"
 
 
 def test_who_comes_second_with_a_user_asks_for_no_claim_and_says_so() -> None:
     first = storage_object(meta={"name": "first", "uid": "uid-first", "creationTimestamp": "2026-01-01T00:00:00Z"})
     cluster = Answering(SHARED)
-    assert "claim 'shared' was not looked up: spec.userID" in told(seen_by(cluster, alice(), first)).message
+    assert "claim 'shared' was not read: spec.userID" in told(seen_by(cluster, alice(), first)).message
     assert cluster.asked == []
 
 
@@ -153,10 +155,10 @@ def test_who_waits_for_a_pause_is_told_how_the_pod_was_lost(meta: Unstructured, 
     message()
     views.discard(Kind.POD.resource, "users", "user-storage-alice", pod["metadata"]["uid"])
     assert message() == (
-        f"the pod was made 1 times in quick succession; the last was lost because {words}; the next comes after a pause"
+        f"the pod was lost (start 1 in quick succession) because {words}; the next one is created after a pause"
     )
     state.pods.record_try(Key.of(raw))  # and whoever ended that one was not seen
-    assert message() == "the pod was made 2 times in quick succession; the next comes after a pause"
+    assert message() == "the pod was lost (start 2 in quick succession); the next one is created after a pause"
 
 
 def test_a_deletion_needs_nobodys_consent() -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from userstorage_operator.observed.pod_status import not_ready_finding
 
-STORY = "container filebrowser keeps ending, last exit code 1, 2 restarts"
+STORY = "container filebrowser keeps exiting, last exit code 1, 2 restarts"
 
 
 def told(message: str | None) -> str:

@@ -345,21 +345,24 @@ TAINTED = {"type": "DisruptionTarget", "status": "True", "message": "Taint manag
 @pytest.mark.parametrize(
     ("status", "meta", "words"),
     [
-        ({}, {}, "; it is on node 'node-1'; it had until 2026-01-31T11:59:40Z"),
+        ({}, {}, "; it is on node 'node-1'; its grace period ended at 2026-01-31T11:59:40Z"),
         (
             {"conditions": [TAINTED]},
             {"deletionGracePeriodSeconds": 30},
-            "; it is on node 'node-1'; Taint manager: deleting due to NoExecute taint; it had until 2026-01-31T11:59:40Z",
+            (
+                "; it is on node 'node-1'; it was disrupted: Taint manager: deleting due to NoExecute taint"
+                "; its grace period ended at 2026-01-31T11:59:40Z"
+            ),
         ),
         (
             {},
             {"deletionGracePeriodSeconds": 0, "finalizers": ["foregroundDeletion"]},
-            "; it is on node 'node-1'; it waits for the garbage collector alone",
+            "; it is on node 'node-1'; it waits only for the garbage collector",
         ),
         (
             {},
             {"deletionGracePeriodSeconds": 0, "finalizers": ["foregroundDeletion", "example.org/held"]},
-            "; it is on node 'node-1'; finalizers of others on the pod keep it: example.org/held",
+            "; it is on node 'node-1'; finalizers of other controllers keep it: example.org/held",
         ),
     ],
     ids=["not in time", "of a node that is lost", "collected late", "held by others"],
@@ -373,9 +376,9 @@ def test_of_a_pod_that_is_ending_the_node_is_told_and_what_keeps_it(
         told = report(verdict_of(raw, ending(settled_world(raw), status=status, **meta)), {})
         return next(str(entry["message"]) for entry in told["conditions"] if entry["type"] == condition_type)
 
-    assert message(raw, "Ready") == f"the old pod is ending; a new one follows{words}"
-    assert message(suspended, "Suspended") == f"spec.replicas is 0; the pod is ending{words}"
-    assert message(deleted, "Reconciling") == f"waiting for the pod to end{words}"
+    assert message(raw, "Ready") == f"the old pod must terminate before a new one is created{words}"
+    assert message(suspended, "Suspended") == f"spec.replicas is 0; the pod is being stopped{words}"
+    assert message(deleted, "Reconciling") == f"waiting for the pod to terminate{words}"
 
 
 @pytest.mark.parametrize("meta", [{}, {"deletionGracePeriodSeconds": 0, "finalizers": ["foregroundDeletion"]}])
@@ -384,7 +387,7 @@ def test_the_steps_of_an_end_in_time_are_one_piece_of_news(meta: Unstructured) -
     pod = ready_pod(desired_of(storage_object()).pod, deletionTimestamp="2026-01-31T11:59:51Z", **meta)
     outcome = verdict_of(storage_object(replicas=0), snapshot.with_children(replace(snapshot.children, pod=pod)))
     [suspended] = [entry for entry in report(outcome, {})["conditions"] if entry["type"] == "Suspended"]
-    assert suspended["message"] == "spec.replicas is 0; the pod is ending"
+    assert suspended["message"] == "spec.replicas is 0; the pod is being stopped"
     assert conditions.overdue_at(outcome) == NOW + timedelta(seconds=1)
 
 

@@ -81,9 +81,9 @@ def told(class_name: str | None, *, with_pod: bool) -> Condition:
     ("class_name", "with_pod", "reason", "words"),
     [
         ("at-once", True, "ClaimPending", "waits for a volume"),
-        ("later", True, "WaitForFirstConsumer", "with the pod"),
-        ("later", False, "ClaimPending", "its volume comes with its first pod"),
-        ("none-such", True, "ClaimPending", "there is no StorageClass 'none-such'"),
+        ("later", True, "WaitForFirstConsumer", "when the pod is scheduled"),
+        ("later", False, "ClaimPending", "it gets its volume when its first pod is scheduled"),
+        ("none-such", True, "ClaimPending", "StorageClass 'none-such' does not exist"),
         ("", True, "ClaimPending", "waits for a volume"),
         (None, True, "ClaimPending", "no StorageClass"),
     ],

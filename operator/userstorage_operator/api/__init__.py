@@ -1,1 +1,1 @@
-"""The vocabulary of the API: our two kinds parsed from raw objects, conditions, reasons, errors, names. Standard library only."""
+"""The API: typed UserStorage and UserStorageClass, conditions, reasons, errors, names. Imports only the standard library."""

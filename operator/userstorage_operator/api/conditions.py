@@ -1,4 +1,4 @@
-"""Conditions as the API conventions want them: one per type, and a transition time that moves only with the status."""
+"""Conditions as in the Kubernetes API conventions: one per type, with a transition time that changes only with the status."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from userstorage_operator.api.unstructured import Unstructured
 
 MESSAGE_MAX = 1024
 _NEVER = "1970-01-01T00:00:00Z"
-"""The time in the schema's default status: no transition, only a placeholder for the operator's first word."""
+"""The transition time in the default status of the schema: a placeholder until the operator writes its first status."""
 
 
 class Phase(StrEnum):
-    """One word for people; programs read the conditions."""
+    """A one-word summary for people; programs read the conditions."""
 
     PENDING = "Pending"
     STARTING = "Starting"
@@ -27,7 +27,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One statement about the object, without the time it was made."""
+    """A condition without its transition time and generation, which `merge` adds."""
 
     type: str
     status: bool
@@ -38,8 +38,9 @@ class Condition:
 def merge(
     previous: Iterable[Mapping[str, str]], current: Iterable[Condition], generation: int, now: datetime
 ) -> list[Unstructured]:
-    """`current` as the API writes it, in the order given. Types that are not in `current` are dropped: all of ours
-    are computed on every pass.
+    """Return `current` in the form of the API, in the given order, with transition times carried over from `previous`.
+
+    Types that are not in `current` are dropped: every reconcile computes all conditions of the operator.
     """
     before = {entry["type"]: entry for entry in previous}
     merged: list[Unstructured] = []

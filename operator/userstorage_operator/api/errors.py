@@ -1,31 +1,31 @@
-"""What can go wrong, sorted by what to do about it.
+"""The expected failures, grouped by how to react to each.
 
-OperatorError            reason, message; `retry` says which
-├── InvalidSpec          the object itself is wrong: wait for a change
-├── NameConflict         somebody else's object has our name: leave it, look again later
-├── Contested            others keep changing a child of ours: put it right now and then
-├── QuotaExceeded            the namespace has as many of the class as it may: wait for one to go
-├── NotLeading           this process may no longer write: another one leads, or may
-├── AwaitingGarbageCollection           a child of a UserStorage that is gone: the garbage collector will take it
-└── ClusterError         the API server's answer (status, its own words)
-    ├── NotFound         404
-    ├── AlreadyExists    409 on create
-    ├── Conflict         409 elsewhere: the object moved on under us; look again now
-    ├── Refused          400, 403, 413, 422: the server understood and said no
-    │   └── GrowthRefused    to let a claim grow
-    └── Unavailable      429, 5xx, time-outs, connections: the server could not
+OperatorError                    reason and message; `retry` says when to try again
+├── InvalidSpec                  the object itself is wrong: wait for a change
+├── NameConflict                 a foreign object has the name of a child: leave it, check again later
+├── ConflictingController        another controller keeps reverting a child: repair it only now and then
+├── QuotaExceeded                the namespace has the maximum number of the class: wait until one is deleted
+├── NotLeader                    this process may no longer write: another one is, or may be, the leader
+├── AwaitingGarbageCollection    a child of a deleted UserStorage still exists: wait for the garbage collector
+└── ClusterError                 an error response of the API server (status and message)
+    ├── NotFound                 404
+    ├── AlreadyExists            409 on create
+    ├── Conflict                 409 otherwise: the object has changed meanwhile; reconcile again at once
+    ├── Refused                  400, 403, 413, 422: the server understood the request and refused it
+    │   └── GrowthRefused        it refused to expand a claim
+    └── Unavailable              429, 5xx, time-outs, connection errors: the server could not answer
 """
 
 from enum import Enum
 
 
 class Retry(Enum):
-    """When the same key is worth another try."""
+    """When to try the same key again."""
 
     BACKOFF = "backoff"
-    """After a growing pause: nothing tells us when the cause goes away."""
+    """After increasing delays: no event reports that the cause has gone."""
     ON_CHANGE = "on change"
-    """Not before the object changes: the same input would fail the same way for ever."""
+    """When the object changes: the same input would always fail the same way."""
 
 
 class OperatorError(Exception):
@@ -57,38 +57,38 @@ class InvalidSpec(OperatorError):
 
 
 class NameConflict(OperatorError):
-    """An object that is not ours has the name that ours would need."""
+    """A foreign object has the name of a child of the UserStorage."""
 
     reason = "NameConflict"
 
 
 class ConflictingController(OperatorError):
-    """Somebody changes a child back each time that it is put right: everything else goes on, this waits."""
+    """Another controller reverts every repair of a child: the repair is delayed, everything else goes on."""
 
     reason = "OutOfSync"
 
 
 class QuotaExceeded(OperatorError):
-    """The namespace has `limits.maxPerNamespace` UserStorages of the class before this one."""
+    """`limits.maxPerNamespace` UserStorages of the class in the namespace take precedence over this one."""
 
     reason = "QuotaExceeded"
     retry = Retry.ON_CHANGE
 
 
 class NotLeader(OperatorError):
-    """Our own code refused a write: that this process leads cannot be proved. It is about to end."""
+    """The operator itself refused a write, as it cannot prove that this process is the leader. The process is about to exit."""
 
     reason = "NotLeading"
 
 
 class AwaitingGarbageCollection(OperatorError):
-    """A child of our kind whose UserStorage is gone has the name; nobody needs to do anything but wait."""
+    """A child of another, deleted UserStorage has the name. Waiting for the garbage collector is enough."""
 
     reason = "WaitingForGarbageCollection"
 
 
 class ClusterError(OperatorError):
-    """The API server answered with an error, or not at all (status 0)."""
+    """The API server answered with an error, or did not answer (status 0)."""
 
     reason = "APIError"
 
@@ -96,7 +96,7 @@ class ClusterError(OperatorError):
         super().__init__(message, reason)
         self.status = status
         self.retry_after = retry_after
-        """Seconds the server asked us to wait."""
+        """Seconds that the server asked the client to wait; None if it did not."""
 
 
 class NotFound(ClusterError):
@@ -104,21 +104,21 @@ class NotFound(ClusterError):
 
 
 class AlreadyExists(ClusterError):
-    """409 on create: an object of that name is there."""
+    """409 on create: an object of that name exists."""
 
 
 class Conflict(ClusterError):
-    """409 on change or deletion: a precondition (uid, resourceVersion, JSON patch test) did not hold."""
+    """409 on update or delete: a precondition (uid, resourceVersion, JSON patch test) did not hold."""
 
 
 class Refused(ClusterError):
-    """The server understood the request and said no: rights, quota, admission, validation."""
+    """The server understood the request and refused it: permissions, quota, admission, validation."""
 
     reason = "Forbidden"
 
 
 class GrowthRefused(Refused):
-    """The claim may not grow: its StorageClass does not allow it (ExpansionNotSupported), or for any other reason."""
+    """Expanding a claim was refused: by its StorageClass (reason ExpansionNotSupported), or for another reason."""
 
 
 class Unavailable(ClusterError):

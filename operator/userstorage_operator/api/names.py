@@ -1,4 +1,4 @@
-"""Names, labels and annotations: every string that other programs match on is written here, once."""
+"""Names, labels and annotations: the only definition of every string that other programs match on."""
 
 import hashlib
 import re
@@ -40,11 +40,11 @@ _PREFIX_MAX = 39
 
 
 def slug(user_id: str) -> str:
-    """The part of child names and the `userId` label that stands for a user: a DNS label of at most 50 characters.
+    """Return the DNS label of at most 50 characters that represents a user in child names and in the label `userId`.
 
-    A user id that is such a label already, and has no `--`, is its own slug. Any other becomes a readable prefix,
-    `---` and 8 hex digits of its SHA-256. The `---` keeps the two forms apart: no user can pick an id whose slug is
-    the hashed slug of another (product semantics 3).
+    A user id that is such a label already, and has no `--`, is its own slug. Any other user id becomes a readable prefix,
+    `---` and 8 hex digits of its SHA-256. The `---` keeps the two forms apart: no user can choose an id whose slug equals
+    the hashed slug of another user (docs/semantics.md#slug).
     """
     if len(user_id) <= _SLUG_MAX and "--" not in user_id and _DNS_LABEL.fullmatch(user_id):
         return user_id
@@ -53,10 +53,10 @@ def slug(user_id: str) -> str:
 
 
 def child_name(slug: str) -> str:
-    """Name of the pod, claim, Service, NetworkPolicy, Ingress and HTTPRoute of a user."""
+    """Return the name of the pod, claim, Service, NetworkPolicy, Ingress and HTTPRoute of a user."""
     return _CHILD_PREFIX + slug
 
 
 def slug_of_child(name: str) -> str | None:
-    """The slug in the name of a child; None for a name that is not one of ours."""
+    """Return the slug in the name of a child; None if the name does not have the form of a child's."""
     return name.removeprefix(_CHILD_PREFIX) if name.startswith(_CHILD_PREFIX) else None

@@ -20,9 +20,9 @@ _DURATION_UNIT = {"ms": timedelta(milliseconds=1), "s": timedelta(seconds=1), "m
 
 
 def parse_quantity(text: str) -> Decimal:
-    """`1.5Gi`, `500m`, `1e3` as a number of the base unit (bytes, cores).
+    """Return a quantity such as `1.5Gi`, `500m` or `1e3` as a number of its base unit (bytes, cores).
 
-    Raises InvalidSpec for anything else. Grammar: k8s.io/apimachinery/pkg/api/resource.
+    Grammar: k8s.io/apimachinery/pkg/api/resource. Raises InvalidSpec if `text` is not a quantity.
     """
     match = _QUANTITY.fullmatch(text)
     if match is None:
@@ -32,7 +32,7 @@ def parse_quantity(text: str) -> Decimal:
 
 
 def parse_duration(text: str) -> timedelta:
-    """`90s`, `1h30m`, `500ms`. Raises InvalidSpec for anything else."""
+    """Parse a duration such as `90s`, `1h30m` or `500ms`. Raises InvalidSpec if `text` is not one."""
     parts = _DURATION_PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise InvalidSpec(f"{text!r} is not a duration such as 90s or 1h30m")

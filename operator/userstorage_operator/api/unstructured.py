@@ -1,4 +1,4 @@
-"""Typed reading of raw API objects. The schema has checked them; what slips through names its field."""
+"""Typed access to raw API objects. The schema has validated them; a value that it missed raises an error with its field."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,25 +7,28 @@ from typing import Any, TypeVar, cast
 from userstorage_operator.api.errors import InvalidSpec
 
 Unstructured = dict[str, Any]
-"""A Kubernetes object as its JSON: what the API server sent, never changed in place."""
+"""A Kubernetes object as parsed JSON from the API server. Never modified in place."""
 
 T = TypeVar("T")
 
 
 def version_of(obj: Unstructured) -> int:
-    """The resourceVersion as a number: comparable within a resource, promised since Kubernetes 1.35, true long before."""
+    """Return the resourceVersion as a number, which is comparable within a resource.
+
+    Kubernetes guarantees the order since 1.35; older versions have it too.
+    """
     return int(obj["metadata"]["resourceVersion"])
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """A mapping inside a raw object, and the path that led there (for error messages)."""
+    """A mapping inside a raw object, with its path for error messages."""
 
     raw: Mapping[str, Any]
     path: str
 
     def get(self, name: str, kind: type[T], default: T) -> T:
-        """The field, or `default` where it is absent or null. Raises InvalidSpec where it has another type."""
+        """Return the field, or `default` if it is absent or null. Raises InvalidSpec if it has another type."""
         value = self.raw.get(name)
         if value is None:
             return default
@@ -34,11 +37,11 @@ class Fields:
         return value
 
     def optional(self, name: str, kind: type[T]) -> T | None:
-        """The field, or None where it is absent."""
+        """Return the field; None if it is absent or null. Raises InvalidSpec if it has another type."""
         return self.get(name, kind, cast("T", None))
 
     def parsed(self, name: str, parse: Callable[[str], T], default: str) -> T:
-        """The field's text through `parse`; an InvalidSpec from there gets the field's name in front."""
+        """Return the result of `parse` for the text of the field. Raises InvalidSpec with the field's path if `parse` does."""
         text = self.get(name, str, default)
         try:
             return parse(text)
@@ -46,12 +49,12 @@ class Fields:
             raise InvalidSpec(f"{self.path}.{name}: {error.message}") from None
 
     def quantity(self, name: str) -> str | None:
-        """A quantity as text; the schema admits plain numbers too. None where it is absent."""
+        """Return a quantity as text, although the schema admits numbers too; None if it is absent."""
         value = self.raw.get(name)
         return str(value) if isinstance(value, int) else self.optional(name, str)
 
     def choice(self, name: str, choices: type[T], default: T) -> T:
-        """The field as a member of the enumeration `choices`."""
+        """Return the field as a member of the enumeration `choices`. Raises InvalidSpec if it is not a member."""
         value = self.raw.get(name)
         if value is None:
             return default
@@ -61,5 +64,5 @@ class Fields:
             raise InvalidSpec(f"{self.path}.{name}: {value!r} is not supported") from None
 
     def section(self, name: str) -> "Fields":
-        """A nested mapping; empty where it is absent."""
+        """Return a nested mapping as Fields; an empty one if it is absent."""
         return Fields(self.get(name, dict, {}), f"{self.path}.{name}")

@@ -1,4 +1,4 @@
-"""A UserStorage as the operator reads it. The CRD in deploy/crds is the source of the fields and their defaults."""
+"""The typed UserStorage. The CRD in deploy/crds is the source of its fields and defaults."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from userstorage_operator.api.unstructured import Fields, Unstructured
 
 
 class ReclaimPolicy(StrEnum):
-    """What becomes of the claim when its UserStorage is deleted."""
+    """What happens to the claim when its UserStorage is deleted."""
 
     RETAIN = "Retain"
     DELETE = "Delete"
@@ -28,14 +28,14 @@ class UpdateStrategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Which UserStorage: all that an event tells the reconciler."""
+    """Namespace and name of a UserStorage: the key of the work queue."""
 
     namespace: str
     name: str
 
     @classmethod
     def of(cls, raw: Unstructured) -> "Key":
-        """The key of a raw object."""
+        """Return the key of a raw object."""
         return cls(raw["metadata"]["namespace"], raw["metadata"]["name"])
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class Key:
 
 
 def named_claim(raw: Unstructured) -> str | None:
-    """The claim that the spec of a raw UserStorage names."""
+    """Return `spec.storage.claimName` of a raw UserStorage; None if it is unset."""
     name: str | None = (raw["spec"].get("storage") or {}).get("claimName")
     return name
 
@@ -61,7 +61,7 @@ class StorageSpec:
 
 @dataclass(frozen=True, slots=True)
 class LifecycleSpec:
-    """`spec.lifecycle`; the grace period in seconds."""
+    """`spec.lifecycle`; `termination_grace_period` is in seconds."""
 
     start_timeout: timedelta
     deletion_timeout: timedelta
@@ -70,7 +70,7 @@ class LifecycleSpec:
 
     @classmethod
     def parse(cls, fields: Fields) -> "LifecycleSpec":
-        """Raises InvalidSpec."""
+        """Parse the section. Raises InvalidSpec if a field has a wrong type or value."""
         return cls(
             start_timeout=fields.parsed("startTimeout", parse_duration, "5m"),
             deletion_timeout=fields.parsed("deletionTimeout", parse_duration, "10m"),
@@ -88,7 +88,7 @@ class Scheduling:
 
     @classmethod
     def parse(cls, fields: Fields) -> "Scheduling":
-        """Raises InvalidSpec."""
+        """Parse the section. Raises InvalidSpec if a field has a wrong type or value."""
         return cls(
             node_selector=fields.get("nodeSelector", dict, {}),
             tolerations=tuple(fields.get("tolerations", list, [])),
@@ -97,7 +97,7 @@ class Scheduling:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What identifies a UserStorage and where it is in its life. Never fails to parse: the API server wrote it."""
+    """The metadata of a UserStorage. Parsing never fails, because the API server validates metadata."""
 
     namespace: str
     name: str
@@ -109,7 +109,7 @@ class Metadata:
 
     @classmethod
     def parse(cls, raw: Unstructured) -> "Metadata":
-        """From a raw object of the API server."""
+        """Parse the metadata of a raw object of the API server."""
         meta = raw["metadata"]
         deleted_at = meta.get("deletionTimestamp")
         return cls(
@@ -124,13 +124,13 @@ class Metadata:
 
     @property
     def key(self) -> Key:
-        """The key of the queue."""
+        """The key of the object in the work queue."""
         return Key(self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class UserStorage:
-    """The object with its defaults filled in."""
+    """A UserStorage with all defaults filled in."""
 
     meta: Metadata
     user_id: str
@@ -144,7 +144,7 @@ class UserStorage:
 
     @classmethod
     def parse(cls, raw: Unstructured) -> "UserStorage":
-        """From a raw object of the API server. Raises InvalidSpec, naming the field."""
+        """Parse a raw object of the API server. Raises InvalidSpec with the path of the field."""
         spec = Fields(raw.get("spec") or {}, "spec")
         storage, pod = spec.section("storage"), spec.section("podMetadata")
         return cls(
@@ -167,7 +167,7 @@ class UserStorage:
 
     @property
     def slug(self) -> str:
-        """What stands for the user in names."""
+        """The part of names that represents the user; see `names.slug`."""
         return names.slug(self.user_id)
 
     @property
@@ -177,5 +177,5 @@ class UserStorage:
 
     @property
     def suspended(self) -> bool:
-        """Stopped on purpose: no pod is wanted."""
+        """Whether `spec.replicas` is 0, so that there should be no pod."""
         return self.replicas == 0

@@ -1,4 +1,4 @@
-"""A UserStorageClass as the operator reads it, and which class a UserStorage gets."""
+"""The typed UserStorageClass, and the choice of the class of a UserStorage."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from userstorage_operator.api.userstorage import Scheduling
 
 
 class Flavor(StrEnum):
-    """Which program serves the files."""
+    """The program that serves the files."""
 
     FILE_BROWSER = "FileBrowser"
     QUANTUM = "Quantum"
@@ -21,7 +21,7 @@ class Flavor(StrEnum):
 
 
 class AuthMode(StrEnum):
-    """How the browser knows who is asking."""
+    """How the file browser authenticates a request."""
 
     PROXY_HEADER = "ProxyHeader"
     NONE = "None"
@@ -36,7 +36,7 @@ class Expose(StrEnum):
 
 
 class PolicyMode(StrEnum):
-    """Who keeps the NetworkPolicy."""
+    """Whether the operator manages a NetworkPolicy for each user."""
 
     MANAGED = "Managed"
     NONE = "None"
@@ -55,13 +55,13 @@ class Permissions:
 
     @classmethod
     def parse(cls, fields: Fields) -> "Permissions":
-        """All but sharing by default. Raises InvalidSpec."""
+        """Parse the section; by default everything but sharing is allowed. Raises InvalidSpec if a field is not a boolean."""
         return cls(**{name: fields.get(name, bool, name != "share") for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True, slots=True)
 class BrowserSpec:
-    """`spec.browser`. `image` None means the flavor's own."""
+    """`spec.browser`. If `image` is None, the flavor's own image is used."""
 
     flavor: Flavor
     image: str | None
@@ -77,7 +77,7 @@ class BrowserSpec:
 
 @dataclass(frozen=True, slots=True)
 class ExposureSpec:
-    """The part of `spec.network` that leads in from outside the cluster."""
+    """The part of `spec.network` about access from outside the cluster."""
 
     expose: Expose
     host_template: str | None
@@ -88,7 +88,7 @@ class ExposureSpec:
 
     @classmethod
     def parse(cls, network: Fields) -> "ExposureSpec":
-        """Raises InvalidSpec."""
+        """Parse the section. Raises InvalidSpec if a field has a wrong type or value."""
         return cls(
             expose=network.choice("expose", Expose, Expose.CLUSTER_IP),
             host_template=network.optional("hostTemplate", str),
@@ -101,7 +101,7 @@ class ExposureSpec:
 
 @dataclass(frozen=True, slots=True)
 class UserStorageClass:
-    """The class with its defaults filled in."""
+    """A UserStorageClass with all defaults filled in."""
 
     name: str
     """Empty for the built-in defaults."""
@@ -126,7 +126,7 @@ class UserStorageClass:
 
     @classmethod
     def parse(cls, raw: Unstructured) -> "UserStorageClass":
-        """From a raw object of the API server. Raises InvalidSpec, naming the field."""
+        """Parse a raw object of the API server. Raises InvalidSpec with the path of the field."""
         spec = Fields(raw.get("spec") or {}, "class spec")
         browser, storage, auth = spec.section("browser"), spec.section("storage"), spec.section("auth")
         network, security = spec.section("network"), spec.section("security")
@@ -164,7 +164,7 @@ class UserStorageClass:
 
 
 def _max_unavailable(rollout: Fields) -> str:
-    """The schema admits 5, "5" and "5%"."""
+    """Return the value as text: the schema admits 5, "5" and "5%"."""
     text = str(rollout.raw.get("maxUnavailable", "10%"))
     if not text.removesuffix("%").isdigit():
         raise InvalidSpec(f"{rollout.path}.maxUnavailable: {text!r} is neither a number nor a percentage")
@@ -172,21 +172,22 @@ def _max_unavailable(rollout: Fields) -> str:
 
 
 BUILT_IN = UserStorageClass.parse({"metadata": {"name": ""}})
-"""What a UserStorage gets where the platform has no class: the defaults of every field."""
+"""The class of a UserStorage if the platform has no class: the default of every field."""
 
 
 def default_classes(classes: Iterable[Unstructured]) -> list[Unstructured]:
-    """The raw classes that are marked as default, the one that counts first: the oldest, so that marking another by
-    mistake moves nobody.
+    """Return the raw classes that are marked as default, the effective one first.
+
+    The oldest one is effective, so that marking another class by mistake affects no user.
     """
     marked = (raw for raw in classes if _is_default(raw))
     return sorted(marked, key=lambda raw: (raw["metadata"]["creationTimestamp"], raw["metadata"]["uid"]))
 
 
 def choose_class(class_name: str | None, classes: Iterable[Unstructured]) -> Unstructured | None:
-    """The raw class for `spec.className`, or the default class where that is None.
+    """Return the raw class named `class_name`, or the default class if that is None.
 
-    None means that there is no such class: an error where a name was given, the built-in defaults where none was.
+    Returns None if there is no such class: that is an error if a name was given, else the built-in defaults apply.
     """
     if class_name is not None:
         return next((raw for raw in classes if raw["metadata"]["name"] == class_name), None)

@@ -1,4 +1,4 @@
-"""Drivers of the file browsers: class and spec in, container out. One module per flavor, one table here."""
+"""Drivers of the file browsers, one module per flavor: each renders the container for a class and a spec."""
 
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import Flavor, UserStorageClass
@@ -14,5 +14,5 @@ _RENDERERS = {
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
-    """The browser that `cls` asks for. Raises InvalidSpec, naming the field, for what the flavor cannot do."""
+    """Render the browser that `cls` asks for. Raises InvalidSpec with the field if the flavor does not support a value."""
     return _RENDERERS[cls.browser.flavor](storage, cls)

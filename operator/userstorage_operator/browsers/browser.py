@@ -1,4 +1,4 @@
-"""What a flavor's driver hands to the pod builder."""
+"""The output of a flavor's driver, the input of the pod builder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ FILES_VOLUME = "files"
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """A writable directory of the container that ends with the pod."""
+    """A writable directory of the container that is deleted with the pod."""
 
     name: str
     mount_path: str
@@ -19,7 +19,7 @@ class Scratch:
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """The parts of a pod that depend on the program that serves the files. Probes as in the pod API."""
+    """The parts of a pod that depend on the program that serves the files. Probes are as in the pod API."""
 
     image: str
     command: tuple[str, ...]
@@ -27,12 +27,12 @@ class Browser:
     env: tuple[Mapping[str, str], ...]
     startup_probe: Mapping[str, Any]
     readiness_probe: Mapping[str, Any]
-    """Must see the volume: the programs' own health pages are green when the directory is gone (semantics 9)."""
+    """Must read the volume: the programs' health pages succeed even if the volume is gone (docs/semantics.md#readiness)."""
     liveness_probe: Mapping[str, Any]
-    """Must not see the volume: a restart does not mend a volume."""
+    """Must not read the volume: a restart does not repair a volume."""
     default_resources: Mapping[str, Any]
     scratch: tuple[Scratch, ...] = ()
     init_command: tuple[str, ...] = ()
-    """A command of the same image that runs to its end first; empty for none."""
+    """A command of the same image for an init container; empty for none."""
     stop_signal: str | None = None
-    """For a program that ends gracefully on something other than SIGTERM (where the cluster has stopSignal)."""
+    """The signal that stops the program gracefully, if it is not SIGTERM. Requires a cluster that supports `stopSignal`."""

@@ -1,4 +1,4 @@
-"""Custom: any image that serves files over HTTP. It is told where it is and what to serve; the rest is its own."""
+"""Custom: any image that serves files over HTTP. Environment variables give it root directory, port and base path."""
 
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.userstorage import UserStorage
@@ -10,16 +10,18 @@ from userstorage_operator.browsers.environment import environment
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
-    """Raises InvalidSpec for what nobody can promise of an unknown program: a login, permissions."""
+    """Render the given image. Raises InvalidSpec for what an unknown program cannot guarantee: authentication, permissions."""
     browser = cls.browser
     if browser.image is None:
-        raise InvalidSpec("class spec.browser.image: flavor Custom has no image of its own; name one")
+        raise InvalidSpec("class spec.browser.image: flavor Custom has no default image; set one")
     if cls.auth_mode is not AuthMode.NONE:
-        raise InvalidSpec("class spec.auth.mode: flavor Custom cannot check a proxy header; it needs None, acknowledged")
+        raise InvalidSpec(
+            "class spec.auth.mode: flavor Custom cannot check a proxy header; set None and acknowledgeUnauthenticated"
+        )
     _refuse_permissions(browser.permissions)
     base_path = expand(browser.base_path, storage)
     page = probes.http(browser.health_path or base_path, browser.port)
-    where = {
+    variables = {
         "USERSTORAGE_ROOT": FILES_MOUNT,
         "USERSTORAGE_PORT": str(browser.port),
         "USERSTORAGE_BASE_PATH": base_path,
@@ -28,21 +30,22 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
         image=browser.image,
         command=browser.command,
         args=browser.args,
-        env=environment(where, browser),
+        env=environment(variables, browser),
         startup_probe=probes.startup(page),
-        # All that can be asked of an unknown program; whether this page reads the volume is up to the image.
+        # No better probe is known for an unknown program; whether this page reads the volume depends on the image.
         readiness_probe=probes.readiness(page),
-        # The page of files may fail with the volume, which no restart mends; an open port does not.
+        # The page of files may fail because of the volume, which no restart repairs; an open port does not.
         liveness_probe=probes.liveness(page if browser.health_path else probes.tcp(browser.port)),
         default_resources={"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
         scratch=(Scratch("tmp", "/tmp", "256Mi"),),  # noqa: S108  # in the pod
     )
 
 
-def _refuse_permissions(wanted: Permissions) -> None:
+def _refuse_permissions(permissions: Permissions) -> None:
     for name in Permissions.__dataclass_fields__:
         default = getattr(BUILT_IN.browser.permissions, name)
-        if getattr(wanted, name) != default:
+        if getattr(permissions, name) != default:
+            value = str(default).lower()
             raise InvalidSpec(
-                f"class spec.browser.permissions.{name}: flavor Custom cannot enforce permissions; leave it {str(default).lower()}"
+                f"class spec.browser.permissions.{name}: flavor Custom cannot enforce permissions; leave it {value}"
             )

@@ -1,4 +1,4 @@
-"""Dufs: one static binary that serves a directory over HTTP and WebDAV. No login of its own that a proxy could use."""
+"""Dufs: one static binary that serves a directory over HTTP and WebDAV. It cannot authenticate by a proxy header."""
 
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.userstorage import UserStorage
@@ -11,9 +11,11 @@ IMAGE = "docker.io/sigoden/dufs:v0.47.0"
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
-    """Raises InvalidSpec for an auth mode or permissions that Dufs has no switch for."""
+    """Render Dufs. Raises InvalidSpec for an auth mode or permissions that it has no option for."""
     if cls.auth_mode is not AuthMode.NONE:
-        raise InvalidSpec("class spec.auth.mode: flavor Dufs cannot check a proxy header; it needs None, acknowledged")
+        raise InvalidSpec(
+            "class spec.auth.mode: flavor Dufs cannot check a proxy header; set None and acknowledgeUnauthenticated"
+        )
     browser = cls.browser
     base_path = expand(browser.base_path, storage)
     return Browser(
@@ -28,29 +30,29 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
         ),
         env=browser.env,
         startup_probe=probes.startup(probes.http(browser.health_path or f"{base_path}__dufs__/health", browser.port)),
-        # The listing of the root is the cheapest answer that reads the volume; it is an error when that cannot be read.
+        # The listing of the root is the cheapest response that reads the volume; it is an error if the volume cannot be read.
         readiness_probe=probes.readiness(probes.http(f"{base_path}?simple", browser.port)),
         liveness_probe=probes.liveness(probes.http(browser.health_path or f"{base_path}__dufs__/health", browser.port)),
         default_resources={"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "128Mi"}},
-        # As process 1 it ignores SIGTERM and a deletion takes the whole grace period.
+        # As process 1 it ignores SIGTERM, so that a deletion would take the whole grace period.
         stop_signal="SIGINT",
     )
 
 
 def _permissions(storage: UserStorage, cls: UserStorageClass) -> tuple[str, ...]:
-    """Switches for the permissions. --allow-symlink is never given: it would follow links out of the volume."""
-    wanted = cls.browser.permissions
-    if not wanted.download:
+    """Return the options for the permissions. --allow-symlink is never set: it would follow links out of the volume."""
+    permissions = cls.browser.permissions
+    if not permissions.download:
         raise InvalidSpec("class spec.browser.permissions.download: flavor Dufs cannot forbid downloads")
-    if wanted.share:
+    if permissions.share:
         raise InvalidSpec("class spec.browser.permissions.share: flavor Dufs has no sharing")
-    if not wanted.modify == wanted.rename == wanted.delete:
+    if not permissions.modify == permissions.rename == permissions.delete:
         raise InvalidSpec(
-            "class spec.browser.permissions: flavor Dufs cannot tell modify, rename and delete apart; set all three alike"
+            "class spec.browser.permissions: flavor Dufs cannot distinguish modify, rename and delete; set all three alike"
         )
-    switches = ["--allow-search", "--allow-archive"]
-    if wanted.create and not storage.storage.read_only:
-        switches.append("--allow-upload")
-    if wanted.delete and not storage.storage.read_only:
-        switches.append("--allow-delete")
-    return tuple(switches)
+    options = ["--allow-search", "--allow-archive"]
+    if permissions.create and not storage.storage.read_only:
+        options.append("--allow-upload")
+    if permissions.delete and not storage.storage.read_only:
+        options.append("--allow-delete")
+    return tuple(options)

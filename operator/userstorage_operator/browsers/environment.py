@@ -1,4 +1,4 @@
-"""Environment of a container: what a driver says, and what the class says over it."""
+"""The environment of the container: the variables of the driver, overridden by those of the class."""
 
 from collections.abc import Mapping
 
@@ -6,9 +6,9 @@ from userstorage_operator.api.userstorageclass import BrowserSpec
 
 
 def environment(own: Mapping[str, str], browser: BrowserSpec) -> tuple[Mapping[str, str], ...]:
-    """The driver's variables first, so that those of the class can refer to them as `$(NAME)`.
+    """Return the variables of the driver, then those of the class, which can refer to the former as `$(NAME)`.
 
-    A name that the class sets too is the class's alone: a pod with one name twice is legal but says nothing clear.
+    A name that the class sets too appears only with the value of the class: a duplicate name is legal but ambiguous.
     """
-    theirs = {variable["name"] for variable in browser.env}
-    return (*({"name": name, "value": value} for name, value in own.items() if name not in theirs), *browser.env)
+    overridden = {variable["name"] for variable in browser.env}
+    return (*({"name": name, "value": value} for name, value in own.items() if name not in overridden), *browser.env)

@@ -1,4 +1,4 @@
-"""File Browser (archived on 2026-09-01; v2.63.23 is the last release): behind an authenticating proxy, or open."""
+"""File Browser (archived on 2026-09-01; v2.63.23 is the last release), behind an authenticating proxy or without login."""
 
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import AuthMode, UserStorageClass
@@ -12,7 +12,7 @@ _DATABASE = "/database/filebrowser.db"
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
-    """Users, settings and the auth method live in a database on scratch space that the init container makes anew."""
+    """Render File Browser. Users, settings and auth method are in a database that an init container creates."""
     browser = cls.browser
     base_path = expand(browser.base_path, storage)
     health = browser.health_path or f"{base_path}health"
@@ -40,11 +40,11 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
 
 
 def _configure(storage: UserStorage, cls: UserStorageClass) -> tuple[str, ...]:
-    """Make the database: neither the auth method nor permissions are flags of the server.
+    """Return the command that creates the database: the server has no flags for auth method and permissions.
 
-    An old database is removed first: after a reboot of the node the init container runs again on the same scratch space,
-    and the program refuses to initialise what exists. Without a proxy every visitor is the first user of the database;
-    the server would make that one an administrator, so it is made here, with the permissions of the class.
+    It deletes an old database first: after a reboot of the node the init container runs again on the same scratch space,
+    and the program refuses to initialise an existing database. Without a proxy every visitor is the first user of the
+    database. The server would create that user as an administrator, so it is created here with the permissions of the class.
     """
     behind_proxy = cls.auth_mode is AuthMode.PROXY_HEADER
     method = ("--auth.method=proxy", f"--auth.header={cls.auth_header}") if behind_proxy else ("--auth.method=noauth",)

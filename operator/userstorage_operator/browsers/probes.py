@@ -1,4 +1,4 @@
-"""Probes of a file browser: quick to see it start, slow to bother it afterwards."""
+"""Probes of a file browser: frequent during the start, infrequent afterwards."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,31 +9,31 @@ Probe = dict[str, Any]
 
 
 def http(path: str, port: int) -> Probe:
-    """GET `path`; 200 to 399 is success."""
+    """GET `path`; a status from 200 to 399 is success."""
     return {"httpGet": {"path": path, "port": port, "scheme": "HTTP"}}
 
 
 def tcp(port: int) -> Probe:
-    """Somebody listens on the port."""
+    """Connect to the port; success if the program listens on it."""
     return {"tcpSocket": {"port": port}}
 
 
 def sees_volume(path: str, port: int) -> Probe:
-    """List the volume, then GET `path`, with the image's own shell: a health page is green when the volume is gone."""
+    """List the volume, then GET `path`, with the shell of the image: a health page succeeds even if the volume is gone."""
     script = f"ls {FILES_MOUNT}/ >/dev/null && wget -q -O /dev/null http://127.0.0.1:{port}{path}"
     return {"exec": {"command": ["/bin/sh", "-c", script]}}
 
 
 def startup(check: Mapping[str, Any]) -> Probe:
-    """Every second for five minutes: pods are ready as soon as they can be, and slow volumes get their time."""
+    """Probe every second for five minutes: a pod becomes ready without delay, and a slow volume has enough time."""
     return {**check, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 300}
 
 
 def readiness(check: Mapping[str, Any]) -> Probe:
-    """Every 10 s; not ready after two misses."""
+    """Probe every 10 s; the pod is not ready after two failures."""
     return {**check, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 2}
 
 
 def liveness(check: Mapping[str, Any]) -> Probe:
-    """Every 20 s; restarted after a minute without an answer."""
+    """Probe every 20 s; the container is restarted after three failures, that is a minute."""
     return {**check, "periodSeconds": 20, "timeoutSeconds": 5, "failureThreshold": 3}

@@ -1,7 +1,7 @@
-"""File Browser Quantum, the maintained fork: behind an authenticating proxy, or open. One YAML file configures it.
+"""File Browser Quantum, the maintained fork, behind an authenticating proxy or without login. One YAML file configures it.
 
-Its releases 1.5 and 2.0 want the same facts under other names, and end at once on a name they do not know. Which one an
-image holds is read from its tag, as nothing else about an image is known before it runs.
+Its releases 1.5 and 2.0 use different names for the same settings, and exit at once on an unknown name. The tag of the image
+decides which names are used, as nothing else is known about an image before it runs.
 """
 
 import json
@@ -21,53 +21,54 @@ _PROGRAM = "/home/filebrowser/filebrowser"
 _STATE = "/database"
 _CONFIG = f"{_STATE}/config.yaml"
 _DATABASE_VARIABLE = {1: "FILEBROWSER_DATABASE", 2: "FILEBROWSER_DATABASE_PATH"}
-"""Of each major version; 2 ends at once where it finds the variable of 1."""
+"""Major version -> variable with the path of the database. Version 2 exits at once if the variable of version 1 is set."""
 _MAJOR = re.compile(r":v?([0-9]+)(?:[.-][^/:]*)?$")
 _RANDOM = "@random@"
-"""Stands in the configuration for what the init container draws."""
+"""Placeholder in the configuration for a random word that the init container generates."""
 
 Config = dict[str, Any]
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
-    """Users, settings and the index live on scratch space: the init container makes them anew with each pod."""
+    """Render Quantum. Users, settings and index are on scratch space, which an init container sets up for each pod."""
     browser = cls.browser
     image = browser.image or IMAGE
     major = _major(image)
     base_path = expand(browser.base_path, storage)
-    health = browser.health_path or f"{base_path}health"  # elsewhere it redirects, which would pass for success
-    where = {"FILEBROWSER_CONFIG": _CONFIG, _DATABASE_VARIABLE[major]: f"{_STATE}/quantum.db"}
+    health = browser.health_path or f"{base_path}health"  # other paths redirect, which a probe takes for success
+    variables = {"FILEBROWSER_CONFIG": _CONFIG, _DATABASE_VARIABLE[major]: f"{_STATE}/quantum.db"}
     return Browser(
         image=image,
         command=browser.command or (_PROGRAM,),
         args=browser.args,
-        env=environment(where, browser),
+        env=environment(variables, browser),
         init_command=_configure(_config(major, base_path, storage, cls)),
         startup_probe=probes.startup(probes.http(health, browser.port)),
         readiness_probe=probes.readiness(probes.sees_volume(health, browser.port)),
         liveness_probe=probes.liveness(probes.http(health, browser.port)),
         default_resources={"requests": {"cpu": "10m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
-        # Uploads and archives are put together in /tmp before they go to the volume.
+        # Uploads and archives are assembled in /tmp before they are written to the volume.
         scratch=(Scratch("database", _STATE, "64Mi"), Scratch("tmp", "/tmp", "10Gi")),  # noqa: S108  # in the pod
     )
 
 
 def _major(image: str) -> int:
-    """The major version by the tag, which may stand before a digest. Raises InvalidSpec where there is none to read."""
+    """Return the major version from the tag, which may precede a digest. Raises InvalidSpec if the tag does not state it."""
     found = _MAJOR.search(image.partition("@")[0])
     if found is None or int(found[1]) not in _DATABASE_VARIABLE:
         raise InvalidSpec(
-            f"class spec.browser.image: flavor Quantum is configured by its major version, and the tag of {image!r} does not"
-            " say 1 or 2; name it as in 1.5.6-stable or 1.5.6-stable@sha256:…"
+            f"class spec.browser.image: flavor Quantum needs the major version, 1 or 2, in the tag, and {image!r} does not"
+            " have it; use a tag such as 1.5.6-stable or 1.5.6-stable@sha256:…"
         )
     return int(found[1])
 
 
 def _configure(config: Config) -> tuple[str, ...]:
-    """Write the configuration (JSON is YAML) with random words in it.
+    """Return the command that writes the configuration (JSON is YAML) with random words in it.
 
-    Whoever a proxy calls by the administrator's name is one, so that name must be known to nobody; drawn in the pod, it
-    does not change the pod's hash either. The state of an earlier run, as after a reboot of the node, is removed.
+    A user whose name from the proxy equals the administrator's is an administrator, so that name must be secret. It is
+    generated in the pod, so that it does not change the pod's hash. The state of an earlier run, as after a reboot of the
+    node, is deleted.
     """
     script = (
         f"set -e; rm -rf {_STATE}/*; word=; "
@@ -78,7 +79,7 @@ def _configure(config: Config) -> tuple[str, ...]:
 
 
 def _config(major: int, base_path: str, storage: UserStorage, cls: UserStorageClass) -> Config:
-    """All that the program is told. Names as in the releases' own documentation; unknown ones end it."""
+    """Return the whole configuration. Names are from the documentation of the release; it exits on unknown ones."""
     files, account = _permissions(storage, cls)
     listen: Config = {"port": cls.browser.port, "baseURL": base_path}
     source: Config = {"defaultEnabled": True, "private": not cls.browser.permissions.share}
@@ -99,7 +100,7 @@ def _config(major: int, base_path: str, storage: UserStorage, cls: UserStorageCl
 
 
 def _auth(major: int, cls: UserStorageClass) -> Config:
-    """Login by password is off either way; a word nobody knows is set all the same, as the default one is known."""
+    """Return the auth section. Password login is always off; a random password is set anyway, as the default is well known."""
     methods: Config = {"password": {"enabled": False}}
     if cls.auth_mode is AuthMode.NONE:
         return {"adminUsername": "visitor", "adminPassword": _RANDOM, "methods": methods | {"noauth": True}}
@@ -110,20 +111,20 @@ def _auth(major: int, cls: UserStorageClass) -> Config:
 
 
 def _permissions(storage: UserStorage, cls: UserStorageClass) -> tuple[Config, Config]:
-    """What a new user may do with files, and the rest. Raises InvalidSpec for what the program cannot tell apart."""
-    wanted = cls.browser.permissions
-    if wanted.modify != wanted.rename:
+    """Return a new user's file permissions and account permissions. Raises InvalidSpec for combinations that do not exist."""
+    permissions = cls.browser.permissions
+    if permissions.modify != permissions.rename:
         raise InvalidSpec(
-            "class spec.browser.permissions.rename: flavor Quantum cannot tell rename and modify apart; set both alike"
+            "class spec.browser.permissions.rename: flavor Quantum cannot distinguish rename and modify; set both alike"
         )
-    files = {name: getattr(wanted, name) for name in ("create", "modify", "delete", "download")}
+    files = {name: getattr(permissions, name) for name in ("create", "modify", "delete", "download")}
     if cls.auth_mode is AuthMode.NONE:
         for name, allowed in files.items():
             if not allowed:
                 raise InvalidSpec(
-                    f"class spec.browser.permissions.{name}: flavor Quantum makes every visitor an administrator where"
-                    " auth.mode is None, and cannot forbid this; it can with ProxyHeader"
+                    f"class spec.browser.permissions.{name}: flavor Quantum makes every visitor an administrator if"
+                    " auth.mode is None, so it cannot forbid this; use ProxyHeader"
                 )
     if storage.storage.read_only:
         files |= {"create": False, "modify": False, "delete": False}
-    return files, {"admin": False, "api": False, "share": wanted.share, "realtime": False}
+    return files, {"admin": False, "api": False, "share": permissions.share, "realtime": False}

@@ -1,1 +1,1 @@
-"""The input of one reconcile: the snapshot of a UserStorage, and what its pod, claim and volume report. Pure."""
+"""The input of a reconcile: the snapshot of a UserStorage and the state of its pod, claim and volume. Pure functions."""

@@ -1,4 +1,4 @@
-"""What others have to do with a claim: who names it, who mounts it, and what the cluster says of mounting it."""
+"""The use of a claim by other objects: UserStorages that name it, pods that mount it, and events about mounting it."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ _MOUNT_REASONS = frozenset({"FailedMount", "FailedAttachVolume", _ATTACHED})
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A pod of somebody else that is on a node and mounts the claim."""
+    """A foreign pod that is on a node and mounts the claim."""
 
     pod: str
     node: str
@@ -24,55 +24,55 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class ClaimContext:
-    """The part of a world that belongs to others."""
+    """The part of a snapshot that other objects determine."""
 
     claim_holder: str | None = None
-    """Name of another UserStorage that comes first with the claim."""
+    """Name of the other UserStorage that holds the claim; None if no other one does."""
     claim_read_error: str | None = None
-    """Why the claim that the spec names was not looked up: that the world is without one says nothing then."""
+    """Why the claim that the spec names was not read. The snapshot then has no claim, although it may exist."""
     binding_modes: Mapping[str, str] = field(default_factory=dict)
     """volumeBindingMode of every StorageClass."""
     mounts: tuple[Mount, ...] | None = None
-    """None where nobody looked: that costs a request."""
+    """None if they were not read, which costs a request."""
     mount_failure: Finding | None = None
-    """What the cluster last said of mounting the claim for the present pod."""
+    """The latest failure to mount the claim for the current pod, from its events."""
     events_read_at: datetime | None = None
-    """When that was looked up; None where there was no need to."""
+    """When the events were read; None if there was no need to."""
 
 
 def needs_claim(storage: Unstructured) -> bool:
-    """Whether a raw UserStorage wants its claim, or has not let go of it yet."""
+    """Whether a raw UserStorage needs its claim, or is being deleted and has not released it yet."""
     meta = storage["metadata"]
     return "deletionTimestamp" not in meta or names.FINALIZER in meta.get("finalizers", ())
 
 
 def mounted_claims(pod: Unstructured) -> Iterator[str]:
-    """Names of the claims among the volumes of a pod."""
+    """Yield the names of the claims among the volumes of a pod."""
     for volume in pod["spec"].get("volumes") or ():
         if claim := volume.get("persistentVolumeClaim"):
             yield claim["claimName"]
 
 
 def mounts_of(claim: str, pods: Iterable[Unstructured]) -> tuple[Mount, ...]:
-    """Those of `pods` that have the claim on a node and have not ended, in an order that does not change."""
-    found = [
+    """Return the pods that mount the claim, have a node and have not finished, in a stable order."""
+    mounts = [
         Mount(pod["metadata"]["name"], pod["spec"]["nodeName"])
         for pod in pods
         if pod["spec"].get("nodeName")
         and pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
         and claim in mounted_claims(pod)
     ]
-    return tuple(sorted(found, key=lambda mount: (mount.node, mount.pod)))
+    return tuple(sorted(mounts, key=lambda mount: (mount.node, mount.pod)))
 
 
 def mount_failure(events: Iterable[Unstructured]) -> Finding | None:
-    """What a pod's events say about its volume since that was attached last; None where that is nothing bad.
+    """Return the mount failure in a pod's events since the volume was last attached; None if there is none.
 
-    Events repeat with pauses of up to two minutes and are kept for an hour: only the newest counts. But the kubelet goes
-    on telling that it waits in vain while another node has the volume: that one explains the other, whichever came last.
+    Events repeat at intervals of up to two minutes and are kept for an hour, so only the newest failure counts. A
+    Multi-Attach failure takes precedence: it explains the mount timeouts that the kubelet keeps reporting meanwhile.
     """
-    telling = sorted((event for event in events if event.get("reason") in _MOUNT_REASONS), key=_last_seen, reverse=True)
-    failures = list(takewhile(lambda event: event["reason"] != _ATTACHED, telling))
+    relevant = sorted((event for event in events if event.get("reason") in _MOUNT_REASONS), key=_last_seen, reverse=True)
+    failures = list(takewhile(lambda event: event["reason"] != _ATTACHED, relevant))
     if not failures:
         return None
     cause = next(filter(_is_multi_attach, failures), failures[0])
@@ -84,7 +84,7 @@ def _is_multi_attach(event: Unstructured) -> bool:
 
 
 def _last_seen(event: Unstructured) -> datetime:
-    """Old and new ways of telling when an event last came; the fields of the other way are null."""
+    """Return when an event last occurred, from the fields of either events API; those of the other API are null."""
     series = event.get("series") or {}
-    told = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
-    return parse_time(told or event["metadata"]["creationTimestamp"])
+    time = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
+    return parse_time(time or event["metadata"]["creationTimestamp"])

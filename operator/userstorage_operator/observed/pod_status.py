@@ -1,4 +1,4 @@
-"""Why a pod is not ready, in one reason and one sentence, from what the pod itself says."""
+"""Why a pod is not ready, as one reason and one sentence, read from the status of the pod."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from userstorage_operator.api.unstructured import Unstructured
 
 _IMAGE_REASONS = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"})
 _TERMINATION_MESSAGE_MAX = 200
-_PLAIN_WAITING = frozenset({"", "ContainerCreating", "PodInitializing"})
-"""What every container waits for in every start; any other reason is a failure."""
+_NORMAL_WAITING = frozenset({"", "ContainerCreating", "PodInitializing"})
+"""Waiting reasons of a normal start; any other reason is a failure."""
 _OVERDUE = timedelta(seconds=10)
-_COLLECTOR = "foregroundDeletion"
-"""The finalizer of a deletion like ours, that waits for what the pod owns. The garbage collector takes it off."""
+_FOREGROUND_FINALIZER = "foregroundDeletion"
+"""Set by a foreground deletion, which is how the operator deletes pods. The garbage collector removes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Finding:
 
 
 def condition(pod: Unstructured, condition_type: str) -> Unstructured | None:
-    """The pod condition of that type."""
+    """Return the pod condition of that type; None if the pod does not have it."""
     conditions: list[Unstructured] = pod.get("status", {}).get("conditions") or []
     return next((entry for entry in conditions if entry["type"] == condition_type), None)
 
@@ -38,12 +38,12 @@ def is_ready(pod: Unstructured) -> bool:
 
 
 def restart_count(pod: Unstructured) -> int:
-    """Restarts of all containers together."""
+    """Return the restarts of all containers together, init containers included."""
     return sum(status.get("restartCount", 0) for status in _containers(pod))
 
 
 def disruption(pod: Unstructured) -> str | None:
-    """The words of whoever ended the pod for the sake of something else: a node, another pod; None where nobody did."""
+    """Return the message of the condition DisruptionTarget (node drain, preemption, eviction); None if it does not hold."""
     target = condition(pod, "DisruptionTarget")
     if target is None or target["status"] != "True":
         return None
@@ -51,64 +51,65 @@ def disruption(pod: Unstructured) -> str | None:
 
 
 def termination_overdue_at(pod: Unstructured) -> datetime:
-    """From when on it is worth telling that a pod that is ending is still there: every one is for a moment, in several steps."""
+    """Return when a terminating pod that still exists becomes worth reporting: every pod terminates in several steps."""
     return parse_time(pod["metadata"]["deletionTimestamp"]) + _OVERDUE
 
 
 def awaits_garbage_collection(pod: Unstructured, now: datetime) -> bool:
-    """Whether a pod that should have ended has nothing left but the garbage collector's finalizer."""
+    """Whether a pod that is overdue is held only by the garbage collector's finalizer."""
     meta = pod["metadata"]
     return now >= termination_overdue_at(pod) and (meta.get("deletionGracePeriodSeconds"), meta.get("finalizers")) == (
         0,
-        [_COLLECTOR],
+        [_FOREGROUND_FINALIZER],
     )
 
 
 def termination_note(pod: Unstructured, now: datetime) -> str:
-    """Words to add to a message about a pod that is ending: where, why it was not us who ended it, and what keeps it."""
-    meta, told = pod["metadata"], []
+    """Return what to append to a message about a terminating pod: its node, who disrupted it, and what keeps it."""
+    meta, notes = pod["metadata"], []
     if node := pod["spec"].get("nodeName"):
-        told.append(f"it is on node {node!r}")
-    if words := disruption(pod):
-        told.append(words)
+        notes.append(f"it is on node {node!r}")
+    if cause := disruption(pod):
+        notes.append(f"it was disrupted: {cause}")
     if awaits_garbage_collection(pod, now):
-        told.append("it waits for the garbage collector alone")
-    elif others := [name for name in meta.get("finalizers") or () if name != _COLLECTOR]:
-        told.append(f"finalizers of others on the pod keep it: {', '.join(others)}")
+        notes.append("it waits only for the garbage collector")
+    elif finalizers := [name for name in meta.get("finalizers") or () if name != _FOREGROUND_FINALIZER]:
+        notes.append(f"finalizers of other controllers keep it: {', '.join(finalizers)}")
     elif now >= termination_overdue_at(pod):
-        told.append(f"it had until {meta['deletionTimestamp']}")
-    return "".join(f"; {words}" for words in told)
+        notes.append(f"its grace period ended at {meta['deletionTimestamp']}")
+    return "".join(f"; {note}" for note in notes)
 
 
 def not_ready_finding(pod: Unstructured) -> Finding:
-    """The most telling fact about a pod that is not ready; containers before scheduling before phases."""
+    """Return the most specific cause why a pod is not ready: containers first, then scheduling, then the phase."""
     for status in _containers(pod):
         if finding := _container_finding(status):
             return finding
-    if words := unschedulable(pod):
-        return Finding("Unschedulable", words)
+    if message := unschedulable(pod):
+        return Finding("Unschedulable", message)
     if pod.get("status", {}).get("phase") == "Running":
         return Finding("PodNotReady", _unready_message(pod))
-    return Finding("PodPending", "the pod is being scheduled or its containers are being made")
+    return Finding("PodPending", "the pod is being scheduled or its containers are being created")
 
 
 def unschedulable(pod: Unstructured) -> str | None:
-    """The scheduler's words on why no node takes the pod; None where it has not said so."""
+    """Return the scheduler's message why no node fits the pod; None if it has not reported that."""
     scheduled = condition(pod, "PodScheduled")
     if scheduled is None or scheduled["status"] != "False" or scheduled.get("reason") != "Unschedulable":
         return None
-    return scheduled.get("message") or "no node takes the pod"
+    return scheduled.get("message") or "no node fits the pod"
 
 
 def is_mounting(pod: Unstructured) -> bool:
-    """Whether it has its node and none of its containers has begun, for what may be want of its volumes: with these
-    mounted, the node makes the sandbox and says so, and only then pulls images.
+    """Whether the pod has a node and no container has started, possibly because its volumes are not mounted.
+
+    The kubelet mounts the volumes, then creates the sandbox and reports it, and only then pulls images.
     """
     if not pod["spec"].get("nodeName") or pod.get("status", {}).get("phase", "Pending") != "Pending":
         return False
     sandbox = condition(pod, "PodReadyToStartContainers")
     waiting = (status.get("state", {}).get("waiting", {}).get("reason") for status in _containers(pod))
-    return (sandbox is None or sandbox["status"] != "True") and all(reason in _PLAIN_WAITING for reason in waiting)
+    return (sandbox is None or sandbox["status"] != "True") and all(reason in _NORMAL_WAITING for reason in waiting)
 
 
 def _containers(pod: Unstructured) -> Iterator[Unstructured]:
@@ -124,30 +125,30 @@ def _container_finding(status: Unstructured) -> Finding | None:
     if status.get("ready"):
         return None
     if "OOMKilled" in (last.get("reason"), now.get("reason")):
-        return Finding("OOMKilled", f"container {name} was ended at its memory limit ({status['restartCount']} restarts)")
+        return Finding("OOMKilled", f"container {name} was killed at its memory limit ({status['restartCount']} restarts)")
     if waiting is None:
         return None
-    reason, words = waiting.get("reason", ""), waiting.get("message") or ""
+    reason, message = waiting.get("reason", ""), waiting.get("message") or ""
     if reason in _IMAGE_REASONS:
-        return Finding("ImagePullBackOff", f"container {name}: {words or reason}")
+        return Finding("ImagePullBackOff", f"container {name}: {message or reason}")
     if reason == "CrashLoopBackOff":
         exit_code = last.get("exitCode", "unknown")
         restarts = status["restartCount"]
-        story = f"container {name} keeps ending, last exit code {exit_code}, {restarts} restarts"
-        said = _termination_message(last.get("message") or "")
-        return Finding("CrashLoopBackOff", f"{story}: {said}" if said else story)
-    if reason not in _PLAIN_WAITING:
-        return Finding("PodNotReady", f"container {name}: {reason}: {words or 'no more is said'}")
+        crashes = f"container {name} keeps exiting, last exit code {exit_code}, {restarts} restarts"
+        last_line = _last_line(last.get("message") or "")
+        return Finding("CrashLoopBackOff", f"{crashes}: {last_line}" if last_line else crashes)
+    if reason not in _NORMAL_WAITING:
+        return Finding("PodNotReady", f"container {name}: {reason}: {message or 'no details given'}")
     return None
 
 
-def _termination_message(message: str) -> str:
-    """The last line of a termination message that says something, fit for one line of a terminal."""
+def _last_line(message: str) -> str:
+    """Return the last line of a termination message that is not blank, printable and cut to fit a condition; else ""."""
     lines = ("".join(char if char.isprintable() else " " for char in line).strip() for line in message.splitlines())
-    said = [line for line in lines if line]
-    return said[-1][:_TERMINATION_MESSAGE_MAX] if said else ""
+    printed = [line for line in lines if line]
+    return printed[-1][:_TERMINATION_MESSAGE_MAX] if printed else ""
 
 
 def _unready_message(pod: Unstructured) -> str:
     ready = condition(pod, "ContainersReady") or condition(pod, "Ready") or {}
-    return f"the pod runs but is not ready: {ready.get('message') or 'its readiness probe has not passed'}"
+    return f"the pod is running but not ready: {ready.get('message') or 'its readiness probe has not passed'}"

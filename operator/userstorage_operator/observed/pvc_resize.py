@@ -1,4 +1,4 @@
-"""How far the growth of a volume has come, from what the controllers that grow it write onto the claim."""
+"""The progress of a volume expansion, from the status that the resize controllers write to the claim."""
 
 from enum import StrEnum
 
@@ -28,30 +28,30 @@ _BY_CONDITION = {
     "FileSystemResizePending": Resize.NODE_PENDING,
     "Resizing": Resize.IN_PROGRESS,
 }
-"""In the order in which they count: an error stays beside the condition of what is tried again."""
+"""In order of precedence: an error condition stays while the expansion is retried."""
 
 
 def progress(claim: Unstructured) -> Resize | None:
-    """None where the volume has the size that was asked for, or where there is none yet."""
+    """Return the progress of the expansion; None if the volume has the requested size or does not exist yet."""
     status = claim.get("status", {})
     capacity = status.get("capacity", {}).get("storage")
     requested = claim["spec"]["resources"]["requests"]["storage"]
     if status.get("phase") != "Bound" or capacity is None or parse_quantity(requested) <= parse_quantity(capacity):
         return None
     conditions = _true_conditions(claim)
-    told = next((resize for kind, resize in _BY_CONDITION.items() if kind in conditions), None)
+    by_condition = next((resize for kind, resize in _BY_CONDITION.items() if kind in conditions), None)
     allocation = _BY_ALLOCATION.get(status.get("allocatedResourceStatuses", {}).get("storage", ""))
-    return told if told is Resize.FAILED else allocation or told or Resize.REQUESTED
+    return by_condition if by_condition is Resize.FAILED else allocation or by_condition or Resize.REQUESTED
 
 
 def failure(claim: Unstructured) -> str:
-    """Why the growth failed, in the words of the controller that tried."""
+    """Return why the expansion failed, as reported by the controller that tried it."""
     conditions = _true_conditions(claim)
-    words = next((conditions[kind] for kind in _BY_CONDITION if conditions.get(kind)), None)
-    return words or claim.get("status", {}).get("allocatedResourceStatuses", {}).get("storage", "no reason given")
+    message = next((conditions[kind] for kind in _BY_CONDITION if conditions.get(kind)), None)
+    return message or claim.get("status", {}).get("allocatedResourceStatuses", {}).get("storage", "no reason given")
 
 
 def _true_conditions(claim: Unstructured) -> dict[str, str]:
-    """Type -> message of the claim's conditions that hold."""
+    """Return type -> message of the claim's conditions that are True."""
     conditions = claim.get("status", {}).get("conditions") or ()
     return {entry["type"]: entry.get("message") or "" for entry in conditions if entry["status"] == "True"}

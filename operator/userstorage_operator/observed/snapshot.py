@@ -1,4 +1,4 @@
-"""What was observed: the frozen input of one pass. Later steps never look again."""
+"""The snapshot of a UserStorage: the frozen input of one reconcile. Later steps do not read the cluster again."""
 
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +15,7 @@ from userstorage_operator.observed.volume_usage import MeasuredVolume
 
 @dataclass(frozen=True, slots=True)
 class Children:
-    """The objects that have the names of our children, ours or not, as last seen."""
+    """The objects with the names of the children, as last seen. They may be foreign: check with `is_ours`."""
 
     network_policy: Unstructured | None = None
     pvc: Unstructured | None = None
@@ -31,11 +31,11 @@ class Children:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One UserStorage and all that its reconcile depends on."""
+    """A UserStorage and everything that its reconcile depends on."""
 
     storage: UserStorage
     cls: UserStorageClass | None
-    """None where the class does not exist."""
+    """None if the class does not exist."""
     children: Children
     status: Unstructured = field(default_factory=dict)
     """As it stands on the object."""
@@ -43,12 +43,12 @@ class Snapshot:
     """Why the spec cannot be acted on."""
     pod_backoff: BackoffState = field(default_factory=BackoffState)
     may_replace: bool = True
-    """Whether the rollout of the class lets a pod be replaced now that is old by no wish of its user."""
+    """Whether the rollout of the class allows replacing a pod now that a change of the class has made outdated."""
     claim_context: ClaimContext = field(default_factory=ClaimContext)
     exposure_conflict: Finding | None = None
-    """Why there can be no Ingress or HTTPRoute although the class asks for one."""
+    """Why the Ingress or HTTPRoute that the class asks for cannot be created; None if it can."""
     volume: MeasuredVolume | None = None
-    """How full it is; None where kubelets are not asked for that."""
+    """Usage of the volume; None if the operator does not query kubelets (`--volume-stats`)."""
 
     @property
     def own_pod(self) -> Unstructured | None:
@@ -56,19 +56,20 @@ class Snapshot:
         return self.children.pod_of(self.storage.meta.uid)
 
     def with_children(self, children: Children) -> "Snapshot":
-        """The same world after our own writes."""
+        """Return the snapshot with the children as they are after our own writes."""
         return replace(self, children=children)
 
 
 def is_ours(child: Unstructured, uid: str) -> bool:
-    """Whether the controller ownerReference of `child` is the UserStorage `uid`: labels can be forged, this cannot
-    be guessed before the object exists (semantics 2).
+    """Whether the controller ownerReference of `child` is the UserStorage `uid`.
+
+    Labels can be forged; a UID cannot be guessed before the object exists (docs/semantics.md#ownership).
     """
     return controller_uid(child) == uid
 
 
 def is_owned_by_a_user_storage(child: Unstructured) -> bool:
-    """Whether the controller ownerReference of `child` is some UserStorage."""
+    """Whether the controller ownerReference of `child` is any UserStorage."""
     owners = child["metadata"].get("ownerReferences") or ()
     return any(
         owner.get("controller") and owner["kind"] == names.KIND and owner["apiVersion"].startswith(f"{names.GROUP}/")
@@ -77,25 +78,27 @@ def is_owned_by_a_user_storage(child: Unstructured) -> bool:
 
 
 def controller(child: Unstructured) -> Unstructured | None:
-    """The controller ownerReference; None where there is none."""
+    """Return the controller ownerReference of `child`; None if it has none."""
     owners = child["metadata"].get("ownerReferences") or ()
     return next((owner for owner in owners if owner.get("controller")), None)
 
 
 def controller_uid(child: Unstructured) -> str | None:
-    """The uid in the controller ownerReference; None where there is none."""
+    """Return the uid in the controller ownerReference of `child`; None if it has none."""
     owner = controller(child)
     return owner["uid"] if owner is not None else None
 
 
 def claim_is_ours(claim: Unstructured, storage: UserStorage) -> bool:
-    """Whether we made this claim for this user. It has no owner, so it carries the user's id instead: that is how an
-    object restored from a backup finds its data again (semantics 7).
+    """Whether the operator created this claim for this user, according to its user-id annotation.
+
+    A claim has no owner by default, so that an object restored from a backup finds its data again
+    (docs/semantics.md#claims-and-data).
     """
     annotations = claim["metadata"].get("annotations") or {}
     return bool(annotations.get(names.ANNOTATION_USER_ID) == storage.user_id)
 
 
 def is_terminating(child: Unstructured) -> bool:
-    """Whether its deletion has begun."""
+    """Whether `child` has a deletionTimestamp."""
     return "deletionTimestamp" in child["metadata"]

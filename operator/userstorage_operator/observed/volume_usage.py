@@ -1,4 +1,4 @@
-"""How full volumes are, as kubelets tell it, and how much of that is worth writing down."""
+"""Usage of volumes as reported by kubelets, and which changes of it are worth a status update."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from userstorage_operator.api.unstructured import Unstructured
 
 _STEP = 1.0
-"""Percent: a smaller change than that is not written into a status, or users at work would cause a write each time."""
+"""Percent. A smaller change is not written to the status, or active users would cause a write after every measurement."""
 _MEBI = 1 << 20
 _LIMIT = 1 << 63
 NEARLY_FULL = 0.9
@@ -15,28 +15,28 @@ NEARLY_FULL = 0.9
 
 @dataclass(frozen=True, slots=True)
 class VolumeUse:
-    """Bytes that are taken, and bytes that are left to a process without privileges."""
+    """Used bytes, and bytes available to an unprivileged process."""
 
     used: int
     available: int
 
     @property
     def ratio(self) -> float:
-        """As `df` has it: what a file system keeps for root is neither used nor to be had."""
+        """Used share as in `df`: blocks that the file system reserves for root count as neither used nor available."""
         return self.used / (self.used + self.available)
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredVolume:
-    """What kubelets, which are asked for it, say of one volume."""
+    """The measurement of one volume, if the operator queries kubelets."""
 
     use: VolumeUse | None
-    """None where that is not known at the moment."""
+    """None if the usage is currently unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class MountedVolume:
-    """A volume of a pod, as its kubelet tells of it."""
+    """A volume of a pod as reported by its kubelet."""
 
     pod_uid: str
     namespace: str
@@ -45,8 +45,9 @@ class MountedVolume:
 
 
 def parse_summary(summary: Unstructured) -> Iterator[MountedVolume]:
-    """The volumes with a claim in an answer to `/stats/summary` of which a kubelet knows the size already. Raises KeyError,
-    TypeError, ValueError or AttributeError for what is no such answer.
+    """Yield the volumes with a claim in a response of `/stats/summary`, except those that the kubelet has not measured yet.
+
+    Raises KeyError, TypeError, ValueError or AttributeError if `summary` is not such a response.
     """
     for pod in summary["pods"]:
         for volume in pod.get("volume") or ():
@@ -60,13 +61,14 @@ def _use(volume: Unstructured) -> VolumeUse | None:
     if not used and not available:
         return None
     if not 0 <= used < _LIMIT or not 0 <= available < _LIMIT or not isinstance(used + available, int):
-        raise ValueError("usedBytes and availableBytes are no numbers of bytes")
+        raise ValueError("usedBytes and availableBytes are not numbers of bytes")
     return VolumeUse(used, available)
 
 
 def volume_status(previous: Unstructured, claim: str, use: VolumeUse | None) -> Unstructured:
-    """The part of `status.storage` about the use of `claim`, after the `previous` one. What is not known now (None) has most
-    likely not changed since it was: a volume without a pod fills no further.
+    """Return the fields of `status.storage` about the usage of `claim`; `previous` is the last `status.storage`.
+
+    If the usage is unknown (None), the previous values are kept: a volume that no pod mounts does not fill up.
     """
     known = previous.get("usedPercent") if previous.get("claimName") == claim else None
     if known is not None and (use is None or abs(use.ratio * 100 - known) < _STEP):

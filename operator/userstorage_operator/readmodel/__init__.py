@@ -1,1 +1,1 @@
-"""What platform backends read of a UserStorage, and how they ask for it. Pure."""
+"""The read model for platform backends: summaries of UserStorages, queries and callers. Pure functions."""

@@ -1,4 +1,4 @@
-"""Who asks this process for something, as the API server knows them, and what they would have to be allowed."""
+"""The caller of the read API as the API server identifies them, and the permission that a request needs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A user of the cluster, in the fields of TokenReview and SubjectAccessReview."""
+    """A user of the cluster, with the fields of TokenReview and SubjectAccessReview."""
 
     username: str
     uid: str = ""
@@ -17,15 +17,17 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Reading UserStorages: all of all namespaces, all of one namespace, or one by name."""
+    """Permission to read UserStorages: in all namespaces, in one namespace, or one by name."""
 
     verb: Literal["get", "list"]
     namespace: str | None = None
     name: str | None = None
 
     def wider(self) -> "Iterator[Access]":
-        """What permits this, the widest first and this itself last. Few ask for the same name, but all that one who may
-        read everything asks for is permitted by one review.
+        """Yield the permissions that include this one, the widest first and this one last.
+
+        Callers rarely ask for the same name twice. One review of the widest permission covers all requests of a caller who
+        may read everything.
         """
         yield Access(self.verb)
         if self.namespace is not None:
@@ -40,12 +42,12 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class PathAccess:
-    """Reading what this process tells at a path; to the API server a `nonResourceURL`."""
+    """Permission to read a path of this process; a `nonResourceURL` to the API server."""
 
     path: str
 
     def wider(self) -> "Iterator[PathAccess]":
-        """Nothing but this permits it."""
+        """Yield only this permission: no other one includes it."""
         yield self
 
     def __str__(self) -> str:

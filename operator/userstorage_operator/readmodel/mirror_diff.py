@@ -1,4 +1,4 @@
-"""How what is kept for other replicas differs from the cluster. Pure."""
+"""The difference between the mirror in Redis and the cluster. Pure functions."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,26 +10,26 @@ from userstorage_operator.readmodel.summary import summary
 
 @dataclass(frozen=True, slots=True)
 class MirrorDiff:
-    """Names, sorted."""
+    """The keys that differ, sorted."""
 
     missing: tuple[Key, ...]
-    """In the cluster only."""
+    """Only in the cluster."""
     extra: tuple[Key, ...]
-    """Kept only."""
+    """Only in the mirror."""
     differing: tuple[Key, ...]
-    """In both, but not the same, or with nothing kept but the name."""
+    """In both but not equal, or in the mirror without a summary."""
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.extra or self.differing)
 
 
-def compare(raws: Iterable[Unstructured], kept: Mapping[Key, Unstructured | None]) -> MirrorDiff:
-    """The raw UserStorages of the cluster with the views that are kept of them."""
-    there = {Key.of(raw): summary(raw) for raw in raws}
+def compare(raws: Iterable[Unstructured], mirrored: Mapping[Key, Unstructured | None]) -> MirrorDiff:
+    """Compare the raw UserStorages of the cluster with the mirrored summaries; None is a mirrored name without a summary."""
+    current = {Key.of(raw): summary(raw) for raw in raws}
     return MirrorDiff(
-        _sorted(there.keys() - kept.keys()),
-        _sorted(kept.keys() - there.keys()),
-        _sorted(key for key in there.keys() & kept.keys() if kept[key] != there[key]),
+        _sorted(current.keys() - mirrored.keys()),
+        _sorted(mirrored.keys() - current.keys()),
+        _sorted(key for key in current.keys() & mirrored.keys() if mirrored[key] != current[key]),
     )
 
 

@@ -1,4 +1,4 @@
-"""Questions of platform backends, and the shape of the answers, whoever gives them (see `view.py` for what is listed)."""
+"""Queries of platform backends and the shape of the responses, independent of the source. `summary.py` defines an entry."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which UserStorages: all that hold to every field that is not None, in the order of (namespace, name)."""
+    """A selection of UserStorages by every field that is not None, ordered by (namespace, name)."""
 
     namespace: str | None = None
     phase: str | None = None
@@ -22,50 +22,50 @@ class Query:
     """`spec.userID`, exactly."""
     limit: int = 100
     after: Key | None = None
-    """The last one of the page before."""
+    """Key of the last entry of the previous page."""
 
-    def matches(self, view: Unstructured) -> bool:
-        """Whether this one is asked for."""
+    def matches(self, summary: Unstructured) -> bool:
+        """Whether a summary belongs to the selection."""
         return (
-            (self.namespace is None or view["namespace"] == self.namespace)
-            and (self.phase is None or view["phase"] == self.phase)
-            and (self.ready is None or view["ready"] is self.ready)
-            and (self.user is None or view["userID"] == self.user)
+            (self.namespace is None or summary["namespace"] == self.namespace)
+            and (self.phase is None or summary["phase"] == self.phase)
+            and (self.ready is None or summary["ready"] is self.ready)
+            and (self.user is None or summary["userID"] == self.user)
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Views in the order of (namespace, name), and where to go on; None at the end."""
+    """Summaries ordered by (namespace, name), and the key to continue after; None on the last page."""
 
     summaries: tuple[Unstructured, ...]
     more_after: Key | None
 
 
-def page_of(views: Iterable[Unstructured], query: Query) -> Page:
-    """The first page of `views`, which come in the order of (namespace, name) and begin after `query.after`."""
-    chosen = tuple(islice((view for view in views if query.matches(view)), query.limit + 1))
-    shown = chosen[: query.limit]
-    more = len(chosen) > query.limit
-    return Page(shown, Key(shown[-1]["namespace"], shown[-1]["name"]) if more else None)
+def page_of(summaries: Iterable[Unstructured], query: Query) -> Page:
+    """Return the first page of `summaries`, which are ordered by (namespace, name) and start after `query.after`."""
+    selected = tuple(islice((summary for summary in summaries if query.matches(summary)), query.limit + 1))
+    page = selected[: query.limit]
+    more = len(selected) > query.limit
+    return Page(page, Key(page[-1]["namespace"], page[-1]["name"]) if more else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Aged(Generic[T]):
-    """An answer, and how old it may be."""
+    """A value with its maximum age."""
 
     value: T
     age: float
-    """Seconds since this was known to be so; 0 where the source is told of every change."""
+    """Seconds since the value was known to be current; 0 if the source receives every change."""
     stale: bool = False
-    """The source that would know better could not be asked."""
+    """Whether the more current source could not be read."""
 
 
 class StorageReader(Protocol):
-    """Who can be asked. Raises Unavailable where nothing is known and nobody can be asked."""
+    """A source of summaries. Its methods raise Unavailable if the value is unknown and cannot be read."""
 
     async def one(self, key: Key) -> Aged[Unstructured | None]:
-        """The view of one UserStorage; None where there is none."""
+        """Return the summary of one UserStorage; None if it does not exist."""
 
     async def page(self, query: Query) -> Aged[Page]:
-        """A page of views."""
+        """Return a page of summaries."""

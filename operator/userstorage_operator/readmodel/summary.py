@@ -1,4 +1,4 @@
-"""What platform backends are told of a UserStorage: a flat summary of its spec and status, and nothing else of it."""
+"""The summary of a UserStorage for platform backends: selected fields of its spec and status, in one flat object."""
 
 from userstorage_operator.api.unstructured import Unstructured
 
@@ -18,9 +18,9 @@ _STATUS = (
 
 
 def summary(raw: Unstructured) -> Unstructured:
-    """The summary of a raw UserStorage. Absent fields are absent here too; `ready`, `phase` and `userID` always are there."""
+    """Return the summary of a raw UserStorage. Absent fields stay absent; `ready`, `phase` and `userID` are always present."""
     meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
-    told: Unstructured = {
+    fields: Unstructured = {
         "namespace": meta["namespace"],
         "name": meta["name"],
         "uid": meta["uid"],
@@ -35,14 +35,14 @@ def summary(raw: Unstructured) -> Unstructured:
         **{field: status[field] for field in _STATUS if field in status},
     }
     if "deletionTimestamp" in meta:
-        told["deletionTimestamp"] = meta["deletionTimestamp"]
+        fields["deletionTimestamp"] = meta["deletionTimestamp"]
     if "className" in spec:
-        told["className"] = spec["className"]
-    return told
+        fields["className"] = spec["className"]
+    return fields
 
 
 def _ready(status: Unstructured) -> Unstructured:
-    """The condition Ready, as a truth value with its reason and message."""
+    """Return the condition Ready as a boolean with its reason and message."""
     for condition in status.get("conditions") or ():
         if condition.get("type") == "Ready":
             return {

@@ -1,1 +1,1 @@
-"""What to report: conditions, phase, events and the status of a class, from the outcome of a reconcile. Pure."""
+"""Conditions, phase, events, and the status of a class, computed from the outcome of a reconcile. Pure functions."""

@@ -1,4 +1,4 @@
-"""The status of a UserStorageClass: whether it can be served, whether it is the default, how far its rollout has come."""
+"""The status of a UserStorageClass: whether it can be served, whether it is the default, and how far its rollout is."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -17,8 +17,10 @@ def class_report(
     counts: Mapping[str, int],
     now: datetime,
 ) -> Unstructured:
-    """The whole status of the class `raw`. `browser` is what its users get, or why they get none; `defaults` are the
-    classes marked as default, the one that counts first; `counts` tell of the users.
+    """Return the whole status of the class `raw`.
+
+    `browser` is the rendered browser, or the error of rendering it. `defaults` are the classes marked as default, the effective
+    one first. `counts` are the members of the class by state: users, updated, pending, deferred, failed, unavailable.
     """
     generation = raw["metadata"]["generation"]
     found = [ready(browser), default(raw, defaults), reconciling(counts)]
@@ -32,35 +34,42 @@ def class_report(
 
 
 def ready(browser: Browser | InvalidSpec) -> Condition:
-    """Whether a UserStorage of the class can be served at all."""
+    """Return the condition Ready: whether a UserStorage of the class can be served at all."""
     if isinstance(browser, InvalidSpec):
         return Condition(READY, False, browser.reason, browser.message)
     return Condition(READY, True, "Valid", "UserStorages of this class can be served")
 
 
 def default(raw: Unstructured, defaults: Sequence[Unstructured]) -> Condition:
-    """Whether it serves the UserStorages without a className."""
+    """Return the condition Default: whether UserStorages without a className get this class."""
     names = [other["metadata"]["name"] for other in defaults]
     name = raw["metadata"]["name"]
     if name not in names:
         return Condition(DEFAULT, False, "NotDefault", "")
     if name != names[0]:
-        return Condition(DEFAULT, False, "OlderDefaultWins", f"class {names[0]!r} is marked as default too, and is older")
+        return Condition(
+            DEFAULT,
+            False,
+            "OlderDefaultWins",
+            f"class {names[0]!r} is also marked as default; it is older and takes precedence",
+        )
     if len(names) > 1:
-        others = ", ".join(repr(other) for other in names[1:])
-        return Condition(DEFAULT, True, "SeveralDefaults", f"this one counts; marked as default too, and younger: {others}")
-    return Condition(DEFAULT, True, "Default", "serves UserStorages without a className")
+        younger = ", ".join(repr(other) for other in names[1:])
+        message = f"this class takes precedence over younger classes that are also marked as default: {younger}"
+        return Condition(DEFAULT, True, "SeveralDefaults", message)
+    return Condition(DEFAULT, True, "Default", "UserStorages without a className get this class")
 
 
 def image_pinned(image: str) -> Condition:
-    """Whether the image says which bytes it means."""
+    """Return the condition ImagePinned: whether the image is named by its digest."""
     if "@sha256:" in image:
         return Condition(IMAGE_PINNED, True, "Digest", "the image is named by its digest")
-    return Condition(IMAGE_PINNED, False, "NoDigest", f"image {image!r} has no digest: what runs may change without a trace")
+    message = f"image {image!r} has no digest, so its content may change; pin it as name@sha256:…"
+    return Condition(IMAGE_PINNED, False, "NoDigest", message)
 
 
 def reconciling(counts: Mapping[str, int]) -> Condition:
-    """kstatus: True while a change is on its way to users; those who keep their old pod on purpose are not waited for."""
+    """Return the condition Reconciling of kstatus: True while a change is rolled out; deferred members do not count."""
     waiting = counts["pending"] - counts["deferred"]
     if waiting > 0:
         message = f"{waiting} of {counts['users']} UserStorages wait for their turn; {counts['unavailable']} are not ready"

@@ -1,4 +1,7 @@
-"""The conditions of a UserStorage, each one function of the verdict. Nothing here looks at earlier conditions."""
+"""The conditions of a UserStorage, one function per condition, computed from the outcome of a reconcile.
+
+Earlier conditions are never an input.
+"""
 
 from datetime import datetime, timedelta
 
@@ -16,13 +19,13 @@ from userstorage_operator.status.outcome import Outcome
 from userstorage_operator.status.storage_ready import NEEDS_MANUAL_ACTION, keeps_pod_from_starting, storage_ready
 
 _DEFERRALS = {
-    "UpdateDeferred": "a newer pod waits for the next suspension (updateStrategy WhenSuspended)",
-    "WaitingForRollout": "a newer pod waits for its turn in the rollout of the class (rollout.maxUnavailable)",
+    "UpdateDeferred": "the pod is outdated; it is replaced at the next suspension (updateStrategy WhenSuspended)",
+    "WaitingForRollout": "the pod is outdated; it is replaced when the rollout of the class allows it (rollout.maxUnavailable)",
 }
 
 
 def conditions(outcome: Outcome) -> list[Condition]:
-    """All of them, in the order in which they are shown."""
+    """Return all conditions in the order in which they are displayed."""
     return [
         ready(outcome),
         storage_ready(outcome),
@@ -35,17 +38,19 @@ def conditions(outcome: Outcome) -> list[Condition]:
 
 
 def ready(outcome: Outcome) -> Condition:
-    """True while the pod serves. A failure that leaves a serving pod alone is told by Reconciling and Stalled, a soft one
-    by Reconciling only.
+    """Return the condition Ready: True while the pod serves.
+
+    A failure does not turn a serving pod not ready: Reconciling and Stalled report it, or Reconciling alone if it is
+    non-blocking.
     """
     finding = not_ready_finding(outcome)
     if finding is None:
-        return Condition(reasons.READY, True, "PodReady", "the browser answers and sees its volume")
+        return Condition(reasons.READY, True, "PodReady", "the browser answers and its volume is accessible")
     return Condition(reasons.READY, False, finding.reason, finding.message)
 
 
 def not_ready_finding(outcome: Outcome) -> Finding | None:
-    """None for a pod of ours that is ready and meant to stay."""
+    """Return why the UserStorage is not ready; None if its own pod is ready and is meant to keep running."""
     snapshot, pod = outcome.snapshot, outcome.snapshot.own_pod
     if snapshot.storage.is_deleting:
         return Finding("Terminating", "the UserStorage is being deleted")
@@ -53,9 +58,8 @@ def not_ready_finding(outcome: Outcome) -> Finding | None:
         return Finding("Suspended", "spec.replicas is 0; the data is kept")
     if pod is not None:
         if is_terminating(pod):
-            return Finding(
-                "PodTerminating", f"the old pod is ending; a new one follows{pod_status.termination_note(pod, outcome.now)}"
-            )
+            note = pod_status.termination_note(pod, outcome.now)
+            return Finding("PodTerminating", f"the old pod must terminate before a new one is created{note}")
         if pod_status.is_ready(pod):
             return None
         if outcome.blocking_failure is None:
@@ -65,23 +69,26 @@ def not_ready_finding(outcome: Outcome) -> Finding | None:
     if outcome.plan.hold == "StorageNotReady":
         return Finding("StorageNotReady", storage_ready(outcome).message)
     if outcome.plan.hold == "PodBackoff":
-        starts = snapshot.pod_backoff
-        lost = f"; the last was lost because {starts.last_loss}" if starts.last_loss else ""
-        words = f"the pod was made {starts.count} times in quick succession{lost}; the next comes after a pause"
-        return Finding("PodBackoff", words)
-    return Finding("PodPending", "the pod is being made")
+        backoff = snapshot.pod_backoff
+        cause = f" because {backoff.last_loss}" if backoff.last_loss else ""
+        message = f"the pod was lost (start {backoff.count} in quick succession){cause}; the next one is created after a pause"
+        return Finding("PodBackoff", message)
+    return Finding("PodPending", "the pod is being created")
 
 
 def _starting(outcome: Outcome, finding: Finding) -> Finding:
-    """The plain reasons of a slow start become StartTimeout in time; telling ones (a crash, an image) stay."""
+    """Return StartTimeout for a start that is merely too slow; keep a finding that names a cause (a crash, an image)."""
     timeout = outcome.snapshot.storage.lifecycle.start_timeout
     if finding.reason in ("PodPending", "PodNotReady") and timed_out(outcome):
-        return Finding("StartTimeout", f"not ready {_duration(timeout)} after its start: {finding.message}")
+        return Finding(
+            "StartTimeout",
+            f"the pod has not been ready for {_duration(timeout)} (spec.lifecycle.startTimeout): {finding.message}",
+        )
     return finding
 
 
 def start_deadline(outcome: Outcome) -> datetime | None:
-    """When the start of the present pod counts as failed; None where it is ready or there is none."""
+    """Return when the start of the current pod counts as failed; None if it is ready, terminating or absent."""
     pod = outcome.snapshot.children.pod
     if pod is None or is_terminating(pod) or pod_status.is_ready(pod):
         return None
@@ -89,41 +96,42 @@ def start_deadline(outcome: Outcome) -> datetime | None:
 
 
 def unready_since(pod: Unstructured) -> datetime:
-    """Since when it has not been ready: its creation, or the moment its Ready condition flipped."""
+    """Return the time since which a pod has not been ready: its creation, or the last transition of its Ready condition."""
     ready_condition = pod_status.condition(pod, "Ready")
     return parse_time((ready_condition or {}).get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
 
 
 def timed_out(outcome: Outcome) -> bool:
-    """Whether the present pod has had its time to start."""
+    """Whether the current pod has used up `lifecycle.startTimeout`."""
     deadline = start_deadline(outcome)
     return deadline is not None and outcome.now >= deadline
 
 
 def pod_up_to_date(outcome: Outcome) -> Condition:
-    """Whether the pod is the one that spec and class ask for now."""
+    """Return the condition PodUpToDate: whether the pod matches the current spec and class."""
     pod, desired = outcome.snapshot.children.pod, outcome.desired
-    leaving = pod is not None and is_terminating(pod)
-    if desired is not None and not leaving and (deferral := plans.deferral(outcome.snapshot, desired)) is not None:
+    terminating = pod is not None and is_terminating(pod)
+    if desired is not None and not terminating and (deferral := plans.deferral(outcome.snapshot, desired)) is not None:
         return Condition(reasons.POD_UP_TO_DATE, False, deferral, _DEFERRALS[deferral])
-    if desired is None or pod is None or leaving or plans.pod_hash(pod) != desired.pod_hash:
+    if desired is None or pod is None or terminating or plans.pod_hash(pod) != desired.pod_hash:
         if outcome.snapshot.storage.suspended and pod is None:
-            return Condition(reasons.POD_UP_TO_DATE, True, "Suspended", "no pod is wanted")
-        return Condition(reasons.POD_UP_TO_DATE, False, "Recreating", "a pod of the current spec is not there yet")
-    return Condition(reasons.POD_UP_TO_DATE, True, "UpToDate", "the pod is what spec and class ask for")
+            return Condition(reasons.POD_UP_TO_DATE, True, "Suspended", "the UserStorage is suspended and has no pod")
+        return Condition(reasons.POD_UP_TO_DATE, False, "Recreating", "the pod of the current spec does not exist yet")
+    return Condition(reasons.POD_UP_TO_DATE, True, "UpToDate", "the pod matches the spec and the class")
 
 
 def suspended(outcome: Outcome) -> Condition:
-    """Whether the pod is stopped on purpose."""
+    """Return the condition Suspended: whether the pod is stopped because `spec.replicas` is 0."""
     if outcome.snapshot.storage.suspended:
         if outcome.snapshot.own_pod is not None:
-            return Condition(reasons.SUSPENDED, False, "Stopping", f"spec.replicas is 0; the pod is ending{_ending(outcome)}")
+            message = f"spec.replicas is 0; the pod is being stopped{_termination_note(outcome)}"
+            return Condition(reasons.SUSPENDED, False, "Stopping", message)
         return Condition(reasons.SUSPENDED, True, "Requested", "spec.replicas is 0")
     return Condition(reasons.SUSPENDED, False, "Running", "spec.replicas is 1")
 
 
 def stalled(outcome: Outcome) -> Condition:
-    """kstatus: True where nothing will move without a change by people (abnormal-true)."""
+    """Return the condition Stalled of kstatus: True if nothing progresses without manual action (abnormal-true)."""
     finding = _stalled_finding(outcome)
     if finding is None:
         return Condition(reasons.STALLED, False, "NotStalled", "")
@@ -135,14 +143,14 @@ def _stalled_finding(outcome: Outcome) -> Finding | None:
         deadline = plans.deletion_deadline(outcome.snapshot)
         if deadline is None or outcome.now < deadline:
             return None
-        return _not_ended(outcome, "the deletion")
+        return _termination_timed_out(outcome, "the deletion of the UserStorage")
     deadline = plans.pod_termination_deadline(outcome.snapshot)
     if deadline is not None and outcome.now >= deadline:
-        return _not_ended(outcome, "its grace period")
+        return _termination_timed_out(outcome, "the end of its grace period")
     if outcome.blocking_failure is not None:
         error = outcome.blocking_failure.error
-        needs_people = error.retry is Retry.ON_CHANGE or isinstance(error, NameConflict)
-        return Finding(error.reason, error.message) if needs_people else None
+        needs_manual_action = error.retry is Retry.ON_CHANGE or isinstance(error, NameConflict)
+        return Finding(error.reason, error.message) if needs_manual_action else None
     storage = storage_ready(outcome)
     if storage.reason in NEEDS_MANUAL_ACTION:
         return Finding(storage.reason, storage.message)
@@ -152,48 +160,51 @@ def _stalled_finding(outcome: Outcome) -> Finding | None:
     return None
 
 
-def _not_ended(outcome: Outcome, since: str) -> Finding:
+def _termination_timed_out(outcome: Outcome, since: str) -> Finding:
     timeout = _duration(outcome.snapshot.storage.lifecycle.deletion_timeout)
-    return Finding("DeletionTimedOut", f"the pod is still there {timeout} after {since}; it is never forced{_ending(outcome)}")
+    message = f"the pod still exists {timeout} after {since}; it is never force-deleted{_termination_note(outcome)}"
+    return Finding("DeletionTimedOut", message)
 
 
 def reconciling(outcome: Outcome) -> Condition:
-    """kstatus: True while something is still on its way (abnormal-true)."""
+    """Return the condition Reconciling of kstatus: True while work towards the spec is under way (abnormal-true)."""
 
-    def yes(reason: str, message: str) -> Condition:
+    def in_progress(reason: str, message: str) -> Condition:
         return Condition(reasons.RECONCILING, True, reason, message)
 
     if stalled(outcome).status:
-        return Condition(reasons.RECONCILING, False, "Done", "see Stalled")
+        return Condition(reasons.RECONCILING, False, "Done", "see the condition Stalled")
     if outcome.snapshot.storage.is_deleting:
         if names.FINALIZER in outcome.snapshot.storage.meta.finalizers:
-            pod = _ending_pod(outcome)
-            collected = pod is not None and pod_status.awaits_garbage_collection(pod, outcome.now)
-            reason = "WaitingForGarbageCollection" if collected else "Terminating"
-            return yes(reason, f"waiting for the pod to end{_ending(outcome)}")
-        others = ", ".join(outcome.snapshot.storage.meta.finalizers)
-        return yes("WaitingForFinalizers", f"the pod is gone; waiting for the finalizers of others: {others}")
+            pod = _terminating_pod(outcome)
+            collectable = pod is not None and pod_status.awaits_garbage_collection(pod, outcome.now)
+            reason = "WaitingForGarbageCollection" if collectable else "Terminating"
+            return in_progress(reason, f"waiting for the pod to terminate{_termination_note(outcome)}")
+        finalizers = ", ".join(outcome.snapshot.storage.meta.finalizers)
+        return in_progress(
+            "WaitingForFinalizers", f"the pod is gone; waiting for finalizers of other controllers: {finalizers}"
+        )
     if outcome.failure is not None:
-        return yes("Retrying", outcome.failure.error.message)
+        return in_progress("Retrying", outcome.failure.error.message)
     settled = outcome.snapshot.children.pod is None if outcome.snapshot.storage.suspended else ready(outcome).status
     if not settled:
-        return yes("Progressing", ready(outcome).message)
+        return in_progress("Progressing", ready(outcome).message)
     return Condition(reasons.RECONCILING, False, "Done", "")
 
 
 def overdue_at(outcome: Outcome) -> datetime | None:
-    """When it is to be told that the pod is still ending; None where none is."""
-    pod = _ending_pod(outcome)
+    """Return when to start reporting that the pod is still terminating; None if no pod is terminating."""
+    pod = _terminating_pod(outcome)
     return pod_status.termination_overdue_at(pod) if pod is not None else None
 
 
-def _ending_pod(outcome: Outcome) -> Unstructured | None:
+def _terminating_pod(outcome: Outcome) -> Unstructured | None:
     pod = outcome.snapshot.own_pod
     return pod if pod is not None and is_terminating(pod) else None
 
 
-def _ending(outcome: Outcome) -> str:
-    pod = _ending_pod(outcome)
+def _termination_note(outcome: Outcome) -> str:
+    pod = _terminating_pod(outcome)
     return pod_status.termination_note(pod, outcome.now) if pod is not None else ""
 
 

@@ -1,7 +1,7 @@
-"""What of a new status is news to a person: Kubernetes Events for the flips of conditions, and for failures. Pure.
+"""Kubernetes Events for changes of a status: conditions that flip, and failures. Pure functions.
 
-An event is a request to the API server, and a burst of creations must not cost more of them than it has to: a start that
-goes well is told once, by Ready. What leads there, and what merely mirrors another condition, is not told.
+Each event is a request to the API server, and a burst of creations must not cause more of them than necessary. A successful
+start is one event, that of Ready. Its intermediate steps, and conditions that only mirror another one, cause no event.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from userstorage_operator.api.unstructured import Unstructured
 NORMAL = "Normal"
 WARNING = "Warning"
 NOTE_MAX = 1024
-"""Bytes that the API server takes as a note."""
+"""Maximum size of a note that the API server accepts, in bytes."""
 _NAME_MAX = 253
 
 _ACTIONS = {
@@ -25,9 +25,11 @@ _ACTIONS = {
     reasons.SUSPENDED: "Suspend",
     reasons.STALLED: "Reconcile",
 }
-"""Condition type -> what was being done. Of several that say the same, the first is told. Reconciling mirrors Ready."""
+"""Condition type -> `action` of its event. Of several conditions with the same message the first names the event. Reconciling
+mirrors Ready and has no events.
+"""
 
-_NORMAL_COURSE = {
+_NORMAL_REASONS = {
     reasons.STORAGE_READY: {"ClaimBound", "ClaimNotFound", "ClaimPending", "WaitForFirstConsumer"},
     reasons.READY: {
         "PodReady",
@@ -38,40 +40,40 @@ _NORMAL_COURSE = {
         "Suspended",
         "Terminating",
         "WaitingForGarbageCollection",
-        "NamespaceTerminating",  # which takes no events either
-        "APIUnavailable",  # one hiccup of the API server would be told by every object at once, to that same API server
+        "NamespaceTerminating",  # a terminating namespace does not accept events either
+        "APIUnavailable",  # every object would send an event at once, to the API server that just failed
     },
     reasons.NETWORK_READY: {"Synced", "Pending", "OutOfSync", "RoutePending"},
     reasons.POD_UP_TO_DATE: {"UpToDate", "Recreating", "Suspended", "UpdateDeferred", "WaitingForRollout"},
     reasons.SUSPENDED: {"Requested", "Running", "Stopping"},
     reasons.STALLED: {"NotStalled"},
 }
-"""Reasons that are no failure; every other one is, so that a new reason is told before anybody thinks of it here."""
+"""Condition type -> reasons that are no failure. Every other reason is one, so that a new reason is reported by default."""
 
 
 class StatusEvent(NamedTuple):
-    """One event, but for the object that it is about and the time; one log line too."""
+    """The content of one event and of one log line, without the object and the time."""
 
     type: str
     reason: str
     action: str
     note: str
     conditions: tuple[str, ...]
-    """`Ready=False`: the conditions that say so, the telling one first."""
+    """The conditions with this note, such as `Ready=False`, the one that names the event first."""
 
 
 def status_events(previous: Unstructured, current: Unstructured) -> Iterator[StatusEvent]:
-    """What to tell of a status that has become `current`; nothing where it says what it said before."""
+    """Yield the events for the change of a status from `previous` to `current`, one for each distinct note."""
     before, after = _by_type(previous), _by_type(current)
-    told: dict[str, StatusEvent] = {}
+    events: dict[str, StatusEvent] = {}
     for condition_type, action in _ACTIONS.items():
         now, old = after.get(condition_type), before.get(condition_type, {})
         if now is None or (kind := _kind(condition_type, old, now)) is None:
             continue
         note, flip = printable(now["message"] or now["reason"]), f"{condition_type}={now['status']}"
-        first = told.get(note) or StatusEvent(kind, now["reason"], action, note, ())
-        told[note] = first._replace(conditions=(*first.conditions, flip))
-    yield from told.values()
+        first = events.get(note) or StatusEvent(kind, now["reason"], action, note, ())
+        events[note] = first._replace(conditions=(*first.conditions, flip))
+    yield from events.values()
 
 
 _CLASS_WARNINGS = {
@@ -82,7 +84,7 @@ _CLASS_WARNINGS = {
 
 
 def class_events(previous: Unstructured, current: Unstructured) -> Iterator[StatusEvent]:
-    """As `news`, for a UserStorageClass: what its administrator should mend, and that it was mended."""
+    """Yield the events of a UserStorageClass: each problem that its administrator should fix, and that it was fixed."""
     before = _by_type(previous)
     for condition_type, now in _by_type(current).items():
         old, failures = before.get(condition_type, {}), _CLASS_WARNINGS.get(condition_type, set())
@@ -95,10 +97,10 @@ def class_events(previous: Unstructured, current: Unstructured) -> Iterator[Stat
 
 
 def _kind(condition_type: str, old: Mapping[str, str], now: Mapping[str, str]) -> str | None:
-    """Normal or Warning; None where the condition has no news.
+    """Return Normal or Warning; None if the change of the condition deserves no event.
 
-    Of the parts (storage, network, the pod's version) only failures, and their ends, are news: the rest of their flips
-    belongs to a start, which Ready tells.
+    StorageReady, NetworkReady and PodUpToDate cause events only for failures and recoveries: their other flips are part of
+    a start, which Ready reports.
     """
     if (old.get("status"), old.get("reason")) == (now["status"], now["reason"]):
         return None
@@ -109,7 +111,7 @@ def _kind(condition_type: str, old: Mapping[str, str], now: Mapping[str, str]) -
     if old.get("status") == now["status"]:
         return None
     if condition_type == reasons.READY and "True" in (old.get("status"), now["status"]):
-        # A pod that starts is not ready at first; one that was ready has failed its probe.
+        # A starting pod is not ready at first; here it was ready and now fails its probe.
         return WARNING if now["reason"] == "PodNotReady" else NORMAL
     if condition_type == reasons.SUSPENDED and old.get("status") in ("True", "False"):
         return NORMAL
@@ -117,8 +119,8 @@ def _kind(condition_type: str, old: Mapping[str, str], now: Mapping[str, str]) -
 
 
 def is_failure(condition_type: str, reason: str) -> bool:
-    """Whether a condition with that reason is a warning of its own; one that mirrors others never is."""
-    return condition_type in _NORMAL_COURSE and reason not in _NORMAL_COURSE[condition_type]
+    """Whether a condition with that reason causes a Warning; a condition that only mirrors others never does."""
+    return condition_type in _NORMAL_REASONS and reason not in _NORMAL_REASONS[condition_type]
 
 
 def _by_type(status: Unstructured) -> dict[str, Mapping[str, str]]:
@@ -126,13 +128,16 @@ def _by_type(status: Unstructured) -> dict[str, Mapping[str, str]]:
 
 
 def printable(text: str) -> str:
-    """`text` as a note: no control characters (it is shown on terminals and holds words of strangers), at most 1 KiB."""
+    """Return `text` as a note of at most 1 KiB without control characters: it is shown on terminals and partly untrusted."""
     clean = "".join(char if char.isprintable() else " " if char.isspace() else "?" for char in text)
     return clean.encode()[:NOTE_MAX].decode(errors="ignore")
 
 
-def event_name(about: Unstructured, told: StatusEvent) -> str:
-    """The same for the same news of the same object, also after a restart: the name is what tells repetitions apart."""
-    essence = "\0".join((about["metadata"]["uid"], told.type, told.reason, told.note))
-    digest = hashlib.sha256(essence.encode()).hexdigest()[:16]
+def event_name(about: Unstructured, event: StatusEvent) -> str:
+    """Return the name of an Event: equal for equal content about the same object, also after a restart of the operator.
+
+    The name is how a repetition is recognised.
+    """
+    content = "\0".join((about["metadata"]["uid"], event.type, event.reason, event.note))
+    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     return f"{about['metadata']['name'][: _NAME_MAX - 17].rstrip('.-')}.{digest}"

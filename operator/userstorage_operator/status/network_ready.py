@@ -1,4 +1,4 @@
-"""Whether the user can be reached as the class wants: the condition NetworkReady, and the URL."""
+"""The condition NetworkReady, and the URL: whether and where the file browser can be reached as the class specifies."""
 
 from userstorage_operator.api import names, reasons
 from userstorage_operator.api.conditions import Condition
@@ -14,17 +14,24 @@ from userstorage_operator.status.outcome import Outcome
 
 
 def network_ready(outcome: Outcome) -> Condition:
-    """Whether Service, NetworkPolicy, and what leads in from outside, are in place. What was planned but failed is not."""
+    """Return the condition NetworkReady: whether Service, NetworkPolicy and Ingress or HTTPRoute exist as desired.
+
+    A change that was planned but failed counts as not done.
+    """
     finding = _not_ready_finding(outcome)
     if finding is not None:
         return Condition(reasons.NETWORK_READY, False, finding.reason, finding.message)
-    *others, last = [kind.resource.kind for kind in (Kind.SERVICE, Kind.NETWORK_POLICY, *EXPOSURE) if _is_wanted(kind, outcome)]
-    words = f"{', '.join(others)} and {last} are in place" if others else f"{last} is in place"
-    return Condition(reasons.NETWORK_READY, True, "Synced", words)
+    kinds = [kind.resource.kind for kind in (Kind.SERVICE, Kind.NETWORK_POLICY, *EXPOSURE) if _is_desired(kind, outcome)]
+    *first, last = kinds
+    message = f"{', '.join(first)} and {last} are in place" if first else f"{last} is in place"
+    return Condition(reasons.NETWORK_READY, True, "Synced", message)
 
 
-def _is_wanted(kind: Kind, outcome: Outcome) -> bool:
-    """Where what is wanted could not be told: what everybody has, and, as far as the class is known, what all of it have."""
+def _is_desired(kind: Kind, outcome: Outcome) -> bool:
+    """Whether a child of that kind should exist.
+
+    If the desired children could not be computed: the Service, and the NetworkPolicy if the class is known to ask for it.
+    """
     if outcome.desired is not None:
         return getattr(outcome.desired, kind.field) is not None
     cls = outcome.snapshot.cls
@@ -34,17 +41,17 @@ def _is_wanted(kind: Kind, outcome: Outcome) -> bool:
 def _not_ready_finding(outcome: Outcome) -> Finding | None:
     snapshot, desired, uid = outcome.snapshot, outcome.desired, outcome.snapshot.storage.meta.uid
     for kind in (Kind.NETWORK_POLICY, Kind.SERVICE, *EXPOSURE):
-        live, what = getattr(snapshot.children, kind.field), kind.resource.kind
-        there = live is not None and is_ours(live, uid) and not is_terminating(live)
-        if _is_wanted(kind, outcome) and not there:
-            return Finding("Pending", f"the {what} is not there yet")
+        live, name = getattr(snapshot.children, kind.field), kind.resource.kind
+        exists = live is not None and is_ours(live, uid) and not is_terminating(live)
+        if _is_desired(kind, outcome) and not exists:
+            return Finding("Pending", f"the {name} has not been created yet")
         if desired is None:
             continue
-        wanted = getattr(desired, kind.field)
-        if wanted is not None and child_patch(wanted, live):
-            return Finding("OutOfSync", f"the {what} was changed and not put right yet")
-        if wanted is None and there:
-            return Finding("OutOfSync", f"the {what} is no longer wanted and not removed yet")
+        child = getattr(desired, kind.field)
+        if child is not None and child_patch(child, live):
+            return Finding("OutOfSync", f"the {name} differs from the desired one and has not been repaired yet")
+        if child is None and exists:
+            return Finding("OutOfSync", f"the {name} is no longer needed and has not been deleted yet")
     if snapshot.exposure_conflict is not None:
         return snapshot.exposure_conflict
     if desired is not None and desired.http_route is not None and snapshot.children.http_route is not None:
@@ -53,17 +60,17 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
 
 
 def url(snapshot: Snapshot, cls: UserStorageClass) -> str:
-    """Where the browser is reached, as things stand: from outside only once something leads in, else inside the cluster, at the
-    path that the pod serves, if there is one.
+    """Return the URL of the file browser: the external one once an Ingress or accepted HTTPRoute exists, else the one
+    inside the cluster, with the path that the current pod serves, or the path of the class if there is no pod.
     """
     children, storage = snapshot.children, snapshot.storage
     for child in (children.ingress, children.http_route):
         if child is None or not is_ours(child, storage.meta.uid) or is_terminating(child):
             continue
-        at = exposure.served_host(child)
-        if at is None or (child is children.http_route and exposure.route_rejection(child) is not None):
+        served = exposure.served_host(child)
+        if served is None or (child is children.http_route and exposure.route_rejection(child) is not None):
             continue
-        # What the class says of TLS: at a Gateway the listener decides, and Gateways are not ours to read.
-        return f"{'http' if cls.exposure.tls_secret_name is None else 'https'}://{at.host}{at.path}"
+        # TLS as the class states it: a Gateway's listener decides, and the operator may not read Gateways.
+        return f"{'http' if cls.exposure.tls_secret_name is None else 'https'}://{served.host}{served.path}"
     path = served_path(snapshot) or expand(cls.browser.base_path, storage)
     return f"http://{names.child_name(storage.slug)}.{storage.meta.namespace}.svc{path}"

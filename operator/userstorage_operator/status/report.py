@@ -1,4 +1,4 @@
-"""The status of a UserStorage: told anew from every verdict, written only where it differs."""
+"""The status of a UserStorage: computed from the outcome of every reconcile, written only if it differs."""
 
 from datetime import timedelta
 
@@ -16,14 +16,13 @@ from userstorage_operator.status.outcome import Outcome
 _IMAGE_MAX = 512
 _HASH_MAX = 128
 _URL_MAX = 2048
-"""What the schema takes. Others may write to a pod of ours, and one value that is refused would keep the whole status from
-being written."""
+"""Limits of the schema. Other clients may edit our pod, and one refused value would block the whole status update."""
 _ERROR_REFRESH = timedelta(seconds=60)
-"""How often the count of a repeating error is written anew; in between the object is left in peace."""
+"""Minimum interval between writes of the attempt count of a repeating error."""
 
 
 def report(outcome: Outcome, previous: Unstructured) -> Unstructured:
-    """The whole status; equal to `previous` where there is nothing new to say."""
+    """Return the whole status; equal to `previous` if nothing has changed."""
     storage = outcome.snapshot.storage
     found = conditions.conditions(outcome)
     status: Unstructured = {
@@ -38,17 +37,18 @@ def report(outcome: Outcome, previous: Unstructured) -> Unstructured:
     service = outcome.snapshot.children.service
     if service is not None and is_ours(service, storage.meta.uid):
         status["serviceName"] = service["metadata"]["name"]
-        # Who lost the class is still served where it was.
-        cls, told = outcome.snapshot.cls, previous.get("url")
-        if (at := url(outcome.snapshot, cls) if cls is not None else told) is not None and len(at) <= _URL_MAX:
-            status["url"] = at
+        # A UserStorage whose class was deleted is still served at its previous URL.
+        cls = outcome.snapshot.cls
+        browser_url = url(outcome.snapshot, cls) if cls is not None else previous.get("url")
+        if browser_url is not None and len(browser_url) <= _URL_MAX:
+            status["url"] = browser_url
     if (error := _last_error(outcome, previous.get("lastError"))) is not None:
         status["lastError"] = error
     return status
 
 
 def status_patch(new: Unstructured, previous: Unstructured) -> Unstructured:
-    """The JSON merge patch that makes `previous` into `new`; empty where they are equal."""
+    """Return the JSON merge patch that turns `previous` into `new`; an empty one if they are equal."""
     changed = {key: value for key, value in new.items() if previous.get(key) != value}
     for key, value in changed.items():
         if isinstance(value, dict) and isinstance(previous.get(key), dict):
@@ -65,20 +65,20 @@ def _phase(outcome: Outcome, found: dict[str, Condition]) -> Phase:
     if storage.suspended and outcome.blocking_failure is None:
         return Phase.SUSPENDED
     if found[reasons.READY].status:
-        sound = found[reasons.STORAGE_READY].status and found[reasons.NETWORK_READY].status
-        return Phase.READY if sound else Phase.DEGRADED
+        healthy = found[reasons.STORAGE_READY].status and found[reasons.NETWORK_READY].status
+        return Phase.READY if healthy else Phase.DEGRADED
     if pod is not None:
         return Phase.DEGRADED if pod_status.restart_count(pod) else Phase.STARTING
     return Phase.PENDING
 
 
 def _pod(outcome: Outcome) -> Unstructured:
-    """What is told of the pod; nothing of one that is not ours."""
+    """Return the status fields about our own pod; only `replicas: 0` if there is none."""
     pod = outcome.snapshot.own_pod
     if pod is None:
         return {"replicas": 0}
     meta, spec = pod["metadata"], pod["spec"]
-    told: Unstructured = {
+    status: Unstructured = {
         "replicas": 1,
         "podName": meta["name"],
         "podUID": meta["uid"],
@@ -87,36 +87,38 @@ def _pod(outcome: Outcome) -> Unstructured:
     }
     images = (container.get("image") for container in spec["containers"] if container["name"] == names.CONTAINER)
     if image := next(images, None):
-        told["image"] = image[:_IMAGE_MAX]
+        status["image"] = image[:_IMAGE_MAX]
     if node := spec.get("nodeName"):
-        told["nodeName"] = node
+        status["nodeName"] = node
     if pod_status.is_ready(pod) and (since := (pod_status.condition(pod, "Ready") or {}).get("lastTransitionTime")):
-        told["readyTime"] = since
-        took = parse_time(since) - parse_time(meta["creationTimestamp"])
+        status["readyTime"] = since
+        startup = parse_time(since) - parse_time(meta["creationTimestamp"])
         # The kubelet's clock may be behind that of the API server.
-        told["startupSeconds"] = max(0, int(took.total_seconds()))
-    return told
+        status["startupSeconds"] = max(0, int(startup.total_seconds()))
+    return status
 
 
 def _storage(outcome: Outcome, previous: Unstructured) -> Unstructured:
     claim = outcome.snapshot.children.pvc
-    told: Unstructured = {"claimName": claim_name(outcome.snapshot.storage)}
+    status: Unstructured = {"claimName": claim_name(outcome.snapshot.storage)}
     if claim is None:
-        return told
-    told["claimPhase"] = claim.get("status", {}).get("phase", "Pending")
-    told["requested"] = claim["spec"]["resources"]["requests"]["storage"]
+        return status
+    status["claimPhase"] = claim.get("status", {}).get("phase", "Pending")
+    status["requested"] = claim["spec"]["resources"]["requests"]["storage"]
     if capacity := claim.get("status", {}).get("capacity", {}).get("storage"):
-        told["capacity"] = capacity
+        status["capacity"] = capacity
     if (growth := pvc_resize.progress(claim)) is not None:
-        told["resize"] = str(growth)
+        status["resize"] = str(growth)
     if (volume := outcome.snapshot.volume) is not None:
-        told |= volume_usage.volume_status(previous, told["claimName"], volume.use)
-    return told
+        status |= volume_usage.volume_status(previous, status["claimName"], volume.use)
+    return status
 
 
 def _last_error(outcome: Outcome, previous: Unstructured | None) -> Unstructured | None:
-    """The failure of this pass. A repetition keeps the time of the first and is written again only while tries go on,
-    once a minute: one fault, one write.
+    """Return the failure of this reconcile; None if it succeeded.
+
+    A repeated failure keeps the time of its first occurrence. It is updated only while retries go on, and at most once a
+    minute, so that a lasting fault does not cause a write on every attempt.
     """
     if outcome.failure is None:
         return None
@@ -125,15 +127,15 @@ def _last_error(outcome: Outcome, previous: Unstructured | None) -> Unstructured
     since, known = format_time(outcome.now), previous or {}
     if "time" in known and (known.get("reason"), known.get("message")) == (reason, message):
         since = known["time"]
-        last_told = parse_time(str(known.get("nextRetryTime", since)))
-        if next_retry is None or outcome.now - last_told < _ERROR_REFRESH:
+        last_written = parse_time(str(known.get("nextRetryTime", since)))
+        if next_retry is None or outcome.now - last_written < _ERROR_REFRESH:
             return known
-    told: Unstructured = {
+    error: Unstructured = {
         "reason": reason,
         "message": message,
         "time": since,
         "attempts": outcome.failure.attempts,
     }
     if next_retry is not None:
-        told["nextRetryTime"] = format_time(next_retry)
-    return told
+        error["nextRetryTime"] = format_time(next_retry)
+    return error

@@ -1,4 +1,4 @@
-"""How a change of a class reaches its users: one by one standing of each, and how many may be down at a time."""
+"""The rollout of a changed class: the state of each member, and how many members may be unavailable at a time."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -11,82 +11,84 @@ from userstorage_operator.status.storage_ready import storage_ready
 
 
 class WaitingFor(Enum):
-    """What a UserStorage waits for that another one of its class has."""
+    """A resource of the class that a UserStorage waits for because other members hold it."""
 
     ROLLOUT_SLOT = "turn"
-    """To be replaced in a rollout."""
+    """A slot in the rollout, to have its pod replaced."""
     QUOTA = "place"
-    """To be one of the `limits.maxPerNamespace` of its namespace."""
+    """A place within `limits.maxPerNamespace` of its namespace."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemberState:
-    """How one UserStorage stands towards its class."""
+    """The state of one UserStorage as a member of its class."""
 
     class_name: str
     class_generation: int
-    """Of the class as this pass saw it; 0 where it is not there."""
+    """Generation of the class in this reconcile; 0 if the class does not exist."""
     running: bool = False
-    """Meant to run, with nothing of its own in the way: these are what the rollout's budget is a part of."""
+    """Should be running and is not blocked by a problem of its own. `maxUnavailable` is relative to these."""
     available: bool = False
+    """Ready, with a pod that is meant to keep running."""
     updated: bool = False
-    """Has the class as it is now, or is suspended and will have it at its next start."""
+    """Its pod matches the current class, or it is suspended and gets the current class at its next start."""
     outdated: bool = False
-    """Has a pod of the class as it was, or of its own spec as it was."""
+    """Its pod was created from an earlier version of the class or of its own spec."""
     deferred: bool = False
-    """Outdated because its updateStrategy says so."""
+    """Outdated because its updateStrategy is WhenSuspended."""
     failed: bool = False
-    """Not ready for a reason that does not pass by itself."""
+    """Should be running, but is not ready for a reason that does not pass by itself."""
     waiting_for: WaitingFor | None = None
 
 
 _TRANSIENT = frozenset({"PodPending", "PodNotReady", "PodTerminating", "StorageNotReady"})
-"""Reasons of Ready that belong to a start that goes well."""
+"""Reasons of Ready that occur in every successful start."""
 
 
 def member_state(outcome: Outcome) -> MemberState:
-    """Told from one pass, for the budget and for the status of the class."""
+    """Return the state of a member after one reconcile, for the rollout budget and for the status of the class."""
     snapshot, pod = outcome.snapshot, outcome.snapshot.own_pod
     storage = snapshot.storage
-    trouble, freshness = conditions.not_ready_finding(outcome), conditions.pod_up_to_date(outcome)
-    wanted = not storage.is_deleting and not storage.suspended
+    problem, up_to_date = conditions.not_ready_finding(outcome), conditions.pod_up_to_date(outcome)
+    should_run = not storage.is_deleting and not storage.suspended
     has_pod = pod is not None and not is_terminating(pod)
-    outdated = has_pod and outcome.desired is not None and not freshness.status
+    outdated = has_pod and outcome.desired is not None and not up_to_date.status
     return MemberState(
         class_name=snapshot.cls.name if snapshot.cls is not None else storage.class_name or "",
         class_generation=snapshot.cls.generation if snapshot.cls is not None else 0,
-        running=wanted and outcome.desired is not None and not _blocked_by_own_problem(outcome),
-        available=trouble is None,
-        updated=freshness.status,
+        running=should_run and outcome.desired is not None and not _blocked_by_own_problem(outcome),
+        available=problem is None,
+        updated=up_to_date.status,
         outdated=outdated,
-        deferred=outdated and freshness.reason == "UpdateDeferred",
-        failed=wanted and trouble is not None and trouble.reason not in _TRANSIENT,
-        waiting_for=_waiting_for(outcome, freshness.reason),
+        deferred=outdated and up_to_date.reason == "UpdateDeferred",
+        failed=should_run and problem is not None and problem.reason not in _TRANSIENT,
+        waiting_for=_waiting_for(outcome, up_to_date.reason),
     )
 
 
 def _blocked_by_own_problem(outcome: Outcome) -> bool:
-    """Whether it is down for a reason that no change of its class can have brought about, and that a tenant may choose:
-    that must not use up the budget of all.
+    """Whether the UserStorage is down for a reason that no change of its class can have caused.
+
+    Tenants can bring about such reasons, so they must not use up the rollout budget of the whole class.
     """
     error = outcome.blocking_failure.error if outcome.blocking_failure is not None else None
     if isinstance(error, NameConflict) or (error is not None and error.reason in ("QuotaExceeded", "NamespaceTerminating")):
         return True
     if outcome.plan.hold == "StorageNotReady" or storage_ready(outcome).reason == "ClaimPending":
         return True
-    trouble = conditions.not_ready_finding(outcome)
-    placed_by_user = outcome.snapshot.storage.scheduling is not None
-    return placed_by_user and trouble is not None and trouble.reason == "Unschedulable"
+    problem = conditions.not_ready_finding(outcome)
+    has_own_scheduling = outcome.snapshot.storage.scheduling is not None
+    return has_own_scheduling and problem is not None and problem.reason == "Unschedulable"
 
 
-def _waiting_for(outcome: Outcome, freshness: str) -> WaitingFor | None:
+def _waiting_for(outcome: Outcome, up_to_date_reason: str) -> WaitingFor | None:
     if outcome.failure is not None and isinstance(outcome.failure.error, QuotaExceeded):
         return WaitingFor.QUOTA
-    return WaitingFor.ROLLOUT_SLOT if freshness == "WaitingForRollout" else None
+    return WaitingFor.ROLLOUT_SLOT if up_to_date_reason == "WaitingForRollout" else None
 
 
 def unavailable_budget(max_unavailable: str, running: int) -> int:
-    """How many of `running` may be down at one time. A percentage is rounded up, so it is never none."""
+    """Return how many of `running` members may be unavailable at a time. A percentage is rounded up, so it is at least 1."""
     if not max_unavailable.endswith("%"):
         return int(max_unavailable)
     return max(1, -(-int(max_unavailable[:-1]) * running // 100))

@@ -1,4 +1,4 @@
-"""The condition StorageReady: whether the claim has its volume and the pod can have both."""
+"""The condition StorageReady: whether the claim has a volume and the pod can use it."""
 
 from userstorage_operator.api import reasons
 from userstorage_operator.api.conditions import Condition
@@ -14,73 +14,74 @@ from userstorage_operator.plan.builders import claim_name
 from userstorage_operator.status.outcome import Outcome
 
 NEEDS_MANUAL_ACTION = frozenset({"ClaimNotAllowed", "ClaimInUse"})
-"""Reasons that Stalled repeats."""
+"""Reasons that the condition Stalled reports too."""
 _FIRST_CONSUMER = "WaitForFirstConsumer"
 
 
 def storage_ready(outcome: Outcome) -> Condition:
-    """Whether the claim has its volume, or gets it with the pod that is there."""
+    """Return the condition StorageReady: whether the claim has its volume, or gets it when the existing pod is scheduled."""
     snapshot = outcome.snapshot
     finding = _not_ready_finding(outcome)
     if finding is not None:
         return Condition(reasons.STORAGE_READY, False, finding.reason, finding.message)
     claim, name = snapshot.children.pvc, claim_name(snapshot.storage)
     if claim is None:
-        message = (
-            f"claim {name!r} serves the pod, which is ready; it was not looked up: {snapshot.claim_context.claim_read_error}"
-        )
+        message = f"claim {name!r} is used by a pod that is ready, but was not read: {snapshot.claim_context.claim_read_error}"
         return Condition(reasons.STORAGE_READY, True, "ClaimBound", message)
     if not _has_volume(snapshot, claim):
-        message = f"claim {name!r} gets its volume with the pod that is being placed"
+        message = f"claim {name!r} gets its volume when the pod is scheduled"
         return Condition(reasons.STORAGE_READY, True, _FIRST_CONSUMER, message)
     if progress(claim) is Resize.FAILED:
-        message = f"claim {name!r} is bound and serves, but its growth failed: {failure(claim)}"
+        message = f"claim {name!r} is bound and in use, but expanding it failed: {failure(claim)}"
         return Condition(reasons.STORAGE_READY, True, "ResizeFailed", message)
     if (refused := _growth_refused(outcome)) is not None:
-        message = f"claim {name!r} is bound and serves, but may not grow: {refused.message}"
+        message = f"claim {name!r} is bound and in use, but may not be expanded: {refused.message}"
         return Condition(reasons.STORAGE_READY, True, "ResizeFailed", message)
     return Condition(reasons.STORAGE_READY, True, "ClaimBound", f"claim {name!r} is bound")
 
 
 def keeps_pod_from_starting(outcome: Outcome) -> Finding | None:
-    """What Ready says of a pod that is there and cannot have its volume: more telling than that it is pending."""
-    trouble = volume_affinity.volume_problem(outcome.snapshot)
-    return Finding("StorageNotReady", trouble.message) if trouble is not None else None
+    """Return what Ready reports if the pod exists but cannot have its volume: more specific than that it is pending."""
+    problem = volume_affinity.volume_problem(outcome.snapshot)
+    return Finding("StorageNotReady", problem.message) if problem is not None else None
 
 
 def _not_ready_finding(outcome: Outcome) -> Finding | None:
     snapshot, claim = outcome.snapshot, outcome.snapshot.children.pvc
-    existing, user = snapshot.storage.storage.claim_name, snapshot.claim_context.claim_holder
+    existing, holder = snapshot.storage.storage.claim_name, snapshot.claim_context.claim_holder
     if claim is None:
         return _missing_claim_finding(snapshot)
     name = claim["metadata"]["name"]
     if existing and not plans.claim_is_shareable(claim):
-        message = f"spec.storage.claimName: claim {name!r} lacks the label userstorage.dev/shareable=true"
+        message = (
+            f"spec.storage.claimName: claim {name!r} lacks the label userstorage.dev/shareable=true; its owner must set it"
+        )
         return Finding("ClaimNotAllowed", message)
-    if user is not None:
+    if holder is not None:
         field = "spec.storage.claimName: " if existing else ""
-        return Finding("ClaimInUse", f"{field}claim {name!r} serves UserStorage {user!r}, and one at a time")
+        message = f"{field}claim {name!r} is in use by UserStorage {holder!r}; a claim can serve only one UserStorage at a time"
+        return Finding("ClaimInUse", message)
     if plans.claim_is_disappearing(snapshot):
         return Finding("ClaimTerminating", f"claim {name!r} is being deleted; no pod is started on it")
     if claim.get("status", {}).get("phase") == "Lost":
-        return Finding("ClaimLost", f"the volume of claim {name!r} is gone")
-    if trouble := volume_affinity.volume_problem(snapshot):
-        return trouble
+        return Finding("ClaimLost", f"the volume of claim {name!r} no longer exists")
+    if problem := volume_affinity.volume_problem(snapshot):
+        return problem
     if (refused := _growth_refused(outcome)) is not None and refused.reason == "ExpansionNotSupported":
-        return Finding("ExpansionNotSupported", f"claim {name!r} cannot grow: {refused.message}")
+        return Finding("ExpansionNotSupported", f"claim {name!r} cannot be expanded: {refused.message}")
     return None if _has_volume(snapshot, claim) else _pending(snapshot, claim)
 
 
 def _missing_claim_finding(snapshot: Snapshot) -> Finding | None:
-    """None where there must be one although it was not looked up: a pod that is ready mounts it."""
-    existing, not_read = snapshot.storage.storage.claim_name, snapshot.claim_context.claim_read_error
+    """Return that the claim is missing or was not read; None if it was not read but a ready pod proves that it exists."""
+    existing, read_error = snapshot.storage.storage.claim_name, snapshot.claim_context.claim_read_error
     if existing is None:
-        return Finding("ClaimNotFound", "the claim is not made yet")
-    if not_read is None:
-        return Finding("ClaimNotFound", f"spec.storage.claimName: there is no claim {existing!r}")
-    if _serves(snapshot):
+        return Finding("ClaimNotFound", "the claim has not been created yet")
+    if read_error is None:
+        return Finding("ClaimNotFound", f"spec.storage.claimName: claim {existing!r} does not exist")
+    if _is_used_by_ready_pod(snapshot):
         return None
-    return Finding("ClaimNotFound", f"spec.storage.claimName: claim {existing!r} was not looked up: {not_read}")
+    return Finding("ClaimNotFound", f"spec.storage.claimName: claim {existing!r} was not read: {read_error}")
 
 
 def _growth_refused(outcome: Outcome) -> GrowthRefused | None:
@@ -89,27 +90,29 @@ def _growth_refused(outcome: Outcome) -> GrowthRefused | None:
 
 
 def _has_volume(snapshot: Snapshot, claim: Unstructured) -> bool:
-    """Bound; or mounted by a pod that is ready: of the two watches that of the claim is then merely behind."""
-    return claim.get("status", {}).get("phase") == "Bound" or _serves(snapshot)
+    """Whether the claim is bound, or a ready pod mounts it: the watch of claims may be behind the watch of pods."""
+    return claim.get("status", {}).get("phase") == "Bound" or _is_used_by_ready_pod(snapshot)
 
 
-def _serves(snapshot: Snapshot) -> bool:
+def _is_used_by_ready_pod(snapshot: Snapshot) -> bool:
     return snapshot.own_pod is not None and pod_status.is_ready(snapshot.own_pod)
 
 
 def _pending(snapshot: Snapshot, claim: Unstructured) -> Finding | None:
-    """Why the claim has no volume; None where it gets one with the pod that is there.
+    """Return why the claim has no volume; None if it gets one when the existing pod is scheduled.
 
-    The API server writes the default StorageClass into the claim: what the claim names is what counts.
+    Only the StorageClass in the claim matters: the API server has written the default one into it.
     """
     name, class_name = claim["metadata"]["name"], claim["spec"].get("storageClassName")
     modes = snapshot.claim_context.binding_modes
     if class_name is None:
-        return Finding("ClaimPending", f"claim {name!r} waits for a volume: it names no StorageClass, and there was no default")
+        return Finding(
+            "ClaimPending", f"claim {name!r} waits for a volume: it names no StorageClass and there was no default one"
+        )
     if class_name and class_name not in modes:
-        return Finding("ClaimPending", f"claim {name!r} waits for a volume: there is no StorageClass {class_name!r}")
+        return Finding("ClaimPending", f"claim {name!r} waits for a volume: StorageClass {class_name!r} does not exist")
     if modes.get(class_name) != _FIRST_CONSUMER:
         return Finding("ClaimPending", f"claim {name!r} waits for a volume")
     if snapshot.own_pod is not None:
         return None
-    return Finding("ClaimPending", f"claim {name!r} is not bound: its volume comes with its first pod")
+    return Finding("ClaimPending", f"claim {name!r} is not bound: it gets its volume when its first pod is scheduled")
