@@ -148,7 +148,7 @@ async def test_a_refusal_is_no_outage(recall: ReviewCache[bool], server: Server,
 
 
 async def test_a_silent_server_is_given_up(recall: ReviewCache[bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("userstorage_operator.readapi.review_cache._PATIENCE", 0.01)
+    monkeypatch.setattr("userstorage_operator.readapi.review_cache._TIMEOUT", 0.01)
     with pytest.raises(Unavailable, match="no answer"):
         await recall.get("k", _never)
 

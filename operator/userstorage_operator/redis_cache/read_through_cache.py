@@ -18,9 +18,9 @@ from userstorage_operator.readmodel.query import Aged
 from userstorage_operator.redis_cache.codec import LARGEST, Codec, Entry, Reason, Rejected
 from userstorage_operator.redis_cache.connection import RedisUnavailable
 from userstorage_operator.redis_cache.keys import Keys
+from userstorage_operator.redis_cache.last_known_cache import LastKnownCache
 from userstorage_operator.redis_cache.ports import Observer, RedisConnection
 from userstorage_operator.redis_cache.scripts import PUT, RELEASE
-from userstorage_operator.redis_cache.single_flight import SingleFlightCache
 
 _IN_PROCESS = 1.0
 """Seconds for which a process does not even ask Redis again."""
@@ -61,7 +61,7 @@ class ReadThroughCache:
         self._codec = codec
         self._open = lru_cache(_OPENED)(codec.open)
         self._observer = observer
-        self._answers: SingleFlightCache[Wanted, Unstructured | None] = SingleFlightCache(_IN_PROCESS, _REMEMBERED)
+        self._answers: LastKnownCache[Wanted, Unstructured | None] = LastKnownCache(_IN_PROCESS, _REMEMBERED)
 
     async def get_or_fetch(
         self, wanted: Wanted, fetch: Callable[[], Awaitable[Entry]], ttl: float

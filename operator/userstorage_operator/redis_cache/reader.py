@@ -20,11 +20,11 @@ from userstorage_operator.redis_cache.codec import Entry
 from userstorage_operator.redis_cache.connection import RedisUnavailable
 from userstorage_operator.redis_cache.head import Scopes
 from userstorage_operator.redis_cache.keys import Keys
+from userstorage_operator.redis_cache.last_known_cache import LastKnownCache
 from userstorage_operator.redis_cache.mirror import TTL
 from userstorage_operator.redis_cache.mirror_reader import FRESH, Found, IndexStale, MirrorReader
 from userstorage_operator.redis_cache.ports import Cluster
 from userstorage_operator.redis_cache.read_through_cache import ReadThroughCache, Wanted
-from userstorage_operator.redis_cache.single_flight import SingleFlightCache
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class RedisReader:
         self._cache = cache
         self._keys = keys
         self._scopes = scopes
-        self._lists: SingleFlightCache[None, _Listed] = SingleFlightCache(_LISTED, 1)
+        self._lists: LastKnownCache[None, _Listed] = LastKnownCache(_LISTED, 1)
         self._fetching = asyncio.Semaphore(_AT_ONCE)
 
     async def one(self, key: Key) -> Aged[Unstructured | None]:
