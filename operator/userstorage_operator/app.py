@@ -93,7 +93,7 @@ class App:
     def _read_api(self, reviews: KubeReviews) -> ReadApi:
         """Answers for platform backends."""
         config, leading = self._config, self._leading
-        directory = FallbackReader(leading.directory, leading.has_synced, self._store.directory(self._client))
+        directory = FallbackReader(leading.directory, leading.has_synced, self._store.reader(self._client))
         return ReadApi(directory, reviews, config.namespaces, version("userstorage-operator"))
 
     async def lead(self, stop: asyncio.Event) -> None:

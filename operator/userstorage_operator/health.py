@@ -85,4 +85,4 @@ class HealthChecks:
         return f"not watched at the moment, only swept: {', '.join(failing)}" if failing else None
 
     async def _redis_degraded(self) -> str | None:
-        return self._store.trouble
+        return self._store.degradation

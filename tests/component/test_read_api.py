@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from support.backend import Answer, Backend, account, free_port
+from support.backend import ApiResponse, Backend, account, free_port
 from support.faultproxy import Fault, FaultProxy
 from support.inprocess import Observed, serving
 from support.kubectl import Kubectl
@@ -44,7 +44,7 @@ async def backend(api: Kubectl, namespace: str, port: int) -> AsyncIterator[Back
     api.run("delete", "clusterrolebinding", f"{namespace}-backend", "--ignore-not-found")
 
 
-async def answered(backend: Backend, path: str, status: int = 200, within: float = 20) -> Answer:
+async def answered(backend: Backend, path: str, status: int = 200, within: float = 20) -> ApiResponse:
     """The first answer of that status; before, only that nobody listens yet or that the operator is starting."""
     deadline = time.monotonic() + within
     while True:

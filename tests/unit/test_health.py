@@ -36,7 +36,7 @@ class World:
             not_synced=lambda: iter(self.unlisted),
         )
         loop = SimpleNamespace(late_for=lambda: self.late)
-        store = SimpleNamespace(trouble=self.trouble)
+        store = SimpleNamespace(degradation=self.trouble)
         parts: Any = (probe, loop, SimpleNamespace(is_leader=self.leads), leading, store)
         return HealthChecks(*cast("tuple[Any, Any, Any, Any, Any]", parts))
 

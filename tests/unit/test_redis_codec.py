@@ -18,7 +18,7 @@ from userstorage_operator.redis_cache.index import Range, Row, parse
 from userstorage_operator.redis_cache.keys import Keys
 
 KEYS = Keys("test")
-KEY = KEYS.view("uid-1")
+KEY = KEYS.summary("uid-1")
 CODECS = [Codec(b""), Codec(b"a key")]
 NAMES = st.text("ab0-.", min_size=1, max_size=6)
 
@@ -108,8 +108,8 @@ def reason_of(data: bytes, key: str = KEY, uid: str = "uid-1", codec: Codec = CO
 def test_each_fault_has_its_name() -> None:
     codec = CODECS[1]
     sealed = codec.seal(KEY, Entry({"phase": "Ready"}, "uid-1", 7, 3))
-    assert reason_of(sealed, key=KEYS.view("uid-2"), uid="uid-2") == "other_object"
-    assert reason_of(sealed, key=KEYS.view("uid-2")) == "seal"
+    assert reason_of(sealed, key=KEYS.summary("uid-2"), uid="uid-2") == "other_object"
+    assert reason_of(sealed, key=KEYS.summary("uid-2")) == "seal"
     assert reason_of(sealed, codec=Codec(b"another key")) == "seal"
     assert reason_of(sealed.replace(b'"generation":3', b'"generation":4')) == "seal"
     assert reason_of(sealed.replace(b"7 ", b"8 ", 1)) == "seal"

@@ -14,7 +14,7 @@ from userstorage_operator.redis_cache.mirror import Mirror
 RAW = storage_object("alice", meta={"uid": "uid-alice", "resourceVersion": "7"})
 
 
-class Redis:
+class ScriptedRedis:
     """Says what it is told to say to every write, and writes nothing."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Redis:
         return self.answer
 
 
-class Users:
+class IdenticalUsers:
     """All alike: what is told of them is of no interest here."""
 
     def __init__(self, count: int) -> None:
@@ -42,7 +42,7 @@ class Users:
         return RAW
 
 
-class Observer:
+class FillObserver:
     def __init__(self) -> None:
         self.filled = asyncio.Event()
 
@@ -55,7 +55,7 @@ class Observer:
     cache_asked = cache_rejected = unasked
 
 
-async def until_filled(mirror: Mirror, observer: Observer) -> None:
+async def until_filled(mirror: Mirror, observer: FillObserver) -> None:
     """Fails where the mirror ends by itself."""
     running, filled = asyncio.create_task(mirror.run()), asyncio.create_task(observer.filled.wait())
     await asyncio.wait((running, filled), timeout=60, return_when=asyncio.FIRST_COMPLETED)
@@ -66,12 +66,12 @@ async def until_filled(mirror: Mirror, observer: Observer) -> None:
     assert observer.filled.is_set()
 
 
-def mirror_of(redis: Redis, users: Users, observer: Observer) -> Mirror:
+def mirror_of(redis: ScriptedRedis, users: IdenticalUsers, observer: FillObserver) -> Mirror:
     return Mirror(redis, Keys("test"), Codec(b""), users, (None,), 1, observer)
 
 
 async def test_changes_do_not_begin_a_large_fill_again() -> None:
-    redis, users, observer = Redis(), Users(10_400), Observer()
+    redis, users, observer = ScriptedRedis(), IdenticalUsers(10_400), FillObserver()
     mirror = mirror_of(redis, users, observer)
 
     def change() -> None:
@@ -86,7 +86,7 @@ async def test_changes_do_not_begin_a_large_fill_again() -> None:
 
 
 async def test_an_answer_that_makes_no_sense_ends_nothing() -> None:
-    redis, observer = Redis(), Observer()
+    redis, observer = ScriptedRedis(), FillObserver()
     nonsense = iter([None, b"\xff"])
     redis.answer = next(nonsense)
 
@@ -94,4 +94,4 @@ async def test_an_answer_that_makes_no_sense_ends_nothing() -> None:
         redis.answer = next(nonsense, b"ok")
 
     redis.at_each = next_answer
-    await until_filled(mirror_of(redis, Users(1), observer), observer)
+    await until_filled(mirror_of(redis, IdenticalUsers(1), observer), observer)

@@ -38,7 +38,7 @@ class Authorizer:
             raise _unauthorized("the token is not valid here", 'Bearer error="invalid_token"')
         return caller
 
-    async def admit(self, caller: Caller, access: Access | PathAccess) -> None:
+    async def authorize(self, caller: Caller, access: Access | PathAccess) -> None:
         """Raises Problem 403 or 503, the same whether or not there is what is asked for."""
         try:
             for wider in access.wider():

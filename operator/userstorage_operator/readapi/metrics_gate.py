@@ -16,13 +16,13 @@ class MetricsGate:
     """Satisfies `runtime.http.Gate`."""
 
     def __init__(self, reviews: Reviews) -> None:
-        self._gatekeeper = Authorizer(reviews, _GRACE)
+        self._authorizer = Authorizer(reviews, _GRACE)
 
     async def refusal(self, request: web.Request) -> web.Response | None:
         """The answer to one who may not; None for one who may."""
         try:
-            caller = await self._gatekeeper.caller(request.headers.get("Authorization"))
-            await self._gatekeeper.admit(caller, _ACCESS)
+            caller = await self._authorizer.caller(request.headers.get("Authorization"))
+            await self._authorizer.authorize(caller, _ACCESS)
         except Problem as problem:
             return problem.response()
         return None

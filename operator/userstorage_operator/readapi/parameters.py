@@ -13,7 +13,7 @@ from userstorage_operator.api.userstorage import Key
 from userstorage_operator.readapi.problems import bad_parameter
 from userstorage_operator.readmodel.query import Query
 
-Pairs = Iterable[tuple[str, str]]
+QueryPairs = Iterable[tuple[str, str]]
 """A decoded query string."""
 
 LIMIT_DEFAULT, LIMIT_MAX = 100, 500
@@ -50,22 +50,22 @@ def continue_token(after: Key) -> str:
     return base64.urlsafe_b64encode(orjson.dumps([after.namespace, after.name])).decode().rstrip("=")
 
 
-def filters(query: Pairs) -> Query:
+def list_query(query: QueryPairs) -> Query:
     """The query of a list. Raises Problem 400."""
     return Query(**_read(query, _FILTERS))
 
 
-def pages_of(user_id: str, query: Pairs) -> Query:
+def user_query(user_id: str, query: QueryPairs) -> Query:
     """All storages of a user. Raises Problem 400."""
     return Query(user=user_id, **_read(query, _PAGING))
 
 
-def none(query: Pairs) -> None:
+def reject_all(query: QueryPairs) -> None:
     """For what takes no parameters. Raises Problem 400."""
     _read(query, {})
 
 
-def _read(query: Pairs, known: _Known) -> dict[str, Any]:
+def _read(query: QueryPairs, known: _Known) -> dict[str, Any]:
     read: dict[str, Any] = {}
     for parameter, text in query:
         if parameter not in known:

@@ -13,33 +13,33 @@ _CACHE_CONTROL = "private, no-cache"
 """Whoever keeps an answer asks again each time, by its ETag; caches that several callers share keep none."""
 
 
-def one(request: web.Request, told: Aged[Unstructured]) -> web.Response:
+def item_response(request: web.Request, response: Aged[Unstructured]) -> web.Response:
     """The answer that tells of one UserStorage."""
-    return _answer(request, {"metadata": _metadata(told), "item": told.value}, int(told.age))
+    return _json_response(request, {"metadata": _metadata(response), "item": response.value}, int(response.age))
 
 
-def listed(request: web.Request, told: Aged[Page]) -> web.Response:
+def list_response(request: web.Request, response: Aged[Page]) -> web.Response:
     """The answer that tells a page."""
-    metadata, page = _metadata(told), told.value
+    metadata, page = _metadata(response), response.value
     if page.more_after is not None:
         metadata["continue"] = continue_token(page.more_after)
-    return _answer(request, {"metadata": metadata, "items": page.summaries}, int(told.age))
+    return _json_response(request, {"metadata": metadata, "items": page.summaries}, int(response.age))
 
 
-def _metadata(told: Aged[Unstructured] | Aged[Page]) -> Unstructured:
-    return {"ageSeconds": int(told.age), "stale": told.stale}
+def _metadata(response: Aged[Unstructured] | Aged[Page]) -> Unstructured:
+    return {"ageSeconds": int(response.age), "stale": response.stale}
 
 
-def _answer(request: web.Request, content: Unstructured, age: int) -> web.Response:
+def _json_response(request: web.Request, content: Unstructured, age: int) -> web.Response:
     body = orjson.dumps(content)
     etag = f'"{hashlib.sha256(body).hexdigest()}"'
     headers = {"ETag": etag, "Age": str(age), "Cache-Control": _CACHE_CONTROL}
-    if (wanted := request.headers.get("If-None-Match")) is not None and has(wanted, etag):
+    if (wanted := request.headers.get("If-None-Match")) is not None and etag_matches(wanted, etag):
         return web.Response(status=304, headers=headers)
     headers["Content-Type"] = "application/json"
     return web.Response(body=body, headers=headers)
 
 
-def has(if_none_match: str, etag: str) -> bool:
+def etag_matches(if_none_match: str, etag: str) -> bool:
     """Whether the header If-None-Match names the ETag, compared weakly (RFC 9110, 13.1.2)."""
     return if_none_match.strip() == "*" or any(known.strip().removeprefix("W/") == etag for known in if_none_match.split(","))

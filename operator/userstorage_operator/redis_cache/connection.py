@@ -84,9 +84,9 @@ class Connection:
         self._settings = settings
         self._observer = observer
         self._client: clients.Client | None = None
-        self._free = asyncio.Semaphore(CONNECTIONS)
+        self._slots = asyncio.Semaphore(CONNECTIONS)
         self._breaker = Breaker(time.monotonic, lambda: random.uniform(-1, 1))  # noqa: S311  # no secret
-        self._told_state = State.CLOSED
+        self._logged_state = State.CLOSED
         self._dropping: set[asyncio.Task[None]] = set()
         observer.redis_labels(KINDS, tuple(State))
         observer.redis_breaker(State.CLOSED)
@@ -96,7 +96,7 @@ class Connection:
         """Of the circuit breaker."""
         return self._breaker.state
 
-    async def run(self, what: str, call: Callable[[Redis], Awaitable[T]]) -> T:
+    async def run(self, operation: str, call: Callable[[Redis], Awaitable[T]]) -> T:
         """What `call` gets from a client it is given; one command, pipeline or script. `what` is its label in metrics.
 
         Takes twice the timeout at most, and no time while the breaker is open. Raises RedisUnavailable, and nothing else
@@ -105,16 +105,16 @@ class Connection:
         if self._settings is None:
             raise RedisUnavailable(_NOT_CONFIGURED)
         cancelled = _cancellations()
-        await self._take_turn(self._settings.timeout)
+        await self._acquire_slot(self._settings.timeout)
         try:
             era = self._breaker.admit()
             self._log_state("")
             if era is None:
                 self._observer.redis_failed(_BREAKER_OPEN)
                 raise RedisUnavailable(_BREAKER_OPEN)
-            return await self._run(what, call, era, self._settings)
+            return await self._run(operation, call, era, self._settings)
         finally:
-            self._free.release()
+            self._slots.release()
             # Before Python 3.12 asyncio.wait_for, by which redis-py sends, loses a cancellation that comes when it is done.
             if _cancellations() > cancelled:
                 raise asyncio.CancelledError
@@ -126,15 +126,15 @@ class Connection:
         if client is not None:
             await clients.close(client)
 
-    async def _take_turn(self, timeout: float) -> None:
+    async def _acquire_slot(self, timeout: float) -> None:
         try:
             async with asyncio.timeout(timeout):
-                await self._free.acquire()
+                await self._slots.acquire()
         except TimeoutError:
             self._observer.redis_failed("exhausted")
             raise RedisUnavailable("exhausted", f"all {CONNECTIONS} connections are in use") from None
 
-    async def _run(self, what: str, call: Callable[[Redis], Awaitable[T]], era: int, settings: RedisSettings) -> T:
+    async def _run(self, operation: str, call: Callable[[Redis], Awaitable[T]], era: int, settings: RedisSettings) -> T:
         if self._client is None:
             self._client = clients.connect(settings, CONNECTIONS)
         start = time.monotonic()
@@ -143,7 +143,7 @@ class Connection:
             async with asyncio.timeout(2 * settings.timeout):
                 answer = await call(cast("Redis", self._client))  # a RedisCluster does as one here
         except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
-            raise self._failure(what, error, era) from error
+            raise self._failure(operation, error, era) from error
         except BaseException:
             self._breaker.abandoned(era)
             raise
@@ -154,7 +154,7 @@ class Connection:
             self._observer.redis_answered(time.monotonic() - start)
             self._log_state("")
 
-    def _failure(self, what: str, error: Exception, era: int) -> RedisUnavailable:
+    def _failure(self, operation: str, error: Exception, era: int) -> RedisUnavailable:
         kind = _kind(error)
         self._observer.redis_failed(kind)
         if kind in _NOT_SERVING:
@@ -163,7 +163,7 @@ class Connection:
             self._breaker.succeeded(era)
         if kind in _STALE_CONNECTIONS:
             self._drop_idle()
-        failure = RedisUnavailable(kind, f"{what}: {error}")
+        failure = RedisUnavailable(kind, f"{operation}: {error}")
         self._log_state(str(failure))
         return failure
 
@@ -179,14 +179,14 @@ class Connection:
         if not task.cancelled():
             task.exception()  # seen: whatever kept a connection from closing well, it is closed
 
-    def _log_state(self, why: str) -> None:
-        state, before = self._breaker.state, self._told_state
+    def _log_state(self, cause: str) -> None:
+        state, before = self._breaker.state, self._logged_state
         if state is before:
             return
-        self._told_state = state
+        self._logged_state = state
         self._observer.redis_breaker(state)
         if state is State.OPEN and before is State.CLOSED:
-            log.warning("redis_unavailable", why=why)
+            log.warning("redis_unavailable", why=cause)
         elif state is State.CLOSED:
             log.info("redis_recovered")
 

@@ -25,9 +25,9 @@ class Keys:
         """Rows of all UserStorages in the orders in which they are listed: a sorted set."""
         return self._named("index")
 
-    def view(self, uid: str) -> str:
+    def summary(self, uid: str) -> str:
         """The view of one UserStorage."""
-        return self._named(f"view:{uid}")
+        return self._named(f"summary:{uid}")
 
     def answer(self, key: Key) -> str:
         """What the API server said of one UserStorage, for the moments in which the index is not kept."""

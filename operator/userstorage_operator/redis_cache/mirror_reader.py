@@ -10,14 +10,14 @@ from userstorage_operator.redis_cache.codec import Codec, Reason, Rejected
 from userstorage_operator.redis_cache.head import Head, Scopes
 from userstorage_operator.redis_cache.index import Range, Row, parse
 from userstorage_operator.redis_cache.keys import Keys
-from userstorage_operator.redis_cache.ports import Observer, RedisConnection
+from userstorage_operator.redis_cache.ports import CacheObserver, RedisConnection
 from userstorage_operator.redis_cache.scripts import READ
 
 FRESH = 3.0
 """Seconds for which a head counts. The leader renews it every second."""
 _CHUNK = 500
 """Rows read at a time where a filter drops some."""
-_REMEMBERED = 10_000
+_MAX_PARSED = 10_000
 """Rows that need not be parsed and checked again: the same bytes are the same row."""
 
 
@@ -40,14 +40,14 @@ class Found:
 class MirrorReader:
     """The index. All methods raise RedisUnavailable and Behind."""
 
-    def __init__(self, store: RedisConnection, keys: Keys, codec: Codec, scopes: Scopes, observer: Observer) -> None:
+    def __init__(self, connection: RedisConnection, keys: Keys, codec: Codec, scopes: Scopes, observer: CacheObserver) -> None:
         """`scopes` are the namespaces that are answered for; a head of others is not ours."""
-        self._store = store
+        self._connection = connection
         self._keys = keys
         self._codec = codec
         self._scopes = scopes
         self._observer = observer
-        self._parse = lru_cache(_REMEMBERED)(partial(parse, codec=codec))
+        self._parse = lru_cache(_MAX_PARSED)(partial(parse, codec=codec))
 
     async def one(self, key: Key, oldest: float = FRESH) -> Found:
         """The row of one UserStorage, or none."""
@@ -71,15 +71,15 @@ class MirrorReader:
 
     async def _read(self, wanted: Range, count: int, oldest: float, *, views: bool) -> tuple[list[Row], list[bytes], float]:
         """Head, rows and views are read in one step: a fill that begins in between would make a list look short."""
-        arguments = [wanted.first, wanted.end, count, self._keys.view("") if views else ""]
-        answer = await self._store.run("index", lambda redis: READ(redis, [self._keys.head, self._keys.index], arguments))
+        arguments = [wanted.first, wanted.end, count, self._keys.summary("") if views else ""]
+        answer = await self._connection.run("index", lambda redis: READ(redis, [self._keys.head, self._keys.index], arguments))
         try:
-            return self._judge(answer, oldest)
+            return self._validate(answer, oldest)
         except Rejected as rejected:
             self._observer.cache_rejected(rejected.reason)
             raise IndexStale(rejected.reason) from None
 
-    def _judge(self, answer: list[Any], oldest: float) -> tuple[list[Row], list[bytes], float]:
+    def _validate(self, answer: list[Any], oldest: float) -> tuple[list[Row], list[bytes], float]:
         sealed, age_text, members, rows, views = answer
         if not sealed or not age_text:
             raise IndexStale("no head")

@@ -17,11 +17,11 @@ class RedisConnection(Protocol):
     Redis.
     """
 
-    async def run(self, what: str, call: Callable[[Redis], Awaitable[T]]) -> T:
+    async def run(self, operation: str, call: Callable[[Redis], Awaitable[T]]) -> T:
         """The answer of `call`."""
 
 
-class Cluster(Protocol):
+class ApiServer(Protocol):
     """The API server, live. Every call raises a ClusterError where it fails."""
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
@@ -41,10 +41,10 @@ class WatchedStorages(Protocol):
         """The raw UserStorage."""
 
 
-class Observer(Protocol):
+class CacheObserver(Protocol):
     """Who counts (metrics)."""
 
-    def cache_asked(self, result: str, views: int = 1) -> None:
+    def cache_asked(self, result: str, count: int = 1) -> None:
         """So many views were asked for and answered: hit, miss, stale or error."""
 
     def mirror_filled(self) -> None:

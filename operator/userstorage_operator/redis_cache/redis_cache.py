@@ -13,7 +13,7 @@ from userstorage_operator.redis_cache.head import Scopes
 from userstorage_operator.redis_cache.keys import Keys
 from userstorage_operator.redis_cache.mirror import Mirror
 from userstorage_operator.redis_cache.mirror_reader import MirrorReader
-from userstorage_operator.redis_cache.ports import Cluster, Observer, WatchedStorages
+from userstorage_operator.redis_cache.ports import ApiServer, CacheObserver, WatchedStorages
 from userstorage_operator.redis_cache.read_through_cache import ReadThroughCache
 from userstorage_operator.redis_cache.reader import RedisReader
 from userstorage_operator.redis_cache.saved_backoffs import SavedBackoffs
@@ -21,7 +21,7 @@ from userstorage_operator.redis_cache.settings import RedisSettings
 from userstorage_operator.runtime.workqueue import WorkQueue
 
 
-class Observers(RedisObserver, Observer, Protocol):
+class RedisCacheObserver(RedisObserver, CacheObserver, Protocol):
     """Who counts."""
 
     def cache_labels(self, reasons: Iterable[str]) -> None:
@@ -31,7 +31,7 @@ class Observers(RedisObserver, Observer, Protocol):
 class RedisCache:
     """One per process. Without Redis the leader shares nothing, and the others ask the API server."""
 
-    def __init__(self, settings: RedisSettings | None, scopes: Scopes, observer: Observers) -> None:
+    def __init__(self, settings: RedisSettings | None, scopes: Scopes, observer: RedisCacheObserver) -> None:
         self._settings = settings
         self._scopes = scopes
         self._observer = observer
@@ -39,19 +39,19 @@ class RedisCache:
         self._keys = Keys(settings.cluster_name if settings is not None else "")
         self._codec = Codec(settings.signing_key() if settings is not None else b"")
         self._cache = ReadThroughCache(self._connection, self._codec, observer)
-        self._mirrored = MirrorReader(self._connection, self._keys, self._codec, scopes, observer)
+        self._mirror_reader = MirrorReader(self._connection, self._keys, self._codec, scopes, observer)
         observer.cache_labels(Reason)
         self._backoffs: SavedBackoffs | None = None
         self._mirror: Mirror | None = None
 
     @property
-    def trouble(self) -> str | None:
+    def degradation(self) -> str | None:
         """What is wrong with Redis, for people; None where nothing is, or there is none."""
         return None if self._connection.state is State.CLOSED else "Redis does not answer; all goes on without it, slower"
 
-    def directory(self, cluster: Cluster) -> RedisReader:
+    def reader(self, api_server: ApiServer) -> RedisReader:
         """Who answers in a process that does not watch."""
-        return RedisReader(cluster, self._mirrored, self._cache, self._keys, self._scopes)
+        return RedisReader(api_server, self._mirror_reader, self._cache, self._keys, self._scopes)
 
     def changed(self, key: Key) -> None:
         """A UserStorage is new, other than it was, or gone. Of no concern before `lead`, which looks at everything."""

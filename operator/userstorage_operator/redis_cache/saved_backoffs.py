@@ -23,21 +23,21 @@ from userstorage_operator.runtime.workqueue import WorkQueue
 log = structlog.get_logger(__name__)
 
 _TTL = 3600
-_GATHER = 0.5
+_WRITE_INTERVAL = 0.5
 """Seconds between two writes: a failing object is at rest for a second at least."""
 _BATCH = 200
-_TRIES = 4
+_MAX_TRIES = 4
 """Calls that may fail at the start before what is noted counts as unknown."""
-_MOST_PENDING = 10_000
+_MAX_PENDING = 10_000
 """Objects whose count may wait while Redis does not answer; then it is forgotten."""
-_MOST_FAILURES = 1_000_000
+_MAX_FAILURES = 1_000_000
 
 
 class SavedBackoffs:
     """Told by the queue of every failure and of its end."""
 
-    def __init__(self, store: RedisConnection, keys: Keys, codec: Codec, watched: WatchedStorages) -> None:
-        self._store = store
+    def __init__(self, connection: RedisConnection, keys: Keys, codec: Codec, watched: WatchedStorages) -> None:
+        self._connection = connection
         self._keys = keys
         self._codec = codec
         self._watched = watched
@@ -53,13 +53,13 @@ class SavedBackoffs:
         name = self._keys.backoff(meta["uid"])
         value = {"failures": failures, "due": now + due_in}
         entry = Entry(value, meta["uid"], version_of(raw), meta["generation"], time=now)
-        if len(self._pending) < _MOST_PENDING or name in self._pending:
+        if len(self._pending) < _MAX_PENDING or name in self._pending:
             self._pending[name] = self._codec.seal(name, entry) if failures else None
 
     async def run(self) -> None:
         """Write what was noted, until cancelled. Trouble of Redis never ends it."""
         while True:
-            await asyncio.sleep(_GATHER)
+            await asyncio.sleep(_WRITE_INTERVAL)
             for _ in range(0, len(self._pending), _BATCH):
                 if not await self._write(dict(itertools.islice(self._pending.items(), _BATCH))):
                     break
@@ -70,7 +70,7 @@ class SavedBackoffs:
         The first lists keep the event loop busy, so an answer may be late that is there: a batch is asked for more than once.
         """
         keys = list(self._watched.keys())
-        resumed, tries = 0, _TRIES
+        resumed, tries = 0, _MAX_TRIES
         for start in range(0, len(keys), _BATCH):
             while tries:
                 try:
@@ -80,7 +80,7 @@ class SavedBackoffs:
                     tries -= 1
                     if not tries:
                         log.info("backoffs_unavailable", why=error.kind)
-                    await asyncio.sleep(_GATHER)
+                    await asyncio.sleep(_WRITE_INTERVAL)
         if resumed:
             log.info("backoffs_resumed", objects=resumed)
 
@@ -95,7 +95,7 @@ class SavedBackoffs:
             if entry is None or entry.value is None or entry.generation != raw["metadata"]["generation"]:
                 continue
             failures, due = entry.value.get("failures"), entry.value.get("due")
-            if not isinstance(failures, int) or not 0 < failures <= _MOST_FAILURES or not isinstance(due, float):
+            if not isinstance(failures, int) or not 0 < failures <= _MAX_FAILURES or not isinstance(due, float):
                 continue
             queue.resume(Key.of(raw), failures, min(max(0.0, due - time.time()), pause(failures)))
             resumed += 1
@@ -112,7 +112,7 @@ class SavedBackoffs:
 
         call: Callable[[Redis], Awaitable[None]] = write
         try:
-            await self._store.run("backoffs", call)
+            await self._connection.run("backoffs", call)
         except RedisUnavailable:
             return False  # counted and logged where the connection is
         for name, value in batch.items():
