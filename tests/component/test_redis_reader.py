@@ -286,7 +286,7 @@ async def test_who_waits_for_a_process_that_died_fetches_itself(replicas: InProc
         await asyncio.sleep(60)
         raise AssertionError
 
-    dying = asyncio.create_task(replicas.cache()._ask(wanted, never, 2, []))
+    dying = asyncio.create_task(replicas.cache()._look_up(wanted, never, 2, []))
     lock = KEYS.lock(wanted.key)
     connection = replicas.connection()
     await until(lambda: connection.run("exists", lambda redis: redis.exists(lock)))

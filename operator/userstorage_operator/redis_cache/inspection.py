@@ -1,4 +1,4 @@
-"""What is in Redis at this moment, for whoever looks after it. Nothing is changed, and nothing believed that is not sealed."""
+"""Reads everything that Redis holds, for `kubectl userstorage cache`. Changes nothing, and trusts only sealed values."""
 
 import time
 from collections import Counter
@@ -25,36 +25,36 @@ _REFUSED = frozenset({"permission", "response"})
 
 @dataclass(slots=True)
 class Inspected:
-    """The mirror, and what is around it."""
+    """The contents of Redis."""
 
     head: Head | None = None
-    """None where there is none, or none that can be believed."""
+    """None if there is none, or none that is valid."""
     head_age: float = 0.0
-    """Seconds since the leader last wrote it, by Redis' own clock."""
+    """Seconds since the leader last wrote the head, by Redis' clock."""
     summaries: dict[Key, Unstructured | None] = field(default_factory=dict)
-    """One for each row of the index; None where the view of that row is not there."""
+    """One for each row of the index; None if Redis has no valid summary for that row."""
     summary_ages: list[float] = field(default_factory=list)
-    """Seconds since each was written, by the clock of this machine."""
+    """Seconds since each summary was written, by the clock of this machine."""
     rejected: Counter[str] = field(default_factory=Counter)
-    """Values that are not what their key promises, by reason."""
+    """Number of rejected values by reason."""
     keys: Counter[str] = field(default_factory=Counter)
-    """How many there are of each kind."""
+    """Number of keys of each kind."""
     lookups: tuple[int, int] | None = None
-    """Of the whole server since its start: those that found a key, and those that did not. None where the user may not ask."""
+    """Hits and misses of the whole server since its start. None if the user may not read them."""
 
     def cache_asked(self, result: str, count: int = 1) -> None:
-        """Satisfies `ports.CacheObserver`; of no interest here."""
+        """Do nothing; satisfies `ports.CacheObserver`."""
 
     def mirror_filled(self) -> None:
-        """Satisfies `ports.CacheObserver`; nothing is written here."""
+        """Do nothing; satisfies `ports.CacheObserver`."""
 
     def cache_rejected(self, reason: str) -> None:
-        """Satisfies `ports.CacheObserver`."""
+        """Count a rejected value; satisfies `ports.CacheObserver`."""
         self.rejected[reason] += 1
 
 
 async def inspect(connection: RedisConnection, keys: Keys, codec: Codec) -> Inspected:
-    """Look at everything, in as many calls as it takes: none keeps Redis busy for long. Raises RedisUnavailable."""
+    """Read everything in many small calls: none keeps Redis busy for long. Raises RedisUnavailable."""
     found = Inspected()
     rows = await _rows(connection, keys, codec, found)
     cache, now = ReadThroughCache(connection, codec, found), time.time()
@@ -71,7 +71,7 @@ async def inspect(connection: RedisConnection, keys: Keys, codec: Codec) -> Insp
 
 
 async def _rows(connection: RedisConnection, keys: Keys, codec: Codec, found: Inspected) -> list[Row]:
-    """All rows of the index; the head goes to `found`."""
+    """Return all rows of the index; store the head in `found`."""
     rows: list[Row] = []
     wanted = Range.of(Query(), codec)
     while True:
@@ -95,7 +95,7 @@ async def _read(connection: RedisConnection, keys: Keys, wanted: Range) -> Any:
 
 
 async def _count_keys(connection: RedisConnection, keys: Keys, found: Inspected) -> None:
-    """SCAN may tell of a key twice; it is counted once."""
+    """Count the keys by kind. SCAN may return a key twice; it is counted once."""
     names: set[bytes] = set()
     cursor = b"0"
     while True:
@@ -117,10 +117,10 @@ async def _lookups(connection: RedisConnection) -> tuple[int, int] | None:
         return await redis.info("stats")
 
     try:
-        told = await connection.run("info", ask)
+        stats = await connection.run("info", ask)
     except RedisUnavailable as error:
         if error.kind in _REFUSED:
             return None
         raise
-    nodes = [told] if "keyspace_hits" in told else list(told.values())  # a cluster tells of each node
+    nodes = [stats] if "keyspace_hits" in stats else list(stats.values())  # a cluster answers per node
     return sum(node["keyspace_hits"] for node in nodes), sum(node["keyspace_misses"] for node in nodes)

@@ -1,4 +1,4 @@
-"""A cache that serves the last known value, marked stale, when its source fails."""
+"""Cache that serves the last known value, marked stale, when its source fails."""
 
 import time
 from collections.abc import Awaitable, Callable, Hashable
@@ -29,7 +29,7 @@ class LastKnownCache(Generic[K, T]):
     """For one event loop. How it differs from `readapi.review_cache`: docs/decisions/0013."""
 
     def __init__(self, fresh: float, size: int) -> None:
-        """A value is served for `fresh` seconds without a fetch. The `size` most recently used values are kept."""
+        """Serve a value for `fresh` seconds without a fetch; keep the `size` most recently used values."""
         self._fresh = fresh
         self._stored: LRUCache[K, _Stored[T]] = LRUCache(size)
         self._flights: SingleFlight[K, Aged[T]] = SingleFlight()

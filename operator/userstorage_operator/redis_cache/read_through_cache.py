@@ -1,4 +1,4 @@
-"""get_or_fetch: memory, then Redis, then the source; one fetch at a time in the process, and among processes."""
+"""Read-through cache: memory, then Redis, then the source. One fetch at a time per key, in this process and across processes."""
 
 import asyncio
 import hashlib
@@ -23,59 +23,61 @@ from userstorage_operator.redis_cache.ports import CacheObserver, RedisConnectio
 from userstorage_operator.redis_cache.scripts import PUT, RELEASE
 
 _FRESH = 1.0
-"""Seconds for which a process does not even ask Redis again."""
+"""Seconds for which a value is served from memory, without a call to Redis."""
 _MAX_STORED = 1000
-"""Answers that a process can fall back on."""
+"""Values kept in memory, to fall back on."""
 _MAX_OPENED = 10_000
-"""Values that need not be decoded and checked again: the same bytes at the same key are the same value."""
+"""Number of decoded values that are cached: the same bytes at the same key are the same value."""
 _LOCK = 2.0
-"""Seconds for which one process fetches and the others wait; then they fetch themselves."""
+"""Seconds for which other processes wait for the one that fetches; then they fetch themselves."""
 _POLL = 0.05
 _WRONG_TYPE = "WRONGTYPE"
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a value must be to be taken."""
+    """A key and the conditions that its value must meet."""
 
     key: str
     uid: str | None = None
-    """None where the key itself says which object."""
+    """None if the key identifies the object by itself."""
     version: int = 0
-    """At least."""
+    """Minimum resourceVersion."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Lookup:
-    """What Redis has: an entry, or the hash of what was rejected, or neither."""
+    """The result of a read: a valid entry, the SHA-1 of a rejected value, or neither."""
 
     entry: Entry | None = None
     rejected: str = ""
 
 
 class ReadThroughCache:
-    """One per process. Trouble of Redis costs time and never fails a request."""
+    """One per process. A failure of Redis makes a request slower, but never fails it."""
 
     def __init__(self, connection: RedisConnection, codec: Codec, observer: CacheObserver) -> None:
         self._connection = connection
         self._codec = codec
         self._open = lru_cache(_MAX_OPENED)(codec.open)
         self._observer = observer
-        self._answers: LastKnownCache[Wanted, Unstructured | None] = LastKnownCache(_FRESH, _MAX_STORED)
+        self._values: LastKnownCache[Wanted, Unstructured | None] = LastKnownCache(_FRESH, _MAX_STORED)
 
     async def get_or_fetch(
         self, wanted: Wanted, fetch: Callable[[], Awaitable[Entry]], ttl: float
     ) -> Aged[Unstructured | None]:
-        """The value, kept for about `ttl` seconds where it has to be fetched. Where `fetch` fails with a ClusterError, the
-        last value that this process knew, stale; raises Unavailable where it knew none.
+        """Return the value; if it must be fetched, store it in Redis for about `ttl` seconds.
+
+        If `fetch` raises a ClusterError, return the last value that this process knows, marked stale. Raises Unavailable if it
+        knows none.
         """
         results: list[str] = []
 
-        async def ask() -> Aged[Unstructured | None]:
-            return await self._ask(wanted, fetch, ttl, results)
+        async def look_up() -> Aged[Unstructured | None]:
+            return await self._look_up(wanted, fetch, ttl, results)
 
         try:
-            response = await self._answers.get(wanted, ask)
+            response = await self._values.get(wanted, look_up)
         except ClusterError:
             self._observer.cache_asked("error")
             raise
@@ -83,20 +85,20 @@ class ReadThroughCache:
         return response
 
     async def get_many(self, wanted: Sequence[Wanted]) -> list[Entry | None]:
-        """What Redis has of each, in one round trip. Raises RedisUnavailable."""
+        """Return the entry of each key in one round trip; None if it is missing or not valid. Raises RedisUnavailable."""
         return self._hits(await self._read(wanted))
 
     def validate(self, wanted: Sequence[Wanted], values: Sequence[bytes]) -> list[Entry | None]:
-        """The same of values that were read elsewhere."""
+        """Return the entries of values that were already read; None for each that is missing or not valid."""
         return self._hits([self._validate(each, value) for each, value in zip(wanted, values, strict=True)])
 
-    def _hits(self, lookup: Sequence[_Lookup]) -> list[Entry | None]:
-        found = [each.entry for each in lookup]
+    def _hits(self, lookups: Sequence[_Lookup]) -> list[Entry | None]:
+        found = [each.entry for each in lookups]
         if hits := len(found) - found.count(None):
             self._observer.cache_asked("hit", hits)
         return found
 
-    async def _ask(
+    async def _look_up(
         self, wanted: Wanted, fetch: Callable[[], Awaitable[Entry]], ttl: float, results: list[str]
     ) -> Aged[Unstructured | None]:
         token = secrets.token_hex(8)
@@ -149,14 +151,14 @@ class ReadThroughCache:
         return _Lookup(rejected=hashlib.sha1(data, usedforsecurity=False).hexdigest())
 
     async def _lock(self, wanted: Wanted, token: str) -> bool:
-        """Whether it is on this process to fetch."""
+        """Take the lock of a key. Return False if another process holds it, which then fetches."""
         taken = await self._connection.run(
             "lock", lambda redis: redis.set(Keys.lock(wanted.key), token, nx=True, px=int(_LOCK * 1000))
         )
         return taken is not None
 
     async def _wait(self, wanted: Wanted) -> _Lookup:
-        """What the process that fetches has found; nothing where that takes too long. Raises RedisUnavailable."""
+        """Wait for the value of the process that fetches; no entry if that takes longer than _LOCK. Raises RedisUnavailable."""
         deadline = time.monotonic() + _LOCK
         while time.monotonic() < deadline:
             await asyncio.sleep(_POLL)
@@ -166,23 +168,23 @@ class ReadThroughCache:
         return _Lookup()
 
     async def _put(self, wanted: Wanted, entry: Entry, ttl: float, rejected: str) -> None:
-        """Newest wins. An object that came after the one that was wanted must not be taken for it."""
+        """Store a fetched entry unless Redis has a newer one. A recreated object is not stored at the key of its predecessor."""
         if wanted.uid is not None and entry.uid != wanted.uid:
             return
         try:
             data = self._codec.seal(wanted.key, entry)
         except Rejected:
             return
-        lasting = int(ttl * random.uniform(0.9, 1.1) * 1000)  # noqa: S311  # jitter
-        await self._try("put", lambda redis: PUT(redis, [wanted.key], [data, lasting, rejected]))
+        ttl_ms = int(ttl * random.uniform(0.9, 1.1) * 1000)  # noqa: S311  # jitter
+        await self._try("put", lambda redis: PUT(redis, [wanted.key], [data, ttl_ms, rejected]))
 
     async def _try(self, operation: str, call: Callable[[Redis], Awaitable[object]]) -> None:
         try:
             await self._connection.run(operation, call)
         except RedisUnavailable:
-            return  # counted and logged where the connection is
+            return  # Connection counts and logs it
 
 
 def _is_wrong_type(error: Exception) -> bool:
-    """Somebody's list or hash where a value should be."""
+    """Whether the key holds a list, hash or other type instead of a value."""
     return isinstance(error, ResponseError) and str(error).startswith(_WRONG_TYPE)

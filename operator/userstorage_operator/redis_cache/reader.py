@@ -1,4 +1,4 @@
-"""The Directory of a replica that does not watch: Redis where the leader keeps it, else the API server, else what was known."""
+"""The StorageReader of a replica that does not watch: the leader's mirror in Redis, else the API server, else older data."""
 
 import asyncio
 import contextlib
@@ -29,30 +29,30 @@ from userstorage_operator.redis_cache.read_through_cache import ReadThroughCache
 T = TypeVar("T")
 
 _LIST_FRESH = 2.0
-"""Seconds for which a list from the API server serves all requests."""
+"""Seconds for which one list from the API server serves all requests."""
 _OBJECT_TTL = 2.0
-"""Seconds for which what the API server said of one object serves all replicas."""
+"""Seconds for which one GET from the API server serves all replicas."""
 _CONCURRENCY = 8
-"""Views that are missing are asked for at the API server, so many at the same time."""
+"""Concurrent GETs for summaries that Redis does not have."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """Everything, from one list."""
+    """The summaries of all served UserStorages, from one list."""
 
     keys: list[tuple[str, str]]
     """Sorted."""
     summaries: dict[tuple[str, str], Unstructured]
 
     def page(self, query: Query) -> Page:
-        """A page of it."""
+        """Return a page of the list."""
         after = query.after
         start = bisect_right(self.keys, (after.namespace, after.name)) if after is not None else 0
-        return page_of((self.summaries[self.keys[at]] for at in range(start, len(self.keys))), query)
+        return page_of((self.summaries[self.keys[position]] for position in range(start, len(self.keys))), query)
 
 
 class RedisReader:
-    """Satisfies `domain.directory.Directory`."""
+    """Satisfies `readmodel.query.StorageReader`."""
 
     def __init__(
         self, api_server: ApiServer, mirror: MirrorReader, cache: ReadThroughCache, keys: Keys, scopes: Scopes
@@ -66,7 +66,7 @@ class RedisReader:
         self._fetching = asyncio.Semaphore(_CONCURRENCY)
 
     async def one(self, key: Key) -> Aged[Unstructured | None]:
-        """The view of one UserStorage. Raises Unavailable."""
+        """Return the summary of one UserStorage; None if it does not exist. Raises Unavailable."""
         if self._scopes != (None,) and key.namespace not in self._scopes:
             return Aged(None, 0.0)
 
@@ -78,12 +78,12 @@ class RedisReader:
         return await _freshest(from_mirror, lambda: self._get_from_api_server(key))
 
     async def page(self, query: Query) -> Aged[Page]:
-        """A page of summaries. Raises Unavailable."""
+        """Return a page of summaries. Raises Unavailable."""
 
         async def from_mirror(oldest: float) -> Aged[Page]:
             found = await self._mirror.page(query, oldest)
             response = await self._summaries(found)
-            shown = tuple(one for one in response.value if one is not None and query.matches(one))
+            shown = tuple(item for item in response.value if item is not None and query.matches(item))
             return Aged(Page(shown, found.rows[-1].key if found.more else None), response.age, response.stale)
 
         async def from_api_server() -> Aged[Page]:
@@ -93,8 +93,9 @@ class RedisReader:
         return await _freshest(from_mirror, from_api_server)
 
     async def _summaries(self, found: Found) -> Aged[list[Unstructured | None]]:
-        """The view of each row; None for what went in the meantime. The rows of a fresh head are as good as a watch: what
-        is older than they say, or not there, is asked for.
+        """Return the summary of each row; None if the object was deleted in the meantime.
+
+        A summary that is missing, or older than the version in its row, is fetched from the API server.
         """
         wanted = [Wanted(self._keys.summary(row.uid), row.uid, row.version) for row in found.rows]
         if found.summaries is not None:
@@ -126,7 +127,7 @@ class RedisReader:
         return Entry.of(summary(raw), term=0, time=time.time())
 
     async def _list(self) -> Aged[_Listed]:
-        """All that is answered for: one list at a time, however many namespaces and users are asked about."""
+        """List all served namespaces at once, so that one list answers requests about any namespace or user."""
         summaries: dict[tuple[str, str], Unstructured] = {}
         for namespace in self._scopes:
             raws, _ = await self._api_server.list_all(USER_STORAGES, namespace)
@@ -137,7 +138,9 @@ class RedisReader:
 async def _freshest(
     from_mirror: Callable[[float], Awaitable[Aged[T]]], from_api_server: Callable[[], Awaitable[Aged[T]]]
 ) -> Aged[T]:
-    """From the index where that is fresh, else from the API server, else the youngest of what is fallbacks. Raises Unavailable."""
+    """Return the response of the mirror if it is fresh, else that of the API server, else the younger stale one. Raises
+    Unavailable if there is none.
+    """
     try:
         return await from_mirror(FRESH)
     except (RedisUnavailable, IndexStale, Unavailable):
