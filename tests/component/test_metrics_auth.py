@@ -46,7 +46,7 @@ async def test_metrics_are_for_those_who_may_get_the_path(api: Kubectl, live: Li
     other = await asyncio.to_thread(account, api, live.namespace, here=True)
     code, _, body = await answer(base, "/metrics", f"Bearer {other}")
     assert code == 403
-    assert f"'system:serviceaccount:{live.namespace}:backend' may not get /metrics" in body
+    assert f"user 'system:serviceaccount:{live.namespace}:backend' is not allowed to get /metrics" in body
     assert not any("userstorage_" in text for text in (nobody[2], stranger[2], body))
 
     await asyncio.to_thread(api.run, "apply", "-f", str(READER))

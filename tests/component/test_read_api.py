@@ -275,7 +275,7 @@ async def test_an_operator_of_one_namespace_answers_for_no_other(live: Live, bac
         for path in ("/userstorages?namespace=default", "/namespaces/default/userstorages/alice"):
             refused = await backend.get(path)
             assert refused.status == 404
-            assert refused.body["detail"] == "namespace 'default' is not served here"
+            assert refused.body["detail"] == "namespace 'default' is not served by this operator"
 
 
 async def test_without_the_api_server_the_last_known_is_told_and_called_stale(
@@ -299,7 +299,7 @@ async def test_without_the_api_server_the_last_known_is_told_and_called_stale(
         unknown = await backend.as_(account(api, live.namespace, "late", here=True)).get(path)
         assert unknown.status == 503
         assert int(unknown.headers["Retry-After"]) >= 1
-        assert "could not be asked about the token" in unknown.body["detail"]
+        assert "could not check the token" in unknown.body["detail"]
         proxy.fail()
 
         async def current() -> bool:

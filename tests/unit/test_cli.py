@@ -59,7 +59,7 @@ def test_files_are_told_by_variables_too(served: list[Config], tmp_path: Path) -
 def test_a_wrong_option_is_named_and_its_password_is_not(served: list[Config]) -> None:
     result = run("--redis-url=redis://:hunter2@cache/one")
     assert result.exit_code == 2
-    assert "--redis-url: the database is a number" in result.output
+    assert "--redis-url: the database must be a number" in result.output
     assert "hunter2" not in result.output
     assert served == []
 

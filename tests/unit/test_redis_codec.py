@@ -71,7 +71,7 @@ FIELDS = {"schema": SCHEMA, **asdict(Entry({}))}
 
 @given(data=st.data())
 def test_any_sealed_json_is_an_entry_or_rejected(data: st.DataObject) -> None:
-    """No other error may reach a reader: the backoffs are read before a leader starts its workers."""
+    # No other error may reach a reader: the backoffs are read before a leader starts its workers.
     wrong = data.draw(st.dictionaries(st.sampled_from([*FIELDS, "more"]), anything, min_size=1, max_size=2))
     fields = FIELDS | wrong
     fields.pop(data.draw(st.sampled_from(["", *FIELDS])), None)

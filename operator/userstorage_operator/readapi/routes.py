@@ -1,4 +1,4 @@
-"""The read API as an application to be mounted at /v1."""
+"""The read API as an aiohttp application, to be mounted at /v1."""
 
 from collections.abc import Collection
 
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class ReadApi:
-    """Handlers of the routes. `namespaces` are those that this operator serves; none means all."""
+    """The handlers of the routes. `namespaces` are those that this operator serves; empty means all."""
 
     def __init__(self, reader: StorageReader, reviews: Reviews, namespaces: Collection[str], version: str) -> None:
         self._reader = reader
@@ -30,7 +30,7 @@ class ReadApi:
         self._document = orjson.dumps(document(version))
 
     def application(self) -> web.Application:
-        """The routes, below the prefix that they are mounted at. Everything there is answered as problem+json that fails."""
+        """Return the application with all routes, relative to the mount point. Every error is a `problem+json` response."""
         app = web.Application(middlewares=[_problems_as_responses])
         app.router.add_get("/openapi.json", self._openapi)
         app.router.add_get("/userstorages", self._list)
@@ -60,7 +60,7 @@ class ReadApi:
         except ClusterError as error:
             raise unavailable(error.message, error.retry_after) from error
         if response.value is None:
-            raise Problem(404, f"there is no UserStorage {name!r} in namespace {namespace!r}")
+            raise Problem(404, f"UserStorage {name!r} not found in namespace {namespace!r}")
         return responses.item_response(request, Aged(response.value, response.age, response.stale))
 
     async def _list_of_user(self, request: web.Request) -> web.Response:
@@ -81,7 +81,7 @@ class ReadApi:
 
     def _check_served(self, namespace: str | None) -> None:
         if self._namespaces and namespace is not None and namespace not in self._namespaces:
-            raise Problem(404, f"namespace {namespace!r} is not served here")
+            raise Problem(404, f"namespace {namespace!r} is not served by this operator")
 
 
 @web.middleware
@@ -92,9 +92,9 @@ async def _problems_as_responses(request: web.Request, handler: Handler) -> web.
         return problem.response()
     except web.HTTPMethodNotAllowed as error:
         allowed = {"Allow": error.headers["Allow"]}
-        return Problem(405, f"{request.method} is not possible here: nothing can be changed", allowed).response()
+        return Problem(405, f"{request.method} is not allowed: this API is read-only", allowed).response()
     except web.HTTPNotFound:
-        return Problem(404, f"there is nothing at {request.path}").response()
-    except Exception:  # a fault of ours: the caller gets the same form as for every other error
+        return Problem(404, f"no resource at {request.path}").response()
+    except Exception:  # a bug: the caller gets the same format as for every other error
         log.exception("read_api_crashed", action=f"{request.method} {request.match_info.route.resource}")
-        return Problem(500, "a fault of the operator; its log tells more").response()
+        return Problem(500, "internal error; see the operator's log").response()

@@ -146,7 +146,7 @@ async def _freshest(
     except (RedisUnavailable, IndexStale, Unavailable):
         pass
     fallbacks: list[Aged[T]] = []
-    failure = Unavailable(0, "nothing is known")
+    failure = Unavailable(0, "no data about UserStorages is available")
     try:
         response = await from_api_server()
         if not response.stale:
