@@ -98,7 +98,7 @@ class App:
     def _read_api(self, reviews: KubeReviews) -> ReadApi:
         """Return the read API for platform backends."""
         config, manager = self._config, self._manager
-        reader = FallbackReader(manager.reader, manager.has_synced, self._redis.directory(self._client))
+        reader = FallbackReader(manager.reader, manager.has_synced, self._redis.reader(self._client))
         return ReadApi(reader, reviews, config.namespaces, version("userstorage-operator"))
 
     async def lead(self, stop: asyncio.Event) -> None:

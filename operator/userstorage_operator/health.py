@@ -88,7 +88,7 @@ class Redis(Protocol):
     """The cache in Redis (`redis_cache.redis_cache.RedisCache`)."""
 
     @property
-    def trouble(self) -> str | None:
+    def degradation(self) -> str | None:
         """Why Redis is not used at the moment; None if it is."""
 
 
@@ -149,4 +149,4 @@ class HealthChecks:
         return f"watches failing, only swept: {', '.join(failing)}" if failing else None
 
     async def _redis_degraded(self) -> str | None:
-        return self._redis.trouble
+        return self._redis.degradation

@@ -70,9 +70,9 @@ def as_json(found: Inspected, drift: MirrorDiff) -> dict[str, Any]:
         "keys": dict(sorted(found.keys.items())),
         "hitRatio": round(hits / (hits + misses), 4) if hits + misses else None,
         "summaries": {
-            "count": len(found.view_ages),
-            "youngestSeconds": round(min(found.view_ages, default=0.0), 3),
-            "oldestSeconds": round(max(found.view_ages, default=0.0), 3),
+            "count": len(found.summary_ages),
+            "youngestSeconds": round(min(found.summary_ages, default=0.0), 3),
+            "oldestSeconds": round(max(found.summary_ages, default=0.0), 3),
         },
         "rejected": dict(sorted(found.rejected.items())),
         "drift": {kind: [f"{key}" for key in getattr(drift, kind)] for kind in ("missing", "extra", "differing")},
@@ -112,7 +112,9 @@ async def _inspect(settings: RedisSettings) -> tuple[Inspected, MirrorDiff]:
             await asyncio.sleep(_ATTEMPT_PERIOD if attempt else 0)
             found = await inspect(connection, Keys(settings.cluster_name), Codec(settings.signing_key()))
             scopes = found.head.scopes if found.head is not None else (None,)
-            drift = compare([raw for scope in scopes for raw in (await client.list_all(USER_STORAGES, scope))[0]], found.views)
+            drift = compare(
+                [raw for scope in scopes for raw in (await client.list_all(USER_STORAGES, scope))[0]], found.summaries
+            )
             if not drift:
                 break
         return found, drift

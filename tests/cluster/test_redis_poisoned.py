@@ -43,10 +43,10 @@ def asked(replica: Replica, namespace: str, token: str) -> Any:
 
 def poison(server: RedisServer, kind: str, alice: str, bob: str) -> str:
     """Put it where alice's view is; the reason that is counted."""
-    key, good = KEYS.view(alice), server.cli("get", KEYS.view(alice))
+    key, good = KEYS.summary(alice), server.cli("get", KEYS.summary(alice))
     match kind:
         case "of another object":
-            server.cli("set", key, server.cli("get", KEYS.view(bob)))
+            server.cli("set", key, server.cli("get", KEYS.summary(bob)))
             return "other_object"
         case "of a future generation":
             _, seal, body = good.split(" ", 2)

@@ -7,7 +7,7 @@ import pytest
 
 from support.kubectl import Kubectl
 from support.operator_process import OperatorProcess
-from support.redis_workload import Outcome, Workload
+from support.redis_workload import Workload, WorkloadResult
 from support.redistrouble import TROUBLES, NewRedis
 
 pytestmark = [pytest.mark.kwok, pytest.mark.alone]
@@ -23,7 +23,7 @@ exchanged. What those say who read views is in test_redis_poisoned.py.
 """
 
 MATTERS_OF_TIME = {"create services 409", "patch userstorages 404", "create events 409"}
-"""Writes that may be refused, more often or less (see `Outcome.refused`)."""
+"""Writes that may be refused, more often or less (see `WorkloadResult.refused`)."""
 
 
 class Proof:
@@ -36,7 +36,7 @@ class Proof:
         self._new_redis = new_redis
         self._directory = directory
 
-    def run(self, condition: str) -> Outcome:
+    def run(self, condition: str) -> WorkloadResult:
         """The workload under that condition."""
         with TROUBLES[condition](self._new_redis) as trouble:
 
@@ -66,7 +66,7 @@ def test_whatever_becomes_of_redis_the_cluster_ends_up_the_same(
     proof: Proof, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     healthy, again = proof.run("healthy"), proof.run("healthy")
-    assert (again.world, again.writes) == (healthy.world, healthy.writes), "two healthy runs differ"
+    assert (again.objects, again.writes) == (healthy.objects, healthy.writes), "two healthy runs differ"
     healthy.seconds = min(healthy.seconds, again.seconds)
     assert healthy.writes["create pods"] > 0
     rows, wrong = [("healthy", healthy)], []
@@ -88,34 +88,34 @@ def test_whatever_becomes_of_redis_the_cluster_ends_up_the_same(
     assert not wrong, "\n".join(wrong)
 
 
-def _limit(healthy: Outcome) -> float:
+def _limit(healthy: WorkloadResult) -> float:
     return max(SLOWER * healthy.seconds, healthy.seconds + FLOOR)
 
 
-def _differences(condition: str, outcome: Outcome, healthy: Outcome) -> Iterator[str]:
-    if outcome.world != healthy.world:
-        at = next(n for n, (a, b) in enumerate(zip(outcome.world, healthy.world, strict=False)) if a != b)
-        yield f"another world: …{outcome.world[at - 300 : at + 100]}… instead of …{healthy.world[at - 100 : at + 100]}…"
+def _differences(condition: str, outcome: WorkloadResult, healthy: WorkloadResult) -> Iterator[str]:
+    if outcome.objects != healthy.objects:
+        at = next(n for n, (a, b) in enumerate(zip(outcome.objects, healthy.objects, strict=False)) if a != b)
+        yield f"another world: …{outcome.objects[at - 300 : at + 100]}… instead of …{healthy.objects[at - 100 : at + 100]}…"
     if outcome.writes != healthy.writes:
         yield f"other writes: {outcome.writes - healthy.writes} more, {healthy.writes - outcome.writes} less"
     if unknown := outcome.refused.keys() - MATTERS_OF_TIME:
         yield f"refused: {unknown}"
     if outcome.seconds > _limit(healthy):
         yield f"{outcome.seconds:.1f} s instead of {healthy.seconds:.1f} s"
-    if bool(outcome.told) is (condition in QUIET_ONES):
-        yield f"the operator told of Redis {dict(outcome.told)}"
+    if bool(outcome.redis_counts) is (condition in QUIET_ONES):
+        yield f"the operator told of Redis {dict(outcome.redis_counts)}"
 
 
-def _row(condition: str, outcome: Outcome, healthy: Outcome) -> str:
-    same = "same" if outcome.world == healthy.world else "DIFFERS"
-    told = ", ".join(f"{name} {number}" for name, number in sorted(outcome.told.items())) or "nothing"
+def _row(condition: str, outcome: WorkloadResult, healthy: WorkloadResult) -> str:
+    same = "same" if outcome.objects == healthy.objects else "DIFFERS"
+    told = ", ".join(f"{name} {number}" for name, number in sorted(outcome.redis_counts.items())) or "nothing"
     time = f"{outcome.seconds:.1f} s | {outcome.seconds / healthy.seconds:.2f}"
     writes = f"{outcome.writes.total()}{'' if outcome.writes == healthy.writes else ' DIFFERS'}"
     refused = ", ".join(f"{what} {times}" for what, times in sorted(outcome.refused.items()))
     return f"| {condition} | {same} | {writes} | {refused} | {time} | {told} |"
 
 
-def _table(count: int, rows: list[tuple[str, Outcome]], healthy: Outcome) -> str:
+def _table(count: int, rows: list[tuple[str, WorkloadResult]], healthy: WorkloadResult) -> str:
     lines = [
         "# What becomes of the cluster when something becomes of Redis",
         "",

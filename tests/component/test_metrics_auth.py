@@ -46,7 +46,7 @@ async def test_metrics_require_the_right_to_get_their_path(api: Kubectl, live: L
     other = await asyncio.to_thread(account, api, live.namespace, here=True)
     code, _, body = await answer(base, "/metrics", f"Bearer {other}")
     assert code == 403
-    assert f"'system:serviceaccount:{live.namespace}:backend' may not get /metrics" in body
+    assert f"user 'system:serviceaccount:{live.namespace}:backend' is not allowed to get /metrics" in body
     assert not any("userstorage_" in text for text in (anonymous[2], invalid[2], body))
 
     await asyncio.to_thread(api.run, "apply", "-f", str(READER))

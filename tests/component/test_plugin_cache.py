@@ -83,7 +83,7 @@ async def test_drift_names_the_objects(live: Live, redis_server: RedisServer) ->
             USER_STORAGES, live.namespace, raw["metadata"]["name"], {"metadata": {"finalizers": None}}
         )
         if raw["metadata"]["name"] == "bob":
-            redis_server.cli("set", KEYS.view(raw["metadata"]["uid"]), "garbage")
+            redis_server.cli("set", KEYS.summary(raw["metadata"]["uid"]), "garbage")
     await live.delete(USER_STORAGES, "carol")
     await live.create("dave")
     done = await ask(redis_server.url)
@@ -101,7 +101,7 @@ async def test_summary_of_another_object_is_drift(live: Live, redis_server: Redi
         await report_without_drift(redis_server.url)
     found = await live.get()
     assert found is not None
-    key = KEYS.view(found["metadata"]["uid"])
+    key = KEYS.summary(found["metadata"]["uid"])
     forged = Entry({"uid": "another"}, "another", int(found["metadata"]["resourceVersion"]))
     redis_server.cli("set", key, Codec(b"").seal(key, forged).decode())
     done = await ask(redis_server.url, "-o", "json")

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from support.backend import Answer, Backend, account, free_port
+from support.backend import ApiResponse, Backend, account, free_port
 from support.faultproxy import Fault, FaultProxy
 from support.inprocess import Observed, serving
 from support.kubectl import Kubectl
@@ -44,7 +44,7 @@ async def backend(api: Kubectl, namespace: str, port: int) -> AsyncIterator[Back
     api.run("delete", "clusterrolebinding", f"{namespace}-backend", "--ignore-not-found")
 
 
-async def answered(backend: Backend, path: str, status: int = 200, within: float = 20) -> Answer:
+async def answered(backend: Backend, path: str, status: int = 200, within: float = 20) -> ApiResponse:
     """The first answer of that status; before, only that nobody listens yet or that the operator is starting."""
     deadline = time.monotonic() + within
     while True:
@@ -275,7 +275,7 @@ async def test_an_operator_of_one_namespace_answers_for_no_other(live: Live, bac
         for path in ("/userstorages?namespace=default", "/namespaces/default/userstorages/alice"):
             refused = await backend.get(path)
             assert refused.status == 404
-            assert refused.body["detail"] == "namespace 'default' is not served here"
+            assert refused.body["detail"] == "namespace 'default' is not served by this operator"
 
 
 async def test_without_the_api_server_the_last_known_is_told_and_called_stale(
@@ -299,7 +299,7 @@ async def test_without_the_api_server_the_last_known_is_told_and_called_stale(
         unknown = await backend.as_(account(api, live.namespace, "late", here=True)).get(path)
         assert unknown.status == 503
         assert int(unknown.headers["Retry-After"]) >= 1
-        assert "could not be asked about the token" in unknown.body["detail"]
+        assert "could not check the token" in unknown.body["detail"]
         proxy.fail()
 
         async def current() -> bool:

@@ -24,7 +24,7 @@ NewRedis = Callable[..., RedisServer]
 
 
 @dataclass
-class Seen:
+class ConnectionMetrics:
     """What metrics are told."""
 
     kinds: list[str] = field(default_factory=list)
@@ -44,12 +44,12 @@ class Seen:
         self.states.append(state)
 
 
-class Client:
+class RedisClient:
     """A connection as the operator has it, and what it tells."""
 
     def __init__(self, settings: RedisSettings | None) -> None:
-        self.seen = Seen()
-        self.connection = Connection(settings, self.seen)
+        self.metrics = ConnectionMetrics()
+        self.connection = Connection(settings, self.metrics)
 
     @property
     def state(self) -> State:
@@ -89,11 +89,11 @@ class Client:
 
 
 @pytest.fixture
-async def connect() -> AsyncIterator[Callable[..., Client]]:
-    clients: list[Client] = []
+async def connect() -> AsyncIterator[Callable[..., RedisClient]]:
+    clients: list[RedisClient] = []
 
-    def make(url: str, **options: Any) -> Client:
-        clients.append(Client(RedisSettings(url, **options)))
+    def make(url: str, **options: Any) -> RedisClient:
+        clients.append(RedisClient(RedisSettings(url, **options)))
         return clients[-1]
 
     yield make
@@ -132,29 +132,29 @@ FORMS = pytest.mark.parametrize(
 
 
 @FORMS
-async def test_each_form_of_url(new_redis: NewRedis, connect: Callable[..., Client], options: dict[str, Any]) -> None:
+async def test_each_form_of_url(new_redis: NewRedis, connect: Callable[..., RedisClient], options: dict[str, Any]) -> None:
     server = new_redis(**options)
     client = connect(server.url, **tls_files(server), timeout=PATIENT)
     await client.set()
     assert await client.get() == b"value"
     assert server.cli("get", "name") == "value"
-    assert len(client.seen.commands) == 2
+    assert len(client.metrics.commands) == 2
 
 
 async def test_without_a_url_nothing_is_tried_and_nothing_counted() -> None:
-    client = Client(None)
+    client = RedisClient(None)
     assert await client.trouble() == "not_configured"
-    assert client.seen.kinds == []
+    assert client.metrics.kinds == []
     await client.connection.close()
 
 
-async def test_a_database_of_its_own(redis_server: RedisServer, connect: Callable[..., Client]) -> None:
+async def test_a_database_of_its_own(redis_server: RedisServer, connect: Callable[..., RedisClient]) -> None:
     await connect(redis_server.url.removesuffix("0") + "3").set()
     assert redis_server.cli("-n", "3", "get", "name") == "value"
     assert redis_server.cli("get", "name") == ""
 
 
-async def test_certificates_that_are_renewed(new_redis: NewRedis, connect: Callable[..., Client]) -> None:
+async def test_certificates_that_are_renewed(new_redis: NewRedis, connect: Callable[..., RedisClient]) -> None:
     server = new_redis(tls=True)
     client = connect(server.url, **tls_files(server), timeout=PATIENT)
     await client.set()
@@ -166,7 +166,7 @@ async def test_certificates_that_are_renewed(new_redis: NewRedis, connect: Calla
 
 @pytest.mark.parametrize("missing", [{"cert_file", "key_file"}, {"ca_file"}], ids=["client certificate", "authority"])
 async def test_tls_without_the_right_files_is_refused(
-    new_redis: NewRedis, connect: Callable[..., Client], missing: set[str]
+    new_redis: NewRedis, connect: Callable[..., RedisClient], missing: set[str]
 ) -> None:
     server = new_redis(tls=True)
     files = {name: path for name, path in tls_files(server).items() if name not in missing}
@@ -175,20 +175,20 @@ async def test_tls_without_the_right_files_is_refused(
     assert caught.value.kind == "connection"
 
 
-async def test_an_acl_user(new_redis: NewRedis, connect: Callable[..., Client], password_file: Path) -> None:
+async def test_an_acl_user(new_redis: NewRedis, connect: Callable[..., RedisClient], password_file: Path) -> None:
     server = new_redis(user="operator", password="secret")
     client = connect(server.url, username="operator", password_file=password_file)
     await client.set()
     assert await client.get() == b"value"
 
 
-async def test_a_password_in_the_url(new_redis: NewRedis, connect: Callable[..., Client]) -> None:
+async def test_a_password_in_the_url(new_redis: NewRedis, connect: Callable[..., RedisClient]) -> None:
     server = new_redis(password="secret")
     await connect(server.url.replace("://", "://:secret@")).set()
 
 
 async def test_what_the_user_may_not_do_is_told_and_the_rest_goes_on(
-    new_redis: NewRedis, connect: Callable[..., Client], password_file: Path
+    new_redis: NewRedis, connect: Callable[..., RedisClient], password_file: Path
 ) -> None:
     server = new_redis(user="operator", password="secret", directives={"user reader": "on >secret ~* +get"})
     client = connect(server.url, username="reader", password_file=password_file)
@@ -197,7 +197,7 @@ async def test_what_the_user_may_not_do_is_told_and_the_rest_goes_on(
     assert await client.get() is None
 
 
-async def test_a_sentinel_of_tls(new_redis: NewRedis, connect: Callable[..., Client]) -> None:
+async def test_a_sentinel_of_tls(new_redis: NewRedis, connect: Callable[..., RedisClient]) -> None:
     master = new_redis(tls=True)
     sentinel = new_redis(sentinel_of=master, tls=True)
     await _until(lambda: "status=ok" in sentinel.cli("info", "sentinel"), 15)
@@ -205,7 +205,7 @@ async def test_a_sentinel_of_tls(new_redis: NewRedis, connect: Callable[..., Cli
     assert master.cli("get", "name") == "value"
 
 
-async def test_a_sentinel_leads_to_the_master_of_the_day(new_redis: NewRedis, connect: Callable[..., Client]) -> None:
+async def test_a_sentinel_leads_to_the_master_of_the_day(new_redis: NewRedis, connect: Callable[..., RedisClient]) -> None:
     master = new_redis()
     replica = new_redis(replica_of=master)
     sentinel = new_redis(sentinel_of=master)
@@ -224,7 +224,7 @@ async def test_a_sentinel_leads_to_the_master_of_the_day(new_redis: NewRedis, co
 
 
 async def test_a_wrong_password_and_a_rotated_one(
-    new_redis: NewRedis, connect: Callable[..., Client], password_file: Path
+    new_redis: NewRedis, connect: Callable[..., RedisClient], password_file: Path
 ) -> None:
     server = new_redis(password="other")
     client = connect(server.url, password_file=password_file)
@@ -234,7 +234,7 @@ async def test_a_wrong_password_and_a_rotated_one(
 
 
 async def test_a_server_that_restarts_with_another_password(
-    new_redis: NewRedis, connect: Callable[..., Client], password_file: Path
+    new_redis: NewRedis, connect: Callable[..., RedisClient], password_file: Path
 ) -> None:
     server = new_redis(password="secret")
     client = connect(server.url, password_file=password_file)
@@ -251,26 +251,26 @@ async def test_a_server_that_restarts_with_another_password(
     await client.healed()
 
 
-async def test_no_server(redis_server: RedisServer, connect: Callable[..., Client]) -> None:
+async def test_no_server(redis_server: RedisServer, connect: Callable[..., RedisClient]) -> None:
     redis_server.stop()
     client = connect(redis_server.url)
     assert await client.opened() == ["connection"] * FAILURES
 
 
-async def test_a_killed_server_that_comes_back(redis_server: RedisServer, connect: Callable[..., Client]) -> None:
+async def test_a_killed_server_that_comes_back(redis_server: RedisServer, connect: Callable[..., RedisClient]) -> None:
     client = connect(redis_server.url)
     await client.set()
     redis_server.kill()
     assert await client.opened() == ["connection"] * FAILURES
     redis_server.start()
     await client.healed()
-    assert client.seen.states[:2] == ["closed", "open"]
-    assert client.seen.states[-2:] == ["half_open", "closed"]
+    assert client.metrics.states[:2] == ["closed", "open"]
+    assert client.metrics.states[-2:] == ["half_open", "closed"]
 
 
 @FORMS
 async def test_a_stopped_server_costs_time_once_and_not_per_request(
-    new_redis: NewRedis, connect: Callable[..., Client], options: dict[str, Any]
+    new_redis: NewRedis, connect: Callable[..., RedisClient], options: dict[str, Any]
 ) -> None:
     server = new_redis(**options)
     client = connect(server.url, **tls_files(server))
@@ -285,7 +285,7 @@ async def test_a_stopped_server_costs_time_once_and_not_per_request(
 
 
 async def test_many_at_once_on_a_stopped_server_wait_no_longer_than_one(
-    redis_server: RedisServer, connect: Callable[..., Client]
+    redis_server: RedisServer, connect: Callable[..., RedisClient]
 ) -> None:
     client = connect(redis_server.url)
     await client.set()
@@ -299,7 +299,7 @@ async def test_many_at_once_on_a_stopped_server_wait_no_longer_than_one(
     await client.healed()
 
 
-async def test_more_at_once_than_there_are_connections(redis_server: RedisServer, connect: Callable[..., Client]) -> None:
+async def test_more_at_once_than_there_are_connections(redis_server: RedisServer, connect: Callable[..., RedisClient]) -> None:
     client = connect(redis_server.url, timeout=PATIENT)
     await client.set()
     assert await asyncio.gather(*(client.get() for _ in range(300))) == [b"value"] * 300
@@ -307,7 +307,7 @@ async def test_more_at_once_than_there_are_connections(redis_server: RedisServer
     assert connected <= CONNECTIONS + 1  # and that of redis-cli
 
 
-async def test_a_server_that_loads(new_redis: NewRedis, connect: Callable[..., Client]) -> None:
+async def test_a_server_that_loads(new_redis: NewRedis, connect: Callable[..., RedisClient]) -> None:
     slow = {"key-load-delay": "2000", "loading-process-events-interval-bytes": "1024"}
     server = new_redis(directives=slow)
     server.cli("eval", "for i = 1, 1000 do redis.call('set', i, string.rep('x', 1024)) end", "0")
@@ -323,7 +323,7 @@ async def test_a_server_that_loads(new_redis: NewRedis, connect: Callable[..., C
     await client.healed(20)
 
 
-async def test_a_replica_serves_reads_and_tells_of_writes(new_redis: NewRedis, connect: Callable[..., Client]) -> None:
+async def test_a_replica_serves_reads_and_tells_of_writes(new_redis: NewRedis, connect: Callable[..., RedisClient]) -> None:
     replica = new_redis(replica_of=new_redis())
     client = connect(replica.url)
     for _ in range(2 * FAILURES):
@@ -333,7 +333,7 @@ async def test_a_replica_serves_reads_and_tells_of_writes(new_redis: NewRedis, c
     await client.healed()
 
 
-async def test_a_full_server_serves_reads_and_tells_of_writes(new_redis: NewRedis, connect: Callable[..., Client]) -> None:
+async def test_a_full_server_serves_reads_and_tells_of_writes(new_redis: NewRedis, connect: Callable[..., RedisClient]) -> None:
     server = new_redis(maxmemory="100mb")
     client = connect(server.url)
     await client.set()
@@ -345,7 +345,7 @@ async def test_a_full_server_serves_reads_and_tells_of_writes(new_redis: NewRedi
     await client.healed()
 
 
-async def test_too_many_clients(new_redis: NewRedis, connect: Callable[..., Client]) -> None:
+async def test_too_many_clients(new_redis: NewRedis, connect: Callable[..., RedisClient]) -> None:
     server = new_redis()
     taken = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
     for reader, writer in taken:
@@ -360,7 +360,7 @@ async def test_too_many_clients(new_redis: NewRedis, connect: Callable[..., Clie
     await client.healed()
 
 
-async def test_a_busy_script(redis_server: RedisServer, connect: Callable[..., Client]) -> None:
+async def test_a_busy_script(redis_server: RedisServer, connect: Callable[..., RedisClient]) -> None:
     client = connect(redis_server.url)
     await client.set()
     redis_server.cli("config", "set", "busy-reply-threshold", "50")
@@ -375,7 +375,9 @@ async def test_a_busy_script(redis_server: RedisServer, connect: Callable[..., C
     await client.healed()
 
 
-async def test_a_wrong_command_says_nothing_about_the_server(redis_server: RedisServer, connect: Callable[..., Client]) -> None:
+async def test_a_wrong_command_says_nothing_about_the_server(
+    redis_server: RedisServer, connect: Callable[..., RedisClient]
+) -> None:
     client = connect(redis_server.url)
     await client.set()
     for _ in range(2 * FAILURES):
@@ -383,7 +385,7 @@ async def test_a_wrong_command_says_nothing_about_the_server(redis_server: Redis
     assert client.state is State.CLOSED
 
 
-async def test_a_fault_of_the_caller_passes_through(redis_server: RedisServer, connect: Callable[..., Client]) -> None:
+async def test_a_fault_of_the_caller_passes_through(redis_server: RedisServer, connect: Callable[..., RedisClient]) -> None:
     client = connect(redis_server.url)
 
     async def faulty(redis: Redis) -> int:
@@ -394,7 +396,7 @@ async def test_a_fault_of_the_caller_passes_through(redis_server: RedisServer, c
     await client.set()
 
 
-async def test_half_a_second_of_latency(redis_server: RedisServer, connect: Callable[..., Client]) -> None:
+async def test_half_a_second_of_latency(redis_server: RedisServer, connect: Callable[..., RedisClient]) -> None:
     async with redisproxy.running(redis_server.port) as proxy:
         client = connect(proxy.url)
         await client.set()
@@ -404,7 +406,7 @@ async def test_half_a_second_of_latency(redis_server: RedisServer, connect: Call
         await client.healed()
 
 
-async def test_a_network_that_swallows_everything(redis_server: RedisServer, connect: Callable[..., Client]) -> None:
+async def test_a_network_that_swallows_everything(redis_server: RedisServer, connect: Callable[..., RedisClient]) -> None:
     async with redisproxy.running(redis_server.port) as proxy:
         client = connect(proxy.url)
         await asyncio.gather(*(_kind(client.get) for _ in range(20)))
@@ -416,7 +418,7 @@ async def test_a_network_that_swallows_everything(redis_server: RedisServer, con
         assert proxy.connections > stalled, "a connection that was stalled is used again"
 
 
-async def test_connections_that_are_reset(redis_server: RedisServer, connect: Callable[..., Client]) -> None:
+async def test_connections_that_are_reset(redis_server: RedisServer, connect: Callable[..., RedisClient]) -> None:
     async with redisproxy.running(redis_server.port) as proxy:
         client = connect(proxy.url)
         await asyncio.gather(*(_kind(client.get) for _ in range(20)))
@@ -426,7 +428,9 @@ async def test_connections_that_are_reset(redis_server: RedisServer, connect: Ca
         await client.healed()
 
 
-async def test_cancelled_calls_leave_no_connection_taken(redis_server: RedisServer, connect: Callable[..., Client]) -> None:
+async def test_cancelled_calls_leave_no_connection_taken(
+    redis_server: RedisServer, connect: Callable[..., RedisClient]
+) -> None:
     client = connect(redis_server.url, timeout=PATIENT)
     await client.set()
 
@@ -472,7 +476,7 @@ def _kind_of_cli(server: RedisServer, *arguments: str) -> None:
 
 async def test_a_call_that_loses_its_cancellation_is_cancelled_all_the_same(redis_server: RedisServer) -> None:
     """As redis-py does by asyncio.wait_for, now and then: a task that goes on for ever would keep the process from its end."""
-    connection, began = Connection(RedisSettings(redis_server.url, timeout=PATIENT), Seen()), asyncio.Event()
+    connection, began = Connection(RedisSettings(redis_server.url, timeout=PATIENT), ConnectionMetrics()), asyncio.Event()
 
     async def lose(_: Redis) -> str:
         began.set()

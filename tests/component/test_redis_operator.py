@@ -6,7 +6,7 @@ import pytest
 
 from support.inprocess import serving
 from support.live import Live
-from support.redis_replicas import Observer, until
+from support.redis_replicas import RedisMetricsRecorder, until
 from testservers.redis import RedisServer
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
@@ -30,7 +30,7 @@ def config(live: Live, redis_server: RedisServer) -> Config:
 
 
 async def test_another_replica_tells_what_the_leader_sees(live: Live, config: Config) -> None:
-    observer, codec, keys = Observer(), Codec(b""), Keys("default")
+    observer, codec, keys = RedisMetricsRecorder(), Codec(b""), Keys("default")
     connection = Connection(config.redis, observer)
     mirrored = MirrorReader(connection, keys, codec, config.scopes, observer)
     directory = RedisReader(live.client, mirrored, ReadThroughCache(connection, codec, observer), keys, config.scopes)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.redis_replicas import CODEC, KEYS, Replicas, World, until
+from support.redis_replicas import CODEC, KEYS, FakeApiServer, InProcessReplicas, until
 from testservers.redis import RedisServer
 from userstorage_operator.api.errors import Unavailable
 from userstorage_operator.api.unstructured import Unstructured
@@ -24,22 +24,22 @@ PHASES = ("Ready", "Pending", "Failed")
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def api_server() -> FakeApiServer:
+    return FakeApiServer()
 
 
 @pytest.fixture
-async def replicas(redis_server: RedisServer, world: World) -> AsyncIterator[Replicas]:
-    these = Replicas(redis_server, world)
+async def replicas(redis_server: RedisServer, api_server: FakeApiServer) -> AsyncIterator[InProcessReplicas]:
+    these = InProcessReplicas(redis_server, api_server)
     yield these
     await these.close()
 
 
-async def led(replicas: Replicas) -> bool:
+async def led(replicas: InProcessReplicas) -> bool:
     """Whether a new replica answers without the API server."""
-    before = replicas.world.requests.total()
+    before = replicas.api_server.requests.total()
     await replicas.directory().page(Query())
-    return replicas.world.requests.total() == before
+    return replicas.api_server.requests.total() == before
 
 
 async def walk(directory: RedisReader, **query: Any) -> list[Unstructured]:
@@ -54,17 +54,17 @@ async def walk(directory: RedisReader, **query: Any) -> list[Unstructured]:
         after = page.more_after
 
 
-async def test_pages_are_what_a_plain_computation_gives(replicas: Replicas, world: World) -> None:
+async def test_pages_are_what_a_plain_computation_gives(replicas: InProcessReplicas, api_server: FakeApiServer) -> None:
     dice = random.Random(5)  # noqa: S311  # the same walk every time
     namespaces = ["a", "a-b", "a.b", "a0", "b"]
     for number in range(500):
         name = f"{dice.choice(['x', 'x-', 'x.y', 'x-0', 'y'])}{number}z"
         ready = {"conditions": [{"type": "Ready", "status": dice.choice(["True", "False"])}]}
-        world.put(name, dice.choice(namespaces), user=f"user-{number % 7}", phase=dice.choice(PHASES), **ready)
-    views = sorted((summary(raw) for raw in world.objects.values()), key=lambda one: (one["namespace"], one["name"]))
+        api_server.put(name, dice.choice(namespaces), user=f"user-{number % 7}", phase=dice.choice(PHASES), **ready)
+    views = sorted((summary(raw) for raw in api_server.objects.values()), key=lambda one: (one["namespace"], one["name"]))
     async with replicas.leading():
         await until(lambda: led(replicas))
-        directory, before = replicas.directory(), world.requests.total()
+        directory, before = replicas.directory(), api_server.requests.total()
         for _ in range(60):
             query: dict[str, Any] = {
                 "namespace": dice.choice([None, *namespaces, "nowhere"]),
@@ -76,13 +76,13 @@ async def test_pages_are_what_a_plain_computation_gives(replicas: Replicas, worl
             whole = page_of(iter(views), Query(**(query | {"limit": 1000})))
             if query["limit"] > 1 or len(whole.summaries) < 20:
                 assert await walk(directory, **query) == list(whole.summaries), query
-        assert world.requests.total() == before
-    without = Replicas(None, world).directory()
+        assert api_server.requests.total() == before
+    without = InProcessReplicas(None, api_server).directory()
     assert await walk(without, limit=37, user="user-3") == [one for one in views if one["userID"] == "user-3"]
 
 
-async def test_an_answer_is_as_old_as_the_head(replicas: Replicas, world: World) -> None:
-    world.put("alice")
+async def test_an_answer_is_as_old_as_the_head(replicas: InProcessReplicas, api_server: FakeApiServer) -> None:
+    api_server.put("alice")
     async with replicas.leading():
         await until(lambda: led(replicas))
         directory = replicas.directory()
@@ -92,33 +92,35 @@ async def test_an_answer_is_as_old_as_the_head(replicas: Replicas, world: World)
             assert told.age < 2
             assert not told.stale
             await asyncio.sleep(0.1)
-    assert world.requests["get"] == 0
+    assert api_server.requests["get"] == 0
 
 
-async def test_without_a_leader_the_api_server_is_asked_for_all_at_once(replicas: Replicas, world: World) -> None:
+async def test_without_a_leader_the_api_server_is_asked_for_all_at_once(
+    replicas: InProcessReplicas, api_server: FakeApiServer
+) -> None:
     for number in range(50):
-        world.put(f"user-{number}", f"namespace-{number}")
+        api_server.put(f"user-{number}", f"namespace-{number}")
     async with replicas.leading():
         await until(lambda: led(replicas))
     await until(lambda: _not(led(replicas)))
-    before, directory = world.requests["list"], replicas.directory()
+    before, directory = api_server.requests["list"], replicas.directory()
     answers = await asyncio.gather(*(directory.page(Query(namespace=f"namespace-{number}")) for number in range(50)))
     assert [page.value.summaries[0]["name"] for page in answers] == [f"user-{number}" for number in range(50)]
-    assert world.requests["list"] == before + 1
+    assert api_server.requests["list"] == before + 1
 
 
 async def _not(answer: Any) -> bool:
     return not await answer
 
 
-def poison(server: RedisServer, world: World, kind: str) -> str:
+def poison(server: RedisServer, api_server: FakeApiServer, kind: str) -> str:
     """Put something else where alice's view is; the reason to be counted."""
-    alice, bob = (world.objects[Key("users", name)]["metadata"]["uid"] for name in ("alice", "bob"))
-    key, good = KEYS.view(alice), server.cli("get", KEYS.view(alice))
+    alice, bob = (api_server.objects[Key("users", name)]["metadata"]["uid"] for name in ("alice", "bob"))
+    key, good = KEYS.summary(alice), server.cli("get", KEYS.summary(alice))
     version, seal, body = good.split(" ", 2)
     match kind:
         case "of another object":
-            server.cli("set", key, server.cli("get", KEYS.view(bob)))
+            server.cli("set", key, server.cli("get", KEYS.summary(bob)))
             return "other_object"
         case "future generation":
             edited = body.replace('"generation":3', '"generation":4')
@@ -142,14 +144,14 @@ def poison(server: RedisServer, world: World, kind: str) -> str:
             server.cli("hset", key, "phase", "Ready")
             return "garbage"
         case _:
-            server.cli("set", key, old_view(world, alice))
+            server.cli("set", key, old_view(api_server, alice))
             return "outdated"
 
 
-def old_view(world: World, uid: str) -> str:
+def old_view(api_server: FakeApiServer, uid: str) -> str:
     """What was true of alice once, sealed as it was then."""
-    old = summary(world.objects[ALICE]) | {"resourceVersion": "1", "phase": "Failed"}
-    return CODEC.seal(KEYS.view(uid), Entry.of(old, term=1, time=0.0)).decode()
+    old = summary(api_server.objects[ALICE]) | {"resourceVersion": "1", "phase": "Failed"}
+    return CODEC.seal(KEYS.summary(uid), Entry.of(old, term=1, time=0.0)).decode()
 
 
 @pytest.mark.parametrize(
@@ -157,22 +159,22 @@ def old_view(world: World, uid: str) -> str:
     ["of another object", "future generation", "garbage", "truncated", "other schema", "10 MiB", "a hash", "put back"],
 )
 async def test_a_poisoned_view_is_counted_and_mended_and_never_served(
-    replicas: Replicas, world: World, redis_server: RedisServer, kind: str
+    replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer, kind: str
 ) -> None:
     for name in ("alice", "bob"):
-        world.put(name, phase="Ready")
-    true = summary(world.objects[ALICE])
+        api_server.put(name, phase="Ready")
+    true = summary(api_server.objects[ALICE])
     async with replicas.leading():
         await until(lambda: led(replicas))
-        reason = poison(redis_server, world, kind)
+        reason = poison(redis_server, api_server, kind)
         sent = int(_info(redis_server, "total_net_output_bytes"))
         told = await replicas.directory().one(ALICE)
         assert told.value == true
         assert set(replicas.observer.rejected) == {reason}
-        assert world.requests["get"] == 1
+        assert api_server.requests["get"] == 1
         assert int(_info(redis_server, "total_net_output_bytes")) - sent < 100_000, "it was transferred"
         assert (await replicas.directory().page(Query())).value.summaries[0] == true
-        assert world.requests["get"] == 1, "it is mended"
+        assert api_server.requests["get"] == 1, "it is mended"
 
 
 def _info(server: RedisServer, name: str) -> str:
@@ -180,8 +182,10 @@ def _info(server: RedisServer, name: str) -> str:
 
 
 @pytest.mark.parametrize("what", ["row", "head"])
-async def test_a_forged_index_is_not_believed(replicas: Replicas, world: World, redis_server: RedisServer, what: str) -> None:
-    world.put("alice", phase="Ready")
+async def test_a_forged_index_is_not_believed(
+    replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer, what: str
+) -> None:
+    api_server.put("alice", phase="Ready")
     async with replicas.leading():
         await until(lambda: led(replicas))
     if what == "row":
@@ -192,40 +196,40 @@ async def test_a_forged_index_is_not_believed(replicas: Replicas, world: World, 
         redis_server.cli("del", KEYS.index)
     redis_server.cli("eval", "redis.call('HSET', KEYS[1], 'time', redis.call('TIME')[1])", "1", KEYS.head)
     told = await replicas.directory().page(Query())
-    assert told.value.summaries == (summary(world.objects[ALICE]),)
-    assert world.requests["list"] >= 1
+    assert told.value.summaries == (summary(api_server.objects[ALICE]),)
+    assert api_server.requests["list"] >= 1
     assert replicas.observer.rejected.total() >= 1
 
 
 async def test_with_redis_killed_the_api_server_answers_within_bounds(
-    replicas: Replicas, world: World, redis_server: RedisServer
+    replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer
 ) -> None:
     for number in range(30):
-        world.put(f"user-{number:02}", phase="Ready")
+        api_server.put(f"user-{number:02}", phase="Ready")
     async with replicas.leading():
         await until(lambda: led(replicas))
         directory = replicas.directory()
         redis_server.kill()
-        world.requests.clear()
+        api_server.requests.clear()
         began = time.monotonic()
         for _ in range(20):
             pages = await asyncio.gather(*(directory.page(Query(user=f"user-{number:02}")) for number in range(30)))
             assert all(len(page.value.summaries) == 1 for page in pages)
             ones = await asyncio.gather(*(directory.one(Key("users", f"user-{number:02}")) for number in range(30)))
             assert all(told.value is not None and not told.stale for told in ones)
-        assert world.requests["list"] <= 1 + (time.monotonic() - began) / 2
-        assert world.requests["get"] == 0, "the list knows them"
+        assert api_server.requests["list"] <= 1 + (time.monotonic() - began) / 2
+        assert api_server.requests["get"] == 0, "the list knows them"
 
 
 async def test_with_redis_and_api_server_away_the_last_that_was_known(
-    replicas: Replicas, world: World, redis_server: RedisServer
+    replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer
 ) -> None:
-    world.put("alice", phase="Ready")
+    api_server.put("alice", phase="Ready")
     directory = replicas.directory()
     for ask in (directory.one(ALICE), directory.page(Query())):
         assert not (await ask).stale
     redis_server.kill()
-    world.away = True
+    api_server.unavailable = True
     await until(lambda: _stale(directory))
     one, page = await directory.one(ALICE), await directory.page(Query())
     assert one.value is not None
@@ -243,56 +247,60 @@ async def _stale(directory: RedisReader) -> bool:
     return (await directory.one(ALICE)).stale and (await directory.page(Query())).stale
 
 
-async def test_without_leader_and_api_server_what_the_leader_left(replicas: Replicas, world: World) -> None:
-    world.put("alice", phase="Ready")
+async def test_without_leader_and_api_server_what_the_leader_left(
+    replicas: InProcessReplicas, api_server: FakeApiServer
+) -> None:
+    api_server.put("alice", phase="Ready")
     async with replicas.leading():
         await until(lambda: led(replicas))
-    world.away = True
+    api_server.unavailable = True
     directory = replicas.directory()
     await until(lambda: _stale(directory))
     told = await directory.one(ALICE)
-    assert told.value == summary(world.objects[ALICE])
+    assert told.value == summary(api_server.objects[ALICE])
     assert told.age >= 3
 
 
-async def test_a_stampede_of_processes_is_one_fetch(new_redis: Callable[..., RedisServer], world: World) -> None:
-    replicas = Replicas(new_redis(), world)
-    world.put("alice")
-    world.slow = 0.3
+async def test_a_stampede_of_processes_is_one_fetch(new_redis: Callable[..., RedisServer], api_server: FakeApiServer) -> None:
+    replicas = InProcessReplicas(new_redis(), api_server)
+    api_server.put("alice")
+    api_server.delay = 0.3
     caches = [replicas.cache() for _ in range(5)]
 
     async def fetch() -> Entry:
-        return Entry.of(summary(await world.get(None, "users", "alice")), term=0, time=time.time())  # type: ignore[arg-type]
+        return Entry.of(summary(await api_server.get(None, "users", "alice")), term=0, time=time.time())  # type: ignore[arg-type]
 
     wanted = Wanted(KEYS.answer(ALICE))
     answers = await asyncio.gather(*(cache.get_or_fetch(wanted, fetch, 2) for cache in caches for _ in range(20)))
-    assert all(told.value == summary(world.objects[ALICE]) for told in answers)
-    assert world.requests["get"] == 1
+    assert all(told.value == summary(api_server.objects[ALICE]) for told in answers)
+    assert api_server.requests["get"] == 1
     assert replicas.observer.asked == {"miss": 1, "hit": 99}
     await replicas.close()
 
 
-async def test_who_waits_for_a_process_that_died_fetches_itself(replicas: Replicas, world: World) -> None:
-    world.put("alice")
+async def test_who_waits_for_a_process_that_died_fetches_itself(replicas: InProcessReplicas, api_server: FakeApiServer) -> None:
+    api_server.put("alice")
     wanted = Wanted(KEYS.answer(ALICE))
 
     async def never() -> Entry:
         await asyncio.sleep(60)
         raise AssertionError
 
-    dying = asyncio.create_task(replicas.cache()._ask(wanted, never, 2, []))
+    dying = asyncio.create_task(replicas.cache()._look_up(wanted, never, 2, []))
     lock = KEYS.lock(wanted.key)
     connection = replicas.connection()
     await until(lambda: connection.run("exists", lambda redis: redis.exists(lock)))
     told = await replicas.directory().one(ALICE)
-    assert told.value == summary(world.objects[ALICE])
+    assert told.value == summary(api_server.objects[ALICE])
     dying.cancel()
     await asyncio.gather(dying, return_exceptions=True)
 
 
-async def test_a_replica_of_some_namespaces_answers_for_no_others(replicas: Replicas, world: World) -> None:
-    world.put("alice")
-    world.put("bob", "others")
+async def test_a_replica_of_some_namespaces_answers_for_no_others(
+    replicas: InProcessReplicas, api_server: FakeApiServer
+) -> None:
+    api_server.put("alice")
+    api_server.put("bob", "others")
     directory = replicas.directory(scopes=("others",))
     async with replicas.leading():
         await until(lambda: led(replicas))
@@ -300,11 +308,11 @@ async def test_a_replica_of_some_namespaces_answers_for_no_others(replicas: Repl
         assert [one["name"] for one in (await directory.page(Query())).value.summaries] == ["bob"]
 
 
-async def test_without_redis_one_process_asks_once_a_second(world: World) -> None:
-    world.put("alice")
-    replicas = Replicas(None, world)
+async def test_without_redis_one_process_asks_once_a_second(api_server: FakeApiServer) -> None:
+    api_server.put("alice")
+    replicas = InProcessReplicas(None, api_server)
     directory = replicas.directory()
     answers = await asyncio.gather(*(directory.one(ALICE) for _ in range(100)))
-    assert all(told.value == summary(world.objects[ALICE]) for told in answers)
-    assert world.requests == {"get": 1}
+    assert all(told.value == summary(api_server.objects[ALICE]) for told in answers)
+    assert api_server.requests == {"get": 1}
     assert not replicas.observer.failed

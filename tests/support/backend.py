@@ -37,7 +37,7 @@ def account(api: Kubectl, namespace: str, name: str = "backend", *, everywhere: 
 
 
 @dataclass(frozen=True)
-class Answer:
+class ApiResponse:
     """What came back."""
 
     status: int
@@ -63,13 +63,13 @@ class Backend:
         """The same backend with another token."""
         return Backend(self._session, self._port, token)
 
-    async def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
+    async def get(self, path: str, method: str = "GET", **headers: str) -> ApiResponse:
         """The answer to `path` below /v1, which fits its schema."""
         login = {"Authorization": f"Bearer {self.token}"} if self.token is not None else {}
         known = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self._session.request(method, f"{self._base}/v1{path}", headers=login | known) as response:
             payload = await response.read()
-            answer = Answer(response.status, response.headers, json.loads(payload) if payload else None)
+            answer = ApiResponse(response.status, response.headers, json.loads(payload) if payload else None)
         if answer.status == 200 and method == "GET" and path != "/openapi.json":
             assert answer.headers["Content-Type"] == "application/json"
             assert answer.headers["ETag"] == f'"{hashlib.sha256(payload).hexdigest()}"'

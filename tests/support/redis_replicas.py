@@ -27,7 +27,7 @@ CODEC = Codec(b"key of the test")
 ALL = (None,)
 
 
-class Observer:
+class RedisMetricsRecorder:
     """Counts what the store tells of itself."""
 
     def __init__(self) -> None:
@@ -36,8 +36,8 @@ class Observer:
         self.failed: Counter[str] = Counter()
         self.fills = 0
 
-    def cache_asked(self, result: str, views: int = 1) -> None:
-        self.asked[result] += views
+    def cache_asked(self, result: str, count: int = 1) -> None:
+        self.asked[result] += count
 
     def mirror_filled(self) -> None:
         self.fills += 1
@@ -58,14 +58,14 @@ class Observer:
         pass
 
 
-class World:
+class FakeApiServer:
     """The UserStorages that there are: what the API server answers with, and what the leader's watch shows at once."""
 
     def __init__(self) -> None:
         self.objects: dict[Key, Unstructured] = {}
         self.requests: Counter[str] = Counter()
-        self.away = False
-        self.slow = 0.0
+        self.unavailable = False
+        self.delay = 0.0
         self.listeners: list[Callable[[Key], None]] = []
         self._version = 100
 
@@ -108,17 +108,17 @@ class World:
 
     async def _request(self, verb: str) -> None:
         self.requests[verb] += 1
-        await asyncio.sleep(self.slow)
-        if self.away:
+        await asyncio.sleep(self.delay)
+        if self.unavailable:
             raise Unavailable(0, "no answer from the API server")
 
 
-class Replicas:
+class InProcessReplicas:
     """Processes of the operator, as far as the store is concerned."""
 
-    def __init__(self, server: RedisServer | None, world: World) -> None:
-        self.world = world
-        self.observer = Observer()
+    def __init__(self, server: RedisServer | None, api_server: FakeApiServer) -> None:
+        self.api_server = api_server
+        self.observer = RedisMetricsRecorder()
         self._server = server
         self._connections: list[Connection] = []
 
@@ -136,13 +136,13 @@ class Replicas:
         """One process' directory."""
         connection = self.connection()
         mirrored = MirrorReader(connection, KEYS, CODEC, scopes, self.observer)
-        return RedisReader(self.world, mirrored, ReadThroughCache(connection, CODEC, self.observer), KEYS, scopes)
+        return RedisReader(self.api_server, mirrored, ReadThroughCache(connection, CODEC, self.observer), KEYS, scopes)
 
     @contextlib.asynccontextmanager
     async def leading(self, term: int = 1) -> AsyncIterator[Mirror]:
         """A leader of that term."""
-        mirror = Mirror(self.connection(), KEYS, CODEC, self.world, ALL, term, self.observer)
-        self.world.listeners.append(mirror.changed)
+        mirror = Mirror(self.connection(), KEYS, CODEC, self.api_server, ALL, term, self.observer)
+        self.api_server.listeners.append(mirror.changed)
         task = asyncio.create_task(mirror.run())
         try:
             yield mirror
@@ -150,7 +150,7 @@ class Replicas:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            self.world.listeners.remove(mirror.changed)
+            self.api_server.listeners.remove(mirror.changed)
 
     async def close(self) -> None:
         for connection in self._connections:

@@ -43,10 +43,10 @@ _FILLS = re.compile(r"^userstorage_mirror_fills_total ([0-9.]+)$", re.MULTILINE)
 
 
 @dataclass
-class Outcome:
+class WorkloadResult:
     """What a run of the workload came to."""
 
-    world: str = ""
+    objects: str = ""
     """The objects as JSON, masked."""
     writes: Counter[str] = field(default_factory=Counter)
     """Those of the operator that the API server took, by verb and resource, but for the status of the object that fails: once a
@@ -57,7 +57,7 @@ class Outcome:
     the watch has told that the object is gone (404)."""
     seconds: float = 0.0
     """From the begin of each step to the operator's last write in it, added up."""
-    told: Counter[str] = field(default_factory=Counter)
+    redis_counts: Counter[str] = field(default_factory=Counter)
     """What the operator counted of Redis: failed calls by kind, rejected values by reason, fills after the first."""
 
 
@@ -107,25 +107,25 @@ class Workload:
     def __init__(self, api: Kubectl, namespace: str, count: int) -> None:
         self._api = api
         self._namespace = namespace
-        self._players = state.read(Layout(api.kubeconfig.parent).state)
+        self._components = state.read(Layout(api.kubeconfig.parent).state)
         self._manifests = dict(manifests(count))
 
-    def run(self, operator: Callable[[int], OperatorProcess], before: dict[str, Callable[[], object]]) -> Outcome:
+    def run(self, operator: Callable[[int], OperatorProcess], before: dict[str, Callable[[], object]]) -> WorkloadResult:
         """`operator` makes one, not yet started, that serves at the port it is given. What is `before` a step is done then."""
         port, log = free_port(), AuditLog(self._api, self._namespace)
-        process, outcome = operator(port), Outcome()
+        process, outcome = operator(port), WorkloadResult()
         self._api.run("create", "service", "clusterip", f"user-storage-{FAILING}", "--tcp=80", "-n", self._namespace)
-        with self._playing("kwok", on=False), self._playing("kube-scheduler", on=False):
+        with self._scheduled("kwok", on=False), self._scheduled("kube-scheduler", on=False):
             try:
                 outcome.seconds += started(process, port)
-                for name, step, players in self._steps(process, port, outcome):
+                for name, step, components in self._steps(process, port, outcome):
                     before.get(name, lambda: None)()
                     outcome.seconds += self._timed(log, port, step)
-                    for player in players:
-                        with self._playing(player, on=True):
+                    for component in components:
+                        with self._scheduled(component, on=True):
                             outcome.seconds += self._timed(log, port, lambda: None)
-                outcome.world = self._world()
-                outcome.told += told(port)
+                outcome.objects = self._masked_objects()
+                outcome.redis_counts += redis_counts(port)
             finally:
                 process.stop()
         outcome.writes, outcome.refused = log.writes, log.refused
@@ -133,7 +133,7 @@ class Workload:
         return outcome
 
     def _steps(
-        self, process: OperatorProcess, port: int, outcome: Outcome
+        self, process: OperatorProcess, port: int, outcome: WorkloadResult
     ) -> Iterator[tuple[str, Callable[[], object], tuple[str, ...]]]:
         """Each with its name, and whose turns come after it."""
 
@@ -141,7 +141,7 @@ class Workload:
             return lambda: self._api.run("apply", "-n", self._namespace, "-f", "-", input=listed(self._manifests[name]))
 
         def restart() -> None:
-            outcome.told += told(port)
+            outcome.redis_counts += redis_counts(port)
             process.kill()
             started(process, port)
 
@@ -165,22 +165,22 @@ class Workload:
         """Until the operator has told of every spec, has nothing in its queue and has not written for a while."""
         quiet_since, seen = time.monotonic(), -1
         deadline = quiet_since + 300
-        while time.monotonic() - quiet_since < QUIET or not self._all_told():
+        while time.monotonic() - quiet_since < QUIET or not self._all_observed():
             assert time.monotonic() < deadline, "it does not come to rest"
             time.sleep(0.05)
             log.read()
             if log.writes.total() != seen or metric(port, "userstorage_queue_depth") > 0:
                 quiet_since, seen = time.monotonic(), log.writes.total()
 
-    def _all_told(self) -> bool:
+    def _all_observed(self) -> bool:
         raws = self._api.list_all("userstorages", self._namespace)
         return all(raw.get("status", {}).get("observedGeneration") == raw["metadata"]["generation"] for raw in raws)
 
     @contextmanager
-    def _playing(self, name: str, *, on: bool) -> Iterator[None]:
+    def _scheduled(self, name: str, *, on: bool) -> Iterator[None]:
         """Let a part of the cluster go on, or not, and the other way round afterwards."""
-        assert self._players is not None
-        pid = self._players.processes[name].pid
+        assert self._components is not None
+        pid = self._components.processes[name].pid
         begin, end = (signal.SIGCONT, signal.SIGSTOP) if on else (signal.SIGSTOP, signal.SIGCONT)
         os.kill(pid, begin)
         try:
@@ -188,8 +188,8 @@ class Workload:
         finally:
             os.kill(pid, end)
 
-    def _world(self) -> str:
-        eventually(lambda: self._children() == self._wanted_children())  # the garbage collector takes its time
+    def _masked_objects(self) -> str:
+        eventually(lambda: self._children() == self._desired_children())  # the garbage collector takes its time
         items = json.loads(self._api.run("get", KINDS, "-n", self._namespace, "-o", "json").stdout)["items"]
         items = sorted(items, key=lambda item: (item["kind"], item["metadata"]["name"]))
         return _VOLATILE.sub("masked", json.dumps([_masked(item) for item in items], sort_keys=True))
@@ -197,7 +197,7 @@ class Workload:
     def _children(self) -> set[str]:
         return {raw["metadata"]["name"] for raw in self._api.list_all("networkpolicies", self._namespace)}
 
-    def _wanted_children(self) -> set[str]:
+    def _desired_children(self) -> set[str]:
         owners = {raw["metadata"]["name"] for raw in self._api.list_all("userstorages", self._namespace)}
         return {f"user-storage-{name}" for name in owners}
 
@@ -269,7 +269,7 @@ def metric(port: int, name: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in get(port, "/metrics").splitlines() if line.startswith(name))
 
 
-def told(port: int) -> Counter[str]:
+def redis_counts(port: int) -> Counter[str]:
     text = get(port, "/metrics")
     counted = Counter({name: int(float(value)) for name, value in _COUNTED.findall(text)})
     counted["filled again"] = max(0, int(float(_FILLS.findall(text)[0])) - 1)

@@ -139,7 +139,7 @@ def of_another(new_redis: NewRedis) -> Iterator[Trouble]:
     server = new_redis()
 
     def swap(client: redis.Redis) -> None:
-        for kind in (b"view", b"backoff"):
+        for kind in (b"summary", b"backoff"):
             keys = sorted(client.keys(b"*:" + kind + b":*"))
             values = [client.dump(key) for key in keys]
             for key, value in zip(keys, values[1:] + values[:1], strict=True):
@@ -155,16 +155,16 @@ def no_redis_at_all(new_redis: NewRedis) -> Iterator[Trouble]:
     """Something listens there that speaks no Redis."""
     dice = random.Random(5)  # noqa: S311  # the same bytes every time
 
-    class Babble(socketserver.BaseRequestHandler):
+    class BabbleHandler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             with contextlib.suppress(OSError):
                 while self.request.recv(65536):
                     self.request.sendall(dice.randbytes(200))
 
-    class Server(socketserver.ThreadingTCPServer):
+    class BabblingServer(socketserver.ThreadingTCPServer):
         daemon_threads = True
 
-    with Server(("127.0.0.1", 0), Babble) as server:
+    with BabblingServer(("127.0.0.1", 0), BabbleHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield Trouble(f"redis://127.0.0.1:{server.server_address[1]}/0")
         server.shutdown()

@@ -1,4 +1,4 @@
-"""Calls go through, or one tries, or none."""
+"""The circuit breaker: closed, half open and open."""
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from userstorage_operator.redis_cache.breaker import FAILURES, FIRST_PAUSE, JITT
 
 
 class Caller:
-    """Makes calls through a breaker, at the time of its clock."""
+    """Calls Redis through a breaker, on a fake clock."""
 
     def __init__(self, spread: float = 0.0) -> None:
         self.clock = FakeClock()
@@ -19,7 +19,7 @@ class Caller:
         return self.breaker.state
 
     def call(self, *, good: bool) -> bool:
-        """Make a call; returns whether it was let through."""
+        """Make a call. Return whether it was admitted."""
         era = self.breaker.admit()
         if era is None:
             return False
@@ -32,7 +32,7 @@ class Caller:
         assert self.state() is State.OPEN
 
 
-def test_it_opens_after_five_failures_in_a_row_and_not_before() -> None:
+def test_breaker_opens_after_five_consecutive_failures_and_not_before() -> None:
     caller = Caller()
     for good in (False, False, False, False, True) * 3:
         assert caller.call(good=good)
@@ -40,7 +40,7 @@ def test_it_opens_after_five_failures_in_a_row_and_not_before() -> None:
     caller.open()
 
 
-def test_open_it_lets_none_through_until_the_pause_is_over_and_then_one() -> None:
+def test_open_breaker_admits_one_probe_after_its_pause() -> None:
     caller = Caller()
     caller.open()
     caller.clock.now += FIRST_PAUSE - 0.01
@@ -55,7 +55,7 @@ def test_open_it_lets_none_through_until_the_pause_is_over_and_then_one() -> Non
     assert caller.breaker.admit() is not None
 
 
-def test_the_pause_doubles_up_to_its_limit_and_begins_anew_after_a_success() -> None:
+def test_pause_doubles_up_to_its_limit_and_is_reset_by_a_success() -> None:
     caller = Caller()
     caller.open()
     pauses = []
@@ -73,7 +73,7 @@ def test_the_pause_doubles_up_to_its_limit_and_begins_anew_after_a_success() -> 
 
 
 @given(st.floats(-1, 1))
-def test_the_jitter_is_a_share_of_the_pause(spread: float) -> None:
+def test_jitter_is_a_fraction_of_the_pause(spread: float) -> None:
     caller = Caller(spread)
     caller.open()
     caller.clock.now += FIRST_PAUSE * (1 - JITTER) - 0.001
@@ -82,7 +82,7 @@ def test_the_jitter_is_a_share_of_the_pause(spread: float) -> None:
     assert caller.call(good=True)
 
 
-def test_an_abandoned_probe_leaves_its_place_to_the_next_call() -> None:
+def test_next_call_replaces_an_abandoned_probe() -> None:
     caller = Caller()
     caller.open()
     caller.clock.now += FIRST_PAUSE
@@ -94,7 +94,7 @@ def test_an_abandoned_probe_leaves_its_place_to_the_next_call() -> None:
 
 
 @pytest.mark.parametrize("good", [True, False])
-def test_calls_from_before_it_opened_say_nothing_about_the_probe(good: bool) -> None:
+def test_outcome_of_a_call_from_before_the_opening_is_ignored(good: bool) -> None:
     caller = Caller()
     late = caller.breaker.admit()
     assert late is not None
@@ -106,9 +106,9 @@ def test_calls_from_before_it_opened_say_nothing_about_the_probe(good: bool) -> 
 
 
 @given(st.lists(st.sampled_from(["good", "bad", "lost", "wait"]), max_size=200))
-def test_whatever_happened_it_closes_within_the_longest_pause_of_a_server_that_serves(story: list[str]) -> None:
+def test_breaker_closes_within_the_longest_pause_once_the_server_serves(steps: list[str]) -> None:
     caller = Caller(1.0)
-    for step in story:
+    for step in steps:
         if step == "wait":
             caller.clock.now += 1.0
         elif (era := caller.breaker.admit()) is not None:
@@ -120,7 +120,7 @@ def test_whatever_happened_it_closes_within_the_longest_pause_of_a_server_that_s
 
 
 @given(st.integers(2, 50))
-def test_calls_that_fail_together_count_as_one_opening(together: int) -> None:
+def test_concurrent_failures_open_the_breaker_once(together: int) -> None:
     caller = Caller()
     eras = [caller.breaker.admit() for _ in range(together + FAILURES)]
     for era in eras:

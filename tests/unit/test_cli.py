@@ -61,7 +61,7 @@ def test_redis_files_are_read_from_variables(served: list[Config], tmp_path: Pat
 def test_invalid_option_is_named_without_its_password(served: list[Config]) -> None:
     result = run("--redis-url=redis://:hunter2@cache/one")
     assert result.exit_code == 2
-    assert "--redis-url: the database is a number" in result.output
+    assert "--redis-url: the database must be a number" in result.output
     assert "hunter2" not in result.output
     assert served == []
 

@@ -70,7 +70,7 @@ class FakeControllers:
 
 @dataclass
 class FakeRedis:
-    trouble: str | None = None
+    degradation: str | None = None
 
 
 @dataclass

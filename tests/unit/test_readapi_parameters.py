@@ -1,4 +1,4 @@
-"""What is asked of the read API, and what is not understood."""
+"""Parsing of the read API's parameters, and the problems that malformed ones cause."""
 
 import string
 
@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.readapi import parameters
 from userstorage_operator.readapi.problems import Problem
-from userstorage_operator.readapi.responses import has
+from userstorage_operator.readapi.responses import etag_matches
 from userstorage_operator.readmodel.query import Query
 
 _LABELS = st.text("ab0-", min_size=1, max_size=63).filter(lambda text: text[0] != "-" != text[-1])
 
 
-def test_every_filter_is_read() -> None:
+def test_every_filter_is_parsed() -> None:
     after = Key("a", "b")
     token = parameters.continue_token(after)
-    asked = {"namespace": "n", "phase": "Ready", "ready": "false", "user": "a@b.c", "limit": "7", "continue": token}
-    assert parameters.filters(asked.items()) == Query("n", "Ready", False, "a@b.c", 7, after)
-    assert parameters.filters([]) == Query()
+    pairs = {"namespace": "n", "phase": "Ready", "ready": "false", "user": "a@b.c", "limit": "7", "continue": token}
+    assert parameters.list_query(pairs.items()) == Query("n", "Ready", False, "a@b.c", 7, after)
+    assert parameters.list_query([]) == Query()
 
 
 @pytest.mark.parametrize(
@@ -57,43 +57,43 @@ def test_every_filter_is_read() -> None:
         ("limt", "1"),
     ],
 )
-def test_a_bad_parameter_is_named(parameter: str, text: str) -> None:
+def test_malformed_parameter_is_named(parameter: str, text: str) -> None:
     with pytest.raises(Problem) as problem:
-        parameters.filters([(parameter, text)])
+        parameters.list_query([(parameter, text)])
     assert (problem.value.status, problem.value.members) == (400, {"parameter": parameter})
     assert problem.value.detail.startswith(f"{parameter}: ")
 
 
-def test_a_repeated_parameter_is_named() -> None:
+def test_repeated_parameter_is_named() -> None:
     with pytest.raises(Problem, match="limit: given more than once"):
-        parameters.filters([("limit", "1"), ("limit", "1")])
+        parameters.list_query([("limit", "1"), ("limit", "1")])
 
 
-def test_what_a_route_does_not_know_is_unknown_there() -> None:
-    with pytest.raises(Problem, match="user: unknown; known here: limit, continue"):
-        parameters.pages_of("alice", [("user", "bob")])
-    with pytest.raises(Problem, match="limit: unknown; known here: none"):
-        parameters.none([("limit", "1")])
+def test_parameter_of_another_route_is_unknown() -> None:
+    with pytest.raises(Problem, match="user: unknown parameter; this path accepts: limit, continue"):
+        parameters.user_query("alice", [("user", "bob")])
+    with pytest.raises(Problem, match="limit: unknown parameter; this path accepts: none"):
+        parameters.reject_all([("limit", "1")])
 
 
 @given(_LABELS, _LABELS)
-def test_a_continue_token_is_safe_in_urls_and_comes_back(namespace: str, name: str) -> None:
+def test_continue_token_is_url_safe_and_round_trips(namespace: str, name: str) -> None:
     token = parameters.continue_token(Key(namespace, name))
     assert set(token) <= set(string.ascii_letters + string.digits + "-_")
-    assert parameters.filters([("continue", token)]).after == Key(namespace, name)
+    assert parameters.list_query([("continue", token)]).after == Key(namespace, name)
 
 
 @given(st.text())
-def test_any_other_text_is_a_bad_token(text: str) -> None:
+def test_any_other_text_is_a_malformed_token(text: str) -> None:
     with pytest.raises(Problem, match="continue: "):
-        parameters.filters([("continue", text)])
+        parameters.list_query([("continue", text)])
 
 
 @pytest.mark.parametrize("header", ['"x"', '"a", "x"', 'W/"x"', "*", ' "x" '])
-def test_an_etag_that_is_known(header: str) -> None:
-    assert has(header, '"x"')
+def test_if_none_match_with_the_etag_matches(header: str) -> None:
+    assert etag_matches(header, '"x"')
 
 
 @pytest.mark.parametrize("header", ['"y"', "x", "", '"xx"'])
-def test_an_etag_that_is_not_known(header: str) -> None:
-    assert not has(header, '"x"')
+def test_if_none_match_without_the_etag_does_not_match(header: str) -> None:
+    assert not etag_matches(header, '"x"')

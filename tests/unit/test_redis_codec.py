@@ -1,4 +1,4 @@
-"""What was sealed is read as it was written; whatever else is told from it."""
+"""Sealed values are read back unchanged; all other values are rejected."""
 
 from dataclasses import asdict
 from typing import Any
@@ -18,7 +18,7 @@ from userstorage_operator.redis_cache.index import Range, Row, parse
 from userstorage_operator.redis_cache.keys import Keys
 
 KEYS = Keys("test")
-KEY = KEYS.view("uid-1")
+KEY = KEYS.summary("uid-1")
 CODECS = [Codec(b""), Codec(b"a key")]
 NAMES = st.text("ab0-.", min_size=1, max_size=6)
 
@@ -34,7 +34,7 @@ entries = st.builds(
 
 
 @given(entry=entries, codec=st.sampled_from(CODECS))
-def test_what_was_sealed_is_read_as_it_was(entry: Entry, codec: Codec) -> None:
+def test_sealed_entry_is_read_back_unchanged(entry: Entry, codec: Codec) -> None:
     assert codec.open(KEY, codec.seal(KEY, entry), "uid-1") == entry
 
 
@@ -56,7 +56,7 @@ def test_noise_is_rejected(noise: bytes) -> None:
 
 
 def well_sealed(key: str, fields: Any, codec: Codec = CODECS[0]) -> bytes:
-    """What anybody can write who has the signing key, and where there is none, anybody."""
+    """Seal any fields, as a client with the signing key can do; without a key, every client can."""
     body = orjson.dumps(fields)
     return b"%b %b %b" % (b"1", codec._mac(key, b"1", body), body)
 
@@ -70,8 +70,8 @@ FIELDS = {"schema": SCHEMA, **asdict(Entry({}))}
 
 
 @given(data=st.data())
-def test_whatever_is_well_sealed_is_an_entry_or_rejected(data: st.DataObject) -> None:
-    """So that no reader fails of it: that of pauses runs before a leader begins."""
+def test_any_sealed_json_is_an_entry_or_rejected(data: st.DataObject) -> None:
+    # No other error may reach a reader: the backoffs are read before a leader starts its workers.
     wrong = data.draw(st.dictionaries(st.sampled_from([*FIELDS, "more"]), anything, min_size=1, max_size=2))
     fields = FIELDS | wrong
     fields.pop(data.draw(st.sampled_from(["", *FIELDS])), None)
@@ -87,7 +87,7 @@ def test_whatever_is_well_sealed_is_an_entry_or_rejected(data: st.DataObject) ->
 
 
 @given(value=st.dictionaries(st.sampled_from(["complete", "scopes", "rows", "more"]), anything))
-def test_whatever_is_well_sealed_is_a_head_or_rejected(value: dict[str, Any]) -> None:
+def test_any_sealed_json_is_a_head_or_rejected(value: dict[str, Any]) -> None:
     usual = {"complete": True, "scopes": [None], "rows": 2}
     for fields in (value, usual | value):
         try:
@@ -105,11 +105,11 @@ def reason_of(data: bytes, key: str = KEY, uid: str = "uid-1", codec: Codec = CO
     return caught.value.reason
 
 
-def test_each_fault_has_its_name() -> None:
+def test_each_fault_has_its_reason() -> None:
     codec = CODECS[1]
     sealed = codec.seal(KEY, Entry({"phase": "Ready"}, "uid-1", 7, 3))
-    assert reason_of(sealed, key=KEYS.view("uid-2"), uid="uid-2") == "other_object"
-    assert reason_of(sealed, key=KEYS.view("uid-2")) == "seal"
+    assert reason_of(sealed, key=KEYS.summary("uid-2"), uid="uid-2") == "other_object"
+    assert reason_of(sealed, key=KEYS.summary("uid-2")) == "seal"
     assert reason_of(sealed, codec=Codec(b"another key")) == "seal"
     assert reason_of(sealed.replace(b'"generation":3', b'"generation":4')) == "seal"
     assert reason_of(sealed.replace(b"7 ", b"8 ", 1)) == "seal"
@@ -119,7 +119,7 @@ def test_each_fault_has_its_name() -> None:
     assert reason_of(sealed + b" " * LARGEST) == "too_big"
 
 
-def test_what_is_too_big_is_not_written() -> None:
+def test_too_large_value_is_rejected() -> None:
     with pytest.raises(Rejected):
         CODECS[0].seal(KEY, Entry({"message": "x" * LARGEST}))
 
@@ -129,41 +129,41 @@ def row(namespace: str, name: str, user: str = "alice") -> Row:
     return Row.of(summary(storage_object(user, meta=meta) | {"status": {"phase": "Ready"}}), CODECS[1])
 
 
-@given(places=st.lists(st.tuples(NAMES, NAMES), unique=True))
-def test_rows_sort_by_namespace_and_name(places: list[tuple[str, str]]) -> None:
+@given(names=st.lists(st.tuples(NAMES, NAMES), unique=True))
+def test_rows_sort_by_namespace_and_name(names: list[tuple[str, str]]) -> None:
     for order in (0, 1):
-        members = sorted(row(*place).members(CODECS[1])[order].encode() for place in places)
-        assert [parse(member, CODECS[1]).key for member in members] == [Key(*place) for place in sorted(places)]
+        members = sorted(row(*name).members(CODECS[1])[order].encode() for name in names)
+        assert [parse(member, CODECS[1]).key for member in members] == [Key(*name) for name in sorted(names)]
 
 
 @given(
-    places=st.lists(st.tuples(NAMES, NAMES, st.sampled_from(["alice", "bob"])), unique_by=lambda each: each[:2]),
+    names=st.lists(st.tuples(NAMES, NAMES, st.sampled_from(["alice", "bob"])), unique_by=lambda each: each[:2]),
     namespace=st.none() | NAMES,
     after=st.none() | st.builds(Key, NAMES, NAMES),
     user=st.none() | st.just("alice"),
 )
-def test_a_range_has_what_is_asked_for(
-    places: list[tuple[str, str, str]], namespace: str | None, after: Key | None, user: str | None
+def test_range_contains_the_rows_of_a_query(
+    names: list[tuple[str, str, str]], namespace: str | None, after: Key | None, user: str | None
 ) -> None:
-    members = [member for place in places for member in row(*place).members(CODECS[1])]
+    members = [member for name in names for member in row(*name).members(CODECS[1])]
     span = Range.of(Query(namespace=namespace, user=user, after=after), CODECS[1])
     found = {parse(member.encode(), CODECS[1]).key for member in members if span.first[1:] <= member < span.end[1:]}
     assert found == {
-        Key(*place[:2])
-        for place in places
-        if namespace in (None, place[0])
-        and user in (None, place[2])
-        and (after is None or place[:2] > (after.namespace, after.name))
+        Key(*name[:2])
+        for name in names
+        if namespace in (None, name[0])
+        and user in (None, name[2])
+        and (after is None or name[:2] > (after.namespace, after.name))
     }
 
 
-def test_a_row_that_was_edited_is_rejected() -> None:
+def test_edited_row_is_rejected() -> None:
     for member in row("users", "alice").members(CODECS[1]):
         with pytest.raises(Rejected):
             parse(member.replace("Ready", "Failed").encode(), CODECS[1])
 
 
-def test_no_key_tells_who() -> None:
+def test_no_key_contains_a_name_or_namespace() -> None:
     key = Key("tenants", "alice@example.org")
     for name in (KEYS.answer(key), KEYS.lock(KEYS.answer(key))):
         assert name.startswith("us:{test}:v1:")

@@ -1,4 +1,4 @@
-"""What the mirror does about answers and about a number of objects that no test can wait for on a real Redis."""
+"""The mirror with responses and numbers of objects that are impractical with a real Redis."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,23 +14,23 @@ from userstorage_operator.redis_cache.mirror import Mirror
 RAW = storage_object("alice", meta={"uid": "uid-alice", "resourceVersion": "7"})
 
 
-class Redis:
-    """Says what it is told to say to every write, and writes nothing."""
+class ScriptedRedis:
+    """Returns `answer` to every write, and writes nothing."""
 
     def __init__(self) -> None:
         self.answer: Any = b"ok"
         self.writes = 0
-        self.at_each: Callable[[], None] = lambda: None
+        self.on_write: Callable[[], None] = lambda: None
 
     async def run(self, *_: Any) -> Any:
         self.writes += 1
         await asyncio.sleep(0)
-        self.at_each()
+        self.on_write()
         return self.answer
 
 
-class Users:
-    """All alike: what is told of them is of no interest here."""
+class IdenticalUsers:
+    """Any number of users with the same object: the tests look at keys only."""
 
     def __init__(self, count: int) -> None:
         self.names = [Key("users", f"user-{number}") for number in range(count)]
@@ -42,21 +42,21 @@ class Users:
         return RAW
 
 
-class Observer:
+class FillObserver:
     def __init__(self) -> None:
         self.filled = asyncio.Event()
 
     def mirror_filled(self) -> None:
         self.filled.set()
 
-    def unasked(self, *_: Any) -> None:
+    def unexpected(self, *_: Any) -> None:
         raise NotImplementedError
 
-    cache_asked = cache_rejected = unasked
+    cache_asked = cache_rejected = unexpected
 
 
-async def until_filled(mirror: Mirror, observer: Observer) -> None:
-    """Fails where the mirror ends by itself."""
+async def until_filled(mirror: Mirror, observer: FillObserver) -> None:
+    """Run the mirror until it has finished a fill. Fails if the mirror ends by itself."""
     running, filled = asyncio.create_task(mirror.run()), asyncio.create_task(observer.filled.wait())
     await asyncio.wait((running, filled), timeout=60, return_when=asyncio.FIRST_COMPLETED)
     for task in (running, filled):
@@ -66,12 +66,12 @@ async def until_filled(mirror: Mirror, observer: Observer) -> None:
     assert observer.filled.is_set()
 
 
-def mirror_of(redis: Redis, users: Users, observer: Observer) -> Mirror:
+def mirror_of(redis: ScriptedRedis, users: IdenticalUsers, observer: FillObserver) -> Mirror:
     return Mirror(redis, Keys("test"), Codec(b""), users, (None,), 1, observer)
 
 
-async def test_changes_do_not_begin_a_large_fill_again() -> None:
-    redis, users, observer = Redis(), Users(10_400), Observer()
+async def test_changes_do_not_restart_a_large_fill() -> None:
+    redis, users, observer = ScriptedRedis(), IdenticalUsers(10_400), FillObserver()
     mirror = mirror_of(redis, users, observer)
 
     def change() -> None:
@@ -80,18 +80,18 @@ async def test_changes_do_not_begin_a_large_fill_again() -> None:
         users.names.append(Key("users", f"new-{redis.writes}"))
         mirror.changed(users.names[-1])
 
-    redis.at_each = change
+    redis.on_write = change
     await until_filled(mirror, observer)
     assert redis.writes <= 60
 
 
-async def test_an_answer_that_makes_no_sense_ends_nothing() -> None:
-    redis, observer = Redis(), Observer()
+async def test_mirror_survives_a_nonsensical_response() -> None:
+    redis, observer = ScriptedRedis(), FillObserver()
     nonsense = iter([None, b"\xff"])
     redis.answer = next(nonsense)
 
     def next_answer() -> None:
         redis.answer = next(nonsense, b"ok")
 
-    redis.at_each = next_answer
-    await until_filled(mirror_of(redis, Users(1), observer), observer)
+    redis.on_write = next_answer
+    await until_filled(mirror_of(redis, IdenticalUsers(1), observer), observer)

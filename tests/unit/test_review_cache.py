@@ -1,4 +1,4 @@
-"""How often the API server is asked about callers, and what holds while it cannot be."""
+"""How often the API server reviews a caller, and which reviews are served while it is unavailable."""
 
 import asyncio
 
@@ -9,8 +9,8 @@ from userstorage_operator.api.errors import Refused, Unavailable
 from userstorage_operator.readapi.review_cache import GRACE, NO, YES, ReviewCache
 
 
-class Server:
-    """Answers after a turn of the loop, or fails."""
+class ReviewServer:
+    """Answers, or fails, in the next iteration of the event loop."""
 
     def __init__(self) -> None:
         self.answer: bool | Exception = True
@@ -25,8 +25,8 @@ class Server:
 
 
 @pytest.fixture
-def server() -> Server:
-    return Server()
+def server() -> ReviewServer:
+    return ReviewServer()
 
 
 @pytest.fixture
@@ -35,115 +35,117 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def recall(clock: FakeClock) -> ReviewCache[bool]:
+def cache(clock: FakeClock) -> ReviewCache[bool]:
     return ReviewCache(clock)
 
 
-async def settle() -> None:
+async def run_ready_tasks() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-async def test_many_at_once_are_one_question(recall: ReviewCache[bool], server: Server) -> None:
-    assert await asyncio.gather(*(recall.get("k", server.ask) for _ in range(100))) == [True] * 100
+async def test_concurrent_callers_share_one_review(cache: ReviewCache[bool], server: ReviewServer) -> None:
+    assert await asyncio.gather(*(cache.get("k", server.ask) for _ in range(100))) == [True] * 100
     assert server.asked == 1
-    await recall.get("other", server.ask)
+    await cache.get("other", server.ask)
     assert server.asked == 2
 
 
-async def test_the_impatient_do_not_end_a_question_that_others_wait_for(recall: ReviewCache[bool], server: Server) -> None:
-    first, second = (asyncio.create_task(recall.get("k", server.ask)) for _ in range(2))
+async def test_cancelled_caller_does_not_cancel_the_shared_review(cache: ReviewCache[bool], server: ReviewServer) -> None:
+    first, second = (asyncio.create_task(cache.get("k", server.ask)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     assert await second
     assert server.asked == 1
 
 
-async def test_what_is_used_is_asked_ahead_of_time(recall: ReviewCache[bool], server: Server, clock: FakeClock) -> None:
-    await recall.get("k", server.ask)
+async def test_review_in_use_is_renewed_before_it_expires(
+    cache: ReviewCache[bool], server: ReviewServer, clock: FakeClock
+) -> None:
+    await cache.get("k", server.ask)
     clock.now += YES * 0.6
     server.answer = False
-    assert await recall.get("k", server.ask)
-    await settle()
+    assert await cache.get("k", server.ask)
+    await run_ready_tasks()
     assert server.asked == 2
-    assert not await recall.get("k", server.ask)
+    assert not await cache.get("k", server.ask)
 
 
-async def test_a_no_is_soon_asked_again(recall: ReviewCache[bool], server: Server, clock: FakeClock) -> None:
+async def test_negative_review_expires_soon(cache: ReviewCache[bool], server: ReviewServer, clock: FakeClock) -> None:
     server.answer = False
-    await recall.get("k", server.ask)
+    await cache.get("k", server.ask)
     clock.now += NO - 0.1
-    assert not await recall.get("k", server.ask)
+    assert not await cache.get("k", server.ask)
     assert server.asked == 1
     server.answer = True
     clock.now += 0.2
-    assert await recall.get("k", server.ask)
+    assert await cache.get("k", server.ask)
 
 
-async def test_a_yes_outlives_an_unavailable_server_for_the_grace_only(
-    recall: ReviewCache[bool], server: Server, clock: FakeClock
+async def test_positive_review_is_served_until_the_grace_ends(
+    cache: ReviewCache[bool], server: ReviewServer, clock: FakeClock
 ) -> None:
-    await recall.get("k", server.ask)
-    server.answer = Unavailable(503, "away")
+    await cache.get("k", server.ask)
+    server.answer = Unavailable(503, "unavailable")
     clock.now += YES + GRACE - 1
-    assert await recall.get("k", server.ask)
+    assert await cache.get("k", server.ask)
     with pytest.raises(Unavailable):
-        await recall.get("never asked before", server.ask)
+        await cache.get("unknown key", server.ask)
     clock.now += 2
     with pytest.raises(Unavailable):
-        await recall.get("k", server.ask)
+        await cache.get("k", server.ask)
     server.answer = True
     clock.now += 2
-    assert await recall.get("k", server.ask)
+    assert await cache.get("k", server.ask)
 
 
-async def test_the_grace_may_be_longer(server: Server, clock: FakeClock) -> None:
-    recall: ReviewCache[bool] = ReviewCache(clock, grace=3600)
-    await recall.get("k", server.ask)
-    server.answer = Unavailable(503, "away")
+async def test_grace_is_configurable(server: ReviewServer, clock: FakeClock) -> None:
+    cache: ReviewCache[bool] = ReviewCache(clock, grace=3600)
+    await cache.get("k", server.ask)
+    server.answer = Unavailable(503, "unavailable")
     clock.now += YES + 3600 - 1
-    assert await recall.get("k", server.ask)
+    assert await cache.get("k", server.ask)
     clock.now += 2
     with pytest.raises(Unavailable):
-        await recall.get("k", server.ask)
+        await cache.get("k", server.ask)
 
 
-async def test_a_server_that_is_away_is_not_asked_for_every_request(
-    recall: ReviewCache[bool], server: Server, clock: FakeClock
+async def test_unavailable_server_is_not_asked_for_every_request(
+    cache: ReviewCache[bool], server: ReviewServer, clock: FakeClock
 ) -> None:
-    await recall.get("k", server.ask)
-    server.answer = Unavailable(503, "away")
+    await cache.get("k", server.ask)
+    server.answer = Unavailable(503, "unavailable")
     clock.now += YES + 1
     for _ in range(100):
-        assert await recall.get("k", server.ask)
+        assert await cache.get("k", server.ask)
     assert server.asked == 2
     clock.now += 1.1
-    assert await recall.get("k", server.ask)
-    await settle()
+    assert await cache.get("k", server.ask)
+    await run_ready_tasks()
     assert server.asked == 3
 
 
-async def test_a_no_has_no_grace(recall: ReviewCache[bool], server: Server, clock: FakeClock) -> None:
+async def test_negative_review_has_no_grace(cache: ReviewCache[bool], server: ReviewServer, clock: FakeClock) -> None:
     server.answer = False
-    await recall.get("k", server.ask)
-    server.answer = Unavailable(503, "away")
+    await cache.get("k", server.ask)
+    server.answer = Unavailable(503, "unavailable")
     clock.now += NO + 1
     with pytest.raises(Unavailable):
-        await recall.get("k", server.ask)
+        await cache.get("k", server.ask)
 
 
-async def test_a_refusal_is_no_outage(recall: ReviewCache[bool], server: Server, clock: FakeClock) -> None:
-    await recall.get("k", server.ask)
+async def test_refusal_is_raised_despite_the_grace(cache: ReviewCache[bool], server: ReviewServer, clock: FakeClock) -> None:
+    await cache.get("k", server.ask)
     server.answer = Refused(403, "tokenreviews is forbidden")
     clock.now += YES + 1
     with pytest.raises(Refused):
-        await recall.get("k", server.ask)
+        await cache.get("k", server.ask)
 
 
-async def test_a_silent_server_is_given_up(recall: ReviewCache[bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("userstorage_operator.readapi.review_cache._PATIENCE", 0.01)
+async def test_silent_server_times_out(cache: ReviewCache[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("userstorage_operator.readapi.review_cache._TIMEOUT", 0.01)
     with pytest.raises(Unavailable, match="no answer"):
-        await recall.get("k", _never)
+        await cache.get("k", _never)
 
 
 async def _never() -> bool:

@@ -1,1 +1,1 @@
-"""Answers for platform backends, over HTTP: who may ask, what they ask, and how the answer is told."""
+"""The read API for platform backends: authorization, parameters and responses over HTTP."""

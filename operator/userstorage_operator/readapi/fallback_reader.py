@@ -1,4 +1,4 @@
-"""Who answers: whoever is nearest to the truth (docs/decisions/0007)."""
+"""Chooses the reader with the freshest data (docs/decisions/0007)."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from userstorage_operator.readmodel.query import Aged, Page, Query, StorageReade
 
 
 class FallbackReader:
-    """Satisfies `domain.directory.Directory`: what this process watches while `watches()`, else what all replicas share."""
+    """Satisfies `readmodel.query.StorageReader`: reads from `watched` while `watches()` is true, else from `shared`."""
 
     def __init__(self, watched: StorageReader, watches: Callable[[], bool], shared: StorageReader) -> None:
         self._watched = watched
@@ -16,12 +16,12 @@ class FallbackReader:
         self._shared = shared
 
     async def one(self, key: Key) -> Aged[Unstructured | None]:
-        """The view of one UserStorage; None where there is none."""
-        return await self._nearest().one(key)
+        """Return the summary of one UserStorage; None if it does not exist."""
+        return await self._reader().one(key)
 
     async def page(self, query: Query) -> Aged[Page]:
-        """A page of views."""
-        return await self._nearest().page(query)
+        """Return a page of summaries."""
+        return await self._reader().page(query)
 
-    def _nearest(self) -> StorageReader:
+    def _reader(self) -> StorageReader:
         return self._watched if self._watches() else self._shared

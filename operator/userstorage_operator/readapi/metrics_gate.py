@@ -1,4 +1,4 @@
-"""Who may read `/metrics`, where that is asked: whoever may `get` that path by the cluster's own rights."""
+"""Optional authorization of `/metrics`: the caller needs `get` on that path by the cluster's RBAC (`nonResourceURLs`)."""
 
 from aiohttp import web
 
@@ -9,20 +9,20 @@ from userstorage_operator.readmodel.caller import PathAccess
 
 _ACCESS = PathAccess("/metrics")
 _GRACE = 3600.0
-"""Seconds. An API server that is away is what the metrics are to tell of, and they name no user."""
+"""Seconds. The metrics report an outage of the API server, so they must outlast it; they name no user."""
 
 
 class MetricsGate:
     """Satisfies `runtime.http.Gate`."""
 
     def __init__(self, reviews: Reviews) -> None:
-        self._gatekeeper = Authorizer(reviews, _GRACE)
+        self._authorizer = Authorizer(reviews, _GRACE)
 
     async def refusal(self, request: web.Request) -> web.Response | None:
-        """The answer to one who may not; None for one who may."""
+        """Return the response that refuses the request; None if the caller is allowed."""
         try:
-            caller = await self._gatekeeper.caller(request.headers.get("Authorization"))
-            await self._gatekeeper.admit(caller, _ACCESS)
+            caller = await self._authorizer.caller(request.headers.get("Authorization"))
+            await self._authorizer.authorize(caller, _ACCESS)
         except Problem as problem:
             return problem.response()
         return None

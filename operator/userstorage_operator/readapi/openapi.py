@@ -1,4 +1,4 @@
-"""The read API described as OpenAPI 3.1: served at /v1/openapi.json, and what the tests hold every answer against."""
+"""The OpenAPI 3.1 document of the read API, served at /v1/openapi.json. The tests validate every response against it."""
 
 from userstorage_operator.api.conditions import Phase
 from userstorage_operator.api.unstructured import Unstructured
@@ -9,9 +9,9 @@ _TIME: Unstructured = {"type": "string", "format": "date-time"}
 _COUNT: Unstructured = {"type": "integer", "minimum": 0}
 _PHASE: Unstructured = {"type": "string", "enum": [str(phase) for phase in Phase]}
 
-_VIEW: Unstructured = {
+_SUMMARY: Unstructured = {
     "type": "object",
-    "description": "A summary of spec and status; an absent field has no value. See the API reference for each.",
+    "description": "A summary of spec and status. A field without a value is absent. The API reference describes each field.",
     "required": [
         "namespace",
         "name",
@@ -34,12 +34,15 @@ _VIEW: Unstructured = {
         "uid": _TEXT,
         "resourceVersion": _TEXT,
         "generation": _COUNT,
-        "observedGeneration": {**_COUNT, "description": "The generation that phase, ready and what follows are about."},
+        "observedGeneration": {
+            **_COUNT,
+            "description": "The generation of the spec that the status (phase, ready and the fields below) describes.",
+        },
         "creationTimestamp": _TIME,
-        "deletionTimestamp": {**_TIME, "description": "Set once the deletion has begun."},
+        "deletionTimestamp": {**_TIME, "description": "Set when the UserStorage is being deleted."},
         "userID": _TEXT,
         "className": _TEXT,
-        "replicas": {"type": "integer", "enum": [0, 1], "description": "0 is suspended."},
+        "replicas": {"type": "integer", "enum": [0, 1], "description": "0 means suspended."},
         "phase": _PHASE,
         "ready": {"type": "boolean", "description": "Whether the condition Ready is True."},
         "reason": {**_TEXT, "description": "Reason of the condition Ready."},
@@ -75,15 +78,15 @@ _METADATA: Unstructured = {
     "required": ["ageSeconds", "stale"],
     "additionalProperties": False,
     "properties": {
-        "ageSeconds": {**_COUNT, "description": "How old the answer may be, as in the header Age."},
-        "stale": {"type": "boolean", "description": "The source that would know better could not be asked."},
-        "continue": {**_TEXT, "description": "Parameter of the next page; absent on the last one."},
+        "ageSeconds": {**_COUNT, "description": "Maximum age of the data in seconds, as in the header Age."},
+        "stale": {"type": "boolean", "description": "Whether this is the last known state because its source is unavailable."},
+        "continue": {**_TEXT, "description": "Value of the parameter `continue` for the next page; absent on the last page."},
     },
 }
 
 _PROBLEM: Unstructured = {
     "type": "object",
-    "description": "RFC 9457.",
+    "description": "An error (RFC 9457).",
     "required": ["type", "title", "status", "detail"],
     "additionalProperties": False,
     "properties": {
@@ -91,37 +94,37 @@ _PROBLEM: Unstructured = {
         "title": _TEXT,
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
         "detail": _TEXT,
-        "parameter": {**_TEXT, "description": "The parameter that was not understood."},
+        "parameter": {**_TEXT, "description": "The unknown or malformed parameter."},
     },
 }
 
 
 def document(version: str) -> Unstructured:
-    """The OpenAPI document. `version` is the operator's."""
+    """Return the OpenAPI document. `version` is the operator's."""
     paging = [
         _parameter("query", "limit", {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}),
-        _parameter("query", "continue", _TEXT, "`metadata.continue` of the page before."),
+        _parameter("query", "continue", _TEXT, "`metadata.continue` of the previous page."),
     ]
     filters = [
         _parameter("query", "namespace", _TEXT),
         _parameter("query", "phase", _PHASE),
         _parameter("query", "ready", {"type": "boolean"}),
-        _parameter("query", "user", _TEXT, "`spec.userID`, exactly."),
+        _parameter("query", "user", _TEXT, "Exact `spec.userID`."),
     ]
-    one = [_parameter("path", "namespace", _TEXT), _parameter("path", "name", _TEXT)]
+    key = [_parameter("path", "namespace", _TEXT), _parameter("path", "name", _TEXT)]
     return {
         "openapi": "3.1.0",
         "info": {"title": "UserStorage read API", "version": version, "license": {"name": "Apache-2.0"}},
         "security": [{"bearer": []}],
         "paths": {
             "/v1/userstorages": _get(
-                "listUserStorages", "UserStorages in the order of namespace and name.", filters + paging, "List"
+                "listUserStorages", "List UserStorages, ordered by namespace and name.", filters + paging, "List"
             ),
-            "/v1/namespaces/{namespace}/userstorages/{name}": _get("getUserStorage", "One UserStorage.", one, "Single"),
+            "/v1/namespaces/{namespace}/userstorages/{name}": _get("getUserStorage", "Get one UserStorage.", key, "Single"),
             "/v1/users/{userID}": _get(
                 "listUserStoragesOfUser",
-                "All UserStorages of a user, in all namespaces.",
-                [_parameter("path", "userID", _TEXT, "Percent-encoded where needed."), *paging],
+                "List all UserStorages of a user in all namespaces.",
+                [_parameter("path", "userID", _TEXT, "Exact `spec.userID`, percent-encoded if needed."), *paging],
                 "List",
             ),
         },
@@ -130,7 +133,7 @@ def document(version: str) -> Unstructured:
                 "bearer": {"type": "http", "scheme": "bearer", "description": "A token that the cluster's TokenReview accepts."}
             },
             "schemas": {
-                "UserStorage": _VIEW,
+                "UserStorage": _SUMMARY,
                 "Metadata": _METADATA,
                 "Single": _object(metadata=_ref("Metadata"), item=_ref("UserStorage")),
                 "List": _object(metadata=_ref("Metadata"), items={"type": "array", "items": _ref("UserStorage")}),
@@ -141,42 +144,44 @@ def document(version: str) -> Unstructured:
 
 
 def _get(operation: str, summary: str, parameters: list[Unstructured], schema: str) -> Unstructured:
-    known = _parameter("header", "If-None-Match", _TEXT, "An ETag: 304 where the answer is still that.")
+    condition = _parameter(
+        "header", "If-None-Match", _TEXT, "ETag of a stored response; the response is 304 if it is unchanged."
+    )
     headers = {
-        "ETag": {"schema": _TEXT, "description": "Strong: changes with every byte of the body."},
-        "Age": {"schema": _COUNT, "description": "Seconds, as `metadata.ageSeconds`."},
+        "ETag": {"schema": _TEXT, "description": "Strong validator: a hash of the body."},
+        "Age": {"schema": _COUNT, "description": "Maximum age of the data in seconds, as `metadata.ageSeconds`."},
         "Cache-Control": {"schema": _TEXT},
     }
     problem = {"application/problem+json": {"schema": _ref("Problem")}}
     problems = {
-        "400": "A parameter is not understood.",
-        "401": "No token, or none that is valid here.",
-        "403": "The caller may not read that, whether or not it is there.",
-        "404": "There is no such thing here.",
-        "500": "A fault of the operator.",
-        "503": "Nobody could be asked; see Retry-After.",
+        "400": "A parameter is unknown, repeated or malformed.",
+        "401": "No bearer token, or one that is not valid for this API.",
+        "403": "The caller is not allowed to read this, whether or not it exists.",
+        "404": "The UserStorage does not exist, the user has none, or this operator does not serve the namespace.",
+        "500": "Internal error of the operator.",
+        "503": "The API server is unavailable and no earlier state is known; try again after Retry-After seconds.",
     }
     return {
         "get": {
             "operationId": operation,
             "summary": summary,
-            "parameters": [*parameters, known],
+            "parameters": [*parameters, condition],
             "responses": {
                 "200": {
-                    "description": "The answer.",
+                    "description": "The requested data.",
                     "headers": headers,
                     "content": {"application/json": {"schema": _ref(schema)}},
                 },
-                "304": {"description": "The caller has it already.", "headers": headers},
-                **{code: {"description": words, "content": problem} for code, words in problems.items()},
+                "304": {"description": "The stored response of the caller is current.", "headers": headers},
+                **{code: {"description": text, "content": problem} for code, text in problems.items()},
             },
         }
     }
 
 
-def _parameter(where: str, name: str, schema: Unstructured, description: str = "") -> Unstructured:
+def _parameter(location: str, name: str, schema: Unstructured, description: str = "") -> Unstructured:
     described = {"description": description} if description else {}
-    return {"name": name, "in": where, "required": where == "path", "schema": schema, **described}
+    return {"name": name, "in": location, "required": location == "path", "schema": schema, **described}
 
 
 def _object(**properties: Unstructured) -> Unstructured:

@@ -1,4 +1,4 @@
-"""What is asked, out of path and query. Whatever is not understood is a Problem 400 that names the parameter."""
+"""Parses path and query parameters. An unknown or malformed parameter raises a Problem 400 that names it."""
 
 import base64
 import binascii
@@ -13,13 +13,13 @@ from userstorage_operator.api.userstorage import Key
 from userstorage_operator.readapi.problems import bad_parameter
 from userstorage_operator.readmodel.query import Query
 
-Pairs = Iterable[tuple[str, str]]
+QueryPairs = Iterable[tuple[str, str]]
 """A decoded query string."""
 
 LIMIT_DEFAULT, LIMIT_MAX = 100, 500
 
 _Known = Mapping[str, tuple[str, Callable[[str, str], Any]]]
-"""The field of Query that a parameter fills, and how it is read."""
+"""Parameter -> the field of Query that it sets, and its parser."""
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _NAMESPACE = re.compile(rf"(?=.{{1,63}}\Z){_LABEL}")
@@ -30,56 +30,56 @@ _TRUTH = {"true": True, "false": False}
 
 
 def namespace(text: str, parameter: str = "namespace") -> str:
-    """A namespace as the API server has them: a DNS label."""
-    return _matching(_NAMESPACE, text, parameter, "must be the name of a namespace: at most 63 of a-z, 0-9 and -")
+    """Return a namespace, which must be a DNS label. Raises Problem 400."""
+    return _matching(_NAMESPACE, text, parameter, "must be the name of a namespace: at most 63 characters of a-z, 0-9 and -")
 
 
 def name(text: str, parameter: str = "name") -> str:
-    """The name of a UserStorage: a DNS subdomain."""
-    return _matching(_NAME, text, parameter, "must be the name of a UserStorage: at most 253 of a-z, 0-9, - and .")
+    """Return the name of a UserStorage, which must be a DNS subdomain. Raises Problem 400."""
+    return _matching(_NAME, text, parameter, "must be the name of a UserStorage: at most 253 characters of a-z, 0-9, - and .")
 
 
 def user(text: str, parameter: str = "user") -> str:
-    """A user id as the schema of UserStorage has them."""
-    what = "must be a user id: at most 128 letters, digits and . _ @ + -, a letter or digit first and last"
-    return _matching(_USER, text, parameter, what)
+    """Return a user id that is valid by the schema of UserStorage. Raises Problem 400."""
+    detail = "must be a user id: at most 128 letters, digits and . _ @ + -, starting and ending with a letter or digit"
+    return _matching(_USER, text, parameter, detail)
 
 
 def continue_token(after: Key) -> str:
-    """Where the next page begins, opaque to whoever carries it."""
+    """Return the opaque token of the page that follows `after`."""
     return base64.urlsafe_b64encode(orjson.dumps([after.namespace, after.name])).decode().rstrip("=")
 
 
-def filters(query: Pairs) -> Query:
-    """The query of a list. Raises Problem 400."""
-    return Query(**_read(query, _FILTERS))
+def list_query(query: QueryPairs) -> Query:
+    """Return the query of a list. Raises Problem 400."""
+    return Query(**_parse(query, _FILTERS))
 
 
-def pages_of(user_id: str, query: Pairs) -> Query:
-    """All storages of a user. Raises Problem 400."""
-    return Query(user=user_id, **_read(query, _PAGING))
+def user_query(user_id: str, query: QueryPairs) -> Query:
+    """Return the query for all UserStorages of a user. Raises Problem 400."""
+    return Query(user=user_id, **_parse(query, _PAGING))
 
 
-def none(query: Pairs) -> None:
-    """For what takes no parameters. Raises Problem 400."""
-    _read(query, {})
+def reject_all(query: QueryPairs) -> None:
+    """Check that there are no parameters. Raises Problem 400 if there is one."""
+    _parse(query, {})
 
 
-def _read(query: Pairs, known: _Known) -> dict[str, Any]:
-    read: dict[str, Any] = {}
+def _parse(query: QueryPairs, known: _Known) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
     for parameter, text in query:
         if parameter not in known:
-            raise bad_parameter(parameter, f"unknown; known here: {', '.join(known) or 'none'}")
+            raise bad_parameter(parameter, f"unknown parameter; this path accepts: {', '.join(known) or 'none'}")
         field, parse = known[parameter]
-        if field in read:
+        if field in fields:
             raise bad_parameter(parameter, "given more than once")
-        read[field] = parse(text, parameter)
-    return read
+        fields[field] = parse(text, parameter)
+    return fields
 
 
-def _matching(pattern: re.Pattern[str], text: str, parameter: str, what: str) -> str:
+def _matching(pattern: re.Pattern[str], text: str, parameter: str, detail: str) -> str:
     if not pattern.fullmatch(text):
-        raise bad_parameter(parameter, what)
+        raise bad_parameter(parameter, detail)
     return text
 
 
@@ -103,14 +103,14 @@ def _limit(text: str, parameter: str) -> int:
 
 
 def _after(token: str, parameter: str) -> Key:
-    """The inverse of `continue_token`, and of nothing else."""
+    """Return the key in a token. Accepts only what `continue_token` returns."""
     try:
         parts = orjson.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
         key = Key(*(part if isinstance(part, str) else "" for part in parts))
     except (binascii.Error, TypeError, ValueError):
         key = Key("", "")
     if not (_NAMESPACE.fullmatch(key.namespace) and _NAME.fullmatch(key.name)) or continue_token(key) != token:
-        raise bad_parameter(parameter, "must be the token of an earlier page, unchanged")
+        raise bad_parameter(parameter, "must be `metadata.continue` of an earlier page, unchanged")
     return key
 
 

@@ -1,4 +1,4 @@
-"""What the read API needs from the outside, besides `domain.directory.Directory`. kube fits this shape."""
+"""The interface that the read API needs besides `readmodel.query.StorageReader`. Implemented by `kube.reviews`."""
 
 from typing import Protocol
 
@@ -6,10 +6,10 @@ from userstorage_operator.readmodel.caller import Access, Caller, PathAccess
 
 
 class Reviews(Protocol):
-    """The API server's word on callers. Every call raises a ClusterError where it cannot be had."""
+    """The API server's reviews of callers. Every call raises a ClusterError if the review fails."""
 
     async def caller(self, token: str) -> Caller | None:
-        """Whose bearer token that is; None where it is not valid, or not meant for us."""
+        """Return the owner of a bearer token; None if the token is not valid, or is for another audience."""
 
     async def allows(self, caller: Caller, access: Access | PathAccess) -> bool:
-        """Whether the caller may read that."""
+        """Whether the caller has the access."""

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 has them: `application/problem+json`."""
+"""Errors as `application/problem+json` (RFC 9457)."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -9,7 +9,7 @@ from aiohttp import web
 
 
 class Problem(Exception):
-    """An answer of 400 or more. `members` are its further fields, such as `parameter`."""
+    """A response with a status of 400 or more. `members` are additional fields, such as `parameter`."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None, **members: Any) -> None:
         super().__init__(detail)
@@ -19,7 +19,7 @@ class Problem(Exception):
         self.members = members
 
     def response(self) -> web.Response:
-        """The answer."""
+        """Return the HTTP response."""
         body = {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
@@ -31,11 +31,11 @@ class Problem(Exception):
         return web.Response(status=self.status, body=orjson.dumps(body), headers=headers)
 
 
-def bad_parameter(name: str, what: str) -> Problem:
-    """400 for a parameter of the query or the path."""
-    return Problem(400, f"{name}: {what}", parameter=name)
+def bad_parameter(name: str, detail: str) -> Problem:
+    """Return a Problem 400 for a parameter of the query or the path."""
+    return Problem(400, f"{name}: {detail}", parameter=name)
 
 
 def unavailable(detail: str, retry_after: float | None = None) -> Problem:
-    """503; `retry_after` in seconds."""
+    """Return a Problem 503; `retry_after` in seconds."""
     return Problem(503, detail, {"Retry-After": str(max(1, round(retry_after or 1)))})

@@ -1,4 +1,4 @@
-"""Answers: JSON with its age, an ETag over every byte of it, and 304 where the caller has just that."""
+"""JSON responses with their age and a strong ETag; 304 if the caller already has that body."""
 
 import hashlib
 
@@ -10,36 +10,36 @@ from userstorage_operator.readapi.parameters import continue_token
 from userstorage_operator.readmodel.query import Aged, Page
 
 _CACHE_CONTROL = "private, no-cache"
-"""Whoever keeps an answer asks again each time, by its ETag; caches that several callers share keep none."""
+"""A caller may store a response, but must revalidate it by its ETag; shared caches must not store it."""
 
 
-def one(request: web.Request, told: Aged[Unstructured]) -> web.Response:
-    """The answer that tells of one UserStorage."""
-    return _answer(request, {"metadata": _metadata(told), "item": told.value}, int(told.age))
+def item_response(request: web.Request, response: Aged[Unstructured]) -> web.Response:
+    """Return the response with one UserStorage."""
+    return _json_response(request, {"metadata": _metadata(response), "item": response.value}, int(response.age))
 
 
-def listed(request: web.Request, told: Aged[Page]) -> web.Response:
-    """The answer that tells a page."""
-    metadata, page = _metadata(told), told.value
+def list_response(request: web.Request, response: Aged[Page]) -> web.Response:
+    """Return the response with a page of UserStorages."""
+    metadata, page = _metadata(response), response.value
     if page.more_after is not None:
         metadata["continue"] = continue_token(page.more_after)
-    return _answer(request, {"metadata": metadata, "items": page.summaries}, int(told.age))
+    return _json_response(request, {"metadata": metadata, "items": page.summaries}, int(response.age))
 
 
-def _metadata(told: Aged[Unstructured] | Aged[Page]) -> Unstructured:
-    return {"ageSeconds": int(told.age), "stale": told.stale}
+def _metadata(response: Aged[Unstructured] | Aged[Page]) -> Unstructured:
+    return {"ageSeconds": int(response.age), "stale": response.stale}
 
 
-def _answer(request: web.Request, content: Unstructured, age: int) -> web.Response:
+def _json_response(request: web.Request, content: Unstructured, age: int) -> web.Response:
     body = orjson.dumps(content)
     etag = f'"{hashlib.sha256(body).hexdigest()}"'
     headers = {"ETag": etag, "Age": str(age), "Cache-Control": _CACHE_CONTROL}
-    if (wanted := request.headers.get("If-None-Match")) is not None and has(wanted, etag):
+    if (if_none_match := request.headers.get("If-None-Match")) is not None and etag_matches(if_none_match, etag):
         return web.Response(status=304, headers=headers)
     headers["Content-Type"] = "application/json"
     return web.Response(body=body, headers=headers)
 
 
-def has(if_none_match: str, etag: str) -> bool:
-    """Whether the header If-None-Match names the ETag, compared weakly (RFC 9110, 13.1.2)."""
+def etag_matches(if_none_match: str, etag: str) -> bool:
+    """Whether the header If-None-Match matches the ETag by weak comparison (RFC 9110, section 13.1.2)."""
     return if_none_match.strip() == "*" or any(known.strip().removeprefix("W/") == etag for known in if_none_match.split(","))

@@ -1,4 +1,4 @@
-"""The read API as an application to be mounted at /v1."""
+"""The read API as an aiohttp application, to be mounted at /v1."""
 
 from collections.abc import Collection
 
@@ -21,67 +21,67 @@ log = structlog.get_logger(__name__)
 
 
 class ReadApi:
-    """Handlers of the routes. `namespaces` are those that this operator serves; none means all."""
+    """The handlers of the routes. `namespaces` are those that this operator serves; empty means all."""
 
-    def __init__(self, directory: StorageReader, reviews: Reviews, namespaces: Collection[str], version: str) -> None:
-        self._directory = directory
-        self._gatekeeper = Authorizer(reviews)
+    def __init__(self, reader: StorageReader, reviews: Reviews, namespaces: Collection[str], version: str) -> None:
+        self._reader = reader
+        self._authorizer = Authorizer(reviews)
         self._namespaces = frozenset(namespaces)
         self._document = orjson.dumps(document(version))
 
     def application(self) -> web.Application:
-        """The routes, below the prefix that they are mounted at. Everything there is answered as problem+json that fails."""
+        """Return the application with all routes, relative to the mount point. Every error is a `problem+json` response."""
         app = web.Application(middlewares=[_problems_as_responses])
         app.router.add_get("/openapi.json", self._openapi)
         app.router.add_get("/userstorages", self._list)
-        app.router.add_get("/namespaces/{namespace}/userstorages/{name}", self._one)
-        app.router.add_get("/users/{userID}", self._of_user)
+        app.router.add_get("/namespaces/{namespace}/userstorages/{name}", self._get)
+        app.router.add_get("/users/{userID}", self._list_of_user)
         return app
 
     async def _openapi(self, _: web.Request) -> web.Response:
         return web.Response(body=self._document, content_type="application/json")
 
     async def _list(self, request: web.Request) -> web.Response:
-        caller = await self._gatekeeper.caller(request.headers.get("Authorization"))
-        query = parameters.filters(request.query.items())
-        await self._gatekeeper.admit(caller, Access("list", query.namespace))
-        self._served(query.namespace)
-        return responses.listed(request, await self._page(query))
+        caller = await self._authorizer.caller(request.headers.get("Authorization"))
+        query = parameters.list_query(request.query.items())
+        await self._authorizer.authorize(caller, Access("list", query.namespace))
+        self._check_served(query.namespace)
+        return responses.list_response(request, await self._page(query))
 
-    async def _one(self, request: web.Request) -> web.Response:
-        caller = await self._gatekeeper.caller(request.headers.get("Authorization"))
+    async def _get(self, request: web.Request) -> web.Response:
+        caller = await self._authorizer.caller(request.headers.get("Authorization"))
         namespace = parameters.namespace(request.match_info["namespace"])
         name = parameters.name(request.match_info["name"])
-        parameters.none(request.query.items())
-        await self._gatekeeper.admit(caller, Access("get", namespace, name))
-        self._served(namespace)
+        parameters.reject_all(request.query.items())
+        await self._authorizer.authorize(caller, Access("get", namespace, name))
+        self._check_served(namespace)
         try:
-            told = await self._directory.one(Key(namespace, name))
+            response = await self._reader.one(Key(namespace, name))
         except ClusterError as error:
             raise unavailable(error.message, error.retry_after) from error
-        if told.value is None:
-            raise Problem(404, f"there is no UserStorage {name!r} in namespace {namespace!r}")
-        return responses.one(request, Aged(told.value, told.age, told.stale))
+        if response.value is None:
+            raise Problem(404, f"UserStorage {name!r} not found in namespace {namespace!r}")
+        return responses.item_response(request, Aged(response.value, response.age, response.stale))
 
-    async def _of_user(self, request: web.Request) -> web.Response:
-        caller = await self._gatekeeper.caller(request.headers.get("Authorization"))
+    async def _list_of_user(self, request: web.Request) -> web.Response:
+        caller = await self._authorizer.caller(request.headers.get("Authorization"))
         user = parameters.user(request.match_info["userID"], "userID")
-        query = parameters.pages_of(user, request.query.items())
-        await self._gatekeeper.admit(caller, Access("list"))
-        told = await self._page(query)
-        if not told.value.summaries and query.after is None:
+        query = parameters.user_query(user, request.query.items())
+        await self._authorizer.authorize(caller, Access("list"))
+        response = await self._page(query)
+        if not response.value.summaries and query.after is None:
             raise Problem(404, f"user {user!r} has no UserStorage")
-        return responses.listed(request, told)
+        return responses.list_response(request, response)
 
     async def _page(self, query: Query) -> Aged[Page]:
         try:
-            return await self._directory.page(query)
+            return await self._reader.page(query)
         except ClusterError as error:
             raise unavailable(error.message, error.retry_after) from error
 
-    def _served(self, namespace: str | None) -> None:
+    def _check_served(self, namespace: str | None) -> None:
         if self._namespaces and namespace is not None and namespace not in self._namespaces:
-            raise Problem(404, f"namespace {namespace!r} is not served here")
+            raise Problem(404, f"namespace {namespace!r} is not served by this operator")
 
 
 @web.middleware
@@ -92,9 +92,9 @@ async def _problems_as_responses(request: web.Request, handler: Handler) -> web.
         return problem.response()
     except web.HTTPMethodNotAllowed as error:
         allowed = {"Allow": error.headers["Allow"]}
-        return Problem(405, f"{request.method} is not possible here: nothing can be changed", allowed).response()
+        return Problem(405, f"{request.method} is not allowed: this API is read-only", allowed).response()
     except web.HTTPNotFound:
-        return Problem(404, f"there is nothing at {request.path}").response()
-    except Exception:  # a fault of ours: the caller gets the same form as for every other error
+        return Problem(404, f"no resource at {request.path}").response()
+    except Exception:  # a bug: the caller gets the same format as for every other error
         log.exception("read_api_crashed", action=f"{request.method} {request.match_info.route.resource}")
-        return Problem(500, "a fault of the operator; its log tells more").response()
+        return Problem(500, "internal error; see the operator's log").response()

@@ -1,4 +1,4 @@
-"""redis-py's clients, set up so that none waits long, none retries, and credentials may change under them."""
+"""redis-py's clients, configured with short timeouts, without retries, and with credentials that may change at run time."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +20,13 @@ Client = Redis | RedisCluster
 
 @dataclass(frozen=True, slots=True)
 class PasswordFile(CredentialProvider):
-    """Reads the password anew for each connection: whoever rotates it only writes the file."""
+    """Reads the password from the file for each new connection, so that rotating it only takes writing the file."""
 
     path: Path
     username: str
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        """What AUTH is sent with. AuthenticationError where the file cannot be read."""
+        """Return the arguments of AUTH. Raises AuthenticationError if the file cannot be read."""
         try:
             password = self.path.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
@@ -34,17 +34,17 @@ class PasswordFile(CredentialProvider):
         return (self.username, password) if self.username else (password,)
 
     async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
-        """The same; a small local file."""
+        """Return the arguments of AUTH. Blocks: the file is small and local."""
         return self.get_credentials()
 
 
 def connect(settings: RedisSettings, connections: int) -> Client:
-    """A client with at most that many connections (to each node of a cluster), none of them made yet."""
-    place = settings.target
+    """Return a client with at most `connections` connections (per node of a cluster). It connects on first use."""
+    target = settings.target
     limits: dict[str, Any] = {
         "socket_timeout": settings.timeout,
         "socket_connect_timeout": settings.timeout,
-        # By default redis-py tries thrice or more, with pauses.
+        # By default redis-py tries three times or more, with pauses.
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
         # RESP3 and the introduction of the library would each cost every new connection a round trip.
@@ -52,42 +52,42 @@ def connect(settings: RedisSettings, connections: int) -> Client:
         "driver_info": None,
     }
     options = {**limits, **_login(settings), "max_connections": connections}
-    match place.topology:
+    match target.topology:
         case Topology.CLUSTER:
             return _cluster(settings, options)
         case Topology.SENTINEL:
-            return _master(settings, limits, options | {"db": place.database})
+            return _master(settings, limits, options | {"db": target.database})
         case Topology.SINGLE:
-            return _single(settings, options | {"db": place.database})
+            return _single(settings, options | {"db": target.database})
 
 
 def _single(settings: RedisSettings, options: dict[str, Any]) -> Redis:
-    place = settings.target
-    if place.path:
-        return Redis.from_pool(ConnectionPool(connection_class=UnixDomainSocketConnection, path=place.path, **options))
-    (host, port), *_ = place.hosts
-    own: dict[str, Any] = {"connection_class": TlsConnection, "tls": Tls(settings)} if place.tls else {}
+    target = settings.target
+    if target.path:
+        return Redis.from_pool(ConnectionPool(connection_class=UnixDomainSocketConnection, path=target.path, **options))
+    (host, port), *_ = target.hosts
+    own: dict[str, Any] = {"connection_class": TlsConnection, "tls": Tls(settings)} if target.tls else {}
     return Redis.from_pool(ConnectionPool(host=host, port=port, **own, **options))
 
 
 def _master(settings: RedisSettings, limits: dict[str, Any], options: dict[str, Any]) -> Redis:
-    """The master that Sentinel names. The sentinels are asked without credentials, which are those of the master."""
-    place, tls = settings.target, Tls(settings)
-    own: dict[str, Any] = {"connection_class": TlsConnection, "tls": tls} if place.tls else {}
+    """Return a client of the master that Sentinel names. The credentials are for the master; Sentinel gets none."""
+    target, tls = settings.target, Tls(settings)
+    own: dict[str, Any] = {"connection_class": TlsConnection, "tls": tls} if target.tls else {}
     sentinel: Any = Sentinel([], **options)  # type: ignore[no-untyped-call]
-    sentinel.sentinels = [Redis.from_pool(ConnectionPool(host=host, port=port, **limits, **own)) for host, port in place.hosts]
-    managed = {"connection_class": SentinelTlsConnection, "tls": tls} if place.tls else {}
-    master: Redis = sentinel.master_for(place.service, **managed)
+    sentinel.sentinels = [Redis.from_pool(ConnectionPool(host=host, port=port, **limits, **own)) for host, port in target.hosts]
+    managed = {"connection_class": SentinelTlsConnection, "tls": tls} if target.tls else {}
+    master: Redis = sentinel.master_for(target.service, **managed)
     return master
 
 
 def _cluster(settings: RedisSettings, options: dict[str, Any]) -> RedisCluster:
     nodes = [ClusterNode(host, port) for host, port in settings.target.hosts]
-    # Where nobody serves a slot, the other slots are still served.
+    # If no node serves a slot, the other slots are still served.
     cluster = RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options)
     if settings.target.tls:
         tls = Tls(settings)
-        # Nodes that are found later are made from these; it takes no class of connections otherwise.
+        # RedisCluster takes no connection class. It creates the nodes that it discovers from these arguments.
         cluster.connection_kwargs |= {"connection_class": TlsConnection, "tls": tls}
         for node in cluster.nodes_manager.startup_nodes.values():
             node.connection_class = TlsConnection
@@ -96,7 +96,7 @@ def _cluster(settings: RedisSettings, options: dict[str, Any]) -> RedisCluster:
 
 
 async def drop_idle(client: Client) -> None:
-    """End the connections that nobody uses at the moment: they may lead to where nobody answers any more."""
+    """Close the connections that are not in use: they may lead to a server that no longer answers."""
     if isinstance(client, RedisCluster):
         await client.aclose()
     else:
@@ -104,7 +104,7 @@ async def drop_idle(client: Client) -> None:
 
 
 async def close(client: Client) -> None:
-    """End all connections."""
+    """Close all connections."""
     await client.aclose()
     if not isinstance(client, RedisCluster) and isinstance(client.connection_pool, SentinelConnectionPool):
         await client.connection_pool.sentinel_manager.aclose()

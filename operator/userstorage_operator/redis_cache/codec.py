@@ -1,5 +1,7 @@
-"""Values as they are in Redis: `<resourceVersion> <seal> <JSON>`. The version stands in front for the scripts, which let the
-newest win without reading JSON; the seal binds all of it to the key, so that nothing else is taken for it.
+"""The format of values in Redis: `<resourceVersion> <seal> <JSON>`.
+
+The version comes first so that the Lua scripts can let the newest value win without parsing JSON. The seal is an HMAC over
+the key, the version and the JSON, so that the value of another key is rejected.
 """
 
 import hmac
@@ -14,15 +16,15 @@ from userstorage_operator.api.unstructured import Unstructured
 
 SCHEMA = 1
 LARGEST = 16 * 1024
-"""Bytes of a value; what is larger is neither written nor read."""
+"""Maximum size of a value in bytes. A larger value is neither written nor read."""
 GONE = 2**53 - 1
-"""The version of a tombstone: later than any."""
+"""The version of a tombstone: later than that of any object."""
 _SEAL = 64
 _SHORT_SEAL = 16
 
 
 class Reason(StrEnum):
-    """Why a value was not taken for what its key promises."""
+    """Why a value was rejected: a label value of `userstorage_cache_rejected_total`."""
 
     TOO_BIG = "too_big"
     GARBAGE = "garbage"
@@ -30,11 +32,11 @@ class Reason(StrEnum):
     OTHER_OBJECT = "other_object"
     SEAL = "seal"
     OUTDATED = "outdated"
-    """Older than the index says: a lost write, or an old value put back."""
+    """Older than the version in the index: a write was lost, or an old value was restored."""
 
 
 class Rejected(Exception):
-    """A value that is not what its key promises."""
+    """A value is not valid for its key."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
@@ -43,26 +45,26 @@ class Rejected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A value with what is to be known about it."""
+    """A value and its metadata."""
 
     value: Unstructured | None
-    """None says that there is nothing."""
+    """None if the object does not exist."""
     uid: str = ""
     resource_version: int = 0
     generation: int = 0
     term: int = 0
-    """Of the leader that wrote it; 0 where anybody did."""
+    """Term of the leader that wrote it; 0 if a replica that does not lead did."""
     time: float = 0.0
-    """When it was so, in seconds since 1970 by the writer's clock."""
+    """When the value was current, in seconds since 1970 by the writer's clock."""
 
     @classmethod
-    def of(cls, view: Unstructured, *, term: int, time: float) -> "Entry":
-        """The entry of a view."""
-        return cls(view, view["uid"], int(view["resourceVersion"]), view["generation"], term, time)
+    def of(cls, summary: Unstructured, *, term: int, time: float) -> "Entry":
+        """Return the entry of a UserStorage's summary."""
+        return cls(summary, summary["uid"], int(summary["resourceVersion"]), summary["generation"], term, time)
 
 
 Shape = Mapping[str, tuple[type, ...]]
-"""The fields that there must be, and the types that each may have."""
+"""The required fields and the types that each may have."""
 
 _SHAPE: Shape = {
     "value": (dict, NoneType),
@@ -76,21 +78,23 @@ _SHAPE: Shape = {
 
 
 def require(fields: Unstructured, shape: Shape) -> None:
-    """A good seal does not say that the writer knew this shape: it may be of another release, and without a signing key
-    anybody can make one. Raises Rejected.
+    """Check that `fields` has exactly the fields and types of `shape`. Raises Rejected otherwise.
+
+    A valid seal does not prove the shape: the writer may be of another release, and without a signing key every client of
+    Redis can compute a seal.
     """
     if fields.keys() != shape.keys() or any(type(fields[name]) not in kinds for name, kinds in shape.items()):
         raise Rejected(Reason.GARBAGE)
 
 
 class Codec:
-    """Seals and checks. Without a signing key a seal only tells damage and mix-ups from truth, not forgery."""
+    """Seals values and checks seals. Without a signing key a seal detects damage and mixed-up keys, but no forgery."""
 
     def __init__(self, signing_key: bytes) -> None:
         self._signing_key = signing_key
 
     def seal(self, key: str, entry: Entry) -> bytes:
-        """The bytes to keep at `key`. Raises Rejected where they are too many."""
+        """Return the bytes to store at `key`. Raises Rejected if they are more than LARGEST."""
         body = orjson.dumps({"schema": SCHEMA, **asdict(entry)})
         version = b"%d" % entry.resource_version
         data = b"%b %b %b" % (version, self._mac(key, version, body), body)
@@ -99,9 +103,9 @@ class Codec:
         return data
 
     def open(self, key: str, data: bytes, uid: str | None = None) -> Entry:
-        """The inverse, where the value is one for `key` and, if asked for, of the object `uid`. Raises Rejected.
+        """Return the entry in `data`. Raises Rejected if `data` was not sealed for `key`, or not for the object `uid` (if given).
 
-        The seal is looked at last: what went wrong is then told with the most precise word.
+        The seal is checked after the schema and the uid, so that `Rejected.reason` is as precise as possible.
         """
         if len(data) > LARGEST:
             raise Rejected(Reason.TOO_BIG)
@@ -123,7 +127,7 @@ class Codec:
         return Entry(**fields)
 
     def short_seal(self, *parts: str) -> str:
-        """A seal for a row of the index; as good a hash for what must not be readable."""
+        """Return a seal for a row of the index. It also serves as a hash of a value that must not be readable."""
         return self._digest("\n".join(parts).encode())[:_SHORT_SEAL]
 
     def _mac(self, key: str, version: bytes, body: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The connection to Redis: bounded in time whatever the server does, and shut while it does not serve."""
+"""The connection to Redis: every call is bounded in time, and a circuit breaker spares callers a server that does not serve."""
 
 import asyncio
 import random
@@ -20,10 +20,10 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 CONNECTIONS = 16
-"""At the same time. More would not make one event loop faster, and each new one costs both sides some work."""
+"""Maximum number of connections. More would not make one event loop faster, and opening one costs both sides some work."""
 
 _KINDS: tuple[tuple[type[Exception], str], ...] = (
-    # The first that fits: some are special cases of later ones.
+    # The first match counts: some are subclasses of later ones.
     (redis.exceptions.AuthenticationError, "auth"),
     (redis.exceptions.AuthorizationError, "auth"),
     (redis.exceptions.NoPermissionError, "permission"),
@@ -44,17 +44,17 @@ _BREAKER_OPEN = "breaker_open"
 _NOT_CONFIGURED = "not_configured"
 
 KINDS = (*dict.fromkeys(kind for _, kind in _KINDS), _BUSY, _BREAKER_OPEN)
-"""What is counted; `not_configured` is no trouble."""
+"""The kinds of failures that are counted. `not_configured` is not a failure."""
 
 _NOT_SERVING = frozenset({"timeout", "connection", "auth", "loading", _BUSY})
-"""After these the next call would fare no better, whatever it asks."""
+"""Failures after which any other call would fail as well: the breaker counts them."""
 
 _STALE_CONNECTIONS = frozenset({"timeout", "connection", "auth", "readonly"})
-"""After these the other connections may lead to the wrong place too: a server that is gone, the master of yesterday."""
+"""Failures after which the idle connections may lead to the wrong server too: one that is gone, or a former master."""
 
 
 class RedisUnavailable(Exception):
-    """Redis did not do what was asked. `kind` is one of KINDS or `not_configured`; the text is for logs."""
+    """A call to Redis failed or was not made. `kind` is one of KINDS or `not_configured`; the text is for logs."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
@@ -62,88 +62,88 @@ class RedisUnavailable(Exception):
 
 
 class RedisObserver(Protocol):
-    """Who is told of every call (metrics)."""
+    """Receives the outcome of every call (metrics)."""
 
     def redis_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
-        """The words that `store_failed` and `store_breaker` may be called with."""
+        """Announce the values that `redis_failed` and `redis_breaker` may be called with."""
 
     def redis_answered(self, seconds: float) -> None:
-        """A call has ended, well or not."""
+        """Record the duration of a call, successful or not."""
 
     def redis_failed(self, kind: str) -> None:
-        """A call has failed, or was not made for `breaker_open`."""
+        """Record a call that failed, or was not made because the breaker is open (`breaker_open`)."""
 
     def redis_breaker(self, state: str) -> None:
-        """The breaker is in this state now."""
+        """Record the present state of the breaker."""
 
 
 class Connection:
-    """The one way to Redis. It connects when it is first used; without settings every call is `not_configured`."""
+    """All calls to Redis go through it. It connects on first use. Without settings every call fails as `not_configured`."""
 
     def __init__(self, settings: RedisSettings | None, observer: RedisObserver) -> None:
         self._settings = settings
         self._observer = observer
         self._client: clients.Client | None = None
-        self._free = asyncio.Semaphore(CONNECTIONS)
+        self._slots = asyncio.Semaphore(CONNECTIONS)
         self._breaker = Breaker(time.monotonic, lambda: random.uniform(-1, 1))  # noqa: S311  # no secret
-        self._told_state = State.CLOSED
+        self._logged_state = State.CLOSED
         self._dropping: set[asyncio.Task[None]] = set()
         observer.redis_labels(KINDS, tuple(State))
         observer.redis_breaker(State.CLOSED)
 
     @property
     def state(self) -> State:
-        """Of the circuit breaker."""
+        """The state of the circuit breaker."""
         return self._breaker.state
 
-    async def run(self, what: str, call: Callable[[Redis], Awaitable[T]]) -> T:
-        """What `call` gets from a client it is given; one command, pipeline or script. `what` is its label in metrics.
+    async def run(self, operation: str, call: Callable[[Redis], Awaitable[T]]) -> T:
+        """Return the result of `call`, which runs one command, pipeline or script. `operation` names it in error messages.
 
-        Takes twice the timeout at most, and no time while the breaker is open. Raises RedisUnavailable, and nothing else
-        for trouble of Redis; what else `call` raises passes through.
+        Once it has a connection, the call takes at most twice the timeout; it returns at once while the breaker is open.
+        Raises RedisUnavailable for every failure of Redis. Other exceptions of `call` pass through.
         """
         if self._settings is None:
             raise RedisUnavailable(_NOT_CONFIGURED)
         cancelled = _cancellations()
-        await self._take_turn(self._settings.timeout)
+        await self._acquire_slot(self._settings.timeout)
         try:
             era = self._breaker.admit()
             self._log_state("")
             if era is None:
                 self._observer.redis_failed(_BREAKER_OPEN)
                 raise RedisUnavailable(_BREAKER_OPEN)
-            return await self._run(what, call, era, self._settings)
+            return await self._run(operation, call, era, self._settings)
         finally:
-            self._free.release()
-            # Before Python 3.12 asyncio.wait_for, by which redis-py sends, loses a cancellation that comes when it is done.
+            self._slots.release()
+            # redis-py sends with asyncio.wait_for, which before Python 3.12 loses a cancellation that arrives as it finishes.
             if _cancellations() > cancelled:
                 raise asyncio.CancelledError
 
     async def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         client, self._client = self._client, None
         await asyncio.gather(*self._dropping, return_exceptions=True)
         if client is not None:
             await clients.close(client)
 
-    async def _take_turn(self, timeout: float) -> None:
+    async def _acquire_slot(self, timeout: float) -> None:
         try:
             async with asyncio.timeout(timeout):
-                await self._free.acquire()
+                await self._slots.acquire()
         except TimeoutError:
             self._observer.redis_failed("exhausted")
             raise RedisUnavailable("exhausted", f"all {CONNECTIONS} connections are in use") from None
 
-    async def _run(self, what: str, call: Callable[[Redis], Awaitable[T]], era: int, settings: RedisSettings) -> T:
+    async def _run(self, operation: str, call: Callable[[Redis], Awaitable[T]], era: int, settings: RedisSettings) -> T:
         if self._client is None:
             self._client = clients.connect(settings, CONNECTIONS)
         start = time.monotonic()
         try:
-            # Connecting, logging in and asking have a time-out each; together they have this one.
+            # Connecting, logging in and sending the command have a timeout each. This one bounds their sum.
             async with asyncio.timeout(2 * settings.timeout):
-                answer = await call(cast("Redis", self._client))  # a RedisCluster does as one here
+                answer = await call(cast("Redis", self._client))  # a RedisCluster has the same methods
         except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
-            raise self._failure(what, error, era) from error
+            raise self._failure(operation, error, era) from error
         except BaseException:
             self._breaker.abandoned(era)
             raise
@@ -154,7 +154,7 @@ class Connection:
             self._observer.redis_answered(time.monotonic() - start)
             self._log_state("")
 
-    def _failure(self, what: str, error: Exception, era: int) -> RedisUnavailable:
+    def _failure(self, operation: str, error: Exception, era: int) -> RedisUnavailable:
         kind = _kind(error)
         self._observer.redis_failed(kind)
         if kind in _NOT_SERVING:
@@ -163,12 +163,12 @@ class Connection:
             self._breaker.succeeded(era)
         if kind in _STALE_CONNECTIONS:
             self._drop_idle()
-        failure = RedisUnavailable(kind, f"{what}: {error}")
+        failure = RedisUnavailable(kind, f"{operation}: {error}")
         self._log_state(str(failure))
         return failure
 
     def _drop_idle(self) -> None:
-        """In the background: closing TLS waits for the other side, which may be the one that hangs."""
+        """Close the idle connections in the background: closing TLS waits for the server, which may hang."""
         if self._client is not None:
             task = asyncio.create_task(clients.drop_idle(self._client), name="redis-drop-idle")
             self._dropping.add(task)
@@ -177,22 +177,22 @@ class Connection:
     def _dropped(self, task: asyncio.Task[None]) -> None:
         self._dropping.discard(task)
         if not task.cancelled():
-            task.exception()  # seen: whatever kept a connection from closing well, it is closed
+            task.exception()  # marked as retrieved; the connection is closed even if closing it failed
 
-    def _log_state(self, why: str) -> None:
-        state, before = self._breaker.state, self._told_state
+    def _log_state(self, cause: str) -> None:
+        state, before = self._breaker.state, self._logged_state
         if state is before:
             return
-        self._told_state = state
+        self._logged_state = state
         self._observer.redis_breaker(state)
         if state is State.OPEN and before is State.CLOSED:
-            log.warning("redis_unavailable", why=why)
+            log.warning("redis_unavailable", why=cause)
         elif state is State.CLOSED:
             log.info("redis_recovered")
 
 
 def _cancellations() -> int:
-    """How often the present task was asked to end."""
+    """Return how many cancellations of the current task were requested."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0
 

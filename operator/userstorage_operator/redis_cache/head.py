@@ -1,4 +1,4 @@
-"""The head: who keeps the index, of which namespaces, and whether all of it is there. Its age is that of every answer."""
+"""The head: which leader writes the index, for which namespaces, and whether it is complete. Its age is that of every response."""
 
 from dataclasses import dataclass
 
@@ -6,33 +6,33 @@ from userstorage_operator.redis_cache.codec import Codec, Entry, Reason, Rejecte
 from userstorage_operator.redis_cache.keys import Keys
 
 Scopes = tuple[str | None, ...]
-"""Namespaces as list and watch want them: (None,) for all at once."""
+"""The namespaces that are listed and watched: (None,) for all at once."""
 
 _SHAPE: Shape = {"complete": (bool,), "scopes": (list,), "rows": (int,)}
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What the mirror says of its work with every write."""
+    """The state of the mirror, written with every batch."""
 
     term: int
-    """Of the leader that writes."""
+    """Term of the leader that writes."""
     sequence: int
-    """Counts the writes of one fill."""
+    """Number of the write within its fill."""
     complete: bool
-    """Whether the fill has come to its end."""
+    """Whether the fill is finished."""
     scopes: Scopes
     rows: int
-    """Members of the index."""
+    """Number of members of the index."""
 
     def sealed(self, keys: Keys, codec: Codec, time: float) -> bytes:
-        """The bytes to keep."""
+        """Return the bytes to store in Redis."""
         value = {"complete": self.complete, "scopes": list(self.scopes), "rows": self.rows}
         return codec.seal(keys.head, Entry(value, resource_version=self.sequence, term=self.term, time=time))
 
     @classmethod
     def open(cls, data: bytes, keys: Keys, codec: Codec) -> "Head":
-        """The inverse. Raises Rejected."""
+        """Return the head in `data`. Raises Rejected if it is not valid."""
         entry = codec.open(keys.head, data)
         if entry.value is None:
             raise Rejected(Reason.GARBAGE)

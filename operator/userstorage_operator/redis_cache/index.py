@@ -3,8 +3,8 @@
     n ∅ namespace ∅ name ∅ uid ∅ version ∅ phase ∅ ready ∅ user ∅ seal
     u ∅ user ∅ namespace ∅ name ∅ uid ∅ version ∅ phase ∅ ready ∅ seal
 
-∅ is a zero byte: it sorts before whatever a name may hold, so the order is that of (namespace, name). `user` is a hash.
-Filters are answered from rows; only the views that are shown are read.
+∅ is a zero byte: it sorts before every character of a name, so the order is that of (namespace, name). `user` is a hash.
+Filters are applied to rows; only the summaries of the resulting page are read.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from userstorage_operator.redis_cache.codec import Codec, Reason, Rejected
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the index says of one UserStorage."""
+    """The index entry of one UserStorage."""
 
     key: Key
     uid: str
@@ -28,30 +28,30 @@ class Row:
     """A hash of the user id."""
 
     @classmethod
-    def of(cls, view: Unstructured, codec: Codec) -> "Row":
-        """The row of a view."""
+    def of(cls, summary: Unstructured, codec: Codec) -> "Row":
+        """Return the row of a summary."""
         return cls(
-            Key(view["namespace"], view["name"]),
-            view["uid"],
-            int(view["resourceVersion"]),
-            view["phase"],
-            view["ready"],
-            hashed(view["userID"], codec),
+            Key(summary["namespace"], summary["name"]),
+            summary["uid"],
+            int(summary["resourceVersion"]),
+            summary["phase"],
+            summary["ready"],
+            hashed(summary["userID"], codec),
         )
 
-    def wanted_by(self, query: Query) -> bool:
-        """Whether phase and ready are as asked for; the range has seen to the rest."""
+    def matches(self, query: Query) -> bool:
+        """Whether the row has the phase and readiness of the query; the range covers its other fields."""
         return (query.phase is None or self.phase == query.phase) and (query.ready is None or self.ready is query.ready)
 
     def members(self, codec: Codec) -> tuple[str, str]:
-        """The row in both orders."""
-        place, rest = (self.key.namespace, self.key.name), (self.uid, str(self.version), self.phase, str(int(self.ready)))
-        seal = codec.short_seal("row", *place, *rest, self.user)
-        return "\0".join(("n", *place, *rest, self.user, seal)), "\0".join(("u", self.user, *place, *rest, seal))
+        """Return the two members of the index for this row: in the order of names, and by user."""
+        name, rest = (self.key.namespace, self.key.name), (self.uid, str(self.version), self.phase, str(int(self.ready)))
+        seal = codec.short_seal("row", *name, *rest, self.user)
+        return "\0".join(("n", *name, *rest, self.user, seal)), "\0".join(("u", self.user, *name, *rest, seal))
 
 
 def parse(member: bytes, codec: Codec) -> Row:
-    """The row that a member of the index tells. Raises Rejected."""
+    """Return the row of a member of the index. Raises Rejected if the member is not valid."""
     try:
         kind, *fields = member.decode().split("\0")
         if kind == "u":
@@ -67,26 +67,26 @@ def parse(member: bytes, codec: Codec) -> Row:
 
 
 def hashed(user_id: str, codec: Codec) -> str:
-    """A user id as the index has it."""
+    """Return the hash of a user id that the index stores."""
     return codec.short_seal("user", user_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Members from `first` on, and before `end`, as ZRANGEBYLEX wants them."""
+    """The bounds of a ZRANGEBYLEX: members from `first` (inclusive) to `end` (exclusive)."""
 
     first: str
     end: str
 
     @classmethod
     def of_one(cls, key: Key) -> "Range":
-        """The row of one UserStorage."""
+        """Return the range that holds the row of one UserStorage."""
         prefix = f"n\0{key.namespace}\0{key.name}"
         return cls(f"[{prefix}\0", f"({prefix}\1")
 
     @classmethod
     def of(cls, query: Query, codec: Codec) -> "Range":
-        """The rows that a query is about, but for its phase and ready."""
+        """Return the range of a query, without regard to its phase and readiness."""
         order = "n" if query.user is None else f"u\0{hashed(query.user, codec)}"
         prefix = order if query.namespace is None else f"{order}\0{query.namespace}"
         whole = cls(f"[{prefix}\0", f"({prefix}\1")
@@ -96,7 +96,7 @@ class Range:
         return cls(max(whole.first, after), whole.end)
 
     def after(self, row: Row) -> "Range":
-        """What follows a row of this range."""
+        """Return the part of this range that follows a row."""
         order = self.first[1:].split("\0")[0]
         prefix = "n" if order == "n" else f"u\0{row.user}"
         return Range(f"[{prefix}\0{row.key.namespace}\0{row.key.name}\1", self.end)

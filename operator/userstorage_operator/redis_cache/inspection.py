@@ -1,4 +1,4 @@
-"""What is in Redis at this moment, for whoever looks after it. Nothing is changed, and nothing believed that is not sealed."""
+"""Reads everything that Redis holds, for `kubectl userstorage cache`. Changes nothing, and trusts only sealed values."""
 
 import time
 from collections import Counter
@@ -25,57 +25,57 @@ _REFUSED = frozenset({"permission", "response"})
 
 @dataclass(slots=True)
 class Inspected:
-    """The mirror, and what is around it."""
+    """The contents of Redis."""
 
     head: Head | None = None
-    """None where there is none, or none that can be believed."""
+    """None if there is none, or none that is valid."""
     head_age: float = 0.0
-    """Seconds since the leader last wrote it, by Redis' own clock."""
-    views: dict[Key, Unstructured | None] = field(default_factory=dict)
-    """One for each row of the index; None where the view of that row is not there."""
-    view_ages: list[float] = field(default_factory=list)
-    """Seconds since each was written, by the clock of this machine."""
+    """Seconds since the leader last wrote the head, by Redis' clock."""
+    summaries: dict[Key, Unstructured | None] = field(default_factory=dict)
+    """One for each row of the index; None if Redis has no valid summary for that row."""
+    summary_ages: list[float] = field(default_factory=list)
+    """Seconds since each summary was written, by the clock of this machine."""
     rejected: Counter[str] = field(default_factory=Counter)
-    """Values that are not what their key promises, by reason."""
+    """Number of rejected values by reason."""
     keys: Counter[str] = field(default_factory=Counter)
-    """How many there are of each kind."""
+    """Number of keys of each kind."""
     lookups: tuple[int, int] | None = None
-    """Of the whole server since its start: those that found a key, and those that did not. None where the user may not ask."""
+    """Hits and misses of the whole server since its start. None if the user may not read them."""
 
-    def cache_asked(self, result: str, views: int = 1) -> None:
-        """Satisfies `ports.Observer`; of no interest here."""
+    def cache_asked(self, result: str, count: int = 1) -> None:
+        """Do nothing; satisfies `ports.CacheObserver`."""
 
     def mirror_filled(self) -> None:
-        """Satisfies `ports.Observer`; nothing is written here."""
+        """Do nothing; satisfies `ports.CacheObserver`."""
 
     def cache_rejected(self, reason: str) -> None:
-        """Satisfies `ports.Observer`."""
+        """Count a rejected value; satisfies `ports.CacheObserver`."""
         self.rejected[reason] += 1
 
 
-async def inspect(store: RedisConnection, keys: Keys, codec: Codec) -> Inspected:
-    """Look at everything, in as many calls as it takes: none keeps Redis busy for long. Raises RedisUnavailable."""
+async def inspect(connection: RedisConnection, keys: Keys, codec: Codec) -> Inspected:
+    """Read everything in many small calls: none keeps Redis busy for long. Raises RedisUnavailable."""
     found = Inspected()
-    rows = await _rows(store, keys, codec, found)
-    cache, now = ReadThroughCache(store, codec, found), time.time()
+    rows = await _rows(connection, keys, codec, found)
+    cache, now = ReadThroughCache(connection, codec, found), time.time()
     for start in range(0, len(rows), _CHUNK):
         chunk = rows[start : start + _CHUNK]
-        entries = await cache.get_many([Wanted(keys.view(row.uid), row.uid, row.version) for row in chunk])
+        entries = await cache.get_many([Wanted(keys.summary(row.uid), row.uid, row.version) for row in chunk])
         for row, entry in zip(chunk, entries, strict=True):
-            found.views[row.key] = entry.value if entry is not None else None
+            found.summaries[row.key] = entry.value if entry is not None else None
             if entry is not None:
-                found.view_ages.append(max(0.0, now - entry.time))
-    await _count_keys(store, keys, found)
-    found.lookups = await _lookups(store)
+                found.summary_ages.append(max(0.0, now - entry.time))
+    await _count_keys(connection, keys, found)
+    found.lookups = await _lookups(connection)
     return found
 
 
-async def _rows(store: RedisConnection, keys: Keys, codec: Codec, found: Inspected) -> list[Row]:
-    """All rows of the index; the head goes to `found`."""
+async def _rows(connection: RedisConnection, keys: Keys, codec: Codec, found: Inspected) -> list[Row]:
+    """Return all rows of the index; store the head in `found`."""
     rows: list[Row] = []
     wanted = Range.of(Query(), codec)
     while True:
-        sealed, age, _, members, _ = await _read(store, keys, wanted)
+        sealed, age, _, members, _ = await _read(connection, keys, wanted)
         try:
             found.head = Head.open(sealed, keys, codec) if sealed and age else None
             found.head_age = float(age or 0)
@@ -89,17 +89,17 @@ async def _rows(store: RedisConnection, keys: Keys, codec: Codec, found: Inspect
         wanted = wanted.after(chunk[-1])
 
 
-async def _read(store: RedisConnection, keys: Keys, wanted: Range) -> Any:
+async def _read(connection: RedisConnection, keys: Keys, wanted: Range) -> Any:
     arguments = [wanted.first, wanted.end, _CHUNK, ""]
-    return await store.run("index", lambda redis: READ(redis, [keys.head, keys.index], arguments))
+    return await connection.run("index", lambda redis: READ(redis, [keys.head, keys.index], arguments))
 
 
-async def _count_keys(store: RedisConnection, keys: Keys, found: Inspected) -> None:
-    """SCAN may tell of a key twice; it is counted once."""
+async def _count_keys(connection: RedisConnection, keys: Keys, found: Inspected) -> None:
+    """Count the keys by kind. SCAN may return a key twice; it is counted once."""
     names: set[bytes] = set()
     cursor = b"0"
     while True:
-        cursor, some = await _scan(store, keys, cursor)
+        cursor, some = await _scan(connection, keys, cursor)
         names.update(some)
         if cursor == b"0":
             break
@@ -108,19 +108,19 @@ async def _count_keys(store: RedisConnection, keys: Keys, found: Inspected) -> N
         found.keys["lock" if name.endswith(b":lock") else kind.decode(errors="replace")] += 1
 
 
-async def _scan(store: RedisConnection, keys: Keys, cursor: bytes) -> Any:
-    return await store.run("scan", lambda redis: SCAN(redis, [keys.head], [cursor, keys.pattern, 1000]))
+async def _scan(connection: RedisConnection, keys: Keys, cursor: bytes) -> Any:
+    return await connection.run("scan", lambda redis: SCAN(redis, [keys.head], [cursor, keys.pattern, 1000]))
 
 
-async def _lookups(store: RedisConnection) -> tuple[int, int] | None:
+async def _lookups(connection: RedisConnection) -> tuple[int, int] | None:
     async def ask(redis: Redis) -> Any:
         return await redis.info("stats")
 
     try:
-        told = await store.run("info", ask)
+        stats = await connection.run("info", ask)
     except RedisUnavailable as error:
         if error.kind in _REFUSED:
             return None
         raise
-    nodes = [told] if "keyspace_hits" in told else list(told.values())  # a cluster tells of each node
+    nodes = [stats] if "keyspace_hits" in stats else list(stats.values())  # a cluster answers per node
     return sum(node["keyspace_hits"] for node in nodes), sum(node["keyspace_misses"] for node in nodes)

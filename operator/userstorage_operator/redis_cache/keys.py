@@ -1,5 +1,5 @@
-"""The keys in Redis, all of them. The braces are Redis Cluster's hash tag: all keys of a cluster are on one node, so that
-scripts may use several. No key tells a user, a name or a namespace.
+"""All keys in Redis. The braces are Redis Cluster's hash tag: all keys of a Kubernetes cluster are on one node, so that a script
+may use several of them. No key contains a user id, a name or a namespace.
 """
 
 import hashlib
@@ -17,39 +17,39 @@ class Keys:
 
     @property
     def head(self) -> str:
-        """Up to when the index and the views are complete: a hash."""
+        """The head of the mirror: a hash."""
         return self._named("head")
 
     @property
     def index(self) -> str:
-        """Rows of all UserStorages in the orders in which they are listed: a sorted set."""
+        """The rows of all UserStorages, by name and by user: a sorted set."""
         return self._named("index")
 
-    def view(self, uid: str) -> str:
-        """The view of one UserStorage."""
-        return self._named(f"view:{uid}")
+    def summary(self, uid: str) -> str:
+        """Return the key of a UserStorage's summary."""
+        return self._named(f"summary:{uid}")
 
     def answer(self, key: Key) -> str:
-        """What the API server said of one UserStorage, for the moments in which the index is not kept."""
+        """Return the key of a response of the API server about one UserStorage, used while no leader keeps the index."""
         return self._named(f"answer:{hashlib.sha256(f'{key}'.encode()).hexdigest()[:32]}")
 
     def backoff(self, uid: str) -> str:
-        """Failures in a row of one UserStorage."""
+        """Return the key of a UserStorage's consecutive failures."""
         return self._named(f"backoff:{uid}")
 
     @property
     def prefix(self) -> str:
-        """What all of them begin with."""
+        """The common prefix of all keys."""
         return self._named("")
 
     @property
     def pattern(self) -> str:
-        """All of them, as SCAN wants it."""
+        """The SCAN pattern that matches all keys."""
         return re.sub(r"([*?\[\]\\])", r"\\\1", self.prefix) + "*"
 
     @staticmethod
     def lock(key: str) -> str:
-        """Held by the process that fetches the value of `key`."""
+        """Return the key of the lock held by the process that fetches the value of `key`."""
         return f"{key}:lock"
 
     def _named(self, rest: str) -> str:

@@ -1,4 +1,4 @@
-"""What the leader runs: it keeps views, index and head in Redis as the watches have them, from memory, without a request."""
+"""The leader's mirror: writes summaries, index and head to Redis from the watch caches, without a request to the API server."""
 
 import asyncio
 import contextlib
@@ -18,148 +18,150 @@ from userstorage_operator.redis_cache.connection import RedisUnavailable
 from userstorage_operator.redis_cache.head import Head, Scopes
 from userstorage_operator.redis_cache.index import Row
 from userstorage_operator.redis_cache.keys import Keys
-from userstorage_operator.redis_cache.ports import Observer, RedisConnection, WatchedStorages
+from userstorage_operator.redis_cache.ports import CacheObserver, RedisConnection, WatchedStorages
 from userstorage_operator.redis_cache.scripts import WRITE
 
 log = structlog.get_logger(__name__)
 
 TTL = 3600.0
-"""Seconds that views and index outlive their last writing."""
+"""Seconds for which summaries and index outlive their last write."""
 _HEAD_TTL = 60
-_PULSE = 1.0
-"""Seconds between two writes of the head."""
-_GATHER = 0.1
-"""Seconds for which changes are gathered."""
+_HEAD_INTERVAL = 1.0
+"""Maximum seconds between two writes of the head."""
+_BATCH_WINDOW = 0.1
+"""Seconds for which changes are collected into one batch."""
 _REFRESH = 0.45 * TTL
-"""Seconds in which every view is written anew."""
+"""Seconds in which every summary is written again."""
 _TOMBSTONE = 60.0
+"""Seconds for which a tombstone keeps late writers from restoring a deleted object."""
 _BATCH = 200
 _BATCH_BYTES = 256 * 1024
-"""What arrives within the time-out of one call."""
-_MOST_PENDING = 10_000
-"""Keys that may wait while Redis does not answer, besides those of a fill; beyond that everything is filled anew."""
+"""Size of a batch that arrives within the timeout of one call."""
+_MAX_PENDING = 10_000
+"""Changed keys that may wait while Redis does not answer, not counting those of a fill. If there are more, a new fill starts."""
 _REFUSALS = (b"fenced", b"lost")
-"""What the script answers where it wrote nothing. Anything else is of a Redis that does not do what it is told."""
-_BELIEVED = 15
-"""Seconds without a write after which a leader of a later term does not count: that of a forged head, or of a Lease that
-was deleted and began anew.
+"""Results of the script if it wrote nothing. Any result but these and `ok` comes from a faulty Redis."""
+_LEADER_TIMEOUT = 15
+"""Seconds without a write after which a leader of a later term no longer fences this one. Such a term comes from a forged head,
+or from before the Lease was deleted and its terms started over.
 """
 
 
 @dataclass(slots=True)
 class _Batch:
-    """One call: what it changes in the index and in the views, and what will be true after it."""
+    """The changes that one call makes to the index and the summaries."""
 
     keys: list[Key]
     rows: dict[Key, Row | None] = field(default_factory=dict)
+    """The row of each key once the batch is written; None if it has none."""
     removed: list[str] = field(default_factory=list)
     added: list[str] = field(default_factory=list)
-    views: list[tuple[str, bytes, float]] = field(default_factory=list)
+    summaries: list[tuple[str, bytes, float]] = field(default_factory=list)
     """Key, value, TTL in seconds."""
 
 
 class Mirror:
-    """Told of keys, as the workers are: what is written is looked up at the moment of writing.
+    """Receives keys, as the workers do; the object is looked up in the caches when its batch is written.
 
-    Every write names the fill and the sequence number that the last one left in the head. Where they are not there any
-    more, Redis has lost something, and all is filled anew; where a later term is there, this mirror writes nothing.
+    Every write names the fill and the sequence number that the previous write left in the head. If the head has others, Redis
+    has lost data, and a new fill starts. If the head has a later term, this mirror writes nothing.
     """
 
     def __init__(
         self,
-        store: RedisConnection,
+        connection: RedisConnection,
         keys: Keys,
         codec: Codec,
         watched: WatchedStorages,
         scopes: Scopes,
         term: int,
-        observer: Observer,
+        observer: CacheObserver,
     ) -> None:
-        """`term` grows with every change of the leader."""
-        self._store = store
+        """`term` increases with every change of the leader."""
+        self._connection = connection
         self._keys = keys
         self._codec = codec
         self._watched = watched
         self._scopes = scopes
         self._term = term
         self._observer = observer
-        self._news = asyncio.Event()
+        self._changes = asyncio.Event()
         self._pending: dict[Key, None] = {}
         self._rows: dict[Key, Row] = {}
         self._fill: str | None = None
-        """What the present fill is called; None where one is to begin."""
-        self._begun = False
-        """Whether Redis has it."""
+        """Id of the current fill; None if a new one must start."""
+        self._fill_started = False
+        """Whether the first batch of the fill is in Redis."""
         self._unfilled: set[Key] = set()
         self._complete = False
         self._confirmed = 0
         self._attempted = 0
-        self._trouble: str | None = None
+        self._failure: str | None = None
         self._refreshing: Iterator[Key] = iter(())
-        self._refresh_owed = 0.0
+        self._refreshes_due = 0.0
 
     def changed(self, key: Key) -> None:
-        """A UserStorage is new, other than it was, or gone. Takes no time and never fails."""
+        """Note that a UserStorage was created, changed or deleted. Does no I/O and never raises."""
         self._pending[key] = None
-        if len(self._pending) - len(self._unfilled) > _MOST_PENDING:
-            self._forget()
-        self._news.set()
+        if len(self._pending) - len(self._unfilled) > _MAX_PENDING:
+            self._discard_fill()
+        self._changes.set()
 
     async def run(self) -> None:
-        """Until cancelled. Trouble of Redis never ends it."""
-        pulsed = time.monotonic()
+        """Write changes to Redis until cancelled. Failures of Redis never end it."""
+        refreshed_at = time.monotonic()
         while True:
-            going_on = await self._write()
-            while going_on and (self._pending or not self._complete):
-                going_on = await self._write()
-            if going_on:
+            succeeded = await self._write()
+            while succeeded and (self._pending or not self._complete):
+                succeeded = await self._write()
+            if succeeded:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_PULSE - _GATHER):
-                        await self._news.wait()
-                await asyncio.sleep(_GATHER)
+                    async with asyncio.timeout(_HEAD_INTERVAL - _BATCH_WINDOW):
+                        await self._changes.wait()
+                await asyncio.sleep(_BATCH_WINDOW)
             else:
-                await asyncio.sleep(_PULSE)
-            self._news.clear()
+                await asyncio.sleep(_HEAD_INTERVAL)
+            self._changes.clear()
             now = time.monotonic()
-            self._refresh(now - pulsed)
-            pulsed = now
+            self._refresh(now - refreshed_at)
+            refreshed_at = now
 
-    def _forget(self) -> None:
+    def _discard_fill(self) -> None:
         self._fill = None
         self._pending.clear()
         self._unfilled.clear()
 
     async def _write(self) -> bool:
-        """One call. False where it came to nothing."""
-        fill = self._fill if self._fill is not None and self._begun else self._begin()
-        batch = self._take()
+        """Write one batch. Return whether Redis took it."""
+        fill = self._fill if self._fill is not None and self._fill_started else self._start_fill()
+        batch = self._next_batch()
         try:
-            answer = await self._store.run("mirror", lambda redis: WRITE(redis, *self._call(fill, batch)))
+            answer = await self._connection.run("mirror", lambda redis: WRITE(redis, *self._script_call(fill, batch)))
         except RedisUnavailable as error:
-            self._log_trouble(error.kind)
-            self._attempted += 1  # Redis may have done it all the same
+            self._log_failure(error.kind)
+            self._attempted += 1  # Redis may have executed it nevertheless
             self._pending = dict.fromkeys(batch.keys) | self._pending
             return False
         if answer != b"ok":
-            self._log_trouble(answer.decode() if answer in _REFUSALS else "garbage")
-            self._forget()
+            self._log_failure(answer.decode() if answer in _REFUSALS else "garbage")
+            self._discard_fill()
             return False
-        self._log_trouble(None)
+        self._log_failure(None)
         if self._fill == fill:
-            self._settle(batch)
+            self._confirm(batch)
         return True
 
-    def _begin(self) -> str:
+    def _start_fill(self) -> str:
         self._fill = secrets.token_hex(8)
-        self._begun = self._complete = False
+        self._fill_started = self._complete = False
         self._rows, self._confirmed, self._attempted = {}, 0, 0
         self._pending = dict.fromkeys(self._watched.keys())
         self._unfilled = set(self._pending)
         return self._fill
 
-    def _settle(self, batch: _Batch) -> None:
-        """Take in that a batch is in Redis."""
-        self._begun = True
+    def _confirm(self, batch: _Batch) -> None:
+        """Record that a batch is in Redis."""
+        self._fill_started = True
         self._attempted += 1
         self._confirmed = self._attempted
         for key, row in batch.rows.items():
@@ -173,72 +175,72 @@ class Mirror:
             self._observer.mirror_filled()
             log.info("mirror_filled", objects=len(self._rows), term=self._term)
 
-    def _call(self, fill: str, batch: _Batch) -> tuple[list[str], list[Any]]:
-        """Keys and arguments of the script."""
+    def _script_call(self, fill: str, batch: _Batch) -> tuple[list[str], list[Any]]:
+        """Return the keys and arguments of the script."""
         gone = sum(row is None and key in self._rows for key, row in batch.rows.items())
-        come = sum(row is not None and key not in self._rows for key, row in batch.rows.items())
-        members = 2 * (len(self._rows) + come - gone)
+        new = sum(row is not None and key not in self._rows for key, row in batch.rows.items())
+        members = 2 * (len(self._rows) + new - gone)
         complete = self._unfilled.issubset(batch.keys)
         head = Head(self._term, self._attempted + 1, complete, self._scopes, members)
-        mode = "newest" if self._complete else "fill" if self._begun else "begin"
+        mode = "newest" if self._complete else "fill" if self._fill_started else "start"
         added = [part for member in batch.added for part in ("0", member)]
         return (
-            [self._keys.head, self._keys.index, *(key for key, _, _ in batch.views)],
+            [self._keys.head, self._keys.index, *(key for key, _, _ in batch.summaries)],
             [
                 *(mode, self._term, fill, self._confirmed, self._attempted, head.sealed(self._keys, self._codec, time.time())),
-                *(members, _BELIEVED, _HEAD_TTL, int(TTL), len(batch.removed), len(added), *batch.removed, *added),
-                *(part for _, data, ttl in batch.views for part in (data, int(ttl * 1000))),
+                *(members, _LEADER_TIMEOUT, _HEAD_TTL, int(TTL), len(batch.removed), len(added), *batch.removed, *added),
+                *(part for _, data, ttl in batch.summaries for part in (data, int(ttl * 1000))),
             ],
         )
 
-    def _take(self) -> _Batch:
-        """The next keys, and what the watches say of them now."""
+    def _next_batch(self) -> _Batch:
+        """Remove the next keys from the pending ones and return their present state as a batch."""
         batch, size = _Batch([]), 0
         for key in self._pending:
             if len(batch.keys) == _BATCH or size > _BATCH_BYTES:
                 break
             batch.keys.append(key)
-            size += self._look(key, batch)
+            size += self._add(key, batch)
         for key in batch.keys:
             del self._pending[key]
         return batch
 
-    def _look(self, key: Key, batch: _Batch) -> int:
-        """Add one object to the batch: the bytes of its view."""
-        raw, known, written = self._watched.storage(key), self._rows.get(key), len(batch.views)
-        told = summary(raw) if raw is not None else None
-        row = Row.of(told, self._codec) if told is not None else None
+    def _add(self, key: Key, batch: _Batch) -> int:
+        """Add one object to the batch. Return the bytes that this adds."""
+        raw, known, written = self._watched.storage(key), self._rows.get(key), len(batch.summaries)
+        mirrored = summary(raw) if raw is not None else None
+        row = Row.of(mirrored, self._codec) if mirrored is not None else None
         if known is not None and (row is None or row.uid != known.uid):
-            self._add_view(batch, Entry(None, known.uid, GONE, term=self._term, time=time.time()), _TOMBSTONE)
-        if told is not None:
+            self._add_summary(batch, Entry(None, known.uid, GONE, term=self._term, time=time.time()), _TOMBSTONE)
+        if mirrored is not None:
             ttl = TTL * random.uniform(0.9, 1.1)  # noqa: S311  # jitter
-            self._add_view(batch, Entry.of(told, term=self._term, time=time.time()), ttl)
+            self._add_summary(batch, Entry.of(mirrored, term=self._term, time=time.time()), ttl)
         batch.rows[key] = row
         if row != known:
             batch.removed.extend(known.members(self._codec) if known is not None else ())
             batch.added.extend(row.members(self._codec) if row is not None else ())
-        return sum(len(data) for _, data, _ in batch.views[written:])
+        return sum(len(data) for _, data, _ in batch.summaries[written:])
 
-    def _add_view(self, batch: _Batch, entry: Entry, ttl: float) -> None:
-        name = self._keys.view(entry.uid)
-        with contextlib.suppress(Rejected):  # too big: its row stays, and who wants it asks the API server
-            batch.views.append((name, self._codec.seal(name, entry), ttl))
+    def _add_summary(self, batch: _Batch, entry: Entry, ttl: float) -> None:
+        name = self._keys.summary(entry.uid)
+        with contextlib.suppress(Rejected):  # too big: its row stays, and readers fetch it from the API server
+            batch.summaries.append((name, self._codec.seal(name, entry), ttl))
 
     def _refresh(self, elapsed: float) -> None:
-        """Have a share of all views written anew, so that none runs out and none that was evicted stays away."""
-        self._refresh_owed += len(self._rows) * elapsed / _REFRESH
-        while self._refresh_owed >= 1 and self._rows:
-            self._refresh_owed -= 1
+        """Queue a share of all summaries for writing, so that none expires and those that Redis evicted come back."""
+        self._refreshes_due += len(self._rows) * elapsed / _REFRESH
+        while self._refreshes_due >= 1 and self._rows:
+            self._refreshes_due -= 1
             key = next(self._refreshing, None)
             if key is None:
                 self._refreshing = iter(list(self._rows))
                 key = next(self._refreshing)
             self._pending.setdefault(key)
 
-    def _log_trouble(self, trouble: str | None) -> None:
-        """Log where it differs from before."""
-        if trouble is not None and trouble != self._trouble:
-            log.warning("mirror_behind", why=trouble, term=self._term)
-        elif trouble is None and self._trouble is not None:
+    def _log_failure(self, failure: str | None) -> None:
+        """Log a failure, or its end, if it differs from the last call."""
+        if failure is not None and failure != self._failure:
+            log.warning("mirror_behind", why=failure, term=self._term)
+        elif failure is None and self._failure is not None:
             log.info("mirror_recovered", term=self._term)
-        self._trouble = trouble
+        self._failure = failure

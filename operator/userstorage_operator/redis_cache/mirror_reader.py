@@ -1,4 +1,4 @@
-"""Reading what the leader's mirror keeps."""
+"""Reads the index that the leader's mirror writes."""
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -10,77 +10,81 @@ from userstorage_operator.redis_cache.codec import Codec, Reason, Rejected
 from userstorage_operator.redis_cache.head import Head, Scopes
 from userstorage_operator.redis_cache.index import Range, Row, parse
 from userstorage_operator.redis_cache.keys import Keys
-from userstorage_operator.redis_cache.ports import Observer, RedisConnection
+from userstorage_operator.redis_cache.ports import CacheObserver, RedisConnection
 from userstorage_operator.redis_cache.scripts import READ
 
 FRESH = 3.0
-"""Seconds for which a head counts. The leader renews it every second."""
+"""Maximum age of a head in seconds. The leader renews it every second."""
 _CHUNK = 500
-"""Rows read at a time where a filter drops some."""
-_REMEMBERED = 10_000
-"""Rows that need not be parsed and checked again: the same bytes are the same row."""
+"""Rows read at a time if a filter drops some of them."""
+_MAX_PARSED = 10_000
+"""Number of parsed rows that are cached: the same bytes are the same row."""
 
 
 class IndexStale(Exception):
-    """The index cannot be relied on: not there, not whole, of other namespaces, or too old."""
+    """The index cannot be used: missing, incomplete, of other namespaces, or too old."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Rows in the order of (namespace, name), and how old they may be."""
+    """Rows in the order of (namespace, name), and their maximum age in seconds."""
 
     rows: tuple[Row, ...]
     age: float
     more: bool
-    """Whether there are others after these."""
+    """Whether more rows follow."""
     summaries: tuple[bytes, ...] | None = None
-    """What Redis has as the view of each; None where it was not asked."""
+    """The sealed summary of each row, empty if Redis has none; None if the summaries were not read."""
 
 
 class MirrorReader:
-    """The index. All methods raise RedisUnavailable and Behind."""
+    """Reads rows of the index. All methods raise RedisUnavailable and IndexStale."""
 
-    def __init__(self, store: RedisConnection, keys: Keys, codec: Codec, scopes: Scopes, observer: Observer) -> None:
-        """`scopes` are the namespaces that are answered for; a head of others is not ours."""
-        self._store = store
+    def __init__(self, connection: RedisConnection, keys: Keys, codec: Codec, scopes: Scopes, observer: CacheObserver) -> None:
+        """`scopes` are the namespaces that this process serves; the index of a leader with other scopes is not used."""
+        self._connection = connection
         self._keys = keys
         self._codec = codec
         self._scopes = scopes
         self._observer = observer
-        self._parse = lru_cache(_REMEMBERED)(partial(parse, codec=codec))
+        self._parse = lru_cache(_MAX_PARSED)(partial(parse, codec=codec))
 
     async def one(self, key: Key, oldest: float = FRESH) -> Found:
-        """The row of one UserStorage, or none."""
-        rows, views, age = await self._read(Range.of_one(key), 1, oldest, views=True)
-        return Found(tuple(rows), age, more=False, summaries=tuple(views))
+        """Return the row of one UserStorage, or no row. `oldest` is the maximum age of the head in seconds."""
+        rows, summaries, age = await self._read(Range.of_one(key), 1, oldest, with_summaries=True)
+        return Found(tuple(rows), age, more=False, summaries=tuple(summaries))
 
     async def page(self, query: Query, oldest: float = FRESH) -> Found:
-        """The rows of a page; `oldest` in seconds."""
+        """Return the rows of a page. `oldest` is the maximum age of the head in seconds."""
         found: list[Row] = []
-        wanted, most = Range.of(query, self._codec), query.limit + 1
+        span, needed = Range.of(query, self._codec), query.limit + 1
         if query.phase is None and query.ready is None:
-            rows, views, age = await self._read(wanted, most, oldest, views=True)
-            return Found(tuple(rows[: query.limit]), age, more=len(rows) == most, summaries=tuple(views[: query.limit]))
-        count = max(most, _CHUNK)
+            rows, summaries, age = await self._read(span, needed, oldest, with_summaries=True)
+            return Found(tuple(rows[: query.limit]), age, more=len(rows) == needed, summaries=tuple(summaries[: query.limit]))
+        count = max(needed, _CHUNK)
         while True:
-            rows, _, age = await self._read(wanted, count, oldest, views=False)
-            found.extend(row for row in rows if row.wanted_by(query))
-            if len(rows) < count or len(found) >= most:
-                return Found(tuple(found[: query.limit]), age, more=len(found) >= most)
-            wanted = wanted.after(rows[-1])
+            rows, _, age = await self._read(span, count, oldest, with_summaries=False)
+            found.extend(row for row in rows if row.matches(query))
+            if len(rows) < count or len(found) >= needed:
+                return Found(tuple(found[: query.limit]), age, more=len(found) >= needed)
+            span = span.after(rows[-1])
 
-    async def _read(self, wanted: Range, count: int, oldest: float, *, views: bool) -> tuple[list[Row], list[bytes], float]:
-        """Head, rows and views are read in one step: a fill that begins in between would make a list look short."""
-        arguments = [wanted.first, wanted.end, count, self._keys.view("") if views else ""]
-        answer = await self._store.run("index", lambda redis: READ(redis, [self._keys.head, self._keys.index], arguments))
+    async def _read(
+        self, span: Range, count: int, oldest: float, *, with_summaries: bool
+    ) -> tuple[list[Row], list[bytes], float]:
+        """Read head, rows and summaries in one step: a fill that starts in between would truncate the list."""
+        arguments = [span.first, span.end, count, self._keys.summary("") if with_summaries else ""]
+        response = await self._connection.run(
+            "index", lambda redis: READ(redis, [self._keys.head, self._keys.index], arguments)
+        )
         try:
-            return self._judge(answer, oldest)
+            return self._validate(response, oldest)
         except Rejected as rejected:
             self._observer.cache_rejected(rejected.reason)
             raise IndexStale(rejected.reason) from None
 
-    def _judge(self, answer: list[Any], oldest: float) -> tuple[list[Row], list[bytes], float]:
-        sealed, age_text, members, rows, views = answer
+    def _validate(self, response: list[Any], oldest: float) -> tuple[list[Row], list[bytes], float]:
+        sealed, age_text, member_count, rows, summaries = response
         if not sealed or not age_text:
             raise IndexStale("no head")
         head, age = Head.open(sealed, self._keys, self._codec), float(age_text)
@@ -88,6 +92,6 @@ class MirrorReader:
             raise IndexStale("not complete")
         if not 0 <= age <= oldest:
             raise IndexStale("too old")
-        if head.rows != members:
+        if head.rows != member_count:
             raise Rejected(Reason.OUTDATED)
-        return [self._parse(row) for row in rows], views, age
+        return [self._parse(row) for row in rows], summaries, age

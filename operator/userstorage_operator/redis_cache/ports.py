@@ -1,4 +1,4 @@
-"""What the store needs from the outside, and what the outside may be told by it."""
+"""The interfaces that redis_cache needs from other packages."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeVar
@@ -13,42 +13,40 @@ T = TypeVar("T")
 
 
 class RedisConnection(Protocol):
-    """Redis, or what stands for it. `what` is a word for metrics. Raises RedisUnavailable, and nothing else for trouble of
-    Redis.
-    """
+    """Runs calls on Redis."""
 
-    async def run(self, what: str, call: Callable[[Redis], Awaitable[T]]) -> T:
-        """The answer of `call`."""
+    async def run(self, operation: str, call: Callable[[Redis], Awaitable[T]]) -> T:
+        """Return the result of `call`. `operation` names it in error messages. Raises RedisUnavailable for every failure of Redis."""
 
 
-class Cluster(Protocol):
-    """The API server, live. Every call raises a ClusterError where it fails."""
+class ApiServer(Protocol):
+    """Reads live objects from the API server. Every call raises a ClusterError if it fails."""
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
-        """The live object."""
+        """Return the live object."""
 
     async def list_all(self, resource: Resource, namespace: str | None) -> tuple[list[Unstructured], str]:
-        """The live objects, and the version of the list."""
+        """Return the live objects and the resourceVersion of the list."""
 
 
 class WatchedStorages(Protocol):
-    """What the watches of this process have seen."""
+    """The UserStorages in the watch caches of this process."""
 
     def keys(self) -> Iterable[Key]:
-        """Every known UserStorage."""
+        """Return the key of every known UserStorage."""
 
     def storage(self, key: Key) -> Unstructured | None:
-        """The raw UserStorage."""
+        """Return the raw UserStorage; None if there is none."""
 
 
-class Observer(Protocol):
-    """Who counts (metrics)."""
+class CacheObserver(Protocol):
+    """Receives what the cache counts (metrics)."""
 
-    def cache_asked(self, result: str, views: int = 1) -> None:
-        """So many views were asked for and answered: hit, miss, stale or error."""
+    def cache_asked(self, result: str, count: int = 1) -> None:
+        """Record `count` requested summaries; `result` is hit, miss, stale or error."""
 
     def mirror_filled(self) -> None:
-        """All that the leader keeps in Redis has been written anew."""
+        """Record that the leader has finished a fill."""
 
     def cache_rejected(self, reason: str) -> None:
-        """A value in Redis was not what it should be (a `codec.Reason`)."""
+        """Record a rejected value; `reason` is a `codec.Reason`."""

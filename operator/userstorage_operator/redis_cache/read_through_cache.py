@@ -1,4 +1,4 @@
-"""get_or_fetch: memory, then Redis, then the source; one fetch at a time in the process, and among processes."""
+"""Read-through cache: memory, then Redis, then the source. One fetch at a time per key, in this process and across processes."""
 
 import asyncio
 import hashlib
@@ -18,106 +18,108 @@ from userstorage_operator.readmodel.query import Aged
 from userstorage_operator.redis_cache.codec import LARGEST, Codec, Entry, Reason, Rejected
 from userstorage_operator.redis_cache.connection import RedisUnavailable
 from userstorage_operator.redis_cache.keys import Keys
-from userstorage_operator.redis_cache.ports import Observer, RedisConnection
+from userstorage_operator.redis_cache.last_known_cache import LastKnownCache
+from userstorage_operator.redis_cache.ports import CacheObserver, RedisConnection
 from userstorage_operator.redis_cache.scripts import PUT, RELEASE
-from userstorage_operator.redis_cache.single_flight import SingleFlightCache
 
-_IN_PROCESS = 1.0
-"""Seconds for which a process does not even ask Redis again."""
-_REMEMBERED = 1000
-"""Answers that a process can fall back on."""
-_OPENED = 10_000
-"""Values that need not be decoded and checked again: the same bytes at the same key are the same value."""
+_FRESH = 1.0
+"""Seconds for which a value is served from memory, without a call to Redis."""
+_MAX_STORED = 1000
+"""Values kept in memory, to fall back on."""
+_MAX_OPENED = 10_000
+"""Number of decoded values that are cached: the same bytes at the same key are the same value."""
 _LOCK = 2.0
-"""Seconds for which one process fetches and the others wait; then they fetch themselves."""
+"""Seconds for which other processes wait for the one that fetches; then they fetch themselves."""
 _POLL = 0.05
 _WRONG_TYPE = "WRONGTYPE"
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a value must be to be taken."""
+    """A key and the conditions that its value must meet."""
 
     key: str
     uid: str | None = None
-    """None where the key itself says which object."""
+    """None if the key identifies the object by itself."""
     version: int = 0
-    """At least."""
+    """Minimum resourceVersion."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
-    """What Redis has: an entry, or the hash of what was rejected, or neither."""
+class _Lookup:
+    """The result of a read: a valid entry, the SHA-1 of a rejected value, or neither."""
 
     entry: Entry | None = None
     rejected: str = ""
 
 
 class ReadThroughCache:
-    """One per process. Trouble of Redis costs time and never fails a request."""
+    """One per process. A failure of Redis makes a request slower, but never fails it."""
 
-    def __init__(self, store: RedisConnection, codec: Codec, observer: Observer) -> None:
-        self._store = store
+    def __init__(self, connection: RedisConnection, codec: Codec, observer: CacheObserver) -> None:
+        self._connection = connection
         self._codec = codec
-        self._open = lru_cache(_OPENED)(codec.open)
+        self._open = lru_cache(_MAX_OPENED)(codec.open)
         self._observer = observer
-        self._answers: SingleFlightCache[Wanted, Unstructured | None] = SingleFlightCache(_IN_PROCESS, _REMEMBERED)
+        self._values: LastKnownCache[Wanted, Unstructured | None] = LastKnownCache(_FRESH, _MAX_STORED)
 
     async def get_or_fetch(
         self, wanted: Wanted, fetch: Callable[[], Awaitable[Entry]], ttl: float
     ) -> Aged[Unstructured | None]:
-        """The value, kept for about `ttl` seconds where it has to be fetched. Where `fetch` fails with a ClusterError, the
-        last value that this process knew, stale; raises Unavailable where it knew none.
+        """Return the value; if it must be fetched, store it in Redis for about `ttl` seconds.
+
+        If `fetch` raises a ClusterError, return the last value that this process knows, marked stale. Raises Unavailable if it
+        knows none.
         """
         results: list[str] = []
 
-        async def ask() -> Aged[Unstructured | None]:
-            return await self._ask(wanted, fetch, ttl, results)
+        async def look_up() -> Aged[Unstructured | None]:
+            return await self._look_up(wanted, fetch, ttl, results)
 
         try:
-            told = await self._answers.get(wanted, ask)
+            response = await self._values.get(wanted, look_up)
         except ClusterError:
             self._observer.cache_asked("error")
             raise
-        self._observer.cache_asked("stale" if told.stale else results[0] if results else "hit")
-        return told
+        self._observer.cache_asked("stale" if response.stale else results[0] if results else "hit")
+        return response
 
     async def get_many(self, wanted: Sequence[Wanted]) -> list[Entry | None]:
-        """What Redis has of each, in one round trip. Raises RedisUnavailable."""
-        return self._hits(await self._look(wanted))
+        """Return the entry of each key in one round trip; None if it is missing or not valid. Raises RedisUnavailable."""
+        return self._hits(await self._read(wanted))
 
     def validate(self, wanted: Sequence[Wanted], values: Sequence[bytes]) -> list[Entry | None]:
-        """The same of values that were read elsewhere."""
-        return self._hits([self._judge(each, value) for each, value in zip(wanted, values, strict=True)])
+        """Return the entries of values that were already read; None for each that is missing or not valid."""
+        return self._hits([self._validate(each, value) for each, value in zip(wanted, values, strict=True)])
 
-    def _hits(self, looked: Sequence[_Looked]) -> list[Entry | None]:
-        found = [each.entry for each in looked]
+    def _hits(self, lookups: Sequence[_Lookup]) -> list[Entry | None]:
+        found = [each.entry for each in lookups]
         if hits := len(found) - found.count(None):
             self._observer.cache_asked("hit", hits)
         return found
 
-    async def _ask(
+    async def _look_up(
         self, wanted: Wanted, fetch: Callable[[], Awaitable[Entry]], ttl: float, results: list[str]
     ) -> Aged[Unstructured | None]:
         token = secrets.token_hex(8)
         try:
-            [looked] = await self._look([wanted])
-            if looked.entry is None and not await self._lock(wanted, token):
-                looked = await self._wait(wanted)
+            [lookup] = await self._read([wanted])
+            if lookup.entry is None and not await self._lock(wanted, token):
+                lookup = await self._wait(wanted)
         except RedisUnavailable:
-            looked = _Looked()
-        if looked.entry is not None:
+            lookup = _Lookup()
+        if lookup.entry is not None:
             results.append("hit")
-            return Aged(looked.entry.value, max(0.0, time.time() - looked.entry.time))
+            return Aged(lookup.entry.value, max(0.0, time.time() - lookup.entry.time))
         results.append("miss")
         try:
             fetched = await fetch()
-            await self._put(wanted, fetched, ttl, looked.rejected)
+            await self._put(wanted, fetched, ttl, lookup.rejected)
         finally:
-            await self._quietly("unlock", lambda redis: RELEASE(redis, [Keys.lock(wanted.key)], [token]))
+            await self._try("unlock", lambda redis: RELEASE(redis, [Keys.lock(wanted.key)], [token]))
         return Aged(fetched.value, 0.0)
 
-    async def _look(self, wanted: Sequence[Wanted]) -> list[_Looked]:
+    async def _read(self, wanted: Sequence[Wanted]) -> list[_Lookup]:
         async def read(redis: Redis) -> list[bytes | Exception]:
             pipeline = redis.pipeline(transaction=False)
             for each in wanted:
@@ -128,61 +130,61 @@ class ReadThroughCache:
                     raise answer
             return answers
 
-        answers = await self._store.run("look", read)
-        return [self._judge(each, answer) for each, answer in zip(wanted, answers, strict=True)]
+        answers = await self._connection.run("read", read)
+        return [self._validate(each, answer) for each, answer in zip(wanted, answers, strict=True)]
 
-    def _judge(self, wanted: Wanted, data: bytes | Exception) -> _Looked:
+    def _validate(self, wanted: Wanted, data: bytes | Exception) -> _Lookup:
         if data == b"":
-            return _Looked()
+            return _Lookup()
         if isinstance(data, Exception):
             self._observer.cache_rejected(Reason.GARBAGE)
-            return _Looked()
+            return _Lookup()
         try:
             entry = self._open(wanted.key, data, wanted.uid)
         except Rejected as rejected:
             reason = rejected.reason
         else:
             if entry.resource_version >= wanted.version:
-                return _Looked(entry)
+                return _Lookup(entry)
             reason = Reason.OUTDATED
         self._observer.cache_rejected(reason)
-        return _Looked(rejected=hashlib.sha1(data, usedforsecurity=False).hexdigest())
+        return _Lookup(rejected=hashlib.sha1(data, usedforsecurity=False).hexdigest())
 
     async def _lock(self, wanted: Wanted, token: str) -> bool:
-        """Whether it is on this process to fetch."""
-        taken = await self._store.run(
+        """Take the lock of a key. Return False if another process holds it, which then fetches."""
+        taken = await self._connection.run(
             "lock", lambda redis: redis.set(Keys.lock(wanted.key), token, nx=True, px=int(_LOCK * 1000))
         )
         return taken is not None
 
-    async def _wait(self, wanted: Wanted) -> _Looked:
-        """What the process that fetches has found; nothing where that takes too long. Raises RedisUnavailable."""
+    async def _wait(self, wanted: Wanted) -> _Lookup:
+        """Wait for the value of the process that fetches; no entry if that takes longer than _LOCK. Raises RedisUnavailable."""
         deadline = time.monotonic() + _LOCK
         while time.monotonic() < deadline:
             await asyncio.sleep(_POLL)
-            [looked] = await self._look([wanted])
-            if looked.entry is not None:
-                return looked
-        return _Looked()
+            [lookup] = await self._read([wanted])
+            if lookup.entry is not None:
+                return lookup
+        return _Lookup()
 
     async def _put(self, wanted: Wanted, entry: Entry, ttl: float, rejected: str) -> None:
-        """Newest wins. An object that came after the one that was wanted must not be taken for it."""
+        """Store a fetched entry unless Redis has a newer one. A recreated object is not stored at the key of its predecessor."""
         if wanted.uid is not None and entry.uid != wanted.uid:
             return
         try:
             data = self._codec.seal(wanted.key, entry)
         except Rejected:
             return
-        lasting = int(ttl * random.uniform(0.9, 1.1) * 1000)  # noqa: S311  # jitter
-        await self._quietly("put", lambda redis: PUT(redis, [wanted.key], [data, lasting, rejected]))
+        ttl_ms = int(ttl * random.uniform(0.9, 1.1) * 1000)  # noqa: S311  # jitter
+        await self._try("put", lambda redis: PUT(redis, [wanted.key], [data, ttl_ms, rejected]))
 
-    async def _quietly(self, what: str, call: Callable[[Redis], Awaitable[object]]) -> None:
+    async def _try(self, operation: str, call: Callable[[Redis], Awaitable[object]]) -> None:
         try:
-            await self._store.run(what, call)
+            await self._connection.run(operation, call)
         except RedisUnavailable:
-            return  # counted and logged where the connection is
+            return  # Connection counts and logs it
 
 
 def _is_wrong_type(error: Exception) -> bool:
-    """Somebody's list or hash where a value should be."""
+    """Whether the key holds a list, hash or other type instead of a value."""
     return isinstance(error, ResponseError) and str(error).startswith(_WRONG_TYPE)

@@ -1,5 +1,5 @@
-"""What replicas share through Redis, put together: the leader keeps a mirror for the others, and its pauses for its
-successor; the others answer from the mirror.
+"""The facade of this package. The leader keeps a mirror in Redis for the other replicas, and its backoffs for its successor;
+the other replicas answer the read API from the mirror.
 """
 
 from collections.abc import Callable, Coroutine, Iterable
@@ -13,7 +13,7 @@ from userstorage_operator.redis_cache.head import Scopes
 from userstorage_operator.redis_cache.keys import Keys
 from userstorage_operator.redis_cache.mirror import Mirror
 from userstorage_operator.redis_cache.mirror_reader import MirrorReader
-from userstorage_operator.redis_cache.ports import Cluster, Observer, WatchedStorages
+from userstorage_operator.redis_cache.ports import ApiServer, CacheObserver, WatchedStorages
 from userstorage_operator.redis_cache.read_through_cache import ReadThroughCache
 from userstorage_operator.redis_cache.reader import RedisReader
 from userstorage_operator.redis_cache.saved_backoffs import SavedBackoffs
@@ -21,17 +21,17 @@ from userstorage_operator.redis_cache.settings import RedisSettings
 from userstorage_operator.runtime.workqueue import WorkQueue
 
 
-class Observers(RedisObserver, Observer, Protocol):
-    """Who counts."""
+class RedisCacheObserver(RedisObserver, CacheObserver, Protocol):
+    """Receives what the connection and the cache count (metrics)."""
 
     def cache_labels(self, reasons: Iterable[str]) -> None:
-        """The words that `cache_rejected` may be called with."""
+        """Announce the values that `cache_rejected` may be called with."""
 
 
 class RedisCache:
-    """One per process. Without Redis the leader shares nothing, and the others ask the API server."""
+    """One per process. Without Redis the leader shares nothing, and the other replicas ask the API server."""
 
-    def __init__(self, settings: RedisSettings | None, scopes: Scopes, observer: Observers) -> None:
+    def __init__(self, settings: RedisSettings | None, scopes: Scopes, observer: RedisCacheObserver) -> None:
         self._settings = settings
         self._scopes = scopes
         self._observer = observer
@@ -39,35 +39,41 @@ class RedisCache:
         self._keys = Keys(settings.cluster_name if settings is not None else "")
         self._codec = Codec(settings.signing_key() if settings is not None else b"")
         self._cache = ReadThroughCache(self._connection, self._codec, observer)
-        self._mirrored = MirrorReader(self._connection, self._keys, self._codec, scopes, observer)
+        self._mirror_reader = MirrorReader(self._connection, self._keys, self._codec, scopes, observer)
         observer.cache_labels(Reason)
         self._backoffs: SavedBackoffs | None = None
         self._mirror: Mirror | None = None
 
     @property
-    def trouble(self) -> str | None:
-        """What is wrong with Redis, for people; None where nothing is, or there is none."""
-        return None if self._connection.state is State.CLOSED else "Redis does not answer; all goes on without it, slower"
+    def degradation(self) -> str | None:
+        """Message about a failing Redis; None if it works or is not configured."""
+        return (
+            None
+            if self._connection.state is State.CLOSED
+            else "Redis does not answer; the operator works without it, but more slowly"
+        )
 
-    def directory(self, cluster: Cluster) -> RedisReader:
-        """Who answers in a process that does not watch."""
-        return RedisReader(cluster, self._mirrored, self._cache, self._keys, self._scopes)
+    def reader(self, api_server: ApiServer) -> RedisReader:
+        """Return the reader for a process that does not watch."""
+        return RedisReader(api_server, self._mirror_reader, self._cache, self._keys, self._scopes)
 
     def changed(self, key: Key) -> None:
-        """A UserStorage is new, other than it was, or gone. Of no concern before `lead`, which looks at everything."""
+        """Note that a UserStorage was created, changed or deleted. Ignored before `lead`, which starts with all objects."""
         if self._mirror is not None:
             self._mirror.changed(key)
 
     def on_requeue(self, key: Key, failures: int, due_in: float) -> None:
-        """So many failures in a row, and seconds until the next try."""
+        """Save the consecutive failures of a UserStorage and the seconds until the next try."""
         if self._backoffs is not None:
             self._backoffs.on_requeue(key, failures, due_in)
 
     async def lead(
         self, watched: WatchedStorages, queue: WorkQueue[Key], pause: Callable[[int], float], term: int
     ) -> list[tuple[Coroutine[Any, Any, None], str]]:
-        """Tell the queue of the failures that an earlier leader noted: after the first lists, before the workers. Then what is
-        to run while this process leads, with names. `term` grows with every change of the leader.
+        """Resume in `queue` the backoffs that an earlier leader saved. Return the coroutines to run while this process leads,
+        with names for their tasks.
+
+        Call it after the first lists and before the workers start. `term` increases with every change of the leader.
         """
         if self._settings is None:
             return []
@@ -77,5 +83,5 @@ class RedisCache:
         return [(self._mirror.run(), "mirror"), (self._backoffs.run(), "backoffs")]
 
     async def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         await self._connection.close()

@@ -1,6 +1,6 @@
-"""Failures in a row, kept for the next leader: its count goes on where this one's ended, and so does the pause.
+"""Saves consecutive failures in Redis, so that the next leader continues the count and the pause.
 
-Hints. Whatever Redis says, a pause is not longer than that which the count gives here: a minute at most.
+The saved values are hints: whatever Redis returns, a pause is at most the backoff of the count, a minute.
 """
 
 import asyncio
@@ -23,54 +23,54 @@ from userstorage_operator.runtime.workqueue import WorkQueue
 log = structlog.get_logger(__name__)
 
 _TTL = 3600
-_GATHER = 0.5
-"""Seconds between two writes: a failing object is at rest for a second at least."""
+_WRITE_INTERVAL = 0.5
+"""Seconds between two writes. A failing object pauses for at least a second."""
 _BATCH = 200
-_TRIES = 4
-"""Calls that may fail at the start before what is noted counts as unknown."""
-_MOST_PENDING = 10_000
-"""Objects whose count may wait while Redis does not answer; then it is forgotten."""
-_MOST_FAILURES = 1_000_000
+_MAX_TRIES = 4
+"""Failing calls at the start after which the saved backoffs count as unavailable."""
+_MAX_PENDING = 10_000
+"""Objects whose count may wait while Redis does not answer. The counts of further objects are dropped."""
+_MAX_FAILURES = 1_000_000
 
 
 class SavedBackoffs:
-    """Told by the queue of every failure and of its end."""
+    """Receives every failure, and the end of failures, from the queue."""
 
-    def __init__(self, store: RedisConnection, keys: Keys, codec: Codec, watched: WatchedStorages) -> None:
-        self._store = store
+    def __init__(self, connection: RedisConnection, keys: Keys, codec: Codec, watched: WatchedStorages) -> None:
+        self._connection = connection
         self._keys = keys
         self._codec = codec
         self._watched = watched
         self._pending: dict[str, bytes | None] = {}
-        """By key in Redis: the value, None for none."""
+        """The value to write for each key in Redis; None deletes the key."""
 
     def on_requeue(self, key: Key, failures: int, due_in: float) -> None:
-        """So many failures in a row, and seconds until the next try; 0 failures for their end. Takes no time."""
+        """Save the consecutive failures and the seconds until the next try; 0 failures delete the entry. Does no I/O."""
         raw = self._watched.storage(key)
         if raw is None:
-            return  # gone; its entry will be, in time
+            return  # deleted; its entry expires
         meta, now = raw["metadata"], time.time()
         name = self._keys.backoff(meta["uid"])
         value = {"failures": failures, "due": now + due_in}
         entry = Entry(value, meta["uid"], version_of(raw), meta["generation"], time=now)
-        if len(self._pending) < _MOST_PENDING or name in self._pending:
+        if len(self._pending) < _MAX_PENDING or name in self._pending:
             self._pending[name] = self._codec.seal(name, entry) if failures else None
 
     async def run(self) -> None:
-        """Write what was noted, until cancelled. Trouble of Redis never ends it."""
+        """Write saved counts to Redis until cancelled. Failures of Redis never end it."""
         while True:
-            await asyncio.sleep(_GATHER)
+            await asyncio.sleep(_WRITE_INTERVAL)
             for _ in range(0, len(self._pending), _BATCH):
                 if not await self._write(dict(itertools.islice(self._pending.items(), _BATCH))):
                     break
 
     async def resume(self, cache: ReadThroughCache, queue: WorkQueue[Key], pause: Callable[[int], float]) -> None:
-        """Tell the queue of what the last leader noted. Where Redis does not answer, every count begins anew.
+        """Resume in `queue` the backoffs that the last leader saved. If Redis does not answer, every count starts over.
 
-        The first lists keep the event loop busy, so an answer may be late that is there: a batch is asked for more than once.
+        A call may time out only because the first lists keep the event loop busy, so a failed batch is tried again.
         """
         keys = list(self._watched.keys())
-        resumed, tries = 0, _TRIES
+        resumed, tries = 0, _MAX_TRIES
         for start in range(0, len(keys), _BATCH):
             while tries:
                 try:
@@ -80,7 +80,7 @@ class SavedBackoffs:
                     tries -= 1
                     if not tries:
                         log.info("backoffs_unavailable", why=error.kind)
-                    await asyncio.sleep(_GATHER)
+                    await asyncio.sleep(_WRITE_INTERVAL)
         if resumed:
             log.info("backoffs_resumed", objects=resumed)
 
@@ -95,14 +95,14 @@ class SavedBackoffs:
             if entry is None or entry.value is None or entry.generation != raw["metadata"]["generation"]:
                 continue
             failures, due = entry.value.get("failures"), entry.value.get("due")
-            if not isinstance(failures, int) or not 0 < failures <= _MOST_FAILURES or not isinstance(due, float):
+            if not isinstance(failures, int) or not 0 < failures <= _MAX_FAILURES or not isinstance(due, float):
                 continue
             queue.resume(Key.of(raw), failures, min(max(0.0, due - time.time()), pause(failures)))
             resumed += 1
         return resumed
 
     async def _write(self, batch: dict[str, bytes | None]) -> bool:
-        """Whether Redis took it."""
+        """Write a batch. Return whether Redis took it."""
 
         async def write(redis: Redis) -> None:
             pipeline = redis.pipeline(transaction=False)
@@ -112,9 +112,9 @@ class SavedBackoffs:
 
         call: Callable[[Redis], Awaitable[None]] = write
         try:
-            await self._store.run("backoffs", call)
+            await self._connection.run("backoffs", call)
         except RedisUnavailable:
-            return False  # counted and logged where the connection is
+            return False  # Connection counts and logs it
         for name, value in batch.items():
             if self._pending.get(name) is value:
                 del self._pending[name]

@@ -1,4 +1,4 @@
-"""The Lua that runs inside Redis, where several steps must be one."""
+"""Lua scripts: several steps that Redis must execute atomically."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -10,22 +10,22 @@ from redis.exceptions import NoScriptError
 from userstorage_operator.redis_cache.codec import LARGEST
 
 NO_VALUE = "?"
-"""Stands for somebody's list or hash where a value should be."""
+"""Returned for a summary whose key holds a list, hash or other type instead of a value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script, sent whole only to a Redis that does not have it."""
+    """A script; its text is sent only if Redis does not have it."""
 
     text: str
     sha: str = field(init=False)
 
     def __post_init__(self) -> None:
-        sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()  # Redis' own name of a script
+        sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()  # by which Redis identifies a script
         object.__setattr__(self, "sha", sha)
 
     async def __call__(self, redis: Redis, keys: list[str], args: list[Any]) -> Any:
-        """The script's answer."""
+        """Run the script and return its result."""
         try:
             return await redis.evalsha(self.sha, len(keys), *keys, *args)
         except NoScriptError:
@@ -33,7 +33,7 @@ class Script:
 
 
 _VERSION = """
-local function version(data) -- of a sealed value; -1 where it is none, or of another type
+local function version(data) -- of a sealed value; -1 if it is missing or of another type
   return type(data) == 'string' and tonumber(string.match(data, '^(%d+) ')) or -1
 end
 """
@@ -41,10 +41,11 @@ end
 WRITE = Script(
     _VERSION
     + """
--- KEYS: head, index, then views.
--- ARGV: mode (begin, fill, newest), term, fill, the sequence numbers between which the head's must be, the new one, the
--- sealed head, rows of the index afterwards, seconds that a leader is believed alive, TTLs of head and index in seconds,
--- how many arguments ZREM and ZADD get, these arguments, and of each view its value and its TTL in milliseconds.
+-- KEYS: head, index, then summaries.
+-- ARGV: mode (start, fill, newest), term, fill, lower and upper bound of the sequence number in the head (the new one is
+-- the upper bound + 1), sealed head, rows of the index after the write, seconds after which a silent leader no longer fences,
+-- TTLs of head and index in seconds, number of arguments of ZREM and ZADD, these arguments, then value and TTL in
+-- milliseconds of each summary.
 local mode, term, fill = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local removed, added, at = tonumber(ARGV[11]), tonumber(ARGV[12]), 13
 local time = redis.call('TIME')
@@ -57,7 +58,7 @@ local seq, since = tonumber(known[3] or ''), now - (tonumber(known[4] or '') or 
 if (tonumber(known[1] or '') or 0) > term and since >= 0 and since < tonumber(ARGV[8]) then
   return 'fenced'
 end
-if mode == 'begin' then
+if mode == 'start' then
   redis.call('UNLINK', KEYS[1], KEYS[2])
 else
   local kind = redis.call('TYPE', KEYS[2]).ok
@@ -86,12 +87,12 @@ redis.call('EXPIRE', KEYS[2], ARGV[10])
 return 'ok'
 """
 )
-"""Answers ok; fenced: a later leader lives; lost: this is not what the writer left here."""
+"""Returns `ok`; `fenced` if a leader of a later term is alive; `lost` if Redis does not hold what the writer last wrote."""
 
 READ = Script(
     f"""
--- KEYS: head, index. ARGV: first, end, how many rows, what the keys of views begin with (empty for no views). The keys of the
--- views are known only here; they have the hash tag of the others, so they are on the same node.
+-- KEYS: head, index. ARGV: first, end, number of rows, prefix of the keys of summaries (empty: read no summaries). The keys of
+-- summaries are computed here instead of passed in KEYS; they have the same hash tag, so they are on the same node.
 local time = redis.call('TIME')
 local now, sealed, age = time[1] + time[2] / 1000000, '', ''
 if redis.call('TYPE', KEYS[1]).ok == 'hash' and redis.call('HSTRLEN', KEYS[1], 'sealed') <= {LARGEST}
@@ -103,36 +104,36 @@ end
 if redis.call('TYPE', KEYS[2]).ok ~= 'zset' then
   return {{sealed, age, 0, {{}}, {{}}}}
 end
-local rows, views = redis.call('ZRANGEBYLEX', KEYS[2], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3]), {{}}
+local rows, summaries = redis.call('ZRANGEBYLEX', KEYS[2], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3]), {{}}
 for i, row in ipairs(rows) do
   if #row > 1024 then rows[i] = '' end
   if ARGV[4] ~= '' then
     local uid = string.match(rows[i], '^n%z[^%z]*%z[^%z]*%z([^%z]*)') or string.match(rows[i], '^u%z[^%z]*%z[^%z]*%z[^%z]*%z([^%z]*)')
-    local view = redis.pcall('GETRANGE', ARGV[4] .. (uid or ''), 0, {LARGEST})
-    views[i] = type(view) == 'string' and view or '{NO_VALUE}'
+    local summary = redis.pcall('GETRANGE', ARGV[4] .. (uid or ''), 0, {LARGEST})
+    summaries[i] = type(summary) == 'string' and summary or '{NO_VALUE}'
   end
 end
-return {{sealed, age, redis.call('ZCARD', KEYS[2]), rows, views}}
+return {{sealed, age, redis.call('ZCARD', KEYS[2]), rows, summaries}}
 """
 )
-"""Answers the sealed head and its age in seconds (empty where there is none), the number of rows, the rows asked for, and the
-view of each (empty where there is none, NO_VALUE where something else is there).
+"""Returns the sealed head and its age in seconds (both empty if there is none), the size of the index, the requested rows, and
+the summary of each (empty if there is none, NO_VALUE if the key holds another type).
 """
 
 PUT = Script(
     _VERSION
     + f"""
--- KEYS: the value's. ARGV: the value, its TTL in milliseconds, SHA-1 of a value that is to be replaced whatever it says.
-local there = redis.pcall('GETRANGE', KEYS[1], 0, {LARGEST})
-if type(there) ~= 'string' or redis.sha1hex(there) == ARGV[3] or version(ARGV[1]) >= version(there) then
+-- KEYS: the key. ARGV: the value, its TTL in milliseconds, SHA-1 of a value that is replaced whatever its version.
+local known = redis.pcall('GETRANGE', KEYS[1], 0, {LARGEST})
+if type(known) ~= 'string' or redis.sha1hex(known) == ARGV[3] or version(ARGV[1]) >= version(known) then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 end
 """
 )
-"""Newest wins."""
+"""Stores a value unless Redis has a newer one."""
 
 SCAN = Script("return redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3])")
-"""One step over the keys, on the node of a Redis cluster that has KEYS[1]: the next cursor, and some keys."""
+"""One SCAN step on the node of a Redis cluster that holds KEYS[1]. Returns the next cursor and some keys."""
 
 RELEASE = Script("if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end")
-"""Lets go of a lock that is still ours."""
+"""Releases a lock if it still holds the caller's token."""

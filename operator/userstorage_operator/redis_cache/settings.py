@@ -1,4 +1,4 @@
-"""Where Redis is and how to log in there: the URL and the files that belong to it."""
+"""How to reach Redis and log in: the URL and the files that go with it."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,7 +14,7 @@ _FORMS = "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
 
 
 class Topology(Enum):
-    """What a URL leads to."""
+    """The kind of Redis deployment behind a URL."""
 
     SINGLE = "single"
     SENTINEL = "sentinel"
@@ -29,20 +29,18 @@ _SCHEMES = {
     "redis+cluster": (Topology.CLUSTER, False),
     "rediss+cluster": (Topology.CLUSTER, True),
 }
-"""The topology and whether it is reached by TLS."""
+"""Scheme -> topology, and whether it uses TLS."""
 
 
 class BadRedisSettings(OperatorError):
-    """A setting is wrong; the message names its flag and never has a password in it."""
+    """A setting is wrong. The message names its flag and never contains a password."""
 
     reason = "BadRedisSettings"
 
 
 @dataclass(frozen=True, slots=True)
 class RedisTarget:
-    """What a URL says. `path` is a unix socket, and then there are no `hosts`; `service` is the name that Sentinel knows the
-    master by.
-    """
+    """A parsed URL. Either `path` (a unix socket) or `hosts` is set. `service` is Sentinel's name of the master."""
 
     topology: Topology
     hosts: tuple[tuple[str, int], ...] = ()
@@ -56,77 +54,80 @@ class RedisTarget:
 
 @dataclass(frozen=True, slots=True)
 class RedisSettings:
-    """Settings of the connection to Redis, checked when they are made: BadRedisSettings for a bad URL, for files that are not
-    there and for what does not go together. The files are read again whenever a connection is made.
+    """Settings of the connection to Redis. The files are read again for every new connection.
+
+    The constructor raises BadRedisSettings for a malformed URL, an unreadable file, or settings that contradict each other.
     """
 
     url: str = field(repr=False)
     """`redis://`, `rediss://`, `unix://`, `redis+sentinel://host:port,host:port/service/db`, `redis+cluster://host:port,…`;
     the last two with `rediss+` for TLS."""
     cluster_name: str = "default"
-    """Tells several clusters on one Redis apart."""
+    """Name of the Kubernetes cluster in keys, so that several clusters can share a Redis."""
     username: str = ""
     """The ACL user; empty for `default`."""
     password_file: Path | None = None
     ca_file: Path | None = None
-    """Who signs the server's certificate; None for the authorities of the system."""
+    """CA certificates that the server's certificate must be signed by; None for those of the system."""
     cert_file: Path | None = None
     key_file: Path | None = None
     signing_key_file: Path | None = None
-    """What the values are sealed with, the same for all replicas; None: seals tell damage, but not forgery."""
+    """Key of the seals, the same for all replicas. If None, seals detect damage, but no forgery."""
     timeout: float = 0.1
-    """Seconds for connecting and for an answer."""
+    """Seconds for connecting, and for a response."""
     target: RedisTarget = field(init=False, repr=False)
-    """What the URL says."""
+    """The parsed `url`."""
 
     def __post_init__(self) -> None:
-        place = parse(self.url)
-        object.__setattr__(self, "target", place)
+        target = parse(self.url)
+        object.__setattr__(self, "target", target)
         files = {"password": self.password_file, "ca": self.ca_file, "cert": self.cert_file, "key": self.key_file}
         for name, path in files.items():
             if path is not None:
                 _check_readable(f"--redis-{name}-file", path)
-            if path is not None and name != "password" and not place.tls:
-                raise BadRedisSettings(f"--redis-{name}-file: --redis-url is not of TLS; say rediss:// instead of redis://")
+            if path is not None and name != "password" and not target.tls:
+                raise BadRedisSettings(f"--redis-{name}-file: --redis-url does not use TLS; use rediss:// instead of redis://")
         self.signing_key()
         if (self.cert_file is None) != (self.key_file is None):
             missing = "cert" if self.cert_file is None else "key"
             raise BadRedisSettings(f"--redis-{missing}-file: a client certificate needs --redis-cert-file and --redis-key-file")
-        if place.password and self.password_file is not None:
+        if target.password and self.password_file is not None:
             raise BadRedisSettings("--redis-password-file: --redis-url has a password already")
-        if place.username and self.username:
+        if target.username and self.username:
             raise BadRedisSettings("--redis-username: --redis-url has a user already")
-        has_password = bool(place.password) or self.password_file is not None
-        if (self.username or place.username) and not has_password:
+        has_password = bool(target.password) or self.password_file is not None
+        if (self.username or target.username) and not has_password:
             raise BadRedisSettings("--redis-password-file: a Redis user needs a password")
         if not self.cluster_name or not self.cluster_name.replace("-", "").replace(".", "").isalnum():
             raise BadRedisSettings(f"--cluster-name: {self.cluster_name!r}: letters, digits, dots and dashes only")
 
     def signing_key(self) -> bytes:
-        """The signing key, empty where there is none. BadRedisSettings where its file is not there or says too little."""
+        """Return the signing key, empty if none is set. Raises BadRedisSettings if its file is unreadable or too short."""
         if self.signing_key_file is None:
             return b""
         _check_readable("--redis-signing-key-file", self.signing_key_file)
         key = self.signing_key_file.read_bytes().strip()
         if len(key) < _SHORTEST_KEY:
-            raise BadRedisSettings(f"--redis-signing-key-file: {self.signing_key_file}: less than {_SHORTEST_KEY} bytes")
+            raise BadRedisSettings(
+                f"--redis-signing-key-file: {self.signing_key_file}: the key must have at least {_SHORTEST_KEY} bytes"
+            )
         return key
 
 
 def parse(url: str) -> RedisTarget:
-    """What a URL says. BadRedisSettings for one that leads nowhere."""
+    """Parse a URL. Raises BadRedisSettings if it is malformed."""
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise _bad("it is no URL") from None
+        raise _bad("not a valid URL") from None
     if parts.query or parts.fragment:
-        raise _bad("nothing may follow the path; what else can be set has a flag of its own")
+        raise _bad("query and fragment are not supported; use the other --redis-… flags")
     if parts.scheme == "unix":
         if parts.netloc or not parts.path.startswith("/"):
             raise _bad("unix:// needs an absolute path, such as unix:///run/redis.sock")
         return RedisTarget(Topology.SINGLE, path=unquote(parts.path))
     if parts.scheme not in _SCHEMES:
-        raise _bad(f"it begins with none of {_FORMS}")
+        raise _bad(f"unknown scheme; must be {_FORMS}")
     topology, tls = _SCHEMES[parts.scheme]
     login, _, rest = parts.netloc.rpartition("@")
     username, _, password = (unquote(part) for part in login.partition(":"))
@@ -139,7 +140,7 @@ def parse(url: str) -> RedisTarget:
 
 
 def _path(parts: SplitResult, topology: Topology) -> tuple[str, int]:
-    """The Sentinel service and the database that the path names."""
+    """Return the Sentinel service and the database in the path."""
     names = [unquote(name) for name in parts.path.strip("/").split("/") if name]
     service = ""
     if topology is Topology.SENTINEL:
@@ -147,12 +148,12 @@ def _path(parts: SplitResult, topology: Topology) -> tuple[str, int]:
             raise _bad("the name of the master is missing: redis+sentinel://host:port/name")
         service = names.pop(0)
     if len(names) > 1:
-        raise _bad("the path has too many parts")
+        raise _bad("the path has too many segments")
     if names and not (names[0].isascii() and names[0].isdigit()):
-        raise _bad(f"the database is a number, not {names[0]!r}")
+        raise _bad(f"the database must be a number, not {names[0]!r}")
     database = int(names[0]) if names else 0
     if topology is Topology.CLUSTER and database:
-        raise _bad("a Redis cluster has no other database than 0")
+        raise _bad("a Redis cluster has only database 0")
     return service, database
 
 
@@ -163,7 +164,7 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
     except ValueError:
         name, port = None, None
     if not name:
-        raise _bad("a host is missing or its port is no number between 0 and 65535")
+        raise _bad("a host is missing, or its port is not a number from 0 to 65535")
     return name, default_port if port is None else port
 
 
@@ -174,5 +175,5 @@ def _check_readable(flag: str, path: Path) -> None:
         raise BadRedisSettings(f"{flag}: {path}: {error.strerror}") from None
 
 
-def _bad(why: str) -> BadRedisSettings:
-    return BadRedisSettings(f"--redis-url: {why}")
+def _bad(detail: str) -> BadRedisSettings:
+    return BadRedisSettings(f"--redis-url: {detail}")

@@ -1,5 +1,7 @@
-"""TLS to Redis. redis-py's own makes a context for each connection, which takes the authorities of the system every time
-(30 ms in which nothing else runs) and trusts them beside the one it is given.
+"""TLS to Redis, with one SSL context for all connections.
+
+redis-py creates a context for each connection. That loads the system's CA certificates every time, which blocks the event loop
+for 30 ms, and trusts them in addition to the given CA.
 """
 
 import ssl
@@ -14,7 +16,7 @@ from userstorage_operator.redis_cache.settings import RedisSettings
 
 
 class Tls:
-    """The context of all connections, made anew when a file of it has changed."""
+    """The SSL context of all connections; reloaded when one of its files changes."""
 
     def __init__(self, settings: RedisSettings) -> None:
         self._ca, self._cert, self._key = settings.ca_file, settings.cert_file, settings.key_file
@@ -22,8 +24,9 @@ class Tls:
         self._context: ssl.SSLContext | None = None
 
     def context(self) -> ssl.SSLContext:
-        """Checks the server's name and who signed it: the authorities of `ca_file` alone, or else those of the system.
-        OSError where a file cannot be read or is no certificate.
+        """Return a context that verifies the server's name and certificate, with the CAs of `ca_file` or, if unset, the system's.
+
+        Raises OSError if a file cannot be read or is not a certificate.
         """
         stamp = tuple(_changed(path) for path in (self._ca, self._cert, self._key) if path is not None)
         if self._context is None or stamp != self._stamp:
@@ -35,7 +38,7 @@ class Tls:
 
 
 class TlsConnection(Connection):
-    """A connection of redis-py with that context."""
+    """A connection of redis-py that uses the context of `tls`."""
 
     def __init__(self, *, tls: Tls, **options: Any) -> None:
         super().__init__(**options)
@@ -46,7 +49,7 @@ class TlsConnection(Connection):
 
 
 class SentinelTlsConnection(SentinelManagedConnection, TlsConnection):
-    """The same, to a master that Sentinel names."""
+    """A TLS connection to a master that Sentinel names."""
 
 
 def _changed(path: Path) -> int:

@@ -85,9 +85,9 @@ class ServingMetrics:
         for reason in reasons:
             self._cache_rejected.labels(reason)
 
-    def cache_asked(self, result: str, views: int = 1) -> None:
+    def cache_asked(self, result: str, count: int = 1) -> None:
         """Count looked up summaries; `result` is hit, miss, stale or error."""
-        self._cache_requests.labels(result).inc(views)
+        self._cache_requests.labels(result).inc(count)
 
     def mirror_filled(self) -> None:
         """Count a complete rewrite of the mirror."""
