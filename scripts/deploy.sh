@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Build the image, push it, apply the manifests with it, and wait for the rollout; where that fails, go back to what ran before.
+# Build the image, push it, apply the manifests with it, and wait for the rollout; roll back if that fails.
 set -euo pipefail
 
-# A lease may have to run out, and whoever then leads lists everything first.
-readonly LEADING_WITHIN=60
+# Seconds. The old lease may have to expire, and a new leader lists everything before it is ready.
+readonly LEADER_TIMEOUT=60
 
 usage() {
   cat <<END
 usage: $0 [options] IMAGE
 
-  IMAGE               with its registry and a tag or digest: registry.example.org/userstorage-operator:0.1.0
+  IMAGE               image name with registry and tag or digest: registry.example.org/userstorage-operator:0.1.0
 
   --overlay DIR       kustomization to apply (default: deploy)
-  --timeout TIME      how long the rollout may take (default: 5m)
-  --no-build          the image is in the registry already: neither build nor push it
-  --plain-http        the registry speaks no TLS
+  --timeout TIME      time limit for the rollout (default: 5m)
+  --no-build          do not build or push the image; it is in the registry already
+  --plain-http        push to a registry without TLS
 
-Works with the cluster of your KUBECONFIG, which also has to let you run commands in the operator's pods. Exit code 1: not
-deployed; what ran before runs again, if anything did. Definitions, rights and policies are not taken back.
+Uses the cluster of your KUBECONFIG; you need permission to run commands in the operator's pods. Exit code 1: not deployed,
+and rolled back to the previous image, if there was one. CRDs, permissions and policies are not rolled back.
 END
 }
 
@@ -46,18 +46,18 @@ while (($#)); do
     --no-build) build=no ;;
     --plain-http) push_options=--plain-http ;;
     -*) refuse "unknown option $1" ;;
-    *) [[ ! $image ]] || refuse "one image, not two: $image $1" && image=$1 ;;
+    *) [[ ! $image ]] || refuse "only one IMAGE is allowed: $image $1" && image=$1 ;;
   esac
   shift
 done
-[[ $image ]] || refuse "no IMAGE"
-[[ $timeout =~ ^([0-9]+[smh])+$ ]] || refuse "--timeout $timeout: not a time such as 5m or 1m30s"
-[[ -d $overlay ]] || refuse "--overlay $overlay: not a directory"
+[[ $image ]] || refuse "IMAGE is missing"
+[[ $timeout =~ ^([0-9]+[smh])+$ ]] || refuse "--timeout $timeout: must be a time such as 5m or 1m30s"
+[[ -d $overlay ]] || refuse "--overlay $overlay: is not a directory"
 overlay=$(cd "$overlay" && pwd -P)
 case ${image##*/} in
-  *@*) place="newName: ${image%@*}, digest: '${image##*@}'" ;;
-  *:*) place="newName: ${image%:*}, newTag: '${image##*:}'" ;;
-  *) refuse "$image: neither a tag nor a digest" ;;
+  *@*) image_fields="newName: ${image%@*}, digest: '${image##*@}'" ;;
+  *:*) image_fields="newName: ${image%:*}, newTag: '${image##*:}'" ;;
+  *) refuse "IMAGE $image: needs a tag or a digest" ;;
 esac
 
 operator=(--namespace=userstorage-system deployment/userstorage-operator)
@@ -65,49 +65,49 @@ revision() {
   kubectl get "${operator[@]}" --ignore-not-found -o 'jsonpath={.metadata.annotations.deployment\.kubernetes\.io/revision}'
 }
 
-before=$(revision) || fail "no cluster"
+before=$(revision) || fail "cannot reach the cluster"
 if [[ $build == yes ]]; then
   make -C "$root" --no-print-directory image push IMAGE="$image" PUSH_OPTIONS="$push_options"
 fi
 [[ $overlay != "$root/deploy/overlays/demo" ]] || "$root/scripts/redis-secret.sh"
 
-# A kustomization around the chosen one, which stays as it is. It has to name it by a relative path.
-around=$(cd "$(mktemp -d)" && pwd -P)
-trap 'rm -rf "$around"' EXIT
-slashes=${around//[^\/]/}
-cat >"$around/kustomization.yaml" <<END
+# A temporary kustomization around the chosen one, so that the latter is not modified. It needs a relative path.
+wrapper=$(cd "$(mktemp -d)" && pwd -P)
+trap 'rm -rf "$wrapper"' EXIT
+slashes=${wrapper//[^\/]/}
+cat >"$wrapper/kustomization.yaml" <<END
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 resources: ["${slashes//\//../}${overlay#/}"]
-images: [{name: userstorage-operator, $place}]
+images: [{name: userstorage-operator, $image_fields}]
 END
 
-# Standing by is being ready: that the image can also lead shows when its pods are the only ones.
-well() {
-  local deadline=$((SECONDS + LEADING_WITHIN))
+# A standby replica is ready too: whether the image can lead shows only when all pods run it.
+is_healthy() {
+  local deadline=$((SECONDS + LEADER_TIMEOUT))
   until "$root/scripts/health-check.sh"; do
     ((SECONDS < deadline)) || return 1
     sleep 3
   done
 }
 
-# kubectl goes on with the rest where one object is refused: the Deployment may be changed all the same.
-if ! kubectl apply -k "$around"; then
+# If one object is denied, kubectl still applies the rest: the Deployment may have changed.
+if ! kubectl apply -k "$wrapper"; then
   echo "deploy: not all of $overlay could be applied" >&2
 elif ! kubectl rollout status "${operator[@]}" --timeout="$timeout"; then
-  echo "deploy: $image does not get ready:" >&2
+  echo "deploy: $image did not get ready:" >&2
   kubectl get pods --namespace=userstorage-system --selector=app.kubernetes.io/name=userstorage-operator >&2 || true
-elif ! well; then
-  echo "deploy: $image gets ready but not well" >&2
+elif ! is_healthy; then
+  echo "deploy: $image is ready, but scripts/health-check.sh fails" >&2
 elif [[ $before == "$(revision)" ]]; then
-  echo "nothing to roll out: the operator runs $image already (what is pushed anew needs a new tag)"
+  echo "nothing to roll out: the operator runs $image already (a changed image needs a new tag)"
   exit
 else
   echo "deployed $image"
   exit
 fi
 
-[[ $before ]] || fail "and nothing else ran before"
+[[ $before ]] || fail "no previous revision to roll back to"
 kubectl rollout undo "${operator[@]}" --to-revision="$before" >&2
-kubectl rollout status "${operator[@]}" --timeout="$timeout" >&2 || fail "and neither does what ran before"
-fail "what ran before runs again: $(kubectl get "${operator[@]}" -o 'jsonpath={.spec.template.spec.containers[0].image}')"
+kubectl rollout status "${operator[@]}" --timeout="$timeout" >&2 || fail "the previous revision did not get ready either"
+fail "rolled back to $(kubectl get "${operator[@]}" -o 'jsonpath={.spec.template.spec.containers[0].image}')"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Ask every replica of the operator how it is.
+# Check the health of every replica of the operator.
 set -euo pipefail
 
 usage() {
   cat <<END
 usage: $0
 
-Prints what each replica says of itself at /health and /ready, and who leads.
-Works with the cluster of your KUBECONFIG. Exit code 1: a replica is missing, unhealthy or not ready, or nobody leads.
+Prints what each replica reports at /health and /ready, and which replica leads.
+Uses the cluster of your KUBECONFIG. Exit code 1: a replica is missing, unhealthy or not ready, or there is no leader.
 END
 }
 
@@ -26,48 +26,49 @@ bad() {
 replicas=$(kubectl get deployment userstorage-operator "${system[@]}" --ignore-not-found \
   -o 'jsonpath={.status.availableReplicas} of {.spec.replicas}')
 [[ $replicas ]] || { bad "deployment  not installed" && exit 1; }
-replicas=${replicas/# /0 } # none is told by no number
-if ((${replicas% of *} >= ${replicas#* of })); then # more, while one takes the place of another
+replicas=${replicas/# /0 } # availableReplicas is absent if it is 0
+if ((${replicas% of *} >= ${replicas#* of })); then # more than the desired number during a rollout
   echo "ok    deployment  $replicas replicas available"
 else
   bad "deployment  $replicas replicas available"
 fi
 
-# Inside of the pod, where no network policy is in the way; the answer of one that is not ready has its reason.
-ask='
+# Runs inside of the pod, where no NetworkPolicy applies. The response of a replica that is not ready contains the reason.
+probe='
 import json, sys, urllib.error, urllib.request
-said, well = {}, True
+report, healthy = {}, True
 for path in ("health", "ready"):
     try:
-        answer = urllib.request.urlopen(f"http://127.0.0.1:8080/{path}", timeout=5)
+        response = urllib.request.urlopen(f"http://127.0.0.1:8080/{path}", timeout=5)
     except urllib.error.HTTPError as error:
-        answer, well = error, False
+        response, healthy = error, False
     except OSError as error:
         sys.exit(f"does not answer: {error}")
-    told = json.load(answer)
-    said |= told | {key: said.get(key, {}) | told.get(key, {}) for key in ("failing", "degraded")}
-print(said["role"] + "".join(f"; {kind} {name}: {why}" for kind in ("failing", "degraded") for name, why in said[kind].items()))
-sys.exit(not well)
+    body = json.load(response)
+    report |= body | {key: report.get(key, {}) | body.get(key, {}) for key in ("failing", "degraded")}
+problems = [f"; {kind} {name}: {why}" for kind in ("failing", "degraded") for name, why in report[kind].items()]
+print(report["role"] + "".join(problems))
+sys.exit(not healthy)
 '
-# Without those that have ended, whom the API server keeps for a while, and those that are ending.
+# Skips finished pods, which the API server keeps for a while, and terminating pods.
 pods='{{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}} {{end}}{{end}}'
 leading=""
 for pod in $(kubectl get pods "${system[@]}" --selector=app.kubernetes.io/name=userstorage-operator \
   --field-selector='status.phase!=Failed,status.phase!=Succeeded' -o go-template="$pods"); do
-  if said=$(kubectl exec "${system[@]}" "$pod" -- python -c "$ask" 2>&1); then
-    echo "ok    $pod  $said"
+  if output=$(kubectl exec "${system[@]}" "$pod" -- python -c "$probe" 2>&1); then
+    echo "ok    $pod  $output"
   else
-    bad "$pod  $said"
+    bad "$pod  $output"
   fi
-  [[ $said != leading* ]] || leading+=" $pod "
+  [[ $output != leading* ]] || leading+=" $pod "
 done
 
 holder=$(kubectl get lease userstorage-operator "${system[@]}" --ignore-not-found -o 'jsonpath={.spec.holderIdentity}')
 if [[ ! $holder ]]; then
-  bad "lease  held by nobody"
+  bad "lease  has no holder"
 elif [[ $leading == *" ${holder%_*} "* ]]; then
   echo "ok    lease  held by ${holder%_*}"
-else # it may have died a moment ago: another one takes over within 17 s
+else # the holder may have died a moment ago: another replica takes over within 17 s
   bad "lease  held by ${holder%_*}, which does not lead"
 fi
 exit "$code"

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Everything of UserStorage in the cluster on one page.
+# Print the state of UserStorage in the cluster on one page.
 set -euo pipefail
 
 usage() {
   cat <<END
 usage: $0
 
-Prints nodes, the operator, classes, how many UserStorages are in which phase, those that are not as they should be, and
-what the cluster warned of lately. Works with the cluster of your KUBECONFIG. Exit code 1: the cluster or the kinds are not there.
+Prints nodes, the operator, classes, the number of UserStorages by phase, those that are neither Ready nor Suspended, and
+recent warnings in the operator's namespace. Uses the cluster of your KUBECONFIG. Exit code 1: the cluster cannot be reached,
+or the CRDs are missing.
 END
 }
 
@@ -30,5 +31,5 @@ title "UserStorages by phase"
 awk 'NF {count[$3]++} END {for (phase in count) print count[phase], phase}' <<<"$all" | sort -rn
 title "neither Ready nor Suspended"
 awk 'NF && $3 != "Ready" && $3 != "Suspended"' <<<"$all"
-title "warnings of the operator's namespace"
+title "warnings in the operator's namespace"
 kubectl get events --namespace=userstorage-system --field-selector=type=Warning --sort-by=.lastTimestamp | tail -n 10

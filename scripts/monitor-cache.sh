@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Say what the operator's Redis holds and whether the cluster says the same: `kubectl userstorage cache`, from the inside.
+# Print what the operator's Redis holds and where it differs from the cluster: run `kubectl userstorage cache` in a replica.
 set -euo pipefail
 
 usage() {
   cat <<END
 usage: $0 [--every SECONDS] [-o json]
 
-Runs in a replica of the operator, which has the address and the password. With --every it goes on until interrupted.
-Works with the cluster of your KUBECONFIG. Exit code 1: they differ, there is no mirror, or Redis does not answer.
+Runs in a replica of the operator, which has the address and the password. With --every it repeats until interrupted.
+Uses the cluster of your KUBECONFIG. Exit code 1: Redis and the cluster differ, there is no mirror, or Redis does not answer.
 END
 }
 
@@ -31,9 +31,9 @@ while (($#)); do
   esac
   shift
 done
-[[ ! $every || $every =~ ^[1-9][0-9]*$ ]] || refuse "--every $every: not a number of seconds, 1 or more"
+[[ ! $every || $every =~ ^[1-9][0-9]*$ ]] || refuse "--every $every: must be a number of seconds, 1 or more"
 
-look() {
+inspect() {
   local pods pod
   pods=$(kubectl get pods --namespace=userstorage-system --selector=app.kubernetes.io/name=userstorage-operator \
     --field-selector=status.phase=Running -o name) || return 1
@@ -46,11 +46,11 @@ look() {
 }
 
 if [[ ! $every ]]; then
-  look
+  inspect
   exit
 fi
 while true; do
   date -u +%FT%TZ
-  look || true
+  inspect || true
   sleep "$every"
 done

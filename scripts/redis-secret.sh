@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
-# Make up the password of the demo's Redis, once. The server is told no more than its SHA-256.
+# Generate the password of the demo's Redis, once. The server gets only its SHA-256.
 set -euo pipefail
 
 if [[ ${1:-} == --help ]]; then
-  echo "usage: $0    make deploy/overlays/demo/redis-secret/, unless it is there; delete it to make another"
+  echo "usage: $0    create deploy/overlays/demo/redis-secret/ if it does not exist; delete it to create another"
   exit
 fi
 
 directory=$(dirname "$0")/../deploy/overlays/demo/redis-secret
 [[ -d $directory ]] && exit
 umask 077
-made=$(mktemp -d "$directory.XXXXXX")
-trap 'rm -rf "$made"' EXIT
+temporary=$(mktemp -d "$directory.XXXXXX")
+trap 'rm -rf "$temporary"' EXIT
 
 random() { head -c 32 /dev/urandom | sha256sum | cut -c 1-64; }
 sha256() { sha256sum | cut -c 1-64; }
 
-printf %s "$(random)" >"$made/password"
-printf %s "$(random)" >"$made/signing-key"
-# No keys but ours, and nothing that is dangerous to other users of a Redis but INFO, which `kubectl userstorage cache` asks.
+printf %s "$(random)" >"$temporary/password"
+printf %s "$(random)" >"$temporary/signing-key"
+# Only the operator's keys, and no command that could harm other users of the Redis; INFO is for `kubectl userstorage cache`.
 echo "user default off
-user userstorage on #$(sha256 <"$made/password") ~us:* &* +@all -@admin -@dangerous +info" >"$made/users.acl"
-mv "$made" "$directory"
-echo "made $directory"
+user userstorage on #$(sha256 <"$temporary/password") ~us:* &* +@all -@admin -@dangerous +info" >"$temporary/users.acl"
+mv "$temporary" "$directory"
+echo "created $directory"

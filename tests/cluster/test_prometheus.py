@@ -85,7 +85,7 @@ def token(api: Kubectl) -> str:
 
 @pytest.fixture
 def watcher(operators: dict[int, OperatorProcess], token: str, tmp_path: Path) -> Iterator[Watcher]:
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules.hurried(HURRY)))
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules.accelerated(HURRY)))
     targets = [{"targets": [f"127.0.0.1:{port}" for port in operators]}]
     config = {
         "global": SCRAPE,

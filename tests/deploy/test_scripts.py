@@ -11,8 +11,8 @@ from support.kubectl import eventually
 REDIS = "deployment/userstorage-redis"
 NO_LEADER = """
 from userstorage_operator.cli import main
-from userstorage_operator.manager import Leading
-Leading.run = lambda *_: 1 / 0
+from userstorage_operator.manager import Manager
+Manager.run = lambda *_: 1 / 0
 main()
 """
 
@@ -110,7 +110,7 @@ def test_an_image_that_stands_by_but_cannot_lead_is_taken_back(installation: Ins
         "deploy.sh", "--no-build", "--timeout", "120s", "--overlay", "deploy/overlays/demo", unfit
     )
     assert code == 1
-    assert said.endswith(f"what ran before runs again: {''.join(before)}\n")
+    assert said.endswith(f"rolled back to {''.join(before)}\n")
     installation.until_rolled_out()
     assert images(installation) == before
 
@@ -121,7 +121,7 @@ def test_an_overlay_that_cannot_all_be_applied_is_taken_back(installation: Insta
     code, said = installation.run_script("deploy.sh", "--no-build", "--overlay", "deploy/overlays/monitoring", unfit)
     assert code == 1
     assert "not all of" in said
-    assert said.endswith(f"what ran before runs again: {''.join(before)}\n")
+    assert said.endswith(f"rolled back to {''.join(before)}\n")
     installation.until_rolled_out()
 
 
@@ -156,8 +156,8 @@ def test_an_image_that_crashes_is_taken_back_and_nobody_missed_the_operator(inst
     finally:
         said, _ = deploying.communicate(timeout=600)
     assert deploying.returncode == 1, said
-    assert f"{crashing} does not get ready" in said
-    assert said.endswith(f"what ran before runs again: {''.join(image)}\n")
+    assert f"{crashing} did not get ready" in said
+    assert said.endswith(f"rolled back to {''.join(image)}\n")
     installation.until_rolled_out()
     assert names(installation) == before
     assert images(installation) == image

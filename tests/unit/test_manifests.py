@@ -1,4 +1,4 @@
-"""deploy/, as `kubectl apply -k` sees it."""
+"""The manifests in deploy/, rendered as `kubectl apply -k` renders them, and the scripts."""
 
 import re
 import subprocess
@@ -8,28 +8,28 @@ import pytest
 
 from manifests.render import PARTS, ROOT, WHOLE, Object, render, schema_errors
 
-PROGRAMS = ("deploy.sh", "health-check.sh", "k8s-status.sh", "monitor-cache.sh", "redis-secret.sh")
+SCRIPTS = ("deploy.sh", "health-check.sh", "k8s-status.sh", "monitor-cache.sh", "redis-secret.sh")
 
 
 @pytest.fixture(autouse=True)
-def secret_of_the_demo() -> None:
+def demo_redis_secret() -> None:
     subprocess.run([ROOT / "scripts/redis-secret.sh"], check=True)
 
 
 @pytest.mark.parametrize("directory", [*WHOLE, *PARTS])
-def test_all_of_it_is_valid(directory: str) -> None:
+def test_manifests_match_their_schemas(directory: str) -> None:
     objects = render(directory)
     assert objects
     assert schema_errors(objects) == []
 
 
-def test_a_field_that_does_not_exist_is_found() -> None:
+def test_unknown_field_is_found() -> None:
     [service] = objects_of("deploy/manager", "Service")
     service["spec"]["sessions"] = "sticky"
     assert len(schema_errors([service])) == 1
 
 
-def test_the_deployment_is_what_was_asked_for() -> None:
+def test_deployment_has_the_documented_replicas_resources_and_probes() -> None:
     [deployment] = objects_of("deploy", "Deployment")
     spec = deployment["spec"]
     assert spec["replicas"] == 3
@@ -46,14 +46,14 @@ def test_the_deployment_is_what_was_asked_for() -> None:
     assert url["valueFrom"]["secretKeyRef"]["optional"] is True
 
 
-def test_a_namespaced_installation_has_the_users_rights_bound_in_no_cluster() -> None:
-    bound = [(each["kind"], each["metadata"].get("namespace"), each["roleRef"]["name"]) for each in bindings()]
-    assert ("RoleBinding", "team-a", "userstorage-operator") in bound
-    assert ("ClusterRoleBinding", None, "userstorage-operator") not in bound
+def test_namespaced_overlay_binds_the_operator_role_in_listed_namespaces_only() -> None:
+    bindings = [(each["kind"], each["metadata"].get("namespace"), each["roleRef"]["name"]) for each in role_bindings()]
+    assert ("RoleBinding", "team-a", "userstorage-operator") in bindings
+    assert ("ClusterRoleBinding", None, "userstorage-operator") not in bindings
 
 
-def test_policies_let_in_to_one_port_and_nobody_but_the_operator_to_redis() -> None:
-    """Held against what they say: no node of the tests enforces them."""
+def test_network_policies_admit_one_port_and_only_the_operator_to_redis() -> None:
+    """Check the manifests only: no node of the tests enforces NetworkPolicies."""
     policies = {each["metadata"]["name"]: each["spec"] for each in objects_of("deploy/overlays/demo", "NetworkPolicy")}
     operator, redis = policies["userstorage-operator"], policies["userstorage-redis"]
     pods = {each["metadata"]["name"]: each["spec"]["template"]["metadata"]["labels"] for each in deployments()}
@@ -68,31 +68,31 @@ def test_policies_let_in_to_one_port_and_nobody_but_the_operator_to_redis() -> N
     assert "egress" not in redis
 
 
-def test_no_password_is_in_the_repository() -> None:
+def test_redis_password_is_not_in_the_repository() -> None:
     tracked = subprocess.run(["git", "ls-files", "deploy"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "deploy/overlays/demo/kustomization.yaml" in tracked
     assert "redis-secret/" not in tracked
 
 
-def test_the_base_image_is_pinned_and_the_user_is_a_number() -> None:
+def test_base_image_is_pinned_and_user_is_numeric() -> None:
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     assert [line for line in lines if re.fullmatch(r"FROM \S+:\d+\.\d+\.\d+-slim-\w+ AS pinned", line)]
     assert "ARG BASE_IMAGE=pinned" in lines
     assert "USER 65532:65532" in lines
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_each_script_says_what_it_is_for(name: str) -> None:
-    done = subprocess.run([ROOT / "scripts" / name, "--help"], capture_output=True, text=True, check=False, cwd=Path("/"))
-    assert done.returncode == 0
-    assert done.stdout.startswith("usage: ")
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_script_has_a_help_text(name: str) -> None:
+    result = subprocess.run([ROOT / "scripts" / name, "--help"], capture_output=True, text=True, check=False, cwd=Path("/"))
+    assert result.returncode == 0
+    assert result.stdout.startswith("usage: ")
 
 
-def test_every_script_is_known_here() -> None:
-    assert {path.name for path in (ROOT / "scripts").iterdir()} == set(PROGRAMS)
+def test_every_script_is_checked() -> None:
+    assert {path.name for path in (ROOT / "scripts").iterdir()} == set(SCRIPTS)
 
 
-def bindings() -> list[Object]:
+def role_bindings() -> list[Object]:
     return [each for each in render("deploy/overlays/namespaced") if each["kind"].endswith("RoleBinding")]
 
 
@@ -104,5 +104,5 @@ def deployments() -> list[Object]:
     return objects_of("deploy/overlays/demo", "Deployment")
 
 
-def probe(found: Object) -> tuple[str, str, int, int]:
-    return found["httpGet"]["path"], found["httpGet"]["port"], found["initialDelaySeconds"], found["periodSeconds"]
+def probe(raw: Object) -> tuple[str, str, int, int]:
+    return raw["httpGet"]["path"], raw["httpGet"]["port"], raw["initialDelaySeconds"], raw["periodSeconds"]

@@ -1,1 +1,1 @@
-"""What is made from deploy/monitoring/rules.yaml and `panels`: the PrometheusRule and the Grafana dashboard."""
+"""Generate the PrometheusRule from deploy/monitoring/rules.yaml and the Grafana dashboard from `panels`."""

@@ -1,4 +1,4 @@
-"""The alerts and recording rules, and the forms they take."""
+"""The alerts and recording rules, as a rule file, as a PrometheusRule and with short durations for tests."""
 
 import re
 from pathlib import Path
@@ -12,44 +12,45 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def groups() -> list[dict[str, Any]]:
-    """The groups of the plain rule file."""
+    """Return the groups of the rule file."""
     found: list[dict[str, Any]] = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))["groups"]
     return found
 
 
 def rules(kind: str) -> dict[str, dict[str, Any]]:
-    """The rules of a kind, `alert` or `record`, by name."""
+    """Return the rules of a kind, `alert` or `record`, by name."""
     return {rule[kind]: rule for group in groups() for rule in group["rules"] if kind in rule}
 
 
 def prometheus_rule() -> str:
-    """The same as an object for the Prometheus operator."""
+    """Return the rules as a PrometheusRule, in YAML."""
     name = {"app.kubernetes.io/name": "userstorage-operator"}
     metadata = {"name": "userstorage-operator", "namespace": "userstorage-system", "labels": name}
-    whole = {
+    manifest = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
         "metadata": metadata,
         "spec": {"groups": groups()},
     }
-    text = yaml.safe_dump(whole, sort_keys=False, width=120, allow_unicode=True)
-    return f"# Made from rules.yaml by `make format`; do not edit.\n{text}"
+    text = yaml.safe_dump(manifest, sort_keys=False, width=120, allow_unicode=True)
+    return f"# Generated from rules.yaml by `make format`; do not edit.\n{text}"
 
 
-def hurried(divisor: int) -> dict[str, Any]:
-    """The rules with every pause and every window `divisor` times shorter, for tests; and so is what a UserStorage may
-    take to be Ready. Other thresholds stay.
+def accelerated(divisor: int) -> dict[str, Any]:
+    """Return the rules for tests: every `for`, every range and the threshold of UserStorageLongNotReady `divisor` times shorter.
+
+    All other thresholds stay.
     """
 
-    def shorter(found: re.Match[str]) -> str:
-        return f"{int(found[1]) * _UNITS[found[2]] * 1000 // divisor}ms"
+    def shorter(match: re.Match[str]) -> str:
+        return f"{int(match[1]) * _UNITS[match[2]] * 1000 // divisor}ms"
 
-    def hurry(rule: dict[str, Any]) -> dict[str, Any]:
+    def accelerate(rule: dict[str, Any]) -> dict[str, Any]:
         expression = re.sub(r"(?<=\[)(\d+)([smh])(?=\])", shorter, rule["expr"])
         expression = re.sub(
-            r"(not_ready_longest_seconds\) >) (\d+)", lambda found: f"{found[1]} {int(found[2]) / divisor}", expression
+            r"(not_ready_longest_seconds\) >) (\d+)", lambda match: f"{match[1]} {int(match[2]) / divisor}", expression
         )
-        pause = {"for": re.sub(r"^(\d+)([smh])$", shorter, rule["for"])} if "for" in rule else {}
-        return {**rule, "expr": expression, **pause}
+        duration = {"for": re.sub(r"^(\d+)([smh])$", shorter, rule["for"])} if "for" in rule else {}
+        return {**rule, "expr": expression, **duration}
 
-    return {"groups": [{**group, "rules": [hurry(rule) for rule in group["rules"]]} for group in groups()]}
+    return {"groups": [{**group, "rules": [accelerate(rule) for rule in group["rules"]]} for group in groups()]}

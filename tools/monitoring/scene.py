@@ -1,7 +1,7 @@
-"""`python -m monitoring.scene PICTURE`: a few minutes in the life of two operators, watched by a Prometheus, as a picture.
+"""`python -m monitoring.scene PICTURE`: run two operators under a Prometheus for a few minutes, and draw the dashboard.
 
-A cluster without containers, two hundred users, and some trouble: a class that does not exist, a Redis that goes away, a leader
-that is ended.
+The cluster has no containers. Two hundred users are created, ten more ask for a class that does not exist, Redis fails and recovers,
+and the leader is killed.
 """
 
 import contextlib
@@ -29,20 +29,20 @@ from testservers.prometheus import Prometheus
 from testservers.redis import RedisServer, ensure_installed
 
 SCENE = 240
-"""Seconds."""
+"""Length of the scene, in seconds."""
 _JOB = "userstorage-operator"
 _NAMESPACE = "platform"
 
 
 class Scene:
-    """What is on, and what is done to it."""
+    """The cluster, Redis, the operators and the Prometheus, and the actions on them."""
 
     def __init__(self, directory: Path, report: Report) -> None:
         self._directory = directory
         self._report = report
         cluster = localcluster.start("control-plane", directory / "cluster", report)
         self._login = cluster.kubeconfig
-        cache = f"--cache-dir={directory / 'kubectl-cache'}"  # else another cluster's answers, where it had the same address
+        cache = f"--cache-dir={directory / 'kubectl-cache'}"  # the default cache could hold the answers of another cluster with the same address
         self._kubectl = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}", cache]
         ensure_installed(silent)
         self.redis = RedisServer(directory / "redis").start()
@@ -51,7 +51,7 @@ class Scene:
         self._token = ""
 
     def begin(self) -> Prometheus:
-        """Start everything."""
+        """Start the operators and the Prometheus that scrapes them."""
         self.run("apply", "-k", str(FOLDER.parent / "crds"))
         self.run("apply", "-k", str(FOLDER.parent / "rbac"))
         self.run("create", "namespace", _NAMESPACE)
@@ -74,17 +74,17 @@ class Scene:
         return Prometheus(self._directory / "prometheus", self._directory / "prometheus.yaml").start()
 
     def end(self) -> None:
-        """End everything."""
+        """Stop everything but the Prometheus."""
         processes.kill(self._operators.values())
         self.redis.stop()
         localcluster.stop(self._directory / "cluster")
 
     def run(self, *arguments: str, stdin: str = "") -> str:
-        """The output of kubectl."""
+        """Run kubectl and return its output."""
         return subprocess.run([*self._kubectl, *arguments], input=stdin, capture_output=True, text=True, check=True).stdout
 
     def users(self, first: int, last: int, **spec: Any) -> Callable[[], None]:
-        """Make them, or change them."""
+        """Return an action that creates or updates the users with numbers from `first` to `last` - 1."""
         items = [
             {
                 "apiVersion": "userstorage.dev/v1",
@@ -94,16 +94,18 @@ class Scene:
             }
             for number in range(first, last)
         ]
-        return lambda: self._tell(
+        return lambda: self._report_count(
             self.run("apply", "-f", "-", stdin=json.dumps({"kind": "List", "apiVersion": "v1", "items": items}))
         )
 
-    def leave(self, first: int, last: int) -> None:
-        """Delete users."""
-        self._tell(self.run("delete", "us", "-n", _NAMESPACE, "--wait=false", *(f"user-{n}" for n in range(first, last))))
+    def delete_users(self, first: int, last: int) -> None:
+        """Delete the users with numbers from `first` to `last` - 1."""
+        self._report_count(
+            self.run("delete", "us", "-n", _NAMESPACE, "--wait=false", *(f"user-{n}" for n in range(first, last)))
+        )
 
     def end_leader(self) -> None:
-        """Kill it: the other has to find out by itself."""
+        """Kill the process that leads; the other one takes over."""
         for port, process in self._operators.items():
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=10) as answer:
                 if json.load(answer)["role"] == "leading":
@@ -111,26 +113,26 @@ class Scene:
                     return
 
     def ask(self) -> None:
-        """A backend asks both operators for somebody."""
+        """Request a user from the read API of both operators, as a platform backend does."""
         for port in self.ports:
             url = f"http://127.0.0.1:{port}/v1/users/user-7"
             request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self._token}"})  # our own http URL
-            with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(request, timeout=2) as answer:  # noqa: S310  # as above
-                answer.read()
+            with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(request, timeout=2) as response:  # noqa: S310  # as above
+                response.read()
 
-    def _tell(self, output: str) -> None:
+    def _report_count(self, output: str) -> None:
         self._report(f"{len(output.splitlines())} users")
 
 
 def play(path: Path, report: Report) -> None:
-    """Make the picture."""
+    """Play the scene and write the picture to `path`."""
     with tempfile.TemporaryDirectory(prefix="scene-") as directory:
         scene = Scene(Path(directory), report)
         try:
             prometheus = scene.begin()
             try:
-                began = _follow(scene, report)
-                picture.draw(prometheus.url, began, time.time(), path)
+                start = _follow(scene, report)
+                picture.draw(prometheus.url, start, time.time(), path)
             finally:
                 prometheus.stop()
         finally:
@@ -139,26 +141,26 @@ def play(path: Path, report: Report) -> None:
 
 
 def _follow(scene: Scene, report: Report) -> float:
-    """When it began. What is to happen, at which second."""
+    """Run each action at its second of the scene; return the start of the scene as Unix time."""
     script: dict[int, tuple[str, Callable[[], Any]]] = {
-        15: ("a hundred users come", scene.users(0, 100)),
+        15: ("a hundred users are created", scene.users(0, 100)),
         50: ("a hundred more", scene.users(100, 200)),
-        80: ("ten ask for a class that is not there", scene.users(200, 210, className="no-such-class")),
-        110: ("Redis goes away", scene.redis.kill),
-        135: ("Redis is back", scene.redis.start),
+        80: ("ten ask for a class that does not exist", scene.users(200, 210, className="no-such-class")),
+        110: ("Redis is killed", scene.redis.kill),
+        135: ("Redis is started again", scene.redis.start),
         155: ("forty are suspended", scene.users(0, 40, replicas=0)),
-        175: ("the ten, and thirty others, leave", lambda: scene.leave(180, 210)),
-        195: ("the leader is ended", scene.end_leader),
+        175: ("the ten and twenty more are deleted", lambda: scene.delete_users(180, 210)),
+        195: ("the leader is killed", scene.end_leader),
     }
-    began = time.time()
-    while (passed := time.time() - began) < SCENE:
-        for second in [second for second in script if second <= passed]:
-            what, do = script.pop(second)
-            report(what)
-            do()
+    start = time.time()
+    while (elapsed := time.time() - start) < SCENE:
+        for second in [second for second in script if second <= elapsed]:
+            description, action = script.pop(second)
+            report(description)
+            action()
         scene.ask()
         time.sleep(0.5)
-    return began
+    return start
 
 
 if __name__ == "__main__":
