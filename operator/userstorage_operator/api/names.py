@@ -44,7 +44,7 @@ def slug(user_id: str) -> str:
 
     A user id that is such a label already, and has no `--`, is its own slug. Any other becomes a readable prefix,
     `---` and 8 hex digits of its SHA-256. The `---` keeps the two forms apart: no user can pick an id whose slug is
-    the hashed slug of another (product semantics 3).
+    the hashed slug of another (docs/semantics.md#slug).
     """
     if len(user_id) <= _SLUG_MAX and "--" not in user_id and _DNS_LABEL.fullmatch(user_id):
         return user_id

@@ -27,7 +27,7 @@ class Browser:
     env: tuple[Mapping[str, str], ...]
     startup_probe: Mapping[str, Any]
     readiness_probe: Mapping[str, Any]
-    """Must see the volume: the programs' own health pages are green when the directory is gone (semantics 9)."""
+    """Must read the volume: health pages answer 200 even if the directory is gone (docs/semantics.md#readiness)."""
     liveness_probe: Mapping[str, Any]
     """Must not see the volume: a restart does not mend a volume."""
     default_resources: Mapping[str, Any]

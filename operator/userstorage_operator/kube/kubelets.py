@@ -1,4 +1,4 @@
-"""The kubelets themselves, asked past the API server with a token that is good for nothing else (decision 10)."""
+"""The kubelets themselves, asked past the API server with a token that is good for nothing else (docs/decisions/0010)."""
 
 import asyncio
 import ssl

@@ -58,7 +58,7 @@ class Snapshot:
 
 def is_ours(child: Unstructured, uid: str) -> bool:
     """Whether the controller ownerReference of `child` is the UserStorage `uid`: labels can be forged, this cannot
-    be guessed before the object exists (semantics 2).
+    be guessed before the object exists (docs/semantics.md#ownership).
     """
     return controller_uid(child) == uid
 
@@ -86,7 +86,7 @@ def controller_uid(child: Unstructured) -> str | None:
 
 def claim_is_ours(claim: Unstructured, storage: UserStorage) -> bool:
     """Whether we made this claim for this user. It has no owner, so it carries the user's id instead: that is how an
-    object restored from a backup finds its data again (semantics 7).
+    object restored from a backup finds its data again (docs/semantics.md#claims-and-data).
     """
     annotations = claim["metadata"].get("annotations") or {}
     return bool(annotations.get(names.ANNOTATION_USER_ID) == storage.user_id)
