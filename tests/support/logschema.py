@@ -1,4 +1,4 @@
-"""What docs/observability.md promises of the log: the one place where fields and events are listed."""
+"""The log fields and events that docs/observability.md lists, and a check of a log line against them."""
 
 import json
 import re
@@ -23,7 +23,7 @@ EVENTS = _rows("Events")
 
 
 def check_line(text: str) -> Unstructured:
-    """The fields of a line. Fails unless it is JSON, one line, and made as documented."""
+    """Return the fields of a line. Fails unless it is one line of JSON with documented fields only, the fixed ones first."""
     assert len(text.splitlines()) == 1, text
     line: Unstructured = json.loads(text)
     assert tuple(line)[: len(ALWAYS)] == ALWAYS, line

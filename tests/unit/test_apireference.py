@@ -1,4 +1,4 @@
-"""The API reference's generator, on a CRD small enough to see through."""
+"""The generator of the API reference, on a minimal CRD."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from apireference.schema import rows
 
 SPEC: dict[str, Any] = {
     "type": "object",
-    "description": "What is wanted.",
+    "description": "The desired state.",
     "required": ["name"],
     "x-kubernetes-validations": [{"rule": "…", "message": "size needs name", "fieldPath": ".size"}],
     "properties": {
@@ -47,7 +47,7 @@ CRD: dict[str, Any] = {
                 "schema": {
                     "openAPIV3Schema": {
                         "description": "A thing.",
-                        "properties": {"spec": SPEC, "status": {"description": "What is seen."}},
+                        "properties": {"spec": SPEC, "status": {"description": "The observed state."}},
                     }
                 },
             }
@@ -56,7 +56,7 @@ CRD: dict[str, Any] = {
 }
 
 
-def test_fields_come_in_the_order_of_the_crd_with_their_types() -> None:
+def test_fields_keep_the_order_of_the_crd_and_have_types() -> None:
     assert [(row.path, row.type, row.default) for row in rows(SPEC, "spec")] == [
         ("spec.name", "string", ""),
         ("spec.size", "integer or string", "10%"),
@@ -66,7 +66,7 @@ def test_fields_come_in_the_order_of_the_crd_with_their_types() -> None:
     ]
 
 
-def test_rules_stand_with_the_field_they_are_about() -> None:
+def test_rules_are_listed_at_the_field_that_they_name() -> None:
     assert {row.path: row.rules for row in rows(SPEC, "spec")} == {
         "spec.name": ["required", "length 1 to 9", "pattern `^a|b$`"],
         "spec.size": ["size needs name"],
@@ -76,12 +76,12 @@ def test_rules_stand_with_the_field_they_are_about() -> None:
     }
 
 
-def test_a_rule_that_is_about_no_field_is_an_error() -> None:
+def test_rule_that_names_no_field_raises() -> None:
     with pytest.raises(KeyError):
         rows(SPEC | {"x-kubernetes-validations": [{"rule": "…", "message": "about nothing"}]}, "spec")
 
 
-def test_the_page_has_kinds_columns_selectors_and_reasons() -> None:
+def test_page_has_kinds_columns_selectors_and_reasons() -> None:
     text = page([CRD], {"Thing": "kind: Thing\n"}, {"Thing": {"Ready": {"Broken": "It is broken."}}})
     for part in (
         "## Thing",

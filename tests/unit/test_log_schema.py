@@ -1,4 +1,4 @@
-"""docs/observability.md and the calls that log are held against each other."""
+"""docs/observability.md lists exactly the events and fields that the operator logs."""
 
 import ast
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from support.logschema import ALWAYS, EVENTS, FIELDS
 SOURCE = Path(__file__).parent.parent.parent / "operator/userstorage_operator"
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
 NO_FIELDS = {"exc_info"}
-"""Arguments of a call that are not shown as they are: this one becomes `exception`."""
+"""Arguments of a log call that are no fields of the line: `exc_info` becomes `exception`."""
 
 
 def calls() -> Iterator[ast.Call]:
@@ -18,38 +18,38 @@ def calls() -> Iterator[ast.Call]:
 
 
 def logged() -> Iterator[tuple[str, ast.Call]]:
-    """The event and the call."""
+    """Yield the event and the call of every log call in the operator."""
     for call in calls():
-        what = ast.unparse(call.func)
-        if what == "log.log":
+        function = ast.unparse(call.func)
+        if function == "log.log":
             yield ast.literal_eval(call.args[1]), call
-        elif what in {f"log.{level}" for level in LEVELS}:
+        elif function in {f"log.{level}" for level in LEVELS}:
             yield ast.literal_eval(call.args[0]), call
 
 
 def bound() -> set[str]:
-    """The fields of a pass."""
+    """Return the fields that are bound once per reconcile."""
     names = (call.keywords for call in calls() if ast.unparse(call.func).endswith("bind_contextvars"))
     return {keyword.arg for keywords in names for keyword in keywords if keyword.arg}
 
 
-def test_every_event_is_documented_and_none_that_does_not_exist() -> None:
+def test_documented_events_are_exactly_those_logged() -> None:
     assert sorted({event for event, _ in logged()}) == sorted(EVENTS)
 
 
-def test_every_field_of_a_call_is_documented() -> None:
+def test_every_logged_field_is_documented() -> None:
     used = {keyword.arg for _, call in logged() for keyword in call.keywords if keyword.arg}
     assert used - NO_FIELDS <= FIELDS
 
 
-def test_a_call_names_no_field_that_the_pass_has_bound() -> None:
+def test_no_log_call_repeats_a_bound_field() -> None:
     assert bound() == {"reconcile_id", "trace_id", "namespace", "name", "uid", "user_id", "class_name"}
     assert bound() <= FIELDS
     for event, call in logged():
         assert not {keyword.arg for keyword in call.keywords} & bound(), (
-            f"{event}: bound once per pass by worker and reconciler"
+            f"{event}: bound once per reconcile by worker and reconciler"
         )
 
 
-def test_the_fields_of_every_line_are_documented_first() -> None:
+def test_fixed_fields_are_documented() -> None:
     assert set(ALWAYS) <= FIELDS

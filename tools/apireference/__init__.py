@@ -1,1 +1,1 @@
-"""Writes docs/api-reference.md from the CRDs and the operator's table of reasons."""
+"""Generate docs/api-reference.md from the CRDs and from the operator's table of condition reasons."""

@@ -1,4 +1,4 @@
-"""`python -m apireference [--check]`: write docs/api-reference.md, or only check whether it is current."""
+"""`python -m apireference [--check]`: write docs/api-reference.md, or check whether it is current."""
 
 import argparse
 import difflib
@@ -19,26 +19,26 @@ _HINT_LINES = 20
 
 
 def current() -> str:
-    """Return the page for the CRDs, examples and reasons of this tree."""
+    """Return the page as it should be now."""
     crds = [yaml.safe_load((ROOT / "deploy" / "crds" / name).read_text(encoding="utf-8")) for name in _CRDS]
     examples = {kind: (ROOT / "examples" / name).read_text(encoding="utf-8") for kind, name in _EXAMPLES.items()}
     return page(crds, examples, {"UserStorage": REASONS, "UserStorageClass": CLASS_REASONS})
 
 
 def main() -> int:
-    """Write the page, or check it. Return 1 if --check finds it stale, else 0."""
+    """Write the page, or with --check compare it; return the exit code, 1 if the page is stale."""
     parser = argparse.ArgumentParser(prog="apireference", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is not current")
     expected = current()
     if not parser.parse_args().check:
         TARGET.write_text(expected, encoding="utf-8")
         return 0
-    found = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
-    if found == expected:
+    actual = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
+    if actual == expected:
         return 0
-    changes = difflib.unified_diff(found.splitlines(), expected.splitlines(), "found", "expected", lineterm="")
+    changes = difflib.unified_diff(actual.splitlines(), expected.splitlines(), "actual", "expected", lineterm="")
     print(*islice(changes, _HINT_LINES), sep="\n", file=sys.stderr)
-    print("docs/api-reference.md is stale: run `make format`", file=sys.stderr)
+    print("docs/api-reference.md is stale: run `PYTHONPATH=tools python -m apireference`", file=sys.stderr)
     return 1
 
 

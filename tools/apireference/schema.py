@@ -1,4 +1,4 @@
-"""A CRD's schema as rows of a table: one per field, with its rules in words."""
+"""Turn a CRD schema into table rows: one per field, with its validation rules in words."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ Schema = dict[str, Any]
 
 @dataclass(slots=True)
 class Row:
-    """One field. `rules` also has the rules of a parent that are about this field."""
+    """One field. `rules` includes the rules on a parent whose fieldPath names this field."""
 
     path: str
     type: str
@@ -19,12 +19,12 @@ class Row:
 
 
 def rows(schema: Schema, path: str) -> list[Row]:
-    """Return all fields below `path` in the order of the CRD, parents first."""
+    """Return all fields below `path` in the order of the CRD, parents first. Raises KeyError if a rule names no field."""
     table = {row.path: row for row in _fields(schema, path)}
     for target, message in _messages(schema, path):
-        rules = table[target].rules  # KeyError: no field has that path; give the rule a fieldPath
-        if message not in rules:
-            rules.append(message)
+        known = table[target].rules  # a KeyError means that the rule names no field: give it a fieldPath
+        if message not in known:
+            known.append(message)
     return list(table.values())
 
 
@@ -43,7 +43,7 @@ def _fields(schema: Schema, path: str) -> Iterator[Row]:
 
 
 def _messages(schema: Schema, path: str) -> Iterator[tuple[str, str]]:
-    """Yield the path and message of each CEL rule. The path is its fieldPath, or that of the field that has the rule."""
+    """Yield the message of each CEL rule, after the field it is about: its fieldPath, or the field that has the rule."""
     for rule in schema.get("x-kubernetes-validations", ()):
         yield (path + rule["fieldPath"] if "fieldPath" in rule else path.removesuffix("[]")), rule["message"]
     for name, child in schema.get("properties", {}).items():
@@ -55,7 +55,7 @@ def _messages(schema: Schema, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _element(schema: Schema) -> Schema | None:
-    """Return the schema of the elements of a list or map."""
+    """Return the schema of the elements of a list or map; None for any other schema."""
     element: Schema | None = schema.get("items") or schema.get("additionalProperties")
     return element
 
@@ -65,7 +65,7 @@ def _element_path(schema: Schema, path: str) -> str:
 
 
 def type_name(schema: Schema) -> str:
-    """Return the type in words."""
+    """Return the type in words: `list of object`, `integer or string`, `time`."""
     element = _element(schema)
     if element is not None:
         return f"{'list' if 'items' in schema else 'map'} of {type_name(element)}"
@@ -75,7 +75,7 @@ def type_name(schema: Schema) -> str:
 
 
 def _default(schema: Schema) -> str:
-    """Return the default as text. It is empty for an object, whose fields have their own."""
+    """Return the default as text; empty for an object, whose fields have their own rows."""
     if "default" not in schema or schema.get("type") == "object":
         return ""
     value = schema["default"]
@@ -85,7 +85,7 @@ def _default(schema: Schema) -> str:
 
 
 def _bounds(schema: Schema) -> list[str]:
-    """Return the rules of the schema itself, without CEL."""
+    """Return the rules of the schema itself, without CEL: enum, bounds, pattern."""
     bounds = []
     if "enum" in schema:
         bounds.append("one of " + ", ".join(schema["enum"]))

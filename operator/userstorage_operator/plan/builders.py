@@ -111,7 +111,7 @@ def _without_empty(peer: Mapping[str, Any]) -> Unstructured:
 
 
 def _claim(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
-    """No ownerReference unless the user asked for deletion: nothing else may take the data along (semantics 7)."""
+    """No ownerReference unless `reclaimPolicy` is Delete: only that may delete data (docs/semantics.md#claims-and-data)."""
     owners = [_owner(storage)] if storage.storage.reclaim_policy is ReclaimPolicy.DELETE else None
     metadata = _metadata(storage) | {"ownerReferences": owners}
     del metadata["labels"][names.LABEL_OWNER_UID]  # a claim outlives its UserStorage and serves the next one

@@ -1,4 +1,4 @@
-"""Asks the kubelets of the nodes that have pods of ours how full their volumes are. Off unless asked for (decision 10)."""
+"""Ask the kubelets of the nodes that run our pods how full their volumes are. Off by default (docs/decisions/0010)."""
 
 import asyncio
 import logging
