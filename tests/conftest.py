@@ -17,10 +17,10 @@ from localcluster.redis import Options, RedisServer
 from support import parallel, reruns
 from support.kubectl import Kubectl, eventually
 from support.operator_account import ACCOUNT, log_in
-from support.recorder import Recorder, declared_by, recording
+from support.recorder import ReasonRecorder, declared_by, recording
 
 ROOT = Path(__file__).parent.parent
-_RECORDER = pytest.StashKey[Recorder]()
+_RECORDER = pytest.StashKey[ReasonRecorder]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -93,25 +93,25 @@ def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     match chosen_cluster(request.config):
         case "existing":
             kubeconfig = os.environ.get("KUBECONFIG") or pytest.fail("--cluster=existing needs KUBECONFIG")
-            yield with_definitions(Kubectl("kubectl", Path(kubeconfig)))
+            yield install_manifests(Kubectl("kubectl", Path(kubeconfig)))
         case "kind":
             kind = kind_cluster(f"userstorage-{uuid.uuid4().hex[:6]}", tmp_path_factory.mktemp("kind") / "kubeconfig")
             try:
                 kind.create()
                 kind.ensure_kubectl()
-                yield with_definitions(Kubectl(str(Path(kind.kubectl_path).absolute()), Path(kind.kubeconfig_path)))
+                yield install_manifests(Kubectl(str(Path(kind.kubectl_path).absolute()), Path(kind.kubeconfig_path)))
             finally:
                 kind.delete()
         case _:
             directory = tmp_path_factory.mktemp("control-plane")
             cluster = localcluster.start("control-plane", directory)
             try:
-                yield with_definitions(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
+                yield install_manifests(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
             finally:
                 localcluster.stop(directory)
 
 
-def with_definitions(kubectl: Kubectl) -> Kubectl:
+def install_manifests(kubectl: Kubectl) -> Kubectl:
     """The same, once the API server serves our kinds."""
     kubectl.run("apply", "-k", str(ROOT / "deploy/crds"))
     kubectl.run("apply", "-k", str(ROOT / "deploy/rbac"))
@@ -170,9 +170,9 @@ def recorded_reasons(request: pytest.FixtureRequest) -> Iterator[None]:
     if not declared_by(item):
         yield
         return
-    if "world" in request.fixturenames:  # end to end: a cluster and a namespace of its own
-        world = request.getfixturevalue("world")
-        kubeconfig, namespace = world.kubectl.kubeconfig, world.namespace
+    if "users" in request.fixturenames:  # end to end: a cluster and a namespace of its own
+        users = request.getfixturevalue("users")
+        kubeconfig, namespace = users.kubectl.kubeconfig, users.namespace
     else:
         kubeconfig, namespace = request.getfixturevalue("api").kubeconfig, request.getfixturevalue("namespace")
     with recording(kubeconfig, namespace) as recorder:

@@ -59,7 +59,7 @@ def until_quiet(api: Kubectl) -> None:
     eventually(quiet, every=0)
 
 
-def essence(api: Kubectl, namespace: str) -> str:
+def comparable_state(api: Kubectl, namespace: str) -> str:
     """The world without what differs between any two runs: uids, versions, times, addresses, nodes."""
     volatile = re.compile(
         r'"(uid|resourceVersion|creationTimestamp|lastTransitionTime|startTime|startedAt|readyTime|startupSeconds|podUID|'
@@ -93,7 +93,7 @@ def test_killed_in_the_middle_it_ends_in_the_same_world(api: Kubectl, namespace:
     api.run("create", "-n", namespace, "-f", "-", input=manifests)
     eventually(lambda: ready(api, namespace) == COUNT, within=400, every=2)
     until_quiet(api)
-    unharmed = essence(api, namespace)
+    unharmed = comparable_state(api, namespace)
     claims = {raw["metadata"]["uid"] for raw in api.list_all("pvc", namespace)}
     api.run("delete", "us", "--all", "-n", namespace, "--wait=false")
     for _ in range(3):
@@ -111,7 +111,7 @@ def test_killed_in_the_middle_it_ends_in_the_same_world(api: Kubectl, namespace:
         operator.start()
     eventually(lambda: ready(api, namespace) == COUNT, within=400, every=2)
     until_quiet(api)
-    assert essence(api, namespace) == unharmed
+    assert comparable_state(api, namespace) == unharmed
     assert {raw["metadata"]["uid"] for raw in api.list_all("pvc", namespace)} == claims
     pods = api.list_all("pods", namespace)
     assert len(pods) == COUNT

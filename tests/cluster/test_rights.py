@@ -32,7 +32,7 @@ from support.rights import Right, allowed, attributes, granted
 pytestmark = [pytest.mark.kwok]
 
 PORT = free_port()
-ASKED_ABOUT_BY_OTHERS = {
+CHECKED_BY_ADMISSION = {
     # The admission plugin OwnerReferencesPermissionEnforcement asks for it when a child is made. Tried below.
     Right("userstorage.dev", "userstorages/finalizers", "update"),
     # The policies of deploy/admission ask for it when a pod is made. Tried in tests/component/test_admission_policy.py.
@@ -47,7 +47,7 @@ CLUSTER_SCOPED = {
 }
 """What an installation for listed namespaces needs besides."""
 HTTP_ROUTES = "crd/httproutes.gateway.networking.k8s.io"
-STRANGERS: dict[str, dict[str, Any]] = {
+FOREIGN_OBJECTS: dict[str, dict[str, Any]] = {
     "service": {"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 80}]}},
     "policy": {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": {"podSelector": {}}},
     "claim": {
@@ -116,20 +116,20 @@ def operator(api: Kubectl, login: Login, gateway_api: None, namespace: str, tmp_
 def test_every_right_is_used_and_every_use_is_granted(
     api: Kubectl, namespace: str, login: Login, operator: OperatorProcess, classes: dict[str, str]
 ) -> None:
-    strangers(api, namespace)
+    create_foreign_objects(api, namespace)
     operator.start()
     api.run("delete", "lease", LEASE, "-n", SYSTEM)  # the leader makes it anew
-    users(api, namespace, classes)
-    read_api(api, namespace)
-    edit_and_close(api, namespace, classes)
-    end_and_begin_twice(api, namespace)
+    create_users(api, namespace, classes)
+    request_read_api(api, namespace)
+    edit_children_and_classes(api, namespace, classes)
+    suspend_and_resume_twice(api, namespace)
     api.run("delete", "us", "alice", "-n", namespace, "--wait=false")
 
     rights = granted(api, ACCOUNT)
     assert len(rights) > 40
 
     def missing() -> set[Right]:
-        return rights - used(api, login) - ASKED_ABOUT_BY_OTHERS
+        return rights - used(api, login) - CHECKED_BY_ADMISSION
 
     # A watch is in the log once it has ended.
     with contextlib.suppress(AssertionError):  # what is missing is said below
@@ -137,7 +137,7 @@ def test_every_right_is_used_and_every_use_is_granted(
     operator.stop()
     with contextlib.suppress(AssertionError):
         eventually(lambda: not missing())
-    assert rights - used(api, login) == ASKED_ABOUT_BY_OTHERS
+    assert rights - used(api, login) == CHECKED_BY_ADMISSION
     assert used(api, login) <= rights
     assert not [request for request in requests(api, login.credential) if request.forbidden]
 
@@ -150,7 +150,7 @@ def test_children_cannot_block_the_deletion_of_their_owner_without_the_right_to_
     assert alice is not None
     owner = {key: alice[key] for key in ("apiVersion", "kind")} | {key: alice["metadata"][key] for key in ("name", "uid")}
     metadata = {"name": "child", "ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}]}
-    child = json.dumps(STRANGERS["service"] | {"metadata": metadata})
+    child = json.dumps(FOREIGN_OBJECTS["service"] | {"metadata": metadata})
     create = ["create", "--dry-run=server", "-n", namespace, "-f", "-"]
     api.run(*create, f"--as={ACCOUNT}", input=child)
     api.run("create", "role", "other", "--verb=create", "--resource=services", "-n", namespace)
@@ -220,25 +220,26 @@ def user(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
     return {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": metadata, "spec": {"userID": name, **spec}}
 
 
-def strangers(api: Kubectl, namespace: str) -> None:
+def create_foreign_objects(api: Kubectl, namespace: str) -> None:
     """Objects of others with the names of children that are wanted soon."""
-    for name, manifest in STRANGERS.items():
+    for name, manifest in FOREIGN_OBJECTS.items():
         api.apply(manifest | {"metadata": {"name": f"user-storage-{name}", "namespace": namespace}})
 
 
-def users(api: Kubectl, namespace: str, classes: dict[str, str]) -> None:
+def create_users(api: Kubectl, namespace: str, classes: dict[str, str]) -> None:
     """Two who are served, one whose volume is not mounted, so that its events are read, and those who find strangers."""
     ways = {"alice": "Ingress", "bob": "Gateway", "route": "Gateway"}
     slow = user(namespace, "slow", podMetadata={"annotations": {LIFE: "container-creating"}})
     api.apply(
-        slow, *(user(namespace, name, className=classes[ways.get(name, "Ingress")]) for name in ("alice", "bob", *STRANGERS))
+        slow,
+        *(user(namespace, name, className=classes[ways.get(name, "Ingress")]) for name in ("alice", "bob", *FOREIGN_OBJECTS)),
     )
     api.run("wait", "us", "alice", "bob", "-n", namespace, "--for=condition=Ready", "--timeout=120s")
     eventually(lambda: api.get("ingress", "user-storage-alice", namespace))
     eventually(lambda: api.get("httproute", "user-storage-bob", namespace))
 
 
-def read_api(api: Kubectl, namespace: str) -> None:
+def request_read_api(api: Kubectl, namespace: str) -> None:
     """A backend asks for a user: whose token that is, and what it may see, are asked of the API server."""
     request = urllib.request.Request(f"http://127.0.0.1:{PORT}/v1/users/alice")  # of this test
     request.add_header("Authorization", f"Bearer {account(api, namespace, here=True)}")
@@ -246,7 +247,7 @@ def read_api(api: Kubectl, namespace: str) -> None:
         pass
 
 
-def edit_and_close(api: Kubectl, namespace: str, classes: dict[str, str]) -> None:
+def edit_children_and_classes(api: Kubectl, namespace: str, classes: dict[str, str]) -> None:
     """Children are changed by hand, and put back; then the classes no longer ask for some of them."""
     for kind in EDITED:
         name = "user-storage-bob" if kind == "httproutes" else "user-storage-alice"
@@ -264,7 +265,7 @@ def label(api: Kubectl, kind: str, name: str, namespace: str) -> str:
     return str(found["metadata"]["labels"]["app"]) if found else ""
 
 
-def end_and_begin_twice(api: Kubectl, namespace: str) -> None:
+def suspend_and_resume_twice(api: Kubectl, namespace: str) -> None:
     """The same news twice: the second time, the Event of the first is counted up."""
     for replicas, phase in ((0, "Suspended"), (1, "Ready")) * 2:
         api.run("scale", "us", "alice", "-n", namespace, f"--replicas={replicas}")

@@ -16,13 +16,13 @@ pytestmark = [pytest.mark.kwok]
 
 COUNT = 200
 BUDGET = 20  # 10 % of those that run, the default
-KEEPERS = 5
+DEFERRED = 5
 OLD, NEW = "example.org/browser:1", "example.org/browser:2"
 
 
 def users(class_name: str) -> list[dict[str, Any]]:
     """The first few keep their pod until they are suspended."""
-    strategies = ["WhenSuspended"] * KEEPERS + ["Immediate"] * (COUNT - KEEPERS)
+    strategies = ["WhenSuspended"] * DEFERRED + ["Immediate"] * (COUNT - DEFERRED)
     return [
         {
             "apiVersion": "userstorage.dev/v1",
@@ -49,7 +49,7 @@ def class_name(api: Kubectl, namespace: str) -> Iterator[str]:
 
 
 @contextmanager
-def every_change_of_pods(api: Kubectl, namespace: str, log: Path) -> Iterator[None]:
+def recorded_pod_events(api: Kubectl, namespace: str, log: Path) -> Iterator[None]:
     """Every event of the pods, as the API server sends them, into `log`."""
     command = api.command("get", "pods", "-n", namespace, "--watch", "--output-watch-events", "-o", "json")
     with log.open("w") as out:
@@ -61,7 +61,7 @@ def every_change_of_pods(api: Kubectl, namespace: str, log: Path) -> Iterator[No
             watch.wait(timeout=60)
 
 
-def most_down(log: Path) -> int:
+def max_unavailable(log: Path) -> int:
     """The largest number of users without a ready pod at one moment, once all had one."""
     up: set[str] = set()
     complete, most = False, 0
@@ -92,24 +92,24 @@ def test_never_more_than_the_budget_is_down(
     api.run("create", "-n", namespace, "-f", "-", input=json.dumps(items))
     eventually(lambda: images(api, namespace) == [OLD] * COUNT, within=400, every=2)
     pods = {raw["metadata"]["name"]: raw["status"]["podUID"] for raw in api.list_all("us", namespace)}
-    with every_change_of_pods(api, namespace, tmp_path / "pods.json"):
+    with recorded_pod_events(api, namespace, tmp_path / "pods.json"):
         eventually(lambda: (tmp_path / "pods.json").stat().st_size > 0)
         api.run("patch", "usc", class_name, "--type=merge", "-p", json.dumps({"spec": {"browser": {"image": NEW}}}))
-        eventually(lambda: images(api, namespace).count(NEW) >= (COUNT - KEEPERS) // 2, within=400, every=1)
+        eventually(lambda: images(api, namespace).count(NEW) >= (COUNT - DEFERRED) // 2, within=400, every=1)
         operator.kill()  # nobody must notice
         operator.start()
-        eventually(lambda: images(api, namespace).count(NEW) == COUNT - KEEPERS, within=400, every=1)
-    most = most_down(tmp_path / "pods.json")
+        eventually(lambda: images(api, namespace).count(NEW) == COUNT - DEFERRED, within=400, every=1)
+    most = max_unavailable(tmp_path / "pods.json")
     print(f"at most {most} of {COUNT} users were down at one time")  # noqa: T201  # a figure for whoever runs it by hand
     assert 0 < most <= BUDGET
-    for number in range(KEEPERS):
+    for number in range(DEFERRED):
         found = api.get("us", f"u{number}", namespace)
         assert found is not None
         assert found["status"]["podUID"] == pods[f"u{number}"]
         [freshness] = [entry for entry in found["status"]["conditions"] if entry["type"] == "PodUpToDate"]
         assert freshness["reason"] == "UpdateDeferred"
     for replicas in (0, 1):
-        api.run("scale", "us", *(f"u{number}" for number in range(KEEPERS)), "-n", namespace, f"--replicas={replicas}")
-        wanted = COUNT - KEEPERS * (1 - replicas)
+        api.run("scale", "us", *(f"u{number}" for number in range(DEFERRED)), "-n", namespace, f"--replicas={replicas}")
+        wanted = COUNT - DEFERRED * (1 - replicas)
         eventually(lambda wanted=wanted: len(images(api, namespace)) == wanted, every=1)  # type: ignore[misc]
     assert images(api, namespace) == [NEW] * COUNT

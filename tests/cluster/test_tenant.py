@@ -51,7 +51,7 @@ def refusal(tenant: Kubectl, *command: str, manifest: Object | None = None) -> s
     return done.stderr
 
 
-def privileged(**changes: Any) -> Object:
+def pod_like_alices(**changes: Any) -> Object:
     """A pod that looks like alice's, and is more."""
     made = pod()
     made["metadata"]["name"] = "user-storage-mallory"
@@ -71,8 +71,8 @@ def privileged(**changes: Any) -> Object:
     ],
 )
 def test_a_pod_that_looks_like_the_operators_is_as_restricted_as_any(tenant: Kubectl, namespace: str, changes: Object) -> None:
-    tenant.run("create", "--dry-run=server", "-f", "-", "-n", namespace, input=json.dumps(privileged()))
-    said = refusal(tenant, "create", "-f", "-", "-n", namespace, manifest=privileged(**changes))
+    tenant.run("create", "--dry-run=server", "-f", "-", "-n", namespace, input=json.dumps(pod_like_alices()))
+    said = refusal(tenant, "create", "-f", "-", "-n", namespace, manifest=pod_like_alices(**changes))
     assert 'violates PodSecurity "restricted' in said
 
 

@@ -31,7 +31,7 @@ class Collector:
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
                 assert (self.path, self.headers["Content-Type"]) == ("/v1/traces", "application/x-protobuf")
-                collector.take(ExportTraceServiceRequest.FromString(body))
+                collector.store(ExportTraceServiceRequest.FromString(body))
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -44,7 +44,7 @@ class Collector:
         self._thread = Thread(target=self._server.serve_forever)
         self._thread.start()
 
-    def take(self, request: ExportTraceServiceRequest) -> None:
+    def store(self, request: ExportTraceServiceRequest) -> None:
         for resource in request.resource_spans:
             self.services.add(attributes(resource.resource)["service.name"])
             self.spans += [span for scope in resource.scope_spans for span in scope.spans]

@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 import localcluster
-from conftest import ROOT, with_definitions
+from conftest import ROOT, install_manifests
 from support.kubectl import Kubectl, eventually
 from support.operator_account import SYSTEM, log_in, requests
 from support.operator_process import PROGRAM, OperatorProcess
-from support.released import VERSIONS, Left, pods
+from support.released import VERSIONS, ReleasedObjects, pods
 from support.rights import Right, rights_of
 
 pytestmark = [pytest.mark.kwok]
@@ -24,47 +24,48 @@ USERS = "users"
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[Kubectl]:
+def own_cluster(tmp_path: Path) -> Iterator[Kubectl]:
     """Definitions go here, which other tests of the worker still need."""
     directory = tmp_path / "cluster"
     cluster = localcluster.start("control-plane", directory)
     try:
-        yield with_definitions(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
+        yield install_manifests(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
     finally:
         localcluster.stop(directory)
 
 
-def test_in_the_documented_order_everything_goes_and_the_files_stay(own: Kubectl, tmp_path: Path) -> None:
-    own.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": USERS}})
-    Left(VERSIONS[-1]).put(own, USERS)
+def test_in_the_documented_order_everything_goes_and_the_files_stay(own_cluster: Kubectl, tmp_path: Path) -> None:
+    own_cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": USERS}})
+    ReleasedObjects(VERSIONS[-1]).create_in(own_cluster, USERS)
     (tmp_path / "operator").mkdir()
-    operator = OperatorProcess(log_in(own, tmp_path / "operator").kubeconfig, tmp_path / "log")
+    operator = OperatorProcess(log_in(own_cluster, tmp_path / "operator").kubeconfig, tmp_path / "log")
     operator.start()
-    eventually(lambda: own.phase("alice", USERS) == "Ready")
+    eventually(lambda: own_cluster.phase("alice", USERS) == "Ready")
     # Some are deleted while it still runs; then it ends, and with it whoever took finalizers off.
-    own.run("delete", "us", "alice", "-n", USERS)
-    assert "user-storage-alice" not in pods(own, USERS)
+    own_cluster.run("delete", "us", "alice", "-n", USERS)
+    assert "user-storage-alice" not in pods(own_cluster, USERS)
     # The garbage collector learns of a new kind every 30 s; once the definition is gone it learns no more.
-    eventually(lambda: own.get("service", "user-storage-alice", USERS) is None)
+    eventually(lambda: own_cluster.get("service", "user-storage-alice", USERS) is None)
     operator.stop()
-    own.run("delete", "us", "bob", "-n", USERS, "--wait=false")
-    assert own.get("us", "bob", USERS) is not None
-    release(own, tmp_path)
-    eventually(lambda: own.get("us", "bob", USERS) is None)
-    own.run("delete", "us", "--all", "--all-namespaces", "--timeout=120s")
+    own_cluster.run("delete", "us", "bob", "-n", USERS, "--wait=false")
+    assert own_cluster.get("us", "bob", USERS) is not None
+    release(own_cluster, tmp_path)
+    eventually(lambda: own_cluster.get("us", "bob", USERS) is None)
+    own_cluster.run("delete", "us", "--all", "--all-namespaces", "--timeout=120s")
     for part in ("uninstall", "admission", "owner-references", "volume-stats", "crds", "rbac"):
-        own.run("delete", "--ignore-not-found", "-k", str(ROOT / "deploy" / part), "--timeout=120s")
+        own_cluster.run("delete", "--ignore-not-found", "-k", str(ROOT / "deploy" / part), "--timeout=120s")
     assert (
-        "userstorage" not in own.run("get", "crd,clusterrole,clusterrolebinding,validatingadmissionpolicy", "-o", "name").stdout
+        "userstorage"
+        not in own_cluster.run("get", "crd,clusterrole,clusterrolebinding,validatingadmissionpolicy", "-o", "name").stdout
     )
-    assert not own.run("get", "namespace", SYSTEM, "--ignore-not-found").stdout
+    assert not own_cluster.run("get", "namespace", SYSTEM, "--ignore-not-found").stdout
     # The garbage collector takes the rest; only claims that were to go with their users are among it.
     for kind in ("pods", "services", "networkpolicies", "ingresses"):
-        eventually(lambda kind=kind: not own.list_all(kind, USERS))  # type: ignore[misc]
-    kept = {raw["metadata"]["name"] for raw in own.list_all("pvc", USERS)}
+        eventually(lambda kind=kind: not own_cluster.list_all(kind, USERS))  # type: ignore[misc]
+    kept = {raw["metadata"]["name"] for raw in own_cluster.list_all("pvc", USERS)}
     assert {"user-storage-alice", "user-storage-carol", "shared"} <= kept
     assert any(name.startswith("user-storage-bob") for name in kept)
-    own.run("delete", "namespace", USERS, "--timeout=120s")
+    own_cluster.run("delete", "namespace", USERS, "--timeout=120s")
 
 
 def release(api: Kubectl, tmp_path: Path) -> None:

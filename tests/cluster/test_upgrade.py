@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 import yaml
 
-from conftest import ROOT, with_definitions
+from conftest import ROOT, install_manifests
 from support.kubectl import Kubectl, eventually
 from support.live import condition_of
 from support.operator_account import ACCOUNT, Login, Request, log_in, requests
 from support.operator_process import OperatorProcess
-from support.released import SERVED, VERSIONS, Left, pods, settled
+from support.released import SERVED, VERSIONS, ReleasedObjects, pods, until_phases
 from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = [pytest.mark.kwok]
 
-TOLD = {"userstorages/status", "userstorageclasses/status", "events"}
+REPORTED = {"userstorages/status", "userstorageclasses/status", "events"}
 """A pod that was made anew for the test became ready at another time than the status says."""
 
 
@@ -48,9 +48,9 @@ def writes(api: Kubectl, login: Login) -> list[Request]:
     return [request for request in requests(api, login.credential) if request.is_write]
 
 
-def took_over(api: Kubectl, login: Login, namespace: str, left: Left, before: dict[str, str]) -> list[Request]:
+def takeover_writes(api: Kubectl, login: Login, namespace: str, left: ReleasedObjects, before: dict[str, str]) -> list[Request]:
     """The writes that it took, once each user has been looked at. No pod among them was ended or made."""
-    settled(api, namespace, left.phases())
+    until_phases(api, namespace, left.phases())
     names = {raw["metadata"]["name"] for raw in left.users}
     assert names
     assert pods(api, namespace) == before
@@ -63,20 +63,20 @@ def took_over(api: Kubectl, login: Login, namespace: str, left: Left, before: di
 def test_an_upgrade_restarts_no_pod(
     api: Kubectl, namespace: str, operator: OperatorProcess, login: Login, version: str, request: pytest.FixtureRequest
 ) -> None:
-    left = Left(version, copies=request.config.getoption("--upgrade-objects"))
-    left.put(api, namespace)
+    left = ReleasedObjects(version, copies=request.config.getoption("--upgrade-objects"))
+    left.create_in(api, namespace)
     before = pods(api, namespace)
     assert len(before) == len([phase for phase in left.phases().values() if phase == "Ready"])
     operator.start()
     # Each has its true times told; that is the mark of having been looked at.
     ready = [name for name, phase in left.phases().items() if phase == "Ready"]
-    eventually(lambda: told(api, namespace) >= set(ready), every=0.5)
-    done = took_over(api, login, namespace, left, before)
-    assert {write.resource for write in done} <= TOLD
+    eventually(lambda: users_with_true_ready_time(api, namespace) >= set(ready), every=0.5)
+    done = takeover_writes(api, login, namespace, left, before)
+    assert {write.resource for write in done} <= REPORTED
     assert len(done) <= len(left.users) + 1  # one for each, and one for the class
 
 
-def told(api: Kubectl, namespace: str) -> set[str]:
+def users_with_true_ready_time(api: Kubectl, namespace: str) -> set[str]:
     """Those whose status has the time at which their pod really became ready."""
     found = api.list_all("us", namespace)
     return {raw["metadata"]["name"] for raw in found if raw["status"].get("readyTime", "") > "2026-01-31T12:00:00Z"}
@@ -109,12 +109,12 @@ def with_less(raw: Unstructured) -> Unstructured:
 def test_what_an_older_one_did_not_write_is_added_and_no_pod_restarted(
     api: Kubectl, namespace: str, operator: OperatorProcess, login: Login, age: Callable[[Unstructured], Unstructured]
 ) -> None:
-    left = Left(VERSIONS[-1], age=age)
-    left.put(api, namespace)
+    left = ReleasedObjects(VERSIONS[-1], age=age)
+    left.create_in(api, namespace)
     before = pods(api, namespace)
     operator.start()
-    wanted = Left(VERSIONS[-1])
-    took_over(api, login, namespace, wanted, before)
+    wanted = ReleasedObjects(VERSIONS[-1])
+    takeover_writes(api, login, namespace, wanted, before)
     for raw, released in zip(by_name(api.list_all("us", namespace)), by_name(wanted.users), strict=True):
         assert raw["metadata"]["finalizers"] == ["userstorage.dev/pod-gone"]
         assert raw["status"].keys() == released["status"].keys()
@@ -145,7 +145,7 @@ def newer_definitions(api: Kubectl) -> Iterator[Callable[[], None]]:
 
 
 def downgrade(api: Kubectl) -> None:
-    with_definitions(api)
+    install_manifests(api)
     eventually(lambda: "future" not in api.run("explain", "userstorage.spec").stdout)
 
 
@@ -165,13 +165,13 @@ def test_a_downgrade_and_back_breaks_nothing(
 ) -> None:
     """What this version does not know is dropped, or told where it cannot be served; pods are left alone."""
     newer_definitions()
-    left = Left(VERSIONS[-1], age=from_the_future)
-    left.put(api, namespace)
+    left = ReleasedObjects(VERSIONS[-1], age=from_the_future)
+    left.create_in(api, namespace)
     assert all(raw["status"]["future"] == "bright" for raw in api.list_all("us", namespace))
     before = pods(api, namespace)
     downgrade(api)
     operator.start()
-    settled(api, namespace, Left(VERSIONS[-1]).phases() | {"bob": "Failed"})
+    until_phases(api, namespace, ReleasedObjects(VERSIONS[-1]).phases() | {"bob": "Failed"})
     for raw in api.list_all("us", namespace):
         assert "future" not in raw["spec"]
         assert "future" not in raw["status"]
@@ -183,7 +183,7 @@ def test_a_downgrade_and_back_breaks_nothing(
     newer_definitions()
     patch = {"spec": {"future": "again", "lifecycle": {"updateStrategy": "Immediate"}}}
     api.run("patch", "us", "bob", "-n", namespace, "--type=merge", "-p", json.dumps(patch))
-    settled(api, namespace, Left(VERSIONS[-1]).phases())
+    until_phases(api, namespace, ReleasedObjects(VERSIONS[-1]).phases())
     assert pods(api, namespace) == before
     assert not [write for write in writes(api, login) if write.resource == "pods"]
 
@@ -197,7 +197,7 @@ KOPF = {
 
 def test_a_backup_that_is_restored_converges(api: Kubectl, namespace: str, operator: OperatorProcess, login: Login) -> None:
     """Users with an old status and annotations of others, claims as the files are in them, nothing else."""
-    left = Left(VERSIONS[-1])
+    left = ReleasedObjects(VERSIONS[-1])
     users, claims = left.users, [raw for raw in left.children if raw["kind"] == "PersistentVolumeClaim"]
     for raw in users:
         raw["metadata"].setdefault("annotations", {}).update(KOPF)
@@ -213,7 +213,7 @@ def test_a_backup_that_is_restored_converges(api: Kubectl, namespace: str, opera
     kept = {raw["metadata"]["name"]: raw["metadata"]["uid"] for raw in api.list_all("pvc", namespace)}
 
     operator.start()
-    settled(api, namespace, left.phases())
+    until_phases(api, namespace, left.phases())
     for raw in api.list_all("us", namespace):
         assert raw["metadata"]["annotations"].items() >= KOPF.items()
         assert raw["status"]["observedGeneration"] == raw["metadata"]["generation"]
@@ -234,10 +234,10 @@ def test_where_the_owner_of_a_claim_cannot_be_changed_the_files_are_served_all_t
     api: Kubectl, namespace: str, operator: OperatorProcess, may_change_owners: Callable[[], object]
 ) -> None:
     """The API server of the tests runs with OwnerReferencesPermissionEnforcement, and the operator may delete no claim."""
-    [erin] = [raw for raw in Left(VERSIONS[-1]).users if raw["metadata"]["name"] == "erin"]
+    [erin] = [raw for raw in ReleasedObjects(VERSIONS[-1]).users if raw["metadata"]["name"] == "erin"]
     [claim] = [
         raw
-        for raw in Left(VERSIONS[-1]).children
+        for raw in ReleasedObjects(VERSIONS[-1]).children
         if raw["metadata"]["name"] == "user-storage-erin" and "resources" in raw["spec"]
     ]
     del claim["metadata"]["ownerReferences"]

@@ -120,7 +120,7 @@ REFUSED = [
     Refused("root's group", {"security": {"runAsGroup": 0}}, "spec.security.runAsGroup: Invalid value"),
     Refused("root's files", {"security": {"fsGroup": 0}}, "spec.security.fsGroup: Invalid value"),
     Refused("user id past 31 bits", {"security": {"runAsUser": 2**31}}, "spec.security.runAsUser: Invalid value"),
-    *(Refused(row.name, {"scheduling": row.spec}, row.says) for row in bad_scheduling.REFUSED),
+    *(Refused(row.name, {"scheduling": row.spec}, row.message) for row in bad_scheduling.REFUSED),
     Refused("nobody at all", {"limits": {"maxPerNamespace": 0}}, "spec.limits.maxPerNamespace: Invalid value"),
     Refused("rollout of none", {"rollout": {"maxUnavailable": 0}}, "rollout.maxUnavailable must be a number"),
     Refused("rollout 0%", {"rollout": {"maxUnavailable": "0%"}}, "rollout.maxUnavailable must be a number"),

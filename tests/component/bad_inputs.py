@@ -118,7 +118,7 @@ REFUSED = [
         "spec.lifecycle.terminationGracePeriodSeconds: Invalid value",
     ),
     Refused("updateStrategy unknown", _lifecycle(updateStrategy="Never"), "spec.lifecycle.updateStrategy: Unsupported value"),
-    *(Refused(row.name, _ALICE | {"scheduling": row.spec}, row.says) for row in bad_scheduling.REFUSED),
+    *(Refused(row.name, _ALICE | {"scheduling": row.spec}, row.message) for row in bad_scheduling.REFUSED),
     Refused("pod label value", _pod_metadata(labels={"team": "a b"}), "podMetadata.labels values must be valid"),
     Refused("pod label key", _pod_metadata(labels={"/x": "a"}), "podMetadata.labels keys must be valid"),
     Refused("pod label too long", _pod_metadata(labels={"a": "b" * 64}), "spec.podMetadata.labels.a: Too long"),

@@ -9,7 +9,7 @@ import pytest
 
 from support import faultproxy
 from support.faultproxy import FaultProxy
-from support.inprocess import TLS_GOODBYE, Observed, serving
+from support.inprocess import TLS_CLOSE_SECONDS, RecordedMetrics, serving
 from support.kubectl import Kubectl
 from support.live import ClassOfTest, Live
 from userstorage_operator.api.resources import USER_STORAGES
@@ -29,13 +29,13 @@ async def live(kubeconfig: None, namespace: str) -> AsyncIterator[Live]:
     """The cluster as it is, past every cache of the operator."""
     client = KubeClient(await login(), Metrics("test"))
     live = Live(client, namespace)
-    await live.until_open()
+    await live.until_pods_are_admitted()
     yield live
     # By now no operator is left to release them, and a namespace that cannot end keeps the API server busy.
     for raw in (await client.list_all(USER_STORAGES, namespace))[0]:
         await client.merge_patch(USER_STORAGES, namespace, raw["metadata"]["name"], {"metadata": {"finalizers": None}})
     await client.close()
-    await asyncio.sleep(TLS_GOODBYE)
+    await asyncio.sleep(TLS_CLOSE_SECONDS)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def proxy(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 @pytest.fixture
-def operator(live: Live) -> Iterator[Observed]:
+def operator(live: Live) -> Iterator[RecordedMetrics]:
     """A running operator that serves the test's namespace."""
     with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600)) as observed:
         yield observed
@@ -61,7 +61,7 @@ def operator_of_all(live: Live) -> Iterator[None]:
 
 
 @pytest.fixture
-async def exposing(live: Live) -> AsyncIterator[ClassOfTest]:
+async def exposing_class(live: Live) -> AsyncIterator[ClassOfTest]:
     """A class of the test's own that leads in from outside through an Ingress; say otherwise with `change`."""
     cls = ClassOfTest(live, f"class-{live.namespace}")
     await live.create_class(cls.name, network={"expose": "Ingress", "hostTemplate": "${slug}.${namespace}.example.org"})

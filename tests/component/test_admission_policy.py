@@ -20,7 +20,7 @@ CLASS = ("metadata", "annotations", "userstorage.dev/class")
 MANAGED_BY = ("metadata", "labels", "app.kubernetes.io/managed-by")
 
 
-def damaged(path: tuple[str | int, ...], value: Any) -> Unstructured:
+def modified_pod(path: tuple[str | int, ...], value: Any) -> Unstructured:
     """That pod with one field set, or removed where `value` is None."""
     changed = pod()
     at: Any = changed
@@ -82,7 +82,7 @@ def policies(api: Kubectl, lenient: str, classes: dict[str, str]) -> Policies:
     """In force: the API server takes a moment to load a policy, and to see a class."""
     api.run("apply", "-k", str(ROOT / "deploy/admission"))
     found = Policies(api, lenient)
-    eventually(lambda: "hostNetwork" in found.refusal(damaged(("spec", "hostNetwork"), value=True)))
+    eventually(lambda: "hostNetwork" in found.refusal(modified_pod(("spec", "hostNetwork"), value=True)))
     eventually(lambda: "built-in image" in found.refusal(pod(OTHER)))
     for name in classes.values():
         eventually(lambda name=name: "not the one of" in found.refusal(pod("docker.io/library/nothing:1", name)))  # type: ignore[misc]
@@ -144,7 +144,7 @@ UNRESTRICTED: dict[str, tuple[tuple[str | int, ...], Any, str]] = {
 @pytest.mark.parametrize("row", UNRESTRICTED)
 def test_a_pod_that_is_not_as_ours_is_refused_and_the_field_named(policies: Policies, row: str) -> None:
     path, value, says = UNRESTRICTED[row]
-    refusal = policies.refusal(damaged(path, value))
+    refusal = policies.refusal(modified_pod(path, value))
     assert bool(refusal) == bool(says)
     assert says in refusal
     assert ("userstorage-operator-" in refusal) == bool(says)  # the policy's word, not that of some other check
@@ -216,6 +216,6 @@ def test_a_running_pod_keeps_its_image_and_gets_no_more_containers(api: Kubectl,
 
 
 def test_nobody_else_is_bound(api: Kubectl, policies: Policies, lenient: str) -> None:
-    shared = damaged(("spec", "hostNetwork"), value=True)
+    shared = modified_pod(("spec", "hostNetwork"), value=True)
     shared["metadata"]["name"] = "shared"
     api.run("create", "--dry-run=server", "-f", "-", "-n", lenient, input=json.dumps(shared))

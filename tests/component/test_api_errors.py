@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from support.faultproxy import Fault, FaultProxy
-from support.inprocess import FAULTS, Observed, serving
+from support.inprocess import INTERNAL_ERROR_OUTCOMES, RecordedMetrics, serving
 from support.live import Live
-from support.volumes import make_claim
+from support.volumes import create_claim
 from userstorage_operator import browsers
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
 from userstorage_operator.api.userstorage import UserStorage
@@ -22,7 +22,7 @@ LIMITS = Resource("", "v1", "limitranges", "LimitRange")
 
 
 @pytest.fixture
-def proxied(proxy: FaultProxy, live: Live) -> Iterator[Observed]:
+def proxied_operator(proxy: FaultProxy, live: Live) -> Iterator[RecordedMetrics]:
     with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600)) as observed:
         yield observed
 
@@ -34,7 +34,9 @@ def proxied(proxy: FaultProxy, live: Live) -> Iterator[Observed]:
         pytest.param(404, "APIError", marks=pytest.mark.produces("Ready/APIError", "Reconciling/Retrying")),
     ],
 )
-async def test_a_pod_that_cannot_be_made(live: Live, proxied: Observed, proxy: FaultProxy, status: int, reason: str) -> None:
+async def test_a_pod_that_cannot_be_made(
+    live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy, status: int, reason: str
+) -> None:
     proxy.fail(Fault("POST", r"/pods\?", status, "not today"))
     await live.create()
     assert "not today" in await live.until_condition("Ready", "False", reason)
@@ -42,11 +44,13 @@ async def test_a_pod_that_cannot_be_made(live: Live, proxied: Observed, proxy: F
     assert await live.child(Kind.POD) is None
     proxy.fail()
     await live.until_ready()
-    assert sum(proxied.outcomes[fault] for fault in FAULTS) == 0
+    assert sum(proxied_operator.outcomes[fault] for fault in INTERNAL_ERROR_OUTCOMES) == 0
 
 
 @pytest.mark.produces("Ready/NamespaceTerminating")
-async def test_a_namespace_that_ends_is_not_asked_again_soon(live: Live, proxied: Observed, proxy: FaultProxy) -> None:
+async def test_a_namespace_that_ends_is_not_asked_again_soon(
+    live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy
+) -> None:
     words = f"unable to create new content in namespace {live.namespace} because it is being terminated"
     proxy.fail(Fault("POST", r"/pods\?", 403, words))  # made up: a real one deletes the object in the next moment
     await live.create()
@@ -56,10 +60,12 @@ async def test_a_namespace_that_ends_is_not_asked_again_soon(live: Live, proxied
     await live.until_ready()
 
 
-async def test_a_claim_that_cannot_be_read_is_not_told_as_missing(live: Live, proxied: Observed, proxy: FaultProxy) -> None:
+async def test_a_claim_that_cannot_be_read_is_not_told_as_missing(
+    live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy
+) -> None:
     path = r"/persistentvolumeclaims/photos"
     proxy.fail(Fault("GET", path, 500, "not today"))
-    await make_claim(live, "photos")
+    await create_claim(live, "photos")
     await live.create(storage={"claimName": "photos"})
     assert "not today" in await live.until_condition("Ready", "False", "APIUnavailable")
     message = await live.until_condition("StorageReady", "False", "ClaimNotFound")
@@ -83,7 +89,7 @@ async def test_a_claim_that_cannot_be_read_is_not_told_as_missing(live: Live, pr
 
 
 @pytest.mark.produces("NetworkReady/OutOfSync", "Reconciling/Retrying")
-async def test_a_change_that_cannot_be_put_right(live: Live, proxied: Observed, proxy: FaultProxy) -> None:
+async def test_a_change_that_cannot_be_put_right(live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy) -> None:
     await live.create()
     await live.until_ready()
     proxy.fail(Fault("PATCH", "/services/", 500))
@@ -95,7 +101,7 @@ async def test_a_change_that_cannot_be_put_right(live: Live, proxied: Observed, 
 
 
 @pytest.mark.produces("Ready/Forbidden", "Reconciling/Retrying")
-async def test_a_refused_pod_is_told_in_the_servers_words(live: Live, operator: Observed) -> None:
+async def test_a_refused_pod_is_told_in_the_servers_words(live: Live, operator: RecordedMetrics) -> None:
     limits = {"limits": [{"type": "Container", "max": {"memory": "1Mi"}}]}
     body = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "tight"}, "spec": limits}
     await live.client.create(LIMITS, live.namespace, body)
@@ -107,7 +113,7 @@ async def test_a_refused_pod_is_told_in_the_servers_words(live: Live, operator: 
 
 @pytest.mark.produces("Ready/InternalError", "Reconciling/Retrying")
 async def test_a_fault_of_the_operator_is_told_and_hits_one_object(
-    live: Live, operator: Observed, monkeypatch: pytest.MonkeyPatch
+    live: Live, operator: RecordedMetrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     render = browsers.render
 
@@ -125,12 +131,14 @@ async def test_a_fault_of_the_operator_is_told_and_hits_one_object(
     await live.until_ready()
 
 
-async def test_an_unavailable_server_is_not_asked_ever_faster(live: Live, proxied: Observed, proxy: FaultProxy) -> None:
+async def test_an_unavailable_server_is_not_asked_ever_faster(
+    live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy
+) -> None:
     proxy.fail(Fault("POST|PATCH|DELETE", ".", 503))
     await live.create()
 
     def tries() -> int:
-        return sum(status == 503 for _, _, status in proxy.seen)
+        return sum(status == 503 for _, _, status in proxy.requests)
 
     async def three_tries() -> bool:
         return tries() >= 3

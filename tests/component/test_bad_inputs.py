@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 
 from component import catalogue
-from component.catalogue import CATALOGUE, Row
+from component.catalogue import CATALOGUE, BadInput
 from support.arena import Arena
 from support.arena import arena as made_arena
 from support.kubectl import Kubectl
@@ -32,13 +32,13 @@ async def arena(request: pytest.FixtureRequest, api: Kubectl, shared_arena: Aren
 
 @pytest.mark.filterwarnings("ignore:Sending a large body")  # row 60
 @pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: f"{row.number} {row.text} ({row.expected})")
-async def test_bad_input(arena: Arena, row: Row) -> None:
-    before = await arena.bystanders()
+async def test_bad_input(arena: Arena, row: BadInput) -> None:
+    before = await arena.bystander_state()
     for attempt in row.attempts:
         await attempt(arena, row.number)
-    assert await arena.bystanders() == before
-    assert arena.observed.is_alive()
-    assert arena.observed.faults() == 0
+    assert await arena.bystander_state() == before
+    assert arena.metrics.is_alive()
+    assert arena.metrics.internal_errors() == 0
 
 
 async def test_the_catalogue_is_complete() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.inprocess import Observed
+from support.inprocess import RecordedMetrics
 from support.live import LIFE, Live
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
@@ -11,11 +11,11 @@ pytestmark = [pytest.mark.kwok]
 
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
 HELD = {"metadata": {"finalizers": ["example.org/backup"]}}
-LET_GO = {"metadata": {"finalizers": None}}
+RELEASED = {"metadata": {"finalizers": None}}
 
 
 @pytest.mark.produces("StorageReady/ClaimLost")
-async def test_a_lost_volume(live: Live, operator: Observed) -> None:
+async def test_a_lost_volume(live: Live, operator: RecordedMetrics) -> None:
     # Of a storage class that nobody serves: else the claim would be bound anew at once.
     await live.create_class(live.namespace, storage={"storageClassName": "no-such-class"})
     await live.create(className=live.namespace, podMetadata={"annotations": {LIFE: "never-ready"}})
@@ -27,7 +27,7 @@ async def test_a_lost_volume(live: Live, operator: Observed) -> None:
 
 
 @pytest.mark.produces("StorageReady/ClaimTerminating", "Ready/StorageNotReady")
-async def test_no_pod_is_started_on_a_claim_that_goes(live: Live, operator: Observed) -> None:
+async def test_no_pod_is_started_on_a_claim_that_goes(live: Live, operator: RecordedMetrics) -> None:
     await live.create()
     await live.until_ready()
     await live.change_child(Kind.PVC, HELD)
@@ -37,12 +37,12 @@ async def test_no_pod_is_started_on_a_claim_that_goes(live: Live, operator: Obse
     await live.delete(Kind.POD.resource, "user-storage-alice")
     assert "being deleted" in await live.until_condition("Ready", "False", "StorageNotReady")
     assert await live.child(Kind.POD) is None
-    await live.change_child(Kind.PVC, LET_GO)
+    await live.change_child(Kind.PVC, RELEASED)
     await live.until_ready()
 
 
 @pytest.mark.produces("StorageReady/ExpansionNotSupported", "Reconciling/Retrying")
-async def test_a_claim_that_cannot_grow(live: Live, operator: Observed) -> None:
+async def test_a_claim_that_cannot_grow(live: Live, operator: RecordedMetrics) -> None:
     await live.create(storage={"size": "1Gi"}, podMetadata={"annotations": {LIFE: "never-ready"}})
     await live.until_condition("StorageReady", "True", "ClaimBound")
     await _expansion(live, allowed=False)
@@ -62,7 +62,7 @@ async def test_a_claim_that_cannot_grow(live: Live, operator: Observed) -> None:
     assert _size(await live.child(Kind.PVC)) == "2Gi"
 
 
-async def test_growth_beyond_the_quota_is_told_as_that(live: Live, operator: Observed) -> None:
+async def test_growth_beyond_the_quota_is_told_as_that(live: Live, operator: RecordedMetrics) -> None:
     await live.create(storage={"size": "1Gi"})
     await live.until_ready()
     await live.set_quota("storage", {"requests.storage": "1Gi"})

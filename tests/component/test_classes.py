@@ -35,18 +35,18 @@ async def make_class(live: Live) -> AsyncIterator[MakeClass]:
             await live.delete_class(name)
 
 
-async def class_says(live: Live, name: str, condition_type: str, status: str, reason: str) -> Unstructured:
+async def until_class_condition(live: Live, name: str, condition_type: str, status: str, reason: str) -> Unstructured:
     async def look() -> Unstructured | None:
-        raw = await live.the_class(name)
+        raw = await live.get_class(name)
         return raw if condition_of(raw, condition_type) == (status, reason) else None
 
     found: Unstructured = await live.until(look)
     return found
 
 
-async def counts(live: Live, name: str, **wanted: int) -> None:
+async def until_counts(live: Live, name: str, **wanted: int) -> None:
     async def look() -> bool:
-        status = (await live.the_class(name)).get("status", {})
+        status = (await live.get_class(name)).get("status", {})
         return all(status.get(field) == count for field, count in wanted.items())
 
     await live.until(look)
@@ -54,42 +54,42 @@ async def counts(live: Live, name: str, **wanted: int) -> None:
 
 async def test_a_class_tells_of_its_users(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
     name = await make_class()
-    await class_says(live, name, "Ready", "True", "Valid")
-    await class_says(live, name, "ImagePinned", "False", "NoDigest")
-    await class_says(live, name, "Default", "False", "NotDefault")
+    await until_class_condition(live, name, "Ready", "True", "Valid")
+    await until_class_condition(live, name, "ImagePinned", "False", "NoDigest")
+    await until_class_condition(live, name, "Default", "False", "NotDefault")
     await live.create("alice", className=name)
     await live.create("bob", className=name, replicas=0)
     await live.create("carol", className=name, podMetadata={"annotations": {LIFE: "image-pull-backoff"}})
-    await counts(live, name, users=3, updated=3, pending=0, failed=1)
+    await until_counts(live, name, users=3, updated=3, pending=0, failed=1)
     await live.delete(USER_STORAGES, "carol")
-    await counts(live, name, users=2, updated=2, failed=0)
+    await until_counts(live, name, users=2, updated=2, failed=0)
 
 
 async def test_a_class_that_cannot_be_served_says_so_itself(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
     auth = {"mode": "None", "acknowledgeUnauthenticated": True}
     name = await make_class(browser={"flavor": "Dufs", "permissions": {"share": True}}, auth=auth)
-    raw = await class_says(live, name, "Ready", "False", "InvalidSpec")
+    raw = await until_class_condition(live, name, "Ready", "False", "InvalidSpec")
     [message] = [entry["message"] for entry in raw["status"]["conditions"] if entry["type"] == "Ready"]
     assert "spec.browser.permissions.share" in message
     image = f"example.org/dufs@sha256:{'0' * 64}"
     await live.change_class(name, {"spec": {"browser": {"permissions": {"share": False}, "image": image}}})
-    await class_says(live, name, "Ready", "True", "Valid")
-    await class_says(live, name, "ImagePinned", "True", "Digest")
+    await until_class_condition(live, name, "Ready", "True", "Valid")
+    await until_class_condition(live, name, "ImagePinned", "True", "Digest")
 
 
 async def test_of_two_default_classes_the_older_counts(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
     names = [await make_class(suffix, annotations=DEFAULT, browser={"port": 9000}) for suffix in ("a", "b")]
-    classes = [(await live.the_class(name))["metadata"] for name in names]
+    classes = [(await live.get_class(name))["metadata"] for name in names]
     [older, newer] = [meta["name"] for meta in sorted(classes, key=lambda meta: (meta["creationTimestamp"], meta["uid"]))]
-    await class_says(live, older, "Default", "True", "SeveralDefaults")
-    await class_says(live, newer, "Default", "False", "OlderDefaultWins")
+    await until_class_condition(live, older, "Default", "True", "SeveralDefaults")
+    await until_class_condition(live, newer, "Default", "False", "OlderDefaultWins")
     await live.create()
     await live.until_ready()
     assert (await live.pod())["metadata"]["annotations"]["userstorage.dev/class"] == older
-    await counts(live, older, users=1)
+    await until_counts(live, older, users=1)
     await live.delete_class(older)
-    await class_says(live, newer, "Default", "True", "Default")
-    await counts(live, newer, users=1)
+    await until_class_condition(live, newer, "Default", "True", "Default")
+    await until_counts(live, newer, users=1)
 
 
 @pytest.mark.produces("Ready/QuotaExceeded", "Stalled/QuotaExceeded")
@@ -138,8 +138,8 @@ async def test_a_class_that_changes_takes_its_users_one_after_the_other(
     for user in users:  # the one that is down is all that may be
         await live.until_condition("PodUpToDate", "False", "WaitingForRollout", user)
         assert await live.condition("Ready", user) == ("True", "PodReady")
-    await class_says(live, name, "Reconciling", "True", "RollingOut")
-    await counts(live, name, pending=2)
+    await until_class_condition(live, name, "Reconciling", "True", "RollingOut")
+    await until_counts(live, name, pending=2)
 
     async def replaced() -> bool:
         pod = await live.child(Kind.POD, "broken")
@@ -151,8 +151,8 @@ async def test_a_class_that_changes_takes_its_users_one_after_the_other(
         await live.until_condition("PodUpToDate", "True", "UpToDate", user)
         await live.until_ready(user)
         assert (await live.pod(user))["spec"]["containers"][0]["ports"][0]["containerPort"] == 9999
-    await counts(live, name, updated=3, pending=0)
-    await class_says(live, name, "Reconciling", "False", "Done")
+    await until_counts(live, name, updated=3, pending=0)
+    await until_class_condition(live, name, "Reconciling", "False", "Done")
 
 
 async def test_a_user_who_changes_the_spec_does_not_wait_for_the_class(

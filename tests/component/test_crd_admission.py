@@ -8,7 +8,7 @@ import pytest
 
 from component import bad_class_inputs, bad_inputs
 from support.kubectl import Kubectl
-from support.manifests import Accepted, Change, Object, Refused, storage, storage_class, text
+from support.manifests import Accepted, Change, Object, Refused, storage, storage_class, to_json
 
 DRY = "--dry-run=server"
 """Everything but the storing: what needs no object afterwards leaves none."""
@@ -22,25 +22,25 @@ def named(row: Refused | Accepted | Change) -> str:
 
 def create(api: Kubectl, manifest: Object, *flags: str) -> Object:
     """Create it and return it as the API server has it."""
-    created: Object = json.loads(api.run("create", "-f", "-", "-o", "json", *flags, input=text(manifest)).stdout)
+    created: Object = json.loads(api.run("create", "-f", "-", "-o", "json", *flags, input=to_json(manifest)).stdout)
     return created
 
 
 def refusal(api: Kubectl, *args: str, manifest: Object | None = None) -> str:
     """The API server's words."""
-    done = api.run(*args, input=None if manifest is None else text(manifest), check=False)
+    done = api.run(*args, input=None if manifest is None else to_json(manifest), check=False)
     assert done.returncode != 0, f"admitted: {done.stdout}"
     return done.stderr
 
 
 @pytest.mark.parametrize("row", bad_inputs.REFUSED, ids=named)
 def test_storage_is_refused(api: Kubectl, row: Refused) -> None:
-    assert row.says in refusal(api, *TRY, manifest=storage("default", row.spec))
+    assert row.message in refusal(api, *TRY, manifest=storage("default", row.spec))
 
 
 @pytest.mark.parametrize("row", bad_inputs.ACCEPTED, ids=named)
 def test_storage_is_admitted(api: Kubectl, row: Accepted) -> None:
-    api.run(*TRY, input=text(storage("default", row.spec)))
+    api.run(*TRY, input=to_json(storage("default", row.spec)))
 
 
 @pytest.mark.parametrize("row", bad_inputs.CHANGES, ids=named)
@@ -51,12 +51,12 @@ def test_storage_changes(api: Kubectl, namespace: str, row: Change) -> None:
 
 @pytest.mark.parametrize("row", bad_class_inputs.REFUSED, ids=named)
 def test_class_is_refused(api: Kubectl, row: Refused) -> None:
-    assert row.says in refusal(api, *TRY, manifest=storage_class("candidate", row.spec))
+    assert row.message in refusal(api, *TRY, manifest=storage_class("candidate", row.spec))
 
 
 @pytest.mark.parametrize("row", bad_class_inputs.ACCEPTED, ids=named)
 def test_class_is_admitted(api: Kubectl, row: Accepted) -> None:
-    api.run(*TRY, input=text(storage_class("candidate", row.spec)))
+    api.run(*TRY, input=to_json(storage_class("candidate", row.spec)))
 
 
 @pytest.mark.parametrize("row", bad_class_inputs.CHANGES, ids=named)
@@ -70,10 +70,10 @@ def test_class_changes(api: Kubectl, namespace: str, row: Change) -> None:
 
 def change(api: Kubectl, manifest: Object, row: Change) -> None:
     """Replace the object; unlike a patch, that also removes what `manifest` lacks."""
-    if row.says is None:
-        api.run("replace", "-f", "-", input=text(manifest))
+    if row.message is None:
+        api.run("replace", "-f", "-", input=to_json(manifest))
     else:
-        assert row.says in refusal(api, "replace", "-f", "-", manifest=manifest)
+        assert row.message in refusal(api, "replace", "-f", "-", manifest=manifest)
 
 
 @pytest.mark.parametrize("row", bad_inputs.PRUNED)
@@ -94,7 +94,7 @@ def test_an_unknown_field_is_refused_by_kubectl(api: Kubectl, row: str) -> None:
 
 def test_a_field_given_twice_is_refused_where_asked(api: Kubectl) -> None:
     """Row 45. kubectl itself lets the last one win before the API server sees it, so the request goes out raw."""
-    twice = text(storage("default", {"userID": "alice"})).replace('"userID"', '"userID": "bob", "userID"')
+    twice = to_json(storage("default", {"userID": "alice"})).replace('"userID"', '"userID": "bob", "userID"')
     path = "/apis/userstorage.dev/v1/namespaces/default/userstorages?dryRun=All&fieldValidation=Strict"
     done = api.run("create", "--raw", path, "-f", "-", input=twice, check=False)
     assert done.returncode != 0
@@ -148,7 +148,7 @@ def test_defaults_of_a_class(api: Kubectl) -> None:
 @pytest.mark.parametrize("name", ["a" * 253, "alice.example.org", "7-of-nine"], ids=["253", "dots", "digit"])
 def test_object_names_are_free(api: Kubectl, name: str) -> None:
     """Row 14: the children are named from the slug."""
-    api.run(*TRY, input=text(storage("default", {"userID": "alice"}, name=name)))
+    api.run(*TRY, input=to_json(storage("default", {"userID": "alice"}, name=name)))
 
 
 def test_a_generated_name(api: Kubectl, namespace: str) -> None:
@@ -187,7 +187,7 @@ def test_large_annotations_of_the_object(api: Kubectl, size: int, fits: bool) ->
     manifest = storage("default", {"userID": "alice"})
     manifest["metadata"]["annotations"] = {"note": "x" * size * 1024}
     if fits:
-        api.run(*TRY, input=text(manifest))
+        api.run(*TRY, input=to_json(manifest))
     else:
         assert "metadata.annotations: Too long" in refusal(api, *TRY, manifest=manifest)
 

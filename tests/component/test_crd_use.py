@@ -5,7 +5,7 @@ import json
 import pytest
 
 from support.kubectl import Kubectl
-from support.manifests import Object, storage, text
+from support.manifests import Object, storage, to_json
 
 STATUS: Object = {
     "observedGeneration": 1,
@@ -56,7 +56,7 @@ STATUS: Object = {
 @pytest.fixture
 def alice(api: Kubectl, namespace: str) -> list[str]:
     """Arguments that name a UserStorage just made."""
-    api.run("create", "-f", "-", input=text(storage(namespace, {"userID": "alice"}, name="alice")))
+    api.run("create", "-f", "-", input=to_json(storage(namespace, {"userID": "alice"}, name="alice")))
     return ["userstorage", "alice", "-n", namespace]
 
 
@@ -65,7 +65,7 @@ def read(api: Kubectl, alice: list[str]) -> Object:
     return found
 
 
-def report(api: Kubectl, alice: list[str], status: Object) -> None:
+def patch_status(api: Kubectl, alice: list[str], status: Object) -> None:
     """Write the status as the operator does."""
     api.run("patch", *alice, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
 
@@ -80,15 +80,15 @@ def test_a_new_object_says_that_the_operator_has_not_looked_yet(api: Kubectl, al
 
 
 def test_the_whole_status_is_kept(api: Kubectl, alice: list[str]) -> None:
-    report(api, alice, STATUS)
+    patch_status(api, alice, STATUS)
     assert read(api, alice)["status"] == STATUS
 
 
 def test_a_status_of_the_tenant_is_ignored(api: Kubectl, namespace: str) -> None:
     """Row 48."""
     forged = storage(namespace, {"userID": "alice"}, name="alice") | {"status": STATUS}
-    api.run("create", "-f", "-", input=text(forged))
-    api.run("replace", "-f", "-", input=text(forged))
+    api.run("create", "-f", "-", input=to_json(forged))
+    api.run("replace", "-f", "-", input=to_json(forged))
     assert read(api, ["userstorage", "alice", "-n", namespace])["status"]["phase"] == "Pending"
 
 
@@ -102,7 +102,7 @@ def test_scale_suspends_and_resumes(api: Kubectl, alice: list[str]) -> None:
 
 
 def test_scale_reports_replicas_and_selector(api: Kubectl, alice: list[str]) -> None:
-    report(api, alice, STATUS)
+    patch_status(api, alice, STATUS)
     scale = json.loads(api.run("get", *alice, "--subresource=scale", "-o", "json").stdout)
     assert scale["status"] == {"replicas": 1, "selector": "app=filebrowser,userId=alice"}
 
@@ -123,7 +123,7 @@ def test_field_selectors(api: Kubectl, namespace: str, selector: str, found: boo
 
 
 def test_columns(api: Kubectl, namespace: str, alice: list[str]) -> None:
-    report(api, alice, STATUS)
+    patch_status(api, alice, STATUS)
     header, row = api.run("get", "us", "-n", namespace, "-o", "wide").stdout.splitlines()
     assert header.split() == [
         "NAME",
@@ -149,7 +149,7 @@ def test_columns_of_a_class(api: Kubectl, namespace: str) -> None:
         "metadata": {"name": namespace, "annotations": {"userstorage.dev/is-default-class": "true"}},
         "spec": {},
     }
-    api.run("create", "-f", "-", input=text(manifest))
+    api.run("create", "-f", "-", input=to_json(manifest))
     try:
         status = {"observedGeneration": 1, "users": 7, "updated": 5, "pending": 1, "failed": 1}
         name = ["usc", namespace]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from component.test_interrupted import WRITES_TO_READY, Killed, is_gone, is_ready, live_until
+from component.test_interrupted import WRITES_TO_READY, Killed, is_gone, is_ready, reconcile_until
 from support.kubectl import Kubectl
 from support.live import LIFE, Live
 from userstorage_operator.api.errors import OperatorError
@@ -32,9 +32,9 @@ async def gone(live: Live, name: str = "alice") -> None:
 async def test_during_its_creation_after_each_write(live: Live, writes: int) -> None:
     await live.create()
     with pytest.raises(Killed):
-        await live_until(live, lambda: is_ready(live), writes, after=True)
+        await reconcile_until(live, lambda: is_ready(live), writes, after=True)
     await live.delete(USER_STORAGES, "alice")
-    await live_until(live, lambda: is_gone(live))
+    await reconcile_until(live, lambda: is_gone(live))
     assert await live.child(Kind.POD) is None
 
 

@@ -12,7 +12,7 @@ from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = [pytest.mark.kwok]
 
-Told = tuple[str, str, int]
+EventCount = tuple[str, str, int]
 
 
 class Events:
@@ -28,7 +28,7 @@ class Events:
         events: list[Unstructured] = json.loads(found.stdout)["items"]
         return sorted(events, key=lambda event: str(event["eventTime"]))
 
-    async def told(self) -> list[Told]:
+    async def counts(self) -> list[EventCount]:
         """Type, reason and how often, the oldest first."""
         return [(event["type"], event["reason"], (event.get("series") or {}).get("count", 1)) for event in await self.all()]
 
@@ -76,7 +76,7 @@ async def test_what_comes_again_is_counted_and_not_told_anew(live: Live, api: Ku
         await live.until_ready()
 
     async def counted() -> bool:
-        told = {reason: count for _, reason, count in await events.told()}
+        told = {reason: count for _, reason, count in await events.counts()}
         return told == {"PodReady": 3, "Suspended": 2, "Requested": 2, "Running": 2}
 
     await live.until(counted)
@@ -94,6 +94,6 @@ async def test_a_deletion_is_told_and_events_outlive_the_object(live: Live, api:
     events = Events(api, created)
 
     async def told() -> bool:
-        return await events.told() == [("Normal", "PodReady", 1), ("Normal", "Terminating", 1)]
+        return await events.counts() == [("Normal", "PodReady", 1), ("Normal", "Terminating", 1)]
 
     await live.until(told)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from support.inprocess import TLS_GOODBYE
+from support.inprocess import TLS_CLOSE_SECONDS
 from support.live import Live
 from support.manifests import storage
 from userstorage_operator.api.errors import NotLeader, Unavailable
@@ -36,7 +36,7 @@ async def fenced(live: Live, gate: Gate) -> AsyncIterator[KubeClient]:
     client = KubeClient(await login(), Metrics("test"), gate)
     yield client
     await client.close()
-    await asyncio.sleep(TLS_GOODBYE)
+    await asyncio.sleep(TLS_CLOSE_SECONDS)
 
 
 async def test_every_write_is_refused_and_reads_are_not(live: Live, fenced: KubeClient, gate: Gate) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.arena import STRANGERS
-from support.inprocess import Observed, serving
+from support.arena import FOREIGN_SPECS
+from support.inprocess import RecordedMetrics, serving
 from support.live import Live
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
@@ -31,7 +31,7 @@ def seconds(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def sweeping(live: Live) -> Iterator[Observed]:
+def sweeping_operator(live: Live) -> Iterator[RecordedMetrics]:
     """An operator that sweeps every second."""
     with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=1)) as observed:
         yield observed
@@ -46,16 +46,18 @@ def labels(user: str, uid: str) -> dict[str, str]:
     }
 
 
-async def users_and_strangers(live: Live) -> list[tuple[Kind, str]]:
+async def create_users_and_foreign_objects(live: Live) -> list[tuple[Kind, str]]:
     """One user who serves and four in whose way a stranger stands; the strangers."""
     uid = (await live.create("alice"))["metadata"]["uid"]
     await live.until_ready("alice")
     other = {"userstorage.dev/user-id": "mallory"}
-    await live.make(Kind.POD, "forged", STRANGERS[Kind.POD], labels=labels("alice", uid))
-    await live.make(Kind.SERVICE, "user-storage-bob", STRANGERS[Kind.SERVICE])
-    await live.make(Kind.PVC, "user-storage-carol", STRANGERS[Kind.PVC], labels=labels("mallory", uid), annotations=other)
-    await live.make(Kind.POD, "user-storage-dave", STRANGERS[Kind.POD], labels=labels("dave", uid))
-    await live.make(Kind.PVC, "of-frank", STRANGERS[Kind.PVC], labels=labels("erin", uid))
+    await live.create_object(Kind.POD, "forged", FOREIGN_SPECS[Kind.POD], labels=labels("alice", uid))
+    await live.create_object(Kind.SERVICE, "user-storage-bob", FOREIGN_SPECS[Kind.SERVICE])
+    await live.create_object(
+        Kind.PVC, "user-storage-carol", FOREIGN_SPECS[Kind.PVC], labels=labels("mallory", uid), annotations=other
+    )
+    await live.create_object(Kind.POD, "user-storage-dave", FOREIGN_SPECS[Kind.POD], labels=labels("dave", uid))
+    await live.create_object(Kind.PVC, "of-frank", FOREIGN_SPECS[Kind.PVC], labels=labels("erin", uid))
     strangers = [
         (Kind.POD, "forged"),
         (Kind.SERVICE, "user-storage-bob"),
@@ -65,7 +67,7 @@ async def users_and_strangers(live: Live) -> list[tuple[Kind, str]]:
     ]
 
     async def at_rest() -> bool:
-        now = [await picture(live, kind, name) for kind, name in strangers]
+        now = [await get_object(live, kind, name) for kind, name in strangers]
         return all(raw.get("status", {}).get("phase") in ("Running", "Bound", None) for raw in now)
 
     await live.until(at_rest)
@@ -77,35 +79,37 @@ async def users_and_strangers(live: Live) -> list[tuple[Kind, str]]:
     return strangers
 
 
-async def picture(live: Live, kind: Kind, name: str) -> Unstructured:
+async def get_object(live: Live, kind: Kind, name: str) -> Unstructured:
     """A stranger with its resourceVersion: not even a write that changes nothing else goes unseen."""
     return await live.client.get(kind.resource, live.namespace, name)
 
 
 @pytest.mark.timeout(600)
-async def test_strangers_are_untouched_after_all_that_trying(live: Live, sweeping: Observed, seconds: int) -> None:
-    strangers = await users_and_strangers(live)
-    before = [await picture(live, kind, name) for kind, name in strangers]
-    passes, until, touch = sweeping.passes(), time.monotonic() + seconds, 0
-    while time.monotonic() < until or sweeping.passes() - passes < 100:  # on a slow machine it takes longer
+async def test_strangers_are_untouched_after_all_that_trying(
+    live: Live, sweeping_operator: RecordedMetrics, seconds: int
+) -> None:
+    strangers = await create_users_and_foreign_objects(live)
+    before = [await get_object(live, kind, name) for kind, name in strangers]
+    passes, until, touch = sweeping_operator.reconciles(), time.monotonic() + seconds, 0
+    while time.monotonic() < until or sweeping_operator.reconciles() - passes < 100:  # on a slow machine it takes longer
         touch += 1
         for user in ("alice", *BLOCKED):
             await live.change({"spec": {"lifecycle": {"startTimeout": f"{300 + touch % 2}s"}}}, user)
         await asyncio.sleep(0.2)
-    assert [await picture(live, kind, name) for kind, name in strangers] == before
+    assert [await get_object(live, kind, name) for kind, name in strangers] == before
     assert await live.condition("Ready") == ("True", "PodReady")
     for user, reason in BLOCKED.items():
         assert await live.condition("Ready", user) == ("False", reason)
-    print(f"{sweeping.passes() - passes} passes, {sweeping.requests}")  # noqa: T201  # shown with -s
+    print(f"{sweeping_operator.reconciles() - passes} passes, {sweeping_operator.requests}")  # noqa: T201  # shown with -s
 
 
 @pytest.mark.timeout(600)
-async def test_what_is_in_the_way_is_not_tried_ever_again_at_once(live: Live, operator: Observed, seconds: int) -> None:
-    strangers = await users_and_strangers(live)
-    before = [await picture(live, kind, name) for kind, name in strangers]
+async def test_what_is_in_the_way_is_not_tried_ever_again_at_once(live: Live, operator: RecordedMetrics, seconds: int) -> None:
+    strangers = await create_users_and_foreign_objects(live)
+    before = [await get_object(live, kind, name) for kind, name in strangers]
     writes = operator.writes()
     await asyncio.sleep(seconds)
     tries = TRIES_IN_THE_FIRST_MINUTE + seconds / 60
     assert operator.writes() - writes <= tries * WRITES_PER_TRY * len(BLOCKED)
-    assert [await picture(live, kind, name) for kind, name in strangers] == before
+    assert [await get_object(live, kind, name) for kind, name in strangers] == before
     print(f"{operator.writes() - writes} writes in {seconds} s, {operator.requests}")  # noqa: T201  # shown with -s

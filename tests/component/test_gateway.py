@@ -31,7 +31,7 @@ def definition() -> Path:
         pytest.skip(str(error))
 
 
-def install(api: Kubectl, definition: Path) -> None:
+def install_gateway_api(api: Kubectl, definition: Path) -> None:
     """Have the cluster serve HTTPRoutes."""
     api.run("apply", "--server-side", "-f", str(definition))
     api.wait_established(CRD)
@@ -40,7 +40,7 @@ def install(api: Kubectl, definition: Path) -> None:
 @pytest.fixture(scope="module")
 def gateway_api(api: Kubectl, definition: Path) -> Iterator[None]:
     """The cluster serves HTTPRoutes, until the end of this module."""
-    install(api, definition)
+    install_gateway_api(api, definition)
     yield
     api.run("delete", CRD)
 
@@ -52,13 +52,13 @@ def without_gateway_api(api: Kubectl) -> None:
 
 
 @pytest.fixture
-async def through_gateway(exposing: ClassOfTest) -> ClassOfTest:
-    await exposing.change(expose="Gateway", gatewayName="public")
-    return exposing
+async def through_gateway(exposing_class: ClassOfTest) -> ClassOfTest:
+    await exposing_class.change(expose="Gateway", gatewayName="public")
+    return exposing_class
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def frequent_crd_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for what is not installed more often than once a minute."""
     monkeypatch.setattr(informer, "_ABSENCE", 1.0)
 
@@ -71,13 +71,13 @@ def outside(live: Live, scheme: str = "http") -> str:
     return f"{scheme}://alice.{live.namespace}.example.org/"
 
 
-async def told(live: Live, field: str) -> str:
+async def status_field(live: Live, field: str) -> str:
     found = await live.get()
     assert found is not None
     return str(found["status"][field])
 
 
-async def answer(live: Live, *conditions: tuple[str, str, str], gateway: str = "public") -> None:
+async def set_route_conditions(live: Live, *conditions: tuple[str, str, str], gateway: str = "public") -> None:
     """Say of the HTTPRoute what a Gateway's controller says."""
     route = await live.child(Kind.HTTP_ROUTE)
     assert route is not None
@@ -94,11 +94,11 @@ async def answer(live: Live, *conditions: tuple[str, str, str], gateway: str = "
 ACCEPTED = (("Accepted", "True", "Accepted"), ("ResolvedRefs", "True", "ResolvedRefs"))
 
 
-async def accepted(live: Live, cls: ClassOfTest) -> Unstructured:
+async def create_accepted_route(live: Live, cls: ClassOfTest) -> Unstructured:
     """The HTTPRoute of a new alice, accepted by the Gateway."""
     await live.create(className=cls.name)
     await live.until_condition("NetworkReady", "False", "RoutePending")
-    await answer(live, *ACCEPTED)
+    await set_route_conditions(live, *ACCEPTED)
     await live.until_condition("NetworkReady", "True", "Synced")
     await live.until_ready()
     route = await live.child(Kind.HTTP_ROUTE)
@@ -112,19 +112,19 @@ async def test_the_gateway_api_may_come_later(  # first in this module: the next
     api: Kubectl,
     definition: Path,
     through_gateway: ClassOfTest,
-    impatient: None,
+    frequent_crd_checks: None,
     without_gateway_api: None,
     operator: None,
 ) -> None:
     await live.create(className=through_gateway.name)
     assert "not installed" in await live.until_condition("NetworkReady", "False", "GatewayAPIMissing")
     await live.until_ready()
-    assert (await told(live, "phase"), await told(live, "url")) == ("Degraded", inside(live))
-    await asyncio.to_thread(install, api, definition)
+    assert (await status_field(live, "phase"), await status_field(live, "url")) == ("Degraded", inside(live))
+    await asyncio.to_thread(install_gateway_api, api, definition)
     await live.until_condition("NetworkReady", "False", "RoutePending")
-    await answer(live, *ACCEPTED)
+    await set_route_conditions(live, *ACCEPTED)
     await live.until_condition("NetworkReady", "True", "Synced")
-    assert await told(live, "url") == outside(live)
+    assert await status_field(live, "url") == outside(live)
 
 
 @pytest.mark.produces("NetworkReady/RouteNotAccepted")
@@ -135,7 +135,7 @@ async def test_the_route_leads_to_the_service_once_the_gateway_accepts_it(
     await live.create(className=through_gateway.name)
     assert "'public'" in await live.until_condition("NetworkReady", "False", "RoutePending")
     await live.until_condition("Ready", "True", "PodReady")
-    assert await told(live, "url") == inside(live)
+    assert await status_field(live, "url") == inside(live)
     route = await live.child(Kind.HTTP_ROUTE)
     assert route is not None
     assert route["metadata"]["annotations"] == {"example.org/a": "1", "userstorage.dev/user-id": "alice"}
@@ -145,12 +145,12 @@ async def test_the_route_leads_to_the_service_once_the_gateway_accepts_it(
     [rule] = route["spec"]["rules"]
     assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}]
     assert [(to["name"], to["port"]) for to in rule["backendRefs"]] == [("user-storage-alice", 80)]
-    await answer(live, *ACCEPTED, gateway="another")
-    await answer(live, ("Accepted", "False", "NotAllowedByListeners"))
+    await set_route_conditions(live, *ACCEPTED, gateway="another")
+    await set_route_conditions(live, ("Accepted", "False", "NotAllowedByListeners"))
     message = await live.until_condition("NetworkReady", "False", "RouteNotAccepted")
     assert "in words: NotAllowedByListeners" in message
-    assert (await told(live, "phase"), await told(live, "url")) == ("Degraded", inside(live))
-    await answer(live, ("Accepted", "True", "Accepted"), ("ResolvedRefs", "False", "BackendNotFound"))
+    assert (await status_field(live, "phase"), await status_field(live, "url")) == ("Degraded", inside(live))
+    await set_route_conditions(live, ("Accepted", "True", "Accepted"), ("ResolvedRefs", "False", "BackendNotFound"))
 
     async def unresolved() -> bool:
         found = await live.get()
@@ -158,15 +158,15 @@ async def test_the_route_leads_to_the_service_once_the_gateway_accepts_it(
         return "BackendNotFound" in str(found["status"]["conditions"])
 
     await live.until(unresolved)
-    await answer(live, *ACCEPTED)
+    await set_route_conditions(live, *ACCEPTED)
     await live.until_condition("NetworkReady", "True", "Synced")
-    assert (await told(live, "phase"), await told(live, "url")) == ("Ready", outside(live, "https"))
+    assert (await status_field(live, "phase"), await status_field(live, "url")) == ("Ready", outside(live, "https"))
 
 
 async def test_once_in_place_it_is_not_written_again(
     live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None
 ) -> None:
-    before = await accepted(live, through_gateway)
+    before = await create_accepted_route(live, through_gateway)
     await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # seen by a full pass
     await live.until_ready()
     after = await live.child(Kind.HTTP_ROUTE)
@@ -187,7 +187,7 @@ async def test_once_in_place_it_is_not_written_again(
 async def test_edited_by_hand_it_is_put_back(
     live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None, damage: Unstructured
 ) -> None:
-    before = await accepted(live, through_gateway)
+    before = await create_accepted_route(live, through_gateway)
     await live.change_child(Kind.HTTP_ROUTE, damage)
 
     async def back() -> bool:
@@ -196,14 +196,14 @@ async def test_edited_by_hand_it_is_put_back(
         return (now["spec"], now["metadata"]["labels"]) == (before["spec"], before["metadata"]["labels"])
 
     await live.until(back)
-    await answer(live, *ACCEPTED)
+    await set_route_conditions(live, *ACCEPTED)
     await live.until_condition("NetworkReady", "True", "Synced")
 
 
 async def test_a_change_to_an_ingress_takes_the_route_away(
     live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None
 ) -> None:
-    await accepted(live, through_gateway)
+    await create_accepted_route(live, through_gateway)
     await through_gateway.change(expose="Ingress")
     await live.until(lambda: live.child(Kind.INGRESS))
 
@@ -212,13 +212,13 @@ async def test_a_change_to_an_ingress_takes_the_route_away(
 
     await live.until(gone)
     await live.until_condition("NetworkReady", "True", "Synced")
-    assert await told(live, "url") == outside(live)
+    assert await status_field(live, "url") == outside(live)
 
 
 async def test_a_strangers_route_is_left_alone(
     live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None
 ) -> None:
-    before = await live.make(Kind.HTTP_ROUTE, "user-storage-alice", {"hostnames": ["theirs.example.org"]})
+    before = await live.create_object(Kind.HTTP_ROUTE, "user-storage-alice", {"hostnames": ["theirs.example.org"]})
     await live.create(className=through_gateway.name)
     assert "HTTPRoute 'user-storage-alice'" in await live.until_condition("Reconciling", "True", "Retrying")
     await live.until_condition("Ready", "True", "PodReady")

@@ -34,7 +34,7 @@ class Killed(BaseException):
     """No handler catches this, as none catches SIGKILL."""
 
 
-class Mortal:
+class DyingClient:
     """The API client of a process that dies at its `last`-th write, before or after the server has done it."""
 
     def __init__(self, live: Live, last: int | None, *, after: bool) -> None:
@@ -84,7 +84,7 @@ class Unheard:
         pass
 
 
-async def listed(live: Live) -> Caches:
+async def fresh_caches(live: Live) -> Caches:
     """Views as they are after the first lists."""
     views = Caches(lambda _: None, lambda _: None)
     for resource in (USER_STORAGES, USER_STORAGE_CLASSES, *(kind.resource for kind in Kind)):
@@ -94,15 +94,15 @@ async def listed(live: Live) -> Caches:
     return views
 
 
-async def live_until(live: Live, done: Any, last: int | None = None, *, after: bool = False, user: str = "alice") -> int:
+async def reconcile_until(live: Live, done: Any, last: int | None = None, *, after: bool = False, user: str = "alice") -> int:
     """One life of the operator: passes over a user until `done`, or until death. How many writes it made."""
-    cluster = Mortal(live, last, after=after)
+    cluster = DyingClient(live, last, after=after)
     book = RolloutTracker(lambda _: None, lambda _: None)
-    reconciler = Reconciler(cluster, await listed(live), book, Unheard(), lambda: datetime.now(UTC))
+    reconciler = Reconciler(cluster, await fresh_caches(live), book, Unheard(), lambda: datetime.now(UTC))
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         # Events are replaced by lists, which show at least what events would have shown by now.
-        reconciler._views = reconciler._actor._views = await listed(live)
+        reconciler._views = reconciler._actor._views = await fresh_caches(live)
         await reconciler.reconcile(Key(live.namespace, user), 0)
         if await done():
             return cluster.writes
@@ -118,7 +118,7 @@ async def is_gone(live: Live) -> bool:
     return await live.get() is None
 
 
-async def essence(live: Live) -> list[Any]:
+async def comparable_state(live: Live) -> list[Any]:
     """What must not depend on how often the operator died."""
     found: list[Any] = []
     for kind in Kind:
@@ -136,13 +136,13 @@ async def essence(live: Live) -> list[Any]:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("last", range(1, WRITES_TO_READY + 2))
-async def test_creation(live: Live, exposing: ClassOfTest, last: int, after: bool) -> None:
-    await live.create(className=exposing.name)
+async def test_creation(live: Live, exposing_class: ClassOfTest, last: int, after: bool) -> None:
+    await live.create(className=exposing_class.name)
     with pytest.raises(Killed):
-        await live_until(live, lambda: is_ready(live), last, after=after)
-    await live_until(live, lambda: is_ready(live))
-    assert await live_until(live, lambda: is_ready(live)) == 0  # nothing left to write
-    assert await essence(live) == [
+        await reconcile_until(live, lambda: is_ready(live), last, after=after)
+    await reconcile_until(live, lambda: is_ready(live))
+    assert await reconcile_until(live, lambda: is_ready(live)) == 0  # nothing left to write
+    assert await comparable_state(live) == [
         (Kind.NETWORK_POLICY, "user-storage-alice", "alice"),
         (Kind.PVC, "user-storage-alice", "alice"),
         (Kind.SERVICE, "user-storage-alice", "alice"),
@@ -161,23 +161,23 @@ async def test_creation(live: Live, exposing: ClassOfTest, last: int, after: boo
     ]
 
 
-async def test_an_unharmed_life_makes_as_many_writes_as_were_tried(live: Live, exposing: ClassOfTest) -> None:
+async def test_an_unharmed_life_makes_as_many_writes_as_were_tried(live: Live, exposing_class: ClassOfTest) -> None:
     await live.create()
-    assert await live_until(live, lambda: is_ready(live)) == WRITES_TO_READY
-    await live.create("bob", className=exposing.name)
-    assert await live_until(live, lambda: is_ready(live, "bob"), user="bob") == WRITES_TO_READY + 1
+    assert await reconcile_until(live, lambda: is_ready(live)) == WRITES_TO_READY
+    await live.create("bob", className=exposing_class.name)
+    assert await reconcile_until(live, lambda: is_ready(live, "bob"), user="bob") == WRITES_TO_READY + 1
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("last", [1, 2, 3], ids=["pod deletion", "status", "finalizer"])
 async def test_deletion(live: Live, last: int, after: bool) -> None:
     await live.create()
-    await live_until(live, lambda: is_ready(live))
+    await reconcile_until(live, lambda: is_ready(live))
     claim = await live.child(Kind.PVC)
     await live.delete(USER_STORAGES, "alice")
     with pytest.raises(Killed):
-        await live_until(live, lambda: is_gone(live), last, after=after)
-    await live_until(live, lambda: is_gone(live))
+        await reconcile_until(live, lambda: is_gone(live), last, after=after)
+    await reconcile_until(live, lambda: is_gone(live))
     assert await live.child(Kind.POD) is None
     kept = await live.child(Kind.PVC)
     assert claim is not None

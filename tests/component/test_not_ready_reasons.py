@@ -81,7 +81,7 @@ async def test_a_claim_that_waits_for_its_volume(live: Live, operator: None) -> 
         "resources": {"requests": {"storage": "1Gi"}},
         "storageClassName": "no-such-class",
     }
-    await live.make(Kind.PVC, "photos", claim, labels={"userstorage.dev/shareable": "true"})
+    await live.create_object(Kind.PVC, "photos", claim, labels={"userstorage.dev/shareable": "true"})
     # A pod that is ready would prove the claim bound.
     await live.create(storage={"claimName": "photos"}, podMetadata={"annotations": {LIFE: "never-ready"}})
     await live.until_condition("StorageReady", "False", "ClaimPending")
@@ -92,7 +92,7 @@ async def test_an_existing_claim_needs_its_owners_consent(live: Live, operator: 
     await live.create(storage={"claimName": "photos"})
     assert "spec.storage.claimName" in await live.until_condition("StorageReady", "False", "ClaimNotFound")
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    made = await live.make(Kind.PVC, "photos", claim)
+    made = await live.create_object(Kind.PVC, "photos", claim)
     await live.until_condition("StorageReady", "False", "ClaimNotAllowed")
     assert await live.child(Kind.POD) is None
     labels = {"metadata": {"labels": {"userstorage.dev/shareable": "true"}}}

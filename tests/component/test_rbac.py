@@ -6,7 +6,7 @@ import pytest
 
 from conftest import ROOT
 from support.kubectl import Kubectl, eventually
-from support.manifests import Object, storage, text
+from support.manifests import Object, storage, to_json
 from support.operator_account import ACCOUNT, SYSTEM
 from support.rights import Right, allowed, attributes
 
@@ -160,7 +160,7 @@ def test_of_leases_the_operator_has_its_own(may_operator: Callable[[Object], boo
 
 
 def test_a_tenant_makes_scales_and_deletes_storages(api: Kubectl, namespace: str, tenant: list[str]) -> None:
-    api.run("create", *tenant, "-f", "-", input=text(storage(namespace, {"userID": "alice"}, name="alice")))
+    api.run("create", *tenant, "-f", "-", input=to_json(storage(namespace, {"userID": "alice"}, name="alice")))
     api.run("scale", *tenant, "userstorage", "alice", "--replicas=0")
     api.run("get", *tenant, "userstorages")
     api.run("delete", *tenant, "userstorage", "alice")
@@ -168,7 +168,7 @@ def test_a_tenant_makes_scales_and_deletes_storages(api: Kubectl, namespace: str
 
 def test_a_tenant_cannot_write_the_status(api: Kubectl, namespace: str, tenant: list[str]) -> None:
     """Row 49."""
-    api.run("create", *tenant, "-f", "-", input=text(storage(namespace, {"userID": "alice"}, name="alice")))
+    api.run("create", *tenant, "-f", "-", input=to_json(storage(namespace, {"userID": "alice"}, name="alice")))
     patch = ["patch", "userstorage", "alice", "--subresource=status", "--type=merge", "-p", '{"status":{"slug":"x"}}']
     refused = api.run(*patch, *tenant, check=False)
     assert refused.returncode != 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from support.inprocess import Observed
+from support.inprocess import RecordedMetrics
 from support.kubectl import Kubectl
 from support.live import LIFE, Live
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind
@@ -85,7 +85,9 @@ async def test_a_child_edited_by_hand_is_put_back(live: Live, operator: None, ki
     assert now["metadata"]["uid"] == before["metadata"]["uid"]
 
 
-async def test_with_whoever_changes_a_child_back_each_time_nobody_argues_at_full_speed(live: Live, operator: Observed) -> None:
+async def test_with_whoever_changes_a_child_back_each_time_nobody_argues_at_full_speed(
+    live: Live, operator: RecordedMetrics
+) -> None:
     await live.create()
     await live.until_ready()
     before, until = operator.requests["patch", "services"], asyncio.get_running_loop().time() + 15
@@ -135,7 +137,7 @@ async def test_a_deleted_child_is_made_again(live: Live, operator: None, kind: K
     assert (await live.pod())["metadata"]["uid"] == pod
 
 
-STRANGERS: dict[Kind, dict[str, Any]] = {
+FOREIGN_SPECS: dict[Kind, dict[str, Any]] = {
     Kind.SERVICE: {"ports": [{"port": 1}]},
     Kind.NETWORK_POLICY: {"podSelector": {}},
     Kind.PVC: {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
@@ -143,11 +145,11 @@ STRANGERS: dict[Kind, dict[str, Any]] = {
 
 
 @pytest.mark.produces("Ready/NameConflict", "Stalled/NameConflict")
-@pytest.mark.parametrize("kind", STRANGERS)
+@pytest.mark.parametrize("kind", FOREIGN_SPECS)
 @pytest.mark.parametrize("forged", [False, True], ids=["plain", "with our labels"])
 async def test_a_stranger_of_our_name_is_left_alone(live: Live, operator: None, kind: Kind, forged: bool) -> None:
     labels = {"app": "filebrowser", "userId": "alice", "app.kubernetes.io/managed-by": "userstorage-operator"} if forged else {}
-    before = await live.make(kind, "user-storage-alice", STRANGERS[kind], labels=labels)
+    before = await live.create_object(kind, "user-storage-alice", FOREIGN_SPECS[kind], labels=labels)
     await live.create()
     message = await live.until_condition("Ready", "False", "NameConflict")
     assert f"{kind.resource.kind} 'user-storage-alice'" in message
@@ -200,7 +202,7 @@ async def test_a_child_of_a_former_object_is_waited_for(live: Live, operator: No
     former = {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "name": "alice", "uid": "gone", "controller": True}
     # The finalizer stands for a garbage collector that takes its time.
     left = {"ownerReferences": [former], "finalizers": ["example.org/slow"]}
-    before = await live.make(Kind.SERVICE, "user-storage-alice", STRANGERS[Kind.SERVICE], **left)
+    before = await live.create_object(Kind.SERVICE, "user-storage-alice", FOREIGN_SPECS[Kind.SERVICE], **left)
     await live.create()
     message = await live.until_condition("Ready", "False", "WaitingForGarbageCollection")
     assert "Service 'user-storage-alice'" in message

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from support.live import LIFE, Live
-from support.volumes import SHAREABLE, bind, make_claim, make_storage_class, storage_class, tell
+from support.volumes import SHAREABLE, bind_claim, create_claim, create_storage_class, patch_claim_status, storage_class
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 
@@ -27,20 +27,22 @@ async def test_growth_is_shown_step_by_step_and_a_failure_in_words(live: Live, o
     async with storage_class(live, allowVolumeExpansion=True) as name:
         await live.create(className=name, storage={"size": "1Gi"})
         await live.until(lambda: live.child(Kind.PVC))
-        await bind(live, OURS, "1Gi")
+        await bind_claim(live, OURS, "1Gi")
         assert "resize" not in (await live.until_ready())["status"]["storage"]
         await live.change({"spec": {"storage": {"size": "2Gi"}}})
         await until_resize(live, "Requested")
-        await tell(live, OURS, {"allocatedResourceStatuses": {"storage": "ControllerResizeInProgress"}})
+        await patch_claim_status(live, OURS, {"allocatedResourceStatuses": {"storage": "ControllerResizeInProgress"}})
         await until_resize(live, "InProgress")
-        await tell(live, OURS, {"allocatedResourceStatuses": {"storage": "NodeResizePending"}})
+        await patch_claim_status(live, OURS, {"allocatedResourceStatuses": {"storage": "NodeResizePending"}})
         await until_resize(live, "NodePending")
         error = {"type": "NodeResizeError", "status": "True", "message": "the disk is too full to grow"}
-        await tell(live, OURS, {"conditions": [error]})
+        await patch_claim_status(live, OURS, {"conditions": [error]})
         await until_resize(live, "Failed")
         assert "too full to grow" in await live.until_condition("StorageReady", "True", "ResizeFailed")
         assert await live.condition("Ready") == ("True", "PodReady")
-        await tell(live, OURS, {"conditions": None, "allocatedResourceStatuses": None, "capacity": {"storage": "2Gi"}})
+        await patch_claim_status(
+            live, OURS, {"conditions": None, "allocatedResourceStatuses": None, "capacity": {"storage": "2Gi"}}
+        )
         await until_resize(live, None)
         await live.until_condition("StorageReady", "True", "ClaimBound")
 
@@ -49,7 +51,7 @@ async def test_growth_that_the_storage_class_does_not_allow(live: Live, operator
     async with storage_class(live, allowVolumeExpansion=False) as name:
         await live.create(className=name, storage={"size": "1Gi"})
         await live.until(lambda: live.child(Kind.PVC))
-        await bind(live, OURS, "1Gi")
+        await bind_claim(live, OURS, "1Gi")
         await live.until_ready()
         await live.change({"spec": {"storage": {"size": "2Gi"}}})
         assert OURS in await live.until_condition("StorageReady", "False", "ExpansionNotSupported")
@@ -58,7 +60,7 @@ async def test_growth_that_the_storage_class_does_not_allow(live: Live, operator
 
 @pytest.mark.produces("StorageReady/ClaimInUse", "Stalled/ClaimInUse")
 async def test_a_claim_serves_one_and_the_next_moves_in_when_the_first_is_gone(live: Live, operator: None) -> None:
-    await make_claim(live, "photos")
+    await create_claim(live, "photos")
     storage = {"claimName": "photos", "subPath": "${slug}"}
     await live.create("first", storage=storage, podMetadata={"annotations": {LIFE: "slow-termination"}})
     await live.until_ready("first")
@@ -97,17 +99,17 @@ async def test_a_claim_that_waits_for_its_first_pod(live: Live, operator: None) 
         assert "its volume comes with its first pod" in await live.until_condition("StorageReady", "False", "ClaimPending")
         await live.change({"spec": {"replicas": 1}})
         await live.until_condition("StorageReady", "True", "WaitForFirstConsumer")
-        await bind(live, OURS, "10Gi")
+        await bind_claim(live, OURS, "10Gi")
         await live.until_condition("StorageReady", "True", "ClaimBound")
 
 
 async def test_a_storage_class_that_is_not_there_is_named_and_noticed_when_it_comes(live: Live, operator: None) -> None:
     name = f"late-{live.namespace}"
-    await make_claim(live, "photos", storageClassName=name)
+    await create_claim(live, "photos", storageClassName=name)
     await live.create(storage={"claimName": "photos"}, podMetadata={"annotations": {LIFE: "never-ready"}})
     message = await live.until_condition("StorageReady", "False", "ClaimPending")
     assert f"there is no StorageClass '{name}'" in message
-    await make_storage_class(live, name, volumeBindingMode="WaitForFirstConsumer")
+    await create_storage_class(live, name, volumeBindingMode="WaitForFirstConsumer")
     await live.until_condition("StorageReady", "True", "WaitForFirstConsumer")
     await live.delete(STORAGE_CLASSES, name)
 
@@ -130,7 +132,7 @@ async def test_no_pod_is_started_on_a_claim_that_is_going(live: Live, operator: 
 
 
 async def test_a_claim_of_others_that_is_going(live: Live, operator: None) -> None:
-    await live.make(
+    await live.create_object(
         Kind.PVC,
         "photos",
         {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
@@ -149,14 +151,14 @@ async def test_a_volume_that_is_lost(live: Live, operator: None) -> None:
     async with storage_class(live) as name:
         await live.create(className=name)
         await live.until(lambda: live.child(Kind.PVC))
-        await bind(live, OURS, "10Gi")
+        await bind_claim(live, OURS, "10Gi")
         await live.until_ready()
-        await tell(live, OURS, {"phase": "Lost"})
+        await patch_claim_status(live, OURS, {"phase": "Lost"})
         assert OURS in await live.until_condition("StorageReady", "False", "ClaimLost")
 
 
 async def test_a_directory_of_a_claim_to_be_read_only(live: Live, operator: None) -> None:
-    await make_claim(live, "photos", mode="ReadWriteMany")
+    await create_claim(live, "photos", mode="ReadWriteMany")
     await live.create(
         user_id="Alice@example.com", storage={"claimName": "photos", "subPath": "users/${slug}/v1", "readOnly": True}
     )

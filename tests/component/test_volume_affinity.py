@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from support.live import LIFE, Live
-from support.volumes import make_claim, mount
+from support.volumes import create_claim, create_mounting_pod
 from userstorage_operator.api.resources import CORE_EVENTS, Kind
 from userstorage_operator.api.unstructured import Unstructured
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.kwok]
 OURS = "user-storage-alice"
 
 
-async def suspended(live: Live, **spec: Any) -> str:
+async def create_suspended_user(live: Live, **spec: Any) -> str:
     """Alice, who has been here before and has her claim bound; the hash of her pod."""
     await live.create(**spec)
     found = await live.until_ready()
@@ -25,8 +25,8 @@ async def suspended(live: Live, **spec: Any) -> str:
 
 
 async def test_a_new_pod_follows_the_volume(live: Live, operator: None) -> None:
-    pod_hash = await suspended(live)
-    await mount(live, "backup", OURS, "fake-3")
+    pod_hash = await create_suspended_user(live)
+    await create_mounting_pod(live, "backup", OURS, "fake-3")
     await live.change({"spec": {"replicas": 1}})
     status = (await live.until_ready())["status"]
     assert (status["nodeName"], status["appliedHash"]) == ("fake-3", pod_hash)
@@ -40,8 +40,8 @@ async def test_a_new_pod_follows_the_volume(live: Live, operator: None) -> None:
 
 
 async def test_a_volume_that_any_node_can_have_is_not_followed(live: Live, operator: None) -> None:
-    await make_claim(live, "team", mode="ReadWriteMany")
-    await mount(live, "backup", "team", "fake-3")
+    await create_claim(live, "team", mode="ReadWriteMany")
+    await create_mounting_pod(live, "backup", "team", "fake-3")
     await live.create(storage={"claimName": "team"})
     await live.until_ready()
     assert "affinity" not in (await live.pod())["spec"]
@@ -49,9 +49,9 @@ async def test_a_volume_that_any_node_can_have_is_not_followed(live: Live, opera
 
 @pytest.mark.produces("StorageReady/MultiAttach")
 async def test_no_pod_while_several_nodes_have_the_volume(live: Live, operator: None) -> None:
-    await suspended(live)
-    await mount(live, "backup", OURS, "fake-1")
-    await mount(live, "scan", OURS, "fake-2")
+    await create_suspended_user(live)
+    await create_mounting_pod(live, "backup", OURS, "fake-1")
+    await create_mounting_pod(live, "scan", OURS, "fake-2")
     await live.change({"spec": {"replicas": 1}})
     message = await live.until_condition("StorageReady", "False", "MultiAttach")
     assert "pod 'backup' on node 'fake-1', pod 'scan' on node 'fake-2'" in message
@@ -62,8 +62,8 @@ async def test_no_pod_while_several_nodes_have_the_volume(live: Live, operator: 
 
 
 async def test_no_pod_beside_another_on_a_volume_for_one_pod(live: Live, operator: None) -> None:
-    await make_claim(live, "photos", mode="ReadWriteOncePod")
-    await mount(live, "backup", "photos", "fake-1")
+    await create_claim(live, "photos", mode="ReadWriteOncePod")
+    await create_mounting_pod(live, "backup", "photos", "fake-1")
     await live.create(storage={"claimName": "photos"})
     message = await live.until_condition("StorageReady", "False", "MultiAttach")
     assert "ReadWriteOncePod and mounted by pod 'backup' on node 'fake-1'" in message
@@ -73,8 +73,8 @@ async def test_no_pod_beside_another_on_a_volume_for_one_pod(live: Live, operato
 
 
 async def test_a_pod_that_cannot_follow_is_made_again_when_the_volume_is_free(live: Live, operator: None) -> None:
-    await suspended(live, scheduling={"nodeSelector": {"kubernetes.io/hostname": "fake-4"}})
-    await mount(live, "backup", OURS, "fake-1")
+    await create_suspended_user(live, scheduling={"nodeSelector": {"kubernetes.io/hostname": "fake-4"}})
+    await create_mounting_pod(live, "backup", OURS, "fake-1")
     await live.change({"spec": {"replicas": 1}})
     message = await live.until_condition("StorageReady", "False", "MultiAttach")
     assert "pod 'backup' on node 'fake-1'" in message
@@ -86,7 +86,9 @@ async def test_a_pod_that_cannot_follow_is_made_again_when_the_volume_is_free(li
     assert found["status"]["podUID"] != waiting
 
 
-async def tell_of(live: Live, pod: Unstructured, reason: str, message: str, age: timedelta, uid: str | None = None) -> None:
+async def create_pod_event(
+    live: Live, pod: Unstructured, reason: str, message: str, age: timedelta, uid: str | None = None
+) -> None:
     """An event as the kubelet and the attach-detach controller write it."""
     seen = (datetime.now(UTC) - age).strftime("%Y-%m-%dT%H:%M:%SZ")
     meta = pod["metadata"]
@@ -117,12 +119,12 @@ async def test_a_volume_that_is_not_mounted_is_told_from_the_pods_events(live: L
     await live.create(podMetadata={"annotations": {LIFE: "container-creating"}})
     pod: Unstructured = await live.until(lambda: live.child(Kind.POD))
     now, old = timedelta(), timedelta(minutes=5)
-    await tell_of(live, pod, "FailedMount", "the pod before this one", now, uid="former")
-    await tell_of(live, pod, "FailedAttachVolume", "older than the mount", old)
-    await tell_of(live, pod, "FailedMount", 'MountVolume.SetUp failed for volume "pvc-1": no such export', now)
+    await create_pod_event(live, pod, "FailedMount", "the pod before this one", now, uid="former")
+    await create_pod_event(live, pod, "FailedAttachVolume", "older than the mount", old)
+    await create_pod_event(live, pod, "FailedMount", 'MountVolume.SetUp failed for volume "pvc-1": no such export', now)
     assert "no such export" in await live.until_condition("StorageReady", "False", "FailedMount")
     assert await live.condition("Ready") == ("False", "StorageNotReady")
-    await tell_of(live, pod, "FailedAttachVolume", "Multi-Attach error for volume: already used by pod(s) x", now)
+    await create_pod_event(live, pod, "FailedAttachVolume", "Multi-Attach error for volume: already used by pod(s) x", now)
     assert "used by pod(s) x" in await live.until_condition("StorageReady", "False", "MultiAttach")
     await live.change({"spec": {"podMetadata": {"annotations": {LIFE: None}}}})
     await live.until_ready()

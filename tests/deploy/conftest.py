@@ -13,9 +13,9 @@ from localcluster import nodeimages, registry
 from localcluster.progress import silent
 from manifests.render import render
 from operatorimage import BUILDAH, engines
+from support.cluster_access import can_create_namespaces
 from support.installation import IMAGE, ROOT, Installation
 from support.kubectl import Kubectl
-from support.places import gives_namespaces
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     try:
         cluster = localcluster.start("node", directory)
     except localcluster.ClusterError as error:
-        if gives_namespaces():
+        if can_create_namespaces():
             raise
         pytest.skip(f"the Deployment on real containers: {error}")
     try:
@@ -55,7 +55,7 @@ def load_images(directory: Path, archive: Path) -> None:
 
 
 @pytest.fixture
-def users(installation: Installation) -> Iterator[str]:
+def user_namespace(installation: Installation) -> Iterator[str]:
     """A namespace that enforces Pod Security `restricted`, and the class of the examples, which is the default."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.installation import OPERATOR, ROOT, Installation, pushed_image
+from support.installation import OPERATOR, ROOT, Installation, push_image
 from support.kubectl import eventually
 
 JOB = "job/userstorage-release-finalizers"
@@ -16,7 +16,7 @@ JOB = "job/userstorage-release-finalizers"
 @pytest.fixture
 def kustomization(installation: Installation, tmp_path: Path) -> str:
     """As docs/install.md has it: around deploy/uninstall, with the image where it is."""
-    name, _, tag = pushed_image(installation.registry, "leaving", "userstorage-operator").rpartition(":")
+    name, _, tag = push_image(installation.registry, "leaving", "userstorage-operator").rpartition(":")
     around = {
         "resources": [os.path.relpath(ROOT / "deploy/uninstall", tmp_path.resolve())],
         "images": [{"name": "userstorage-operator", "newName": name, "newTag": tag}],
@@ -38,10 +38,10 @@ def job(installation: Installation, kustomization: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def alice(installation: Installation, users: str) -> str:
-    installation.kubectl.run("apply", "-n", users, "-f", str(ROOT / "examples/alice.yaml"))
-    eventually(lambda: installation.kubectl.phase("alice", users) == "Ready")
-    return users
+def alice(installation: Installation, user_namespace: str) -> str:
+    installation.kubectl.run("apply", "-n", user_namespace, "-f", str(ROOT / "examples/alice.yaml"))
+    eventually(lambda: installation.kubectl.phase("alice", user_namespace) == "Ready")
+    return user_namespace
 
 
 def test_the_job_lets_users_go(installation: Installation, alice: str, job: str) -> None:

@@ -36,7 +36,7 @@ def test_the_bill_of_materials_names_what_is_installed(base: str, installation: 
     assert bill["bomFormat"] == "CycloneDX"
     root = bill["metadata"]["component"]
     named = {f"{part['name']}=={part['version']}" for part in (root, *bill["components"])}
-    code, said = installation.inside(installation.leader(), "python", "-c", INSTALLED)
+    code, said = installation.exec(installation.leader(), "python", "-c", INSTALLED)
     assert code == 0, said
     assert set(said.split()) == named
 

@@ -9,11 +9,11 @@ import pytest
 from conftest import ROOT
 from support.workflows import targets
 
-LESS = {
+SHORTENED = {
     "coverage": ["COVERED=tests/unit/test_names.py tests/cluster/test_process.py", "TEST_ARGS=-n 0"],
     "test-e2e": ["TEST_ARGS=--collect-only"],  # all of it is part of `make test`
 }
-ELSEWHERE = {"deploy"}
+TESTED_ELSEWHERE = {"deploy"}
 """It is one line: scripts/deploy.sh, which is tried on a cluster, in test_scripts.py."""
 
 
@@ -25,11 +25,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("target", sorted(targets() - ELSEWHERE))
+@pytest.mark.parametrize("target", sorted(targets() - TESTED_ELSEWHERE))
 def test_each_step_of_the_pipeline_does_its_work(checkout: Path, target: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "MAKE", "VIRTUAL_ENV"))}
     done = subprocess.run(
-        ["make", target, *LESS.get(target, ())], cwd=checkout, env=environment, capture_output=True, text=True, check=False
+        ["make", target, *SHORTENED.get(target, ())], cwd=checkout, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     if target == "coverage":

@@ -10,7 +10,7 @@ from support.installation import ROOT, SYSTEM, Installation
 from support.kubectl import eventually
 
 COUNT = 100
-EARLY = 60
+BEFORE_RESTART = 60
 """Made before the restart; the others when another replica has come to lead, while the last one is still to be replaced or
 has just been.
 """
@@ -29,54 +29,56 @@ def test_three_replicas_run_as_nobody_on_a_read_only_root(installation: Installa
     leader = installation.leader()
     assert leader in {pod["metadata"]["name"] for pod in installation.pods()}
 
-    assert installation.inside(leader, "id", "-u") == (0, "65532")
-    code, words = installation.inside(leader, "touch", "/opt/operator/evil")
+    assert installation.exec(leader, "id", "-u") == (0, "65532")
+    code, words = installation.exec(leader, "touch", "/opt/operator/evil")
     assert code != 0
     assert "Read-only file system" in words
     for program in ("pip", "uv", "gcc", "cc"):
-        assert installation.inside(leader, "sh", "-c", f"command -v {program}") == (
+        assert installation.exec(leader, "sh", "-c", f"command -v {program}") == (
             127,
             "command terminated with exit code 127",
         )
-    code, words = installation.inside(leader, "python", "-m", "pip", "--version")
+    code, words = installation.exec(leader, "python", "-m", "pip", "--version")
     assert code != 0
     assert "No module named pip" in words
 
 
-def test_alice_is_served(installation: Installation, users: str) -> None:
-    installation.kubectl.run("apply", "-n", users, "-f", str(ROOT / "examples/alice.yaml"))
-    eventually(lambda: installation.kubectl.phase("alice", users) == "Ready")
-    code, words = installation.inside(installation.leader(), "kubectl-userstorage", "cache")
+def test_alice_is_served(installation: Installation, user_namespace: str) -> None:
+    installation.kubectl.run("apply", "-n", user_namespace, "-f", str(ROOT / "examples/alice.yaml"))
+    eventually(lambda: installation.kubectl.phase("alice", user_namespace) == "Ready")
+    code, words = installation.exec(installation.leader(), "kubectl-userstorage", "cache")
     assert code == 0, words
     assert "drift: none" in words
 
 
-def test_a_rolling_restart_in_a_burst_loses_nothing(installation: Installation, users: str) -> None:
+def test_a_rolling_restart_in_a_burst_loses_nothing(installation: Installation, user_namespace: str) -> None:
     before = {pod["metadata"]["name"] for pod in installation.pods()}
     terms = term(installation)
-    make(installation, users, range(EARLY))
+    create_users(installation, user_namespace, range(BEFORE_RESTART))
     installation.system("rollout", "restart", "deployment/userstorage-operator")
-    assert counted(installation, users).total() < EARLY, "all done before the restart: then this shows nothing"
+    assert count_phases(installation, user_namespace).total() < BEFORE_RESTART, (
+        "all done before the restart: then this shows nothing"
+    )
     eventually(lambda: term(installation) > terms)
-    make(installation, users, range(EARLY, COUNT))
+    create_users(installation, user_namespace, range(BEFORE_RESTART, COUNT))
     installation.until_rolled_out()
     assert not before & {pod["metadata"]["name"] for pod in installation.pods()}
 
     wanted = Counter({"Ready": len(RUNNING), "Suspended": COUNT - len(RUNNING)})
-    eventually(lambda: counted(installation, users) == wanted, every=2)
-    pods = installation.kubectl.list_all("pods", users)
+    eventually(lambda: count_phases(installation, user_namespace) == wanted, every=2)
+    pods = installation.kubectl.list_all("pods", user_namespace)
     assert {pod["metadata"]["name"] for pod in pods} == {f"user-storage-u{number}" for number in RUNNING}
-    assert len(installation.kubectl.list_all("services", users)) == COUNT
-    assert len(installation.kubectl.list_all("persistentvolumeclaims", users)) == COUNT
+    assert len(installation.kubectl.list_all("services", user_namespace)) == COUNT
+    assert len(installation.kubectl.list_all("persistentvolumeclaims", user_namespace)) == COUNT
 
-    written = writes(installation, users)
+    written = writes(installation, user_namespace)
     assert sum(is_new_pod(entry) for entry in written) == len(RUNNING), "a pod was made again, or twice"
     spans = spans_of(written)
     assert len(spans) > 1, "one replica did it all: then this shows nothing"
     assert all(first[1] < second[0] for first, second in itertools.pairwise(spans)), "two wrote at the same time"
 
 
-def make(installation: Installation, namespace: str, numbers: range) -> None:
+def create_users(installation: Installation, namespace: str, numbers: range) -> None:
     """Create users, all at once."""
     items = [
         {
@@ -91,7 +93,7 @@ def make(installation: Installation, namespace: str, numbers: range) -> None:
     installation.kubectl.run("create", "-n", namespace, "-f", "-", input=body)
 
 
-def counted(installation: Installation, namespace: str) -> Counter[str]:
+def count_phases(installation: Installation, namespace: str) -> Counter[str]:
     """Phases, of those whose status is about the present spec."""
     found = installation.kubectl.list_all("userstorages", namespace)
     told = [(each["metadata"]["generation"], each.get("status", {})) for each in found]

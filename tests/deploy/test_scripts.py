@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.installation import ROOT, Installation, pushed_image
+from support.installation import ROOT, Installation, push_image
 from support.kubectl import eventually
 
 REDIS = "deployment/userstorage-redis"
@@ -28,13 +28,13 @@ def without_redis(installation: Installation) -> Iterator[None]:
 @pytest.fixture
 def crashing(installation: Installation) -> str:
     """The reference, in the registry, of an image that ends at once."""
-    return pushed_image(installation.registry, "crashing", "/bin/false")
+    return push_image(installation.registry, "crashing", "/bin/false")
 
 
 @pytest.fixture
 def unfit(installation: Installation) -> str:
     """Of one that stands by well, and ends as soon as it leads."""
-    return pushed_image(installation.registry, "unfit", "python", "-c", NO_LEADER)
+    return push_image(installation.registry, "unfit", "python", "-c", NO_LEADER)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def without_election(installation: Installation) -> Iterator[None]:
     eventually(lambda: installation.run_script("health-check.sh")[0] == 0)
 
 
-def test_all_is_well(installation: Installation, users: str) -> None:
+def test_all_is_well(installation: Installation, user_namespace: str) -> None:
     installation.until_rolled_out()
     leader = installation.leader()
     code, said = installation.run_script("health-check.sh")
@@ -61,9 +61,9 @@ def test_all_is_well(installation: Installation, users: str) -> None:
     code, said = installation.run_script("monitor-cache.sh", "-o", "json")
     assert json.loads(said)["mirror"]["complete"] is True
 
-    make(installation, users, "alice", "dufs")
-    make(installation, users, "bob", "no-such-class")
-    eventually(lambda: installation.kubectl.phase("alice", users) == "Ready")
+    create_user(installation, user_namespace, "alice", "dufs")
+    create_user(installation, user_namespace, "bob", "no-such-class")
+    eventually(lambda: installation.kubectl.phase("alice", user_namespace) == "Ready")
     eventually(lambda: "1 Ready" in installation.run_script("k8s-status.sh")[1])
     code, said = installation.run_script("k8s-status.sh")
     assert code == 0
@@ -140,26 +140,26 @@ def test_arguments_that_make_no_sense_change_nothing(arguments: tuple[str, ...],
 
 def test_an_image_that_crashes_is_taken_back_and_nobody_missed_the_operator(installation: Installation, crashing: str) -> None:
     installation.until_rolled_out()
-    before, image = names(installation), images(installation)
+    before, image = pod_names(installation), images(installation)
     options = ("--no-build", "--timeout", "60s", "--overlay", "deploy/overlays/demo")
     deploying = installation.script("deploy.sh", *options, crashing)
     try:
-        eventually(lambda: len(names(installation)) == 4)
-        [new] = names(installation) - before
+        eventually(lambda: len(pod_names(installation)) == 4)
+        [new] = pod_names(installation) - before
 
         def told() -> bool:
             code, said = installation.run_script("health-check.sh")
             return code == 1 and f"BAD   {new}" in said
 
         eventually(told, within=50, every=1)
-        assert before <= names(installation)
+        assert before <= pod_names(installation)
     finally:
         said, _ = deploying.communicate(timeout=600)
     assert deploying.returncode == 1, said
     assert f"{crashing} does not get ready" in said
     assert said.endswith(f"what ran before runs again: {''.join(image)}\n")
     installation.until_rolled_out()
-    assert names(installation) == before
+    assert pod_names(installation) == before
     assert images(installation) == image
 
 
@@ -172,13 +172,13 @@ def test_nothing_is_installed(installation: Installation) -> None:
     assert installation.run_script("monitor-cache.sh") == (1, "no replica of the operator runs\n")
 
 
-def make(installation: Installation, namespace: str, name: str, class_name: str) -> None:
+def create_user(installation: Installation, namespace: str, name: str, class_name: str) -> None:
     metadata = {"name": name, "namespace": namespace}
     spec = {"userID": name, "className": class_name, "storage": {"size": "1Mi"}}
     installation.kubectl.apply({"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": metadata, "spec": spec})
 
 
-def names(installation: Installation) -> set[str]:
+def pod_names(installation: Installation) -> set[str]:
     return {pod["metadata"]["name"] for pod in installation.pods()}
 
 

@@ -9,14 +9,14 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 import localcluster
-from conftest import ROOT, chosen_cluster, with_definitions
+from conftest import ROOT, chosen_cluster, install_manifests
 from localcluster.addresses import free_port
 from localcluster.netns import Namespace
 from support import chromium
+from support.cluster_access import ClusterAccess, LocalNode, RemoteCluster, can_create_namespaces
 from support.kubectl import Kubectl
 from support.operator_process import OperatorProcess
-from support.places import Elsewhere, LocalNode, Place, gives_namespaces
-from support.users import DUFS, FILE_BROWSER, World
+from support.users import DUFS, FILE_BROWSER, Users
 
 LABEL = "userstorage-e2e"
 LOG_TAIL = 6000
@@ -24,10 +24,10 @@ LOG_TAIL = 6000
 
 
 @pytest.fixture(scope="session")
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterAccess]:
     """The cluster, with our kinds; of the test run's own unless the user named one."""
     if chosen_cluster(request.config) != "local":
-        elsewhere = Elsewhere(request.getfixturevalue("api"))
+        elsewhere = RemoteCluster(request.getfixturevalue("api"))
         yield elsewhere
         elsewhere.close()
         return
@@ -35,11 +35,11 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     try:
         cluster = localcluster.start("node", directory)
     except localcluster.ClusterError as error:
-        if gives_namespaces():
+        if can_create_namespaces():
             raise
         pytest.skip(f"end-to-end tests on real containers: {error}")
     try:
-        kubectl = with_definitions(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
+        kubectl = install_manifests(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
         yield LocalNode(kubectl, Namespace(cluster.processes["namespace"]))
     finally:
         localcluster.stop(directory)
@@ -52,43 +52,43 @@ def operator_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def operator(place: Place, operator_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
+def operator(cluster: ClusterAccess, operator_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
     """The operator as a process of its own, for the whole run."""
-    place.kubectl.run("apply", "-k", str(ROOT / "deploy/volume-stats"))
+    cluster.kubectl.run("apply", "-k", str(ROOT / "deploy/volume-stats"))
     log = tmp_path_factory.mktemp("operator") / "operator.log"
     options = [f"--http-port={operator_port}", "--volume-stats=verified"]
-    process = OperatorProcess(place.kubectl.kubeconfig, log, *options)
+    process = OperatorProcess(cluster.kubectl.kubeconfig, log, *options)
     process.start()
     yield process
-    if not place.volumes_are_here:  # what is left on a cluster of others needs the operator to go away
-        place.kubectl.run("delete", "namespace", "-l", LABEL, "--timeout=110s")
+    if not cluster.has_local_volumes:  # what is left on a cluster of others needs the operator to go away
+        cluster.kubectl.run("delete", "namespace", "-l", LABEL, "--timeout=110s")
     assert process.stop() == 0
 
 
 @pytest.fixture
-def world(place: Place, operator: OperatorProcess) -> Iterator[World]:
+def users(cluster: ClusterAccess, operator: OperatorProcess) -> Iterator[Users]:
     """A namespace of the test's own that enforces Pod Security `restricted`."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted", LABEL: "true"}
-    place.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    world = World(place.kubectl, name, place)
-    yield world
+    cluster.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    users = Users(cluster.kubectl, name, cluster)
+    yield users
     # Not waited for: pods end while the next test begins.
-    place.kubectl.run("delete", "namespace", name, "--wait=false")
-    if world.classes:
-        place.kubectl.run("delete", "userstorageclass", *world.classes)
+    cluster.kubectl.run("delete", "namespace", name, "--wait=false")
+    if users.classes:
+        cluster.kubectl.run("delete", "userstorageclass", *users.classes)
 
 
 @pytest.fixture
-def dufs(world: World) -> str:
+def dufs(users: Users) -> str:
     """The name of a class for Dufs."""
-    return world.make_class(DUFS)
+    return users.create_class(DUFS)
 
 
 @pytest.fixture
-def filebrowser(world: World) -> str:
+def filebrowser(users: Users) -> str:
     """The name of a class for File Browser behind a proxy."""
-    return world.make_class(FILE_BROWSER)
+    return users.create_class(FILE_BROWSER)
 
 
 @pytest.fixture

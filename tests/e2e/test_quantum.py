@@ -8,7 +8,7 @@ import json
 import uuid
 from typing import Any
 
-from support.users import World
+from support.users import Users
 
 STAND_IN: dict[str, Any] = {
     "browser": {
@@ -20,19 +20,19 @@ STAND_IN: dict[str, Any] = {
 }
 
 
-def configuration(world: World) -> Any:
+def get_configuration(users: Users) -> Any:
     """What the pod's program was given."""
-    return json.loads(world.web("alice").ask("GET", "config.yaml").body)
+    return json.loads(users.web("alice").request("GET", "config.yaml").body)
 
 
-def test_every_pod_gets_a_configuration_with_an_administrator_that_nobody_knows(world: World) -> None:
-    world.make_user("alice", world.make_class(STAND_IN))
-    world.until_ready("alice")
-    first = configuration(world)
+def test_every_pod_gets_a_configuration_with_an_administrator_that_nobody_knows(users: Users) -> None:
+    users.apply_user("alice", users.create_class(STAND_IN))
+    users.until_ready("alice")
+    first = get_configuration(users)
     assert first["http"]["port"] == 8080
     assert first["auth"]["methods"]["proxy"] == {"enabled": True, "header": "X-Forwarded-User"}
-    world.lose_pod("alice")
-    second = configuration(world)
+    users.delete_pod("alice")
+    second = get_configuration(users)
     names = [uuid.UUID(config["auth"].pop(key)) for config in (first, second) for key in ("adminUsername", "adminPassword")]
     assert len(set(names)) == 4
     assert first == second

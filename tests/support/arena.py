@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support.inprocess import TLS_GOODBYE, Observed, serving
+from support.inprocess import TLS_CLOSE_SECONDS, RecordedMetrics, serving
 from support.kubectl import Kubectl
 from support.live import Live
 from support.manifests import ABSENT
@@ -23,7 +23,7 @@ from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
 from userstorage_operator.runtime.metrics import Metrics
 
-STRANGER_POD: Unstructured = {
+FOREIGN_POD_SPEC: Unstructured = {
     "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
     "containers": [
         {
@@ -33,8 +33,8 @@ STRANGER_POD: Unstructured = {
         }
     ],
 }
-STRANGERS: dict[Kind, Unstructured] = {
-    Kind.POD: STRANGER_POD,
+FOREIGN_SPECS: dict[Kind, Unstructured] = {
+    Kind.POD: FOREIGN_POD_SPEC,
     Kind.SERVICE: {"ports": [{"port": 1}]},
     Kind.PVC: {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
 }
@@ -48,10 +48,10 @@ class Arena:
     live: Live
     second: Live
     unserved: Live
-    observed: Observed
+    metrics: RecordedMetrics
     api: Kubectl
 
-    async def make(self, name: str, meta: Unstructured | None = None, live: Live | None = None, **spec: Any) -> Unstructured:
+    async def create(self, name: str, meta: Unstructured | None = None, live: Live | None = None, **spec: Any) -> Unstructured:
         """Create a UserStorage with metadata of its own; the user has the object's name."""
         where = live or self.live
         body = {
@@ -62,18 +62,18 @@ class Arena:
         }
         return await where.client.create(USER_STORAGES, where.namespace, body)
 
-    async def make_class(self, name: str, spec: Any, **fields: Any) -> str:
+    async def create_class(self, name: str, spec: Any, **fields: Any) -> str:
         """Create a class; the arena deletes it."""
         name = f"{name}-{self.live.namespace}"
         body = {"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": {"name": name}, "spec": spec}
         await self.live.client.create(USER_STORAGE_CLASSES, "", body | fields)
         return name
 
-    async def refuses(self, resource: Resource, manifest: Unstructured, says: str) -> None:
+    async def expect_refusal(self, resource: Resource, manifest: Unstructured, message: str) -> None:
         """The API server must not create it, in words that hold `says`."""
         with pytest.raises(Refused) as refused:
             await self.live.client.create(resource, self.live.namespace, manifest)
-        assert says in refused.value.message
+        assert message in refused.value.message
 
     async def replace(self, resource: Resource, name: str, spec: Any) -> Unstructured:
         """PUT: unlike a patch, that also removes what `spec` lacks."""
@@ -84,7 +84,7 @@ class Arena:
             with contextlib.suppress(Conflict):  # the operator has told its status in between
                 return await self.live.client._json("update", resource, "PUT", path, {}, body)
 
-    async def bystanders(self) -> Unstructured:
+    async def bystander_state(self) -> Unstructured:
         """All that no input of others may change."""
         picture: Unstructured = {}
         for kind in (kind for kind in Kind if not kind.resource.optional):
@@ -100,7 +100,7 @@ class Arena:
             picture[name] = (raw["metadata"]["uid"], raw["spec"], await self.live.condition("Ready", name))
         return copy.deepcopy(picture)
 
-    async def essence_of_pod(self, user: str) -> str:
+    async def comparable_pod(self, user: str) -> str:
         """A pod without what tells users apart: what must not depend on the fields that a tenant makes up."""
         pod = await self.live.pod(user)
         meta = {key: pod["metadata"][key] for key in ("labels", "annotations")}
@@ -110,7 +110,7 @@ class Arena:
         spec = {key: value for key, value in pod["spec"].items() if key != "nodeName"}
         return json.dumps([meta, spec], sort_keys=True).replace(user, "someone")
 
-    async def gone(self, name: str) -> None:
+    async def until_gone(self, name: str) -> None:
         """Wait for the end of an object."""
 
         async def look() -> bool:
@@ -141,18 +141,18 @@ async def arena(api: Kubectl) -> AsyncIterator[Arena]:
             if raw["metadata"]["name"].endswith(names[0]):
                 await client.delete(USER_STORAGE_CLASSES, "", raw["metadata"]["name"], raw["metadata"]["uid"], 0, "Background")
         await client.close()
-        await asyncio.sleep(TLS_GOODBYE)
+        await asyncio.sleep(TLS_CLOSE_SECONDS)
     api.run("delete", "namespace", *names, "--wait=false")
 
 
 async def _settle(made: Arena) -> None:
     live = made.live
     for each in (live, made.second, made.unserved):
-        await each.until_open()
-    await made.make("canary")
-    await made.make("victim", storage={"size": "2Gi"})
-    for kind, spec in STRANGERS.items():
-        await live.make(kind, "stranger", spec)
+        await each.until_pods_are_admitted()
+    await made.create("canary")
+    await made.create("victim", storage={"size": "2Gi"})
+    for kind, spec in FOREIGN_SPECS.items():
+        await live.create_object(kind, "stranger", spec)
     await live.until_ready("canary")
     await live.until_ready("victim")
 

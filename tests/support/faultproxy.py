@@ -35,7 +35,7 @@ class FaultProxy:
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig  # for the operator
-        self.seen: list[tuple[str, str, int]] = []  # method, path and answer of every request
+        self.requests: list[tuple[str, str, int]] = []  # method, path and answer of every request
         self._faults: tuple[Fault, ...] = ()
         self.cut_off = False  # while set, nothing that comes in gets anywhere, and nothing is ever answered
         self._streams: dict[asyncio.Transport, asyncio.AbstractEventLoop] = {}
@@ -46,7 +46,7 @@ class FaultProxy:
             loop.call_soon_threadsafe(transport.abort)
 
     @contextlib.contextmanager
-    def streaming(self, request: web.BaseRequest) -> Iterator[None]:
+    def track_stream(self, request: web.BaseRequest) -> Iterator[None]:
         """Its answer is under way."""
         transport = request.transport
         assert isinstance(transport, asyncio.Transport)
@@ -60,7 +60,7 @@ class FaultProxy:
         """From now on these and no others; none makes the proxy transparent."""
         self._faults = faults
 
-    def answer(self, method: str, path: str) -> web.Response | None:
+    def injected_response(self, method: str, path: str) -> web.Response | None:
         """The made-up answer, None for a request that goes through."""
         for fault in self._faults:
             if re.fullmatch(fault.method, method) and re.search(fault.path, path):
@@ -80,7 +80,7 @@ def running(upstream: Path, directory: Path) -> Iterator[FaultProxy]:
         server, headers, tls = _login(upstream, directory)
         connector, forever = aiohttp.TCPConnector(ssl=tls, limit=0), aiohttp.ClientTimeout(total=None)
         async with aiohttp.ClientSession(connector=connector, timeout=forever, auto_decompress=False) as session:
-            runner = web.ServerRunner(web.Server(partial(_pass_on, proxy, session, server, headers)), shutdown_timeout=0.1)
+            runner = web.ServerRunner(web.Server(partial(_forward, proxy, session, server, headers)), shutdown_timeout=0.1)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             _write_kubeconfig(proxy.kubeconfig, runner.addresses[0][1])
@@ -99,22 +99,22 @@ def running(upstream: Path, directory: Path) -> Iterator[FaultProxy]:
         thread.join(timeout=60)
 
 
-async def _pass_on(
+async def _forward(
     proxy: FaultProxy, session: aiohttp.ClientSession, server: str, extra: dict[str, str], request: web.BaseRequest
 ) -> web.StreamResponse:
-    if (made_up := proxy.answer(request.method, request.path_qs)) is not None:
-        proxy.seen.append((request.method, request.path_qs, made_up.status))
+    if (made_up := proxy.injected_response(request.method, request.path_qs)) is not None:
+        proxy.requests.append((request.method, request.path_qs, made_up.status))
         return made_up
     headers = {key: value for key, value in request.headers.items() if key.lower() not in _HOP_BY_HOP} | extra
     body = await request.read()
     if proxy.cut_off:
         await asyncio.Event().wait()
     async with session.request(request.method, server + request.path_qs, headers=headers, data=body or None) as answer:
-        proxy.seen.append((request.method, request.path_qs, answer.status))
+        proxy.requests.append((request.method, request.path_qs, answer.status))
         kept = {key: value for key, value in answer.headers.items() if key.lower() not in _HOP_BY_HOP}
         response = web.StreamResponse(status=answer.status, headers=kept)
         # Who asked may have hung up, on a watch for instance.
-        with proxy.streaming(request), contextlib.suppress(ConnectionResetError):
+        with proxy.track_stream(request), contextlib.suppress(ConnectionResetError):
             await response.prepare(request)
             async for chunk in answer.content.iter_any():
                 if proxy.cut_off:

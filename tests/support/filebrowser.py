@@ -4,7 +4,7 @@ import base64
 import json
 from typing import Any
 
-from support.web import Answer, Web
+from support.web import Response, Web
 
 HEADER = "X-Forwarded-User"
 
@@ -13,7 +13,7 @@ class FileBrowser:
     """One user, logged in as by the proxy in front, which says who is asking."""
 
     def __init__(self, web: Web, user: str = "alice") -> None:
-        answer = web.ask("POST", "api/login", headers={HEADER: user})
+        answer = web.request("POST", "api/login", headers={HEADER: user})
         assert answer.code == 200, answer
         self._token = answer.body.decode()
         self._web = web
@@ -26,18 +26,18 @@ class FileBrowser:
         found: dict[str, Any] = claims["user"]["perm"]
         return found
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
+    def request(self, method: str, path: str, body: bytes | None = None) -> Response:
         """A request of this user."""
-        return self._web.ask(method, path, body, {"X-Auth": self._token})
+        return self._web.request(method, path, body, {"X-Auth": self._token})
 
-    def upload(self, name: str, content: bytes) -> Answer:
-        return self.ask("POST", f"api/resources/{name}", content)
+    def upload(self, name: str, content: bytes) -> Response:
+        return self.request("POST", f"api/resources/{name}", content)
 
-    def download(self, name: str) -> Answer:
-        return self.ask("GET", f"api/raw/{name}")
+    def download(self, name: str) -> Response:
+        return self.request("GET", f"api/raw/{name}")
 
-    def names(self) -> list[str]:
+    def list_names(self) -> list[str]:
         """What the root directory holds."""
-        answer = self.ask("GET", "api/resources/")
+        answer = self.request("GET", "api/resources/")
         assert answer.code == 200, answer
         return [item["name"] for item in answer.json()["items"]]

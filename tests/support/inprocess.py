@@ -16,14 +16,14 @@ from userstorage_operator.runtime import logs
 from userstorage_operator.runtime.metrics import Metrics
 from userstorage_operator.runtime.worker import Result
 
-TLS_GOODBYE = 0.25
+TLS_CLOSE_SECONDS = 0.25
 """Seconds that aiohttp's documentation asks for between closing a session and closing its loop."""
 WRITES = frozenset({"create", "patch", "delete"})
-FAULTS = ("InternalError",)
+INTERNAL_ERROR_OUTCOMES = ("InternalError",)
 """Outcomes of a pass that met a fault of the operator: told in the status, or caught by the worker pool."""
 
 
-class Observed(Metrics):
+class RecordedMetrics(Metrics):
     """The operator's metrics, and each pass and request besides."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Observed(Metrics):
         self.requests[verb, resource] += 1
         super().requested(verb, resource, code, seconds)
 
-    def passes(self) -> int:
+    def reconciles(self) -> int:
         """Passes so far."""
         return self.outcomes.total()
 
@@ -48,23 +48,23 @@ class Observed(Metrics):
         """Writes so far, refused ones included."""
         return sum(count for (verb, _), count in list(self.requests.items()) if verb in WRITES)
 
-    def faults(self) -> int:
+    def internal_errors(self) -> int:
         """Passes that met a fault of the operator itself."""
-        return sum(self.outcomes[outcome] for outcome in FAULTS)
+        return sum(self.outcomes[outcome] for outcome in INTERNAL_ERROR_OUTCOMES)
 
 
 @contextlib.contextmanager
-def serving(config: Config) -> Iterator[Observed]:
+def serving(config: Config) -> Iterator[RecordedMetrics]:
     """A running operator. On a thread of its own: when kopf ends, it ends every task of its loop that is younger than
     itself, those of a test included.
     """
     set_leader = logs.configure("debug", json_format=True, stream=sys.stdout).set_leader
-    observed, stop, loops = Observed(), asyncio.Event(), list[asyncio.AbstractEventLoop]()
+    observed, stop, loops = RecordedMetrics(), asyncio.Event(), list[asyncio.AbstractEventLoop]()
 
     async def serve() -> None:
         loops.append(asyncio.get_running_loop())
         await app.run(config, stop, set_leader)
-        await asyncio.sleep(TLS_GOODBYE)
+        await asyncio.sleep(TLS_CLOSE_SECONDS)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(app, "Metrics", lambda *_: observed)

@@ -46,7 +46,7 @@ class Installation:
     def until_rolled_out(self) -> None:
         """Until the Deployment is as it should be, and nobody of its past is left."""
         self.system("rollout", "status", "deployment/userstorage-operator", ROLLOUT)
-        eventually(lambda: len(self.pods()) == 3 and all(ready(pod) for pod in self.pods()))
+        eventually(lambda: len(self.pods()) == 3 and all(is_ready(pod) for pod in self.pods()))
 
     def pods(self) -> list[Object]:
         """The operator's pods, also those that are ending."""
@@ -62,7 +62,7 @@ class Installation:
 
         return eventually(holder)
 
-    def inside(self, pod: str, *command: str) -> tuple[int, str]:
+    def exec(self, pod: str, *command: str) -> tuple[int, str]:
         """Exit code and output, of both kinds, of a command in the operator's container."""
         done = self.kubectl.run("exec", pod, "-n", SYSTEM, "--", *command, check=False)
         return done.returncode, (done.stdout + done.stderr).strip()
@@ -87,13 +87,13 @@ class Installation:
         return running.returncode, said
 
 
-def ready(pod: Object) -> bool:
+def is_ready(pod: Object) -> bool:
     """Whether it is, and is to stay."""
     conditions = {entry["type"]: entry["status"] for entry in pod["status"].get("conditions", ())}
     return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
 
 
-def pushed_image(registry: str, tag: str, *entrypoint: str) -> str:
+def push_image(registry: str, tag: str, *entrypoint: str) -> str:
     """The reference, in the registry, of an image of the operator with another entry point: another image to the node, too, which
     would ask for what it pulled by one name also where it has it by another.
     """

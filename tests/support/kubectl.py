@@ -67,11 +67,11 @@ class Kubectl:
         return self.run("get", "--raw", path).stdout
 
 
-def eventually(look: Callable[[], T], within: float = PATIENCE, every: float = 0.2) -> T:
+def eventually(condition: Callable[[], T], within: float = PATIENCE, every: float = 0.2) -> T:
     """The first truthy answer of `look`; the test fails, showing the last answer, where none comes in time."""
     deadline = time.monotonic() + within
     while True:
-        if answer := look():
+        if answer := condition():
             return answer
         assert time.monotonic() < deadline, f"not within {within} s; last seen: {answer!r}"
         time.sleep(every)

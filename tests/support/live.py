@@ -55,16 +55,16 @@ class Live:
         """Merge-patch a UserStorageClass."""
         await self.client.merge_patch(USER_STORAGE_CLASSES, None, name, patch)
 
-    async def the_class(self, name: str) -> Unstructured:
+    async def get_class(self, name: str) -> Unstructured:
         """A UserStorageClass, which has to be there."""
         return await self.client.get(USER_STORAGE_CLASSES, None, name)
 
     async def delete_class(self, name: str) -> None:
         """Delete a UserStorageClass."""
-        uid = (await self.the_class(name))["metadata"]["uid"]
+        uid = (await self.get_class(name))["metadata"]["uid"]
         await self.client.delete(USER_STORAGE_CLASSES, "", name, uid, 0, "Background")
 
-    async def make(self, kind: Kind, name: str, spec: Unstructured, **meta: Any) -> Unstructured:
+    async def create_object(self, kind: Kind, name: str, spec: Unstructured, **meta: Any) -> Unstructured:
         """Create some other object."""
         body = {
             "apiVersion": kind.resource.api_version,
@@ -74,7 +74,7 @@ class Live:
         }
         return await self.client.create(kind.resource, self.namespace, body)
 
-    async def until_open(self) -> None:
+    async def until_pods_are_admitted(self) -> None:
         """Until the namespace takes pods: none is admitted before its service account is there."""
         await self.until(lambda: self._get(SERVICE_ACCOUNTS, "default"))
 
@@ -124,10 +124,10 @@ class Live:
         """Status and reason of a condition; Unknown where it is not told."""
         return condition_of(await self.get(name) or {}, condition_type)
 
-    async def until(self, look: Callable[[], Awaitable[Any]], within: float = PATIENCE) -> Any:
+    async def until(self, condition: Callable[[], Awaitable[Any]], within: float = PATIENCE) -> Any:
         """The first truthy answer of `look`; the test fails, showing the object, where none comes in time."""
         deadline = time.monotonic() + within
-        while not (answer := await look()):
+        while not (answer := await condition()):
             assert time.monotonic() < deadline, f"not within {within} s; the object is {await self._all()}"
             await asyncio.sleep(0.05)
         return answer

@@ -23,7 +23,7 @@ class Refused:
 
     name: str
     spec: Any
-    says: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Change:
     name: str
     before: Object
     after: Object
-    says: str | None = None
+    message: str | None = None
 
 
 def storage(namespace: str, spec: Any, name: str = "candidate") -> Object:
@@ -46,7 +46,7 @@ def storage_class(name: str, spec: Any) -> Object:
     return _manifest("UserStorageClass", {"name": name}, spec)
 
 
-def text(manifest: Object) -> str:
+def to_json(manifest: Object) -> str:
     """What kubectl reads."""
     return json.dumps(manifest)
 

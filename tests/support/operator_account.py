@@ -45,8 +45,8 @@ class Request:
     group: str
     resource: str
     """With the subresource behind a slash."""
-    began: datetime
-    ended: datetime
+    received: datetime
+    answered: datetime
     code: int
     forbidden: bool
     """By RBAC; admission and a namespace that ends answer 403 as well."""

@@ -43,13 +43,13 @@ class OperatorProcess:
 
     def kill(self) -> None:
         """SIGKILL: no goodbye."""
-        self._end(signal.SIGKILL)
+        self._stop_with(signal.SIGKILL)
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
-        return self._end(signal.SIGTERM)
+        return self._stop_with(signal.SIGTERM)
 
-    def ended(self, within: float) -> int:
+    def wait(self, within: float) -> int:
         """The exit code, once it has ended by itself."""
         assert self._process is not None
         code = self._process.wait(timeout=within)
@@ -61,7 +61,7 @@ class OperatorProcess:
         assert self._process is not None
         return self._process.poll()
 
-    def _end(self, how: signal.Signals) -> int:
+    def _stop_with(self, how: signal.Signals) -> int:
         if self._process is None:
             return 0
         self._process.send_signal(how)

@@ -33,17 +33,17 @@ class Replica:
             *options,
         )
 
-    def told(self, event: str) -> bool:
+    def has_logged(self, event: str) -> bool:
         """Whether it has logged the event."""
         return f'"event":"{event}"' in self.process.log.read_text()
 
-    def answer(self, path: str) -> Any:
+    def get(self, path: str) -> Any:
         """What it serves."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
             return answer.read().decode()
 
 
-class Replicas:
+class OperatorReplicas:
     """All that have run, in the order of their start, and those that run."""
 
     def __init__(self, api: Kubectl, directory: Path, namespace: str, options: Sequence[str]) -> None:
@@ -67,7 +67,7 @@ class Replicas:
         replica.process.launch()
         self.running.append(replica)
         self._credentials.add(login.credential)
-        eventually(lambda: replica.told("waiting_for_lease"))
+        eventually(lambda: replica.has_logged("waiting_for_lease"))
         return replica
 
     def leader(self) -> Replica:
@@ -89,10 +89,10 @@ class Replicas:
     def writes(self) -> list[Request]:
         """What all of them have written, leases included, in the order of arrival."""
         found = [request for request in requests(self.api, *self._credentials) if request.is_write]
-        return sorted(found, key=lambda write: write.began)
+        return sorted(found, key=lambda write: write.received)
 
     def _leader(self) -> Replica | None:
-        leading = [replica for replica in self.running if replica.told("started")]
+        leading = [replica for replica in self.running if replica.has_logged("started")]
         assert len(leading) <= 1, "two lead"
         return leading[0] if leading else None
 
@@ -110,10 +110,12 @@ def free_lease(api: Kubectl) -> None:
 
 
 @contextlib.contextmanager
-def replicas(api: Kubectl, directory: Path, namespace: str, count: int, options: Sequence[str] = ()) -> Iterator[Replicas]:
+def replicas(
+    api: Kubectl, directory: Path, namespace: str, count: int, options: Sequence[str] = ()
+) -> Iterator[OperatorReplicas]:
     """`count` of them, with more options, on a lease that its last holder has given up, so that nothing has to be waited for."""
     free_lease(api)
-    several = Replicas(api, directory, namespace, options)
+    several = OperatorReplicas(api, directory, namespace, options)
     try:
         for _ in range(count):
             several.add()

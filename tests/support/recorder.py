@@ -28,24 +28,24 @@ from userstorage_operator.status.events import is_failure, printable
 
 _LATE = 30.0
 """Seconds that an event may be behind the answer that the test itself has seen."""
-_TLS_GOODBYE = 0.25
+_TLS_CLOSE_SECONDS = 0.25
 """Seconds that aiohttp's documentation asks for between closing a session and closing its loop."""
 KNOWN = frozenset(f"{condition}/{reason}" for condition, reasons in REASONS.items() for reason in reasons)
 
 
-Story = tuple[str, str]
+Message = tuple[str, str]
 """The name of an object and what is said of it."""
 LOG_ONLY = frozenset({"APIUnavailable", "NamespaceTerminating"})
 """Failures of which there is no Event: who could take it is what fails."""
 
 
-class Recorder:
+class ReasonRecorder:
     """Watches the UserStorages of one namespace from a thread, so that no state of theirs is too short to be seen."""
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
-        self._seen: set[str] = set()
-        self._stories: dict[str, set[Story]] = {}
+        self._shown: set[str] = set()
+        self._messages: dict[str, set[Message]] = {}
         self._events: set[tuple[str, str, str]] = set()
         self._log = LogCapture(namespace)
         self._metrics = MetricCapture()
@@ -74,35 +74,35 @@ class Recorder:
 
     def check(self, declared: frozenset[str]) -> None:
         """Fail where a declared reason was not shown, or one that the table of reasons does not have was."""
-        within_reason(lambda: declared <= self._seen)
-        assert declared <= self._seen, f"not produced: {sorted(declared - self._seen)}; seen: {sorted(self._seen)}"
-        assert self._seen <= KNOWN, f"not in the table of reasons: {sorted(self._seen - KNOWN)}"
+        wait_for(lambda: declared <= self._shown)
+        assert declared <= self._shown, f"not produced: {sorted(declared - self._shown)}; seen: {sorted(self._shown)}"
+        assert self._shown <= KNOWN, f"not in the table of reasons: {sorted(self._shown - KNOWN)}"
         for named in sorted(declared):
-            self._check_story(named)
+            self._check_reported(named)
 
-    def _check_story(self, named: str) -> None:
+    def _check_reported(self, named: str) -> None:
         """One condition, one log line, one Event, in the same words, and one series that counts it: of a failure, at least
         for one object that had it.
         """
         condition_type, reason = named.split("/")
         if is_failure(condition_type, reason) or reason in LOG_ONLY:
-            assert reason in self._metrics.told, f"{named}: the metrics tell only {sorted(self._metrics.told)}"
+            assert reason in self._metrics.reasons, f"{named}: the metrics tell only {sorted(self._metrics.reasons)}"
         if is_failure(condition_type, reason):
-            within_reason(lambda: self._told_alike(condition_type, reason))
-            told = f"conditions {self._stories[named]}, log {self._log.lines()}, events {self._events}"
-            assert self._told_alike(condition_type, reason), f"{named}: not one story: {told}"
+            wait_for(lambda: self._is_reported(condition_type, reason))
+            told = f"conditions {self._messages[named]}, log {self._log.lines()}, events {self._events}"
+            assert self._is_reported(condition_type, reason), f"{named}: not one story: {told}"
         elif reason in LOG_ONLY:
             logged = {(line["name"], line["error"]) for line in self._log.lines() if line.get("error_kind") == reason}
-            assert self._stories[named] & logged, f"{named}: the log tells only {self._log.lines()}"
+            assert self._messages[named] & logged, f"{named}: the log tells only {self._log.lines()}"
 
-    def _told_alike(self, condition_type: str, reason: str) -> bool:
+    def _is_reported(self, condition_type: str, reason: str) -> bool:
         """Where several conditions say the same, one line and one Event tell of all, with the reason of the first."""
         for line in self._log.lines():
             if line["event"] != "condition_changed" or (line["name"], line["reason"], line["message"]) not in self._events:
                 continue
             first, *others = [flip.partition("=")[0] for flip in line["conditions"]]
             told = (condition_type == first and line["reason"] == reason) or condition_type in others
-            if told and (line["name"], line["message"]) in self._stories[f"{condition_type}/{reason}"]:
+            if told and (line["name"], line["message"]) in self._messages[f"{condition_type}/{reason}"]:
                 return True
         return False
 
@@ -115,7 +115,7 @@ class Recorder:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
         await client.close()
-        await asyncio.sleep(_TLS_GOODBYE)
+        await asyncio.sleep(_TLS_CLOSE_SECONDS)
 
     async def _watch(self, client: KubeClient) -> None:
         objects, version = await client.list_all(USER_STORAGES, self._namespace)
@@ -134,8 +134,8 @@ class Recorder:
     def _note(self, raw: Unstructured) -> None:
         for entry in raw.get("status", {}).get("conditions", ()):
             named = f"{entry['type']}/{entry['reason']}"
-            self._stories.setdefault(named, set()).add((raw["metadata"]["name"], printable(entry["message"])))
-            self._seen.add(named)
+            self._messages.setdefault(named, set()).add((raw["metadata"]["name"], printable(entry["message"])))
+            self._shown.add(named)
 
     async def _watch_events(self, client: KubeClient) -> None:
         while True:
@@ -151,7 +151,7 @@ class MetricCapture:
     """
 
     def __init__(self) -> None:
-        self.told: set[str] = set()
+        self.reasons: set[str] = set()
         self._patched = pytest.MonkeyPatch()
 
     def start(self) -> None:
@@ -162,7 +162,7 @@ class MetricCapture:
             honest(telemetry, key, raw)
             telemetry.collect()
             [family] = telemetry._metrics.gauges.troubles.collect()
-            self.told |= {sample.labels["reason"] for sample in family.samples if sample.value}
+            self.reasons |= {sample.labels["reason"] for sample in family.samples if sample.value}
 
         self._patched.setattr(ObjectMetrics, "_on_event", heard)
 
@@ -197,10 +197,10 @@ class LogCapture(logging.Handler):
         return [line for line in lines if line.get("namespace") == self._namespace]
 
 
-def within_reason(true: Callable[[], bool]) -> None:
+def wait_for(condition: Callable[[], bool]) -> None:
     """Give what is a little behind its time."""
     deadline = time.monotonic() + _LATE
-    while not true() and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
@@ -210,9 +210,9 @@ def declared_by(item: pytest.Item) -> frozenset[str]:
 
 
 @contextlib.contextmanager
-def recording(kubeconfig: Path, namespace: str) -> Iterator[Recorder]:
+def recording(kubeconfig: Path, namespace: str) -> Iterator[ReasonRecorder]:
     """A recorder that watches."""
-    recorder = Recorder(namespace)
+    recorder = ReasonRecorder(namespace)
     recorder.start(kubeconfig)
     try:
         yield recorder

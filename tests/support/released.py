@@ -23,7 +23,7 @@ def unchanged(raw: Unstructured) -> Unstructured:
     return raw
 
 
-class Left:
+class ReleasedObjects:
     """What the version left in a namespace: its users, and `copies` more of alice. `age` makes an object older still."""
 
     def __init__(self, version: str, copies: int = 0, age: Callable[[Unstructured], Unstructured] = unchanged) -> None:
@@ -41,7 +41,7 @@ class Left:
         """Claims among them that outlive their users."""
         return [raw for raw in self._objects if raw["kind"] != "UserStorage"]
 
-    def put(self, api: Kubectl, namespace: str) -> None:
+    def create_in(self, api: Kubectl, namespace: str) -> None:
         """Into the cluster, by the hand of an operator; returns when its pods are ready and its status are told."""
         api.apply(*self.classes)
         _send(api, namespace, "create", self.users)
@@ -72,9 +72,9 @@ def phases(api: Kubectl, namespace: str) -> dict[str, str]:
     }
 
 
-def settled(api: Kubectl, namespace: str, wanted: dict[str, str]) -> None:
+def until_phases(api: Kubectl, namespace: str, expected: dict[str, str]) -> None:
     """Until everybody is in that phase."""
-    eventually(lambda: phases(api, namespace) == wanted, every=0.5)
+    eventually(lambda: phases(api, namespace) == expected, every=0.5)
 
 
 def _texts(directory: Path, copies: int) -> Iterator[str]:

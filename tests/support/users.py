@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from support.cluster_access import ClusterAccess
 from support.kubectl import Kubectl, eventually
-from support.places import Place
 from support.web import Web
 
 Object = dict[str, Any]
 
-BETWEEN_LOOKS = 0.4
+POLL_SECONDS = 0.4
 """Seconds; a look is a run of kubectl, and the pods need the processor more than the tests do."""
 READY_SECONDS = 180.0
 """For a pod on a slow machine; where an image has to be pulled, too."""
@@ -24,29 +24,29 @@ DUFS: Object = {"browser": {"flavor": "Dufs"}, "auth": {"mode": "None", "acknowl
 FILE_BROWSER: Object = {"browser": {"flavor": "FileBrowser"}}
 
 
-class World:
+class Users:
     """One namespace, and the classes that a test makes for it."""
 
-    def __init__(self, kubectl: Kubectl, namespace: str, place: Place) -> None:
+    def __init__(self, kubectl: Kubectl, namespace: str, cluster: ClusterAccess) -> None:
         self.kubectl = kubectl
         self.namespace = namespace
-        self.place = place
+        self.cluster = cluster
         self.classes: list[str] = []
 
-    def make_class(self, spec: Object, **browser: Any) -> str:
+    def create_class(self, spec: Object, **browser: Any) -> str:
         """The name of a new class of that spec, with more fields of `browser`."""
         name = f"e2e-{uuid.uuid4().hex[:8]}"
         self.classes.append(name)
-        self.change_class(name, spec, **browser)
+        self.apply_class(name, spec, **browser)
         return name
 
-    def change_class(self, name: str, spec: Object, **browser: Any) -> None:
+    def apply_class(self, name: str, spec: Object, **browser: Any) -> None:
         """Make a class what it should be; fields that are not named go away."""
         body = {**spec, "browser": {**spec["browser"], **browser}}
         metadata = {"name": name}
         self.kubectl.apply({"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": metadata, "spec": body})
 
-    def make_user(self, name: str, class_name: str, **spec: Any) -> None:
+    def apply_user(self, name: str, class_name: str, **spec: Any) -> None:
         """Apply a UserStorage; a second time it is changed."""
         body = {"userID": name, "className": class_name, "storage": {"size": "1Gi"}, **spec}
         metadata = {"name": name, "namespace": self.namespace}
@@ -61,7 +61,7 @@ class World:
     def claim(self, user: str) -> Object | None:
         return self.get("persistentvolumeclaim", f"user-storage-{user}")
 
-    def ready(self, user: str) -> tuple[str, str, str]:
+    def ready_condition(self, user: str) -> tuple[str, str, str]:
         """Status, reason and message of the condition Ready."""
         found = self.get("userstorage", user)
         assert found is not None
@@ -82,7 +82,7 @@ class World:
             return bool(current and settled and status["podUID"] != not_pod)
 
         try:
-            eventually(look, within=READY_SECONDS, every=BETWEEN_LOOKS)
+            eventually(look, within=READY_SECONDS, every=POLL_SECONDS)
         except AssertionError:
             pytest.fail(f"not Ready within {READY_SECONDS:.0f} s: {found}\npod: {self.pod(user)}")
         status: Object = found["status"]
@@ -94,16 +94,16 @@ class World:
 
         def look() -> bool:
             nonlocal seen
-            seen = self.ready(user)
+            seen = self.ready_condition(user)
             return seen[:2] == ("False", reason)
 
         try:
-            eventually(look, within=NOT_READY_SECONDS, every=BETWEEN_LOOKS)
+            eventually(look, within=NOT_READY_SECONDS, every=POLL_SECONDS)
         except AssertionError:
             pytest.fail(f"not {reason} within {NOT_READY_SECONDS:.0f} s but {seen}\npod: {self.pod(user)}")
         return seen[2]
 
-    def lose_pod(self, user: str) -> Object:
+    def delete_pod(self, user: str) -> Object:
         """Delete the pod as a drained node would, and wait for the next; the status with that one."""
         pod = self.pod(user)
         assert pod is not None
@@ -112,11 +112,11 @@ class World:
 
     def web(self, user: str) -> Web:
         """The user's server, at the path that the status names."""
-        return Web(lambda: self.origin(user), self.path(user))
+        return Web(lambda: self.address(user), self.path(user))
 
-    def origin(self, user: str) -> str:
+    def address(self, user: str) -> str:
         """host:port of the user's Service, as seen from here."""
-        return self.place.origin(self.namespace, f"user-storage-{user}")
+        return self.cluster.address(self.namespace, f"user-storage-{user}")
 
     def path(self, user: str) -> str:
         """The path of the URL in the status."""
@@ -126,14 +126,14 @@ class World:
 
     def volume(self, user: str) -> Path:
         """The directory that is the user's volume; the test is skipped where it is not one of this machine."""
-        if not self.place.volumes_are_here:
+        if not self.cluster.has_local_volumes:
             pytest.skip("volumes can be looked into only on the local node (--cluster=local, as root)")
         claim = self.claim(user)
         assert claim is not None
         volume = self.kubectl.run("get", "pv", claim["spec"]["volumeName"], "-o", "jsonpath={.spec.local.path}")
         return Path(volume.stdout)
 
-    def inside(self, user: str, *command: str) -> tuple[int, str]:
+    def exec(self, user: str, *command: str) -> tuple[int, str]:
         """Exit code and output, of both kinds, of a command in the user's container."""
         done = self.kubectl.run(
             "exec", f"user-storage-{user}", "-c", "filebrowser", "-n", self.namespace, "--", *command, check=False

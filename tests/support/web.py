@@ -13,7 +13,7 @@ PATIENCE_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What a server said."""
 
     code: int
@@ -30,25 +30,25 @@ class Web:
         self._origin = origin
         self._base = base
 
-    def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
+    def request(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Response:
         """Any answer is one, 500 included; only a server that cannot be reached is asked again."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                return ask(self._origin(), method, self._base + path, body, headers or {})
+                return send_request(self._origin(), method, self._base + path, body, headers or {})
             except OSError:
                 if time.monotonic() > deadline:
                     raise
             time.sleep(0.2)
 
 
-def ask(origin: str, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+def send_request(origin: str, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Response:
     """One request. OSError where nobody answers."""
     connection = http.client.HTTPConnection(origin, timeout=ANSWER_SECONDS)
     try:
         connection.request(method, path, body=body, headers=dict(headers))
         response = connection.getresponse()
-        return Answer(response.status, response.read())
+        return Response(response.status, response.read())
     except http.client.HTTPException as error:
         raise ConnectionError(repr(error)) from error
     finally:

@@ -28,7 +28,7 @@ NETWORKS: dict[Kind, dict[str, Any]] = {
     Kind.INGRESS: {"expose": "Ingress", "hostTemplate": HOST},
     Kind.HTTP_ROUTE: {"expose": "Gateway", "hostTemplate": HOST, "gatewayName": "public"},
 }
-AT = HostPath("alice.users.example.org", "/")
+HOST_PATH = HostPath("alice.users.example.org", "/")
 ACCEPTED = {"type": "Accepted", "status": "True", "reason": "Accepted", "message": ""}
 
 
@@ -45,20 +45,20 @@ def child(kind: Kind, **network: Any) -> Unstructured:
     return found
 
 
-def answered(route: Unstructured, *conditions: Unstructured, **ref: str) -> Unstructured:
+def with_parent_status(route: Unstructured, *conditions: Unstructured, **ref: str) -> Unstructured:
     parents = [{"parentRef": {"name": "public"} | ref, "conditions": list(conditions)}]
     return route | {"status": {"parents": parents}}
 
 
-def exposed_world(kind: Kind, **network: Any) -> Snapshot:
+def exposed_snapshot(kind: Kind, **network: Any) -> Snapshot:
     """Everything as desired, the way in included."""
     snapshot = settled_world(storage_object(), cls(kind, **network))
     return snapshot.with_children(
-        replace(snapshot.children, **{kind.field: answered(stored(child(kind, **network)), ACCEPTED)})
+        replace(snapshot.children, **{kind.field: with_parent_status(stored(child(kind, **network)), ACCEPTED)})
     )
 
 
-def told(snapshot: Snapshot) -> Unstructured:
+def status_of(snapshot: Snapshot) -> Unstructured:
     assert snapshot.cls is not None
     wanted = desired_of(storage_object(), snapshot.cls)
     return report(Outcome(snapshot, wanted, Plan(), None, NOW), {})
@@ -106,19 +106,19 @@ def test_nothing_leads_in_by_default_and_one_way_in_where_asked_for() -> None:
         assert getattr(wanted, other.field) is None
         found = getattr(wanted, kind.field)
         assert found["metadata"]["name"] == "user-storage-alice"
-        assert served_host(stored(found)) == AT
+        assert served_host(stored(found)) == HOST_PATH
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
 def test_the_path_is_the_base_path(kind: Kind) -> None:
     raw = class_object(network=NETWORKS[kind], browser={"basePath": "/u/${slug}/"})
     found = getattr(desired_of(storage_object(), UserStorageClass.parse(raw)), kind.field)
-    assert served_host(found) == HostPath(AT.host, "/u/alice/")
+    assert served_host(found) == HostPath(HOST_PATH.host, "/u/alice/")
 
 
 def test_the_index_knows_the_place_of_whoever_can_be_read() -> None:
     classes = [class_object(network=NETWORKS[Kind.INGRESS]), class_object("closed")]
-    assert wanted_host(storage_object(className="standard"), classes) == AT
+    assert wanted_host(storage_object(className="standard"), classes) == HOST_PATH
     unplaced: list[dict[str, Any]] = [
         {},
         {"className": "closed"},
@@ -140,7 +140,7 @@ def test_from_nothing_the_way_in_is_made_after_the_pod(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", EXPOSURE)
 def test_what_leads_in_as_desired_is_left_alone_and_removed_where_unwanted(kind: Kind) -> None:
-    snapshot = exposed_world(kind, annotations={"example.org/a": "1"})
+    snapshot = exposed_snapshot(kind, annotations={"example.org/a": "1"})
     assert snapshot.cls is not None
     assert plan_changes(snapshot, desired_of(storage_object(), snapshot.cls), NOW).steps == ()
     assert plan_changes(snapshot, desired_of(storage_object(), INSIDE), NOW).steps == (
@@ -152,7 +152,7 @@ def test_what_leads_in_as_desired_is_left_alone_and_removed_where_unwanted(kind:
 @pytest.mark.parametrize("owner_uid", [None, "former"])
 @pytest.mark.parametrize("going", [{}, {"deletionTimestamp": CREATED}])
 def test_a_way_in_that_is_not_ours_keeps_nobody_from_a_pod(kind: Kind, owner_uid: str | None, going: Unstructured) -> None:
-    snapshot, wanted = exposed_world(kind), desired_of(storage_object(), cls(kind))
+    snapshot, wanted = exposed_snapshot(kind), desired_of(storage_object(), cls(kind))
     [owner] = child(kind)["metadata"]["ownerReferences"]
     owners = [owner | {"uid": owner_uid}] if owner_uid else []
     theirs = stored(child(kind), ownerReferences=owners, **going)
@@ -162,7 +162,7 @@ def test_a_way_in_that_is_not_ours_keeps_nobody_from_a_pod(kind: Kind, owner_uid
     assert isinstance(way_in, Create)  # which the actor refuses: what is there is left alone
     assert (pod.kind, way_in.kind) == (Kind.POD, kind)
     assert is_optional(way_in)
-    assert network_ready(told(snapshot)) == ("False", "Pending")
+    assert network_ready(status_of(snapshot)) == ("False", "Pending")
     inside = plan_changes(snapshot, desired_of(storage_object(), INSIDE), NOW).steps
     assert [step.kind for step in inside if isinstance(step, Create)] == [Kind.POD]
     assert len(inside) == 1
@@ -182,7 +182,7 @@ def test_a_way_in_that_is_not_ours_keeps_nobody_from_a_pod(kind: Kind, owner_uid
 )
 def test_any_damage_to_the_spec_is_mended(kind: Kind, damage: Unstructured) -> None:
     network = {"ingressClassName": "nginx"} if kind is Kind.INGRESS else {}
-    snapshot = exposed_world(kind, **network)
+    snapshot = exposed_snapshot(kind, **network)
     live = getattr(snapshot.children, kind.field)
     broken = live | {"spec": live["spec"] | damage}
     wanted = desired_of(storage_object(), cls(kind, **network))
@@ -221,24 +221,27 @@ def test_a_route_waits_for_its_own_gateways_word_on_its_present_spec() -> None:
     silent = [
         route,
         route | {"status": {"parents": []}},
-        answered(route, ACCEPTED, name="other"),
-        answered(route, ACCEPTED, namespace="infra"),
-        answered(route, ACCEPTED, kind="Service", group=""),
-        answered(route, ACCEPTED | {"observedGeneration": 1}),
-        answered(route),
+        with_parent_status(route, ACCEPTED, name="other"),
+        with_parent_status(route, ACCEPTED, namespace="infra"),
+        with_parent_status(route, ACCEPTED, kind="Service", group=""),
+        with_parent_status(route, ACCEPTED | {"observedGeneration": 1}),
+        with_parent_status(route),
     ]
     for case in silent:
         finding = route_rejection(case)
         assert finding is not None
         assert finding.reason == "RoutePending"
-    for good in (answered(route, ACCEPTED | {"observedGeneration": 2}), answered(route, ACCEPTED, namespace="users")):
+    for good in (
+        with_parent_status(route, ACCEPTED | {"observedGeneration": 2}),
+        with_parent_status(route, ACCEPTED, namespace="users"),
+    ):
         assert route_rejection(good) is None
 
 
 @pytest.mark.parametrize("condition_type", ["Accepted", "ResolvedRefs"])
 def test_a_route_that_is_refused_says_so_in_the_controllers_words(condition_type: str) -> None:
     no = {"type": condition_type, "status": "False", "reason": "NoReason", "message": "the words"}
-    finding = route_rejection(answered(stored(child(Kind.HTTP_ROUTE)), ACCEPTED, no))
+    finding = route_rejection(with_parent_status(stored(child(Kind.HTTP_ROUTE)), ACCEPTED, no))
     assert finding is not None
     assert finding.reason == "RouteNotAccepted"
     assert "the words" in finding.message
@@ -246,20 +249,20 @@ def test_a_route_that_is_refused_says_so_in_the_controllers_words(condition_type
 
 @pytest.mark.parametrize("kind", EXPOSURE)
 def test_a_way_in_that_is_on_its_way_out_is_not_in_place(kind: Kind) -> None:
-    snapshot = exposed_world(kind)
+    snapshot = exposed_snapshot(kind)
     leaving = getattr(snapshot.children, kind.field)
     leaving = leaving | {"metadata": leaving["metadata"] | {"deletionTimestamp": CREATED}}
     snapshot = snapshot.with_children(replace(snapshot.children, **{kind.field: leaving}))
-    assert network_ready(told(snapshot)) == ("False", "Pending")
+    assert network_ready(status_of(snapshot)) == ("False", "Pending")
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
 def test_the_url_leads_from_outside_once_something_leads_in(kind: Kind) -> None:
     inside = "http://user-storage-alice.users.svc/"
-    snapshot = exposed_world(kind)
-    assert told(snapshot)["url"] == "http://alice.users.example.org/"
-    assert told(exposed_world(kind, tlsSecretName="t"))["url"] == "https://alice.users.example.org/"
-    missing = told(snapshot.with_children(replace(snapshot.children, **{kind.field: None})))
+    snapshot = exposed_snapshot(kind)
+    assert status_of(snapshot)["url"] == "http://alice.users.example.org/"
+    assert status_of(exposed_snapshot(kind, tlsSecretName="t"))["url"] == "https://alice.users.example.org/"
+    missing = status_of(snapshot.with_children(replace(snapshot.children, **{kind.field: None})))
     assert (missing["url"], network_ready(missing), missing["phase"]) == (inside, ("False", "Pending"), "Degraded")
     live = getattr(snapshot.children, kind.field)
     for gone in (
@@ -269,18 +272,18 @@ def test_the_url_leads_from_outside_once_something_leads_in(kind: Kind) -> None:
         live | {"metadata": live["metadata"] | {"ownerReferences": []}},
         live | {"metadata": live["metadata"] | {"deletionTimestamp": "2026-01-31T12:00:00Z"}},
     ):
-        assert told(snapshot.with_children(replace(snapshot.children, **{kind.field: gone})))["url"] == inside
+        assert status_of(snapshot.with_children(replace(snapshot.children, **{kind.field: gone})))["url"] == inside
 
 
 def test_a_route_that_is_not_accepted_is_no_url() -> None:
-    snapshot = exposed_world(Kind.HTTP_ROUTE)
-    status = told(snapshot.with_children(replace(snapshot.children, http_route=stored(child(Kind.HTTP_ROUTE)))))
+    snapshot = exposed_snapshot(Kind.HTTP_ROUTE)
+    status = status_of(snapshot.with_children(replace(snapshot.children, http_route=stored(child(Kind.HTTP_ROUTE)))))
     assert status["url"] == "http://user-storage-alice.users.svc/"
     assert (network_ready(status), status["phase"]) == (("False", "RoutePending"), "Degraded")
 
 
 def test_what_keeps_it_from_being_exposed_is_told_and_what_led_in_is_closed() -> None:
-    snapshot = replace(exposed_world(Kind.INGRESS), exposure_conflict=Finding("HostConflict", "taken"))
+    snapshot = replace(exposed_snapshot(Kind.INGRESS), exposure_conflict=Finding("HostConflict", "taken"))
     storage = UserStorage.parse(storage_object())
     wanted = replace(desired_of(storage_object(), cls()), ingress=None)
     assert plan_changes(snapshot, wanted, NOW).steps == (Delete(Kind.INGRESS, "uid-Ingress"),)

@@ -30,7 +30,7 @@ FAILED: Unstructured = {
 }
 
 
-class Lists:
+class ListServer:
     """An API server of which only lists are asked, and which keeps what for."""
 
     def __init__(self, answers: dict[Resource, list[Unstructured]]) -> None:
@@ -51,15 +51,15 @@ class Lists:
     get = create = merge_patch = json_patch = delete = unasked
 
 
-def look(lookout: MountInspector, snapshot: Snapshot, now: datetime = NOW) -> Snapshot:
-    return asyncio.run(lookout.inspect(snapshot, plan_changes(snapshot, desired_of(RAW), now), now))
+def inspect(inspector: MountInspector, snapshot: Snapshot, now: datetime = NOW) -> Snapshot:
+    return asyncio.run(inspector.inspect(snapshot, plan_changes(snapshot, desired_of(RAW), now), now))
 
 
-def lookout_on(cluster: Lists) -> MountInspector:
+def inspector_on(cluster: ListServer) -> MountInspector:
     return MountInspector(cluster, Caches(lambda _: None, lambda _: None))
 
 
-def waiting_world() -> Snapshot:
+def waiting_snapshot() -> Snapshot:
     """Our pod got its node a minute ago, and nothing has started."""
     snapshot = settled_world(RAW)
     pod = stored(desired_of(RAW).pod)
@@ -68,36 +68,36 @@ def waiting_world() -> Snapshot:
 
 
 def test_a_new_user_and_a_settled_one_cost_no_request() -> None:
-    cluster = Lists({})
+    cluster = ListServer({})
     for snapshot in (snapshot_of(RAW), settled_world(RAW)):
-        assert look(lookout_on(cluster), snapshot) is snapshot
+        assert inspect(inspector_on(cluster), snapshot) is snapshot
     assert cluster.asked == []
 
 
 def test_a_pod_on_a_bound_claim_costs_one() -> None:
-    cluster = Lists({Kind.POD.resource: [BACKUP]})
+    cluster = ListServer({Kind.POD.resource: [BACKUP]})
     snapshot = settled_world(RAW)
-    seen = look(lookout_on(cluster), snapshot.with_children(replace(snapshot.children, pod=None)))
+    seen = inspect(inspector_on(cluster), snapshot.with_children(replace(snapshot.children, pod=None)))
     assert seen.claim_context.mounts == (Mount("backup", "node-1"),)
     assert cluster.asked == [("pods", "app.kubernetes.io/managed-by!=userstorage-operator", "")]
 
 
 def test_events_are_asked_for_once_in_fifteen_seconds_and_remembered_between() -> None:
-    cluster = Lists({CORE_EVENTS: [FAILED]})
-    lookout = lookout_on(cluster)
+    cluster = ListServer({CORE_EVENTS: [FAILED]})
+    lookout = inspector_on(cluster)
     for seconds in (0, 5, 14, 15, 20):
-        seen = look(lookout, waiting_world(), NOW + timedelta(seconds=seconds))
+        seen = inspect(lookout, waiting_snapshot(), NOW + timedelta(seconds=seconds))
         assert seen.claim_context.mount_failure == Finding("FailedMount", "no such export")
     assert cluster.asked == [("events", "", "involvedObject.uid=uid-Pod")] * 2
 
 
 def test_what_was_read_at_a_time_that_is_yet_to_come_is_read_again() -> None:
     """The clock was set back."""
-    cluster = Lists({CORE_EVENTS: [FAILED]})
-    lookout = lookout_on(cluster)
-    assert look(lookout, waiting_world(), NOW + timedelta(hours=1)).claim_context.mount_failure is not None
+    cluster = ListServer({CORE_EVENTS: [FAILED]})
+    lookout = inspector_on(cluster)
+    assert inspect(lookout, waiting_snapshot(), NOW + timedelta(hours=1)).claim_context.mount_failure is not None
     cluster.answers[CORE_EVENTS] = []
-    assert look(lookout, waiting_world()).claim_context.mount_failure is None
+    assert inspect(lookout, waiting_snapshot()).claim_context.mount_failure is None
 
 
 def test_a_stop_waits_for_no_look() -> None:
@@ -108,33 +108,33 @@ def test_a_stop_waits_for_no_look() -> None:
     )
     in_vain = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no"}
     pod = bound | {"status": {"phase": "Pending", "conditions": [in_vain]}}
-    cluster = Lists({})
+    cluster = ListServer({})
     for raw in (storage_object(replicas=0), storage_object(meta={"deletionTimestamp": "2026-01-31T11:59:00Z"})):
         snapshot = settled_world(raw)
         snapshot = snapshot.with_children(replace(snapshot.children, pod=pod))
         assert volume_affinity.is_stuck_on_node(snapshot)
         plan = plan_changes(snapshot, desired_of(raw), NOW) if snapshot.storage.suspended else plan_deletion(snapshot)
         assert plan.deletes_pod
-        assert asyncio.run(lookout_on(cluster).inspect(snapshot, plan, NOW)) is snapshot
+        assert asyncio.run(inspector_on(cluster).inspect(snapshot, plan, NOW)) is snapshot
     assert cluster.asked == []
 
 
 def test_what_was_said_of_a_former_pod_is_not_said_of_the_next() -> None:
-    cluster = Lists({CORE_EVENTS: [FAILED]})
-    lookout = lookout_on(cluster)
-    look(lookout, waiting_world())
+    cluster = ListServer({CORE_EVENTS: [FAILED]})
+    lookout = inspector_on(cluster)
+    inspect(lookout, waiting_snapshot())
     cluster.answers[CORE_EVENTS] = []
-    snapshot = waiting_world()
+    snapshot = waiting_snapshot()
     pod = snapshot.children.pod or {}
     again = pod | {"metadata": pod["metadata"] | {"uid": "uid-next"}}
-    assert look(lookout, snapshot.with_children(replace(snapshot.children, pod=again))).claim_context.mount_failure is None
+    assert inspect(lookout, snapshot.with_children(replace(snapshot.children, pod=again))).claim_context.mount_failure is None
 
 
 def test_a_pod_that_mounts_in_time_is_not_asked_about() -> None:
-    cluster = Lists({})
-    look(lookout_on(cluster), waiting_world(), NOW - timedelta(seconds=51))  # nine seconds after its creation
+    cluster = ListServer({})
+    inspect(inspector_on(cluster), waiting_snapshot(), NOW - timedelta(seconds=51))  # nine seconds after its creation
     assert cluster.asked == []
 
 
 def test_events_that_may_not_be_read_keep_nobody_from_anything() -> None:
-    assert look(lookout_on(Lists({})), waiting_world()).claim_context.mount_failure is None
+    assert inspect(inspector_on(ListServer({})), waiting_snapshot()).claim_context.mount_failure is None

@@ -32,7 +32,7 @@ EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low 
 TAINTED = {"type": "DisruptionTarget", "status": "True", "message": "Taint manager: deleting due to NoExecute taint"}
 
 
-class Answering:
+class ClaimServer:
     """An API server that is asked for the claim alone."""
 
     def __init__(self, answer: Unstructured | ClusterError) -> None:
@@ -55,7 +55,7 @@ def alice(meta: Unstructured | None = None) -> Unstructured:
     return storage_object(storage={"claimName": "shared"}, meta=meta)
 
 
-def seen_by(cluster: Answering, raw: Unstructured, *others: Unstructured, served: bool = False) -> Observation:
+def observe_claim(cluster: ClaimServer, raw: Unstructured, *others: Unstructured, served: bool = False) -> Observation:
     """A claim that the user had of her own is still there; she may be served from the one that her spec names."""
     views = Caches(lambda _: None, lambda _: None)
     for obj in (raw, *others):
@@ -74,51 +74,53 @@ def seen_by(cluster: Answering, raw: Unstructured, *others: Unstructured, served
     return seen
 
 
-def verdict_of(seen: Observation) -> Outcome:
+def outcome_of(seen: Observation) -> Outcome:
     failure = Failure(seen.spec_error, 1, None) if seen.spec_error is not None else None
     return Outcome(seen.snapshot, None, Plan(), failure, NOW)
 
 
-def told(seen: Observation) -> Condition:
-    return storage_ready(verdict_of(seen))
+def storage_condition(seen: Observation) -> Condition:
+    return storage_ready(outcome_of(seen))
 
 
 @pytest.mark.parametrize("meta", [{}, DELETED], ids=["living", "being deleted"])
 def test_it_is_told_as_it_is(meta: Unstructured) -> None:
     claim = SHARED | {"spec": {"resources": {"requests": {"storage": "3Gi"}}}, "status": {"phase": "Bound"}}
-    cluster = Answering(claim)
-    seen = seen_by(cluster, alice(meta))
-    assert (told(seen).reason, told(seen).message) == ("ClaimBound", "claim 'shared' is bound")
-    assert report(verdict_of(seen), {})["storage"] == {"claimName": "shared", "claimPhase": "Bound", "requested": "3Gi"}
+    cluster = ClaimServer(claim)
+    seen = observe_claim(cluster, alice(meta))
+    assert (storage_condition(seen).reason, storage_condition(seen).message) == ("ClaimBound", "claim 'shared' is bound")
+    assert report(outcome_of(seen), {})["storage"] == {"claimName": "shared", "claimPhase": "Bound", "requested": "3Gi"}
     assert cluster.asked == [(Kind.PVC.resource, "shared")]
 
 
 @pytest.mark.parametrize("meta", [{}, DELETED], ids=["living", "being deleted"])
 def test_where_there_is_none_that_is_said(meta: Unstructured) -> None:
-    seen = seen_by(Answering(NotFound(404, "persistentvolumeclaims not found")), alice(meta))
-    assert told(seen) == Condition("StorageReady", False, "ClaimNotFound", "spec.storage.claimName: there is no claim 'shared'")
+    seen = observe_claim(ClaimServer(NotFound(404, "persistentvolumeclaims not found")), alice(meta))
+    assert storage_condition(seen) == Condition(
+        "StorageReady", False, "ClaimNotFound", "spec.storage.claimName: there is no claim 'shared'"
+    )
 
 
 @pytest.mark.parametrize("meta", [{}, DELETED], ids=["living", "being deleted"])
 @pytest.mark.parametrize("error", [Unavailable(429, "slow down"), Unavailable(500, "oops"), Refused(403, "not for you")])
 def test_where_it_cannot_be_had_that_is_said_and_nothing_of_another_claim(error: ClusterError, meta: Unstructured) -> None:
-    seen = seen_by(Answering(error), alice(meta))
-    assert told(seen).message == f"spec.storage.claimName: claim 'shared' was not looked up: {error.message}"
-    assert report(verdict_of(seen), {})["storage"] == {"claimName": "shared"}
+    seen = observe_claim(ClaimServer(error), alice(meta))
+    assert storage_condition(seen).message == f"spec.storage.claimName: claim 'shared' was not looked up: {error.message}"
+    assert report(outcome_of(seen), {})["storage"] == {"claimName": "shared"}
 
 
 def test_a_read_that_fails_degrades_nobody_whose_pod_is_ready() -> None:
-    seen = seen_by(Answering(Unavailable(500, "oops")), alice(), served=True)
-    status = report(verdict_of(seen), {})
-    assert (status["phase"], told(seen).status, told(seen).reason) == ("Ready", True, "ClaimBound")
-    assert "was not looked up: oops" in told(seen).message
+    seen = observe_claim(ClaimServer(Unavailable(500, "oops")), alice(), served=True)
+    status = report(outcome_of(seen), {})
+    assert (status["phase"], storage_condition(seen).status, storage_condition(seen).reason) == ("Ready", True, "ClaimBound")
+    assert "was not looked up: oops" in storage_condition(seen).message
     assert status["lastError"]["message"] == "oops"
 
 
 def test_who_comes_second_with_a_user_asks_for_no_claim_and_says_so() -> None:
     first = storage_object(meta={"name": "first", "uid": "uid-first", "creationTimestamp": "2026-01-01T00:00:00Z"})
-    cluster = Answering(SHARED)
-    assert "claim 'shared' was not looked up: spec.userID" in told(seen_by(cluster, alice(), first)).message
+    cluster = ClaimServer(SHARED)
+    assert "claim 'shared' was not looked up: spec.userID" in storage_condition(observe_claim(cluster, alice(), first)).message
     assert cluster.asked == []
 
 
@@ -137,7 +139,7 @@ def test_who_waits_for_a_pause_is_told_how_the_pod_was_lost(meta: Unstructured, 
     books = Books(PodStartBook(lambda: NOW), RepairBook(lambda: NOW), ClaimBook(views), PlaceBook(), None)
 
     def message() -> str:
-        seen = asyncio.run(observe(Key.of(raw), views, Answering(NotFound(404, "")), books))
+        seen = asyncio.run(observe(Key.of(raw), views, ClaimServer(NotFound(404, "")), books))
         assert seen is not None
         outcome = Outcome(seen.snapshot, desired_of(raw), plan_changes(seen.snapshot, desired_of(raw), NOW), None, NOW)
         return next(str(entry["message"]) for entry in report(outcome, {})["conditions"] if entry["type"] == "Ready")
@@ -158,6 +160,6 @@ def test_a_deletion_needs_nobodys_consent() -> None:
     """Who waits for the finalizers of others is not stalled for a claim that may not be shared."""
     meta = DELETED | {"finalizers": ["example.com/backup"]}
     claim = {"metadata": {"name": "shared"}, "spec": {"resources": {"requests": {"storage": "3Gi"}}}}
-    conditions = report(verdict_of(seen_by(Answering(claim), alice(meta))), {})["conditions"]
+    conditions = report(outcome_of(observe_claim(ClaimServer(claim), alice(meta))), {})["conditions"]
     reasons = {entry["type"]: entry["reason"] for entry in conditions}
     assert (reasons["Stalled"], reasons["Reconciling"]) == ("NotStalled", "WaitingForFinalizers")

@@ -15,11 +15,11 @@ from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.planner import Create, DeletePod, Plan, plan_changes
 
 RAW = storage_object()
-THERE = Mount("backup", "node-1")
-ELSEWHERE = Mount("scan", "node-2")
+MOUNT_NODE_1 = Mount("backup", "node-1")
+MOUNT_NODE_2 = Mount("scan", "node-2")
 
 
-def world_with(pod: Unstructured | None, *mounts: Mount, mode: str = "ReadWriteOnce") -> Snapshot:
+def snapshot_with(pod: Unstructured | None, *mounts: Mount, mode: str = "ReadWriteOnce") -> Snapshot:
     snapshot = settled_world(RAW)
     claim = bound_claim(desired_of(RAW).pvc or {})
     claim = claim | {"spec": claim["spec"] | {"accessModes": [mode]}}
@@ -33,7 +33,7 @@ def plan_for(snapshot: Snapshot) -> Plan:
 
 def following_pod(node: str = "node-1") -> Unstructured:
     """Our pod, bound to a node that does not take it."""
-    made = volume_affinity.with_volume_affinity(desired_of(RAW).pod, world_with(None, Mount("backup", node)))
+    made = volume_affinity.with_volume_affinity(desired_of(RAW).pod, snapshot_with(None, Mount("backup", node)))
     refusal = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/4 nodes are available"}
     return stored(made) | {"status": {"phase": "Pending", "conditions": [refusal]}}
 
@@ -49,12 +49,12 @@ def waiting_pod(**status: object) -> Unstructured:
 
 
 def test_a_pod_on_a_free_volume_goes_anywhere() -> None:
-    [step] = plan_for(world_with(None)).steps
+    [step] = plan_for(snapshot_with(None)).steps
     assert step == Create(Kind.POD, desired_of(RAW).pod)
 
 
 def test_a_pod_follows_and_is_the_same_to_its_hash() -> None:
-    [step] = plan_for(world_with(None, THERE, Mount("other", "node-1"))).steps
+    [step] = plan_for(snapshot_with(None, MOUNT_NODE_1, Mount("other", "node-1"))).steps
     assert isinstance(step, Create)
     [term] = step.body["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
         "nodeSelectorTerms"
@@ -64,18 +64,20 @@ def test_a_pod_follows_and_is_the_same_to_its_hash() -> None:
     assert "affinity" not in desired_of(RAW).pod["spec"]
 
 
-@pytest.mark.parametrize(("mode", "mounts"), [("ReadWriteOnce", (THERE, ELSEWHERE)), ("ReadWriteOncePod", (THERE,))])
+@pytest.mark.parametrize(
+    ("mode", "mounts"), [("ReadWriteOnce", (MOUNT_NODE_1, MOUNT_NODE_2)), ("ReadWriteOncePod", (MOUNT_NODE_1,))]
+)
 def test_a_pod_that_cannot_join_is_not_made_and_asked_about_again(mode: str, mounts: tuple[Mount, ...]) -> None:
-    plan = plan_for(world_with(None, *mounts, mode=mode))
+    plan = plan_for(snapshot_with(None, *mounts, mode=mode))
     assert (plan.steps, plan.hold, plan.requeue_at) == ((), "StorageNotReady", (NOW + timedelta(seconds=15),))
 
 
 @pytest.mark.parametrize(
     ("mounts", "replaced"),
-    [((), True), ((ELSEWHERE,), True), ((THERE,), False), ((THERE, ELSEWHERE), False)],
+    [((), True), ((MOUNT_NODE_2,), True), ((MOUNT_NODE_1,), False), ((MOUNT_NODE_1, MOUNT_NODE_2), False)],
 )
 def test_a_pod_that_follows_in_vain_is_made_again_when_the_volume_moves(mounts: tuple[Mount, ...], replaced: bool) -> None:
-    plan = plan_for(world_with(following_pod(), *mounts))
+    plan = plan_for(snapshot_with(following_pod(), *mounts))
     if replaced:
         [step] = plan.steps
         assert isinstance(step, DeletePod)
@@ -85,7 +87,7 @@ def test_a_pod_that_follows_in_vain_is_made_again_when_the_volume_moves(mounts: 
 
 
 def test_who_has_not_looked_ends_no_pod() -> None:
-    snapshot = world_with(following_pod())
+    snapshot = snapshot_with(following_pod())
     assert plan_for(replace(snapshot, claim_context=replace(snapshot.claim_context, mounts=None))).steps == ()
 
 
@@ -113,14 +115,14 @@ def test_mounts_are_those_of_pods_that_have_a_node_and_go_on() -> None:
 
 
 def test_events_are_read_only_after_a_mount_takes_long_and_then_now_and_again() -> None:
-    snapshot = world_with(waiting_pod())
+    snapshot = snapshot_with(waiting_pod())
     due = NOW - timedelta(seconds=50)  # ten seconds after its creation
     assert volume_affinity.events_due(snapshot) == due
     read = replace(snapshot, claim_context=replace(snapshot.claim_context, events_read_at=NOW))
     assert plan_for(read).requeue_at == (NOW + timedelta(seconds=15),)
     sandbox = {"type": "PodReadyToStartContainers", "status": "True"}
-    assert volume_affinity.events_due(world_with(waiting_pod(conditions=[sandbox]))) is None  # an image is being pulled
-    assert volume_affinity.events_due(world_with(waiting_pod(phase="Running"))) is None
+    assert volume_affinity.events_due(snapshot_with(waiting_pod(conditions=[sandbox]))) is None  # an image is being pulled
+    assert volume_affinity.events_due(snapshot_with(waiting_pod(phase="Running"))) is None
     assert volume_affinity.events_due(settled_world(RAW)) is None
 
 

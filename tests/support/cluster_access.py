@@ -13,7 +13,7 @@ from localcluster.netns import Namespace
 from support.kubectl import Kubectl, eventually
 
 
-class Place(Protocol):
+class ClusterAccess(Protocol):
     """A cluster with real containers."""
 
     @property
@@ -21,10 +21,10 @@ class Place(Protocol):
         """The way in."""
 
     @property
-    def volumes_are_here(self) -> bool:
+    def has_local_volumes(self) -> bool:
         """Whether volumes are directories of this machine, and pods answer at their own addresses."""
 
-    def origin(self, namespace: str, service: str) -> str:
+    def address(self, namespace: str, service: str) -> str:
         """host:port at which this machine gets to a Service, as of now: it may change with the pod behind it."""
 
     def close(self) -> None:
@@ -37,9 +37,9 @@ class LocalNode:
 
     kubectl: Kubectl
     namespace: Namespace
-    volumes_are_here = True
+    has_local_volumes = True
 
-    def origin(self, namespace: str, service: str) -> str:
+    def address(self, namespace: str, service: str) -> str:
         found = self.kubectl.get("service", service, namespace)
         assert found is not None
         return f"{found['spec']['clusterIP']}:80"
@@ -54,15 +54,15 @@ class LocalNode:
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class RemoteCluster:
     """Any other cluster, by forwarded ports: one for every pod, since a forwarded port ends with its pod."""
 
     kubectl: Kubectl
-    volumes_are_here = False
+    has_local_volumes = False
     _forwarded: dict[str, str] = field(default_factory=dict)
     _open: ExitStack = field(default_factory=ExitStack)
 
-    def origin(self, namespace: str, service: str) -> str:
+    def address(self, namespace: str, service: str) -> str:
         pod = self.kubectl.get("pod", service, namespace)  # it has the name of its Service
         assert pod is not None
         uid = pod["metadata"]["uid"]
@@ -88,7 +88,7 @@ class Elsewhere:
         return found[1]
 
 
-def gives_namespaces() -> bool:
+def can_create_namespaces() -> bool:
     """Whether this machine lets us do what a node takes: with that, a cluster that does not come up is a failure."""
     tried = subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, check=False)
     return os.geteuid() == 0 and tried.returncode == 0
