@@ -15,7 +15,7 @@ from support.operator_process import OperatorProcess
 @pytest.mark.parametrize(
     "browser", [{"flavor": "FileBrowser"}, {"flavor": "Dufs"}, {"flavor": "Dufs", "image": "example.com/dufs:1"}]
 )
-def test_users_of_every_flavor_are_served_under_the_policies(
+def test_every_flavor_is_served_under_admission_policies(
     api: Kubectl, namespace: str, operator: OperatorProcess, browser: dict[str, str]
 ) -> None:
     stranger = json.dumps(pod("docker.io/library/busybox:1.37"))

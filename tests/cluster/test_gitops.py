@@ -173,7 +173,7 @@ def served(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_each_phase_is_seen_for_what_it_is(
+def test_gitops_tools_report_health_of_each_phase(
     served: ServedNamespace,
     kstatus: Callable[[Unstructured], str],
     argo: Callable[[Unstructured], tuple[str, str]],
@@ -190,13 +190,13 @@ def test_each_phase_is_seen_for_what_it_is(
     assert flux(raw) == {"Suspended": "Current", "Terminating": ending}.get(row.phase, row.kstatus)
 
 
-def test_every_phase_is_tried() -> None:
+def test_every_phase_has_a_case() -> None:
     definition = yaml.safe_load((ROOT / "deploy/crds/userstorage.dev_userstorages.yaml").read_text())
     schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     assert {row.phase for row in CASES.values()} == set(schema["properties"]["status"]["properties"]["phase"]["enum"])
 
 
-def test_a_change_that_the_operator_has_not_seen_is_under_way(
+def test_unobserved_change_is_in_progress(
     served: ServedNamespace,
     kstatus: Callable[[Unstructured], str],
     argo: Callable[[Unstructured], tuple[str, str]],
@@ -210,7 +210,7 @@ def test_a_change_that_the_operator_has_not_seen_is_under_way(
         assert flux(raw) != "Current"
 
 
-def test_the_health_of_a_class(served: ServedNamespace, argo: Callable[[Unstructured], tuple[str, str]]) -> None:
+def test_class_health_is_reported(served: ServedNamespace, argo: Callable[[Unstructured], tuple[str, str]]) -> None:
     broken = f"broken-{served.namespace}"
     auth = {"mode": "None", "acknowledgeUnauthenticated": True}
     served.apply("UserStorageClass", broken, {"browser": {"flavor": "Dufs", "permissions": {"share": True}}, "auth": auth})
@@ -247,7 +247,7 @@ FULL = {
 @pytest.mark.parametrize(
     "how", [["--server-side", "--field-manager=argocd-controller"], []], ids=["server-side", "client-side"]
 )
-def test_nothing_that_the_operator_writes_is_drift(served: ServedNamespace, tmp_path: Path, how: list[str]) -> None:
+def test_operator_writes_are_not_drift(served: ServedNamespace, tmp_path: Path, how: list[str]) -> None:
     """The operator has set its finalizer and the status; what was applied is still all that a tool compares."""
     names = [f"{kind}-{len(how)}" for kind in ("plain", "full", "idle")]
     specs: list[Unstructured] = [
@@ -309,5 +309,5 @@ def written_by_the_operator(raw: Unstructured) -> set[str]:
 
 
 @pytest.mark.parametrize("part", ["crds", "rbac", "admission"])
-def test_the_manifests_themselves_do_not_drift(api: Kubectl, part: str) -> None:
+def test_manifests_do_not_drift(api: Kubectl, part: str) -> None:
     api.run("diff", "-k", str(ROOT / "deploy" / part))

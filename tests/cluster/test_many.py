@@ -76,7 +76,7 @@ def comparable_state(api: Kubectl, namespace: str) -> str:
 
 
 @pytest.mark.timeout(1200)
-def test_two_hundred_become_ready_and_then_nothing_is_written(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
+def test_two_hundred_users_become_ready_and_writes_stop(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
     operator.start()
     api.run("create", "-n", namespace, "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": users(COUNT)}))
     eventually(lambda: ready(api, namespace) == COUNT, within=400, every=2)
@@ -87,7 +87,7 @@ def test_two_hundred_become_ready_and_then_nothing_is_written(api: Kubectl, name
 
 
 @pytest.mark.timeout(1200)
-def test_killed_in_the_middle_it_ends_in_the_same_world(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
+def test_operator_killed_midway_converges_to_same_state(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
     manifests = json.dumps({"apiVersion": "v1", "kind": "List", "items": users(COUNT)})
     operator.start()
     api.run("create", "-n", namespace, "-f", "-", input=manifests)

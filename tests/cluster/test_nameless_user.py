@@ -18,7 +18,7 @@ NAMES = ("USER", "LOGNAME", "LNAME", "USERNAME")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a program as a user who has no name")
-def test_it_leads(as_operator: Path, tmp_path: Path) -> None:
+def test_operator_leads_as_user_without_name(as_operator: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         pwd.getpwuid(NUMBER)
     log = tmp_path / "operator.log"

@@ -24,7 +24,7 @@ def run(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_without_a_login_it_says_what_was_tried(tmp_path: Path) -> None:
+def test_missing_login_names_sources_tried(tmp_path: Path) -> None:
     done = run("run", KUBECONFIG=str(tmp_path / "missing"))
     assert done.returncode == 1
     assert "no login" in done.stderr
@@ -32,7 +32,7 @@ def test_without_a_login_it_says_what_was_tried(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_taken_port_is_named(api: Kubectl) -> None:
+def test_port_in_use_is_named(api: Kubectl) -> None:
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         done = run("run", f"--http-port={port}", KUBECONFIG=str(api.kubeconfig))
@@ -42,19 +42,19 @@ def test_a_taken_port_is_named(api: Kubectl) -> None:
 
 
 @pytest.mark.parametrize(("option", "value"), [("--workers", "0"), ("--http-port", "http"), ("--sweep-period", "-1")])
-def test_a_wrong_option_is_named(option: str, value: str) -> None:
+def test_invalid_option_is_named(option: str, value: str) -> None:
     done = run("run", f"{option}={value}")
     assert done.returncode == 2
     assert option in done.stderr
 
 
-def test_options_are_environment_variables_too() -> None:
+def test_options_can_be_set_by_environment() -> None:
     done = run("run", USERSTORAGE_RUN_HTTP_PORT="http")
     assert done.returncode == 2
     assert "http" in done.stderr
 
 
-def test_health_ready_and_metrics_are_served_and_sigterm_ends_it_quickly(api: Kubectl, namespace: str) -> None:
+def test_http_endpoints_are_served_and_sigterm_stops_the_operator(api: Kubectl, namespace: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
@@ -85,7 +85,7 @@ def test_health_ready_and_metrics_are_served_and_sigterm_ends_it_quickly(api: Ku
     assert time.monotonic() - began < 10  # a third of a second; kopf gives a connection that is open at its end five more
 
 
-def test_sigusr1_tells_more_and_then_less_but_never_the_token(
+def test_sigusr1_toggles_debug_log_without_leaking_token(
     api: Kubectl, as_operator: Path, namespace: str, tmp_path: Path
 ) -> None:
     log = tmp_path / "operator.log"
@@ -111,7 +111,7 @@ def test_sigusr1_tells_more_and_then_less_but_never_the_token(
 
 
 @pytest.mark.kwok
-def test_an_object_created_while_nobody_was_there_is_served(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
+def test_object_created_before_operator_start_is_served(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
     alice = {
         "apiVersion": "userstorage.dev/v1",
         "kind": "UserStorage",
@@ -128,7 +128,7 @@ def test_an_object_created_while_nobody_was_there_is_served(api: Kubectl, namesp
 
 
 @pytest.mark.kwok
-def test_the_plugin_explains_an_object(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
+def test_plugin_explains_object(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
     operator.start()
     api.apply(
         {

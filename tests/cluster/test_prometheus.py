@@ -125,7 +125,7 @@ def expect_alert(prometheus: PrometheusClient, alert: str) -> None:
     assert all(text and "<error" not in text for text in annotations.values()), "a template cannot be filled in"
 
 
-def test_what_goes_wrong_is_told_and_what_goes_well_is_not(
+def test_alerts_fire_only_for_failures(
     api: Kubectl, namespace: str, redis_server: RedisServer, operators: dict[int, OperatorProcess], prometheus: PrometheusClient
 ) -> None:
     api.apply(user(namespace, "alice"))

@@ -113,7 +113,7 @@ def operator(api: Kubectl, login: Login, gateway_api: None, namespace: str, tmp_
     print(process.log.read_text()[-4000:])  # noqa: T201  # shown with a failure
 
 
-def test_every_right_is_used_and_every_use_is_granted(
+def test_every_granted_right_is_used_and_every_used_right_is_granted(
     api: Kubectl, namespace: str, login: Login, operator: OperatorProcess, classes: dict[str, str]
 ) -> None:
     create_foreign_objects(api, namespace)
@@ -142,9 +142,7 @@ def test_every_right_is_used_and_every_use_is_granted(
     assert not [request for request in requests(api, login.credential) if request.forbidden]
 
 
-def test_children_cannot_block_the_deletion_of_their_owner_without_the_right_to_its_finalizers(
-    api: Kubectl, namespace: str
-) -> None:
+def test_block_owner_deletion_needs_right_to_finalizers(api: Kubectl, namespace: str) -> None:
     api.apply(user(namespace, "alice"))
     alice = api.get("us", "alice", namespace)
     assert alice is not None
@@ -160,7 +158,7 @@ def test_children_cannot_block_the_deletion_of_their_owner_without_the_right_to_
     eventually(lambda: "cannot set blockOwnerDeletion" in api.run(*create, "--as=other", input=child, check=False).stderr)
 
 
-def test_for_listed_namespaces_it_has_no_right_in_any_other(api: Kubectl, namespace: str, tmp_path: Path) -> None:
+def test_namespaced_installation_has_no_rights_elsewhere(api: Kubectl, namespace: str, tmp_path: Path) -> None:
     """deploy/overlays/namespaced as it is, for an account and a namespace of the test's own."""
     bindings = narrow_bindings(api, namespace)
     api.run("create", "serviceaccount", namespace, "-n", SYSTEM)

@@ -84,7 +84,7 @@ def images(api: Kubectl, namespace: str) -> list[str]:
 
 
 @pytest.mark.timeout(1200)
-def test_never_more_than_the_budget_is_down(
+def test_rollout_never_exceeds_max_unavailable(
     api: Kubectl, namespace: str, class_name: str, operator: OperatorProcess, tmp_path: Path
 ) -> None:
     operator.start()

@@ -70,20 +70,18 @@ def pod_like_alices(**changes: Any) -> Object:
         {"spec": {"volumes": [{"name": "node", "hostPath": {"path": "/"}}]}},
     ],
 )
-def test_a_pod_that_looks_like_the_operators_is_as_restricted_as_any(tenant: Kubectl, namespace: str, changes: Object) -> None:
+def test_pod_imitating_operator_pod_is_restricted(tenant: Kubectl, namespace: str, changes: Object) -> None:
     tenant.run("create", "--dry-run=server", "-f", "-", "-n", namespace, input=json.dumps(pod_like_alices()))
     said = refusal(tenant, "create", "-f", "-", "-n", namespace, manifest=pod_like_alices(**changes))
     assert 'violates PodSecurity "restricted' in said
 
 
-def test_the_namespace_cannot_be_made_to_allow_more_nor_a_gateway(tenant: Kubectl, namespace: str) -> None:
+def test_tenant_cannot_label_namespace(tenant: Kubectl, namespace: str) -> None:
     for label in ("pod-security.kubernetes.io/enforce=privileged", "userstorage.dev/gateway=true"):
         assert "cannot patch resource" in refusal(tenant, "label", "namespace", namespace, "--overwrite", label)
 
 
-def test_a_running_pod_of_a_user_cannot_be_made_to_do_more(
-    api: Kubectl, tenant: Kubectl, namespace: str, operator: OperatorProcess
-) -> None:
+def test_tenant_cannot_extend_running_pod(api: Kubectl, tenant: Kubectl, namespace: str, operator: OperatorProcess) -> None:
     """Its image may be changed by whoever may edit pods; such a pod is replaced. Privileges may not."""
     operator.start()
     tenant.run("create", "-f", "-", input=json.dumps(storage(namespace, {"userID": "alice"}, name="alice")))
@@ -106,7 +104,7 @@ def test_a_running_pod_of_a_user_cannot_be_made_to_do_more(
     assert after["spec"]["containers"][0]["image"] == before["spec"]["containers"][0]["image"]
 
 
-def test_the_claim_of_another_namespace_is_out_of_reach(
+def test_claim_of_another_namespace_is_unreachable(
     api: Kubectl, tenant: Kubectl, namespace: str, neighbour: str, operator: OperatorProcess
 ) -> None:
     before = api.get("pvc", "treasure", neighbour)
@@ -142,14 +140,14 @@ def test_the_claim_of_another_namespace_is_out_of_reach(
     ],
     ids=lambda given: " ".join(given[:3]) if isinstance(given, list) else "",
 )
-def test_the_operators_token_rights_and_lease_are_out_of_reach(
+def test_tenant_cannot_use_operator_token_rights_or_lease(
     tenant: Kubectl, namespace: str, command: list[str], says: str
 ) -> None:
     own = [] if "-n" in command or "-A" in command else ["-n", namespace]
     assert says in refusal(tenant, *command[:1], *own, *command[1:])
 
 
-def test_a_namesake_of_the_operators_account_has_no_rights(
+def test_account_with_operator_name_in_other_namespace_has_no_rights(
     api: Kubectl, tenant: Kubectl, namespace: str, tmp_path: Path
 ) -> None:
     (tmp_path / "namesake").mkdir()
@@ -160,7 +158,7 @@ def test_a_namesake_of_the_operators_account_has_no_rights(
         assert asked.stdout == "no\n"
 
 
-def test_neither_status_nor_finalizers_can_be_written_past_the_schema(tenant: Kubectl, namespace: str) -> None:
+def test_tenant_cannot_write_status_or_finalizers_subresource(tenant: Kubectl, namespace: str) -> None:
     """What is created with a status has none but the schema's own."""
     manifest = storage(namespace, {"userID": "alice"}, name="alice") | {"status": {"phase": "Ready", "slug": "mallory"}}
     tenant.run("create", "-f", "-", input=json.dumps(manifest))

@@ -72,7 +72,7 @@ def user(namespace: str, name: str, **spec: str) -> dict[str, Any]:
 
 
 @pytest.mark.kwok
-def test_a_pass_is_a_span_and_each_request_one_below_it(
+def test_reconcile_is_span_with_request_child_spans(
     api: Kubectl, as_operator: Path, namespace: str, collector: Collector, tmp_path: Path
 ) -> None:
     options = [f"--namespace={namespace}", f"--otlp-endpoint={collector.endpoint}", "--sweep-period=1"]
@@ -121,7 +121,7 @@ def test_a_pass_is_a_span_and_each_request_one_below_it(
     assert all(below[one] or span.status.code for one, span in passes.items())
 
 
-def test_a_collector_that_is_away_holds_up_nothing(
+def test_unreachable_collector_does_not_block(
     api: Kubectl, as_operator: Path, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")

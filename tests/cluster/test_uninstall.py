@@ -34,7 +34,7 @@ def own_cluster(tmp_path: Path) -> Iterator[Kubectl]:
         localcluster.stop(directory)
 
 
-def test_in_the_documented_order_everything_goes_and_the_files_stay(own_cluster: Kubectl, tmp_path: Path) -> None:
+def test_documented_uninstall_removes_everything_but_claims(own_cluster: Kubectl, tmp_path: Path) -> None:
     own_cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": USERS}})
     ReleasedObjects(VERSIONS[-1]).create_in(own_cluster, USERS)
     (tmp_path / "operator").mkdir()

@@ -60,7 +60,7 @@ def takeover_writes(api: Kubectl, login: Login, namespace: str, left: ReleasedOb
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_upgrade_restarts_no_pod(
+def test_upgrade_restarts_no_pod(
     api: Kubectl, namespace: str, operator: OperatorProcess, login: Login, version: str, request: pytest.FixtureRequest
 ) -> None:
     left = ReleasedObjects(version, copies=request.config.getoption("--upgrade-objects"))
@@ -106,7 +106,7 @@ def with_less(raw: Unstructured) -> Unstructured:
 
 
 @pytest.mark.parametrize("age", [without_status, with_less])
-def test_what_an_older_one_did_not_write_is_added_and_no_pod_restarted(
+def test_fields_of_newer_version_are_added_without_restart(
     api: Kubectl, namespace: str, operator: OperatorProcess, login: Login, age: Callable[[Unstructured], Unstructured]
 ) -> None:
     left = ReleasedObjects(VERSIONS[-1], age=age)
@@ -160,7 +160,7 @@ def from_the_future(raw: Unstructured) -> Unstructured:
     return newer
 
 
-def test_a_downgrade_and_back_breaks_nothing(
+def test_downgrade_and_upgrade_keep_pods(
     api: Kubectl, namespace: str, operator: OperatorProcess, login: Login, newer_definitions: Callable[[], None]
 ) -> None:
     """What this version does not know is dropped, or told where it cannot be served; pods are left alone."""
@@ -195,7 +195,7 @@ KOPF = {
 }
 
 
-def test_a_backup_that_is_restored_converges(api: Kubectl, namespace: str, operator: OperatorProcess, login: Login) -> None:
+def test_restored_backup_converges(api: Kubectl, namespace: str, operator: OperatorProcess, login: Login) -> None:
     """Users with an old status and annotations of others, claims as the files are in them, nothing else."""
     left = ReleasedObjects(VERSIONS[-1])
     users, claims = left.users, [raw for raw in left.children if raw["kind"] == "PersistentVolumeClaim"]
@@ -230,7 +230,7 @@ def may_change_owners(api: Kubectl) -> Iterator[Callable[[], object]]:
     api.run("delete", "-k", where, "--ignore-not-found")
 
 
-def test_where_the_owner_of_a_claim_cannot_be_changed_the_files_are_served_all_the_same(
+def test_refused_claim_owner_does_not_block_pod(
     api: Kubectl, namespace: str, operator: OperatorProcess, may_change_owners: Callable[[], object]
 ) -> None:
     """The API server of the tests runs with OwnerReferencesPermissionEnforcement, and the operator may delete no claim."""

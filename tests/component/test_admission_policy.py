@@ -142,7 +142,7 @@ UNRESTRICTED: dict[str, tuple[tuple[str | int, ...], Any, str]] = {
 
 
 @pytest.mark.parametrize("row", UNRESTRICTED)
-def test_a_pod_that_is_not_as_ours_is_refused_and_the_field_named(policies: Policies, row: str) -> None:
+def test_unrestricted_pod_is_refused_with_field(policies: Policies, row: str) -> None:
     path, value, says = UNRESTRICTED[row]
     refusal = policies.refusal(modified_pod(path, value))
     assert bool(refusal) == bool(says)
@@ -150,7 +150,7 @@ def test_a_pod_that_is_not_as_ours_is_refused_and_the_field_named(policies: Poli
     assert ("userstorage-operator-" in refusal) == bool(says)  # the policy's word, not that of some other check
 
 
-def test_our_own_pod_is_admitted(policies: Policies) -> None:
+def test_operators_own_pod_is_admitted(policies: Policies) -> None:
     assert policies.refusal(pod()) == ""
     assert policies.refusal(pod(DUFS)) == ""
 
@@ -167,7 +167,7 @@ def test_our_own_pod_is_admitted(policies: Policies) -> None:
         ("plain", OTHER, False),
     ],
 )
-def test_a_class_decides_on_the_image(
+def test_image_must_be_that_of_the_class(
     policies: Policies, classes: dict[str, str], kind: str, image: str, admitted: bool
 ) -> None:
     refusal = policies.refusal(pod(image, classes[kind]))
@@ -175,9 +175,7 @@ def test_a_class_decides_on_the_image(
     assert admitted or f"not the one of UserStorageClass {classes[kind]}" in refusal
 
 
-def test_a_class_that_does_not_exist_is_closed_by_naming_those_that_do(
-    api: Kubectl, policies: Policies, classes: dict[str, str]
-) -> None:
+def test_unknown_class_is_refused_if_role_lists_classes(api: Kubectl, policies: Policies, classes: dict[str, str]) -> None:
     invented = pod(OTHER, "invented")
     assert policies.refusal(invented) == ""  # as installed: docs/security.md says so
     narrow = {
@@ -202,7 +200,7 @@ def test_a_class_that_does_not_exist_is_closed_by_naming_those_that_do(
         eventually(lambda: policies.refusal(invented) == "")
 
 
-def test_a_running_pod_keeps_its_image_and_gets_no_more_containers(api: Kubectl, policies: Policies, lenient: str) -> None:
+def test_running_pod_keeps_image_and_containers(api: Kubectl, policies: Policies, lenient: str) -> None:
     assert policies.run("create", "-f", "-", manifest=pod()) == ""
     image = {"spec": {"containers": [{"name": "filebrowser", "image": OTHER}]}}
     assert "never changes" in policies.run("patch", "pod", "user-storage-alice", "-p", json.dumps(image))
@@ -215,7 +213,7 @@ def test_a_running_pod_keeps_its_image_and_gets_no_more_containers(api: Kubectl,
     eventually(lambda: "adds none to running pods" in policies.run(*debug))
 
 
-def test_nobody_else_is_bound(api: Kubectl, policies: Policies, lenient: str) -> None:
+def test_policies_bind_only_the_operator(api: Kubectl, policies: Policies, lenient: str) -> None:
     shared = modified_pod(("spec", "hostNetwork"), value=True)
     shared["metadata"]["name"] = "shared"
     api.run("create", "--dry-run=server", "-f", "-", "-n", lenient, input=json.dumps(shared))

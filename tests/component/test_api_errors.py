@@ -34,7 +34,7 @@ def proxied_operator(proxy: FaultProxy, live: Live) -> Iterator[RecordedMetrics]
         pytest.param(404, "APIError", marks=pytest.mark.produces("Ready/APIError", "Reconciling/Retrying")),
     ],
 )
-async def test_a_pod_that_cannot_be_made(
+async def test_failed_pod_creation_is_reported_and_retried(
     live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy, status: int, reason: str
 ) -> None:
     proxy.fail(Fault("POST", r"/pods\?", status, "not today"))
@@ -48,9 +48,7 @@ async def test_a_pod_that_cannot_be_made(
 
 
 @pytest.mark.produces("Ready/NamespaceTerminating")
-async def test_a_namespace_that_ends_is_not_asked_again_soon(
-    live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy
-) -> None:
+async def test_terminating_namespace_is_reported(live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy) -> None:
     words = f"unable to create new content in namespace {live.namespace} because it is being terminated"
     proxy.fail(Fault("POST", r"/pods\?", 403, words))  # made up: a real one deletes the object in the next moment
     await live.create()
@@ -60,7 +58,7 @@ async def test_a_namespace_that_ends_is_not_asked_again_soon(
     await live.until_ready()
 
 
-async def test_a_claim_that_cannot_be_read_is_not_told_as_missing(
+async def test_unreadable_claim_is_not_reported_as_missing(
     live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy
 ) -> None:
     path = r"/persistentvolumeclaims/photos"
@@ -89,7 +87,7 @@ async def test_a_claim_that_cannot_be_read_is_not_told_as_missing(
 
 
 @pytest.mark.produces("NetworkReady/OutOfSync", "Reconciling/Retrying")
-async def test_a_change_that_cannot_be_put_right(live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy) -> None:
+async def test_failed_repair_is_reported(live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy) -> None:
     await live.create()
     await live.until_ready()
     proxy.fail(Fault("PATCH", "/services/", 500))
@@ -101,7 +99,7 @@ async def test_a_change_that_cannot_be_put_right(live: Live, proxied_operator: R
 
 
 @pytest.mark.produces("Ready/Forbidden", "Reconciling/Retrying")
-async def test_a_refused_pod_is_told_in_the_servers_words(live: Live, operator: RecordedMetrics) -> None:
+async def test_pod_refusal_quotes_api_server(live: Live, operator: RecordedMetrics) -> None:
     limits = {"limits": [{"type": "Container", "max": {"memory": "1Mi"}}]}
     body = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "tight"}, "spec": limits}
     await live.client.create(LIMITS, live.namespace, body)
@@ -112,7 +110,7 @@ async def test_a_refused_pod_is_told_in_the_servers_words(live: Live, operator: 
 
 
 @pytest.mark.produces("Ready/InternalError", "Reconciling/Retrying")
-async def test_a_fault_of_the_operator_is_told_and_hits_one_object(
+async def test_internal_error_is_reported_and_affects_one_object(
     live: Live, operator: RecordedMetrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     render = browsers.render
@@ -131,7 +129,7 @@ async def test_a_fault_of_the_operator_is_told_and_hits_one_object(
     await live.until_ready()
 
 
-async def test_an_unavailable_server_is_not_asked_ever_faster(
+async def test_unavailable_server_is_retried_with_backoff(
     live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy
 ) -> None:
     proxy.fail(Fault("POST|PATCH|DELETE", ".", 503))

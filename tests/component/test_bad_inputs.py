@@ -32,7 +32,7 @@ async def arena(request: pytest.FixtureRequest, api: Kubectl, shared_arena: Aren
 
 @pytest.mark.filterwarnings("ignore:Sending a large body")  # row 60
 @pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: f"{row.number} {row.text} ({row.expected})")
-async def test_bad_input(arena: Arena, row: BadInput) -> None:
+async def test_bad_input_has_expected_outcome(arena: Arena, row: BadInput) -> None:
     before = await arena.bystander_state()
     for attempt in row.attempts:
         await attempt(arena, row.number)
@@ -41,11 +41,11 @@ async def test_bad_input(arena: Arena, row: BadInput) -> None:
     assert arena.metrics.internal_errors() == 0
 
 
-async def test_the_catalogue_is_complete() -> None:
+async def test_catalogue_is_complete() -> None:
     assert [row.number for row in CATALOGUE] == list(range(1, 63))
 
 
-async def test_what_is_to_be_refused_is_refused() -> None:
+async def test_refused_rows_use_refusal_checks() -> None:
     for row in CATALOGUE:
         refusing = {catalogue.refused, catalogue.change_refused}.intersection(row.attempts)
         assert bool(refusing) is ("R" in row.expected and row.number not in (44, 45)), row.text

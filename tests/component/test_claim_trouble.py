@@ -15,7 +15,7 @@ RELEASED = {"metadata": {"finalizers": None}}
 
 
 @pytest.mark.produces("StorageReady/ClaimLost")
-async def test_a_lost_volume(live: Live, operator: RecordedMetrics) -> None:
+async def test_lost_claim_is_reported(live: Live, operator: RecordedMetrics) -> None:
     # Of a storage class that nobody serves: else the claim would be bound anew at once.
     await live.create_class(live.namespace, storage={"storageClassName": "no-such-class"})
     await live.create(className=live.namespace, podMetadata={"annotations": {LIFE: "never-ready"}})
@@ -27,7 +27,7 @@ async def test_a_lost_volume(live: Live, operator: RecordedMetrics) -> None:
 
 
 @pytest.mark.produces("StorageReady/ClaimTerminating", "Ready/StorageNotReady")
-async def test_no_pod_is_started_on_a_claim_that_goes(live: Live, operator: RecordedMetrics) -> None:
+async def test_no_pod_is_created_on_deleted_claim(live: Live, operator: RecordedMetrics) -> None:
     await live.create()
     await live.until_ready()
     await live.change_child(Kind.PVC, HELD)
@@ -42,7 +42,7 @@ async def test_no_pod_is_started_on_a_claim_that_goes(live: Live, operator: Reco
 
 
 @pytest.mark.produces("StorageReady/ExpansionNotSupported", "Reconciling/Retrying")
-async def test_a_claim_that_cannot_grow(live: Live, operator: RecordedMetrics) -> None:
+async def test_refused_growth_is_reported_and_does_not_block_pod(live: Live, operator: RecordedMetrics) -> None:
     await live.create(storage={"size": "1Gi"}, podMetadata={"annotations": {LIFE: "never-ready"}})
     await live.until_condition("StorageReady", "True", "ClaimBound")
     await _expansion(live, allowed=False)
@@ -62,7 +62,7 @@ async def test_a_claim_that_cannot_grow(live: Live, operator: RecordedMetrics) -
     assert _size(await live.child(Kind.PVC)) == "2Gi"
 
 
-async def test_growth_beyond_the_quota_is_told_as_that(live: Live, operator: RecordedMetrics) -> None:
+async def test_growth_beyond_quota_is_reported(live: Live, operator: RecordedMetrics) -> None:
     await live.create(storage={"size": "1Gi"})
     await live.until_ready()
     await live.set_quota("storage", {"requests.storage": "1Gi"})

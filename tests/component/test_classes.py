@@ -52,7 +52,7 @@ async def until_counts(live: Live, name: str, **wanted: int) -> None:
     await live.until(look)
 
 
-async def test_a_class_tells_of_its_users(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
+async def test_class_status_counts_its_users(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
     name = await make_class()
     await until_class_condition(live, name, "Ready", "True", "Valid")
     await until_class_condition(live, name, "ImagePinned", "False", "NoDigest")
@@ -65,7 +65,7 @@ async def test_a_class_tells_of_its_users(live: Live, operator_of_all: None, mak
     await until_counts(live, name, users=2, updated=2, failed=0)
 
 
-async def test_a_class_that_cannot_be_served_says_so_itself(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
+async def test_invalid_class_is_reported_in_its_status(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
     auth = {"mode": "None", "acknowledgeUnauthenticated": True}
     name = await make_class(browser={"flavor": "Dufs", "permissions": {"share": True}}, auth=auth)
     raw = await until_class_condition(live, name, "Ready", "False", "InvalidSpec")
@@ -77,7 +77,7 @@ async def test_a_class_that_cannot_be_served_says_so_itself(live: Live, operator
     await until_class_condition(live, name, "ImagePinned", "True", "Digest")
 
 
-async def test_of_two_default_classes_the_older_counts(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
+async def test_older_of_two_default_classes_wins(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
     names = [await make_class(suffix, annotations=DEFAULT, browser={"port": 9000}) for suffix in ("a", "b")]
     classes = [(await live.get_class(name))["metadata"] for name in names]
     [older, newer] = [meta["name"] for meta in sorted(classes, key=lambda meta: (meta["creationTimestamp"], meta["uid"]))]
@@ -93,7 +93,7 @@ async def test_of_two_default_classes_the_older_counts(live: Live, operator_of_a
 
 
 @pytest.mark.produces("Ready/QuotaExceeded", "Stalled/QuotaExceeded")
-async def test_a_namespace_may_have_so_many_of_a_class(live: Live, operator: None, make_class: MakeClass) -> None:
+async def test_class_limit_per_namespace_is_enforced(live: Live, operator: None, make_class: MakeClass) -> None:
     name = await make_class(limits={"maxPerNamespace": 2})
     for user in ("alice", "bob"):
         await live.create(user, className=name)
@@ -109,7 +109,7 @@ async def test_a_namespace_may_have_so_many_of_a_class(live: Live, operator: Non
     assert await live.condition("Ready", "bob") == ("True", "PodReady")
 
 
-async def test_a_lower_limit_turns_nobody_out(live: Live, operator: None, make_class: MakeClass) -> None:
+async def test_lowered_limit_keeps_existing_users(live: Live, operator: None, make_class: MakeClass) -> None:
     name = await make_class()
     await live.create("alice", className=name)
     await live.create("bob", className=name)
@@ -123,9 +123,7 @@ async def test_a_lower_limit_turns_nobody_out(live: Live, operator: None, make_c
 
 
 @pytest.mark.produces("PodUpToDate/WaitingForRollout")
-async def test_a_class_that_changes_takes_its_users_one_after_the_other(
-    live: Live, operator_of_all: None, make_class: MakeClass
-) -> None:
+async def test_class_rollout_respects_max_unavailable(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
     name = await make_class(rollout={"maxUnavailable": 1})
     users = ("alice", "bob")
     for user in users:
@@ -155,9 +153,7 @@ async def test_a_class_that_changes_takes_its_users_one_after_the_other(
     await until_class_condition(live, name, "Reconciling", "False", "Done")
 
 
-async def test_a_user_who_changes_the_spec_does_not_wait_for_the_class(
-    live: Live, operator: None, make_class: MakeClass
-) -> None:
+async def test_spec_change_does_not_wait_for_class_rollout(live: Live, operator: None, make_class: MakeClass) -> None:
     name = await make_class(rollout={"maxUnavailable": 1})
     await live.create("alice", className=name)
     await live.create("broken", className=name, podMetadata={"annotations": {LIFE: "never-ready"}})
@@ -169,7 +165,7 @@ async def test_a_user_who_changes_the_spec_does_not_wait_for_the_class(
     assert (await live.until_ready())["status"]["podUID"] != before
 
 
-async def test_who_keeps_an_older_pod_is_reached_as_before(live: Live, operator: None, make_class: MakeClass) -> None:
+async def test_deferred_update_keeps_current_endpoint(live: Live, operator: None, make_class: MakeClass) -> None:
     name = await make_class()
     await live.create(className=name, lifecycle={"updateStrategy": "WhenSuspended"})
     before = await live.until_ready()
@@ -194,7 +190,7 @@ async def port_let_in(live: Live) -> int:
 
 
 @pytest.mark.parametrize("suspended", [False, True])
-async def test_whom_the_class_cannot_serve_any_more_can_be_suspended_and_deleted(
+async def test_user_of_invalid_class_can_be_suspended_and_deleted(
     live: Live, operator: None, make_class: MakeClass, suspended: bool
 ) -> None:
     auth = {"mode": "None", "acknowledgeUnauthenticated": True}
@@ -217,7 +213,7 @@ async def gone(live: Live, kind: Kind | None = None) -> bool:
     return found is None
 
 
-async def test_a_lower_maximum_turns_nobody_out_who_has_a_volume(live: Live, operator: None, make_class: MakeClass) -> None:
+async def test_lowered_maximum_size_keeps_existing_claims(live: Live, operator: None, make_class: MakeClass) -> None:
     name = await make_class(storage={"maxSize": "20Gi"})
     await live.create("alice", className=name, storage={"size": "15Gi"})
     before = (await live.until_ready())["status"]["podUID"]

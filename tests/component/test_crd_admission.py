@@ -44,7 +44,7 @@ def test_storage_is_admitted(api: Kubectl, row: Accepted) -> None:
 
 
 @pytest.mark.parametrize("row", bad_inputs.CHANGES, ids=named)
-def test_storage_changes(api: Kubectl, namespace: str, row: Change) -> None:
+def test_storage_change_is_admitted_or_refused(api: Kubectl, namespace: str, row: Change) -> None:
     create(api, storage(namespace, row.before))
     change(api, storage(namespace, row.after), row)
 
@@ -60,7 +60,7 @@ def test_class_is_admitted(api: Kubectl, row: Accepted) -> None:
 
 
 @pytest.mark.parametrize("row", bad_class_inputs.CHANGES, ids=named)
-def test_class_changes(api: Kubectl, namespace: str, row: Change) -> None:
+def test_class_change_is_admitted_or_refused(api: Kubectl, namespace: str, row: Change) -> None:
     create(api, storage_class(namespace, row.before))  # the namespace's name is free for a class as well
     try:
         change(api, storage_class(namespace, row.after), row)
@@ -77,7 +77,7 @@ def change(api: Kubectl, manifest: Object, row: Change) -> None:
 
 
 @pytest.mark.parametrize("row", bad_inputs.PRUNED)
-def test_an_unknown_field_is_dropped(api: Kubectl, row: str) -> None:
+def test_unknown_field_is_dropped(api: Kubectl, row: str) -> None:
     unknown = bad_inputs.PRUNED[row]
     sections: Object = {"scheduling": {}} if "scheduling" in unknown else {}
     plain = create(api, storage("default", {"userID": "alice"} | sections), DRY)
@@ -86,13 +86,13 @@ def test_an_unknown_field_is_dropped(api: Kubectl, row: str) -> None:
 
 
 @pytest.mark.parametrize("row", bad_inputs.PRUNED)
-def test_an_unknown_field_is_refused_by_kubectl(api: Kubectl, row: str) -> None:
+def test_unknown_field_is_refused_by_kubectl(api: Kubectl, row: str) -> None:
     """kubectl asks for strict validation unless told otherwise."""
     manifest = storage("default", {"userID": "alice"} | bad_inputs.PRUNED[row])
     assert 'unknown field "spec.' in refusal(api, *TRY, manifest=manifest)
 
 
-def test_a_field_given_twice_is_refused_where_asked(api: Kubectl) -> None:
+def test_duplicate_field_is_refused_by_strict_validation(api: Kubectl) -> None:
     """Row 45. kubectl itself lets the last one win before the API server sees it, so the request goes out raw."""
     twice = to_json(storage("default", {"userID": "alice"})).replace('"userID"', '"userID": "bob", "userID"')
     path = "/apis/userstorage.dev/v1/namespaces/default/userstorages?dryRun=All&fieldValidation=Strict"
@@ -101,7 +101,7 @@ def test_a_field_given_twice_is_refused_where_asked(api: Kubectl) -> None:
     assert 'duplicate field "spec.userID"' in done.stderr
 
 
-def test_user_id_alone_is_enough(api: Kubectl) -> None:
+def test_user_id_is_the_only_required_field(api: Kubectl) -> None:
     assert create(api, storage("default", {"userID": "alice"}), DRY)["spec"] == {
         "userID": "alice",
         "replicas": 1,
@@ -115,7 +115,7 @@ def test_user_id_alone_is_enough(api: Kubectl) -> None:
     }
 
 
-def test_parts_of_a_section_leave_the_other_defaults(api: Kubectl) -> None:
+def test_partial_section_keeps_other_defaults(api: Kubectl) -> None:
     spec = {"userID": "alice", "storage": {"size": "1Gi"}, "lifecycle": {"startTimeout": "1m"}}
     found = create(api, storage("default", spec), DRY)["spec"]
     assert found["storage"] == {"size": "1Gi", "readOnly": False, "reclaimPolicy": "Retain"}
@@ -146,12 +146,12 @@ def test_defaults_of_a_class(api: Kubectl) -> None:
 
 
 @pytest.mark.parametrize("name", ["a" * 253, "alice.example.org", "7-of-nine"], ids=["253", "dots", "digit"])
-def test_object_names_are_free(api: Kubectl, name: str) -> None:
+def test_any_object_name_is_admitted(api: Kubectl, name: str) -> None:
     """Row 14: the children are named from the slug."""
     api.run(*TRY, input=to_json(storage("default", {"userID": "alice"}, name=name)))
 
 
-def test_a_generated_name(api: Kubectl, namespace: str) -> None:
+def test_generated_names_are_unique(api: Kubectl, namespace: str) -> None:
     """Row 15."""
     manifest = storage(namespace, {"userID": "alice"})
     del manifest["metadata"]["name"]
@@ -161,7 +161,7 @@ def test_a_generated_name(api: Kubectl, namespace: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.b", "a" * 64], ids=["dot", "64"])
-def test_a_class_name_is_a_dns_label(api: Kubectl, name: str) -> None:
+def test_class_name_must_be_a_dns_label(api: Kubectl, name: str) -> None:
     assert "metadata.name" in refusal(api, *TRY, manifest=storage_class(name, {}))
 
 
@@ -174,7 +174,7 @@ def test_a_class_name_is_a_dns_label(api: Kubectl, name: str) -> None:
     ],
     ids=["56 finalizer", "57 deletionTimestamp", "54 owner"],
 )
-def test_metadata_that_tenants_set(api: Kubectl, metadata: dict[str, Any], survives: bool) -> None:
+def test_metadata_set_by_tenant(api: Kubectl, metadata: dict[str, Any], survives: bool) -> None:
     manifest = storage("default", {"userID": "alice"})
     manifest["metadata"] |= metadata
     created = create(api, manifest, DRY)["metadata"]

@@ -70,7 +70,7 @@ def patch_status(api: Kubectl, alice: list[str], status: Object) -> None:
     api.run("patch", *alice, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
 
 
-def test_a_new_object_says_that_the_operator_has_not_looked_yet(api: Kubectl, alice: list[str]) -> None:
+def test_new_object_has_pending_status(api: Kubectl, alice: list[str]) -> None:
     status = read(api, alice)["status"]
     assert status["phase"] == "Pending"
     assert [(entry["type"], entry["status"], entry["reason"]) for entry in status["conditions"]] == [
@@ -79,12 +79,12 @@ def test_a_new_object_says_that_the_operator_has_not_looked_yet(api: Kubectl, al
     ]
 
 
-def test_the_whole_status_is_kept(api: Kubectl, alice: list[str]) -> None:
+def test_every_status_field_is_stored(api: Kubectl, alice: list[str]) -> None:
     patch_status(api, alice, STATUS)
     assert read(api, alice)["status"] == STATUS
 
 
-def test_a_status_of_the_tenant_is_ignored(api: Kubectl, namespace: str) -> None:
+def test_status_set_by_tenant_is_ignored(api: Kubectl, namespace: str) -> None:
     """Row 48."""
     forged = storage(namespace, {"userID": "alice"}, name="alice") | {"status": STATUS}
     api.run("create", "-f", "-", input=to_json(forged))
@@ -117,12 +117,12 @@ def test_scale_reports_replicas_and_selector(api: Kubectl, alice: list[str]) -> 
     ],
 )
 @pytest.mark.usefixtures("alice")
-def test_field_selectors(api: Kubectl, namespace: str, selector: str, found: bool) -> None:
+def test_field_selectors_match(api: Kubectl, namespace: str, selector: str, found: bool) -> None:
     names = api.run("get", "us", "-n", namespace, f"--field-selector={selector}", "-o", "name").stdout
     assert ("userstorage.userstorage.dev/alice" in names) is found
 
 
-def test_columns(api: Kubectl, namespace: str, alice: list[str]) -> None:
+def test_printer_columns_of_storage(api: Kubectl, namespace: str, alice: list[str]) -> None:
     patch_status(api, alice, STATUS)
     header, row = api.run("get", "us", "-n", namespace, "-o", "wide").stdout.splitlines()
     assert header.split() == [
@@ -142,7 +142,7 @@ def test_columns(api: Kubectl, namespace: str, alice: list[str]) -> None:
     assert row.split()[:6] == ["alice", "alice", "Ready", "True", "PodReady", "10Gi"]
 
 
-def test_columns_of_a_class(api: Kubectl, namespace: str) -> None:
+def test_printer_columns_of_class(api: Kubectl, namespace: str) -> None:
     manifest = {
         "apiVersion": "userstorage.dev/v1",
         "kind": "UserStorageClass",
@@ -161,7 +161,7 @@ def test_columns_of_a_class(api: Kubectl, namespace: str) -> None:
     assert row.split()[1:5] == ["FileBrowser", "true", "7", "5"]
 
 
-def test_categories(api: Kubectl, namespace: str, alice: list[str]) -> None:
+def test_category_and_kind_listing(api: Kubectl, namespace: str, alice: list[str]) -> None:
     assert "alice" not in api.run("get", "all", "-n", namespace).stdout
     assert "userstorage.userstorage.dev/alice" in api.run("get", "userstorage-all", "-n", namespace, "-o", "name").stdout
     assert read(api, alice)["metadata"]["name"] == "alice"

@@ -29,7 +29,7 @@ async def gone(live: Live, name: str = "alice") -> None:
 
 
 @pytest.mark.parametrize("writes", range(1, WRITES_TO_READY + 1))
-async def test_during_its_creation_after_each_write(live: Live, writes: int) -> None:
+async def test_deletion_after_each_write_of_creation(live: Live, writes: int) -> None:
     await live.create()
     with pytest.raises(Killed):
         await reconcile_until(live, lambda: is_ready(live), writes, after=True)
@@ -39,7 +39,7 @@ async def test_during_its_creation_after_each_write(live: Live, writes: int) -> 
 
 
 @pytest.mark.parametrize("kind", [None, Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE, Kind.POD])
-async def test_during_its_creation_with_the_operator_at_work(live: Live, operator: None, kind: Kind | None) -> None:
+async def test_deletion_during_creation_with_running_operator(live: Live, operator: None, kind: Kind | None) -> None:
     await live.create()
     if kind is not None:
         await live.until(lambda: live.child(kind))
@@ -50,7 +50,7 @@ async def test_during_its_creation_with_the_operator_at_work(live: Live, operato
     assert await live.child(Kind.POD) is None
 
 
-async def test_a_pod_that_others_hold_is_told_with_their_names_and_never_forced(live: Live, operator: None) -> None:
+async def test_foreign_pod_finalizer_is_reported_and_pod_not_forced(live: Live, operator: None) -> None:
     await live.create(lifecycle={"deletionTimeout": "3s"}, podMetadata={"annotations": {LIFE: "slow-termination"}})
     await live.until_ready()
     pod = await live.change_child(Kind.POD, {"metadata": {"finalizers": [FOREIGN]}})
@@ -67,7 +67,7 @@ async def test_a_pod_that_others_hold_is_told_with_their_names_and_never_forced(
 
 
 @pytest.mark.produces("Reconciling/WaitingForGarbageCollection")
-async def test_a_garbage_collector_that_takes_its_time_is_named(live: Live, operator: None) -> None:
+async def test_slow_garbage_collection_is_reported(live: Live, operator: None) -> None:
     await live.create()
     await live.until_ready()
     pod = await live.pod()
@@ -89,7 +89,7 @@ async def test_a_garbage_collector_that_takes_its_time_is_named(live: Live, oper
 
 
 @pytest.mark.produces("Ready/PodTerminating", "Stalled/DeletionTimedOut")
-async def test_a_pod_that_cannot_end_is_told_of_a_living_user_too(live: Live, operator: None) -> None:
+async def test_stuck_pod_of_existing_user_is_reported(live: Live, operator: None) -> None:
     await live.create(lifecycle={"deletionTimeout": "3s"})
     await live.until_ready()
     pod = await live.change_child(Kind.POD, {"metadata": {"finalizers": [FOREIGN]}})
@@ -104,7 +104,7 @@ async def test_a_pod_that_cannot_end_is_told_of_a_living_user_too(live: Live, op
     assert (await live.until_ready())["status"]["podUID"] != uid
 
 
-async def test_a_finalizer_of_others_on_the_object_too(live: Live, operator: None) -> None:
+async def test_foreign_object_finalizer_is_reported_without_retries(live: Live, operator: None) -> None:
     await live.create()
     await live.until_ready()
     await live.change({"metadata": {"finalizers": [FOREIGN, "userstorage.dev/pod-gone"]}})
@@ -118,7 +118,7 @@ async def test_a_finalizer_of_others_on_the_object_too(live: Live, operator: Non
     await gone(live)
 
 
-async def test_with_its_class_gone(live: Live, operator: None) -> None:
+async def test_deletion_with_deleted_class(live: Live, operator: None) -> None:
     name = f"class-{live.namespace}"
     await live.create_class(name)
     await live.create(className=name)
@@ -131,7 +131,7 @@ async def test_with_its_class_gone(live: Live, operator: None) -> None:
     assert await live.child(Kind.POD) is None
 
 
-async def test_with_a_class_that_never_was(live: Live, operator: None) -> None:
+async def test_deletion_with_missing_class(live: Live, operator: None) -> None:
     await live.create(className="no-such-class")
     await live.until_condition("Ready", "False", "ClassNotFound")
     await live.delete(USER_STORAGES, "alice")
@@ -139,7 +139,7 @@ async def test_with_a_class_that_never_was(live: Live, operator: None) -> None:
 
 
 @pytest.mark.parametrize("wait", [False, True], ids=["while its pod ends", "stopped"])
-async def test_suspended(live: Live, operator: None, wait: bool) -> None:
+async def test_deletion_while_suspended(live: Live, operator: None, wait: bool) -> None:
     await live.create(podMetadata={"annotations": {LIFE: "slow-termination"}})
     await live.until_ready()
     await live.change({"spec": {"replicas": 0}})
@@ -150,7 +150,7 @@ async def test_suspended(live: Live, operator: None, wait: bool) -> None:
 
 
 @pytest.mark.parametrize("life", ["image-pull-backoff", "crash-loop"])
-async def test_a_start_that_fails(live: Live, operator: None, life: str) -> None:
+async def test_deletion_during_failing_start(live: Live, operator: None, life: str) -> None:
     await live.create(podMetadata={"annotations": {LIFE: life}})
     await live.until(lambda: _not_ready(live))
     await live.delete(USER_STORAGES, "alice")
@@ -159,7 +159,7 @@ async def test_a_start_that_fails(live: Live, operator: None, life: str) -> None
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["as it is", "with our finalizer set by its tenant"])
-async def test_who_lost_a_user_leaves_the_winner_alone(live: Live, operator: None, held: bool) -> None:
+async def test_deleting_conflicting_object_keeps_owner_of_user_id(live: Live, operator: None, held: bool) -> None:
     await live.create("winner", user_id="alice")
     before = await live.until_ready("winner")
     await live.create("loser", user_id="alice")
@@ -177,7 +177,7 @@ async def test_who_lost_a_user_leaves_the_winner_alone(live: Live, operator: Non
     assert "deletionTimestamp" not in pod["metadata"]
 
 
-async def test_a_namespace_with_twenty_goes_as_a_whole_also_while_they_are_made(
+async def test_namespace_with_twenty_users_is_deleted_during_creation(
     live: Live, api: Kubectl, operator: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused: list[str] = []

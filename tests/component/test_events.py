@@ -33,7 +33,7 @@ class Events:
         return [(event["type"], event["reason"], (event.get("series") or {}).get("count", 1)) for event in await self.all()]
 
 
-async def test_a_creation_is_one_event_and_describe_shows_it(live: Live, api: Kubectl, operator: None) -> None:
+async def test_creation_records_one_event_shown_by_describe(live: Live, api: Kubectl, operator: None) -> None:
     created = await live.create()
     await live.until_ready()
     events = Events(api, created)
@@ -51,21 +51,21 @@ async def test_a_creation_is_one_event_and_describe_shows_it(live: Live, api: Ku
     assert "PodReady" in described.stdout.split("\nEvents:")[1]
 
 
-async def test_a_failure_is_a_warning_in_the_words_of_the_condition(live: Live, api: Kubectl, operator: None) -> None:
+async def test_failure_event_has_message_of_condition(live: Live, api: Kubectl, operator: None) -> None:
     created = await live.create(className="no-such-class")
     message = await live.until_condition("Ready", "False", "ClassNotFound")
     [event] = await live.until(Events(api, created).all)
     assert (event["type"], event["reason"], event["message"]) == ("Warning", "ClassNotFound", message)
 
 
-async def test_a_start_that_fails_is_told_although_it_never_was_ready(live: Live, api: Kubectl, operator: None) -> None:
+async def test_failed_first_start_records_warning(live: Live, api: Kubectl, operator: None) -> None:
     created = await live.create(podMetadata={"annotations": {LIFE: "image-pull-backoff"}})
     await live.until_condition("Ready", "False", "ImagePullBackOff")
     [event] = await live.until(Events(api, created).all)
     assert (event["type"], event["reason"]) == ("Warning", "ImagePullBackOff")
 
 
-async def test_what_comes_again_is_counted_and_not_told_anew(live: Live, api: Kubectl, operator: None) -> None:
+async def test_repeated_events_are_counted_in_series(live: Live, api: Kubectl, operator: None) -> None:
     created = await live.create()
     await live.until_ready()
     events = Events(api, created)
@@ -82,7 +82,7 @@ async def test_what_comes_again_is_counted_and_not_told_anew(live: Live, api: Ku
     await live.until(counted)
 
 
-async def test_a_deletion_is_told_and_events_outlive_the_object(live: Live, api: Kubectl, operator: None) -> None:
+async def test_deletion_event_outlives_object(live: Live, api: Kubectl, operator: None) -> None:
     created = await live.create()
     await live.until_ready()
     await live.delete(USER_STORAGES, "alice")

@@ -40,9 +40,7 @@ def inside(live: Live) -> str:
     return f"http://user-storage-alice.{live.namespace}.svc/"
 
 
-async def test_the_ingress_leads_to_the_service_and_the_status_tells_the_url(
-    live: Live, exposing_class: ClassOfTest, operator: None
-) -> None:
+async def test_ingress_routes_to_service_and_status_has_url(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
     annotations = {"example.org/rewrite": "on", "userstorage.dev/user-id": "mallory"}
     await exposing_class.change(ingressClassName="nginx", tlsSecretName="wildcard", annotations=annotations)
     found = await create_exposed_user(live, exposing_class)
@@ -62,7 +60,7 @@ async def test_the_ingress_leads_to_the_service_and_the_status_tells_the_url(
     assert owner["status"]["phase"] == "Ready"
 
 
-async def test_once_in_place_it_is_not_written_again(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
+async def test_settled_ingress_is_not_written_again(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
     await exposing_class.change(tlsSecretName="wildcard", annotations={"example.org/rewrite": "on"})
     before = await create_exposed_user(live, exposing_class)
     await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # seen by a full pass
@@ -70,7 +68,7 @@ async def test_once_in_place_it_is_not_written_again(live: Live, exposing_class:
     assert (await ingress(live))["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
 
 
-async def test_it_follows_the_class(live: Live, api: Kubectl, exposing_class: ClassOfTest, operator: None) -> None:
+async def test_ingress_follows_class_changes(live: Live, api: Kubectl, exposing_class: ClassOfTest, operator: None) -> None:
     await exposing_class.change(annotations={"example.org/a": "1", "example.org/b": "2"})
     before = await create_exposed_user(live, exposing_class)
     pod = (await live.pod())["metadata"]["uid"]
@@ -109,7 +107,7 @@ async def test_it_follows_the_class(live: Live, api: Kubectl, exposing_class: Cl
         {"metadata": {"annotations": {"example.org/a": "2"}}},
     ],
 )
-async def test_edited_by_hand_it_is_put_back(
+async def test_manually_edited_ingress_is_repaired(
     live: Live, exposing_class: ClassOfTest, operator: None, damage: Unstructured
 ) -> None:
     await exposing_class.change(annotations={"example.org/a": "1"})
@@ -125,7 +123,7 @@ async def test_edited_by_hand_it_is_put_back(
     await live.until(back)
 
 
-async def test_deleted_by_hand_it_is_made_again(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
+async def test_deleted_ingress_is_recreated(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
     before = await create_exposed_user(live, exposing_class)
     await live.delete(Kind.INGRESS.resource, "user-storage-alice")
 
@@ -137,7 +135,7 @@ async def test_deleted_by_hand_it_is_made_again(live: Live, exposing_class: Clas
 
 
 @pytest.mark.parametrize("forged", [False, True], ids=["plain", "with our labels"])
-async def test_a_strangers_ingress_is_left_alone_and_matters_only_where_one_is_wanted(
+async def test_foreign_ingress_is_kept_and_reported_only_if_one_is_wanted(
     live: Live, exposing_class: ClassOfTest, operator: None, forged: bool
 ) -> None:
     labels = {"app.kubernetes.io/managed-by": "userstorage-operator"} if forged else {}
@@ -158,7 +156,7 @@ async def test_a_strangers_ingress_is_left_alone_and_matters_only_where_one_is_w
     assert (now["metadata"]["uid"], now["spec"]) == (before["metadata"]["uid"], before["spec"])
 
 
-async def test_whoever_comes_again_is_served_while_the_former_ingress_is_held(
+async def test_recreated_user_is_served_while_former_ingress_terminates(
     live: Live, exposing_class: ClassOfTest, operator: None
 ) -> None:
     before = await create_exposed_user(live, exposing_class)
@@ -182,9 +180,7 @@ async def test_whoever_comes_again_is_served_while_the_former_ingress_is_held(
     assert (await ingress(live))["metadata"]["uid"] != before["metadata"]["uid"]
 
 
-async def test_an_ingress_that_is_refused_keeps_nobody_from_the_files(
-    live: Live, exposing_class: ClassOfTest, operator: None
-) -> None:
+async def test_refused_ingress_does_not_block_pod(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
     await live.set_quota("none", {"count/ingresses.networking.k8s.io": "0"})
     await live.create(className=exposing_class.name)
     await live.until_condition("Ready", "True", "PodReady")
@@ -197,9 +193,7 @@ async def test_an_ingress_that_is_refused_keeps_nobody_from_the_files(
     await live.until_condition("NetworkReady", "True", "Synced")
 
 
-async def test_a_host_that_dns_cannot_hold_is_said_with_both_fields(
-    live: Live, exposing_class: ClassOfTest, operator: None
-) -> None:
+async def test_invalid_host_is_reported_with_both_fields(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
     await exposing_class.change(hostTemplate="${slug}-${namespace}-and-more-than-enough-for-one-label.example.org")
     await live.create(className=exposing_class.name, user_id="alice.who.has.a.rather.long.name@example.org")
     message = await live.until_condition("Stalled", "True", "InvalidSpec")
@@ -225,7 +219,7 @@ def operator_of_both(live: Live, other_tenant: Live) -> Iterator[None]:
 
 
 @pytest.mark.produces("NetworkReady/HostConflict")
-async def test_one_host_has_one_user_and_the_next_takes_it_over(
+async def test_host_has_one_owner_and_next_takes_over(
     live: Live, other_tenant: Live, exposing_class: ClassOfTest, operator_of_both: None
 ) -> None:
     await exposing_class.change(hostTemplate="${slug}.example.org")
@@ -245,7 +239,7 @@ async def test_one_host_has_one_user_and_the_next_takes_it_over(
     await live.until_condition("NetworkReady", "False", "HostConflict", "again")
 
 
-async def test_of_two_of_one_moment_one_has_the_host(
+async def test_simultaneous_users_get_one_host_owner(
     live: Live, other_tenant: Live, exposing_class: ClassOfTest, operator_of_both: None
 ) -> None:
     await exposing_class.change(hostTemplate="${slug}.example.org")
@@ -259,7 +253,7 @@ async def test_of_two_of_one_moment_one_has_the_host(
     await live.until(settled)
 
 
-async def test_who_is_in_stays_in_when_an_older_one_comes_to_want_the_host(
+async def test_host_owner_is_kept_when_older_user_wants_the_host(
     live: Live, other_tenant: Live, exposing_class: ClassOfTest, operator_of_both: None
 ) -> None:
     await exposing_class.change(hostTemplate="${slug}.example.org")

@@ -31,7 +31,9 @@ async def class_name(live: Live) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("spec", FLAVORS)
-async def test_its_pod_is_restricted_and_made_once(live: Live, operator: None, class_name: str, spec: dict[str, Any]) -> None:
+async def test_pod_of_flavor_is_restricted_and_created_once(
+    live: Live, operator: None, class_name: str, spec: dict[str, Any]
+) -> None:
     await live.create_class(class_name, **spec)
     await live.create(className=class_name)
     before = (await live.until_ready())["status"]["podUID"]
@@ -52,7 +54,7 @@ async def test_its_pod_is_restricted_and_made_once(live: Live, operator: None, c
         ),
     ],
 )
-async def test_what_it_cannot_do_is_told_and_mended(
+async def test_unsupported_option_is_reported_and_recovers(
     live: Live, operator: None, class_name: str, browser: dict[str, Any], field: str
 ) -> None:
     await live.create_class(class_name, browser=browser, auth=OPEN)

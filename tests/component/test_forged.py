@@ -85,7 +85,7 @@ async def get_object(live: Live, kind: Kind, name: str) -> Unstructured:
 
 
 @pytest.mark.timeout(600)
-async def test_strangers_are_untouched_after_all_that_trying(
+async def test_foreign_objects_are_unchanged_after_many_reconciles(
     live: Live, sweeping_operator: RecordedMetrics, seconds: int
 ) -> None:
     strangers = await create_users_and_foreign_objects(live)
@@ -104,7 +104,7 @@ async def test_strangers_are_untouched_after_all_that_trying(
 
 
 @pytest.mark.timeout(600)
-async def test_what_is_in_the_way_is_not_tried_ever_again_at_once(live: Live, operator: RecordedMetrics, seconds: int) -> None:
+async def test_name_conflicts_are_retried_with_backoff(live: Live, operator: RecordedMetrics, seconds: int) -> None:
     strangers = await create_users_and_foreign_objects(live)
     before = [await get_object(live, kind, name) for kind, name in strangers]
     writes = operator.writes()

@@ -107,7 +107,7 @@ async def create_accepted_route(live: Live, cls: ClassOfTest) -> Unstructured:
 
 
 @pytest.mark.produces("NetworkReady/GatewayAPIMissing", "NetworkReady/RoutePending")
-async def test_the_gateway_api_may_come_later(  # first in this module: the next tests need it from the start
+async def test_gateway_api_can_be_installed_later(  # first in this module: the next tests need it from the start
     live: Live,
     api: Kubectl,
     definition: Path,
@@ -128,7 +128,7 @@ async def test_the_gateway_api_may_come_later(  # first in this module: the next
 
 
 @pytest.mark.produces("NetworkReady/RouteNotAccepted")
-async def test_the_route_leads_to_the_service_once_the_gateway_accepts_it(
+async def test_url_is_external_once_gateway_accepts_route(
     live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None
 ) -> None:
     await through_gateway.change(tlsSecretName="wildcard", annotations={"example.org/a": "1"})
@@ -163,7 +163,7 @@ async def test_the_route_leads_to_the_service_once_the_gateway_accepts_it(
     assert (await status_field(live, "phase"), await status_field(live, "url")) == ("Ready", outside(live, "https"))
 
 
-async def test_once_in_place_it_is_not_written_again(
+async def test_settled_route_is_not_written_again(
     live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None
 ) -> None:
     before = await create_accepted_route(live, through_gateway)
@@ -184,7 +184,7 @@ async def test_once_in_place_it_is_not_written_again(
         {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}},
     ],
 )
-async def test_edited_by_hand_it_is_put_back(
+async def test_manually_edited_route_is_repaired(
     live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None, damage: Unstructured
 ) -> None:
     before = await create_accepted_route(live, through_gateway)
@@ -200,7 +200,7 @@ async def test_edited_by_hand_it_is_put_back(
     await live.until_condition("NetworkReady", "True", "Synced")
 
 
-async def test_a_change_to_an_ingress_takes_the_route_away(
+async def test_switch_to_ingress_deletes_route(
     live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None
 ) -> None:
     await create_accepted_route(live, through_gateway)
@@ -215,9 +215,7 @@ async def test_a_change_to_an_ingress_takes_the_route_away(
     assert await status_field(live, "url") == outside(live)
 
 
-async def test_a_strangers_route_is_left_alone(
-    live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None
-) -> None:
+async def test_foreign_route_is_kept(live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None) -> None:
     before = await live.create_object(Kind.HTTP_ROUTE, "user-storage-alice", {"hostnames": ["theirs.example.org"]})
     await live.create(className=through_gateway.name)
     assert "HTTPRoute 'user-storage-alice'" in await live.until_condition("Reconciling", "True", "Retrying")

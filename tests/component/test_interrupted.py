@@ -136,7 +136,7 @@ async def comparable_state(live: Live) -> list[Any]:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("last", range(1, WRITES_TO_READY + 2))
-async def test_creation(live: Live, exposing_class: ClassOfTest, last: int, after: bool) -> None:
+async def test_killed_creation_converges(live: Live, exposing_class: ClassOfTest, last: int, after: bool) -> None:
     await live.create(className=exposing_class.name)
     with pytest.raises(Killed):
         await reconcile_until(live, lambda: is_ready(live), last, after=after)
@@ -161,7 +161,7 @@ async def test_creation(live: Live, exposing_class: ClassOfTest, last: int, afte
     ]
 
 
-async def test_an_unharmed_life_makes_as_many_writes_as_were_tried(live: Live, exposing_class: ClassOfTest) -> None:
+async def test_uninterrupted_creation_makes_expected_writes(live: Live, exposing_class: ClassOfTest) -> None:
     await live.create()
     assert await reconcile_until(live, lambda: is_ready(live)) == WRITES_TO_READY
     await live.create("bob", className=exposing_class.name)
@@ -170,7 +170,7 @@ async def test_an_unharmed_life_makes_as_many_writes_as_were_tried(live: Live, e
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("last", [1, 2, 3], ids=["pod deletion", "status", "finalizer"])
-async def test_deletion(live: Live, last: int, after: bool) -> None:
+async def test_killed_deletion_converges(live: Live, last: int, after: bool) -> None:
     await live.create()
     await reconcile_until(live, lambda: is_ready(live))
     claim = await live.child(Kind.PVC)

@@ -145,28 +145,28 @@ def may_operator(api: Kubectl) -> Callable[[Object], bool]:
 
 
 @pytest.mark.parametrize("row", ALLOWED)
-def test_the_operator_may(may_operator: Callable[[Object], bool], row: str) -> None:
+def test_operator_is_allowed(may_operator: Callable[[Object], bool], row: str) -> None:
     assert may_operator(anywhere(row))
 
 
 @pytest.mark.parametrize("row", REFUSED)
-def test_the_operator_may_not(may_operator: Callable[[Object], bool], row: str) -> None:
+def test_operator_is_denied(may_operator: Callable[[Object], bool], row: str) -> None:
     assert not may_operator(anywhere(row))
 
 
 @pytest.mark.parametrize("row", LEASES)
-def test_of_leases_the_operator_has_its_own(may_operator: Callable[[Object], bool], row: str) -> None:
+def test_operator_may_access_only_its_own_lease(may_operator: Callable[[Object], bool], row: str) -> None:
     assert may_operator(lease(row)) is LEASES[row]
 
 
-def test_a_tenant_makes_scales_and_deletes_storages(api: Kubectl, namespace: str, tenant: list[str]) -> None:
+def test_tenant_can_create_scale_and_delete_storages(api: Kubectl, namespace: str, tenant: list[str]) -> None:
     api.run("create", *tenant, "-f", "-", input=to_json(storage(namespace, {"userID": "alice"}, name="alice")))
     api.run("scale", *tenant, "userstorage", "alice", "--replicas=0")
     api.run("get", *tenant, "userstorages")
     api.run("delete", *tenant, "userstorage", "alice")
 
 
-def test_a_tenant_cannot_write_the_status(api: Kubectl, namespace: str, tenant: list[str]) -> None:
+def test_tenant_cannot_write_status(api: Kubectl, namespace: str, tenant: list[str]) -> None:
     """Row 49."""
     api.run("create", *tenant, "-f", "-", input=to_json(storage(namespace, {"userID": "alice"}, name="alice")))
     patch = ["patch", "userstorage", "alice", "--subresource=status", "--type=merge", "-p", '{"status":{"slug":"x"}}']
@@ -175,7 +175,7 @@ def test_a_tenant_cannot_write_the_status(api: Kubectl, namespace: str, tenant: 
     assert 'cannot patch resource "userstorages/status"' in refused.stderr
 
 
-def test_a_tenant_reads_classes_and_writes_none(api: Kubectl, tenant: list[str]) -> None:
+def test_tenant_can_only_read_classes(api: Kubectl, tenant: list[str]) -> None:
     assert may(api, tenant, "list", "userstorageclasses.userstorage.dev")
     assert not any(
         may(api, tenant, verb, "userstorageclasses.userstorage.dev") for verb in ("create", "update", "patch", "delete")
@@ -194,7 +194,7 @@ def volume_stats(api: Kubectl) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("account", "expected"), [("userstorage-volume-stats", True), ("userstorage-operator", False), ("default", False)]
 )
-def test_of_tokens_the_operator_gets_those_for_nodes(api: Kubectl, volume_stats: None, account: str, expected: bool) -> None:
+def test_operator_may_create_only_volume_stats_token(api: Kubectl, volume_stats: None, account: str, expected: bool) -> None:
     token = ["create", f"serviceaccounts/{account}", "--subresource=token", "-n", "userstorage-system"]
     answer = "yes\n" if expected else "no\n"
     eventually(lambda: api.run("auth", "can-i", *token, f"--as={ACCOUNT}", check=False).stdout == answer)
@@ -212,7 +212,7 @@ def test_of_tokens_the_operator_gets_those_for_nodes(api: Kubectl, volume_stats:
     ],
 )
 @pytest.mark.parametrize("verb", ["get", "create"])
-def test_with_such_a_token_statistics_are_read_and_nothing_else(
+def test_volume_stats_account_may_only_read_node_stats(
     api: Kubectl, volume_stats: None, verb: str, resource: str, expected: bool
 ) -> None:
     assert may(api, ["-A", f"--as={STATISTICS}"], verb, resource) is (expected and verb == "get")

@@ -15,7 +15,7 @@ from userstorage_operator.api.unstructured import Unstructured
 pytestmark = [pytest.mark.kwok]
 
 
-async def test_a_deleted_pod_comes_back(live: Live, operator: None) -> None:
+async def test_deleted_pod_is_recreated(live: Live, operator: None) -> None:
     await live.create()
     before = (await live.until_ready())["status"]["podUID"]
     await live.delete(Kind.POD.resource, "user-storage-alice")
@@ -32,7 +32,7 @@ async def test_a_deleted_pod_comes_back(live: Live, operator: None) -> None:
 @pytest.mark.parametrize(
     ("life", "words"), [("failed", "Failed: Evicted: The node was low on resource"), ("succeeded", "Succeeded: ")]
 )
-async def test_a_pod_that_ends_comes_back_with_growing_pauses_and_never_two_at_once(
+async def test_finished_pod_is_recreated_with_backoff_and_never_twice(
     live: Live, operator: None, life: str, words: str
 ) -> None:
     await live.create(podMetadata={"annotations": {LIFE: life}})
@@ -66,7 +66,7 @@ async def test_a_pod_that_ends_comes_back_with_growing_pauses_and_never_two_at_o
         (Kind.PVC, {"metadata": {"labels": {"app": "other"}}}),
     ],
 )
-async def test_a_child_edited_by_hand_is_put_back(live: Live, operator: None, kind: Kind, damage: Unstructured) -> None:
+async def test_manually_edited_child_is_repaired(live: Live, operator: None, kind: Kind, damage: Unstructured) -> None:
     await live.create()
     await live.until_ready()
     before = await live.child(kind)
@@ -85,9 +85,7 @@ async def test_a_child_edited_by_hand_is_put_back(live: Live, operator: None, ki
     assert now["metadata"]["uid"] == before["metadata"]["uid"]
 
 
-async def test_with_whoever_changes_a_child_back_each_time_nobody_argues_at_full_speed(
-    live: Live, operator: RecordedMetrics
-) -> None:
+async def test_repairs_back_off_from_competing_controller(live: Live, operator: RecordedMetrics) -> None:
     await live.create()
     await live.until_ready()
     before, until = operator.requests["patch", "services"], asyncio.get_running_loop().time() + 15
@@ -110,7 +108,7 @@ async def test_with_whoever_changes_a_child_back_each_time_nobody_argues_at_full
 @pytest.mark.parametrize(
     "edit", [{"activeDeadlineSeconds": 3600}, {"containers": [{"name": "filebrowser", "image": "evil:1"}]}]
 )
-async def test_a_pod_whose_spec_was_edited_is_replaced(live: Live, api: Kubectl, operator: None, edit: Unstructured) -> None:
+async def test_pod_with_edited_spec_is_replaced(live: Live, api: Kubectl, operator: None, edit: Unstructured) -> None:
     await live.create()
     before = await live.until_ready()
     patch = json.dumps({"spec": edit})
@@ -128,7 +126,7 @@ async def test_a_pod_whose_spec_was_edited_is_replaced(live: Live, api: Kubectl,
 
 
 @pytest.mark.parametrize("kind", [Kind.NETWORK_POLICY, Kind.SERVICE])
-async def test_a_deleted_child_is_made_again(live: Live, operator: None, kind: Kind) -> None:
+async def test_deleted_child_is_recreated(live: Live, operator: None, kind: Kind) -> None:
     await live.create()
     await live.until_ready()
     pod = (await live.pod())["metadata"]["uid"]
@@ -147,7 +145,7 @@ FOREIGN_SPECS: dict[Kind, dict[str, Any]] = {
 @pytest.mark.produces("Ready/NameConflict", "Stalled/NameConflict")
 @pytest.mark.parametrize("kind", FOREIGN_SPECS)
 @pytest.mark.parametrize("forged", [False, True], ids=["plain", "with our labels"])
-async def test_a_stranger_of_our_name_is_left_alone(live: Live, operator: None, kind: Kind, forged: bool) -> None:
+async def test_foreign_object_with_our_name_is_kept(live: Live, operator: None, kind: Kind, forged: bool) -> None:
     labels = {"app": "filebrowser", "userId": "alice", "app.kubernetes.io/managed-by": "userstorage-operator"} if forged else {}
     before = await live.create_object(kind, "user-storage-alice", FOREIGN_SPECS[kind], labels=labels)
     await live.create()
@@ -165,7 +163,7 @@ async def test_a_stranger_of_our_name_is_left_alone(live: Live, operator: None, 
     assert await live.child(Kind.POD) is None
 
 
-async def test_the_older_of_two_objects_has_the_user_and_the_younger_inherits(live: Live, operator: None) -> None:
+async def test_older_object_owns_user_id_and_younger_takes_over(live: Live, operator: None) -> None:
     await live.create("first", user_id="alice")
     await live.until_ready("first")
     pod = (await live.pod())["metadata"]["uid"]
@@ -184,7 +182,7 @@ async def test_the_older_of_two_objects_has_the_user_and_the_younger_inherits(li
 
 
 @pytest.mark.produces("Ready/UserIDConflict", "Stalled/UserIDConflict", "NetworkReady/Pending")
-async def test_of_many_objects_of_one_user_in_one_second_one_serves(live: Live, operator: None) -> None:
+async def test_simultaneous_objects_of_one_user_have_one_owner(live: Live, operator: None) -> None:
     names = [f"same-{number}" for number in range(6)]
     await asyncio.gather(*(live.create(name, user_id="alice") for name in names))
 
@@ -198,7 +196,7 @@ async def test_of_many_objects_of_one_user_in_one_second_one_serves(live: Live, 
 
 
 @pytest.mark.produces("Ready/WaitingForGarbageCollection", "Reconciling/Retrying")
-async def test_a_child_of_a_former_object_is_waited_for(live: Live, operator: None) -> None:
+async def test_child_of_former_object_is_waited_for(live: Live, operator: None) -> None:
     former = {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "name": "alice", "uid": "gone", "controller": True}
     # The finalizer stands for a garbage collector that takes its time.
     left = {"ownerReferences": [former], "finalizers": ["example.org/slow"]}
@@ -216,7 +214,7 @@ async def test_a_child_of_a_former_object_is_waited_for(live: Live, operator: No
 
 
 @pytest.mark.produces("Ready/ClassNotFound", "Stalled/ClassNotFound")
-async def test_a_class_that_is_not_there_is_named_and_waited_for(live: Live, operator: None) -> None:
+async def test_missing_class_is_reported_and_waited_for(live: Live, operator: None) -> None:
     name = f"class-{live.namespace}"
     await live.create(className=name)
     message = await live.until_condition("Ready", "False", "ClassNotFound")
@@ -231,7 +229,7 @@ async def test_a_class_that_is_not_there_is_named_and_waited_for(live: Live, ope
 
 
 @pytest.mark.produces("Ready/InvalidSpec", "Stalled/InvalidSpec")
-async def test_what_a_flavor_cannot_do_is_said_with_the_field(live: Live, operator: None) -> None:
+async def test_unsupported_permission_is_reported_with_field(live: Live, operator: None) -> None:
     name = f"class-{live.namespace}"
     permissions = {"delete": False}
     auth = {"mode": "None", "acknowledgeUnauthenticated": True}
@@ -245,7 +243,7 @@ async def test_what_a_flavor_cannot_do_is_said_with_the_field(live: Live, operat
     await live.client.delete(USER_STORAGE_CLASSES, "", name, await _class_uid(live, name), 0, "Background")
 
 
-async def test_a_class_can_hand_the_network_policies_over(live: Live, operator: None) -> None:
+async def test_class_can_disable_network_policies(live: Live, operator: None) -> None:
     name = f"class-{live.namespace}"
     await live.create_class(name)
     await live.create(className=name)

@@ -23,7 +23,7 @@ async def until_resize(live: Live, resize: str | None) -> None:
 
 
 @pytest.mark.produces("StorageReady/ResizeFailed")
-async def test_growth_is_shown_step_by_step_and_a_failure_in_words(live: Live, operator: None) -> None:
+async def test_claim_growth_and_its_failure_are_reported(live: Live, operator: None) -> None:
     async with storage_class(live, allowVolumeExpansion=True) as name:
         await live.create(className=name, storage={"size": "1Gi"})
         await live.until(lambda: live.child(Kind.PVC))
@@ -47,7 +47,7 @@ async def test_growth_is_shown_step_by_step_and_a_failure_in_words(live: Live, o
         await live.until_condition("StorageReady", "True", "ClaimBound")
 
 
-async def test_growth_that_the_storage_class_does_not_allow(live: Live, operator: None) -> None:
+async def test_unsupported_claim_growth_is_reported(live: Live, operator: None) -> None:
     async with storage_class(live, allowVolumeExpansion=False) as name:
         await live.create(className=name, storage={"size": "1Gi"})
         await live.until(lambda: live.child(Kind.PVC))
@@ -59,7 +59,7 @@ async def test_growth_that_the_storage_class_does_not_allow(live: Live, operator
 
 
 @pytest.mark.produces("StorageReady/ClaimInUse", "Stalled/ClaimInUse")
-async def test_a_claim_serves_one_and_the_next_moves_in_when_the_first_is_gone(live: Live, operator: None) -> None:
+async def test_claim_serves_one_user_and_next_takes_over(live: Live, operator: None) -> None:
     await create_claim(live, "photos")
     storage = {"claimName": "photos", "subPath": "${slug}"}
     await live.create("first", storage=storage, podMetadata={"annotations": {LIFE: "slow-termination"}})
@@ -82,7 +82,7 @@ async def test_a_claim_serves_one_and_the_next_moves_in_when_the_first_is_gone(l
     assert await live.child(Kind.POD, "first") is None
 
 
-async def test_the_claim_of_a_live_user_is_in_use_by_that_user(live: Live, operator: None) -> None:
+async def test_claim_of_existing_user_is_in_use(live: Live, operator: None) -> None:
     await live.create()
     await live.until_ready()
     await live.change_child(Kind.PVC, {"metadata": {"labels": SHAREABLE}})
@@ -93,7 +93,7 @@ async def test_the_claim_of_a_live_user_is_in_use_by_that_user(live: Live, opera
 
 
 @pytest.mark.produces("StorageReady/WaitForFirstConsumer")
-async def test_a_claim_that_waits_for_its_first_pod(live: Live, operator: None) -> None:
+async def test_claim_waiting_for_first_consumer_is_reported(live: Live, operator: None) -> None:
     async with storage_class(live, volumeBindingMode="WaitForFirstConsumer") as name:
         await live.create(className=name, replicas=0, podMetadata={"annotations": {LIFE: "never-ready"}})
         assert "its volume comes with its first pod" in await live.until_condition("StorageReady", "False", "ClaimPending")
@@ -103,7 +103,7 @@ async def test_a_claim_that_waits_for_its_first_pod(live: Live, operator: None) 
         await live.until_condition("StorageReady", "True", "ClaimBound")
 
 
-async def test_a_storage_class_that_is_not_there_is_named_and_noticed_when_it_comes(live: Live, operator: None) -> None:
+async def test_missing_storage_class_is_reported_until_created(live: Live, operator: None) -> None:
     name = f"late-{live.namespace}"
     await create_claim(live, "photos", storageClassName=name)
     await live.create(storage={"claimName": "photos"}, podMetadata={"annotations": {LIFE: "never-ready"}})
@@ -114,7 +114,7 @@ async def test_a_storage_class_that_is_not_there_is_named_and_noticed_when_it_co
     await live.delete(STORAGE_CLASSES, name)
 
 
-async def test_no_pod_is_started_on_a_claim_that_is_going(live: Live, operator: None) -> None:
+async def test_no_pod_is_created_on_terminating_claim(live: Live, operator: None) -> None:
     await live.create()
     await live.until_ready()
     before = await live.change_child(Kind.PVC, {"metadata": {"finalizers": ["example.com/keep"]}})
@@ -131,7 +131,7 @@ async def test_no_pod_is_started_on_a_claim_that_is_going(live: Live, operator: 
     assert now["metadata"]["uid"] != before["metadata"]["uid"]
 
 
-async def test_a_claim_of_others_that_is_going(live: Live, operator: None) -> None:
+async def test_terminating_named_claim_is_reported(live: Live, operator: None) -> None:
     await live.create_object(
         Kind.PVC,
         "photos",
@@ -147,7 +147,7 @@ async def test_a_claim_of_others_that_is_going(live: Live, operator: None) -> No
     await live.until_condition("StorageReady", "False", "ClaimNotFound")
 
 
-async def test_a_volume_that_is_lost(live: Live, operator: None) -> None:
+async def test_lost_volume_is_reported(live: Live, operator: None) -> None:
     async with storage_class(live) as name:
         await live.create(className=name)
         await live.until(lambda: live.child(Kind.PVC))
@@ -157,7 +157,7 @@ async def test_a_volume_that_is_lost(live: Live, operator: None) -> None:
         assert OURS in await live.until_condition("StorageReady", "False", "ClaimLost")
 
 
-async def test_a_directory_of_a_claim_to_be_read_only(live: Live, operator: None) -> None:
+async def test_sub_path_of_named_claim_is_mounted_read_only(live: Live, operator: None) -> None:
     await create_claim(live, "photos", mode="ReadWriteMany")
     await live.create(
         user_id="Alice@example.com", storage={"claimName": "photos", "subPath": "users/${slug}/v1", "readOnly": True}

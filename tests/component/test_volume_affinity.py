@@ -24,7 +24,7 @@ async def create_suspended_user(live: Live, **spec: Any) -> str:
     return str(found["status"]["appliedHash"])
 
 
-async def test_a_new_pod_follows_the_volume(live: Live, operator: None) -> None:
+async def test_new_pod_follows_volume(live: Live, operator: None) -> None:
     pod_hash = await create_suspended_user(live)
     await create_mounting_pod(live, "backup", OURS, "fake-3")
     await live.change({"spec": {"replicas": 1}})
@@ -39,7 +39,7 @@ async def test_a_new_pod_follows_the_volume(live: Live, operator: None) -> None:
     assert (await live.until_ready())["status"]["podUID"] == status["podUID"]
 
 
-async def test_a_volume_that_any_node_can_have_is_not_followed(live: Live, operator: None) -> None:
+async def test_pod_does_not_follow_shared_volume(live: Live, operator: None) -> None:
     await create_claim(live, "team", mode="ReadWriteMany")
     await create_mounting_pod(live, "backup", "team", "fake-3")
     await live.create(storage={"claimName": "team"})
@@ -48,7 +48,7 @@ async def test_a_volume_that_any_node_can_have_is_not_followed(live: Live, opera
 
 
 @pytest.mark.produces("StorageReady/MultiAttach")
-async def test_no_pod_while_several_nodes_have_the_volume(live: Live, operator: None) -> None:
+async def test_no_pod_while_volume_is_attached_to_several_nodes(live: Live, operator: None) -> None:
     await create_suspended_user(live)
     await create_mounting_pod(live, "backup", OURS, "fake-1")
     await create_mounting_pod(live, "scan", OURS, "fake-2")
@@ -61,7 +61,7 @@ async def test_no_pod_while_several_nodes_have_the_volume(live: Live, operator: 
     assert (await live.until_ready())["status"]["nodeName"] == "fake-2"
 
 
-async def test_no_pod_beside_another_on_a_volume_for_one_pod(live: Live, operator: None) -> None:
+async def test_no_second_pod_on_read_write_once_pod_volume(live: Live, operator: None) -> None:
     await create_claim(live, "photos", mode="ReadWriteOncePod")
     await create_mounting_pod(live, "backup", "photos", "fake-1")
     await live.create(storage={"claimName": "photos"})
@@ -72,7 +72,7 @@ async def test_no_pod_beside_another_on_a_volume_for_one_pod(live: Live, operato
     await live.until_ready()
 
 
-async def test_a_pod_that_cannot_follow_is_made_again_when_the_volume_is_free(live: Live, operator: None) -> None:
+async def test_unschedulable_pod_is_replaced_when_volume_is_free(live: Live, operator: None) -> None:
     await create_suspended_user(live, scheduling={"nodeSelector": {"kubernetes.io/hostname": "fake-4"}})
     await create_mounting_pod(live, "backup", OURS, "fake-1")
     await live.change({"spec": {"replicas": 1}})
@@ -115,7 +115,7 @@ async def create_pod_event(
 
 
 @pytest.mark.produces("StorageReady/FailedMount", "StorageReady/MultiAttach")
-async def test_a_volume_that_is_not_mounted_is_told_from_the_pods_events(live: Live, operator: None) -> None:
+async def test_mount_failure_is_reported_from_pod_events(live: Live, operator: None) -> None:
     await live.create(podMetadata={"annotations": {LIFE: "container-creating"}})
     pod: Unstructured = await live.until(lambda: live.child(Kind.POD))
     now, old = timedelta(), timedelta(minutes=5)

@@ -44,7 +44,7 @@ def alice(installation: Installation, user_namespace: str) -> str:
     return user_namespace
 
 
-def test_the_job_lets_users_go(installation: Installation, alice: str, job: str) -> None:
+def test_job_releases_finalizers(installation: Installation, alice: str, job: str) -> None:
     installation.kubectl.run("delete", "us", "alice", "-n", alice, "--wait=false")
     installation.system("wait", job, "--for=condition=complete", "--timeout=140s")
     assert f"userstorage {alice}/alice released" in installation.system("logs", job)

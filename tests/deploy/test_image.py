@@ -30,7 +30,7 @@ def test_two_builds_have_the_same_layers(base: str) -> None:
     assert layers(again) == layers(IMAGE)
 
 
-def test_the_bill_of_materials_names_what_is_installed(base: str, installation: Installation, tmp_path: Path) -> None:
+def test_bill_of_materials_lists_installed_packages(base: str, installation: Installation, tmp_path: Path) -> None:
     BUILDAH.build(f"{IMAGE}-sbom", base, "--target=sbom", f"--output={tmp_path}")
     bill = json.loads((tmp_path / "userstorage-operator.cdx.json").read_text())
     assert bill["bomFormat"] == "CycloneDX"

@@ -22,7 +22,7 @@ everything but a pod.
 Object = dict[str, Any]
 
 
-def test_three_replicas_run_as_nobody_on_a_read_only_root(installation: Installation) -> None:
+def test_replicas_run_unprivileged_on_read_only_root(installation: Installation) -> None:
     assert len(installation.pods()) == 3
     namespace = json.loads(installation.kubectl.run("get", "namespace", SYSTEM, "-o", "json").stdout)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -43,7 +43,7 @@ def test_three_replicas_run_as_nobody_on_a_read_only_root(installation: Installa
     assert "No module named pip" in words
 
 
-def test_alice_is_served(installation: Installation, user_namespace: str) -> None:
+def test_user_becomes_ready(installation: Installation, user_namespace: str) -> None:
     installation.kubectl.run("apply", "-n", user_namespace, "-f", str(ROOT / "examples/alice.yaml"))
     eventually(lambda: installation.kubectl.phase("alice", user_namespace) == "Ready")
     code, words = installation.exec(installation.leader(), "kubectl-userstorage", "cache")
@@ -51,7 +51,7 @@ def test_alice_is_served(installation: Installation, user_namespace: str) -> Non
     assert "drift: none" in words
 
 
-def test_a_rolling_restart_in_a_burst_loses_nothing(installation: Installation, user_namespace: str) -> None:
+def test_rolling_restart_during_burst_loses_nothing(installation: Installation, user_namespace: str) -> None:
     before = {pod["metadata"]["name"] for pod in installation.pods()}
     terms = term(installation)
     create_users(installation, user_namespace, range(BEFORE_RESTART))

@@ -46,7 +46,7 @@ def without_election(installation: Installation) -> Iterator[None]:
     eventually(lambda: installation.run_script("health-check.sh")[0] == 0)
 
 
-def test_all_is_well(installation: Installation, user_namespace: str) -> None:
+def test_scripts_report_healthy_installation(installation: Installation, user_namespace: str) -> None:
     installation.until_rolled_out()
     leader = installation.leader()
     code, said = installation.run_script("health-check.sh")
@@ -73,7 +73,7 @@ def test_all_is_well(installation: Installation, user_namespace: str) -> None:
     assert "alice" not in troubled
 
 
-def test_redis_is_gone(installation: Installation, without_redis: None) -> None:
+def test_scripts_report_missing_redis(installation: Installation, without_redis: None) -> None:
     def told() -> bool:
         code, said = installation.run_script("monitor-cache.sh")
         return code == 1 and "Redis does not answer" in said
@@ -85,7 +85,7 @@ def test_redis_is_gone(installation: Installation, without_redis: None) -> None:
     assert code == 0, said
 
 
-def test_nobody_leads(installation: Installation, without_election: None) -> None:
+def test_health_check_reports_missing_leader(installation: Installation, without_election: None) -> None:
     def told() -> bool:
         code, said = installation.run_script("health-check.sh")
         return code == 1 and "which does not lead" in said
@@ -93,7 +93,7 @@ def test_nobody_leads(installation: Installation, without_election: None) -> Non
     eventually(told)
 
 
-def test_a_new_image_is_built_pushed_and_rolled_out(installation: Installation) -> None:
+def test_deploy_builds_pushes_and_rolls_out_image(installation: Installation) -> None:
     image = f"{installation.registry}/userstorage-operator:next"
     code, said = installation.run_script("deploy.sh", "--plain-http", "--overlay", "deploy/overlays/demo", image)
     assert code == 0, said
@@ -104,7 +104,7 @@ def test_a_new_image_is_built_pushed_and_rolled_out(installation: Installation) 
     assert (code, said.splitlines()[-1].partition(":")[0]) == (0, "nothing to roll out")
 
 
-def test_an_image_that_stands_by_but_cannot_lead_is_taken_back(installation: Installation, unfit: str) -> None:
+def test_image_that_cannot_lead_is_rolled_back(installation: Installation, unfit: str) -> None:
     before = images(installation)
     code, said = installation.run_script(
         "deploy.sh", "--no-build", "--timeout", "120s", "--overlay", "deploy/overlays/demo", unfit
@@ -115,7 +115,7 @@ def test_an_image_that_stands_by_but_cannot_lead_is_taken_back(installation: Ins
     assert images(installation) == before
 
 
-def test_an_overlay_that_cannot_all_be_applied_is_taken_back(installation: Installation, unfit: str) -> None:
+def test_partly_refused_overlay_is_rolled_back(installation: Installation, unfit: str) -> None:
     """Without the kinds of the Prometheus operator; the Deployment comes before what is refused."""
     before = images(installation)
     code, said = installation.run_script("deploy.sh", "--no-build", "--overlay", "deploy/overlays/monitoring", unfit)
@@ -129,7 +129,7 @@ def test_an_overlay_that_cannot_all_be_applied_is_taken_back(installation: Insta
     "arguments",
     [(), ("a:1", "b:1"), ("a:1", "--timeout", "300"), ("a:1", "--overlay"), ("a:1", "--overlay", "nowhere"), ("a",), ("--x",)],
 )
-def test_arguments_that_make_no_sense_change_nothing(arguments: tuple[str, ...], installation: Installation) -> None:
+def test_invalid_arguments_change_nothing(arguments: tuple[str, ...], installation: Installation) -> None:
     before = installation.system("get", "deployment/userstorage-operator", "-o", "jsonpath={.metadata.resourceVersion}")
     code, said = installation.run_script("deploy.sh", *arguments)
     assert code == 2
@@ -138,7 +138,7 @@ def test_arguments_that_make_no_sense_change_nothing(arguments: tuple[str, ...],
     assert installation.system("get", "deployment/userstorage-operator", "-o", "jsonpath={.metadata.resourceVersion}") == before
 
 
-def test_an_image_that_crashes_is_taken_back_and_nobody_missed_the_operator(installation: Installation, crashing: str) -> None:
+def test_crashing_image_is_rolled_back_without_downtime(installation: Installation, crashing: str) -> None:
     installation.until_rolled_out()
     before, image = pod_names(installation), images(installation)
     options = ("--no-build", "--timeout", "60s", "--overlay", "deploy/overlays/demo")
@@ -163,7 +163,7 @@ def test_an_image_that_crashes_is_taken_back_and_nobody_missed_the_operator(inst
     assert images(installation) == image
 
 
-def test_nothing_is_installed(installation: Installation) -> None:
+def test_scripts_report_missing_installation(installation: Installation) -> None:
     """Last of all files: it takes the operator away."""
     installation.system("delete", "deployment", "userstorage-operator")
     code, said = installation.run_script("health-check.sh")

@@ -12,7 +12,7 @@ GRACEFUL_SECONDS = 25.0
 
 
 @pytest.mark.parametrize(("flavor", "policy"), [("filebrowser", "Retain"), ("dufs", "Delete")])
-def test_the_pod_goes_gracefully_then_the_object_and_the_claim_as_asked(
+def test_deletion_ends_pod_gracefully_and_follows_reclaim_policy(
     users: Users, request: pytest.FixtureRequest, flavor: str, policy: str
 ) -> None:
     users.apply_user("alice", request.getfixturevalue(flavor), storage={"size": "1Gi", "reclaimPolicy": policy})
@@ -39,7 +39,7 @@ def test_the_pod_goes_gracefully_then_the_object_and_the_claim_as_asked(
         eventually(lambda: users.claim("alice") is None)
 
 
-def test_files_stay_for_the_next_object_or_go_with_the_last(users: Users, dufs: str) -> None:
+def test_files_follow_reclaim_policy(users: Users, dufs: str) -> None:
     users.apply_user("alice", dufs)
     users.until_ready("alice")
     assert users.web("alice").request("PUT", "notes.txt", b"of alice").code == 201

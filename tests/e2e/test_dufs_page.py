@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 from support.users import DUFS, Users
 
 
-def test_what_the_page_uploads_it_lists_also_after_the_pod_was_lost(users: Users, page: Page, tmp_path: Path) -> None:
+def test_uploaded_file_is_listed_after_pod_is_replaced(users: Users, page: Page, tmp_path: Path) -> None:
     # Under a path of its own, where a page shows whether its parts are asked for at the right place.
     users.apply_user("alice", users.create_class(DUFS, basePath="/files/${slug}/"))
     users.until_ready("alice")
@@ -34,7 +34,7 @@ def test_what_the_page_uploads_it_lists_also_after_the_pod_was_lost(users: Users
     assert download.value.path().read_text() == "of alice"
 
 
-def test_a_class_without_the_permission_has_no_upload_on_its_page(users: Users, page: Page) -> None:
+def test_page_without_create_permission_has_no_upload(users: Users, page: Page) -> None:
     users.apply_user("alice", users.create_class(DUFS, permissions={"create": False}))
     users.until_ready("alice")
     assert users.web("alice").request("PUT", "by-hand.txt", b"refused").code == 403

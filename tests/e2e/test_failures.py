@@ -27,7 +27,7 @@ EATS_MEMORY = ["/bin/busybox", "sh", "-c", "/bin/busybox tail /dev/zero"]
         ),
     ],
 )
-def test_a_mistake_in_the_class_is_told_and_mended(
+def test_class_mistake_is_reported_and_recovers(
     users: Users, spec: dict[str, Any], mistake: dict[str, Any], reason: str, words: str
 ) -> None:
     cls = users.create_class(spec, **mistake)
@@ -37,7 +37,7 @@ def test_a_mistake_in_the_class_is_told_and_mended(
     users.until_ready("alice")
 
 
-def test_a_program_that_ends_is_run_again_in_the_same_pod(users: Users, filebrowser: str) -> None:
+def test_exited_container_restarts_in_same_pod(users: Users, filebrowser: str) -> None:
     users.apply_user("alice", filebrowser)
     before = users.until_ready("alice")
     users.exec("alice", "kill", "1")

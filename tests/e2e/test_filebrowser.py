@@ -28,7 +28,7 @@ def test_files_outlive_the_pod(users: Users, filebrowser: str) -> None:
     assert browser.download("notes.txt").body == CONTENT
 
 
-def test_who_does_not_come_through_the_proxy_gets_nothing(users: Users, filebrowser: str) -> None:
+def test_requests_that_bypass_the_proxy_are_refused(users: Users, filebrowser: str) -> None:
     users.apply_user("alice", filebrowser)
     users.until_ready("alice")
     web = users.web("alice")
@@ -63,7 +63,7 @@ def granted(browser: FileBrowser) -> dict[str, bool]:
     return {name: code in (200, 204) for name, code in answers.items()}
 
 
-def test_permissions_of_the_class_are_what_the_server_allows(users: Users) -> None:
+def test_class_permissions_are_enforced(users: Users) -> None:
     cls = users.create_class(FILE_BROWSER, permissions=dict.fromkeys(REQUESTS, True))
     users.apply_user("alice", cls)
     first = users.until_ready("alice")
@@ -86,7 +86,7 @@ def test_permissions_of_the_class_are_what_the_server_allows(users: Users) -> No
     assert users.exec("alice", "ls", "/srv") == (0, "gone.txt\nold.txt")
 
 
-def test_read_only_storage_gives_and_does_not_take(users: Users, filebrowser: str) -> None:
+def test_read_only_storage_refuses_writes(users: Users, filebrowser: str) -> None:
     users.apply_user("alice", filebrowser)
     first = users.until_ready("alice")
     assert FileBrowser(users.web("alice")).upload("kept.txt", CONTENT).code == 200
@@ -102,7 +102,7 @@ def test_read_only_storage_gives_and_does_not_take(users: Users, filebrowser: st
     assert "Read-only file system" in words
 
 
-def test_a_path_of_its_own_is_served_and_told(users: Users) -> None:
+def test_base_path_is_served_and_in_url(users: Users) -> None:
     cls = users.create_class(FILE_BROWSER, basePath="/files/${namespace}/${slug}/")
     users.apply_user("alice", cls)
     path = f"/files/{users.namespace}/alice/"
@@ -112,7 +112,7 @@ def test_a_path_of_its_own_is_served_and_told(users: Users) -> None:
     assert browser.download("notes.txt").body == CONTENT
 
 
-def test_without_a_proxy_nobody_is_an_administrator(users: Users) -> None:
+def test_unauthenticated_user_is_no_administrator(users: Users) -> None:
     open_to_all = FILE_BROWSER | {"auth": {"mode": "None", "acknowledgeUnauthenticated": True}}
     cls = users.create_class(open_to_all, permissions={"delete": False})
     users.apply_user("alice", cls)
@@ -125,7 +125,7 @@ def test_without_a_proxy_nobody_is_an_administrator(users: Users) -> None:
     assert browser.request("GET", "api/users").code == 403
 
 
-def test_its_database_is_made_anew_where_the_old_one_is_still_there(users: Users, filebrowser: str) -> None:
+def test_init_container_overwrites_existing_database(users: Users, filebrowser: str) -> None:
     """As after a reboot of the node, when the init container runs again on the same scratch space."""
     users.apply_user("alice", filebrowser)
     users.until_ready("alice")

@@ -25,7 +25,7 @@ def get_configuration(users: Users) -> Any:
     return json.loads(users.web("alice").request("GET", "config.yaml").body)
 
 
-def test_every_pod_gets_a_configuration_with_an_administrator_that_nobody_knows(users: Users) -> None:
+def test_every_pod_gets_random_administrator(users: Users) -> None:
     users.apply_user("alice", users.create_class(STAND_IN))
     users.until_ready("alice")
     first = get_configuration(users)

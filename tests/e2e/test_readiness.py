@@ -8,7 +8,7 @@ from support.kubectl import eventually
 from support.users import Users
 
 
-def test_an_unreadable_volume_is_not_ready_and_a_mended_one_is(users: Users, dufs: str, filebrowser: str) -> None:
+def test_unreadable_volume_is_not_ready_until_repaired(users: Users, dufs: str, filebrowser: str) -> None:
     health = {"alice": "/__dufs__/health", "bob": "/health"}
     users.apply_user("alice", dufs)
     users.apply_user("bob", filebrowser)

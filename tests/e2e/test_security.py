@@ -6,7 +6,7 @@ from support.filebrowser import FileBrowser
 from support.users import Users
 
 
-def test_the_container_is_a_poor_place_for_an_intruder(users: Users, filebrowser: str) -> None:
+def test_container_is_unprivileged_and_read_only(users: Users, filebrowser: str) -> None:
     users.apply_user("alice", filebrowser)
     users.until_ready("alice")
     assert FileBrowser(users.web("alice")).upload("notes.txt", b"of alice").code == 200

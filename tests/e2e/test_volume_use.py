@@ -58,7 +58,7 @@ def metric(port: int, name: str) -> float:
     return float(found[1])
 
 
-def test_a_volume_that_fills_up_is_told(users: Users, claim: str, dufs: str, operator_port: int) -> None:
+def test_volume_usage_is_reported(users: Users, claim: str, dufs: str, operator_port: int) -> None:
     users.apply_user("alice", dufs, storage={"claimName": claim})
     users.apply_user("zoe", dufs, replicas=0)  # without a pod, so without a figure
     users.until_ready("alice")
@@ -103,7 +103,7 @@ def kubelet_status(kubectl: Kubectl, path: str, token: str, authority: Path, *, 
     return code
 
 
-def test_the_token_that_nodes_see_is_good_for_statistics_and_nothing_else(users: Users, dufs: str, tmp_path: Path) -> None:
+def test_kubelet_token_is_limited_to_stats(users: Users, dufs: str, tmp_path: Path) -> None:
     if not isinstance(users.cluster, LocalNode):
         pytest.skip("kubelets are within reach only on the local node (--cluster=local, as root)")
     kubectl = users.kubectl

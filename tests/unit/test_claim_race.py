@@ -110,7 +110,7 @@ def run(story: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(story, 5))
 
 
-def test_one_that_precedes_waits_for_the_pod_that_is_on_its_way() -> None:
+def test_higher_ranked_user_waits_for_pod_being_created() -> None:
     async def story() -> None:
         platform = ClaimRace()
         guest = await platform.create_owner_during_pod_creation()
@@ -123,7 +123,7 @@ def test_one_that_precedes_waits_for_the_pod_that_is_on_its_way() -> None:
     run(story())
 
 
-def test_a_pod_that_is_refused_keeps_nobody_from_the_claim() -> None:
+def test_refused_pod_releases_claim() -> None:
     async def story() -> None:
         platform = ClaimRace()
         guest = await platform.create_owner_during_pod_creation()
@@ -141,7 +141,7 @@ def test_a_pod_that_is_refused_keeps_nobody_from_the_claim() -> None:
     run(story())
 
 
-def test_one_that_is_suspended_and_has_no_pod_any_more_makes_way() -> None:
+def test_suspended_user_without_pod_releases_claim() -> None:
     async def story() -> None:
         platform = ClaimRace()
         guest = await platform.create_owner_during_pod_creation()

@@ -77,7 +77,7 @@ TEMPLATES = st.sampled_from(
 
 
 @given(USER_IDS, NAMESPACES, TEMPLATES)
-def test_a_host_is_one_that_dns_can_hold_or_refused(user_id: str, namespace: str, template: str) -> None:
+def test_host_is_valid_dns_name_or_refused(user_id: str, namespace: str, template: str) -> None:
     storage = UserStorage.parse(storage_object(user_id, meta={"namespace": namespace}))
     expanded = template.replace("${slug}", storage.slug).replace("${namespace}", namespace)
     fits = len(expanded) <= 253 and all(len(label) <= 63 for label in expanded.split("."))
@@ -91,14 +91,14 @@ def test_a_host_is_one_that_dns_can_hold_or_refused(user_id: str, namespace: str
     assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", label) for label in at.host.split("."))
 
 
-def test_a_template_that_slipped_past_the_schema_is_refused() -> None:
+def test_invalid_host_template_is_refused() -> None:
     storage = UserStorage.parse(storage_object())
     for template in (None, "-${slug}.org", "a..${slug}", "${slug}.ORG"):
         with pytest.raises(InvalidSpec, match=r"class spec.network.hostTemplate"):
             host_path(storage, cls(hostTemplate=template))
 
 
-def test_nothing_leads_in_by_default_and_one_way_in_where_asked_for() -> None:
+def test_class_creates_at_most_the_requested_exposure() -> None:
     closed = desired_of(storage_object(), INSIDE)
     assert (closed.ingress, closed.http_route) == (None, None)
     for kind, other in (EXPOSURE, EXPOSURE[::-1]):
@@ -110,13 +110,13 @@ def test_nothing_leads_in_by_default_and_one_way_in_where_asked_for() -> None:
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
-def test_the_path_is_the_base_path(kind: Kind) -> None:
+def test_exposed_path_is_base_path(kind: Kind) -> None:
     raw = class_object(network=NETWORKS[kind], browser={"basePath": "/u/${slug}/"})
     found = getattr(desired_of(storage_object(), UserStorageClass.parse(raw)), kind.field)
     assert served_host(found) == HostPath(HOST_PATH.host, "/u/alice/")
 
 
-def test_the_index_knows_the_place_of_whoever_can_be_read() -> None:
+def test_wanted_host_needs_valid_spec_and_exposing_class() -> None:
     classes = [class_object(network=NETWORKS[Kind.INGRESS]), class_object("closed")]
     assert wanted_host(storage_object(className="standard"), classes) == HOST_PATH
     unplaced: list[dict[str, Any]] = [
@@ -130,7 +130,7 @@ def test_the_index_knows_the_place_of_whoever_can_be_read() -> None:
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
-def test_from_nothing_the_way_in_is_made_after_the_pod(kind: Kind) -> None:
+def test_exposure_is_created_after_pod(kind: Kind) -> None:
     raw = storage_object()
     snapshot = settled_world(raw, cls(kind))
     snapshot = snapshot.with_children(replace(snapshot.children, pod=None))
@@ -139,7 +139,7 @@ def test_from_nothing_the_way_in_is_made_after_the_pod(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
-def test_what_leads_in_as_desired_is_left_alone_and_removed_where_unwanted(kind: Kind) -> None:
+def test_matching_exposure_is_kept_and_unwanted_is_deleted(kind: Kind) -> None:
     snapshot = exposed_snapshot(kind, annotations={"example.org/a": "1"})
     assert snapshot.cls is not None
     assert plan_changes(snapshot, desired_of(storage_object(), snapshot.cls), NOW).steps == ()
@@ -151,7 +151,7 @@ def test_what_leads_in_as_desired_is_left_alone_and_removed_where_unwanted(kind:
 @pytest.mark.parametrize("kind", EXPOSURE)
 @pytest.mark.parametrize("owner_uid", [None, "former"])
 @pytest.mark.parametrize("going", [{}, {"deletionTimestamp": CREATED}])
-def test_a_way_in_that_is_not_ours_keeps_nobody_from_a_pod(kind: Kind, owner_uid: str | None, going: Unstructured) -> None:
+def test_foreign_exposure_does_not_block_pod(kind: Kind, owner_uid: str | None, going: Unstructured) -> None:
     snapshot, wanted = exposed_snapshot(kind), desired_of(storage_object(), cls(kind))
     [owner] = child(kind)["metadata"]["ownerReferences"]
     owners = [owner | {"uid": owner_uid}] if owner_uid else []
@@ -180,7 +180,7 @@ def test_a_way_in_that_is_not_ours_keeps_nobody_from_a_pod(kind: Kind, owner_uid
         (Kind.HTTP_ROUTE, {"rules": []}),
     ],
 )
-def test_any_damage_to_the_spec_is_mended(kind: Kind, damage: Unstructured) -> None:
+def test_damaged_exposure_spec_is_repaired(kind: Kind, damage: Unstructured) -> None:
     network = {"ingressClassName": "nginx"} if kind is Kind.INGRESS else {}
     snapshot = exposed_snapshot(kind, **network)
     live = getattr(snapshot.children, kind.field)
@@ -190,13 +190,13 @@ def test_any_damage_to_the_spec_is_mended(kind: Kind, damage: Unstructured) -> N
     assert [step.kind for step in steps if isinstance(step, Patch)] == [kind]
 
 
-def test_the_clusters_default_ingress_class_is_the_clusters() -> None:
+def test_default_ingress_class_of_cluster_is_kept() -> None:
     live = stored(child(Kind.INGRESS))
     live["spec"]["ingressClassName"] = "filled-in"
     assert child_patch(child(Kind.INGRESS), live) == {}
 
 
-def test_an_annotation_goes_with_the_class_and_those_of_others_stay() -> None:
+def test_removed_class_annotation_is_deleted_and_foreign_kept() -> None:
     live = stored(child(Kind.INGRESS, annotations={"a": "1", "b": "2"}))
     live["metadata"]["annotations"] = live["metadata"]["annotations"] | {"theirs": "x"}
 
@@ -211,12 +211,12 @@ def test_an_annotation_goes_with_the_class_and_those_of_others_stay() -> None:
     assert patch == {"metadata": {"annotations": {"b": None}}}
 
 
-def test_the_operators_annotations_win() -> None:
+def test_operator_annotations_override_class() -> None:
     found = child(Kind.INGRESS, annotations={"userstorage.dev/user-id": "mallory"})
     assert found["metadata"]["annotations"] == {"userstorage.dev/user-id": "alice"}
 
 
-def test_a_route_waits_for_its_own_gateways_word_on_its_present_spec() -> None:
+def test_route_is_pending_until_its_gateway_accepts_current_spec() -> None:
     route = stored(child(Kind.HTTP_ROUTE), generation=2)
     silent = [
         route,
@@ -239,7 +239,7 @@ def test_a_route_waits_for_its_own_gateways_word_on_its_present_spec() -> None:
 
 
 @pytest.mark.parametrize("condition_type", ["Accepted", "ResolvedRefs"])
-def test_a_route_that_is_refused_says_so_in_the_controllers_words(condition_type: str) -> None:
+def test_route_rejection_quotes_controller_message(condition_type: str) -> None:
     no = {"type": condition_type, "status": "False", "reason": "NoReason", "message": "the words"}
     finding = route_rejection(with_parent_status(stored(child(Kind.HTTP_ROUTE)), ACCEPTED, no))
     assert finding is not None
@@ -248,7 +248,7 @@ def test_a_route_that_is_refused_says_so_in_the_controllers_words(condition_type
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
-def test_a_way_in_that_is_on_its_way_out_is_not_in_place(kind: Kind) -> None:
+def test_terminating_exposure_is_pending(kind: Kind) -> None:
     snapshot = exposed_snapshot(kind)
     leaving = getattr(snapshot.children, kind.field)
     leaving = leaving | {"metadata": leaving["metadata"] | {"deletionTimestamp": CREATED}}
@@ -257,7 +257,7 @@ def test_a_way_in_that_is_on_its_way_out_is_not_in_place(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
-def test_the_url_leads_from_outside_once_something_leads_in(kind: Kind) -> None:
+def test_url_is_external_only_if_exposure_is_in_place(kind: Kind) -> None:
     inside = "http://user-storage-alice.users.svc/"
     snapshot = exposed_snapshot(kind)
     assert status_of(snapshot)["url"] == "http://alice.users.example.org/"
@@ -275,14 +275,14 @@ def test_the_url_leads_from_outside_once_something_leads_in(kind: Kind) -> None:
         assert status_of(snapshot.with_children(replace(snapshot.children, **{kind.field: gone})))["url"] == inside
 
 
-def test_a_route_that_is_not_accepted_is_no_url() -> None:
+def test_unaccepted_route_gives_internal_url() -> None:
     snapshot = exposed_snapshot(Kind.HTTP_ROUTE)
     status = status_of(snapshot.with_children(replace(snapshot.children, http_route=stored(child(Kind.HTTP_ROUTE)))))
     assert status["url"] == "http://user-storage-alice.users.svc/"
     assert (network_ready(status), status["phase"]) == (("False", "RoutePending"), "Degraded")
 
 
-def test_what_keeps_it_from_being_exposed_is_told_and_what_led_in_is_closed() -> None:
+def test_host_conflict_is_reported_and_ingress_is_deleted() -> None:
     snapshot = replace(exposed_snapshot(Kind.INGRESS), exposure_conflict=Finding("HostConflict", "taken"))
     storage = UserStorage.parse(storage_object())
     wanted = replace(desired_of(storage_object(), cls()), ingress=None)

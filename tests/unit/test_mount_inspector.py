@@ -67,14 +67,14 @@ def waiting_snapshot() -> Snapshot:
     return snapshot.with_children(replace(snapshot.children, pod=pod))
 
 
-def test_a_new_user_and_a_settled_one_cost_no_request() -> None:
+def test_new_and_settled_users_cost_no_request() -> None:
     cluster = ListServer({})
     for snapshot in (snapshot_of(RAW), settled_world(RAW)):
         assert inspect(inspector_on(cluster), snapshot) is snapshot
     assert cluster.asked == []
 
 
-def test_a_pod_on_a_bound_claim_costs_one() -> None:
+def test_new_pod_on_bound_claim_costs_one_request() -> None:
     cluster = ListServer({Kind.POD.resource: [BACKUP]})
     snapshot = settled_world(RAW)
     seen = inspect(inspector_on(cluster), snapshot.with_children(replace(snapshot.children, pod=None)))
@@ -82,7 +82,7 @@ def test_a_pod_on_a_bound_claim_costs_one() -> None:
     assert cluster.asked == [("pods", "app.kubernetes.io/managed-by!=userstorage-operator", "")]
 
 
-def test_events_are_asked_for_once_in_fifteen_seconds_and_remembered_between() -> None:
+def test_events_are_read_every_fifteen_seconds_and_cached() -> None:
     cluster = ListServer({CORE_EVENTS: [FAILED]})
     lookout = inspector_on(cluster)
     for seconds in (0, 5, 14, 15, 20):
@@ -91,7 +91,7 @@ def test_events_are_asked_for_once_in_fifteen_seconds_and_remembered_between() -
     assert cluster.asked == [("events", "", "involvedObject.uid=uid-Pod")] * 2
 
 
-def test_what_was_read_at_a_time_that_is_yet_to_come_is_read_again() -> None:
+def test_events_are_read_again_after_clock_set_back() -> None:
     """The clock was set back."""
     cluster = ListServer({CORE_EVENTS: [FAILED]})
     lookout = inspector_on(cluster)
@@ -100,7 +100,7 @@ def test_what_was_read_at_a_time_that_is_yet_to_come_is_read_again() -> None:
     assert inspect(lookout, waiting_snapshot()).claim_context.mount_failure is None
 
 
-def test_a_stop_waits_for_no_look() -> None:
+def test_suspension_and_deletion_cost_no_request() -> None:
     """Whose pod follows a volume in vain can be suspended and deleted although nobody may list pods."""
     on_node = replace(settled_world(RAW).claim_context, mounts=(Mount("backup", "node-1"),))
     bound = stored(
@@ -119,7 +119,7 @@ def test_a_stop_waits_for_no_look() -> None:
     assert cluster.asked == []
 
 
-def test_what_was_said_of_a_former_pod_is_not_said_of_the_next() -> None:
+def test_mount_failure_of_former_pod_is_not_reported() -> None:
     cluster = ListServer({CORE_EVENTS: [FAILED]})
     lookout = inspector_on(cluster)
     inspect(lookout, waiting_snapshot())
@@ -130,11 +130,11 @@ def test_what_was_said_of_a_former_pod_is_not_said_of_the_next() -> None:
     assert inspect(lookout, snapshot.with_children(replace(snapshot.children, pod=again))).claim_context.mount_failure is None
 
 
-def test_a_pod_that_mounts_in_time_is_not_asked_about() -> None:
+def test_recent_pod_costs_no_request() -> None:
     cluster = ListServer({})
     inspect(inspector_on(cluster), waiting_snapshot(), NOW - timedelta(seconds=51))  # nine seconds after its creation
     assert cluster.asked == []
 
 
-def test_events_that_may_not_be_read_keep_nobody_from_anything() -> None:
+def test_forbidden_events_are_ignored() -> None:
     assert inspect(inspector_on(ListServer({})), waiting_snapshot()).claim_context.mount_failure is None

@@ -84,7 +84,7 @@ def storage_condition(seen: Observation) -> Condition:
 
 
 @pytest.mark.parametrize("meta", [{}, DELETED], ids=["living", "being deleted"])
-def test_it_is_told_as_it_is(meta: Unstructured) -> None:
+def test_named_claim_is_reported(meta: Unstructured) -> None:
     claim = SHARED | {"spec": {"resources": {"requests": {"storage": "3Gi"}}}, "status": {"phase": "Bound"}}
     cluster = ClaimServer(claim)
     seen = observe_claim(cluster, alice(meta))
@@ -94,7 +94,7 @@ def test_it_is_told_as_it_is(meta: Unstructured) -> None:
 
 
 @pytest.mark.parametrize("meta", [{}, DELETED], ids=["living", "being deleted"])
-def test_where_there_is_none_that_is_said(meta: Unstructured) -> None:
+def test_missing_claim_is_reported(meta: Unstructured) -> None:
     seen = observe_claim(ClaimServer(NotFound(404, "persistentvolumeclaims not found")), alice(meta))
     assert storage_condition(seen) == Condition(
         "StorageReady", False, "ClaimNotFound", "spec.storage.claimName: there is no claim 'shared'"
@@ -103,13 +103,13 @@ def test_where_there_is_none_that_is_said(meta: Unstructured) -> None:
 
 @pytest.mark.parametrize("meta", [{}, DELETED], ids=["living", "being deleted"])
 @pytest.mark.parametrize("error", [Unavailable(429, "slow down"), Unavailable(500, "oops"), Refused(403, "not for you")])
-def test_where_it_cannot_be_had_that_is_said_and_nothing_of_another_claim(error: ClusterError, meta: Unstructured) -> None:
+def test_unreadable_claim_is_reported_without_data_of_another_claim(error: ClusterError, meta: Unstructured) -> None:
     seen = observe_claim(ClaimServer(error), alice(meta))
     assert storage_condition(seen).message == f"spec.storage.claimName: claim 'shared' was not looked up: {error.message}"
     assert report(outcome_of(seen), {})["storage"] == {"claimName": "shared"}
 
 
-def test_a_read_that_fails_degrades_nobody_whose_pod_is_ready() -> None:
+def test_failed_claim_read_does_not_degrade_ready_user() -> None:
     seen = observe_claim(ClaimServer(Unavailable(500, "oops")), alice(), served=True)
     status = report(outcome_of(seen), {})
     assert (status["phase"], storage_condition(seen).status, storage_condition(seen).reason) == ("Ready", True, "ClaimBound")
@@ -117,7 +117,7 @@ def test_a_read_that_fails_degrades_nobody_whose_pod_is_ready() -> None:
     assert status["lastError"]["message"] == "oops"
 
 
-def test_who_comes_second_with_a_user_asks_for_no_claim_and_says_so() -> None:
+def test_user_id_conflict_reads_no_claim() -> None:
     first = storage_object(meta={"name": "first", "uid": "uid-first", "creationTimestamp": "2026-01-01T00:00:00Z"})
     cluster = ClaimServer(SHARED)
     assert "claim 'shared' was not looked up: spec.userID" in storage_condition(observe_claim(cluster, alice(), first)).message
@@ -133,7 +133,7 @@ def test_who_comes_second_with_a_user_asks_for_no_claim_and_says_so() -> None:
     ],
     ids=["evicted", "ended", "of a node that is lost"],
 )
-def test_who_waits_for_a_pause_is_told_how_the_pod_was_lost(meta: Unstructured, status: Unstructured, words: str) -> None:
+def test_pod_backoff_message_names_cause_of_loss(meta: Unstructured, status: Unstructured, words: str) -> None:
     raw, views = storage_object(), Caches(lambda _: None, lambda _: None)
     views.put(USER_STORAGES, raw)
     books = Books(PodStartBook(lambda: NOW), RepairBook(lambda: NOW), ClaimBook(views), PlaceBook(), None)
@@ -156,7 +156,7 @@ def test_who_waits_for_a_pause_is_told_how_the_pod_was_lost(meta: Unstructured, 
     assert message() == "the pod was made 2 times in quick succession; the next comes after a pause"
 
 
-def test_a_deletion_needs_nobodys_consent() -> None:
+def test_deletion_is_not_stalled_by_unshareable_claim() -> None:
     """Who waits for the finalizers of others is not stalled for a claim that may not be shared."""
     meta = DELETED | {"finalizers": ["example.com/backup"]}
     claim = {"metadata": {"name": "shared"}, "spec": {"resources": {"requests": {"storage": "3Gi"}}}}

@@ -48,12 +48,12 @@ def waiting_pod(**status: object) -> Unstructured:
     }
 
 
-def test_a_pod_on_a_free_volume_goes_anywhere() -> None:
+def test_pod_on_free_volume_has_no_affinity() -> None:
     [step] = plan_for(snapshot_with(None)).steps
     assert step == Create(Kind.POD, desired_of(RAW).pod)
 
 
-def test_a_pod_follows_and_is_the_same_to_its_hash() -> None:
+def test_volume_affinity_does_not_change_pod_hash() -> None:
     [step] = plan_for(snapshot_with(None, MOUNT_NODE_1, Mount("other", "node-1"))).steps
     assert isinstance(step, Create)
     [term] = step.body["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
@@ -67,7 +67,7 @@ def test_a_pod_follows_and_is_the_same_to_its_hash() -> None:
 @pytest.mark.parametrize(
     ("mode", "mounts"), [("ReadWriteOnce", (MOUNT_NODE_1, MOUNT_NODE_2)), ("ReadWriteOncePod", (MOUNT_NODE_1,))]
 )
-def test_a_pod_that_cannot_join_is_not_made_and_asked_about_again(mode: str, mounts: tuple[Mount, ...]) -> None:
+def test_unattachable_volume_defers_pod_and_requeues(mode: str, mounts: tuple[Mount, ...]) -> None:
     plan = plan_for(snapshot_with(None, *mounts, mode=mode))
     assert (plan.steps, plan.hold, plan.requeue_at) == ((), "StorageNotReady", (NOW + timedelta(seconds=15),))
 
@@ -76,7 +76,7 @@ def test_a_pod_that_cannot_join_is_not_made_and_asked_about_again(mode: str, mou
     ("mounts", "replaced"),
     [((), True), ((MOUNT_NODE_2,), True), ((MOUNT_NODE_1,), False), ((MOUNT_NODE_1, MOUNT_NODE_2), False)],
 )
-def test_a_pod_that_follows_in_vain_is_made_again_when_the_volume_moves(mounts: tuple[Mount, ...], replaced: bool) -> None:
+def test_unschedulable_pod_is_replaced_when_volume_moves(mounts: tuple[Mount, ...], replaced: bool) -> None:
     plan = plan_for(snapshot_with(following_pod(), *mounts))
     if replaced:
         [step] = plan.steps
@@ -86,19 +86,19 @@ def test_a_pod_that_follows_in_vain_is_made_again_when_the_volume_moves(mounts: 
         assert plan == Plan(requeue_at=(NOW + timedelta(seconds=15),))
 
 
-def test_who_has_not_looked_ends_no_pod() -> None:
+def test_unknown_mounts_delete_no_pod() -> None:
     snapshot = snapshot_with(following_pod())
     assert plan_for(replace(snapshot, claim_context=replace(snapshot.claim_context, mounts=None))).steps == ()
 
 
-def test_only_a_bound_volume_of_one_node_is_worth_a_request() -> None:
+def test_only_bound_single_node_volume_is_exclusive() -> None:
     claim = bound_claim(desired_of(RAW).pvc or {})
     shared = claim | {"spec": claim["spec"] | {"accessModes": ["ReadWriteOnce", "ReadWriteMany"]}}
     pending = claim | {"status": {"phase": "Pending"}}
     assert [volume_affinity.is_exclusive(one) for one in (claim, shared, pending, None)] == [True, False, False, False]
 
 
-def test_mounts_are_those_of_pods_that_have_a_node_and_go_on() -> None:
+def test_mounts_are_those_of_running_pods_with_node() -> None:
     def pod(name: str, claim: str = "photos", phase: str = "Running", **spec: str) -> Unstructured:
         volumes = [{"name": "scratch", "emptyDir": {}}, {"name": "files", "persistentVolumeClaim": {"claimName": claim}}]
         return {"metadata": {"name": name}, "spec": {"volumes": volumes, **spec}, "status": {"phase": phase}}
@@ -114,7 +114,7 @@ def test_mounts_are_those_of_pods_that_have_a_node_and_go_on() -> None:
     assert mounts_of("photos", pods) == (Mount("starts", "a"), Mount("runs", "b"))
 
 
-def test_events_are_read_only_after_a_mount_takes_long_and_then_now_and_again() -> None:
+def test_events_are_read_periodically_only_for_slow_mount() -> None:
     snapshot = snapshot_with(waiting_pod())
     due = NOW - timedelta(seconds=50)  # ten seconds after its creation
     assert volume_affinity.events_due(snapshot) == due
@@ -131,7 +131,7 @@ def event(reason: str, message: str, **fields: object) -> Unstructured:
     return {"metadata": created, "reason": reason, "message": message, "lastTimestamp": None, "series": None, **fields}
 
 
-def test_the_newest_event_counts_however_it_tells_its_time() -> None:
+def test_newest_event_counts_in_any_time_format() -> None:
     old = event("FailedMount", "old", lastTimestamp="2026-01-31T11:58:00Z")
     series = {"lastObservedTime": "2026-01-31T11:59:30.123456Z"}
     newer = event("FailedAttachVolume", "Multi-Attach error", eventTime="2026-01-31T11:00:00.000000Z", series=series)
@@ -146,7 +146,7 @@ def test_the_newest_event_counts_however_it_tells_its_time() -> None:
     assert mount_failure([attached, other, newer]) is None
 
 
-def test_what_keeps_the_volume_away_counts_more_than_the_wait_for_it() -> None:
+def test_attach_failure_outranks_mount_timeout() -> None:
     """The attach controller and the kubelet take turns in telling of one fault."""
     multi = event("FailedAttachVolume", "Multi-Attach error", lastTimestamp="2026-01-31T11:58:00Z")
     waits = event("FailedMount", "timed out waiting for the condition", lastTimestamp="2026-01-31T11:59:00Z")
