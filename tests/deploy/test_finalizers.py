@@ -1,4 +1,4 @@
-"""deploy/uninstall on real containers: the Job lets go where the operator has ended, and says so where it has not."""
+"""deploy/uninstall on real containers: the Job removes finalizers after the operator has stopped."""
 
 import json
 import os
@@ -15,19 +15,19 @@ JOB = "job/userstorage-release-finalizers"
 
 @pytest.fixture
 def kustomization(installation: Installation, tmp_path: Path) -> str:
-    """As docs/install.md has it: around deploy/uninstall, with the image where it is."""
+    """The directory of a kustomization around deploy/uninstall, as in docs/install.md, with the pushed image."""
     name, _, tag = push_image(installation.registry, "leaving", "userstorage-operator").rpartition(":")
-    around = {
+    overlay = {
         "resources": [os.path.relpath(ROOT / "deploy/uninstall", tmp_path.resolve())],
         "images": [{"name": "userstorage-operator", "newName": name, "newTag": tag}],
     }
-    (tmp_path / "kustomization.yaml").write_text(json.dumps(around))
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(overlay))
     return str(tmp_path)
 
 
 @pytest.fixture
 def job(installation: Installation, kustomization: str) -> Iterator[str]:
-    """Applied when the operator has ended, which runs again afterwards."""
+    """The Job, applied after the operator has stopped; the operator runs again after the test."""
     installation.system("scale", "deployment/userstorage-operator", "--replicas=0")
     eventually(lambda: not installation.pods())
     installation.kubectl.run("apply", "-k", kustomization)
@@ -49,7 +49,7 @@ def test_job_releases_finalizers(installation: Installation, alice: str, job: st
     installation.system("wait", job, "--for=condition=complete", "--timeout=140s")
     assert f"userstorage {alice}/alice released" in installation.system("logs", job)
     eventually(lambda: installation.kubectl.get("us", "alice", alice) is None)
-    # The garbage collector takes the pod; nobody is left who would.
+    # The garbage collector deletes the pod, as no operator runs.
     eventually(lambda: not installation.kubectl.list_all("pods", alice))
     assert installation.kubectl.get("pvc", "user-storage-alice", alice) is not None
     assert not installation.system("get", "pods", "-l", OPERATOR, "-o", "name")

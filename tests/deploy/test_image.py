@@ -1,4 +1,4 @@
-"""The image itself: the same sources give the same layers, and its bill of materials names what is in it."""
+"""The image: the same sources give the same layers, and its bill of materials lists the installed packages."""
 
 import json
 import subprocess
@@ -36,9 +36,9 @@ def test_bill_of_materials_lists_installed_packages(base: str, installation: Ins
     assert bill["bomFormat"] == "CycloneDX"
     root = bill["metadata"]["component"]
     named = {f"{part['name']}=={part['version']}" for part in (root, *bill["components"])}
-    code, said = installation.exec(installation.leader(), "python", "-c", INSTALLED)
-    assert code == 0, said
-    assert set(said.split()) == named
+    code, output = installation.exec(installation.leader(), "python", "-c", INSTALLED)
+    assert code == 0, output
+    assert set(output.split()) == named
 
 
 def layers(reference: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The targets of the pipeline, run: as it runs them, but for less of what takes long."""
+"""Runs the make targets of the pipeline on a checkout; the long ones are shortened."""
 
 import os
 import subprocess
@@ -14,12 +14,12 @@ SHORTENED = {
     "test-e2e": ["TEST_ARGS=--collect-only"],  # all of it is part of `make test`
 }
 TESTED_ELSEWHERE = {"deploy"}
-"""It is one line: scripts/deploy.sh, which is tried on a cluster, in test_scripts.py."""
+"""Targets that only call a script which test_scripts.py runs on a cluster: scripts/deploy.sh."""
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is committed, as the pipeline gets it."""
+    """A clone of the committed state, as the pipeline checks it out."""
     directory = tmp_path_factory.mktemp("checkout")
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(directory)], check=True)
     return directory

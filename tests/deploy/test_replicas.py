@@ -1,4 +1,4 @@
-"""Three pods, one of which leads; alice; and a rolling restart in the middle of a burst."""
+"""Three replicas of which one leads: their isolation, a first user, and a rolling restart during a burst."""
 
 import itertools
 import json
@@ -11,12 +11,12 @@ from support.kubectl import eventually
 
 COUNT = 100
 BEFORE_RESTART = 60
-"""Made before the restart; the others when another replica has come to lead, while the last one is still to be replaced or
-has just been.
+"""Number of users created before the restart. The others are created once another replica leads, about when the last pod is
+replaced.
 """
 RUNNING = range(0, COUNT, 10)
-"""Those with a pod each: real containers, on a machine that has other things to do. The others are suspended, and have
-everything but a pod.
+"""Users with a pod. Pods are real containers and the machine is busy, so the other users are suspended: they have everything but
+a pod.
 """
 
 Object = dict[str, Any]
@@ -30,25 +30,25 @@ def test_replicas_run_unprivileged_on_read_only_root(installation: Installation)
     assert leader in {pod["metadata"]["name"] for pod in installation.pods()}
 
     assert installation.exec(leader, "id", "-u") == (0, "65532")
-    code, words = installation.exec(leader, "touch", "/opt/operator/evil")
+    code, output = installation.exec(leader, "touch", "/opt/operator/evil")
     assert code != 0
-    assert "Read-only file system" in words
+    assert "Read-only file system" in output
     for program in ("pip", "uv", "gcc", "cc"):
         assert installation.exec(leader, "sh", "-c", f"command -v {program}") == (
             127,
             "command terminated with exit code 127",
         )
-    code, words = installation.exec(leader, "python", "-m", "pip", "--version")
+    code, output = installation.exec(leader, "python", "-m", "pip", "--version")
     assert code != 0
-    assert "No module named pip" in words
+    assert "No module named pip" in output
 
 
 def test_user_becomes_ready(installation: Installation, user_namespace: str) -> None:
     installation.kubectl.run("apply", "-n", user_namespace, "-f", str(ROOT / "examples/alice.yaml"))
     eventually(lambda: installation.kubectl.phase("alice", user_namespace) == "Ready")
-    code, words = installation.exec(installation.leader(), "kubectl-userstorage", "cache")
-    assert code == 0, words
-    assert "drift: none" in words
+    code, output = installation.exec(installation.leader(), "kubectl-userstorage", "cache")
+    assert code == 0, output
+    assert "drift: none" in output
 
 
 def test_rolling_restart_during_burst_loses_nothing(installation: Installation, user_namespace: str) -> None:
@@ -57,25 +57,25 @@ def test_rolling_restart_during_burst_loses_nothing(installation: Installation, 
     create_users(installation, user_namespace, range(BEFORE_RESTART))
     installation.system("rollout", "restart", "deployment/userstorage-operator")
     assert count_phases(installation, user_namespace).total() < BEFORE_RESTART, (
-        "all done before the restart: then this shows nothing"
+        "all users were served before the restart, so this test proves nothing"
     )
     eventually(lambda: term(installation) > terms)
     create_users(installation, user_namespace, range(BEFORE_RESTART, COUNT))
     installation.until_rolled_out()
     assert not before & {pod["metadata"]["name"] for pod in installation.pods()}
 
-    wanted = Counter({"Ready": len(RUNNING), "Suspended": COUNT - len(RUNNING)})
-    eventually(lambda: count_phases(installation, user_namespace) == wanted, every=2)
+    expected = Counter({"Ready": len(RUNNING), "Suspended": COUNT - len(RUNNING)})
+    eventually(lambda: count_phases(installation, user_namespace) == expected, every=2)
     pods = installation.kubectl.list_all("pods", user_namespace)
     assert {pod["metadata"]["name"] for pod in pods} == {f"user-storage-u{number}" for number in RUNNING}
     assert len(installation.kubectl.list_all("services", user_namespace)) == COUNT
     assert len(installation.kubectl.list_all("persistentvolumeclaims", user_namespace)) == COUNT
 
     written = writes(installation, user_namespace)
-    assert sum(is_new_pod(entry) for entry in written) == len(RUNNING), "a pod was made again, or twice"
+    assert sum(is_new_pod(entry) for entry in written) == len(RUNNING), "a pod was created more than once"
     spans = spans_of(written)
-    assert len(spans) > 1, "one replica did it all: then this shows nothing"
-    assert all(first[1] < second[0] for first, second in itertools.pairwise(spans)), "two wrote at the same time"
+    assert len(spans) > 1, "one replica wrote everything, so this test proves nothing"
+    assert all(first[1] < second[0] for first, second in itertools.pairwise(spans)), "two replicas wrote at the same time"
 
 
 def create_users(installation: Installation, namespace: str, numbers: range) -> None:
@@ -94,10 +94,10 @@ def create_users(installation: Installation, namespace: str, numbers: range) -> 
 
 
 def count_phases(installation: Installation, namespace: str) -> Counter[str]:
-    """Phases, of those whose status is about the present spec."""
+    """Count the phases of the users whose status is about their current generation."""
     found = installation.kubectl.list_all("userstorages", namespace)
-    told = [(each["metadata"]["generation"], each.get("status", {})) for each in found]
-    return Counter(status["phase"] for generation, status in told if status.get("observedGeneration") == generation)
+    reported = [(raw["metadata"]["generation"], raw.get("status", {})) for raw in found]
+    return Counter(status["phase"] for generation, status in reported if status.get("observedGeneration") == generation)
 
 
 def term(installation: Installation) -> int:
@@ -107,7 +107,7 @@ def term(installation: Installation) -> int:
 
 
 def writes(installation: Installation, namespace: str) -> list[Object]:
-    """What the operator wrote there, from the API server's audit log, with the pod that did."""
+    """Return the operator's writes in the namespace, from the audit log; each names the pod that made it."""
     with (installation.directory / "logs/audit.jsonl").open() as log:
         entries = [json.loads(line) for line in log]
     return [
@@ -125,7 +125,7 @@ def is_new_pod(entry: Object) -> bool:
 
 
 def spans_of(written: list[Object]) -> list[tuple[datetime, datetime]]:
-    """First and last write of each replica that wrote, in order."""
+    """Return the times of the first and last write of each replica that wrote, in order."""
     times: dict[str, list[datetime]] = {}
     for entry in written:
         [writer] = entry["user"]["extra"]["authentication.kubernetes.io/pod-name"]

@@ -1,4 +1,4 @@
-"""Real containers: one cluster, one operator process and a namespace per test."""
+"""End-to-end tests with real containers: one cluster, one operator process, and one namespace per test."""
 
 import uuid
 from collections.abc import Generator, Iterator
@@ -25,55 +25,55 @@ LOG_TAIL = 6000
 
 @pytest.fixture(scope="session")
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterAccess]:
-    """The cluster, with our kinds; of the test run's own unless the user named one."""
+    """The cluster with our manifests: a node cluster of this test run, or another one if --cluster says so."""
     if chosen_cluster(request.config) != "local":
-        elsewhere = RemoteCluster(request.getfixturevalue("api"))
-        yield elsewhere
-        elsewhere.close()
+        remote = RemoteCluster(request.getfixturevalue("api"))
+        yield remote
+        remote.close()
         return
     directory = tmp_path_factory.mktemp("node")
     try:
-        cluster = localcluster.start("node", directory)
+        node = localcluster.start("node", directory)
     except localcluster.ClusterError as error:
         if can_create_namespaces():
             raise
         pytest.skip(f"end-to-end tests on real containers: {error}")
     try:
-        kubectl = install_manifests(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
-        yield LocalNode(kubectl, Namespace(cluster.processes["namespace"]))
+        kubectl = install_manifests(Kubectl(str(node.kubectl), node.kubeconfig))
+        yield LocalNode(kubectl, Namespace(node.processes["namespace"]))
     finally:
         localcluster.stop(directory)
 
 
 @pytest.fixture(scope="session")
 def operator_port() -> int:
-    """Where the operator tells of itself."""
+    """The port of the operator's HTTP server."""
     return free_port()
 
 
 @pytest.fixture(scope="session")
 def operator(cluster: ClusterAccess, operator_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    """The operator as a process of its own, for the whole run."""
+    """One operator process for the whole run."""
     cluster.kubectl.run("apply", "-k", str(ROOT / "deploy/volume-stats"))
     log = tmp_path_factory.mktemp("operator") / "operator.log"
     options = [f"--http-port={operator_port}", "--volume-stats=verified"]
     process = OperatorProcess(cluster.kubectl.kubeconfig, log, *options)
     process.start()
     yield process
-    if not cluster.has_local_volumes:  # what is left on a cluster of others needs the operator to go away
+    if not cluster.has_local_volumes:  # on another cluster, deleting what is left needs the running operator
         cluster.kubectl.run("delete", "namespace", "-l", LABEL, "--timeout=110s")
     assert process.stop() == 0
 
 
 @pytest.fixture
 def users(cluster: ClusterAccess, operator: OperatorProcess) -> Iterator[Users]:
-    """A namespace of the test's own that enforces Pod Security `restricted`."""
+    """The users in a new namespace that enforces Pod Security `restricted`."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted", LABEL: "true"}
     cluster.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     users = Users(cluster.kubectl, name, cluster)
     yield users
-    # Not waited for: pods end while the next test begins.
+    # Without waiting: pods terminate while the next test runs.
     cluster.kubectl.run("delete", "namespace", name, "--wait=false")
     if users.classes:
         cluster.kubectl.run("delete", "userstorageclass", *users.classes)
@@ -103,7 +103,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show with a failure what the operator said at the end, and the page as it was."""
+    """Add the end of the operator's log and a screenshot of the page to a failure report."""
     report = yield
     if report.failed:
         used: dict[str, Any] = getattr(item, "funcargs", {})

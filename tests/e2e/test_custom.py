@@ -1,4 +1,4 @@
-"""A program that the operator knows nothing of: Dufs' image, run by the class's own arguments."""
+"""The Custom flavor: a program unknown to the operator. Dufs' image, run with arguments of the class, serves as one."""
 
 from typing import Any
 

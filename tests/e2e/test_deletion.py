@@ -8,7 +8,7 @@ from support.kubectl import eventually
 from support.users import Users
 
 GRACEFUL_SECONDS = 25.0
-"""Seconds; less than the grace period, which a program that does not hear the signal to end would take."""
+"""Seconds; less than the grace period of 30 s, after which a program that ignores SIGTERM would be killed."""
 
 
 @pytest.mark.parametrize(("flavor", "policy"), [("filebrowser", "Retain"), ("dufs", "Delete")])
@@ -22,12 +22,12 @@ def test_deletion_ends_pod_gracefully_and_follows_reclaim_policy(
     assert claim is not None
     assert pod["spec"]["terminationGracePeriodSeconds"] == 30
 
-    begin = time.monotonic()
+    started = time.monotonic()
     users.kubectl.run("delete", "us", "alice", "-n", users.namespace, "--wait=false")
     while users.get("userstorage", "alice") is not None:
         time.sleep(0.1)
-        assert time.monotonic() - begin < GRACEFUL_SECONDS
-    assert users.pod("alice") is None, "the object went before its pod"
+        assert time.monotonic() - started < GRACEFUL_SECONDS
+    assert users.pod("alice") is None, "the object was gone before its pod"
 
     if policy == "Retain":
         kept = users.claim("alice")
@@ -35,7 +35,7 @@ def test_deletion_ends_pod_gracefully_and_follows_reclaim_policy(
         assert kept["metadata"]["uid"] == claim["metadata"]["uid"]
         assert "deletionTimestamp" not in kept["metadata"]
     else:
-        # By the garbage collector, which takes note of a new kind up to half a minute late.
+        # The garbage collector deletes the claim; it discovers a new kind up to half a minute late.
         eventually(lambda: users.claim("alice") is None)
 
 

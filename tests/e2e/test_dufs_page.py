@@ -1,4 +1,4 @@
-"""The page of Dufs, in a real browser, as its user sees it."""
+"""The page of Dufs in a real browser."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from support.users import DUFS, Users
 
 
 def test_uploaded_file_is_listed_after_pod_is_replaced(users: Users, page: Page, tmp_path: Path) -> None:
-    # Under a path of its own, where a page shows whether its parts are asked for at the right place.
+    # With a base path, the page works only if it requests its parts below that path.
     users.apply_user("alice", users.create_class(DUFS, basePath="/files/${slug}/"))
     users.until_ready("alice")
     notes = tmp_path / "notes.txt"
     notes.write_text("of alice")
-    users.web("alice").request("GET", "")  # returns when the Service leads to the pod; the browser does not try again
+    users.web("alice").request("GET", "")  # waits until the Service leads to the pod, since the browser does not retry
     page.goto(f"http://{users.address('alice')}{users.path('alice')}")
     expect(page.get_by_text("Empty folder")).to_be_visible()
 

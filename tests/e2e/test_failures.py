@@ -1,4 +1,4 @@
-"""What goes wrong on real nodes: told within half a minute, and over when the class is mended."""
+"""Failures on real nodes are reported, and end when the class is fixed."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The real File Browser, behind what stands for a proxy: its API, as no page of it can be built here."""
+"""The real File Browser behind a stand-in for the proxy. Only its API is tested, as its web page cannot be built here."""
 
 from support.filebrowser import HEADER, FileBrowser
 from support.users import FILE_BROWSER, Users
@@ -23,7 +23,7 @@ def test_files_outlive_the_pod(users: Users, filebrowser: str) -> None:
     assert claim is not None
     assert kept is not None
     assert kept["metadata"]["uid"] == claim["metadata"]["uid"]
-    browser = FileBrowser(users.web("alice"))  # its users are made anew with each pod: who was logged in logs in again
+    browser = FileBrowser(users.web("alice"))  # each pod creates its users again, so a new login is needed
     assert browser.list_names() == ["notes.txt"]
     assert browser.download("notes.txt").body == CONTENT
 
@@ -36,7 +36,7 @@ def test_requests_that_bypass_the_proxy_are_refused(users: Users, filebrowser: s
 
     login = web.request("POST", "api/login")
     assert login.code >= 400
-    assert login.body.count(b".") != 2, "that is a token"
+    assert login.body.count(b".") != 2, "the login returned a token"
     password = web.request("POST", "api/login", b'{"username": "admin", "password": "admin"}')
     assert password.code >= 400
     for path in ("api/resources/", "api/raw/secret.txt"):
@@ -53,11 +53,11 @@ REQUESTS = {
     "rename": ("PATCH", "api/resources/old.txt?action=rename&destination=/renamed.txt", None),
     "delete": ("DELETE", "api/resources/gone.txt", None),
 }
-"""A request that needs the permission, for each of them; in an order in which all can be granted."""
+"""For each permission, a request that needs it; in an order in which all can succeed."""
 
 
 def granted(browser: FileBrowser) -> dict[str, bool]:
-    """Which of the requests have an effect. 202 is File Browser's way to give nothing."""
+    """Return for each permission whether its request had an effect. File Browser responds with 202 if it did nothing."""
     answers = {name: browser.request(*request).code for name, request in REQUESTS.items()}
     assert set(answers.values()) <= {200, 202, 204, 403}, answers
     return {name: code in (200, 204) for name, code in answers.items()}
@@ -72,12 +72,12 @@ def test_class_permissions_are_enforced(users: Users) -> None:
         assert browser.upload(name, CONTENT).code == 200
     assert granted(browser) == dict.fromkeys(REQUESTS, True)
     assert browser.list_names() == ["new.txt", "renamed.txt"]
-    back = [
+    undo = [
         browser.request("PATCH", "api/resources/renamed.txt?action=rename&destination=/old.txt"),
         browser.request("DELETE", "api/resources/new.txt"),
         browser.upload("gone.txt", CONTENT),
     ]
-    assert [answer.code for answer in back] == [200, 204, 200]
+    assert [answer.code for answer in undo] == [200, 204, 200]
 
     users.apply_class(cls, FILE_BROWSER, permissions=dict.fromkeys(REQUESTS, False))
     users.until_ready("alice", not_pod=first["podUID"])
@@ -97,9 +97,9 @@ def test_read_only_storage_refuses_writes(users: Users, filebrowser: str) -> Non
     assert browser.request("PUT", "api/resources/kept.txt", b"changed").code >= 400
     assert browser.list_names() == ["kept.txt"]
     assert browser.download("kept.txt").body == CONTENT
-    code, words = users.exec("alice", "touch", "/srv/by-hand")
+    code, output = users.exec("alice", "touch", "/srv/manual")
     assert code != 0
-    assert "Read-only file system" in words
+    assert "Read-only file system" in output
 
 
 def test_base_path_is_served_and_in_url(users: Users) -> None:
@@ -113,11 +113,11 @@ def test_base_path_is_served_and_in_url(users: Users) -> None:
 
 
 def test_unauthenticated_user_is_no_administrator(users: Users) -> None:
-    open_to_all = FILE_BROWSER | {"auth": {"mode": "None", "acknowledgeUnauthenticated": True}}
-    cls = users.create_class(open_to_all, permissions={"delete": False})
+    unauthenticated = FILE_BROWSER | {"auth": {"mode": "None", "acknowledgeUnauthenticated": True}}
+    cls = users.create_class(unauthenticated, permissions={"delete": False})
     users.apply_user("alice", cls)
     users.until_ready("alice")
-    browser = FileBrowser(users.web("alice"), user="whoever")
+    browser = FileBrowser(users.web("alice"), user="anyone")
     may = {name for name, allowed in browser.permissions.items() if allowed}
     assert may == {"create", "modify", "rename", "download"}
     assert browser.upload("notes.txt", CONTENT).code == 200
@@ -126,15 +126,15 @@ def test_unauthenticated_user_is_no_administrator(users: Users) -> None:
 
 
 def test_init_container_overwrites_existing_database(users: Users, filebrowser: str) -> None:
-    """As after a reboot of the node, when the init container runs again on the same scratch space."""
+    """After a reboot of the node, the init container runs again on the same scratch space."""
     users.apply_user("alice", filebrowser)
     users.until_ready("alice")
     pod = users.pod("alice")
     assert pod is not None
     [init] = pod["spec"]["initContainers"]
-    copy = "cp /database/filebrowser.db /tmp/served.db"  # the server holds the lock of the one it serves
+    copy = "cp /database/filebrowser.db /tmp/served.db"  # the server locks the database that it uses
     again = [part.replace("/database/filebrowser.db", "/tmp/served.db") for part in init["command"]]  # noqa: S108  # in the pod
     assert users.exec("alice", "/bin/sh", "-c", copy)[0] == 0
     for _ in range(2):
-        code, words = users.exec("alice", *again)
-        assert code == 0, words
+        code, output = users.exec("alice", *again)
+        assert code == 0, output

@@ -1,7 +1,7 @@
-"""What is around Quantum, on a real kubelet. The program itself cannot be built here: a web server stands in for it.
+"""The pod of the Quantum flavor on a real kubelet. Quantum itself cannot be built here: a web server stands in for it.
 
-It serves what the init container wrote, so the probes pass and the test can read it; the image is File Browser's, whose
-tag begins with a 2 and which has a shell, as Quantum's has.
+It serves the files that the init container wrote, so the probes pass and the test can read them. The image is File Browser's:
+like Quantum's, its tag starts with a 2 and it has a shell.
 """
 
 import json
@@ -21,7 +21,7 @@ STAND_IN: dict[str, Any] = {
 
 
 def get_configuration(users: Users) -> Any:
-    """What the pod's program was given."""
+    """Return the configuration that the init container wrote for the pod's program."""
     return json.loads(users.web("alice").request("GET", "config.yaml").body)
 
 
@@ -33,6 +33,8 @@ def test_every_pod_gets_random_administrator(users: Users) -> None:
     assert first["auth"]["methods"]["proxy"] == {"enabled": True, "header": "X-Forwarded-User"}
     users.delete_pod("alice")
     second = get_configuration(users)
-    names = [uuid.UUID(config["auth"].pop(key)) for config in (first, second) for key in ("adminUsername", "adminPassword")]
-    assert len(set(names)) == 4
+    credentials = [
+        uuid.UUID(config["auth"].pop(key)) for config in (first, second) for key in ("adminUsername", "adminPassword")
+    ]
+    assert len(set(credentials)) == 4
     assert first == second

@@ -1,4 +1,4 @@
-"""Ready means that the files can be had, not only that a program runs."""
+"""Ready means that the files can be read, not only that a program runs."""
 
 from functools import partial
 from pathlib import Path
@@ -16,19 +16,21 @@ def test_unreadable_volume_is_not_ready_until_repaired(users: Users, dufs: str, 
         users.until_ready(user)
     volumes = {user: users.volume(user) for user in health}
     modes = {volume: volume.stat().st_mode for volume in volumes.values()}
-    # Not moved away: a container has mounted the directory itself and would not notice.
+    # The directory is not moved away: the container has mounted the directory itself and would not notice.
     set_modes(dict.fromkeys(modes, 0))
     try:
         for user, path in health.items():
             assert "filebrowser" in users.until_not_ready(user, "PodNotReady")
-            assert is_alive(users, user, path), "the program itself has ended: then this shows nothing"
+            assert is_alive(users, user, path), "the program itself has ended, so this test proves nothing"
     finally:
         set_modes(modes)
     for user in health:
         eventually(partial(is_pod_ready, users, user))
         pod = users.pod(user)
         assert pod is not None
-        assert pod["status"]["containerStatuses"][0]["restartCount"] == 0, "a restart mends no volume"
+        assert pod["status"]["containerStatuses"][0]["restartCount"] == 0, (
+            "the container was restarted, which repairs no volume"
+        )
 
 
 def is_pod_ready(users: Users, user: str) -> bool:
@@ -41,7 +43,7 @@ def set_modes(modes: dict[Path, int]) -> None:
 
 
 def is_alive(users: Users, user: str, path: str) -> bool:
-    """Whether the program says that it is well; asked at the pod, as a Service leads to ready pods only."""
+    """Whether the program's health endpoint responds with 200; asked at the pod, as a Service leads only to ready pods."""
     pod = users.pod(user)
     assert pod is not None
     return web.send_request(f"{pod['status']['podIP']}:8080", "GET", path, None, {}).code == 200

@@ -1,5 +1,6 @@
-"""What a process in the user's container can do: seen from inside. (That the pod is admitted where Pod Security
-`restricted` is enforced is seen by every test here.)
+"""What a process in the user's container can do.
+
+Every end-to-end test shows that the pod is admitted in a namespace that enforces Pod Security `restricted`.
 """
 
 from support.filebrowser import FileBrowser
@@ -13,9 +14,9 @@ def test_container_is_unprivileged_and_read_only(users: Users, filebrowser: str)
 
     assert users.exec("alice", "id", "-u") == (0, "1000")
     assert users.exec("alice", "id", "-g") == (0, "1000")
-    code, words = users.exec("alice", "touch", "/bin/evil")
+    code, output = users.exec("alice", "touch", "/bin/evil")
     assert code != 0
-    assert "Read-only file system" in words
+    assert "Read-only file system" in output
     code, _ = users.exec("alice", "ls", "/var/run/secrets/kubernetes.io/serviceaccount")
     assert code != 0
     assert users.exec("alice", "stat", "-c", "%u:%g", "/srv/notes.txt") == (0, "1000:1000")

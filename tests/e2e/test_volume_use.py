@@ -1,4 +1,4 @@
-"""How full a volume is, from the kubelet that mounts it to the status, the metrics and kubectl; and what asking it takes."""
+"""Volume usage, from the kubelet to the status, the metrics and kubectl; and the rights of the token that reads it."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.cluster_access import LocalNode
-from support.kubectl import Kubectl, eventually
+from support.kubectl import PATIENCE, Kubectl, eventually
 from support.operator_account import ACCOUNT
 from support.users import Users
 from userstorage_operator.plugin import describe
@@ -22,9 +22,9 @@ STATS_ACCOUNT = "userstorage-volume-stats"
 
 @pytest.fixture
 def claim(users: Users, tmp_path: Path) -> str:
-    """A claim whose volume is a file system of its own, of 16 MiB."""
+    """A claim whose volume is a separate file system of 16 MiB."""
     if not isinstance(users.cluster, LocalNode):
-        pytest.skip("a volume with an end can be made only on the local node (--cluster=local, as root)")
+        pytest.skip("a volume of limited size can be created only on the local node (--cluster=local, as root)")
     name = users.namespace
     directory = tmp_path / "volume"
     users.cluster.small_file_system(directory, "16m")
@@ -52,7 +52,7 @@ def claim(users: Users, tmp_path: Path) -> str:
 
 
 def metric(port: int, name: str) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
         found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
     assert found is not None
     return float(found[1])
@@ -63,17 +63,17 @@ def test_volume_usage_is_reported(users: Users, claim: str, dufs: str, operator_
     users.apply_user("zoe", dufs, replicas=0)  # without a pod, so without a figure
     users.until_ready("alice")
 
-    def told() -> int | None:
+    def used_percent() -> int | None:
         percent: int | None = (users.get("userstorage", "alice") or {})["status"]["storage"].get("usedPercent")
         return percent
 
     assert users.web("alice").request("PUT", "music.bin", bytes(15 * MEBI)).code == 201
-    eventually(lambda: told() == 93)
+    eventually(lambda: used_percent() == 93)
     found = users.get("userstorage", "alice")
     assert found is not None
     assert found["status"]["storage"]["used"] == "15Mi"
     assert "  volume 93 % full, 15Mi used" in describe(found)
-    # The figures of all volumes are summed up when the last node has been asked.
+    # The metrics of all volumes are updated once the last node has responded.
     eventually(lambda: metric(operator_port, "userstorage_volumes_nearly_full") == 1)
     assert metric(operator_port, "userstorage_volume_usage_ratio_max") == pytest.approx(15 / 16)
     assert metric(operator_port, "userstorage_volumes_measured") >= 1
@@ -85,7 +85,7 @@ def test_volume_usage_is_reported(users: Users, claim: str, dufs: str, operator_
 
 
 def kubelet_status(kubectl: Kubectl, path: str, token: str, authority: Path, *, upgrade: bool = False) -> int:
-    """The status code of the kubelet's answer."""
+    """Return the status code of the kubelet's response."""
     address = kubectl.run("get", "nodes", "-o", "jsonpath={.items[0].status.addresses[?(@.type=='InternalIP')].address}").stdout
     handshake = {
         "Connection": "Upgrade",
@@ -96,7 +96,9 @@ def kubelet_status(kubectl: Kubectl, path: str, token: str, authority: Path, *, 
     headers = {"Authorization": f"Bearer {token}", **(handshake if upgrade else {})}
     request = urllib.request.Request(f"https://{address}:10250{path}", headers=headers)  # https
     try:
-        with urllib.request.urlopen(request, timeout=10, context=ssl.create_default_context(cafile=str(authority))) as answer:  # noqa: S310  # https
+        with urllib.request.urlopen(
+            request, timeout=PATIENCE, context=ssl.create_default_context(cafile=str(authority))
+        ) as answer:  # https
             code: int = answer.status
     except urllib.error.HTTPError as error:
         code = error.code
@@ -105,12 +107,12 @@ def kubelet_status(kubectl: Kubectl, path: str, token: str, authority: Path, *, 
 
 def test_kubelet_token_is_limited_to_stats(users: Users, dufs: str, tmp_path: Path) -> None:
     if not isinstance(users.cluster, LocalNode):
-        pytest.skip("kubelets are within reach only on the local node (--cluster=local, as root)")
+        pytest.skip("kubelets are reachable only on the local node (--cluster=local, as root)")
     kubectl = users.kubectl
     authority = tmp_path / "ca.crt"
     configmap = ["get", "configmap", "kube-root-ca.crt", "-n", users.namespace, "-o", r"jsonpath={.data.ca\.crt}"]
     authority.write_text(kubectl.run(*configmap).stdout)
-    # The operator's own account gets it, and gets none of any other.
+    # The operator's account can create this token, and no token of another account.
     get = ["create", "token", "-n", SYSTEM, f"--as={ACCOUNT}"]
     token = kubectl.run(*get, STATS_ACCOUNT).stdout.strip()
     for other in ("default", "userstorage-operator"):

@@ -1,4 +1,4 @@
-"""File Browser's API, as the page of its users calls it."""
+"""A client for File Browser's HTTP API, which its web page uses."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ HEADER = "X-Forwarded-User"
 
 
 class FileBrowser:
-    """One user, logged in as by the proxy in front, which says who is asking."""
+    """The session of one user; the login sends the header that an authenticating proxy would add."""
 
     def __init__(self, web: Web, user: str = "alice") -> None:
         answer = web.request("POST", "api/login", headers={HEADER: user})
@@ -20,14 +20,14 @@ class FileBrowser:
 
     @property
     def permissions(self) -> dict[str, Any]:
-        """What the server's token says that this user may do."""
+        """The user's permissions, as encoded in the server's token."""
         payload = self._token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         found: dict[str, Any] = claims["user"]["perm"]
         return found
 
     def request(self, method: str, path: str, body: bytes | None = None) -> Response:
-        """A request of this user."""
+        """Send a request with this user's token."""
         return self._web.request(method, path, body, {"X-Auth": self._token})
 
     def upload(self, name: str, content: bytes) -> Response:
@@ -37,7 +37,7 @@ class FileBrowser:
         return self.request("GET", f"api/raw/{name}")
 
     def list_names(self) -> list[str]:
-        """What the root directory holds."""
+        """Return the names in the root directory."""
         answer = self.request("GET", "api/resources/")
         assert answer.code == 200, answer
         return [item["name"] for item in answer.json()["items"]]
