@@ -116,7 +116,7 @@ def test_image_that_cannot_lead_is_rolled_back(installation: Installation, unfit
 
 
 def test_partly_refused_overlay_is_rolled_back(installation: Installation, unfit: str) -> None:
-    """The CRDs of the Prometheus operator are missing; the Deployment is applied before the objects that are refused."""
+    """Deploy an overlay whose Prometheus CRDs are missing: the Deployment is applied before the objects that are refused."""
     before = images(installation)
     code, output = installation.run_script("deploy.sh", "--no-build", "--overlay", "deploy/overlays/monitoring", unfit)
     assert code == 1

@@ -95,11 +95,10 @@ def kubelet_status(kubectl: Kubectl, path: str, token: str, authority: Path, *, 
     }
     headers = {"Authorization": f"Bearer {token}", **(handshake if upgrade else {})}
     request = urllib.request.Request(f"https://{address}:10250{path}", headers=headers)  # https
+    tls = ssl.create_default_context(cafile=str(authority))
     try:
-        with urllib.request.urlopen(
-            request, timeout=PATIENCE, context=ssl.create_default_context(cafile=str(authority))
-        ) as answer:  # https
-            code: int = answer.status
+        with urllib.request.urlopen(request, timeout=PATIENCE, context=tls) as response:  # noqa: S310  # https
+            code: int = response.status
     except urllib.error.HTTPError as error:
         code = error.code
     return code

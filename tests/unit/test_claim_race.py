@@ -1,4 +1,4 @@
-"""Two who name one claim, and whose passes run side by side: at no moment are there two pods on it."""
+"""Two UserStorages name one claim, and their reconciles run concurrently: there are never two pods on the claim."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,6 +6,7 @@ from itertools import count
 from typing import Any
 
 from support.builders import CREATED, NOW, bound_claim, desired_of, storage_object
+from support.kubectl import PATIENCE
 from userstorage_operator.api.errors import NotFound, OperatorError, Refused
 from userstorage_operator.api.names import LABEL_SHAREABLE
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
@@ -17,11 +18,11 @@ from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 
 OWNER = storage_object("alice", meta={"name": "alice", "uid": "uid-alice"})
 GUEST = storage_object("guest", meta={"name": "guest", "uid": "uid-guest"}, storage={"claimName": "user-storage-alice"})
-"""Who is on a claim that was made for somebody else: that one precedes as long as neither has a pod."""
+"""A user of a claim that was created for another user, who ranks first as long as neither has a pod."""
 
 
 class GatedAPIServer:
-    """An API server that holds the making of a pod back until it is told how that ends."""
+    """An API server that delays the creation of a pod until `answer_pod` is set, and refuses it if `refusal` is set."""
 
     def __init__(self) -> None:
         self.objects: dict[tuple[Resource, str], Unstructured] = {}
@@ -35,8 +36,8 @@ class GatedAPIServer:
 
     def store(self, resource: Resource, obj: Unstructured) -> Unstructured:
         meta = obj["metadata"]
-        made = {"uid": f"uid-{resource.plural}-{meta['name']}", "creationTimestamp": CREATED, **meta}
-        self.objects[resource, meta["name"]] = obj | {"metadata": made | {"resourceVersion": str(next(self.versions))}}
+        stored = {"uid": f"uid-{resource.plural}-{meta['name']}", "creationTimestamp": CREATED, **meta}
+        self.objects[resource, meta["name"]] = obj | {"metadata": stored | {"resourceVersion": str(next(self.versions))}}
         return self.objects[resource, meta["name"]]
 
     async def create(self, resource: Resource, _: str, body: Unstructured) -> Unstructured:
@@ -68,19 +69,21 @@ class GatedAPIServer:
     json_patch = delete = unasked
 
 
-class Unheard:
+class NullEventRecorder:
+    """Drops all events."""
+
     def record(self, *_: Any) -> None:
-        """Nobody listens."""
+        """Do nothing."""
 
 
 class ClaimRace:
-    """The guest is there and the claim is bound; its owner is yet to come."""
+    """A reconciler with the guest and the bound claim; the claim's owner does not exist yet."""
 
     def __init__(self) -> None:
         self.server, self.woken = GatedAPIServer(), set[Key]()
         self.views = Caches(self.woken.add, lambda _: None)
         book = RolloutTracker(self.woken.add, lambda _: None)
-        self.reconciler = Reconciler(self.server, self.views, book, Unheard(), lambda: NOW)
+        self.reconciler = Reconciler(self.server, self.views, book, NullEventRecorder(), lambda: NOW)
         claim = desired_of(OWNER).pvc
         assert claim is not None
         claim["metadata"]["labels"][LABEL_SHAREABLE] = "true"
@@ -106,8 +109,8 @@ class ClaimRace:
         return next(str(found["reason"]) for found in conditions if found["type"] == "StorageReady")
 
 
-def run(story: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(story, 5))
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(scenario, PATIENCE))
 
 
 def test_higher_ranked_user_waits_for_pod_being_created() -> None:

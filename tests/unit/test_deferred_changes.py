@@ -1,4 +1,4 @@
-"""What a change of the class does not reach at once."""
+"""Class changes that are deferred until the pod is replaced."""
 
 from dataclasses import replace
 from typing import Any
@@ -26,15 +26,15 @@ def class_of(kind: str, **browser: Any) -> UserStorageClass:
 
 
 def served_by(cls: UserStorageClass) -> Snapshot:
-    """Everything as the class had it made."""
+    """Return a snapshot in which every child is as the class wants it."""
     raw, snapshot = storage_object(), settled_world(storage_object())
-    wanted = desired_of(raw, cls)
-    made = {
+    desired = desired_of(raw, cls)
+    children = {
         field: stored(child)
         for field in ("network_policy", "service", "pod", "ingress", "http_route")
-        if (child := getattr(wanted, field))
+        if (child := getattr(desired, field))
     }
-    return replace(snapshot, cls=cls).with_children(replace(snapshot.children, **made))
+    return replace(snapshot, cls=cls).with_children(replace(snapshot.children, **children))
 
 
 @pytest.mark.parametrize("kind", EXPOSE)
@@ -64,9 +64,9 @@ def test_missing_or_foreign_ingress_is_not_kept() -> None:
     snapshot = served_by(class_of("ingress"))
     newer = desired_of(storage_object(), class_of("ingress", basePath="/files/"))
     assert keep_current_endpoint(newer, snapshot.with_children(replace(snapshot.children, ingress=None, pod=None))) == newer
-    stranger = stored(desired_of(storage_object(), class_of("ingress")).ingress or {}, ownerReferences=[])
+    foreign = stored(desired_of(storage_object(), class_of("ingress")).ingress or {}, ownerReferences=[])
     assert (
-        keep_current_endpoint(newer, snapshot.with_children(replace(snapshot.children, ingress=stranger))).ingress
+        keep_current_endpoint(newer, snapshot.with_children(replace(snapshot.children, ingress=foreign))).ingress
         == newer.ingress
     )
 
@@ -94,9 +94,9 @@ def test_forged_base_path_does_not_change_host_of_url(forged: str) -> None:
 def test_missing_class_keeps_url_and_network_ready() -> None:
     snapshot = served_by(UserStorageClass.parse(class_object(network={"policy": "None"})))
     snapshot = replace(snapshot, cls=None).with_children(replace(snapshot.children, network_policy=None))
-    told = report(Outcome(snapshot, None, Plan(), None, NOW), {"url": "http://where.it/was"})
-    assert told["url"] == "http://where.it/was"
-    [network] = [entry for entry in told["conditions"] if entry["type"] == "NetworkReady"]
+    status = report(Outcome(snapshot, None, Plan(), None, NOW), {"url": "http://where.it/was"})
+    assert status["url"] == "http://where.it/was"
+    [network] = [entry for entry in status["conditions"] if entry["type"] == "NetworkReady"]
     assert network["status"] == "True"
     assert "NetworkPolicy" not in network["message"]
 

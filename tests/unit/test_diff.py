@@ -10,7 +10,7 @@ from userstorage_operator.plan.diff import child_patch, claim_growth, claim_patc
 
 
 def apply_merge_patch(target: Any, patch: Any) -> Any:
-    """RFC 7386, as the API server does it."""
+    """Apply a merge patch (RFC 7386) as the API server does."""
     if not isinstance(patch, dict):
         return patch
     result = dict(target) if isinstance(target, dict) else {}
@@ -37,7 +37,7 @@ def test_created_objects_need_no_repair() -> None:
 def test_fields_set_by_api_server_are_kept() -> None:
     desired, live = service()
     live["spec"] |= {"clusterIP": "10.0.0.1", "sessionAffinity": "None", "ipFamilies": ["IPv4"]}
-    live["metadata"]["labels"] = live["metadata"]["labels"] | {"someone": "else"}
+    live["metadata"]["labels"] = live["metadata"]["labels"] | {"team": "blue"}
     assert child_patch(desired, live) == {}
 
 
@@ -91,9 +91,9 @@ def test_any_damage_is_repaired_by_one_patch(path: tuple[str, ...], value: Any) 
         inner.pop(path[-1])
     else:
         inner[path[-1]] = value
-    mended = apply_merge_patch(damaged, child_patch(desired, damaged))
-    assert child_patch(desired, mended) == {}
-    assert mended["spec"]["selector"] == live["spec"]["selector"]
+    repaired = apply_merge_patch(damaged, child_patch(desired, damaged))
+    assert child_patch(desired, repaired) == {}
+    assert repaired["spec"]["selector"] == live["spec"]["selector"]
 
 
 def grown(size: str | None, live_size: str, phase: str = "Bound") -> Unstructured:
@@ -126,9 +126,9 @@ def test_manual_spec_edit_is_detected_in_managed_fields() -> None:
     pod = stored(desired_of(storage_object()).pod)
     ours = {"manager": "userstorage-operator", "operation": "Update", "fieldsV1": {"f:spec": {}}}
     kubelet = {"manager": "kubelet", "operation": "Update", "subresource": "status", "fieldsV1": {"f:status": {}}}
-    hand = {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:activeDeadlineSeconds": {}}}}
+    edit = {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:activeDeadlineSeconds": {}}}}
     labels = {"manager": "kubectl-label", "operation": "Update", "fieldsV1": {"f:metadata": {}}}
     pod["metadata"]["managedFields"] = [ours, kubelet, labels]
     assert not spec_edited_by_hand(pod)
-    pod["metadata"]["managedFields"].append(hand)
+    pod["metadata"]["managedFields"].append(edit)
     assert spec_edited_by_hand(pod)

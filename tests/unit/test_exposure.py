@@ -1,4 +1,4 @@
-"""Hosts, the Ingress and HTTPRoute for them, and what a Gateway's answer means."""
+"""Hosts, their Ingress or HTTPRoute, and the meaning of a Gateway's route status."""
 
 import re
 from dataclasses import replace
@@ -37,7 +37,7 @@ def cls(kind: Kind = Kind.INGRESS, **network: Any) -> UserStorageClass:
 
 
 INSIDE = UserStorageClass.parse(class_object())
-"""The class as it is once it leads in from outside no more."""
+"""A class without exposure."""
 
 
 def child(kind: Kind, **network: Any) -> Unstructured:
@@ -51,7 +51,7 @@ def with_parent_status(route: Unstructured, *conditions: Unstructured, **ref: st
 
 
 def exposed_snapshot(kind: Kind, **network: Any) -> Snapshot:
-    """Everything as desired, the way in included."""
+    """Return a snapshot in which every child is as desired, including the accepted Ingress or HTTPRoute."""
     snapshot = settled_world(storage_object(), cls(kind, **network))
     return snapshot.with_children(
         replace(snapshot.children, **{kind.field: with_parent_status(stored(child(kind, **network)), ACCEPTED)})
@@ -119,13 +119,13 @@ def test_exposed_path_is_base_path(kind: Kind) -> None:
 def test_wanted_host_needs_valid_spec_and_exposing_class() -> None:
     classes = [class_object(network=NETWORKS[Kind.INGRESS]), class_object("closed")]
     assert wanted_host(storage_object(className="standard"), classes) == HOST_PATH
-    unplaced: list[dict[str, Any]] = [
+    without_host: list[dict[str, Any]] = [
         {},
         {"className": "closed"},
         {"className": "none"},
         {"className": "standard", "replicas": "x"},
     ]
-    for spec in unplaced:
+    for spec in without_host:
         assert wanted_host(storage_object(**spec), classes) is None
 
 
@@ -150,18 +150,18 @@ def test_matching_exposure_is_kept_and_unwanted_is_deleted(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", EXPOSURE)
 @pytest.mark.parametrize("owner_uid", [None, "former"])
-@pytest.mark.parametrize("going", [{}, {"deletionTimestamp": CREATED}])
-def test_foreign_exposure_does_not_block_pod(kind: Kind, owner_uid: str | None, going: Unstructured) -> None:
+@pytest.mark.parametrize("terminating", [{}, {"deletionTimestamp": CREATED}])
+def test_foreign_exposure_does_not_block_pod(kind: Kind, owner_uid: str | None, terminating: Unstructured) -> None:
     snapshot, wanted = exposed_snapshot(kind), desired_of(storage_object(), cls(kind))
     [owner] = child(kind)["metadata"]["ownerReferences"]
     owners = [owner | {"uid": owner_uid}] if owner_uid else []
-    theirs = stored(child(kind), ownerReferences=owners, **going)
-    snapshot = snapshot.with_children(replace(snapshot.children, pod=None, **{kind.field: theirs}))
-    pod, way_in = plan_changes(snapshot, wanted, NOW).steps
+    foreign = stored(child(kind), ownerReferences=owners, **terminating)
+    snapshot = snapshot.with_children(replace(snapshot.children, pod=None, **{kind.field: foreign}))
+    pod, exposure = plan_changes(snapshot, wanted, NOW).steps
     assert isinstance(pod, Create)
-    assert isinstance(way_in, Create)  # which the actor refuses: what is there is left alone
-    assert (pod.kind, way_in.kind) == (Kind.POD, kind)
-    assert is_optional(way_in)
+    assert isinstance(exposure, Create)  # the applier refuses this step and keeps the foreign object
+    assert (pod.kind, exposure.kind) == (Kind.POD, kind)
+    assert is_optional(exposure)
     assert network_ready(status_of(snapshot)) == ("False", "Pending")
     inside = plan_changes(snapshot, desired_of(storage_object(), INSIDE), NOW).steps
     assert [step.kind for step in inside if isinstance(step, Create)] == [Kind.POD]
@@ -218,7 +218,7 @@ def test_operator_annotations_override_class() -> None:
 
 def test_route_is_pending_until_its_gateway_accepts_current_spec() -> None:
     route = stored(child(Kind.HTTP_ROUTE), generation=2)
-    silent = [
+    pending = [
         route,
         route | {"status": {"parents": []}},
         with_parent_status(route, ACCEPTED, name="other"),
@@ -227,32 +227,32 @@ def test_route_is_pending_until_its_gateway_accepts_current_spec() -> None:
         with_parent_status(route, ACCEPTED | {"observedGeneration": 1}),
         with_parent_status(route),
     ]
-    for case in silent:
+    for case in pending:
         finding = route_rejection(case)
         assert finding is not None
         assert finding.reason == "RoutePending"
-    for good in (
+    for accepted in (
         with_parent_status(route, ACCEPTED | {"observedGeneration": 2}),
         with_parent_status(route, ACCEPTED, namespace="users"),
     ):
-        assert route_rejection(good) is None
+        assert route_rejection(accepted) is None
 
 
 @pytest.mark.parametrize("condition_type", ["Accepted", "ResolvedRefs"])
 def test_route_rejection_quotes_controller_message(condition_type: str) -> None:
-    no = {"type": condition_type, "status": "False", "reason": "NoReason", "message": "the words"}
-    finding = route_rejection(with_parent_status(stored(child(Kind.HTTP_ROUTE)), ACCEPTED, no))
+    rejected = {"type": condition_type, "status": "False", "reason": "NoReason", "message": "the listener allows no such route"}
+    finding = route_rejection(with_parent_status(stored(child(Kind.HTTP_ROUTE)), ACCEPTED, rejected))
     assert finding is not None
     assert finding.reason == "RouteNotAccepted"
-    assert "the words" in finding.message
+    assert "the listener allows no such route" in finding.message
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
 def test_terminating_exposure_is_pending(kind: Kind) -> None:
     snapshot = exposed_snapshot(kind)
-    leaving = getattr(snapshot.children, kind.field)
-    leaving = leaving | {"metadata": leaving["metadata"] | {"deletionTimestamp": CREATED}}
-    snapshot = snapshot.with_children(replace(snapshot.children, **{kind.field: leaving}))
+    exposure = getattr(snapshot.children, kind.field)
+    terminating = exposure | {"metadata": exposure["metadata"] | {"deletionTimestamp": CREATED}}
+    snapshot = snapshot.with_children(replace(snapshot.children, **{kind.field: terminating}))
     assert network_ready(status_of(snapshot)) == ("False", "Pending")
 
 

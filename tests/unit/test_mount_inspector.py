@@ -1,4 +1,4 @@
-"""What a look costs: requests are for those who wait for a volume, and new users make none."""
+"""The requests that inspecting mounts costs: only pods that wait for a volume cost any, new users none."""
 
 import asyncio
 from dataclasses import replace
@@ -31,7 +31,7 @@ FAILED: Unstructured = {
 
 
 class ListServer:
-    """An API server of which only lists are asked, and which keeps what for."""
+    """An API server that serves only lists and records each list request."""
 
     def __init__(self, answers: dict[Resource, list[Unstructured]]) -> None:
         self.answers = answers
@@ -60,7 +60,7 @@ def inspector_on(cluster: ListServer) -> MountInspector:
 
 
 def waiting_snapshot() -> Snapshot:
-    """Our pod got its node a minute ago, and nothing has started."""
+    """Return a snapshot in which our pod was scheduled a minute ago and no container has started."""
     snapshot = settled_world(RAW)
     pod = stored(desired_of(RAW).pod)
     pod = pod | {"spec": pod["spec"] | {"nodeName": "node-1"}, "status": {"phase": "Pending"}}
@@ -77,37 +77,38 @@ def test_new_and_settled_users_cost_no_request() -> None:
 def test_new_pod_on_bound_claim_costs_one_request() -> None:
     cluster = ListServer({Kind.POD.resource: [BACKUP]})
     snapshot = settled_world(RAW)
-    seen = inspect(inspector_on(cluster), snapshot.with_children(replace(snapshot.children, pod=None)))
-    assert seen.claim_context.mounts == (Mount("backup", "node-1"),)
+    result = inspect(inspector_on(cluster), snapshot.with_children(replace(snapshot.children, pod=None)))
+    assert result.claim_context.mounts == (Mount("backup", "node-1"),)
     assert cluster.asked == [("pods", "app.kubernetes.io/managed-by!=userstorage-operator", "")]
 
 
 def test_events_are_read_every_fifteen_seconds_and_cached() -> None:
     cluster = ListServer({CORE_EVENTS: [FAILED]})
-    lookout = inspector_on(cluster)
+    inspector = inspector_on(cluster)
     for seconds in (0, 5, 14, 15, 20):
-        seen = inspect(lookout, waiting_snapshot(), NOW + timedelta(seconds=seconds))
-        assert seen.claim_context.mount_failure == Finding("FailedMount", "no such export")
+        result = inspect(inspector, waiting_snapshot(), NOW + timedelta(seconds=seconds))
+        assert result.claim_context.mount_failure == Finding("FailedMount", "no such export")
     assert cluster.asked == [("events", "", "involvedObject.uid=uid-Pod")] * 2
 
 
 def test_events_are_read_again_after_clock_set_back() -> None:
-    """The clock was set back."""
+    # The events were read at a time that is in the future once the clock is set back.
     cluster = ListServer({CORE_EVENTS: [FAILED]})
-    lookout = inspector_on(cluster)
-    assert inspect(lookout, waiting_snapshot(), NOW + timedelta(hours=1)).claim_context.mount_failure is not None
+    inspector = inspector_on(cluster)
+    assert inspect(inspector, waiting_snapshot(), NOW + timedelta(hours=1)).claim_context.mount_failure is not None
     cluster.answers[CORE_EVENTS] = []
-    assert inspect(lookout, waiting_snapshot()).claim_context.mount_failure is None
+    assert inspect(inspector, waiting_snapshot()).claim_context.mount_failure is None
 
 
 def test_suspension_and_deletion_cost_no_request() -> None:
-    """Whose pod follows a volume in vain can be suspended and deleted although nobody may list pods."""
+    # A user whose pod cannot be scheduled on the volume's node can be suspended and deleted without the right to list
+    # pods.
     on_node = replace(settled_world(RAW).claim_context, mounts=(Mount("backup", "node-1"),))
     bound = stored(
         volume_affinity.with_volume_affinity(desired_of(RAW).pod, replace(settled_world(RAW), claim_context=on_node))
     )
-    in_vain = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no"}
-    pod = bound | {"status": {"phase": "Pending", "conditions": [in_vain]}}
+    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no"}
+    pod = bound | {"status": {"phase": "Pending", "conditions": [unschedulable]}}
     cluster = ListServer({})
     for raw in (storage_object(replicas=0), storage_object(meta={"deletionTimestamp": "2026-01-31T11:59:00Z"})):
         snapshot = settled_world(raw)
@@ -121,13 +122,13 @@ def test_suspension_and_deletion_cost_no_request() -> None:
 
 def test_mount_failure_of_former_pod_is_not_reported() -> None:
     cluster = ListServer({CORE_EVENTS: [FAILED]})
-    lookout = inspector_on(cluster)
-    inspect(lookout, waiting_snapshot())
+    inspector = inspector_on(cluster)
+    inspect(inspector, waiting_snapshot())
     cluster.answers[CORE_EVENTS] = []
     snapshot = waiting_snapshot()
     pod = snapshot.children.pod or {}
     again = pod | {"metadata": pod["metadata"] | {"uid": "uid-next"}}
-    assert inspect(lookout, snapshot.with_children(replace(snapshot.children, pod=again))).claim_context.mount_failure is None
+    assert inspect(inspector, snapshot.with_children(replace(snapshot.children, pod=again))).claim_context.mount_failure is None
 
 
 def test_recent_pod_costs_no_request() -> None:

@@ -1,4 +1,4 @@
-"""A claim that the spec names is in no watch: what was not looked up is not told as missing."""
+"""Observing a claim that the spec names. No watch has it, so it is read by request; an unread claim is not reported as missing."""
 
 import asyncio
 from typing import Any
@@ -33,7 +33,7 @@ TAINTED = {"type": "DisruptionTarget", "status": "True", "message": "Taint manag
 
 
 class ClaimServer:
-    """An API server that is asked for the claim alone."""
+    """An API server that serves only the claim, or fails with the error given as its answer."""
 
     def __init__(self, answer: Unstructured | ClusterError) -> None:
         self.answer = answer
@@ -56,7 +56,7 @@ def alice(meta: Unstructured | None = None) -> Unstructured:
 
 
 def observe_claim(cluster: ClaimServer, raw: Unstructured, *others: Unstructured, served: bool = False) -> Observation:
-    """A claim that the user had of her own is still there; she may be served from the one that her spec names."""
+    """Observe alice, whose former own claim still exists; if `served`, her pod runs on the claim that her spec names."""
     views = Caches(lambda _: None, lambda _: None)
     for obj in (raw, *others):
         views.cache(USER_STORAGES).event("ADDED", obj)
@@ -131,7 +131,7 @@ def test_user_id_conflict_reads_no_claim() -> None:
         ({}, {"phase": "Succeeded"}, "it has ended (Succeeded: no reason given)"),
         (DELETED, {"conditions": [TAINTED]}, "it was ended by others (Taint manager: deleting due to NoExecute taint)"),
     ],
-    ids=["evicted", "ended", "of a node that is lost"],
+    ids=["evicted", "succeeded", "deleted by taint manager"],
 )
 def test_pod_backoff_message_names_cause_of_loss(meta: Unstructured, status: Unstructured, words: str) -> None:
     raw, views = storage_object(), Caches(lambda _: None, lambda _: None)
@@ -152,12 +152,12 @@ def test_pod_backoff_message_names_cause_of_loss(meta: Unstructured, status: Uns
     assert message() == (
         f"the pod was made 1 times in quick succession; the last was lost because {words}; the next comes after a pause"
     )
-    books.starts.made(Key.of(raw))  # and whoever ended that one was not seen
+    books.starts.made(Key.of(raw))  # the cause of this pod's loss was not observed
     assert message() == "the pod was made 2 times in quick succession; the next comes after a pause"
 
 
 def test_deletion_is_not_stalled_by_unshareable_claim() -> None:
-    """Who waits for the finalizers of others is not stalled for a claim that may not be shared."""
+    # A deleted object that waits for foreign finalizers is not Stalled because of a claim that is not shareable.
     meta = DELETED | {"finalizers": ["example.com/backup"]}
     claim = {"metadata": {"name": "shared"}, "spec": {"resources": {"requests": {"storage": "3Gi"}}}}
     conditions = report(outcome_of(observe_claim(ClaimServer(claim), alice(meta))), {})["conditions"]

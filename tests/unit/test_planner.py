@@ -59,9 +59,9 @@ def test_foreign_object_with_our_name_raises_name_conflict(kind: Kind) -> None:
     raw = storage_object()
     snapshot = settled_world(raw)
     child = getattr(snapshot.children, kind.field)
-    stranger = child | {"metadata": child["metadata"] | {"ownerReferences": [], "annotations": {}}}
+    foreign = child | {"metadata": child["metadata"] | {"ownerReferences": [], "annotations": {}}}
     with pytest.raises(NameConflict, match=r"user-storage-alice.* is left alone"):
-        plan_for(raw, snapshot.with_children(replace(snapshot.children, **{kind.field: stranger})))
+        plan_for(raw, snapshot.with_children(replace(snapshot.children, **{kind.field: foreign})))
 
 
 @pytest.mark.parametrize("kind", [Kind.NETWORK_POLICY, Kind.SERVICE, Kind.POD])
@@ -114,9 +114,9 @@ def test_finished_pod_is_deleted(phase: str) -> None:
 def test_terminating_pod_is_waited_for() -> None:
     raw = storage_object()
     snapshot = settled_world(raw)
-    going = ready_pod(desired_of(raw).pod, **DELETED)
+    terminating = ready_pod(desired_of(raw).pod, **DELETED)
     deadline = NOW - timedelta(seconds=10) + timedelta(minutes=10)
-    assert plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=going))) == Plan(requeue_at=(deadline,))
+    assert plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=terminating))) == Plan(requeue_at=(deadline,))
 
 
 def test_pod_is_held_during_backoff() -> None:
@@ -129,7 +129,7 @@ def test_pod_is_held_during_backoff() -> None:
 
 
 def test_backoff_is_ignored_after_clock_set_back() -> None:
-    """The pause was counted from a time that is yet to come again."""
+    # A pause that ends later than the longest possible backoff was computed before the clock was set back.
     raw = storage_object()
     snapshot = settled_world(raw)
     lost = snapshot.with_children(replace(snapshot.children, pod=None))
@@ -145,17 +145,17 @@ def test_no_pod_on_terminating_claim() -> None:
     claim = desired_of(raw).pvc
     assert claim is not None
     snapshot = settled_world(raw)
-    for going in (bound_claim(claim, **DELETED), bound_claim(claim, ownerReferences=[{"uid": "gone", "controller": True}])):
-        plan = plan_for(raw, snapshot.with_children(replace(snapshot.children, pvc=going, pod=None)))
+    for unusable in (bound_claim(claim, **DELETED), bound_claim(claim, ownerReferences=[{"uid": "gone", "controller": True}])):
+        plan = plan_for(raw, snapshot.with_children(replace(snapshot.children, pvc=unusable, pod=None)))
         assert (plan.steps, plan.hold) == ((), "StorageNotReady")
 
 
 def test_no_pod_on_unshareable_claim() -> None:
     raw = storage_object(storage={"claimName": "photos"})
-    mine = {"metadata": {"name": "photos", "labels": {"userstorage.dev/shareable": "true"}}, "spec": {}}
-    theirs = {"metadata": {"name": "photos"}, "spec": {}}
+    shareable = {"metadata": {"name": "photos", "labels": {"userstorage.dev/shareable": "true"}}, "spec": {}}
+    unshareable = {"metadata": {"name": "photos"}, "spec": {}}
     snapshot = replace(settled_world(storage_object()), storage=snapshot_of(raw).storage)
-    for claim, pods in ((mine, [Kind.POD]), (theirs, []), (None, [])):
+    for claim, pods in ((shareable, [Kind.POD]), (unshareable, []), (None, [])):
         assert kinds(plan_for(raw, snapshot.with_children(replace(snapshot.children, pvc=claim, pod=None)))) == pods
 
 
@@ -177,8 +177,8 @@ def test_deletion_deletes_pod_then_waits_then_removes_finalizer() -> None:
     [step] = first.steps
     assert isinstance(step, DeletePod)
     assert step.grace_period == 7
-    going = ready_pod(desired_of(raw).pod, **DELETED)
-    waiting = plan_deletion(snapshot.with_children(replace(snapshot.children, pod=going)))
+    terminating = ready_pod(desired_of(raw).pod, **DELETED)
+    waiting = plan_deletion(snapshot.with_children(replace(snapshot.children, pod=terminating)))
     assert waiting.steps == ()
     assert waiting.requeue_at == first.requeue_at
     gone = snapshot.with_children(replace(snapshot.children, pod=None))
@@ -187,12 +187,12 @@ def test_deletion_deletes_pod_then_waits_then_removes_finalizer() -> None:
 
 def test_deletion_keeps_foreign_pod() -> None:
     raw = storage_object(meta=DELETED)
-    stranger = stored(desired_of(raw).pod, ownerReferences=[])
-    assert plan_deletion(snapshot_of(raw, pod=stranger)).steps == (RemoveFinalizer(),)
+    foreign = stored(desired_of(raw).pod, ownerReferences=[])
+    assert plan_deletion(snapshot_of(raw, pod=foreign)).steps == (RemoveFinalizer(),)
 
 
 def test_deletion_without_our_finalizer_needs_no_steps() -> None:
-    raw = storage_object(meta=DELETED | {"finalizers": ["somebody/else"]})
+    raw = storage_object(meta=DELETED | {"finalizers": ["example.com/backup"]})
     assert plan_deletion(settled_world(raw)).steps == ()
 
 
@@ -225,7 +225,8 @@ def test_switch_to_retain_during_deletion_disowns_claim() -> None:
 
 
 def test_claim_owner_patch_is_optional_until_deletion() -> None:
-    """While the user lives, that it is refused is only told; at the end the claim has to be out of the garbage collector's hands."""
+    # A refused owner patch is only reported until the user is deleted. Then the claim must lose its owner first.
+    # Otherwise the garbage collector would delete the claim.
     raw = storage_object(storage={"reclaimPolicy": "Delete"})
     snapshot = settled_world(storage_object())
     waiting = replace(snapshot, storage=snapshot_of(raw).storage).with_children(replace(snapshot.children, pod=None))

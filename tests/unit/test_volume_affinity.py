@@ -1,4 +1,4 @@
-"""When to look at the pods of others, and what follows from what is seen."""
+"""When the mounts of foreign pods are inspected, and how they constrain the node of our pod."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -23,8 +23,8 @@ def snapshot_with(pod: Unstructured | None, *mounts: Mount, mode: str = "ReadWri
     snapshot = settled_world(RAW)
     claim = bound_claim(desired_of(RAW).pvc or {})
     claim = claim | {"spec": claim["spec"] | {"accessModes": [mode]}}
-    seen = snapshot.with_children(replace(snapshot.children, pod=pod, pvc=claim))
-    return replace(seen, claim_context=replace(seen.claim_context, mounts=mounts))
+    snapshot = snapshot.with_children(replace(snapshot.children, pod=pod, pvc=claim))
+    return replace(snapshot, claim_context=replace(snapshot.claim_context, mounts=mounts))
 
 
 def plan_for(snapshot: Snapshot) -> Plan:
@@ -32,14 +32,14 @@ def plan_for(snapshot: Snapshot) -> Plan:
 
 
 def following_pod(node: str = "node-1") -> Unstructured:
-    """Our pod, bound to a node that does not take it."""
+    """Return our pod with node affinity for a node on which it cannot be scheduled."""
     made = volume_affinity.with_volume_affinity(desired_of(RAW).pod, snapshot_with(None, Mount("backup", node)))
     refusal = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/4 nodes are available"}
     return stored(made) | {"status": {"phase": "Pending", "conditions": [refusal]}}
 
 
 def waiting_pod(**status: object) -> Unstructured:
-    """Our pod on a node, scheduled at the builders' 11:59:00, with nothing started."""
+    """Return our pod on a node, scheduled at 11:59:00 (the builders' time), without a started container."""
     made = stored(desired_of(RAW).pod)
     waiting = [{"name": "filebrowser", "restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}}]
     return made | {
@@ -81,7 +81,7 @@ def test_unschedulable_pod_is_replaced_when_volume_moves(mounts: tuple[Mount, ..
     if replaced:
         [step] = plan.steps
         assert isinstance(step, DeletePod)
-        assert step.requested  # not lost: the next one need not wait
+        assert step.requested  # a requested deletion is no loss, so the next pod has no backoff
     else:
         assert plan == Plan(requeue_at=(NOW + timedelta(seconds=15),))
 
@@ -95,7 +95,7 @@ def test_only_bound_single_node_volume_is_exclusive() -> None:
     claim = bound_claim(desired_of(RAW).pvc or {})
     shared = claim | {"spec": claim["spec"] | {"accessModes": ["ReadWriteOnce", "ReadWriteMany"]}}
     pending = claim | {"status": {"phase": "Pending"}}
-    assert [volume_affinity.is_exclusive(one) for one in (claim, shared, pending, None)] == [True, False, False, False]
+    assert [volume_affinity.is_exclusive(pvc) for pvc in (claim, shared, pending, None)] == [True, False, False, False]
 
 
 def test_mounts_are_those_of_running_pods_with_node() -> None:
@@ -137,17 +137,17 @@ def test_newest_event_counts_in_any_time_format() -> None:
     newer = event("FailedAttachVolume", "Multi-Attach error", eventTime="2026-01-31T11:00:00.000000Z", series=series)
     other = event("FailedAttachVolume", "no such disk", lastTimestamp="2026-01-31T11:59:40Z")
     attached = event("SuccessfulAttachVolume", "done", lastTimestamp="2026-01-31T11:59:50Z")
-    beside = event("Scheduled", "to a node", lastTimestamp="2026-01-31T11:59:59Z")
+    unrelated = event("Scheduled", "to a node", lastTimestamp="2026-01-31T11:59:59Z")
     assert mount_failure([]) is None
-    assert mount_failure([beside]) is None
+    assert mount_failure([unrelated]) is None
     assert mount_failure([old, event("FailedMount", "older")]) == Finding("FailedMount", "old")
-    assert mount_failure([newer, old, beside]) == Finding("MultiAttach", "Multi-Attach error")
+    assert mount_failure([newer, old, unrelated]) == Finding("MultiAttach", "Multi-Attach error")
     assert mount_failure([other, old]) == Finding("FailedMount", "no such disk")
     assert mount_failure([attached, other, newer]) is None
 
 
 def test_attach_failure_outranks_mount_timeout() -> None:
-    """The attach controller and the kubelet take turns in telling of one fault."""
+    # The attach controller and the kubelet report one fault in turn.
     multi = event("FailedAttachVolume", "Multi-Attach error", lastTimestamp="2026-01-31T11:58:00Z")
     waits = event("FailedMount", "timed out waiting for the condition", lastTimestamp="2026-01-31T11:59:00Z")
     attached = event("SuccessfulAttachVolume", "done", lastTimestamp="2026-01-31T11:58:30Z")
