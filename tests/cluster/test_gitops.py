@@ -1,5 +1,7 @@
-"""What GitOps tools see: kstatus by its library, Argo CD's health by the interpreter that it embeds, the expressions for Flux by
-the library that it evaluates them with, and drift by kubectl's own comparison. All of it on objects of a real API server, in every phase.
+"""GitOps tools report correct health for objects of a real API server in every phase, and see no drift.
+
+The tests use kstatus' library, the Lua interpreter that Argo CD embeds, the CEL library with which Flux evaluates health checks,
+and kubectl diff.
 """
 
 import copy
@@ -17,7 +19,7 @@ import yaml
 from conftest import ROOT
 from localcluster.builds import GoProgram, build_go
 from localcluster.progress import silent
-from support.kubectl import Kubectl, eventually
+from support.kubectl import WAIT, Kubectl, eventually
 from support.live import LIFE, condition_of
 from support.operator_account import log_in
 from support.operator_process import OperatorProcess
@@ -29,18 +31,18 @@ MODULES = Path(__file__).parent / "go"
 [EXPRESSIONS] = yaml.safe_load((ROOT / "deploy/gitops/flux-kustomization.yaml").read_text())["spec"]["healthCheckExprs"]
 SCRIPTS = yaml.safe_load((ROOT / "deploy/gitops/argocd-cm.yaml").read_text())["data"]
 SERVER_FIELDS = ("finalizers", "generation", "managedFields", "resourceVersion")
-"""Metadata that the API server and controllers write; GitOps tools compare none of it."""
+"""Metadata that the API server and controllers write; GitOps tools do not compare it."""
 
 
 @dataclass(frozen=True)
 class HealthCase:
-    """An object that comes to be in a phase, and what is seen of it then."""
+    """A UserStorage that reaches a phase, and the health that each tool must report then."""
 
     phase: str
     kstatus: str
     health: str
     message: str = ""
-    """In the message of the health."""
+    """Text that Argo CD's health message must contain."""
     spec: Unstructured = field(default_factory=dict)
     delete: bool = False
     stalled: bool = False
@@ -51,7 +53,7 @@ def life(name: str, **more: Any) -> Unstructured:
 
 
 EXPOSED = "exposed"
-"""Stands for the class that leads in through a Gateway, where none is installed."""
+"""Placeholder for the class that exposes its users through a Gateway, whose API is not installed."""
 CASES = {
     "unseen": HealthCase("Pending", "InProgress", "Progressing", "waiting for the operator"),
     "pending": HealthCase("Pending", "InProgress", "Progressing", "claim", {"storage": {"claimName": "missing"}}),
@@ -89,7 +91,7 @@ def kstatus() -> Callable[[Unstructured], str]:
 
 @pytest.fixture(scope="module")
 def argo() -> Callable[[Unstructured], tuple[str, str]]:
-    """Health and message."""
+    """A function that returns Argo CD's health and message of an object."""
     assess = evaluator("argohealth")
 
     def health(raw: Unstructured) -> tuple[str, str]:
@@ -102,7 +104,7 @@ def argo() -> Callable[[Unstructured], tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def flux() -> Callable[[Unstructured], str]:
-    """As kstatus has it: what failed, and what is current; all else is on its way."""
+    """A function that returns Flux' health of an object as a kstatus value: Failed, Current or InProgress."""
     evaluate = evaluator("fluxhealth")
 
     def health(raw: Unstructured) -> str:
@@ -116,7 +118,7 @@ def flux() -> Callable[[Unstructured], str]:
 
 @dataclass(frozen=True)
 class ServedNamespace:
-    """Where an operator runs that serves all namespaces, and so tells of classes too."""
+    """A namespace with an operator that serves all namespaces, and so writes the status of classes too."""
 
     api: Kubectl
     namespace: str
@@ -133,18 +135,18 @@ class ServedNamespace:
         return found
 
     def until_phase(self, name: str, row: HealthCase) -> Unstructured:
-        """The object once it is in that phase."""
+        """Wait until the object is in the case's phase, deleting it first if the case says so; return the object."""
         if row.delete:
-            self.api.run("wait", "us", name, "-n", self.namespace, "--for=condition=Ready", "--timeout=120s")
+            self.api.run("wait", "us", name, "-n", self.namespace, "--for=condition=Ready", WAIT)
             self.api.run("delete", "us", name, "-n", self.namespace, "--wait=false")
 
-        def there() -> Unstructured | None:
+        def object_in_phase() -> Unstructured | None:
             found = self.get(name)
             reached = found.get("status", {}).get("phase") == row.phase
             stalled = condition_of(found, "Stalled")[0] == "True"
             return found if reached and (stalled or not row.stalled) else None
 
-        return eventually(there, every=0.05) or {}
+        return eventually(object_in_phase, every=0.05) or {}
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +250,7 @@ FULL = {
     "how", [["--server-side", "--field-manager=argocd-controller"], []], ids=["server-side", "client-side"]
 )
 def test_operator_writes_are_not_drift(served: ServedNamespace, tmp_path: Path, how: list[str]) -> None:
-    """The operator has set its finalizer and the status; what was applied is still all that a tool compares."""
+    # The operator has set its finalizer and the status; tools compare only the applied fields.
     names = [f"{kind}-{len(how)}" for kind in ("plain", "full", "idle")]
     specs: list[Unstructured] = [
         {"userID": names[0]},
@@ -276,10 +278,10 @@ def test_operator_writes_are_not_drift(served: ServedNamespace, tmp_path: Path, 
         live = served.get(name)
         assert live["metadata"]["finalizers"] == ["userstorage.dev/pod-gone"]
         again = served.api.run("apply", *how, "--dry-run=server", "-o", "json", "-f", str(path)).stdout
-        [wanted] = [item for item in json.loads(again)["items"] if item["metadata"]["name"] == name]
-        assert comparable(wanted) == comparable(live)
+        [applied] = [item for item in json.loads(again)["items"] if item["metadata"]["name"] == name]
+        assert comparable(applied) == comparable(live)
         assert written_by_the_operator(live) == {"metadata.finalizers", "status"}
-    # The comparison sees what is different.
+    # Shows that the comparison detects differences.
     served.api.run(
         "patch",
         "us",

@@ -1,4 +1,4 @@
-"""A real Prometheus on real operators: it scrapes, its rules load, its alerts fire, the dashboard has answers."""
+"""A real Prometheus scrapes real operators: the rules load, the alerts fire, and every query of the dashboard has results."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ from localcluster.addresses import free_port
 from localcluster.prometheus import Prometheus
 from localcluster.redis import RedisServer
 from monitoring import rules
-from support.kubectl import Kubectl, eventually
+from support.kubectl import COMMAND_TIMEOUT, PATIENCE, WAIT, Kubectl, eventually
 from support.operator_account import SYSTEM
 from support.operator_process import OperatorProcess
 from support.operator_replicas import LEASE, free_lease
@@ -26,30 +26,30 @@ from support.operator_replicas import LEASE, free_lease
 pytestmark = [pytest.mark.kwok]
 
 SPEEDUP = 100
-"""How many times shorter than in production the pauses and windows of the rules are: ten minutes are six seconds."""
+"""The factor by which the pauses and windows of the rules are shorter than in production: ten minutes become six seconds."""
 SCRAPE = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
 LISTED = json.loads((rules.FOLDER / "dashboard.json").read_text())["panels"]
 QUERIES = [target["expr"] for panel in LISTED for target in panel.get("targets", ())]
 
 
 class PrometheusClient:
-    """Prometheus with the rules of deploy/monitoring in a hurry."""
+    """A Prometheus server with the rules of deploy/monitoring, sped up."""
 
     def __init__(self, server: Prometheus) -> None:
         self._server = server
 
     def query_api(self, path: str, **parameters: str) -> Any:
-        """The data of an answer of its API."""
+        """Return the data of a response of its HTTP API."""
         url = f"{self._server.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # our own http URL
-            return json.load(answer)["data"]
+        with urllib.request.urlopen(url, timeout=PATIENCE) as response:  # noqa: S310  # our own http URL
+            return json.load(response)["data"]
 
     def values(self, query: str) -> list[float]:
-        """One number per series."""
+        """Return the current value of each series of the query."""
         return [float(sample["value"][1]) for sample in self.query_api("query", query=query)["result"]]
 
     def firing(self) -> dict[str, dict[str, str]]:
-        """The annotations of what fires, by name."""
+        """Return the annotations of each firing alert, by alert name."""
         alerts = self.query_api("alerts")["alerts"]
         return {alert["labels"]["alertname"]: alert["annotations"] for alert in alerts if alert["state"] == "firing"}
 
@@ -58,18 +58,18 @@ class PrometheusClient:
 def operators(
     api: Kubectl, as_operator: Path, namespace: str, redis_server: RedisServer, tmp_path: Path
 ) -> Iterator[dict[int, OperatorProcess]]:
-    """Two replicas by their port, the first of which leads."""
+    """Two replicas by their port; the first one leads."""
     free_lease(api)
-    several = {}
+    replicas = {}
     for port in (free_port(), free_port()):
         options = [f"--namespace={namespace}", f"--http-port={port}", "--leader-elect", f"--redis-url={redis_server.url}"]
         options.append("--metrics-auth")
-        several[port] = OperatorProcess(as_operator, tmp_path / f"operator-{port}.log", *options)
-    first, second = several.values()
+        replicas[port] = OperatorProcess(as_operator, tmp_path / f"operator-{port}.log", *options)
+    first, second = replicas.values()
     first.start()
     second.launch()
-    yield several
-    for process in several.values():
+    yield replicas
+    for process in replicas.values():
         process.stop()
         print(process.log.read_text()[-4000:])  # noqa: T201  # shown with a failure
     api.run("delete", "lease", LEASE, "-n", SYSTEM, "--ignore-not-found")
@@ -77,7 +77,7 @@ def operators(
 
 @pytest.fixture
 def token(api: Kubectl) -> str:
-    """What Prometheus is let in with."""
+    """The token with which Prometheus reads the metrics."""
     api.run("apply", "-f", str(rules.FOLDER.parent / "metrics-auth/reader.yaml"))
     secret = ["get", "secret", "userstorage-metrics-reader", "-n", SYSTEM, "-o", "jsonpath={.data.token}"]
     return base64.b64decode(eventually(lambda: api.run(*secret).stdout)).decode()
@@ -113,16 +113,16 @@ def user(namespace: str, name: str, **spec: str) -> dict[str, Any]:
 
 
 def run_next_command(api: Kubectl, alert: str) -> str:
-    """What the command prints that the alert tells people to type."""
+    """Run the command that the alert's description gives as the next step, and return its output."""
     command = rules.rules("alert")[alert]["annotations"]["description"].partition("Next: ")[2]
     script = f'kubectl() {{ {shlex.join(api.command())} "$@"; }}; {command}'
-    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, timeout=COMMAND_TIMEOUT).stdout
 
 
 def expect_alert(prometheus: PrometheusClient, alert: str) -> None:
-    annotations = eventually(lambda: prometheus.firing().get(alert), within=40)
+    annotations = eventually(lambda: prometheus.firing().get(alert))
     assert annotations is not None
-    assert all(text and "<error" not in text for text in annotations.values()), "a template cannot be filled in"
+    assert all(text and "<error" not in text for text in annotations.values()), "a template of an annotation failed"
 
 
 def test_alerts_fire_only_for_failures(
@@ -133,7 +133,7 @@ def test_alerts_fire_only_for_failures(
     eventually(lambda: prometheus.values("sum(up)") == [2])
     eventually(lambda: prometheus.values("sum(userstorage_leader)") == [1])
     eventually(lambda: prometheus.values("max(userstorage_objects{phase='Ready'})") == [1])
-    # Whatever began before the operators had, has ended.
+    # Alerts that fired before the operators had started have ended.
     eventually(lambda: not prometheus.firing())
 
     loaded = [rule for group in prometheus.query_api("rules")["groups"] for rule in group["rules"]]
@@ -142,30 +142,31 @@ def test_alerts_fire_only_for_failures(
         lambda: all(rule["health"] == "ok" for group in prometheus.query_api("rules")["groups"] for rule in group["rules"])
     )
 
-    # A rate needs two scrapes within its window, which is short here: on a busy machine the second may be late.
-    waiting = list(QUERIES)
+    # A rate needs two scrapes within its window, which is short here; on a busy machine the second may be late. So each query
+    # needs results once, not all at the same time.
+    unanswered = list(QUERIES)
 
-    def answered() -> bool:
-        waiting[:] = [query for query in waiting if not prometheus.values(query)]
-        return not waiting
+    def are_answered() -> bool:
+        unanswered[:] = [query for query in unanswered if not prometheus.values(query)]
+        return not unanswered
 
-    eventually(answered)
+    eventually(are_answered)
 
     api.apply(user(namespace, "bob", className="no-such-class"))
     expect_alert(prometheus, "UserStorageLongNotReady")
     for alert in ("UserStorageLongNotReady", "UserStorageStalled"):
-        told = run_next_command(api, alert)
-        assert "bob" in told
-        assert "ClassNotFound" in told
-    # Of this namespace: those of tests before may still be on their way out.
+        output = run_next_command(api, alert)
+        assert "bob" in output
+        assert "ClassNotFound" in output
+    # Only this namespace: users of earlier tests may still be terminating.
     ours = [line for line in run_next_command(api, "UserStorageLongNotReady").splitlines() if line.startswith(namespace)]
     assert len(ours) == 1, ours
     assert "bob" in ours[0]
     assert "SINCE" in run_next_command(api, "UserStorageDeletionOverdue")
     assert "holderIdentity: " in run_next_command(api, "UserStorageNoLeader")
     assert "etcd ok" in run_next_command(api, "UserStorageReconcileSlow")
-    api.run("delete", "us", "--all", "-n", namespace, "--timeout=60s")
-    eventually(lambda: "UserStorageLongNotReady" not in prometheus.firing(), within=30)
+    api.run("delete", "us", "--all", "-n", namespace, WAIT)
+    eventually(lambda: "UserStorageLongNotReady" not in prometheus.firing())
 
     assert "UserStorageRedisDown" not in prometheus.firing()
     redis_server.kill()

@@ -1,6 +1,6 @@
-"""This version takes over what every released one left: no pod is ended, and nothing is written that says nothing new.
+"""This version takes over the objects of every released version: it deletes no pod and makes no needless write.
 
-Nothing has been released before 0.1.0, so that it stands in for its own predecessor; `make release-fixtures` adds the next.
+0.1.0 is the first release, so it stands in for its own predecessor; `make release-fixtures` adds the next version.
 """
 
 import copy
@@ -24,7 +24,7 @@ from userstorage_operator.api.unstructured import Unstructured
 pytestmark = [pytest.mark.kwok]
 
 REPORTED = {"userstorages/status", "userstorageclasses/status", "events"}
-"""A pod that was made anew for the test became ready at another time than the status says."""
+"""Resources that a takeover may write: pods created for the test became ready at another time than the released status says."""
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def login(api: Kubectl, tmp_path: Path) -> Login:
 
 @pytest.fixture
 def operator(api: Kubectl, login: Login, namespace: str, tmp_path: Path) -> Iterator[OperatorProcess]:
-    """Started by the test, once it finds what others have left; it can serve them all, so that they end with it."""
+    """An operator that the test starts after it has created the leftovers; at the end, it serves the deletion of all users."""
     process = OperatorProcess(login.kubeconfig, tmp_path / "operator.log", f"--namespace={namespace}")
     yield process
     api.run("delete", "us", "--all", "-n", namespace, "--wait=false")
@@ -49,7 +49,7 @@ def writes(api: Kubectl, login: Login) -> list[Request]:
 
 
 def takeover_writes(api: Kubectl, login: Login, namespace: str, left: ReleasedObjects, before: dict[str, str]) -> list[Request]:
-    """The writes that it took, once each user has been looked at. No pod among them was ended or made."""
+    """Wait for the phases of all users; return the operator's writes. Fails if a pod was created or deleted."""
     until_phases(api, namespace, left.phases())
     names = {raw["metadata"]["name"] for raw in left.users}
     assert names
@@ -68,27 +68,27 @@ def test_upgrade_restarts_no_pod(
     before = pods(api, namespace)
     assert len(before) == len([phase for phase in left.phases().values() if phase == "Ready"])
     operator.start()
-    # Each has its true times told; that is the mark of having been looked at.
+    # A corrected ready time in the status shows that the user has been reconciled.
     ready = [name for name, phase in left.phases().items() if phase == "Ready"]
     eventually(lambda: users_with_true_ready_time(api, namespace) >= set(ready), every=0.5)
     done = takeover_writes(api, login, namespace, left, before)
     assert {write.resource for write in done} <= REPORTED
-    assert len(done) <= len(left.users) + 1  # one for each, and one for the class
+    assert len(done) <= len(left.users) + 1  # one status write for each user, and one for the class
 
 
 def users_with_true_ready_time(api: Kubectl, namespace: str) -> set[str]:
-    """Those whose status has the time at which their pod really became ready."""
+    """Return the names of users whose status has the actual ready time of their pod."""
     found = api.list_all("us", namespace)
     return {raw["metadata"]["name"] for raw in found if raw["status"].get("readyTime", "") > "2026-01-31T12:00:00Z"}
 
 
 def without_status(raw: Unstructured) -> Unstructured:
-    """As before the first operator that told anything."""
+    """Return the object without a status, as before any operator wrote one."""
     return {key: value for key, value in raw.items() if key != "status"}
 
 
 def with_less(raw: Unstructured) -> Unstructured:
-    """Written before conditions had these types, before the status had these fields, before children had these marks."""
+    """Return the object as of an older version that lacked some conditions, status fields, annotations and labels."""
     older = copy.deepcopy(raw)
     if older["kind"] == "UserStorage":
         status = older["status"]
@@ -113,9 +113,9 @@ def test_fields_of_newer_version_are_added_without_restart(
     left.create_in(api, namespace)
     before = pods(api, namespace)
     operator.start()
-    wanted = ReleasedObjects(VERSIONS[-1])
-    takeover_writes(api, login, namespace, wanted, before)
-    for raw, released in zip(by_name(api.list_all("us", namespace)), by_name(wanted.users), strict=True):
+    expected = ReleasedObjects(VERSIONS[-1])
+    takeover_writes(api, login, namespace, expected, before)
+    for raw, released in zip(by_name(api.list_all("us", namespace)), by_name(expected.users), strict=True):
         assert raw["metadata"]["finalizers"] == ["userstorage.dev/pod-gone"]
         assert raw["status"].keys() == released["status"].keys()
         assert raw["status"]["slug"] == released["status"]["slug"]
@@ -128,7 +128,7 @@ def by_name(objects: list[Unstructured]) -> list[Unstructured]:
 
 @pytest.fixture
 def newer_definitions(api: Kubectl) -> Iterator[Callable[[], None]]:
-    """Makes the definitions of a version that is still to come: a field more in spec and status, a value more of an enum."""
+    """A function that installs the CRD of a future version: one more field in spec and status, one more value of two enums."""
 
     def upgrade() -> None:
         definition = yaml.safe_load((ROOT / "deploy/crds/userstorage.dev_userstorages.yaml").read_text())
@@ -149,7 +149,7 @@ def downgrade(api: Kubectl) -> None:
     eventually(lambda: "future" not in api.run("explain", "userstorage.spec").stdout)
 
 
-def from_the_future(raw: Unstructured) -> Unstructured:
+def with_future_fields(raw: Unstructured) -> Unstructured:
     newer = copy.deepcopy(raw)
     if newer["kind"] == "UserStorage":
         newer["spec"]["future"] = newer["status"]["future"] = "bright"
@@ -163,9 +163,9 @@ def from_the_future(raw: Unstructured) -> Unstructured:
 def test_downgrade_and_upgrade_keep_pods(
     api: Kubectl, namespace: str, operator: OperatorProcess, login: Login, newer_definitions: Callable[[], None]
 ) -> None:
-    """What this version does not know is dropped, or told where it cannot be served; pods are left alone."""
+    # Unknown fields are dropped, a value that cannot be served is reported, and pods are kept.
     newer_definitions()
-    left = ReleasedObjects(VERSIONS[-1], age=from_the_future)
+    left = ReleasedObjects(VERSIONS[-1], age=with_future_fields)
     left.create_in(api, namespace)
     assert all(raw["status"]["future"] == "bright" for raw in api.list_all("us", namespace))
     before = pods(api, namespace)
@@ -191,12 +191,12 @@ def test_downgrade_and_upgrade_keep_pods(
 KOPF = {
     "kopf.zalando.org/last-handled-configuration": '{"spec":{"userID":"other"}}\n',
     "kopf.zalando.org/alice": '{"started":"2026-01-31T12:00:00","retries":3}',
-    "example.org/note": "of somebody else",
+    "example.org/note": "of another controller",
 }
 
 
 def test_restored_backup_converges(api: Kubectl, namespace: str, operator: OperatorProcess, login: Login) -> None:
-    """Users with an old status and annotations of others, claims as the files are in them, nothing else."""
+    # The backup has users with an old status and foreign annotations, and claims with their files, but no other objects.
     left = ReleasedObjects(VERSIONS[-1])
     users, claims = left.users, [raw for raw in left.children if raw["kind"] == "PersistentVolumeClaim"]
     for raw in users:
@@ -204,7 +204,7 @@ def test_restored_backup_converges(api: Kubectl, namespace: str, operator: Opera
         raw["status"]["observedGeneration"] = 7
         raw["status"]["podUID"] = str(uuid.uuid4())
     for raw in claims:
-        raw["metadata"].pop("ownerReferences", None)  # docs/install.md: else the garbage collector takes them at once
+        raw["metadata"].pop("ownerReferences", None)  # docs/install.md: otherwise the garbage collector deletes them at once
     api.apply(*left.classes)
     create(api, namespace, claims)
     create(api, namespace, users)
@@ -225,15 +225,15 @@ def test_restored_backup_converges(api: Kubectl, namespace: str, operator: Opera
 
 @pytest.fixture
 def may_change_owners(api: Kubectl) -> Iterator[Callable[[], object]]:
-    where = str(ROOT / "deploy/owner-references")
-    yield lambda: api.run("apply", "-k", where)
-    api.run("delete", "-k", where, "--ignore-not-found")
+    manifests = str(ROOT / "deploy/owner-references")
+    yield lambda: api.run("apply", "-k", manifests)
+    api.run("delete", "-k", manifests, "--ignore-not-found")
 
 
 def test_refused_claim_owner_does_not_block_pod(
     api: Kubectl, namespace: str, operator: OperatorProcess, may_change_owners: Callable[[], object]
 ) -> None:
-    """The API server of the tests runs with OwnerReferencesPermissionEnforcement, and the operator may delete no claim."""
+    # The test API server runs OwnerReferencesPermissionEnforcement, and the operator has no right to delete claims.
     [erin] = [raw for raw in ReleasedObjects(VERSIONS[-1]).users if raw["metadata"]["name"] == "erin"]
     [claim] = [
         raw
@@ -244,16 +244,16 @@ def test_refused_claim_owner_does_not_block_pod(
     create(api, namespace, [claim, erin])
     operator.start()
 
-    def told(condition: str) -> tuple[str, str]:
+    def condition_of_erin(condition: str) -> tuple[str, str]:
         return condition_of(api.get("us", "erin", namespace) or {}, condition)
 
-    eventually(lambda: told("Ready") == ("True", "PodReady"))
-    assert told("Reconciling") == ("True", "Retrying")
+    eventually(lambda: condition_of_erin("Ready") == ("True", "PodReady"))
+    assert condition_of_erin("Reconciling") == ("True", "Retrying")
     status = (api.get("us", "erin", namespace) or {})["status"]
     assert "cannot set an ownerRef" in status["lastError"]["message"]
     may_change_owners()
     eventually(lambda: (api.get("pvc", "user-storage-erin", namespace) or {})["metadata"].get("ownerReferences"))
-    eventually(lambda: told("Reconciling") == ("False", "Done"))
+    eventually(lambda: condition_of_erin("Reconciling") == ("False", "Done"))
     delete = ["delete", "pvc", "user-storage-erin", "-n", namespace, "--dry-run=server", f"--as={ACCOUNT}"]
     eventually(lambda: "the operator deletes no claims" in api.run(*delete, check=False).stderr)
 

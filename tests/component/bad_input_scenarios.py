@@ -1,4 +1,4 @@
-"""The bad inputs that are more than a spec to refuse: each is told, nothing else changes, and mending it is enough."""
+"""Bad inputs that the API server does not simply refuse: each is reported, changes nothing else, and can be corrected."""
 
 import asyncio
 import contextlib
@@ -39,16 +39,16 @@ async def object_names(arena: Arena, number: int) -> None:
 
 
 async def generated_names(arena: Arena, number: int) -> None:
-    """In a namespace that nobody serves: a hundred pods would prove nothing more."""
+    """Create a hundred objects in a namespace that is not served, since their pods would prove nothing."""
 
-    async def one(index: int) -> str:
+    async def create(index: int) -> str:
         body = storage("", {"userID": f"user-{index}"})
         body["metadata"] = {"generateName": "user-"}
-        made = await arena.unserved.client.create(USER_STORAGES, arena.unserved.namespace, body)
-        name: str = made["metadata"]["name"]
+        created = await arena.unserved.client.create(USER_STORAGES, arena.unserved.namespace, body)
+        name: str = created["metadata"]["name"]
         return name
 
-    names = await asyncio.gather(*(one(index) for index in range(100)))
+    names = await asyncio.gather(*(create(index) for index in range(100)))
     assert len(set(names)) == 100
 
 
@@ -72,14 +72,14 @@ async def cannot_grow(arena: Arena, number: int) -> None:
         assert _requested(await arena.live.child(Kind.PVC, name)) == "1Gi"
     finally:
         await _allow_expansion(arena, allowed=True)
-    await arena.live.change({"spec": {"lifecycle": {"startTimeout": "6m"}}}, name)  # sooner than the pause would end
+    await arena.live.change({"spec": {"lifecycle": {"startTimeout": "6m"}}}, name)  # reconcile before the backoff ends
     after = await arena.live.until_ready(name)
     assert _requested(await arena.live.child(Kind.PVC, name)) == "2Gi"
     assert after["status"]["podUID"] == before["status"]["podUID"]
 
 
 async def fractional_size(arena: Arena, number: int) -> None:
-    """The API server writes quantities its own way; that must not look like a difference for ever."""
+    """Check that a quantity which the API server normalizes does not look like a lasting difference."""
     for index, size in enumerate(["1.5Gi", "0.5Gi"]):
         await arena.create(f"row{number}-{index}", storage={"size": size})
         await arena.live.until_ready(f"row{number}-{index}")
@@ -131,28 +131,28 @@ async def lookalikes(arena: Arena, number: int) -> None:
     users = ["row35-a", "row35_a", "ROW35-A", "Row35-a", "row35.a"]
     for index, user in enumerate(users):
         await arena.create(f"row{number}-{index}", userID=user)
-    told = [(await arena.live.until_ready(f"row{number}-{index}"))["status"] for index in range(len(users))]
-    assert len({status["podName"] for status in told}) == len(users)
-    assert len({status["storage"]["claimName"] for status in told}) == len(users)
-    assert len({status["serviceName"] for status in told}) == len(users)
+    statuses = [(await arena.live.until_ready(f"row{number}-{index}"))["status"] for index in range(len(users))]
+    assert len({status["podName"] for status in statuses}) == len(users)
+    assert len({status["storage"]["claimName"] for status in statuses}) == len(users)
+    assert len({status["serviceName"] for status in statuses}) == len(users)
 
 
 async def names_taken(arena: Arena, number: int) -> None:
-    strangers = {
+    foreign = {
         kind: await arena.live.create_object(kind, f"user-storage-row{number}-{kind.field}", spec)
         for kind, spec in FOREIGN_SPECS.items()
     }
     for kind in FOREIGN_SPECS:
         await arena.create(f"row{number}-{kind.field}")
-    for kind, stranger in strangers.items():
+    for kind, before in foreign.items():
         name = f"row{number}-{kind.field}"
         assert f"user-storage-{name}" in await arena.live.until_condition("Ready", "False", "NameConflict", name)
         now = await arena.live.child(kind, name)
         assert now is not None
         same = ("uid", "labels", "annotations", "ownerReferences", "finalizers")
-        assert [now["metadata"].get(key) for key in same] == [stranger["metadata"].get(key) for key in same]
+        assert [now["metadata"].get(key) for key in same] == [before["metadata"].get(key) for key in same]
         await arena.live.delete(kind.resource, f"user-storage-{name}")
-    for kind in strangers:
+    for kind in foreign:
         await arena.live.until_ready(f"row{number}-{kind.field}")
 
 
@@ -161,7 +161,7 @@ async def no_such_storage_class(arena: Arena, number: int) -> None:
 
 
 async def read_write_many(arena: Arena, number: int) -> None:
-    """No provisioner answers for it: the claim waits, as it does where the class has none for this mode."""
+    """Use a storage class without a provisioner for this access mode: the claim stays Pending."""
     await _unprovisioned(arena, number, {"storageClassName": "read-write-once", "accessModes": ["ReadWriteMany"]})
 
 
@@ -184,7 +184,7 @@ async def misspelt_field(arena: Arena, number: int) -> None:
 
 
 async def key_given_twice(arena: Arena, number: int) -> None:
-    """kubectl itself lets the last one win, so the requests go out raw."""
+    """Send raw requests, as kubectl itself keeps only the last of duplicate keys."""
     name = f"row{number}"
     twice = to_json(storage(arena.live.namespace, {"userID": name}, name)).replace('"userID"', '"userID": "bob", "userID"')
     path = f"/apis/userstorage.dev/v1/namespaces/{arena.live.namespace}/userstorages"
@@ -199,8 +199,8 @@ async def status_by_tenant(arena: Arena, number: int) -> None:
     name = f"row{number}"
     forged = {"phase": "Ready", "podName": "forged", "slug": "forged"}
     body = storage(arena.live.namespace, {"userID": name, "replicas": 0}, name) | {"status": forged}
-    made = await arena.live.client.create(USER_STORAGES, arena.live.namespace, body)
-    assert made["status"]["phase"] == "Pending"
+    created = await arena.live.client.create(USER_STORAGES, arena.live.namespace, body)
+    assert created["status"]["phase"] == "Pending"
     await arena.live.until_condition("Suspended", "True", "Requested", name)
     patched = await arena.live.change({"status": forged}, name)
     assert patched["status"]["slug"] == name
@@ -219,8 +219,8 @@ async def status_patched_by_tenant(arena: Arena, number: int) -> None:
 
 
 async def forged_memory(arena: Arena, number: int) -> None:
-    seen = json.dumps({"spec": {"userID": f"row{number}"}})
-    await arena.create(f"row{number}", {"annotations": {"kopf.zalando.org/last-handled-configuration": seen}})
+    forged = json.dumps({"spec": {"userID": f"row{number}"}})
+    await arena.create(f"row{number}", {"annotations": {"kopf.zalando.org/last-handled-configuration": forged}})
     await arena.live.until_ready(f"row{number}")
 
 
@@ -257,7 +257,7 @@ async def spoofed_pod(arena: Arena, number: int) -> None:
 
 
 async def absent_owner(arena: Arena, number: int) -> None:
-    """The garbage collector deletes the object, as it does every object whose owners are gone; the claim stays."""
+    """Check that the garbage collector deletes an object whose owner does not exist, and that the claim is kept."""
     name = f"row{number}"
     await arena.create(name)
     await arena.live.until_ready(name)
@@ -277,8 +277,8 @@ async def foreign_finalizer(arena: Arena, number: int) -> None:
     await arena.create(name, {"finalizers": ["example.org/backup"]})
     await arena.live.until_ready(name)
     await arena.live.delete(USER_STORAGES, name)
-    told = await arena.live.until_condition("Reconciling", "True", "WaitingForFinalizers", name)
-    assert "example.org/backup" in told
+    message = await arena.live.until_condition("Reconciling", "True", "WaitingForFinalizers", name)
+    assert "example.org/backup" in message
     await _expect_idle(arena)
     await arena.live.change({"metadata": {"finalizers": None}}, name)
     await arena.until_gone(name)
@@ -310,7 +310,7 @@ async def unserved_namespace(arena: Arena, number: int) -> None:
         await arena.create(name, live=unserved)
     try:
         await arena.create(name)
-        await arena.live.until_ready(name)  # made later, and served by now
+        await arena.live.until_ready(name)  # created after the unserved ones, so they had their chance
         for unserved in (arena.unserved, system):
             raw = await unserved.get(name)
             assert raw is not None
@@ -322,7 +322,7 @@ async def unserved_namespace(arena: Arena, number: int) -> None:
 
 
 async def quota_of_objects(arena: Arena, number: int) -> None:
-    """In a namespace of few objects: the second one that is served."""
+    """Set the quota in the second served namespace, which has few objects."""
     second, count = arena.second, "count/userstorages.userstorage.dev"
     present = len((await second.client.list_all(USER_STORAGES, second.namespace))[0])
     await second.set_quota("few", {count: str(present + 1)})
@@ -340,7 +340,7 @@ async def quota_of_objects(arena: Arena, number: int) -> None:
 
 
 async def huge_object(arena: Arena, number: int) -> None:
-    """Past etcd's limit by fields that the schema does not bound: the metadata's own limit comes first."""
+    """Exceed etcd's limit by fields without a schema limit: the limit of annotations applies first."""
     body = storage(arena.live.namespace, {"userID": "alice"})
     body["metadata"]["annotations"] = {f"a{index}": "x" * 4096 for index in range(350)}
     refused = arena.api.run("create", "-f", "-", input=to_json(body), check=False)
@@ -348,18 +348,18 @@ async def huge_object(arena: Arena, number: int) -> None:
 
 
 async def older_object(arena: Arena, number: int) -> None:
-    """There is no version before v1; an object without any default stands for one that is older than the defaults."""
+    """Create an object without defaults, which stands in for one older than the defaults: v1 is the first version."""
     name = f"row{number}"
     async with _edited_crd(arena, _without_defaults):
         await _until_it_succeeds(lambda: _expect_no_defaults(arena, name))
-        made = await arena.create(name)
-        assert made["spec"] == {"userID": name}
+        created = await arena.create(name)
+        assert created["spec"] == {"userID": name}
 
-    async def defaulted() -> bool:
+    async def has_defaults() -> bool:
         raw = await arena.live.get(name)
         return raw is not None and raw["spec"].get("lifecycle", {}).get("startTimeout") == "5m"
 
-    await arena.live.until(defaulted)
+    await arena.live.until(has_defaults)
     await arena.live.until_ready(name)
     assert await arena.comparable_pod(name) == await arena.comparable_pod("canary")
 
@@ -375,7 +375,9 @@ async def tightened_rules(arena: Arena, number: int) -> None:
     message = await arena.live.until_condition("Stalled", "True", "InvalidSpec", name)
     assert "spec.lifecycle.startTimeout" in message
     assert await arena.live.condition("Ready", name) == ("True", "PodReady")
-    await arena.live.change({"spec": {"storage": {"reclaimPolicy": "Delete"}}}, name)  # ratcheting: an unrelated field
+    await arena.live.change(
+        {"spec": {"storage": {"reclaimPolicy": "Delete"}}}, name
+    )  # validation ratcheting admits a change of an unrelated field
     await _expect_timeout_refused(arena, name)
     assert (await arena.live.pod(name))["metadata"]["uid"] == before["status"]["podUID"]
     await arena.live.change({"spec": {"lifecycle": {"startTimeout": "5m"}}}, name)
@@ -383,7 +385,7 @@ async def tightened_rules(arena: Arena, number: int) -> None:
 
 
 async def _unprovisioned(arena: Arena, number: int, fields: Unstructured) -> None:
-    """A claim that nobody gives a volume; then somebody does."""
+    """Create a claim that is not provisioned, then bind it."""
     name = f"row{number}"
     cls = await arena.create_class(name, {"storage": fields})
     await arena.create(name, className=cls, podMetadata=NEVER_READY)
@@ -397,7 +399,7 @@ async def _unprovisioned(arena: Arena, number: int, fields: Unstructured) -> Non
 
 
 def _requested(claim: Unstructured | None) -> str:
-    """How large a claim is asked to be."""
+    """Return the storage that a claim requests."""
     assert claim is not None
     size: str = claim["spec"]["resources"]["requests"]["storage"]
     return size
@@ -408,7 +410,7 @@ async def _allow_expansion(arena: Arena, *, allowed: bool) -> None:
 
 
 async def _expect_idle(arena: Arena) -> None:
-    """Nothing is written any more, and no pass follows upon another."""
+    """Assert that within ten periods of 1.5 s there is one without a write or a reconcile."""
     for _ in range(10):
         before = arena.metrics.writes(), arena.metrics.reconciles()
         await asyncio.sleep(1.5)
@@ -418,7 +420,7 @@ async def _expect_idle(arena: Arena) -> None:
 
 
 async def _until_it_succeeds(attempt: Callable[[], Awaitable[Any]], within: float = PATIENCE) -> None:
-    """Until it succeeds: what an API server has just been told takes a moment to be so."""
+    """Repeat `attempt` until it raises no error: a change takes effect in the API server with a delay."""
     deadline = asyncio.get_running_loop().time() + within
     while True:
         try:
@@ -431,7 +433,7 @@ async def _until_it_succeeds(attempt: Callable[[], Awaitable[Any]], within: floa
 
 
 async def _expect_timeout_refused(arena: Arena, name: str) -> None:
-    """The rules of startTimeout hold: tried without storing."""
+    """Assert by a dry run that an invalid startTimeout is refused."""
     client, path = arena.live.client, USER_STORAGES.path(arena.live.namespace, name)
     patch = {"spec": {"lifecycle": {"startTimeout": "6 minutes"}}}
     try:
@@ -443,15 +445,15 @@ async def _expect_timeout_refused(arena: Arena, name: str) -> None:
 
 
 async def _expect_no_defaults(arena: Arena, name: str) -> None:
-    """Defaults are not filled in: tried without storing."""
+    """Assert by a dry run that the API server sets no defaults."""
     body, path = storage(arena.live.namespace, {"userID": name}, name), USER_STORAGES.path(arena.live.namespace)
-    made = await arena.live.client._json("create", USER_STORAGES, "POST", path, {"dryRun": "All"}, body)
-    assert made["spec"] == {"userID": name}
+    created = await arena.live.client._json("create", USER_STORAGES, "POST", path, {"dryRun": "All"}, body)
+    assert created["spec"] == {"userID": name}
 
 
 @contextlib.asynccontextmanager
 async def _edited_crd(arena: Arena, edit: Callable[[Unstructured], None]) -> AsyncIterator[None]:
-    """Another schema of the spec for a while. No other test runs meanwhile: all of them share the API server."""
+    """Change the CRD's schema of the spec temporarily. No other test of this worker runs meanwhile on the API server."""
     client, name = arena.live.client, "userstorages.userstorage.dev"
     original = await client.get(DEFINITIONS, None, name)
     edited = copy.deepcopy(original["spec"])

@@ -1,4 +1,4 @@
-"""What the API server refuses or cannot do is told in its words, and over when it can."""
+"""Errors of the API server are reported with its message, and end when the request succeeds."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,8 +23,8 @@ LIMITS = Resource("", "v1", "limitranges", "LimitRange")
 
 @pytest.fixture
 def proxied_operator(proxy: FaultProxy, live: Live) -> Iterator[RecordedMetrics]:
-    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600)) as observed:
-        yield observed
+    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600)) as metrics:
+        yield metrics
 
 
 @pytest.mark.parametrize(
@@ -49,10 +49,10 @@ async def test_failed_pod_creation_is_reported_and_retried(
 
 @pytest.mark.produces("Ready/NamespaceTerminating")
 async def test_terminating_namespace_is_reported(live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy) -> None:
-    words = f"unable to create new content in namespace {live.namespace} because it is being terminated"
-    proxy.fail(Fault("POST", r"/pods\?", 403, words))  # made up: a real one deletes the object in the next moment
+    message = f"unable to create new content in namespace {live.namespace} because it is being terminated"
+    proxy.fail(Fault("POST", r"/pods\?", 403, message))  # injected: a real terminating namespace deletes the object soon
     await live.create()
-    assert words in await live.until_condition("Ready", "False", "NamespaceTerminating")
+    assert message in await live.until_condition("Ready", "False", "NamespaceTerminating")
     proxy.fail()
     await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})
     await live.until_ready()
@@ -78,7 +78,7 @@ async def test_unreadable_claim_is_not_reported_as_missing(
     assert found is not None
     assert found["status"]["phase"] == "Ready"
     assert await live.condition("StorageReady") == ("True", "ClaimBound")
-    await live.delete(USER_STORAGES, "alice")  # which is not kept from ending
+    await live.delete(USER_STORAGES, "alice")  # the failed read does not block the deletion
 
     async def gone() -> bool:
         return await live.get() is None
@@ -141,7 +141,7 @@ async def test_unavailable_server_is_retried_with_backoff(
     async def three_tries() -> bool:
         return tries() >= 3
 
-    await live.until(three_tries)  # at once, after 1 s, after 3 s more: each the finalizer and the status
+    await live.until(three_tries)  # at once, after 1 s, after 3 s more; each try writes the finalizer and the status
     assert tries() <= 6
     proxy.fail()
     await live.until_ready()

@@ -1,4 +1,4 @@
-"""Each of the 62 bad inputs on the real API server, before a running operator and its other users."""
+"""Each of the 62 bad inputs on the real API server, with a running operator and other users."""
 
 from collections.abc import AsyncIterator
 
@@ -8,7 +8,7 @@ import pytest_asyncio
 from component import catalogue
 from component.catalogue import CATALOGUE, BadInput
 from support.arena import Arena
-from support.arena import arena as made_arena
+from support.arena import arena as new_arena
 from support.kubectl import Kubectl
 
 pytestmark = [pytest.mark.kwok, pytest.mark.asyncio(loop_scope="module")]
@@ -16,18 +16,18 @@ pytestmark = [pytest.mark.kwok, pytest.mark.asyncio(loop_scope="module")]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_arena(api: Kubectl) -> AsyncIterator[Arena]:
-    async with made_arena(api) as made:
-        yield made
+    async with new_arena(api) as created:
+        yield created
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def arena(request: pytest.FixtureRequest, api: Kubectl, shared_arena: Arena) -> AsyncIterator[Arena]:
-    """The one of all rows; one of its own for a row that is run again, as the objects of the first try are still there."""
+    """The arena that all rows share; a rerun of a row gets a new one, as the first try left its objects in the shared one."""
     if getattr(request.node, "execution_count", 1) == 1:
         yield shared_arena
         return
-    async with made_arena(api) as made:
-        yield made
+    async with new_arena(api) as created:
+        yield created
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body")  # row 60

@@ -1,4 +1,4 @@
-"""UserStorageClasses: which one counts, how many of it a namespace may have, how a change of it reaches its users."""
+"""UserStorageClasses: the default class, limits per namespace, and the rollout of changes to users."""
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,36 +20,36 @@ MakeClass = Callable[..., Awaitable[str]]
 
 @pytest.fixture
 async def make_class(live: Live) -> AsyncIterator[MakeClass]:
-    """Makes classes whose names hold that of the test's namespace, and deletes them afterwards."""
-    made: list[str] = []
+    """A function that creates a class named after the test's namespace; the classes are deleted after the test."""
+    created: list[str] = []
 
-    async def make(suffix: str = "class", **spec: Any) -> str:
+    async def create(suffix: str = "class", **spec: Any) -> str:
         name = f"{suffix}-{live.namespace}"
         await live.create_class(name, **spec)
-        made.append(name)
+        created.append(name)
         return name
 
-    yield make
-    for name in made:
+    yield create
+    for name in created:
         with contextlib.suppress(NotFound):
             await live.delete_class(name)
 
 
 async def until_class_condition(live: Live, name: str, condition_type: str, status: str, reason: str) -> Unstructured:
-    async def look() -> Unstructured | None:
+    async def matching_class() -> Unstructured | None:
         raw = await live.get_class(name)
         return raw if condition_of(raw, condition_type) == (status, reason) else None
 
-    found: Unstructured = await live.until(look)
+    found: Unstructured = await live.until(matching_class)
     return found
 
 
-async def until_counts(live: Live, name: str, **wanted: int) -> None:
-    async def look() -> bool:
+async def until_counts(live: Live, name: str, **expected: int) -> None:
+    async def is_reported() -> bool:
         status = (await live.get_class(name)).get("status", {})
-        return all(status.get(field) == count for field, count in wanted.items())
+        return all(status.get(field) == count for field, count in expected.items())
 
-    await live.until(look)
+    await live.until(is_reported)
 
 
 async def test_class_status_counts_its_users(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
@@ -133,7 +133,7 @@ async def test_class_rollout_respects_max_unavailable(live: Live, operator_of_al
     await live.until_condition("Ready", "False", "PodNotReady", "broken")
     broken = (await live.pod("broken"))["metadata"]["uid"]
     await live.change_class(name, {"spec": {"browser": {"port": 9999}}})
-    for user in users:  # the one that is down is all that may be
+    for user in users:  # the broken user already uses up maxUnavailable
         await live.until_condition("PodUpToDate", "False", "WaitingForRollout", user)
         assert await live.condition("Ready", user) == ("True", "PodReady")
     await until_class_condition(live, name, "Reconciling", "True", "RollingOut")
@@ -143,7 +143,7 @@ async def test_class_rollout_respects_max_unavailable(live: Live, operator_of_al
         pod = await live.child(Kind.POD, "broken")
         return pod is not None and pod["metadata"]["uid"] != broken
 
-    await live.until(replaced)  # it was down already, so it needed no turn
+    await live.until(replaced)  # its pod was not ready, so replacing it needs no slot of the rollout
     await live.change({"spec": {"podMetadata": {"annotations": {LIFE: None}}}}, "broken")
     for user in (*users, "broken"):
         await live.until_condition("PodUpToDate", "True", "UpToDate", user)
@@ -222,8 +222,8 @@ async def test_lowered_maximum_size_keeps_existing_claims(live: Live, operator: 
     assert "15Gi exceeds storage.maxSize 10Gi" in await live.until_condition("Stalled", "True", "InvalidSpec", "bob")
     await live.delete(Kind.POD.resource, "user-storage-alice")
 
-    async def made_again() -> bool:
+    async def is_recreated() -> bool:
         return bool((await live.until_ready())["status"]["podUID"] != before)
 
-    await live.until(made_again)
+    await live.until(is_recreated)
     assert await live.condition("Stalled") == ("False", "NotStalled")

@@ -1,4 +1,4 @@
-"""What the real API server makes of good and bad objects: every rule of the CRDs, asked of the one who enforces it."""
+"""Every rule of the CRDs, checked with valid and invalid objects on the real API server."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from support.kubectl import Kubectl
 from support.manifests import Accepted, Change, Object, Refused, storage, storage_class, to_json
 
 DRY = "--dry-run=server"
-"""Everything but the storing: what needs no object afterwards leaves none."""
+"""Validate without storing, for tests that need no object afterwards."""
 TRY = ("create", DRY, "-f", "-")
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -21,13 +21,13 @@ def named(row: Refused | Accepted | Change) -> str:
 
 
 def create(api: Kubectl, manifest: Object, *flags: str) -> Object:
-    """Create it and return it as the API server has it."""
+    """Create an object and return it as the API server stored it."""
     created: Object = json.loads(api.run("create", "-f", "-", "-o", "json", *flags, input=to_json(manifest)).stdout)
     return created
 
 
 def refusal(api: Kubectl, *args: str, manifest: Object | None = None) -> str:
-    """The API server's words."""
+    """Run a command that must fail, and return its error."""
     done = api.run(*args, input=None if manifest is None else to_json(manifest), check=False)
     assert done.returncode != 0, f"admitted: {done.stdout}"
     return done.stderr
@@ -69,7 +69,10 @@ def test_class_change_is_admitted_or_refused(api: Kubectl, namespace: str, row: 
 
 
 def change(api: Kubectl, manifest: Object, row: Change) -> None:
-    """Replace the object; unlike a patch, that also removes what `manifest` lacks."""
+    """Replace the object, which must be admitted or refused as the row says.
+
+    Unlike a patch, this also removes fields that `manifest` lacks.
+    """
     if row.message is None:
         api.run("replace", "-f", "-", input=to_json(manifest))
     else:
@@ -87,13 +90,13 @@ def test_unknown_field_is_dropped(api: Kubectl, row: str) -> None:
 
 @pytest.mark.parametrize("row", bad_inputs.PRUNED)
 def test_unknown_field_is_refused_by_kubectl(api: Kubectl, row: str) -> None:
-    """kubectl asks for strict validation unless told otherwise."""
+    # kubectl asks for strict validation by default.
     manifest = storage("default", {"userID": "alice"} | bad_inputs.PRUNED[row])
     assert 'unknown field "spec.' in refusal(api, *TRY, manifest=manifest)
 
 
 def test_duplicate_field_is_refused_by_strict_validation(api: Kubectl) -> None:
-    """Row 45. kubectl itself lets the last one win before the API server sees it, so the request goes out raw."""
+    # Row 45. kubectl itself keeps only the last of duplicate keys, so the request is sent raw.
     twice = to_json(storage("default", {"userID": "alice"})).replace('"userID"', '"userID": "bob", "userID"')
     path = "/apis/userstorage.dev/v1/namespaces/default/userstorages?dryRun=All&fieldValidation=Strict"
     done = api.run("create", "--raw", path, "-f", "-", input=twice, check=False)
@@ -147,12 +150,12 @@ def test_defaults_of_a_class(api: Kubectl) -> None:
 
 @pytest.mark.parametrize("name", ["a" * 253, "alice.example.org", "7-of-nine"], ids=["253", "dots", "digit"])
 def test_any_object_name_is_admitted(api: Kubectl, name: str) -> None:
-    """Row 14: the children are named from the slug."""
+    # Row 14: children are named after the slug.
     api.run(*TRY, input=to_json(storage("default", {"userID": "alice"}, name=name)))
 
 
 def test_generated_names_are_unique(api: Kubectl, namespace: str) -> None:
-    """Row 15."""
+    # Row 15.
     manifest = storage(namespace, {"userID": "alice"})
     del manifest["metadata"]["name"]
     manifest["metadata"]["generateName"] = "user-"
@@ -183,7 +186,7 @@ def test_metadata_set_by_tenant(api: Kubectl, metadata: dict[str, Any], survives
 
 @pytest.mark.parametrize(("size", "fits"), [(255, True), (300, False)])
 def test_large_annotations_of_the_object(api: Kubectl, size: int, fits: bool) -> None:
-    """Row 52: Kubernetes' own limit of 256 KiB."""
+    # Row 52: Kubernetes' own limit of 256 KiB.
     manifest = storage("default", {"userID": "alice"})
     manifest["metadata"]["annotations"] = {"note": "x" * size * 1024}
     if fits:

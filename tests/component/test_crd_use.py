@@ -1,4 +1,4 @@
-"""The CRD's subresources, selectors and columns, as kubectl and controllers use them on the real API server."""
+"""The CRDs' subresources, field selectors and printer columns on the real API server."""
 
 import json
 
@@ -55,7 +55,7 @@ STATUS: Object = {
 
 @pytest.fixture
 def alice(api: Kubectl, namespace: str) -> list[str]:
-    """Arguments that name a UserStorage just made."""
+    """kubectl arguments that name a new UserStorage."""
     api.run("create", "-f", "-", input=to_json(storage(namespace, {"userID": "alice"}, name="alice")))
     return ["userstorage", "alice", "-n", namespace]
 
@@ -85,7 +85,7 @@ def test_every_status_field_is_stored(api: Kubectl, alice: list[str]) -> None:
 
 
 def test_status_set_by_tenant_is_ignored(api: Kubectl, namespace: str) -> None:
-    """Row 48."""
+    # Row 48.
     forged = storage(namespace, {"userID": "alice"}, name="alice") | {"status": STATUS}
     api.run("create", "-f", "-", input=to_json(forged))
     api.run("replace", "-f", "-", input=to_json(forged))

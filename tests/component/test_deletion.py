@@ -1,4 +1,4 @@
-"""A UserStorage can be deleted in whatever state it is, and says what it waits for."""
+"""A UserStorage can be deleted in any state, and reports what its deletion waits for."""
 
 import asyncio
 import json
@@ -21,11 +21,11 @@ FOREIGN = "example.com/backup"
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 
 
-async def gone(live: Live, name: str = "alice") -> None:
-    async def look() -> bool:
+async def until_gone(live: Live, name: str = "alice") -> None:
+    async def is_absent() -> bool:
         return await live.get(name) is None
 
-    await live.until(look)
+    await live.until(is_absent)
 
 
 @pytest.mark.parametrize("writes", range(1, WRITES_TO_READY + 1))
@@ -44,25 +44,26 @@ async def test_deletion_during_creation_with_running_operator(live: Live, operat
     if kind is not None:
         await live.until(lambda: live.child(kind))
     await live.delete(USER_STORAGES, "alice")
-    await gone(live)
+    await until_gone(live)
     assert await live.child(Kind.POD) is None
-    await asyncio.sleep(1)  # a write that was under way
+    await asyncio.sleep(1)  # a write that was in flight would have arrived by now
     assert await live.child(Kind.POD) is None
 
 
 async def test_foreign_pod_finalizer_is_reported_and_pod_not_forced(live: Live, operator: None) -> None:
-    await live.create(lifecycle={"deletionTimeout": "3s"}, podMetadata={"annotations": {LIFE: "slow-termination"}})
+    await live.create(podMetadata={"annotations": {LIFE: "slow-termination"}})
     await live.until_ready()
     pod = await live.change_child(Kind.POD, {"metadata": {"finalizers": [FOREIGN]}})
     await live.delete(USER_STORAGES, "alice")
     assert FOREIGN in await live.until_condition("Reconciling", "True", "Terminating")
+    await live.change({"spec": {"lifecycle": {"deletionTimeout": "3s"}}})
     assert FOREIGN in await live.until_condition("Stalled", "True", "DeletionTimedOut")
     assert await live.condition("Reconciling") == ("False", "Done")
     held = await live.pod()
     assert held["metadata"]["uid"] == pod["metadata"]["uid"]
     assert held["metadata"]["deletionGracePeriodSeconds"] == 30
     await live.change_child(Kind.POD, {"metadata": {"finalizers": None}})
-    await gone(live)
+    await until_gone(live)
     assert await live.child(Kind.POD) is None
 
 
@@ -76,7 +77,7 @@ async def test_slow_garbage_collection_is_reported(live: Live, operator: None) -
     await live.client.create(CONFIG_MAPS, live.namespace, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
     await live.delete(USER_STORAGES, "alice")
     assert pod["spec"]["nodeName"] in await live.until_condition("Reconciling", "True", "Terminating")
-    # What the kubelet does at the end of the containers.
+    # As the kubelet does once the containers have terminated.
     await live.client.delete(Kind.POD.resource, live.namespace, owner["name"], owner["uid"], 0, "Foreground")
     message = await live.until_condition("Reconciling", "True", "WaitingForGarbageCollection")
     assert "it waits for the garbage collector alone" in message
@@ -84,7 +85,7 @@ async def test_slow_garbage_collection_is_reported(live: Live, operator: None) -
     assert held is not None
     assert held["status"]["phase"] == "Terminating"
     await live.client.merge_patch(CONFIG_MAPS, live.namespace, "owned", {"metadata": {"finalizers": None}})
-    await gone(live)
+    await until_gone(live)
     assert await live.child(Kind.POD) is None
 
 
@@ -94,7 +95,7 @@ async def test_stuck_pod_of_existing_user_is_reported(live: Live, operator: None
     await live.until_ready()
     pod = await live.change_child(Kind.POD, {"metadata": {"finalizers": [FOREIGN]}})
     name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
-    await live.client.delete(Kind.POD.resource, live.namespace, name, uid, 1, "Background")  # as for a node that is lost
+    await live.client.delete(Kind.POD.resource, live.namespace, name, uid, 1, "Background")  # as for a pod on a lost node
     message = await live.until_condition("Stalled", "True", "DeletionTimedOut")
     assert pod["spec"]["nodeName"] in message
     assert FOREIGN in message
@@ -113,9 +114,9 @@ async def test_foreign_object_finalizer_is_reported_without_retries(live: Live, 
     assert await live.child(Kind.POD) is None
     before = await live.get()
     await asyncio.sleep(2)
-    assert await live.get() == before  # waited for in silence
+    assert await live.get() == before  # no status write while waiting
     await live.change({"metadata": {"finalizers": None}})
-    await gone(live)
+    await until_gone(live)
 
 
 async def test_deletion_with_deleted_class(live: Live, operator: None) -> None:
@@ -127,7 +128,7 @@ async def test_deletion_with_deleted_class(live: Live, operator: None) -> None:
     await live.client.delete(USER_STORAGE_CLASSES, "", name, found["metadata"]["uid"], 0, "Background")
     await live.until_condition("Stalled", "True", "ClassNotFound")
     await live.delete(USER_STORAGES, "alice")
-    await gone(live)
+    await until_gone(live)
     assert await live.child(Kind.POD) is None
 
 
@@ -135,17 +136,17 @@ async def test_deletion_with_missing_class(live: Live, operator: None) -> None:
     await live.create(className="no-such-class")
     await live.until_condition("Ready", "False", "ClassNotFound")
     await live.delete(USER_STORAGES, "alice")
-    await gone(live)
+    await until_gone(live)
 
 
-@pytest.mark.parametrize("wait", [False, True], ids=["while its pod ends", "stopped"])
+@pytest.mark.parametrize("wait", [False, True], ids=["while its pod terminates", "stopped"])
 async def test_deletion_while_suspended(live: Live, operator: None, wait: bool) -> None:
     await live.create(podMetadata={"annotations": {LIFE: "slow-termination"}})
     await live.until_ready()
     await live.change({"spec": {"replicas": 0}})
     await live.until_condition("Suspended", *(("True", "Requested") if wait else ("False", "Stopping")))
     await live.delete(USER_STORAGES, "alice")
-    await gone(live)
+    await until_gone(live)
     assert await live.child(Kind.POD) is None
 
 
@@ -154,11 +155,11 @@ async def test_deletion_during_failing_start(live: Live, operator: None, life: s
     await live.create(podMetadata={"annotations": {LIFE: life}})
     await live.until(lambda: _not_ready(live))
     await live.delete(USER_STORAGES, "alice")
-    await gone(live)
+    await until_gone(live)
     assert await live.child(Kind.POD) is None
 
 
-@pytest.mark.parametrize("held", [False, True], ids=["as it is", "with our finalizer set by its tenant"])
+@pytest.mark.parametrize("held", [False, True], ids=["unchanged", "with our finalizer set by its tenant"])
 async def test_deleting_conflicting_object_keeps_owner_of_user_id(live: Live, operator: None, held: bool) -> None:
     await live.create("winner", user_id="alice")
     before = await live.until_ready("winner")
@@ -167,7 +168,7 @@ async def test_deleting_conflicting_object_keeps_owner_of_user_id(live: Live, op
     if held:
         await live.change({"metadata": {"finalizers": ["userstorage.dev/pod-gone"]}}, "loser")
     await live.delete(USER_STORAGES, "loser")
-    await gone(live, "loser")
+    await until_gone(live, "loser")
     await asyncio.sleep(1)
     after = await live.get("winner")
     assert after is not None
@@ -198,13 +199,13 @@ async def test_namespace_with_twenty_users_is_deleted_during_creation(
     await asyncio.gather(*(live.create(f"late-{number}") for number in range(10)))
     await asyncio.to_thread(api.run, "delete", "namespace", live.namespace, "--wait=false")
 
-    async def none_left() -> bool:
+    async def is_deleted() -> bool:
         found = await asyncio.to_thread(api.run, "get", "namespace", live.namespace, "--ignore-not-found", "-o", "json")
         return not found.stdout or json.loads(found.stdout)["status"]["phase"] != "Terminating"
 
-    await live.until(none_left)
-    # Asked at first, when a child begins to go and has gone, and when the object goes; not over and over.
-    children = Counter(what for what in refused if not what.startswith("events"))
+    await live.until(is_deleted)
+    # A creation is tried at first, when a child starts and ends terminating, and when the object goes; not repeatedly.
+    children = Counter(message for message in refused if not message.startswith("events"))
     assert children.total() <= 20 * (2 * len(Kind) + 2), children
 
 

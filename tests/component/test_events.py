@@ -1,4 +1,4 @@
-"""Events as people see them: through the core API that kubectl describe and kubectl get events read."""
+"""Events as people see them: through the core API, which kubectl describe and kubectl get events read."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ class Events:
         return sorted(events, key=lambda event: str(event["eventTime"]))
 
     async def counts(self) -> list[EventCount]:
-        """Type, reason and how often, the oldest first."""
+        """Return type, reason and count of each event, the oldest first."""
         return [(event["type"], event["reason"], (event.get("series") or {}).get("count", 1)) for event in await self.all()]
 
 
@@ -75,11 +75,11 @@ async def test_repeated_events_are_counted_in_series(live: Live, api: Kubectl, o
         await live.change({"spec": {"replicas": 1}})
         await live.until_ready()
 
-    async def counted() -> bool:
-        told = {reason: count for _, reason, count in await events.counts()}
-        return told == {"PodReady": 3, "Suspended": 2, "Requested": 2, "Running": 2}
+    async def is_counted() -> bool:
+        counts = {reason: count for _, reason, count in await events.counts()}
+        return counts == {"PodReady": 3, "Suspended": 2, "Requested": 2, "Running": 2}
 
-    await live.until(counted)
+    await live.until(is_counted)
 
 
 async def test_deletion_event_outlives_object(live: Live, api: Kubectl, operator: None) -> None:
@@ -87,13 +87,13 @@ async def test_deletion_event_outlives_object(live: Live, api: Kubectl, operator
     await live.until_ready()
     await live.delete(USER_STORAGES, "alice")
 
-    async def gone() -> bool:
+    async def is_gone() -> bool:
         return await live.get() is None
 
-    await live.until(gone)
+    await live.until(is_gone)
     events = Events(api, created)
 
-    async def told() -> bool:
+    async def is_recorded() -> bool:
         return await events.counts() == [("Normal", "PodReady", 1), ("Normal", "Terminating", 1)]
 
-    await live.until(told)
+    await live.until(is_recorded)

@@ -1,4 +1,4 @@
-"""An Ingress leads in from outside where the class says so, and the status says where to."""
+"""A class can expose its users by an Ingress, and the status reports the URL."""
 
 import asyncio
 import uuid
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.kwok]
 
 
 async def create_exposed_user(live: Live, cls: ClassOfTest) -> Unstructured:
-    """The Ingress of a new alice, once all is in place."""
+    """Create alice, wait until she is exposed, and return her Ingress."""
     await live.create(className=cls.name)
     await live.until_ready()
     await live.until_condition("NetworkReady", "True", "Synced")
@@ -63,7 +63,7 @@ async def test_ingress_routes_to_service_and_status_has_url(live: Live, exposing
 async def test_settled_ingress_is_not_written_again(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
     await exposing_class.change(tlsSecretName="wildcard", annotations={"example.org/rewrite": "on"})
     before = await create_exposed_user(live, exposing_class)
-    await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # seen by a full pass
+    await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # triggers a full reconcile
     await live.until_ready()
     assert (await ingress(live))["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
 
@@ -73,13 +73,13 @@ async def test_ingress_follows_class_changes(live: Live, api: Kubectl, exposing_
     before = await create_exposed_user(live, exposing_class)
     pod = (await live.pod())["metadata"]["uid"]
     note = ["annotate", "ingress", "user-storage-alice", "controller.example.org/seen=yes", "-n", live.namespace]
-    await asyncio.to_thread(api.run, *note)  # not by the operator's client, whose name would make it the operator's own
+    await asyncio.to_thread(api.run, *note)  # not by the operator's client, whose field manager would own the annotation
     await exposing_class.change(hostTemplate="files-${slug}.example.org", annotations={"example.org/b": None})
 
-    async def followed() -> bool:
+    async def has_new_url() -> bool:
         return await url(live) == "http://files-alice.example.org/"
 
-    await live.until(followed)
+    await live.until(has_new_url)
     after = await ingress(live)
     assert after["spec"]["rules"][0]["host"] == "files-alice.example.org"
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
@@ -87,12 +87,12 @@ async def test_ingress_follows_class_changes(live: Live, api: Kubectl, exposing_
     assert annotations.keys() == {"example.org/a", "controller.example.org/seen", "userstorage.dev/user-id"}
     await exposing_class.change(expose="ClusterIP")
 
-    async def closed() -> bool:
+    async def is_closed() -> bool:
         return await live.child(Kind.INGRESS) is None and await url(live) == inside(live)
 
-    await live.until(closed)
+    await live.until(is_closed)
     await exposing_class.change(expose="Ingress")
-    await live.until(followed)
+    await live.until(has_new_url)
     assert (await live.pod())["metadata"]["uid"] == pod
 
 
@@ -114,24 +114,24 @@ async def test_manually_edited_ingress_is_repaired(
     before = await create_exposed_user(live, exposing_class)
     await live.change_child(Kind.INGRESS, damage)
 
-    def essence(found: Unstructured) -> tuple[object, ...]:
+    def comparable(found: Unstructured) -> tuple[object, ...]:
         return found["spec"], found["metadata"]["labels"], found["metadata"]["annotations"], found["metadata"]["uid"]
 
-    async def back() -> bool:
-        return essence(await ingress(live)) == essence(before)
+    async def is_repaired() -> bool:
+        return comparable(await ingress(live)) == comparable(before)
 
-    await live.until(back)
+    await live.until(is_repaired)
 
 
 async def test_deleted_ingress_is_recreated(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
     before = await create_exposed_user(live, exposing_class)
     await live.delete(Kind.INGRESS.resource, "user-storage-alice")
 
-    async def again() -> bool:
+    async def is_recreated() -> bool:
         found = await live.child(Kind.INGRESS)
         return found is not None and found["metadata"]["uid"] != before["metadata"]["uid"]
 
-    await live.until(again)
+    await live.until(is_recreated)
 
 
 @pytest.mark.parametrize("forged", [False, True], ids=["plain", "with our labels"])
@@ -145,9 +145,9 @@ async def test_foreign_ingress_is_kept_and_reported_only_if_one_is_wanted(
     assert "Ingress 'user-storage-alice'" in await live.until_condition("Reconciling", "True", "Retrying")
     await live.until_condition("Ready", "True", "PodReady")
     assert "Ingress" in await live.until_condition("NetworkReady", "False", "Pending")
-    told = await live.get()
-    assert told is not None
-    assert (told["status"]["phase"], told["status"]["lastError"]["reason"]) == ("Degraded", "NameConflict")
+    alice = await live.get()
+    assert alice is not None
+    assert (alice["status"]["phase"], alice["status"]["lastError"]["reason"]) == ("Degraded", "NameConflict")
     await exposing_class.change(expose="ClusterIP")
     await live.until_condition("Reconciling", "False", "Done")
     await live.until_condition("NetworkReady", "True", "Synced")
@@ -163,10 +163,10 @@ async def test_recreated_user_is_served_while_former_ingress_terminates(
     await live.change_child(Kind.INGRESS, {"metadata": {"finalizers": ["example.org/load-balancer"]}})
     await live.delete(USER_STORAGES, "alice")
 
-    async def gone() -> bool:
+    async def is_gone() -> bool:
         return await live.get() is None
 
-    await live.until(gone)
+    await live.until(is_gone)
     await live.create(className=exposing_class.name)
     await live.until_condition("Ready", "True", "PodReady")
     await live.until_condition("NetworkReady", "False", "Pending")
@@ -246,9 +246,9 @@ async def test_simultaneous_users_get_one_host_owner(
     await asyncio.gather(live.create(className=exposing_class.name), other_tenant.create(className=exposing_class.name))
 
     async def settled() -> bool:
-        told = [await tenant.condition("NetworkReady") for tenant in (live, other_tenant)]
-        ways_in = [await tenant.child(Kind.INGRESS) for tenant in (live, other_tenant)]
-        return sorted(told) == [("False", "HostConflict"), ("True", "Synced")] and ways_in.count(None) == 1
+        conditions = [await tenant.condition("NetworkReady") for tenant in (live, other_tenant)]
+        ingresses = [await tenant.child(Kind.INGRESS) for tenant in (live, other_tenant)]
+        return sorted(conditions) == [("False", "HostConflict"), ("True", "Synced")] and ingresses.count(None) == 1
 
     await live.until(settled)
 
@@ -259,15 +259,15 @@ async def test_host_owner_is_kept_when_older_user_wants_the_host(
     await exposing_class.change(hostTemplate="${slug}.example.org")
     await other_tenant.create()
     await other_tenant.until_ready()
-    await asyncio.sleep(1)  # ages are whole seconds
+    await asyncio.sleep(1)  # creation timestamps have whole seconds
     await create_exposed_user(live, exposing_class)
     await other_tenant.change({"spec": {"className": exposing_class.name}})
     await other_tenant.until_condition("NetworkReady", "False", "HostConflict")
     assert await url(live) == "http://alice.example.org/"
     await exposing_class.change(hostTemplate="${slug}.${namespace}.example.org")
 
-    async def apart() -> bool:
-        told = [await url(tenant) for tenant in (live, other_tenant)]
-        return told == [f"http://alice.{tenant.namespace}.example.org/" for tenant in (live, other_tenant)]
+    async def have_separate_urls() -> bool:
+        urls = [await url(tenant) for tenant in (live, other_tenant)]
+        return urls == [f"http://alice.{tenant.namespace}.example.org/" for tenant in (live, other_tenant)]
 
-    await live.until(apart)
+    await live.until(have_separate_urls)

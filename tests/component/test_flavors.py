@@ -1,4 +1,4 @@
-"""Every flavor's pod is taken by the tests' namespace, which enforces Pod Security `restricted`; what a flavor cannot do is told."""
+"""The pod of every flavor is admitted under Pod Security `restricted`, and options that a flavor does not support are reported."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ FLAVORS = [
 
 @pytest.fixture
 async def class_name(live: Live) -> AsyncIterator[str]:
-    """The name of a class that the test makes."""
+    """The name for a class that the test creates; the class is deleted after the test."""
     name = f"flavor-{uuid.uuid4().hex[:8]}"
     yield name
     await live.delete(USER_STORAGE_CLASSES, name)
@@ -61,6 +61,6 @@ async def test_unsupported_option_is_reported_and_recovers(
     await live.create(className=class_name)
     assert field in await live.until_condition("Ready", "False", "InvalidSpec")
     fields = dict.fromkeys(["create", "modify", "rename", "delete", "download"], True) | {"share": False}
-    mended = {"image": "gtstef/filebrowser:1.5.6-stable", "permissions": fields}
-    await live.client.merge_patch(USER_STORAGE_CLASSES, "", class_name, {"spec": {"browser": mended}})
+    repaired = {"image": "gtstef/filebrowser:1.5.6-stable", "permissions": fields}
+    await live.client.merge_patch(USER_STORAGE_CLASSES, "", class_name, {"spec": {"browser": repaired}})
     await live.until_ready()

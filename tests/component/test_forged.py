@@ -1,6 +1,6 @@
-"""What strangers made to look like ours is never touched, however often the operator looks; and it does not look often.
+"""Foreign objects forged to look like the operator's are never changed by many reconciles, and conflicts with them back off.
 
-Ten seconds by default; `--forged-seconds=300` for the five minutes of the promise.
+Runs for ten seconds by default; `--forged-seconds=300` runs for the five minutes that the product promises.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.kwok]
 
 TRIES_IN_THE_FIRST_MINUTE = 5
 WRITES_PER_TRY = 2
-"""The refused creation, and the status where it has changed."""
+"""The refused creation, and the status if it has changed."""
 BLOCKED = {"bob": "NameConflict", "carol": "NameConflict", "dave": "NameConflict", "erin": "StorageNotReady"}
 
 
@@ -32,9 +32,9 @@ def seconds(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def sweeping_operator(live: Live) -> Iterator[RecordedMetrics]:
-    """An operator that sweeps every second."""
-    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=1)) as observed:
-        yield observed
+    """A running operator that sweeps every second."""
+    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=1)) as metrics:
+        yield metrics
 
 
 def labels(user: str, uid: str) -> dict[str, str]:
@@ -47,7 +47,7 @@ def labels(user: str, uid: str) -> dict[str, str]:
 
 
 async def create_users_and_foreign_objects(live: Live) -> list[tuple[Kind, str]]:
-    """One user who serves and four in whose way a stranger stands; the strangers."""
+    """Create a ready user, four users that conflict with foreign objects, and these objects; return the foreign objects."""
     uid = (await live.create("alice"))["metadata"]["uid"]
     await live.until_ready("alice")
     other = {"userstorage.dev/user-id": "mallory"}
@@ -66,11 +66,11 @@ async def create_users_and_foreign_objects(live: Live) -> list[tuple[Kind, str]]
         (Kind.PVC, "of-frank"),
     ]
 
-    async def at_rest() -> bool:
-        now = [await get_object(live, kind, name) for kind, name in strangers]
-        return all(raw.get("status", {}).get("phase") in ("Running", "Bound", None) for raw in now)
+    async def is_settled() -> bool:
+        current = [await get_object(live, kind, name) for kind, name in strangers]
+        return all(raw.get("status", {}).get("phase") in ("Running", "Bound", None) for raw in current)
 
-    await live.until(at_rest)
+    await live.until(is_settled)
     for user in ("bob", "carol", "dave"):
         await live.create(user)
     await live.create("erin", storage={"claimName": "of-frank"})
@@ -80,7 +80,7 @@ async def create_users_and_foreign_objects(live: Live) -> list[tuple[Kind, str]]
 
 
 async def get_object(live: Live, kind: Kind, name: str) -> Unstructured:
-    """A stranger with its resourceVersion: not even a write that changes nothing else goes unseen."""
+    """Return an object with its resourceVersion, which changes with any write."""
     return await live.client.get(kind.resource, live.namespace, name)
 
 
@@ -90,8 +90,8 @@ async def test_foreign_objects_are_unchanged_after_many_reconciles(
 ) -> None:
     strangers = await create_users_and_foreign_objects(live)
     before = [await get_object(live, kind, name) for kind, name in strangers]
-    passes, until, touch = sweeping_operator.reconciles(), time.monotonic() + seconds, 0
-    while time.monotonic() < until or sweeping_operator.reconciles() - passes < 100:  # on a slow machine it takes longer
+    reconciles, until, touch = sweeping_operator.reconciles(), time.monotonic() + seconds, 0
+    while time.monotonic() < until or sweeping_operator.reconciles() - reconciles < 100:  # takes longer on a slow machine
         touch += 1
         for user in ("alice", *BLOCKED):
             await live.change({"spec": {"lifecycle": {"startTimeout": f"{300 + touch % 2}s"}}}, user)
@@ -100,7 +100,7 @@ async def test_foreign_objects_are_unchanged_after_many_reconciles(
     assert await live.condition("Ready") == ("True", "PodReady")
     for user, reason in BLOCKED.items():
         assert await live.condition("Ready", user) == ("False", reason)
-    print(f"{sweeping_operator.reconciles() - passes} passes, {sweeping_operator.requests}")  # noqa: T201  # shown with -s
+    print(f"{sweeping_operator.reconciles() - reconciles} reconciles, {sweeping_operator.requests}")  # noqa: T201  # shown with -s
 
 
 @pytest.mark.timeout(600)

@@ -1,6 +1,6 @@
-"""An HTTPRoute leads in where the class says so; the Gateway API may come later than the operator.
+"""A class can expose its users by an HTTPRoute, and the Gateway API can be installed after the operator starts.
 
-There is no Gateway controller here: the tests write the status that one would write.
+The cluster has no Gateway controller: the tests write the route status that a controller would write.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ CRD = "crd/httproutes.gateway.networking.k8s.io"
 
 @pytest.fixture(scope="module")
 def definition() -> Path:
-    """The file that defines HTTPRoutes."""
+    """The path of the manifest with the HTTPRoute CRD."""
     try:
         return http_route_definition()
     except ClusterError as error:
@@ -32,14 +32,14 @@ def definition() -> Path:
 
 
 def install_gateway_api(api: Kubectl, definition: Path) -> None:
-    """Have the cluster serve HTTPRoutes."""
+    """Install the HTTPRoute CRD and wait until it is served."""
     api.run("apply", "--server-side", "-f", str(definition))
     api.wait_established(CRD)
 
 
 @pytest.fixture(scope="module")
 def gateway_api(api: Kubectl, definition: Path) -> Iterator[None]:
-    """The cluster serves HTTPRoutes, until the end of this module."""
+    """The HTTPRoute CRD, installed until the end of this module."""
     install_gateway_api(api, definition)
     yield
     api.run("delete", CRD)
@@ -47,7 +47,7 @@ def gateway_api(api: Kubectl, definition: Path) -> Iterator[None]:
 
 @pytest.fixture
 def without_gateway_api(api: Kubectl) -> None:
-    """As a cluster is at first: whoever ran before, this test itself perhaps, may have left the definition."""
+    """A cluster without the HTTPRoute CRD, which an earlier test or an earlier try of this test may have left."""
     api.run("delete", CRD, "--ignore-not-found")
 
 
@@ -59,7 +59,7 @@ async def through_gateway(exposing_class: ClassOfTest) -> ClassOfTest:
 
 @pytest.fixture
 def frequent_crd_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look for what is not installed more often than once a minute."""
+    """Let the operator check for a missing CRD every second instead of every minute."""
     monkeypatch.setattr(informer, "_ABSENCE", 1.0)
 
 
@@ -78,15 +78,15 @@ async def status_field(live: Live, field: str) -> str:
 
 
 async def set_route_conditions(live: Live, *conditions: tuple[str, str, str], gateway: str = "public") -> None:
-    """Say of the HTTPRoute what a Gateway's controller says."""
+    """Write the conditions into the HTTPRoute's status, as a Gateway controller does."""
     route = await live.child(Kind.HTTP_ROUTE)
     assert route is not None
     meta = {"observedGeneration": route["metadata"]["generation"], "lastTransitionTime": "2026-01-31T12:00:00Z"}
-    said = [
-        {"type": kind, "status": status, "reason": reason, "message": f"in words: {reason}", **meta}
+    entries = [
+        {"type": kind, "status": status, "reason": reason, "message": f"message: {reason}", **meta}
         for kind, status, reason in conditions
     ]
-    parent = {"parentRef": {"name": gateway}, "controllerName": "example.org/gateway", "conditions": said}
+    parent = {"parentRef": {"name": gateway}, "controllerName": "example.org/gateway", "conditions": entries}
     patch = {"status": {"parents": [parent]}}
     await live.client.merge_patch(Kind.HTTP_ROUTE.resource, live.namespace, "user-storage-alice", patch, "status")
 
@@ -95,7 +95,7 @@ ACCEPTED = (("Accepted", "True", "Accepted"), ("ResolvedRefs", "True", "Resolved
 
 
 async def create_accepted_route(live: Live, cls: ClassOfTest) -> Unstructured:
-    """The HTTPRoute of a new alice, accepted by the Gateway."""
+    """Create alice, let the Gateway accept her HTTPRoute, and return the route."""
     await live.create(className=cls.name)
     await live.until_condition("NetworkReady", "False", "RoutePending")
     await set_route_conditions(live, *ACCEPTED)
@@ -107,7 +107,7 @@ async def create_accepted_route(live: Live, cls: ClassOfTest) -> Unstructured:
 
 
 @pytest.mark.produces("NetworkReady/GatewayAPIMissing", "NetworkReady/RoutePending")
-async def test_gateway_api_can_be_installed_later(  # first in this module: the next tests need it from the start
+async def test_gateway_api_can_be_installed_later(  # first in this module: the next tests need the CRD from the start
     live: Live,
     api: Kubectl,
     definition: Path,
@@ -148,16 +148,16 @@ async def test_url_is_external_once_gateway_accepts_route(
     await set_route_conditions(live, *ACCEPTED, gateway="another")
     await set_route_conditions(live, ("Accepted", "False", "NotAllowedByListeners"))
     message = await live.until_condition("NetworkReady", "False", "RouteNotAccepted")
-    assert "in words: NotAllowedByListeners" in message
+    assert "message: NotAllowedByListeners" in message
     assert (await status_field(live, "phase"), await status_field(live, "url")) == ("Degraded", inside(live))
     await set_route_conditions(live, ("Accepted", "True", "Accepted"), ("ResolvedRefs", "False", "BackendNotFound"))
 
-    async def unresolved() -> bool:
+    async def is_unresolved() -> bool:
         found = await live.get()
         assert found is not None
         return "BackendNotFound" in str(found["status"]["conditions"])
 
-    await live.until(unresolved)
+    await live.until(is_unresolved)
     await set_route_conditions(live, *ACCEPTED)
     await live.until_condition("NetworkReady", "True", "Synced")
     assert (await status_field(live, "phase"), await status_field(live, "url")) == ("Ready", outside(live, "https"))
@@ -167,7 +167,7 @@ async def test_settled_route_is_not_written_again(
     live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None
 ) -> None:
     before = await create_accepted_route(live, through_gateway)
-    await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # seen by a full pass
+    await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # triggers a full reconcile
     await live.until_ready()
     after = await live.child(Kind.HTTP_ROUTE)
     assert after is not None
@@ -190,12 +190,12 @@ async def test_manually_edited_route_is_repaired(
     before = await create_accepted_route(live, through_gateway)
     await live.change_child(Kind.HTTP_ROUTE, damage)
 
-    async def back() -> bool:
+    async def is_repaired() -> bool:
         now = await live.child(Kind.HTTP_ROUTE)
         assert now is not None
         return (now["spec"], now["metadata"]["labels"]) == (before["spec"], before["metadata"]["labels"])
 
-    await live.until(back)
+    await live.until(is_repaired)
     await set_route_conditions(live, *ACCEPTED)
     await live.until_condition("NetworkReady", "True", "Synced")
 
@@ -207,10 +207,10 @@ async def test_switch_to_ingress_deletes_route(
     await through_gateway.change(expose="Ingress")
     await live.until(lambda: live.child(Kind.INGRESS))
 
-    async def gone() -> bool:
+    async def is_deleted() -> bool:
         return await live.child(Kind.HTTP_ROUTE) is None
 
-    await live.until(gone)
+    await live.until(is_deleted)
     await live.until_condition("NetworkReady", "True", "Synced")
     assert await status_field(live, "url") == outside(live)
 

@@ -1,4 +1,4 @@
-"""Fifty healthy users do not feel the bad ones beside them."""
+"""Fifty healthy users are not slowed down by users that fail."""
 
 import asyncio
 import itertools
@@ -30,28 +30,26 @@ BAD = {
     "refused": "QuotaExceeded",
 }
 BASELINE = [f"companion-{number}" for number in range(len(BAD))]
-"""Healthy ones in the place of the bad, for the baseline: the same work, so that only its badness makes a difference."""
+"""Healthy users that replace the failing ones in the baseline measurement, so that both measurements do the same work."""
 ROUNDS = 3
 BATCH = 5
 NOISE_SECONDS = 0.005
-"""Seconds that two passes of the same work may differ by on two cores that others use as well: below it a factor of two
-says nothing.
-"""
+"""Seconds by which two reconciles of the same work may differ on two shared cores: below it, a factor of two means nothing."""
 TIMEOUTS = itertools.count(300)
-"""Each another change of a spec, which asks for a status and nothing else."""
+"""Values for `startTimeout`: each is a change of the spec that needs only a status write."""
 
 
 class TimedReconciler(Reconciler):
-    """Tells how long each pass over each object took, which the metrics on purpose do not."""
+    """Records the duration of each reconcile by object, which the metrics deliberately do not label."""
 
     reconciles: list[tuple[str, float]]
 
     async def reconcile(self, key: Key, failures: int) -> Result:
-        began = time.monotonic()
+        started = time.monotonic()
         try:
             return await super().reconcile(key, failures)
         finally:
-            self.reconciles.append((key.name, time.monotonic() - began))
+            self.reconciles.append((key.name, time.monotonic() - started))
 
 
 @pytest.fixture
@@ -60,12 +58,12 @@ def reconciles(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
     monkeypatch.setattr(manager, "Reconciler", TimedReconciler)
     render = browsers.render
 
-    def poisoned(storage: UserStorage, cls: UserStorageClass) -> Browser:
+    def failing_render(storage: UserStorage, cls: UserStorageClass) -> Browser:
         if storage.user_id == "poisonous":
             raise ZeroDivisionError
         return render(storage, cls)
 
-    monkeypatch.setattr(browsers, "render", poisoned)
+    monkeypatch.setattr(browsers, "render", failing_render)
     return TimedReconciler.reconciles
 
 
@@ -78,31 +76,32 @@ async def test_bad_users_do_not_slow_down_healthy_users(
     for name in [*HEALTHY, *BASELINE]:
         await live.until_ready(name)
     pods = {name: (await live.pod(name))["metadata"]["uid"] for name in HEALTHY}
-    among_their_like = await p99(live, reconciles, BASELINE)
+    baseline = await p99(live, reconciles, BASELINE)
     await create_bad_users(live)
-    beside = await p99(live, reconciles, list(BAD))
-    print(f"p99 of a pass: {among_their_like * 1000:.1f} ms, {beside * 1000:.1f} ms beside the bad")  # noqa: T201  # shown with -s
-    assert beside <= 2 * among_their_like + NOISE_SECONDS
+    disturbed = await p99(live, reconciles, list(BAD))
+    print(f"p99 of a reconcile: {baseline * 1000:.1f} ms, {disturbed * 1000:.1f} ms beside failing users")  # noqa: T201  # shown with -s
+    assert disturbed <= 2 * baseline + NOISE_SECONDS
     assert {name: (await live.pod(name))["metadata"]["uid"] for name in HEALTHY} == pods
     for name, reason in BAD.items():
         assert await live.condition("Ready", name) == ("False", reason)
 
 
 async def p99(live: Live, reconciles: list[tuple[str, float]], others: Sequence[str]) -> float:
-    """Of the passes over neighbours that change together with all of `others`. The least of some rounds: what else the
-    machine does can only make a round slower.
+    """Return the 99th percentile, in seconds, of reconciles of healthy users that change together with all of `others`.
+
+    It is the minimum of several rounds: other load of the machine can only make a round slower.
     """
     found = []
     for _ in range(ROUNDS):
         before = len(reconciles)
         for start in range(0, len(HEALTHY), BATCH):
-            some = HEALTHY[start : start + BATCH]
+            batch = HEALTHY[start : start + BATCH]
             patch = {"spec": {"lifecycle": {"startTimeout": f"{next(TIMEOUTS)}s"}}}
-            await asyncio.gather(*(live.change(patch, name) for name in [*others, *some]))
-            for name in some:
+            await asyncio.gather(*(live.change(patch, name) for name in [*others, *batch]))
+            for name in batch:
                 await live.until_ready(name)
         seconds = sorted(seconds for name, seconds in reconciles[before:] if name in HEALTHY)
-        assert len(seconds) >= 0.9 * len(HEALTHY)  # the last ones may not have ended when their status is there
+        assert len(seconds) >= 0.9 * len(HEALTHY)  # the last reconciles may still run when their status is written
         found.append(seconds[int(len(seconds) * 0.99)])
     return min(found)
 

@@ -1,4 +1,4 @@
-"""From apply to Ready and back to nothing, on the real API server with scripted pods."""
+"""The lifecycle of a user, from creation to deletion, on the real API server with scripted pods."""
 
 import asyncio
 
@@ -90,7 +90,7 @@ async def test_deferred_update_waits_for_suspension(live: Live, operator: None) 
     assert (await live.pod())["metadata"]["uid"] == before
     await live.change({"spec": {"replicas": 0}})
     await live.until_condition("Suspended", "True", "Requested")
-    await live.until(lambda: _absent(live, Kind.POD))
+    await live.until(lambda: _is_absent(live, Kind.POD))
     await live.change({"spec": {"replicas": 1}})
     assert (await live.until_ready())["status"]["podUID"] != before
     assert await live.condition("PodUpToDate") == ("True", "UpToDate")
@@ -102,7 +102,7 @@ async def test_kubectl_scale_suspends_and_resumes(live: Live, api: Kubectl, oper
     await live.until_ready()
     await asyncio.to_thread(api.run, "scale", "us/alice", "--replicas=0", "-n", live.namespace)
     await live.until_condition("Ready", "False", "Suspended")
-    await live.until(lambda: _absent(live, Kind.POD))
+    await live.until(lambda: _is_absent(live, Kind.POD))
     for kind in (Kind.PVC, Kind.SERVICE, Kind.NETWORK_POLICY):
         assert await live.child(kind) is not None
     await asyncio.to_thread(api.run, "scale", "us/alice", "--replicas=1", "-n", live.namespace)
@@ -121,7 +121,7 @@ async def test_slowly_terminating_pod_is_waited_for(live: Live, operator: None) 
     await live.until_condition("Suspended", "False", "Stopping")
     await live.until_condition("Suspended", "True", "Requested")
     await live.change({"spec": {"replicas": 1, "scheduling": {"nodeSelector": {"disk": "none-has-this"}}}})
-    await live.until_condition("Ready", "False", "Unschedulable")  # PodPending just before
+    await live.until_condition("Ready", "False", "Unschedulable")  # with PodPending shortly before
 
 
 @pytest.mark.produces("Ready/Terminating", "Reconciling/Terminating")
@@ -131,18 +131,18 @@ async def test_deletion_removes_pod_before_object(live: Live, operator: None, po
     await live.until_ready()
     await live.delete(USER_STORAGES, "alice")
     await live.until_condition("Ready", "False", "Terminating")
-    assert (await live.pod())["metadata"]["deletionGracePeriodSeconds"] == 30  # in the end the node itself deletes it with 0
+    assert (await live.pod())["metadata"]["deletionGracePeriodSeconds"] == 30  # finally the kubelet deletes it with 0
     while (found := await live.get()) is not None:
         assert found["status"]["phase"] == "Terminating"
         await asyncio.sleep(0.1)
     assert await live.child(Kind.POD) is None
-    await live.until(lambda: _absent(live, Kind.SERVICE))
-    await live.until(lambda: _absent(live, Kind.NETWORK_POLICY))
+    await live.until(lambda: _is_absent(live, Kind.SERVICE))
+    await live.until(lambda: _is_absent(live, Kind.NETWORK_POLICY))
     if policy == "Delete":
-        await live.until(lambda: _absent(live, Kind.PVC))
+        await live.until(lambda: _is_absent(live, Kind.PVC))
     else:
         await asyncio.sleep(1)
-        assert not await _absent(live, Kind.PVC)
+        assert not await _is_absent(live, Kind.PVC)
 
 
 async def test_switch_to_retain_during_deletion_keeps_claim(live: Live, operator: None) -> None:
@@ -151,8 +151,8 @@ async def test_switch_to_retain_during_deletion_keeps_claim(live: Live, operator
     claim = await live.child(Kind.PVC)
     await live.delete(USER_STORAGES, "alice")
     await live.change({"spec": {"storage": {"reclaimPolicy": "Retain"}}})
-    await live.until(lambda: _gone(live))
-    await live.until(lambda: _absent(live, Kind.SERVICE))  # by then the garbage collector has been here
+    await live.until(lambda: _is_gone(live))
+    await live.until(lambda: _is_absent(live, Kind.SERVICE))  # shows that the garbage collector has processed the owner
     kept = await live.child(Kind.PVC)
     assert claim is not None
     assert kept is not None
@@ -169,7 +169,7 @@ async def test_overdue_deletion_is_reported_and_not_forced(live: Live, operator:
     await live.until_condition("Stalled", "True", "DeletionTimedOut")
     pod = await live.pod()
     assert (pod["metadata"]["uid"], pod["metadata"]["deletionGracePeriodSeconds"]) == (uid, 30)
-    await live.until(lambda: _gone(live))
+    await live.until(lambda: _is_gone(live))
 
 
 @pytest.mark.produces("Reconciling/WaitingForFinalizers")
@@ -181,7 +181,7 @@ async def test_foreign_finalizer_is_reported_and_waited_for(live: Live, operator
     assert "example.com/backup" in await live.until_condition("Reconciling", "True", "WaitingForFinalizers")
     assert await live.child(Kind.POD) is None
     await live.change({"metadata": {"finalizers": None}})
-    await live.until(lambda: _gone(live))
+    await live.until(lambda: _is_gone(live))
 
 
 async def test_removed_finalizer_is_restored(live: Live, operator: None) -> None:
@@ -189,11 +189,11 @@ async def test_removed_finalizer_is_restored(live: Live, operator: None) -> None
     await live.until_ready()
     await live.change({"metadata": {"finalizers": None}})
 
-    async def back() -> bool:
+    async def is_restored() -> bool:
         found = await live.get()
         return found is not None and found["metadata"].get("finalizers") == ["userstorage.dev/pod-gone"]
 
-    await live.until(back)
+    await live.until(is_restored)
 
 
 async def test_next_object_of_user_reuses_claim(live: Live, operator: None) -> None:
@@ -201,13 +201,13 @@ async def test_next_object_of_user_reuses_claim(live: Live, operator: None) -> N
     await live.until_ready()
     claim = await live.child(Kind.PVC)
     await live.delete(USER_STORAGES, "alice")
-    await live.until(lambda: _gone(live))
+    await live.until(lambda: _is_gone(live))
     await live.create("restored", user_id="alice")
     await live.until_ready("restored")
-    again = await live.child(Kind.PVC)
+    reused = await live.child(Kind.PVC)
     assert claim is not None
-    assert again is not None
-    assert again["metadata"]["uid"] == claim["metadata"]["uid"]
+    assert reused is not None
+    assert reused["metadata"]["uid"] == claim["metadata"]["uid"]
 
 
 async def test_claim_grows_with_spec(live: Live, operator: None) -> None:
@@ -215,17 +215,17 @@ async def test_claim_grows_with_spec(live: Live, operator: None) -> None:
     before = (await live.until_ready())["status"]
     await live.change({"spec": {"storage": {"size": "2Gi"}}})
 
-    async def grown() -> bool:
+    async def has_grown() -> bool:
         claim: Unstructured | None = await live.child(Kind.PVC)
         return claim is not None and claim["spec"]["resources"]["requests"]["storage"] == "2Gi"
 
-    await live.until(grown)
+    await live.until(has_grown)
     assert (await live.until_ready())["status"]["podUID"] == before["podUID"]
 
 
-async def _absent(live: Live, kind: Kind) -> bool:
+async def _is_absent(live: Live, kind: Kind) -> bool:
     return await live.child(kind) is None
 
 
-async def _gone(live: Live) -> bool:
+async def _is_gone(live: Live) -> bool:
     return await live.get() is None

@@ -1,4 +1,4 @@
-"""The status says why a storage is not ready, for lives of a pod that kwok plays."""
+"""The status reports why a user is not ready, for pod lifecycles that kwok simulates."""
 
 import pytest
 
@@ -82,7 +82,7 @@ async def test_pending_claim_is_reported(live: Live, operator: None) -> None:
         "storageClassName": "no-such-class",
     }
     await live.create_object(Kind.PVC, "photos", claim, labels={"userstorage.dev/shareable": "true"})
-    # A pod that is ready would prove the claim bound.
+    # A ready pod would prove that the claim is bound.
     await live.create(storage={"claimName": "photos"}, podMetadata={"annotations": {LIFE: "never-ready"}})
     await live.until_condition("StorageReady", "False", "ClaimPending")
 
@@ -92,7 +92,7 @@ async def test_named_claim_must_be_shareable(live: Live, operator: None) -> None
     await live.create(storage={"claimName": "photos"})
     assert "spec.storage.claimName" in await live.until_condition("StorageReady", "False", "ClaimNotFound")
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    made = await live.create_object(Kind.PVC, "photos", claim)
+    created = await live.create_object(Kind.PVC, "photos", claim)
     await live.until_condition("StorageReady", "False", "ClaimNotAllowed")
     assert await live.child(Kind.POD) is None
     labels = {"metadata": {"labels": {"userstorage.dev/shareable": "true"}}}
@@ -102,4 +102,4 @@ async def test_named_claim_must_be_shareable(live: Live, operator: None) -> None
     assert files["persistentVolumeClaim"]["claimName"] == "photos"
     untouched = await live.client.get(Kind.PVC.resource, live.namespace, "photos")
     assert "userstorage.dev/user-id" not in untouched["metadata"].get("annotations", {})
-    assert untouched["metadata"]["uid"] == made["metadata"]["uid"]
+    assert untouched["metadata"]["uid"] == created["metadata"]["uid"]

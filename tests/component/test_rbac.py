@@ -1,4 +1,4 @@
-"""deploy/rbac, asked of the real API server: what the operator and tenants may do, and above all what they may not."""
+"""deploy/rbac on the real API server: what the operator and tenants are allowed to do, and what they are denied."""
 
 from collections.abc import Callable, Iterator
 
@@ -16,17 +16,20 @@ STATISTICS = "system:serviceaccount:userstorage-system:userstorage-volume-stats"
 
 @pytest.fixture
 def tenant(api: Kubectl, namespace: str) -> list[str]:
-    """Arguments to act as somebody with the cluster's own role `edit` in the namespace."""
+    """kubectl arguments that impersonate a user with the built-in role `edit` in the namespace."""
     api.run("create", "rolebinding", "tenant", "--clusterrole=edit", f"--user={TENANT}", "-n", namespace)
-    who = ["-n", namespace, f"--as={TENANT}", "--as-group=system:authenticated"]
-    eventually(lambda: may(api, who, "create", "userstorages.userstorage.dev"))  # the API server takes a moment to see it
-    return who
+    tenant_arguments = ["-n", namespace, f"--as={TENANT}", "--as-group=system:authenticated"]
+    eventually(lambda: may(api, tenant_arguments, "create", "userstorages.userstorage.dev"))  # a new binding takes effect late
+    return tenant_arguments
 
 
-def may(api: Kubectl, who: list[str], verb: str, resource: str) -> bool:
-    """`resource` may have a subresource behind a slash; to kubectl, a slash stands before a name."""
+def may(api: Kubectl, arguments: list[str], verb: str, resource: str) -> bool:
+    """Whether `kubectl auth can-i` with the arguments allows the verb.
+
+    `resource` may end with a slash and a subresource; kubectl itself would take that for a name.
+    """
     resource, _, subresource = resource.partition("/")
-    return api.run("auth", "can-i", verb, resource, f"--subresource={subresource}", *who, check=False).stdout == "yes\n"
+    return api.run("auth", "can-i", verb, resource, f"--subresource={subresource}", *arguments, check=False).stdout == "yes\n"
 
 
 ALLOWED = [
@@ -58,7 +61,7 @@ REFUSED = [
     "get persistentvolumes",
     "delete persistentvolumes",
     "patch storageclasses.storage.k8s.io",
-    # secrets, and whatever leads to them
+    # secrets and ways to read them
     "get secrets",
     "list secrets",
     "create secrets",
@@ -66,7 +69,7 @@ REFUSED = [
     "create serviceaccounts",
     "create serviceaccounts/token",
     "create certificatesigningrequests.certificates.k8s.io",
-    # into running pods, and onto nodes
+    # access to running pods and nodes
     "create pods/exec",
     "create pods/attach",
     "create pods/portforward",
@@ -78,20 +81,20 @@ REFUSED = [
     "deletecollection pods",
     "get nodes",
     "create nodes/proxy",
-    # more rights than it was given
+    # privilege escalation
     "escalate clusterroles.rbac.authorization.k8s.io",
     "bind clusterroles.rbac.authorization.k8s.io",
     "patch clusterroles.rbac.authorization.k8s.io",
     "create rolebindings.rbac.authorization.k8s.io",
     "impersonate users",
     "impersonate serviceaccounts",
-    # what it is to be held by
+    # the policies that restrict the operator
     "patch validatingadmissionpolicies.admissionregistration.k8s.io",
     "create mutatingwebhookconfigurations.admissionregistration.k8s.io",
     "patch customresourcedefinitions.apiextensions.k8s.io",
     "patch namespaces",
     "patch resourcequotas",
-    # what belongs to others
+    # objects of users and administrators
     "create userstorages.userstorage.dev",
     "delete userstorages.userstorage.dev",
     "patch userstorageclasses.userstorage.dev",
@@ -102,13 +105,13 @@ REFUSED = [
     "patch ingresses.networking.k8s.io/status",
     "get ingressclasses.networking.k8s.io",
     "get gateways.gateway.networking.k8s.io",
-    # next to what it uses
+    # verbs and resources next to those that it uses
     "delete services",
     "list events.events.k8s.io",
     "create events",
     "get storageclasses.storage.k8s.io",
 ]
-"""Every verb that a thief of its token would like to have."""
+"""Verbs that would be useful to a thief of the operator's token."""
 
 LEASES = {
     "get userstorage-operator": True,
@@ -125,10 +128,10 @@ LEASES = {
 
 
 def anywhere(row: str) -> Object:
-    """The question whether the operator may do that in a namespace, and so in any."""
-    verb, _, what = row.partition(" ")
-    what, slash, subresource = what.partition("/")
-    resource, _, group = what.partition(".")
+    """Return access review attributes for the row in an arbitrary namespace."""
+    verb, _, target = row.partition(" ")
+    target, slash, subresource = target.partition("/")
+    resource, _, group = target.partition(".")
     return attributes(Right(group, resource + slash + subresource, verb), "anywhere")
 
 
@@ -167,7 +170,7 @@ def test_tenant_can_create_scale_and_delete_storages(api: Kubectl, namespace: st
 
 
 def test_tenant_cannot_write_status(api: Kubectl, namespace: str, tenant: list[str]) -> None:
-    """Row 49."""
+    # Row 49.
     api.run("create", *tenant, "-f", "-", input=to_json(storage(namespace, {"userID": "alice"}, name="alice")))
     patch = ["patch", "userstorage", "alice", "--subresource=status", "--type=merge", "-p", '{"status":{"slug":"x"}}']
     refused = api.run(*patch, *tenant, check=False)
@@ -184,7 +187,7 @@ def test_tenant_can_only_read_classes(api: Kubectl, tenant: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def volume_stats(api: Kubectl) -> Iterator[None]:
-    """The rights of an option that is off by default, and so none of those that other tests count."""
+    """The rights for volume statistics, an option that is off by default; other tests do not count them."""
     api.run("apply", "-k", str(ROOT / "deploy/volume-stats"))
     eventually(lambda: may(api, ["-A", f"--as={STATISTICS}"], "get", "nodes/stats"))
     yield

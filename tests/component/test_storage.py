@@ -1,6 +1,7 @@
-"""StorageReady: what can be wrong with a claim, and what is shown of its growth."""
+"""StorageReady: failures of a claim, and the progress of its growth."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -8,6 +9,7 @@ from support.live import LIFE, Live
 from support.volumes import SHAREABLE, bind_claim, create_claim, create_storage_class, patch_claim_status, storage_class
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.plan import volume_affinity
 
 pytestmark = [pytest.mark.kwok]
 
@@ -15,11 +17,11 @@ OURS = "user-storage-alice"
 
 
 async def until_resize(live: Live, resize: str | None) -> None:
-    async def told() -> bool:
+    async def is_reported() -> bool:
         status: Unstructured = (await live.get() or {}).get("status", {})
         return bool(status.get("storage", {}).get("resize") == resize)
 
-    await live.until(told)
+    await live.until(is_reported)
 
 
 @pytest.mark.produces("StorageReady/ResizeFailed")
@@ -59,7 +61,8 @@ async def test_unsupported_claim_growth_is_reported(live: Live, operator: None) 
 
 
 @pytest.mark.produces("StorageReady/ClaimInUse", "Stalled/ClaimInUse")
-async def test_claim_serves_one_user_and_next_takes_over(live: Live, operator: None) -> None:
+async def test_claim_serves_one_user_and_next_takes_over(live: Live, operator: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volume_affinity, "RECHECK_INTERVAL", timedelta(days=1))  # the second user is woken, not polled
     await create_claim(live, "photos")
     storage = {"claimName": "photos", "subPath": "${slug}"}
     await live.create("first", storage=storage, podMetadata={"annotations": {LIFE: "slow-termination"}})
@@ -72,13 +75,13 @@ async def test_claim_serves_one_user_and_next_takes_over(live: Live, operator: N
     await live.delete(USER_STORAGES, "first")
 
     async def first_is_gone() -> bool:
-        second = await live.child(Kind.POD, "second")  # read before the object of the first: no two at any time
+        second = await live.child(Kind.POD, "second")  # read before the first object: there are never two pods
         gone = await live.get("first") is None
         assert second is None or gone
         return gone
 
     await live.until(first_is_gone)
-    await live.until_ready("second", within=12)  # less than what a poll would take, which is 15
+    await live.until_ready("second")
     assert await live.child(Kind.POD, "first") is None
 
 
@@ -170,10 +173,10 @@ async def test_sub_path_of_named_claim_is_mounted_read_only(live: Live, operator
     assert spec["volumes"][0]["persistentVolumeClaim"] == {"claimName": "photos", "readOnly": True}
     await live.delete(USER_STORAGES, "alice")
 
-    async def gone() -> bool:
+    async def is_gone() -> bool:
         return await live.get() is None
 
-    await live.until(gone)
-    await asyncio.sleep(1)  # what an owner reference would do by then
+    await live.until(is_gone)
+    await asyncio.sleep(1)  # the garbage collector would have deleted an owned claim by now
     kept = await live.client.get(Kind.PVC.resource, live.namespace, "photos")
     assert "deletionTimestamp" not in kept["metadata"]

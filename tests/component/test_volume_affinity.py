@@ -1,4 +1,4 @@
-"""A volume that one node has: new pods follow it or wait, and what keeps it from being mounted is told."""
+"""A volume attached to one node: new pods follow it or wait, and mount failures are reported."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ OURS = "user-storage-alice"
 
 
 async def create_suspended_user(live: Live, **spec: Any) -> str:
-    """Alice, who has been here before and has her claim bound; the hash of her pod."""
+    """Create alice, wait until she is ready, suspend her, and return the hash of her former pod."""
     await live.create(**spec)
     found = await live.until_ready()
     await live.change({"spec": {"replicas": 0}})
@@ -35,7 +35,7 @@ async def test_new_pod_follows_volume(live: Live, operator: None) -> None:
     ]
     assert term == {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["fake-3"]}]}
     await live.delete(Kind.POD.resource, "backup")
-    await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # one more pass
+    await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # one more reconcile
     assert (await live.until_ready())["status"]["podUID"] == status["podUID"]
 
 
@@ -78,7 +78,7 @@ async def test_unschedulable_pod_is_replaced_when_volume_is_free(live: Live, ope
     await live.change({"spec": {"replicas": 1}})
     message = await live.until_condition("StorageReady", "False", "MultiAttach")
     assert "pod 'backup' on node 'fake-1'" in message
-    assert "nodes are available" in message  # the scheduler's words
+    assert "nodes are available" in message  # the scheduler's message
     waiting = (await live.pod())["metadata"]["uid"]
     await live.delete(Kind.POD.resource, "backup")
     found = await live.until_ready()
@@ -89,8 +89,8 @@ async def test_unschedulable_pod_is_replaced_when_volume_is_free(live: Live, ope
 async def create_pod_event(
     live: Live, pod: Unstructured, reason: str, message: str, age: timedelta, uid: str | None = None
 ) -> None:
-    """An event as the kubelet and the attach-detach controller write it."""
-    seen = (datetime.now(UTC) - age).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Create an Event of a pod, `age` old, as the kubelet and the attach-detach controller do."""
+    timestamp = (datetime.now(UTC) - age).strftime("%Y-%m-%dT%H:%M:%SZ")
     meta = pod["metadata"]
     event = {
         "apiVersion": "v1",
@@ -107,8 +107,8 @@ async def create_pod_event(
         "message": message,
         "type": "Warning",
         "source": {"component": "kubelet"},
-        "firstTimestamp": seen,
-        "lastTimestamp": seen,
+        "firstTimestamp": timestamp,
+        "lastTimestamp": timestamp,
         "count": 1,
     }
     await live.client.create(CORE_EVENTS, live.namespace, event)

@@ -15,7 +15,7 @@ from manifests.render import render
 from operatorimage import BUILDAH, engines
 from support.cluster_access import can_create_namespaces
 from support.installation import IMAGE, ROOT, Installation
-from support.kubectl import Kubectl
+from support.kubectl import WAIT, Kubectl
 
 
 @pytest.fixture(scope="session")
@@ -62,4 +62,4 @@ def user_namespace(installation: Installation) -> Iterator[str]:
     installation.kubectl.run("apply", "-f", str(ROOT / "examples/dufs-class.yaml"))
     installation.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     yield name
-    installation.kubectl.run("delete", "namespace", name, "--timeout=140s")
+    installation.kubectl.run("delete", "namespace", name, WAIT)

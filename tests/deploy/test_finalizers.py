@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.installation import OPERATOR, ROOT, Installation, push_image
-from support.kubectl import eventually
+from support.kubectl import WAIT, eventually
 
 JOB = "job/userstorage-release-finalizers"
 
@@ -46,7 +46,7 @@ def alice(installation: Installation, user_namespace: str) -> str:
 
 def test_job_releases_finalizers(installation: Installation, alice: str, job: str) -> None:
     installation.kubectl.run("delete", "us", "alice", "-n", alice, "--wait=false")
-    installation.system("wait", job, "--for=condition=complete", "--timeout=140s")
+    installation.system("wait", job, "--for=condition=complete", WAIT)
     assert f"userstorage {alice}/alice released" in installation.system("logs", job)
     eventually(lambda: installation.kubectl.get("us", "alice", alice) is None)
     # The garbage collector deletes the pod, as no operator runs.

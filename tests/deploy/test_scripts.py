@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.installation import ROOT, SCRIPT_TIMEOUT, Installation, push_image
-from support.kubectl import eventually
+from support.kubectl import WAIT, eventually
 
 REDIS = "deployment/userstorage-redis"
 NO_LEADER = """
@@ -22,7 +22,7 @@ def without_redis(installation: Installation) -> Iterator[None]:
     installation.system("scale", REDIS, "--replicas=0")
     yield
     installation.system("scale", REDIS, "--replicas=1")
-    installation.system("rollout", "status", REDIS, "--timeout=140s")
+    installation.system("rollout", "status", REDIS, WAIT)
 
 
 @pytest.fixture

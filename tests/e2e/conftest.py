@@ -14,7 +14,7 @@ from localcluster.addresses import free_port
 from localcluster.netns import Namespace
 from support import chromium
 from support.cluster_access import ClusterAccess, LocalNode, RemoteCluster, can_create_namespaces
-from support.kubectl import Kubectl
+from support.kubectl import WAIT, Kubectl
 from support.operator_process import OperatorProcess
 from support.users import DUFS, FILE_BROWSER, Users
 
@@ -61,7 +61,7 @@ def operator(cluster: ClusterAccess, operator_port: int, tmp_path_factory: pytes
     process.start()
     yield process
     if not cluster.has_local_volumes:  # on another cluster, deleting what is left needs the running operator
-        cluster.kubectl.run("delete", "namespace", "-l", LABEL, "--timeout=110s")
+        cluster.kubectl.run("delete", "namespace", "-l", LABEL, WAIT)
     assert process.stop() == 0
 
 

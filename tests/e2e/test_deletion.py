@@ -4,29 +4,30 @@ import time
 
 import pytest
 
-from support.kubectl import eventually
+from support.kubectl import PATIENCE, eventually
 from support.users import Users
 
-GRACEFUL_SECONDS = 25.0
-"""Seconds; less than the grace period of 30 s, after which a program that ignores SIGTERM would be killed."""
+GRACE_SECONDS = 3600
+"""The grace period, after which a program that ignores SIGTERM would be killed: much longer than PATIENCE."""
 
 
 @pytest.mark.parametrize(("flavor", "policy"), [("filebrowser", "Retain"), ("dufs", "Delete")])
 def test_deletion_ends_pod_gracefully_and_follows_reclaim_policy(
     users: Users, request: pytest.FixtureRequest, flavor: str, policy: str
 ) -> None:
-    users.apply_user("alice", request.getfixturevalue(flavor), storage={"size": "1Gi", "reclaimPolicy": policy})
+    storage, lifecycle = {"size": "1Gi", "reclaimPolicy": policy}, {"terminationGracePeriodSeconds": GRACE_SECONDS}
+    users.apply_user("alice", request.getfixturevalue(flavor), storage=storage, lifecycle=lifecycle)
     users.until_ready("alice")
     pod, claim = users.pod("alice"), users.claim("alice")
     assert pod is not None
     assert claim is not None
-    assert pod["spec"]["terminationGracePeriodSeconds"] == 30
+    assert pod["spec"]["terminationGracePeriodSeconds"] == GRACE_SECONDS
 
     started = time.monotonic()
     users.kubectl.run("delete", "us", "alice", "-n", users.namespace, "--wait=false")
     while users.get("userstorage", "alice") is not None:
         time.sleep(0.1)
-        assert time.monotonic() - started < GRACEFUL_SECONDS
+        assert time.monotonic() - started < PATIENCE
     assert users.pod("alice") is None, "the object was gone before its pod"
 
     if policy == "Retain":

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from operatorimage import BUILDAH
-from support.kubectl import Kubectl, eventually
+from support.kubectl import WAIT, Kubectl, eventually
 
 ROOT = Path(__file__).parents[2]
 SYSTEM = "userstorage-system"
 OPERATOR = "app.kubernetes.io/name=userstorage-operator"
 IMAGE = "userstorage-operator:0.1.0"
 """The name in deploy/manager."""
-ROLLOUT = "--timeout=140s"
-"""Less than the time limit of `Kubectl.run`, so that kubectl itself reports a rollout that does not end."""
 SCRIPT_TIMEOUT = 600
 """Seconds: only ends a script that hangs. A deploy waits for a build, two rollouts and their timeouts."""
 
@@ -48,7 +46,7 @@ class Installation:
 
     def until_rolled_out(self) -> None:
         """Wait until the Deployment is rolled out and no pod of an earlier revision is left."""
-        self.system("rollout", "status", "deployment/userstorage-operator", ROLLOUT)
+        self.system("rollout", "status", "deployment/userstorage-operator", WAIT)
         eventually(lambda: len(self.pods()) == 3 and all(is_ready(pod) for pod in self.pods()))
 
     def pods(self) -> list[Object]:

@@ -14,8 +14,10 @@ PATIENCE = 180.0
 The operator retries after 1, 3, 9, 27 and then every 60 s, the garbage collector discovers a new kind within 30 s, and a busy
 machine may be three times slower. A wait that succeeds does not take longer for a high bound.
 """
-COMMAND_TIMEOUT = 150
-"""Seconds: only ends a kubectl that hangs. More than the longest `--timeout` that a test passes to kubectl."""
+WAIT = f"--timeout={PATIENCE:.0f}s"
+"""kubectl's option for commands that wait."""
+COMMAND_TIMEOUT = 2 * PATIENCE
+"""Seconds: only ends a command that hangs. More than `WAIT`, so that kubectl itself reports what did not happen in time."""
 
 
 class Kubectl:

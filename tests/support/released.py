@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from support.kubectl import Kubectl, eventually
+from support.kubectl import WAIT, Kubectl, eventually
 from userstorage_operator.api.unstructured import Unstructured
 
 RELEASED = Path(__file__).parents[1] / "fixtures/released"
@@ -48,7 +48,7 @@ class ReleasedObjects:
         uids = _uids(api, "us", namespace)
         # With the operator's field manager: by that, the operator detects pod specs changed by other clients.
         _send(api, namespace, "create", _replaced(self.children, uids), f"--field-manager={_OURS}")
-        api.run("wait", "pods", "--all", "-n", namespace, "--for=condition=Ready", "--timeout=150s")
+        api.run("wait", "pods", "--all", "-n", namespace, "--for=condition=Ready", WAIT)
         reported = [raw for raw in self.users if "status" in raw]
         if reported:
             _send(api, namespace, "replace", _replaced(reported, uids | _uids(api, "pods", namespace)), "--subresource=status")
