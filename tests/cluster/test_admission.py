@@ -1,4 +1,4 @@
-"""The operator's own account under deploy/admission: what it is for, it can still do."""
+"""The operator's own account can still serve every flavor under deploy/admission."""
 
 import json
 import uuid
@@ -15,13 +15,13 @@ from support.operator_process import OperatorProcess
 @pytest.mark.parametrize(
     "browser", [{"flavor": "FileBrowser"}, {"flavor": "Dufs"}, {"flavor": "Dufs", "image": "example.com/dufs:1"}]
 )
-def test_users_of_every_flavor_are_served_under_the_policies(
+def test_every_flavor_is_served_under_admission_policies(
     api: Kubectl, namespace: str, operator: OperatorProcess, browser: dict[str, str]
 ) -> None:
-    stranger = json.dumps(pod("docker.io/library/busybox:1.37"))
+    foreign_image = json.dumps(pod("docker.io/library/busybox:1.37"))
     probe = ["create", "--dry-run=server", f"--as={ACCOUNT}", "-n", namespace, "-f", "-"]
-    # In force: a policy takes a moment to be loaded.
-    eventually(lambda: "built-in image" in api.run(*probe, input=stranger, check=False).stderr)
+    # Wait until the policies are in force: the API server loads them with a delay.
+    eventually(lambda: "built-in image" in api.run(*probe, input=foreign_image, check=False).stderr)
     name = f"test-{uuid.uuid4().hex[:8]}"
     auth = {"mode": "None", "acknowledgeUnauthenticated": True}
     api.apply(

@@ -17,7 +17,7 @@ import pytest
 from support.election_table import Trials
 from support.kubectl import Kubectl, eventually
 from support.operator_account import SYSTEM, Request
-from support.operator_replicas import LEASE, Replica, Replicas, replicas
+from support.operator_replicas import LEASE, OperatorReplicas, Replica, replicas
 
 pytestmark = [pytest.mark.kwok]
 
@@ -31,7 +31,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="module")
-def three(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
+def three(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorReplicas]:
     namespace = f"test-{uuid.uuid4().hex[:8]}"
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     with replicas(api, tmp_path_factory.mktemp("replicas"), namespace, 3) as several:
@@ -40,7 +40,7 @@ def three(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Re
 
 
 @pytest.fixture(scope="module")
-def trials(three: Replicas, request: pytest.FixtureRequest) -> Iterator[Trials]:
+def trials(three: OperatorReplicas, request: pytest.FixtureRequest) -> Iterator[Trials]:
     """Collect the duration of each trial, and write the table if `--election-table` is set."""
     trials = Trials(request.config.getoption("--election-trials"))
     yield trials
@@ -51,7 +51,7 @@ def trials(three: Replicas, request: pytest.FixtureRequest) -> Iterator[Trials]:
 
 
 @pytest.fixture
-def leader(three: Replicas) -> Iterator[Replica]:
+def leader(three: OperatorReplicas) -> Iterator[Replica]:
     """Return the leader of three replicas. Afterwards, replace the replicas that ended and check that never two wrote at a time."""
     three.api.run(
         "delete", "us", "--all", "-n", three.namespace, "--wait=false"
@@ -67,7 +67,7 @@ def leader(three: Replicas) -> Iterator[Replica]:
     assert not ended, "a replica ended unexpectedly"
 
 
-def users(three: Replicas, count: int = BURST) -> None:
+def users(three: OperatorReplicas, count: int = BURST) -> None:
     """Create objects: work for the leader."""
     names = [f"u{uuid.uuid4().hex[:8]}" for _ in range(count)]
     items = [
@@ -88,49 +88,51 @@ def assert_never_two(writes: list[Request]) -> None:
     periods = [credential for credential, _ in itertools.groupby(work, key=lambda write: write.credential)]
     assert len(periods) == len(set(periods)), "a process wrote again after another one had written"
     for former, successor in itertools.pairwise(periods):
-        acquired = min(w.began for w in writes if w.credential == successor and not is_work(w) and w.code == 200)
-        assert max(w.ended for w in work if w.credential == former) <= acquired, (
+        acquired = min(w.received for w in writes if w.credential == successor and not is_work(w) and w.code == 200)
+        assert max(w.answered for w in work if w.credential == former) <= acquired, (
             "written after another process had acquired the lease"
         )
-        assert acquired <= min(w.began for w in work if w.credential == successor), "written before the lease was acquired"
+        assert acquired <= min(w.received for w in work if w.credential == successor), "written before the lease was acquired"
 
 
-def first_write_of_another(three: Replicas, old: Replica, since: datetime, within: float) -> timedelta:
+def first_write_of_another(three: OperatorReplicas, old: Replica, since: datetime, within: float) -> timedelta:
     """Return the time from `since` until a process other than `old` wrote."""
 
     def first_write() -> Request | None:
-        work = (write for write in three.writes() if is_work(write) and write.began > since)
+        work = (write for write in three.writes() if is_work(write) and write.received > since)
         return next((write for write in work if write.credential != old.credential), None)
 
     found = eventually(first_write, within=within)
     assert found is not None
-    return found.began - since
+    return found.received - since
 
 
-def test_one_replica_leads_and_the_others_report_standby(three: Replicas, leader: Replica) -> None:
+def test_one_replica_leads_and_the_others_report_standby(three: OperatorReplicas, leader: Replica) -> None:
     for replica in three.running:
         role = "leading" if replica is leader else "standby"
         for path in ("/health", "/ready"):
-            assert json.loads(replica.answer(path))["role"] == role
-        assert f"userstorage_leader {1.0 if replica is leader else 0.0}" in replica.answer("/metrics")
+            assert json.loads(replica.get(path))["role"] == role
+        assert f"userstorage_leader {1.0 if replica is leader else 0.0}" in replica.get("/metrics")
     users(three)
     eventually(lambda: sum(is_work(write) for write in three.writes()) > BURST)
     assert {write.credential for write in three.writes() if is_work(write)} == {leader.credential}
 
 
-def test_terminated_leader_hands_over(three: Replicas, leader: Replica, trials: Trials, trial: int) -> None:
+def test_terminated_leader_hands_over(three: OperatorReplicas, leader: Replica, trials: Trials, trial: int) -> None:
     users(three)
     asked = datetime.now(UTC)
     leader.process.send(signal.SIGTERM)
     users(three, 1)
     duration = first_write_of_another(three, leader, asked, within=20)
-    assert leader.process.ended(within=10) == 0
+    assert leader.process.wait(within=10) == 0
     three.remove(leader)
     trials.add("SIGTERM", duration)
     assert duration < timedelta(seconds=5)
 
 
-def test_killed_leader_is_replaced_when_its_lease_expires(three: Replicas, leader: Replica, trials: Trials, trial: int) -> None:
+def test_killed_leader_is_replaced_when_its_lease_expires(
+    three: OperatorReplicas, leader: Replica, trials: Trials, trial: int
+) -> None:
     users(three)
     killed = datetime.now(UTC)
     leader.process.kill()
@@ -141,7 +143,7 @@ def test_killed_leader_is_replaced_when_its_lease_expires(three: Replicas, leade
     assert duration < timedelta(seconds=17)
 
 
-def test_suspended_leader_never_writes_again(three: Replicas, leader: Replica, trials: Trials, trial: int) -> None:
+def test_suspended_leader_never_writes_again(three: OperatorReplicas, leader: Replica, trials: Trials, trial: int) -> None:
     users(three)
     stopped = datetime.now(UTC)
     leader.process.send(signal.SIGSTOP)
@@ -151,20 +153,20 @@ def test_suspended_leader_never_writes_again(three: Replicas, leader: Replica, t
     users(three)  # work that it would do when it resumes
     resumed = datetime.now(UTC)
     leader.process.send(signal.SIGCONT)
-    assert leader.process.ended(within=5) == EXIT_LEADERSHIP_LOST
+    assert leader.process.wait(within=5) == EXIT_LEADERSHIP_LOST
     three.remove(leader)
     trials.add("SIGSTOP for 20 s", duration)
-    assert not [write for write in three.writes() if write.credential == leader.credential and write.began > resumed]
+    assert not [write for write in three.writes() if write.credential == leader.credential and write.received > resumed]
 
 
 def test_leader_without_network_exits_before_its_lease_expires(
-    three: Replicas, leader: Replica, trials: Trials, trial: int
+    three: OperatorReplicas, leader: Replica, trials: Trials, trial: int
 ) -> None:
     users(three)
     cut = datetime.now(UTC)
     leader.proxy.cut_off = True
     users(three, 1)
-    assert leader.process.ended(within=13) == EXIT_LEADERSHIP_LOST
+    assert leader.process.wait(within=13) == EXIT_LEADERSHIP_LOST
     ended = datetime.now(UTC)
     three.remove(leader)
     duration = first_write_of_another(three, leader, cut, within=30)
@@ -172,10 +174,10 @@ def test_leader_without_network_exits_before_its_lease_expires(
     assert cut + duration > ended
 
 
-def test_deleted_lease_returns_to_the_leader(three: Replicas, leader: Replica, trial: int) -> None:
+def test_deleted_lease_returns_to_the_leader(three: OperatorReplicas, leader: Replica, trial: int) -> None:
     three.api.run("delete", "lease", LEASE, "-n", SYSTEM)
     assert eventually(lambda: (three.api.get("lease", LEASE, SYSTEM) or {"spec": {}})["spec"].get("holderIdentity"), within=10)
     assert three.leader() is leader
     users(three)
     began = datetime.now(UTC)
-    eventually(lambda: [w for w in three.writes() if is_work(w) and w.credential == leader.credential and w.began > began])
+    eventually(lambda: [w for w in three.writes() if is_work(w) and w.credential == leader.credential and w.received > began])

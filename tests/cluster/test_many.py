@@ -1,4 +1,4 @@
-"""Two hundred users: all Ready, then silence; and the same after the operator was killed halfway."""
+"""Two hundred users all become Ready and then cause no more writes, also if the operator is killed in between."""
 
 import json
 import re
@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from support.kubectl import Kubectl, eventually
+from support.kubectl import PATIENCE, Kubectl, eventually
 from support.operator_account import WRITES, audit_log
 from support.operator_process import OperatorProcess
 
 pytestmark = [pytest.mark.kwok]
 
 COUNT = 200
+SETTLE_SECONDS = 3 * PATIENCE
+"""Bound for all users together: two hundred pods take longer than the one for which PATIENCE is meant."""
 QUIET_SECONDS = 60
 OURS = ("userstorages", "pods", "services", "networkpolicies", "persistentvolumeclaims", "events")
 REQUESTS = re.compile(
@@ -29,7 +31,7 @@ def users(count: int) -> list[dict[str, Any]]:
 
 
 def writes(api: Kubectl) -> dict[str, float]:
-    """Writes by resource, from the API server's own counters; leases and nodes are kwok's and kubelets' heartbeat."""
+    """Return the number of writes by resource, from the API server's metrics, without the heartbeats in leases and nodes."""
     counted = dict.fromkeys(OURS, 0.0)
     for resource, value in REQUESTS.findall(api.raw("/metrics")):
         if resource in counted:
@@ -38,7 +40,7 @@ def writes(api: Kubectl) -> dict[str, float]:
 
 
 def operators_writes(api: Kubectl) -> int:
-    """Writes of the operator alone, from the API server's audit log: other namespaces may be ending meanwhile."""
+    """Return the operator's writes, from the audit log: other clients may write because other namespaces terminate."""
     with audit_log(api).open() as log:
         events = [json.loads(line) for line in log]
     return sum(event["userAgent"] == "userstorage-operator" and event["verb"] in WRITES for event in events)
@@ -49,7 +51,7 @@ def ready(api: Kubectl, namespace: str) -> int:
 
 
 def until_quiet(api: Kubectl) -> None:
-    """Until nobody has written for three seconds: the last ones are about endpoints, volumes and events."""
+    """Wait until no client has written for three seconds: the last writes are about endpoints, volumes and events."""
 
     def quiet() -> bool:
         before = writes(api)
@@ -59,8 +61,8 @@ def until_quiet(api: Kubectl) -> None:
     eventually(quiet, every=0)
 
 
-def essence(api: Kubectl, namespace: str) -> str:
-    """The world without what differs between any two runs: uids, versions, times, addresses, nodes."""
+def comparable_state(api: Kubectl, namespace: str) -> str:
+    """Return the namespace's objects as JSON, without values that differ between runs, such as uids, times and addresses."""
     volatile = re.compile(
         r'"(uid|resourceVersion|creationTimestamp|lastTransitionTime|startTime|startedAt|readyTime|startupSeconds|podUID|'
         r"userstorage\.dev/uid|podIP|ip|hostIP|nodeName|nodeIP|clusterIP|volumeName|namespace|url)\": (\"[^\"]*\"|[0-9]+)"
@@ -76,10 +78,10 @@ def essence(api: Kubectl, namespace: str) -> str:
 
 
 @pytest.mark.timeout(1200)
-def test_two_hundred_become_ready_and_then_nothing_is_written(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
+def test_two_hundred_users_become_ready_and_writes_stop(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
     operator.start()
     api.run("create", "-n", namespace, "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": users(COUNT)}))
-    eventually(lambda: ready(api, namespace) == COUNT, within=400, every=2)
+    eventually(lambda: ready(api, namespace) == COUNT, within=SETTLE_SECONDS, every=2)
     until_quiet(api)
     before = writes(api)
     time.sleep(QUIET_SECONDS)
@@ -87,20 +89,20 @@ def test_two_hundred_become_ready_and_then_nothing_is_written(api: Kubectl, name
 
 
 @pytest.mark.timeout(1200)
-def test_killed_in_the_middle_it_ends_in_the_same_world(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
+def test_operator_killed_midway_converges_to_same_state(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
     manifests = json.dumps({"apiVersion": "v1", "kind": "List", "items": users(COUNT)})
     operator.start()
     api.run("create", "-n", namespace, "-f", "-", input=manifests)
-    eventually(lambda: ready(api, namespace) == COUNT, within=400, every=2)
+    eventually(lambda: ready(api, namespace) == COUNT, within=SETTLE_SECONDS, every=2)
     until_quiet(api)
-    unharmed = essence(api, namespace)
+    unharmed = comparable_state(api, namespace)
     claims = {raw["metadata"]["uid"] for raw in api.list_all("pvc", namespace)}
     api.run("delete", "us", "--all", "-n", namespace, "--wait=false")
     for _ in range(3):
         time.sleep(0.7)
         operator.kill()
         operator.start()
-    eventually(lambda: not api.list_all("userstorages", namespace), within=400, every=2)
+    eventually(lambda: not api.list_all("userstorages", namespace), within=SETTLE_SECONDS, every=2)
     eventually(lambda: not api.list_all("pods", namespace), every=2)
     eventually(lambda: not api.list_all("services", namespace), every=2)
 
@@ -109,9 +111,9 @@ def test_killed_in_the_middle_it_ends_in_the_same_world(api: Kubectl, namespace:
         time.sleep(1)
         operator.kill()
         operator.start()
-    eventually(lambda: ready(api, namespace) == COUNT, within=400, every=2)
+    eventually(lambda: ready(api, namespace) == COUNT, within=SETTLE_SECONDS, every=2)
     until_quiet(api)
-    assert essence(api, namespace) == unharmed
+    assert comparable_state(api, namespace) == unharmed
     assert {raw["metadata"]["uid"] for raw in api.list_all("pvc", namespace)} == claims
     pods = api.list_all("pods", namespace)
     assert len(pods) == COUNT

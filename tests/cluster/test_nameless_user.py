@@ -1,4 +1,4 @@
-"""The operator as a user who has a number and no name, as in its image: seen once that kopf asked for the name."""
+"""The operator as a user with a number but no name, as in its image; kopf once looked up the name."""
 
 import os
 import pwd
@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from support.kubectl import eventually
+from support.kubectl import PATIENCE, eventually
 from support.operator_process import PROGRAM
 
 NUMBER = 65532
-# The program may lie where only root may look.
+# The program may be in a directory that only root can read.
 AS_NOBODY = ["setpriv", f"--reuid={NUMBER}", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
 NAMES = ("USER", "LOGNAME", "LNAME", "USERNAME")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a program as a user who has no name")
-def test_it_leads(as_operator: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a program as a user without a name")
+def test_operator_leads_as_user_without_name(as_operator: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         pwd.getpwuid(NUMBER)
     log = tmp_path / "operator.log"
@@ -35,6 +35,6 @@ def test_it_leads(as_operator: Path, tmp_path: Path) -> None:
         eventually(lambda: '"started"' in log.read_text() or operator.poll() is not None)
     finally:
         operator.send_signal(signal.SIGTERM)
-        code = operator.wait(timeout=60)
+        code = operator.wait(timeout=PATIENCE)
     assert code == 0, log.read_text()
     assert '"stopped"' in log.read_text()

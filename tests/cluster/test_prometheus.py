@@ -1,4 +1,4 @@
-"""A real Prometheus on real operators: it scrapes, its rules load, its alerts fire, the dashboard has answers."""
+"""A real Prometheus scrapes real operators: the rules load, the alerts fire, and every query of the dashboard has results."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ import yaml
 from localcluster import ClusterError
 from localcluster.addresses import free_port
 from monitoring import rules
-from support.kubectl import Kubectl, eventually
+from support.kubectl import COMMAND_TIMEOUT, PATIENCE, WAIT, Kubectl, eventually
 from support.operator_account import SYSTEM
 from support.operator_process import OperatorProcess
 from support.operator_replicas import LEASE, free_lease
@@ -25,32 +25,32 @@ from testservers.redis import RedisServer
 
 pytestmark = [pytest.mark.kwok]
 
-HURRY = 100
-"""How many times shorter than in production the pauses and windows of the rules are: ten minutes are six seconds."""
+SPEEDUP = 100
+"""The factor by which the pauses and windows of the rules are shorter than in production: ten minutes become six seconds."""
 SCRAPE = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
 LISTED = json.loads((rules.FOLDER / "dashboard.json").read_text())["panels"]
 QUERIES = [target["expr"] for panel in LISTED for target in panel.get("targets", ())]
 
 
-class Watcher:
-    """Prometheus with the rules of deploy/monitoring in a hurry."""
+class PrometheusClient:
+    """A Prometheus server with the rules of deploy/monitoring, sped up."""
 
     def __init__(self, server: Prometheus) -> None:
         self._server = server
 
-    def ask(self, path: str, **parameters: str) -> Any:
-        """The data of an answer of its API."""
+    def query_api(self, path: str, **parameters: str) -> Any:
+        """Return the data of a response of its HTTP API."""
         url = f"{self._server.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # our own http URL
-            return json.load(answer)["data"]
+        with urllib.request.urlopen(url, timeout=PATIENCE) as response:  # noqa: S310  # our own http URL
+            return json.load(response)["data"]
 
     def values(self, query: str) -> list[float]:
-        """One number per series."""
-        return [float(sample["value"][1]) for sample in self.ask("query", query=query)["result"]]
+        """Return the current value of each series of the query."""
+        return [float(sample["value"][1]) for sample in self.query_api("query", query=query)["result"]]
 
     def firing(self) -> dict[str, dict[str, str]]:
-        """The annotations of what fires, by name."""
-        alerts = self.ask("alerts")["alerts"]
+        """Return the annotations of each firing alert, by alert name."""
+        alerts = self.query_api("alerts")["alerts"]
         return {alert["labels"]["alertname"]: alert["annotations"] for alert in alerts if alert["state"] == "firing"}
 
 
@@ -58,18 +58,18 @@ class Watcher:
 def operators(
     api: Kubectl, as_operator: Path, namespace: str, redis_server: RedisServer, tmp_path: Path
 ) -> Iterator[dict[int, OperatorProcess]]:
-    """Two replicas by their port, the first of which leads."""
+    """Two replicas by their port; the first one leads."""
     free_lease(api)
-    several = {}
+    replicas = {}
     for port in (free_port(), free_port()):
         options = [f"--namespace={namespace}", f"--http-port={port}", "--leader-elect", f"--redis-url={redis_server.url}"]
         options.append("--metrics-auth")
-        several[port] = OperatorProcess(as_operator, tmp_path / f"operator-{port}.log", *options)
-    first, second = several.values()
+        replicas[port] = OperatorProcess(as_operator, tmp_path / f"operator-{port}.log", *options)
+    first, second = replicas.values()
     first.start()
     second.launch()
-    yield several
-    for process in several.values():
+    yield replicas
+    for process in replicas.values():
         process.stop()
         print(process.log.read_text()[-4000:])  # noqa: T201  # shown with a failure
     api.run("delete", "lease", LEASE, "-n", SYSTEM, "--ignore-not-found")
@@ -77,15 +77,15 @@ def operators(
 
 @pytest.fixture
 def token(api: Kubectl) -> str:
-    """What Prometheus is let in with."""
+    """The token with which Prometheus reads the metrics."""
     api.run("apply", "-f", str(rules.FOLDER.parent / "metrics-auth/reader.yaml"))
     secret = ["get", "secret", "userstorage-metrics-reader", "-n", SYSTEM, "-o", "jsonpath={.data.token}"]
     return base64.b64decode(eventually(lambda: api.run(*secret).stdout)).decode()
 
 
 @pytest.fixture
-def watcher(operators: dict[int, OperatorProcess], token: str, tmp_path: Path) -> Iterator[Watcher]:
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules.accelerated(HURRY)))
+def prometheus(operators: dict[int, OperatorProcess], token: str, tmp_path: Path) -> Iterator[PrometheusClient]:
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules.accelerated(SPEEDUP)))
     targets = [{"targets": [f"127.0.0.1:{port}" for port in operators]}]
     config = {
         "global": SCRAPE,
@@ -103,7 +103,7 @@ def watcher(operators: dict[int, OperatorProcess], token: str, tmp_path: Path) -
         server = Prometheus(tmp_path / "prometheus", tmp_path / "prometheus.yaml").start()
     except ClusterError as error:
         pytest.skip(str(error)) if "to be had" in str(error) else pytest.fail(str(error))
-    yield Watcher(server)
+    yield PrometheusClient(server)
     server.stop()
 
 
@@ -112,64 +112,67 @@ def user(namespace: str, name: str, **spec: str) -> dict[str, Any]:
     return {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": metadata, "spec": {"userID": name, **spec}}
 
 
-def next_command(api: Kubectl, alert: str) -> str:
-    """What the command prints that the alert tells people to type."""
+def run_next_command(api: Kubectl, alert: str) -> str:
+    """Run the command that the alert's description gives as the next step, and return its output."""
     command = rules.rules("alert")[alert]["annotations"]["description"].partition("Next: ")[2]
     script = f'kubectl() {{ {shlex.join(api.command())} "$@"; }}; {command}'
-    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, timeout=COMMAND_TIMEOUT).stdout
 
 
-def fires(watcher: Watcher, alert: str) -> None:
-    annotations = eventually(lambda: watcher.firing().get(alert), within=40)
+def expect_alert(prometheus: PrometheusClient, alert: str) -> None:
+    annotations = eventually(lambda: prometheus.firing().get(alert))
     assert annotations is not None
-    assert all(text and "<error" not in text for text in annotations.values()), "a template cannot be filled in"
+    assert all(text and "<error" not in text for text in annotations.values()), "a template of an annotation failed"
 
 
-def test_what_goes_wrong_is_told_and_what_goes_well_is_not(
-    api: Kubectl, namespace: str, redis_server: RedisServer, operators: dict[int, OperatorProcess], watcher: Watcher
+def test_alerts_fire_only_for_failures(
+    api: Kubectl, namespace: str, redis_server: RedisServer, operators: dict[int, OperatorProcess], prometheus: PrometheusClient
 ) -> None:
     api.apply(user(namespace, "alice"))
     eventually(lambda: api.phase("alice", namespace) == "Ready")
-    eventually(lambda: watcher.values("sum(up)") == [2])
-    eventually(lambda: watcher.values("sum(userstorage_leader)") == [1])
-    eventually(lambda: watcher.values("max(userstorage_objects{phase='Ready'})") == [1])
-    # Whatever began before the operators had, has ended.
-    eventually(lambda: not watcher.firing())
+    eventually(lambda: prometheus.values("sum(up)") == [2])
+    eventually(lambda: prometheus.values("sum(userstorage_leader)") == [1])
+    eventually(lambda: prometheus.values("max(userstorage_objects{phase='Ready'})") == [1])
+    # Alerts that fired before the operators had started have ended.
+    eventually(lambda: not prometheus.firing())
 
-    loaded = [rule for group in watcher.ask("rules")["groups"] for rule in group["rules"]]
+    loaded = [rule for group in prometheus.query_api("rules")["groups"] for rule in group["rules"]]
     assert {rule["name"] for rule in loaded} == {*rules.rules("alert"), *rules.rules("record")}
-    eventually(lambda: all(rule["health"] == "ok" for group in watcher.ask("rules")["groups"] for rule in group["rules"]))
+    eventually(
+        lambda: all(rule["health"] == "ok" for group in prometheus.query_api("rules")["groups"] for rule in group["rules"])
+    )
 
-    # A rate needs two scrapes within its window, which is short here: on a busy machine the second may be late.
-    waiting = list(QUERIES)
+    # A rate needs two scrapes within its window, which is short here; on a busy machine the second may be late. So each query
+    # needs results once, not all at the same time.
+    unanswered = list(QUERIES)
 
-    def answered() -> bool:
-        waiting[:] = [query for query in waiting if not watcher.values(query)]
-        return not waiting
+    def are_answered() -> bool:
+        unanswered[:] = [query for query in unanswered if not prometheus.values(query)]
+        return not unanswered
 
-    eventually(answered)
+    eventually(are_answered)
 
     api.apply(user(namespace, "bob", className="no-such-class"))
-    fires(watcher, "UserStorageLongNotReady")
+    expect_alert(prometheus, "UserStorageLongNotReady")
     for alert in ("UserStorageLongNotReady", "UserStorageStalled"):
-        told = next_command(api, alert)
-        assert "bob" in told
-        assert "ClassNotFound" in told
-    # Of this namespace: those of tests before may still be on their way out.
-    ours = [line for line in next_command(api, "UserStorageLongNotReady").splitlines() if line.startswith(namespace)]
+        output = run_next_command(api, alert)
+        assert "bob" in output
+        assert "ClassNotFound" in output
+    # Only this namespace: users of earlier tests may still be terminating.
+    ours = [line for line in run_next_command(api, "UserStorageLongNotReady").splitlines() if line.startswith(namespace)]
     assert len(ours) == 1, ours
     assert "bob" in ours[0]
-    assert "SINCE" in next_command(api, "UserStorageDeletionOverdue")
-    assert "holderIdentity: " in next_command(api, "UserStorageNoLeader")
-    assert "etcd ok" in next_command(api, "UserStorageReconcileSlow")
-    api.run("delete", "us", "--all", "-n", namespace, "--timeout=60s")
-    eventually(lambda: "UserStorageLongNotReady" not in watcher.firing(), within=30)
+    assert "SINCE" in run_next_command(api, "UserStorageDeletionOverdue")
+    assert "holderIdentity: " in run_next_command(api, "UserStorageNoLeader")
+    assert "etcd ok" in run_next_command(api, "UserStorageReconcileSlow")
+    api.run("delete", "us", "--all", "-n", namespace, WAIT)
+    eventually(lambda: "UserStorageLongNotReady" not in prometheus.firing())
 
-    assert "UserStorageRedisDown" not in watcher.firing()
+    assert "UserStorageRedisDown" not in prometheus.firing()
     redis_server.kill()
-    fires(watcher, "UserStorageRedisDown")
+    expect_alert(prometheus, "UserStorageRedisDown")
 
-    assert "UserStorageOperatorDown" not in watcher.firing()
+    assert "UserStorageOperatorDown" not in prometheus.firing()
     for process in operators.values():
         assert process.stop() == 0
-    fires(watcher, "UserStorageOperatorDown")
+    expect_alert(prometheus, "UserStorageOperatorDown")

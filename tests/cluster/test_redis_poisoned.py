@@ -13,7 +13,7 @@ import pytest
 from support.backend import account
 from support.kubectl import Kubectl, eventually
 from support.operator_process import PROGRAM
-from support.operator_replicas import Replica, Replicas, replicas
+from support.operator_replicas import OperatorReplicas, Replica, replicas
 from support.redis_workload import AuditLog, listed, metric, user
 from testservers.redis import RedisServer
 from userstorage_operator.readmodel.summary import summary
@@ -26,7 +26,7 @@ REJECTED = "userstorage_cache_rejected_total"
 
 
 @pytest.fixture
-def two(api: Kubectl, namespace: str, redis_server: RedisServer, tmp_path: Path) -> Iterator[Replicas]:
+def two(api: Kubectl, namespace: str, redis_server: RedisServer, tmp_path: Path) -> Iterator[OperatorReplicas]:
     with replicas(api, tmp_path, namespace, 2, [f"--redis-url={redis_server.url}"]) as several:
         yield several
     command = [PROGRAM, "release-finalizers", f"--namespace={namespace}"]
@@ -63,7 +63,7 @@ def poison(server: RedisServer, kind: str, alice: str, bob: str) -> str:
 
 
 def test_poison_is_counted_and_neither_told_nor_acted_on(
-    api: Kubectl, namespace: str, two: Replicas, redis_server: RedisServer
+    api: Kubectl, namespace: str, two: OperatorReplicas, redis_server: RedisServer
 ) -> None:
     leader = two.leader()
     [standby] = [replica for replica in two.running if replica is not leader]

@@ -1,6 +1,6 @@
-"""The operator's account has the rights that it uses, and no other: those granted minus those that the audit log shows.
+"""The operator's account has exactly the rights that it uses: the granted rights are those that the audit log shows in use.
 
-One operator goes through everything that takes a right. That it does all of it well is shown elsewhere; here it has to ask.
+One operator goes through everything that needs a right. Here only its requests count; other tests check their results.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from localcluster.addresses import free_port
 from localcluster.errors import ClusterError
 from localcluster.gatewayapi import http_route_definition
 from support.backend import account
-from support.kubectl import Kubectl, eventually
+from support.kubectl import COMMAND_TIMEOUT, PATIENCE, WAIT, Kubectl, eventually
 from support.live import LIFE
 from support.operator_account import ACCOUNT, NAME, SYSTEM, Login, log_in, requests
 from support.operator_process import PROGRAM, OperatorProcess
@@ -32,22 +32,22 @@ from support.rights import Right, allowed, attributes, granted
 pytestmark = [pytest.mark.kwok]
 
 PORT = free_port()
-ASKED_ABOUT_BY_OTHERS = {
-    # The admission plugin OwnerReferencesPermissionEnforcement asks for it when a child is made. Tried below.
+CHECKED_BY_ADMISSION = {
+    # Checked by the admission plugin OwnerReferencesPermissionEnforcement when a child is created. Tested below.
     Right("userstorage.dev", "userstorages/finalizers", "update"),
-    # The policies of deploy/admission ask for it when a pod is made. Tried in tests/component/test_admission_policy.py.
+    # Checked by the policies of deploy/admission when a pod is created. Tested in tests/component/test_admission_policy.py.
     Right("userstorage.dev", "userstorageclasses", "use"),
 }
-"""Rights for which no request is made: the API server itself asks whether the account has them."""
+"""Rights without a request of their own: the API server checks during admission whether the account has them."""
 CLUSTER_SCOPED = {
     *(Right("userstorage.dev", "userstorageclasses", verb) for verb in ("list", "watch", "use")),
     *(Right("storage.k8s.io", "storageclasses", verb) for verb in ("list", "watch")),
     Right("authentication.k8s.io", "tokenreviews", "create"),
     Right("authorization.k8s.io", "subjectaccessreviews", "create"),
 }
-"""What an installation for listed namespaces needs besides."""
+"""Rights that a namespace-scoped installation needs cluster-wide."""
 HTTP_ROUTES = "crd/httproutes.gateway.networking.k8s.io"
-STRANGERS: dict[str, dict[str, Any]] = {
+FOREIGN_OBJECTS: dict[str, dict[str, Any]] = {
     "service": {"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 80}]}},
     "policy": {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": {"podSelector": {}}},
     "claim": {
@@ -62,7 +62,7 @@ STRANGERS: dict[str, dict[str, Any]] = {
     },
     "route": {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "spec": {"hostnames": ["x.example.org"]}},
 }
-"""In the way of the user of that name; without a label, so that only a look at it tells."""
+"""Foreign objects that conflict with children of the user of that name; they have no labels, so only a GET request finds them."""
 EDITED = ("services", "networkpolicies", "persistentvolumeclaims", "pods", "ingresses", "httproutes")
 
 
@@ -80,7 +80,7 @@ def gateway_api(api: Kubectl) -> Iterator[None]:
 
 @pytest.fixture
 def classes(api: Kubectl) -> Iterator[dict[str, str]]:
-    """One class for each way in from outside."""
+    """The names of one class for each kind of exposure."""
     names = {way: f"{way.lower()}-{uuid.uuid4().hex[:8]}" for way in ("Ingress", "Gateway")}
     for way, name in names.items():
         network = {"expose": way, "gatewayName": "public", "hostTemplate": f"${{slug}}.{name}.example.org"}
@@ -98,7 +98,7 @@ def login(api: Kubectl, tmp_path: Path) -> Login:
 
 @pytest.fixture
 def operator(api: Kubectl, login: Login, gateway_api: None, namespace: str, tmp_path: Path) -> Iterator[OperatorProcess]:
-    """One that serves all namespaces, and so tells how classes are; with the election of a pod."""
+    """An operator for all namespaces, which also writes the status of classes, with leader election as in a pod."""
     free_lease(api)
     election = ("--leader-elect", f"--lease-namespace={SYSTEM}")
     process = OperatorProcess(login.kubeconfig, tmp_path / "operator.log", *election, f"--http-port={PORT}")
@@ -106,51 +106,53 @@ def operator(api: Kubectl, login: Login, gateway_api: None, namespace: str, tmp_
     process.stop()
     released = [PROGRAM, "release-finalizers", f"--namespace={namespace}"]
     subprocess.run(
-        released, env={**os.environ, "KUBECONFIG": str(api.kubeconfig)}, capture_output=True, check=True, timeout=120
+        released,
+        env={**os.environ, "KUBECONFIG": str(api.kubeconfig)},
+        capture_output=True,
+        check=True,
+        timeout=COMMAND_TIMEOUT,
     )
-    api.run("delete", "httproutes", "--all", "-n", namespace)  # their definition would wait for them
+    api.run("delete", "httproutes", "--all", "-n", namespace)  # otherwise the deletion of their CRD would wait for them
     api.run("delete", "lease", LEASE, "-n", SYSTEM, "--ignore-not-found")
     print(process.log.read_text()[-4000:])  # noqa: T201  # shown with a failure
 
 
-def test_every_right_is_used_and_every_use_is_granted(
+def test_every_granted_right_is_used_and_every_used_right_is_granted(
     api: Kubectl, namespace: str, login: Login, operator: OperatorProcess, classes: dict[str, str]
 ) -> None:
-    strangers(api, namespace)
+    create_foreign_objects(api, namespace)
     operator.start()
-    api.run("delete", "lease", LEASE, "-n", SYSTEM)  # the leader makes it anew
-    users(api, namespace, classes)
-    read_api(api, namespace)
-    edit_and_close(api, namespace, classes)
-    end_and_begin_twice(api, namespace)
+    api.run("delete", "lease", LEASE, "-n", SYSTEM)  # the leader creates it again
+    create_users(api, namespace, classes)
+    request_read_api(api, namespace)
+    edit_children_and_classes(api, namespace, classes)
+    suspend_and_resume_twice(api, namespace)
     api.run("delete", "us", "alice", "-n", namespace, "--wait=false")
 
     rights = granted(api, ACCOUNT)
     assert len(rights) > 40
 
     def missing() -> set[Right]:
-        return rights - used(api, login) - ASKED_ABOUT_BY_OTHERS
+        return rights - used(api, login) - CHECKED_BY_ADMISSION
 
-    # A watch is in the log once it has ended.
-    with contextlib.suppress(AssertionError):  # what is missing is said below
+    # The audit log has a watch only after it has ended.
+    with contextlib.suppress(AssertionError):  # the assertions below show what is missing
         eventually(lambda: all(right.verb == "watch" for right in missing()))
     operator.stop()
     with contextlib.suppress(AssertionError):
         eventually(lambda: not missing())
-    assert rights - used(api, login) == ASKED_ABOUT_BY_OTHERS
+    assert rights - used(api, login) == CHECKED_BY_ADMISSION
     assert used(api, login) <= rights
     assert not [request for request in requests(api, login.credential) if request.forbidden]
 
 
-def test_children_cannot_block_the_deletion_of_their_owner_without_the_right_to_its_finalizers(
-    api: Kubectl, namespace: str
-) -> None:
+def test_block_owner_deletion_needs_right_to_finalizers(api: Kubectl, namespace: str) -> None:
     api.apply(user(namespace, "alice"))
     alice = api.get("us", "alice", namespace)
     assert alice is not None
     owner = {key: alice[key] for key in ("apiVersion", "kind")} | {key: alice["metadata"][key] for key in ("name", "uid")}
     metadata = {"name": "child", "ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}]}
-    child = json.dumps(STRANGERS["service"] | {"metadata": metadata})
+    child = json.dumps(FOREIGN_OBJECTS["service"] | {"metadata": metadata})
     create = ["create", "--dry-run=server", "-n", namespace, "-f", "-"]
     api.run(*create, f"--as={ACCOUNT}", input=child)
     api.run("create", "role", "other", "--verb=create", "--resource=services", "-n", namespace)
@@ -160,8 +162,8 @@ def test_children_cannot_block_the_deletion_of_their_owner_without_the_right_to_
     eventually(lambda: "cannot set blockOwnerDeletion" in api.run(*create, "--as=other", input=child, check=False).stderr)
 
 
-def test_for_listed_namespaces_it_has_no_right_in_any_other(api: Kubectl, namespace: str, tmp_path: Path) -> None:
-    """deploy/overlays/namespaced as it is, for an account and a namespace of the test's own."""
+def test_namespaced_installation_has_no_rights_elsewhere(api: Kubectl, namespace: str, tmp_path: Path) -> None:
+    # deploy/overlays/namespaced unchanged, but for another account and namespace.
     bindings = narrow_bindings(api, namespace)
     api.run("create", "serviceaccount", namespace, "-n", SYSTEM)
     api.apply(*bindings)
@@ -185,10 +187,10 @@ def test_for_listed_namespaces_it_has_no_right_in_any_other(api: Kubectl, namesp
 
 
 def narrow_bindings(api: Kubectl, namespace: str) -> list[dict[str, Any]]:
-    """Those of the overlay to the operator's account, but to one of that namespace's name, and in that namespace."""
-    made = yaml.safe_load_all(api.run("kustomize", str(ROOT / "deploy/overlays/namespaced")).stdout)
+    """Return the overlay's bindings of the operator's account, changed to an account named after `namespace`, in `namespace`."""
+    manifests = yaml.safe_load_all(api.run("kustomize", str(ROOT / "deploy/overlays/namespaced")).stdout)
     found = []
-    for binding in made:
+    for binding in manifests:
         if binding["kind"] in ("RoleBinding", "ClusterRoleBinding") and binding["subjects"][0]["name"] == NAME:
             binding["metadata"]["name"] += f"-{namespace}"
             binding["subjects"][0]["name"] = namespace
@@ -200,15 +202,17 @@ def narrow_bindings(api: Kubectl, namespace: str) -> list[dict[str, Any]]:
 
 
 def in_namespaces(api: Kubectl) -> list[Right]:
-    """The rights that a RoleBinding can give, but for those in the operator's own namespace."""
-    nowhere = {"userstorageclasses/status", "leases"}
-    return [right for right in granted(api, ACCOUNT) if right.resource not in nowhere]
+    """Return the operator's rights that a RoleBinding can grant, except for those in the operator's own namespace."""
+    excluded = {"userstorageclasses/status", "leases"}
+    return [right for right in granted(api, ACCOUNT) if right.resource not in excluded]
 
 
 def release(api: Kubectl, namespace: str) -> None:
-    """What nobody serves any more cannot end."""
+    """Remove the operator's finalizers: without an operator, UserStorages could not be deleted."""
     command = [PROGRAM, "release-finalizers", f"--namespace={namespace}"]
-    subprocess.run(command, env={**os.environ, "KUBECONFIG": str(api.kubeconfig)}, capture_output=True, check=True, timeout=120)
+    subprocess.run(
+        command, env={**os.environ, "KUBECONFIG": str(api.kubeconfig)}, capture_output=True, check=True, timeout=COMMAND_TIMEOUT
+    )
 
 
 def used(api: Kubectl, login: Login) -> set[Right]:
@@ -220,34 +224,35 @@ def user(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
     return {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": metadata, "spec": {"userID": name, **spec}}
 
 
-def strangers(api: Kubectl, namespace: str) -> None:
-    """Objects of others with the names of children that are wanted soon."""
-    for name, manifest in STRANGERS.items():
+def create_foreign_objects(api: Kubectl, namespace: str) -> None:
+    """Create foreign objects with the names of children that the operator will want."""
+    for name, manifest in FOREIGN_OBJECTS.items():
         api.apply(manifest | {"metadata": {"name": f"user-storage-{name}", "namespace": namespace}})
 
 
-def users(api: Kubectl, namespace: str, classes: dict[str, str]) -> None:
-    """Two who are served, one whose volume is not mounted, so that its events are read, and those who find strangers."""
+def create_users(api: Kubectl, namespace: str, classes: dict[str, str]) -> None:
+    """Create two users that become ready, one whose pod mounts slowly so that events are read, and those with name conflicts."""
     ways = {"alice": "Ingress", "bob": "Gateway", "route": "Gateway"}
     slow = user(namespace, "slow", podMetadata={"annotations": {LIFE: "container-creating"}})
     api.apply(
-        slow, *(user(namespace, name, className=classes[ways.get(name, "Ingress")]) for name in ("alice", "bob", *STRANGERS))
+        slow,
+        *(user(namespace, name, className=classes[ways.get(name, "Ingress")]) for name in ("alice", "bob", *FOREIGN_OBJECTS)),
     )
-    api.run("wait", "us", "alice", "bob", "-n", namespace, "--for=condition=Ready", "--timeout=120s")
+    api.run("wait", "us", "alice", "bob", "-n", namespace, "--for=condition=Ready", WAIT)
     eventually(lambda: api.get("ingress", "user-storage-alice", namespace))
     eventually(lambda: api.get("httproute", "user-storage-bob", namespace))
 
 
-def read_api(api: Kubectl, namespace: str) -> None:
-    """A backend asks for a user: whose token that is, and what it may see, are asked of the API server."""
-    request = urllib.request.Request(f"http://127.0.0.1:{PORT}/v1/users/alice")  # of this test
+def request_read_api(api: Kubectl, namespace: str) -> None:
+    """Query the read API as a backend: the operator then reviews the token and its rights at the API server."""
+    request = urllib.request.Request(f"http://127.0.0.1:{PORT}/v1/users/alice")  # http URL of this test
     request.add_header("Authorization", f"Bearer {account(api, namespace, here=True)}")
-    with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=30):  # noqa: S310  # as above
+    with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=PATIENCE):  # noqa: S310  # as above
         pass
 
 
-def edit_and_close(api: Kubectl, namespace: str, classes: dict[str, str]) -> None:
-    """Children are changed by hand, and put back; then the classes no longer ask for some of them."""
+def edit_children_and_classes(api: Kubectl, namespace: str, classes: dict[str, str]) -> None:
+    """Edit children, wait for their repair, and then change the classes so that some children are no longer wanted."""
     for kind in EDITED:
         name = "user-storage-bob" if kind == "httproutes" else "user-storage-alice"
         api.run("label", kind, name, "-n", namespace, "--overwrite", "app=other")
@@ -264,8 +269,8 @@ def label(api: Kubectl, kind: str, name: str, namespace: str) -> str:
     return str(found["metadata"]["labels"]["app"]) if found else ""
 
 
-def end_and_begin_twice(api: Kubectl, namespace: str) -> None:
-    """The same news twice: the second time, the Event of the first is counted up."""
+def suspend_and_resume_twice(api: Kubectl, namespace: str) -> None:
+    """Cause the same Events twice: the second time, the count of the first Event is patched."""
     for replicas, phase in ((0, "Suspended"), (1, "Ready")) * 2:
         api.run("scale", "us", "alice", "-n", namespace, f"--replicas={replicas}")
         eventually(lambda phase=phase: api.phase("alice", namespace) == phase)  # type: ignore[misc]

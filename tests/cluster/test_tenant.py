@@ -1,6 +1,6 @@
-"""What a tenant tries who has the cluster's own role `edit` in one namespace, with a login of its own: each is refused.
+"""Attacks of a tenant with the built-in role `edit` in one namespace and its own login: each is refused.
 
-Bad specs are in tests/component/test_bad_inputs.py, forged objects in test_forged.py, what roles say in test_rbac.py.
+Bad specs are in tests/component/test_bad_inputs.py, forged objects in test_forged.py, rights of roles in test_rbac.py.
 """
 
 import json
@@ -33,7 +33,7 @@ def tenant(api: Kubectl, namespace: str, tmp_path: Path) -> Kubectl:
 
 @pytest.fixture
 def neighbour(api: Kubectl) -> Iterator[str]:
-    """A namespace of somebody else, with a claim that is open to UserStorages there."""
+    """Another tenant's namespace, with a shareable claim."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     labels = {"userstorage.dev/shareable": "true"}
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
@@ -45,20 +45,20 @@ def neighbour(api: Kubectl) -> Iterator[str]:
 
 
 def refusal(tenant: Kubectl, *command: str, manifest: Object | None = None) -> str:
-    """What is said against it, which has to be something."""
+    """Run a command that must be refused, and return its error."""
     done = tenant.run(*command, input=json.dumps(manifest) if manifest else None, check=False)
     assert done.returncode != 0, done.stdout
     return done.stderr
 
 
-def privileged(**changes: Any) -> Object:
-    """A pod that looks like alice's, and is more."""
-    made = pod()
-    made["metadata"]["name"] = "user-storage-mallory"
-    made["spec"] |= {"volumes": [], **changes.pop("spec", {})}
-    made["spec"]["containers"][0] |= {"volumeMounts": [], **changes}
-    made["spec"]["initContainers"] = []
-    return made
+def pod_like_alices(**changes: Any) -> Object:
+    """Return a pod that imitates alice's pod, with changes of its spec or container."""
+    imitation = pod()
+    imitation["metadata"]["name"] = "user-storage-mallory"
+    imitation["spec"] |= {"volumes": [], **changes.pop("spec", {})}
+    imitation["spec"]["containers"][0] |= {"volumeMounts": [], **changes}
+    imitation["spec"]["initContainers"] = []
+    return imitation
 
 
 @pytest.mark.parametrize(
@@ -70,21 +70,19 @@ def privileged(**changes: Any) -> Object:
         {"spec": {"volumes": [{"name": "node", "hostPath": {"path": "/"}}]}},
     ],
 )
-def test_a_pod_that_looks_like_the_operators_is_as_restricted_as_any(tenant: Kubectl, namespace: str, changes: Object) -> None:
-    tenant.run("create", "--dry-run=server", "-f", "-", "-n", namespace, input=json.dumps(privileged()))
-    said = refusal(tenant, "create", "-f", "-", "-n", namespace, manifest=privileged(**changes))
-    assert 'violates PodSecurity "restricted' in said
+def test_pod_imitating_operator_pod_is_restricted(tenant: Kubectl, namespace: str, changes: Object) -> None:
+    tenant.run("create", "--dry-run=server", "-f", "-", "-n", namespace, input=json.dumps(pod_like_alices()))
+    error = refusal(tenant, "create", "-f", "-", "-n", namespace, manifest=pod_like_alices(**changes))
+    assert 'violates PodSecurity "restricted' in error
 
 
-def test_the_namespace_cannot_be_made_to_allow_more_nor_a_gateway(tenant: Kubectl, namespace: str) -> None:
+def test_tenant_cannot_label_namespace(tenant: Kubectl, namespace: str) -> None:
     for label in ("pod-security.kubernetes.io/enforce=privileged", "userstorage.dev/gateway=true"):
         assert "cannot patch resource" in refusal(tenant, "label", "namespace", namespace, "--overwrite", label)
 
 
-def test_a_running_pod_of_a_user_cannot_be_made_to_do_more(
-    api: Kubectl, tenant: Kubectl, namespace: str, operator: OperatorProcess
-) -> None:
-    """Its image may be changed by whoever may edit pods; such a pod is replaced. Privileges may not."""
+def test_tenant_cannot_extend_running_pod(api: Kubectl, tenant: Kubectl, namespace: str, operator: OperatorProcess) -> None:
+    # A tenant that may edit pods can change the image, and the operator replaces that pod; privileges cannot be changed.
     operator.start()
     tenant.run("create", "-f", "-", input=json.dumps(storage(namespace, {"userID": "alice"}, name="alice")))
     eventually(lambda: api.phase("alice", namespace) == "Ready")
@@ -106,19 +104,19 @@ def test_a_running_pod_of_a_user_cannot_be_made_to_do_more(
     assert after["spec"]["containers"][0]["image"] == before["spec"]["containers"][0]["image"]
 
 
-def test_the_claim_of_another_namespace_is_out_of_reach(
+def test_claim_of_another_namespace_is_unreachable(
     api: Kubectl, tenant: Kubectl, namespace: str, neighbour: str, operator: OperatorProcess
 ) -> None:
     before = api.get("pvc", "treasure", neighbour)
     for spec in ({"claimName": f"{neighbour}/treasure"}, {"claimName": "treasure", "subPath": f"../{neighbour}"}):
         manifest = storage(namespace, {"userID": "mallory", "storage": spec})
         assert "storage." in refusal(tenant, "create", "-f", "-", manifest=manifest)
-    elsewhere = storage(neighbour, {"userID": "mallory", "storage": {"claimName": "treasure"}})
-    assert "cannot create resource" in refusal(tenant, "create", "-f", "-", manifest=elsewhere)
+    in_other_namespace = storage(neighbour, {"userID": "mallory", "storage": {"claimName": "treasure"}})
+    assert "cannot create resource" in refusal(tenant, "create", "-f", "-", manifest=in_other_namespace)
     assert "cannot get resource" in refusal(tenant, "get", "pvc", "treasure", "-n", neighbour)
     operator.start()
-    here = storage(namespace, {"userID": "mallory", "storage": {"claimName": "treasure"}}, name="mallory")
-    tenant.run("create", "-f", "-", input=json.dumps(here))
+    in_own_namespace = storage(namespace, {"userID": "mallory", "storage": {"claimName": "treasure"}}, name="mallory")
+    tenant.run("create", "-f", "-", input=json.dumps(in_own_namespace))
     eventually(lambda: "ClaimNotFound" in api.run("get", "us", "mallory", "-n", namespace, "-o", "yaml").stdout)
     assert api.list_all("pods", namespace) == []
     assert api.list_all("pods", neighbour) == []
@@ -142,14 +140,14 @@ def test_the_claim_of_another_namespace_is_out_of_reach(
     ],
     ids=lambda given: " ".join(given[:3]) if isinstance(given, list) else "",
 )
-def test_the_operators_token_rights_and_lease_are_out_of_reach(
+def test_tenant_cannot_use_operator_token_rights_or_lease(
     tenant: Kubectl, namespace: str, command: list[str], says: str
 ) -> None:
     own = [] if "-n" in command or "-A" in command else ["-n", namespace]
     assert says in refusal(tenant, *command[:1], *own, *command[1:])
 
 
-def test_a_namesake_of_the_operators_account_has_no_rights(
+def test_account_with_operator_name_in_other_namespace_has_no_rights(
     api: Kubectl, tenant: Kubectl, namespace: str, tmp_path: Path
 ) -> None:
     (tmp_path / "namesake").mkdir()
@@ -160,20 +158,20 @@ def test_a_namesake_of_the_operators_account_has_no_rights(
         assert asked.stdout == "no\n"
 
 
-def test_neither_status_nor_finalizers_can_be_written_past_the_schema(tenant: Kubectl, namespace: str) -> None:
-    """What is created with a status has none but the schema's own."""
+def test_tenant_cannot_write_status_or_finalizers_subresource(tenant: Kubectl, namespace: str) -> None:
+    # An object that is created with a status gets only the schema's default status.
     manifest = storage(namespace, {"userID": "alice"}, name="alice") | {"status": {"phase": "Ready", "slug": "mallory"}}
     tenant.run("create", "-f", "-", input=json.dumps(manifest))
-    made = tenant.get("us", "alice", namespace)
-    assert made is not None
-    assert "slug" not in made["status"]
-    assert made["status"].get("phase") != "Ready"
+    created = tenant.get("us", "alice", namespace)
+    assert created is not None
+    assert "slug" not in created["status"]
+    assert created["status"].get("phase") != "Ready"
     for subresource in ("status", "finalizers"):
         asked = tenant.run(
             "auth", "can-i", "update", "userstorages", f"--subresource={subresource}", "-n", namespace, check=False
         )
         assert asked.stdout == "no\n"
-    said = refusal(
+    error = refusal(
         tenant, "patch", "us", "alice", "-n", namespace, "--subresource=status", "--type=merge", "-p", '{"status":{}}'
     )
-    assert 'cannot patch resource "userstorages/status"' in said
+    assert 'cannot patch resource "userstorages/status"' in error

@@ -1,4 +1,4 @@
-"""The whole way out, as docs/install.md has it, on a cluster of its own: nothing is left hanging in deletion."""
+"""The complete uninstallation of docs/install.md, on a separate cluster: nothing is left terminating."""
 
 import os
 import subprocess
@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 import localcluster
-from conftest import ROOT, with_definitions
-from support.kubectl import Kubectl, eventually
+from conftest import ROOT, install_manifests
+from support.kubectl import COMMAND_TIMEOUT, WAIT, Kubectl, eventually
 from support.operator_account import SYSTEM, log_in, requests
 from support.operator_process import PROGRAM, OperatorProcess
-from support.released import VERSIONS, Left, pods
+from support.released import VERSIONS, ReleasedObjects, pods
 from support.rights import Right, rights_of
 
 pytestmark = [pytest.mark.kwok]
@@ -24,51 +24,52 @@ USERS = "users"
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[Kubectl]:
-    """Definitions go here, which other tests of the worker still need."""
+def own_cluster(tmp_path: Path) -> Iterator[Kubectl]:
+    """A separate cluster, as the test deletes CRDs that other tests of the worker need."""
     directory = tmp_path / "cluster"
     cluster = localcluster.start("control-plane", directory)
     try:
-        yield with_definitions(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
+        yield install_manifests(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
     finally:
         localcluster.stop(directory)
 
 
-def test_in_the_documented_order_everything_goes_and_the_files_stay(own: Kubectl, tmp_path: Path) -> None:
-    own.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": USERS}})
-    Left(VERSIONS[-1]).put(own, USERS)
+def test_documented_uninstall_removes_everything_but_claims(own_cluster: Kubectl, tmp_path: Path) -> None:
+    own_cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": USERS}})
+    ReleasedObjects(VERSIONS[-1]).create_in(own_cluster, USERS)
     (tmp_path / "operator").mkdir()
-    operator = OperatorProcess(log_in(own, tmp_path / "operator").kubeconfig, tmp_path / "log")
+    operator = OperatorProcess(log_in(own_cluster, tmp_path / "operator").kubeconfig, tmp_path / "log")
     operator.start()
-    eventually(lambda: own.phase("alice", USERS) == "Ready")
-    # Some are deleted while it still runs; then it ends, and with it whoever took finalizers off.
-    own.run("delete", "us", "alice", "-n", USERS)
-    assert "user-storage-alice" not in pods(own, USERS)
-    # The garbage collector learns of a new kind every 30 s; once the definition is gone it learns no more.
-    eventually(lambda: own.get("service", "user-storage-alice", USERS) is None)
+    eventually(lambda: own_cluster.phase("alice", USERS) == "Ready")
+    # Some users are deleted while the operator runs. Once it has stopped, only the Job can remove finalizers.
+    own_cluster.run("delete", "us", "alice", "-n", USERS)
+    assert "user-storage-alice" not in pods(own_cluster, USERS)
+    # The garbage collector discovers new kinds every 30 s; once the CRD is deleted it could no longer discover ours.
+    eventually(lambda: own_cluster.get("service", "user-storage-alice", USERS) is None)
     operator.stop()
-    own.run("delete", "us", "bob", "-n", USERS, "--wait=false")
-    assert own.get("us", "bob", USERS) is not None
-    release(own, tmp_path)
-    eventually(lambda: own.get("us", "bob", USERS) is None)
-    own.run("delete", "us", "--all", "--all-namespaces", "--timeout=120s")
+    own_cluster.run("delete", "us", "bob", "-n", USERS, "--wait=false")
+    assert own_cluster.get("us", "bob", USERS) is not None
+    release(own_cluster, tmp_path)
+    eventually(lambda: own_cluster.get("us", "bob", USERS) is None)
+    own_cluster.run("delete", "us", "--all", "--all-namespaces", WAIT)
     for part in ("uninstall", "admission", "owner-references", "volume-stats", "crds", "rbac"):
-        own.run("delete", "--ignore-not-found", "-k", str(ROOT / "deploy" / part), "--timeout=120s")
+        own_cluster.run("delete", "--ignore-not-found", "-k", str(ROOT / "deploy" / part), WAIT)
     assert (
-        "userstorage" not in own.run("get", "crd,clusterrole,clusterrolebinding,validatingadmissionpolicy", "-o", "name").stdout
+        "userstorage"
+        not in own_cluster.run("get", "crd,clusterrole,clusterrolebinding,validatingadmissionpolicy", "-o", "name").stdout
     )
-    assert not own.run("get", "namespace", SYSTEM, "--ignore-not-found").stdout
-    # The garbage collector takes the rest; only claims that were to go with their users are among it.
+    assert not own_cluster.run("get", "namespace", SYSTEM, "--ignore-not-found").stdout
+    # The garbage collector deletes the rest; of the claims, only those with reclaimPolicy Delete.
     for kind in ("pods", "services", "networkpolicies", "ingresses"):
-        eventually(lambda kind=kind: not own.list_all(kind, USERS))  # type: ignore[misc]
-    kept = {raw["metadata"]["name"] for raw in own.list_all("pvc", USERS)}
+        eventually(lambda kind=kind: not own_cluster.list_all(kind, USERS))  # type: ignore[misc]
+    kept = {raw["metadata"]["name"] for raw in own_cluster.list_all("pvc", USERS)}
     assert {"user-storage-alice", "user-storage-carol", "shared"} <= kept
     assert any(name.startswith("user-storage-bob") for name in kept)
-    own.run("delete", "namespace", USERS, "--timeout=120s")
+    own_cluster.run("delete", "namespace", USERS, WAIT)
 
 
 def release(api: Kubectl, tmp_path: Path) -> None:
-    """What the Job does, with its account: on these nodes nothing is executed. Its rights are those that it uses."""
+    """Run the Job's command with the Job's account, as these nodes execute no containers; check that it uses all its rights."""
     api.run("apply", "-k", str(UNINSTALL))
     job = yaml.safe_load((UNINSTALL / "job.yaml").read_text())["spec"]["template"]["spec"]
     assert job["serviceAccountName"] == ACCOUNT
@@ -77,11 +78,11 @@ def release(api: Kubectl, tmp_path: Path) -> None:
     login = log_in(api, tmp_path / "job", ACCOUNT)
     environment = {**os.environ, "KUBECONFIG": str(login.kubeconfig)}
     done = subprocess.run(
-        [PROGRAM, *container["args"]], env=environment, capture_output=True, text=True, check=True, timeout=120
+        [PROGRAM, *container["args"]], env=environment, capture_output=True, text=True, check=True, timeout=COMMAND_TIMEOUT
     )
     assert sorted(done.stdout.split()[1::3]) == [f"{USERS}/{name}" for name in ("bob", "carol", "dave", "erin")]
     rules = [raw for raw in yaml.safe_load_all((UNINSTALL / "rights.yaml").read_text()) if raw["kind"] == "ClusterRole"]
     used = {Right(request.group, request.resource, request.verb) for request in requests(api, login.credential)}
     assert used == set(rights_of(rules[0]["rules"]))
-    # The pod itself is admitted where its namespace enforces restricted; here it only says that it has succeeded.
+    # The Job's pod must be admitted in its namespace, which enforces `restricted`; it is not executed here.
     eventually(lambda: [raw for raw in api.list_all("pods", SYSTEM) if raw["metadata"]["labels"].get("job-name")])

@@ -1,6 +1,6 @@
-"""This version takes over what every released one left: no pod is ended, and nothing is written that says nothing new.
+"""This version takes over the objects of every released version: it deletes no pod and makes no needless write.
 
-Nothing has been released before 0.1.0, so that it stands in for its own predecessor; `make release-fixtures` adds the next.
+0.1.0 is the first release, so it stands in for its own predecessor; `make release-fixtures` adds the next version.
 """
 
 import copy
@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 import yaml
 
-from conftest import ROOT, with_definitions
+from conftest import ROOT, install_manifests
 from support.kubectl import Kubectl, eventually
 from support.live import condition_of
 from support.operator_account import ACCOUNT, Login, Request, log_in, requests
 from support.operator_process import OperatorProcess
-from support.released import SERVED, VERSIONS, Left, pods, settled
+from support.released import SERVED, VERSIONS, ReleasedObjects, pods, until_phases
 from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = [pytest.mark.kwok]
 
-TOLD = {"userstorages/status", "userstorageclasses/status", "events"}
-"""A pod that was made anew for the test became ready at another time than the status says."""
+REPORTED = {"userstorages/status", "userstorageclasses/status", "events"}
+"""Resources that a takeover may write: pods created for the test became ready at another time than the released status says."""
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def login(api: Kubectl, tmp_path: Path) -> Login:
 
 @pytest.fixture
 def operator(api: Kubectl, login: Login, namespace: str, tmp_path: Path) -> Iterator[OperatorProcess]:
-    """Started by the test, once it finds what others have left; it can serve them all, so that they end with it."""
+    """An operator that the test starts after it has created the leftovers; at the end, it serves the deletion of all users."""
     process = OperatorProcess(login.kubeconfig, tmp_path / "operator.log", f"--namespace={namespace}")
     yield process
     api.run("delete", "us", "--all", "-n", namespace, "--wait=false")
@@ -48,9 +48,9 @@ def writes(api: Kubectl, login: Login) -> list[Request]:
     return [request for request in requests(api, login.credential) if request.is_write]
 
 
-def took_over(api: Kubectl, login: Login, namespace: str, left: Left, before: dict[str, str]) -> list[Request]:
-    """The writes that it took, once each user has been looked at. No pod among them was ended or made."""
-    settled(api, namespace, left.phases())
+def takeover_writes(api: Kubectl, login: Login, namespace: str, left: ReleasedObjects, before: dict[str, str]) -> list[Request]:
+    """Wait for the phases of all users; return the operator's writes. Fails if a pod was created or deleted."""
+    until_phases(api, namespace, left.phases())
     names = {raw["metadata"]["name"] for raw in left.users}
     assert names
     assert pods(api, namespace) == before
@@ -60,35 +60,35 @@ def took_over(api: Kubectl, login: Login, namespace: str, left: Left, before: di
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_upgrade_restarts_no_pod(
+def test_upgrade_restarts_no_pod(
     api: Kubectl, namespace: str, operator: OperatorProcess, login: Login, version: str, request: pytest.FixtureRequest
 ) -> None:
-    left = Left(version, copies=request.config.getoption("--upgrade-objects"))
-    left.put(api, namespace)
+    left = ReleasedObjects(version, copies=request.config.getoption("--upgrade-objects"))
+    left.create_in(api, namespace)
     before = pods(api, namespace)
     assert len(before) == len([phase for phase in left.phases().values() if phase == "Ready"])
     operator.start()
-    # Each has its true times told; that is the mark of having been looked at.
+    # A corrected ready time in the status shows that the user has been reconciled.
     ready = [name for name, phase in left.phases().items() if phase == "Ready"]
-    eventually(lambda: told(api, namespace) >= set(ready), every=0.5)
-    done = took_over(api, login, namespace, left, before)
-    assert {write.resource for write in done} <= TOLD
-    assert len(done) <= len(left.users) + 1  # one for each, and one for the class
+    eventually(lambda: users_with_true_ready_time(api, namespace) >= set(ready), every=0.5)
+    done = takeover_writes(api, login, namespace, left, before)
+    assert {write.resource for write in done} <= REPORTED
+    assert len(done) <= len(left.users) + 1  # one status write for each user, and one for the class
 
 
-def told(api: Kubectl, namespace: str) -> set[str]:
-    """Those whose status has the time at which their pod really became ready."""
+def users_with_true_ready_time(api: Kubectl, namespace: str) -> set[str]:
+    """Return the names of users whose status has the actual ready time of their pod."""
     found = api.list_all("us", namespace)
     return {raw["metadata"]["name"] for raw in found if raw["status"].get("readyTime", "") > "2026-01-31T12:00:00Z"}
 
 
 def without_status(raw: Unstructured) -> Unstructured:
-    """As before the first operator that told anything."""
+    """Return the object without a status, as before any operator wrote one."""
     return {key: value for key, value in raw.items() if key != "status"}
 
 
 def with_less(raw: Unstructured) -> Unstructured:
-    """Written before conditions had these types, before the status had these fields, before children had these marks."""
+    """Return the object as of an older version that lacked some conditions, status fields, annotations and labels."""
     older = copy.deepcopy(raw)
     if older["kind"] == "UserStorage":
         status = older["status"]
@@ -106,16 +106,16 @@ def with_less(raw: Unstructured) -> Unstructured:
 
 
 @pytest.mark.parametrize("age", [without_status, with_less])
-def test_what_an_older_one_did_not_write_is_added_and_no_pod_restarted(
+def test_fields_of_newer_version_are_added_without_restart(
     api: Kubectl, namespace: str, operator: OperatorProcess, login: Login, age: Callable[[Unstructured], Unstructured]
 ) -> None:
-    left = Left(VERSIONS[-1], age=age)
-    left.put(api, namespace)
+    left = ReleasedObjects(VERSIONS[-1], age=age)
+    left.create_in(api, namespace)
     before = pods(api, namespace)
     operator.start()
-    wanted = Left(VERSIONS[-1])
-    took_over(api, login, namespace, wanted, before)
-    for raw, released in zip(by_name(api.list_all("us", namespace)), by_name(wanted.users), strict=True):
+    expected = ReleasedObjects(VERSIONS[-1])
+    takeover_writes(api, login, namespace, expected, before)
+    for raw, released in zip(by_name(api.list_all("us", namespace)), by_name(expected.users), strict=True):
         assert raw["metadata"]["finalizers"] == ["userstorage.dev/pod-gone"]
         assert raw["status"].keys() == released["status"].keys()
         assert raw["status"]["slug"] == released["status"]["slug"]
@@ -128,7 +128,7 @@ def by_name(objects: list[Unstructured]) -> list[Unstructured]:
 
 @pytest.fixture
 def newer_definitions(api: Kubectl) -> Iterator[Callable[[], None]]:
-    """Makes the definitions of a version that is still to come: a field more in spec and status, a value more of an enum."""
+    """A function that installs the CRD of a future version: one more field in spec and status, one more value of two enums."""
 
     def upgrade() -> None:
         definition = yaml.safe_load((ROOT / "deploy/crds/userstorage.dev_userstorages.yaml").read_text())
@@ -145,11 +145,11 @@ def newer_definitions(api: Kubectl) -> Iterator[Callable[[], None]]:
 
 
 def downgrade(api: Kubectl) -> None:
-    with_definitions(api)
+    install_manifests(api)
     eventually(lambda: "future" not in api.run("explain", "userstorage.spec").stdout)
 
 
-def from_the_future(raw: Unstructured) -> Unstructured:
+def with_future_fields(raw: Unstructured) -> Unstructured:
     newer = copy.deepcopy(raw)
     if newer["kind"] == "UserStorage":
         newer["spec"]["future"] = newer["status"]["future"] = "bright"
@@ -160,18 +160,18 @@ def from_the_future(raw: Unstructured) -> Unstructured:
     return newer
 
 
-def test_a_downgrade_and_back_breaks_nothing(
+def test_downgrade_and_upgrade_keep_pods(
     api: Kubectl, namespace: str, operator: OperatorProcess, login: Login, newer_definitions: Callable[[], None]
 ) -> None:
-    """What this version does not know is dropped, or told where it cannot be served; pods are left alone."""
+    # Unknown fields are dropped, a value that cannot be served is reported, and pods are kept.
     newer_definitions()
-    left = Left(VERSIONS[-1], age=from_the_future)
-    left.put(api, namespace)
+    left = ReleasedObjects(VERSIONS[-1], age=with_future_fields)
+    left.create_in(api, namespace)
     assert all(raw["status"]["future"] == "bright" for raw in api.list_all("us", namespace))
     before = pods(api, namespace)
     downgrade(api)
     operator.start()
-    settled(api, namespace, Left(VERSIONS[-1]).phases() | {"bob": "Failed"})
+    until_phases(api, namespace, ReleasedObjects(VERSIONS[-1]).phases() | {"bob": "Failed"})
     for raw in api.list_all("us", namespace):
         assert "future" not in raw["spec"]
         assert "future" not in raw["status"]
@@ -183,7 +183,7 @@ def test_a_downgrade_and_back_breaks_nothing(
     newer_definitions()
     patch = {"spec": {"future": "again", "lifecycle": {"updateStrategy": "Immediate"}}}
     api.run("patch", "us", "bob", "-n", namespace, "--type=merge", "-p", json.dumps(patch))
-    settled(api, namespace, Left(VERSIONS[-1]).phases())
+    until_phases(api, namespace, ReleasedObjects(VERSIONS[-1]).phases())
     assert pods(api, namespace) == before
     assert not [write for write in writes(api, login) if write.resource == "pods"]
 
@@ -191,20 +191,20 @@ def test_a_downgrade_and_back_breaks_nothing(
 KOPF = {
     "kopf.zalando.org/last-handled-configuration": '{"spec":{"userID":"other"}}\n',
     "kopf.zalando.org/alice": '{"started":"2026-01-31T12:00:00","retries":3}',
-    "example.org/note": "of somebody else",
+    "example.org/note": "of another controller",
 }
 
 
-def test_a_backup_that_is_restored_converges(api: Kubectl, namespace: str, operator: OperatorProcess, login: Login) -> None:
-    """Users with an old status and annotations of others, claims as the files are in them, nothing else."""
-    left = Left(VERSIONS[-1])
+def test_restored_backup_converges(api: Kubectl, namespace: str, operator: OperatorProcess, login: Login) -> None:
+    # The backup has users with an old status and foreign annotations, and claims with their files, but no other objects.
+    left = ReleasedObjects(VERSIONS[-1])
     users, claims = left.users, [raw for raw in left.children if raw["kind"] == "PersistentVolumeClaim"]
     for raw in users:
         raw["metadata"].setdefault("annotations", {}).update(KOPF)
         raw["status"]["observedGeneration"] = 7
         raw["status"]["podUID"] = str(uuid.uuid4())
     for raw in claims:
-        raw["metadata"].pop("ownerReferences", None)  # docs/install.md: else the garbage collector takes them at once
+        raw["metadata"].pop("ownerReferences", None)  # docs/install.md: otherwise the garbage collector deletes them at once
     api.apply(*left.classes)
     create(api, namespace, claims)
     create(api, namespace, users)
@@ -213,7 +213,7 @@ def test_a_backup_that_is_restored_converges(api: Kubectl, namespace: str, opera
     kept = {raw["metadata"]["name"]: raw["metadata"]["uid"] for raw in api.list_all("pvc", namespace)}
 
     operator.start()
-    settled(api, namespace, left.phases())
+    until_phases(api, namespace, left.phases())
     for raw in api.list_all("us", namespace):
         assert raw["metadata"]["annotations"].items() >= KOPF.items()
         assert raw["status"]["observedGeneration"] == raw["metadata"]["generation"]
@@ -225,35 +225,35 @@ def test_a_backup_that_is_restored_converges(api: Kubectl, namespace: str, opera
 
 @pytest.fixture
 def may_change_owners(api: Kubectl) -> Iterator[Callable[[], object]]:
-    where = str(ROOT / "deploy/owner-references")
-    yield lambda: api.run("apply", "-k", where)
-    api.run("delete", "-k", where, "--ignore-not-found")
+    manifests = str(ROOT / "deploy/owner-references")
+    yield lambda: api.run("apply", "-k", manifests)
+    api.run("delete", "-k", manifests, "--ignore-not-found")
 
 
-def test_where_the_owner_of_a_claim_cannot_be_changed_the_files_are_served_all_the_same(
+def test_refused_claim_owner_does_not_block_pod(
     api: Kubectl, namespace: str, operator: OperatorProcess, may_change_owners: Callable[[], object]
 ) -> None:
-    """The API server of the tests runs with OwnerReferencesPermissionEnforcement, and the operator may delete no claim."""
-    [erin] = [raw for raw in Left(VERSIONS[-1]).users if raw["metadata"]["name"] == "erin"]
+    # The test API server runs OwnerReferencesPermissionEnforcement, and the operator has no right to delete claims.
+    [erin] = [raw for raw in ReleasedObjects(VERSIONS[-1]).users if raw["metadata"]["name"] == "erin"]
     [claim] = [
         raw
-        for raw in Left(VERSIONS[-1]).children
+        for raw in ReleasedObjects(VERSIONS[-1]).children
         if raw["metadata"]["name"] == "user-storage-erin" and "resources" in raw["spec"]
     ]
     del claim["metadata"]["ownerReferences"]
     create(api, namespace, [claim, erin])
     operator.start()
 
-    def told(condition: str) -> tuple[str, str]:
+    def condition_of_erin(condition: str) -> tuple[str, str]:
         return condition_of(api.get("us", "erin", namespace) or {}, condition)
 
-    eventually(lambda: told("Ready") == ("True", "PodReady"))
-    assert told("Reconciling") == ("True", "Retrying")
+    eventually(lambda: condition_of_erin("Ready") == ("True", "PodReady"))
+    assert condition_of_erin("Reconciling") == ("True", "Retrying")
     status = (api.get("us", "erin", namespace) or {})["status"]
     assert "cannot set an ownerRef" in status["lastError"]["message"]
     may_change_owners()
     eventually(lambda: (api.get("pvc", "user-storage-erin", namespace) or {})["metadata"].get("ownerReferences"))
-    eventually(lambda: told("Reconciling") == ("False", "Done"))
+    eventually(lambda: condition_of_erin("Reconciling") == ("False", "Done"))
     delete = ["delete", "pvc", "user-storage-erin", "-n", namespace, "--dry-run=server", f"--as={ACCOUNT}"]
     eventually(lambda: "the operator deletes no claims" in api.run(*delete, check=False).stderr)
 

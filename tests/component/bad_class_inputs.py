@@ -1,4 +1,4 @@
-"""Specs of a UserStorageClass that the API server must refuse or admit. Numbers: rows of the catalogue of bad inputs."""
+"""Specs of a UserStorageClass that the API server must refuse or admit. A leading number is the row in `catalogue.py`."""
 
 from typing import Any
 
@@ -87,7 +87,7 @@ REFUSED = [
     ),
     Refused("maxSize below the default of defaultSize", _storage(maxSize="5Gi"), "storage.defaultSize must not exceed"),
     Refused("auth mode unknown", {"auth": {"mode": "Basic"}}, "spec.auth.mode: Unsupported value"),
-    Refused("nobody asked, unacknowledged", {"auth": {"mode": "None"}}, "auth.acknowledgeUnauthenticated must be true"),
+    Refused("no authentication, unacknowledged", {"auth": {"mode": "None"}}, "auth.acknowledgeUnauthenticated must be true"),
     Refused("Dufs behind a header", _browser(flavor="Dufs"), "auth.mode must be None"),
     Refused("Custom behind a header", _browser(flavor="Custom", image="x"), "auth.mode must be None"),
     Refused("header name", {"auth": {"headerName": "X User"}}, "spec.auth.headerName: Invalid value"),
@@ -120,16 +120,16 @@ REFUSED = [
     Refused("root's group", {"security": {"runAsGroup": 0}}, "spec.security.runAsGroup: Invalid value"),
     Refused("root's files", {"security": {"fsGroup": 0}}, "spec.security.fsGroup: Invalid value"),
     Refused("user id past 31 bits", {"security": {"runAsUser": 2**31}}, "spec.security.runAsUser: Invalid value"),
-    *(Refused(row.name, {"scheduling": row.spec}, row.says) for row in bad_scheduling.REFUSED),
-    Refused("nobody at all", {"limits": {"maxPerNamespace": 0}}, "spec.limits.maxPerNamespace: Invalid value"),
-    Refused("rollout of none", {"rollout": {"maxUnavailable": 0}}, "rollout.maxUnavailable must be a number"),
+    *(Refused(row.name, {"scheduling": row.spec}, row.message) for row in bad_scheduling.REFUSED),
+    Refused("limit of 0", {"limits": {"maxPerNamespace": 0}}, "spec.limits.maxPerNamespace: Invalid value"),
+    Refused("rollout 0", {"rollout": {"maxUnavailable": 0}}, "rollout.maxUnavailable must be a number"),
     Refused("rollout 0%", {"rollout": {"maxUnavailable": "0%"}}, "rollout.maxUnavailable must be a number"),
     Refused("rollout 101%", {"rollout": {"maxUnavailable": "101%"}}, "rollout.maxUnavailable must be a number"),
     Refused("rollout a word", {"rollout": {"maxUnavailable": "all"}}, "rollout.maxUnavailable must be a number"),
 ]
 
 ACCEPTED = [
-    Accepted("nothing but defaults", {}),
+    Accepted("only defaults", {}),
     Accepted(
         "browser",
         _browser(
@@ -174,7 +174,7 @@ ACCEPTED = [
         ),
     ),
     Accepted("Gateway", _network(expose="Gateway", hostTemplate=_HOST, gatewayName="public")),
-    Accepted("peer everybody of the namespace", _allowed_from(podSelector={})),
+    Accepted("peer: all pods of the namespace", _allowed_from(podSelector={})),
     Accepted("peer by both selectors", _allowed_from(podSelector={}, namespaceSelector={"matchLabels": {"team": "proxy"}})),
     Accepted("peer addresses", _allowed_from(ipBlock={"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]})),
     Accepted("peer addresses, IPv6", _allowed_from(ipBlock={"cidr": "2001:db8::/64"})),
@@ -199,6 +199,6 @@ CHANGES = [
     Change("40 accessModes changed", {}, _storage(accessModes=["ReadWriteMany"]), "storage.accessModes is immutable"),
     Change("39 accessModes removed", _storage(accessModes=["ReadWriteMany"]), {}, "storage.accessModes is immutable"),
     Change("sizes changed", _storage(defaultSize="2Gi"), _storage(defaultSize="1Gi", maxSize="1Gi")),
-    Change("storage as it was", _storage(storageClassName="a"), _storage(storageClassName="a", maxSize="1Ti")),
+    Change("storage unchanged", _storage(storageClassName="a"), _storage(storageClassName="a", maxSize="1Ti")),
     Change("another browser", {}, _browser(flavor="Quantum")),
 ]

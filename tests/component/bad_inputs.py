@@ -1,6 +1,6 @@
-"""Specs of a UserStorage that the API server must refuse, admit or prune. Numbers: rows of the catalogue of inputs.
+"""Specs of a UserStorage that the API server must refuse, admit or prune. A leading number is the row in `catalogue.py`.
 
-Every rule of the CRD is met here by at least one input that it refuses and one that it lets pass.
+For every rule of the CRD there is at least one spec that it refuses and one that it admits.
 """
 
 from typing import Any
@@ -93,7 +93,7 @@ REFUSED = [
     Refused("claimName in capitals", _storage(claimName="Team"), "storage.claimName must be the name"),
     Refused("claimName empty", _storage(claimName=""), "spec.storage.claimName: Invalid value"),
     Refused(
-        "reclaimPolicy Delete for a claim of others",
+        "reclaimPolicy Delete for a named claim",
         _storage(**_SHARED, reclaimPolicy="Delete"),
         "storage.reclaimPolicy Delete is not allowed with storage.claimName",
     ),
@@ -118,7 +118,7 @@ REFUSED = [
         "spec.lifecycle.terminationGracePeriodSeconds: Invalid value",
     ),
     Refused("updateStrategy unknown", _lifecycle(updateStrategy="Never"), "spec.lifecycle.updateStrategy: Unsupported value"),
-    *(Refused(row.name, _ALICE | {"scheduling": row.spec}, row.says) for row in bad_scheduling.REFUSED),
+    *(Refused(row.name, _ALICE | {"scheduling": row.spec}, row.message) for row in bad_scheduling.REFUSED),
     Refused("pod label value", _pod_metadata(labels={"team": "a b"}), "podMetadata.labels values must be valid"),
     Refused("pod label key", _pod_metadata(labels={"/x": "a"}), "podMetadata.labels keys must be valid"),
     Refused("pod label too long", _pod_metadata(labels={"a": "b" * 64}), "spec.podMetadata.labels.a: Too long"),
@@ -213,4 +213,4 @@ PRUNED: dict[str, dict[str, Any]] = {
     "47 nodeName": {"scheduling": {"nodeName": "control-plane"}},
     "namespace": {"namespace": "kube-system"},
 }
-"""Rows of what must be dropped from a spec, or refused where the client asks for strictness, as kubectl does."""
+"""Unknown fields: they must be pruned, or refused if the client asks for strict validation, as kubectl does."""

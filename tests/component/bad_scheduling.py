@@ -1,4 +1,4 @@
-"""`scheduling` as UserStorage and UserStorageClass both have it: what must be refused and admitted."""
+"""Values of `scheduling`, a section of both UserStorage and UserStorageClass, that must be refused or admitted."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The operator in the test's own process, against the real API server."""
+"""The operator in the process of the test, against the real API server."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ import pytest
 
 from support import faultproxy
 from support.faultproxy import FaultProxy
-from support.inprocess import TLS_GOODBYE, Observed, serving
+from support.inprocess import TLS_CLOSE_SECONDS, RecordedMetrics, serving
 from support.kubectl import Kubectl
 from support.live import ClassOfTest, Live
 from userstorage_operator.api.resources import USER_STORAGES
@@ -26,43 +26,43 @@ def kubeconfig(api: Kubectl, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def live(kubeconfig: None, namespace: str) -> AsyncIterator[Live]:
-    """The cluster as it is, past every cache of the operator."""
+    """The test's namespace, read directly from the API server."""
     client = KubeClient(await login(), Metrics("test"))
     live = Live(client, namespace)
-    await live.until_open()
+    await live.until_pods_are_admitted()
     yield live
-    # By now no operator is left to release them, and a namespace that cannot end keeps the API server busy.
+    # The operator has stopped and cannot remove finalizers, and a namespace that cannot terminate keeps the API server busy.
     for raw in (await client.list_all(USER_STORAGES, namespace))[0]:
         await client.merge_patch(USER_STORAGES, namespace, raw["metadata"]["name"], {"metadata": {"finalizers": None}})
     await client.close()
-    await asyncio.sleep(TLS_GOODBYE)
+    await asyncio.sleep(TLS_CLOSE_SECONDS)
 
 
 @pytest.fixture
 def proxy(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    """What the operator takes for the API server; asked for before it starts. `live` goes past it."""
+    """A fault proxy, which the operator uses as its API server; request it before the operator. `live` bypasses it."""
     with faultproxy.running(Path(os.environ["KUBECONFIG"]), tmp_path) as proxy:
         monkeypatch.setenv("KUBECONFIG", str(proxy.kubeconfig))
         yield proxy
 
 
 @pytest.fixture
-def operator(live: Live) -> Iterator[Observed]:
+def operator(live: Live) -> Iterator[RecordedMetrics]:
     """A running operator that serves the test's namespace."""
-    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600)) as observed:
-        yield observed
+    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600)) as metrics:
+        yield metrics
 
 
 @pytest.fixture
 def operator_of_all(live: Live) -> Iterator[None]:
-    """A running operator that serves every namespace, and so tells how classes are."""
+    """A running operator that serves every namespace, and so writes the status of classes."""
     with serving(Config(namespaces=(), http_port=0, sweep_period=3600)):
         yield
 
 
 @pytest.fixture
-async def exposing(live: Live) -> AsyncIterator[ClassOfTest]:
-    """A class of the test's own that leads in from outside through an Ingress; say otherwise with `change`."""
+async def exposing_class(live: Live) -> AsyncIterator[ClassOfTest]:
+    """A class that exposes its users through an Ingress; a test can change it."""
     cls = ClassOfTest(live, f"class-{live.namespace}")
     await live.create_class(cls.name, network={"expose": "Ingress", "hostTemplate": "${slug}.${namespace}.example.org"})
     yield cls

@@ -1,4 +1,4 @@
-"""deploy/admission on the real API server: what the operator's account cannot make, whoever holds its token."""
+"""deploy/admission on the real API server: pods that no holder of the operator's token can create."""
 
 import json
 import uuid
@@ -20,16 +20,16 @@ CLASS = ("metadata", "annotations", "userstorage.dev/class")
 MANAGED_BY = ("metadata", "labels", "app.kubernetes.io/managed-by")
 
 
-def damaged(path: tuple[str | int, ...], value: Any) -> Unstructured:
-    """That pod with one field set, or removed where `value` is None."""
+def modified_pod(path: tuple[str | int, ...], value: Any) -> Unstructured:
+    """Return the operator's pod with one field set, or removed if `value` is None."""
     changed = pod()
-    at: Any = changed
+    parent: Any = changed
     for step in path[:-1]:
-        at = at[step] if isinstance(step, int) else at.setdefault(step, {})
+        parent = parent[step] if isinstance(step, int) else parent.setdefault(step, {})
     if value is None:
-        del at[path[-1]]
+        del parent[path[-1]]
     else:
-        at[path[-1]] = value
+        parent[path[-1]] = value
     return changed
 
 
@@ -41,19 +41,19 @@ class Policies:
         self._namespace = namespace
 
     def refusal(self, manifest: Unstructured) -> str:
-        """What is said against making the pod; empty where it would have been made."""
+        """Return the API server's refusal to create the pod (dry run), or an empty string if it would be created."""
         return self.run("create", "--dry-run=server", "-f", "-", manifest=manifest)
 
     def run(self, *command: str, manifest: Unstructured | None = None) -> str:
-        """What kubectl says of a refusal; empty where there is none."""
-        given = json.dumps(manifest) if manifest else None
-        done = self._api.run(*command, f"--as={ACCOUNT}", "-n", self._namespace, input=given, check=False)
+        """Run kubectl as the operator's account; return its error, or an empty string if it succeeds."""
+        body = json.dumps(manifest) if manifest else None
+        done = self._api.run(*command, f"--as={ACCOUNT}", "-n", self._namespace, input=body, check=False)
         return done.stderr if done.returncode else ""
 
 
 @pytest.fixture(scope="module")
 def lenient(api: Kubectl) -> Iterator[str]:
-    """A namespace that enforces nothing by itself: what is refused here, the policies refuse."""
+    """A namespace without Pod Security enforcement, so that every refusal comes from the policies."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
@@ -62,7 +62,7 @@ def lenient(api: Kubectl) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def classes(api: Kubectl) -> Iterator[dict[str, str]]:
-    """Names of three classes: with an image of its own, of another flavor, and of all defaults."""
+    """The names of three classes: with its own image, of another flavor, and with all defaults."""
     none = {"mode": "None", "acknowledgeUnauthenticated": True}
     specs: dict[str, Unstructured] = {
         "own": {"browser": {"flavor": "Custom", "image": OTHER}, "auth": none},
@@ -79,10 +79,10 @@ def classes(api: Kubectl) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def policies(api: Kubectl, lenient: str, classes: dict[str, str]) -> Policies:
-    """In force: the API server takes a moment to load a policy, and to see a class."""
+    """kubectl once the policies are in force: the API server loads policies and classes with a delay."""
     api.run("apply", "-k", str(ROOT / "deploy/admission"))
     found = Policies(api, lenient)
-    eventually(lambda: "hostNetwork" in found.refusal(damaged(("spec", "hostNetwork"), value=True)))
+    eventually(lambda: "hostNetwork" in found.refusal(modified_pod(("spec", "hostNetwork"), value=True)))
     eventually(lambda: "built-in image" in found.refusal(pod(OTHER)))
     for name in classes.values():
         eventually(lambda name=name: "not the one of" in found.refusal(pod("docker.io/library/nothing:1", name)))  # type: ignore[misc]
@@ -104,10 +104,10 @@ UNRESTRICTED: dict[str, tuple[tuple[str | int, ...], Any, str]] = {
         {"name": "database", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
         "spec.volumes",
     ),
-    "perhaps root": (("spec", "securityContext", "runAsNonRoot"), None, "runAsNonRoot"),
+    "root not excluded": (("spec", "securityContext", "runAsNonRoot"), None, "runAsNonRoot"),
     "root": (("spec", "securityContext", "runAsUser"), 0, "runAsNonRoot"),
     "root in a container": ((*SECURITY, "runAsUser"), 0, "runAsNonRoot"),
-    "perhaps root in a container": ((*SECURITY, "runAsNonRoot"), False, "runAsNonRoot"),
+    "root not excluded in a container": ((*SECURITY, "runAsNonRoot"), False, "runAsNonRoot"),
     "no seccomp": (("spec", "securityContext", "seccompProfile"), None, "seccompProfile"),
     "no seccomp in a container": ((*SECURITY, "seccompProfile"), {"type": "Unconfined"}, "seccompProfile"),
     "a sysctl": (("spec", "securityContext", "sysctls"), [{"name": "kernel.msgmax", "value": "1"}], "sysctls"),
@@ -120,7 +120,7 @@ UNRESTRICTED: dict[str, tuple[tuple[str | int, ...], Any, str]] = {
     "privileges": (SECURITY, {"privileged": True}, "privileged: must be false"),
     "a capability": ((*SECURITY, "capabilities", "add"), ["SYS_ADMIN"], "capabilities"),
     "capabilities by default": ((*SECURITY, "capabilities"), None, "capabilities"),
-    "in the first container only": (
+    "in the init container only": (
         ("spec", "initContainers", 0, "securityContext", "capabilities"), None, "capabilities",
     ),
     "a port of the node": (
@@ -130,27 +130,27 @@ UNRESTRICTED: dict[str, tuple[tuple[str | int, ...], Any, str]] = {
         (*CONTAINER, "env"), [{"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}], "env",
     ),
     "a Secret as all variables": ((*CONTAINER, "envFrom"), [{"secretRef": {"name": "s"}}], "env"),
-    "a probe of somebody else": ((*CONTAINER, "livenessProbe", "httpGet", "host"), "169.254.169.254", "probes"),
+    "a probe of another host": ((*CONTAINER, "livenessProbe", "httpGet", "host"), "169.254.169.254", "probes"),
     "a hook": ((*CONTAINER, "lifecycle"), {"postStart": {"exec": {"command": ["true"]}}}, "probes and lifecycle"),
     "another image": ((*CONTAINER, "image"), OTHER, "built-in image"),
-    "another image at first": (("spec", "initContainers", 0, "image"), OTHER, "built-in image"),
+    "another image in the init container": (("spec", "initContainers", 0, "image"), OTHER, "built-in image"),
     "without our label": (MANAGED_BY, None, "metadata.labels"),
-    "with the label of others": (MANAGED_BY, "helm", "metadata.labels"),
+    "with the label of another manager": (MANAGED_BY, "helm", "metadata.labels"),
     "without any label": (("metadata", "labels"), None, "metadata.labels"),
     "no class": (CLASS, None, ""),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("row", UNRESTRICTED)
-def test_a_pod_that_is_not_as_ours_is_refused_and_the_field_named(policies: Policies, row: str) -> None:
+def test_unrestricted_pod_is_refused_with_field(policies: Policies, row: str) -> None:
     path, value, says = UNRESTRICTED[row]
-    refusal = policies.refusal(damaged(path, value))
+    refusal = policies.refusal(modified_pod(path, value))
     assert bool(refusal) == bool(says)
     assert says in refusal
-    assert ("userstorage-operator-" in refusal) == bool(says)  # the policy's word, not that of some other check
+    assert ("userstorage-operator-" in refusal) == bool(says)  # refused by our policy, not by another admission check
 
 
-def test_our_own_pod_is_admitted(policies: Policies) -> None:
+def test_operators_own_pod_is_admitted(policies: Policies) -> None:
     assert policies.refusal(pod()) == ""
     assert policies.refusal(pod(DUFS)) == ""
 
@@ -167,7 +167,7 @@ def test_our_own_pod_is_admitted(policies: Policies) -> None:
         ("plain", OTHER, False),
     ],
 )
-def test_a_class_decides_on_the_image(
+def test_image_must_be_that_of_the_class(
     policies: Policies, classes: dict[str, str], kind: str, image: str, admitted: bool
 ) -> None:
     refusal = policies.refusal(pod(image, classes[kind]))
@@ -175,11 +175,9 @@ def test_a_class_decides_on_the_image(
     assert admitted or f"not the one of UserStorageClass {classes[kind]}" in refusal
 
 
-def test_a_class_that_does_not_exist_is_closed_by_naming_those_that_do(
-    api: Kubectl, policies: Policies, classes: dict[str, str]
-) -> None:
+def test_unknown_class_is_refused_if_role_lists_classes(api: Kubectl, policies: Policies, classes: dict[str, str]) -> None:
     invented = pod(OTHER, "invented")
-    assert policies.refusal(invented) == ""  # as installed: docs/security.md says so
+    assert policies.refusal(invented) == ""  # the default, as documented in docs/security.md
     narrow = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
@@ -202,20 +200,20 @@ def test_a_class_that_does_not_exist_is_closed_by_naming_those_that_do(
         eventually(lambda: policies.refusal(invented) == "")
 
 
-def test_a_running_pod_keeps_its_image_and_gets_no_more_containers(api: Kubectl, policies: Policies, lenient: str) -> None:
+def test_running_pod_keeps_image_and_containers(api: Kubectl, policies: Policies, lenient: str) -> None:
     assert policies.run("create", "-f", "-", manifest=pod()) == ""
     image = {"spec": {"containers": [{"name": "filebrowser", "image": OTHER}]}}
     assert "never changes" in policies.run("patch", "pod", "user-storage-alice", "-p", json.dumps(image))
     label = {"metadata": {"labels": {"app": "filebrowser"}}}
     assert policies.run("patch", "pod", "user-storage-alice", "-p", json.dumps(label)) == ""
-    # deploy/rbac gives no right to these, so the policy is asked with a right that somebody gave by mistake.
+    # deploy/rbac grants no right to ephemeral containers, so the test grants it, as an administrator might by mistake.
     debug = ["debug", "user-storage-alice", f"--image={FILEBROWSER}", "--profile=restricted"]
     api.run("create", "role", "debug", "--verb=patch", "--resource=pods/ephemeralcontainers", "-n", lenient)
     api.run("create", "rolebinding", "debug", "--role=debug", f"--user={ACCOUNT}", "-n", lenient)
     eventually(lambda: "adds none to running pods" in policies.run(*debug))
 
 
-def test_nobody_else_is_bound(api: Kubectl, policies: Policies, lenient: str) -> None:
-    shared = damaged(("spec", "hostNetwork"), value=True)
+def test_policies_bind_only_the_operator(api: Kubectl, policies: Policies, lenient: str) -> None:
+    shared = modified_pod(("spec", "hostNetwork"), value=True)
     shared["metadata"]["name"] = "shared"
     api.run("create", "--dry-run=server", "-f", "-", "-n", lenient, input=json.dumps(shared))

@@ -1,4 +1,4 @@
-"""What the API server refuses or cannot do is told in its words, and over when it can."""
+"""Errors of the API server are reported with its message, and end when the request succeeds."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from support.faultproxy import Fault, FaultProxy
-from support.inprocess import FAULTS, Observed, serving
+from support.inprocess import INTERNAL_ERROR_OUTCOMES, RecordedMetrics, serving
 from support.live import Live
-from support.volumes import make_claim
+from support.volumes import create_claim
 from userstorage_operator import browsers
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
 from userstorage_operator.api.userstorage import UserStorage
@@ -22,9 +22,9 @@ LIMITS = Resource("", "v1", "limitranges", "LimitRange")
 
 
 @pytest.fixture
-def proxied(proxy: FaultProxy, live: Live) -> Iterator[Observed]:
-    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600)) as observed:
-        yield observed
+def proxied_operator(proxy: FaultProxy, live: Live) -> Iterator[RecordedMetrics]:
+    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600)) as metrics:
+        yield metrics
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,9 @@ def proxied(proxy: FaultProxy, live: Live) -> Iterator[Observed]:
         pytest.param(404, "APIError", marks=pytest.mark.produces("Ready/APIError", "Reconciling/Retrying")),
     ],
 )
-async def test_a_pod_that_cannot_be_made(live: Live, proxied: Observed, proxy: FaultProxy, status: int, reason: str) -> None:
+async def test_failed_pod_creation_is_reported_and_retried(
+    live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy, status: int, reason: str
+) -> None:
     proxy.fail(Fault("POST", r"/pods\?", status, "not today"))
     await live.create()
     assert "not today" in await live.until_condition("Ready", "False", reason)
@@ -42,24 +44,26 @@ async def test_a_pod_that_cannot_be_made(live: Live, proxied: Observed, proxy: F
     assert await live.child(Kind.POD) is None
     proxy.fail()
     await live.until_ready()
-    assert sum(proxied.outcomes[fault] for fault in FAULTS) == 0
+    assert sum(proxied_operator.outcomes[fault] for fault in INTERNAL_ERROR_OUTCOMES) == 0
 
 
 @pytest.mark.produces("Ready/NamespaceTerminating")
-async def test_a_namespace_that_ends_is_not_asked_again_soon(live: Live, proxied: Observed, proxy: FaultProxy) -> None:
-    words = f"unable to create new content in namespace {live.namespace} because it is being terminated"
-    proxy.fail(Fault("POST", r"/pods\?", 403, words))  # made up: a real one deletes the object in the next moment
+async def test_terminating_namespace_is_reported(live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy) -> None:
+    message = f"unable to create new content in namespace {live.namespace} because it is being terminated"
+    proxy.fail(Fault("POST", r"/pods\?", 403, message))  # injected: a real terminating namespace deletes the object soon
     await live.create()
-    assert words in await live.until_condition("Ready", "False", "NamespaceTerminating")
+    assert message in await live.until_condition("Ready", "False", "NamespaceTerminating")
     proxy.fail()
     await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})
     await live.until_ready()
 
 
-async def test_a_claim_that_cannot_be_read_is_not_told_as_missing(live: Live, proxied: Observed, proxy: FaultProxy) -> None:
+async def test_unreadable_claim_is_not_reported_as_missing(
+    live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy
+) -> None:
     path = r"/persistentvolumeclaims/photos"
     proxy.fail(Fault("GET", path, 500, "not today"))
-    await make_claim(live, "photos")
+    await create_claim(live, "photos")
     await live.create(storage={"claimName": "photos"})
     assert "not today" in await live.until_condition("Ready", "False", "APIUnavailable")
     message = await live.until_condition("StorageReady", "False", "ClaimNotFound")
@@ -74,7 +78,7 @@ async def test_a_claim_that_cannot_be_read_is_not_told_as_missing(live: Live, pr
     assert found is not None
     assert found["status"]["phase"] == "Ready"
     assert await live.condition("StorageReady") == ("True", "ClaimBound")
-    await live.delete(USER_STORAGES, "alice")  # which is not kept from ending
+    await live.delete(USER_STORAGES, "alice")  # the failed read does not block the deletion
 
     async def gone() -> bool:
         return await live.get() is None
@@ -83,7 +87,7 @@ async def test_a_claim_that_cannot_be_read_is_not_told_as_missing(live: Live, pr
 
 
 @pytest.mark.produces("NetworkReady/OutOfSync", "Reconciling/Retrying")
-async def test_a_change_that_cannot_be_put_right(live: Live, proxied: Observed, proxy: FaultProxy) -> None:
+async def test_failed_repair_is_reported(live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy) -> None:
     await live.create()
     await live.until_ready()
     proxy.fail(Fault("PATCH", "/services/", 500))
@@ -95,7 +99,7 @@ async def test_a_change_that_cannot_be_put_right(live: Live, proxied: Observed, 
 
 
 @pytest.mark.produces("Ready/Forbidden", "Reconciling/Retrying")
-async def test_a_refused_pod_is_told_in_the_servers_words(live: Live, operator: Observed) -> None:
+async def test_pod_refusal_quotes_api_server(live: Live, operator: RecordedMetrics) -> None:
     limits = {"limits": [{"type": "Container", "max": {"memory": "1Mi"}}]}
     body = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "tight"}, "spec": limits}
     await live.client.create(LIMITS, live.namespace, body)
@@ -106,8 +110,8 @@ async def test_a_refused_pod_is_told_in_the_servers_words(live: Live, operator: 
 
 
 @pytest.mark.produces("Ready/InternalError", "Reconciling/Retrying")
-async def test_a_fault_of_the_operator_is_told_and_hits_one_object(
-    live: Live, operator: Observed, monkeypatch: pytest.MonkeyPatch
+async def test_internal_error_is_reported_and_affects_one_object(
+    live: Live, operator: RecordedMetrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     render = browsers.render
 
@@ -125,17 +129,19 @@ async def test_a_fault_of_the_operator_is_told_and_hits_one_object(
     await live.until_ready()
 
 
-async def test_an_unavailable_server_is_not_asked_ever_faster(live: Live, proxied: Observed, proxy: FaultProxy) -> None:
+async def test_unavailable_server_is_retried_with_backoff(
+    live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy
+) -> None:
     proxy.fail(Fault("POST|PATCH|DELETE", ".", 503))
     await live.create()
 
     def tries() -> int:
-        return sum(status == 503 for _, _, status in proxy.seen)
+        return sum(status == 503 for _, _, status in proxy.requests)
 
     async def three_tries() -> bool:
         return tries() >= 3
 
-    await live.until(three_tries)  # at once, after 1 s, after 3 s more: each the finalizer and the status
+    await live.until(three_tries)  # at once, after 1 s, after 3 s more; each try writes the finalizer and the status
     assert tries() <= 6
     proxy.fail()
     await live.until_ready()

@@ -1,4 +1,4 @@
-"""Each of the 62 bad inputs on the real API server, before a running operator and its other users."""
+"""Each of the 62 bad inputs on the real API server, with a running operator and other users."""
 
 from collections.abc import AsyncIterator
 
@@ -6,9 +6,9 @@ import pytest
 import pytest_asyncio
 
 from component import catalogue
-from component.catalogue import CATALOGUE, Row
+from component.catalogue import CATALOGUE, BadInput
 from support.arena import Arena
-from support.arena import arena as made_arena
+from support.arena import arena as new_arena
 from support.kubectl import Kubectl
 
 pytestmark = [pytest.mark.kwok, pytest.mark.asyncio(loop_scope="module")]
@@ -16,36 +16,36 @@ pytestmark = [pytest.mark.kwok, pytest.mark.asyncio(loop_scope="module")]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_arena(api: Kubectl) -> AsyncIterator[Arena]:
-    async with made_arena(api) as made:
-        yield made
+    async with new_arena(api) as created:
+        yield created
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def arena(request: pytest.FixtureRequest, api: Kubectl, shared_arena: Arena) -> AsyncIterator[Arena]:
-    """The one of all rows; one of its own for a row that is run again, as the objects of the first try are still there."""
+    """The arena that all rows share; a rerun of a row gets a new one, as the first try left its objects in the shared one."""
     if getattr(request.node, "execution_count", 1) == 1:
         yield shared_arena
         return
-    async with made_arena(api) as made:
-        yield made
+    async with new_arena(api) as created:
+        yield created
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body")  # row 60
 @pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: f"{row.number} {row.text} ({row.expected})")
-async def test_bad_input(arena: Arena, row: Row) -> None:
-    before = await arena.bystanders()
+async def test_bad_input_has_expected_outcome(arena: Arena, row: BadInput) -> None:
+    before = await arena.bystander_state()
     for attempt in row.attempts:
         await attempt(arena, row.number)
-    assert await arena.bystanders() == before
-    assert arena.observed.is_alive()
-    assert arena.observed.faults() == 0
+    assert await arena.bystander_state() == before
+    assert arena.metrics.is_alive()
+    assert arena.metrics.internal_errors() == 0
 
 
-async def test_the_catalogue_is_complete() -> None:
+async def test_catalogue_is_complete() -> None:
     assert [row.number for row in CATALOGUE] == list(range(1, 63))
 
 
-async def test_what_is_to_be_refused_is_refused() -> None:
+async def test_refused_rows_use_refusal_checks() -> None:
     for row in CATALOGUE:
         refusing = {catalogue.refused, catalogue.change_refused}.intersection(row.attempts)
         assert bool(refusing) is ("R" in row.expected and row.number not in (44, 45)), row.text

@@ -1,8 +1,8 @@
-"""A claim that goes, is lost or cannot grow: told, survived, and never made worse."""
+"""A claim that is deleted, is lost or cannot grow is reported, and the user is served as long as possible."""
 
 import pytest
 
-from support.inprocess import Observed
+from support.inprocess import RecordedMetrics
 from support.live import LIFE, Live
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
@@ -11,12 +11,12 @@ pytestmark = [pytest.mark.kwok]
 
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
 HELD = {"metadata": {"finalizers": ["example.org/backup"]}}
-LET_GO = {"metadata": {"finalizers": None}}
+RELEASED = {"metadata": {"finalizers": None}}
 
 
 @pytest.mark.produces("StorageReady/ClaimLost")
-async def test_a_lost_volume(live: Live, operator: Observed) -> None:
-    # Of a storage class that nobody serves: else the claim would be bound anew at once.
+async def test_lost_claim_is_reported(live: Live, operator: RecordedMetrics) -> None:
+    # A storage class without a provisioner: otherwise the claim would be bound again at once.
     await live.create_class(live.namespace, storage={"storageClassName": "no-such-class"})
     await live.create(className=live.namespace, podMetadata={"annotations": {LIFE: "never-ready"}})
     await live.until_condition("StorageReady", "False", "ClaimPending")
@@ -27,42 +27,42 @@ async def test_a_lost_volume(live: Live, operator: Observed) -> None:
 
 
 @pytest.mark.produces("StorageReady/ClaimTerminating", "Ready/StorageNotReady")
-async def test_no_pod_is_started_on_a_claim_that_goes(live: Live, operator: Observed) -> None:
+async def test_no_pod_is_created_on_deleted_claim(live: Live, operator: RecordedMetrics) -> None:
     await live.create()
     await live.until_ready()
     await live.change_child(Kind.PVC, HELD)
     await live.delete(Kind.PVC.resource, "user-storage-alice")
     await live.until_condition("StorageReady", "False", "ClaimTerminating")
-    assert await live.condition("Ready") == ("True", "PodReady")  # it serves as long as it can
+    assert await live.condition("Ready") == ("True", "PodReady")  # the pod is kept as long as it runs
     await live.delete(Kind.POD.resource, "user-storage-alice")
     assert "being deleted" in await live.until_condition("Ready", "False", "StorageNotReady")
     assert await live.child(Kind.POD) is None
-    await live.change_child(Kind.PVC, LET_GO)
+    await live.change_child(Kind.PVC, RELEASED)
     await live.until_ready()
 
 
 @pytest.mark.produces("StorageReady/ExpansionNotSupported", "Reconciling/Retrying")
-async def test_a_claim_that_cannot_grow(live: Live, operator: Observed) -> None:
+async def test_refused_growth_is_reported_and_does_not_block_pod(live: Live, operator: RecordedMetrics) -> None:
     await live.create(storage={"size": "1Gi"}, podMetadata={"annotations": {LIFE: "never-ready"}})
     await live.until_condition("StorageReady", "True", "ClaimBound")
     await _expansion(live, allowed=False)
     try:
         await live.change({"spec": {"storage": {"size": "2Gi"}}})
         assert "cannot grow" in await live.until_condition("StorageReady", "False", "ExpansionNotSupported")
-        assert (await live.condition("Ready"))[1] in {"PodPending", "PodNotReady"}  # of the pod, not of the claim
+        assert (await live.condition("Ready"))[1] in {"PodPending", "PodNotReady"}  # a reason of the pod, not of the claim
         assert await live.condition("Reconciling") == ("True", "Retrying")
         assert _size(await live.child(Kind.PVC)) == "1Gi"
         await live.change({"spec": {"podMetadata": {"annotations": {LIFE: None}}}})
-        await live.until_condition("Ready", "True", "PodReady")  # the files are served meanwhile
+        await live.until_condition("Ready", "True", "PodReady")  # the files are served although the claim cannot grow
         assert await live.condition("StorageReady") == ("False", "ExpansionNotSupported")
     finally:
         await _expansion(live, allowed=True)
-    await live.change({"spec": {"lifecycle": {"startTimeout": "6m"}}})  # sooner than the pause would end
+    await live.change({"spec": {"lifecycle": {"startTimeout": "6m"}}})  # reconcile before the backoff ends
     await live.until_ready()
     assert _size(await live.child(Kind.PVC)) == "2Gi"
 
 
-async def test_growth_beyond_the_quota_is_told_as_that(live: Live, operator: Observed) -> None:
+async def test_growth_beyond_quota_is_reported(live: Live, operator: RecordedMetrics) -> None:
     await live.create(storage={"size": "1Gi"})
     await live.until_ready()
     await live.set_quota("storage", {"requests.storage": "1Gi"})

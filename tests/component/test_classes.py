@@ -1,4 +1,4 @@
-"""UserStorageClasses: which one counts, how many of it a namespace may have, how a change of it reaches its users."""
+"""UserStorageClasses: the default class, limits per namespace, and the rollout of changes to users."""
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,80 +20,80 @@ MakeClass = Callable[..., Awaitable[str]]
 
 @pytest.fixture
 async def make_class(live: Live) -> AsyncIterator[MakeClass]:
-    """Makes classes whose names hold that of the test's namespace, and deletes them afterwards."""
-    made: list[str] = []
+    """A function that creates a class named after the test's namespace; the classes are deleted after the test."""
+    created: list[str] = []
 
-    async def make(suffix: str = "class", **spec: Any) -> str:
+    async def create(suffix: str = "class", **spec: Any) -> str:
         name = f"{suffix}-{live.namespace}"
         await live.create_class(name, **spec)
-        made.append(name)
+        created.append(name)
         return name
 
-    yield make
-    for name in made:
+    yield create
+    for name in created:
         with contextlib.suppress(NotFound):
             await live.delete_class(name)
 
 
-async def class_says(live: Live, name: str, condition_type: str, status: str, reason: str) -> Unstructured:
-    async def look() -> Unstructured | None:
-        raw = await live.the_class(name)
+async def until_class_condition(live: Live, name: str, condition_type: str, status: str, reason: str) -> Unstructured:
+    async def matching_class() -> Unstructured | None:
+        raw = await live.get_class(name)
         return raw if condition_of(raw, condition_type) == (status, reason) else None
 
-    found: Unstructured = await live.until(look)
+    found: Unstructured = await live.until(matching_class)
     return found
 
 
-async def counts(live: Live, name: str, **wanted: int) -> None:
-    async def look() -> bool:
-        status = (await live.the_class(name)).get("status", {})
-        return all(status.get(field) == count for field, count in wanted.items())
+async def until_counts(live: Live, name: str, **expected: int) -> None:
+    async def is_reported() -> bool:
+        status = (await live.get_class(name)).get("status", {})
+        return all(status.get(field) == count for field, count in expected.items())
 
-    await live.until(look)
+    await live.until(is_reported)
 
 
-async def test_a_class_tells_of_its_users(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
+async def test_class_status_counts_its_users(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
     name = await make_class()
-    await class_says(live, name, "Ready", "True", "Valid")
-    await class_says(live, name, "ImagePinned", "False", "NoDigest")
-    await class_says(live, name, "Default", "False", "NotDefault")
+    await until_class_condition(live, name, "Ready", "True", "Valid")
+    await until_class_condition(live, name, "ImagePinned", "False", "NoDigest")
+    await until_class_condition(live, name, "Default", "False", "NotDefault")
     await live.create("alice", className=name)
     await live.create("bob", className=name, replicas=0)
     await live.create("carol", className=name, podMetadata={"annotations": {LIFE: "image-pull-backoff"}})
-    await counts(live, name, users=3, updated=3, pending=0, failed=1)
+    await until_counts(live, name, users=3, updated=3, pending=0, failed=1)
     await live.delete(USER_STORAGES, "carol")
-    await counts(live, name, users=2, updated=2, failed=0)
+    await until_counts(live, name, users=2, updated=2, failed=0)
 
 
-async def test_a_class_that_cannot_be_served_says_so_itself(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
+async def test_invalid_class_is_reported_in_its_status(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
     auth = {"mode": "None", "acknowledgeUnauthenticated": True}
     name = await make_class(browser={"flavor": "Dufs", "permissions": {"share": True}}, auth=auth)
-    raw = await class_says(live, name, "Ready", "False", "InvalidSpec")
+    raw = await until_class_condition(live, name, "Ready", "False", "InvalidSpec")
     [message] = [entry["message"] for entry in raw["status"]["conditions"] if entry["type"] == "Ready"]
     assert "spec.browser.permissions.share" in message
     image = f"example.org/dufs@sha256:{'0' * 64}"
     await live.change_class(name, {"spec": {"browser": {"permissions": {"share": False}, "image": image}}})
-    await class_says(live, name, "Ready", "True", "Valid")
-    await class_says(live, name, "ImagePinned", "True", "Digest")
+    await until_class_condition(live, name, "Ready", "True", "Valid")
+    await until_class_condition(live, name, "ImagePinned", "True", "Digest")
 
 
-async def test_of_two_default_classes_the_older_counts(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
+async def test_older_of_two_default_classes_wins(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
     names = [await make_class(suffix, annotations=DEFAULT, browser={"port": 9000}) for suffix in ("a", "b")]
-    classes = [(await live.the_class(name))["metadata"] for name in names]
+    classes = [(await live.get_class(name))["metadata"] for name in names]
     [older, newer] = [meta["name"] for meta in sorted(classes, key=lambda meta: (meta["creationTimestamp"], meta["uid"]))]
-    await class_says(live, older, "Default", "True", "SeveralDefaults")
-    await class_says(live, newer, "Default", "False", "OlderDefaultWins")
+    await until_class_condition(live, older, "Default", "True", "SeveralDefaults")
+    await until_class_condition(live, newer, "Default", "False", "OlderDefaultWins")
     await live.create()
     await live.until_ready()
     assert (await live.pod())["metadata"]["annotations"]["userstorage.dev/class"] == older
-    await counts(live, older, users=1)
+    await until_counts(live, older, users=1)
     await live.delete_class(older)
-    await class_says(live, newer, "Default", "True", "Default")
-    await counts(live, newer, users=1)
+    await until_class_condition(live, newer, "Default", "True", "Default")
+    await until_counts(live, newer, users=1)
 
 
 @pytest.mark.produces("Ready/QuotaExceeded", "Stalled/QuotaExceeded")
-async def test_a_namespace_may_have_so_many_of_a_class(live: Live, operator: None, make_class: MakeClass) -> None:
+async def test_class_limit_per_namespace_is_enforced(live: Live, operator: None, make_class: MakeClass) -> None:
     name = await make_class(limits={"maxPerNamespace": 2})
     for user in ("alice", "bob"):
         await live.create(user, className=name)
@@ -109,7 +109,7 @@ async def test_a_namespace_may_have_so_many_of_a_class(live: Live, operator: Non
     assert await live.condition("Ready", "bob") == ("True", "PodReady")
 
 
-async def test_a_lower_limit_turns_nobody_out(live: Live, operator: None, make_class: MakeClass) -> None:
+async def test_lowered_limit_keeps_existing_users(live: Live, operator: None, make_class: MakeClass) -> None:
     name = await make_class()
     await live.create("alice", className=name)
     await live.create("bob", className=name)
@@ -123,9 +123,7 @@ async def test_a_lower_limit_turns_nobody_out(live: Live, operator: None, make_c
 
 
 @pytest.mark.produces("PodUpToDate/WaitingForRollout")
-async def test_a_class_that_changes_takes_its_users_one_after_the_other(
-    live: Live, operator_of_all: None, make_class: MakeClass
-) -> None:
+async def test_class_rollout_respects_max_unavailable(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
     name = await make_class(rollout={"maxUnavailable": 1})
     users = ("alice", "bob")
     for user in users:
@@ -135,29 +133,27 @@ async def test_a_class_that_changes_takes_its_users_one_after_the_other(
     await live.until_condition("Ready", "False", "PodNotReady", "broken")
     broken = (await live.pod("broken"))["metadata"]["uid"]
     await live.change_class(name, {"spec": {"browser": {"port": 9999}}})
-    for user in users:  # the one that is down is all that may be
+    for user in users:  # the broken user already uses up maxUnavailable
         await live.until_condition("PodUpToDate", "False", "WaitingForRollout", user)
         assert await live.condition("Ready", user) == ("True", "PodReady")
-    await class_says(live, name, "Reconciling", "True", "RollingOut")
-    await counts(live, name, pending=2)
+    await until_class_condition(live, name, "Reconciling", "True", "RollingOut")
+    await until_counts(live, name, pending=2)
 
     async def replaced() -> bool:
         pod = await live.child(Kind.POD, "broken")
         return pod is not None and pod["metadata"]["uid"] != broken
 
-    await live.until(replaced)  # it was down already, so it needed no turn
+    await live.until(replaced)  # its pod was not ready, so replacing it needs no slot of the rollout
     await live.change({"spec": {"podMetadata": {"annotations": {LIFE: None}}}}, "broken")
     for user in (*users, "broken"):
         await live.until_condition("PodUpToDate", "True", "UpToDate", user)
         await live.until_ready(user)
         assert (await live.pod(user))["spec"]["containers"][0]["ports"][0]["containerPort"] == 9999
-    await counts(live, name, updated=3, pending=0)
-    await class_says(live, name, "Reconciling", "False", "Done")
+    await until_counts(live, name, updated=3, pending=0)
+    await until_class_condition(live, name, "Reconciling", "False", "Done")
 
 
-async def test_a_user_who_changes_the_spec_does_not_wait_for_the_class(
-    live: Live, operator: None, make_class: MakeClass
-) -> None:
+async def test_spec_change_does_not_wait_for_class_rollout(live: Live, operator: None, make_class: MakeClass) -> None:
     name = await make_class(rollout={"maxUnavailable": 1})
     await live.create("alice", className=name)
     await live.create("broken", className=name, podMetadata={"annotations": {LIFE: "never-ready"}})
@@ -169,7 +165,7 @@ async def test_a_user_who_changes_the_spec_does_not_wait_for_the_class(
     assert (await live.until_ready())["status"]["podUID"] != before
 
 
-async def test_who_keeps_an_older_pod_is_reached_as_before(live: Live, operator: None, make_class: MakeClass) -> None:
+async def test_deferred_update_keeps_current_endpoint(live: Live, operator: None, make_class: MakeClass) -> None:
     name = await make_class()
     await live.create(className=name, lifecycle={"updateStrategy": "WhenSuspended"})
     before = await live.until_ready()
@@ -194,7 +190,7 @@ async def port_let_in(live: Live) -> int:
 
 
 @pytest.mark.parametrize("suspended", [False, True])
-async def test_whom_the_class_cannot_serve_any_more_can_be_suspended_and_deleted(
+async def test_user_of_invalid_class_can_be_suspended_and_deleted(
     live: Live, operator: None, make_class: MakeClass, suspended: bool
 ) -> None:
     auth = {"mode": "None", "acknowledgeUnauthenticated": True}
@@ -217,7 +213,7 @@ async def gone(live: Live, kind: Kind | None = None) -> bool:
     return found is None
 
 
-async def test_a_lower_maximum_turns_nobody_out_who_has_a_volume(live: Live, operator: None, make_class: MakeClass) -> None:
+async def test_lowered_maximum_size_keeps_existing_claims(live: Live, operator: None, make_class: MakeClass) -> None:
     name = await make_class(storage={"maxSize": "20Gi"})
     await live.create("alice", className=name, storage={"size": "15Gi"})
     before = (await live.until_ready())["status"]["podUID"]
@@ -226,8 +222,8 @@ async def test_a_lower_maximum_turns_nobody_out_who_has_a_volume(live: Live, ope
     assert "15Gi exceeds storage.maxSize 10Gi" in await live.until_condition("Stalled", "True", "InvalidSpec", "bob")
     await live.delete(Kind.POD.resource, "user-storage-alice")
 
-    async def made_again() -> bool:
+    async def is_recreated() -> bool:
         return bool((await live.until_ready())["status"]["podUID"] != before)
 
-    await live.until(made_again)
+    await live.until(is_recreated)
     assert await live.condition("Stalled") == ("False", "NotStalled")

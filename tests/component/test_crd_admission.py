@@ -1,4 +1,4 @@
-"""What the real API server makes of good and bad objects: every rule of the CRDs, asked of the one who enforces it."""
+"""Every rule of the CRDs, checked with valid and invalid objects on the real API server."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,10 @@ import pytest
 
 from component import bad_class_inputs, bad_inputs
 from support.kubectl import Kubectl
-from support.manifests import Accepted, Change, Object, Refused, storage, storage_class, text
+from support.manifests import Accepted, Change, Object, Refused, storage, storage_class, to_json
 
 DRY = "--dry-run=server"
-"""Everything but the storing: what needs no object afterwards leaves none."""
+"""Validate without storing, for tests that need no object afterwards."""
 TRY = ("create", DRY, "-f", "-")
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -21,46 +21,46 @@ def named(row: Refused | Accepted | Change) -> str:
 
 
 def create(api: Kubectl, manifest: Object, *flags: str) -> Object:
-    """Create it and return it as the API server has it."""
-    created: Object = json.loads(api.run("create", "-f", "-", "-o", "json", *flags, input=text(manifest)).stdout)
+    """Create an object and return it as the API server stored it."""
+    created: Object = json.loads(api.run("create", "-f", "-", "-o", "json", *flags, input=to_json(manifest)).stdout)
     return created
 
 
 def refusal(api: Kubectl, *args: str, manifest: Object | None = None) -> str:
-    """The API server's words."""
-    done = api.run(*args, input=None if manifest is None else text(manifest), check=False)
+    """Run a command that must fail, and return its error."""
+    done = api.run(*args, input=None if manifest is None else to_json(manifest), check=False)
     assert done.returncode != 0, f"admitted: {done.stdout}"
     return done.stderr
 
 
 @pytest.mark.parametrize("row", bad_inputs.REFUSED, ids=named)
 def test_storage_is_refused(api: Kubectl, row: Refused) -> None:
-    assert row.says in refusal(api, *TRY, manifest=storage("default", row.spec))
+    assert row.message in refusal(api, *TRY, manifest=storage("default", row.spec))
 
 
 @pytest.mark.parametrize("row", bad_inputs.ACCEPTED, ids=named)
 def test_storage_is_admitted(api: Kubectl, row: Accepted) -> None:
-    api.run(*TRY, input=text(storage("default", row.spec)))
+    api.run(*TRY, input=to_json(storage("default", row.spec)))
 
 
 @pytest.mark.parametrize("row", bad_inputs.CHANGES, ids=named)
-def test_storage_changes(api: Kubectl, namespace: str, row: Change) -> None:
+def test_storage_change_is_admitted_or_refused(api: Kubectl, namespace: str, row: Change) -> None:
     create(api, storage(namespace, row.before))
     change(api, storage(namespace, row.after), row)
 
 
 @pytest.mark.parametrize("row", bad_class_inputs.REFUSED, ids=named)
 def test_class_is_refused(api: Kubectl, row: Refused) -> None:
-    assert row.says in refusal(api, *TRY, manifest=storage_class("candidate", row.spec))
+    assert row.message in refusal(api, *TRY, manifest=storage_class("candidate", row.spec))
 
 
 @pytest.mark.parametrize("row", bad_class_inputs.ACCEPTED, ids=named)
 def test_class_is_admitted(api: Kubectl, row: Accepted) -> None:
-    api.run(*TRY, input=text(storage_class("candidate", row.spec)))
+    api.run(*TRY, input=to_json(storage_class("candidate", row.spec)))
 
 
 @pytest.mark.parametrize("row", bad_class_inputs.CHANGES, ids=named)
-def test_class_changes(api: Kubectl, namespace: str, row: Change) -> None:
+def test_class_change_is_admitted_or_refused(api: Kubectl, namespace: str, row: Change) -> None:
     create(api, storage_class(namespace, row.before))  # the namespace's name is free for a class as well
     try:
         change(api, storage_class(namespace, row.after), row)
@@ -69,15 +69,18 @@ def test_class_changes(api: Kubectl, namespace: str, row: Change) -> None:
 
 
 def change(api: Kubectl, manifest: Object, row: Change) -> None:
-    """Replace the object; unlike a patch, that also removes what `manifest` lacks."""
-    if row.says is None:
-        api.run("replace", "-f", "-", input=text(manifest))
+    """Replace the object, which must be admitted or refused as the row says.
+
+    Unlike a patch, this also removes fields that `manifest` lacks.
+    """
+    if row.message is None:
+        api.run("replace", "-f", "-", input=to_json(manifest))
     else:
-        assert row.says in refusal(api, "replace", "-f", "-", manifest=manifest)
+        assert row.message in refusal(api, "replace", "-f", "-", manifest=manifest)
 
 
 @pytest.mark.parametrize("row", bad_inputs.PRUNED)
-def test_an_unknown_field_is_dropped(api: Kubectl, row: str) -> None:
+def test_unknown_field_is_dropped(api: Kubectl, row: str) -> None:
     unknown = bad_inputs.PRUNED[row]
     sections: Object = {"scheduling": {}} if "scheduling" in unknown else {}
     plain = create(api, storage("default", {"userID": "alice"} | sections), DRY)
@@ -86,22 +89,22 @@ def test_an_unknown_field_is_dropped(api: Kubectl, row: str) -> None:
 
 
 @pytest.mark.parametrize("row", bad_inputs.PRUNED)
-def test_an_unknown_field_is_refused_by_kubectl(api: Kubectl, row: str) -> None:
-    """kubectl asks for strict validation unless told otherwise."""
+def test_unknown_field_is_refused_by_kubectl(api: Kubectl, row: str) -> None:
+    # kubectl asks for strict validation by default.
     manifest = storage("default", {"userID": "alice"} | bad_inputs.PRUNED[row])
     assert 'unknown field "spec.' in refusal(api, *TRY, manifest=manifest)
 
 
-def test_a_field_given_twice_is_refused_where_asked(api: Kubectl) -> None:
-    """Row 45. kubectl itself lets the last one win before the API server sees it, so the request goes out raw."""
-    twice = text(storage("default", {"userID": "alice"})).replace('"userID"', '"userID": "bob", "userID"')
+def test_duplicate_field_is_refused_by_strict_validation(api: Kubectl) -> None:
+    # Row 45. kubectl itself keeps only the last of duplicate keys, so the request is sent raw.
+    twice = to_json(storage("default", {"userID": "alice"})).replace('"userID"', '"userID": "bob", "userID"')
     path = "/apis/userstorage.dev/v1/namespaces/default/userstorages?dryRun=All&fieldValidation=Strict"
     done = api.run("create", "--raw", path, "-f", "-", input=twice, check=False)
     assert done.returncode != 0
     assert 'duplicate field "spec.userID"' in done.stderr
 
 
-def test_user_id_alone_is_enough(api: Kubectl) -> None:
+def test_user_id_is_the_only_required_field(api: Kubectl) -> None:
     assert create(api, storage("default", {"userID": "alice"}), DRY)["spec"] == {
         "userID": "alice",
         "replicas": 1,
@@ -115,7 +118,7 @@ def test_user_id_alone_is_enough(api: Kubectl) -> None:
     }
 
 
-def test_parts_of_a_section_leave_the_other_defaults(api: Kubectl) -> None:
+def test_partial_section_keeps_other_defaults(api: Kubectl) -> None:
     spec = {"userID": "alice", "storage": {"size": "1Gi"}, "lifecycle": {"startTimeout": "1m"}}
     found = create(api, storage("default", spec), DRY)["spec"]
     assert found["storage"] == {"size": "1Gi", "readOnly": False, "reclaimPolicy": "Retain"}
@@ -146,13 +149,13 @@ def test_defaults_of_a_class(api: Kubectl) -> None:
 
 
 @pytest.mark.parametrize("name", ["a" * 253, "alice.example.org", "7-of-nine"], ids=["253", "dots", "digit"])
-def test_object_names_are_free(api: Kubectl, name: str) -> None:
-    """Row 14: the children are named from the slug."""
-    api.run(*TRY, input=text(storage("default", {"userID": "alice"}, name=name)))
+def test_any_object_name_is_admitted(api: Kubectl, name: str) -> None:
+    # Row 14: children are named after the slug.
+    api.run(*TRY, input=to_json(storage("default", {"userID": "alice"}, name=name)))
 
 
-def test_a_generated_name(api: Kubectl, namespace: str) -> None:
-    """Row 15."""
+def test_generated_names_are_unique(api: Kubectl, namespace: str) -> None:
+    # Row 15.
     manifest = storage(namespace, {"userID": "alice"})
     del manifest["metadata"]["name"]
     manifest["metadata"]["generateName"] = "user-"
@@ -161,7 +164,7 @@ def test_a_generated_name(api: Kubectl, namespace: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.b", "a" * 64], ids=["dot", "64"])
-def test_a_class_name_is_a_dns_label(api: Kubectl, name: str) -> None:
+def test_class_name_must_be_a_dns_label(api: Kubectl, name: str) -> None:
     assert "metadata.name" in refusal(api, *TRY, manifest=storage_class(name, {}))
 
 
@@ -174,7 +177,7 @@ def test_a_class_name_is_a_dns_label(api: Kubectl, name: str) -> None:
     ],
     ids=["56 finalizer", "57 deletionTimestamp", "54 owner"],
 )
-def test_metadata_that_tenants_set(api: Kubectl, metadata: dict[str, Any], survives: bool) -> None:
+def test_metadata_set_by_tenant(api: Kubectl, metadata: dict[str, Any], survives: bool) -> None:
     manifest = storage("default", {"userID": "alice"})
     manifest["metadata"] |= metadata
     created = create(api, manifest, DRY)["metadata"]
@@ -183,11 +186,11 @@ def test_metadata_that_tenants_set(api: Kubectl, metadata: dict[str, Any], survi
 
 @pytest.mark.parametrize(("size", "fits"), [(255, True), (300, False)])
 def test_large_annotations_of_the_object(api: Kubectl, size: int, fits: bool) -> None:
-    """Row 52: Kubernetes' own limit of 256 KiB."""
+    # Row 52: Kubernetes' own limit of 256 KiB.
     manifest = storage("default", {"userID": "alice"})
     manifest["metadata"]["annotations"] = {"note": "x" * size * 1024}
     if fits:
-        api.run(*TRY, input=text(manifest))
+        api.run(*TRY, input=to_json(manifest))
     else:
         assert "metadata.annotations: Too long" in refusal(api, *TRY, manifest=manifest)
 

@@ -1,11 +1,11 @@
-"""The CRD's subresources, selectors and columns, as kubectl and controllers use them on the real API server."""
+"""The CRDs' subresources, field selectors and printer columns on the real API server."""
 
 import json
 
 import pytest
 
 from support.kubectl import Kubectl
-from support.manifests import Object, storage, text
+from support.manifests import Object, storage, to_json
 
 STATUS: Object = {
     "observedGeneration": 1,
@@ -55,8 +55,8 @@ STATUS: Object = {
 
 @pytest.fixture
 def alice(api: Kubectl, namespace: str) -> list[str]:
-    """Arguments that name a UserStorage just made."""
-    api.run("create", "-f", "-", input=text(storage(namespace, {"userID": "alice"}, name="alice")))
+    """kubectl arguments that name a new UserStorage."""
+    api.run("create", "-f", "-", input=to_json(storage(namespace, {"userID": "alice"}, name="alice")))
     return ["userstorage", "alice", "-n", namespace]
 
 
@@ -65,12 +65,12 @@ def read(api: Kubectl, alice: list[str]) -> Object:
     return found
 
 
-def report(api: Kubectl, alice: list[str], status: Object) -> None:
+def patch_status(api: Kubectl, alice: list[str], status: Object) -> None:
     """Write the status as the operator does."""
     api.run("patch", *alice, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
 
 
-def test_a_new_object_says_that_the_operator_has_not_looked_yet(api: Kubectl, alice: list[str]) -> None:
+def test_new_object_has_pending_status(api: Kubectl, alice: list[str]) -> None:
     status = read(api, alice)["status"]
     assert status["phase"] == "Pending"
     assert [(entry["type"], entry["status"], entry["reason"]) for entry in status["conditions"]] == [
@@ -79,16 +79,16 @@ def test_a_new_object_says_that_the_operator_has_not_looked_yet(api: Kubectl, al
     ]
 
 
-def test_the_whole_status_is_kept(api: Kubectl, alice: list[str]) -> None:
-    report(api, alice, STATUS)
+def test_every_status_field_is_stored(api: Kubectl, alice: list[str]) -> None:
+    patch_status(api, alice, STATUS)
     assert read(api, alice)["status"] == STATUS
 
 
-def test_a_status_of_the_tenant_is_ignored(api: Kubectl, namespace: str) -> None:
-    """Row 48."""
+def test_status_set_by_tenant_is_ignored(api: Kubectl, namespace: str) -> None:
+    # Row 48.
     forged = storage(namespace, {"userID": "alice"}, name="alice") | {"status": STATUS}
-    api.run("create", "-f", "-", input=text(forged))
-    api.run("replace", "-f", "-", input=text(forged))
+    api.run("create", "-f", "-", input=to_json(forged))
+    api.run("replace", "-f", "-", input=to_json(forged))
     assert read(api, ["userstorage", "alice", "-n", namespace])["status"]["phase"] == "Pending"
 
 
@@ -102,7 +102,7 @@ def test_scale_suspends_and_resumes(api: Kubectl, alice: list[str]) -> None:
 
 
 def test_scale_reports_replicas_and_selector(api: Kubectl, alice: list[str]) -> None:
-    report(api, alice, STATUS)
+    patch_status(api, alice, STATUS)
     scale = json.loads(api.run("get", *alice, "--subresource=scale", "-o", "json").stdout)
     assert scale["status"] == {"replicas": 1, "selector": "app=filebrowser,userId=alice"}
 
@@ -117,13 +117,13 @@ def test_scale_reports_replicas_and_selector(api: Kubectl, alice: list[str]) -> 
     ],
 )
 @pytest.mark.usefixtures("alice")
-def test_field_selectors(api: Kubectl, namespace: str, selector: str, found: bool) -> None:
+def test_field_selectors_match(api: Kubectl, namespace: str, selector: str, found: bool) -> None:
     names = api.run("get", "us", "-n", namespace, f"--field-selector={selector}", "-o", "name").stdout
     assert ("userstorage.userstorage.dev/alice" in names) is found
 
 
-def test_columns(api: Kubectl, namespace: str, alice: list[str]) -> None:
-    report(api, alice, STATUS)
+def test_printer_columns_of_storage(api: Kubectl, namespace: str, alice: list[str]) -> None:
+    patch_status(api, alice, STATUS)
     header, row = api.run("get", "us", "-n", namespace, "-o", "wide").stdout.splitlines()
     assert header.split() == [
         "NAME",
@@ -142,14 +142,14 @@ def test_columns(api: Kubectl, namespace: str, alice: list[str]) -> None:
     assert row.split()[:6] == ["alice", "alice", "Ready", "True", "PodReady", "10Gi"]
 
 
-def test_columns_of_a_class(api: Kubectl, namespace: str) -> None:
+def test_printer_columns_of_class(api: Kubectl, namespace: str) -> None:
     manifest = {
         "apiVersion": "userstorage.dev/v1",
         "kind": "UserStorageClass",
         "metadata": {"name": namespace, "annotations": {"userstorage.dev/is-default-class": "true"}},
         "spec": {},
     }
-    api.run("create", "-f", "-", input=text(manifest))
+    api.run("create", "-f", "-", input=to_json(manifest))
     try:
         status = {"observedGeneration": 1, "users": 7, "updated": 5, "pending": 1, "failed": 1}
         name = ["usc", namespace]
@@ -161,7 +161,7 @@ def test_columns_of_a_class(api: Kubectl, namespace: str) -> None:
     assert row.split()[1:5] == ["FileBrowser", "true", "7", "5"]
 
 
-def test_categories(api: Kubectl, namespace: str, alice: list[str]) -> None:
+def test_category_and_kind_listing(api: Kubectl, namespace: str, alice: list[str]) -> None:
     assert "alice" not in api.run("get", "all", "-n", namespace).stdout
     assert "userstorage.userstorage.dev/alice" in api.run("get", "userstorage-all", "-n", namespace, "-o", "name").stdout
     assert read(api, alice)["metadata"]["name"] == "alice"

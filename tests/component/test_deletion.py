@@ -1,4 +1,4 @@
-"""A UserStorage can be deleted in whatever state it is, and says what it waits for."""
+"""A UserStorage can be deleted in any state, and reports what its deletion waits for."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from component.test_interrupted import WRITES_TO_READY, Killed, is_gone, is_ready, live_until
+from component.test_interrupted import WRITES_TO_READY, Killed, is_gone, is_ready, reconcile_until
 from support.kubectl import Kubectl
 from support.live import LIFE, Live
 from userstorage_operator.api.errors import OperatorError
@@ -21,53 +21,54 @@ FOREIGN = "example.com/backup"
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 
 
-async def gone(live: Live, name: str = "alice") -> None:
-    async def look() -> bool:
+async def until_gone(live: Live, name: str = "alice") -> None:
+    async def is_absent() -> bool:
         return await live.get(name) is None
 
-    await live.until(look)
+    await live.until(is_absent)
 
 
 @pytest.mark.parametrize("writes", range(1, WRITES_TO_READY + 1))
-async def test_during_its_creation_after_each_write(live: Live, writes: int) -> None:
+async def test_deletion_after_each_write_of_creation(live: Live, writes: int) -> None:
     await live.create()
     with pytest.raises(Killed):
-        await live_until(live, lambda: is_ready(live), writes, after=True)
+        await reconcile_until(live, lambda: is_ready(live), writes, after=True)
     await live.delete(USER_STORAGES, "alice")
-    await live_until(live, lambda: is_gone(live))
+    await reconcile_until(live, lambda: is_gone(live))
     assert await live.child(Kind.POD) is None
 
 
 @pytest.mark.parametrize("kind", [None, Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE, Kind.POD])
-async def test_during_its_creation_with_the_operator_at_work(live: Live, operator: None, kind: Kind | None) -> None:
+async def test_deletion_during_creation_with_running_operator(live: Live, operator: None, kind: Kind | None) -> None:
     await live.create()
     if kind is not None:
         await live.until(lambda: live.child(kind))
     await live.delete(USER_STORAGES, "alice")
-    await gone(live)
+    await until_gone(live)
     assert await live.child(Kind.POD) is None
-    await asyncio.sleep(1)  # a write that was under way
+    await asyncio.sleep(1)  # a write that was in flight would have arrived by now
     assert await live.child(Kind.POD) is None
 
 
-async def test_a_pod_that_others_hold_is_told_with_their_names_and_never_forced(live: Live, operator: None) -> None:
-    await live.create(lifecycle={"deletionTimeout": "3s"}, podMetadata={"annotations": {LIFE: "slow-termination"}})
+async def test_foreign_pod_finalizer_is_reported_and_pod_not_forced(live: Live, operator: None) -> None:
+    await live.create(podMetadata={"annotations": {LIFE: "slow-termination"}})
     await live.until_ready()
     pod = await live.change_child(Kind.POD, {"metadata": {"finalizers": [FOREIGN]}})
     await live.delete(USER_STORAGES, "alice")
     assert FOREIGN in await live.until_condition("Reconciling", "True", "Terminating")
+    await live.change({"spec": {"lifecycle": {"deletionTimeout": "3s"}}})
     assert FOREIGN in await live.until_condition("Stalled", "True", "DeletionTimedOut")
     assert await live.condition("Reconciling") == ("False", "Done")
     held = await live.pod()
     assert held["metadata"]["uid"] == pod["metadata"]["uid"]
     assert held["metadata"]["deletionGracePeriodSeconds"] == 30
     await live.change_child(Kind.POD, {"metadata": {"finalizers": None}})
-    await gone(live)
+    await until_gone(live)
     assert await live.child(Kind.POD) is None
 
 
 @pytest.mark.produces("Reconciling/WaitingForGarbageCollection")
-async def test_a_garbage_collector_that_takes_its_time_is_named(live: Live, operator: None) -> None:
+async def test_slow_garbage_collection_is_reported(live: Live, operator: None) -> None:
     await live.create()
     await live.until_ready()
     pod = await live.pod()
@@ -76,7 +77,7 @@ async def test_a_garbage_collector_that_takes_its_time_is_named(live: Live, oper
     await live.client.create(CONFIG_MAPS, live.namespace, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
     await live.delete(USER_STORAGES, "alice")
     assert pod["spec"]["nodeName"] in await live.until_condition("Reconciling", "True", "Terminating")
-    # What the kubelet does at the end of the containers.
+    # As the kubelet does once the containers have terminated.
     await live.client.delete(Kind.POD.resource, live.namespace, owner["name"], owner["uid"], 0, "Foreground")
     message = await live.until_condition("Reconciling", "True", "WaitingForGarbageCollection")
     assert "it waits only for the garbage collector" in message
@@ -84,17 +85,17 @@ async def test_a_garbage_collector_that_takes_its_time_is_named(live: Live, oper
     assert held is not None
     assert held["status"]["phase"] == "Terminating"
     await live.client.merge_patch(CONFIG_MAPS, live.namespace, "owned", {"metadata": {"finalizers": None}})
-    await gone(live)
+    await until_gone(live)
     assert await live.child(Kind.POD) is None
 
 
 @pytest.mark.produces("Ready/PodTerminating", "Stalled/DeletionTimedOut")
-async def test_a_pod_that_cannot_end_is_told_of_a_living_user_too(live: Live, operator: None) -> None:
+async def test_stuck_pod_of_existing_user_is_reported(live: Live, operator: None) -> None:
     await live.create(lifecycle={"deletionTimeout": "3s"})
     await live.until_ready()
     pod = await live.change_child(Kind.POD, {"metadata": {"finalizers": [FOREIGN]}})
     name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
-    await live.client.delete(Kind.POD.resource, live.namespace, name, uid, 1, "Background")  # as for a node that is lost
+    await live.client.delete(Kind.POD.resource, live.namespace, name, uid, 1, "Background")  # as for a pod on a lost node
     message = await live.until_condition("Stalled", "True", "DeletionTimedOut")
     assert pod["spec"]["nodeName"] in message
     assert FOREIGN in message
@@ -104,7 +105,7 @@ async def test_a_pod_that_cannot_end_is_told_of_a_living_user_too(live: Live, op
     assert (await live.until_ready())["status"]["podUID"] != uid
 
 
-async def test_a_finalizer_of_others_on_the_object_too(live: Live, operator: None) -> None:
+async def test_foreign_object_finalizer_is_reported_without_retries(live: Live, operator: None) -> None:
     await live.create()
     await live.until_ready()
     await live.change({"metadata": {"finalizers": [FOREIGN, "userstorage.dev/pod-gone"]}})
@@ -113,12 +114,12 @@ async def test_a_finalizer_of_others_on_the_object_too(live: Live, operator: Non
     assert await live.child(Kind.POD) is None
     before = await live.get()
     await asyncio.sleep(2)
-    assert await live.get() == before  # waited for in silence
+    assert await live.get() == before  # no status write while waiting
     await live.change({"metadata": {"finalizers": None}})
-    await gone(live)
+    await until_gone(live)
 
 
-async def test_with_its_class_gone(live: Live, operator: None) -> None:
+async def test_deletion_with_deleted_class(live: Live, operator: None) -> None:
     name = f"class-{live.namespace}"
     await live.create_class(name)
     await live.create(className=name)
@@ -127,39 +128,39 @@ async def test_with_its_class_gone(live: Live, operator: None) -> None:
     await live.client.delete(USER_STORAGE_CLASSES, "", name, found["metadata"]["uid"], 0, "Background")
     await live.until_condition("Stalled", "True", "ClassNotFound")
     await live.delete(USER_STORAGES, "alice")
-    await gone(live)
+    await until_gone(live)
     assert await live.child(Kind.POD) is None
 
 
-async def test_with_a_class_that_never_was(live: Live, operator: None) -> None:
+async def test_deletion_with_missing_class(live: Live, operator: None) -> None:
     await live.create(className="no-such-class")
     await live.until_condition("Ready", "False", "ClassNotFound")
     await live.delete(USER_STORAGES, "alice")
-    await gone(live)
+    await until_gone(live)
 
 
-@pytest.mark.parametrize("wait", [False, True], ids=["while its pod ends", "stopped"])
-async def test_suspended(live: Live, operator: None, wait: bool) -> None:
+@pytest.mark.parametrize("wait", [False, True], ids=["while its pod terminates", "stopped"])
+async def test_deletion_while_suspended(live: Live, operator: None, wait: bool) -> None:
     await live.create(podMetadata={"annotations": {LIFE: "slow-termination"}})
     await live.until_ready()
     await live.change({"spec": {"replicas": 0}})
     await live.until_condition("Suspended", *(("True", "Requested") if wait else ("False", "Stopping")))
     await live.delete(USER_STORAGES, "alice")
-    await gone(live)
+    await until_gone(live)
     assert await live.child(Kind.POD) is None
 
 
 @pytest.mark.parametrize("life", ["image-pull-backoff", "crash-loop"])
-async def test_a_start_that_fails(live: Live, operator: None, life: str) -> None:
+async def test_deletion_during_failing_start(live: Live, operator: None, life: str) -> None:
     await live.create(podMetadata={"annotations": {LIFE: life}})
     await live.until(lambda: _not_ready(live))
     await live.delete(USER_STORAGES, "alice")
-    await gone(live)
+    await until_gone(live)
     assert await live.child(Kind.POD) is None
 
 
-@pytest.mark.parametrize("held", [False, True], ids=["as it is", "with our finalizer set by its tenant"])
-async def test_who_lost_a_user_leaves_the_winner_alone(live: Live, operator: None, held: bool) -> None:
+@pytest.mark.parametrize("held", [False, True], ids=["unchanged", "with our finalizer set by its tenant"])
+async def test_deleting_conflicting_object_keeps_owner_of_user_id(live: Live, operator: None, held: bool) -> None:
     await live.create("winner", user_id="alice")
     before = await live.until_ready("winner")
     await live.create("loser", user_id="alice")
@@ -167,7 +168,7 @@ async def test_who_lost_a_user_leaves_the_winner_alone(live: Live, operator: Non
     if held:
         await live.change({"metadata": {"finalizers": ["userstorage.dev/pod-gone"]}}, "loser")
     await live.delete(USER_STORAGES, "loser")
-    await gone(live, "loser")
+    await until_gone(live, "loser")
     await asyncio.sleep(1)
     after = await live.get("winner")
     assert after is not None
@@ -177,7 +178,7 @@ async def test_who_lost_a_user_leaves_the_winner_alone(live: Live, operator: Non
     assert "deletionTimestamp" not in pod["metadata"]
 
 
-async def test_a_namespace_with_twenty_goes_as_a_whole_also_while_they_are_made(
+async def test_namespace_with_twenty_users_is_deleted_during_creation(
     live: Live, api: Kubectl, operator: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused: list[str] = []
@@ -198,13 +199,13 @@ async def test_a_namespace_with_twenty_goes_as_a_whole_also_while_they_are_made(
     await asyncio.gather(*(live.create(f"late-{number}") for number in range(10)))
     await asyncio.to_thread(api.run, "delete", "namespace", live.namespace, "--wait=false")
 
-    async def none_left() -> bool:
+    async def is_deleted() -> bool:
         found = await asyncio.to_thread(api.run, "get", "namespace", live.namespace, "--ignore-not-found", "-o", "json")
         return not found.stdout or json.loads(found.stdout)["status"]["phase"] != "Terminating"
 
-    await live.until(none_left)
-    # Asked at first, when a child begins to go and has gone, and when the object goes; not over and over.
-    children = Counter(what for what in refused if not what.startswith("events"))
+    await live.until(is_deleted)
+    # A creation is tried at first, when a child starts and ends terminating, and when the object goes; not repeatedly.
+    children = Counter(message for message in refused if not message.startswith("events"))
     assert children.total() <= 20 * (2 * len(Kind) + 2), children
 
 

@@ -1,4 +1,4 @@
-"""Events as people see them: through the core API that kubectl describe and kubectl get events read."""
+"""Events as people see them: through the core API, which kubectl describe and kubectl get events read."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = [pytest.mark.kwok]
 
-Told = tuple[str, str, int]
+EventCount = tuple[str, str, int]
 
 
 class Events:
@@ -28,12 +28,12 @@ class Events:
         events: list[Unstructured] = json.loads(found.stdout)["items"]
         return sorted(events, key=lambda event: str(event["eventTime"]))
 
-    async def told(self) -> list[Told]:
-        """Type, reason and how often, the oldest first."""
+    async def counts(self) -> list[EventCount]:
+        """Return type, reason and count of each event, the oldest first."""
         return [(event["type"], event["reason"], (event.get("series") or {}).get("count", 1)) for event in await self.all()]
 
 
-async def test_a_creation_is_one_event_and_describe_shows_it(live: Live, api: Kubectl, operator: None) -> None:
+async def test_creation_records_one_event_shown_by_describe(live: Live, api: Kubectl, operator: None) -> None:
     created = await live.create()
     await live.until_ready()
     events = Events(api, created)
@@ -51,21 +51,21 @@ async def test_a_creation_is_one_event_and_describe_shows_it(live: Live, api: Ku
     assert "PodReady" in described.stdout.split("\nEvents:")[1]
 
 
-async def test_a_failure_is_a_warning_in_the_words_of_the_condition(live: Live, api: Kubectl, operator: None) -> None:
+async def test_failure_event_has_message_of_condition(live: Live, api: Kubectl, operator: None) -> None:
     created = await live.create(className="no-such-class")
     message = await live.until_condition("Ready", "False", "ClassNotFound")
     [event] = await live.until(Events(api, created).all)
     assert (event["type"], event["reason"], event["message"]) == ("Warning", "ClassNotFound", message)
 
 
-async def test_a_start_that_fails_is_told_although_it_never_was_ready(live: Live, api: Kubectl, operator: None) -> None:
+async def test_failed_first_start_records_warning(live: Live, api: Kubectl, operator: None) -> None:
     created = await live.create(podMetadata={"annotations": {LIFE: "image-pull-backoff"}})
     await live.until_condition("Ready", "False", "ImagePullBackOff")
     [event] = await live.until(Events(api, created).all)
     assert (event["type"], event["reason"]) == ("Warning", "ImagePullBackOff")
 
 
-async def test_what_comes_again_is_counted_and_not_told_anew(live: Live, api: Kubectl, operator: None) -> None:
+async def test_repeated_events_are_counted_in_series(live: Live, api: Kubectl, operator: None) -> None:
     created = await live.create()
     await live.until_ready()
     events = Events(api, created)
@@ -75,25 +75,25 @@ async def test_what_comes_again_is_counted_and_not_told_anew(live: Live, api: Ku
         await live.change({"spec": {"replicas": 1}})
         await live.until_ready()
 
-    async def counted() -> bool:
-        told = {reason: count for _, reason, count in await events.told()}
-        return told == {"PodReady": 3, "Suspended": 2, "Requested": 2, "Running": 2}
+    async def is_counted() -> bool:
+        counts = {reason: count for _, reason, count in await events.counts()}
+        return counts == {"PodReady": 3, "Suspended": 2, "Requested": 2, "Running": 2}
 
-    await live.until(counted)
+    await live.until(is_counted)
 
 
-async def test_a_deletion_is_told_and_events_outlive_the_object(live: Live, api: Kubectl, operator: None) -> None:
+async def test_deletion_event_outlives_object(live: Live, api: Kubectl, operator: None) -> None:
     created = await live.create()
     await live.until_ready()
     await live.delete(USER_STORAGES, "alice")
 
-    async def gone() -> bool:
+    async def is_gone() -> bool:
         return await live.get() is None
 
-    await live.until(gone)
+    await live.until(is_gone)
     events = Events(api, created)
 
-    async def told() -> bool:
-        return await events.told() == [("Normal", "PodReady", 1), ("Normal", "Terminating", 1)]
+    async def is_recorded() -> bool:
+        return await events.counts() == [("Normal", "PodReady", 1), ("Normal", "Terminating", 1)]
 
-    await live.until(told)
+    await live.until(is_recorded)

@@ -1,4 +1,4 @@
-"""An Ingress leads in from outside where the class says so, and the status says where to."""
+"""A class can expose its users by an Ingress, and the status reports the URL."""
 
 import asyncio
 import uuid
@@ -16,8 +16,8 @@ from userstorage_operator.config import Config
 pytestmark = [pytest.mark.kwok]
 
 
-async def exposed(live: Live, cls: ClassOfTest) -> Unstructured:
-    """The Ingress of a new alice, once all is in place."""
+async def create_exposed_user(live: Live, cls: ClassOfTest) -> Unstructured:
+    """Create alice, wait until she is exposed, and return her Ingress."""
     await live.create(className=cls.name)
     await live.until_ready()
     await live.until_condition("NetworkReady", "True", "Synced")
@@ -40,12 +40,10 @@ def inside(live: Live) -> str:
     return f"http://user-storage-alice.{live.namespace}.svc/"
 
 
-async def test_the_ingress_leads_to_the_service_and_the_status_tells_the_url(
-    live: Live, exposing: ClassOfTest, operator: None
-) -> None:
+async def test_ingress_routes_to_service_and_status_has_url(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
     annotations = {"example.org/rewrite": "on", "userstorage.dev/user-id": "mallory"}
-    await exposing.change(ingressClassName="nginx", tlsSecretName="wildcard", annotations=annotations)
-    found = await exposed(live, exposing)
+    await exposing_class.change(ingressClassName="nginx", tlsSecretName="wildcard", annotations=annotations)
+    found = await create_exposed_user(live, exposing_class)
     host = f"alice.{live.namespace}.example.org"
     [rule] = found["spec"]["rules"]
     [path] = rule["http"]["paths"]
@@ -62,39 +60,39 @@ async def test_the_ingress_leads_to_the_service_and_the_status_tells_the_url(
     assert owner["status"]["phase"] == "Ready"
 
 
-async def test_once_in_place_it_is_not_written_again(live: Live, exposing: ClassOfTest, operator: None) -> None:
-    await exposing.change(tlsSecretName="wildcard", annotations={"example.org/rewrite": "on"})
-    before = await exposed(live, exposing)
-    await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # seen by a full pass
+async def test_settled_ingress_is_not_written_again(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
+    await exposing_class.change(tlsSecretName="wildcard", annotations={"example.org/rewrite": "on"})
+    before = await create_exposed_user(live, exposing_class)
+    await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # triggers a full reconcile
     await live.until_ready()
     assert (await ingress(live))["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
 
 
-async def test_it_follows_the_class(live: Live, api: Kubectl, exposing: ClassOfTest, operator: None) -> None:
-    await exposing.change(annotations={"example.org/a": "1", "example.org/b": "2"})
-    before = await exposed(live, exposing)
+async def test_ingress_follows_class_changes(live: Live, api: Kubectl, exposing_class: ClassOfTest, operator: None) -> None:
+    await exposing_class.change(annotations={"example.org/a": "1", "example.org/b": "2"})
+    before = await create_exposed_user(live, exposing_class)
     pod = (await live.pod())["metadata"]["uid"]
     note = ["annotate", "ingress", "user-storage-alice", "controller.example.org/seen=yes", "-n", live.namespace]
-    await asyncio.to_thread(api.run, *note)  # not by the operator's client, whose name would make it the operator's own
-    await exposing.change(hostTemplate="files-${slug}.example.org", annotations={"example.org/b": None})
+    await asyncio.to_thread(api.run, *note)  # not by the operator's client, whose field manager would own the annotation
+    await exposing_class.change(hostTemplate="files-${slug}.example.org", annotations={"example.org/b": None})
 
-    async def followed() -> bool:
+    async def has_new_url() -> bool:
         return await url(live) == "http://files-alice.example.org/"
 
-    await live.until(followed)
+    await live.until(has_new_url)
     after = await ingress(live)
     assert after["spec"]["rules"][0]["host"] == "files-alice.example.org"
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     annotations = after["metadata"]["annotations"]
     assert annotations.keys() == {"example.org/a", "controller.example.org/seen", "userstorage.dev/user-id"}
-    await exposing.change(expose="ClusterIP")
+    await exposing_class.change(expose="ClusterIP")
 
-    async def closed() -> bool:
+    async def is_closed() -> bool:
         return await live.child(Kind.INGRESS) is None and await url(live) == inside(live)
 
-    await live.until(closed)
-    await exposing.change(expose="Ingress")
-    await live.until(followed)
+    await live.until(is_closed)
+    await exposing_class.change(expose="Ingress")
+    await live.until(has_new_url)
     assert (await live.pod())["metadata"]["uid"] == pod
 
 
@@ -109,46 +107,48 @@ async def test_it_follows_the_class(live: Live, api: Kubectl, exposing: ClassOfT
         {"metadata": {"annotations": {"example.org/a": "2"}}},
     ],
 )
-async def test_edited_by_hand_it_is_put_back(live: Live, exposing: ClassOfTest, operator: None, damage: Unstructured) -> None:
-    await exposing.change(annotations={"example.org/a": "1"})
-    before = await exposed(live, exposing)
+async def test_manually_edited_ingress_is_repaired(
+    live: Live, exposing_class: ClassOfTest, operator: None, damage: Unstructured
+) -> None:
+    await exposing_class.change(annotations={"example.org/a": "1"})
+    before = await create_exposed_user(live, exposing_class)
     await live.change_child(Kind.INGRESS, damage)
 
-    def essence(found: Unstructured) -> tuple[object, ...]:
+    def comparable(found: Unstructured) -> tuple[object, ...]:
         return found["spec"], found["metadata"]["labels"], found["metadata"]["annotations"], found["metadata"]["uid"]
 
-    async def back() -> bool:
-        return essence(await ingress(live)) == essence(before)
+    async def is_repaired() -> bool:
+        return comparable(await ingress(live)) == comparable(before)
 
-    await live.until(back)
+    await live.until(is_repaired)
 
 
-async def test_deleted_by_hand_it_is_made_again(live: Live, exposing: ClassOfTest, operator: None) -> None:
-    before = await exposed(live, exposing)
+async def test_deleted_ingress_is_recreated(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
+    before = await create_exposed_user(live, exposing_class)
     await live.delete(Kind.INGRESS.resource, "user-storage-alice")
 
-    async def again() -> bool:
+    async def is_recreated() -> bool:
         found = await live.child(Kind.INGRESS)
         return found is not None and found["metadata"]["uid"] != before["metadata"]["uid"]
 
-    await live.until(again)
+    await live.until(is_recreated)
 
 
 @pytest.mark.parametrize("forged", [False, True], ids=["plain", "with our labels"])
-async def test_a_strangers_ingress_is_left_alone_and_matters_only_where_one_is_wanted(
-    live: Live, exposing: ClassOfTest, operator: None, forged: bool
+async def test_foreign_ingress_is_kept_and_reported_only_if_one_is_wanted(
+    live: Live, exposing_class: ClassOfTest, operator: None, forged: bool
 ) -> None:
     labels = {"app.kubernetes.io/managed-by": "userstorage-operator"} if forged else {}
     spec = {"defaultBackend": {"service": {"name": "theirs", "port": {"number": 1}}}}
-    before = await live.make(Kind.INGRESS, "user-storage-alice", spec, labels=labels)
-    await live.create(className=exposing.name)
+    before = await live.create_object(Kind.INGRESS, "user-storage-alice", spec, labels=labels)
+    await live.create(className=exposing_class.name)
     assert "Ingress 'user-storage-alice'" in await live.until_condition("Reconciling", "True", "Retrying")
     await live.until_condition("Ready", "True", "PodReady")
     assert "Ingress" in await live.until_condition("NetworkReady", "False", "Pending")
-    told = await live.get()
-    assert told is not None
-    assert (told["status"]["phase"], told["status"]["lastError"]["reason"]) == ("Degraded", "NameConflict")
-    await exposing.change(expose="ClusterIP")
+    alice = await live.get()
+    assert alice is not None
+    assert (alice["status"]["phase"], alice["status"]["lastError"]["reason"]) == ("Degraded", "NameConflict")
+    await exposing_class.change(expose="ClusterIP")
     await live.until_condition("Reconciling", "False", "Done")
     await live.until_condition("NetworkReady", "True", "Synced")
     await live.until_ready()
@@ -156,18 +156,18 @@ async def test_a_strangers_ingress_is_left_alone_and_matters_only_where_one_is_w
     assert (now["metadata"]["uid"], now["spec"]) == (before["metadata"]["uid"], before["spec"])
 
 
-async def test_whoever_comes_again_is_served_while_the_former_ingress_is_held(
-    live: Live, exposing: ClassOfTest, operator: None
+async def test_recreated_user_is_served_while_former_ingress_terminates(
+    live: Live, exposing_class: ClassOfTest, operator: None
 ) -> None:
-    before = await exposed(live, exposing)
+    before = await create_exposed_user(live, exposing_class)
     await live.change_child(Kind.INGRESS, {"metadata": {"finalizers": ["example.org/load-balancer"]}})
     await live.delete(USER_STORAGES, "alice")
 
-    async def gone() -> bool:
+    async def is_gone() -> bool:
         return await live.get() is None
 
-    await live.until(gone)
-    await live.create(className=exposing.name)
+    await live.until(is_gone)
+    await live.create(className=exposing_class.name)
     await live.until_condition("Ready", "True", "PodReady")
     await live.until_condition("NetworkReady", "False", "Pending")
     assert "has not been collected yet" in await live.until_condition("Reconciling", "True", "Retrying")
@@ -180,11 +180,9 @@ async def test_whoever_comes_again_is_served_while_the_former_ingress_is_held(
     assert (await ingress(live))["metadata"]["uid"] != before["metadata"]["uid"]
 
 
-async def test_an_ingress_that_is_refused_keeps_nobody_from_the_files(
-    live: Live, exposing: ClassOfTest, operator: None
-) -> None:
+async def test_refused_ingress_does_not_block_pod(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
     await live.set_quota("none", {"count/ingresses.networking.k8s.io": "0"})
-    await live.create(className=exposing.name)
+    await live.create(className=exposing_class.name)
     await live.until_condition("Ready", "True", "PodReady")
     await live.until_condition("NetworkReady", "False", "Pending")
     found = await live.get()
@@ -195,16 +193,16 @@ async def test_an_ingress_that_is_refused_keeps_nobody_from_the_files(
     await live.until_condition("NetworkReady", "True", "Synced")
 
 
-async def test_a_host_that_dns_cannot_hold_is_said_with_both_fields(live: Live, exposing: ClassOfTest, operator: None) -> None:
-    await exposing.change(hostTemplate="${slug}-${namespace}-and-more-than-enough-for-one-label.example.org")
-    await live.create(className=exposing.name, user_id="alice.who.has.a.rather.long.name@example.org")
+async def test_invalid_host_is_reported_with_both_fields(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
+    await exposing_class.change(hostTemplate="${slug}-${namespace}-and-more-than-enough-for-one-label.example.org")
+    await live.create(className=exposing_class.name, user_id="alice.who.has.a.rather.long.name@example.org")
     message = await live.until_condition("Stalled", "True", "InvalidSpec")
     assert "class spec.network.hostTemplate" in message
     assert "spec.userID 'alice.who.has.a.rather.long.name@example.org'" in message
 
 
 @pytest.fixture
-async def elsewhere(live: Live, api: Kubectl) -> AsyncIterator[Live]:
+async def other_tenant(live: Live, api: Kubectl) -> AsyncIterator[Live]:
     """The namespace of another tenant."""
     name = f"other-{uuid.uuid4().hex[:8]}"
     await asyncio.to_thread(api.run, "create", "namespace", name)
@@ -215,61 +213,61 @@ async def elsewhere(live: Live, api: Kubectl) -> AsyncIterator[Live]:
 
 
 @pytest.fixture
-def operator_of_both(live: Live, elsewhere: Live) -> Iterator[None]:
-    with serving(Config(namespaces=(live.namespace, elsewhere.namespace), http_port=0, sweep_period=3600)):
+def operator_of_both(live: Live, other_tenant: Live) -> Iterator[None]:
+    with serving(Config(namespaces=(live.namespace, other_tenant.namespace), http_port=0, sweep_period=3600)):
         yield
 
 
 @pytest.mark.produces("NetworkReady/HostConflict")
-async def test_one_host_has_one_user_and_the_next_takes_it_over(
-    live: Live, elsewhere: Live, exposing: ClassOfTest, operator_of_both: None
+async def test_host_has_one_owner_and_next_takes_over(
+    live: Live, other_tenant: Live, exposing_class: ClassOfTest, operator_of_both: None
 ) -> None:
-    await exposing.change(hostTemplate="${slug}.example.org")
-    await exposed(live, exposing)
-    await elsewhere.create(className=exposing.name)
-    message = await elsewhere.until_condition("NetworkReady", "False", "HostConflict")
+    await exposing_class.change(hostTemplate="${slug}.example.org")
+    await create_exposed_user(live, exposing_class)
+    await other_tenant.create(className=exposing_class.name)
+    message = await other_tenant.until_condition("NetworkReady", "False", "HostConflict")
     assert "'alice.example.org'" in message
     assert live.namespace not in message
-    assert await elsewhere.child(Kind.INGRESS) is None
-    await elsewhere.until_condition("Ready", "True", "PodReady")
-    assert await url(elsewhere) == inside(elsewhere)
+    assert await other_tenant.child(Kind.INGRESS) is None
+    await other_tenant.until_condition("Ready", "True", "PodReady")
+    assert await url(other_tenant) == inside(other_tenant)
     assert await url(live) == "http://alice.example.org/"
     await live.delete(USER_STORAGES, "alice")
-    await elsewhere.until_condition("NetworkReady", "True", "Synced")
-    assert await url(elsewhere) == "http://alice.example.org/"
-    await live.create("again", user_id="alice", className=exposing.name)
+    await other_tenant.until_condition("NetworkReady", "True", "Synced")
+    assert await url(other_tenant) == "http://alice.example.org/"
+    await live.create("again", user_id="alice", className=exposing_class.name)
     await live.until_condition("NetworkReady", "False", "HostConflict", "again")
 
 
-async def test_of_two_of_one_moment_one_has_the_host(
-    live: Live, elsewhere: Live, exposing: ClassOfTest, operator_of_both: None
+async def test_simultaneous_users_get_one_host_owner(
+    live: Live, other_tenant: Live, exposing_class: ClassOfTest, operator_of_both: None
 ) -> None:
-    await exposing.change(hostTemplate="${slug}.example.org")
-    await asyncio.gather(live.create(className=exposing.name), elsewhere.create(className=exposing.name))
+    await exposing_class.change(hostTemplate="${slug}.example.org")
+    await asyncio.gather(live.create(className=exposing_class.name), other_tenant.create(className=exposing_class.name))
 
     async def settled() -> bool:
-        told = [await tenant.condition("NetworkReady") for tenant in (live, elsewhere)]
-        ways_in = [await tenant.child(Kind.INGRESS) for tenant in (live, elsewhere)]
-        return sorted(told) == [("False", "HostConflict"), ("True", "Synced")] and ways_in.count(None) == 1
+        conditions = [await tenant.condition("NetworkReady") for tenant in (live, other_tenant)]
+        ingresses = [await tenant.child(Kind.INGRESS) for tenant in (live, other_tenant)]
+        return sorted(conditions) == [("False", "HostConflict"), ("True", "Synced")] and ingresses.count(None) == 1
 
     await live.until(settled)
 
 
-async def test_who_is_in_stays_in_when_an_older_one_comes_to_want_the_host(
-    live: Live, elsewhere: Live, exposing: ClassOfTest, operator_of_both: None
+async def test_host_owner_is_kept_when_older_user_wants_the_host(
+    live: Live, other_tenant: Live, exposing_class: ClassOfTest, operator_of_both: None
 ) -> None:
-    await exposing.change(hostTemplate="${slug}.example.org")
-    await elsewhere.create()
-    await elsewhere.until_ready()
-    await asyncio.sleep(1)  # ages are whole seconds
-    await exposed(live, exposing)
-    await elsewhere.change({"spec": {"className": exposing.name}})
-    await elsewhere.until_condition("NetworkReady", "False", "HostConflict")
+    await exposing_class.change(hostTemplate="${slug}.example.org")
+    await other_tenant.create()
+    await other_tenant.until_ready()
+    await asyncio.sleep(1)  # creation timestamps have whole seconds
+    await create_exposed_user(live, exposing_class)
+    await other_tenant.change({"spec": {"className": exposing_class.name}})
+    await other_tenant.until_condition("NetworkReady", "False", "HostConflict")
     assert await url(live) == "http://alice.example.org/"
-    await exposing.change(hostTemplate="${slug}.${namespace}.example.org")
+    await exposing_class.change(hostTemplate="${slug}.${namespace}.example.org")
 
-    async def apart() -> bool:
-        told = [await url(tenant) for tenant in (live, elsewhere)]
-        return told == [f"http://alice.{tenant.namespace}.example.org/" for tenant in (live, elsewhere)]
+    async def have_separate_urls() -> bool:
+        urls = [await url(tenant) for tenant in (live, other_tenant)]
+        return urls == [f"http://alice.{tenant.namespace}.example.org/" for tenant in (live, other_tenant)]
 
-    await live.until(apart)
+    await live.until(have_separate_urls)

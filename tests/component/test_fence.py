@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from support.inprocess import TLS_GOODBYE
+from support.inprocess import TLS_CLOSE_SECONDS
 from support.live import Live
 from support.manifests import storage
 from userstorage_operator.api.errors import NotLeader, Unavailable
@@ -36,7 +36,7 @@ async def fenced(live: Live, fence: FakeFence) -> AsyncIterator[KubeClient]:
     client = KubeClient(await login(), Metrics("test"), fence)
     yield client
     await client.close()
-    await asyncio.sleep(TLS_GOODBYE)
+    await asyncio.sleep(TLS_CLOSE_SECONDS)
 
 
 async def test_closed_fence_refuses_every_write_and_no_read(live: Live, fenced: KubeClient, fence: FakeFence) -> None:

@@ -1,4 +1,4 @@
-"""Every flavor's pod is taken by the tests' namespace, which enforces Pod Security `restricted`; what a flavor cannot do is told."""
+"""The pod of every flavor is admitted under Pod Security `restricted`, and options that a flavor does not support are reported."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -24,14 +24,16 @@ FLAVORS = [
 
 @pytest.fixture
 async def class_name(live: Live) -> AsyncIterator[str]:
-    """The name of a class that the test makes."""
+    """The name for a class that the test creates; the class is deleted after the test."""
     name = f"flavor-{uuid.uuid4().hex[:8]}"
     yield name
     await live.delete(USER_STORAGE_CLASSES, name)
 
 
 @pytest.mark.parametrize("spec", FLAVORS)
-async def test_its_pod_is_restricted_and_made_once(live: Live, operator: None, class_name: str, spec: dict[str, Any]) -> None:
+async def test_pod_of_flavor_is_restricted_and_created_once(
+    live: Live, operator: None, class_name: str, spec: dict[str, Any]
+) -> None:
     await live.create_class(class_name, **spec)
     await live.create(className=class_name)
     before = (await live.until_ready())["status"]["podUID"]
@@ -52,13 +54,13 @@ async def test_its_pod_is_restricted_and_made_once(live: Live, operator: None, c
         ),
     ],
 )
-async def test_what_it_cannot_do_is_told_and_mended(
+async def test_unsupported_option_is_reported_and_recovers(
     live: Live, operator: None, class_name: str, browser: dict[str, Any], field: str
 ) -> None:
     await live.create_class(class_name, browser=browser, auth=OPEN)
     await live.create(className=class_name)
     assert field in await live.until_condition("Ready", "False", "InvalidSpec")
     fields = dict.fromkeys(["create", "modify", "rename", "delete", "download"], True) | {"share": False}
-    mended = {"image": "gtstef/filebrowser:1.5.6-stable", "permissions": fields}
-    await live.client.merge_patch(USER_STORAGE_CLASSES, "", class_name, {"spec": {"browser": mended}})
+    repaired = {"image": "gtstef/filebrowser:1.5.6-stable", "permissions": fields}
+    await live.client.merge_patch(USER_STORAGE_CLASSES, "", class_name, {"spec": {"browser": repaired}})
     await live.until_ready()

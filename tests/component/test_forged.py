@@ -1,6 +1,6 @@
-"""What strangers made to look like ours is never touched, however often the operator looks; and it does not look often.
+"""Foreign objects forged to look like the operator's are never changed by many reconciles, and conflicts with them back off.
 
-Ten seconds by default; `--forged-seconds=300` for the five minutes of the promise.
+Runs for ten seconds by default; `--forged-seconds=300` runs for the five minutes that the product promises.
 """
 
 import asyncio
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.arena import STRANGERS
-from support.inprocess import Observed, serving
+from support.arena import FOREIGN_SPECS
+from support.inprocess import RecordedMetrics, serving
 from support.live import Live
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.kwok]
 
 TRIES_IN_THE_FIRST_MINUTE = 5
 WRITES_PER_TRY = 2
-"""The refused creation, and the status where it has changed."""
+"""The refused creation, and the status if it has changed."""
 BLOCKED = {"bob": "NameConflict", "carol": "NameConflict", "dave": "NameConflict", "erin": "StorageNotReady"}
 
 
@@ -31,10 +31,10 @@ def seconds(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def sweeping(live: Live) -> Iterator[Observed]:
-    """An operator that sweeps every second."""
-    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=1)) as observed:
-        yield observed
+def sweeping_operator(live: Live) -> Iterator[RecordedMetrics]:
+    """A running operator that sweeps every second."""
+    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=1)) as metrics:
+        yield metrics
 
 
 def labels(user: str, uid: str) -> dict[str, str]:
@@ -46,16 +46,18 @@ def labels(user: str, uid: str) -> dict[str, str]:
     }
 
 
-async def users_and_strangers(live: Live) -> list[tuple[Kind, str]]:
-    """One user who serves and four in whose way a stranger stands; the strangers."""
+async def create_users_and_foreign_objects(live: Live) -> list[tuple[Kind, str]]:
+    """Create a ready user, four users that conflict with foreign objects, and these objects; return the foreign objects."""
     uid = (await live.create("alice"))["metadata"]["uid"]
     await live.until_ready("alice")
     other = {"userstorage.dev/user-id": "mallory"}
-    await live.make(Kind.POD, "forged", STRANGERS[Kind.POD], labels=labels("alice", uid))
-    await live.make(Kind.SERVICE, "user-storage-bob", STRANGERS[Kind.SERVICE])
-    await live.make(Kind.PVC, "user-storage-carol", STRANGERS[Kind.PVC], labels=labels("mallory", uid), annotations=other)
-    await live.make(Kind.POD, "user-storage-dave", STRANGERS[Kind.POD], labels=labels("dave", uid))
-    await live.make(Kind.PVC, "of-frank", STRANGERS[Kind.PVC], labels=labels("erin", uid))
+    await live.create_object(Kind.POD, "forged", FOREIGN_SPECS[Kind.POD], labels=labels("alice", uid))
+    await live.create_object(Kind.SERVICE, "user-storage-bob", FOREIGN_SPECS[Kind.SERVICE])
+    await live.create_object(
+        Kind.PVC, "user-storage-carol", FOREIGN_SPECS[Kind.PVC], labels=labels("mallory", uid), annotations=other
+    )
+    await live.create_object(Kind.POD, "user-storage-dave", FOREIGN_SPECS[Kind.POD], labels=labels("dave", uid))
+    await live.create_object(Kind.PVC, "of-frank", FOREIGN_SPECS[Kind.PVC], labels=labels("erin", uid))
     strangers = [
         (Kind.POD, "forged"),
         (Kind.SERVICE, "user-storage-bob"),
@@ -64,11 +66,11 @@ async def users_and_strangers(live: Live) -> list[tuple[Kind, str]]:
         (Kind.PVC, "of-frank"),
     ]
 
-    async def at_rest() -> bool:
-        now = [await picture(live, kind, name) for kind, name in strangers]
-        return all(raw.get("status", {}).get("phase") in ("Running", "Bound", None) for raw in now)
+    async def is_settled() -> bool:
+        current = [await get_object(live, kind, name) for kind, name in strangers]
+        return all(raw.get("status", {}).get("phase") in ("Running", "Bound", None) for raw in current)
 
-    await live.until(at_rest)
+    await live.until(is_settled)
     for user in ("bob", "carol", "dave"):
         await live.create(user)
     await live.create("erin", storage={"claimName": "of-frank"})
@@ -77,35 +79,37 @@ async def users_and_strangers(live: Live) -> list[tuple[Kind, str]]:
     return strangers
 
 
-async def picture(live: Live, kind: Kind, name: str) -> Unstructured:
-    """A stranger with its resourceVersion: not even a write that changes nothing else goes unseen."""
+async def get_object(live: Live, kind: Kind, name: str) -> Unstructured:
+    """Return an object with its resourceVersion, which changes with any write."""
     return await live.client.get(kind.resource, live.namespace, name)
 
 
 @pytest.mark.timeout(600)
-async def test_strangers_are_untouched_after_all_that_trying(live: Live, sweeping: Observed, seconds: int) -> None:
-    strangers = await users_and_strangers(live)
-    before = [await picture(live, kind, name) for kind, name in strangers]
-    passes, until, touch = sweeping.passes(), time.monotonic() + seconds, 0
-    while time.monotonic() < until or sweeping.passes() - passes < 100:  # on a slow machine it takes longer
+async def test_foreign_objects_are_unchanged_after_many_reconciles(
+    live: Live, sweeping_operator: RecordedMetrics, seconds: int
+) -> None:
+    strangers = await create_users_and_foreign_objects(live)
+    before = [await get_object(live, kind, name) for kind, name in strangers]
+    reconciles, until, touch = sweeping_operator.reconciles(), time.monotonic() + seconds, 0
+    while time.monotonic() < until or sweeping_operator.reconciles() - reconciles < 100:  # takes longer on a slow machine
         touch += 1
         for user in ("alice", *BLOCKED):
             await live.change({"spec": {"lifecycle": {"startTimeout": f"{300 + touch % 2}s"}}}, user)
         await asyncio.sleep(0.2)
-    assert [await picture(live, kind, name) for kind, name in strangers] == before
+    assert [await get_object(live, kind, name) for kind, name in strangers] == before
     assert await live.condition("Ready") == ("True", "PodReady")
     for user, reason in BLOCKED.items():
         assert await live.condition("Ready", user) == ("False", reason)
-    print(f"{sweeping.passes() - passes} passes, {sweeping.requests}")  # noqa: T201  # shown with -s
+    print(f"{sweeping_operator.reconciles() - reconciles} reconciles, {sweeping_operator.requests}")  # noqa: T201  # shown with -s
 
 
 @pytest.mark.timeout(600)
-async def test_what_is_in_the_way_is_not_tried_ever_again_at_once(live: Live, operator: Observed, seconds: int) -> None:
-    strangers = await users_and_strangers(live)
-    before = [await picture(live, kind, name) for kind, name in strangers]
+async def test_name_conflicts_are_retried_with_backoff(live: Live, operator: RecordedMetrics, seconds: int) -> None:
+    strangers = await create_users_and_foreign_objects(live)
+    before = [await get_object(live, kind, name) for kind, name in strangers]
     writes = operator.writes()
     await asyncio.sleep(seconds)
     tries = TRIES_IN_THE_FIRST_MINUTE + seconds / 60
     assert operator.writes() - writes <= tries * WRITES_PER_TRY * len(BLOCKED)
-    assert [await picture(live, kind, name) for kind, name in strangers] == before
+    assert [await get_object(live, kind, name) for kind, name in strangers] == before
     print(f"{operator.writes() - writes} writes in {seconds} s, {operator.requests}")  # noqa: T201  # shown with -s

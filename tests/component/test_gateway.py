@@ -1,6 +1,6 @@
-"""An HTTPRoute leads in where the class says so; the Gateway API may come later than the operator.
+"""A class can expose its users by an HTTPRoute, and the Gateway API can be installed after the operator starts.
 
-There is no Gateway controller here: the tests write the status that one would write.
+The cluster has no Gateway controller: the tests write the route status that a controller would write.
 """
 
 import asyncio
@@ -24,42 +24,42 @@ CRD = "crd/httproutes.gateway.networking.k8s.io"
 
 @pytest.fixture(scope="module")
 def definition() -> Path:
-    """The file that defines HTTPRoutes."""
+    """The path of the manifest with the HTTPRoute CRD."""
     try:
         return http_route_definition()
     except ClusterError as error:
         pytest.skip(str(error))
 
 
-def install(api: Kubectl, definition: Path) -> None:
-    """Have the cluster serve HTTPRoutes."""
+def install_gateway_api(api: Kubectl, definition: Path) -> None:
+    """Install the HTTPRoute CRD and wait until it is served."""
     api.run("apply", "--server-side", "-f", str(definition))
     api.wait_established(CRD)
 
 
 @pytest.fixture(scope="module")
 def gateway_api(api: Kubectl, definition: Path) -> Iterator[None]:
-    """The cluster serves HTTPRoutes, until the end of this module."""
-    install(api, definition)
+    """The HTTPRoute CRD, installed until the end of this module."""
+    install_gateway_api(api, definition)
     yield
     api.run("delete", CRD)
 
 
 @pytest.fixture
 def without_gateway_api(api: Kubectl) -> None:
-    """As a cluster is at first: whoever ran before, this test itself perhaps, may have left the definition."""
+    """A cluster without the HTTPRoute CRD, which an earlier test or an earlier try of this test may have left."""
     api.run("delete", CRD, "--ignore-not-found")
 
 
 @pytest.fixture
-async def through_gateway(exposing: ClassOfTest) -> ClassOfTest:
-    await exposing.change(expose="Gateway", gatewayName="public")
-    return exposing
+async def through_gateway(exposing_class: ClassOfTest) -> ClassOfTest:
+    await exposing_class.change(expose="Gateway", gatewayName="public")
+    return exposing_class
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look for what is not installed more often than once a minute."""
+def frequent_crd_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the operator check for a missing CRD every second instead of every minute."""
     monkeypatch.setattr(informer, "_ABSENCE", 1.0)
 
 
@@ -71,22 +71,22 @@ def outside(live: Live, scheme: str = "http") -> str:
     return f"{scheme}://alice.{live.namespace}.example.org/"
 
 
-async def told(live: Live, field: str) -> str:
+async def status_field(live: Live, field: str) -> str:
     found = await live.get()
     assert found is not None
     return str(found["status"][field])
 
 
-async def answer(live: Live, *conditions: tuple[str, str, str], gateway: str = "public") -> None:
-    """Say of the HTTPRoute what a Gateway's controller says."""
+async def set_route_conditions(live: Live, *conditions: tuple[str, str, str], gateway: str = "public") -> None:
+    """Write the conditions into the HTTPRoute's status, as a Gateway controller does."""
     route = await live.child(Kind.HTTP_ROUTE)
     assert route is not None
     meta = {"observedGeneration": route["metadata"]["generation"], "lastTransitionTime": "2026-01-31T12:00:00Z"}
-    said = [
-        {"type": kind, "status": status, "reason": reason, "message": f"in words: {reason}", **meta}
+    entries = [
+        {"type": kind, "status": status, "reason": reason, "message": f"message: {reason}", **meta}
         for kind, status, reason in conditions
     ]
-    parent = {"parentRef": {"name": gateway}, "controllerName": "example.org/gateway", "conditions": said}
+    parent = {"parentRef": {"name": gateway}, "controllerName": "example.org/gateway", "conditions": entries}
     patch = {"status": {"parents": [parent]}}
     await live.client.merge_patch(Kind.HTTP_ROUTE.resource, live.namespace, "user-storage-alice", patch, "status")
 
@@ -94,11 +94,11 @@ async def answer(live: Live, *conditions: tuple[str, str, str], gateway: str = "
 ACCEPTED = (("Accepted", "True", "Accepted"), ("ResolvedRefs", "True", "ResolvedRefs"))
 
 
-async def accepted(live: Live, cls: ClassOfTest) -> Unstructured:
-    """The HTTPRoute of a new alice, accepted by the Gateway."""
+async def create_accepted_route(live: Live, cls: ClassOfTest) -> Unstructured:
+    """Create alice, let the Gateway accept her HTTPRoute, and return the route."""
     await live.create(className=cls.name)
     await live.until_condition("NetworkReady", "False", "RoutePending")
-    await answer(live, *ACCEPTED)
+    await set_route_conditions(live, *ACCEPTED)
     await live.until_condition("NetworkReady", "True", "Synced")
     await live.until_ready()
     route = await live.child(Kind.HTTP_ROUTE)
@@ -107,35 +107,35 @@ async def accepted(live: Live, cls: ClassOfTest) -> Unstructured:
 
 
 @pytest.mark.produces("NetworkReady/GatewayAPIMissing", "NetworkReady/RoutePending")
-async def test_the_gateway_api_may_come_later(  # first in this module: the next tests need it from the start
+async def test_gateway_api_can_be_installed_later(  # first in this module: the next tests need the CRD from the start
     live: Live,
     api: Kubectl,
     definition: Path,
     through_gateway: ClassOfTest,
-    impatient: None,
+    frequent_crd_checks: None,
     without_gateway_api: None,
     operator: None,
 ) -> None:
     await live.create(className=through_gateway.name)
     assert "not installed" in await live.until_condition("NetworkReady", "False", "GatewayAPIMissing")
     await live.until_ready()
-    assert (await told(live, "phase"), await told(live, "url")) == ("Degraded", inside(live))
-    await asyncio.to_thread(install, api, definition)
+    assert (await status_field(live, "phase"), await status_field(live, "url")) == ("Degraded", inside(live))
+    await asyncio.to_thread(install_gateway_api, api, definition)
     await live.until_condition("NetworkReady", "False", "RoutePending")
-    await answer(live, *ACCEPTED)
+    await set_route_conditions(live, *ACCEPTED)
     await live.until_condition("NetworkReady", "True", "Synced")
-    assert await told(live, "url") == outside(live)
+    assert await status_field(live, "url") == outside(live)
 
 
 @pytest.mark.produces("NetworkReady/RouteNotAccepted")
-async def test_the_route_leads_to_the_service_once_the_gateway_accepts_it(
+async def test_url_is_external_once_gateway_accepts_route(
     live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None
 ) -> None:
     await through_gateway.change(tlsSecretName="wildcard", annotations={"example.org/a": "1"})
     await live.create(className=through_gateway.name)
     assert "'public'" in await live.until_condition("NetworkReady", "False", "RoutePending")
     await live.until_condition("Ready", "True", "PodReady")
-    assert await told(live, "url") == inside(live)
+    assert await status_field(live, "url") == inside(live)
     route = await live.child(Kind.HTTP_ROUTE)
     assert route is not None
     assert route["metadata"]["annotations"] == {"example.org/a": "1", "userstorage.dev/user-id": "alice"}
@@ -145,29 +145,29 @@ async def test_the_route_leads_to_the_service_once_the_gateway_accepts_it(
     [rule] = route["spec"]["rules"]
     assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}]
     assert [(to["name"], to["port"]) for to in rule["backendRefs"]] == [("user-storage-alice", 80)]
-    await answer(live, *ACCEPTED, gateway="another")
-    await answer(live, ("Accepted", "False", "NotAllowedByListeners"))
+    await set_route_conditions(live, *ACCEPTED, gateway="another")
+    await set_route_conditions(live, ("Accepted", "False", "NotAllowedByListeners"))
     message = await live.until_condition("NetworkReady", "False", "RouteNotAccepted")
-    assert "in words: NotAllowedByListeners" in message
-    assert (await told(live, "phase"), await told(live, "url")) == ("Degraded", inside(live))
-    await answer(live, ("Accepted", "True", "Accepted"), ("ResolvedRefs", "False", "BackendNotFound"))
+    assert "message: NotAllowedByListeners" in message
+    assert (await status_field(live, "phase"), await status_field(live, "url")) == ("Degraded", inside(live))
+    await set_route_conditions(live, ("Accepted", "True", "Accepted"), ("ResolvedRefs", "False", "BackendNotFound"))
 
-    async def unresolved() -> bool:
+    async def is_unresolved() -> bool:
         found = await live.get()
         assert found is not None
         return "BackendNotFound" in str(found["status"]["conditions"])
 
-    await live.until(unresolved)
-    await answer(live, *ACCEPTED)
+    await live.until(is_unresolved)
+    await set_route_conditions(live, *ACCEPTED)
     await live.until_condition("NetworkReady", "True", "Synced")
-    assert (await told(live, "phase"), await told(live, "url")) == ("Ready", outside(live, "https"))
+    assert (await status_field(live, "phase"), await status_field(live, "url")) == ("Ready", outside(live, "https"))
 
 
-async def test_once_in_place_it_is_not_written_again(
+async def test_settled_route_is_not_written_again(
     live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None
 ) -> None:
-    before = await accepted(live, through_gateway)
-    await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # seen by a full pass
+    before = await create_accepted_route(live, through_gateway)
+    await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # triggers a full reconcile
     await live.until_ready()
     after = await live.child(Kind.HTTP_ROUTE)
     assert after is not None
@@ -184,41 +184,39 @@ async def test_once_in_place_it_is_not_written_again(
         {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}},
     ],
 )
-async def test_edited_by_hand_it_is_put_back(
+async def test_manually_edited_route_is_repaired(
     live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None, damage: Unstructured
 ) -> None:
-    before = await accepted(live, through_gateway)
+    before = await create_accepted_route(live, through_gateway)
     await live.change_child(Kind.HTTP_ROUTE, damage)
 
-    async def back() -> bool:
+    async def is_repaired() -> bool:
         now = await live.child(Kind.HTTP_ROUTE)
         assert now is not None
         return (now["spec"], now["metadata"]["labels"]) == (before["spec"], before["metadata"]["labels"])
 
-    await live.until(back)
-    await answer(live, *ACCEPTED)
+    await live.until(is_repaired)
+    await set_route_conditions(live, *ACCEPTED)
     await live.until_condition("NetworkReady", "True", "Synced")
 
 
-async def test_a_change_to_an_ingress_takes_the_route_away(
+async def test_switch_to_ingress_deletes_route(
     live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None
 ) -> None:
-    await accepted(live, through_gateway)
+    await create_accepted_route(live, through_gateway)
     await through_gateway.change(expose="Ingress")
     await live.until(lambda: live.child(Kind.INGRESS))
 
-    async def gone() -> bool:
+    async def is_deleted() -> bool:
         return await live.child(Kind.HTTP_ROUTE) is None
 
-    await live.until(gone)
+    await live.until(is_deleted)
     await live.until_condition("NetworkReady", "True", "Synced")
-    assert await told(live, "url") == outside(live)
+    assert await status_field(live, "url") == outside(live)
 
 
-async def test_a_strangers_route_is_left_alone(
-    live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None
-) -> None:
-    before = await live.make(Kind.HTTP_ROUTE, "user-storage-alice", {"hostnames": ["theirs.example.org"]})
+async def test_foreign_route_is_kept(live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None) -> None:
+    before = await live.create_object(Kind.HTTP_ROUTE, "user-storage-alice", {"hostnames": ["theirs.example.org"]})
     await live.create(className=through_gateway.name)
     assert "HTTPRoute 'user-storage-alice'" in await live.until_condition("Reconciling", "True", "Retrying")
     await live.until_condition("Ready", "True", "PodReady")

@@ -1,7 +1,7 @@
-"""Killed before or after each single write, then started again: the world ends the same.
+"""The operator is killed before or after each single write and restarted: the final state is the same.
 
-The reconciler is driven pass by pass here, without queue and watches, so that the end can come at an exact write. Each
-life begins, as a process does, with nothing but what the API server lists.
+The tests call the reconciler directly, without queue and watches, so that they can kill it at an exact write. Like a new
+process, each run starts only with the objects that the API server lists.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ from userstorage_operator.status import requeue
 pytestmark = [pytest.mark.kwok]
 
 WRITES_TO_READY = 6
-"""Finalizer, NetworkPolicy, claim, Service, pod, status; an Ingress is one more."""
+"""Finalizer, NetworkPolicy, claim, Service, pod and status; an Ingress adds one more."""
 
 
 class Killed(BaseException):
-    """No handler catches this, as none catches SIGKILL."""
+    """Stands in for SIGKILL: no handler of the operator catches a BaseException."""
 
 
-class Mortal:
-    """The API client of a process that dies at its `last`-th write, before or after the server has done it."""
+class DyingClient:
+    """The API client of a process that is killed at its `last`-th write, before or after the server has executed it."""
 
     def __init__(self, live: Live, last: int | None, *, after: bool) -> None:
         self._client = live.client
@@ -65,27 +65,27 @@ class Mortal:
         self.writes += 1
         if self.writes == self._last and not self._after:
             raise Killed
-        answer: Unstructured = await call(*args)
+        response: Unstructured = await call(*args)
         if self.writes == self._last:
             raise Killed
-        return answer
+        return response
 
 
 @pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the pod is: the first status waits for it, so that a life always has the same writes."""
+def _wait_for_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delay the first status until the pod is ready, however slow it is, so that each run makes the same writes."""
     monkeypatch.setattr(requeue, "FIRST_REPORT", timedelta(minutes=5))
 
 
-class Unheard:
-    """Events are no writes of a pass."""
+class NoEvents:
+    """Drops events: they do not count as writes of a reconcile."""
 
     def record(self, *_: Any) -> None:
         pass
 
 
-async def listed(live: Live) -> Caches:
-    """Views as they are after the first lists."""
+async def fresh_caches(live: Live) -> Caches:
+    """Return caches as they are after the first lists."""
     views = Caches(lambda _: None, lambda _: None)
     for resource in (USER_STORAGES, USER_STORAGE_CLASSES, *(kind.resource for kind in Kind)):
         selector = "" if resource in (USER_STORAGES, USER_STORAGE_CLASSES) else names.CHILD_SELECTOR
@@ -94,16 +94,19 @@ async def listed(live: Live) -> Caches:
     return views
 
 
-async def live_until(live: Live, done: Any, last: int | None = None, *, after: bool = False, user: str = "alice") -> int:
-    """One life of the operator: passes over a user until `done`, or until death. How many writes it made."""
-    cluster = Mortal(live, last, after=after)
+async def reconcile_until(live: Live, done: Any, last: int | None = None, *, after: bool = False, user: str = "alice") -> int:
+    """Reconcile a user until `done`, and return the number of writes.
+
+    Raises Killed at the `last`-th write, before or after it is executed.
+    """
+    cluster = DyingClient(live, last, after=after)
     book = RolloutTracker(lambda _: None, lambda _: None)
-    reconciler = Reconciler(cluster, await listed(live), book, Unheard(), lambda: datetime.now(UTC))
+    reconciler = Reconciler(cluster, await fresh_caches(live), book, NoEvents(), lambda: datetime.now(UTC))
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        # Events are replaced by lists, which show at least what events would have shown by now.
+        # Lists replace watch events: they are at least as current.
         applier = reconciler._applier
-        reconciler._lister = applier._lister = applier._inspector._lister = await listed(live)
+        reconciler._lister = applier._lister = applier._inspector._lister = await fresh_caches(live)
         await reconciler.reconcile(Key(live.namespace, user), 0)
         if await done():
             return cluster.writes
@@ -119,8 +122,8 @@ async def is_gone(live: Live) -> bool:
     return await live.get() is None
 
 
-async def essence(live: Live) -> list[Any]:
-    """What must not depend on how often the operator died."""
+async def comparable_state(live: Live) -> list[Any]:
+    """Return the state of children and status that must not depend on how often the operator was killed."""
     found: list[Any] = []
     for kind in Kind:
         if kind.resource.optional:
@@ -137,13 +140,13 @@ async def essence(live: Live) -> list[Any]:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("last", range(1, WRITES_TO_READY + 2))
-async def test_creation(live: Live, exposing: ClassOfTest, last: int, after: bool) -> None:
-    await live.create(className=exposing.name)
+async def test_killed_creation_converges(live: Live, exposing_class: ClassOfTest, last: int, after: bool) -> None:
+    await live.create(className=exposing_class.name)
     with pytest.raises(Killed):
-        await live_until(live, lambda: is_ready(live), last, after=after)
-    await live_until(live, lambda: is_ready(live))
-    assert await live_until(live, lambda: is_ready(live)) == 0  # nothing left to write
-    assert await essence(live) == [
+        await reconcile_until(live, lambda: is_ready(live), last, after=after)
+    await reconcile_until(live, lambda: is_ready(live))
+    assert await reconcile_until(live, lambda: is_ready(live)) == 0  # nothing left to write
+    assert await comparable_state(live) == [
         (Kind.NETWORK_POLICY, "user-storage-alice", "alice"),
         (Kind.PVC, "user-storage-alice", "alice"),
         (Kind.SERVICE, "user-storage-alice", "alice"),
@@ -162,23 +165,23 @@ async def test_creation(live: Live, exposing: ClassOfTest, last: int, after: boo
     ]
 
 
-async def test_an_unharmed_life_makes_as_many_writes_as_were_tried(live: Live, exposing: ClassOfTest) -> None:
+async def test_uninterrupted_creation_makes_expected_writes(live: Live, exposing_class: ClassOfTest) -> None:
     await live.create()
-    assert await live_until(live, lambda: is_ready(live)) == WRITES_TO_READY
-    await live.create("bob", className=exposing.name)
-    assert await live_until(live, lambda: is_ready(live, "bob"), user="bob") == WRITES_TO_READY + 1
+    assert await reconcile_until(live, lambda: is_ready(live)) == WRITES_TO_READY
+    await live.create("bob", className=exposing_class.name)
+    assert await reconcile_until(live, lambda: is_ready(live, "bob"), user="bob") == WRITES_TO_READY + 1
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("last", [1, 2, 3], ids=["pod deletion", "status", "finalizer"])
-async def test_deletion(live: Live, last: int, after: bool) -> None:
+async def test_killed_deletion_converges(live: Live, last: int, after: bool) -> None:
     await live.create()
-    await live_until(live, lambda: is_ready(live))
+    await reconcile_until(live, lambda: is_ready(live))
     claim = await live.child(Kind.PVC)
     await live.delete(USER_STORAGES, "alice")
     with pytest.raises(Killed):
-        await live_until(live, lambda: is_gone(live), last, after=after)
-    await live_until(live, lambda: is_gone(live))
+        await reconcile_until(live, lambda: is_gone(live), last, after=after)
+    await reconcile_until(live, lambda: is_gone(live))
     assert await live.child(Kind.POD) is None
     kept = await live.child(Kind.PVC)
     assert claim is not None

@@ -1,4 +1,4 @@
-"""From apply to Ready and back to nothing, on the real API server with scripted pods."""
+"""The lifecycle of a user, from creation to deletion, on the real API server with scripted pods."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.kwok]
 
 
 @pytest.mark.produces("Ready/Pending", "Reconciling/Pending")
-async def test_before_any_operator_the_object_says_that_it_waits(live: Live) -> None:
+async def test_object_without_operator_is_pending(live: Live) -> None:
     created = await live.create()
     assert created["status"]["phase"] == "Pending"
     assert await live.condition("Ready") == ("Unknown", "Pending")
@@ -29,7 +29,7 @@ async def test_before_any_operator_the_object_says_that_it_waits(live: Live) -> 
     "Reconciling/Done",
     "Stalled/NotStalled",
 )
-async def test_a_user_id_is_enough(live: Live, operator: None) -> None:
+async def test_user_id_alone_creates_all_children(live: Live, operator: None) -> None:
     created = await live.create()
     status = (await live.until_ready())["status"]
     assert status["phase"] == "Ready"
@@ -48,7 +48,7 @@ async def test_a_user_id_is_enough(live: Live, operator: None) -> None:
     assert (status["podUID"], status["storage"]["claimName"]) == (pod["metadata"]["uid"], "user-storage-alice")
 
 
-async def test_an_email_address_is_a_user(live: Live, operator: None) -> None:
+async def test_email_address_is_valid_user_id(live: Live, operator: None) -> None:
     await live.create("someone", user_id="a.b+c@x.org")
     status = (await live.until_ready("someone"))["status"]
     pod = await live.pod(status["slug"])
@@ -56,7 +56,7 @@ async def test_an_email_address_is_a_user(live: Live, operator: None) -> None:
     assert pod["metadata"]["annotations"]["userstorage.dev/user-id"] == "a.b+c@x.org"
 
 
-async def test_the_status_follows_a_spec_that_changes_nothing_else(live: Live, operator: None) -> None:
+async def test_observed_generation_follows_spec_change_without_pod_change(live: Live, operator: None) -> None:
     await live.create()
     before = await live.until_ready()
     await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})
@@ -65,7 +65,7 @@ async def test_the_status_follows_a_spec_that_changes_nothing_else(live: Live, o
     assert after["status"]["podUID"] == before["status"]["podUID"]
 
 
-async def test_a_changed_spec_replaces_the_pod_on_the_same_claim(live: Live, operator: None) -> None:
+async def test_changed_spec_replaces_pod_on_same_claim(live: Live, operator: None) -> None:
     await live.create()
     before = (await live.until_ready())["status"]
     claim = await live.child(Kind.PVC)
@@ -81,7 +81,7 @@ async def test_a_changed_spec_replaces_the_pod_on_the_same_claim(live: Live, ope
 
 
 @pytest.mark.produces("PodUpToDate/UpdateDeferred", "PodUpToDate/Suspended", "Suspended/Requested")
-async def test_an_update_can_wait_for_the_next_suspension(live: Live, operator: None) -> None:
+async def test_deferred_update_waits_for_suspension(live: Live, operator: None) -> None:
     await live.create(lifecycle={"updateStrategy": "WhenSuspended"})
     before = (await live.until_ready())["status"]["podUID"]
     await live.change({"spec": {"storage": {"readOnly": True}}})
@@ -90,7 +90,7 @@ async def test_an_update_can_wait_for_the_next_suspension(live: Live, operator: 
     assert (await live.pod())["metadata"]["uid"] == before
     await live.change({"spec": {"replicas": 0}})
     await live.until_condition("Suspended", "True", "Requested")
-    await live.until(lambda: _absent(live, Kind.POD))
+    await live.until(lambda: _is_absent(live, Kind.POD))
     await live.change({"spec": {"replicas": 1}})
     assert (await live.until_ready())["status"]["podUID"] != before
     assert await live.condition("PodUpToDate") == ("True", "UpToDate")
@@ -102,7 +102,7 @@ async def test_kubectl_scale_suspends_and_resumes(live: Live, api: Kubectl, oper
     await live.until_ready()
     await asyncio.to_thread(api.run, "scale", "us/alice", "--replicas=0", "-n", live.namespace)
     await live.until_condition("Ready", "False", "Suspended")
-    await live.until(lambda: _absent(live, Kind.POD))
+    await live.until(lambda: _is_absent(live, Kind.POD))
     for kind in (Kind.PVC, Kind.SERVICE, Kind.NETWORK_POLICY):
         assert await live.child(kind) is not None
     await asyncio.to_thread(api.run, "scale", "us/alice", "--replicas=1", "-n", live.namespace)
@@ -110,7 +110,7 @@ async def test_kubectl_scale_suspends_and_resumes(live: Live, api: Kubectl, oper
 
 
 @pytest.mark.produces("Ready/PodTerminating", "Ready/PodPending", "PodUpToDate/Recreating", "Suspended/Stopping")
-async def test_a_pod_that_takes_its_time_to_end_is_waited_for(live: Live, operator: None) -> None:
+async def test_slowly_terminating_pod_is_waited_for(live: Live, operator: None) -> None:
     await live.create(podMetadata={"annotations": {LIFE: "slow-termination"}})
     before = (await live.until_ready())["status"]["podUID"]
     await live.change({"spec": {"storage": {"readOnly": True}}})
@@ -121,38 +121,38 @@ async def test_a_pod_that_takes_its_time_to_end_is_waited_for(live: Live, operat
     await live.until_condition("Suspended", "False", "Stopping")
     await live.until_condition("Suspended", "True", "Requested")
     await live.change({"spec": {"replicas": 1, "scheduling": {"nodeSelector": {"disk": "none-has-this"}}}})
-    await live.until_condition("Ready", "False", "Unschedulable")  # PodPending just before
+    await live.until_condition("Ready", "False", "Unschedulable")  # with PodPending shortly before
 
 
 @pytest.mark.produces("Ready/Terminating", "Reconciling/Terminating")
 @pytest.mark.parametrize("policy", ["Retain", "Delete"])
-async def test_deletion_takes_the_pod_first_then_the_object(live: Live, operator: None, policy: str) -> None:
+async def test_deletion_removes_pod_before_object(live: Live, operator: None, policy: str) -> None:
     await live.create(storage={"reclaimPolicy": policy}, podMetadata={"annotations": {LIFE: "slow-termination"}})
     await live.until_ready()
     await live.delete(USER_STORAGES, "alice")
     await live.until_condition("Ready", "False", "Terminating")
-    assert (await live.pod())["metadata"]["deletionGracePeriodSeconds"] == 30  # in the end the node itself deletes it with 0
+    assert (await live.pod())["metadata"]["deletionGracePeriodSeconds"] == 30  # finally the kubelet deletes it with 0
     while (found := await live.get()) is not None:
         assert found["status"]["phase"] == "Terminating"
         await asyncio.sleep(0.1)
     assert await live.child(Kind.POD) is None
-    await live.until(lambda: _absent(live, Kind.SERVICE))
-    await live.until(lambda: _absent(live, Kind.NETWORK_POLICY))
+    await live.until(lambda: _is_absent(live, Kind.SERVICE))
+    await live.until(lambda: _is_absent(live, Kind.NETWORK_POLICY))
     if policy == "Delete":
-        await live.until(lambda: _absent(live, Kind.PVC))
+        await live.until(lambda: _is_absent(live, Kind.PVC))
     else:
         await asyncio.sleep(1)
-        assert not await _absent(live, Kind.PVC)
+        assert not await _is_absent(live, Kind.PVC)
 
 
-async def test_who_thinks_better_of_delete_keeps_the_data_even_while_the_object_goes(live: Live, operator: None) -> None:
+async def test_switch_to_retain_during_deletion_keeps_claim(live: Live, operator: None) -> None:
     await live.create(storage={"reclaimPolicy": "Delete"}, podMetadata={"annotations": {LIFE: "slow-termination"}})
     await live.until_ready()
     claim = await live.child(Kind.PVC)
     await live.delete(USER_STORAGES, "alice")
     await live.change({"spec": {"storage": {"reclaimPolicy": "Retain"}}})
-    await live.until(lambda: _gone(live))
-    await live.until(lambda: _absent(live, Kind.SERVICE))  # by then the garbage collector has been here
+    await live.until(lambda: _is_gone(live))
+    await live.until(lambda: _is_absent(live, Kind.SERVICE))  # shows that the garbage collector has processed the owner
     kept = await live.child(Kind.PVC)
     assert claim is not None
     assert kept is not None
@@ -161,7 +161,7 @@ async def test_who_thinks_better_of_delete_keeps_the_data_even_while_the_object_
 
 
 @pytest.mark.produces("Stalled/DeletionTimedOut")
-async def test_a_deletion_past_its_deadline_says_so_and_is_never_forced(live: Live, operator: None) -> None:
+async def test_overdue_deletion_is_reported_and_not_forced(live: Live, operator: None) -> None:
     await live.create(lifecycle={"deletionTimeout": "1s"}, podMetadata={"annotations": {LIFE: "slow-termination"}})
     await live.until_ready()
     uid = (await live.pod())["metadata"]["uid"]
@@ -169,11 +169,11 @@ async def test_a_deletion_past_its_deadline_says_so_and_is_never_forced(live: Li
     await live.until_condition("Stalled", "True", "DeletionTimedOut")
     pod = await live.pod()
     assert (pod["metadata"]["uid"], pod["metadata"]["deletionGracePeriodSeconds"]) == (uid, 30)
-    await live.until(lambda: _gone(live))
+    await live.until(lambda: _is_gone(live))
 
 
 @pytest.mark.produces("Reconciling/WaitingForFinalizers")
-async def test_a_finalizer_of_somebody_else_is_named_and_waited_for(live: Live, operator: None) -> None:
+async def test_foreign_finalizer_is_reported_and_waited_for(live: Live, operator: None) -> None:
     await live.create()
     await live.until_ready()
     await live.change({"metadata": {"finalizers": ["userstorage.dev/pod-gone", "example.com/backup"]}})
@@ -181,51 +181,51 @@ async def test_a_finalizer_of_somebody_else_is_named_and_waited_for(live: Live, 
     assert "example.com/backup" in await live.until_condition("Reconciling", "True", "WaitingForFinalizers")
     assert await live.child(Kind.POD) is None
     await live.change({"metadata": {"finalizers": None}})
-    await live.until(lambda: _gone(live))
+    await live.until(lambda: _is_gone(live))
 
 
-async def test_a_finalizer_that_was_taken_away_comes_back(live: Live, operator: None) -> None:
+async def test_removed_finalizer_is_restored(live: Live, operator: None) -> None:
     await live.create()
     await live.until_ready()
     await live.change({"metadata": {"finalizers": None}})
 
-    async def back() -> bool:
+    async def is_restored() -> bool:
         found = await live.get()
         return found is not None and found["metadata"].get("finalizers") == ["userstorage.dev/pod-gone"]
 
-    await live.until(back)
+    await live.until(is_restored)
 
 
-async def test_the_next_object_of_a_user_finds_the_data_again(live: Live, operator: None) -> None:
+async def test_next_object_of_user_reuses_claim(live: Live, operator: None) -> None:
     await live.create()
     await live.until_ready()
     claim = await live.child(Kind.PVC)
     await live.delete(USER_STORAGES, "alice")
-    await live.until(lambda: _gone(live))
+    await live.until(lambda: _is_gone(live))
     await live.create("restored", user_id="alice")
     await live.until_ready("restored")
-    again = await live.child(Kind.PVC)
+    reused = await live.child(Kind.PVC)
     assert claim is not None
-    assert again is not None
-    assert again["metadata"]["uid"] == claim["metadata"]["uid"]
+    assert reused is not None
+    assert reused["metadata"]["uid"] == claim["metadata"]["uid"]
 
 
-async def test_the_claim_grows_with_the_spec(live: Live, operator: None) -> None:
+async def test_claim_grows_with_spec(live: Live, operator: None) -> None:
     await live.create(storage={"size": "1Gi"})
     before = (await live.until_ready())["status"]
     await live.change({"spec": {"storage": {"size": "2Gi"}}})
 
-    async def grown() -> bool:
+    async def has_grown() -> bool:
         claim: Unstructured | None = await live.child(Kind.PVC)
         return claim is not None and claim["spec"]["resources"]["requests"]["storage"] == "2Gi"
 
-    await live.until(grown)
+    await live.until(has_grown)
     assert (await live.until_ready())["status"]["podUID"] == before["podUID"]
 
 
-async def _absent(live: Live, kind: Kind) -> bool:
+async def _is_absent(live: Live, kind: Kind) -> bool:
     return await live.child(kind) is None
 
 
-async def _gone(live: Live) -> bool:
+async def _is_gone(live: Live) -> bool:
     return await live.get() is None

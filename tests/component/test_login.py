@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support.inprocess import TLS_GOODBYE
+from support.inprocess import TLS_CLOSE_SECONDS
 from support.kubectl import Kubectl
 from userstorage_operator.api.errors import Unavailable
 from userstorage_operator.api.resources import Kind
@@ -25,4 +25,4 @@ async def test_expired_credential_is_renewed(api: Kubectl, kubeconfig: None, nam
         assert await client.list_all(Kind.POD.resource, namespace)
     finally:
         await client.close()
-        await asyncio.sleep(TLS_GOODBYE)
+        await asyncio.sleep(TLS_CLOSE_SECONDS)

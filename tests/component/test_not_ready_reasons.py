@@ -1,4 +1,4 @@
-"""The status says why a storage is not ready, for lives of a pod that kwok plays."""
+"""The status reports why a user is not ready, for pod lifecycles that kwok simulates."""
 
 import pytest
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.kwok]
         ),
     ],
 )
-async def test_a_pod_that_does_not_start(live: Live, operator: None, life: str, reason: str, words: str) -> None:
+async def test_failing_start_is_reported(live: Live, operator: None, life: str, reason: str, words: str) -> None:
     await live.create(podMetadata={"annotations": {LIFE: life}})
     assert words in await live.until_condition("Ready", "False", reason)
     assert await live.condition("Reconciling") == ("True", "Progressing")
@@ -35,7 +35,7 @@ async def test_a_pod_that_does_not_start(live: Live, operator: None, life: str, 
     await live.until_ready()
 
 
-async def test_a_node_whose_clock_is_behind_keeps_nobody_from_being_told_ready(live: Live, operator: None) -> None:
+async def test_pod_is_ready_despite_slow_node_clock(live: Live, operator: None) -> None:
     await live.create(podMetadata={"annotations": {LIFE: "never-ready"}})
     await live.until_condition("Ready", "False", "PodNotReady")
     ready = {"status": {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2020-01-01T00:00:00Z"}]}}
@@ -44,7 +44,7 @@ async def test_a_node_whose_clock_is_behind_keeps_nobody_from_being_told_ready(l
 
 
 @pytest.mark.produces("Ready/StartTimeout", "Stalled/StartTimeout")
-async def test_a_start_that_takes_too_long(live: Live, operator: None) -> None:
+async def test_start_timeout_is_reported(live: Live, operator: None) -> None:
     await live.create(lifecycle={"startTimeout": "3s"}, podMetadata={"annotations": {LIFE: "never-ready"}})
     await live.until_condition("Ready", "False", "StartTimeout")
     assert await live.condition("Stalled") == ("True", "StartTimeout")
@@ -54,13 +54,13 @@ async def test_a_start_that_takes_too_long(live: Live, operator: None) -> None:
 
 
 @pytest.mark.produces("Ready/Unschedulable")
-async def test_no_node_takes_it(live: Live, operator: None) -> None:
+async def test_unschedulable_pod_is_reported(live: Live, operator: None) -> None:
     await live.create(scheduling={"nodeSelector": {"disk": "none-has-this"}})
     assert "node" in await live.until_condition("Ready", "False", "Unschedulable")
 
 
 @pytest.mark.produces("Ready/QuotaExceeded")
-async def test_a_quota_refuses_the_pod_in_the_servers_words(live: Live, operator: None) -> None:
+async def test_exceeded_quota_is_reported(live: Live, operator: None) -> None:
     await live.set_quota("none", {"pods": "0"})
     await live.create()
     assert "exceeded quota: none" in await live.until_condition("Ready", "False", "QuotaExceeded")
@@ -75,24 +75,24 @@ async def test_a_quota_refuses_the_pod_in_the_servers_words(live: Live, operator
 
 
 @pytest.mark.produces("StorageReady/ClaimPending")
-async def test_a_claim_that_waits_for_its_volume(live: Live, operator: None) -> None:
+async def test_pending_claim_is_reported(live: Live, operator: None) -> None:
     claim = {
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": "1Gi"}},
         "storageClassName": "no-such-class",
     }
-    await live.make(Kind.PVC, "photos", claim, labels={"userstorage.dev/shareable": "true"})
-    # A pod that is ready would prove the claim bound.
+    await live.create_object(Kind.PVC, "photos", claim, labels={"userstorage.dev/shareable": "true"})
+    # A ready pod would prove that the claim is bound.
     await live.create(storage={"claimName": "photos"}, podMetadata={"annotations": {LIFE: "never-ready"}})
     await live.until_condition("StorageReady", "False", "ClaimPending")
 
 
 @pytest.mark.produces("StorageReady/ClaimNotFound", "StorageReady/ClaimNotAllowed", "Stalled/ClaimNotAllowed")
-async def test_an_existing_claim_needs_its_owners_consent(live: Live, operator: None) -> None:
+async def test_named_claim_must_be_shareable(live: Live, operator: None) -> None:
     await live.create(storage={"claimName": "photos"})
     assert "spec.storage.claimName" in await live.until_condition("StorageReady", "False", "ClaimNotFound")
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    made = await live.make(Kind.PVC, "photos", claim)
+    created = await live.create_object(Kind.PVC, "photos", claim)
     await live.until_condition("StorageReady", "False", "ClaimNotAllowed")
     assert await live.child(Kind.POD) is None
     labels = {"metadata": {"labels": {"userstorage.dev/shareable": "true"}}}
@@ -102,4 +102,4 @@ async def test_an_existing_claim_needs_its_owners_consent(live: Live, operator: 
     assert files["persistentVolumeClaim"]["claimName"] == "photos"
     untouched = await live.client.get(Kind.PVC.resource, live.namespace, "photos")
     assert "userstorage.dev/user-id" not in untouched["metadata"].get("annotations", {})
-    assert untouched["metadata"]["uid"] == made["metadata"]["uid"]
+    assert untouched["metadata"]["uid"] == created["metadata"]["uid"]

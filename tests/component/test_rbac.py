@@ -1,4 +1,4 @@
-"""deploy/rbac, asked of the real API server: what the operator and tenants may do, and above all what they may not."""
+"""deploy/rbac on the real API server: what the operator and tenants are allowed to do, and what they are denied."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,7 +6,7 @@ import pytest
 
 from conftest import ROOT
 from support.kubectl import Kubectl, eventually
-from support.manifests import Object, storage, text
+from support.manifests import Object, storage, to_json
 from support.operator_account import ACCOUNT, SYSTEM
 from support.rights import Right, allowed, attributes
 
@@ -16,17 +16,20 @@ STATISTICS = "system:serviceaccount:userstorage-system:userstorage-volume-stats"
 
 @pytest.fixture
 def tenant(api: Kubectl, namespace: str) -> list[str]:
-    """Arguments to act as somebody with the cluster's own role `edit` in the namespace."""
+    """kubectl arguments that impersonate a user with the built-in role `edit` in the namespace."""
     api.run("create", "rolebinding", "tenant", "--clusterrole=edit", f"--user={TENANT}", "-n", namespace)
-    who = ["-n", namespace, f"--as={TENANT}", "--as-group=system:authenticated"]
-    eventually(lambda: may(api, who, "create", "userstorages.userstorage.dev"))  # the API server takes a moment to see it
-    return who
+    tenant_arguments = ["-n", namespace, f"--as={TENANT}", "--as-group=system:authenticated"]
+    eventually(lambda: may(api, tenant_arguments, "create", "userstorages.userstorage.dev"))  # a new binding takes effect late
+    return tenant_arguments
 
 
-def may(api: Kubectl, who: list[str], verb: str, resource: str) -> bool:
-    """`resource` may have a subresource behind a slash; to kubectl, a slash stands before a name."""
+def may(api: Kubectl, arguments: list[str], verb: str, resource: str) -> bool:
+    """Whether `kubectl auth can-i` with the arguments allows the verb.
+
+    `resource` may end with a slash and a subresource; kubectl itself would take that for a name.
+    """
     resource, _, subresource = resource.partition("/")
-    return api.run("auth", "can-i", verb, resource, f"--subresource={subresource}", *who, check=False).stdout == "yes\n"
+    return api.run("auth", "can-i", verb, resource, f"--subresource={subresource}", *arguments, check=False).stdout == "yes\n"
 
 
 ALLOWED = [
@@ -58,7 +61,7 @@ REFUSED = [
     "get persistentvolumes",
     "delete persistentvolumes",
     "patch storageclasses.storage.k8s.io",
-    # secrets, and whatever leads to them
+    # secrets and ways to read them
     "get secrets",
     "list secrets",
     "create secrets",
@@ -66,7 +69,7 @@ REFUSED = [
     "create serviceaccounts",
     "create serviceaccounts/token",
     "create certificatesigningrequests.certificates.k8s.io",
-    # into running pods, and onto nodes
+    # access to running pods and nodes
     "create pods/exec",
     "create pods/attach",
     "create pods/portforward",
@@ -78,20 +81,20 @@ REFUSED = [
     "deletecollection pods",
     "get nodes",
     "create nodes/proxy",
-    # more rights than it was given
+    # privilege escalation
     "escalate clusterroles.rbac.authorization.k8s.io",
     "bind clusterroles.rbac.authorization.k8s.io",
     "patch clusterroles.rbac.authorization.k8s.io",
     "create rolebindings.rbac.authorization.k8s.io",
     "impersonate users",
     "impersonate serviceaccounts",
-    # what it is to be held by
+    # the policies that restrict the operator
     "patch validatingadmissionpolicies.admissionregistration.k8s.io",
     "create mutatingwebhookconfigurations.admissionregistration.k8s.io",
     "patch customresourcedefinitions.apiextensions.k8s.io",
     "patch namespaces",
     "patch resourcequotas",
-    # what belongs to others
+    # objects of users and administrators
     "create userstorages.userstorage.dev",
     "delete userstorages.userstorage.dev",
     "patch userstorageclasses.userstorage.dev",
@@ -102,13 +105,13 @@ REFUSED = [
     "patch ingresses.networking.k8s.io/status",
     "get ingressclasses.networking.k8s.io",
     "get gateways.gateway.networking.k8s.io",
-    # next to what it uses
+    # verbs and resources next to those that it uses
     "delete services",
     "list events.events.k8s.io",
     "create events",
     "get storageclasses.storage.k8s.io",
 ]
-"""Every verb that a thief of its token would like to have."""
+"""Verbs that would be useful to a thief of the operator's token."""
 
 LEASES = {
     "get userstorage-operator": True,
@@ -125,10 +128,10 @@ LEASES = {
 
 
 def anywhere(row: str) -> Object:
-    """The question whether the operator may do that in a namespace, and so in any."""
-    verb, _, what = row.partition(" ")
-    what, slash, subresource = what.partition("/")
-    resource, _, group = what.partition(".")
+    """Return access review attributes for the row in an arbitrary namespace."""
+    verb, _, target = row.partition(" ")
+    target, slash, subresource = target.partition("/")
+    resource, _, group = target.partition(".")
     return attributes(Right(group, resource + slash + subresource, verb), "anywhere")
 
 
@@ -145,37 +148,37 @@ def may_operator(api: Kubectl) -> Callable[[Object], bool]:
 
 
 @pytest.mark.parametrize("row", ALLOWED)
-def test_the_operator_may(may_operator: Callable[[Object], bool], row: str) -> None:
+def test_operator_is_allowed(may_operator: Callable[[Object], bool], row: str) -> None:
     assert may_operator(anywhere(row))
 
 
 @pytest.mark.parametrize("row", REFUSED)
-def test_the_operator_may_not(may_operator: Callable[[Object], bool], row: str) -> None:
+def test_operator_is_denied(may_operator: Callable[[Object], bool], row: str) -> None:
     assert not may_operator(anywhere(row))
 
 
 @pytest.mark.parametrize("row", LEASES)
-def test_of_leases_the_operator_has_its_own(may_operator: Callable[[Object], bool], row: str) -> None:
+def test_operator_may_access_only_its_own_lease(may_operator: Callable[[Object], bool], row: str) -> None:
     assert may_operator(lease(row)) is LEASES[row]
 
 
-def test_a_tenant_makes_scales_and_deletes_storages(api: Kubectl, namespace: str, tenant: list[str]) -> None:
-    api.run("create", *tenant, "-f", "-", input=text(storage(namespace, {"userID": "alice"}, name="alice")))
+def test_tenant_can_create_scale_and_delete_storages(api: Kubectl, namespace: str, tenant: list[str]) -> None:
+    api.run("create", *tenant, "-f", "-", input=to_json(storage(namespace, {"userID": "alice"}, name="alice")))
     api.run("scale", *tenant, "userstorage", "alice", "--replicas=0")
     api.run("get", *tenant, "userstorages")
     api.run("delete", *tenant, "userstorage", "alice")
 
 
-def test_a_tenant_cannot_write_the_status(api: Kubectl, namespace: str, tenant: list[str]) -> None:
-    """Row 49."""
-    api.run("create", *tenant, "-f", "-", input=text(storage(namespace, {"userID": "alice"}, name="alice")))
+def test_tenant_cannot_write_status(api: Kubectl, namespace: str, tenant: list[str]) -> None:
+    # Row 49.
+    api.run("create", *tenant, "-f", "-", input=to_json(storage(namespace, {"userID": "alice"}, name="alice")))
     patch = ["patch", "userstorage", "alice", "--subresource=status", "--type=merge", "-p", '{"status":{"slug":"x"}}']
     refused = api.run(*patch, *tenant, check=False)
     assert refused.returncode != 0
     assert 'cannot patch resource "userstorages/status"' in refused.stderr
 
 
-def test_a_tenant_reads_classes_and_writes_none(api: Kubectl, tenant: list[str]) -> None:
+def test_tenant_can_only_read_classes(api: Kubectl, tenant: list[str]) -> None:
     assert may(api, tenant, "list", "userstorageclasses.userstorage.dev")
     assert not any(
         may(api, tenant, verb, "userstorageclasses.userstorage.dev") for verb in ("create", "update", "patch", "delete")
@@ -184,7 +187,7 @@ def test_a_tenant_reads_classes_and_writes_none(api: Kubectl, tenant: list[str])
 
 @pytest.fixture(scope="module")
 def volume_stats(api: Kubectl) -> Iterator[None]:
-    """The rights of an option that is off by default, and so none of those that other tests count."""
+    """The rights for volume statistics, an option that is off by default; other tests do not count them."""
     api.run("apply", "-k", str(ROOT / "deploy/volume-stats"))
     eventually(lambda: may(api, ["-A", f"--as={STATISTICS}"], "get", "nodes/stats"))
     yield
@@ -194,7 +197,7 @@ def volume_stats(api: Kubectl) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("account", "expected"), [("userstorage-volume-stats", True), ("userstorage-operator", False), ("default", False)]
 )
-def test_of_tokens_the_operator_gets_those_for_nodes(api: Kubectl, volume_stats: None, account: str, expected: bool) -> None:
+def test_operator_may_create_only_volume_stats_token(api: Kubectl, volume_stats: None, account: str, expected: bool) -> None:
     token = ["create", f"serviceaccounts/{account}", "--subresource=token", "-n", "userstorage-system"]
     answer = "yes\n" if expected else "no\n"
     eventually(lambda: api.run("auth", "can-i", *token, f"--as={ACCOUNT}", check=False).stdout == answer)
@@ -212,7 +215,7 @@ def test_of_tokens_the_operator_gets_those_for_nodes(api: Kubectl, volume_stats:
     ],
 )
 @pytest.mark.parametrize("verb", ["get", "create"])
-def test_with_such_a_token_statistics_are_read_and_nothing_else(
+def test_volume_stats_account_may_only_read_node_stats(
     api: Kubectl, volume_stats: None, verb: str, resource: str, expected: bool
 ) -> None:
     assert may(api, ["-A", f"--as={STATISTICS}"], verb, resource) is (expected and verb == "get")

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from support.backend import ApiResponse, Backend, account, free_port
 from support.faultproxy import Fault, FaultProxy
-from support.inprocess import Observed, serving
+from support.inprocess import RecordedMetrics, serving
 from support.kubectl import Kubectl
 from support.live import Live
 from userstorage_operator.api.resources import USER_STORAGES
@@ -31,7 +31,7 @@ def port() -> int:
 
 
 @pytest.fixture
-def serving_all(live: Live, port: int) -> Iterator[Observed]:
+def serving_all(live: Live, port: int) -> Iterator[RecordedMetrics]:
     with serving(Config(http_port=port, sweep_period=3600)) as observed:
         yield observed
 
@@ -58,7 +58,7 @@ async def answered(backend: Backend, path: str, status: int = 200, within: float
         await asyncio.sleep(0.02)
 
 
-async def test_one_of_a_user_and_a_list(live: Live, backend: Backend, serving_all: Observed) -> None:
+async def test_one_of_a_user_and_a_list(live: Live, backend: Backend, serving_all: RecordedMetrics) -> None:
     await live.create("alice", user_id="Alice+1@example.org")
     await live.create("bob", replicas=0)
     await live.until_ready("alice")
@@ -89,7 +89,7 @@ async def test_one_of_a_user_and_a_list(live: Live, backend: Backend, serving_al
     assert (head.status, head.body, head.headers["ETag"]) == (200, None, one.headers["ETag"])
 
 
-async def test_the_document_describes_what_is_served(backend: Backend, serving_all: Observed) -> None:
+async def test_the_document_describes_what_is_served(backend: Backend, serving_all: RecordedMetrics) -> None:
     told = await answered(backend.as_(None), "/openapi.json")
     assert set(told.body["paths"]) == {
         "/v1/userstorages",
@@ -98,7 +98,7 @@ async def test_the_document_describes_what_is_served(backend: Backend, serving_a
     }
 
 
-async def test_what_is_not_understood_or_not_there(live: Live, backend: Backend, serving_all: Observed) -> None:
+async def test_what_is_not_understood_or_not_there(live: Live, backend: Backend, serving_all: RecordedMetrics) -> None:
     await answered(backend, "/userstorages")
     here = f"/namespaces/{live.namespace}/userstorages"
     for path, parameter in {
@@ -130,7 +130,7 @@ async def test_what_is_not_understood_or_not_there(live: Live, backend: Backend,
         assert (refused.status, refused.headers["Allow"]) == (405, "GET,HEAD")
 
 
-async def test_only_who_is_known_is_answered(api: Kubectl, live: Live, backend: Backend, serving_all: Observed) -> None:
+async def test_only_who_is_known_is_answered(api: Kubectl, live: Live, backend: Backend, serving_all: RecordedMetrics) -> None:
     await answered(backend, "/userstorages")
     missing = await backend.as_(None).get("/userstorages")
     assert (missing.status, missing.headers["WWW-Authenticate"]) == (401, "Bearer")
@@ -147,7 +147,7 @@ async def test_only_who_is_known_is_answered(api: Kubectl, live: Live, backend: 
 
 
 @pytest.mark.kwok
-async def test_an_expired_token_is_refused(api: Kubectl, live: Live, backend: Backend, serving_all: Observed) -> None:
+async def test_an_expired_token_is_refused(api: Kubectl, live: Live, backend: Backend, serving_all: RecordedMetrics) -> None:
     """Signed by the API server's own key, a copy of a valid one but for its times."""
     await answered(backend, "/userstorages")
     assert backend.token is not None
@@ -162,7 +162,9 @@ async def test_an_expired_token_is_refused(api: Kubectl, live: Live, backend: Ba
         assert (await backend.as_(f"{signed}.{signature}").get("/userstorages")).status == status
 
 
-async def test_rights_are_those_of_the_cluster(api: Kubectl, live: Live, backend: Backend, serving_all: Observed) -> None:
+async def test_rights_are_those_of_the_cluster(
+    api: Kubectl, live: Live, backend: Backend, serving_all: RecordedMetrics
+) -> None:
     await live.create()
     await answered(backend, f"/namespaces/{live.namespace}/userstorages/alice")
     tenant = backend.as_(account(api, live.namespace, "tenant", here=True))
@@ -192,7 +194,7 @@ async def test_a_token_has_to_be_meant_for_us(api: Kubectl, live: Live, backend:
         assert (await backend.as_(api.run(*audience, "third").stdout.strip()).get("/userstorages")).status == 401
 
 
-async def test_who_has_the_answer_is_told_so(live: Live, backend: Backend, serving_all: Observed) -> None:
+async def test_who_has_the_answer_is_told_so(live: Live, backend: Backend, serving_all: RecordedMetrics) -> None:
     await live.create(replicas=0)
     await live.until_condition("Ready", "False", "Suspended")
     path = f"/namespaces/{live.namespace}/userstorages/alice"
@@ -207,7 +209,7 @@ async def test_who_has_the_answer_is_told_so(live: Live, backend: Backend, servi
     await live.until(changed, within=1)
 
 
-async def test_pages_are_the_clusters_list(api: Kubectl, live: Live, backend: Backend, serving_all: Observed) -> None:
+async def test_pages_are_the_clusters_list(api: Kubectl, live: Live, backend: Backend, serving_all: RecordedMetrics) -> None:
     async with asyncio.TaskGroup() as group:
         for number in range(250):
             group.create_task(live.create(f"user-{number}", className="none"))
@@ -245,7 +247,7 @@ async def test_pages_are_the_clusters_list(api: Kubectl, live: Live, backend: Ba
     assert (await pages("user=user-17&limit=1"))[0] == [item for item in expected if item["userID"] == "user-17"]
 
 
-async def test_changes_are_told_within_a_second(live: Live, backend: Backend, serving_all: Observed) -> None:
+async def test_changes_are_told_within_a_second(live: Live, backend: Backend, serving_all: RecordedMetrics) -> None:
     await answered(backend, "/userstorages")
     path = f"/namespaces/{live.namespace}/userstorages/alice"
     user = f"alice-{live.namespace}"  # of this test alone: the namespaces of others may still be ending
@@ -325,7 +327,7 @@ async def test_before_the_first_lists_the_api_server_is_asked(
         await answered(backend, f"/namespaces/{live.namespace}/userstorages/bob", 404)
 
 
-async def test_many_requests_cost_a_handful_of_reviews(live: Live, backend: Backend, serving_all: Observed) -> None:
+async def test_many_requests_cost_a_handful_of_reviews(live: Live, backend: Backend, serving_all: RecordedMetrics) -> None:
     await live.create(replicas=0)
     await answered(backend, f"/namespaces/{live.namespace}/userstorages/alice")
     before = [serving_all.requests["create", review] for review in REVIEWS]
@@ -338,7 +340,7 @@ async def test_many_requests_cost_a_handful_of_reviews(live: Live, backend: Back
     assert sum(serving_all.requests["create", review] for review in REVIEWS) - sum(before) <= 4
 
 
-async def test_metrics_name_routes_and_never_users(live: Live, backend: Backend, serving_all: Observed) -> None:
+async def test_metrics_name_routes_and_never_users(live: Live, backend: Backend, serving_all: RecordedMetrics) -> None:
     await answered(backend, "/userstorages")
     await backend.get("/users/secret-name@example.org")
     await backend.get("/no/such/secret-name")

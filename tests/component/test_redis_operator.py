@@ -56,7 +56,7 @@ async def test_another_replica_tells_what_the_leader_sees(live: Live, config: Co
 async def test_a_restart_changes_neither_count_nor_pause_of_what_fails(
     live: Live, config: Config, redis_server: RedisServer
 ) -> None:
-    await live.make(Kind.SERVICE, "user-storage-alice", {"ports": [{"port": 80}]})
+    await live.create_object(Kind.SERVICE, "user-storage-alice", {"ports": [{"port": 80}]})
     uid = (await live.create())["metadata"]["uid"]
     name = Keys("default").backoff(uid)
 

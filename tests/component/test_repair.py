@@ -1,21 +1,25 @@
-"""What others break is put back, what others own is left alone."""
+"""Changes of our objects by other clients are repaired; foreign objects are kept."""
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
 
-from support.inprocess import Observed
-from support.kubectl import Kubectl
+from support.inprocess import RecordedMetrics
+from support.kubectl import PATIENCE, Kubectl
 from support.live import LIFE, Live
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = [pytest.mark.kwok]
 
+REPAIR_TIMES = (0, 1, 4, 13, 40, 100, 160)
+"""Seconds after the first repair at which the backoff (pauses of 1, 3, 9, 27, then 60 s) permits the next."""
 
-async def test_a_deleted_pod_comes_back(live: Live, operator: None) -> None:
+
+async def test_deleted_pod_is_recreated(live: Live, operator: None) -> None:
     await live.create()
     before = (await live.until_ready())["status"]["podUID"]
     await live.delete(Kind.POD.resource, "user-storage-alice")
@@ -32,19 +36,19 @@ async def test_a_deleted_pod_comes_back(live: Live, operator: None) -> None:
 @pytest.mark.parametrize(
     ("life", "words"), [("failed", "Failed: Evicted: The node was low on resource"), ("succeeded", "Succeeded: ")]
 )
-async def test_a_pod_that_ends_comes_back_with_growing_pauses_and_never_two_at_once(
+async def test_finished_pod_is_recreated_with_backoff_and_never_twice(
     live: Live, operator: None, life: str, words: str
 ) -> None:
     await live.create(podMetadata={"annotations": {LIFE: life}})
-    seen: dict[str, str] = {}
+    pods_by_uid: dict[str, str] = {}
 
-    async def three_lives() -> bool:
+    async def is_created_three_times() -> bool:
         pods, _ = await live.client.list_all(Kind.POD.resource, live.namespace)
         assert len([pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]) <= 1
-        seen.update({pod["metadata"]["uid"]: pod["metadata"]["creationTimestamp"] for pod in pods})
-        return len(seen) >= 3
+        pods_by_uid.update({pod["metadata"]["uid"]: pod["metadata"]["creationTimestamp"] for pod in pods})
+        return len(pods_by_uid) >= 3
 
-    await live.until(three_lives)
+    await live.until(is_created_three_times)
     claims, _ = await live.client.list_all(Kind.PVC.resource, live.namespace)
     assert len(claims) == 1
     assert f"lost because it has ended ({words}" in await live.until_condition("Ready", "False", "PodBackoff")
@@ -66,49 +70,55 @@ async def test_a_pod_that_ends_comes_back_with_growing_pauses_and_never_two_at_o
         (Kind.PVC, {"metadata": {"labels": {"app": "other"}}}),
     ],
 )
-async def test_a_child_edited_by_hand_is_put_back(live: Live, operator: None, kind: Kind, damage: Unstructured) -> None:
+async def test_manually_edited_child_is_repaired(live: Live, operator: None, kind: Kind, damage: Unstructured) -> None:
     await live.create()
     await live.until_ready()
     before = await live.child(kind)
     await live.change_child(kind, damage)
 
-    async def as_before() -> bool:
+    async def is_repaired() -> bool:
         now = await live.child(kind)
         assert before is not None
         assert now is not None
         return now["metadata"]["labels"] == before["metadata"]["labels"] and (kind is Kind.POD or now["spec"] == before["spec"])
 
-    await live.until(as_before)
+    await live.until(is_repaired)
     now = await live.child(kind)
     assert before is not None
     assert now is not None
     assert now["metadata"]["uid"] == before["metadata"]["uid"]
 
 
-async def test_with_whoever_changes_a_child_back_each_time_nobody_argues_at_full_speed(live: Live, operator: Observed) -> None:
+async def test_repairs_back_off_from_competing_controller(live: Live, operator: RecordedMetrics) -> None:
     await live.create()
     await live.until_ready()
-    before, until = operator.requests["patch", "services"], asyncio.get_running_loop().time() + 15
-    theirs, told = 0, set[str]()
-    while asyncio.get_running_loop().time() < until:
+    before, started, elapsed = operator.requests["patch", "services"], time.monotonic(), 0.0
+    foreign_changes, messages = 0, set[str]()
+
+    def is_backoff_reported() -> bool:
+        repeated = "3 times in quick succession; the next repair comes"
+        return foreign_changes >= 3 and any(repeated in message for message in messages)
+
+    while elapsed < 15 or (elapsed < PATIENCE and not is_backoff_reported()):  # on a busy machine, more than 15 s
         service, alice = await live.child(Kind.SERVICE), await live.get()
         assert service is not None
         assert alice is not None
-        told.add(alice["status"].get("lastError", {}).get("message", ""))
+        messages.add(alice["status"].get("lastError", {}).get("message", ""))
         if service["metadata"]["labels"]["app"] != "theirs":
             await live.change_child(Kind.SERVICE, {"metadata": {"labels": {"app": "theirs"}}})
-            theirs += 1
+            foreign_changes += 1
         await asyncio.sleep(0.05)
-    assert theirs >= 3
-    assert operator.requests["patch", "services"] - before <= 4  # at 0, 1, 4 and 13 s
-    assert any("3 times in quick succession; the next repair comes" in message for message in told)
+        elapsed = time.monotonic() - started
+    assert is_backoff_reported()
+    repairs = operator.requests["patch", "services"] - before
+    assert repairs <= sum(moment <= elapsed for moment in REPAIR_TIMES)
     await live.until_condition("NetworkReady", "True", "Synced")
 
 
 @pytest.mark.parametrize(
     "edit", [{"activeDeadlineSeconds": 3600}, {"containers": [{"name": "filebrowser", "image": "evil:1"}]}]
 )
-async def test_a_pod_whose_spec_was_edited_is_replaced(live: Live, api: Kubectl, operator: None, edit: Unstructured) -> None:
+async def test_pod_with_edited_spec_is_replaced(live: Live, api: Kubectl, operator: None, edit: Unstructured) -> None:
     await live.create()
     before = await live.until_ready()
     patch = json.dumps({"spec": edit})
@@ -126,7 +136,7 @@ async def test_a_pod_whose_spec_was_edited_is_replaced(live: Live, api: Kubectl,
 
 
 @pytest.mark.parametrize("kind", [Kind.NETWORK_POLICY, Kind.SERVICE])
-async def test_a_deleted_child_is_made_again(live: Live, operator: None, kind: Kind) -> None:
+async def test_deleted_child_is_recreated(live: Live, operator: None, kind: Kind) -> None:
     await live.create()
     await live.until_ready()
     pod = (await live.pod())["metadata"]["uid"]
@@ -135,7 +145,7 @@ async def test_a_deleted_child_is_made_again(live: Live, operator: None, kind: K
     assert (await live.pod())["metadata"]["uid"] == pod
 
 
-STRANGERS: dict[Kind, dict[str, Any]] = {
+FOREIGN_SPECS: dict[Kind, dict[str, Any]] = {
     Kind.SERVICE: {"ports": [{"port": 1}]},
     Kind.NETWORK_POLICY: {"podSelector": {}},
     Kind.PVC: {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
@@ -143,31 +153,31 @@ STRANGERS: dict[Kind, dict[str, Any]] = {
 
 
 @pytest.mark.produces("Ready/NameConflict", "Stalled/NameConflict")
-@pytest.mark.parametrize("kind", STRANGERS)
+@pytest.mark.parametrize("kind", FOREIGN_SPECS)
 @pytest.mark.parametrize("forged", [False, True], ids=["plain", "with our labels"])
-async def test_a_stranger_of_our_name_is_left_alone(live: Live, operator: None, kind: Kind, forged: bool) -> None:
+async def test_foreign_object_with_our_name_is_kept(live: Live, operator: None, kind: Kind, forged: bool) -> None:
     labels = {"app": "filebrowser", "userId": "alice", "app.kubernetes.io/managed-by": "userstorage-operator"} if forged else {}
-    before = await live.make(kind, "user-storage-alice", STRANGERS[kind], labels=labels)
+    before = await live.create_object(kind, "user-storage-alice", FOREIGN_SPECS[kind], labels=labels)
     await live.create()
     message = await live.until_condition("Ready", "False", "NameConflict")
     assert f"{kind.resource.kind} 'user-storage-alice'" in message
     assert await live.condition("Stalled") == ("True", "NameConflict")
-    await asyncio.sleep(3)  # some tries later
+    await asyncio.sleep(3)  # several retries
     now = await live.child(kind)
     assert now is not None
     assert now["metadata"]["uid"] == before["metadata"]["uid"]
     assert now["metadata"].get("labels", {}) == labels
     assert "annotations" not in now["metadata"] or "userstorage.dev/user-id" not in now["metadata"]["annotations"]
-    if kind is not Kind.PVC:  # kwok binds the claim, whosever it is
+    if kind is not Kind.PVC:  # kwok binds foreign claims, too
         assert now["spec"] == before["spec"]
     assert await live.child(Kind.POD) is None
 
 
-async def test_the_older_of_two_objects_has_the_user_and_the_younger_inherits(live: Live, operator: None) -> None:
+async def test_older_object_owns_user_id_and_younger_takes_over(live: Live, operator: None) -> None:
     await live.create("first", user_id="alice")
     await live.until_ready("first")
     pod = (await live.pod())["metadata"]["uid"]
-    await asyncio.sleep(1)  # ages are whole seconds
+    await asyncio.sleep(1)  # creation timestamps have whole seconds
     await live.create("second", user_id="alice")
     message = await live.until_condition("Stalled", "True", "UserIDConflict", "second")
     assert "spec.userID" in message
@@ -182,25 +192,25 @@ async def test_the_older_of_two_objects_has_the_user_and_the_younger_inherits(li
 
 
 @pytest.mark.produces("Ready/UserIDConflict", "Stalled/UserIDConflict", "NetworkReady/Pending")
-async def test_of_many_objects_of_one_user_in_one_second_one_serves(live: Live, operator: None) -> None:
+async def test_simultaneous_objects_of_one_user_have_one_owner(live: Live, operator: None) -> None:
     names = [f"same-{number}" for number in range(6)]
     await asyncio.gather(*(live.create(name, user_id="alice") for name in names))
 
-    async def phases() -> bool:
-        told = [await live.condition("Ready", name) for name in names]
-        return sorted(told) == [("False", "UserIDConflict")] * 5 + [("True", "PodReady")]
+    async def have_one_owner() -> bool:
+        conditions = [await live.condition("Ready", name) for name in names]
+        return sorted(conditions) == [("False", "UserIDConflict")] * 5 + [("True", "PodReady")]
 
-    await live.until(phases)
+    await live.until(have_one_owner)
     stalled = [await live.condition("Stalled", name) for name in names]
     assert sorted(stalled) == [("False", "NotStalled")] + [("True", "UserIDConflict")] * 5
 
 
 @pytest.mark.produces("Ready/WaitingForGarbageCollection", "Reconciling/Retrying")
-async def test_a_child_of_a_former_object_is_waited_for(live: Live, operator: None) -> None:
+async def test_child_of_former_object_is_waited_for(live: Live, operator: None) -> None:
     former = {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "name": "alice", "uid": "gone", "controller": True}
-    # The finalizer stands for a garbage collector that takes its time.
-    left = {"ownerReferences": [former], "finalizers": ["example.org/slow"]}
-    before = await live.make(Kind.SERVICE, "user-storage-alice", STRANGERS[Kind.SERVICE], **left)
+    # The finalizer stands in for a slow garbage collector.
+    leftover = {"ownerReferences": [former], "finalizers": ["example.org/slow"]}
+    before = await live.create_object(Kind.SERVICE, "user-storage-alice", FOREIGN_SPECS[Kind.SERVICE], **leftover)
     await live.create()
     message = await live.until_condition("Ready", "False", "WaitingForGarbageCollection")
     assert "Service 'user-storage-alice'" in message
@@ -214,7 +224,7 @@ async def test_a_child_of_a_former_object_is_waited_for(live: Live, operator: No
 
 
 @pytest.mark.produces("Ready/ClassNotFound", "Stalled/ClassNotFound")
-async def test_a_class_that_is_not_there_is_named_and_waited_for(live: Live, operator: None) -> None:
+async def test_missing_class_is_reported_and_waited_for(live: Live, operator: None) -> None:
     name = f"class-{live.namespace}"
     await live.create(className=name)
     message = await live.until_condition("Ready", "False", "ClassNotFound")
@@ -229,7 +239,7 @@ async def test_a_class_that_is_not_there_is_named_and_waited_for(live: Live, ope
 
 
 @pytest.mark.produces("Ready/InvalidSpec", "Stalled/InvalidSpec")
-async def test_what_a_flavor_cannot_do_is_said_with_the_field(live: Live, operator: None) -> None:
+async def test_unsupported_permission_is_reported_with_field(live: Live, operator: None) -> None:
     name = f"class-{live.namespace}"
     permissions = {"delete": False}
     auth = {"mode": "None", "acknowledgeUnauthenticated": True}
@@ -243,7 +253,7 @@ async def test_what_a_flavor_cannot_do_is_said_with_the_field(live: Live, operat
     await live.client.delete(USER_STORAGE_CLASSES, "", name, await _class_uid(live, name), 0, "Background")
 
 
-async def test_a_class_can_hand_the_network_policies_over(live: Live, operator: None) -> None:
+async def test_class_can_disable_network_policies(live: Live, operator: None) -> None:
     name = f"class-{live.namespace}"
     await live.create_class(name)
     await live.create(className=name)
@@ -251,10 +261,10 @@ async def test_a_class_can_hand_the_network_policies_over(live: Live, operator: 
     assert await live.child(Kind.NETWORK_POLICY) is not None
     await live.client.merge_patch(USER_STORAGE_CLASSES, None, name, {"spec": {"network": {"policy": "None"}}})
 
-    async def gone() -> bool:
+    async def is_deleted() -> bool:
         return await live.child(Kind.NETWORK_POLICY) is None
 
-    await live.until(gone)
+    await live.until(is_deleted)
     assert (await live.until_ready())["status"]["podUID"] == pod
     await live.client.delete(USER_STORAGE_CLASSES, "", name, await _class_uid(live, name), 0, "Background")
 

@@ -1,13 +1,15 @@
-"""StorageReady: what can be wrong with a claim, and what is shown of its growth."""
+"""StorageReady: failures of a claim, and the progress of its growth."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
 from support.live import LIFE, Live
-from support.volumes import SHAREABLE, bind, make_claim, make_storage_class, storage_class, tell
+from support.volumes import SHAREABLE, bind_claim, create_claim, create_storage_class, patch_claim_status, storage_class
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.plan import volume_affinity
 
 pytestmark = [pytest.mark.kwok]
 
@@ -15,41 +17,43 @@ OURS = "user-storage-alice"
 
 
 async def until_resize(live: Live, resize: str | None) -> None:
-    async def told() -> bool:
+    async def is_reported() -> bool:
         status: Unstructured = (await live.get() or {}).get("status", {})
         return bool(status.get("storage", {}).get("resize") == resize)
 
-    await live.until(told)
+    await live.until(is_reported)
 
 
 @pytest.mark.produces("StorageReady/ResizeFailed")
-async def test_growth_is_shown_step_by_step_and_a_failure_in_words(live: Live, operator: None) -> None:
+async def test_claim_growth_and_its_failure_are_reported(live: Live, operator: None) -> None:
     async with storage_class(live, allowVolumeExpansion=True) as name:
         await live.create(className=name, storage={"size": "1Gi"})
         await live.until(lambda: live.child(Kind.PVC))
-        await bind(live, OURS, "1Gi")
+        await bind_claim(live, OURS, "1Gi")
         assert "resize" not in (await live.until_ready())["status"]["storage"]
         await live.change({"spec": {"storage": {"size": "2Gi"}}})
         await until_resize(live, "Requested")
-        await tell(live, OURS, {"allocatedResourceStatuses": {"storage": "ControllerResizeInProgress"}})
+        await patch_claim_status(live, OURS, {"allocatedResourceStatuses": {"storage": "ControllerResizeInProgress"}})
         await until_resize(live, "InProgress")
-        await tell(live, OURS, {"allocatedResourceStatuses": {"storage": "NodeResizePending"}})
+        await patch_claim_status(live, OURS, {"allocatedResourceStatuses": {"storage": "NodeResizePending"}})
         await until_resize(live, "NodePending")
         error = {"type": "NodeResizeError", "status": "True", "message": "the disk is too full to grow"}
-        await tell(live, OURS, {"conditions": [error]})
+        await patch_claim_status(live, OURS, {"conditions": [error]})
         await until_resize(live, "Failed")
         assert "too full to grow" in await live.until_condition("StorageReady", "True", "ResizeFailed")
         assert await live.condition("Ready") == ("True", "PodReady")
-        await tell(live, OURS, {"conditions": None, "allocatedResourceStatuses": None, "capacity": {"storage": "2Gi"}})
+        await patch_claim_status(
+            live, OURS, {"conditions": None, "allocatedResourceStatuses": None, "capacity": {"storage": "2Gi"}}
+        )
         await until_resize(live, None)
         await live.until_condition("StorageReady", "True", "ClaimBound")
 
 
-async def test_growth_that_the_storage_class_does_not_allow(live: Live, operator: None) -> None:
+async def test_unsupported_claim_growth_is_reported(live: Live, operator: None) -> None:
     async with storage_class(live, allowVolumeExpansion=False) as name:
         await live.create(className=name, storage={"size": "1Gi"})
         await live.until(lambda: live.child(Kind.PVC))
-        await bind(live, OURS, "1Gi")
+        await bind_claim(live, OURS, "1Gi")
         await live.until_ready()
         await live.change({"spec": {"storage": {"size": "2Gi"}}})
         assert OURS in await live.until_condition("StorageReady", "False", "ExpansionNotSupported")
@@ -57,8 +61,9 @@ async def test_growth_that_the_storage_class_does_not_allow(live: Live, operator
 
 
 @pytest.mark.produces("StorageReady/ClaimInUse", "Stalled/ClaimInUse")
-async def test_a_claim_serves_one_and_the_next_moves_in_when_the_first_is_gone(live: Live, operator: None) -> None:
-    await make_claim(live, "photos")
+async def test_claim_serves_one_user_and_next_takes_over(live: Live, operator: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volume_affinity, "RECHECK_INTERVAL", timedelta(days=1))  # the second user is woken, not polled
+    await create_claim(live, "photos")
     storage = {"claimName": "photos", "subPath": "${slug}"}
     await live.create("first", storage=storage, podMetadata={"annotations": {LIFE: "slow-termination"}})
     await live.until_ready("first")
@@ -70,17 +75,17 @@ async def test_a_claim_serves_one_and_the_next_moves_in_when_the_first_is_gone(l
     await live.delete(USER_STORAGES, "first")
 
     async def first_is_gone() -> bool:
-        second = await live.child(Kind.POD, "second")  # read before the object of the first: no two at any time
+        second = await live.child(Kind.POD, "second")  # read before the first object: there are never two pods
         gone = await live.get("first") is None
         assert second is None or gone
         return gone
 
     await live.until(first_is_gone)
-    await live.until_ready("second", within=12)  # less than what a poll would take, which is 15
+    await live.until_ready("second")
     assert await live.child(Kind.POD, "first") is None
 
 
-async def test_the_claim_of_a_live_user_is_in_use_by_that_user(live: Live, operator: None) -> None:
+async def test_claim_of_existing_user_is_in_use(live: Live, operator: None) -> None:
     await live.create()
     await live.until_ready()
     await live.change_child(Kind.PVC, {"metadata": {"labels": SHAREABLE}})
@@ -91,7 +96,7 @@ async def test_the_claim_of_a_live_user_is_in_use_by_that_user(live: Live, opera
 
 
 @pytest.mark.produces("StorageReady/WaitForFirstConsumer")
-async def test_a_claim_that_waits_for_its_first_pod(live: Live, operator: None) -> None:
+async def test_claim_waiting_for_first_consumer_is_reported(live: Live, operator: None) -> None:
     async with storage_class(live, volumeBindingMode="WaitForFirstConsumer") as name:
         await live.create(className=name, replicas=0, podMetadata={"annotations": {LIFE: "never-ready"}})
         assert "it gets its volume when its first pod is scheduled" in await live.until_condition(
@@ -99,22 +104,22 @@ async def test_a_claim_that_waits_for_its_first_pod(live: Live, operator: None) 
         )
         await live.change({"spec": {"replicas": 1}})
         await live.until_condition("StorageReady", "True", "WaitForFirstConsumer")
-        await bind(live, OURS, "10Gi")
+        await bind_claim(live, OURS, "10Gi")
         await live.until_condition("StorageReady", "True", "ClaimBound")
 
 
-async def test_a_storage_class_that_is_not_there_is_named_and_noticed_when_it_comes(live: Live, operator: None) -> None:
+async def test_missing_storage_class_is_reported_until_created(live: Live, operator: None) -> None:
     name = f"late-{live.namespace}"
-    await make_claim(live, "photos", storageClassName=name)
+    await create_claim(live, "photos", storageClassName=name)
     await live.create(storage={"claimName": "photos"}, podMetadata={"annotations": {LIFE: "never-ready"}})
     message = await live.until_condition("StorageReady", "False", "ClaimPending")
     assert f"there is no StorageClass '{name}'" in message
-    await make_storage_class(live, name, volumeBindingMode="WaitForFirstConsumer")
+    await create_storage_class(live, name, volumeBindingMode="WaitForFirstConsumer")
     await live.until_condition("StorageReady", "True", "WaitForFirstConsumer")
     await live.delete(STORAGE_CLASSES, name)
 
 
-async def test_no_pod_is_started_on_a_claim_that_is_going(live: Live, operator: None) -> None:
+async def test_no_pod_is_created_on_terminating_claim(live: Live, operator: None) -> None:
     await live.create()
     await live.until_ready()
     before = await live.change_child(Kind.PVC, {"metadata": {"finalizers": ["example.com/keep"]}})
@@ -131,8 +136,8 @@ async def test_no_pod_is_started_on_a_claim_that_is_going(live: Live, operator: 
     assert now["metadata"]["uid"] != before["metadata"]["uid"]
 
 
-async def test_a_claim_of_others_that_is_going(live: Live, operator: None) -> None:
-    await live.make(
+async def test_terminating_named_claim_is_reported(live: Live, operator: None) -> None:
+    await live.create_object(
         Kind.PVC,
         "photos",
         {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
@@ -147,18 +152,18 @@ async def test_a_claim_of_others_that_is_going(live: Live, operator: None) -> No
     await live.until_condition("StorageReady", "False", "ClaimNotFound")
 
 
-async def test_a_volume_that_is_lost(live: Live, operator: None) -> None:
+async def test_lost_volume_is_reported(live: Live, operator: None) -> None:
     async with storage_class(live) as name:
         await live.create(className=name)
         await live.until(lambda: live.child(Kind.PVC))
-        await bind(live, OURS, "10Gi")
+        await bind_claim(live, OURS, "10Gi")
         await live.until_ready()
-        await tell(live, OURS, {"phase": "Lost"})
+        await patch_claim_status(live, OURS, {"phase": "Lost"})
         assert OURS in await live.until_condition("StorageReady", "False", "ClaimLost")
 
 
-async def test_a_directory_of_a_claim_to_be_read_only(live: Live, operator: None) -> None:
-    await make_claim(live, "photos", mode="ReadWriteMany")
+async def test_sub_path_of_named_claim_is_mounted_read_only(live: Live, operator: None) -> None:
+    await create_claim(live, "photos", mode="ReadWriteMany")
     await live.create(
         user_id="Alice@example.com", storage={"claimName": "photos", "subPath": "users/${slug}/v1", "readOnly": True}
     )
@@ -170,10 +175,10 @@ async def test_a_directory_of_a_claim_to_be_read_only(live: Live, operator: None
     assert spec["volumes"][0]["persistentVolumeClaim"] == {"claimName": "photos", "readOnly": True}
     await live.delete(USER_STORAGES, "alice")
 
-    async def gone() -> bool:
+    async def is_gone() -> bool:
         return await live.get() is None
 
-    await live.until(gone)
-    await asyncio.sleep(1)  # what an owner reference would do by then
+    await live.until(is_gone)
+    await asyncio.sleep(1)  # the garbage collector would have deleted an owned claim by now
     kept = await live.client.get(Kind.PVC.resource, live.namespace, "photos")
     assert "deletionTimestamp" not in kept["metadata"]

@@ -1,4 +1,4 @@
-"""A volume that one node has: new pods follow it or wait, and what keeps it from being mounted is told."""
+"""A volume attached to one node: new pods follow it or wait, and mount failures are reported."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from support.live import LIFE, Live
-from support.volumes import make_claim, mount
+from support.volumes import create_claim, create_mounting_pod
 from userstorage_operator.api.resources import CORE_EVENTS, Kind
 from userstorage_operator.api.unstructured import Unstructured
 
@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.kwok]
 OURS = "user-storage-alice"
 
 
-async def suspended(live: Live, **spec: Any) -> str:
-    """Alice, who has been here before and has her claim bound; the hash of her pod."""
+async def create_suspended_user(live: Live, **spec: Any) -> str:
+    """Create alice, wait until she is ready, suspend her, and return the hash of her former pod."""
     await live.create(**spec)
     found = await live.until_ready()
     await live.change({"spec": {"replicas": 0}})
@@ -24,9 +24,9 @@ async def suspended(live: Live, **spec: Any) -> str:
     return str(found["status"]["appliedHash"])
 
 
-async def test_a_new_pod_follows_the_volume(live: Live, operator: None) -> None:
-    pod_hash = await suspended(live)
-    await mount(live, "backup", OURS, "fake-3")
+async def test_new_pod_follows_volume(live: Live, operator: None) -> None:
+    pod_hash = await create_suspended_user(live)
+    await create_mounting_pod(live, "backup", OURS, "fake-3")
     await live.change({"spec": {"replicas": 1}})
     status = (await live.until_ready())["status"]
     assert (status["nodeName"], status["appliedHash"]) == ("fake-3", pod_hash)
@@ -35,23 +35,23 @@ async def test_a_new_pod_follows_the_volume(live: Live, operator: None) -> None:
     ]
     assert term == {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["fake-3"]}]}
     await live.delete(Kind.POD.resource, "backup")
-    await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # one more pass
+    await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # one more reconcile
     assert (await live.until_ready())["status"]["podUID"] == status["podUID"]
 
 
-async def test_a_volume_that_any_node_can_have_is_not_followed(live: Live, operator: None) -> None:
-    await make_claim(live, "team", mode="ReadWriteMany")
-    await mount(live, "backup", "team", "fake-3")
+async def test_pod_does_not_follow_shared_volume(live: Live, operator: None) -> None:
+    await create_claim(live, "team", mode="ReadWriteMany")
+    await create_mounting_pod(live, "backup", "team", "fake-3")
     await live.create(storage={"claimName": "team"})
     await live.until_ready()
     assert "affinity" not in (await live.pod())["spec"]
 
 
 @pytest.mark.produces("StorageReady/MultiAttach")
-async def test_no_pod_while_several_nodes_have_the_volume(live: Live, operator: None) -> None:
-    await suspended(live)
-    await mount(live, "backup", OURS, "fake-1")
-    await mount(live, "scan", OURS, "fake-2")
+async def test_no_pod_while_volume_is_attached_to_several_nodes(live: Live, operator: None) -> None:
+    await create_suspended_user(live)
+    await create_mounting_pod(live, "backup", OURS, "fake-1")
+    await create_mounting_pod(live, "scan", OURS, "fake-2")
     await live.change({"spec": {"replicas": 1}})
     message = await live.until_condition("StorageReady", "False", "MultiAttach")
     assert "pod 'backup' on node 'fake-1', pod 'scan' on node 'fake-2'" in message
@@ -61,9 +61,9 @@ async def test_no_pod_while_several_nodes_have_the_volume(live: Live, operator: 
     assert (await live.until_ready())["status"]["nodeName"] == "fake-2"
 
 
-async def test_no_pod_beside_another_on_a_volume_for_one_pod(live: Live, operator: None) -> None:
-    await make_claim(live, "photos", mode="ReadWriteOncePod")
-    await mount(live, "backup", "photos", "fake-1")
+async def test_no_second_pod_on_read_write_once_pod_volume(live: Live, operator: None) -> None:
+    await create_claim(live, "photos", mode="ReadWriteOncePod")
+    await create_mounting_pod(live, "backup", "photos", "fake-1")
     await live.create(storage={"claimName": "photos"})
     message = await live.until_condition("StorageReady", "False", "MultiAttach")
     assert "ReadWriteOncePod and mounted by pod 'backup' on node 'fake-1'" in message
@@ -72,13 +72,13 @@ async def test_no_pod_beside_another_on_a_volume_for_one_pod(live: Live, operato
     await live.until_ready()
 
 
-async def test_a_pod_that_cannot_follow_is_made_again_when_the_volume_is_free(live: Live, operator: None) -> None:
-    await suspended(live, scheduling={"nodeSelector": {"kubernetes.io/hostname": "fake-4"}})
-    await mount(live, "backup", OURS, "fake-1")
+async def test_unschedulable_pod_is_replaced_when_volume_is_free(live: Live, operator: None) -> None:
+    await create_suspended_user(live, scheduling={"nodeSelector": {"kubernetes.io/hostname": "fake-4"}})
+    await create_mounting_pod(live, "backup", OURS, "fake-1")
     await live.change({"spec": {"replicas": 1}})
     message = await live.until_condition("StorageReady", "False", "MultiAttach")
     assert "pod 'backup' on node 'fake-1'" in message
-    assert "nodes are available" in message  # the scheduler's words
+    assert "nodes are available" in message  # the scheduler's message
     waiting = (await live.pod())["metadata"]["uid"]
     await live.delete(Kind.POD.resource, "backup")
     found = await live.until_ready()
@@ -86,9 +86,11 @@ async def test_a_pod_that_cannot_follow_is_made_again_when_the_volume_is_free(li
     assert found["status"]["podUID"] != waiting
 
 
-async def tell_of(live: Live, pod: Unstructured, reason: str, message: str, age: timedelta, uid: str | None = None) -> None:
-    """An event as the kubelet and the attach-detach controller write it."""
-    seen = (datetime.now(UTC) - age).strftime("%Y-%m-%dT%H:%M:%SZ")
+async def create_pod_event(
+    live: Live, pod: Unstructured, reason: str, message: str, age: timedelta, uid: str | None = None
+) -> None:
+    """Create an Event of a pod, `age` old, as the kubelet and the attach-detach controller do."""
+    timestamp = (datetime.now(UTC) - age).strftime("%Y-%m-%dT%H:%M:%SZ")
     meta = pod["metadata"]
     event = {
         "apiVersion": "v1",
@@ -105,24 +107,24 @@ async def tell_of(live: Live, pod: Unstructured, reason: str, message: str, age:
         "message": message,
         "type": "Warning",
         "source": {"component": "kubelet"},
-        "firstTimestamp": seen,
-        "lastTimestamp": seen,
+        "firstTimestamp": timestamp,
+        "lastTimestamp": timestamp,
         "count": 1,
     }
     await live.client.create(CORE_EVENTS, live.namespace, event)
 
 
 @pytest.mark.produces("StorageReady/FailedMount", "StorageReady/MultiAttach")
-async def test_a_volume_that_is_not_mounted_is_told_from_the_pods_events(live: Live, operator: None) -> None:
+async def test_mount_failure_is_reported_from_pod_events(live: Live, operator: None) -> None:
     await live.create(podMetadata={"annotations": {LIFE: "container-creating"}})
     pod: Unstructured = await live.until(lambda: live.child(Kind.POD))
     now, old = timedelta(), timedelta(minutes=5)
-    await tell_of(live, pod, "FailedMount", "the pod before this one", now, uid="former")
-    await tell_of(live, pod, "FailedAttachVolume", "older than the mount", old)
-    await tell_of(live, pod, "FailedMount", 'MountVolume.SetUp failed for volume "pvc-1": no such export', now)
+    await create_pod_event(live, pod, "FailedMount", "the pod before this one", now, uid="former")
+    await create_pod_event(live, pod, "FailedAttachVolume", "older than the mount", old)
+    await create_pod_event(live, pod, "FailedMount", 'MountVolume.SetUp failed for volume "pvc-1": no such export', now)
     assert "no such export" in await live.until_condition("StorageReady", "False", "FailedMount")
     assert await live.condition("Ready") == ("False", "StorageNotReady")
-    await tell_of(live, pod, "FailedAttachVolume", "Multi-Attach error for volume: already used by pod(s) x", now)
+    await create_pod_event(live, pod, "FailedAttachVolume", "Multi-Attach error for volume: already used by pod(s) x", now)
     assert "used by pod(s) x" in await live.until_condition("StorageReady", "False", "MultiAttach")
     await live.change({"spec": {"podMetadata": {"annotations": {LIFE: None}}}})
     await live.until_ready()

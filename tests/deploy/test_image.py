@@ -1,4 +1,4 @@
-"""The image itself: the same sources give the same layers, and its bill of materials names what is in it."""
+"""The image: the same sources give the same layers, and its bill of materials lists the installed packages."""
 
 import json
 import subprocess
@@ -30,15 +30,15 @@ def test_two_builds_have_the_same_layers(base: str) -> None:
     assert layers(again) == layers(IMAGE)
 
 
-def test_the_bill_of_materials_names_what_is_installed(base: str, installation: Installation, tmp_path: Path) -> None:
+def test_bill_of_materials_lists_installed_packages(base: str, installation: Installation, tmp_path: Path) -> None:
     BUILDAH.build(f"{IMAGE}-sbom", base, "--target=sbom", f"--output={tmp_path}")
     bill = json.loads((tmp_path / "userstorage-operator.cdx.json").read_text())
     assert bill["bomFormat"] == "CycloneDX"
     root = bill["metadata"]["component"]
     named = {f"{part['name']}=={part['version']}" for part in (root, *bill["components"])}
-    code, said = installation.inside(installation.leader(), "python", "-c", INSTALLED)
-    assert code == 0, said
-    assert set(said.split()) == named
+    code, output = installation.exec(installation.leader(), "python", "-c", INSTALLED)
+    assert code == 0, output
+    assert set(output.split()) == named
 
 
 def layers(reference: str) -> list[str]:

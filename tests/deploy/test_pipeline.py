@@ -1,4 +1,4 @@
-"""The targets of the pipeline, run: as it runs them, but for less of what takes long."""
+"""Runs the make targets of the pipeline on a checkout; the long ones are shortened."""
 
 import os
 import subprocess
@@ -9,27 +9,27 @@ import pytest
 from conftest import ROOT
 from support.workflows import targets
 
-LESS = {
+SHORTENED = {
     "coverage": ["COVERED=tests/unit/test_names.py tests/cluster/test_process.py", "TEST_ARGS=-n 0"],
     "test-e2e": ["TEST_ARGS=--collect-only"],  # all of it is part of `make test`
 }
-ELSEWHERE = {"deploy"}
-"""It is one line: scripts/deploy.sh, which is tried on a cluster, in test_scripts.py."""
+TESTED_ELSEWHERE = {"deploy"}
+"""Targets that only call a script which test_scripts.py runs on a cluster: scripts/deploy.sh."""
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is committed, as the pipeline gets it."""
+    """A clone of the committed state, as the pipeline checks it out."""
     directory = tmp_path_factory.mktemp("checkout")
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(directory)], check=True)
     return directory
 
 
-@pytest.mark.parametrize("target", sorted(targets() - ELSEWHERE))
-def test_each_step_of_the_pipeline_does_its_work(checkout: Path, target: str) -> None:
+@pytest.mark.parametrize("target", sorted(targets() - TESTED_ELSEWHERE))
+def test_pipeline_target_succeeds(checkout: Path, target: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "MAKE", "VIRTUAL_ENV"))}
     done = subprocess.run(
-        ["make", target, *LESS.get(target, ())], cwd=checkout, env=environment, capture_output=True, text=True, check=False
+        ["make", target, *SHORTENED.get(target, ())], cwd=checkout, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     if target == "coverage":

@@ -1,4 +1,4 @@
-"""Three pods, one of which leads; alice; and a rolling restart in the middle of a burst."""
+"""Three replicas of which one leads: their isolation, a first user, and a rolling restart during a burst."""
 
 import itertools
 import json
@@ -10,73 +10,75 @@ from support.installation import ROOT, SYSTEM, Installation
 from support.kubectl import eventually
 
 COUNT = 100
-EARLY = 60
-"""Made before the restart; the others when another replica has come to lead, while the last one is still to be replaced or
-has just been.
+BEFORE_RESTART = 60
+"""Number of users created before the restart. The others are created once another replica leads, about when the last pod is
+replaced.
 """
 RUNNING = range(0, COUNT, 10)
-"""Those with a pod each: real containers, on a machine that has other things to do. The others are suspended, and have
-everything but a pod.
+"""Users with a pod. Pods are real containers and the machine is busy, so the other users are suspended: they have everything but
+a pod.
 """
 
 Object = dict[str, Any]
 
 
-def test_three_replicas_run_as_nobody_on_a_read_only_root(installation: Installation) -> None:
+def test_replicas_run_unprivileged_on_read_only_root(installation: Installation) -> None:
     assert len(installation.pods()) == 3
     namespace = json.loads(installation.kubectl.run("get", "namespace", SYSTEM, "-o", "json").stdout)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     leader = installation.leader()
     assert leader in {pod["metadata"]["name"] for pod in installation.pods()}
 
-    assert installation.inside(leader, "id", "-u") == (0, "65532")
-    code, words = installation.inside(leader, "touch", "/opt/operator/evil")
+    assert installation.exec(leader, "id", "-u") == (0, "65532")
+    code, output = installation.exec(leader, "touch", "/opt/operator/evil")
     assert code != 0
-    assert "Read-only file system" in words
+    assert "Read-only file system" in output
     for program in ("pip", "uv", "gcc", "cc"):
-        assert installation.inside(leader, "sh", "-c", f"command -v {program}") == (
+        assert installation.exec(leader, "sh", "-c", f"command -v {program}") == (
             127,
             "command terminated with exit code 127",
         )
-    code, words = installation.inside(leader, "python", "-m", "pip", "--version")
+    code, output = installation.exec(leader, "python", "-m", "pip", "--version")
     assert code != 0
-    assert "No module named pip" in words
+    assert "No module named pip" in output
 
 
-def test_alice_is_served(installation: Installation, users: str) -> None:
-    installation.kubectl.run("apply", "-n", users, "-f", str(ROOT / "examples/alice.yaml"))
-    eventually(lambda: installation.kubectl.phase("alice", users) == "Ready")
-    code, words = installation.inside(installation.leader(), "kubectl-userstorage", "cache")
-    assert code == 0, words
-    assert "drift: none" in words
+def test_user_becomes_ready(installation: Installation, user_namespace: str) -> None:
+    installation.kubectl.run("apply", "-n", user_namespace, "-f", str(ROOT / "examples/alice.yaml"))
+    eventually(lambda: installation.kubectl.phase("alice", user_namespace) == "Ready")
+    code, output = installation.exec(installation.leader(), "kubectl-userstorage", "cache")
+    assert code == 0, output
+    assert "drift: none" in output
 
 
-def test_a_rolling_restart_in_a_burst_loses_nothing(installation: Installation, users: str) -> None:
+def test_rolling_restart_during_burst_loses_nothing(installation: Installation, user_namespace: str) -> None:
     before = {pod["metadata"]["name"] for pod in installation.pods()}
     terms = term(installation)
-    make(installation, users, range(EARLY))
+    create_users(installation, user_namespace, range(BEFORE_RESTART))
     installation.system("rollout", "restart", "deployment/userstorage-operator")
-    assert counted(installation, users).total() < EARLY, "all done before the restart: then this shows nothing"
+    assert count_phases(installation, user_namespace).total() < BEFORE_RESTART, (
+        "all users were served before the restart, so this test proves nothing"
+    )
     eventually(lambda: term(installation) > terms)
-    make(installation, users, range(EARLY, COUNT))
+    create_users(installation, user_namespace, range(BEFORE_RESTART, COUNT))
     installation.until_rolled_out()
     assert not before & {pod["metadata"]["name"] for pod in installation.pods()}
 
-    wanted = Counter({"Ready": len(RUNNING), "Suspended": COUNT - len(RUNNING)})
-    eventually(lambda: counted(installation, users) == wanted, every=2)
-    pods = installation.kubectl.list_all("pods", users)
+    expected = Counter({"Ready": len(RUNNING), "Suspended": COUNT - len(RUNNING)})
+    eventually(lambda: count_phases(installation, user_namespace) == expected, every=2)
+    pods = installation.kubectl.list_all("pods", user_namespace)
     assert {pod["metadata"]["name"] for pod in pods} == {f"user-storage-u{number}" for number in RUNNING}
-    assert len(installation.kubectl.list_all("services", users)) == COUNT
-    assert len(installation.kubectl.list_all("persistentvolumeclaims", users)) == COUNT
+    assert len(installation.kubectl.list_all("services", user_namespace)) == COUNT
+    assert len(installation.kubectl.list_all("persistentvolumeclaims", user_namespace)) == COUNT
 
-    written = writes(installation, users)
-    assert sum(is_new_pod(entry) for entry in written) == len(RUNNING), "a pod was made again, or twice"
+    written = writes(installation, user_namespace)
+    assert sum(is_new_pod(entry) for entry in written) == len(RUNNING), "a pod was created more than once"
     spans = spans_of(written)
-    assert len(spans) > 1, "one replica did it all: then this shows nothing"
-    assert all(first[1] < second[0] for first, second in itertools.pairwise(spans)), "two wrote at the same time"
+    assert len(spans) > 1, "one replica wrote everything, so this test proves nothing"
+    assert all(first[1] < second[0] for first, second in itertools.pairwise(spans)), "two replicas wrote at the same time"
 
 
-def make(installation: Installation, namespace: str, numbers: range) -> None:
+def create_users(installation: Installation, namespace: str, numbers: range) -> None:
     """Create users, all at once."""
     items = [
         {
@@ -91,11 +93,11 @@ def make(installation: Installation, namespace: str, numbers: range) -> None:
     installation.kubectl.run("create", "-n", namespace, "-f", "-", input=body)
 
 
-def counted(installation: Installation, namespace: str) -> Counter[str]:
-    """Phases, of those whose status is about the present spec."""
+def count_phases(installation: Installation, namespace: str) -> Counter[str]:
+    """Count the phases of the users whose status is about their current generation."""
     found = installation.kubectl.list_all("userstorages", namespace)
-    told = [(each["metadata"]["generation"], each.get("status", {})) for each in found]
-    return Counter(status["phase"] for generation, status in told if status.get("observedGeneration") == generation)
+    reported = [(raw["metadata"]["generation"], raw.get("status", {})) for raw in found]
+    return Counter(status["phase"] for generation, status in reported if status.get("observedGeneration") == generation)
 
 
 def term(installation: Installation) -> int:
@@ -105,7 +107,7 @@ def term(installation: Installation) -> int:
 
 
 def writes(installation: Installation, namespace: str) -> list[Object]:
-    """What the operator wrote there, from the API server's audit log, with the pod that did."""
+    """Return the operator's writes in the namespace, from the audit log; each names the pod that made it."""
     with (installation.directory / "logs/audit.jsonl").open() as log:
         entries = [json.loads(line) for line in log]
     return [
@@ -123,7 +125,7 @@ def is_new_pod(entry: Object) -> bool:
 
 
 def spans_of(written: list[Object]) -> list[tuple[datetime, datetime]]:
-    """First and last write of each replica that wrote, in order."""
+    """Return the times of the first and last write of each replica that wrote, in order."""
     times: dict[str, list[datetime]] = {}
     for entry in written:
         [writer] = entry["user"]["extra"]["authentication.kubernetes.io/pod-name"]

@@ -1,12 +1,12 @@
-"""scripts/, as a person runs them, on an installation that is well and on one that is not."""
+"""scripts/, as people run them, on a healthy installation and on broken ones."""
 
 import json
 from collections.abc import Iterator
 
 import pytest
 
-from support.installation import ROOT, Installation, pushed_image
-from support.kubectl import eventually
+from support.installation import ROOT, SCRIPT_TIMEOUT, Installation, push_image
+from support.kubectl import WAIT, eventually
 
 REDIS = "deployment/userstorage-redis"
 NO_LEADER = """
@@ -22,19 +22,19 @@ def without_redis(installation: Installation) -> Iterator[None]:
     installation.system("scale", REDIS, "--replicas=0")
     yield
     installation.system("scale", REDIS, "--replicas=1")
-    installation.system("rollout", "status", REDIS, "--timeout=140s")
+    installation.system("rollout", "status", REDIS, WAIT)
 
 
 @pytest.fixture
 def crashing(installation: Installation) -> str:
-    """The reference, in the registry, of an image that ends at once."""
-    return pushed_image(installation.registry, "crashing", "/bin/false")
+    """The reference, in the registry, of an image that exits at once."""
+    return push_image(installation.registry, "crashing", "/bin/false")
 
 
 @pytest.fixture
 def unfit(installation: Installation) -> str:
-    """Of one that stands by well, and ends as soon as it leads."""
-    return pushed_image(installation.registry, "unfit", "python", "-c", NO_LEADER)
+    """The reference, in the registry, of an image that waits for the lease but exits when it becomes leader."""
+    return push_image(installation.registry, "unfit", "python", "-c", NO_LEADER)
 
 
 @pytest.fixture
@@ -46,82 +46,82 @@ def without_election(installation: Installation) -> Iterator[None]:
     eventually(lambda: installation.run_script("health-check.sh")[0] == 0)
 
 
-def test_all_is_well(installation: Installation, users: str) -> None:
+def test_scripts_report_healthy_installation(installation: Installation, user_namespace: str) -> None:
     installation.until_rolled_out()
     leader = installation.leader()
-    code, said = installation.run_script("health-check.sh")
-    assert code == 0, said
-    assert "ok    deployment  3 of 3 replicas available" in said
-    assert f"ok    {leader}  leading" in said
-    assert said.count("  standby") == 2
-    assert f"ok    lease  held by {leader}" in said
-    assert "BAD" not in said
+    code, output = installation.run_script("health-check.sh")
+    assert code == 0, output
+    assert "ok    deployment  3 of 3 replicas available" in output
+    assert f"ok    {leader}  leading" in output
+    assert output.count("  standby") == 2
+    assert f"ok    lease  held by {leader}" in output
+    assert "BAD" not in output
 
     eventually(lambda: installation.run_script("monitor-cache.sh")[0] == 0)
-    code, said = installation.run_script("monitor-cache.sh", "-o", "json")
-    assert json.loads(said)["mirror"]["complete"] is True
+    code, output = installation.run_script("monitor-cache.sh", "-o", "json")
+    assert json.loads(output)["mirror"]["complete"] is True
 
-    make(installation, users, "alice", "dufs")
-    make(installation, users, "bob", "no-such-class")
-    eventually(lambda: installation.kubectl.phase("alice", users) == "Ready")
+    create_user(installation, user_namespace, "alice", "dufs")
+    create_user(installation, user_namespace, "bob", "no-such-class")
+    eventually(lambda: installation.kubectl.phase("alice", user_namespace) == "Ready")
     eventually(lambda: "1 Ready" in installation.run_script("k8s-status.sh")[1])
-    code, said = installation.run_script("k8s-status.sh")
+    code, output = installation.run_script("k8s-status.sh")
     assert code == 0
-    assert "deployment.apps/userstorage-operator   3/3" in said
-    _, _, troubled = said.partition("== neither Ready nor Suspended")
+    assert "deployment.apps/userstorage-operator   3/3" in output
+    _, _, troubled = output.partition("== neither Ready nor Suspended")
     assert "bob" in troubled
     assert "alice" not in troubled
 
 
-def test_redis_is_gone(installation: Installation, without_redis: None) -> None:
-    def told() -> bool:
-        code, said = installation.run_script("monitor-cache.sh")
-        return code == 1 and "Redis does not answer" in said
+def test_scripts_report_missing_redis(installation: Installation, without_redis: None) -> None:
+    def is_reported() -> bool:
+        code, output = installation.run_script("monitor-cache.sh")
+        return code == 1 and "Redis does not answer" in output
 
-    eventually(told)
-    # The operator does without, and says so.
+    eventually(is_reported)
+    # The operator works without Redis, and reports that.
     eventually(lambda: "degraded redis:" in installation.run_script("health-check.sh")[1])
-    code, said = installation.run_script("health-check.sh")
-    assert code == 0, said
+    code, output = installation.run_script("health-check.sh")
+    assert code == 0, output
 
 
-def test_nobody_leads(installation: Installation, without_election: None) -> None:
-    def told() -> bool:
-        code, said = installation.run_script("health-check.sh")
-        return code == 1 and "which does not lead" in said
+def test_health_check_reports_missing_leader(installation: Installation, without_election: None) -> None:
+    def is_reported() -> bool:
+        code, output = installation.run_script("health-check.sh")
+        return code == 1 and "which does not lead" in output
 
-    eventually(told)
+    eventually(is_reported)
 
 
-def test_a_new_image_is_built_pushed_and_rolled_out(installation: Installation) -> None:
+def test_deploy_builds_pushes_and_rolls_out_image(installation: Installation) -> None:
     image = f"{installation.registry}/userstorage-operator:next"
-    code, said = installation.run_script("deploy.sh", "--plain-http", "--overlay", "deploy/overlays/demo", image)
-    assert code == 0, said
-    assert said.endswith(f"deployed {image}\n")
+    code, output = installation.run_script("deploy.sh", "--plain-http", "--overlay", "deploy/overlays/demo", image)
+    assert code == 0, output
+    assert output.endswith(f"deployed {image}\n")
     installation.until_rolled_out()
     assert images(installation) == {image}
-    code, said = installation.run_script("deploy.sh", "--no-build", "--overlay", "deploy/overlays/demo", image)
-    assert (code, said.splitlines()[-1].partition(":")[0]) == (0, "nothing to roll out")
+    code, output = installation.run_script("deploy.sh", "--no-build", "--overlay", "deploy/overlays/demo", image)
+    assert (code, output.splitlines()[-1].partition(":")[0]) == (0, "nothing to roll out")
 
 
-def test_an_image_that_stands_by_but_cannot_lead_is_taken_back(installation: Installation, unfit: str) -> None:
+def test_image_that_cannot_lead_is_rolled_back(installation: Installation, unfit: str) -> None:
     before = images(installation)
-    code, said = installation.run_script(
+    code, output = installation.run_script(
         "deploy.sh", "--no-build", "--timeout", "120s", "--overlay", "deploy/overlays/demo", unfit
     )
     assert code == 1
-    assert said.endswith(f"rolled back to {''.join(before)}\n")
+    assert output.endswith(f"rolled back to {''.join(before)}\n")
     installation.until_rolled_out()
     assert images(installation) == before
 
 
-def test_an_overlay_that_cannot_all_be_applied_is_taken_back(installation: Installation, unfit: str) -> None:
-    """Without the kinds of the Prometheus operator; the Deployment comes before what is refused."""
+def test_partly_refused_overlay_is_rolled_back(installation: Installation, unfit: str) -> None:
+    """Deploy an overlay whose Prometheus CRDs are missing: the Deployment is applied before the objects that are refused."""
     before = images(installation)
-    code, said = installation.run_script("deploy.sh", "--no-build", "--overlay", "deploy/overlays/monitoring", unfit)
+    code, output = installation.run_script("deploy.sh", "--no-build", "--overlay", "deploy/overlays/monitoring", unfit)
     assert code == 1
-    assert "not all of" in said
-    assert said.endswith(f"rolled back to {''.join(before)}\n")
+    assert "not all of" in output
+    assert output.endswith(f"rolled back to {''.join(before)}\n")
     installation.until_rolled_out()
 
 
@@ -129,56 +129,56 @@ def test_an_overlay_that_cannot_all_be_applied_is_taken_back(installation: Insta
     "arguments",
     [(), ("a:1", "b:1"), ("a:1", "--timeout", "300"), ("a:1", "--overlay"), ("a:1", "--overlay", "nowhere"), ("a",), ("--x",)],
 )
-def test_arguments_that_make_no_sense_change_nothing(arguments: tuple[str, ...], installation: Installation) -> None:
+def test_invalid_arguments_change_nothing(arguments: tuple[str, ...], installation: Installation) -> None:
     before = installation.system("get", "deployment/userstorage-operator", "-o", "jsonpath={.metadata.resourceVersion}")
-    code, said = installation.run_script("deploy.sh", *arguments)
+    code, output = installation.run_script("deploy.sh", *arguments)
     assert code == 2
-    assert said.startswith("deploy: ")
-    assert "usage: " in said
+    assert output.startswith("deploy: ")
+    assert "usage: " in output
     assert installation.system("get", "deployment/userstorage-operator", "-o", "jsonpath={.metadata.resourceVersion}") == before
 
 
-def test_an_image_that_crashes_is_taken_back_and_nobody_missed_the_operator(installation: Installation, crashing: str) -> None:
+def test_crashing_image_is_rolled_back_without_downtime(installation: Installation, crashing: str) -> None:
     installation.until_rolled_out()
-    before, image = names(installation), images(installation)
+    before, image = pod_names(installation), images(installation)
     options = ("--no-build", "--timeout", "60s", "--overlay", "deploy/overlays/demo")
     deploying = installation.script("deploy.sh", *options, crashing)
     try:
-        eventually(lambda: len(names(installation)) == 4)
-        [new] = names(installation) - before
+        eventually(lambda: len(pod_names(installation)) == 4)
+        [new] = pod_names(installation) - before
 
-        def told() -> bool:
-            code, said = installation.run_script("health-check.sh")
-            return code == 1 and f"BAD   {new}" in said
+        def is_reported() -> bool:
+            code, output = installation.run_script("health-check.sh")
+            return code == 1 and f"BAD   {new}" in output
 
-        eventually(told, within=50, every=1)
-        assert before <= names(installation)
+        eventually(is_reported, every=1)
+        assert before <= pod_names(installation)
     finally:
-        said, _ = deploying.communicate(timeout=600)
-    assert deploying.returncode == 1, said
-    assert f"{crashing} did not get ready" in said
-    assert said.endswith(f"rolled back to {''.join(image)}\n")
+        output, _ = deploying.communicate(timeout=SCRIPT_TIMEOUT)
+    assert deploying.returncode == 1, output
+    assert f"{crashing} did not get ready" in output
+    assert output.endswith(f"rolled back to {''.join(image)}\n")
     installation.until_rolled_out()
-    assert names(installation) == before
+    assert pod_names(installation) == before
     assert images(installation) == image
 
 
-def test_nothing_is_installed(installation: Installation) -> None:
-    """Last of all files: it takes the operator away."""
+def test_scripts_report_missing_installation(installation: Installation) -> None:
+    """Delete the operator: this test runs last of all files."""
     installation.system("delete", "deployment", "userstorage-operator")
-    code, said = installation.run_script("health-check.sh")
-    assert (code, said) == (1, "BAD   deployment  not installed\n")
+    code, output = installation.run_script("health-check.sh")
+    assert (code, output) == (1, "BAD   deployment  not installed\n")
     eventually(lambda: not installation.pods())
     assert installation.run_script("monitor-cache.sh") == (1, "no replica of the operator runs\n")
 
 
-def make(installation: Installation, namespace: str, name: str, class_name: str) -> None:
+def create_user(installation: Installation, namespace: str, name: str, class_name: str) -> None:
     metadata = {"name": name, "namespace": namespace}
     spec = {"userID": name, "className": class_name, "storage": {"size": "1Mi"}}
     installation.kubectl.apply({"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": metadata, "spec": spec})
 
 
-def names(installation: Installation) -> set[str]:
+def pod_names(installation: Installation) -> set[str]:
     return {pod["metadata"]["name"] for pod in installation.pods()}
 
 

@@ -1,4 +1,4 @@
-"""Real containers: one cluster, one operator process and a namespace per test."""
+"""End-to-end tests with real containers: one cluster, one operator process, and one namespace per test."""
 
 import uuid
 from collections.abc import Generator, Iterator
@@ -9,14 +9,14 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 import localcluster
-from conftest import ROOT, chosen_cluster, with_definitions
+from conftest import ROOT, chosen_cluster, install_manifests
 from localcluster.addresses import free_port
 from localcluster.netns import Namespace
 from support import chromium
-from support.kubectl import Kubectl
+from support.cluster_access import ClusterAccess, LocalNode, RemoteCluster, can_create_namespaces
+from support.kubectl import WAIT, Kubectl
 from support.operator_process import OperatorProcess
-from support.places import Elsewhere, LocalNode, Place, gives_namespaces
-from support.users import DUFS, FILE_BROWSER, World
+from support.users import DUFS, FILE_BROWSER, Users
 
 LABEL = "userstorage-e2e"
 LOG_TAIL = 6000
@@ -24,71 +24,71 @@ LOG_TAIL = 6000
 
 
 @pytest.fixture(scope="session")
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """The cluster, with our kinds; of the test run's own unless the user named one."""
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterAccess]:
+    """The cluster with our manifests: a node cluster of this test run, or another one if --cluster says so."""
     if chosen_cluster(request.config) != "local":
-        elsewhere = Elsewhere(request.getfixturevalue("api"))
-        yield elsewhere
-        elsewhere.close()
+        remote = RemoteCluster(request.getfixturevalue("api"))
+        yield remote
+        remote.close()
         return
     directory = tmp_path_factory.mktemp("node")
     try:
-        cluster = localcluster.start("node", directory)
+        node = localcluster.start("node", directory)
     except localcluster.ClusterError as error:
-        if gives_namespaces():
+        if can_create_namespaces():
             raise
         pytest.skip(f"end-to-end tests on real containers: {error}")
     try:
-        kubectl = with_definitions(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
-        yield LocalNode(kubectl, Namespace(cluster.processes["namespace"]))
+        kubectl = install_manifests(Kubectl(str(node.kubectl), node.kubeconfig))
+        yield LocalNode(kubectl, Namespace(node.processes["namespace"]))
     finally:
         localcluster.stop(directory)
 
 
 @pytest.fixture(scope="session")
 def operator_port() -> int:
-    """Where the operator tells of itself."""
+    """The port of the operator's HTTP server."""
     return free_port()
 
 
 @pytest.fixture(scope="session")
-def operator(place: Place, operator_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    """The operator as a process of its own, for the whole run."""
-    place.kubectl.run("apply", "-k", str(ROOT / "deploy/volume-stats"))
+def operator(cluster: ClusterAccess, operator_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
+    """One operator process for the whole run."""
+    cluster.kubectl.run("apply", "-k", str(ROOT / "deploy/volume-stats"))
     log = tmp_path_factory.mktemp("operator") / "operator.log"
     options = [f"--http-port={operator_port}", "--volume-stats=verified"]
-    process = OperatorProcess(place.kubectl.kubeconfig, log, *options)
+    process = OperatorProcess(cluster.kubectl.kubeconfig, log, *options)
     process.start()
     yield process
-    if not place.volumes_are_here:  # what is left on a cluster of others needs the operator to go away
-        place.kubectl.run("delete", "namespace", "-l", LABEL, "--timeout=110s")
+    if not cluster.has_local_volumes:  # on another cluster, deleting what is left needs the running operator
+        cluster.kubectl.run("delete", "namespace", "-l", LABEL, WAIT)
     assert process.stop() == 0
 
 
 @pytest.fixture
-def world(place: Place, operator: OperatorProcess) -> Iterator[World]:
-    """A namespace of the test's own that enforces Pod Security `restricted`."""
+def users(cluster: ClusterAccess, operator: OperatorProcess) -> Iterator[Users]:
+    """The users in a new namespace that enforces Pod Security `restricted`."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted", LABEL: "true"}
-    place.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    world = World(place.kubectl, name, place)
-    yield world
-    # Not waited for: pods end while the next test begins.
-    place.kubectl.run("delete", "namespace", name, "--wait=false")
-    if world.classes:
-        place.kubectl.run("delete", "userstorageclass", *world.classes)
+    cluster.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    users = Users(cluster.kubectl, name, cluster)
+    yield users
+    # Without waiting: pods terminate while the next test runs.
+    cluster.kubectl.run("delete", "namespace", name, "--wait=false")
+    if users.classes:
+        cluster.kubectl.run("delete", "userstorageclass", *users.classes)
 
 
 @pytest.fixture
-def dufs(world: World) -> str:
+def dufs(users: Users) -> str:
     """The name of a class for Dufs."""
-    return world.make_class(DUFS)
+    return users.create_class(DUFS)
 
 
 @pytest.fixture
-def filebrowser(world: World) -> str:
+def filebrowser(users: Users) -> str:
     """The name of a class for File Browser behind a proxy."""
-    return world.make_class(FILE_BROWSER)
+    return users.create_class(FILE_BROWSER)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show with a failure what the operator said at the end, and the page as it was."""
+    """Add the end of the operator's log and a screenshot of the page to a failure report."""
     report = yield
     if report.failed:
         used: dict[str, Any] = getattr(item, "funcargs", {})

@@ -1,8 +1,8 @@
-"""A program that the operator knows nothing of: Dufs' image, run by the class's own arguments."""
+"""The Custom flavor: a program unknown to the operator. Dufs' image, run with arguments of the class, serves as one."""
 
 from typing import Any
 
-from support.users import World
+from support.users import Users
 
 ARGUMENTS = [
     "$(USERSTORAGE_ROOT)",
@@ -17,22 +17,22 @@ CUSTOM: dict[str, Any] = {
 }
 
 
-def test_a_custom_program_serves_the_users_files_at_its_path(world: World) -> None:
-    cls = world.make_class(CUSTOM, basePath="/files/${slug}/", port=9090)
-    world.make_user("alice", cls)
-    before = world.until_ready("alice")
+def test_custom_program_serves_files_at_base_path(users: Users) -> None:
+    cls = users.create_class(CUSTOM, basePath="/files/${slug}/", port=9090)
+    users.apply_user("alice", cls)
+    before = users.until_ready("alice")
     assert before["url"].endswith("/files/alice/")
-    web = world.web("alice")
-    assert web.ask("PUT", "notes.txt", b"of alice").code == 201
-    world.lose_pod("alice")
-    assert web.ask("GET", "notes.txt").body == b"of alice"
+    web = users.web("alice")
+    assert web.request("PUT", "notes.txt", b"of alice").code == 201
+    users.delete_pod("alice")
+    assert web.request("GET", "notes.txt").body == b"of alice"
 
 
-def test_why_a_custom_program_ends_is_told_in_its_own_words_and_mended(world: World) -> None:
-    cls = world.make_class(CUSTOM, args=["--no-such-option"])
-    world.make_user("alice", cls)
-    message = world.until_not_ready("alice", "CrashLoopBackOff")
+def test_crashing_custom_program_is_reported_and_recovers(users: Users) -> None:
+    cls = users.create_class(CUSTOM, args=["--no-such-option"])
+    users.apply_user("alice", cls)
+    message = users.until_not_ready("alice", "CrashLoopBackOff")
     assert "last exit code 2" in message
     assert "--help" in message, "the last line that Dufs prints"
-    world.change_class(cls, CUSTOM)
-    world.until_ready("alice")
+    users.apply_class(cls, CUSTOM)
+    users.until_ready("alice")

@@ -1,20 +1,20 @@
-"""The page of Dufs, in a real browser, as its user sees it."""
+"""The page of Dufs in a real browser."""
 
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from support.users import DUFS, World
+from support.users import DUFS, Users
 
 
-def test_what_the_page_uploads_it_lists_also_after_the_pod_was_lost(world: World, page: Page, tmp_path: Path) -> None:
-    # Under a path of its own, where a page shows whether its parts are asked for at the right place.
-    world.make_user("alice", world.make_class(DUFS, basePath="/files/${slug}/"))
-    world.until_ready("alice")
+def test_uploaded_file_is_listed_after_pod_is_replaced(users: Users, page: Page, tmp_path: Path) -> None:
+    # With a base path, the page works only if it requests its parts below that path.
+    users.apply_user("alice", users.create_class(DUFS, basePath="/files/${slug}/"))
+    users.until_ready("alice")
     notes = tmp_path / "notes.txt"
     notes.write_text("of alice")
-    world.web("alice").ask("GET", "")  # returns when the Service leads to the pod; the browser does not try again
-    page.goto(f"http://{world.origin('alice')}{world.path('alice')}")
+    users.web("alice").request("GET", "")  # waits until the Service leads to the pod, since the browser does not retry
+    page.goto(f"http://{users.address('alice')}{users.path('alice')}")
     expect(page.get_by_text("Empty folder")).to_be_visible()
 
     with page.expect_file_chooser() as chooser:
@@ -25,19 +25,19 @@ def test_what_the_page_uploads_it_lists_also_after_the_pod_was_lost(world: World
     listed = page.locator(".paths-table").get_by_role("link", name="notes.txt", exact=True)
     expect(listed).to_be_visible()
 
-    world.lose_pod("alice")
-    world.web("alice").ask("GET", "")
-    page.goto(f"http://{world.origin('alice')}{world.path('alice')}")
+    users.delete_pod("alice")
+    users.web("alice").request("GET", "")
+    page.goto(f"http://{users.address('alice')}{users.path('alice')}")
     expect(listed).to_be_visible()
     with page.expect_download() as download:
         page.locator(".paths-table").get_by_title("Download file").click()
     assert download.value.path().read_text() == "of alice"
 
 
-def test_a_class_without_the_permission_has_no_upload_on_its_page(world: World, page: Page) -> None:
-    world.make_user("alice", world.make_class(DUFS, permissions={"create": False}))
-    world.until_ready("alice")
-    assert world.web("alice").ask("PUT", "by-hand.txt", b"refused").code == 403
-    page.goto(f"http://{world.origin('alice')}/")
+def test_page_without_create_permission_has_no_upload(users: Users, page: Page) -> None:
+    users.apply_user("alice", users.create_class(DUFS, permissions={"create": False}))
+    users.until_ready("alice")
+    assert users.web("alice").request("PUT", "by-hand.txt", b"refused").code == 403
+    page.goto(f"http://{users.address('alice')}/")
     expect(page.locator(".breadcrumb a")).to_be_visible()
     expect(page.locator(".upload-file")).to_be_hidden()

@@ -1,11 +1,11 @@
-"""What goes wrong on real nodes: told within half a minute, and over when the class is mended."""
+"""Failures on real nodes are reported, and end when the class is fixed."""
 
 from typing import Any
 
 import pytest
 
 from support.kubectl import eventually
-from support.users import DUFS, FILE_BROWSER, World
+from support.users import DUFS, FILE_BROWSER, Users
 
 EATS_MEMORY = ["/bin/busybox", "sh", "-c", "/bin/busybox tail /dev/zero"]
 
@@ -27,20 +27,20 @@ EATS_MEMORY = ["/bin/busybox", "sh", "-c", "/bin/busybox tail /dev/zero"]
         ),
     ],
 )
-def test_a_mistake_in_the_class_is_told_and_mended(
-    world: World, spec: dict[str, Any], mistake: dict[str, Any], reason: str, words: str
+def test_class_mistake_is_reported_and_recovers(
+    users: Users, spec: dict[str, Any], mistake: dict[str, Any], reason: str, words: str
 ) -> None:
-    cls = world.make_class(spec, **mistake)
-    world.make_user("alice", cls)
-    assert words in world.until_not_ready("alice", reason)
-    world.change_class(cls, spec)
-    world.until_ready("alice")
+    cls = users.create_class(spec, **mistake)
+    users.apply_user("alice", cls)
+    assert words in users.until_not_ready("alice", reason)
+    users.apply_class(cls, spec)
+    users.until_ready("alice")
 
 
-def test_a_program_that_ends_is_run_again_in_the_same_pod(world: World, filebrowser: str) -> None:
-    world.make_user("alice", filebrowser)
-    before = world.until_ready("alice")
-    world.inside("alice", "kill", "1")
-    eventually(lambda: (world.get("userstorage", "alice") or {})["status"].get("restartCount") == 1)
-    after = world.until_ready("alice")
+def test_exited_container_restarts_in_same_pod(users: Users, filebrowser: str) -> None:
+    users.apply_user("alice", filebrowser)
+    before = users.until_ready("alice")
+    users.exec("alice", "kill", "1")
+    eventually(lambda: (users.get("userstorage", "alice") or {})["status"].get("restartCount") == 1)
+    after = users.until_ready("alice")
     assert after["podUID"] == before["podUID"]

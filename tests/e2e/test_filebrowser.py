@@ -1,47 +1,47 @@
-"""The real File Browser, behind what stands for a proxy: its API, as no page of it can be built here."""
+"""The real File Browser behind a stand-in for the proxy. Only its API is tested, as its web page cannot be built here."""
 
 from support.filebrowser import HEADER, FileBrowser
-from support.users import FILE_BROWSER, World
+from support.users import FILE_BROWSER, Users
 
 CONTENT = b"of alice"
 
 
-def test_files_outlive_the_pod(world: World, filebrowser: str) -> None:
-    world.make_user("alice", filebrowser)
-    before = world.until_ready("alice")
-    claim = world.claim("alice")
-    browser = FileBrowser(world.web("alice"))
+def test_files_outlive_the_pod(users: Users, filebrowser: str) -> None:
+    users.apply_user("alice", filebrowser)
+    before = users.until_ready("alice")
+    claim = users.claim("alice")
+    browser = FileBrowser(users.web("alice"))
     may = {name: allowed for name, allowed in browser.permissions.items() if allowed}
     assert may.keys() == {"create", "modify", "rename", "delete", "download"}, "not share, execute, admin"
     assert browser.upload("notes.txt", CONTENT).code == 200
-    assert browser.names() == ["notes.txt"]
+    assert browser.list_names() == ["notes.txt"]
     assert browser.download("notes.txt").body == CONTENT
 
-    after = world.lose_pod("alice")
+    after = users.delete_pod("alice")
     assert after["podUID"] != before["podUID"]
-    kept = world.claim("alice")
+    kept = users.claim("alice")
     assert claim is not None
     assert kept is not None
     assert kept["metadata"]["uid"] == claim["metadata"]["uid"]
-    browser = FileBrowser(world.web("alice"))  # its users are made anew with each pod: who was logged in logs in again
-    assert browser.names() == ["notes.txt"]
+    browser = FileBrowser(users.web("alice"))  # each pod creates its users again, so a new login is needed
+    assert browser.list_names() == ["notes.txt"]
     assert browser.download("notes.txt").body == CONTENT
 
 
-def test_who_does_not_come_through_the_proxy_gets_nothing(world: World, filebrowser: str) -> None:
-    world.make_user("alice", filebrowser)
-    world.until_ready("alice")
-    web = world.web("alice")
+def test_requests_that_bypass_the_proxy_are_refused(users: Users, filebrowser: str) -> None:
+    users.apply_user("alice", filebrowser)
+    users.until_ready("alice")
+    web = users.web("alice")
     assert FileBrowser(web).upload("secret.txt", CONTENT).code == 200
 
-    login = web.ask("POST", "api/login")
+    login = web.request("POST", "api/login")
     assert login.code >= 400
-    assert login.body.count(b".") != 2, "that is a token"
-    password = web.ask("POST", "api/login", b'{"username": "admin", "password": "admin"}')
+    assert login.body.count(b".") != 2, "the login returned a token"
+    password = web.request("POST", "api/login", b'{"username": "admin", "password": "admin"}')
     assert password.code >= 400
     for path in ("api/resources/", "api/raw/secret.txt"):
         for headers in ({}, {HEADER: "alice"}, {"X-Auth": login.body.decode().strip()}):
-            answer = web.ask("GET", path, headers=headers)
+            answer = web.request("GET", path, headers=headers)
             assert (answer.code, CONTENT in answer.body) == (401, False), (path, headers, answer)
 
 
@@ -53,88 +53,88 @@ REQUESTS = {
     "rename": ("PATCH", "api/resources/old.txt?action=rename&destination=/renamed.txt", None),
     "delete": ("DELETE", "api/resources/gone.txt", None),
 }
-"""A request that needs the permission, for each of them; in an order in which all can be granted."""
+"""For each permission, a request that needs it; in an order in which all can succeed."""
 
 
 def granted(browser: FileBrowser) -> dict[str, bool]:
-    """Which of the requests have an effect. 202 is File Browser's way to give nothing."""
-    answers = {name: browser.ask(*request).code for name, request in REQUESTS.items()}
+    """Return for each permission whether its request had an effect. File Browser responds with 202 if it did nothing."""
+    answers = {name: browser.request(*request).code for name, request in REQUESTS.items()}
     assert set(answers.values()) <= {200, 202, 204, 403}, answers
     return {name: code in (200, 204) for name, code in answers.items()}
 
 
-def test_permissions_of_the_class_are_what_the_server_allows(world: World) -> None:
-    cls = world.make_class(FILE_BROWSER, permissions=dict.fromkeys(REQUESTS, True))
-    world.make_user("alice", cls)
-    first = world.until_ready("alice")
-    browser = FileBrowser(world.web("alice"))
+def test_class_permissions_are_enforced(users: Users) -> None:
+    cls = users.create_class(FILE_BROWSER, permissions=dict.fromkeys(REQUESTS, True))
+    users.apply_user("alice", cls)
+    first = users.until_ready("alice")
+    browser = FileBrowser(users.web("alice"))
     for name in ("old.txt", "gone.txt"):
         assert browser.upload(name, CONTENT).code == 200
     assert granted(browser) == dict.fromkeys(REQUESTS, True)
-    assert browser.names() == ["new.txt", "renamed.txt"]
-    back = [
-        browser.ask("PATCH", "api/resources/renamed.txt?action=rename&destination=/old.txt"),
-        browser.ask("DELETE", "api/resources/new.txt"),
+    assert browser.list_names() == ["new.txt", "renamed.txt"]
+    undo = [
+        browser.request("PATCH", "api/resources/renamed.txt?action=rename&destination=/old.txt"),
+        browser.request("DELETE", "api/resources/new.txt"),
         browser.upload("gone.txt", CONTENT),
     ]
-    assert [answer.code for answer in back] == [200, 204, 200]
+    assert [answer.code for answer in undo] == [200, 204, 200]
 
-    world.change_class(cls, FILE_BROWSER, permissions=dict.fromkeys(REQUESTS, False))
-    world.until_ready("alice", not_pod=first["podUID"])
-    browser = FileBrowser(world.web("alice"))
+    users.apply_class(cls, FILE_BROWSER, permissions=dict.fromkeys(REQUESTS, False))
+    users.until_ready("alice", not_pod=first["podUID"])
+    browser = FileBrowser(users.web("alice"))
     assert granted(browser) == dict.fromkeys(REQUESTS, False)
-    assert world.inside("alice", "ls", "/srv") == (0, "gone.txt\nold.txt")
+    assert users.exec("alice", "ls", "/srv") == (0, "gone.txt\nold.txt")
 
 
-def test_read_only_storage_gives_and_does_not_take(world: World, filebrowser: str) -> None:
-    world.make_user("alice", filebrowser)
-    first = world.until_ready("alice")
-    assert FileBrowser(world.web("alice")).upload("kept.txt", CONTENT).code == 200
-    world.make_user("alice", filebrowser, storage={"size": "1Gi", "readOnly": True})
-    world.until_ready("alice", not_pod=first["podUID"])
-    browser = FileBrowser(world.web("alice"))
+def test_read_only_storage_refuses_writes(users: Users, filebrowser: str) -> None:
+    users.apply_user("alice", filebrowser)
+    first = users.until_ready("alice")
+    assert FileBrowser(users.web("alice")).upload("kept.txt", CONTENT).code == 200
+    users.apply_user("alice", filebrowser, storage={"size": "1Gi", "readOnly": True})
+    users.until_ready("alice", not_pod=first["podUID"])
+    browser = FileBrowser(users.web("alice"))
     assert browser.upload("refused.txt", CONTENT).code >= 400
-    assert browser.ask("PUT", "api/resources/kept.txt", b"changed").code >= 400
-    assert browser.names() == ["kept.txt"]
+    assert browser.request("PUT", "api/resources/kept.txt", b"changed").code >= 400
+    assert browser.list_names() == ["kept.txt"]
     assert browser.download("kept.txt").body == CONTENT
-    code, words = world.inside("alice", "touch", "/srv/by-hand")
+    code, output = users.exec("alice", "touch", "/srv/manual")
     assert code != 0
-    assert "Read-only file system" in words
+    assert "Read-only file system" in output
 
 
-def test_a_path_of_its_own_is_served_and_told(world: World) -> None:
-    cls = world.make_class(FILE_BROWSER, basePath="/files/${namespace}/${slug}/")
-    world.make_user("alice", cls)
-    path = f"/files/{world.namespace}/alice/"
-    assert world.until_ready("alice")["url"] == f"http://user-storage-alice.{world.namespace}.svc{path}"
-    browser = FileBrowser(world.web("alice"))
+def test_base_path_is_served_and_in_url(users: Users) -> None:
+    cls = users.create_class(FILE_BROWSER, basePath="/files/${namespace}/${slug}/")
+    users.apply_user("alice", cls)
+    path = f"/files/{users.namespace}/alice/"
+    assert users.until_ready("alice")["url"] == f"http://user-storage-alice.{users.namespace}.svc{path}"
+    browser = FileBrowser(users.web("alice"))
     assert browser.upload("notes.txt", CONTENT).code == 200
     assert browser.download("notes.txt").body == CONTENT
 
 
-def test_without_a_proxy_nobody_is_an_administrator(world: World) -> None:
-    open_to_all = FILE_BROWSER | {"auth": {"mode": "None", "acknowledgeUnauthenticated": True}}
-    cls = world.make_class(open_to_all, permissions={"delete": False})
-    world.make_user("alice", cls)
-    world.until_ready("alice")
-    browser = FileBrowser(world.web("alice"), user="whoever")
+def test_unauthenticated_user_is_no_administrator(users: Users) -> None:
+    unauthenticated = FILE_BROWSER | {"auth": {"mode": "None", "acknowledgeUnauthenticated": True}}
+    cls = users.create_class(unauthenticated, permissions={"delete": False})
+    users.apply_user("alice", cls)
+    users.until_ready("alice")
+    browser = FileBrowser(users.web("alice"), user="anyone")
     may = {name for name, allowed in browser.permissions.items() if allowed}
     assert may == {"create", "modify", "rename", "download"}
     assert browser.upload("notes.txt", CONTENT).code == 200
-    assert browser.ask("DELETE", "api/resources/notes.txt").code == 403
-    assert browser.ask("GET", "api/users").code == 403
+    assert browser.request("DELETE", "api/resources/notes.txt").code == 403
+    assert browser.request("GET", "api/users").code == 403
 
 
-def test_its_database_is_made_anew_where_the_old_one_is_still_there(world: World, filebrowser: str) -> None:
-    """As after a reboot of the node, when the init container runs again on the same scratch space."""
-    world.make_user("alice", filebrowser)
-    world.until_ready("alice")
-    pod = world.pod("alice")
+def test_init_container_overwrites_existing_database(users: Users, filebrowser: str) -> None:
+    """After a reboot of the node, the init container runs again on the same scratch space."""
+    users.apply_user("alice", filebrowser)
+    users.until_ready("alice")
+    pod = users.pod("alice")
     assert pod is not None
     [init] = pod["spec"]["initContainers"]
-    copy = "cp /database/filebrowser.db /tmp/served.db"  # the server holds the lock of the one it serves
+    copy = "cp /database/filebrowser.db /tmp/served.db"  # the server locks the database that it uses
     again = [part.replace("/database/filebrowser.db", "/tmp/served.db") for part in init["command"]]  # noqa: S108  # in the pod
-    assert world.inside("alice", "/bin/sh", "-c", copy)[0] == 0
+    assert users.exec("alice", "/bin/sh", "-c", copy)[0] == 0
     for _ in range(2):
-        code, words = world.inside("alice", *again)
-        assert code == 0, words
+        code, output = users.exec("alice", *again)
+        assert code == 0, output

@@ -1,14 +1,14 @@
-"""What is around Quantum, on a real kubelet. The program itself cannot be built here: a web server stands in for it.
+"""The pod of the Quantum flavor on a real kubelet. Quantum itself cannot be built here: a web server stands in for it.
 
-It serves what the init container wrote, so the probes pass and the test can read it; the image is File Browser's, whose
-tag begins with a 2 and which has a shell, as Quantum's has.
+It serves the files that the init container wrote, so the probes pass and the test can read them. The image is File Browser's:
+like Quantum's, its tag starts with a 2 and it has a shell.
 """
 
 import json
 import uuid
 from typing import Any
 
-from support.users import World
+from support.users import Users
 
 STAND_IN: dict[str, Any] = {
     "browser": {
@@ -20,19 +20,21 @@ STAND_IN: dict[str, Any] = {
 }
 
 
-def configuration(world: World) -> Any:
-    """What the pod's program was given."""
-    return json.loads(world.web("alice").ask("GET", "config.yaml").body)
+def get_configuration(users: Users) -> Any:
+    """Return the configuration that the init container wrote for the pod's program."""
+    return json.loads(users.web("alice").request("GET", "config.yaml").body)
 
 
-def test_every_pod_gets_a_configuration_with_an_administrator_that_nobody_knows(world: World) -> None:
-    world.make_user("alice", world.make_class(STAND_IN))
-    world.until_ready("alice")
-    first = configuration(world)
+def test_every_pod_gets_random_administrator(users: Users) -> None:
+    users.apply_user("alice", users.create_class(STAND_IN))
+    users.until_ready("alice")
+    first = get_configuration(users)
     assert first["http"]["port"] == 8080
     assert first["auth"]["methods"]["proxy"] == {"enabled": True, "header": "X-Forwarded-User"}
-    world.lose_pod("alice")
-    second = configuration(world)
-    names = [uuid.UUID(config["auth"].pop(key)) for config in (first, second) for key in ("adminUsername", "adminPassword")]
-    assert len(set(names)) == 4
+    users.delete_pod("alice")
+    second = get_configuration(users)
+    credentials = [
+        uuid.UUID(config["auth"].pop(key)) for config in (first, second) for key in ("adminUsername", "adminPassword")
+    ]
+    assert len(set(credentials)) == 4
     assert first == second

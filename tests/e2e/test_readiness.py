@@ -1,38 +1,40 @@
-"""Ready means that the files can be had, not only that a program runs."""
+"""Ready means that the files can be read, not only that a program runs."""
 
 from functools import partial
 from pathlib import Path
 
 from support import web
 from support.kubectl import eventually
-from support.users import World
+from support.users import Users
 
 
-def test_an_unreadable_volume_is_not_ready_and_a_mended_one_is(world: World, dufs: str, filebrowser: str) -> None:
+def test_unreadable_volume_is_not_ready_until_repaired(users: Users, dufs: str, filebrowser: str) -> None:
     health = {"alice": "/__dufs__/health", "bob": "/health"}
-    world.make_user("alice", dufs)
-    world.make_user("bob", filebrowser)
+    users.apply_user("alice", dufs)
+    users.apply_user("bob", filebrowser)
     for user in health:
-        world.until_ready(user)
-    volumes = {user: world.volume(user) for user in health}
+        users.until_ready(user)
+    volumes = {user: users.volume(user) for user in health}
     modes = {volume: volume.stat().st_mode for volume in volumes.values()}
-    # Not moved away: a container has mounted the directory itself and would not notice.
+    # The directory is not moved away: the container has mounted the directory itself and would not notice.
     set_modes(dict.fromkeys(modes, 0))
     try:
         for user, path in health.items():
-            assert "filebrowser" in world.until_not_ready(user, "PodNotReady")
-            assert alive(world, user, path), "the program itself has ended: then this shows nothing"
+            assert "filebrowser" in users.until_not_ready(user, "PodNotReady")
+            assert is_alive(users, user, path), "the program itself has ended, so this test proves nothing"
     finally:
         set_modes(modes)
     for user in health:
-        eventually(partial(is_ready, world, user))
-        pod = world.pod(user)
+        eventually(partial(is_pod_ready, users, user))
+        pod = users.pod(user)
         assert pod is not None
-        assert pod["status"]["containerStatuses"][0]["restartCount"] == 0, "a restart mends no volume"
+        assert pod["status"]["containerStatuses"][0]["restartCount"] == 0, (
+            "the container was restarted, which repairs no volume"
+        )
 
 
-def is_ready(world: World, user: str) -> bool:
-    return world.ready(user)[:2] == ("True", "PodReady")
+def is_pod_ready(users: Users, user: str) -> bool:
+    return users.ready_condition(user)[:2] == ("True", "PodReady")
 
 
 def set_modes(modes: dict[Path, int]) -> None:
@@ -40,8 +42,8 @@ def set_modes(modes: dict[Path, int]) -> None:
         volume.chmod(mode & 0o7777)
 
 
-def alive(world: World, user: str, path: str) -> bool:
-    """Whether the program says that it is well; asked at the pod, as a Service leads to ready pods only."""
-    pod = world.pod(user)
+def is_alive(users: Users, user: str, path: str) -> bool:
+    """Whether the program's health endpoint responds with 200; asked at the pod, as a Service leads only to ready pods."""
+    pod = users.pod(user)
     assert pod is not None
-    return web.ask(f"{pod['status']['podIP']}:8080", "GET", path, None, {}).code == 200
+    return web.send_request(f"{pod['status']['podIP']}:8080", "GET", path, None, {}).code == 200

@@ -1,27 +1,28 @@
-"""What a process in the user's container can do: seen from inside. (That the pod is admitted where Pod Security
-`restricted` is enforced is seen by every test here.)
+"""What a process in the user's container can do.
+
+Every end-to-end test shows that the pod is admitted in a namespace that enforces Pod Security `restricted`.
 """
 
 from support.filebrowser import FileBrowser
-from support.users import World
+from support.users import Users
 
 
-def test_the_container_is_a_poor_place_for_an_intruder(world: World, filebrowser: str) -> None:
-    world.make_user("alice", filebrowser)
-    world.until_ready("alice")
-    assert FileBrowser(world.web("alice")).upload("notes.txt", b"of alice").code == 200
+def test_container_is_unprivileged_and_read_only(users: Users, filebrowser: str) -> None:
+    users.apply_user("alice", filebrowser)
+    users.until_ready("alice")
+    assert FileBrowser(users.web("alice")).upload("notes.txt", b"of alice").code == 200
 
-    assert world.inside("alice", "id", "-u") == (0, "1000")
-    assert world.inside("alice", "id", "-g") == (0, "1000")
-    code, words = world.inside("alice", "touch", "/bin/evil")
+    assert users.exec("alice", "id", "-u") == (0, "1000")
+    assert users.exec("alice", "id", "-g") == (0, "1000")
+    code, output = users.exec("alice", "touch", "/bin/evil")
     assert code != 0
-    assert "Read-only file system" in words
-    code, _ = world.inside("alice", "ls", "/var/run/secrets/kubernetes.io/serviceaccount")
+    assert "Read-only file system" in output
+    code, _ = users.exec("alice", "ls", "/var/run/secrets/kubernetes.io/serviceaccount")
     assert code != 0
-    assert world.inside("alice", "stat", "-c", "%u:%g", "/srv/notes.txt") == (0, "1000:1000")
-    assert world.inside("alice", "stat", "-c", "%g", "/srv") == (0, "1000")
+    assert users.exec("alice", "stat", "-c", "%u:%g", "/srv/notes.txt") == (0, "1000:1000")
+    assert users.exec("alice", "stat", "-c", "%g", "/srv") == (0, "1000")
 
-    _, process = world.inside("alice", "cat", "/proc/1/status")
+    _, process = users.exec("alice", "cat", "/proc/1/status")
     facts = dict(line.split(":\t", 1) for line in process.splitlines() if ":\t" in line)
     assert int(facts["CapEff"], 16) == int(facts["CapBnd"], 16) == 0
     assert (facts["NoNewPrivs"], facts["Seccomp"]) == ("1", "2")

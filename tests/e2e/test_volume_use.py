@@ -1,4 +1,4 @@
-"""How full a volume is, from the kubelet that mounts it to the status, the metrics and kubectl; and what asking it takes."""
+"""Volume usage, from the kubelet to the status, the metrics and kubectl; and the rights of the token that reads it."""
 
 import json
 import re
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from support.kubectl import Kubectl, eventually
+from support.cluster_access import LocalNode
+from support.kubectl import PATIENCE, Kubectl, eventually
 from support.operator_account import ACCOUNT
-from support.places import LocalNode
-from support.users import World
+from support.users import Users
 from userstorage_operator.plugin import describe
 
 MEBI = 1 << 20
@@ -21,14 +21,14 @@ STATS_ACCOUNT = "userstorage-volume-stats"
 
 
 @pytest.fixture
-def claim(world: World, tmp_path: Path) -> str:
-    """A claim whose volume is a file system of its own, of 16 MiB."""
-    if not isinstance(world.place, LocalNode):
-        pytest.skip("a volume with an end can be made only on the local node (--cluster=local, as root)")
-    name = world.namespace
+def claim(users: Users, tmp_path: Path) -> str:
+    """A claim whose volume is a separate file system of 16 MiB."""
+    if not isinstance(users.cluster, LocalNode):
+        pytest.skip("a volume of limited size can be created only on the local node (--cluster=local, as root)")
+    name = users.namespace
     directory = tmp_path / "volume"
-    world.place.small_file_system(directory, "16m")
-    [node] = json.loads(world.kubectl.run("get", "nodes", "-o", "json").stdout)["items"]
+    users.cluster.small_file_system(directory, "16m")
+    [node] = json.loads(users.kubectl.run("get", "nodes", "-o", "json").stdout)["items"]
     here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node["metadata"]["labels"]["kubernetes.io/hostname"]]}
     common = {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeMode": "Filesystem"}
     volume = {
@@ -39,7 +39,7 @@ def claim(world: World, tmp_path: Path) -> str:
         "persistentVolumeReclaimPolicy": "Retain",
     }
     labels = {"userstorage.dev/shareable": "true"}
-    world.kubectl.apply(
+    users.kubectl.apply(
         {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": common | volume},
         {
             "apiVersion": "v1",
@@ -52,40 +52,40 @@ def claim(world: World, tmp_path: Path) -> str:
 
 
 def metric(port: int, name: str) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
         found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
     assert found is not None
     return float(found[1])
 
 
-def test_a_volume_that_fills_up_is_told(world: World, claim: str, dufs: str, operator_port: int) -> None:
-    world.make_user("alice", dufs, storage={"claimName": claim})
-    world.make_user("zoe", dufs, replicas=0)  # without a pod, so without a figure
-    world.until_ready("alice")
+def test_volume_usage_is_reported(users: Users, claim: str, dufs: str, operator_port: int) -> None:
+    users.apply_user("alice", dufs, storage={"claimName": claim})
+    users.apply_user("zoe", dufs, replicas=0)  # without a pod, so without a figure
+    users.until_ready("alice")
 
-    def told() -> int | None:
-        percent: int | None = (world.get("userstorage", "alice") or {})["status"]["storage"].get("usedPercent")
+    def used_percent() -> int | None:
+        percent: int | None = (users.get("userstorage", "alice") or {})["status"]["storage"].get("usedPercent")
         return percent
 
-    assert world.web("alice").ask("PUT", "music.bin", bytes(15 * MEBI)).code == 201
-    eventually(lambda: told() == 93)
-    found = world.get("userstorage", "alice")
+    assert users.web("alice").request("PUT", "music.bin", bytes(15 * MEBI)).code == 201
+    eventually(lambda: used_percent() == 93)
+    found = users.get("userstorage", "alice")
     assert found is not None
     assert found["status"]["storage"]["used"] == "15Mi"
     assert "  volume 93 % full, 15Mi used" in describe(found)
-    # The figures of all volumes are summed up when the last node has been asked.
+    # The metrics of all volumes are updated once the last node has responded.
     eventually(lambda: metric(operator_port, "userstorage_volumes_nearly_full") == 1)
     assert metric(operator_port, "userstorage_volume_usage_ratio_max") == pytest.approx(15 / 16)
     assert metric(operator_port, "userstorage_volumes_measured") >= 1
     assert metric(operator_port, "userstorage_volume_stats_errors_total") == 0
-    wide = world.kubectl.run("get", "us", "-n", world.namespace, "-o", "wide", "--sort-by=.status.storage.usedPercent").stdout
+    wide = users.kubectl.run("get", "us", "-n", users.namespace, "-o", "wide", "--sort-by=.status.storage.usedPercent").stdout
     header, *_, fullest = wide.splitlines()
     assert "USED%" in header
     assert re.search(r"^alice .* 93 ", fullest)
 
 
-def kubelet_says(kubectl: Kubectl, path: str, token: str, authority: Path, *, upgrade: bool = False) -> int:
-    """The status code of the kubelet's answer."""
+def kubelet_status(kubectl: Kubectl, path: str, token: str, authority: Path, *, upgrade: bool = False) -> int:
+    """Return the status code of the kubelet's response."""
     address = kubectl.run("get", "nodes", "-o", "jsonpath={.items[0].status.addresses[?(@.type=='InternalIP')].address}").stdout
     handshake = {
         "Connection": "Upgrade",
@@ -95,36 +95,37 @@ def kubelet_says(kubectl: Kubectl, path: str, token: str, authority: Path, *, up
     }
     headers = {"Authorization": f"Bearer {token}", **(handshake if upgrade else {})}
     request = urllib.request.Request(f"https://{address}:10250{path}", headers=headers)  # https
+    tls = ssl.create_default_context(cafile=str(authority))
     try:
-        with urllib.request.urlopen(request, timeout=10, context=ssl.create_default_context(cafile=str(authority))) as answer:  # noqa: S310  # https
-            code: int = answer.status
+        with urllib.request.urlopen(request, timeout=PATIENCE, context=tls) as response:  # noqa: S310  # https
+            code: int = response.status
     except urllib.error.HTTPError as error:
         code = error.code
     return code
 
 
-def test_the_token_that_nodes_see_is_good_for_statistics_and_nothing_else(world: World, dufs: str, tmp_path: Path) -> None:
-    if not isinstance(world.place, LocalNode):
-        pytest.skip("kubelets are within reach only on the local node (--cluster=local, as root)")
-    kubectl = world.kubectl
+def test_kubelet_token_is_limited_to_stats(users: Users, dufs: str, tmp_path: Path) -> None:
+    if not isinstance(users.cluster, LocalNode):
+        pytest.skip("kubelets are reachable only on the local node (--cluster=local, as root)")
+    kubectl = users.kubectl
     authority = tmp_path / "ca.crt"
-    configmap = ["get", "configmap", "kube-root-ca.crt", "-n", world.namespace, "-o", r"jsonpath={.data.ca\.crt}"]
+    configmap = ["get", "configmap", "kube-root-ca.crt", "-n", users.namespace, "-o", r"jsonpath={.data.ca\.crt}"]
     authority.write_text(kubectl.run(*configmap).stdout)
-    # The operator's own account gets it, and gets none of any other.
+    # The operator's account can create this token, and no token of another account.
     get = ["create", "token", "-n", SYSTEM, f"--as={ACCOUNT}"]
     token = kubectl.run(*get, STATS_ACCOUNT).stdout.strip()
     for other in ("default", "userstorage-operator"):
         assert "forbidden" in kubectl.run(*get, other, check=False).stderr
 
-    world.make_user("alice", dufs)
-    world.until_ready("alice")
-    pod = f"{world.namespace}/user-storage-alice"
-    assert kubelet_says(kubectl, "/stats/summary", token, authority) == 200
+    users.apply_user("alice", dufs)
+    users.until_ready("alice")
+    pod = f"{users.namespace}/user-storage-alice"
+    assert kubelet_status(kubectl, "/stats/summary", token, authority) == 200
     exec_path = f"/exec/{pod}/filebrowser?command=id&output=1"
     for path in (exec_path, "/pods", "/configz", "/metrics", "/logs/", f"/containerLogs/{pod}/filebrowser"):
-        assert kubelet_says(kubectl, path, token, authority) == 403, path
-    assert kubelet_says(kubectl, exec_path, token, authority, upgrade=True) == 403
-    assert kubelet_says(kubectl, "/stats/summary", "invented", authority) == 401
+        assert kubelet_status(kubectl, path, token, authority) == 403, path
+    assert kubelet_status(kubectl, exec_path, token, authority, upgrade=True) == 403
+    assert kubelet_status(kubectl, "/stats/summary", "invented", authority) == 401
     for resource in ("secrets", "pods", "userstorages.userstorage.dev", "nodes"):
         can = ["auth", "can-i", "list", resource, "-A", f"--as=system:serviceaccount:{SYSTEM}:{STATS_ACCOUNT}"]
         assert kubectl.run(*can, check=False).stdout == "no\n", resource

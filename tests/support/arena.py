@@ -1,4 +1,4 @@
-"""Where bad inputs are tried: a running operator, healthy neighbours, and objects of strangers that must not change."""
+"""The environment for bad inputs: a running operator, healthy users, and foreign objects that must not change."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support.inprocess import TLS_GOODBYE, Observed, serving
+from support.inprocess import TLS_CLOSE_SECONDS, RecordedMetrics, serving
 from support.kubectl import Kubectl
 from support.live import Live
 from support.manifests import ABSENT
@@ -23,7 +23,7 @@ from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
 from userstorage_operator.runtime.metrics import Metrics
 
-STRANGER_POD: Unstructured = {
+FOREIGN_POD_SPEC: Unstructured = {
     "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
     "containers": [
         {
@@ -33,95 +33,99 @@ STRANGER_POD: Unstructured = {
         }
     ],
 }
-STRANGERS: dict[Kind, Unstructured] = {
-    Kind.POD: STRANGER_POD,
+FOREIGN_SPECS: dict[Kind, Unstructured] = {
+    Kind.POD: FOREIGN_POD_SPEC,
     Kind.SERVICE: {"ports": [{"port": 1}]},
     Kind.PVC: {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
 }
-_BYSTANDERS = ("user-storage-canary", "user-storage-victim", "stranger")
+FOREIGN_NAME = "foreign"
+_BYSTANDERS = ("user-storage-canary", "user-storage-victim", FOREIGN_NAME)
 
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """The namespace of the inputs, a second one that is served as well, and one that nobody serves."""
+    """The namespace of the inputs, a second served namespace, and a namespace that the operator does not serve."""
 
     live: Live
     second: Live
     unserved: Live
-    observed: Observed
+    metrics: RecordedMetrics
     api: Kubectl
 
-    async def make(self, name: str, meta: Unstructured | None = None, live: Live | None = None, **spec: Any) -> Unstructured:
-        """Create a UserStorage with metadata of its own; the user has the object's name."""
-        where = live or self.live
+    async def create(self, name: str, meta: Unstructured | None = None, live: Live | None = None, **spec: Any) -> Unstructured:
+        """Create a UserStorage with the given metadata; the object's name is the user id."""
+        target = live or self.live
         body = {
             "apiVersion": "userstorage.dev/v1",
             "kind": "UserStorage",
             "metadata": {"name": name} | (meta or {}),
             "spec": {"userID": name} | spec,
         }
-        return await where.client.create(USER_STORAGES, where.namespace, body)
+        return await target.client.create(USER_STORAGES, target.namespace, body)
 
-    async def make_class(self, name: str, spec: Any, **fields: Any) -> str:
-        """Create a class; the arena deletes it."""
+    async def create_class(self, name: str, spec: Any, **fields: Any) -> str:
+        """Create a class and return its name; the arena deletes the class at its end."""
         name = f"{name}-{self.live.namespace}"
         body = {"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": {"name": name}, "spec": spec}
         await self.live.client.create(USER_STORAGE_CLASSES, "", body | fields)
         return name
 
-    async def refuses(self, resource: Resource, manifest: Unstructured, says: str) -> None:
-        """The API server must not create it, in words that hold `says`."""
+    async def expect_refusal(self, resource: Resource, manifest: Unstructured, message: str) -> None:
+        """Assert that the API server refuses to create the object, with a message that contains `message`."""
         with pytest.raises(Refused) as refused:
             await self.live.client.create(resource, self.live.namespace, manifest)
-        assert says in refused.value.message
+        assert message in refused.value.message
 
     async def replace(self, resource: Resource, name: str, spec: Any) -> Unstructured:
-        """PUT: unlike a patch, that also removes what `spec` lacks."""
+        """Replace the spec by PUT; unlike a patch, this also removes fields that `spec` lacks."""
         path = resource.path(self.live.namespace, name)
         while True:
             found = await self.live.client.get(resource, self.live.namespace, name)
             body = {key: value for key, value in found.items() if key != "spec"} | ({} if spec is ABSENT else {"spec": spec})
-            with contextlib.suppress(Conflict):  # the operator has told its status in between
+            with contextlib.suppress(Conflict):  # the operator wrote the status in between
                 return await self.live.client._json("update", resource, "PUT", path, {}, body)
 
-    async def bystanders(self) -> Unstructured:
-        """All that no input of others may change."""
-        picture: Unstructured = {}
+    async def bystander_state(self) -> Unstructured:
+        """Return the state of the objects that no bad input may change."""
+        state: Unstructured = {}
         for kind in (kind for kind in Kind if not kind.resource.optional):
             for child in (await self.live.client.list_all(kind.resource, self.live.namespace))[0]:
                 if child["metadata"]["name"] in _BYSTANDERS:
                     meta = {
                         key: child["metadata"].get(key) for key in ("name", "uid", "labels", "annotations", "ownerReferences")
                     }
-                    picture[f"{kind.name} {meta['name']}"] = {"metadata": meta, "spec": child["spec"]}
+                    state[f"{kind.name} {meta['name']}"] = {"metadata": meta, "spec": child["spec"]}
         for name in ("canary", "victim"):
             raw = await self.live.get(name)
             assert raw is not None
-            picture[name] = (raw["metadata"]["uid"], raw["spec"], await self.live.condition("Ready", name))
-        return copy.deepcopy(picture)
+            state[name] = (raw["metadata"]["uid"], raw["spec"], await self.live.condition("Ready", name))
+        return copy.deepcopy(state)
 
-    async def essence_of_pod(self, user: str) -> str:
-        """A pod without what tells users apart: what must not depend on the fields that a tenant makes up."""
+    async def comparable_pod(self, user: str) -> str:
+        """Return a user's pod as JSON, without the fields that differ between users.
+
+        The result must not depend on unknown fields in a tenant's spec.
+        """
         pod = await self.live.pod(user)
         meta = {key: pod["metadata"][key] for key in ("labels", "annotations")}
         meta["labels"] = meta["labels"] | {"userstorage.dev/uid": ""}
-        hashes = {"userstorage.dev/pod-hash": "", "userstorage.dev/spec-hash": ""}  # over the name of the claim as well
+        hashes = {"userstorage.dev/pod-hash": "", "userstorage.dev/spec-hash": ""}  # both cover the claim name
         meta["annotations"] = meta["annotations"] | hashes
         spec = {key: value for key, value in pod["spec"].items() if key != "nodeName"}
-        return json.dumps([meta, spec], sort_keys=True).replace(user, "someone")
+        return json.dumps([meta, spec], sort_keys=True).replace(user, "user")
 
-    async def gone(self, name: str) -> None:
-        """Wait for the end of an object."""
+    async def until_gone(self, name: str) -> None:
+        """Wait until a UserStorage is gone."""
 
-        async def look() -> bool:
+        async def is_gone() -> bool:
             return await self.live.get(name) is None
 
-        await self.live.until(look)
+        await self.live.until(is_gone)
 
 
 @contextlib.asynccontextmanager
 async def arena(api: Kubectl) -> AsyncIterator[Arena]:
-    """An arena of namespaces of its own."""
+    """Create an arena with three new namespaces."""
     names = [f"test-{uuid.uuid4().hex[:8]}" for _ in range(3)]
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     api.apply(*({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}} for name in names))
@@ -129,10 +133,10 @@ async def arena(api: Kubectl) -> AsyncIterator[Arena]:
         patched.setenv("KUBECONFIG", str(api.kubeconfig))
         client = KubeClient(await login(), Metrics("test"))
         lives = first, second, unserved = [Live(client, name) for name in names]
-        with serving(Config(namespaces=tuple(names[:2]), http_port=0, sweep_period=3600)) as observed:
-            made = Arena(first, second, unserved, observed, api)
-            await _settle(made)
-            yield made
+        with serving(Config(namespaces=tuple(names[:2]), http_port=0, sweep_period=3600)) as metrics:
+            created = Arena(first, second, unserved, metrics, api)
+            await _settle(created)
+            yield created
         for live in lives:
             for raw in (await client.list_all(USER_STORAGES, live.namespace))[0]:
                 meta = {"metadata": {"finalizers": None}}
@@ -141,27 +145,27 @@ async def arena(api: Kubectl) -> AsyncIterator[Arena]:
             if raw["metadata"]["name"].endswith(names[0]):
                 await client.delete(USER_STORAGE_CLASSES, "", raw["metadata"]["name"], raw["metadata"]["uid"], 0, "Background")
         await client.close()
-        await asyncio.sleep(TLS_GOODBYE)
+        await asyncio.sleep(TLS_CLOSE_SECONDS)
     api.run("delete", "namespace", *names, "--wait=false")
 
 
-async def _settle(made: Arena) -> None:
-    live = made.live
-    for each in (live, made.second, made.unserved):
-        await each.until_open()
-    await made.make("canary")
-    await made.make("victim", storage={"size": "2Gi"})
-    for kind, spec in STRANGERS.items():
-        await live.make(kind, "stranger", spec)
+async def _settle(arena: Arena) -> None:
+    live = arena.live
+    for namespace in (live, arena.second, arena.unserved):
+        await namespace.until_pods_are_admitted()
+    await arena.create("canary")
+    await arena.create("victim", storage={"size": "2Gi"})
+    for kind, spec in FOREIGN_SPECS.items():
+        await live.create_object(kind, FOREIGN_NAME, spec)
     await live.until_ready("canary")
     await live.until_ready("victim")
 
-    async def at_rest() -> bool:
+    async def is_settled() -> bool:
         try:
-            pod = await live.client.get(Kind.POD.resource, live.namespace, "stranger")
-            claim = await live.client.get(Kind.PVC.resource, live.namespace, "stranger")
+            pod = await live.client.get(Kind.POD.resource, live.namespace, FOREIGN_NAME)
+            claim = await live.client.get(Kind.PVC.resource, live.namespace, FOREIGN_NAME)
         except OperatorError:
             return False
         return "nodeName" in pod["spec"] and claim.get("status", {}).get("phase") == "Bound"
 
-    await live.until(at_rest)
+    await live.until(is_settled)

@@ -1,4 +1,4 @@
-"""A Chromium without a screen: the machine's own, or Debian's package, installed where that can be done."""
+"""A headless Chromium: an installed one, or Debian's package, which is installed if possible."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import pytest
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 ARGUMENTS = [
-    "--no-sandbox",  # root needs it; the only pages it sees are those of our own cluster
+    "--no-sandbox",  # required for root; the browser opens only pages of the test cluster
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -21,7 +21,7 @@ ARGUMENTS = [
 
 
 def find_or_install() -> str:
-    """The path of the program; the test is skipped, saying why, where there is none to be had."""
+    """Return the program's path. Skips the test with the reason if no Chromium is available."""
     if found := _find():
         return found
     if os.geteuid() != 0 or shutil.which("apt-get") is None:

@@ -1,4 +1,7 @@
-"""A proxy between operator and API server that fails chosen requests. Plain HTTP on loopback; it holds the credentials."""
+"""A proxy between operator and API server that fails chosen requests.
+
+It serves plain HTTP on loopback and adds the credentials itself.
+"""
 
 import asyncio
 import base64
@@ -17,37 +20,39 @@ import aiohttp
 import yaml
 from aiohttp import web
 
+from support.kubectl import PATIENCE
+
 _HOP_BY_HOP = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding"})
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Requests whose method and path match are answered with `status` and never reach the API server."""
+    """A rule: matching requests get `status` as the response and never reach the API server."""
 
     method: str  # a regular expression for the whole method
     path: str  # a regular expression found in path and query
     status: int
-    message: str = "made by a test"
+    message: str = "injected by a test"
 
 
 class FaultProxy:
-    """The proxy as its user sees it; every method may be called from any thread."""
+    """The controls of a running proxy. Every method may be called from any thread."""
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig  # for the operator
-        self.seen: list[tuple[str, str, int]] = []  # method, path and answer of every request
+        self.requests: list[tuple[str, str, int]] = []  # method, path and status code of every request
         self._faults: tuple[Fault, ...] = ()
-        self.cut_off = False  # while set, nothing that comes in gets anywhere, and nothing is ever answered
+        self.cut_off = False  # while set, requests are neither forwarded nor answered
         self._streams: dict[asyncio.Transport, asyncio.AbstractEventLoop] = {}
 
     def hang_up(self) -> None:
-        """Break every connection on which an answer is still under way: those of the watches."""
+        """Abort every connection with an unfinished response, such as a watch."""
         for transport, loop in list(self._streams.items()):
             loop.call_soon_threadsafe(transport.abort)
 
     @contextlib.contextmanager
-    def streaming(self, request: web.BaseRequest) -> Iterator[None]:
-        """Its answer is under way."""
+    def track_stream(self, request: web.BaseRequest) -> Iterator[None]:
+        """Register the request's connection while its response is being sent."""
         transport = request.transport
         assert isinstance(transport, asyncio.Transport)
         self._streams[transport] = asyncio.get_running_loop()
@@ -57,11 +62,11 @@ class FaultProxy:
             del self._streams[transport]
 
     def fail(self, *faults: Fault) -> None:
-        """From now on these and no others; none makes the proxy transparent."""
+        """Replace the rules; without arguments the proxy forwards every request."""
         self._faults = faults
 
-    def answer(self, method: str, path: str) -> web.Response | None:
-        """The made-up answer, None for a request that goes through."""
+    def injected_response(self, method: str, path: str) -> web.Response | None:
+        """Return the injected error response, or None if no rule matches."""
         for fault in self._faults:
             if re.fullmatch(fault.method, method) and re.search(fault.path, path):
                 status = {"apiVersion": "v1", "kind": "Status", "status": "Failure", "message": fault.message}
@@ -71,7 +76,7 @@ class FaultProxy:
 
 @contextlib.contextmanager
 def running(upstream: Path, directory: Path) -> Iterator[FaultProxy]:
-    """A proxy in front of the API server that the kubeconfig `upstream` names, on a thread of its own."""
+    """Run a proxy for the API server of the kubeconfig `upstream`, on its own thread."""
     proxy, ready, done = FaultProxy(directory / "proxied"), threading.Event(), asyncio.Event()
     loops: list[asyncio.AbstractEventLoop] = []
 
@@ -80,41 +85,41 @@ def running(upstream: Path, directory: Path) -> Iterator[FaultProxy]:
         server, headers, tls = _login(upstream, directory)
         connector, forever = aiohttp.TCPConnector(ssl=tls, limit=0), aiohttp.ClientTimeout(total=None)
         async with aiohttp.ClientSession(connector=connector, timeout=forever, auto_decompress=False) as session:
-            runner = web.ServerRunner(web.Server(partial(_pass_on, proxy, session, server, headers)), shutdown_timeout=0.1)
+            runner = web.ServerRunner(web.Server(partial(_forward, proxy, session, server, headers)), shutdown_timeout=0.1)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             _write_kubeconfig(proxy.kubeconfig, runner.addresses[0][1])
             ready.set()
             await done.wait()
             await runner.cleanup()
-        await asyncio.sleep(0.25)  # as aiohttp's documentation asks for between closing TLS and closing the loop
+        await asyncio.sleep(0.25)  # aiohttp's documentation requires a pause between closing TLS sessions and the loop
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
     thread.start()
-    assert ready.wait(timeout=60)
+    assert ready.wait(timeout=PATIENCE)
     try:
         yield proxy
     finally:
         loops[0].call_soon_threadsafe(done.set)
-        thread.join(timeout=60)
+        thread.join(timeout=PATIENCE)
 
 
-async def _pass_on(
+async def _forward(
     proxy: FaultProxy, session: aiohttp.ClientSession, server: str, extra: dict[str, str], request: web.BaseRequest
 ) -> web.StreamResponse:
-    if (made_up := proxy.answer(request.method, request.path_qs)) is not None:
-        proxy.seen.append((request.method, request.path_qs, made_up.status))
-        return made_up
+    if (injected := proxy.injected_response(request.method, request.path_qs)) is not None:
+        proxy.requests.append((request.method, request.path_qs, injected.status))
+        return injected
     headers = {key: value for key, value in request.headers.items() if key.lower() not in _HOP_BY_HOP} | extra
     body = await request.read()
     if proxy.cut_off:
         await asyncio.Event().wait()
     async with session.request(request.method, server + request.path_qs, headers=headers, data=body or None) as answer:
-        proxy.seen.append((request.method, request.path_qs, answer.status))
+        proxy.requests.append((request.method, request.path_qs, answer.status))
         kept = {key: value for key, value in answer.headers.items() if key.lower() not in _HOP_BY_HOP}
         response = web.StreamResponse(status=answer.status, headers=kept)
-        # Who asked may have hung up, on a watch for instance.
-        with proxy.streaming(request), contextlib.suppress(ConnectionResetError):
+        # The client may have closed the connection, for example of a watch.
+        with proxy.track_stream(request), contextlib.suppress(ConnectionResetError):
             await response.prepare(request)
             async for chunk in answer.content.iter_any():
                 if proxy.cut_off:
@@ -124,7 +129,7 @@ async def _pass_on(
 
 
 def _login(kubeconfig: Path, directory: Path) -> tuple[str, dict[str, str], ssl.SSLContext]:
-    """Address, headers and TLS settings of the first cluster and user."""
+    """Return the address, headers and TLS settings of the kubeconfig's first cluster and user."""
     config = yaml.safe_load(kubeconfig.read_text())
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     tls = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
@@ -138,6 +143,6 @@ def _login(kubeconfig: Path, directory: Path) -> tuple[str, dict[str, str], ssl.
 
 def _write_kubeconfig(path: Path, port: int) -> None:
     config: dict[str, Any] = {"apiVersion": "v1", "kind": "Config", "current-context": "proxied"}
-    config["contexts"] = [{"name": "proxied", "context": {"cluster": "proxied", "user": "nobody"}}]
+    config["contexts"] = [{"name": "proxied", "context": {"cluster": "proxied", "user": "anonymous"}}]
     config["clusters"] = [{"name": "proxied", "cluster": {"server": f"http://127.0.0.1:{port}"}}]
-    path.write_text(json.dumps(config | {"users": [{"name": "nobody", "user": {}}]}))
+    path.write_text(json.dumps(config | {"users": [{"name": "anonymous", "user": {}}]}))

@@ -1,43 +1,43 @@
-"""File Browser's API, as the page of its users calls it."""
+"""A client for File Browser's HTTP API, which its web page uses."""
 
 import base64
 import json
 from typing import Any
 
-from support.web import Answer, Web
+from support.web import Response, Web
 
 HEADER = "X-Forwarded-User"
 
 
 class FileBrowser:
-    """One user, logged in as by the proxy in front, which says who is asking."""
+    """The session of one user; the login sends the header that an authenticating proxy would add."""
 
     def __init__(self, web: Web, user: str = "alice") -> None:
-        answer = web.ask("POST", "api/login", headers={HEADER: user})
+        answer = web.request("POST", "api/login", headers={HEADER: user})
         assert answer.code == 200, answer
         self._token = answer.body.decode()
         self._web = web
 
     @property
     def permissions(self) -> dict[str, Any]:
-        """What the server's token says that this user may do."""
+        """The user's permissions, as encoded in the server's token."""
         payload = self._token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         found: dict[str, Any] = claims["user"]["perm"]
         return found
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
-        """A request of this user."""
-        return self._web.ask(method, path, body, {"X-Auth": self._token})
+    def request(self, method: str, path: str, body: bytes | None = None) -> Response:
+        """Send a request with this user's token."""
+        return self._web.request(method, path, body, {"X-Auth": self._token})
 
-    def upload(self, name: str, content: bytes) -> Answer:
-        return self.ask("POST", f"api/resources/{name}", content)
+    def upload(self, name: str, content: bytes) -> Response:
+        return self.request("POST", f"api/resources/{name}", content)
 
-    def download(self, name: str) -> Answer:
-        return self.ask("GET", f"api/raw/{name}")
+    def download(self, name: str) -> Response:
+        return self.request("GET", f"api/raw/{name}")
 
-    def names(self) -> list[str]:
-        """What the root directory holds."""
-        answer = self.ask("GET", "api/resources/")
+    def list_names(self) -> list[str]:
+        """Return the names in the root directory."""
+        answer = self.request("GET", "api/resources/")
         assert answer.code == 200, answer
         return [item["name"] for item in answer.json()["items"]]

@@ -1,4 +1,4 @@
-"""The operator in this process, on a loop and thread of its own, and what its own observers were told."""
+"""The operator in this process, on its own event loop and thread, and its metrics."""
 
 import asyncio
 import contextlib
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from support.kubectl import PATIENCE
 from userstorage_operator import app
 from userstorage_operator.config import Config
 from userstorage_operator.object_metrics import LABEL_VALUES
@@ -16,15 +17,15 @@ from userstorage_operator.runtime import logs
 from userstorage_operator.runtime.metrics import Metrics
 from userstorage_operator.runtime.worker import Result
 
-TLS_GOODBYE = 0.25
-"""Seconds that aiohttp's documentation asks for between closing a session and closing its loop."""
+TLS_CLOSE_SECONDS = 0.25
+"""Seconds; aiohttp's documentation requires a pause between closing a TLS session and its loop."""
 WRITES = frozenset({"create", "patch", "delete"})
-FAULTS = ("InternalError",)
-"""Outcomes of a pass that met a fault of the operator: told in the status, or caught by the worker pool."""
+INTERNAL_ERROR_OUTCOMES = ("InternalError",)
+"""Outcomes of a reconcile that hit a bug of the operator: reported in the status, or caught by the worker pool."""
 
 
-class Observed(Metrics):
-    """The operator's metrics, and each pass and request besides."""
+class RecordedMetrics(Metrics):
+    """The operator's metrics, with counters of every reconcile outcome and API request."""
 
     def __init__(self) -> None:
         super().__init__("test", LABEL_VALUES)
@@ -40,31 +41,32 @@ class Observed(Metrics):
         self.requests[verb, resource] += 1
         super().requested(verb, resource, code, seconds)
 
-    def passes(self) -> int:
-        """Passes so far."""
+    def reconciles(self) -> int:
+        """Return the number of reconciles so far."""
         return self.outcomes.total()
 
     def writes(self) -> int:
-        """Writes so far, refused ones included."""
+        """Return the number of write requests so far, including refused ones."""
         return sum(count for (verb, _), count in list(self.requests.items()) if verb in WRITES)
 
-    def faults(self) -> int:
-        """Passes that met a fault of the operator itself."""
-        return sum(self.outcomes[outcome] for outcome in FAULTS)
+    def internal_errors(self) -> int:
+        """Return the number of reconciles that hit a bug of the operator."""
+        return sum(self.outcomes[outcome] for outcome in INTERNAL_ERROR_OUTCOMES)
 
 
 @contextlib.contextmanager
-def serving(config: Config) -> Iterator[Observed]:
-    """A running operator. On a thread of its own: when kopf ends, it ends every task of its loop that is younger than
-    itself, those of a test included.
+def serving(config: Config) -> Iterator[RecordedMetrics]:
+    """Run an operator on its own thread and return its metrics.
+
+    It needs its own loop: when kopf ends, it cancels every task of its loop that started after it, also those of a test.
     """
     set_leader = logs.configure("debug", json_format=True, stream=sys.stdout).set_leader
-    observed, stop, loops = Observed(), asyncio.Event(), list[asyncio.AbstractEventLoop]()
+    observed, stop, loops = RecordedMetrics(), asyncio.Event(), list[asyncio.AbstractEventLoop]()
 
     async def serve() -> None:
         loops.append(asyncio.get_running_loop())
         await app.run(config, stop, set_leader)
-        await asyncio.sleep(TLS_GOODBYE)
+        await asyncio.sleep(TLS_CLOSE_SECONDS)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(app, "Metrics", lambda *_: observed)
@@ -76,6 +78,6 @@ def serving(config: Config) -> Iterator[Observed]:
             alive = thread.is_alive()
         finally:
             loops[0].call_soon_threadsafe(stop.set)
-            thread.join(timeout=60)
-    assert alive, "the operator ended by itself"
+            thread.join(timeout=PATIENCE)
+    assert alive, "the operator stopped before the test's end"
     assert not thread.is_alive()

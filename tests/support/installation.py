@@ -1,4 +1,4 @@
-"""The operator as `kubectl apply -k` installs it, seen from outside."""
+"""The operator as `kubectl apply -k` installs it, observed through kubectl."""
 
 import json
 import os
@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from operatorimage import BUILDAH
-from support.kubectl import Kubectl, eventually
+from support.kubectl import WAIT, Kubectl, eventually
 
 ROOT = Path(__file__).parents[2]
 SYSTEM = "userstorage-system"
 OPERATOR = "app.kubernetes.io/name=userstorage-operator"
 IMAGE = "userstorage-operator:0.1.0"
 """The name in deploy/manager."""
-ROLLOUT = "--timeout=140s"
+SCRIPT_TIMEOUT = 600
+"""Seconds: only ends a script that hangs. A deploy waits for a build, two rollouts and their timeouts."""
 
 Object = dict[str, Any]
 
@@ -30,11 +31,11 @@ class Installation:
     registry: str
 
     def system(self, *arguments: str) -> str:
-        """What kubectl prints, in the operator's namespace."""
+        """Run kubectl in the operator's namespace and return its output."""
         return self.kubectl.run(*arguments, "-n", SYSTEM).stdout
 
     def install(self) -> None:
-        """Apply deploy/overlays/demo, and tell the one thing that this node lacks and the demo needs: it has no DNS."""
+        """Apply deploy/overlays/demo, with a host alias for Redis, since the node cluster has no DNS; wait for the rollout."""
         self.kubectl.run("apply", "-k", str(ROOT / "deploy/overlays/demo"))
         service = self.kubectl.get("service", "userstorage-redis", SYSTEM)
         assert service is not None
@@ -44,17 +45,17 @@ class Installation:
         self.until_rolled_out()
 
     def until_rolled_out(self) -> None:
-        """Until the Deployment is as it should be, and nobody of its past is left."""
-        self.system("rollout", "status", "deployment/userstorage-operator", ROLLOUT)
-        eventually(lambda: len(self.pods()) == 3 and all(ready(pod) for pod in self.pods()))
+        """Wait until the Deployment is rolled out and no pod of an earlier revision is left."""
+        self.system("rollout", "status", "deployment/userstorage-operator", WAIT)
+        eventually(lambda: len(self.pods()) == 3 and all(is_ready(pod) for pod in self.pods()))
 
     def pods(self) -> list[Object]:
-        """The operator's pods, also those that are ending."""
+        """Return the operator's pods, including terminating ones."""
         found: list[Object] = json.loads(self.system("get", "pods", "-l", OPERATOR, "-o", "json"))["items"]
         return found
 
     def leader(self) -> str:
-        """The pod that leads, once one does."""
+        """Wait for a leader and return the name of its pod."""
 
         def holder() -> str:
             lease = self.kubectl.get("lease", "userstorage-operator", SYSTEM) or {"spec": {}}
@@ -62,13 +63,13 @@ class Installation:
 
         return eventually(holder)
 
-    def inside(self, pod: str, *command: str) -> tuple[int, str]:
-        """Exit code and output, of both kinds, of a command in the operator's container."""
+    def exec(self, pod: str, *command: str) -> tuple[int, str]:
+        """Run a command in the operator's container; return its exit code, and stdout and stderr together."""
         done = self.kubectl.run("exec", pod, "-n", SYSTEM, "--", *command, check=False)
         return done.returncode, (done.stdout + done.stderr).strip()
 
     def script(self, name: str, *arguments: str) -> subprocess.Popen[str]:
-        """One of scripts/ as a person would start it; what it says comes as one."""
+        """Start a script of scripts/ with stderr redirected to stdout."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # kubectl is among the development dependencies
         environment = {**os.environ, "KUBECONFIG": str(self.kubectl.kubeconfig), "PATH": path}
         return subprocess.Popen(
@@ -81,21 +82,23 @@ class Installation:
         )
 
     def run_script(self, name: str, *arguments: str) -> tuple[int, str]:
-        """Its exit code and what it said."""
+        """Run a script of scripts/; return its exit code and output."""
         running = self.script(name, *arguments)
-        said, _ = running.communicate(timeout=600)
-        return running.returncode, said
+        output, _ = running.communicate(timeout=SCRIPT_TIMEOUT)
+        return running.returncode, output
 
 
-def ready(pod: Object) -> bool:
-    """Whether it is, and is to stay."""
+def is_ready(pod: Object) -> bool:
+    """Whether the pod is Ready and not terminating."""
     conditions = {entry["type"]: entry["status"] for entry in pod["status"].get("conditions", ())}
     return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
 
 
-def pushed_image(registry: str, tag: str, *entrypoint: str) -> str:
-    """The reference, in the registry, of an image of the operator with another entry point: another image to the node, too, which
-    would ask for what it pulled by one name also where it has it by another.
+def push_image(registry: str, tag: str, *entrypoint: str) -> str:
+    """Push the operator's image with another entry point; return its reference in the registry.
+
+    The entry point makes it another image for the node as well. Of one image, pulled under one name, the node would ask a
+    registry also for the other name, under which it was loaded.
     """
     reference = f"{registry}/userstorage-operator:{tag}"
     container = _buildah("from", IMAGE).strip()

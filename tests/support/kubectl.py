@@ -1,4 +1,4 @@
-"""kubectl, as a person or a script would use it, for tests that look at the world from outside."""
+"""kubectl as people and scripts use it, for tests that observe a cluster from outside."""
 
 import json
 import subprocess
@@ -9,69 +9,78 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 PATIENCE = 180.0
-"""Seconds. The operator's pauses between tries are 1, 3, 9, 27 and then 60 s, the garbage collector learns of a new kind every
-30 s, and all of it may be three times slower on a busy machine. Costs nothing where what is waited for comes.
+"""Seconds: the bound of every wait.
+
+The operator retries after 1, 3, 9, 27 and then every 60 s, the garbage collector discovers a new kind within 30 s, and a busy
+machine may be three times slower. A wait that succeeds does not take longer for a high bound.
 """
+WAIT = f"--timeout={PATIENCE:.0f}s"
+"""kubectl's option for commands that wait."""
+COMMAND_TIMEOUT = 2 * PATIENCE
+"""Seconds: only ends a command that hangs. More than `WAIT`, so that kubectl itself reports what did not happen in time."""
 
 
 class Kubectl:
-    """Commands against one cluster."""
+    """kubectl commands for one cluster."""
 
     def __init__(self, program: str, kubeconfig: Path) -> None:
-        # A cache of its own: kubectl keeps what an API server serves by address, and test clusters share addresses.
+        # Its own cache: kubectl caches discovery by server address, and test clusters reuse addresses.
         cache = kubeconfig.with_suffix(".cache")
         self._command = [program, f"--kubeconfig={kubeconfig}", f"--cache-dir={cache}", "--request-timeout=60s"]
         self.kubeconfig = kubeconfig
 
     def logged_in(self, kubeconfig: Path) -> "Kubectl":
-        """The same program with another login."""
+        """Return kubectl with another kubeconfig."""
         return Kubectl(self._command[0], kubeconfig)
 
     def command(self, *args: str) -> list[str]:
-        """The whole command line, for a process that goes on beside the test: without a time limit."""
+        """Return a command line without request timeout, for a process that runs beside the test."""
         return [*(part for part in self._command if not part.startswith("--request-timeout")), *args]
 
     def run(self, *args: str, input: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:  # noqa: A002  # as subprocess has it
-        """Run a command; with `check`, a failure ends the test with what kubectl said."""
-        done = subprocess.run([*self._command, *args], input=input, capture_output=True, text=True, check=False, timeout=150)
+        """Run a command; with `check`, a failure fails the test with kubectl's output."""
+        done = subprocess.run(
+            [*self._command, *args], input=input, capture_output=True, text=True, check=False, timeout=COMMAND_TIMEOUT
+        )
         assert not check or done.returncode == 0, f"kubectl {' '.join(args)}: {done.stderr or done.stdout}"
         return done
 
     def apply(self, *objects: dict[str, Any]) -> None:
-        """Apply objects as a person would."""
+        """Apply objects with kubectl's client-side apply."""
         self.run("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
 
     def wait_established(self, *definitions: str) -> None:
-        """Wait until the API server serves these definitions (`crd/…`). kubectl wait gives up on one that is so new that its
-        conditions are null, so it is asked again.
+        """Wait until the API server serves these CRDs (`crd/…`).
+
+        kubectl wait fails on a CRD so new that its conditions are null, so it is retried.
         """
         eventually(lambda: self.run("wait", "--for=condition=Established", *definitions, check=False).returncode == 0)
 
     def get(self, kind: str, name: str, namespace: str) -> dict[str, Any] | None:
-        """One object, None where it is not there."""
+        """Return an object, or None if it does not exist."""
         found = self.run("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")
         return json.loads(found.stdout) if found.stdout else None
 
     def list_all(self, kind: str, namespace: str) -> list[dict[str, Any]]:
-        """All objects of a kind."""
+        """Return all objects of a kind in a namespace."""
         found: list[dict[str, Any]] = json.loads(self.run("get", kind, "-n", namespace, "-o", "json").stdout)["items"]
         return found
 
     def phase(self, name: str, namespace: str) -> str:
-        """The phase of a UserStorage; empty where there is none yet."""
+        """Return the phase of a UserStorage, or an empty string if it has none yet."""
         phase: str = (self.get("userstorage", name, namespace) or {}).get("status", {}).get("phase", "")
         return phase
 
     def raw(self, path: str) -> str:
-        """What the API server answers to GET `path`."""
+        """Return the API server's response to GET `path`."""
         return self.run("get", "--raw", path).stdout
 
 
-def eventually(look: Callable[[], T], within: float = PATIENCE, every: float = 0.2) -> T:
-    """The first truthy answer of `look`; the test fails, showing the last answer, where none comes in time."""
+def eventually(condition: Callable[[], T], within: float = PATIENCE, every: float = 0.2) -> T:
+    """Call `condition` until it returns a truthy value, and return that value. Fails with the last value after `within` s."""
     deadline = time.monotonic() + within
     while True:
-        if answer := look():
-            return answer
-        assert time.monotonic() < deadline, f"not within {within} s; last seen: {answer!r}"
+        if value := condition():
+            return value
+        assert time.monotonic() < deadline, f"not within {within} s; last value: {value!r}"
         time.sleep(every)

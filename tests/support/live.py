@@ -1,4 +1,4 @@
-"""Looking at the live cluster and changing it, as users and other controllers do."""
+"""Reading and changing the live cluster, as users and other controllers do."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 
 
 def condition_of(raw: Unstructured, condition_type: str) -> tuple[str, str]:
-    """Status and reason of a condition of a raw object; Unknown where it is not told."""
+    """Return the status and reason of a condition of an object; ("Unknown", "") if the condition is missing."""
     for entry in raw.get("status", {}).get("conditions", ()):
         if entry["type"] == condition_type:
             return entry["status"], entry["reason"]
@@ -25,7 +25,7 @@ def condition_of(raw: Unstructured, condition_type: str) -> tuple[str, str]:
 
 
 class Live:
-    """One namespace of the cluster."""
+    """One namespace of the cluster, read past the operator's caches."""
 
     def __init__(self, client: KubeClient, namespace: str) -> None:
         self.client = client
@@ -55,17 +55,17 @@ class Live:
         """Merge-patch a UserStorageClass."""
         await self.client.merge_patch(USER_STORAGE_CLASSES, None, name, patch)
 
-    async def the_class(self, name: str) -> Unstructured:
-        """A UserStorageClass, which has to be there."""
+    async def get_class(self, name: str) -> Unstructured:
+        """Return a UserStorageClass. Raises NotFound if it does not exist."""
         return await self.client.get(USER_STORAGE_CLASSES, None, name)
 
     async def delete_class(self, name: str) -> None:
         """Delete a UserStorageClass."""
-        uid = (await self.the_class(name))["metadata"]["uid"]
+        uid = (await self.get_class(name))["metadata"]["uid"]
         await self.client.delete(USER_STORAGE_CLASSES, "", name, uid, 0, "Background")
 
-    async def make(self, kind: Kind, name: str, spec: Unstructured, **meta: Any) -> Unstructured:
-        """Create some other object."""
+    async def create_object(self, kind: Kind, name: str, spec: Unstructured, **meta: Any) -> Unstructured:
+        """Create an object of a child kind."""
         body = {
             "apiVersion": kind.resource.api_version,
             "kind": kind.resource.kind,
@@ -74,12 +74,12 @@ class Live:
         }
         return await self.client.create(kind.resource, self.namespace, body)
 
-    async def until_open(self) -> None:
-        """Until the namespace takes pods: none is admitted before its service account is there."""
+    async def until_pods_are_admitted(self) -> None:
+        """Wait until the namespace's default service account exists: without it, no pod is admitted."""
         await self.until(lambda: self._get(SERVICE_ACCOUNTS, "default"))
 
     async def set_quota(self, name: str, hard: dict[str, str]) -> None:
-        """Make or change a ResourceQuota; returns when it counts, which the quota controller says."""
+        """Create or change a ResourceQuota, and wait until the quota controller enforces it."""
         spec = {"spec": {"hard": hard}}
         if await self._get(QUOTAS, name) is None:
             body = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name}, **spec}
@@ -87,73 +87,73 @@ class Live:
         else:
             await self.client.merge_patch(QUOTAS, self.namespace, name, spec)
 
-        async def counts() -> bool:
+        async def is_enforced() -> bool:
             found = await self.client.get(QUOTAS, self.namespace, name)
             return bool(found.get("status", {}).get("hard") == hard)
 
-        await self.until(counts)
+        await self.until(is_enforced)
 
     async def change(self, patch: Unstructured, name: str = "alice") -> Unstructured:
         """Merge-patch a UserStorage."""
         return await self.client.merge_patch(USER_STORAGES, self.namespace, name, patch)
 
     async def change_child(self, kind: Kind, patch: Unstructured, user: str = "alice") -> Unstructured:
-        """Merge-patch a child."""
+        """Merge-patch a user's child of that kind."""
         return await self.client.merge_patch(kind.resource, self.namespace, f"user-storage-{user}", patch)
 
     async def delete(self, resource: Resource, name: str) -> None:
-        """Begin the deletion of an object."""
+        """Request the deletion of an object; do not wait for its end."""
         found = await self.client.get(resource, self.namespace, name)
         await self.client.delete(resource, self.namespace, name, found["metadata"]["uid"], 30, "Background")
 
     async def get(self, name: str = "alice") -> Unstructured | None:
-        """A UserStorage, or None."""
+        """Return a UserStorage, or None if it does not exist."""
         return await self._get(USER_STORAGES, name)
 
     async def child(self, kind: Kind, user: str = "alice") -> Unstructured | None:
-        """A child, or None."""
+        """Return a user's child of that kind, or None if it does not exist."""
         return await self._get(kind.resource, f"user-storage-{user}")
 
     async def pod(self, user: str = "alice") -> Unstructured:
-        """The pod, which has to be there."""
+        """Return a user's pod; fails if it does not exist."""
         found = await self.child(Kind.POD, user)
         assert found is not None
         return found
 
     async def condition(self, condition_type: str, name: str = "alice") -> tuple[str, str]:
-        """Status and reason of a condition; Unknown where it is not told."""
+        """Return the status and reason of a condition; ("Unknown", "") if the condition is missing."""
         return condition_of(await self.get(name) or {}, condition_type)
 
-    async def until(self, look: Callable[[], Awaitable[Any]], within: float = PATIENCE) -> Any:
-        """The first truthy answer of `look`; the test fails, showing the object, where none comes in time."""
+    async def until(self, condition: Callable[[], Awaitable[Any]], within: float = PATIENCE) -> Any:
+        """Await `condition` until it returns a truthy value, and return that value. Fails with all objects after `within` s."""
         deadline = time.monotonic() + within
-        while not (answer := await look()):
-            assert time.monotonic() < deadline, f"not within {within} s; the object is {await self._all()}"
+        while not (value := await condition()):
+            assert time.monotonic() < deadline, f"not within {within} s; UserStorages: {await self._all()}"
             await asyncio.sleep(0.05)
-        return answer
+        return value
 
     async def until_ready(self, name: str = "alice", within: float = PATIENCE) -> Unstructured:
-        """The UserStorage once it is Ready for its present generation."""
+        """Wait until a UserStorage is Ready for its current generation, and return it."""
 
-        async def look() -> Unstructured | None:
+        async def ready_object() -> Unstructured | None:
             found = await self.get(name)
             assert found is not None
             current = found.get("status", {}).get("observedGeneration") == found["metadata"]["generation"]
             settled = condition_of(found, "Reconciling")[0] == "False"
             return found if current and settled and condition_of(found, "Ready") == ("True", "PodReady") else None
 
-        found: Unstructured = await self.until(look, within)
+        found: Unstructured = await self.until(ready_object, within)
         return found
 
     async def until_condition(
         self, condition_type: str, status: str, reason: str, name: str = "alice", within: float = PATIENCE
     ) -> str:
-        """The condition's message once it has that status and reason."""
+        """Wait until a condition has that status and reason, and return its message."""
 
-        async def look() -> bool:
+        async def is_reported() -> bool:
             return await self.condition(condition_type, name) == (status, reason)
 
-        await self.until(look, within)
+        await self.until(is_reported, within)
         found = await self.get(name)
         assert found is not None
         [message] = [entry["message"] for entry in found["status"]["conditions"] if entry["type"] == condition_type]
@@ -170,7 +170,7 @@ class Live:
 
 
 class ClassOfTest:
-    """A UserStorageClass that one test has to itself."""
+    """A UserStorageClass that only one test uses."""
 
     def __init__(self, live: Live, name: str) -> None:
         self._client = live.client
@@ -181,6 +181,6 @@ class ClassOfTest:
         await self._client.merge_patch(USER_STORAGE_CLASSES, None, self.name, {"spec": {"network": network}})
 
     async def delete(self) -> None:
-        """Delete it."""
+        """Delete the class."""
         found = await self._client.get(USER_STORAGE_CLASSES, None, self.name)
         await self._client.delete(USER_STORAGE_CLASSES, "", self.name, found["metadata"]["uid"], 0, "Background")

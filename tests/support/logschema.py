@@ -1,4 +1,4 @@
-"""The log fields and events that docs/observability.md lists, and a check of a log line against them."""
+"""The log schema: the fields and events listed in docs/observability.md, which is their only list."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from userstorage_operator.api.unstructured import Unstructured
 
 _PAGE = Path(__file__).parents[2] / "docs/observability.md"
 ALWAYS = ("time", "level", "event", "logger", "leader")
-"""The fields of every line, in this order."""
+"""The first fields of every line, in this order."""
 
 
 def _rows(heading: str) -> frozenset[str]:
@@ -23,7 +23,7 @@ EVENTS = _rows("Events")
 
 
 def check_line(text: str) -> Unstructured:
-    """Return the fields of a line. Fails unless it is one line of JSON with documented fields only, the fixed ones first."""
+    """Return the fields of a log line. Fails unless it is one line of JSON with only documented fields."""
     assert len(text.splitlines()) == 1, text
     line: Unstructured = json.loads(text)
     assert tuple(line)[: len(ALWAYS)] == ALWAYS, line

@@ -1,4 +1,4 @@
-"""Manifests for the API server, and rows of the tables of inputs."""
+"""Manifests for the API server, and the row types of the tables of bad inputs."""
 
 import json
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 Object = dict[str, Any]
 ABSENT = object()
-"""A spec that is not even there (null is something else)."""
+"""Marks a manifest without the field `spec`; null is another case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,35 +19,35 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A spec that must be refused with a message that holds `says`: the field's path, or words that name it."""
+    """A spec that must be refused with a message that contains `message`: the field's path, or words that name it."""
 
     name: str
     spec: Any
-    says: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An update that must be admitted, or refused with `says`."""
+    """An update that must be admitted if `message` is None, else refused with a message that contains `message`."""
 
     name: str
     before: Object
     after: Object
-    says: str | None = None
+    message: str | None = None
 
 
 def storage(namespace: str, spec: Any, name: str = "candidate") -> Object:
-    """A UserStorage."""
+    """Return the manifest of a UserStorage."""
     return _manifest("UserStorage", {"name": name, "namespace": namespace}, spec)
 
 
 def storage_class(name: str, spec: Any) -> Object:
-    """A UserStorageClass."""
+    """Return the manifest of a UserStorageClass."""
     return _manifest("UserStorageClass", {"name": name}, spec)
 
 
-def text(manifest: Object) -> str:
-    """What kubectl reads."""
+def to_json(manifest: Object) -> str:
+    """Return the manifest as input for kubectl."""
     return json.dumps(manifest)
 
 

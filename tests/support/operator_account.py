@@ -1,4 +1,4 @@
-"""Logins of the operator's own account, and what the API server saw of each in its audit log."""
+"""Logins of the operator's service account, and the requests of each login in the API server's audit log."""
 
 import base64
 import json
@@ -19,14 +19,14 @@ _CREDENTIAL = "authentication.kubernetes.io/credential-id"
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A kubeconfig with a token of its own, by which the audit log tells it from every other."""
+    """A kubeconfig with its own token, whose credential id identifies its requests in the audit log."""
 
     kubeconfig: Path
     credential: str
 
 
 def log_in(api: Kubectl, directory: Path, account: str = NAME, namespace: str = SYSTEM) -> Login:
-    """A new login of a service account, by default the operator's, with the rights that it has and no other."""
+    """Create a token of a service account, by default the operator's, and a kubeconfig with it in `directory`."""
     token = api.run("create", "token", account, "-n", namespace, "--duration=4h").stdout.strip()
     config = json.loads(api.run("config", "view", "--raw", "--minify", "-o", "json").stdout)
     config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
@@ -38,32 +38,35 @@ def log_in(api: Kubectl, directory: Path, account: str = NAME, namespace: str = 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request for a resource, answered."""
+    """A completed request for a resource."""
 
     credential: str
     verb: str
     group: str
     resource: str
-    """With the subresource behind a slash."""
-    began: datetime
-    ended: datetime
+    """The resource, followed by a slash and the subresource if there is one."""
+    received: datetime
+    answered: datetime
     code: int
     forbidden: bool
-    """By RBAC; admission and a namespace that ends answer 403 as well."""
+    """Whether RBAC denied the request; admission and a terminating namespace also respond with 403."""
 
     @property
     def is_write(self) -> bool:
-        """Whether it changes something, or would."""
+        """Whether the verb is a write, even if the request was refused."""
         return self.verb in WRITES
 
 
 def audit_log(api: Kubectl) -> Path:
-    """Of a local cluster: every write, and whatever else the accounts of the operator's namespace ask for."""
+    """Return the audit log of a local cluster.
+
+    It has every write, and all requests of the service accounts in the operator's namespace.
+    """
     return api.kubeconfig.parent / "logs/audit.jsonl"
 
 
 def requests(api: Kubectl, *credentials: str) -> Iterator[Request]:
-    """Those made with one of the credentials, in the order of their answers."""
+    """Yield the requests made with one of the credentials, in the order of their responses."""
     with audit_log(api).open() as log:
         for line in log:
             if _CREDENTIAL in line and line.endswith("\n"):
@@ -74,15 +77,15 @@ def requests(api: Kubectl, *credentials: str) -> Iterator[Request]:
 
 
 def _parse(credential: str, event: Unstructured) -> Request:
-    about = event["objectRef"]
-    began, ended = (datetime.fromisoformat(event[key]) for key in ("requestReceivedTimestamp", "stageTimestamp"))
+    reference = event["objectRef"]
+    received, answered = (datetime.fromisoformat(event[key]) for key in ("requestReceivedTimestamp", "stageTimestamp"))
     return Request(
         credential,
         event["verb"],
-        about.get("apiGroup", ""),
-        "/".join(part for part in (about["resource"], about.get("subresource")) if part),
-        began,
-        ended,
+        reference.get("apiGroup", ""),
+        "/".join(part for part in (reference["resource"], reference.get("subresource")) if part),
+        received,
+        answered,
         event["responseStatus"]["code"],
         event["annotations"].get("authorization.k8s.io/decision") == "forbid",
     )

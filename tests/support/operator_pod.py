@@ -1,4 +1,4 @@
-"""A pod as the operator makes it, for asking the API server what it thinks of it."""
+"""A pod as the operator creates it, for dry runs against the API server's admission."""
 
 import copy
 
@@ -10,7 +10,10 @@ FILEBROWSER = "docker.io/filebrowser/filebrowser:v2.63.23"
 
 
 def pod(image: str = FILEBROWSER, class_name: str = "") -> Unstructured:
-    """What the operator makes for alice, but for the owner: the API server would look for that one in the namespace."""
+    """Return the pod that the operator creates for alice, without ownerReferences.
+
+    The API server would look for the owner in the namespace.
+    """
     made = without_absent(desired_of(storage_object()).pod)
     made["metadata"] = {
         "name": "user-storage-alice",

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.kubectl import eventually
+from support.kubectl import PATIENCE, eventually
 
 PROGRAM = str(Path(sys.executable).with_name("userstorage-operator"))
 
 
 class OperatorProcess:
-    """Starts, kills and starts again; the log of all lives is in one file."""
+    """An operator process that can be restarted; all runs append to one log file."""
 
     def __init__(self, kubeconfig: Path, log: Path, *options: str) -> None:
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
@@ -21,13 +21,13 @@ class OperatorProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it has its first lists."""
+        """Start the process and wait until it logs `started`, after its first lists."""
         before = self.log.read_text().count('"started"') if self.log.exists() else 0
         self.launch()
         eventually(lambda: self.log.read_text().count('"started"') > before)
 
     def launch(self) -> None:
-        """Start it and wait for nothing."""
+        """Start the process without waiting."""
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 [PROGRAM, "run", "--http-port=0", "--log-format=json", *self._options],
@@ -37,34 +37,34 @@ class OperatorProcess:
             )
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal that does not end it."""
+        """Send a signal that does not end the process."""
         assert self._process is not None
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL: no goodbye."""
-        self._end(signal.SIGKILL)
+        """Kill the process with SIGKILL, without a graceful shutdown."""
+        self._stop_with(signal.SIGKILL)
 
     def stop(self) -> int:
-        """SIGTERM, and the exit code."""
-        return self._end(signal.SIGTERM)
+        """Send SIGTERM, wait, and return the exit code; 0 if the process is not running."""
+        return self._stop_with(signal.SIGTERM)
 
-    def ended(self, within: float) -> int:
-        """The exit code, once it has ended by itself."""
+    def wait(self, within: float) -> int:
+        """Wait at most `within` seconds for the process to exit by itself, and return its exit code."""
         assert self._process is not None
         code = self._process.wait(timeout=within)
         self._process = None
         return code
 
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """Return the exit code, or None while the process runs."""
         assert self._process is not None
         return self._process.poll()
 
-    def _end(self, how: signal.Signals) -> int:
+    def _stop_with(self, number: signal.Signals) -> int:
         if self._process is None:
             return 0
-        self._process.send_signal(how)
-        code = self._process.wait(timeout=60)
+        self._process.send_signal(number)
+        code = self._process.wait(timeout=PATIENCE)
         self._process = None
         return code

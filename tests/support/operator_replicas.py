@@ -1,4 +1,4 @@
-"""Several operators with one lease, each with a login of its own, so that the API server's audit log tells them apart."""
+"""Several operators with one lease, each with its own login, so that the audit log distinguishes their requests."""
 
 import contextlib
 import urllib.request
@@ -9,7 +9,7 @@ from typing import Any
 from localcluster.addresses import free_port
 from support import faultproxy
 from support.faultproxy import FaultProxy
-from support.kubectl import Kubectl, eventually
+from support.kubectl import PATIENCE, Kubectl, eventually
 from support.operator_account import SYSTEM, Request, log_in, requests
 from support.operator_process import OperatorProcess
 
@@ -17,7 +17,7 @@ LEASE = "userstorage-operator"
 
 
 class Replica:
-    """One operator process behind a proxy of its own."""
+    """One operator process behind its own proxy."""
 
     def __init__(self, proxy: FaultProxy, credential: str, log: Path, namespace: str, options: Sequence[str]) -> None:
         self.proxy = proxy
@@ -33,18 +33,18 @@ class Replica:
             *options,
         )
 
-    def told(self, event: str) -> bool:
-        """Whether it has logged the event."""
+    def has_logged(self, event: str) -> bool:
+        """Whether the replica has logged the event."""
         return f'"event":"{event}"' in self.process.log.read_text()
 
-    def answer(self, path: str) -> Any:
-        """What it serves."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-            return answer.read().decode()
+    def get(self, path: str) -> Any:
+        """Return the body that the replica's HTTP server sends for `path`."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE) as response:
+            return response.read().decode()
 
 
-class Replicas:
-    """All that have run, in the order of their start, and those that run."""
+class OperatorReplicas:
+    """The running replicas in the order of their start, and the writes of all that have run."""
 
     def __init__(self, api: Kubectl, directory: Path, namespace: str, options: Sequence[str]) -> None:
         self.api = api
@@ -57,7 +57,7 @@ class Replicas:
         self._credentials: set[str] = set()
 
     def add(self) -> Replica:
-        """One more, which has come as far as to stand by."""
+        """Start one more replica and wait until it waits for the lease."""
         self._count += 1
         directory = self._directory / str(self._count)
         directory.mkdir()
@@ -67,38 +67,38 @@ class Replicas:
         replica.process.launch()
         self.running.append(replica)
         self._credentials.add(login.credential)
-        eventually(lambda: replica.told("waiting_for_lease"))
+        eventually(lambda: replica.has_logged("waiting_for_lease"))
         return replica
 
     def leader(self) -> Replica:
-        """The one that leads, once there is exactly one."""
-        found = eventually(self._leader, within=30)
+        """Wait until exactly one replica leads, and return it."""
+        found = eventually(self._leader)
         assert found is not None
         return found
 
     def remove(self, replica: Replica) -> None:
-        """Forget one that has ended."""
+        """Remove a replica that has ended from `running`."""
         self.running.remove(replica)
 
     def close(self) -> None:
-        """End them all."""
+        """Kill all replicas."""
         for replica in self.running:
             replica.process.kill()
         self._stack.close()
 
     def writes(self) -> list[Request]:
-        """What all of them have written, leases included, in the order of arrival."""
+        """Return the writes of all replicas, leases included, in the order in which the API server received them."""
         found = [request for request in requests(self.api, *self._credentials) if request.is_write]
-        return sorted(found, key=lambda write: write.began)
+        return sorted(found, key=lambda write: write.received)
 
     def _leader(self) -> Replica | None:
-        leading = [replica for replica in self.running if replica.told("started")]
-        assert len(leading) <= 1, "two lead"
+        leading = [replica for replica in self.running if replica.has_logged("started")]
+        assert len(leading) <= 1, "two replicas lead"
         return leading[0] if leading else None
 
 
 def free_lease(api: Kubectl) -> None:
-    """A lease that its last holder has given up."""
+    """Create the lease as if its last holder had released it."""
     api.apply(
         {
             "apiVersion": "coordination.k8s.io/v1",
@@ -110,16 +110,18 @@ def free_lease(api: Kubectl) -> None:
 
 
 @contextlib.contextmanager
-def replicas(api: Kubectl, directory: Path, namespace: str, count: int, options: Sequence[str] = ()) -> Iterator[Replicas]:
-    """`count` of them, with more options, on a lease that its last holder has given up, so that nothing has to be waited for."""
+def replicas(
+    api: Kubectl, directory: Path, namespace: str, count: int, options: Sequence[str] = ()
+) -> Iterator[OperatorReplicas]:
+    """Run `count` replicas with additional options, on a released lease, so that the first need not wait for its expiry."""
     free_lease(api)
-    several = Replicas(api, directory, namespace, options)
+    started = OperatorReplicas(api, directory, namespace, options)
     try:
         for _ in range(count):
-            several.add()
-        yield several
+            started.add()
+        yield started
         api.run("delete", "us", "--all", "-n", namespace, "--wait=false")
-        eventually(lambda: not api.list_all("userstorages", namespace), within=120, every=1)
+        eventually(lambda: not api.list_all("userstorages", namespace), every=1)
     finally:
-        several.close()
+        started.close()
         api.run("delete", "lease", LEASE, "-n", SYSTEM, "--ignore-not-found")

@@ -1,7 +1,7 @@
-"""Which condition reasons the API server showed during a test: the proof of `@pytest.mark.produces("Type/Reason", …)`.
+"""Records the condition reasons that the API server showed during a test: the proof of `@pytest.mark.produces("Type/Reason", …)`.
 
-For a reason that is a failure, the operator's log, its metrics and, where users are to be told, an Event have to tell the
-same story.
+For a reason that is a failure, the operator's log, its metrics and, unless the reason is in `LOG_ONLY`, an Event must report
+the same message.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from support.kubectl import PATIENCE
 from support.logschema import check_line
 from userstorage_operator.api.errors import ClusterError
 from userstorage_operator.api.reasons import REASONS
@@ -26,26 +27,26 @@ from userstorage_operator.object_metrics import ObjectMetrics
 from userstorage_operator.runtime.metrics import Metrics
 from userstorage_operator.status.events import is_failure, printable
 
-_LATE = 30.0
-"""Seconds that an event may be behind the answer that the test itself has seen."""
-_TLS_GOODBYE = 0.25
-"""Seconds that aiohttp's documentation asks for between closing a session and closing its loop."""
+_LATE = PATIENCE
+"""Seconds by which watch, log or Event may lag behind the response that the test itself has seen."""
+_TLS_CLOSE_SECONDS = 0.25
+"""Seconds; aiohttp's documentation requires a pause between closing a TLS session and its loop."""
 KNOWN = frozenset(f"{condition}/{reason}" for condition, reasons in REASONS.items() for reason in reasons)
 
 
-Story = tuple[str, str]
-"""The name of an object and what is said of it."""
+Message = tuple[str, str]
+"""The name of an object and a condition's message."""
 LOG_ONLY = frozenset({"APIUnavailable", "NamespaceTerminating"})
-"""Failures of which there is no Event: who could take it is what fails."""
+"""Failures without an Event: the API server or namespace that would store it is what fails."""
 
 
-class Recorder:
-    """Watches the UserStorages of one namespace from a thread, so that no state of theirs is too short to be seen."""
+class ReasonRecorder:
+    """Watches the UserStorages of one namespace in a thread, so that no short-lived condition is missed."""
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
-        self._seen: set[str] = set()
-        self._stories: dict[str, set[Story]] = {}
+        self._shown: set[str] = set()
+        self._messages: dict[str, set[Message]] = {}
         self._events: set[tuple[str, str, str]] = set()
         self._log = LogCapture(namespace)
         self._metrics = MetricCapture()
@@ -55,54 +56,55 @@ class Recorder:
         self._done = asyncio.Event()
 
     def start(self, kubeconfig: Path) -> None:
-        """Return once nothing that happens from now on can be missed."""
+        """Start the watch, and return once it misses no later change."""
         self._log.start()
         self._metrics.start()
         with pytest.MonkeyPatch.context() as patched:
             patched.setenv("KUBECONFIG", str(kubeconfig))
             self._thread.start()
-            assert self._watching.wait(timeout=60), "the watch of the recorder did not begin"
+            assert self._watching.wait(timeout=PATIENCE), "the watch of the recorder did not start"
 
     def stop(self) -> None:
-        """End the watch."""
+        """Stop the watch."""
         self._log.stop()
         self._metrics.stop()
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._done.set)
-        self._thread.join(timeout=60)
+        self._thread.join(timeout=PATIENCE)
         assert not self._thread.is_alive()
 
     def check(self, declared: frozenset[str]) -> None:
-        """Fail where a declared reason was not shown, or one that the table of reasons does not have was."""
-        within_reason(lambda: declared <= self._seen)
-        assert declared <= self._seen, f"not produced: {sorted(declared - self._seen)}; seen: {sorted(self._seen)}"
-        assert self._seen <= KNOWN, f"not in the table of reasons: {sorted(self._seen - KNOWN)}"
+        """Fail if a declared reason was not shown, if a shown reason is not in REASONS, or if its reports disagree."""
+        wait_for(lambda: declared <= self._shown)
+        assert declared <= self._shown, f"not produced: {sorted(declared - self._shown)}; seen: {sorted(self._shown)}"
+        assert self._shown <= KNOWN, f"not in the table of reasons: {sorted(self._shown - KNOWN)}"
         for named in sorted(declared):
-            self._check_story(named)
+            self._check_reported(named)
 
-    def _check_story(self, named: str) -> None:
-        """One condition, one log line, one Event, in the same words, and one series that counts it: of a failure, at least
-        for one object that had it.
-        """
+    def _check_reported(self, named: str) -> None:
+        """Fail unless log, Event and metrics report a failure with the condition's message, for at least one object."""
         condition_type, reason = named.split("/")
         if is_failure(condition_type, reason) or reason in LOG_ONLY:
-            assert reason in self._metrics.told, f"{named}: the metrics tell only {sorted(self._metrics.told)}"
+            assert reason in self._metrics.reasons, f"{named}: the metrics have only {sorted(self._metrics.reasons)}"
         if is_failure(condition_type, reason):
-            within_reason(lambda: self._told_alike(condition_type, reason))
-            told = f"conditions {self._stories[named]}, log {self._log.lines()}, events {self._events}"
-            assert self._told_alike(condition_type, reason), f"{named}: not one story: {told}"
+            wait_for(lambda: self._is_reported(condition_type, reason))
+            reports = f"conditions {self._messages[named]}, log {self._log.lines()}, events {self._events}"
+            assert self._is_reported(condition_type, reason), f"{named}: reports disagree: {reports}"
         elif reason in LOG_ONLY:
             logged = {(line["name"], line["error"]) for line in self._log.lines() if line.get("error_kind") == reason}
-            assert self._stories[named] & logged, f"{named}: the log tells only {self._log.lines()}"
+            assert self._messages[named] & logged, f"{named}: the log has only {self._log.lines()}"
 
-    def _told_alike(self, condition_type: str, reason: str) -> bool:
-        """Where several conditions say the same, one line and one Event tell of all, with the reason of the first."""
+    def _is_reported(self, condition_type: str, reason: str) -> bool:
+        """Whether a log line and an Event report the condition.
+
+        Conditions with the same message share one line and one Event, which have the reason of the first condition.
+        """
         for line in self._log.lines():
             if line["event"] != "condition_changed" or (line["name"], line["reason"], line["message"]) not in self._events:
                 continue
             first, *others = [flip.partition("=")[0] for flip in line["conditions"]]
-            told = (condition_type == first and line["reason"] == reason) or condition_type in others
-            if told and (line["name"], line["message"]) in self._stories[f"{condition_type}/{reason}"]:
+            matches = (condition_type == first and line["reason"] == reason) or condition_type in others
+            if matches and (line["name"], line["message"]) in self._messages[f"{condition_type}/{reason}"]:
                 return True
         return False
 
@@ -115,7 +117,7 @@ class Recorder:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
         await client.close()
-        await asyncio.sleep(_TLS_GOODBYE)
+        await asyncio.sleep(_TLS_CLOSE_SECONDS)
 
     async def _watch(self, client: KubeClient) -> None:
         objects, version = await client.list_all(USER_STORAGES, self._namespace)
@@ -123,7 +125,7 @@ class Recorder:
             self._note(raw)
         self._watching.set()
         while True:
-            # A test may take the API server away for a moment: the stream goes on where it was cut.
+            # A test may make the API server unavailable: the watch resumes from the last version.
             with contextlib.suppress(ClusterError):
                 async for event in client.watch(USER_STORAGES, self._namespace, "", version):
                     assert event["type"] != "ERROR", event
@@ -134,8 +136,8 @@ class Recorder:
     def _note(self, raw: Unstructured) -> None:
         for entry in raw.get("status", {}).get("conditions", ()):
             named = f"{entry['type']}/{entry['reason']}"
-            self._stories.setdefault(named, set()).add((raw["metadata"]["name"], printable(entry["message"])))
-            self._seen.add(named)
+            self._messages.setdefault(named, set()).add((raw["metadata"]["name"], printable(entry["message"])))
+            self._shown.add(named)
 
     async def _watch_events(self, client: KubeClient) -> None:
         while True:
@@ -146,33 +148,34 @@ class Recorder:
 
 
 class MetricCapture:
-    """The reasons of `userstorage_condition_reasons` that a scrape of an operator in this process could have shown: it is looked
-    at after each change, since some are over before the next.
+    """The reasons in `userstorage_condition_reasons` of an operator in this process.
+
+    They are collected after each change of an object, since a short-lived reason may be gone before the next scrape.
     """
 
     def __init__(self) -> None:
-        self.told: set[str] = set()
+        self.reasons: set[str] = set()
         self._patched = pytest.MonkeyPatch()
 
     def start(self) -> None:
-        """Look from now on, at operators that are started from now on."""
-        honest = ObjectMetrics._on_event
+        """Start collecting, for operators that are started from now on."""
+        original = ObjectMetrics._on_event
 
-        def heard(telemetry: ObjectMetrics, key: ObjectKey, raw: Unstructured | None) -> None:
-            honest(telemetry, key, raw)
-            telemetry.collect()
-            [family] = telemetry._metrics.gauges.condition_reasons.collect()
-            self.told |= {sample.labels["reason"] for sample in family.samples if sample.value}
+        def on_event(metrics: ObjectMetrics, key: ObjectKey, raw: Unstructured | None) -> None:
+            original(metrics, key, raw)
+            metrics.collect()
+            [family] = metrics._metrics.gauges.condition_reasons.collect()
+            self.reasons |= {sample.labels["reason"] for sample in family.samples if sample.value}
 
-        self._patched.setattr(ObjectMetrics, "_on_event", heard)
+        self._patched.setattr(ObjectMetrics, "_on_event", on_event)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop collecting."""
         self._patched.undo()
 
 
 class LogCapture(logging.Handler):
-    """The lines that an operator in this process writes of one namespace, as its own handler writes them."""
+    """The log lines of an operator in this process about one namespace, as its own handler formats them."""
 
     def __init__(self, namespace: str) -> None:
         super().__init__()
@@ -180,39 +183,39 @@ class LogCapture(logging.Handler):
         self._written: list[str] = []
 
     def start(self) -> None:
-        """Capture from now on."""
+        """Start capturing."""
         logging.getLogger("userstorage_operator").addHandler(self)
 
     def stop(self) -> None:
-        """Capture no more."""
+        """Stop capturing."""
         logging.getLogger("userstorage_operator").removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take the line in."""
+        """Store the formatted record."""
         self._written.append(logging.getLogger().handlers[0].format(record))
 
     def lines(self) -> list[Unstructured]:
-        """All so far; each has to keep to the documentation."""
+        """Return all lines so far. Fails if a line does not follow the log schema."""
         lines = [check_line(text) for text in list(self._written)]
         return [line for line in lines if line.get("namespace") == self._namespace]
 
 
-def within_reason(true: Callable[[], bool]) -> None:
-    """Give what is a little behind its time."""
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until the condition is true, at most `_LATE` seconds; do not fail."""
     deadline = time.monotonic() + _LATE
-    while not true() and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
 def declared_by(item: pytest.Item) -> frozenset[str]:
-    """The reasons that the marks of a test name."""
+    """Return the reasons in a test's `produces` marks."""
     return frozenset(name for mark in item.iter_markers("produces") for name in mark.args)
 
 
 @contextlib.contextmanager
-def recording(kubeconfig: Path, namespace: str) -> Iterator[Recorder]:
-    """A recorder that watches."""
-    recorder = Recorder(namespace)
+def recording(kubeconfig: Path, namespace: str) -> Iterator[ReasonRecorder]:
+    """Run a recorder for the namespace."""
+    recorder = ReasonRecorder(namespace)
     recorder.start(kubeconfig)
     try:
         yield recorder

@@ -1,4 +1,4 @@
-"""Objects as a released version left them (tests/fixtures/released), put into a cluster as if that version had just ended."""
+"""Objects that a released version left (tests/fixtures/released), created as if that version had just stopped."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from support.kubectl import Kubectl, eventually
+from support.kubectl import WAIT, Kubectl, eventually
 from userstorage_operator.api.unstructured import Unstructured
 
 RELEASED = Path(__file__).parents[1] / "fixtures/released"
@@ -19,12 +19,12 @@ _PLACEHOLDER = "uid-of-"
 
 
 def unchanged(raw: Unstructured) -> Unstructured:
-    """As it was released."""
+    """Return the object as it was released."""
     return raw
 
 
-class Left:
-    """What the version left in a namespace: its users, and `copies` more of alice. `age` makes an object older still."""
+class ReleasedObjects:
+    """The objects that a version left in a namespace: its users, and `copies` copies of alice; `age` changes each object."""
 
     def __init__(self, version: str, copies: int = 0, age: Callable[[Unstructured], Unstructured] = unchanged) -> None:
         self.definitions = RELEASED / version / "definitions"
@@ -33,38 +33,38 @@ class Left:
 
     @property
     def users(self) -> list[Unstructured]:
-        """Without what belongs to them."""
+        """The UserStorages."""
         return [raw for raw in self._objects if raw["kind"] == "UserStorage"]
 
     @property
     def children(self) -> list[Unstructured]:
-        """Claims among them that outlive their users."""
+        """All other objects, among them claims that outlive their users."""
         return [raw for raw in self._objects if raw["kind"] != "UserStorage"]
 
-    def put(self, api: Kubectl, namespace: str) -> None:
-        """Into the cluster, by the hand of an operator; returns when its pods are ready and its status are told."""
+    def create_in(self, api: Kubectl, namespace: str) -> None:
+        """Create the objects as the operator would, wait until the pods are ready, and write the status."""
         api.apply(*self.classes)
         _send(api, namespace, "create", self.users)
         uids = _uids(api, "us", namespace)
-        # By that name: the operator tells from it whether somebody else changed the spec of a pod.
+        # With the operator's field manager: by that, the operator detects pod specs changed by other clients.
         _send(api, namespace, "create", _replaced(self.children, uids), f"--field-manager={_OURS}")
-        api.run("wait", "pods", "--all", "-n", namespace, "--for=condition=Ready", "--timeout=150s")
-        told = [raw for raw in self.users if "status" in raw]
-        if told:
-            _send(api, namespace, "replace", _replaced(told, uids | _uids(api, "pods", namespace)), "--subresource=status")
+        api.run("wait", "pods", "--all", "-n", namespace, "--for=condition=Ready", WAIT)
+        reported = [raw for raw in self.users if "status" in raw]
+        if reported:
+            _send(api, namespace, "replace", _replaced(reported, uids | _uids(api, "pods", namespace)), "--subresource=status")
 
     def phases(self) -> dict[str, str]:
-        """That of each user when the version ended."""
+        """Return the phase of each user when the version stopped, by name."""
         return {raw["metadata"]["name"]: raw["status"]["phase"] for raw in self.users}
 
 
 def pods(api: Kubectl, namespace: str) -> dict[str, str]:
-    """Uids by name."""
+    """Return the uids of all pods in the namespace, by name."""
     return {raw["metadata"]["name"]: raw["metadata"]["uid"] for raw in api.list_all("pods", namespace)}
 
 
 def phases(api: Kubectl, namespace: str) -> dict[str, str]:
-    """Of all users whose status is about their present spec."""
+    """Return the phase, by name, of each user whose status is about its current generation."""
     return {
         raw["metadata"]["name"]: raw["status"]["phase"]
         for raw in api.list_all("us", namespace)
@@ -72,9 +72,9 @@ def phases(api: Kubectl, namespace: str) -> dict[str, str]:
     }
 
 
-def settled(api: Kubectl, namespace: str, wanted: dict[str, str]) -> None:
-    """Until everybody is in that phase."""
-    eventually(lambda: phases(api, namespace) == wanted, every=0.5)
+def until_phases(api: Kubectl, namespace: str, expected: dict[str, str]) -> None:
+    """Wait until each user has the expected phase."""
+    eventually(lambda: phases(api, namespace) == expected, every=0.5)
 
 
 def _texts(directory: Path, copies: int) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What an account may do, by the cluster's own roles and bindings, one right at a time."""
+"""The rights of an account, from the cluster's roles and bindings or from the API server's reviews."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,16 +9,16 @@ from userstorage_operator.api.unstructured import Unstructured
 
 
 class Right(NamedTuple):
-    """One verb on one resource, wherever it is granted."""
+    """One verb on one resource, in whatever scope it is granted."""
 
     group: str
     resource: str
-    """With the subresource behind a slash."""
+    """The resource, followed by a slash and the subresource if there is one."""
     verb: str
 
 
 def rights_of(rules: Iterable[Unstructured]) -> Iterator[Right]:
-    """Every combination that the rules grant."""
+    """Yield every combination of group, resource and verb that the rules grant."""
     for rule in rules:
         for group in rule["apiGroups"]:
             for resource in rule["resources"]:
@@ -26,7 +26,7 @@ def rights_of(rules: Iterable[Unstructured]) -> Iterator[Right]:
 
 
 def granted(api: Kubectl, account: str) -> set[Right]:
-    """All that our manifests bind to the service account; tests bind it more, for a moment, in namespaces of their own."""
+    """Return the rights that our manifests bind to the service account, without bindings that tests create temporarily."""
     ours = ["-A", "-l", "app.kubernetes.io/name=userstorage-operator", "-o", "json"]
     bindings = json.loads(api.run("get", "clusterrolebindings,rolebindings", *ours).stdout)["items"]
     found = set[Right]()
@@ -41,15 +41,16 @@ def granted(api: Kubectl, account: str) -> set[Right]:
 
 
 def attributes(right: Right, namespace: str) -> Unstructured:
-    """The question whether somebody has the right in a namespace."""
+    """Return the attributes of an access review for the right in a namespace."""
     resource, _, subresource = right.resource.partition("/")
     where = {"namespace": namespace, "group": right.group, "resource": resource, "subresource": subresource}
     return where | {"verb": right.verb}
 
 
 def allowed(api: Kubectl, account: str, questions: Sequence[Unstructured]) -> list[bool]:
-    """The API server's answers, asked for all at once: what `kubectl auth can-i` asks one by one. A service account's groups
-    are those of every account of its namespace.
+    """Return for each question whether the API server allows it: one batch of what `kubectl auth can-i` asks one by one.
+
+    A service account is in the groups of all accounts of its namespace.
     """
     namespace = account.split(":")[2]
     groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]

@@ -1,4 +1,4 @@
-"""Claims, their volumes and the pods of others, as provisioners, resizers and other tenants make them."""
+"""Claims, volumes and foreign pods, as provisioners, resizers and other tenants create and change them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,9 +13,9 @@ SHAREABLE = {"userstorage.dev/shareable": "true"}
 
 @asynccontextmanager
 async def storage_class(live: Live, **fields: Any) -> AsyncIterator[str]:
-    """A StorageClass whose claims nobody binds, and a UserStorageClass that uses it; both of that name."""
+    """Create a StorageClass without a provisioner and a UserStorageClass that uses it; yield the name of both."""
     name = f"by-hand-{live.namespace}"
-    await make_storage_class(live, name, **fields)
+    await create_storage_class(live, name, **fields)
     await live.create_class(name, storage={"storageClassName": name})
     try:
         yield name
@@ -24,30 +24,30 @@ async def storage_class(live: Live, **fields: Any) -> AsyncIterator[str]:
         await live.delete(STORAGE_CLASSES, name)
 
 
-async def make_storage_class(live: Live, name: str, **fields: Any) -> None:
+async def create_storage_class(live: Live, name: str, **fields: Any) -> None:
     body = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}, "provisioner": "by.hand/x"}
     await live.client.create(STORAGE_CLASSES, "", body | fields)
 
 
-async def make_claim(live: Live, name: str, mode: str = "ReadWriteOnce", **spec: Any) -> Unstructured:
-    """A claim that its owner has opened to UserStorages."""
-    wanted = {"accessModes": [mode], "resources": {"requests": {"storage": "1Gi"}}}
-    return await live.make(Kind.PVC, name, wanted | spec, labels=SHAREABLE)
+async def create_claim(live: Live, name: str, mode: str = "ReadWriteOnce", **spec: Any) -> Unstructured:
+    """Create a claim with the label that allows UserStorages to use it."""
+    defaults = {"accessModes": [mode], "resources": {"requests": {"storage": "1Gi"}}}
+    return await live.create_object(Kind.PVC, name, defaults | spec, labels=SHAREABLE)
 
 
-async def bind(live: Live, name: str, size: str) -> None:
-    """What a provisioner does."""
+async def bind_claim(live: Live, name: str, size: str) -> None:
+    """Bind a claim to a volume of that size, as a provisioner does."""
     await live.client.merge_patch(Kind.PVC.resource, live.namespace, name, {"spec": {"volumeName": f"pv-{name}"}})
-    await tell(live, name, {"phase": "Bound", "capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"]})
+    await patch_claim_status(live, name, {"phase": "Bound", "capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"]})
 
 
-async def tell(live: Live, name: str, status: Unstructured) -> None:
-    """Write the status of a claim."""
+async def patch_claim_status(live: Live, name: str, status: Unstructured) -> None:
+    """Merge-patch the status of a claim."""
     await live.client.merge_patch(Kind.PVC.resource, live.namespace, name, {"status": status}, "status")
 
 
-async def mount(live: Live, name: str, claim: str, node: str) -> None:
-    """A pod of somebody else on that node that has the claim; returns when it runs."""
+async def create_mounting_pod(live: Live, name: str, claim: str, node: str) -> None:
+    """Create a foreign pod on that node that mounts the claim, and wait until it runs."""
     security = {
         "allowPrivilegeEscalation": False,
         "runAsNonRoot": True,
@@ -60,10 +60,10 @@ async def mount(live: Live, name: str, claim: str, node: str) -> None:
         "containers": [{"name": "job", "image": "example.com/job:1", "securityContext": security}],
         "volumes": [{"name": "files", "persistentVolumeClaim": {"claimName": claim}}],
     }
-    await live.make(Kind.POD, name, spec)
+    await live.create_object(Kind.POD, name, spec)
 
-    async def runs() -> bool:
+    async def is_running() -> bool:
         pod = await live.client.get(Kind.POD.resource, live.namespace, name)
         return bool(pod["status"]["phase"] == "Running")
 
-    await live.until(runs)
+    await live.until(is_running)

@@ -1,4 +1,4 @@
-"""What the pipeline runs."""
+"""The jobs and make targets of the pipeline."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ def jobs() -> list[dict[str, Any]]:
 
 
 def targets() -> set[str]:
-    """All that a step runs, those of a matrix among them."""
+    """Return the make targets of all steps, including those of a matrix."""
     found = set[str]()
     for job in jobs():
         matrix = job.get("strategy", {}).get("matrix", {})

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from support.released import VERSIONS, Left
+from support.released import VERSIONS, ReleasedObjects
 from userstorage_operator import browsers
 from userstorage_operator.api import names
 
@@ -42,7 +42,7 @@ def test_built_in_images_are_those_of_the_drivers() -> None:
 
 
 def test_what_the_release_before_made_of_itself_it_can_still_make_after_a_rollback() -> None:
-    left = Left(VERSIONS[-1])
+    left = ReleasedObjects(VERSIONS[-1])
     named = {raw["spec"].get("browser", {}).get("image") for raw in left.classes}
     made = {c["image"] for raw in left.children if raw["kind"] == "Pod" for c in raw["spec"]["containers"]}
     assert made - named

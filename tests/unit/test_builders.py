@@ -14,13 +14,13 @@ from userstorage_operator.plan.diff import without_absent
 LABELS = st.dictionaries(st.sampled_from(["team", "app", "userId", names.LABEL_MANAGED_BY]), st.text("abc", max_size=5))
 
 
-def test_the_hash_does_not_cover_what_needs_no_new_pod() -> None:
+def test_hash_ignores_fields_that_need_no_new_pod() -> None:
     one = desired_of(storage_object(lifecycle={"startTimeout": "5m"}))
     other = desired_of(storage_object(lifecycle={"startTimeout": "9m", "deletionTimeout": "1h"}, replicas=0))
     assert one.pod_hash == other.pod_hash
 
 
-def test_the_hash_covers_what_does() -> None:
+def test_hash_covers_fields_that_need_new_pod() -> None:
     changes: list[dict[str, Any]] = [
         {},
         {"storage": {"readOnly": True}},
@@ -33,7 +33,7 @@ def test_the_hash_covers_what_does() -> None:
 
 
 @given(LABELS, LABELS)
-def test_the_operators_labels_win(labels: dict[str, str], annotations: dict[str, str]) -> None:
+def test_operator_labels_override_pod_metadata(labels: dict[str, str], annotations: dict[str, str]) -> None:
     pod = desired_of(storage_object(podMetadata={"labels": labels, "annotations": annotations})).pod
     assert pod["metadata"]["labels"]["app"] == "filebrowser"
     assert pod["metadata"]["labels"]["userId"] == "alice"
@@ -50,7 +50,7 @@ def test_building_twice_gives_equal_and_independent_objects() -> None:
     assert json.dumps(raw) == text
 
 
-def test_a_claim_has_an_owner_only_where_the_user_asked_for_deletion() -> None:
+def test_claim_has_owner_only_if_reclaim_policy_is_delete() -> None:
     kept, deleted = (desired_of(storage_object(storage={"reclaimPolicy": policy})).pvc for policy in ("Retain", "Delete"))
     assert kept is not None
     assert kept["metadata"]["ownerReferences"] is None
@@ -58,7 +58,7 @@ def test_a_claim_has_an_owner_only_where_the_user_asked_for_deletion() -> None:
     assert [owner["name"] for owner in deleted["metadata"]["ownerReferences"]] == ["alice"]
 
 
-def test_the_policy_refuses_all_but_marked_namespaces_by_default() -> None:
+def test_network_policy_admits_only_gateway_namespaces_by_default() -> None:
     policy = desired_of(storage_object()).network_policy
     assert policy is not None
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
@@ -67,7 +67,7 @@ def test_the_policy_refuses_all_but_marked_namespaces_by_default() -> None:
     assert rule["from"] == [{"namespaceSelector": {"matchLabels": {"userstorage.dev/gateway": "true"}}}]
 
 
-def test_the_class_names_the_sources_and_may_leave_policies_to_others() -> None:
+def test_class_sets_allowed_sources_or_disables_network_policy() -> None:
     peer = {"podSelector": {"matchLabels": {"app": "gateway"}}}
     policy = desired_of(storage_object(), dufs_class(network={"allowedFrom": [peer]})).network_policy
     assert policy is not None
@@ -75,7 +75,7 @@ def test_the_class_names_the_sources_and_may_leave_policies_to_others() -> None:
     assert desired_of(storage_object(), dufs_class(network={"policy": "None"})).network_policy is None
 
 
-def test_the_pod_has_no_token_and_cannot_be_root() -> None:
+def test_pod_has_no_token_and_cannot_be_root() -> None:
     spec = desired_of(storage_object()).pod["spec"]
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True
@@ -85,19 +85,19 @@ def test_the_pod_has_no_token_and_cannot_be_root() -> None:
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
 
 
-def test_the_end_of_a_crashed_containers_log_is_kept_in_the_pods_status() -> None:
+def test_termination_message_falls_back_to_logs() -> None:
     spec = desired_of(storage_object()).pod["spec"]
     policies = [container["terminationMessagePolicy"] for container in [*spec["containers"], *spec["initContainers"]]]
     assert policies == ["FallbackToLogsOnError"] * 2
 
 
-def test_a_base_path_expands() -> None:
+def test_base_path_variables_expand() -> None:
     cls = dufs_class(browser={"flavor": "Dufs", "basePath": "/u/${namespace}/${slug}/"})
     args = desired_of(storage_object(), cls).pod["spec"]["containers"][0]["args"]
     assert "--path-prefix=/u/users/alice/" in args
 
 
-def test_the_size_comes_from_the_spec_else_from_the_class() -> None:
+def test_claim_size_defaults_to_class() -> None:
     cls = UserStorageClass.parse(class_object(storage={"defaultSize": "3Gi"}))
     for spec, size in (({}, "3Gi"), ({"storage": {"size": "7Gi"}}, "7Gi"), ({"storage": {"size": 1073741824}}, "1073741824")):
         claim = desired_of(storage_object(**spec), cls).pvc
@@ -105,14 +105,14 @@ def test_the_size_comes_from_the_spec_else_from_the_class() -> None:
         assert claim["spec"]["resources"]["requests"]["storage"] == size
 
 
-def test_no_size_above_the_classs_limit() -> None:
+def test_size_above_class_maximum_is_refused() -> None:
     cls = UserStorageClass.parse(class_object(storage={"maxSize": "20Gi"}))
     desired_of(storage_object(storage={"size": "20Gi"}), cls)
     with pytest.raises(InvalidSpec, match=r"spec.storage.size: 21Gi exceeds storage.maxSize 20Gi"):
         desired_of(storage_object(storage={"size": "21Gi"}), cls)
 
 
-def test_what_the_api_server_drops_from_a_peer_is_not_asked_for() -> None:
+def test_empty_peer_fields_are_left_out() -> None:
     peer = {"podSelector": {"matchLabels": {"app": "x"}, "matchExpressions": []}, "namespaceSelector": {"matchLabels": {}}}
     policy = desired_of(storage_object(), dufs_class(network={"allowedFrom": [peer]})).network_policy
     assert policy is not None
@@ -120,7 +120,7 @@ def test_what_the_api_server_drops_from_a_peer_is_not_asked_for() -> None:
     assert policy["spec"]["ingress"][0]["from"] == [wanted]
 
 
-def test_a_file_browser_without_a_proxy_gives_nobody_an_administrator() -> None:
+def test_file_browser_without_proxy_has_no_administrator() -> None:
     auth = {"mode": "None", "acknowledgeUnauthenticated": True}
     permissions = {"delete": False, "share": False}
     cls = UserStorageClass.parse(class_object(browser={"permissions": permissions}, auth=auth))

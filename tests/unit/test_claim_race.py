@@ -1,4 +1,4 @@
-"""Two who name one claim, and whose passes run side by side: at no moment are there two pods on it."""
+"""Two UserStorages name one claim, and their reconciles run concurrently: there are never two pods on the claim."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,6 +6,7 @@ from itertools import count
 from typing import Any
 
 from support.builders import CREATED, NOW, bound_claim, desired_of, storage_object
+from support.kubectl import PATIENCE
 from userstorage_operator.api.errors import NotFound, OperatorError, Refused
 from userstorage_operator.api.names import LABEL_SHAREABLE
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
@@ -17,11 +18,11 @@ from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 
 OWNER = storage_object("alice", meta={"name": "alice", "uid": "uid-alice"})
 GUEST = storage_object("guest", meta={"name": "guest", "uid": "uid-guest"}, storage={"claimName": "user-storage-alice"})
-"""Who is on a claim that was made for somebody else: that one precedes as long as neither has a pod."""
+"""A user of a claim that was created for another user, who ranks first as long as neither has a pod."""
 
 
-class Server:
-    """An API server that holds the making of a pod back until it is told how that ends."""
+class GatedAPIServer:
+    """An API server that delays the creation of a pod until `answer_pod` is set, and refuses it if `refusal` is set."""
 
     def __init__(self) -> None:
         self.objects: dict[tuple[Resource, str], Unstructured] = {}
@@ -33,10 +34,10 @@ class Server:
     def pods(self) -> list[str]:
         return [name for resource, name in self.objects if resource is Kind.POD.resource]
 
-    def keep(self, resource: Resource, obj: Unstructured) -> Unstructured:
+    def store(self, resource: Resource, obj: Unstructured) -> Unstructured:
         meta = obj["metadata"]
-        made = {"uid": f"uid-{resource.plural}-{meta['name']}", "creationTimestamp": CREATED, **meta}
-        self.objects[resource, meta["name"]] = obj | {"metadata": made | {"resourceVersion": str(next(self.versions))}}
+        stored = {"uid": f"uid-{resource.plural}-{meta['name']}", "creationTimestamp": CREATED, **meta}
+        self.objects[resource, meta["name"]] = obj | {"metadata": stored | {"resourceVersion": str(next(self.versions))}}
         return self.objects[resource, meta["name"]]
 
     async def create(self, resource: Resource, _: str, body: Unstructured) -> Unstructured:
@@ -45,7 +46,7 @@ class Server:
             await self.answer_pod.wait()
             if self.refusal is not None:
                 raise self.refusal
-        return self.keep(resource, body)
+        return self.store(resource, body)
 
     async def get(self, resource: Resource, _: str | None, name: str) -> Unstructured:
         if (resource, name) not in self.objects:
@@ -60,7 +61,7 @@ class Server:
     ) -> Unstructured:
         if subresource is None:
             return self.objects[resource, name]
-        return self.keep(resource, self.objects[resource, name] | {"status": patch["status"]})
+        return self.store(resource, self.objects[resource, name] | {"status": patch["status"]})
 
     async def unasked(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError
@@ -68,37 +69,39 @@ class Server:
     json_patch = delete = unasked
 
 
-class Unheard:
+class NullEventRecorder:
+    """Drops all events."""
+
     def record(self, *_: Any) -> None:
-        """Nobody listens."""
+        """Do nothing."""
 
 
-class Platform:
-    """The guest is there and the claim is bound; its owner is yet to come."""
+class ClaimRace:
+    """A reconciler with the guest and the bound claim; the claim's owner does not exist yet."""
 
     def __init__(self) -> None:
-        self.server, self.woken = Server(), set[Key]()
+        self.server, self.woken = GatedAPIServer(), set[Key]()
         self.views = Caches(self.woken.add, lambda _: None)
         book = RolloutTracker(self.woken.add, lambda _: None)
-        self.reconciler = Reconciler(self.server, self.views, book, Unheard(), lambda: NOW)
+        self.reconciler = Reconciler(self.server, self.views, book, NullEventRecorder(), lambda: NOW)
         claim = desired_of(OWNER).pvc
         assert claim is not None
         claim["metadata"]["labels"][LABEL_SHAREABLE] = "true"
-        self.tell("ADDED", Kind.PVC.resource, bound_claim(claim))
-        self.tell("ADDED", USER_STORAGES, GUEST)
+        self.deliver("ADDED", Kind.PVC.resource, bound_claim(claim))
+        self.deliver("ADDED", USER_STORAGES, GUEST)
 
-    def tell(self, what: str, resource: Resource, obj: Unstructured) -> None:
-        self.views.cache(resource).event(what, self.server.keep(resource, obj))
+    def deliver(self, event_type: str, resource: Resource, obj: Unstructured) -> None:
+        self.views.cache(resource).event(event_type, self.server.store(resource, obj))
 
-    async def pass_over(self, name: str) -> None:
+    async def reconcile(self, name: str) -> None:
         await self.reconciler.reconcile(Key("users", name), 0)
 
-    async def owner_comes_while_the_guest_gets_its_pod(self) -> "asyncio.Task[None]":
-        guest = asyncio.create_task(self.pass_over("guest"))
+    async def create_owner_during_pod_creation(self) -> "asyncio.Task[None]":
+        guest = asyncio.create_task(self.reconcile("guest"))
         await self.server.asked_for_pod.wait()
-        self.tell("ADDED", USER_STORAGES, OWNER)
+        self.deliver("ADDED", USER_STORAGES, OWNER)
         self.server.asked_for_pod.clear()
-        await self.pass_over("alice")
+        await self.reconcile("alice")
         return guest
 
     def storage_ready(self, name: str) -> str:
@@ -106,56 +109,56 @@ class Platform:
         return next(str(found["reason"]) for found in conditions if found["type"] == "StorageReady")
 
 
-def run(story: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(story, 5))
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(scenario, PATIENCE))
 
 
-def test_one_that_precedes_waits_for_the_pod_that_is_on_its_way() -> None:
+def test_higher_ranked_user_waits_for_pod_being_created() -> None:
     async def story() -> None:
-        platform = Platform()
-        guest = await platform.owner_comes_while_the_guest_gets_its_pod()
+        platform = ClaimRace()
+        guest = await platform.create_owner_during_pod_creation()
         assert platform.storage_ready("alice") == "ClaimInUse"
         platform.server.answer_pod.set()
         await guest
-        await platform.pass_over("alice")
+        await platform.reconcile("alice")
         assert platform.server.pods == ["user-storage-guest"]
 
     run(story())
 
 
-def test_a_pod_that_is_refused_keeps_nobody_from_the_claim() -> None:
+def test_refused_pod_releases_claim() -> None:
     async def story() -> None:
-        platform = Platform()
-        guest = await platform.owner_comes_while_the_guest_gets_its_pod()
+        platform = ClaimRace()
+        guest = await platform.create_owner_during_pod_creation()
         platform.woken.clear()
         platform.server.refusal = Refused(403, "not this one")
         platform.server.answer_pod.set()
         await guest
         assert platform.woken == {Key("users", "alice")}
         platform.server.refusal = None
-        await platform.pass_over("alice")
-        await platform.pass_over("guest")
+        await platform.reconcile("alice")
+        await platform.reconcile("guest")
         assert platform.server.pods == ["user-storage-alice"]
         assert platform.storage_ready("guest") == "ClaimInUse"
 
     run(story())
 
 
-def test_one_that_is_suspended_and_has_no_pod_any_more_makes_way() -> None:
+def test_suspended_user_without_pod_releases_claim() -> None:
     async def story() -> None:
-        platform = Platform()
-        guest = await platform.owner_comes_while_the_guest_gets_its_pod()
+        platform = ClaimRace()
+        guest = await platform.create_owner_during_pod_creation()
         platform.server.answer_pod.set()
         await guest
         suspended = platform.server.objects[USER_STORAGES, "guest"]
         spec = suspended["spec"] | {"replicas": 0}
-        platform.tell("MODIFIED", USER_STORAGES, suspended | {"spec": spec})
-        platform.tell("DELETED", Kind.POD.resource, platform.server.objects[Kind.POD.resource, "user-storage-guest"])
+        platform.deliver("MODIFIED", USER_STORAGES, suspended | {"spec": spec})
+        platform.deliver("DELETED", Kind.POD.resource, platform.server.objects[Kind.POD.resource, "user-storage-guest"])
         del platform.server.objects[Kind.POD.resource, "user-storage-guest"]
         platform.woken.clear()
-        await platform.pass_over("guest")
+        await platform.reconcile("guest")
         assert platform.woken == {Key("users", "alice")}
-        await platform.pass_over("alice")
+        await platform.reconcile("alice")
         assert platform.server.pods == ["user-storage-alice"]
 
     run(story())

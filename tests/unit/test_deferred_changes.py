@@ -1,4 +1,4 @@
-"""What a change of the class does not reach at once."""
+"""Class changes that are deferred until the pod is replaced."""
 
 from dataclasses import replace
 from typing import Any
@@ -26,19 +26,19 @@ def class_of(kind: str, **browser: Any) -> UserStorageClass:
 
 
 def served_by(cls: UserStorageClass) -> Snapshot:
-    """Everything as the class had it made."""
+    """Return a snapshot in which every child is as the class wants it."""
     raw, snapshot = storage_object(), settled_world(storage_object())
-    wanted = desired_of(raw, cls)
-    made = {
+    desired = desired_of(raw, cls)
+    children = {
         field: stored(child)
         for field in ("network_policy", "service", "pod", "ingress", "http_route")
-        if (child := getattr(wanted, field))
+        if (child := getattr(desired, field))
     }
-    return replace(snapshot, cls=cls).with_children(replace(snapshot.children, **made))
+    return replace(snapshot, cls=cls).with_children(replace(snapshot.children, **children))
 
 
 @pytest.mark.parametrize("kind", EXPOSE)
-def test_an_older_pod_keeps_its_port_and_the_way_to_it(kind: str) -> None:
+def test_older_pod_keeps_its_port_and_route(kind: str) -> None:
     snapshot = served_by(class_of(kind))
     newer = desired_of(storage_object(), class_of(kind, port=9999, basePath="/files/"))
     kept, before = keep_current_endpoint(newer, snapshot), desired_of(storage_object(), class_of(kind))
@@ -48,7 +48,7 @@ def test_an_older_pod_keeps_its_port_and_the_way_to_it(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", EXPOSE)
-def test_whatever_else_changes_does_so_at_once(kind: str) -> None:
+def test_other_class_changes_apply_at_once(kind: str) -> None:
     snapshot = served_by(class_of(kind))
     network = EXPOSE[kind] | {
         "hostTemplate": "${slug}.example.com",
@@ -60,18 +60,18 @@ def test_whatever_else_changes_does_so_at_once(kind: str) -> None:
     assert getattr(kept, kind) == getattr(newer, kind)
 
 
-def test_where_nothing_leads_in_yet_there_is_nothing_to_keep() -> None:
+def test_missing_or_foreign_ingress_is_not_kept() -> None:
     snapshot = served_by(class_of("ingress"))
     newer = desired_of(storage_object(), class_of("ingress", basePath="/files/"))
     assert keep_current_endpoint(newer, snapshot.with_children(replace(snapshot.children, ingress=None, pod=None))) == newer
-    stranger = stored(desired_of(storage_object(), class_of("ingress")).ingress or {}, ownerReferences=[])
+    foreign = stored(desired_of(storage_object(), class_of("ingress")).ingress or {}, ownerReferences=[])
     assert (
-        keep_current_endpoint(newer, snapshot.with_children(replace(snapshot.children, ingress=stranger))).ingress
+        keep_current_endpoint(newer, snapshot.with_children(replace(snapshot.children, ingress=foreign))).ingress
         == newer.ingress
     )
 
 
-def test_the_address_inside_the_cluster_is_that_of_the_pod() -> None:
+def test_cluster_internal_url_uses_base_path_of_pod() -> None:
     plain = UserStorageClass.parse(class_object(browser={"basePath": "/a/"}))
     newer = UserStorageClass.parse(class_object(browser={"basePath": "/b/"}))
     snapshot = served_by(plain)
@@ -81,7 +81,7 @@ def test_the_address_inside_the_cluster_is_that_of_the_pod() -> None:
 
 
 @pytest.mark.parametrize("forged", ["", "@example.org/", ".example.org/", ":80@example.org"])
-def test_what_somebody_made_of_the_pods_path_does_not_lead_to_another_host(forged: str) -> None:
+def test_forged_base_path_does_not_change_host_of_url(forged: str) -> None:
     cls = class_of("ingress", basePath="/a/")
     snapshot = served_by(cls)
     pod = snapshot.children.pod
@@ -91,12 +91,12 @@ def test_what_somebody_made_of_the_pods_path_does_not_lead_to_another_host(forge
     assert url(snapshot, cls) == "http://user-storage-alice.users.svc/a/"
 
 
-def test_who_lost_the_class_keeps_the_address_and_is_told_of_nothing_that_it_may_not_have() -> None:
+def test_missing_class_keeps_url_and_network_ready() -> None:
     snapshot = served_by(UserStorageClass.parse(class_object(network={"policy": "None"})))
     snapshot = replace(snapshot, cls=None).with_children(replace(snapshot.children, network_policy=None))
-    told = report(Outcome(snapshot, None, Plan(), None, NOW), {"url": "http://where.it/was"})
-    assert told["url"] == "http://where.it/was"
-    [network] = [entry for entry in told["conditions"] if entry["type"] == "NetworkReady"]
+    status = report(Outcome(snapshot, None, Plan(), None, NOW), {"url": "http://where.it/was"})
+    assert status["url"] == "http://where.it/was"
+    [network] = [entry for entry in status["conditions"] if entry["type"] == "NetworkReady"]
     assert network["status"] == "True"
     assert "NetworkPolicy" not in network["message"]
 
@@ -109,7 +109,7 @@ def test_who_lost_the_class_keeps_the_address_and_is_told_of_nothing_that_it_may
         ({"annotations": {"userstorage.dev/user-id": "alice"}}, {"storage": {"claimName": "shared"}}, None),
     ],
 )
-def test_what_was_granted_is_what_the_users_own_claim_has_asked_for(
+def test_current_claim_size_is_that_of_the_users_own_claim(
     claim: Unstructured, spec: Unstructured, granted: str | None
 ) -> None:
     live = {"metadata": {"uid": UID, **claim}, "spec": {"resources": {"requests": {"storage": "10Gi"}}}}

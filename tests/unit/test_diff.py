@@ -10,7 +10,7 @@ from userstorage_operator.plan.diff import child_patch, claim_growth, claim_patc
 
 
 def apply_merge_patch(target: Any, patch: Any) -> Any:
-    """RFC 7386, as the API server does it."""
+    """Apply a merge patch (RFC 7386) as the API server does."""
     if not isinstance(patch, dict):
         return patch
     result = dict(target) if isinstance(target, dict) else {}
@@ -27,33 +27,33 @@ def service() -> tuple[Unstructured, Unstructured]:
     return desired, stored(desired)
 
 
-def test_what_was_made_needs_no_repair() -> None:
+def test_created_objects_need_no_repair() -> None:
     desired = desired_of(storage_object())
     assert desired.network_policy is not None
     assert child_patch(desired.network_policy, stored(desired.network_policy)) == {}
     assert child_patch(desired.service, stored(desired.service)) == {}
 
 
-def test_what_the_server_adds_is_left_alone() -> None:
+def test_fields_set_by_api_server_are_kept() -> None:
     desired, live = service()
     live["spec"] |= {"clusterIP": "10.0.0.1", "sessionAffinity": "None", "ipFamilies": ["IPv4"]}
-    live["metadata"]["labels"] = live["metadata"]["labels"] | {"someone": "else"}
+    live["metadata"]["labels"] = live["metadata"]["labels"] | {"team": "blue"}
     assert child_patch(desired, live) == {}
 
 
-def test_one_more_label_in_a_selector_is_taken_out() -> None:
+def test_extra_selector_label_is_removed() -> None:
     desired, live = service()
     live["spec"]["selector"] = live["spec"]["selector"] | {"color": "blue"}
     assert child_patch(desired, live) == {"spec": {"selector": {"color": None}}}
 
 
-def test_an_address_that_was_added_is_taken_out() -> None:
+def test_extra_external_ip_is_removed() -> None:
     desired, live = service()
     live["spec"]["externalIPs"] = ["192.0.2.1"]
     assert child_patch(desired, live) == {"spec": {"externalIPs": None}}
 
 
-def test_a_policy_that_was_opened_or_blinded_is_put_right() -> None:
+def test_weakened_network_policy_is_repaired() -> None:
     desired = desired_of(storage_object()).network_policy
     assert desired is not None
     opened, blinded = stored(desired), stored(desired)
@@ -81,7 +81,7 @@ PATHS = st.sampled_from(
 
 
 @given(PATHS, VALUES)
-def test_any_damage_is_repaired_in_one_step_and_for_good(path: tuple[str, ...], value: Any) -> None:
+def test_any_damage_is_repaired_by_one_patch(path: tuple[str, ...], value: Any) -> None:
     desired, live = service()
     damaged = copy.deepcopy(live)
     inner = damaged
@@ -91,9 +91,9 @@ def test_any_damage_is_repaired_in_one_step_and_for_good(path: tuple[str, ...], 
         inner.pop(path[-1])
     else:
         inner[path[-1]] = value
-    mended = apply_merge_patch(damaged, child_patch(desired, damaged))
-    assert child_patch(desired, mended) == {}
-    assert mended["spec"]["selector"] == live["spec"]["selector"]
+    repaired = apply_merge_patch(damaged, child_patch(desired, damaged))
+    assert child_patch(desired, repaired) == {}
+    assert repaired["spec"]["selector"] == live["spec"]["selector"]
 
 
 def grown(size: str | None, live_size: str, phase: str = "Bound") -> Unstructured:
@@ -102,18 +102,18 @@ def grown(size: str | None, live_size: str, phase: str = "Bound") -> Unstructure
     return claim_growth(stored(was) | {"status": {"phase": phase}}, size)
 
 
-def test_a_claim_grows_and_never_shrinks() -> None:
+def test_claim_grows_and_never_shrinks() -> None:
     assert grown("20Gi", "10Gi") == {"spec": {"resources": {"requests": {"storage": "20Gi"}}}}
     assert grown("10Gi", "20Gi") == {}
     assert grown("10240Mi", "10Gi") == {}
     assert grown(None, "10Gi") == {}
 
 
-def test_a_claim_without_a_volume_is_not_asked_to_grow() -> None:
+def test_unbound_claim_is_not_expanded() -> None:
     assert grown("20Gi", "10Gi", "Pending") == {}
 
 
-def test_a_claim_follows_the_reclaim_policy() -> None:
+def test_claim_owner_follows_reclaim_policy() -> None:
     kept = desired_of(storage_object(storage={"reclaimPolicy": "Retain"})).pvc
     deleted = desired_of(storage_object(storage={"reclaimPolicy": "Delete"})).pvc
     assert kept is not None
@@ -122,13 +122,13 @@ def test_a_claim_follows_the_reclaim_policy() -> None:
     assert claim_patch(kept, stored(deleted)) == {"metadata": {"ownerReferences": None}}
 
 
-def test_a_hand_on_the_spec_is_seen_in_managed_fields() -> None:
+def test_manual_spec_edit_is_detected_in_managed_fields() -> None:
     pod = stored(desired_of(storage_object()).pod)
     ours = {"manager": "userstorage-operator", "operation": "Update", "fieldsV1": {"f:spec": {}}}
     kubelet = {"manager": "kubelet", "operation": "Update", "subresource": "status", "fieldsV1": {"f:status": {}}}
-    hand = {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:activeDeadlineSeconds": {}}}}
+    edit = {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:activeDeadlineSeconds": {}}}}
     labels = {"manager": "kubectl-label", "operation": "Update", "fieldsV1": {"f:metadata": {}}}
     pod["metadata"]["managedFields"] = [ours, kubelet, labels]
     assert not spec_edited_by_hand(pod)
-    pod["metadata"]["managedFields"].append(hand)
+    pod["metadata"]["managedFields"].append(edit)
     assert spec_edited_by_hand(pod)

@@ -45,7 +45,8 @@ def test_links_lead_to_a_file_and_heading(page: Path) -> None:
 
 
 def test_cited_documents_and_headings_exist() -> None:
-    for path in tracked("*.py", "*.yaml", "*.toml"):
+    invented = ROOT / "tests/unit/test_prose.py"
+    for path in (path for path in tracked("*.py", "*.yaml", "*.toml") if path != invented):
         text = path.read_text(encoding="utf-8")
         assert list(broken(_CITATION.findall(text), ROOT / "README.md")) == [], path
         for number in _DECISION.findall(text):

@@ -1,4 +1,4 @@
-"""Hosts, the Ingress and HTTPRoute for them, and what a Gateway's answer means."""
+"""Hosts, their Ingress or HTTPRoute, and the meaning of a Gateway's route status."""
 
 import re
 from dataclasses import replace
@@ -29,7 +29,7 @@ NETWORKS: dict[Kind, dict[str, Any]] = {
     Kind.INGRESS: {"expose": "Ingress", "hostTemplate": HOST},
     Kind.HTTP_ROUTE: {"expose": "Gateway", "hostTemplate": HOST, "gatewayName": "public"},
 }
-AT = HostPath("alice.users.example.org", "/")
+HOST_PATH = HostPath("alice.users.example.org", "/")
 ACCEPTED = {"type": "Accepted", "status": "True", "reason": "Accepted", "message": ""}
 
 
@@ -38,7 +38,7 @@ def cls(kind: Kind = Kind.INGRESS, **network: Any) -> UserStorageClass:
 
 
 INSIDE = UserStorageClass.parse(class_object())
-"""The class as it is once it leads in from outside no more."""
+"""A class without exposure."""
 
 
 def child(kind: Kind, **network: Any) -> Unstructured:
@@ -46,20 +46,20 @@ def child(kind: Kind, **network: Any) -> Unstructured:
     return found
 
 
-def answered(route: Unstructured, *conditions: Unstructured, **ref: str) -> Unstructured:
+def with_parent_status(route: Unstructured, *conditions: Unstructured, **ref: str) -> Unstructured:
     parents = [{"parentRef": {"name": "public"} | ref, "conditions": list(conditions)}]
     return route | {"status": {"parents": parents}}
 
 
-def exposed_world(kind: Kind, **network: Any) -> Snapshot:
-    """Everything as desired, the way in included."""
+def exposed_snapshot(kind: Kind, **network: Any) -> Snapshot:
+    """Return a snapshot in which every child is as desired, including the accepted Ingress or HTTPRoute."""
     snapshot = settled_world(storage_object(), cls(kind, **network))
     return snapshot.with_children(
-        replace(snapshot.children, **{kind.field: answered(stored(child(kind, **network)), ACCEPTED)})
+        replace(snapshot.children, **{kind.field: with_parent_status(stored(child(kind, **network)), ACCEPTED)})
     )
 
 
-def told(snapshot: Snapshot) -> Unstructured:
+def status_of(snapshot: Snapshot) -> Unstructured:
     assert snapshot.cls is not None
     wanted = desired_of(storage_object(), snapshot.cls)
     return report(Outcome(snapshot, wanted, Plan(), None, NOW), {})
@@ -78,7 +78,7 @@ TEMPLATES = st.sampled_from(
 
 
 @given(USER_IDS, NAMESPACES, TEMPLATES)
-def test_a_host_is_one_that_dns_can_hold_or_refused(user_id: str, namespace: str, template: str) -> None:
+def test_host_is_valid_dns_name_or_refused(user_id: str, namespace: str, template: str) -> None:
     storage = UserStorage.parse(storage_object(user_id, meta={"namespace": namespace}))
     expanded = template.replace("${slug}", storage.slug).replace("${namespace}", namespace)
     fits = len(expanded) <= 253 and all(len(label) <= 63 for label in expanded.split("."))
@@ -92,14 +92,14 @@ def test_a_host_is_one_that_dns_can_hold_or_refused(user_id: str, namespace: str
     assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", label) for label in at.host.split("."))
 
 
-def test_a_template_that_slipped_past_the_schema_is_refused() -> None:
+def test_invalid_host_template_is_refused() -> None:
     storage = UserStorage.parse(storage_object())
     for template in (None, "-${slug}.org", "a..${slug}", "${slug}.ORG"):
         with pytest.raises(InvalidSpec, match=r"class spec.network.hostTemplate"):
             host_path(storage, cls(hostTemplate=template))
 
 
-def test_nothing_leads_in_by_default_and_one_way_in_where_asked_for() -> None:
+def test_class_creates_at_most_the_requested_exposure() -> None:
     closed = desired_of(storage_object(), INSIDE)
     assert (closed.ingress, closed.http_route) == (None, None)
     for kind, other in (EXPOSURE, EXPOSURE[::-1]):
@@ -107,31 +107,31 @@ def test_nothing_leads_in_by_default_and_one_way_in_where_asked_for() -> None:
         assert getattr(wanted, other.field) is None
         found = getattr(wanted, kind.field)
         assert found["metadata"]["name"] == "user-storage-alice"
-        assert served_host(stored(found)) == AT
+        assert served_host(stored(found)) == HOST_PATH
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
-def test_the_path_is_the_base_path(kind: Kind) -> None:
+def test_exposed_path_is_base_path(kind: Kind) -> None:
     raw = class_object(network=NETWORKS[kind], browser={"basePath": "/u/${slug}/"})
     found = getattr(desired_of(storage_object(), UserStorageClass.parse(raw)), kind.field)
-    assert served_host(found) == HostPath(AT.host, "/u/alice/")
+    assert served_host(found) == HostPath(HOST_PATH.host, "/u/alice/")
 
 
-def test_the_index_knows_the_place_of_whoever_can_be_read() -> None:
+def test_wanted_host_needs_valid_spec_and_exposing_class() -> None:
     classes = [class_object(network=NETWORKS[Kind.INGRESS]), class_object("closed")]
-    assert wanted_host(storage_object(className="standard"), classes) == AT
-    unplaced: list[dict[str, Any]] = [
+    assert wanted_host(storage_object(className="standard"), classes) == HOST_PATH
+    without_host: list[dict[str, Any]] = [
         {},
         {"className": "closed"},
         {"className": "none"},
         {"className": "standard", "replicas": "x"},
     ]
-    for spec in unplaced:
+    for spec in without_host:
         assert wanted_host(storage_object(**spec), classes) is None
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
-def test_from_nothing_the_way_in_is_made_after_the_pod(kind: Kind) -> None:
+def test_exposure_is_created_after_pod(kind: Kind) -> None:
     raw = storage_object()
     snapshot = settled_world(raw, cls(kind))
     snapshot = snapshot.with_children(replace(snapshot.children, pod=None))
@@ -140,8 +140,8 @@ def test_from_nothing_the_way_in_is_made_after_the_pod(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
-def test_what_leads_in_as_desired_is_left_alone_and_removed_where_unwanted(kind: Kind) -> None:
-    snapshot = exposed_world(kind, annotations={"example.org/a": "1"})
+def test_matching_exposure_is_kept_and_unwanted_is_deleted(kind: Kind) -> None:
+    snapshot = exposed_snapshot(kind, annotations={"example.org/a": "1"})
     assert snapshot.cls is not None
     assert plan_changes(snapshot, desired_of(storage_object(), snapshot.cls), NOW).steps == ()
     assert plan_changes(snapshot, desired_of(storage_object(), INSIDE), NOW).steps == (
@@ -151,19 +151,19 @@ def test_what_leads_in_as_desired_is_left_alone_and_removed_where_unwanted(kind:
 
 @pytest.mark.parametrize("kind", EXPOSURE)
 @pytest.mark.parametrize("owner_uid", [None, "former"])
-@pytest.mark.parametrize("going", [{}, {"deletionTimestamp": CREATED}])
-def test_a_way_in_that_is_not_ours_keeps_nobody_from_a_pod(kind: Kind, owner_uid: str | None, going: Unstructured) -> None:
-    snapshot, wanted = exposed_world(kind), desired_of(storage_object(), cls(kind))
+@pytest.mark.parametrize("terminating", [{}, {"deletionTimestamp": CREATED}])
+def test_foreign_exposure_does_not_block_pod(kind: Kind, owner_uid: str | None, terminating: Unstructured) -> None:
+    snapshot, wanted = exposed_snapshot(kind), desired_of(storage_object(), cls(kind))
     [owner] = child(kind)["metadata"]["ownerReferences"]
     owners = [owner | {"uid": owner_uid}] if owner_uid else []
-    theirs = stored(child(kind), ownerReferences=owners, **going)
-    snapshot = snapshot.with_children(replace(snapshot.children, pod=None, **{kind.field: theirs}))
-    pod, way_in = plan_changes(snapshot, wanted, NOW).steps
+    foreign = stored(child(kind), ownerReferences=owners, **terminating)
+    snapshot = snapshot.with_children(replace(snapshot.children, pod=None, **{kind.field: foreign}))
+    pod, exposure = plan_changes(snapshot, wanted, NOW).steps
     assert isinstance(pod, Create)
-    assert isinstance(way_in, Create)  # which the actor refuses: what is there is left alone
-    assert (pod.kind, way_in.kind) == (Kind.POD, kind)
-    assert is_optional(way_in)
-    assert network_ready(told(snapshot)) == ("False", "Pending")
+    assert isinstance(exposure, Create)  # the applier refuses this step and keeps the foreign object
+    assert (pod.kind, exposure.kind) == (Kind.POD, kind)
+    assert is_optional(exposure)
+    assert network_ready(status_of(snapshot)) == ("False", "Pending")
     inside = plan_changes(snapshot, desired_of(storage_object(), INSIDE), NOW).steps
     assert [step.kind for step in inside if isinstance(step, Create)] == [Kind.POD]
     assert len(inside) == 1
@@ -181,9 +181,9 @@ def test_a_way_in_that_is_not_ours_keeps_nobody_from_a_pod(kind: Kind, owner_uid
         (Kind.HTTP_ROUTE, {"rules": []}),
     ],
 )
-def test_any_damage_to_the_spec_is_mended(kind: Kind, damage: Unstructured) -> None:
+def test_damaged_exposure_spec_is_repaired(kind: Kind, damage: Unstructured) -> None:
     network = {"ingressClassName": "nginx"} if kind is Kind.INGRESS else {}
-    snapshot = exposed_world(kind, **network)
+    snapshot = exposed_snapshot(kind, **network)
     live = getattr(snapshot.children, kind.field)
     broken = live | {"spec": live["spec"] | damage}
     wanted = desired_of(storage_object(), cls(kind, **network))
@@ -191,13 +191,13 @@ def test_any_damage_to_the_spec_is_mended(kind: Kind, damage: Unstructured) -> N
     assert [step.kind for step in steps if isinstance(step, Patch)] == [kind]
 
 
-def test_the_clusters_default_ingress_class_is_the_clusters() -> None:
+def test_default_ingress_class_of_cluster_is_kept() -> None:
     live = stored(child(Kind.INGRESS))
     live["spec"]["ingressClassName"] = "filled-in"
     assert child_patch(child(Kind.INGRESS), live) == {}
 
 
-def test_an_annotation_goes_with_the_class_and_those_of_others_stay() -> None:
+def test_removed_class_annotation_is_deleted_and_foreign_kept() -> None:
     live = stored(child(Kind.INGRESS, annotations={"a": "1", "b": "2"}))
     live["metadata"]["annotations"] = live["metadata"]["annotations"] | {"theirs": "x"}
 
@@ -212,55 +212,58 @@ def test_an_annotation_goes_with_the_class_and_those_of_others_stay() -> None:
     assert patch == {"metadata": {"annotations": {"b": None}}}
 
 
-def test_the_operators_annotations_win() -> None:
+def test_operator_annotations_override_class() -> None:
     found = child(Kind.INGRESS, annotations={"userstorage.dev/user-id": "mallory"})
     assert found["metadata"]["annotations"] == {"userstorage.dev/user-id": "alice"}
 
 
-def test_a_route_waits_for_its_own_gateways_word_on_its_present_spec() -> None:
+def test_route_is_pending_until_its_gateway_accepts_current_spec() -> None:
     route = stored(child(Kind.HTTP_ROUTE), generation=2)
-    silent = [
+    pending = [
         route,
         route | {"status": {"parents": []}},
-        answered(route, ACCEPTED, name="other"),
-        answered(route, ACCEPTED, namespace="infra"),
-        answered(route, ACCEPTED, kind="Service", group=""),
-        answered(route, ACCEPTED | {"observedGeneration": 1}),
-        answered(route),
+        with_parent_status(route, ACCEPTED, name="other"),
+        with_parent_status(route, ACCEPTED, namespace="infra"),
+        with_parent_status(route, ACCEPTED, kind="Service", group=""),
+        with_parent_status(route, ACCEPTED | {"observedGeneration": 1}),
+        with_parent_status(route),
     ]
-    for case in silent:
+    for case in pending:
         finding = route_rejection(case)
         assert finding is not None
         assert finding.reason == "RoutePending"
-    for good in (answered(route, ACCEPTED | {"observedGeneration": 2}), answered(route, ACCEPTED, namespace="users")):
-        assert route_rejection(good) is None
+    for accepted in (
+        with_parent_status(route, ACCEPTED | {"observedGeneration": 2}),
+        with_parent_status(route, ACCEPTED, namespace="users"),
+    ):
+        assert route_rejection(accepted) is None
 
 
 @pytest.mark.parametrize("condition_type", ["Accepted", "ResolvedRefs"])
-def test_a_route_that_is_refused_says_so_in_the_controllers_words(condition_type: str) -> None:
-    no = {"type": condition_type, "status": "False", "reason": "NoReason", "message": "the words"}
-    finding = route_rejection(answered(stored(child(Kind.HTTP_ROUTE)), ACCEPTED, no))
+def test_route_rejection_quotes_controller_message(condition_type: str) -> None:
+    rejected = {"type": condition_type, "status": "False", "reason": "NoReason", "message": "the listener allows no such route"}
+    finding = route_rejection(with_parent_status(stored(child(Kind.HTTP_ROUTE)), ACCEPTED, rejected))
     assert finding is not None
     assert finding.reason == "RouteNotAccepted"
-    assert "the words" in finding.message
+    assert "the listener allows no such route" in finding.message
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
-def test_a_way_in_that_is_on_its_way_out_is_not_in_place(kind: Kind) -> None:
-    snapshot = exposed_world(kind)
-    leaving = getattr(snapshot.children, kind.field)
-    leaving = leaving | {"metadata": leaving["metadata"] | {"deletionTimestamp": CREATED}}
-    snapshot = snapshot.with_children(replace(snapshot.children, **{kind.field: leaving}))
-    assert network_ready(told(snapshot)) == ("False", "Pending")
+def test_terminating_exposure_is_pending(kind: Kind) -> None:
+    snapshot = exposed_snapshot(kind)
+    exposure = getattr(snapshot.children, kind.field)
+    terminating = exposure | {"metadata": exposure["metadata"] | {"deletionTimestamp": CREATED}}
+    snapshot = snapshot.with_children(replace(snapshot.children, **{kind.field: terminating}))
+    assert network_ready(status_of(snapshot)) == ("False", "Pending")
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
-def test_the_url_leads_from_outside_once_something_leads_in(kind: Kind) -> None:
+def test_url_is_external_only_if_exposure_is_in_place(kind: Kind) -> None:
     inside = "http://user-storage-alice.users.svc/"
-    snapshot = exposed_world(kind)
-    assert told(snapshot)["url"] == "http://alice.users.example.org/"
-    assert told(exposed_world(kind, tlsSecretName="t"))["url"] == "https://alice.users.example.org/"
-    missing = told(snapshot.with_children(replace(snapshot.children, **{kind.field: None})))
+    snapshot = exposed_snapshot(kind)
+    assert status_of(snapshot)["url"] == "http://alice.users.example.org/"
+    assert status_of(exposed_snapshot(kind, tlsSecretName="t"))["url"] == "https://alice.users.example.org/"
+    missing = status_of(snapshot.with_children(replace(snapshot.children, **{kind.field: None})))
     assert (missing["url"], network_ready(missing), missing["phase"]) == (inside, ("False", "Pending"), "Degraded")
     live = getattr(snapshot.children, kind.field)
     for gone in (
@@ -270,18 +273,18 @@ def test_the_url_leads_from_outside_once_something_leads_in(kind: Kind) -> None:
         live | {"metadata": live["metadata"] | {"ownerReferences": []}},
         live | {"metadata": live["metadata"] | {"deletionTimestamp": "2026-01-31T12:00:00Z"}},
     ):
-        assert told(snapshot.with_children(replace(snapshot.children, **{kind.field: gone})))["url"] == inside
+        assert status_of(snapshot.with_children(replace(snapshot.children, **{kind.field: gone})))["url"] == inside
 
 
-def test_a_route_that_is_not_accepted_is_no_url() -> None:
-    snapshot = exposed_world(Kind.HTTP_ROUTE)
-    status = told(snapshot.with_children(replace(snapshot.children, http_route=stored(child(Kind.HTTP_ROUTE)))))
+def test_unaccepted_route_gives_internal_url() -> None:
+    snapshot = exposed_snapshot(Kind.HTTP_ROUTE)
+    status = status_of(snapshot.with_children(replace(snapshot.children, http_route=stored(child(Kind.HTTP_ROUTE)))))
     assert status["url"] == "http://user-storage-alice.users.svc/"
     assert (network_ready(status), status["phase"]) == (("False", "RoutePending"), "Degraded")
 
 
-def test_what_keeps_it_from_being_exposed_is_told_and_what_led_in_is_closed() -> None:
-    snapshot = replace(exposed_world(Kind.INGRESS), exposure_conflict=Finding("HostConflict", "taken"))
+def test_host_conflict_is_reported_and_ingress_is_deleted() -> None:
+    snapshot = replace(exposed_snapshot(Kind.INGRESS), exposure_conflict=Finding("HostConflict", "taken"))
     storage = UserStorage.parse(storage_object())
     wanted = replace(desired_of(storage_object(), cls()), ingress=None)
     assert plan_changes(snapshot, wanted, NOW).steps == (Delete(Kind.INGRESS, "uid-Ingress"),)

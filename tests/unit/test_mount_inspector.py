@@ -1,4 +1,4 @@
-"""What a look costs: requests are for those who wait for a volume, and new users make none."""
+"""The requests that inspecting mounts costs: only pods that wait for a volume cost any, new users none."""
 
 import asyncio
 from dataclasses import replace
@@ -36,8 +36,8 @@ FAILED: Unstructured = {
 }
 
 
-class Lists:
-    """An API server of which only lists are asked, and which keeps what for."""
+class ListServer:
+    """An API server that serves only lists and records each list request."""
 
     def __init__(self, answers: dict[Resource, list[Unstructured]]) -> None:
         self.answers = answers
@@ -57,72 +57,73 @@ class Lists:
     get = create = merge_patch = json_patch = delete = unasked
 
 
-class Inspected:
+class Inspections:
     """Reconciles of one process, of which only the inspections are applied."""
 
-    def __init__(self, cluster: Lists) -> None:
+    def __init__(self, cluster: ListServer) -> None:
         caches = Caches(lambda _: None, lambda _: None)
         self.state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), ClaimBook(caches), PlaceBook(), None)
         self.applier = Applier(cluster, caches, self.state)
 
-    def look(self, snapshot: Snapshot, now: datetime = NOW) -> Snapshot:
+    def apply(self, snapshot: Snapshot, now: datetime = NOW) -> Snapshot:
         unknown = replace(snapshot, claim_context=replace(snapshot.claim_context, mounts=None))
         snapshot = with_mount_events(unknown, self.state)
         steps = plan_changes(snapshot, desired_of(RAW), now).steps
-        asked = (InspectMounts(None) if isinstance(step, InspectMounts) else step for step in steps)
-        plan = Plan(tuple(step for step in asked if isinstance(step, Inspection)))
+        answered = (InspectMounts(None) if isinstance(step, InspectMounts) else step for step in steps)
+        plan = Plan(tuple(step for step in answered if isinstance(step, Inspection)))
         return asyncio.run(self.applier.apply(plan, snapshot, now)).snapshot
 
 
-def waiting_world() -> Snapshot:
-    """Our pod got its node a minute ago, and nothing has started."""
+def waiting_snapshot() -> Snapshot:
+    """Return a snapshot in which our pod was scheduled a minute ago and no container has started."""
     snapshot = settled_world(RAW)
     pod = stored(desired_of(RAW).pod)
     pod = pod | {"spec": pod["spec"] | {"nodeName": "node-1"}, "status": {"phase": "Pending"}}
     return snapshot.with_children(replace(snapshot.children, pod=pod))
 
 
-def test_a_new_user_and_a_settled_one_cost_no_request() -> None:
-    cluster = Lists({})
+def test_new_and_settled_users_cost_no_request() -> None:
+    cluster = ListServer({})
     for snapshot in (snapshot_of(RAW), settled_world(RAW)):
-        assert Inspected(cluster).look(snapshot).claim_context.mounts is None
+        assert Inspections(cluster).apply(snapshot).claim_context.mounts is None
     assert cluster.asked == []
 
 
-def test_a_pod_on_a_bound_claim_costs_one() -> None:
-    cluster = Lists({Kind.POD.resource: [BACKUP]})
+def test_new_pod_on_bound_claim_costs_one_request() -> None:
+    cluster = ListServer({Kind.POD.resource: [BACKUP]})
     snapshot = settled_world(RAW)
-    seen = Inspected(cluster).look(snapshot.with_children(replace(snapshot.children, pod=None)))
-    assert seen.claim_context.mounts == (Mount("backup", "node-1"),)
+    result = Inspections(cluster).apply(snapshot.with_children(replace(snapshot.children, pod=None)))
+    assert result.claim_context.mounts == (Mount("backup", "node-1"),)
     assert cluster.asked == [("pods", "app.kubernetes.io/managed-by!=userstorage-operator", "")]
 
 
-def test_events_are_asked_for_once_in_fifteen_seconds_and_remembered_between() -> None:
-    cluster = Lists({CORE_EVENTS: [FAILED]})
-    lookout = Inspected(cluster)
+def test_events_are_read_every_fifteen_seconds_and_cached() -> None:
+    cluster = ListServer({CORE_EVENTS: [FAILED]})
+    inspections = Inspections(cluster)
     for seconds in (0, 5, 14, 15, 20):
-        seen = lookout.look(waiting_world(), NOW + timedelta(seconds=seconds))
-        assert seen.claim_context.mount_failure == Finding("FailedMount", "no such export")
+        result = inspections.apply(waiting_snapshot(), NOW + timedelta(seconds=seconds))
+        assert result.claim_context.mount_failure == Finding("FailedMount", "no such export")
     assert cluster.asked == [("events", "", "involvedObject.uid=uid-Pod")] * 2
 
 
-def test_what_was_read_at_a_time_that_is_yet_to_come_is_read_again() -> None:
-    """The clock was set back."""
-    cluster = Lists({CORE_EVENTS: [FAILED]})
-    lookout = Inspected(cluster)
-    assert lookout.look(waiting_world(), NOW + timedelta(hours=1)).claim_context.mount_failure is not None
+def test_events_are_read_again_after_clock_set_back() -> None:
+    # The events were read at a time that is in the future once the clock is set back.
+    cluster = ListServer({CORE_EVENTS: [FAILED]})
+    inspections = Inspections(cluster)
+    assert inspections.apply(waiting_snapshot(), NOW + timedelta(hours=1)).claim_context.mount_failure is not None
     cluster.answers[CORE_EVENTS] = []
-    assert lookout.look(waiting_world()).claim_context.mount_failure is None
+    assert inspections.apply(waiting_snapshot()).claim_context.mount_failure is None
 
 
-def test_a_stop_waits_for_no_look() -> None:
-    """Whose pod follows a volume in vain can be suspended and deleted although nobody may list pods."""
+def test_suspension_and_deletion_cost_no_request() -> None:
+    # A user whose pod cannot be scheduled on the volume's node can be suspended and deleted without the right to list
+    # pods.
     on_node = replace(settled_world(RAW).claim_context, mounts=(Mount("backup", "node-1"),))
     bound = stored(
         volume_affinity.with_volume_affinity(desired_of(RAW).pod, replace(settled_world(RAW), claim_context=on_node))
     )
-    in_vain = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no"}
-    pod = bound | {"status": {"phase": "Pending", "conditions": [in_vain]}}
+    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no"}
+    pod = bound | {"status": {"phase": "Pending", "conditions": [unschedulable]}}
     for raw in (storage_object(replicas=0), storage_object(meta={"deletionTimestamp": "2026-01-31T11:59:00Z"})):
         snapshot = settled_world(raw)
         snapshot = snapshot.with_children(replace(snapshot.children, pod=pod))
@@ -132,22 +133,22 @@ def test_a_stop_waits_for_no_look() -> None:
         assert not any(isinstance(step, Inspection) for step in plan.steps)
 
 
-def test_what_was_said_of_a_former_pod_is_not_said_of_the_next() -> None:
-    cluster = Lists({CORE_EVENTS: [FAILED]})
-    lookout = Inspected(cluster)
-    lookout.look(waiting_world())
+def test_mount_failure_of_former_pod_is_not_reported() -> None:
+    cluster = ListServer({CORE_EVENTS: [FAILED]})
+    inspections = Inspections(cluster)
+    inspections.apply(waiting_snapshot())
     cluster.answers[CORE_EVENTS] = []
-    snapshot = waiting_world()
+    snapshot = waiting_snapshot()
     pod = snapshot.children.pod or {}
     again = pod | {"metadata": pod["metadata"] | {"uid": "uid-next"}}
-    assert lookout.look(snapshot.with_children(replace(snapshot.children, pod=again))).claim_context.mount_failure is None
+    assert inspections.apply(snapshot.with_children(replace(snapshot.children, pod=again))).claim_context.mount_failure is None
 
 
-def test_a_pod_that_mounts_in_time_is_not_asked_about() -> None:
-    cluster = Lists({})
-    Inspected(cluster).look(waiting_world(), NOW - timedelta(seconds=51))  # nine seconds after its creation
+def test_recent_pod_costs_no_request() -> None:
+    cluster = ListServer({})
+    Inspections(cluster).apply(waiting_snapshot(), NOW - timedelta(seconds=51))  # nine seconds after its creation
     assert cluster.asked == []
 
 
-def test_events_that_may_not_be_read_keep_nobody_from_anything() -> None:
-    assert Inspected(Lists({})).look(waiting_world()).claim_context.mount_failure is None
+def test_forbidden_events_are_ignored() -> None:
+    assert Inspections(ListServer({})).apply(waiting_snapshot()).claim_context.mount_failure is None

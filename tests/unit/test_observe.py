@@ -1,4 +1,4 @@
-"""A claim that the spec names is in no watch: what was not looked up is not told as missing."""
+"""Observing a claim that the spec names. No watch has it, so it is read by request; an unread claim is not reported as missing."""
 
 import asyncio
 from typing import Any
@@ -33,8 +33,8 @@ EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low 
 TAINTED = {"type": "DisruptionTarget", "status": "True", "message": "Taint manager: deleting due to NoExecute taint"}
 
 
-class Answering:
-    """An API server that is asked for the claim alone."""
+class ClaimServer:
+    """An API server that serves only the claim, or fails with the error given as its answer."""
 
     def __init__(self, answer: Unstructured | ClusterError) -> None:
         self.answer = answer
@@ -56,8 +56,8 @@ def alice(meta: Unstructured | None = None) -> Unstructured:
     return storage_object(storage={"claimName": "shared"}, meta=meta)
 
 
-def seen_by(cluster: Answering, raw: Unstructured, *others: Unstructured, served: bool = False) -> Snapshot:
-    """A claim that the user had of her own is still there; she may be served from the one that her spec names."""
+def observe_claim(cluster: ClaimServer, raw: Unstructured, *others: Unstructured, served: bool = False) -> Snapshot:
+    """Observe alice, whose former own claim still exists; if `served`, her pod runs on the claim that her spec names."""
     views = Caches(lambda _: None, lambda _: None)
     for obj in (raw, *others):
         views.cache(USER_STORAGES).event("ADDED", obj)
@@ -75,53 +75,53 @@ def seen_by(cluster: Answering, raw: Unstructured, *others: Unstructured, served
     return seen
 
 
-def verdict_of(seen: Snapshot) -> Outcome:
+def outcome_of(seen: Snapshot) -> Outcome:
     failure = Failure(seen.spec_error, 1, None) if seen.spec_error is not None else None
     return Outcome(seen, None, Plan(), failure, NOW)
 
 
-def told(seen: Snapshot) -> Condition:
-    return storage_ready(verdict_of(seen))
+def storage_condition(seen: Snapshot) -> Condition:
+    return storage_ready(outcome_of(seen))
 
 
 @pytest.mark.parametrize("meta", [{}, DELETED], ids=["living", "being deleted"])
-def test_it_is_told_as_it_is(meta: Unstructured) -> None:
+def test_named_claim_is_reported(meta: Unstructured) -> None:
     claim = SHARED | {"spec": {"resources": {"requests": {"storage": "3Gi"}}}, "status": {"phase": "Bound"}}
-    cluster = Answering(claim)
-    seen = seen_by(cluster, alice(meta))
-    assert (told(seen).reason, told(seen).message) == ("ClaimBound", "claim 'shared' is bound")
-    assert report(verdict_of(seen), {})["storage"] == {"claimName": "shared", "claimPhase": "Bound", "requested": "3Gi"}
+    cluster = ClaimServer(claim)
+    seen = observe_claim(cluster, alice(meta))
+    assert (storage_condition(seen).reason, storage_condition(seen).message) == ("ClaimBound", "claim 'shared' is bound")
+    assert report(outcome_of(seen), {})["storage"] == {"claimName": "shared", "claimPhase": "Bound", "requested": "3Gi"}
     assert cluster.asked == [(Kind.PVC.resource, "shared")]
 
 
 @pytest.mark.parametrize("meta", [{}, DELETED], ids=["living", "being deleted"])
-def test_where_there_is_none_that_is_said(meta: Unstructured) -> None:
-    seen = seen_by(Answering(NotFound(404, "persistentvolumeclaims not found")), alice(meta))
-    assert told(seen) == Condition(
+def test_missing_claim_is_reported(meta: Unstructured) -> None:
+    seen = observe_claim(ClaimServer(NotFound(404, "persistentvolumeclaims not found")), alice(meta))
+    assert storage_condition(seen) == Condition(
         "StorageReady", False, "ClaimNotFound", "spec.storage.claimName: claim 'shared' does not exist"
     )
 
 
 @pytest.mark.parametrize("meta", [{}, DELETED], ids=["living", "being deleted"])
 @pytest.mark.parametrize("error", [Unavailable(429, "slow down"), Unavailable(500, "oops"), Refused(403, "not for you")])
-def test_where_it_cannot_be_had_that_is_said_and_nothing_of_another_claim(error: ClusterError, meta: Unstructured) -> None:
-    seen = seen_by(Answering(error), alice(meta))
-    assert told(seen).message == f"spec.storage.claimName: claim 'shared' was not read: {error.message}"
-    assert report(verdict_of(seen), {})["storage"] == {"claimName": "shared"}
+def test_unreadable_claim_is_reported_without_data_of_another_claim(error: ClusterError, meta: Unstructured) -> None:
+    seen = observe_claim(ClaimServer(error), alice(meta))
+    assert storage_condition(seen).message == f"spec.storage.claimName: claim 'shared' was not read: {error.message}"
+    assert report(outcome_of(seen), {})["storage"] == {"claimName": "shared"}
 
 
-def test_a_read_that_fails_degrades_nobody_whose_pod_is_ready() -> None:
-    seen = seen_by(Answering(Unavailable(500, "oops")), alice(), served=True)
-    status = report(verdict_of(seen), {})
-    assert (status["phase"], told(seen).status, told(seen).reason) == ("Ready", True, "ClaimBound")
-    assert "was not read: oops" in told(seen).message
+def test_failed_claim_read_does_not_degrade_ready_user() -> None:
+    seen = observe_claim(ClaimServer(Unavailable(500, "oops")), alice(), served=True)
+    status = report(outcome_of(seen), {})
+    assert (status["phase"], storage_condition(seen).status, storage_condition(seen).reason) == ("Ready", True, "ClaimBound")
+    assert "was not read: oops" in storage_condition(seen).message
     assert status["lastError"]["message"] == "oops"
 
 
-def test_who_comes_second_with_a_user_asks_for_no_claim_and_says_so() -> None:
+def test_user_id_conflict_reads_no_claim() -> None:
     first = storage_object(meta={"name": "first", "uid": "uid-first", "creationTimestamp": "2026-01-01T00:00:00Z"})
-    cluster = Answering(SHARED)
-    assert "claim 'shared' was not read: spec.userID" in told(seen_by(cluster, alice(), first)).message
+    cluster = ClaimServer(SHARED)
+    assert "claim 'shared' was not read: spec.userID" in storage_condition(observe_claim(cluster, alice(), first)).message
     assert cluster.asked == []
 
 
@@ -136,15 +136,15 @@ def test_who_comes_second_with_a_user_asks_for_no_claim_and_says_so() -> None:
             "another controller terminated it (Taint manager: deleting due to NoExecute taint)",
         ),
     ],
-    ids=["evicted", "ended", "of a node that is lost"],
+    ids=["evicted", "succeeded", "deleted by taint manager"],
 )
-def test_who_waits_for_a_pause_is_told_how_the_pod_was_lost(meta: Unstructured, status: Unstructured, words: str) -> None:
+def test_pod_backoff_message_names_cause_of_loss(meta: Unstructured, status: Unstructured, words: str) -> None:
     raw, views = storage_object(), Caches(lambda _: None, lambda _: None)
     views.put(USER_STORAGES, raw)
     state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), ClaimBook(views), PlaceBook(), None)
 
     def message() -> str:
-        seen = asyncio.run(observe(Key.of(raw), views, Answering(NotFound(404, "")), state))
+        seen = asyncio.run(observe(Key.of(raw), views, ClaimServer(NotFound(404, "")), state))
         assert seen is not None
         outcome = Outcome(seen, desired_of(raw), plan_changes(seen, desired_of(raw), NOW), None, NOW)
         return next(str(entry["message"]) for entry in report(outcome, {})["conditions"] if entry["type"] == "Ready")
@@ -157,14 +157,14 @@ def test_who_waits_for_a_pause_is_told_how_the_pod_was_lost(meta: Unstructured, 
     assert message() == (
         f"the pod was lost (start 1 in quick succession) because {words}; the next one is created after a pause"
     )
-    state.pods.record_try(Key.of(raw))  # and whoever ended that one was not seen
+    state.pods.record_try(Key.of(raw))  # the cause of this pod's loss was not observed
     assert message() == "the pod was lost (start 2 in quick succession); the next one is created after a pause"
 
 
-def test_a_deletion_needs_nobodys_consent() -> None:
-    """Who waits for the finalizers of others is not stalled for a claim that may not be shared."""
+def test_deletion_is_not_stalled_by_unshareable_claim() -> None:
+    # A deleted object that waits for foreign finalizers is not Stalled because of a claim that is not shareable.
     meta = DELETED | {"finalizers": ["example.com/backup"]}
     claim = {"metadata": {"name": "shared"}, "spec": {"resources": {"requests": {"storage": "3Gi"}}}}
-    conditions = report(verdict_of(seen_by(Answering(claim), alice(meta))), {})["conditions"]
+    conditions = report(outcome_of(observe_claim(ClaimServer(claim), alice(meta))), {})["conditions"]
     reasons = {entry["type"]: entry["reason"] for entry in conditions}
     assert (reasons["Stalled"], reasons["Reconciling"]) == ("NotStalled", "WaitingForFinalizers")

@@ -27,18 +27,18 @@ def kinds(plan: Plan) -> list[object]:
 GROWN = Patch(Kind.PVC, {"spec": {"resources": {"requests": {"storage": "20Gi"}}}}, best_effort=True)
 
 
-def test_from_nothing_the_pod_is_made_last_and_behind_its_policy() -> None:
+def test_new_user_gets_network_policy_first_and_pod_last() -> None:
     raw = storage_object(meta={"finalizers": []})
     assert kinds(plan_for(raw, snapshot_of(raw))) == [AddFinalizer, Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE, Kind.POD]
 
 
-def test_a_settled_world_is_left_alone() -> None:
+def test_settled_snapshot_needs_no_steps() -> None:
     raw = storage_object()
     assert plan_for(raw, settled_world(raw)) == Plan()
 
 
 @pytest.mark.parametrize("missing", ["network_policy", "pvc", "service", "pod"])
-def test_a_missing_child_is_made_again_and_nothing_else_touched(missing: str) -> None:
+def test_only_missing_child_is_created(missing: str) -> None:
     raw = storage_object()
     snapshot = settled_world(raw)
     plan = plan_for(raw, snapshot.with_children(replace(snapshot.children, **{missing: None})))
@@ -46,17 +46,17 @@ def test_a_missing_child_is_made_again_and_nothing_else_touched(missing: str) ->
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in EXPOSURE])
-def test_a_stranger_in_our_place_stops_everything(kind: Kind) -> None:
+def test_foreign_object_with_our_name_raises_name_conflict(kind: Kind) -> None:
     raw = storage_object()
     snapshot = settled_world(raw)
     child = getattr(snapshot.children, kind.field)
-    stranger = child | {"metadata": child["metadata"] | {"ownerReferences": [], "annotations": {}}}
+    foreign = child | {"metadata": child["metadata"] | {"ownerReferences": [], "annotations": {}}}
     with pytest.raises(NameConflict, match=r"user-storage-alice.* is left alone"):
-        plan_for(raw, snapshot.with_children(replace(snapshot.children, **{kind.field: stranger})))
+        plan_for(raw, snapshot.with_children(replace(snapshot.children, **{kind.field: foreign})))
 
 
 @pytest.mark.parametrize("kind", [Kind.NETWORK_POLICY, Kind.SERVICE, Kind.POD])
-def test_a_child_of_the_users_former_object_is_waited_for(kind: Kind) -> None:
+def test_child_of_former_object_awaits_garbage_collection(kind: Kind) -> None:
     raw = storage_object()
     snapshot = settled_world(raw)
     child = getattr(snapshot.children, kind.field)
@@ -66,7 +66,7 @@ def test_a_child_of_the_users_former_object_is_waited_for(kind: Kind) -> None:
         plan_for(raw, snapshot.with_children(replace(snapshot.children, **{kind.field: former})))
 
 
-def test_a_changed_spec_replaces_the_pod() -> None:
+def test_changed_spec_replaces_pod() -> None:
     changed = storage_object(storage={"readOnly": True})
     [step] = plan_for(changed, settled_world(storage_object())).steps
     assert isinstance(step, DeletePod)
@@ -74,7 +74,7 @@ def test_a_changed_spec_replaces_the_pod() -> None:
     assert step.requested
 
 
-def test_a_deferred_update_leaves_the_pod_until_it_is_suspended() -> None:
+def test_deferred_update_keeps_pod_until_suspended() -> None:
     deferred = storage_object(storage={"readOnly": True}, lifecycle={"updateStrategy": "WhenSuspended"})
     snapshot = replace(settled_world(storage_object()), storage=snapshot_of(deferred).storage)
     assert plan_for(deferred, snapshot).steps == ()
@@ -83,7 +83,7 @@ def test_a_deferred_update_leaves_the_pod_until_it_is_suspended() -> None:
     assert kinds(plan_for(suspended, snapshot)) == [DeletePod]
 
 
-def test_suspended_means_no_pod_and_all_else_kept() -> None:
+def test_suspension_deletes_only_the_pod() -> None:
     raw = storage_object(replicas=0)
     snapshot = settled_world(raw)
     assert kinds(plan_for(raw, snapshot)) == [DeletePod]
@@ -91,7 +91,7 @@ def test_suspended_means_no_pod_and_all_else_kept() -> None:
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
-def test_a_pod_that_ended_is_removed(phase: str) -> None:
+def test_finished_pod_is_deleted(phase: str) -> None:
     raw = storage_object()
     snapshot = settled_world(raw)
     assert snapshot.children.pod is not None
@@ -102,15 +102,15 @@ def test_a_pod_that_ended_is_removed(phase: str) -> None:
     assert "Evicted" in step.reason or phase == "Succeeded"
 
 
-def test_a_pod_on_its_way_out_is_waited_for() -> None:
+def test_terminating_pod_is_waited_for() -> None:
     raw = storage_object()
     snapshot = settled_world(raw)
-    going = ready_pod(desired_of(raw).pod, **DELETED)
+    terminating = ready_pod(desired_of(raw).pod, **DELETED)
     deadline = NOW - timedelta(seconds=10) + timedelta(minutes=10)
-    assert plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=going))) == Plan(requeue_at=(deadline,))
+    assert plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=terminating))) == Plan(requeue_at=(deadline,))
 
 
-def test_no_pod_before_its_pause_is_over() -> None:
+def test_pod_is_held_during_backoff() -> None:
     raw = storage_object()
     snapshot = settled_world(raw)
     soon = NOW + timedelta(seconds=9)
@@ -119,8 +119,8 @@ def test_no_pod_before_its_pause_is_over() -> None:
     assert kinds(plan_changes(lost, desired_of(raw), soon)) == [Kind.POD]
 
 
-def test_a_clock_that_is_set_back_keeps_nobody_waiting() -> None:
-    """The pause was counted from a time that is yet to come again."""
+def test_backoff_is_ignored_after_clock_set_back() -> None:
+    # A pause that ends later than the longest possible backoff was computed before the clock was set back.
     raw = storage_object()
     snapshot = settled_world(raw)
     lost = snapshot.with_children(replace(snapshot.children, pod=None))
@@ -131,26 +131,26 @@ def test_a_clock_that_is_set_back_keeps_nobody_waiting() -> None:
         assert kinds(plan_for(raw, set_back)) == [Kind.POD]
 
 
-def test_no_pod_on_a_claim_that_is_going() -> None:
+def test_no_pod_on_terminating_claim() -> None:
     raw = storage_object()
     claim = desired_of(raw).pvc
     assert claim is not None
     snapshot = settled_world(raw)
-    for going in (bound_claim(claim, **DELETED), bound_claim(claim, ownerReferences=[{"uid": "gone", "controller": True}])):
-        plan = plan_for(raw, snapshot.with_children(replace(snapshot.children, pvc=going, pod=None)))
+    for unusable in (bound_claim(claim, **DELETED), bound_claim(claim, ownerReferences=[{"uid": "gone", "controller": True}])):
+        plan = plan_for(raw, snapshot.with_children(replace(snapshot.children, pvc=unusable, pod=None)))
         assert (plan.steps, plan.hold) == ((), "StorageNotReady")
 
 
-def test_no_pod_on_a_claim_that_may_not_be_shared() -> None:
+def test_no_pod_on_unshareable_claim() -> None:
     raw = storage_object(storage={"claimName": "photos"})
-    mine = {"metadata": {"name": "photos", "labels": {"userstorage.dev/shareable": "true"}}, "spec": {}}
-    theirs = {"metadata": {"name": "photos"}, "spec": {}}
+    shareable = {"metadata": {"name": "photos", "labels": {"userstorage.dev/shareable": "true"}}, "spec": {}}
+    unshareable = {"metadata": {"name": "photos"}, "spec": {}}
     snapshot = replace(settled_world(storage_object()), storage=snapshot_of(raw).storage)
-    for claim, pods in ((mine, [Kind.POD]), (theirs, []), (None, [])):
+    for claim, pods in ((shareable, [Kind.POD]), (unshareable, []), (None, [])):
         assert kinds(plan_for(raw, snapshot.with_children(replace(snapshot.children, pvc=claim, pod=None)))) == pods
 
 
-def test_damage_to_labels_is_repaired_in_place() -> None:
+def test_pod_labels_are_repaired_in_place() -> None:
     raw = storage_object()
     snapshot = settled_world(raw)
     pod = snapshot.children.pod
@@ -161,33 +161,33 @@ def test_damage_to_labels_is_repaired_in_place() -> None:
     assert step.patch["metadata"]["labels"]["userId"] == "alice"
 
 
-def test_deletion_ends_the_pod_then_waits_then_lets_go() -> None:
+def test_deletion_deletes_pod_then_waits_then_removes_finalizer() -> None:
     raw = storage_object(meta=DELETED, lifecycle={"terminationGracePeriodSeconds": 7})
     snapshot = settled_world(raw)
     first = plan_deletion(snapshot)
     [step] = first.steps
     assert isinstance(step, DeletePod)
     assert step.grace_period == 7
-    going = ready_pod(desired_of(raw).pod, **DELETED)
-    waiting = plan_deletion(snapshot.with_children(replace(snapshot.children, pod=going)))
+    terminating = ready_pod(desired_of(raw).pod, **DELETED)
+    waiting = plan_deletion(snapshot.with_children(replace(snapshot.children, pod=terminating)))
     assert waiting.steps == ()
     assert waiting.requeue_at == first.requeue_at
     gone = snapshot.with_children(replace(snapshot.children, pod=None))
     assert plan_deletion(gone).steps == (RemoveFinalizer(),)
 
 
-def test_deletion_leaves_a_strangers_pod_alone() -> None:
+def test_deletion_keeps_foreign_pod() -> None:
     raw = storage_object(meta=DELETED)
-    stranger = stored(desired_of(raw).pod, ownerReferences=[])
-    assert plan_deletion(snapshot_of(raw, pod=stranger)).steps == (RemoveFinalizer(),)
+    foreign = stored(desired_of(raw).pod, ownerReferences=[])
+    assert plan_deletion(snapshot_of(raw, pod=foreign)).steps == (RemoveFinalizer(),)
 
 
-def test_deletion_without_our_finalizer_is_none_of_our_business() -> None:
-    raw = storage_object(meta=DELETED | {"finalizers": ["somebody/else"]})
+def test_deletion_without_our_finalizer_needs_no_steps() -> None:
+    raw = storage_object(meta=DELETED | {"finalizers": ["example.com/backup"]})
     assert plan_deletion(settled_world(raw)).steps == ()
 
 
-def test_growth_comes_last_so_that_a_refusal_keeps_nobody_from_the_files() -> None:
+def test_claim_growth_is_last_step() -> None:
     raw = storage_object(storage={"size": "20Gi"})
     snapshot = settled_world(storage_object())
     assert plan_for(raw, replace(snapshot, storage=snapshot_of(raw).storage)).steps == (GROWN,)
@@ -196,7 +196,7 @@ def test_growth_comes_last_so_that_a_refusal_keeps_nobody_from_the_files() -> No
     assert (kinds(Plan((made,))), grown) == ([Kind.POD], GROWN)
 
 
-def test_an_owner_that_is_refused_keeps_no_claim_from_growing() -> None:
+def test_claim_owner_and_growth_are_separate_steps() -> None:
     raw = storage_object(storage={"size": "20Gi", "reclaimPolicy": "Delete"})
     owned, grown = plan_for(raw, replace(settled_world(storage_object()), storage=snapshot_of(raw).storage)).steps
     assert isinstance(owned, Patch)
@@ -205,7 +205,7 @@ def test_an_owner_that_is_refused_keeps_no_claim_from_growing() -> None:
     assert grown == GROWN
 
 
-def test_whoever_thinks_better_of_delete_keeps_the_claim_to_the_end() -> None:
+def test_switch_to_retain_during_deletion_disowns_claim() -> None:
     owned = settled_world(storage_object(storage={"reclaimPolicy": "Delete"}))
     deleting = snapshot_of(storage_object(meta=DELETED, storage={"reclaimPolicy": "Retain"})).storage
     snapshot = replace(owned, storage=deleting).with_children(replace(owned.children, pod=None))
@@ -215,8 +215,9 @@ def test_whoever_thinks_better_of_delete_keeps_the_claim_to_the_end() -> None:
     assert release == RemoveFinalizer()
 
 
-def test_a_claim_that_may_not_be_owned_keeps_nobody_from_the_files_until_the_end() -> None:
-    """While the user lives, that it is refused is only told; at the end the claim has to be out of the garbage collector's hands."""
+def test_claim_owner_patch_is_optional_until_deletion() -> None:
+    # A refused owner patch is only reported until the user is deleted. Then the claim must lose its owner first.
+    # Otherwise the garbage collector would delete the claim.
     raw = storage_object(storage={"reclaimPolicy": "Delete"})
     snapshot = settled_world(storage_object())
     waiting = replace(snapshot, storage=snapshot_of(raw).storage).with_children(replace(snapshot.children, pod=None))
@@ -229,12 +230,12 @@ def test_a_claim_that_may_not_be_owned_keeps_nobody_from_the_files_until_the_end
     assert not is_optional(keep)
 
 
-def test_an_obstacle_does_not_keep_a_user_from_suspending() -> None:
+def test_blocked_user_can_be_suspended() -> None:
     assert kinds(plan_blocked(settled_world(storage_object(replicas=0)), NOW)) == [DeletePod]
     assert plan_blocked(settled_world(storage_object()), NOW) == Plan()
 
 
-def test_a_claim_of_others_may_have_any_owner() -> None:
+def test_named_claim_may_have_any_owner() -> None:
     raw = storage_object(storage={"claimName": "photos"})
     labels = {"userstorage.dev/shareable": "true"}
     claim = {
@@ -245,7 +246,7 @@ def test_a_claim_of_others_may_have_any_owner() -> None:
     assert kinds(plan_for(raw, snapshot.with_children(replace(snapshot.children, pvc=claim, pod=None)))) == [Kind.POD]
 
 
-def test_a_pod_without_its_hash_counts_as_lost() -> None:
+def test_pod_without_hash_counts_as_lost() -> None:
     raw = storage_object()
     snapshot = settled_world(raw)
     pod = snapshot.children.pod
@@ -256,7 +257,7 @@ def test_a_pod_without_its_hash_counts_as_lost() -> None:
     assert not step.requested
 
 
-def test_an_obstacle_does_not_hide_that_the_pod_cannot_end() -> None:
+def test_blocked_user_still_reports_pod_deletion_timeout() -> None:
     snapshot = settled_world(storage_object(lifecycle={"deletionTimeout": "10m"}))
     pod = snapshot.children.pod
     assert pod is not None

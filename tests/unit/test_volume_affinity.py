@@ -1,4 +1,4 @@
-"""When to look at the pods of others, and what follows from what is seen."""
+"""When the mounts of foreign pods are inspected, and how they constrain the node of our pod."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -16,16 +16,16 @@ from userstorage_operator.plan.planner import plan_changes
 from userstorage_operator.plan.steps import Create, DeletePod, InspectMounts, Plan
 
 RAW = storage_object()
-THERE = Mount("backup", "node-1")
-ELSEWHERE = Mount("scan", "node-2")
+MOUNT_NODE_1 = Mount("backup", "node-1")
+MOUNT_NODE_2 = Mount("scan", "node-2")
 
 
-def world_with(pod: Unstructured | None, *mounts: Mount, mode: str = "ReadWriteOnce") -> Snapshot:
+def snapshot_with(pod: Unstructured | None, *mounts: Mount, mode: str = "ReadWriteOnce") -> Snapshot:
     snapshot = settled_world(RAW)
     claim = bound_claim(desired_of(RAW).pvc or {})
     claim = claim | {"spec": claim["spec"] | {"accessModes": [mode]}}
-    seen = snapshot.with_children(replace(snapshot.children, pod=pod, pvc=claim))
-    return replace(seen, claim_context=replace(seen.claim_context, mounts=mounts))
+    snapshot = snapshot.with_children(replace(snapshot.children, pod=pod, pvc=claim))
+    return replace(snapshot, claim_context=replace(snapshot.claim_context, mounts=mounts))
 
 
 def plan_for(snapshot: Snapshot) -> Plan:
@@ -33,14 +33,14 @@ def plan_for(snapshot: Snapshot) -> Plan:
 
 
 def following_pod(node: str = "node-1") -> Unstructured:
-    """Our pod, bound to a node that does not take it."""
-    made = volume_affinity.with_volume_affinity(desired_of(RAW).pod, world_with(None, Mount("backup", node)))
+    """Return our pod with node affinity for a node on which it cannot be scheduled."""
+    made = volume_affinity.with_volume_affinity(desired_of(RAW).pod, snapshot_with(None, Mount("backup", node)))
     refusal = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/4 nodes are available"}
     return stored(made) | {"status": {"phase": "Pending", "conditions": [refusal]}}
 
 
 def waiting_pod(**status: object) -> Unstructured:
-    """Our pod on a node, scheduled at the builders' 11:59:00, with nothing started."""
+    """Return our pod on a node, scheduled at 11:59:00 (the builders' time), without a started container."""
     made = stored(desired_of(RAW).pod)
     waiting = [{"name": "filebrowser", "restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}}]
     return made | {
@@ -49,13 +49,13 @@ def waiting_pod(**status: object) -> Unstructured:
     }
 
 
-def test_a_pod_on_a_free_volume_goes_anywhere() -> None:
-    [step] = plan_for(world_with(None)).steps
+def test_pod_on_free_volume_has_no_affinity() -> None:
+    [step] = plan_for(snapshot_with(None)).steps
     assert step == Create(Kind.POD, desired_of(RAW).pod)
 
 
-def test_a_pod_follows_and_is_the_same_to_its_hash() -> None:
-    [step] = plan_for(world_with(None, THERE, Mount("other", "node-1"))).steps
+def test_volume_affinity_does_not_change_pod_hash() -> None:
+    [step] = plan_for(snapshot_with(None, MOUNT_NODE_1, Mount("other", "node-1"))).steps
     assert isinstance(step, Create)
     [term] = step.body["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
         "nodeSelectorTerms"
@@ -65,40 +65,42 @@ def test_a_pod_follows_and_is_the_same_to_its_hash() -> None:
     assert "affinity" not in desired_of(RAW).pod["spec"]
 
 
-@pytest.mark.parametrize(("mode", "mounts"), [("ReadWriteOnce", (THERE, ELSEWHERE)), ("ReadWriteOncePod", (THERE,))])
-def test_a_pod_that_cannot_join_is_not_made_and_asked_about_again(mode: str, mounts: tuple[Mount, ...]) -> None:
-    plan = plan_for(world_with(None, *mounts, mode=mode))
+@pytest.mark.parametrize(
+    ("mode", "mounts"), [("ReadWriteOnce", (MOUNT_NODE_1, MOUNT_NODE_2)), ("ReadWriteOncePod", (MOUNT_NODE_1,))]
+)
+def test_unattachable_volume_defers_pod_and_requeues(mode: str, mounts: tuple[Mount, ...]) -> None:
+    plan = plan_for(snapshot_with(None, *mounts, mode=mode))
     assert (plan.steps, plan.hold, plan.requeue_at) == ((), "StorageNotReady", (NOW + timedelta(seconds=15),))
 
 
 @pytest.mark.parametrize(
     ("mounts", "replaced"),
-    [((), True), ((ELSEWHERE,), True), ((THERE,), False), ((THERE, ELSEWHERE), False)],
+    [((), True), ((MOUNT_NODE_2,), True), ((MOUNT_NODE_1,), False), ((MOUNT_NODE_1, MOUNT_NODE_2), False)],
 )
-def test_a_pod_that_follows_in_vain_is_made_again_when_the_volume_moves(mounts: tuple[Mount, ...], replaced: bool) -> None:
-    plan = plan_for(world_with(following_pod(), *mounts))
+def test_unschedulable_pod_is_replaced_when_volume_moves(mounts: tuple[Mount, ...], replaced: bool) -> None:
+    plan = plan_for(snapshot_with(following_pod(), *mounts))
     if replaced:
         [step] = plan.steps
         assert isinstance(step, DeletePod)
-        assert step.requested  # not lost: the next one need not wait
+        assert step.requested  # a requested deletion is no loss, so the next pod has no backoff
     else:
         assert plan == Plan(requeue_at=(NOW + timedelta(seconds=15),))
 
 
-def test_who_has_not_looked_ends_no_pod() -> None:
-    snapshot = world_with(following_pod())
+def test_unknown_mounts_delete_no_pod() -> None:
+    snapshot = snapshot_with(following_pod())
     [step] = plan_for(replace(snapshot, claim_context=replace(snapshot.claim_context, mounts=None))).steps
     assert isinstance(step, InspectMounts)
 
 
-def test_only_a_bound_volume_of_one_node_is_worth_a_request() -> None:
+def test_only_bound_single_node_volume_is_exclusive() -> None:
     claim = bound_claim(desired_of(RAW).pvc or {})
     shared = claim | {"spec": claim["spec"] | {"accessModes": ["ReadWriteOnce", "ReadWriteMany"]}}
     pending = claim | {"status": {"phase": "Pending"}}
-    assert [volume_affinity.is_exclusive(one) for one in (claim, shared, pending, None)] == [True, False, False, False]
+    assert [volume_affinity.is_exclusive(pvc) for pvc in (claim, shared, pending, None)] == [True, False, False, False]
 
 
-def test_mounts_are_those_of_pods_that_have_a_node_and_go_on() -> None:
+def test_mounts_are_those_of_running_pods_with_node() -> None:
     def pod(name: str, claim: str = "photos", phase: str = "Running", **spec: str) -> Unstructured:
         volumes = [{"name": "scratch", "emptyDir": {}}, {"name": "files", "persistentVolumeClaim": {"claimName": claim}}]
         return {"metadata": {"name": name}, "spec": {"volumes": volumes, **spec}, "status": {"phase": phase}}
@@ -114,15 +116,17 @@ def test_mounts_are_those_of_pods_that_have_a_node_and_go_on() -> None:
     assert mounts_of("photos", pods) == (Mount("starts", "a"), Mount("runs", "b"))
 
 
-def test_events_are_read_only_after_a_mount_takes_long_and_then_now_and_again() -> None:
-    snapshot = world_with(waiting_pod())
+def test_events_are_read_periodically_only_for_slow_mount() -> None:
+    snapshot = snapshot_with(waiting_pod())
     due = NOW - timedelta(seconds=50)  # ten seconds after its creation
     assert volume_affinity.events_due_at(snapshot, NOW) == due
     read = replace(snapshot, claim_context=replace(snapshot.claim_context, events_read_at=NOW))
     assert plan_for(read).requeue_at == (NOW + timedelta(seconds=15),)
     sandbox = {"type": "PodReadyToStartContainers", "status": "True"}
-    assert volume_affinity.events_due_at(world_with(waiting_pod(conditions=[sandbox])), NOW) is None  # an image is being pulled
-    assert volume_affinity.events_due_at(world_with(waiting_pod(phase="Running")), NOW) is None
+    assert (
+        volume_affinity.events_due_at(snapshot_with(waiting_pod(conditions=[sandbox])), NOW) is None
+    )  # an image is being pulled
+    assert volume_affinity.events_due_at(snapshot_with(waiting_pod(phase="Running")), NOW) is None
     assert volume_affinity.events_due_at(settled_world(RAW), NOW) is None
 
 
@@ -131,23 +135,23 @@ def event(reason: str, message: str, **fields: object) -> Unstructured:
     return {"metadata": created, "reason": reason, "message": message, "lastTimestamp": None, "series": None, **fields}
 
 
-def test_the_newest_event_counts_however_it_tells_its_time() -> None:
+def test_newest_event_counts_in_any_time_format() -> None:
     old = event("FailedMount", "old", lastTimestamp="2026-01-31T11:58:00Z")
     series = {"lastObservedTime": "2026-01-31T11:59:30.123456Z"}
     newer = event("FailedAttachVolume", "Multi-Attach error", eventTime="2026-01-31T11:00:00.000000Z", series=series)
     other = event("FailedAttachVolume", "no such disk", lastTimestamp="2026-01-31T11:59:40Z")
     attached = event("SuccessfulAttachVolume", "done", lastTimestamp="2026-01-31T11:59:50Z")
-    beside = event("Scheduled", "to a node", lastTimestamp="2026-01-31T11:59:59Z")
+    unrelated = event("Scheduled", "to a node", lastTimestamp="2026-01-31T11:59:59Z")
     assert mount_failure([]) is None
-    assert mount_failure([beside]) is None
+    assert mount_failure([unrelated]) is None
     assert mount_failure([old, event("FailedMount", "older")]) == Finding("FailedMount", "old")
-    assert mount_failure([newer, old, beside]) == Finding("MultiAttach", "Multi-Attach error")
+    assert mount_failure([newer, old, unrelated]) == Finding("MultiAttach", "Multi-Attach error")
     assert mount_failure([other, old]) == Finding("FailedMount", "no such disk")
     assert mount_failure([attached, other, newer]) is None
 
 
-def test_what_keeps_the_volume_away_counts_more_than_the_wait_for_it() -> None:
-    """The attach controller and the kubelet take turns in telling of one fault."""
+def test_attach_failure_outranks_mount_timeout() -> None:
+    # The attach controller and the kubelet report one fault in turn.
     multi = event("FailedAttachVolume", "Multi-Attach error", lastTimestamp="2026-01-31T11:58:00Z")
     waits = event("FailedMount", "timed out waiting for the condition", lastTimestamp="2026-01-31T11:59:00Z")
     attached = event("SuccessfulAttachVolume", "done", lastTimestamp="2026-01-31T11:58:30Z")

@@ -1,4 +1,4 @@
-"""Where the end-to-end tests run, and how this machine gets to the Services there."""
+"""The cluster of the end-to-end tests, and how this machine reaches the Services there."""
 
 import os
 import re
@@ -13,57 +13,57 @@ from localcluster.netns import Namespace
 from support.kubectl import Kubectl, eventually
 
 
-class Place(Protocol):
+class ClusterAccess(Protocol):
     """A cluster with real containers."""
 
     @property
     def kubectl(self) -> Kubectl:
-        """The way in."""
+        """kubectl for the cluster."""
 
     @property
-    def volumes_are_here(self) -> bool:
-        """Whether volumes are directories of this machine, and pods answer at their own addresses."""
+    def has_local_volumes(self) -> bool:
+        """Whether volumes are directories of this machine, and pods are reachable at their own addresses."""
 
-    def origin(self, namespace: str, service: str) -> str:
-        """host:port at which this machine gets to a Service, as of now: it may change with the pod behind it."""
+    def address(self, namespace: str, service: str) -> str:
+        """Return the current host:port of a Service; it may change when the pod behind it is replaced."""
 
     def close(self) -> None:
-        """Give back what it takes to get there."""
+        """Release the resources of the access, such as forwarded ports."""
 
 
 @dataclass(frozen=True)
 class LocalNode:
-    """The node that the tests made: this machine has routes to its pods and Services."""
+    """The node cluster that the test run created; this machine has routes to its pods and Services."""
 
     kubectl: Kubectl
     namespace: Namespace
-    volumes_are_here = True
+    has_local_volumes = True
 
-    def origin(self, namespace: str, service: str) -> str:
+    def address(self, namespace: str, service: str) -> str:
         found = self.kubectl.get("service", service, namespace)
         assert found is not None
         return f"{found['spec']['clusterIP']}:80"
 
     def small_file_system(self, directory: Path, size: str) -> None:
-        """Make the directory one with an end, as the node sees it; it goes with the cluster."""
+        """Mount a tmpfs of that size at the directory in the node's namespace; it is unmounted with the cluster."""
         directory.mkdir(parents=True)
         self.namespace.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0770", "tmpfs", str(directory)])
 
     def close(self) -> None:
-        """Nothing: the routes go with the cluster."""
+        """Do nothing: the routes are removed with the cluster."""
 
 
 @dataclass(frozen=True)
-class Elsewhere:
-    """Any other cluster, by forwarded ports: one for every pod, since a forwarded port ends with its pod."""
+class RemoteCluster:
+    """Any other cluster, reached by forwarded ports: one for each pod, since forwarding ends with the pod."""
 
     kubectl: Kubectl
-    volumes_are_here = False
+    has_local_volumes = False
     _forwarded: dict[str, str] = field(default_factory=dict)
     _open: ExitStack = field(default_factory=ExitStack)
 
-    def origin(self, namespace: str, service: str) -> str:
-        pod = self.kubectl.get("pod", service, namespace)  # it has the name of its Service
+    def address(self, namespace: str, service: str) -> str:
+        pod = self.kubectl.get("pod", service, namespace)  # the pod has the name of its Service
         assert pod is not None
         uid = pod["metadata"]["uid"]
         if uid not in self._forwarded:
@@ -74,21 +74,24 @@ class Elsewhere:
         self._open.close()
 
     def _forward(self, namespace: str, service: str) -> str:
-        said = Path(self._open.enter_context(tempfile.TemporaryDirectory()), "output")
-        # Without kubectl's usual time limit on requests: this one goes on.
+        log = Path(self._open.enter_context(tempfile.TemporaryDirectory()), "output")
+        # No --request-timeout: the request lasts as long as the forwarding.
         command = [self.kubectl._command[0], f"--kubeconfig={self.kubectl.kubeconfig}", "port-forward"]
-        with said.open("w") as output:
+        with log.open("w") as output:
             forwarding = subprocess.Popen(
                 [*command, f"service/{service}", ":80", "-n", namespace], stdout=output, stderr=output
             )
         self._open.callback(forwarding.wait)
         self._open.callback(forwarding.terminate)
-        found = eventually(lambda: re.search(r"Forwarding from (127\.0\.0\.1:\d+)", said.read_text()))
+        found = eventually(lambda: re.search(r"Forwarding from (127\.0\.0\.1:\d+)", log.read_text()))
         assert found is not None
         return found[1]
 
 
-def gives_namespaces() -> bool:
-    """Whether this machine lets us do what a node takes: with that, a cluster that does not come up is a failure."""
+def can_create_namespaces() -> bool:
+    """Whether this process may create namespaces, which a node cluster needs.
+
+    If so, a node cluster that does not start is a failure, else a reason to skip.
+    """
     tried = subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, check=False)
     return os.geteuid() == 0 and tried.returncode == 0
