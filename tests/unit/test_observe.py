@@ -12,8 +12,7 @@ from userstorage_operator.api.names import LABEL_SHAREABLE
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.arbitration.claim_book import ClaimBook
-from userstorage_operator.arbitration.place_book import PlaceBook
+from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.plan.planner import Plan, plan_changes
 from userstorage_operator.reconcile.books import Books
@@ -68,7 +67,7 @@ def seen_by(cluster: Answering, raw: Unstructured, *others: Unstructured, served
         views.put(Kind.POD.resource, ready_pod(wanted.pod))
         for kind in (Kind.SERVICE, Kind.NETWORK_POLICY):
             views.put(kind.resource, stored(getattr(wanted, kind.field)))
-    books = Books(PodStartBook(lambda: NOW), RepairBook(lambda: NOW), ClaimBook(views), PlaceBook(), None)
+    books = Books(PodStartBook(lambda: NOW), RepairBook(lambda: NOW), Reservations(views.claim_released), Reservations(), None)
     seen = asyncio.run(observe(Key.of(raw), views, cluster, books))
     assert seen is not None
     return seen
@@ -134,7 +133,7 @@ def test_who_comes_second_with_a_user_asks_for_no_claim_and_says_so() -> None:
 def test_who_waits_for_a_pause_is_told_how_the_pod_was_lost(meta: Unstructured, status: Unstructured, words: str) -> None:
     raw, views = storage_object(), Caches(lambda _: None, lambda _: None)
     views.put(USER_STORAGES, raw)
-    books = Books(PodStartBook(lambda: NOW), RepairBook(lambda: NOW), ClaimBook(views), PlaceBook(), None)
+    books = Books(PodStartBook(lambda: NOW), RepairBook(lambda: NOW), Reservations(views.claim_released), Reservations(), None)
 
     def message() -> str:
         seen = asyncio.run(observe(Key.of(raw), views, Answering(NotFound(404, "")), books))

@@ -5,8 +5,7 @@ nothing depends on that: after a start the objects themselves tell.
 from dataclasses import dataclass
 
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.arbitration.claim_book import ClaimBook
-from userstorage_operator.arbitration.place_book import PlaceBook
+from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.reconcile.pod_starts import PodStartBook
 from userstorage_operator.reconcile.repairs import RepairBook
 from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
@@ -18,8 +17,8 @@ class Books:
 
     starts: PodStartBook
     repairs: RepairBook
-    claims: ClaimBook
-    places: PlaceBook
+    claims: Reservations
+    places: Reservations
     volumes: VolumeStatsCache | None
     """None where nobody asks kubelets."""
 
@@ -28,4 +27,4 @@ class Books:
         self.starts.forget(key)
         self.repairs.forget(key)
         self.claims.release(key)
-        self.places.leave(key)
+        self.places.release(key)

@@ -8,11 +8,12 @@ from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, UserStorage
 from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass, choose_class
-from userstorage_operator.arbitration.claim import claim_holder
-from userstorage_operator.arbitration.conflicts import host_conflict, quota_exceeded, user_id_conflict
+from userstorage_operator.arbitration import claim, host, quota, user_id
 from userstorage_operator.arbitration.lister import Lister
-from userstorage_operator.arbitration.place_book import PlaceBook
+from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.observed.claim_usage import ClaimContext
+from userstorage_operator.observed.gateway_api import gateway_api_missing
+from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Children, Snapshot, is_ours
 from userstorage_operator.observed.volume_usage import MeasuredVolume
 from userstorage_operator.plan.builders import claim_name
@@ -58,7 +59,7 @@ async def observe(key: Key, views: Lister, cluster: Cluster, books: Books) -> Ob
         around = ClaimContext(claim_read_error=_message_of(unread), binding_modes=views.binding_modes())
         snapshot = Snapshot(storage, cls, children, starts, claim_context=around, volume=volume)
         return Observation(snapshot, raw.get("status") or {}, spec_error=None)
-    if (first := user_id_conflict(raw, children, views)) is not None:
+    if (first := user_id.conflict(raw, children, views)) is not None:
         # The children are the other's: nothing is to be done about them here, nor told of them.
         message = f"spec.userID: UserStorage {first!r} of this namespace came first with the same userID"
         snapshot = Snapshot(storage, cls, Children(), starts, claim_context=ClaimContext(claim_read_error=message))
@@ -66,9 +67,9 @@ async def observe(key: Key, views: Lister, cluster: Cluster, books: Books) -> Ob
     if spec_error is None and cls is not None and cls.max_per_namespace is not None:
         spec_error = _class_full(raw, cls.name, cls.max_per_namespace, views, books.places)
     children, unread = await _with_named_claim(storage, children, cluster)
-    user = claim_holder(raw, storage, views, books.claims)
+    user = claim.holder(raw, storage, views, books.claims)
     around = ClaimContext(claim_holder=user, claim_read_error=_message_of(unread), binding_modes=views.binding_modes())
-    exposure_conflict = host_conflict(raw, cls, views) if cls is not None else None
+    exposure_conflict = _exposure_conflict(raw, cls, views)
     snapshot = Snapshot(
         storage, cls, children, starts, claim_context=around, exposure_conflict=exposure_conflict, volume=volume
     )
@@ -88,12 +89,12 @@ async def _with_named_claim(
     if storage.storage.claim_name is None:
         return children, None
     try:
-        claim = await cluster.get(Kind.PVC.resource, storage.meta.namespace, storage.storage.claim_name)
+        named = await cluster.get(Kind.PVC.resource, storage.meta.namespace, storage.storage.claim_name)
     except NotFound:
         return children, None
     except OperatorError as error:
         return children, error
-    return replace(children, pvc=claim), None
+    return replace(children, pvc=named), None
 
 
 def _loss_reason(storage: UserStorage, children: Children) -> str | None:
@@ -113,8 +114,8 @@ def _parse(raw: Unstructured) -> tuple[UserStorage, OperatorError | None]:
         return UserStorage.parse(raw), None
     except InvalidSpec as error:
         spec = raw.get("spec")
-        user_id = spec.get("userID") if isinstance(spec, dict) else ""
-        return UserStorage.parse(raw | {"spec": {"userID": user_id if isinstance(user_id, str) else ""}}), error
+        user = spec.get("userID") if isinstance(spec, dict) else ""
+        return UserStorage.parse(raw | {"spec": {"userID": user if isinstance(user, str) else ""}}), error
 
 
 def _class_of(storage: UserStorage, views: Lister) -> tuple[UserStorageClass | None, OperatorError | None]:
@@ -128,9 +129,15 @@ def _class_of(storage: UserStorage, views: Lister) -> tuple[UserStorageClass | N
         return None, error
 
 
-def _class_full(raw: Unstructured, class_name: str, limit: int, views: Lister, places: PlaceBook) -> OperatorError | None:
-    if not quota_exceeded(raw, class_name, limit, views, places):
-        places.take(Key.of(raw), class_name)
+def _exposure_conflict(raw: Unstructured, cls: UserStorageClass | None, views: Lister) -> Finding | None:
+    if cls is None:
+        return None
+    return gateway_api_missing(cls, served=views.serves(Kind.HTTP_ROUTE)) or host.conflict(raw, cls, views)
+
+
+def _class_full(raw: Unstructured, class_name: str, limit: int, views: Lister, places: Reservations) -> OperatorError | None:
+    if not quota.exceeded(raw, class_name, limit, views, places):
+        places.reserve(Key.of(raw), class_name)
         return None
     return QuotaExceeded(
         f"class {class_name!r} allows {limit} UserStorages a namespace (limits.maxPerNamespace), and these are there"

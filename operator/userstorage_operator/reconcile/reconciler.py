@@ -23,9 +23,8 @@ from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import BUILT_IN
-from userstorage_operator.arbitration.claim_book import ClaimBook
 from userstorage_operator.arbitration.lister import Lister
-from userstorage_operator.arbitration.place_book import PlaceBook
+from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.observed import backoff, pod_status
 from userstorage_operator.observed.snapshot import is_ours
 from userstorage_operator.plan.builders import Desired, build, claim_name
@@ -75,7 +74,7 @@ class Reconciler:
         self._book = book
         self._recorder = recorder
         self._clock = clock
-        self._books = Books(PodStartBook(clock), RepairBook(clock), ClaimBook(views), PlaceBook(), volumes)
+        self._books = Books(PodStartBook(clock), RepairBook(clock), Reservations(views.claim_released), Reservations(), volumes)
         self._actor = Applier(cluster, views, self._books.starts, self._books.repairs)
         self._lookout = MountInspector(cluster, views)
 
@@ -129,7 +128,7 @@ class Reconciler:
         if plan.deletes_pod:
             self._book.mark_unavailable(key, cls or BUILT_IN)
         if plan.creates_pod:
-            self._books.claims.take(key, claim_name(seen.snapshot.storage))
+            self._books.claims.reserve(key, claim_name(seen.snapshot.storage))
         return seen, wanted, plan
 
     async def _patch_status(self, outcome: Outcome, previous: Unstructured) -> OperatorError | None:
