@@ -11,9 +11,8 @@ from userstorage_operator.api.names import FINALIZER, child_name
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, UserStorage
-from userstorage_operator.arbitration.claim import claim_holder
-from userstorage_operator.arbitration.claim_book import ClaimBook
-from userstorage_operator.arbitration.conflicts import user_id_conflict
+from userstorage_operator.arbitration import claim, user_id
+from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.snapshot import controller_uid
 
@@ -49,9 +48,9 @@ class World:
 
     def answer(self, raw: Unstructured) -> Answer:
         children = self.views.children("users", child_name(raw["spec"]["userID"]))
-        if (first := user_id_conflict(raw, children, self.views)) is not None:
+        if (first := user_id.conflict(raw, children, self.views)) is not None:
             return first, None
-        return None, claim_holder(raw, UserStorage.parse(raw), self.views, ClaimBook(self.views))
+        return None, claim.holder(raw, UserStorage.parse(raw), self.views, Reservations())
 
     def storages(self) -> dict[str, Unstructured]:
         return {raw["metadata"]["name"]: raw for raw in self.views.in_namespace("users")}

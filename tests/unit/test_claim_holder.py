@@ -5,8 +5,8 @@ from userstorage_operator.api.names import FINALIZER
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, UserStorage
-from userstorage_operator.arbitration.claim import claim_holder
-from userstorage_operator.arbitration.claim_book import ClaimBook
+from userstorage_operator.arbitration import claim as claims
+from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.informers.caches import Caches
 
 
@@ -27,8 +27,8 @@ def views_of(*storages: Unstructured, pods: tuple[Unstructured, ...] = (), asked
     return views
 
 
-def user_before(raw: Unstructured, views: Caches, book: ClaimBook | None = None) -> str | None:
-    return claim_holder(raw, UserStorage.parse(raw), views, book or ClaimBook(views))
+def user_before(raw: Unstructured, views: Caches, book: Reservations | None = None) -> str | None:
+    return claims.holder(raw, UserStorage.parse(raw), views, book or Reservations())
 
 
 def test_the_oldest_has_the_claim() -> None:
@@ -44,8 +44,8 @@ def test_one_that_mounts_it_has_it_before_the_oldest() -> None:
 def test_one_whose_pod_is_on_its_way_has_it_until_there_will_be_none() -> None:
     asked: list[str] = []
     views = views_of(FIRST, SECOND, asked=asked)
-    book = ClaimBook(views)
-    book.take(Key("users", "second"), "photos")
+    book = Reservations(views.claim_released)
+    book.reserve(Key("users", "second"), "photos")
     assert (user_before(FIRST, views, book), user_before(SECOND, views, book)) == ("second", None)
     asked.clear()
     book.release(Key("users", "second"))

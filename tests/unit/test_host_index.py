@@ -1,26 +1,79 @@
+from typing import Any
+
+import pytest
+
+from support.builders import class_object, storage_object
+from userstorage_operator.api.resources import USER_STORAGE_CLASSES
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.arbitration.host import HostIndex
-from userstorage_operator.plan.exposure import HostPath
+from userstorage_operator.arbitration.user_id import UserIDIndex
+from userstorage_operator.informers.caches import Caches
 
-HERE, THERE = HostPath("a.example.org", "/"), HostPath("b.example.org", "/")
+HERE, THERE = {"user_id": "here"}, {"user_id": "there"}
+OTHER_PATH = {"user_id": "here", "className": "below"}
+NO_HOST = {"user_id": "here", "className": "internal"}
 ONE, OTHER = Key("blue", "alice"), Key("green", "alice")
 
 
-def test_who_comes_and_who_goes_concerns_those_of_the_same_place() -> None:
-    index = HostIndex()
-    assert index.update(ONE, HERE) == set()
-    assert index.update(OTHER, HERE) == {ONE}
-    assert index.update(OTHER, HERE) == set()
-    assert index.sharing(ONE) == {OTHER}
-    assert index.update(ONE, THERE) == {OTHER}
-    assert index.sharing(OTHER) == set()
-    assert index.update(OTHER, None) == set()
-    assert index.update(OTHER, HostPath(HERE.host, "/u/")) == set()
-    assert index.sharing(ONE) == set()
+class Owners(UserIDIndex):
+    """Of user ids: all but those in `losers`."""
+
+    losers: frozenset[Key] = frozenset()
+
+    def is_owner(self, raw: Unstructured) -> bool:
+        return Key.of(raw) not in self.losers
 
 
-def test_nobody_is_left_behind_in_the_index() -> None:
-    index = HostIndex()
-    for at in (HERE, THERE, None):
-        index.update(ONE, at)
-    assert (index._place_of, index._keys_at) == ({}, {})
+@pytest.fixture
+def owners() -> Owners:
+    exposed = {"expose": "Ingress", "hostTemplate": "${slug}.example.org"}
+    caches = Caches(lambda _: None, lambda _: None)
+    for number, (name, spec) in enumerate(
+        {"root": {"network": exposed}, "below": {"network": exposed, "browser": {"basePath": "/u/"}}, "internal": {}}.items()
+    ):
+        caches.cache(USER_STORAGE_CLASSES).event("ADDED", class_object(name, meta={"resourceVersion": str(number + 1)}, **spec))
+    return Owners(caches)
+
+
+@pytest.fixture
+def index(owners: Owners) -> HostIndex:
+    return HostIndex(owners._lister, owners)
+
+
+def storage(key: Key, *, user_id: str, **spec: Any) -> Unstructured:
+    meta = {"namespace": key.namespace, "name": key.name, "uid": str(key)}
+    return storage_object(user_id, meta=meta, **{"className": "root"} | spec)
+
+
+def update(index: HostIndex, key: Key, wanted: dict[str, Any], *, exists: bool = True) -> set[Key]:
+    return index.update(storage(key, **wanted), exists=exists)
+
+
+def test_update_returns_the_other_claimants_of_both_hosts(index: HostIndex) -> None:
+    assert update(index, ONE, HERE) == set()
+    assert update(index, OTHER, HERE) == {ONE}
+    assert update(index, OTHER, HERE) == set()
+    assert index.affected_keys(ONE) == {OTHER}
+    assert update(index, ONE, THERE) == {OTHER}
+    assert index.affected_keys(OTHER) == set()
+    assert update(index, OTHER, NO_HOST) == set()
+    assert update(index, OTHER, OTHER_PATH) == set()
+    assert index.affected_keys(ONE) == set()
+
+
+def test_a_deleted_claimant_leaves_nothing_in_the_index(index: HostIndex) -> None:
+    for wanted in (HERE, THERE, NO_HOST, HERE):
+        update(index, ONE, wanted)
+    update(index, ONE, HERE, exists=False)
+    assert (index._host_of, index._keys_of) == ({}, {})
+
+
+def test_only_the_owner_of_a_user_id_claims_a_host(index: HostIndex, owners: Owners) -> None:
+    update(index, ONE, HERE)
+    owners.losers = frozenset({OTHER})
+    assert update(index, OTHER, HERE) == set()
+    owners.losers = frozenset({ONE})
+    assert update(index, OTHER, HERE) == {ONE}
+    assert update(index, ONE, HERE) == {OTHER}
+    assert index.affected_keys(OTHER) == set()

@@ -12,8 +12,7 @@ from userstorage_operator.api.names import LABEL_SHAREABLE
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.arbitration.claim_book import ClaimBook
-from userstorage_operator.arbitration.place_book import PlaceBook
+from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.planner import plan_changes
@@ -69,7 +68,7 @@ def observe_claim(cluster: ClaimServer, raw: Unstructured, *others: Unstructured
         views.put(Kind.POD.resource, ready_pod(wanted.pod))
         for kind in (Kind.SERVICE, Kind.NETWORK_POLICY):
             views.put(kind.resource, stored(getattr(wanted, kind.field)))
-    state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), ClaimBook(views), PlaceBook(), None)
+    state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), Reservations(views.claim_released), Reservations(), None)
     seen = asyncio.run(observe(Key.of(raw), views, cluster, state))
     assert seen is not None
     return seen
@@ -141,7 +140,7 @@ def test_user_id_conflict_reads_no_claim() -> None:
 def test_pod_backoff_message_names_cause_of_loss(meta: Unstructured, status: Unstructured, words: str) -> None:
     raw, views = storage_object(), Caches(lambda _: None, lambda _: None)
     views.put(USER_STORAGES, raw)
-    state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), ClaimBook(views), PlaceBook(), None)
+    state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), Reservations(views.claim_released), Reservations(), None)
 
     def message() -> str:
         seen = asyncio.run(observe(Key.of(raw), views, ClaimServer(NotFound(404, "")), state))

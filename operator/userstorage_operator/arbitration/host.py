@@ -1,31 +1,76 @@
-"""Who wants which host and path, across namespaces: so that the next in line is found when a place becomes free."""
+"""Which UserStorage owns a host with a path, across namespaces: the one whose Ingress or HTTPRoute serves it, else the oldest."""
 
+from userstorage_operator.api.resources import EXPOSURE
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.plan.exposure import HostPath
+from userstorage_operator.api.userstorageclass import Expose, UserStorageClass
+from userstorage_operator.arbitration.lister import Lister
+from userstorage_operator.arbitration.user_id import UserIDIndex, children_of
+from userstorage_operator.observed.pod_status import Finding
+from userstorage_operator.observed.snapshot import is_ours
+from userstorage_operator.plan.exposure import HostPath, served_host, wanted_host
+
+
+def conflict(raw: Unstructured, cls: UserStorageClass, lister: Lister) -> Finding | None:
+    """Report HostConflict if another UserStorage owns the host and path that the class gives to `raw`; None if it is free."""
+    if cls.exposure.expose is Expose.CLUSTER_IP:
+        return None
+    host = wanted_host(raw, lister.classes())
+    if host is None:
+        return None
+
+    def rank(candidate: Unstructured) -> tuple[bool, str, str]:
+        meta = candidate["metadata"]
+        return not _serves(host, candidate, lister), meta["creationTimestamp"], meta["uid"]
+
+    if min([raw, *lister.sharing_host(Key.of(raw))], key=rank) is raw:
+        return None
+    # The message does not name the owner: it may be another tenant, whose name and namespace must not be disclosed.
+    return Finding("HostConflict", f"another UserStorage has the host {host.host!r} with the path {host.path!r}")
+
+
+def _serves(host: HostPath, candidate: Unstructured, lister: Lister) -> bool:
+    """Whether an Ingress or HTTPRoute of the UserStorage serves the host already: it keeps the host then."""
+    children = children_of(candidate, lister)
+    served = (getattr(children, kind.field) for kind in EXPOSURE)
+    return any(
+        child is not None and is_ours(child, candidate["metadata"]["uid"]) and served_host(child) == host for child in served
+    )
 
 
 class HostIndex:
-    """Keys by place."""
+    """Claimants of hosts with paths."""
 
-    def __init__(self) -> None:
-        self._place_of: dict[Key, HostPath] = {}
-        self._keys_at: dict[HostPath, set[Key]] = {}
+    def __init__(self, lister: Lister, user_ids: UserIDIndex) -> None:
+        self._lister = lister
+        self._user_ids = user_ids
+        self._host_of: dict[Key, HostPath] = {}
+        self._keys_of: dict[HostPath, set[Key]] = {}
 
-    def sharing(self, key: Key) -> set[Key]:
-        """Who else wants the place of `key`."""
-        at = self._place_of.get(key)
-        return self._keys_at[at] - {key} if at is not None else set()
-
-    def update(self, key: Key, at: HostPath | None) -> set[Key]:
-        """Take in what `key` wants now; whom that concerns: those at the place it left and those at the one it came to."""
-        if self._place_of.get(key) == at:
+    def update(self, raw: Unstructured, *, exists: bool) -> set[Key]:
+        """Index a UserStorage after a change of itself, its class or the owner of its user id. Return the other claimants of its
+        previous and its new host.
+        """
+        key = Key.of(raw)
+        host = self._wanted_host(raw) if exists else None
+        if self._host_of.get(key) == host:
             return set()
-        concerned = self.sharing(key)
-        if (left := self._place_of.pop(key, None)) is not None:
-            self._keys_at[left].discard(key)
-            if not self._keys_at[left]:
-                del self._keys_at[left]
-        if at is not None:
-            self._place_of[key] = at
-            self._keys_at.setdefault(at, set()).add(key)
-        return concerned | self.sharing(key)
+        affected = self.affected_keys(key)
+        if (previous := self._host_of.pop(key, None)) is not None:
+            self._keys_of[previous].discard(key)
+            if not self._keys_of[previous]:
+                del self._keys_of[previous]
+        if host is not None:
+            self._host_of[key] = host
+            self._keys_of.setdefault(host, set()).add(key)
+        return affected | self.affected_keys(key)
+
+    def affected_keys(self, key: Key) -> set[Key]:
+        """Return the other claimants of the host."""
+        host = self._host_of.get(key)
+        return self._keys_of[host] - {key} if host is not None else set()
+
+    def _wanted_host(self, raw: Unstructured) -> HostPath | None:
+        """Return the host and path that the class gives to `raw`; None if `raw` does not own its user id."""
+        host = wanted_host(raw, self._lister.classes())
+        return host if host is not None and self._user_ids.is_owner(raw) else None

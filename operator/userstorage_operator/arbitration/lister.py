@@ -1,4 +1,4 @@
-"""What the caches hold, for reading without a request (client-go's Lister)."""
+"""The port through which the core reads the caches (client-go's Lister)."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
@@ -10,43 +10,46 @@ from userstorage_operator.observed.snapshot import Children
 
 
 class Lister(Protocol):
-    """What the watches have seen, for reading without a request."""
+    """Objects as the watches and our own writes last showed them. No method sends a request."""
 
     def storage(self, key: Key) -> Unstructured | None:
-        """The UserStorage."""
-
-    def first_of_user(self, namespace: str, user_id: str, children: Children) -> Unstructured | None:
-        """Which of the user's UserStorages comes first: one that has the children, else the oldest."""
+        """Return the UserStorage; None if it does not exist."""
 
     def in_namespace(self, namespace: str) -> Collection[Unstructured]:
-        """All UserStorages of the namespace."""
+        """Return all UserStorages of the namespace."""
 
-    def same_claim(self, namespace: str, claim: str) -> Iterable[Unstructured]:
-        """All UserStorages of the namespace whose files are on that claim."""
+    def user_id_owner(self, namespace: str, user_id: str, children: Children) -> Unstructured | None:
+        """Return the UserStorage of the user that has `children`, else the user's oldest; None if the user has none."""
+
+    def sharing_claim(self, namespace: str, claim: str) -> Iterable[Unstructured]:
+        """Return all UserStorages of the namespace whose files are on the claim."""
+
+    def sharing_host(self, key: Key) -> Iterable[Unstructured]:
+        """Return the other UserStorages that want the host and path of this one, of each user only the owner of the user id.
+
+        Empty if this one wants no host, or does not own its user id.
+        """
 
     def classes(self) -> Iterable[Unstructured]:
-        """All classes."""
+        """Return all UserStorageClasses."""
 
     def binding_modes(self) -> Mapping[str, str]:
-        """The volumeBindingMode of every StorageClass."""
+        """Return the volumeBindingMode of each StorageClass by its name."""
 
     def pods_on(self, namespace: str, claim: str) -> Iterable[Unstructured]:
-        """The pods of the namespace that carry our label and mount the claim."""
+        """Return the pods of the namespace that carry our label and mount the claim."""
 
     def children(self, namespace: str, name: str) -> Children:
-        """The objects of that name that carry our label."""
+        """Return the objects of this name that carry our label."""
 
     def serves(self, kind: Kind) -> bool:
-        """Whether the API server knows the kind."""
-
-    def same_host(self, key: Key) -> Iterable[Unstructured]:
-        """The first UserStorage of each other user that wants the host and path of this one."""
+        """Whether the API server serves the kind."""
 
     def claim_released(self, key: Key, claim: str) -> None:
-        """Have those asked again who share the claim with this one, which has no pod on it any more."""
+        """Requeue the other UserStorages on the claim: this one has no pod on it any more."""
 
     def put(self, resource: Resource, obj: Unstructured) -> None:
-        """Take in the answer to our own write."""
+        """Store the response to our own write."""
 
     def discard(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
-        """Take in that the API server says it is gone."""
+        """Remove the object: the API server reported that it does not exist any more."""

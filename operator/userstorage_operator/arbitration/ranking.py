@@ -1,61 +1,61 @@
-"""UserStorages in line for what only one of them can have: the next is found without looking at all."""
+"""Claimants of contended things in order of precedence, so that the next owner is found without a scan of all claimants."""
 
-from bisect import bisect_left, bisect_right, insort
-from dataclasses import dataclass, field
+from collections import defaultdict
+
+from sortedcontainers import SortedList
 
 IndexKey = tuple[str, str]
-"""Namespace, and what is wanted in it."""
+"""Namespace, and the contended thing in it."""
 Rank = tuple[str | bool, ...]
-"""The lowest comes first. It ends with the uid, so no two are alike."""
-
-
-@dataclass(slots=True)
-class _Line:
-    order: list[tuple[Rank, str]] = field(default_factory=list)
-    rank_of: dict[str, Rank] = field(default_factory=dict)
-    name_of: dict[str, str] = field(default_factory=dict)
-    """By uid."""
+"""Sort key of a claimant; the lowest has precedence. The last element is the uid, so no two ranks are equal."""
 
 
 class RankedIndex:
-    """Coming and going are O(log n) and a move of memory."""
+    """Names of claimants by index key, in the order of their ranks. An update takes O(log n)."""
 
     def __init__(self) -> None:
-        self._lines: dict[IndexKey, _Line] = {}
+        self._claimants: defaultdict[IndexKey, SortedList[tuple[Rank, str]]] = defaultdict(SortedList)
+        self._rank_of: dict[tuple[IndexKey, str], Rank] = {}
+        """By index key and name."""
+        self._name_of: dict[tuple[IndexKey, str], str] = {}
+        """By index key and uid."""
 
-    def update(self, place: IndexKey, name: str, rank: Rank | None) -> Rank | None:
-        """Take in how `name` ranks now, None for not at all: how it did before."""
-        line = self._lines.setdefault(place, _Line())
-        before = line.rank_of.get(name)
-        if before is not None and before != rank:
-            del line.order[bisect_left(line.order, (before, name))]
-            del line.rank_of[name], line.name_of[str(before[-1])]
-        if rank is not None and before != rank:
-            insort(line.order, (rank, name))
-            line.rank_of[name], line.name_of[str(rank[-1])] = rank, name
-        if not line.order:
-            del self._lines[place]
-        return before
+    def update(self, key: IndexKey, name: str, rank: Rank | None) -> Rank | None:
+        """Set the rank of `name`, or remove `name` if `rank` is None. Return the previous rank."""
+        previous = self._rank_of.get((key, name))
+        if previous == rank:
+            return previous
+        if previous is not None:
+            self._claimants[key].remove((previous, name))
+            del self._rank_of[key, name], self._name_of[key, str(previous[-1])]
+        if rank is not None:
+            self._claimants[key].add((rank, name))
+            self._rank_of[key, name], self._name_of[key, str(rank[-1])] = rank, name
+        if not self._claimants[key]:
+            del self._claimants[key]
+        return previous
 
-    def first(self, place: IndexKey, preferred: frozenset[str] = frozenset()) -> str | None:
-        """The name of the first of those with one of the uids `preferred`, where there are any; else of all."""
-        line = self._lines.get(place)
-        if line is None:
-            return None
-        names = [line.name_of[uid] for uid in preferred if uid in line.name_of]
-        return min(names, key=line.rank_of.__getitem__) if names else line.order[0][1]
+    def rank(self, key: IndexKey, name: str) -> Rank | None:
+        """Return the rank of `name`; None if it is not indexed."""
+        return self._rank_of.get((key, name))
 
-    def named(self, place: IndexKey, uid: str | None) -> str | None:
-        """The name of the one with that uid, where it stands in this line."""
-        line = self._lines.get(place)
-        return line.name_of.get(uid) if line is not None and uid is not None else None
+    def first(self, key: IndexKey, preferred: frozenset[str] = frozenset()) -> str | None:
+        """Return the name of the first claimant whose uid is in `preferred`, or of the first of all if there is none."""
+        names = [name for uid in preferred if (name := self._name_of.get((key, uid))) is not None]
+        if names:
+            return min(names, key=lambda name: self._rank_of[key, name])
+        claimants = self._claimants.get(key)
+        return claimants[0][1] if claimants is not None else None
 
-    def names(self, place: IndexKey) -> list[str]:
-        """All of them, the first in front."""
-        line = self._lines.get(place)
-        return [name for _, name in line.order] if line is not None else []
+    def name_of(self, key: IndexKey, uid: str | None) -> str | None:
+        """Return the name of the claimant with this uid; None if it is not indexed."""
+        return self._name_of.get((key, uid)) if uid is not None else None
 
-    def after(self, place: IndexKey, name: str) -> list[str]:
-        """Those behind `name`, which stands in this line."""
-        line = self._lines[place]
-        return [other for _, other in line.order[bisect_right(line.order, (line.rank_of[name], name)) :]]
+    def names(self, key: IndexKey) -> list[str]:
+        """Return the names of all claimants in order of precedence."""
+        return [name for _, name in self._claimants.get(key, ())]
+
+    def after(self, key: IndexKey, name: str) -> list[str]:
+        """Return the names of all claimants after `name`, which must be indexed."""
+        own = (self._rank_of[key, name], name)
+        return [other for _, other in self._claimants[key].irange(minimum=own, inclusive=(False, True))]

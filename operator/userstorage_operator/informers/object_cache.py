@@ -1,114 +1,147 @@
-"""What a list-watch has seen of one resource, and what our own writes were answered: the newest of each object."""
+"""The newest known version of each object of one resource, from list-watches and from responses to our own writes."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Any
 
-from userstorage_operator.api.unstructured import version_of
+from userstorage_operator.api.unstructured import Unstructured, version_of
 
 ObjectKey = tuple[str, str]
 """Namespace (empty for cluster-scoped objects) and name."""
 
 
-def object_key(obj: dict[str, Any]) -> ObjectKey:
-    """Key of a raw object."""
+def object_key(obj: Unstructured) -> ObjectKey:
+    """Return the key of a raw object."""
     meta = obj["metadata"]
     return meta.get("namespace", ""), meta["name"]
 
 
-def _foreign_part(obj: dict[str, Any]) -> tuple[Any, ...]:
-    """What others change: which object it is, its spec, whether it is to go and who keeps it. Our own finalizer is among the
-    last, and costs a look more.
+def _foreign_part(obj: Unstructured) -> tuple[Any, ...]:
+    """Return the part that other clients change: which object it is, spec, deletion and finalizers.
+
+    Our own finalizer is among these. The price is one more reconcile.
     """
     meta = obj["metadata"]
     return meta["uid"], meta.get("generation"), meta.get("deletionTimestamp"), meta.get("finalizers") or []
 
 
-class ObjectCache:
-    """Newest wins, whoever brings it: a watch event that is older than the answer to our own write changes nothing.
+class _Index:
+    """Keys of objects by the values that a function derives from them."""
 
-    `changed(object)` is called for what others did. The answer to a write of ours may be the first to tell of that too.
+    def __init__(self, key_function: Callable[[Unstructured], Iterable[Hashable]]) -> None:
+        self._key_function = key_function
+        self._keys: dict[Hashable, set[ObjectKey]] = {}
+
+    def keys(self, value: Hashable) -> Collection[ObjectKey]:
+        return self._keys.get(value, ())
+
+    def update(self, key: ObjectKey, previous: Unstructured | None, current: Unstructured | None) -> None:
+        before, after = self._values(previous), self._values(current)
+        for value in before - after:
+            self._keys[value].discard(key)
+            if not self._keys[value]:
+                del self._keys[value]
+        for value in after - before:
+            self._keys.setdefault(value, set()).add(key)
+
+    def _values(self, obj: Unstructured | None) -> frozenset[Hashable]:
+        return frozenset(self._key_function(obj)) if obj is not None else frozenset()
+
+
+class ObjectCache:
+    """The newest version wins, whatever its source: an event older than the response to our own write changes nothing.
+
+    `on_foreign_change(object)` is called for changes by other clients. The response to our own write can be the first to show one.
     """
 
     def __init__(
         self,
-        on_foreign_change: Callable[[dict[str, Any]], None],
+        on_foreign_change: Callable[[Unstructured], None],
         on_served_change: Callable[[], None] = lambda: None,
-        transform: Callable[[dict[str, Any]], dict[str, Any]] = lambda obj: obj,
+        transform: Callable[[Unstructured], Unstructured] = lambda obj: obj,
     ) -> None:
-        """`slim(object)` is what of it is kept."""
+        """`transform(object)` returns the part of an object that is kept (client-go's SetTransform)."""
         self._on_foreign_change = on_foreign_change
         self._on_served_change = on_served_change
         self._transform = transform
-        self._event_handlers: list[Callable[[ObjectKey, dict[str, Any] | None], None]] = []
+        self._event_handlers: list[Callable[[ObjectKey, Unstructured | None], None]] = []
         self.served = True
-        """Whether the API server knows the resource at all; `turned()` is called when that changes."""
-        self._objects: dict[str, dict[str, dict[str, Any]]] = {}
+        """Whether the API server serves the resource; `on_served_change()` is called when this changes."""
+        self._objects: dict[str, dict[str, Unstructured]] = {}
         """By namespace, then by name."""
+        self._indexes: dict[str, _Index] = {}
         self._synced: set[str | None] = set()
         self._deleted: dict[ObjectKey, int] = {}
-        """Versions of deletions since the last list: what was said before them must not bring the dead back."""
+        """Versions of deletions since the last list: an older event or response must not restore a deleted object."""
 
     def __len__(self) -> int:
-        return sum(len(there) for there in self._objects.values())
+        return sum(len(objects) for objects in self._objects.values())
 
-    def add_event_handler(self, handler: Callable[[ObjectKey, dict[str, Any] | None], None]) -> None:
-        """Call `listener(key, object)` for every change of what is held, our own writes included; None: it is gone."""
+    def add_event_handler(self, handler: Callable[[ObjectKey, Unstructured | None], None]) -> None:
+        """Call `handler(key, object)` on each change of the cache, also by our own writes; None for a removed object."""
         self._event_handlers.append(handler)
 
-    def get(self, namespace: str, name: str) -> dict[str, Any] | None:
-        """The object as last seen."""
+    def add_index(self, name: str, key_function: Callable[[Unstructured], Iterable[Hashable]]) -> None:
+        """Index objects by all values that `key_function(object)` returns (client-go's Indexer). The cache must be empty."""
+        self._indexes[name] = _Index(key_function)
+
+    def by_index(self, name: str, value: Hashable) -> Iterator[Unstructured]:
+        """Yield the objects with this value in the index, in no order. The iterator is invalid after the next change."""
+        return (self._objects[namespace][key] for namespace, key in self._indexes[name].keys(value))
+
+    def get(self, namespace: str, name: str) -> Unstructured | None:
+        """Return the object; None if it does not exist."""
         return self._objects.get(namespace, {}).get(name)
 
-    def values(self) -> Iterable[dict[str, Any]]:
-        """All objects."""
-        return (obj for there in self._objects.values() for obj in there.values())
+    def values(self) -> Iterable[Unstructured]:
+        """Yield all objects. The iterator is invalid after the next change."""
+        return (obj for objects in self._objects.values() for obj in objects.values())
 
-    def in_namespace(self, namespace: str) -> Collection[dict[str, Any]]:
-        """All objects of the namespace."""
+    def in_namespace(self, namespace: str) -> Collection[Unstructured]:
+        """Return all objects of the namespace."""
         return self._objects.get(namespace, {}).values()
 
-    def put(self, obj: dict[str, Any]) -> None:
-        """Take in the answer to our own write. One that comes after the event of a later deletion tells of a ghost."""
+    def put(self, obj: Unstructured) -> None:
+        """Store the response to our own write. A response older than a deletion that is already known is dropped."""
         key = object_key(obj)
         known = self.get(*key)
         if version_of(obj) <= self._deleted.get(key, 0):
             return
         if known is None or version_of(known) < version_of(obj):
-            self._replace(known, obj)
-            self._keep(obj)
+            self._drop_predecessor(known, obj)
+            self._store(obj)
             if known is not None and _foreign_part(known) != _foreign_part(obj):
-                self._on_foreign_change(obj)  # the event of that will be older than this answer, and be dropped
+                self._on_foreign_change(obj)  # the event of that change is older than this response and will be dropped
 
     def discard(self, namespace: str, name: str, uid: str) -> None:
-        """The API server says that this very object is gone."""
+        """Remove the object with this uid: the API server reported that it does not exist any more."""
         known = self.get(namespace, name)
         if known is not None and known["metadata"]["uid"] == uid:
-            self._drop((namespace, name))
-            self._on_foreign_change(known)
+            self._drop(known)
 
-    def event(self, kind: str, obj: dict[str, Any]) -> None:
-        """Take in a watch event: ADDED, MODIFIED or DELETED. Lists that are behind are told as events too."""
+    def event(self, kind: str, obj: Unstructured) -> None:
+        """Apply a watch event: ADDED, MODIFIED or DELETED. kopf reports objects of a list, which can be stale, as events too."""
         key = object_key(obj)
         known = self.get(*key)
         if version_of(obj) <= (version_of(known) if known is not None else self._deleted.get(key, 0)):
             return
-        self._replace(known, obj)
+        self._drop_predecessor(known, obj)
         if kind == "DELETED":
             self._deleted[key] = version_of(obj)
-            self._drop(key)
+            self._remove(key)
         else:
-            self._keep(obj)
+            self._store(obj)
         self._on_foreign_change(obj)
 
-    def replace(self, objects: Iterable[dict[str, Any]], resource_version: str, namespace: str | None = None) -> None:
-        """Take in a full list (of one namespace, or of all). What it lacks is gone, unless it came after the list."""
+    def replace(self, objects: Iterable[Unstructured], resource_version: str, namespace: str | None = None) -> None:
+        """Apply a full list of one namespace, or of all if `namespace` is None. Objects that the list lacks are removed, unless
+        they are newer than the list.
+        """
         listed = {
             key: obj for key, obj in ((object_key(obj), obj) for obj in objects) if version_of(obj) > self._deleted.get(key, 0)
         }
-        for known in self._within(namespace):
+        for known in self._known(namespace):
             if object_key(known) not in listed and version_of(known) <= int(resource_version):
-                self._drop(object_key(known))
-                self._on_foreign_change(known)
+                self._drop(known)
         for obj in listed.values():
             self.event("ADDED", obj)
         self._deleted = {key: version for key, version in self._deleted.items() if version > int(resource_version)}
@@ -116,45 +149,50 @@ class ObjectCache:
         self._set_served(served=True)
 
     def not_served(self, namespace: str | None = None) -> None:
-        """Take in that the API server does not know the resource: as good as an empty list."""
-        for known in self._within(namespace):
-            self._drop(object_key(known))
-            self._on_foreign_change(known)
+        """Remove all objects: the API server does not serve the resource. That counts as an empty list."""
+        for known in self._known(namespace):
+            self._drop(known)
         self._synced.add(namespace)
         self._set_served(served=False)
 
-    def _within(self, namespace: str | None) -> list[dict[str, Any]]:
-        """What there is in one namespace, or in all, while it changes."""
+    def namespaces_not_synced(self, namespaces: Iterable[str | None]) -> Iterable[str | None]:
+        """Yield those of `namespaces` (None: the whole cluster) for which no full list has been applied yet."""
+        return (namespace for namespace in namespaces if namespace not in self._synced)
+
+    def _known(self, namespace: str | None) -> list[Unstructured]:
+        """Return a copy of the objects of one namespace, or of all, so that the cache can change meanwhile."""
         return list(self.values() if namespace is None else self.in_namespace(namespace))
 
-    def _replace(self, known: dict[str, Any] | None, obj: dict[str, Any]) -> None:
-        """Tell of the end of `known`, which nobody told of, where `obj` is another object of its name."""
+    def _drop_predecessor(self, known: Unstructured | None, obj: Unstructured) -> None:
+        """Report the deletion of `known`, which no event reported, if `obj` is another object with its name."""
         if known is not None and known["metadata"]["uid"] != obj["metadata"]["uid"]:
-            self._drop(object_key(known))
-            self._on_foreign_change(known)
+            self._drop(known)
 
-    def _keep(self, obj: dict[str, Any]) -> None:
-        namespace, name = object_key(obj)
-        obj = self._objects.setdefault(namespace, {})[name] = self._transform(obj)
-        self._notify((namespace, name), obj)
+    def _drop(self, known: Unstructured) -> None:
+        self._remove(object_key(known))
+        self._on_foreign_change(known)
 
-    def _drop(self, key: ObjectKey) -> None:
+    def _store(self, obj: Unstructured) -> None:
+        key = namespace, name = object_key(obj)
+        objects = self._objects.setdefault(namespace, {})
+        previous, objects[name] = objects.get(name), self._transform(obj)
+        self._notify(key, previous, objects[name])
+
+    def _remove(self, key: ObjectKey) -> None:
         namespace, name = key
-        there = self._objects.get(namespace, {})
-        there.pop(name, None)
-        if not there:
+        objects = self._objects.get(namespace, {})
+        previous = objects.pop(name, None)
+        if not objects:
             self._objects.pop(namespace, None)
-        self._notify(key, None)
+        self._notify(key, previous, None)
 
-    def _notify(self, key: ObjectKey, obj: dict[str, Any] | None) -> None:
-        for listener in self._event_handlers:
-            listener(key, obj)
+    def _notify(self, key: ObjectKey, previous: Unstructured | None, current: Unstructured | None) -> None:
+        for index in self._indexes.values():
+            index.update(key, previous, current)
+        for handler in self._event_handlers:
+            handler(key, current)
 
     def _set_served(self, *, served: bool) -> None:
         if self.served is not served:
             self.served = served
             self._on_served_change()
-
-    def namespaces_not_synced(self, namespaces: Iterable[str | None]) -> Iterable[str | None]:
-        """Those of `namespaces` (None: of all together) of which no full list has come in."""
-        return (namespace for namespace in namespaces if namespace not in self._synced)

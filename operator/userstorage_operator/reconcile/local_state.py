@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.arbitration.claim_book import ClaimBook
-from userstorage_operator.arbitration.place_book import PlaceBook
+from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.reconcile.backoff import Backoff
 from userstorage_operator.reconcile.mount_inspector import MountEvents
 from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
@@ -22,8 +21,10 @@ class LocalState:
     """Creations of pods."""
     repairs: Backoff[tuple[Key, Kind]]
     """Repairs of children."""
-    claims: ClaimBook
-    places: PlaceBook
+    claims: Reservations
+    """Claims that a pod is about to mount."""
+    quota: Reservations
+    """Places of `limits.maxPerNamespace`, by the name of the class."""
     volumes: VolumeStatsCache | None
     """None if kubelets are not asked."""
     mount_events: dict[Key, MountEvents] = field(default_factory=dict)
@@ -35,5 +36,5 @@ class LocalState:
         for kind in Kind:
             self.repairs.forget((key, kind))
         self.claims.release(key)
-        self.places.leave(key)
+        self.quota.release(key)
         self.mount_events.pop(key, None)

@@ -11,10 +11,11 @@ from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, UserStorage
 from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass, choose_class
-from userstorage_operator.arbitration.claim import claim_holder
-from userstorage_operator.arbitration.conflicts import host_conflict, quota_exceeded, user_id_conflict
+from userstorage_operator.arbitration import claim, host, quota, user_id
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.claim_usage import ClaimContext
+from userstorage_operator.observed.gateway_api import gateway_api_missing
+from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Children, Snapshot
 from userstorage_operator.observed.volume_usage import MeasuredVolume
 from userstorage_operator.plan.builders import claim_name
@@ -39,7 +40,7 @@ async def observe(key: Key, lister: Lister, cluster: Cluster, state: LocalState)
     if raw is None:
         return None
     snapshot = _from_caches(raw, lister, state)
-    if not snapshot.storage.is_deleting and (first := user_id_conflict(raw, snapshot.children, lister)) is not None:
+    if not snapshot.storage.is_deleting and (first := user_id.conflict(raw, snapshot.children, lister)) is not None:
         return _without_user_id(snapshot, first)
     snapshot, read_error = await _with_named_claim(snapshot, cluster)
     if snapshot.storage.is_deleting:
@@ -98,11 +99,11 @@ def _arbitrate(
     storage, cls, spec_error = snapshot.storage, snapshot.cls, snapshot.spec_error
     if spec_error is None and cls is not None and cls.max_per_namespace is not None:
         spec_error = _reserve_place(raw, cls.name, cls.max_per_namespace, lister, state)
-    holder = claim_holder(raw, storage, lister, state.claims)
+    holder = claim.holder(raw, storage, lister, state.claims)
     return replace(
         snapshot,
         claim_context=replace(snapshot.claim_context, claim_holder=holder),
-        exposure_conflict=host_conflict(raw, cls, lister) if cls is not None else None,
+        exposure_conflict=_exposure_conflict(raw, cls, lister) if cls is not None else None,
         spec_error=spec_error or read_error,
     )
 
@@ -119,13 +120,13 @@ async def _with_named_claim(snapshot: Snapshot, cluster: Cluster) -> tuple[Snaps
     if storage.storage.claim_name is None:
         return snapshot, None
     try:
-        claim = await cluster.get(Kind.PVC.resource, storage.meta.namespace, storage.storage.claim_name)
+        named = await cluster.get(Kind.PVC.resource, storage.meta.namespace, storage.storage.claim_name)
     except NotFound:
         return snapshot, None
     except OperatorError as error:
         context = replace(snapshot.claim_context, claim_read_error=error.message)
         return replace(snapshot, claim_context=context), error
-    return snapshot.with_children(replace(snapshot.children, pvc=claim)), None
+    return snapshot.with_children(replace(snapshot.children, pvc=named)), None
 
 
 def _parse(raw: Unstructured) -> tuple[UserStorage, OperatorError | None]:
@@ -134,8 +135,8 @@ def _parse(raw: Unstructured) -> tuple[UserStorage, OperatorError | None]:
         return UserStorage.parse(raw), None
     except InvalidSpec as error:
         spec = raw.get("spec")
-        user_id = spec.get("userID") if isinstance(spec, dict) else ""
-        return UserStorage.parse(raw | {"spec": {"userID": user_id if isinstance(user_id, str) else ""}}), error
+        user = spec.get("userID") if isinstance(spec, dict) else ""
+        return UserStorage.parse(raw | {"spec": {"userID": user if isinstance(user, str) else ""}}), error
 
 
 def _class_of(storage: UserStorage, lister: Lister) -> tuple[UserStorageClass | None, OperatorError | None]:
@@ -149,9 +150,13 @@ def _class_of(storage: UserStorage, lister: Lister) -> tuple[UserStorageClass | 
         return None, error
 
 
+def _exposure_conflict(raw: Unstructured, cls: UserStorageClass, lister: Lister) -> Finding | None:
+    return gateway_api_missing(cls, served=lister.serves(Kind.HTTP_ROUTE)) or host.conflict(raw, cls, lister)
+
+
 def _reserve_place(raw: Unstructured, class_name: str, limit: int, lister: Lister, state: LocalState) -> OperatorError | None:
-    if not quota_exceeded(raw, class_name, limit, lister, state.places):
-        state.places.take(Key.of(raw), class_name)
+    if not quota.exceeded(raw, class_name, limit, lister, state.quota):
+        state.quota.reserve(Key.of(raw), class_name)
         return None
     return QuotaExceeded(
         f"class {class_name!r} allows {limit} UserStorages per namespace (limits.maxPerNamespace), and that many exist already"

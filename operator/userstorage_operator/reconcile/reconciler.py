@@ -10,9 +10,8 @@ from userstorage_operator.api.errors import InternalError, NotFound, OperatorErr
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import BUILT_IN
-from userstorage_operator.arbitration.claim_book import ClaimBook
 from userstorage_operator.arbitration.lister import Lister
-from userstorage_operator.arbitration.place_book import PlaceBook
+from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan import planner
 from userstorage_operator.plan.builders import claim_name
@@ -51,7 +50,7 @@ class Reconciler:
         self._rollout = rollout
         self._recorder = recorder
         self._clock = clock
-        self._state = LocalState(Backoff(clock), Backoff(clock), ClaimBook(lister), PlaceBook(), volumes)
+        self._state = LocalState(Backoff(clock), Backoff(clock), Reservations(lister.claim_released), Reservations(), volumes)
         self._applier = Applier(cluster, lister, self._state)
 
     async def reconcile(self, key: Key, failures: int) -> Result:
@@ -105,7 +104,7 @@ class Reconciler:
         if plan.deletes_pod:
             self._rollout.mark_unavailable(key, cls or BUILT_IN)
         if plan.creates_pod:
-            self._state.claims.take(key, claim_name(snapshot.storage))
+            self._state.claims.reserve(key, claim_name(snapshot.storage))
         return plan
 
     async def _report(self, outcome: Outcome) -> Failure | None:

@@ -6,8 +6,8 @@ from support.builders import storage_object
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.arbitration.conflicts import quota_exceeded
-from userstorage_operator.arbitration.place_book import PlaceBook
+from userstorage_operator.arbitration import quota
+from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.informers.caches import Caches
 
 COUNT = 20
@@ -29,14 +29,14 @@ def views() -> Caches:
 
 
 def test_the_oldest_are_let_in_and_who_was_let_in_stays(views: Caches) -> None:
-    places = PlaceBook()
-    full = [quota_exceeded(user(number), "small", 5, views, places) for number in range(COUNT)]
+    places = Reservations()
+    full = [quota.exceeded(user(number), "small", 5, views, places) for number in range(COUNT)]
     assert full == [False] * 5 + [True] * (COUNT - 5)
-    places.take(Key("users", f"user-{COUNT - 1}"), "small")
-    assert not quota_exceeded(user(COUNT - 1), "small", 5, views, places)
-    assert quota_exceeded(user(4), "small", 5, views, places)
+    places.reserve(Key("users", f"user-{COUNT - 1}"), "small")
+    assert not quota.exceeded(user(COUNT - 1), "small", 5, views, places)
+    assert quota.exceeded(user(4), "small", 5, views, places)
 
 
 def test_where_all_have_room_nobody_is_looked_at(views: Caches, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "children", None)
-    assert not quota_exceeded(user(COUNT - 1), "small", COUNT, views, PlaceBook())
+    assert not quota.exceeded(user(COUNT - 1), "small", COUNT, views, Reservations())
