@@ -5,10 +5,10 @@ from userstorage_operator.api.reasons import CLASS_REASONS
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorageclass import BUILT_IN, default_classes
 from userstorage_operator.browsers.browser import Browser
-from userstorage_operator.reconcile.class_reconciler import _SOMEBODY
+from userstorage_operator.reconcile.class_reconciler import _ANY_USER
 from userstorage_operator.status.class_status import class_report
 
-BROWSER = browsers.render(_SOMEBODY, BUILT_IN)
+BROWSER = browsers.render(_ANY_USER, BUILT_IN)
 COUNTS = {"users": 5, "running": 4, "unavailable": 1, "updated": 3, "pending": 2, "deferred": 1, "failed": 1}
 
 
@@ -51,7 +51,7 @@ def test_of_two_defaults_each_is_told_of_the_other() -> None:
 def test_an_image_without_a_digest_is_told() -> None:
     assert told(class_object())["ImagePinned"] == ("False", "NoDigest")
     pinned = class_object(browser={"image": f"{BROWSER.image}@sha256:{'0' * 64}"})
-    browser = browsers.render(_SOMEBODY, BUILT_IN.parse(pinned))
+    browser = browsers.render(_ANY_USER, BUILT_IN.parse(pinned))
     assert told(pinned, browser)["ImagePinned"] == ("True", "Digest")
 
 

@@ -1,7 +1,7 @@
-"""The children that a UserStorage should have. Pure builders: nothing that they are given is changed.
+"""Builders of the children that a UserStorage should have. They never change their arguments.
 
-Every field that the API server would default and that we compare later is written out, so that what was made equals
-what was asked for. A None says "must be absent": it is left out on creation and removed on repair.
+Every field that the API server would default, and that is compared later, is written out, so that the live object equals the
+desired one. A value of None means "must be absent": it is left out on creation and removed on repair.
 """
 
 import hashlib
@@ -23,31 +23,31 @@ from userstorage_operator.plan import exposure
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """The children in the order in which they are made: the pod comes last, behind its NetworkPolicy."""
+    """The desired children, in the order of their creation: the pod comes last, behind its NetworkPolicy."""
 
     network_policy: Unstructured | None
-    """None where the class leaves NetworkPolicies to others."""
+    """None if the class does not manage NetworkPolicies (`network.policy: None`)."""
     pvc: Unstructured | None
-    """None where the UserStorage uses a claim that somebody else made."""
+    """None if the spec names an existing claim."""
     service: Unstructured
     pod: Unstructured
     pod_hash: str
-    """Over all that forces a new pod."""
+    """Hash of everything that requires a new pod when it changes."""
     spec_hash: str
-    """Over the user's own part of that: what else makes a pod old is the class's doing, or a new operator's."""
+    """Hash of the user's own part of that. Any other change is the class's, or a new version's of the operator."""
     ingress: Unstructured | None
-    """None where the class does not ask for one, or where it cannot be had now."""
+    """None if the class does not ask for one, or if it cannot be created now."""
     http_route: Unstructured | None
-    """None as for `ingress`."""
+    """None in the same cases as `ingress`."""
 
 
 def build(
     storage: UserStorage, cls: UserStorageClass, browser: Browser, *, exposed: bool = True, granted: str | None = None
 ) -> Desired:
-    """All children of one UserStorage; without Ingress and HTTPRoute where it is not to be `exposed`. `granted` is the size that its
-    claim has asked for: a class that allows less by now turns nobody out.
+    """Build all children of one UserStorage.
 
-    Raises InvalidSpec, naming the field, for what cannot or may not be served.
+    Without Ingress and HTTPRoute unless `exposed`. `granted` is the size that the claim has requested already: it stays allowed
+    if the class lowers its maximum. Raises InvalidSpec, naming the field, if the spec or the class cannot be served.
     """
     _raise_if_unsupported(storage, cls, granted)
     pod = _pod(storage, cls, browser)
@@ -76,17 +76,17 @@ def _raise_if_unsupported(storage: UserStorage, cls: UserStorageClass, granted: 
 
 
 def selector(storage: UserStorage) -> dict[str, str]:
-    """The labels by which Service and NetworkPolicy find the pod."""
+    """Return the labels by which the Service and the NetworkPolicy select the pod."""
     return {names.LABEL_APP: names.APP, names.LABEL_USER: storage.slug}
 
 
 def claim_name(storage: UserStorage) -> str:
-    """The claim that holds the files."""
+    """Return the name of the claim that holds the files."""
     return storage.storage.claim_name or names.child_name(storage.slug)
 
 
 def _policy(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
-    """Deny everything, out and in, but the allowed sources; by default namespaces that an administrator marked."""
+    """Build the NetworkPolicy: no egress, and ingress from the allowed sources only; by default from namespaces labelled as gateways."""
     gateways = {"namespaceSelector": {"matchLabels": {names.LABEL_GATEWAY: "true"}}}
     spec = {
         "podSelector": {"matchLabels": selector(storage), "matchExpressions": None},
@@ -103,7 +103,7 @@ def _policy(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
 
 
 def _without_empty(peer: Mapping[str, Any]) -> Unstructured:
-    """The API server drops empty lists and maps inside selectors; written out, they would look like a difference."""
+    """Return the peer without empty lists and maps in selectors: the API server drops them, and they would look like a difference."""
     return {
         field: {key: value for key, value in inner.items() if value} if field.endswith("Selector") else inner
         for field, inner in peer.items()
@@ -111,7 +111,7 @@ def _without_empty(peer: Mapping[str, Any]) -> Unstructured:
 
 
 def _claim(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
-    """No ownerReference unless `reclaimPolicy` is Delete: only that may delete data (docs/semantics.md#claims-and-data)."""
+    """Build the claim. It has an ownerReference only if `reclaimPolicy` is Delete (docs/semantics.md#claims-and-data)."""
     owners = [_owner(storage)] if storage.storage.reclaim_policy is ReclaimPolicy.DELETE else None
     metadata = _metadata(storage) | {"ownerReferences": owners}
     del metadata["labels"][names.LABEL_OWNER_UID]  # a claim outlives its UserStorage and serves the next one
@@ -147,13 +147,13 @@ def _route(storage: UserStorage, cls: UserStorageClass, place: exposure.HostPath
 
 
 def _exposed_metadata(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
-    """Annotations configure many ingress controllers: they come from the class, never from the tenant."""
+    """Return the metadata with the class's annotations: they configure many ingress controllers, so no tenant may set them."""
     metadata = _metadata(storage)
     return metadata | {"annotations": {**cls.exposure.annotations, **metadata["annotations"]}}
 
 
 def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
-    """The pod, with the hashes of what it is made from. Its class is told for the admission policy, its path for the URL."""
+    """Build the pod, with the hashes of its spec; with its class, for the admission policy; and with its path, for the URL."""
     metadata = _metadata(storage)
     metadata["labels"] = {**storage.pod_labels, **metadata["labels"]}
     metadata["annotations"] = {**storage.pod_annotations, **metadata["annotations"]}
@@ -168,8 +168,10 @@ def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstr
 
 
 def _user_controlled(storage: UserStorage) -> list[Any]:
-    """What of a pod the user decides. A version of the operator that changes this list takes every pod for one that its
-    user has changed, and replaces all that are old at once.
+    """Return the part of the pod that the user decides.
+
+    A version of the operator that changes this list takes every pod for one that its user has changed, and replaces all
+    outdated pods at once.
     """
     files, placed = storage.storage, storage.scheduling
     return [
@@ -181,12 +183,12 @@ def _user_controlled(storage: UserStorage) -> list[Any]:
     ]
 
 
-def _hash(essence: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()[:16]
+def _hash(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
-    """Admitted by Pod Security `restricted`, without a service account token, on a read-only root."""
+    """Build a pod spec that Pod Security `restricted` admits, without a service account token, on a read-only root."""
     files: Unstructured = {"name": FILES_VOLUME, "mountPath": FILES_MOUNT}
     if storage.storage.read_only:
         files["readOnly"] = True
@@ -212,7 +214,7 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
     if browser.stop_signal is not None:
         container["lifecycle"] = {"stopSignal": browser.stop_signal}
     spec: Unstructured = {
-        "os": {"name": "linux"},  # what a stopSignal needs to be valid
+        "os": {"name": "linux"},  # a stopSignal is valid only with it
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Always",
@@ -251,7 +253,7 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
 
 
 _TERMINATION_MESSAGE = "FallbackToLogsOnError"
-"""The end of a crashed container's log is in the pod's status, where the conditions can quote it."""
+"""Puts the end of a crashed container's log into the pod's status, where the conditions can quote it."""
 
 
 _CONTAINER_SECURITY: Mapping[str, Any] = {
@@ -262,12 +264,12 @@ _CONTAINER_SECURITY: Mapping[str, Any] = {
 }
 
 
-def _scheduling(wanted: Scheduling) -> Unstructured:
+def _scheduling(scheduling: Scheduling) -> Unstructured:
     placed: Unstructured = {}
-    if wanted.node_selector:
-        placed["nodeSelector"] = dict(wanted.node_selector)
-    if wanted.tolerations:
-        placed["tolerations"] = [dict(toleration) for toleration in wanted.tolerations]
+    if scheduling.node_selector:
+        placed["nodeSelector"] = dict(scheduling.node_selector)
+    if scheduling.tolerations:
+        placed["tolerations"] = [dict(toleration) for toleration in scheduling.tolerations]
     return placed
 
 

@@ -1,4 +1,4 @@
-"""What a change of the class does not reach at once: it holds for as long as the pod, or the claim, that has it."""
+"""Changes of a class that wait: an existing pod keeps its port and path, an existing claim its size."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,7 @@ from userstorage_operator.plan.builders import Desired
 
 
 def current_claim_size(snapshot: Snapshot) -> str | None:
-    """The size that the claim of this user has asked for, which it cannot give back; None where there is none."""
+    """Return the size that the user's own claim requests, which cannot shrink; None if there is no such claim."""
     claim = snapshot.children.pvc
     if claim is None or snapshot.storage.storage.claim_name is not None or not claim_is_ours(claim, snapshot.storage):
         return None
@@ -19,33 +19,34 @@ def current_claim_size(snapshot: Snapshot) -> str | None:
 
 
 def served_path(snapshot: Snapshot) -> str | None:
-    """The path under which the pod serves; None where there is no pod of ours that says so."""
-    pod = snapshot.children.pod
-    if pod is None or not is_ours(pod, snapshot.storage.meta.uid):
+    """Return the path under which our pod serves; None if there is no pod, or its annotation is missing or no path."""
+    pod = snapshot.own_pod
+    if pod is None:
         return None
     path = str((pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_BASE_PATH, ""))
-    # Who may edit pods could write `@example.org/` and so make another host of it.
+    # Without this check, an account that may edit pods could write `@example.org/` and so change the host of the URL.
     return path if path.startswith("/") else None
 
 
-def keep_current_endpoint(wanted: Desired, snapshot: Snapshot) -> Desired:
-    """What is wanted, while a pod of an older spec is left running: the port in the policy stays that of the pod, and the paths
-    from outside those that lead to it.
+def keep_current_endpoint(desired: Desired, snapshot: Snapshot) -> Desired:
+    """Return the desired children for a pod of an older spec: the NetworkPolicy keeps the pod's port, Ingress and HTTPRoute keep
+    their path.
 
-    Not those that the pod's annotation says: who may edit pods could lead others' visitors to a pod of theirs by it.
+    The path is that of the live Ingress or HTTPRoute, not the pod's annotation: an account that may edit pods could send other
+    users' visitors to its own pod by it.
     """
-    before: dict[str, Any] = {}
-    if wanted.network_policy is not None and (port := _port(snapshot)) is not None:
-        [rule] = wanted.network_policy["spec"]["ingress"]
+    kept: dict[str, Any] = {}
+    if desired.network_policy is not None and (port := _port(snapshot)) is not None:
+        [rule] = desired.network_policy["spec"]["ingress"]
         ingress = [rule | {"ports": [{"port": port, "protocol": "TCP"}]}]
-        before["network_policy"] = wanted.network_policy | {"spec": wanted.network_policy["spec"] | {"ingress": ingress}}
+        kept["network_policy"] = desired.network_policy | {"spec": desired.network_policy["spec"] | {"ingress": ingress}}
     for kind in EXPOSURE:
-        leads_in, live = getattr(wanted, kind.field), getattr(snapshot.children, kind.field)
-        if leads_in is None or live is None or not is_ours(live, snapshot.storage.meta.uid):
+        exposure_child, live = getattr(desired, kind.field), getattr(snapshot.children, kind.field)
+        if exposure_child is None or live is None or not is_ours(live, snapshot.storage.meta.uid):
             continue
-        if (place := exposure.served_host(live)) is not None:
-            before[kind.field] = exposure.with_path(leads_in, place.path)
-    return replace(wanted, **before)
+        if (served := exposure.served_host(live)) is not None:
+            kept[kind.field] = exposure.with_path(exposure_child, served.path)
+    return replace(desired, **kept)
 
 
 def _port(snapshot: Snapshot) -> int | None:

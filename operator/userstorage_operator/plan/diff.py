@@ -1,4 +1,4 @@
-"""What has to change in a live child for it to be as desired: JSON merge patches (RFC 7386), empty for nothing."""
+"""Differences between desired and live children, as JSON merge patches (RFC 7386); empty if nothing differs."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -8,18 +8,18 @@ from userstorage_operator.api.quantities import parse_quantity
 from userstorage_operator.api.unstructured import Unstructured
 
 _OWN_MAPS = frozenset({"selector", "matchLabels"})
-"""Maps of which every key counts: one more label in a selector and it selects nothing."""
+"""Maps of which every key is compared: a selector with one more label selects nothing."""
 
 
 def without_absent(value: Unstructured) -> Unstructured:
-    """`value` for creation: the keys that must be absent left out, at every depth of maps."""
+    """Return `value` for creation: without the keys whose value is None, at every depth of maps."""
     return {
         key: without_absent(inner) if isinstance(inner, dict) else inner for key, inner in value.items() if inner is not None
     }
 
 
 def child_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
-    """For a child all of whose spec is ours (Service, NetworkPolicy, Ingress, HTTPRoute)."""
+    """Return the patch for a child whose whole spec is ours (Service, NetworkPolicy, Ingress, HTTPRoute)."""
     metadata = _metadata_patch(desired, live)
     if withdrawn := _withdrawn_annotations(desired, live):
         metadata["annotations"] = metadata.get("annotations", {}) | dict.fromkeys(withdrawn)
@@ -27,12 +27,12 @@ def child_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
 
 
 def metadata_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
-    """For a child whose spec cannot or may not be mended in place (Pod)."""
+    """Return the patch of the metadata, for a child whose spec cannot be changed in place (Pod)."""
     return _named(_metadata_patch(desired, live), {})
 
 
 def claim_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
-    """Labels, and the owner that reclaimPolicy asks for."""
+    """Return the patch of a claim's metadata and of the owner that reclaimPolicy asks for."""
     metadata = _metadata_patch(desired, live)
     owners = desired["metadata"]["ownerReferences"]
     if (live["metadata"].get("ownerReferences") or None) != owners:
@@ -41,9 +41,9 @@ def claim_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
 
 
 def claim_growth(live: Unstructured, size: str | None) -> Unstructured:
-    """The patch that makes the claim as large as the user asks for; empty where it is, or where none was named.
+    """Return the patch that expands the claim to `size`; empty if it is as large already, or if `size` is None.
 
-    Only a bound claim can grow: the API server refuses it for one that waits for its volume.
+    Only a bound claim can grow: the API server refuses it while the claim waits for its volume.
     """
     requested = live["spec"]["resources"]["requests"]["storage"]
     bound = live.get("status", {}).get("phase") == "Bound"
@@ -53,10 +53,10 @@ def claim_growth(live: Unstructured, size: str | None) -> Unstructured:
 
 
 def spec_edited_by_hand(pod: Unstructured) -> bool:
-    """Whether somebody else changed the spec of a pod that we made.
+    """Whether another field manager changed the spec of a pod of ours.
 
-    Read from managedFields, not by comparing with what we sent: admission plugins and webhooks may rightly change
-    what we send, and the API server books their changes on our name.
+    Read from managedFields, not by a comparison with the desired pod: admission plugins and webhooks may change it on creation,
+    and the API server records their changes under our field manager.
     """
     return any(
         entry.get("manager") != FIELD_MANAGER and not entry.get("subresource") and "f:spec" in entry.get("fieldsV1", ())
@@ -65,9 +65,7 @@ def spec_edited_by_hand(pod: Unstructured) -> bool:
 
 
 def _withdrawn_annotations(desired: Unstructured, live: Unstructured) -> set[str]:
-    """Annotations that we once set and no longer want. Controllers and people add others, which are theirs: whose is
-    whose is in managedFields.
-    """
+    """Return the annotations that we once set and no longer want. Those of other field managers are left alone."""
     ours: set[str] = set()
     for entry in live["metadata"].get("managedFields", ()):
         if entry.get("manager") == FIELD_MANAGER and not entry.get("subresource"):
@@ -78,8 +76,8 @@ def _withdrawn_annotations(desired: Unstructured, live: Unstructured) -> set[str
 
 
 def _metadata_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
-    wanted = {field: desired["metadata"][field] for field in ("labels", "annotations")}
-    return _difference(wanted, {field: live["metadata"].get(field) or {} for field in wanted})
+    metadata = {field: desired["metadata"][field] for field in ("labels", "annotations")}
+    return _difference(metadata, {field: live["metadata"].get(field) or {} for field in metadata})
 
 
 def _named(metadata: Unstructured, spec: Unstructured) -> Unstructured:
@@ -87,14 +85,14 @@ def _named(metadata: Unstructured, spec: Unstructured) -> Unstructured:
 
 
 def _difference(desired: Mapping[str, Any], live: Mapping[str, Any], foreign: Collection[str] = ()) -> Unstructured:
-    """Keys of `desired` that `live` has differently, and `foreign` keys to remove. Lists are compared whole."""
+    """Return the keys of `desired` whose value differs in `live`, and None for `foreign` keys. Lists are compared whole."""
     patch: Unstructured = dict.fromkeys(foreign)
-    for key, wanted in desired.items():
+    for key, value in desired.items():
         present = live.get(key)
-        if isinstance(wanted, dict) and isinstance(present, dict):
-            strangers = present.keys() - wanted.keys() if key in _OWN_MAPS else ()
-            if inner := _difference(wanted, present, strangers):
+        if isinstance(value, dict) and isinstance(present, dict):
+            extra = present.keys() - value.keys() if key in _OWN_MAPS else ()
+            if inner := _difference(value, present, extra):
                 patch[key] = inner
-        elif wanted != present:
-            patch[key] = wanted
+        elif value != present:
+            patch[key] = value
     return patch

@@ -1,7 +1,7 @@
-"""The way in from outside the cluster: the host and path of a user, and the Ingress or HTTPRoute for them.
+"""Access from outside the cluster: the host and path of a user, and the Ingress or HTTPRoute for them.
 
-Every field that the API server would default is written out, and lists are compared whole: what was made equals what was
-asked for, and what somebody slipped in between is seen.
+Every field that the API server would default is written out, and lists are compared whole, so that an entry that another
+writer adds is a difference.
 """
 
 import re
@@ -25,17 +25,17 @@ _HOST_MAX = 253
 
 @dataclass(frozen=True, slots=True)
 class HostPath:
-    """Where a user is reached: one place has one user."""
+    """The host and path at which one user is reached."""
 
     host: str
     path: str
 
 
 def host_path(storage: UserStorage, cls: UserStorageClass) -> HostPath | None:
-    """Where the class wants this user to be reached; None for inside the cluster only.
+    """Return where the class exposes this user; None if only inside the cluster.
 
-    Raises InvalidSpec where the name does not come out as one that DNS can hold: slugs have up to 50 characters and
-    namespaces up to 63, and the API server itself does not look at the length of labels.
+    Raises InvalidSpec if the host is no valid DNS name: slugs have up to 50 characters and namespaces up to 63, and the API
+    server itself does not check the length of labels.
     """
     template = cls.exposure.host_template
     if cls.exposure.expose is Expose.CLUSTER_IP:
@@ -43,8 +43,8 @@ def host_path(storage: UserStorage, cls: UserStorageClass) -> HostPath | None:
     if template is None:
         raise InvalidSpec(f"class spec.network.hostTemplate is required with spec.network.expose {cls.exposure.expose}")
     host = expand(template, storage)
-    if (fault := _host_error(host)) is not None:
-        raise InvalidSpec(f"class spec.network.hostTemplate makes {host!r} of spec.userID {storage.user_id!r}: {fault}")
+    if (error := _host_error(host)) is not None:
+        raise InvalidSpec(f"class spec.network.hostTemplate makes {host!r} of spec.userID {storage.user_id!r}: {error}")
     return HostPath(host, expand(cls.browser.base_path, storage))
 
 
@@ -55,17 +55,17 @@ def _host_error(host: str) -> str | None:
         if len(label) > _LABEL_MAX:
             return f"a label of a DNS name has at most {_LABEL_MAX} characters, {label!r} has {len(label)}"
         if not _LABEL.fullmatch(label):
-            return f"{label!r} is no label of a DNS name"
+            return f"{label!r} is not a label of a DNS name"
     return None
 
 
 def wanted_host(raw: Unstructured, classes: Iterable[Unstructured]) -> HostPath | None:
-    """The place of a raw UserStorage; None also for one that cannot be read, and so gets nowhere."""
+    """Return where a raw UserStorage is to be reached; None also if it cannot be parsed, because then it is not exposed."""
     spec = raw.get("spec") or {}
     chosen = choose_class(spec.get("className"), classes)
     network = (chosen.get("spec") or {}).get("network") if chosen is not None else None
     if chosen is None or not isinstance(network, dict) or network.get("expose", Expose.CLUSTER_IP) == Expose.CLUSTER_IP:
-        return None  # the usual case, told apart cheaply: this is asked on every event
+        return None  # the usual case, decided without parsing: this runs on every event
     try:
         return host_path(UserStorage.parse(raw), UserStorageClass.parse(chosen))
     except InvalidSpec:
@@ -73,7 +73,7 @@ def wanted_host(raw: Unstructured, classes: Iterable[Unstructured]) -> HostPath 
 
 
 def ingress_spec(exposure: ExposureSpec, at: HostPath, service: str) -> Unstructured:
-    """Spec of the Ingress. Where the class names no IngressClass the field is the cluster's, which fills it in once."""
+    """Build the spec of the Ingress. Without an IngressClass in the class, the cluster fills in its default once."""
     backend = {"service": {"name": service, "port": {"number": names.SERVICE_PORT}}}
     spec: Unstructured = {
         "rules": [{"host": at.host, "http": {"paths": [{"path": at.path, "pathType": "Prefix", "backend": backend}]}}],
@@ -86,7 +86,7 @@ def ingress_spec(exposure: ExposureSpec, at: HostPath, service: str) -> Unstruct
 
 
 def route_spec(exposure: ExposureSpec, at: HostPath, service: str) -> Unstructured:
-    """Spec of the HTTPRoute, with the defaults of its definition: defaulting there reaches into lists."""
+    """Build the spec of the HTTPRoute, with the defaults of its CRD: they apply inside lists, which are compared whole."""
     backend = {"group": "", "kind": "Service", "name": service, "port": names.SERVICE_PORT, "weight": 1}
     match = {"path": {"type": "PathPrefix", "value": at.path}}
     return {
@@ -97,7 +97,7 @@ def route_spec(exposure: ExposureSpec, at: HostPath, service: str) -> Unstructur
 
 
 def served_host(child: Unstructured) -> HostPath | None:
-    """Where a live Ingress or HTTPRoute of ours leads in; None for one that was edited beyond that."""
+    """Return the host and path of a live Ingress or HTTPRoute of ours; None if it was edited so that it has no single one."""
     spec = child["spec"]
     try:
         [rule] = spec["rules"]
@@ -111,7 +111,7 @@ def served_host(child: Unstructured) -> HostPath | None:
 
 
 def with_path(child: Unstructured, path: str) -> Unstructured:
-    """An Ingress or HTTPRoute as we make it, but for another path."""
+    """Return a copy of a desired Ingress or HTTPRoute with another path."""
     moved = deepcopy(child)
     [rule] = moved["spec"]["rules"]
     if "hostnames" in moved["spec"]:
@@ -122,29 +122,30 @@ def with_path(child: Unstructured, path: str) -> Unstructured:
 
 
 def route_rejection(route: Unstructured) -> Finding | None:
-    """What keeps a live HTTPRoute with a `served_place` from leading in, by the word of the Gateway's controller; None where nothing does.
+    """Return why the Gateway's controller does not serve a live HTTPRoute that has a `served_host`; None if it does.
 
-    Without a word there is no way in: a Gateway that does not exist, or that no controller serves, gets no answer.
+    No status counts as not served: a Gateway that does not exist, or that no controller serves, gets none.
     """
-    wanted = route["spec"]["parentRefs"][0]
-    answers = [
+    gateway = route["spec"]["parentRefs"][0]
+    conditions = [
         condition
         for parent in route.get("status", {}).get("parents") or ()
-        if _is_parent(parent["parentRef"], wanted, route["metadata"]["namespace"])
+        if _is_parent(parent["parentRef"], gateway, route["metadata"]["namespace"])
         for condition in parent.get("conditions") or ()
         if condition.get("observedGeneration", 0) in (0, route["metadata"].get("generation", 0))
     ]
-    for condition in answers:
+    for condition in conditions:
         if condition["type"] in ("Accepted", "ResolvedRefs") and condition["status"] == "False":
-            said = f"{condition['type']} is False ({condition['reason']}): {condition['message']}"
-            return Finding("RouteNotAccepted", f"Gateway {wanted['name']!r}: {said}")
-    if not any(condition["type"] == "Accepted" and condition["status"] == "True" for condition in answers):
+            verdict = f"{condition['type']} is False ({condition['reason']}): {condition['message']}"
+            return Finding("RouteNotAccepted", f"Gateway {gateway['name']!r}: {verdict}")
+    if not any(condition["type"] == "Accepted" and condition["status"] == "True" for condition in conditions):
         return Finding(
-            "RoutePending", f"Gateway {wanted['name']!r} has not accepted the HTTPRoute yet; is there such a Gateway?"
+            "RoutePending",
+            f"Gateway {gateway['name']!r} has not accepted the HTTPRoute yet; check that the Gateway exists and has a controller",
         )
     return None
 
 
-def _is_parent(named: Unstructured, wanted: Unstructured, namespace: str) -> bool:
+def _is_parent(reference: Unstructured, gateway: Unstructured, namespace: str) -> bool:
     defaults = {"group": GATEWAY_GROUP, "kind": "Gateway", "namespace": namespace}
-    return all((defaults | named)[key] == (defaults | wanted)[key] for key in ("group", "kind", "namespace", "name"))
+    return all((defaults | reference)[key] == (defaults | gateway)[key] for key in ("group", "kind", "namespace", "name"))

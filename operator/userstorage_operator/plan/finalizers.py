@@ -1,4 +1,4 @@
-"""How our finalizer is taken off, whoever does it."""
+"""The removal of our finalizer, by a reconcile or by `userstorage-operator release-finalizers`."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from userstorage_operator.api.unstructured import Unstructured
 
 
 def release_patch(uid: str, finalizers: Sequence[str]) -> list[Unstructured]:
-    """The JSON patch that removes ours from an object with these: of this very object, and no other finalizer."""
+    """Return the JSON patch that removes our finalizer. It fails for another object of that name, and removes no other finalizer."""
     path = f"/metadata/finalizers/{finalizers.index(FINALIZER)}"
     return [
         {"op": "test", "path": "/metadata/uid", "value": uid},

@@ -1,1 +1,1 @@
-"""One pass over one UserStorage: observe, decide, act, report."""
+"""The reconcile of one UserStorage: observe, plan, apply, report; and that of a class."""

@@ -1,4 +1,4 @@
-"""One pass over one UserStorageClass: its status is all that we write there. Its users have passes of their own."""
+"""Reconcile one UserStorageClass: the operator writes only its status. Its users are reconciled on their own."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -23,59 +23,63 @@ from userstorage_operator.status.events import class_events
 from userstorage_operator.status.report import status_patch
 
 _UNTIL_COUNTED = 1.0
-"""Seconds between looks whether every UserStorage has been counted after a start."""
+"""Seconds until the next try if not every UserStorage has been counted since the start."""
 
-_SOMEBODY = UserStorage.parse(
+_ANY_USER = UserStorage.parse(
     {
         "metadata": {
-            "namespace": "somewhere",
-            "name": "somebody",
+            "namespace": "any-namespace",
+            "name": "any-user",
             "uid": "",
             "resourceVersion": "",
             "creationTimestamp": "",
         },
-        "spec": {"userID": "somebody"},
+        "spec": {"userID": "any-user"},
     }
 )
-"""A user with nothing but defaults: what cannot be served to this one is the class's fault."""
+"""A user with defaults only: if the class cannot serve this one, the fault is the class's."""
 
 
 class ClassReconciler:
-    """Tells of one class at a time."""
+    """Reports the status of one class at a time."""
 
     def __init__(
-        self, cluster: Cluster, views: Lister, book: RolloutTracker, recorder: Recorder, clock: Callable[[], datetime]
+        self, cluster: Cluster, lister: Lister, rollout: RolloutTracker, recorder: Recorder, clock: Callable[[], datetime]
     ) -> None:
         self._cluster = cluster
-        self._views = views
-        self._book = book
+        self._lister = lister
+        self._rollout = rollout
         self._recorder = recorder
         self._clock = clock
 
-    async def reconcile(self, name: str, failures: int) -> Result:  # noqa: ARG002  # what a worker pool calls
-        """One pass."""
+    async def reconcile(self, name: str, failures: int) -> Result:  # noqa: ARG002  # the signature that a worker pool calls
+        """Reconcile the class `name`."""
         structlog.contextvars.bind_contextvars(class_name=name)
-        if not self._book.complete:
+        if not self._rollout.complete:
             return Result(requeue_after=_UNTIL_COUNTED)
-        classes = list(self._views.classes())
+        classes = list(self._lister.classes())
         raw = next((raw for raw in classes if raw["metadata"]["name"] == name), None)
         if raw is None:
             return Result()
         previous = raw.get("status") or {}
         status = class_report(
-            raw, _browser(raw), default_classes(classes), self._book.counts(name, raw["metadata"]["generation"]), self._clock()
+            raw,
+            _browser(raw),
+            default_classes(classes),
+            self._rollout.counts(name, raw["metadata"]["generation"]),
+            self._clock(),
         )
         patch = status_patch(status, previous)
         if not patch:
             return Result()
         body = {"metadata": {"uid": raw["metadata"]["uid"]}, "status": patch}
         try:
-            told = await self._cluster.merge_patch(USER_STORAGE_CLASSES, None, name, body, "status")
+            patched = await self._cluster.merge_patch(USER_STORAGE_CLASSES, None, name, body, "status")
         except NotFound:
             return Result()
         except OperatorError as error:
             return Result(reason=error.reason, retry=True, error=error.message, action="patch UserStorageClass")
-        self._views.put(USER_STORAGE_CLASSES, told)
+        self._lister.put(USER_STORAGE_CLASSES, patched)
         record_events(self._recorder, raw, class_events(previous, status))
         return Result()
 
@@ -89,8 +93,8 @@ def lacks_digest(raw: Unstructured) -> bool:
 def _browser(raw: Unstructured) -> Browser | InvalidSpec:
     try:
         cls = UserStorageClass.parse(raw)
-        browser = browsers.render(_SOMEBODY, cls)
-        build(_SOMEBODY, cls, browser)
+        browser = browsers.render(_ANY_USER, cls)
+        build(_ANY_USER, cls, browser)
     except InvalidSpec as error:
         return error
     return browser

@@ -1,4 +1,4 @@
-"""What a pass needs from the outside. kube and watch fit these shapes; reconcile knows neither."""
+"""What a reconcile needs from outside. The classes of kube/ satisfy these protocols; reconcile/ does not import them."""
 
 from typing import Protocol
 
@@ -8,35 +8,38 @@ from userstorage_operator.status.events import StatusEvent
 
 
 class Cluster(Protocol):
-    """The API server, live. Every call raises a ClusterError where it fails."""
+    """The API server. Every call raises a ClusterError if it fails."""
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
-        """The live object."""
+        """Return the live object."""
 
     async def list_all(
         self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
     ) -> tuple[list[Unstructured], str]:
-        """The live objects, and the version of the list."""
+        """Return the live objects, and the resourceVersion of the list."""
 
     async def create(self, resource: Resource, namespace: str, body: Unstructured) -> Unstructured:
-        """The object as it was made."""
+        """Create the object and return it as the API server stored it."""
 
     async def merge_patch(
         self, resource: Resource, namespace: str | None, name: str, patch: Unstructured, subresource: str | None = None
     ) -> Unstructured:
-        """The object after the patch."""
+        """Apply a JSON merge patch and return the object after it."""
 
     async def json_patch(self, resource: Resource, namespace: str, name: str, patch: list[Unstructured]) -> Unstructured:
-        """The object after the patch; Conflict where a test fails."""
+        """Apply a JSON patch and return the object after it. Raises Conflict if a test of the patch fails."""
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, uid: str, grace_period: int, propagation: str
     ) -> Unstructured:
-        """The object in its last moments, or a Status."""
+        """Start the deletion of the object with that uid. Return the terminating object, or a Status if it is gone.
+
+        `grace_period` is in seconds.
+        """
 
 
 class Recorder(Protocol):
-    """Events for people; best effort."""
+    """Sends Kubernetes Events; best effort."""
 
     def record(self, regarding: Unstructured, event: StatusEvent) -> None:
-        """Tell of an object as the API server sent it. Takes no time and never fails."""
+        """Queue an event about an object as the API server sent it. Returns at once and never raises."""

@@ -1,4 +1,4 @@
-"""News of a status, told twice in the same words: a Kubernetes Event for the user, a log line for the administrator."""
+"""Records what a status change means in the same words twice: a Kubernetes Event for the user, a log line for the administrator."""
 
 import logging
 from collections.abc import Iterable
@@ -12,9 +12,9 @@ from userstorage_operator.status.events import WARNING, StatusEvent
 log = structlog.get_logger(__name__)
 
 
-def record_events(recorder: Recorder, regarding: Unstructured, items: Iterable[StatusEvent]) -> None:
-    """Tell of `regarding`, an object as the API server sent it."""
-    for item in items:
-        recorder.record(regarding, item)
-        level = logging.WARNING if item.type == WARNING else logging.INFO
-        log.log(level, "condition_changed", conditions=item.conditions, reason=item.reason, message=item.note)
+def record_events(recorder: Recorder, regarding: Unstructured, events: Iterable[StatusEvent]) -> None:
+    """Record events about `regarding`, an object as the API server sent it."""
+    for event in events:
+        recorder.record(regarding, event)
+        level = logging.WARNING if event.type == WARNING else logging.INFO
+        log.log(level, "condition_changed", conditions=event.conditions, reason=event.reason, message=event.note)

@@ -1,5 +1,6 @@
-"""How the UserStorages of each class stand, as the last pass over each found them. In memory, and made anew at a start:
-until every UserStorage has been looked at once, no rollout goes on and no count is told.
+"""State of every class's rollout, from the last reconcile of each of its members.
+
+Kept in memory. After a start no rollout continues and no count is reported until every UserStorage was reconciled once.
 """
 
 from collections import Counter
@@ -16,145 +17,149 @@ from userstorage_operator.status.rollout import MemberState, WaitingFor, unavail
 class _Class:
     members: dict[Key, MemberState] = field(default_factory=dict)
     counts: dict[int, Counter[str]] = field(default_factory=dict)
-    """By the generation of the class that the pass saw."""
-    waiting: dict[WaitingFor, dict[Key, None]] = field(default_factory=lambda: {waits: {} for waits in WaitingFor})
-    """In the order in which they came."""
+    """By the generation of the class that the reconcile of the member saw."""
+    waiting: dict[WaitingFor, dict[Key, None]] = field(default_factory=lambda: {reason: {} for reason in WaitingFor})
+    """In order of arrival."""
     max_unavailable: str = "1"
 
     def sum(self, count: str) -> int:
-        return sum(counted[count] for counted in self.counts.values())
+        return sum(counts[count] for counts in self.counts.values())
 
-    def free(self) -> int:
-        """How many more may be taken down."""
+    def free_slots(self) -> int:
+        """Return how many more pods may be deleted now."""
         return unavailable_budget(self.max_unavailable, self.sum("running")) - self.sum("unavailable")
 
-    def enter(self, key: Key, standing: MemberState) -> None:
-        self.members[key] = standing
-        self.counts.setdefault(standing.class_generation, Counter()).update(_counted(standing))
-        for waits, keys in self.waiting.items():
-            if standing.waiting_for is waits:
+    def add(self, key: Key, state: MemberState) -> None:
+        self.members[key] = state
+        self.counts.setdefault(state.class_generation, Counter()).update(_counts_of(state))
+        for reason, keys in self.waiting.items():
+            if state.waiting_for is reason:
                 keys.setdefault(key)
             else:
                 keys.pop(key, None)
 
-    def leave(self, key: Key) -> None:
-        standing = self.members.pop(key)
-        counted = self.counts[standing.class_generation]
-        counted.subtract(_counted(standing))
-        if not counted["users"]:
-            del self.counts[standing.class_generation]
+    def remove(self, key: Key) -> None:
+        state = self.members.pop(key)
+        counts = self.counts[state.class_generation]
+        counts.subtract(_counts_of(state))
+        if not counts["users"]:
+            del self.counts[state.class_generation]
         for keys in self.waiting.values():
             keys.pop(key, None)
 
 
-def _counted(standing: MemberState) -> dict[str, int]:
-    counted = {
+def _counts_of(state: MemberState) -> dict[str, int]:
+    counts = {
         "users": True,
-        "running": standing.running,
-        "unavailable": standing.running and not standing.available,
-        "updated": standing.updated,
-        "pending": standing.outdated,
-        "deferred": standing.deferred,
-        "failed": standing.failed,
+        "running": state.running,
+        "unavailable": state.running and not state.available,
+        "updated": state.updated,
+        "pending": state.outdated,
+        "deferred": state.deferred,
+        "failed": state.failed,
     }
-    return {name: int(counts) for name, counts in counted.items()}  # a lone True would reach the status as `true`
+    return {name: int(count) for name, count in counts.items()}  # a lone True would reach the status as `true`
 
 
 class RolloutTracker:
-    """Kept by the reconciler of the UserStorages; read by that of the classes."""
+    """Written by the reconciler of UserStorages; read by that of classes."""
 
-    def __init__(self, wake: Callable[[Key], None], changed: Callable[[str], None]) -> None:
-        """`wake(key)`: it may be its turn. `changed(name)`: the counts of a class are not what they were."""
-        self._wake = wake
-        self._changed = changed
+    def __init__(self, enqueue: Callable[[Key], None], on_counts_change: Callable[[str], None]) -> None:
+        """`enqueue(key)` is called when a member may continue, `on_counts_change(class_name)` when the counts of a class changed."""
+        self._enqueue = enqueue
+        self._on_counts_change = on_counts_change
         self._classes: dict[str, _Class] = {}
         self._class_of: dict[Key, str] = {}
-        self._unseen: set[Key] = set()
+        self._unobserved: set[Key] = set()
 
     def expect(self, keys: Iterable[Key]) -> None:
-        """What there is at the start: how many of these are ready has to be known before one is taken down."""
-        self._unseen.update(keys)
+        """Wait for the first reconcile of these: how many of them are ready must be known before a pod is replaced."""
+        self._unobserved.update(keys)
 
     def mark_observed(self, key: Key) -> None:
-        """A pass over it has ended, however it ended: one key that cannot be read must not hold up every rollout."""
-        if self._unseen:
-            self._unseen.discard(key)
+        """Record that a reconcile of the key ended, also with an error: one unreadable key must not hold up every rollout."""
+        if self._unobserved:
+            self._unobserved.discard(key)
             if self.complete:
-                for members in self._classes.values():
-                    self._next_in_turn(members)
+                for cls in self._classes.values():
+                    self._enqueue_next(cls)
 
     @property
     def complete(self) -> bool:
-        """Whether the counts tell of everybody."""
-        return not self._unseen
+        """Whether every UserStorage that existed at the start was reconciled."""
+        return not self._unobserved
 
     def counts(self, class_name: str, generation: int) -> Counter[str]:
-        """users, running, unavailable, updated, pending, deferred and failed of a class. Whoever was not looked at since
-        the class is what it is now has the class as it was: pending.
+        """Return the members of a class that are users, running, unavailable, updated, pending, deferred and failed.
+
+        UserStorages not yet reconciled against the current generation of the class count as pending.
         """
-        told: Counter[str] = Counter()
-        for seen, counted in self._classes.get(class_name, _Class()).counts.items():
-            told.update(counted)
-            if seen != generation:
-                told.subtract({name: counted[name] for name in ("updated", "pending", "deferred")})
-                told["pending"] += counted["users"]
-        return told
+        total: Counter[str] = Counter()
+        for observed_generation, counts in self._classes.get(class_name, _Class()).counts.items():
+            total.update(counts)
+            if observed_generation != generation:
+                total.subtract({name: counts[name] for name in ("updated", "pending", "deferred")})
+                total["pending"] += counts["users"]
+        return total
 
     def users(self) -> dict[str, int]:
-        """UserStorages by class, of whatever name: it need not exist."""
-        return {name: len(members.members) for name, members in self._classes.items()}
+        """Return the number of UserStorages by the class that they name, whether or not it exists."""
+        return {name: len(cls.members) for name, cls in self._classes.items()}
 
     def may_replace(self, key: Key, cls: UserStorageClass) -> bool:
-        """Whether a pod that the class made old may be taken down now: it is down already, or the budget has room."""
-        known = self._classes.setdefault(cls.name, _Class())
-        known.max_unavailable = cls.max_unavailable
+        """Whether a pod that a change of the class made outdated may be replaced now: it is unavailable anyway, or a slot is free."""
+        tracked = self._classes.setdefault(cls.name, _Class())
+        tracked.max_unavailable = cls.max_unavailable
         if not self.complete:
             return False
-        standing = known.members.get(key)
-        return (standing is not None and standing.running and not standing.available) or known.free() > 0
+        state = tracked.members.get(key)
+        return (state is not None and state.running and not state.available) or tracked.free_slots() > 0
 
     def mark_unavailable(self, key: Key, cls: UserStorageClass) -> None:
-        """Its pod is about to be ended: it counts from this moment on, not from the end of the pass, and for the class
-        that it has now, which may have become another.
+        """Take a slot for a pod that is about to be deleted: from this moment on, not from the end of the reconcile, and in the
+        class that the UserStorage has now, which may have changed.
         """
-        known = self._standing(key) or MemberState(cls.name, cls.generation)
-        self._enter(key, replace(known, class_name=cls.name, running=True, available=False))
+        state = self._state(key) or MemberState(cls.name, cls.generation)
+        self._update(key, replace(state, class_name=cls.name, running=True, available=False))
 
-    def record(self, key: Key, standing: MemberState | None) -> None:
-        """What a pass found; None where the UserStorage is gone."""
-        self._enter(key, standing)
+    def record(self, key: Key, state: MemberState | None) -> None:
+        """Record the state after a reconcile; None if the UserStorage is gone."""
+        self._update(key, state)
 
-    def _standing(self, key: Key) -> MemberState | None:
+    def _state(self, key: Key) -> MemberState | None:
         name = self._class_of.get(key)
         return self._classes[name].members[key] if name is not None else None
 
-    def _enter(self, key: Key, after: MemberState | None) -> None:
-        before = self._standing(key)
+    def _update(self, key: Key, after: MemberState | None) -> None:
+        before = self._state(key)
         if before == after:
             return
         if before is not None:
             del self._class_of[key]
-            self._classes[before.class_name].leave(key)
+            self._classes[before.class_name].remove(key)
         if after is not None:
             self._class_of[key] = after.class_name
-            self._classes.setdefault(after.class_name, _Class()).enter(key, after)
+            self._classes.setdefault(after.class_name, _Class()).add(key, after)
         if before is not None and (
             after is None or after.class_name != before.class_name or after.waiting_for is WaitingFor.QUOTA
         ):
-            self._wake_neighbours(key, self._classes[before.class_name])
-        for name in {standing.class_name for standing in (before, after) if standing is not None}:
-            self._changed(name)
+            self._enqueue_quota_waiters(key, self._classes[before.class_name])
+        for name in {state.class_name for state in (before, after) if state is not None}:
+            self._on_counts_change(name)
             if self.complete:
-                self._next_in_turn(self._classes[name])
+                self._enqueue_next(self._classes[name])
             if not self._classes[name].members:
-                del self._classes[name]  # tenants may name as many as they can think of
+                del self._classes[name]  # tenants can name any number of classes
 
-    def _wake_neighbours(self, key: Key, left: _Class) -> None:
-        for other in [other for other in left.waiting[WaitingFor.QUOTA] if other.namespace == key.namespace and other != key]:
-            self._wake(other)
+    def _enqueue_quota_waiters(self, key: Key, cls: _Class) -> None:
+        """Requeue the others of the namespace that wait for a place in the quota."""
+        waiting = cls.waiting[WaitingFor.QUOTA]
+        for other in [other for other in waiting if other.namespace == key.namespace and other != key]:
+            self._enqueue(other)
 
-    def _next_in_turn(self, members: _Class) -> None:
-        turns = members.waiting[WaitingFor.ROLLOUT_SLOT]
-        if turns and (free := members.free()) > 0:
-            for key in list(islice(turns, free)):
-                self._wake(key)
+    def _enqueue_next(self, cls: _Class) -> None:
+        """Requeue as many members that wait for a rollout slot as there are free ones, in order of arrival."""
+        waiting = cls.waiting[WaitingFor.ROLLOUT_SLOT]
+        if waiting and (free := cls.free_slots()) > 0:
+            for key in list(islice(waiting, free)):
+                self._enqueue(key)

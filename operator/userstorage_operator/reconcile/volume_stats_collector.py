@@ -1,4 +1,4 @@
-"""Ask the kubelets of the nodes that run our pods how full their volumes are. Off by default (docs/decisions/0010)."""
+"""Collect volume usage from the kubelets of the nodes that run our pods. Off by default (docs/decisions/0010)."""
 
 import asyncio
 import logging
@@ -19,50 +19,50 @@ from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
 log = structlog.get_logger(__name__)
 
 _PERIOD = 30.0
-"""Seconds. A kubelet measures once a minute and answers from what it remembers."""
+"""Seconds. A kubelet measures once a minute and answers from its cache."""
 _AT_ONCE = 8
-"""Nodes."""
+"""Nodes asked at the same time."""
 
 
 class Kubelets(Protocol):
-    """The nodes themselves."""
+    """The kubelets of all nodes."""
 
     async def summary(self, address: str) -> Unstructured:
-        """What the kubelet at that address tells of its pods. Raises an OperatorError where it does not."""
+        """Return the stats summary of the kubelet at that address. Raises an OperatorError if it does not answer."""
 
 
 class Observer(Protocol):
-    """Who is told of every look (metrics)."""
+    """Counts failures (metrics)."""
 
     def volume_stats_failed(self) -> None:
-        """A kubelet could not be asked, or could not be understood."""
+        """Count a kubelet that could not be asked, or whose answer was invalid."""
 
 
 class VolumeStatsCollector:
-    """What a kubelet says is believed about its own pods only. A node that says nothing leaves its volumes as they were known,
-    and nothing waits for it. `enqueue(key)` is called where a status has to be written.
+    """Accepts from a kubelet only what is about its own pods. A node that does not answer keeps its volumes' last known usage,
+    and nothing waits for it. `enqueue(key)` is called if a status has to be written.
     """
 
     def __init__(
         self,
         kubelets: Kubelets,
-        views: Lister,
+        lister: Lister,
         pods: Callable[[], Iterable[Unstructured]],
-        book: VolumeStatsCache,
+        stats: VolumeStatsCache,
         enqueue: Callable[[Key], None],
         observer: Observer,
     ) -> None:
-        """`pods()` are all of ours."""
+        """`pods()` returns all pods of the operator."""
         self._kubelets = kubelets
-        self._views = views
+        self._lister = lister
         self._pods = pods
-        self._book = book
+        self._stats = stats
         self._enqueue = enqueue
         self._observer = observer
         self._failing = False
 
     async def run(self) -> None:
-        """Every half minute, until cancelled."""
+        """Collect every half minute, until cancelled."""
         while True:
             await self.once()
             await asyncio.sleep(random.uniform(0.9, 1.1) * _PERIOD)  # noqa: S311  # jitter
@@ -76,7 +76,7 @@ class VolumeStatsCollector:
                 nodes.setdefault(status["hostIP"], {})[pod["metadata"]["uid"]] = pod
         limit = asyncio.Semaphore(_AT_ONCE)
         errors = await asyncio.gather(*(self._ask(address, pods, limit) for address, pods in nodes.items()))
-        self._book.summary()
+        self._stats.summary()
         self._log_errors([error for error in errors if error is not None])
 
     async def _ask(self, address: str, pods: Mapping[str, Unstructured], limit: asyncio.Semaphore) -> OperatorError | None:
@@ -89,30 +89,30 @@ class VolumeStatsCollector:
             return error
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             self._observer.volume_stats_failed()
-            return OperatorError(f"the kubelet at {address} does not answer as one: {type(error).__name__} {error}")
+            return OperatorError(f"the kubelet at {address} sent an invalid summary: {type(error).__name__} {error}")
         for volume in found:
             raw = self._storage_of(pods.get(volume.pod_uid), volume.namespace)
             if raw is not None:
-                self._book.record(volume.namespace, volume.claim, volume.use)
+                self._stats.record(volume.namespace, volume.claim, volume.use)
                 self._requeue_on_change(raw, volume.claim, volume.use)
         return None
 
     def _storage_of(self, pod: Unstructured | None, namespace: str) -> Unstructured | None:
-        """Whose pod that is; None for one that merely carries our label, or is not of that namespace."""
+        """Return the UserStorage of the pod; None for a pod that only carries our label, or is in another namespace."""
         owner = controller(pod) if pod is not None else None
         if pod is None or owner is None or pod["metadata"]["namespace"] != namespace:
             return None
-        raw = self._views.storage(Key(namespace, owner["name"]))
+        raw = self._lister.storage(Key(namespace, owner["name"]))
         return raw if raw is not None and is_ours(pod, raw["metadata"]["uid"]) else None
 
     def _requeue_on_change(self, raw: Unstructured, claim: str, use: VolumeUse) -> None:
-        """Have the status written where it says something else."""
+        """Enqueue the UserStorage if its status reports another usage."""
         previous = (raw.get("status") or {}).get("storage") or {}
         if any(previous.get(name) != value for name, value in volume_status(previous, claim, use).items()):
             self._enqueue(Key.of(raw))
 
     def _log_errors(self, errors: list[OperatorError]) -> None:
-        """Log that nodes are not to be asked, once, and that all are again."""
+        """Log the first error of a series, and the recovery."""
         if errors:
             level = logging.DEBUG if self._failing else logging.WARNING
             first = errors[0]

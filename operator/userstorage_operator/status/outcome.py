@@ -1,4 +1,4 @@
-"""The outcome of a reconcile: the facts that status, events, log and queue are told from, and what each error means for them."""
+"""The outcome of a reconcile: the facts behind status, events, log and queue, and what each error means for them."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ from userstorage_operator.plan.builders import Desired
 from userstorage_operator.plan.steps import Plan
 
 _CONFLICTS = 4
-"""Lost races in a row from which on they are reported."""
+"""Lost races in a row after which they are reported."""
 
 
 @dataclass(frozen=True, slots=True)
