@@ -1,4 +1,4 @@
-"""The API reference's generator, on a CRD small enough to see through."""
+"""The generator of the API reference, with a minimal CRD."""
 
 from typing import Any
 
@@ -56,7 +56,7 @@ CRD: dict[str, Any] = {
 }
 
 
-def test_fields_come_in_the_order_of_the_crd_with_their_types() -> None:
+def test_fields_are_in_the_order_of_the_crd_with_their_types() -> None:
     assert [(row.path, row.type, row.default) for row in rows(SPEC, "spec")] == [
         ("spec.name", "string", ""),
         ("spec.size", "integer or string", "10%"),
@@ -66,7 +66,7 @@ def test_fields_come_in_the_order_of_the_crd_with_their_types() -> None:
     ]
 
 
-def test_rules_stand_with_the_field_they_are_about() -> None:
+def test_rules_are_listed_with_their_field() -> None:
     assert {row.path: row.rules for row in rows(SPEC, "spec")} == {
         "spec.name": ["required", "length 1 to 9", "pattern `^a|b$`"],
         "spec.size": ["size needs name"],
@@ -76,7 +76,7 @@ def test_rules_stand_with_the_field_they_are_about() -> None:
     }
 
 
-def test_a_rule_that_is_about_no_field_is_an_error() -> None:
+def test_rule_without_field_is_an_error() -> None:
     with pytest.raises(KeyError):
         rows(SPEC | {"x-kubernetes-validations": [{"rule": "…", "message": "about nothing"}]}, "spec")
 

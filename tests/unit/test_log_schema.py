@@ -1,4 +1,4 @@
-"""docs/observability.md and the calls that log are held against each other."""
+"""Compare the logging calls with docs/observability.md."""
 
 import ast
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from support.logschema import ALWAYS, EVENTS, FIELDS
 SOURCE = Path(__file__).parent.parent.parent / "operator/userstorage_operator"
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
 NO_FIELDS = {"exc_info"}
-"""Arguments of a call that are not shown as they are: this one becomes `exception`."""
+"""Arguments of a call that are no fields of the line: this one becomes `exception`."""
 
 
 def calls() -> Iterator[ast.Call]:
@@ -18,22 +18,22 @@ def calls() -> Iterator[ast.Call]:
 
 
 def logged() -> Iterator[tuple[str, ast.Call]]:
-    """The event and the call."""
+    """Yield every logging call with its event."""
     for call in calls():
-        what = ast.unparse(call.func)
-        if what == "log.log":
+        name = ast.unparse(call.func)
+        if name == "log.log":
             yield ast.literal_eval(call.args[1]), call
-        elif what in {f"log.{level}" for level in LEVELS}:
+        elif name in {f"log.{level}" for level in LEVELS}:
             yield ast.literal_eval(call.args[0]), call
 
 
 def bound() -> set[str]:
-    """The fields of a pass."""
+    """Return the fields that are bound once per reconcile."""
     names = (call.keywords for call in calls() if ast.unparse(call.func).endswith("bind_contextvars"))
     return {keyword.arg for keywords in names for keyword in keywords if keyword.arg}
 
 
-def test_every_event_is_documented_and_none_that_does_not_exist() -> None:
+def test_documented_events_equal_logged_events() -> None:
     assert sorted({event for event, _ in logged()}) == sorted(EVENTS)
 
 
@@ -42,14 +42,14 @@ def test_every_field_of_a_call_is_documented() -> None:
     assert used - NO_FIELDS <= FIELDS
 
 
-def test_a_call_names_no_field_that_the_pass_has_bound() -> None:
+def test_calls_do_not_repeat_bound_fields() -> None:
     assert bound() == {"reconcile_id", "trace_id", "namespace", "name", "uid", "user_id", "class_name"}
     assert bound() <= FIELDS
     for event, call in logged():
         assert not {keyword.arg for keyword in call.keywords} & bound(), (
-            f"{event}: bound once per pass by worker and reconciler"
+            f"{event}: bound once per reconcile by worker and reconciler"
         )
 
 
-def test_the_fields_of_every_line_are_documented_first() -> None:
+def test_fields_of_every_line_are_documented() -> None:
     assert set(ALWAYS) <= FIELDS

@@ -1,4 +1,4 @@
-"""The OpenAPI document, by the specification and by the code that it describes."""
+"""The OpenAPI document: valid by the specification, and complete for the code that it describes."""
 
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -8,11 +8,11 @@ from userstorage_operator.readapi.openapi import document
 from userstorage_operator.readmodel.summary import summary
 
 
-def test_it_is_valid() -> None:
+def test_document_is_valid() -> None:
     OpenAPIV31SpecValidator(document("1.0")).validate()
 
 
-def test_every_field_of_a_view_is_described() -> None:
+def test_every_field_of_a_summary_is_described() -> None:
     status = {
         "observedGeneration": 3,
         "phase": "Ready",
@@ -29,8 +29,8 @@ def test_every_field_of_a_view_is_described() -> None:
         "conditions": [{"type": "Ready", "status": "True", "reason": "PodReady", "message": "m"}],
     }
     raw = storage_object(className="standard", meta={"deletionTimestamp": "2026-01-31T12:00:00Z"}) | {"status": status}
-    told = summary(raw)
+    fields = summary(raw)
     described = document("1.0")["components"]["schemas"]["UserStorage"]["properties"]
-    assert set(told) == set(described)
-    fits("UserStorage", told)
+    assert set(fields) == set(described)
+    fits("UserStorage", fields)
     fits("UserStorage", summary(storage_object()))

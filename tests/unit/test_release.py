@@ -1,4 +1,4 @@
-"""One version, wherever it is written; and what it leaves in a cluster is kept before there is a next one."""
+"""The version is the same everywhere, and the fixtures of the current version are recorded."""
 
 import re
 import tomllib
@@ -11,12 +11,12 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["versi
 
 
 @pytest.mark.parametrize("path", ["Makefile", "deploy/manager/deployment.yaml", "deploy/uninstall/job.yaml"])
-def test_the_image_has_the_version_of_the_project(path: str) -> None:
+def test_image_tag_is_the_project_version(path: str) -> None:
     assert set(re.findall(r"userstorage-operator:(\d[\w.]*)", (ROOT / path).read_text())) == {VERSION}
 
 
-def test_the_fixtures_of_this_version_are_there_and_of_this_api() -> None:
-    """`make release-fixtures` writes them."""
-    kept = ROOT / "tests/fixtures/released" / VERSION / "definitions"
+def test_fixtures_of_this_version_match_the_crds() -> None:
+    """Compare the recorded CRDs; `make release-fixtures` writes them."""
+    recorded = ROOT / "tests/fixtures/released" / VERSION / "definitions"
     for definition in (ROOT / "deploy/crds").glob("*.yaml"):
-        assert (kept / definition.name).read_text() == definition.read_text()
+        assert (recorded / definition.name).read_text() == definition.read_text()
