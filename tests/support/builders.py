@@ -1,4 +1,4 @@
-"""Raw objects for unit tests, as the API server would send them."""
+"""Raw objects for unit tests, as the API server sends them."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +19,7 @@ UID = "0b5f8c3e-0000-4000-8000-000000000001"
 
 
 def storage_object(user_id: str = "alice", *, meta: Unstructured | None = None, **spec: Any) -> Unstructured:
-    """A UserStorage with our finalizer."""
+    """Return a raw UserStorage that has the operator's finalizer."""
     metadata = {
         "name": "alice",
         "namespace": "users",
@@ -38,13 +38,13 @@ def storage_object(user_id: str = "alice", *, meta: Unstructured | None = None, 
 
 
 def class_object(name: str = "standard", *, meta: Unstructured | None = None, **spec: Any) -> Unstructured:
-    """A UserStorageClass."""
+    """Return a raw UserStorageClass."""
     metadata = {"name": name, "uid": f"uid-{name}", "generation": 1, "creationTimestamp": CREATED}
     return {"kind": "UserStorageClass", "metadata": metadata | (meta or {}), "spec": spec}
 
 
 def dufs_class(**spec: Any) -> UserStorageClass:
-    """A class of flavor Dufs with the acknowledgement it needs."""
+    """Return a class of flavor Dufs with the acknowledgement that it requires."""
     fields: dict[str, Any] = {
         "browser": {"flavor": "Dufs"},
         "auth": {"mode": "None", "acknowledgeUnauthenticated": True},
@@ -53,26 +53,26 @@ def dufs_class(**spec: Any) -> UserStorageClass:
 
 
 def desired_of(raw: Unstructured, cls: UserStorageClass = BUILT_IN) -> Desired:
-    """The children that `raw` should have."""
+    """Return the desired children of `raw`."""
     storage = UserStorage.parse(raw)
     return build(storage, cls, browsers.render(storage, cls))
 
 
 def stored(child: Unstructured, **meta: Any) -> Unstructured:
-    """A desired child as it comes back from the API server."""
-    made = without_absent(child)
+    """Return a desired child as the API server returns it after creation."""
+    created = without_absent(child)
     server = {"uid": f"uid-{child['kind']}", "resourceVersion": "101", "creationTimestamp": CREATED}
-    return made | {"metadata": made["metadata"] | server | meta}
+    return created | {"metadata": created["metadata"] | server | meta}
 
 
 def ready_pod(child: Unstructured, **meta: Any) -> Unstructured:
-    """A desired pod that runs and is ready."""
+    """Return a desired pod that is running and ready."""
     conditions = [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-31T11:59:30Z"}]
     return stored(child, **meta) | {"status": {"phase": "Running", "conditions": conditions}}
 
 
 def bound_claim(child: Unstructured, **meta: Any) -> Unstructured:
-    """A desired claim with its volume."""
+    """Return a desired claim that is bound to a volume."""
     return stored(child, **meta) | {"status": {"phase": "Bound", "capacity": {"storage": "10Gi"}}}
 
 
@@ -82,15 +82,15 @@ def snapshot_of(raw: Unstructured, cls: UserStorageClass | None = BUILT_IN, **ch
 
 
 def settled_world(raw: Unstructured, cls: UserStorageClass = BUILT_IN) -> Snapshot:
-    """A world in which everything is as desired and ready."""
-    wanted = desired_of(raw, cls)
-    assert wanted.network_policy is not None
-    assert wanted.pvc is not None
+    """Return a snapshot in which all children are as desired and ready."""
+    desired = desired_of(raw, cls)
+    assert desired.network_policy is not None
+    assert desired.pvc is not None
     return snapshot_of(
         raw,
         cls,
-        network_policy=stored(wanted.network_policy),
-        pvc=bound_claim(wanted.pvc),
-        service=stored(wanted.service),
-        pod=ready_pod(wanted.pod),
+        network_policy=stored(desired.network_policy),
+        pvc=bound_claim(desired.pvc),
+        service=stored(desired.service),
+        pod=ready_pod(desired.pod),
     )

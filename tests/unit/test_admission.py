@@ -1,4 +1,4 @@
-"""deploy/admission repeats what the drivers know: it must say the same."""
+"""The admission policies in deploy/admission repeat the images of the drivers and must match them."""
 
 import ast
 import importlib
@@ -34,14 +34,14 @@ def built_in_images() -> set[str]:
     return {module.IMAGE for module in modules if hasattr(module, "IMAGE")}
 
 
-def test_built_in_images_are_those_of_the_drivers() -> None:
+def test_built_in_images_equal_those_of_the_drivers() -> None:
     by_flavor = ast.literal_eval(variable("class-images", "builtIn"))  # CEL's literals of these are Python's
     assert {images[0] for images in by_flavor.values()} == built_in_images()
     assert by_flavor.keys() == {str(flavor) for flavor in browsers._RENDERERS} - {"Custom"}
     assert set(ast.literal_eval(variable("class-names", "builtIn"))) == {*chain(*by_flavor.values())}
 
 
-def test_what_the_release_before_made_of_itself_it_can_still_make_after_a_rollback() -> None:
+def test_images_of_previous_release_are_allowed_after_rollback() -> None:
     left = ReleasedObjects(VERSIONS[-1])
     named = {raw["spec"].get("browser", {}).get("image") for raw in left.classes}
     made = {c["image"] for raw in left.children if raw["kind"] == "Pod" for c in raw["spec"]["containers"]}
@@ -49,7 +49,7 @@ def test_what_the_release_before_made_of_itself_it_can_still_make_after_a_rollba
     assert made - named <= set(ast.literal_eval(variable("class-names", "builtIn")))
 
 
-def test_every_policy_refuses_where_it_cannot_be_evaluated_and_binds_the_operator_only() -> None:
+def test_every_policy_fails_closed_and_applies_to_the_operator_only() -> None:
     assert len(policies()) == 3
     for policy in policies().values():
         assert policy["spec"]["failurePolicy"] == "Fail"
@@ -57,6 +57,6 @@ def test_every_policy_refuses_where_it_cannot_be_evaluated_and_binds_the_operato
         assert condition["expression"].endswith("'system:serviceaccount:userstorage-system:userstorage-operator'")
 
 
-def test_the_annotation_that_is_read_is_the_one_that_is_written() -> None:
+def test_policies_read_the_annotation_that_the_operator_writes() -> None:
     for policy in ("class-images", "class-names"):
         assert f"'{names.ANNOTATION_CLASS}'" in variable(policy, "named")

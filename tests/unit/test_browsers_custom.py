@@ -1,4 +1,4 @@
-"""Custom: an image nobody knows gets what was given and is told where it is; nothing is promised for it."""
+"""Custom: an unknown image runs with the given command and variables; unsupported guarantees are refused."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def container(**browser: Any) -> Any:
     return found
 
 
-def test_the_program_is_run_as_given_and_told_where_it_is() -> None:
+def test_program_is_run_as_given_with_its_variables() -> None:
     found = container(
         command=["/bin/files"],
         args=["$(USERSTORAGE_ROOT)"],
@@ -46,26 +46,26 @@ def test_the_program_is_run_as_given_and_told_where_it_is() -> None:
     assert container()["command"] == [], "the image's own"
 
 
-def test_its_page_starts_it_and_makes_it_ready_and_does_not_restart_it() -> None:
+def test_page_is_probed_for_start_and_readiness_but_not_liveness() -> None:
     found = container(basePath="/${slug}/")
     assert found["startupProbe"]["httpGet"]["path"] == "/alice/"
     assert found["readinessProbe"]["httpGet"]["path"] == "/alice/"
     assert found["livenessProbe"]["tcpSocket"] == {"port": 8080}
 
 
-def test_a_health_path_serves_all_three() -> None:
+def test_health_path_serves_all_three_probes() -> None:
     found = container(healthPath="/healthz")
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert found[probe]["httpGet"]["path"] == "/healthz"
 
 
 @pytest.mark.parametrize("name", ["create", "modify", "rename", "delete", "download", "share"])
-def test_a_permission_that_nobody_enforces_is_refused(name: str) -> None:
+def test_unenforceable_permission_is_refused(name: str) -> None:
     with pytest.raises(InvalidSpec, match=rf"class spec\.browser\.permissions\.{name}: flavor Custom"):
         pod_spec(permissions={name: name == "share"})
 
 
-def test_what_the_schema_refuses_is_refused_here_too() -> None:
+def test_values_refused_by_the_schema_are_refused_here_too() -> None:
     with pytest.raises(InvalidSpec, match=r"class spec\.browser\.image"):
         pod_spec(image=None)
     with pytest.raises(InvalidSpec, match=r"class spec\.auth\.mode"):
@@ -76,7 +76,7 @@ def test_what_the_schema_refuses_is_refused_here_too() -> None:
     user_id=st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._@+-]{0,126}[A-Za-z0-9])?", fullmatch=True),
     template=st.lists(st.sampled_from(["${namespace}", "${slug}", "files", "~a.b"]), max_size=4),
 )
-def test_no_user_id_leads_out_of_the_base_path(user_id: str, template: list[str]) -> None:
+def test_no_user_id_leaves_the_base_path(user_id: str, template: list[str]) -> None:
     variables = container(user_id=user_id, basePath="".join(f"/{part}" for part in template) + "/")["env"]
     [path] = [variable["value"] for variable in variables if variable["name"] == "USERSTORAGE_BASE_PATH"]
     parts = path.split("/")

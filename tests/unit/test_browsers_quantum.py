@@ -1,4 +1,4 @@
-"""Quantum: what its two majors are told. The program itself cannot be built here; its documentation is what counts."""
+"""Quantum: the configuration for its two major versions, by its documentation. These tests do not run the program."""
 
 import json
 import subprocess
@@ -24,8 +24,8 @@ def pod_spec(auth: dict[str, Any] | None = None, storage: dict[str, Any] | None 
     return desired_of(storage_object(storage=storage or {}), cls).pod["spec"]
 
 
-def written(spec: Any, directory: Path) -> Any:
-    """What the init container's own command writes, run here with another directory for its scratch space."""
+def written_config(spec: Any, directory: Path) -> Any:
+    """Run the command of the init container with `directory` as scratch space and return the configuration it writes."""
     [init] = spec["initContainers"]
     command = [part.replace("/database", str(directory)) for part in init["command"]]
     subprocess.run(command, check=True)
@@ -36,13 +36,13 @@ def variables(spec: Any) -> dict[str, str]:
     return {variable["name"]: variable["value"] for variable in spec["containers"][0]["env"]}
 
 
-def test_release_1_is_told_in_its_own_words(tmp_path: Path) -> None:
+def test_config_of_release_1(tmp_path: Path) -> None:
     spec = pod_spec(image=ONE, basePath="/u/${namespace}/${slug}/", port=9090)
     assert variables(spec) == {
         "FILEBROWSER_CONFIG": "/database/config.yaml",
         "FILEBROWSER_DATABASE": "/database/quantum.db",
     }
-    config = written(spec, tmp_path)
+    config = written_config(spec, tmp_path)
     name, password = config["auth"].pop("adminUsername"), config["auth"].pop("adminPassword")
     assert uuid.UUID(name) != uuid.UUID(password)
     assert config == {
@@ -75,13 +75,13 @@ def test_release_1_is_told_in_its_own_words(tmp_path: Path) -> None:
     }
 
 
-def test_release_2_is_told_in_its_own_words(tmp_path: Path) -> None:
+def test_config_of_release_2(tmp_path: Path) -> None:
     spec = pod_spec(image=TWO, permissions={"share": True, "delete": False})
     assert variables(spec) == {
         "FILEBROWSER_CONFIG": "/database/config.yaml",
         "FILEBROWSER_DATABASE_PATH": "/database/quantum.db",
     }
-    config = written(spec, tmp_path)
+    config = written_config(spec, tmp_path)
     assert config["http"] == {"port": 8080, "baseURL": "/"}
     assert not {"port", "baseURL", "database"} & config["server"].keys()
     [source] = config["server"]["sources"]
@@ -95,27 +95,27 @@ def test_release_2_is_told_in_its_own_words(tmp_path: Path) -> None:
     assert config["userDefaults"] == {"account": {"permissions": account}}
 
 
-def test_nobody_can_know_the_administrators_name_and_the_pod_stays_the_same(tmp_path: Path) -> None:
+def test_administrator_name_is_random_and_not_in_the_pod(tmp_path: Path) -> None:
     assert pod_spec() == pod_spec()
-    names = {written(pod_spec(), tmp_path)["auth"]["adminUsername"] for _ in range(3)}
+    names = {written_config(pod_spec(), tmp_path)["auth"]["adminUsername"] for _ in range(3)}
     assert len(names) == 3
     assert not {name for name in names if name in json.dumps(pod_spec())}
 
 
-def test_what_an_earlier_run_left_is_gone(tmp_path: Path) -> None:
+def test_state_of_earlier_run_is_deleted(tmp_path: Path) -> None:
     (tmp_path / "quantum.db").write_text("of another administrator")
-    written(pod_spec(), tmp_path)
+    written_config(pod_spec(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
-def test_storage_that_is_read_only(tmp_path: Path) -> None:
-    config = written(pod_spec(storage={"readOnly": True}), tmp_path)
+def test_read_only_storage(tmp_path: Path) -> None:
+    config = written_config(pod_spec(storage={"readOnly": True}), tmp_path)
     assert config["server"]["sources"][0]["config"]["readOnly"] is True
     allowed = {name for name, value in config["userDefaults"]["permissions"].items() if value}
     assert allowed == {"download"}
 
 
-def test_health_is_asked_below_the_base_path_and_readiness_lists_the_volume() -> None:
+def test_health_is_probed_below_base_path_and_readiness_lists_volume() -> None:
     [container] = pod_spec(basePath="/${slug}/")["containers"]
     for probe in ("startupProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["path"] == "/alice/health"
@@ -132,7 +132,7 @@ def test_health_is_asked_below_the_base_path_and_readiness_lists_the_volume() ->
     rest=st.from_regex(r"([.-][a-z0-9.-]{0,8})?", fullmatch=True),
     digest=st.sampled_from(["", DIGEST]),
 )
-def test_the_major_is_read_from_any_tag(registry: str, v: str, major: int, rest: str, digest: str) -> None:
+def test_major_version_is_read_from_any_tag(registry: str, v: str, major: int, rest: str, digest: str) -> None:
     names = variables(pod_spec(image=f"{registry}filebrowser:{v}{major}{rest}{digest}"))
     assert ("FILEBROWSER_DATABASE" in names, "FILEBROWSER_DATABASE_PATH" in names) == (major == 1, major == 2)
 
@@ -141,7 +141,7 @@ def test_the_major_is_read_from_any_tag(registry: str, v: str, major: int, rest:
     "image",
     ["a/b", "a/b:stable", "a/b:latest", "a/b:beta-slim", "a/b" + DIGEST, "r:1/a/b", "a/b:3.0.0", "a/b:12-stable", "a/b:1x"],
 )
-def test_an_image_that_does_not_tell_its_major_is_refused(image: str) -> None:
+def test_image_without_major_version_is_refused(image: str) -> None:
     with pytest.raises(InvalidSpec, match=r"class spec\.browser\.image: flavor Quantum .* major version"):
         pod_spec(image=image)
 
@@ -153,19 +153,19 @@ def test_rename_and_modify_are_one_permission() -> None:
 
 
 @pytest.mark.parametrize("name", ["create", "delete", "download"])
-def test_without_a_login_nothing_can_be_forbidden(name: str) -> None:
+def test_without_login_no_permission_can_be_withheld(name: str) -> None:
     with pytest.raises(InvalidSpec, match=rf"class spec\.browser\.permissions\.{name}: flavor Quantum .* administrator"):
         pod_spec(OPEN, permissions={name: False})
 
 
-def test_without_a_login_there_is_no_other_login(tmp_path: Path) -> None:
-    config = written(pod_spec(OPEN), tmp_path)
+def test_without_login_password_login_is_disabled(tmp_path: Path) -> None:
+    config = written_config(pod_spec(OPEN), tmp_path)
     assert config["auth"]["methods"] == {"noauth": True, "password": {"enabled": False}}
     assert uuid.UUID(config["auth"]["adminPassword"])
     assert config["server"]["sources"][0]["config"]["private"] is True, "or every administrator could share"
 
 
-def test_a_variable_of_the_class_replaces_the_drivers() -> None:
+def test_variable_of_class_replaces_that_of_driver() -> None:
     env = [{"name": "FILEBROWSER_DATABASE", "value": "/tmp/x.db"}, {"name": "TZ", "value": "UTC"}]  # noqa: S108
     spec = pod_spec(image=ONE, env=env)
     assert spec["containers"][0]["env"] == [{"name": "FILEBROWSER_CONFIG", "value": "/database/config.yaml"}, *env]

@@ -17,7 +17,7 @@ def marked(name: str, created: str) -> Unstructured:
     return class_object(name, meta=meta)
 
 
-def told(
+def conditions_with(
     raw: Unstructured, browser: Browser | InvalidSpec = BROWSER, classes: tuple[Unstructured, ...] = ()
 ) -> dict[str, tuple[str, str]]:
     status = class_report(raw, browser, default_classes(classes), COUNTS, NOW)
@@ -26,34 +26,34 @@ def told(
     return conditions
 
 
-def test_the_counts_are_told() -> None:
+def test_counts_are_reported() -> None:
     status = class_report(class_object(), BROWSER, [], COUNTS, NOW)
     assert {key: value for key, value in status.items() if key != "conditions"} == {
         "observedGeneration": 1, "users": 5, "updated": 3, "pending": 2, "failed": 1,
     }  # fmt: skip
 
 
-def test_those_who_keep_their_pod_on_purpose_do_not_hold_the_rollout_up() -> None:
-    assert told(class_object())["Reconciling"] == ("True", "RollingOut")
+def test_deferred_members_do_not_delay_the_rollout() -> None:
+    assert conditions_with(class_object())["Reconciling"] == ("True", "RollingOut")
     status = class_report(class_object(), BROWSER, [], COUNTS | {"deferred": 2}, NOW)
     assert [entry["reason"] for entry in status["conditions"] if entry["type"] == "Reconciling"] == ["Done"]
 
 
-def test_of_two_defaults_each_is_told_of_the_other() -> None:
+def test_two_defaults_report_each_other() -> None:
     older, newer = marked("older", "2026-01-01T00:00:00Z"), marked("newer", "2026-01-02T00:00:00Z")
     both = (newer, older)
-    assert told(older, classes=both)["Default"] == ("True", "SeveralDefaults")
-    assert told(newer, classes=both)["Default"] == ("False", "OlderDefaultWins")
-    assert told(newer, classes=(newer,))["Default"] == ("True", "Default")
-    assert told(class_object(), classes=both)["Default"] == ("False", "NotDefault")
+    assert conditions_with(older, classes=both)["Default"] == ("True", "SeveralDefaults")
+    assert conditions_with(newer, classes=both)["Default"] == ("False", "OlderDefaultWins")
+    assert conditions_with(newer, classes=(newer,))["Default"] == ("True", "Default")
+    assert conditions_with(class_object(), classes=both)["Default"] == ("False", "NotDefault")
 
 
-def test_an_image_without_a_digest_is_told() -> None:
-    assert told(class_object())["ImagePinned"] == ("False", "NoDigest")
+def test_image_without_digest_is_reported() -> None:
+    assert conditions_with(class_object())["ImagePinned"] == ("False", "NoDigest")
     pinned = class_object(browser={"image": f"{BROWSER.image}@sha256:{'0' * 64}"})
     browser = browsers.render(_ANY_USER, BUILT_IN.parse(pinned))
-    assert told(pinned, browser)["ImagePinned"] == ("True", "Digest")
+    assert conditions_with(pinned, browser)["ImagePinned"] == ("True", "Digest")
 
 
-def test_a_class_that_cannot_be_served_says_why() -> None:
-    assert told(class_object(), InvalidSpec("class spec.browser.flavor: …"))["Ready"] == ("False", "InvalidSpec")
+def test_unservable_class_reports_the_error() -> None:
+    assert conditions_with(class_object(), InvalidSpec("class spec.browser.flavor: …"))["Ready"] == ("False", "InvalidSpec")

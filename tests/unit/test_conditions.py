@@ -15,7 +15,7 @@ CONDITIONS = st.lists(
 
 
 @given(CONDITIONS, CONDITIONS)
-def test_a_transition_time_moves_exactly_when_the_status_flips(first: list[Condition], second: list[Condition]) -> None:
+def test_transition_time_changes_only_with_status(first: list[Condition], second: list[Condition]) -> None:
     before = {entry["type"]: entry for entry in merge([], first, 1, NOW)}
     later = NOW + timedelta(hours=1)
     for entry in merge(before.values(), second, 2, later):
@@ -31,17 +31,17 @@ def test_merging_again_changes_nothing(conditions: list[Condition]) -> None:
 
 
 @given(CONDITIONS)
-def test_one_entry_per_type_and_none_left_over(conditions: list[Condition]) -> None:
+def test_one_entry_per_type_and_unknown_types_are_dropped(conditions: list[Condition]) -> None:
     merged = merge([{"type": "Gone", "status": "True", "lastTransitionTime": "x"}], conditions, 1, NOW)
     assert [entry["type"] for entry in merged] == [condition.type for condition in conditions]
 
 
-def test_a_long_message_is_cut() -> None:
+def test_long_message_is_cut() -> None:
     [entry] = merge([], [Condition("Ready", False, "A", "x" * 5000)], 1, NOW)
     assert len(entry["message"]) == MESSAGE_MAX
 
 
-def test_the_placeholder_time_of_the_schema_is_no_transition() -> None:
+def test_default_transition_time_is_replaced() -> None:
     placeholder = {"type": "Reconciling", "status": "True", "lastTransitionTime": "1970-01-01T00:00:00Z"}
     [entry] = merge([placeholder], [Condition("Reconciling", True, "Progressing", "")], 1, NOW)
     assert entry["lastTransitionTime"] == "2026-01-31T12:00:00Z"

@@ -1,4 +1,4 @@
-"""The CRDs as files: what can be seen without an API server."""
+"""Static checks of the CRDs, without an API server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ Schema = dict[str, Any]
 CRDS = Path(__file__).resolve().parents[2] / "deploy" / "crds"
 KINDS = ("userstorages", "userstorageclasses")
 STANDARD = {".apiVersion", ".kind", ".metadata", ".metadata.name"}
-"""Fields that the API server itself bounds, and of which it lets a CRD say little."""
+"""Fields that the API server itself bounds, and for which it accepts only few keywords in a CRD."""
 FORBIDDEN = {
     "image",
     "imagePullSecrets",
@@ -34,7 +34,7 @@ FORBIDDEN = {
     "volumes",
     "podTemplate",
 }
-"""Fields that would let a tenant leave the frame the administrator set."""
+"""Fields that would let a tenant exceed what the administrator permits."""
 
 
 def load(plural: str) -> Schema:
@@ -48,7 +48,7 @@ def schema(plural: str) -> Schema:
 
 
 def walk(node: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
-    """Every schema below `node` with its path."""
+    """Yield every schema below `node` with its path."""
     for name, child in node.get("properties", {}).items():
         yield f"{path}.{name}", child
         yield from walk(child, f"{path}.{name}")
@@ -72,14 +72,14 @@ def bounded(node: Schema) -> bool:
 
 
 def described(node: Schema) -> bool:
-    """Whether the node has a text of whole sentences."""
+    """Whether the description of the node ends with a full sentence."""
     text: str = node.get("description", "")
     return text.endswith(".")
 
 
 @pytest.mark.parametrize("plural", KINDS)
 def test_every_list_map_and_string_has_a_maximum(plural: str) -> None:
-    """Without one the cost of the rules has no bound, and neither has the object."""
+    """Require a maximum: without one neither the object nor the cost of its rules is bounded."""
     assert [path for path, node in walk(schema(plural)) if path not in STANDARD and not bounded(node)] == []
 
 
@@ -89,20 +89,20 @@ def test_every_field_is_described(plural: str) -> None:
 
 
 @pytest.mark.parametrize("plural", KINDS)
-def test_no_field_takes_what_the_schema_does_not_know(plural: str) -> None:
+def test_no_field_accepts_unknown_fields(plural: str) -> None:
     assert [path for path, node in walk(schema(plural)) if "x-kubernetes-preserve-unknown-fields" in node] == []
 
 
 @pytest.mark.parametrize("plural", KINDS)
 def test_every_rule_names_its_field(plural: str) -> None:
-    """The message alone, as a log line shows it, must say which field is meant."""
-    unclear = []
+    """Require the field in the message, as a log line shows only the message."""
+    unnamed = []
     for path, node in walk(schema(plural)):
         for rule in node.get("x-kubernetes-validations", ()):
             field = (path.removesuffix("[]") + rule.get("fieldPath", "")).rsplit(".", 1)[-1].removesuffix("[]")
             if field not in rule["message"]:
-                unclear.append((path, rule["message"]))
-    assert unclear == []
+                unnamed.append((path, rule["message"]))
+    assert unnamed == []
 
 
 @pytest.mark.parametrize(("plural", "table"), [("userstorages", bad_inputs), ("userstorageclasses", bad_class_inputs)])
@@ -113,24 +113,24 @@ def test_every_rule_is_tried_on_the_api_server(plural: str, table: ModuleType) -
     assert [message for message in sorted(messages) if not any(part in message for part in tried)] == []
 
 
-def test_a_tenant_chooses_nothing_that_belongs_to_the_class() -> None:
+def test_tenant_cannot_set_fields_of_the_class() -> None:
     spec = schema("userstorages")["properties"]["spec"]
     assert [path for path, _ in walk(spec) if path.rsplit(".", 1)[-1] in FORBIDDEN] == []
 
 
 @pytest.mark.parametrize("field", ["className", "scheduling"])
-def test_what_the_class_decides_has_no_default_in_the_schema(field: str) -> None:
+def test_fields_with_class_default_have_no_schema_default(field: str) -> None:
     assert "default" not in schema("userstorages")["properties"]["spec"]["properties"][field]
 
 
-def test_the_size_has_no_default_in_the_schema() -> None:
+def test_size_has_no_schema_default() -> None:
     storage = schema("userstorages")["properties"]["spec"]["properties"]["storage"]
     assert "size" not in storage["default"]
     assert "default" not in storage["properties"]["size"]
 
 
-def test_the_first_status_is_valid_and_says_that_work_is_under_way() -> None:
-    """What kstatus and `kubectl wait` see before the operator's first write."""
+def test_default_status_is_valid_and_reconciling() -> None:
+    """Check what kstatus and `kubectl wait` see before the operator's first write."""
     status = schema("userstorages")["properties"]["status"]
     jsonschema.validate(status["default"], status)
     conditions = {condition["type"]: condition for condition in status["default"]["conditions"]}
@@ -140,7 +140,7 @@ def test_the_first_status_is_valid_and_says_that_work_is_under_way() -> None:
 
 
 def test_scheduling_is_the_same_in_both_kinds() -> None:
-    """A CRD cannot refer to another file: the text is there twice."""
+    """Compare the two copies, as a CRD cannot refer to another file."""
     first, second = (schema(plural)["properties"]["spec"]["properties"]["scheduling"]["properties"] for plural in KINDS)
     assert first == second
 

@@ -1,4 +1,4 @@
-"""What is news and what is not, and how the recorder keeps from being a burden."""
+"""Which status changes cause events, and the limits of the event recorder."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -17,12 +17,12 @@ from userstorage_operator.kube.event_recorder import EventRecorder
 from userstorage_operator.status import events
 from userstorage_operator.status.events import NOTE_MAX, StatusEvent, event_name, printable, status_events
 
-Told = tuple[str, str]
+Expected = tuple[str, str]
 PENDING: Unstructured = {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "Pending", "message": "waiting"}]}
 
 
 def status(**conditions: str) -> Unstructured:
-    """`Ready="False PodPending it waits"`; without words, the message is the type and the reason."""
+    """Parse conditions such as `Ready="False PodPending it waits"`; the message defaults to type and reason."""
     entries = []
     for condition_type, text in conditions.items():
         state, reason, *words = text.split(" ", 2)
@@ -56,10 +56,10 @@ def changed(before: Unstructured, **conditions: str) -> Unstructured:
     return {"conditions": [new.get(entry["type"], entry) for entry in before["conditions"]]}
 
 
-ROWS: dict[str, tuple[Unstructured, Unstructured, list[Told]]] = {
+ROWS: dict[str, tuple[Unstructured, Unstructured, list[Expected]]] = {
     "a quick start": (PENDING, SERVING, [("Normal", "PodReady")]),
-    "a slow start begins": (PENDING, STARTING, []),
-    "a slow start ends": (STARTING, SERVING, [("Normal", "PodReady")]),
+    "a slow start is under way": (PENDING, STARTING, []),
+    "a slow start succeeds": (STARTING, SERVING, [("Normal", "PodReady")]),
     "no status at all": ({}, SERVING, [("Normal", "PodReady")]),
     "a start that fails": (STARTING, changed(STARTING, Ready="False ImagePullBackOff"), [("Warning", "ImagePullBackOff")]),
     "running but not yet ready": (STARTING, changed(STARTING, Ready="False PodNotReady"), []),
@@ -68,12 +68,12 @@ ROWS: dict[str, tuple[Unstructured, Unstructured, list[Told]]] = {
         changed(STARTING, Ready="False OOMKilled"),
         [("Warning", "OOMKilled")],
     ),
-    "the same failure in other words": (
+    "the same failure with another message": (
         changed(STARTING, Ready="False CrashLoopBackOff 5 restarts"),
         changed(STARTING, Ready="False CrashLoopBackOff 6 restarts"),
         [],
     ),
-    "too slow, by two conditions that say the same": (
+    "too slow, with one message for two conditions": (
         STARTING,
         changed(STARTING, Ready="False StartTimeout too slow", Stalled="True StartTimeout too slow"),
         [("Warning", "StartTimeout")],
@@ -104,12 +104,12 @@ ROWS: dict[str, tuple[Unstructured, Unstructured, list[Told]]] = {
         changed(SERVING, StorageReady="False ClaimLost"),
         [("Warning", "ClaimLost")],
     ),
-    "a claim that is back": (
+    "a claim that recovered": (
         changed(STARTING, StorageReady="False ClaimTerminating"),
         changed(STARTING, StorageReady="True ClaimBound"),
         [("Normal", "ClaimBound")],
     ),
-    "a claim that may not be used, told once": (
+    "a claim that may not be used, one event": (
         PENDING,
         status(
             Ready="False StorageNotReady not shared",
@@ -118,17 +118,17 @@ ROWS: dict[str, tuple[Unstructured, Unstructured, list[Told]]] = {
         ),
         [("Warning", "ClaimNotAllowed")],
     ),
-    "a class that is not there": (
+    "a class that does not exist": (
         PENDING,
         status(Ready="False ClassNotFound no class", Stalled="True ClassNotFound no class"),
         [("Warning", "ClassNotFound")],
     ),
-    "a class that has come": (
+    "a class that was created": (
         changed(STARTING, Ready="False ClassNotFound", Stalled="True ClassNotFound"),
         STARTING,
         [("Normal", "NotStalled")],
     ),
-    "the deletion of a serving one": (
+    "the deletion of a serving UserStorage": (
         SERVING,
         changed(SERVING, Ready="False Terminating", PodUpToDate="False Recreating", Reconciling="True Terminating"),
         [("Normal", "Terminating")],
@@ -142,7 +142,7 @@ ROWS: dict[str, tuple[Unstructured, Unstructured, list[Told]]] = {
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_what_is_told(row: str) -> None:
+def test_events_of_status_changes(row: str) -> None:
     before, after, expected = ROWS[row]
     assert [(item.type, item.reason) for item in status_events(before, after)] == expected
 
@@ -162,10 +162,10 @@ statuses = st.builds(lambda *entries: {"conditions": list(entries)}, *(condition
 
 
 @given(before=statuses, after=statuses)
-def test_a_status_told_twice_has_no_news_the_second_time(before: Unstructured, after: Unstructured) -> None:
-    told = list(status_events(before, after))
-    assert len(told) == len({item.note for item in told})
-    assert all(item.type in ("Normal", "Warning") and item.note for item in told)
+def test_unchanged_status_causes_no_event(before: Unstructured, after: Unstructured) -> None:
+    found = list(status_events(before, after))
+    assert len(found) == len({item.note for item in found})
+    assert all(item.type in ("Normal", "Warning") and item.note for item in found)
     assert list(status_events(after, after)) == []
 
 
@@ -175,28 +175,28 @@ def test_normal_reasons_are_known() -> None:
 
 
 @given(st.text())
-def test_a_note_is_printable_and_short(text: str) -> None:
+def test_note_is_printable_and_short(text: str) -> None:
     note = printable(text * 40)
     assert note.isprintable()
     assert len(note.encode()) <= NOTE_MAX
 
 
-def test_a_note_keeps_no_control_characters() -> None:
+def test_note_has_no_control_characters() -> None:
     assert printable("a\nb\x1b[31mc\u202ed") == "a b?[31mc?d"
 
 
 @given(name=st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", fullmatch=True))
-def test_an_events_name_is_the_same_for_the_same_news_of_the_same_object_only(name: str) -> None:
+def test_event_name_identifies_object_and_content(name: str) -> None:
     about = storage_object(meta={"name": name})
-    told = StatusEvent("Normal", "PodReady", "Serve", "it serves", ("Ready=True",))
-    assert event_name(about, told) == event_name(about, told)
-    assert len(event_name(about, told)) <= 253
-    assert event_name(about, told) != event_name(storage_object(meta={"name": name, "uid": "another"}), told)
-    assert event_name(about, told) != event_name(about, told._replace(note="it serves again"))
+    event = StatusEvent("Normal", "PodReady", "Serve", "it serves", ("Ready=True",))
+    assert event_name(about, event) == event_name(about, event)
+    assert len(event_name(about, event)) <= 253
+    assert event_name(about, event) != event_name(storage_object(meta={"name": name, "uid": "another"}), event)
+    assert event_name(about, event) != event_name(about, event._replace(note="it serves again"))
 
 
 class ApiServer:
-    """The two requests of the recorder, as the API server answers them."""
+    """A stand-in for the API server that serves the two requests of the recorder."""
 
     def __init__(self) -> None:
         self.events: dict[str, Unstructured] = {}
@@ -217,7 +217,7 @@ class ApiServer:
 
 
 class Setup:
-    """A recorder with a clock of the test's own."""
+    """A recorder whose clock the test controls."""
 
     def __init__(self) -> None:
         self.server = ApiServer()
@@ -231,11 +231,11 @@ class Setup:
     def event_dropped(self, reason: str) -> None:
         self.dropped.append(reason)
 
-    def tell(self, note: str = "it serves", about: Unstructured | None = None) -> None:
+    def record(self, note: str = "it serves", about: Unstructured | None = None) -> None:
         self.recorder.record(about or storage_object(), StatusEvent("Normal", "PodReady", "Serve", note, ("Ready=True",)))
 
     async def send(self) -> list[Unstructured]:
-        """Everything that waits."""
+        """Send all queued events and return the stored ones."""
         sender = asyncio.create_task(self.recorder.run())
         for _ in range(1000):  # turns of the loop: nothing in here waits for anything else
             await asyncio.sleep(0)
@@ -244,64 +244,64 @@ class Setup:
         return list(self.server.events.values())
 
 
-async def test_a_repetition_is_counted_also_by_another_process() -> None:
+async def test_repetition_is_counted_across_processes() -> None:
     first, second = Setup(), Setup()
     second.server = first.server
     second.recorder._client = cast("KubeClient", first.server)
-    first.tell()
+    first.record()
     [event] = await first.send()
     assert "series" not in event  # a series has at least two
-    first.tell()
+    first.record()
     await first.send()
-    second.tell()
+    second.record()
     [event] = await second.send()
     assert event["series"]["count"] == 3
 
 
-async def test_one_object_is_told_of_ten_times_a_minute_and_keeps_no_other_from_being_told_of() -> None:
+async def test_events_are_rate_limited_per_object() -> None:
     setup = Setup()
     for number in range(30):
-        setup.tell(f"flap {number}")
-    setup.tell(about=storage_object(meta={"uid": "another", "name": "bob"}))
+        setup.record(f"flap {number}")
+    setup.record(about=storage_object(meta={"uid": "another", "name": "bob"}))
     assert len(await setup.send()) == 10 + 1
     assert setup.dropped == ["rate_limited"] * 20
     setup.now += timedelta(minutes=1)
-    setup.tell("another minute")
+    setup.record("another minute")
     assert len(await setup.send()) == 12
 
 
-async def test_a_clock_that_is_set_back_begins_a_minute_anew() -> None:
+async def test_clock_set_back_resets_rate_limit() -> None:
     setup = Setup()
     for number in range(11):
-        setup.tell(f"flap {number}")
+        setup.record(f"flap {number}")
     setup.now -= timedelta(hours=1)
-    setup.tell("an hour before")
+    setup.record("an hour before")
     assert len(await setup.send()) == 11
     assert setup.dropped == ["rate_limited"]
 
 
-async def test_a_burst_is_bounded_and_what_is_lost_is_counted() -> None:
+async def test_burst_is_bounded_and_dropped_events_are_counted() -> None:
     setup = Setup()
     for number in range(1100):
-        setup.tell(about=storage_object(meta={"uid": str(number)}))
+        setup.record(about=storage_object(meta={"uid": str(number)}))
     assert setup.dropped == ["queue_full"] * 100
 
 
-async def test_a_refusal_ends_nothing() -> None:
+async def test_refused_event_does_not_stop_the_sender() -> None:
     setup = Setup()
     setup.server.refuses = True
-    setup.tell()
+    setup.record()
     assert await setup.send() == []
     assert setup.dropped == ["rejected"]
     setup.server.refuses = False
-    setup.tell()
+    setup.record()
     assert len(await setup.send()) == 1
 
 
-async def test_events_of_what_has_no_namespace_are_in_default() -> None:
+async def test_events_of_cluster_scoped_objects_are_in_default() -> None:
     setup = Setup()
     meta = {"name": "standard", "uid": "uid-standard"}
-    setup.tell(about={"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": meta})
+    setup.record(about={"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": meta})
     [event] = await setup.send()
     assert event["metadata"]["namespace"] == "default"
     assert "namespace" not in event["regarding"]

@@ -1,4 +1,4 @@
-"""Promises about the tree itself."""
+"""Checks of the source tree, and of the model's defaults against the schema."""
 
 import operator
 import subprocess
@@ -18,7 +18,7 @@ from userstorage_operator.api.userstorageclass import BUILT_IN, Permissions, Use
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_the_standard_librarys_operator_is_not_hidden() -> None:
+def test_operator_module_of_standard_library_is_not_shadowed() -> None:
     code = "import operator; print(operator.__file__)"
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert Path(printed.strip()).is_relative_to(sysconfig.get_path("stdlib"))
@@ -49,7 +49,7 @@ def default(section: Any, *path: str) -> Any:
         (("lifecycle", "deletionTimeout"), lambda s: f"{s.lifecycle.deletion_timeout.total_seconds() / 60:g}m"),
     ],
 )
-def test_the_models_defaults_are_the_schemas(path: tuple[str, ...], value: Any) -> None:
+def test_defaults_of_model_equal_schema(path: tuple[str, ...], value: Any) -> None:
     assert value(UserStorage.parse(storage_object())) == default(schema("userstorages"), *path)
 
 
@@ -70,17 +70,17 @@ def test_the_models_defaults_are_the_schemas(path: tuple[str, ...], value: Any) 
         (("security", "fsGroup"), BUILT_IN.fs_group),
     ],
 )
-def test_the_built_in_class_is_what_the_schema_defaults_to(path: tuple[str, ...], value: Any) -> None:
+def test_built_in_class_equals_schema_defaults(path: tuple[str, ...], value: Any) -> None:
     assert value == default(schema("userstorageclasses"), *path)
 
 
-def test_permissions_are_those_of_the_schema() -> None:
+def test_permissions_equal_schema() -> None:
     permissions = schema("userstorageclasses")["browser"]["properties"]["permissions"]["properties"]
     assert {name: entry["default"] for name, entry in permissions.items()} == {
         field.name: getattr(BUILT_IN.browser.permissions, field.name) for field in fields(Permissions)
     }
 
 
-def test_numbers_are_sizes_too() -> None:
+def test_numeric_size_is_accepted() -> None:
     cls = UserStorageClass.parse(class_object(storage={"defaultSize": 1073741824}))
     assert cls.default_size == "1073741824"

@@ -1,4 +1,4 @@
-"""What is told of a mirror that is not as the cluster."""
+"""The difference between the mirror and the cluster."""
 
 from support.builders import storage_object
 from userstorage_operator.api.unstructured import Unstructured
@@ -12,20 +12,20 @@ def raw(name: str, version: str = "5") -> Unstructured:
     return storage_object(name, meta=meta)
 
 
-def test_the_same_is_no_drift() -> None:
+def test_equal_mirror_has_no_difference() -> None:
     raws = [raw("alice"), raw("bob")]
     assert not compare(raws, {Key.of(one): summary(one) for one in raws})
 
 
-def test_names_are_told_in_order_by_how_they_differ() -> None:
+def test_differences_are_sorted_by_kind_and_name() -> None:
     raws = [raw(name) for name in ("new", "also-new", "older", "unreadable", "same")]
-    kept = {
+    mirrored = {
         Key("users", "older"): summary(raw("older", "4")),
         Key("users", "unreadable"): None,
         Key("users", "same"): summary(raw("same")),
         Key("users", "gone"): summary(raw("gone")),
     }
-    assert compare(raws, kept) == MirrorDiff(
+    assert compare(raws, mirrored) == MirrorDiff(
         (Key("users", "also-new"), Key("users", "new")),
         (Key("users", "gone"),),
         (Key("users", "older"), Key("users", "unreadable")),

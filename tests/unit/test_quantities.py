@@ -26,13 +26,13 @@ def test_quantities(text: str, value: Decimal) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "abc", "5 GB", "1Gib", "--1", "1e", "0x10"])
-def test_what_is_no_quantity_is_refused_with_its_text(text: str) -> None:
+def test_invalid_quantity_is_refused_with_its_text(text: str) -> None:
     with pytest.raises(InvalidSpec, match="is not a quantity"):
         parse_quantity(text)
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
-def test_order_is_that_of_the_numbers(one: int, other: int) -> None:
+def test_quantities_are_ordered_as_numbers(one: int, other: int) -> None:
     assert (parse_quantity(f"{one}Mi") < parse_quantity(f"{other}Mi")) == (one < other)
 
 
@@ -42,6 +42,6 @@ def test_durations() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "5d", "m5", "5m ", "-5m"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_invalid_duration_is_refused(text: str) -> None:
     with pytest.raises(InvalidSpec, match="is not a duration"):
         parse_duration(text)

@@ -1,4 +1,4 @@
-"""Every condition reason is produced by a test on a real API server: the marks `produces` are held against the table."""
+"""Every condition reason is produced by a test on a real API server: the `produces` marks are compared with the table."""
 
 import ast
 from collections.abc import Iterator
@@ -11,19 +11,19 @@ ON_A_CLUSTER = ("component", "cluster", "e2e")
 
 
 def marks(path: Path) -> Iterator[str]:
-    """The reasons of every `pytest.mark.produces(…)` in a file; they have to be written there as they are."""
+    """Yield the reasons of every `pytest.mark.produces(…)` in a file; the arguments must be literals."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.produces":
             yield from (ast.literal_eval(argument) for argument in node.args)
 
 
 def produced() -> frozenset[str]:
-    """What the tests that run on a cluster declare; each fails where it does not see what it declares."""
+    """Return the reasons that tests on a cluster declare; such a test fails if it does not see its reason."""
     return frozenset(name for part in ON_A_CLUSTER for path in (TESTS / part).glob("test_*.py") for name in marks(path))
 
 
 def test_every_reason_is_produced_by_a_test_on_a_real_api_server() -> None:
-    """Mark a test in tests/component with @pytest.mark.produces("Type/Reason"), or take the reason off the table."""
+    """Mark a test in tests/component with @pytest.mark.produces("Type/Reason"), or remove the reason from the table."""
     assert sorted(KNOWN - produced()) == [], "reasons of api/reasons.py that no test is marked to produce"
 
 

@@ -21,7 +21,7 @@ from userstorage_operator.status.outcome import Failure, Outcome
 from userstorage_operator.status.report import report, status_patch
 
 
-def verdict_of(raw: Unstructured, snapshot: Snapshot, failure: Failure | None = None, hold: str | None = None) -> Outcome:
+def outcome_of(raw: Unstructured, snapshot: Snapshot, failure: Failure | None = None, hold: str | None = None) -> Outcome:
     return Outcome(snapshot, desired_of(raw), Plan(hold=hold), failure, NOW)
 
 
@@ -35,9 +35,9 @@ def with_pod_status(snapshot: Snapshot, status: Unstructured, **meta: str) -> Sn
     return snapshot.with_children(replace(snapshot.children, pod=pod))
 
 
-def test_a_settled_world_is_ready() -> None:
+def test_settled_snapshot_is_ready() -> None:
     raw = storage_object()
-    status = report(verdict_of(raw, settled_world(raw)), {})
+    status = report(outcome_of(raw, settled_world(raw)), {})
     assert status["phase"] == "Ready"
     assert status["observedGeneration"] == 3
     assert status["url"] == "http://user-storage-alice.users.svc/"
@@ -59,27 +59,27 @@ def test_a_settled_world_is_ready() -> None:
     }
 
 
-def test_a_watch_of_claims_that_is_behind_that_of_pods_degrades_nobody() -> None:
+def test_unbound_claim_of_ready_pod_does_not_degrade() -> None:
     raw = storage_object()
     settled = settled_world(raw)
     claim = stored(desired_of(raw).pvc or {}) | {"status": {"phase": "Pending"}}
-    status = report(verdict_of(raw, settled.with_children(replace(settled.children, pvc=claim))), {})
+    status = report(outcome_of(raw, settled.with_children(replace(settled.children, pvc=claim))), {})
     assert (status["phase"], condition(status, "StorageReady")) == ("Ready", ("True", "ClaimBound"))
 
 
-def test_telling_it_again_writes_nothing() -> None:
+def test_unchanged_status_needs_no_patch() -> None:
     raw = storage_object()
-    outcome = verdict_of(raw, settled_world(raw))
+    outcome = outcome_of(raw, settled_world(raw))
     status = report(outcome, {})
     assert status_patch(report(replace(outcome, now=NOW + timedelta(days=1)), status), status) == {}
 
 
-def test_a_patch_removes_what_is_no_longer_told() -> None:
+def test_patch_removes_obsolete_fields() -> None:
     raw = storage_object()
-    before = report(verdict_of(raw, settled_world(raw)), {})
+    before = report(outcome_of(raw, settled_world(raw)), {})
     suspended = storage_object(replicas=0)
     snapshot = settled_world(suspended)
-    after = report(verdict_of(suspended, snapshot.with_children(replace(snapshot.children, pod=None))), before)
+    after = report(outcome_of(suspended, snapshot.with_children(replace(snapshot.children, pod=None))), before)
     patch = status_patch(after, before)
     assert patch["podName"] is None
     assert patch["phase"] == "Suspended"
@@ -146,29 +146,29 @@ WAITING = {"name": "filebrowser", "ready": False, "restartCount": 4}
         ),
     ],
 )
-def test_why_a_pod_is_not_ready(pod_status: Unstructured, reason: str, words: str) -> None:
+def test_reason_for_unready_pod(pod_status: Unstructured, reason: str, words: str) -> None:
     raw = storage_object()
-    status = report(verdict_of(raw, with_pod_status(settled_world(raw), pod_status)), {})
+    status = report(outcome_of(raw, with_pod_status(settled_world(raw), pod_status)), {})
     assert condition(status, "Ready") == ("False", reason)
     assert words in next(entry["message"] for entry in status["conditions"] if entry["type"] == "Ready")
     assert condition(status, "Reconciling") == ("True", "Progressing")
     assert condition(status, "Stalled")[0] == "False"
 
 
-def test_a_slow_start_becomes_a_start_timeout() -> None:
+def test_slow_start_becomes_start_timeout() -> None:
     raw = storage_object()
     snapshot = with_pod_status(settled_world(raw), {"phase": "Running"}, creationTimestamp="2026-01-31T11:50:00Z")
-    status = report(verdict_of(raw, snapshot), {})
+    status = report(outcome_of(raw, snapshot), {})
     assert condition(status, "Ready") == ("False", "StartTimeout")
     assert condition(status, "Stalled") == ("True", "StartTimeout")
     assert condition(status, "Reconciling") == ("False", "Done")
     assert status["phase"] == "Failed"
 
 
-def test_a_refusal_is_told_in_the_servers_words() -> None:
+def test_refusal_is_reported_with_message_of_server() -> None:
     raw = storage_object()
     failure = Failure(Refused(403, "pods is forbidden: exceeded quota", "QuotaExceeded"), 2, NOW + timedelta(seconds=3))
-    status = report(verdict_of(raw, snapshot_of(raw), failure), {})
+    status = report(outcome_of(raw, snapshot_of(raw), failure), {})
     assert condition(status, "Ready") == ("False", "QuotaExceeded")
     assert condition(status, "Reconciling") == ("True", "Retrying")
     assert status["lastError"] == {
@@ -180,9 +180,9 @@ def test_a_refusal_is_told_in_the_servers_words() -> None:
     }
 
 
-def test_a_repeating_error_is_written_once_a_minute() -> None:
+def test_repeating_error_is_written_once_a_minute() -> None:
     raw = storage_object()
-    outcome = verdict_of(raw, snapshot_of(raw), Failure(Unavailable(503, "try later"), 1, NOW))
+    outcome = outcome_of(raw, snapshot_of(raw), Failure(Unavailable(503, "try later"), 1, NOW))
     status = report(outcome, {})
     again = Failure(Unavailable(503, "try later"), 2, NOW)
     soon, late = (replace(outcome, failure=again, now=NOW + timedelta(seconds=seconds)) for seconds in (59, 61))
@@ -190,150 +190,150 @@ def test_a_repeating_error_is_written_once_a_minute() -> None:
     assert set(status_patch(report(late, status), status)) == {"lastError"}
 
 
-def test_an_error_that_waits_for_a_change_is_written_once() -> None:
+def test_error_that_waits_for_a_change_is_written_once() -> None:
     raw = storage_object()
-    outcome = verdict_of(raw, snapshot_of(raw), Failure(WaitingForChange("no such class", "ClassNotFound"), 1, None))
+    outcome = outcome_of(raw, snapshot_of(raw), Failure(WaitingForChange("no such class", "ClassNotFound"), 1, None))
     status = report(outcome, {})
     much_later = replace(outcome, now=NOW + timedelta(days=1))
     assert status_patch(report(much_later, status), status) == {}
 
 
-def test_a_repetition_keeps_the_time_of_the_first() -> None:
+def test_repeated_error_keeps_time_of_first_occurrence() -> None:
     raw = storage_object()
-    outcome = verdict_of(raw, snapshot_of(raw), Failure(Unavailable(503, "try later"), 1, NOW))
+    outcome = outcome_of(raw, snapshot_of(raw), Failure(Unavailable(503, "try later"), 1, NOW))
     status = report(outcome, {})
     later = replace(outcome, now=NOW + timedelta(minutes=5), failure=Failure(Unavailable(503, "try later"), 9, NOW))
     assert report(later, status)["lastError"]["time"] == status["lastError"]["time"]
     assert report(later, status)["lastError"]["attempts"] == 9
 
 
-def test_network_of_strangers_is_not_ours() -> None:
+def test_foreign_network_policy_counts_as_missing() -> None:
     raw = storage_object()
     snapshot = settled_world(raw)
     policy = snapshot.children.network_policy
     assert policy is not None
-    theirs = policy | {"metadata": policy["metadata"] | {"ownerReferences": []}}
-    told = report(verdict_of(raw, snapshot.with_children(replace(snapshot.children, network_policy=theirs))), {})
-    assert condition(told, "NetworkReady") == ("False", "Pending")
+    foreign = policy | {"metadata": policy["metadata"] | {"ownerReferences": []}}
+    reported = report(outcome_of(raw, snapshot.with_children(replace(snapshot.children, network_policy=foreign))), {})
+    assert condition(reported, "NetworkReady") == ("False", "Pending")
 
 
 @pytest.mark.parametrize("field", ["network_policy", "service"])
-def test_what_is_on_its_way_out_is_not_in_place(field: str) -> None:
+def test_terminating_child_counts_as_missing(field: str) -> None:
     raw = storage_object()
     snapshot = settled_world(raw)
     child = getattr(snapshot.children, field)
-    leaving = child | {"metadata": child["metadata"] | {"deletionTimestamp": CREATED}}
-    told = report(verdict_of(raw, snapshot.with_children(replace(snapshot.children, **{field: leaving}))), {})
-    assert condition(told, "NetworkReady") == ("False", "Pending")
+    terminating = child | {"metadata": child["metadata"] | {"deletionTimestamp": CREATED}}
+    reported = report(outcome_of(raw, snapshot.with_children(replace(snapshot.children, **{field: terminating}))), {})
+    assert condition(reported, "NetworkReady") == ("False", "Pending")
 
 
-def test_a_damaged_policy_is_told_while_it_is_not_repaired() -> None:
+def test_modified_policy_is_reported_until_repaired() -> None:
     raw = storage_object()
     snapshot = settled_world(raw)
     policy = snapshot.children.network_policy
     assert policy is not None
     opened = policy | {"spec": policy["spec"] | {"egress": [{}]}}
-    told = report(verdict_of(raw, snapshot.with_children(replace(snapshot.children, network_policy=opened))), {})
-    assert condition(told, "NetworkReady") == ("False", "OutOfSync")
-    assert told["phase"] == "Degraded"
+    reported = report(outcome_of(raw, snapshot.with_children(replace(snapshot.children, network_policy=opened))), {})
+    assert condition(reported, "NetworkReady") == ("False", "OutOfSync")
+    assert reported["phase"] == "Degraded"
 
 
 CRASHING: Unstructured = {
     "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-31T11:00:00Z"}],
     "containerStatuses": [WAITING | {"state": {"waiting": {"reason": "CrashLoopBackOff"}}}],
 }
-SOFT = [
+NON_BLOCKING = [
     Failure(GrowthRefused(403, "no expansion", "ExpansionNotSupported"), 1, NOW, non_blocking=True),
     Failure(Refused(403, "denied by a webhook"), 1, NOW, non_blocking=True),
     Failure(NameConflict("an Ingress is in the way"), 1, NOW, non_blocking=True),
 ]
 
 
-@pytest.mark.parametrize("failure", SOFT)
-def test_what_keeps_nobody_from_the_files_does_not_hide_the_state_of_the_pod(failure: Failure) -> None:
+@pytest.mark.parametrize("failure", NON_BLOCKING)
+def test_non_blocking_failure_does_not_hide_state_of_pod(failure: Failure) -> None:
     raw = storage_object()
 
-    def told(snapshot: Snapshot, suspended: bool = False) -> Unstructured:
-        return report(verdict_of(storage_object(replicas=0) if suspended else raw, snapshot, failure), {})
+    def reported(snapshot: Snapshot, suspended: bool = False) -> Unstructured:
+        return report(outcome_of(storage_object(replicas=0) if suspended else raw, snapshot, failure), {})
 
-    crashing = told(with_pod_status(settled_world(raw), CRASHING))
+    crashing = reported(with_pod_status(settled_world(raw), CRASHING))
     assert condition(crashing, "Ready") == ("False", "CrashLoopBackOff")
     assert condition(crashing, "Stalled") == ("True", "StartTimeout")
-    starting = told(with_pod_status(settled_world(raw), {"phase": "Pending"}))
+    starting = reported(with_pod_status(settled_world(raw), {"phase": "Pending"}))
     assert condition(starting, "Ready") == ("False", "PodPending")
     assert starting["phase"] == "Starting"
-    stopped = told(snapshot_of(storage_object(replicas=0)), suspended=True)
+    stopped = reported(snapshot_of(storage_object(replicas=0)), suspended=True)
     assert (condition(stopped, "Ready"), stopped["phase"]) == (("False", "Suspended"), "Suspended")
-    for status in (starting, stopped, told(settled_world(raw))):
+    for status in (starting, stopped, reported(settled_world(raw))):
         assert condition(status, "Stalled") == ("False", "NotStalled")
         assert condition(status, "Reconciling") == ("True", "Retrying")
         assert status["lastError"]["message"] == failure.error.message
 
 
-def test_a_claim_that_cannot_grow_says_so_while_the_files_are_served() -> None:
+def test_claim_that_cannot_be_expanded_is_reported_while_files_are_served() -> None:
     raw = storage_object()
     failure = Failure(GrowthRefused(403, "no expansion", "ExpansionNotSupported"), 1, NOW, non_blocking=True)
-    told = report(verdict_of(raw, settled_world(raw), failure), {})
-    assert condition(told, "StorageReady") == ("False", "ExpansionNotSupported")
-    assert condition(told, "Ready") == ("True", "PodReady")
+    reported = report(outcome_of(raw, settled_world(raw), failure), {})
+    assert condition(reported, "StorageReady") == ("False", "ExpansionNotSupported")
+    assert condition(reported, "Ready") == ("True", "PodReady")
 
 
 @pytest.mark.parametrize("reason", ["QuotaExceeded", "Forbidden"])
-def test_growth_that_is_refused_for_another_reason_is_not_the_storage_classs_fault(reason: str) -> None:
+def test_expansion_refused_for_another_reason_is_resize_failed(reason: str) -> None:
     raw = storage_object()
     failure = Failure(GrowthRefused(403, "requests.storage", reason), 1, NOW, non_blocking=True)
-    told = report(verdict_of(raw, settled_world(raw), failure), {})
-    assert condition(told, "StorageReady") == ("True", "ResizeFailed")
-    assert told["lastError"]["reason"] == reason
-    [entry] = [entry for entry in told["conditions"] if entry["type"] == "StorageReady"]
+    reported = report(outcome_of(raw, settled_world(raw), failure), {})
+    assert condition(reported, "StorageReady") == ("True", "ResizeFailed")
+    assert reported["lastError"]["reason"] == reason
+    [entry] = [entry for entry in reported["conditions"] if entry["type"] == "StorageReady"]
     assert "requests.storage" in entry["message"]
 
 
-def test_a_deletion_that_waits_for_others_is_not_our_time_out() -> None:
+def test_deletion_held_by_other_finalizers_is_not_stalled() -> None:
     raw = storage_object(meta={"deletionTimestamp": "2026-01-31T11:00:00Z", "finalizers": ["example.com/backup"]})
-    told = report(verdict_of(raw, snapshot_of(raw)), {})
-    assert condition(told, "Stalled") == ("False", "NotStalled")
-    assert condition(told, "Reconciling") == ("True", "WaitingForFinalizers")
+    reported = report(outcome_of(raw, snapshot_of(raw)), {})
+    assert condition(reported, "Stalled") == ("False", "NotStalled")
+    assert condition(reported, "Reconciling") == ("True", "WaitingForFinalizers")
 
 
-def test_suspension_is_not_done_while_the_pod_is_there() -> None:
+def test_suspension_is_not_done_while_the_pod_exists() -> None:
     raw = storage_object(replicas=0)
-    assert condition(report(verdict_of(raw, settled_world(raw)), {}), "Suspended") == ("False", "Stopping")
+    assert condition(report(outcome_of(raw, settled_world(raw)), {}), "Suspended") == ("False", "Stopping")
 
 
-def test_an_error_beside_a_serving_pod_does_not_make_it_unready() -> None:
+def test_error_does_not_make_serving_pod_unready() -> None:
     raw = storage_object()
-    status = report(verdict_of(raw, settled_world(raw), Failure(Unavailable(0, "no answer"), 1, NOW)), {})
+    status = report(outcome_of(raw, settled_world(raw), Failure(Unavailable(0, "no answer"), 1, NOW)), {})
     assert condition(status, "Ready") == ("True", "PodReady")
     assert condition(status, "Reconciling") == ("True", "Retrying")
 
 
-def test_a_conflict_needs_people() -> None:
+def test_name_conflict_is_stalled() -> None:
     raw = storage_object()
-    status = report(verdict_of(raw, snapshot_of(raw), Failure(NameConflict("a Pod is in the way"), 1, NOW)), {})
+    status = report(outcome_of(raw, snapshot_of(raw), Failure(NameConflict("a Pod is in the way"), 1, NOW)), {})
     assert condition(status, "Ready") == ("False", "NameConflict")
     assert condition(status, "Stalled") == ("True", "NameConflict")
     assert status["phase"] == "Failed"
 
 
-def test_a_strangers_pod_is_not_told_as_ours() -> None:
+def test_foreign_pod_is_not_in_the_status() -> None:
     raw = storage_object()
-    stranger = stored(desired_of(raw).pod, ownerReferences=[])
-    status = report(verdict_of(raw, snapshot_of(raw, pod=stranger), Failure(NameConflict("in the way"), 1, NOW)), {})
+    foreign = stored(desired_of(raw).pod, ownerReferences=[])
+    status = report(outcome_of(raw, snapshot_of(raw, pod=foreign), Failure(NameConflict("in the way"), 1, NOW)), {})
     assert "podName" not in status
     assert status["replicas"] == 0
 
 
-def test_a_deletion_past_its_deadline_is_stalled() -> None:
+def test_deletion_past_its_deadline_is_stalled() -> None:
     raw = storage_object(meta={"deletionTimestamp": "2026-01-31T11:49:00Z"})
-    status = report(verdict_of(raw, settled_world(raw)), {})
+    status = report(outcome_of(raw, settled_world(raw)), {})
     assert status["phase"] == "Terminating"
     assert condition(status, "Ready") == ("False", "Terminating")
     assert condition(status, "Stalled") == ("True", "DeletionTimedOut")
 
 
-def ending(snapshot: Snapshot, *, status: Unstructured | None = None, **meta: Any) -> Snapshot:
-    """Its pod has until 11:59:40 to end, which is 20 seconds ago."""
+def with_terminating_pod(snapshot: Snapshot, *, status: Unstructured | None = None, **meta: Any) -> Snapshot:
+    """Return a snapshot with a pod whose grace period ended at 11:59:40, 20 seconds ago."""
     pod = ready_pod(desired_of(storage_object()).pod, deletionTimestamp="2026-01-31T11:59:40Z", **meta)
     pod |= {"spec": pod["spec"] | {"nodeName": "node-1"}, "status": pod["status"] | (status or {})}
     return snapshot.with_children(replace(snapshot.children, pod=pod))
@@ -365,16 +365,14 @@ TAINTED = {"type": "DisruptionTarget", "status": "True", "message": "Taint manag
             "; it is on node 'node-1'; finalizers of other controllers keep it: example.org/held",
         ),
     ],
-    ids=["not in time", "of a node that is lost", "collected late", "held by others"],
+    ids=["overdue", "node lost", "garbage collection overdue", "held by other finalizers"],
 )
-def test_of_a_pod_that_is_ending_the_node_is_told_and_what_keeps_it(
-    status: Unstructured, meta: Unstructured, words: str
-) -> None:
+def test_terminating_pod_is_reported_with_node_and_cause(status: Unstructured, meta: Unstructured, words: str) -> None:
     raw, suspended, deleted = storage_object(), storage_object(replicas=0), storage_object(meta={"deletionTimestamp": CREATED})
 
     def message(raw: Unstructured, condition_type: str) -> str:
-        told = report(verdict_of(raw, ending(settled_world(raw), status=status, **meta)), {})
-        return next(str(entry["message"]) for entry in told["conditions"] if entry["type"] == condition_type)
+        reported = report(outcome_of(raw, with_terminating_pod(settled_world(raw), status=status, **meta)), {})
+        return next(str(entry["message"]) for entry in reported["conditions"] if entry["type"] == condition_type)
 
     assert message(raw, "Ready") == f"the old pod must terminate before a new one is created{words}"
     assert message(suspended, "Suspended") == f"spec.replicas is 0; the pod is being stopped{words}"
@@ -382,84 +380,84 @@ def test_of_a_pod_that_is_ending_the_node_is_told_and_what_keeps_it(
 
 
 @pytest.mark.parametrize("meta", [{}, {"deletionGracePeriodSeconds": 0, "finalizers": ["foregroundDeletion"]}])
-def test_the_steps_of_an_end_in_time_are_one_piece_of_news(meta: Unstructured) -> None:
+def test_steps_of_timely_termination_give_one_message(meta: Unstructured) -> None:
     snapshot = settled_world(storage_object(replicas=0))
     pod = ready_pod(desired_of(storage_object()).pod, deletionTimestamp="2026-01-31T11:59:51Z", **meta)
-    outcome = verdict_of(storage_object(replicas=0), snapshot.with_children(replace(snapshot.children, pod=pod)))
+    outcome = outcome_of(storage_object(replicas=0), snapshot.with_children(replace(snapshot.children, pod=pod)))
     [suspended] = [entry for entry in report(outcome, {})["conditions"] if entry["type"] == "Suspended"]
     assert suspended["message"] == "spec.replicas is 0; the pod is being stopped"
     assert conditions.overdue_at(outcome) == NOW + timedelta(seconds=1)
 
 
-def test_a_deletion_says_where_only_the_garbage_collector_is_waited_for() -> None:
+def test_deletion_waiting_for_garbage_collector_is_reported() -> None:
     raw = storage_object(meta={"deletionTimestamp": CREATED})
-    collected_late = ending(settled_world(raw), deletionGracePeriodSeconds=0, finalizers=["foregroundDeletion"])
-    told = report(verdict_of(raw, collected_late), {})
-    assert (told["phase"], condition(told, "Reconciling")) == ("Terminating", ("True", "WaitingForGarbageCollection"))
+    collectable = with_terminating_pod(settled_world(raw), deletionGracePeriodSeconds=0, finalizers=["foregroundDeletion"])
+    reported = report(outcome_of(raw, collectable), {})
+    assert (reported["phase"], condition(reported, "Reconciling")) == ("Terminating", ("True", "WaitingForGarbageCollection"))
 
 
 @pytest.mark.parametrize("replicas", [0, 1])
-def test_a_pod_that_does_not_end_stalls_a_living_user_too(replicas: int) -> None:
+def test_pod_that_does_not_terminate_stalls_live_storage(replicas: int) -> None:
     raw = storage_object(replicas=replicas, lifecycle={"deletionTimeout": "20s"})
-    late = verdict_of(raw, ending(settled_world(raw)))
-    told = report(late, {})
-    assert (told["phase"], condition(told, "Stalled")) == ("Failed", ("True", "DeletionTimedOut"))
-    assert "'node-1'" in next(entry["message"] for entry in told["conditions"] if entry["type"] == "Stalled")
+    late = outcome_of(raw, with_terminating_pod(settled_world(raw)))
+    reported = report(late, {})
+    assert (reported["phase"], condition(reported, "Stalled")) == ("Failed", ("True", "DeletionTimedOut"))
+    assert "'node-1'" in next(entry["message"] for entry in reported["conditions"] if entry["type"] == "Stalled")
     in_time = report(replace(late, now=NOW - timedelta(seconds=1)), {})
     assert condition(in_time, "Stalled") == ("False", "NotStalled")
 
 
-def test_a_strangers_pod_that_does_not_end_is_not_our_time_out() -> None:
+def test_foreign_terminating_pod_is_not_a_timeout() -> None:
     raw = storage_object(lifecycle={"deletionTimeout": "1s"})
     failure = Failure(NameConflict("in the way"), 1, NOW)
-    status = report(verdict_of(raw, ending(settled_world(raw), ownerReferences=[]), failure), {})
+    status = report(outcome_of(raw, with_terminating_pod(settled_world(raw), ownerReferences=[]), failure), {})
     assert condition(status, "Stalled") == ("True", "NameConflict")
 
 
-def test_every_reason_a_status_can_carry_is_in_the_table() -> None:
+def test_every_reason_of_a_status_is_in_the_table() -> None:
     raw = storage_object()
-    worlds = [snapshot_of(raw), settled_world(raw)]
+    snapshots = [snapshot_of(raw), settled_world(raw)]
     failures = [
         None,
         Failure(NameConflict("x"), 1, NOW),
         Failure(Unavailable(0, "x"), 1, NOW),
         Failure(Refused(403, "x"), 1, NOW),
     ]
-    for snapshot in worlds:
+    for snapshot in snapshots:
         for failure in failures:
             for hold in (None, "PodBackoff", "StorageNotReady"):
-                for entry in report(verdict_of(raw, snapshot, failure, hold), {})["conditions"]:
+                for entry in report(outcome_of(raw, snapshot, failure, hold), {})["conditions"]:
                     assert entry["reason"] in REASONS[entry["type"]]
 
 
-def test_a_node_whose_clock_is_behind_makes_no_negative_start() -> None:
+def test_node_clock_behind_gives_no_negative_startup_time() -> None:
     raw = storage_object()
     ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-31T11:58:57Z"}
-    status = report(verdict_of(raw, with_pod_status(settled_world(raw), {"conditions": [ready]})), {})
+    status = report(outcome_of(raw, with_pod_status(settled_world(raw), {"conditions": [ready]})), {})
     assert (status["readyTime"], status["startupSeconds"]) == ("2026-01-31T11:58:57Z", 0)
 
 
-def test_a_pod_that_does_not_say_since_when_it_is_ready_is_ready_all_the_same() -> None:
+def test_pod_without_ready_transition_time_is_ready() -> None:
     raw, ready = storage_object(), {"type": "Ready", "status": "True"}
-    status = report(verdict_of(raw, with_pod_status(settled_world(raw), {"conditions": [ready]})), {})
+    status = report(outcome_of(raw, with_pod_status(settled_world(raw), {"conditions": [ready]})), {})
     assert condition(status, "Ready") == ("True", "PodReady")
     assert {"readyTime", "startupSeconds"}.isdisjoint(status)
 
 
-def test_a_pod_without_the_container_that_it_was_made_with_is_told_without_its_image() -> None:
+def test_pod_without_browser_container_is_reported_without_image() -> None:
     raw = storage_object()
     snapshot = settled_world(raw)
     pod = snapshot.children.pod
     assert pod is not None
     other = pod | {"spec": pod["spec"] | {"containers": [{"name": "sidecar"}]}}
-    status = report(verdict_of(raw, snapshot.with_children(replace(snapshot.children, pod=other))), {})
+    status = report(outcome_of(raw, snapshot.with_children(replace(snapshot.children, pod=other))), {})
     assert status["podName"] == "user-storage-alice"
     assert "image" not in status
 
 
-def test_a_last_error_that_somebody_emptied_is_told_anew() -> None:
+def test_emptied_last_error_is_written_again() -> None:
     raw = storage_object()
-    outcome = verdict_of(raw, snapshot_of(raw), Failure(Unavailable(503, "try later"), 1, NOW))
+    outcome = outcome_of(raw, snapshot_of(raw), Failure(Unavailable(503, "try later"), 1, NOW))
     assert report(outcome, {"lastError": {}})["lastError"]["time"] == "2026-01-31T12:00:00Z"
     assert report(outcome, {"lastError": {"reason": "APIUnavailable", "message": "try later"}})["lastError"]["attempts"] == 1
 
@@ -522,19 +520,23 @@ STATUS_SCHEMA = schema("userstorages")["properties"]["status"]
 
 
 @given(
-    st.integers(0, 1), st.booleans(), PODS, CLAIMS, st.sampled_from([None, *SOFT, Failure(NameConflict("x" * 2000), 1, NOW)])
+    st.integers(0, 1),
+    st.booleans(),
+    PODS,
+    CLAIMS,
+    st.sampled_from([None, *NON_BLOCKING, Failure(NameConflict("x" * 2000), 1, NOW)]),
 )
-def test_whatever_the_cluster_says_the_api_server_takes_the_status(
+def test_status_satisfies_schema_for_any_observation(
     replicas: int, deleted: bool, pod: Unstructured, claim: Unstructured, failure: Failure | None
 ) -> None:
-    """One value that the schema refuses would leave the user with the status of before, for as long as it stays."""
+    """Validate the status against the schema: one refused value would block all updates of the status while it lasts."""
     raw = storage_object(replicas=replicas, meta={"deletionTimestamp": CREATED} if deleted else {})
-    wanted = desired_of(raw)
-    live = stored(wanted.pod, **pod["meta"])
+    desired = desired_of(raw)
+    live = stored(desired.pod, **pod["meta"])
     snapshot = snapshot_of(
         raw,
         pod=live | {"spec": live["spec"] | pod["spec"], "status": pod["status"]},
-        pvc=stored(wanted.pvc or {}) | {"status": claim},
-        service=stored(wanted.service),
+        pvc=stored(desired.pvc or {}) | {"status": claim},
+        service=stored(desired.service),
     )
-    jsonschema.validate(report(verdict_of(raw, snapshot, failure), {}), STATUS_SCHEMA)
+    jsonschema.validate(report(outcome_of(raw, snapshot, failure), {}), STATUS_SCHEMA)

@@ -1,4 +1,4 @@
-"""StorageReady and the growth of a volume, from claims as the API server has them."""
+"""StorageReady and the progress of an expansion, for claims as the API server returns them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -53,21 +53,21 @@ def holding(*kinds: str) -> Unstructured:
         (growing(conditions=[{"type": "NodeResizeError", "status": "False"}]), Resize.REQUESTED),
     ],
 )
-def test_growth(claim: Unstructured, resize: Resize | None) -> None:
+def test_progress_of_expansion(claim: Unstructured, resize: Resize | None) -> None:
     assert progress(claim) is resize
 
 
-def test_the_steps_are_those_of_the_schema() -> None:
+def test_resize_values_are_those_of_the_schema() -> None:
     crd = yaml.safe_load((ROOT / "deploy/crds/userstorage.dev_userstorages.yaml").read_text())
     status = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
     assert status["storage"]["properties"]["resize"]["enum"] == list(Resize)
 
 
-def told(class_name: str | None, *, with_pod: bool) -> Condition:
+def condition_with(class_name: str | None, *, with_pod: bool) -> Condition:
     raw = storage_object()
     snapshot = settled_world(raw)
-    made = stored(desired_of(raw).pvc or {})
-    claim = made | {"spec": made["spec"] | {"storageClassName": class_name}, "status": {"phase": "Pending"}}
+    created = stored(desired_of(raw).pvc or {})
+    claim = created | {"spec": created["spec"] | {"storageClassName": class_name}, "status": {"phase": "Pending"}}
     pod = stored(desired_of(raw).pod) | {"status": {"phase": "Pending"}} if with_pod else None
     modes = {"at-once": "Immediate", "later": "WaitForFirstConsumer"}
     snapshot = replace(
@@ -88,7 +88,7 @@ def told(class_name: str | None, *, with_pod: bool) -> Condition:
         (None, True, "ClaimPending", "no StorageClass"),
     ],
 )
-def test_a_claim_without_its_volume(class_name: str | None, with_pod: bool, reason: str, words: str) -> None:
-    condition = told(class_name, with_pod=with_pod)
+def test_claim_without_volume(class_name: str | None, with_pod: bool, reason: str, words: str) -> None:
+    condition = condition_with(class_name, with_pod=with_pod)
     assert (condition.status, condition.reason) == (reason == "WaitForFirstConsumer", reason)
     assert words in condition.message

@@ -1,4 +1,4 @@
-"""How full volumes are: whom the operator asks, whom it believes, and how seldom it writes that down."""
+"""Volume usage: which kubelets are queried, which reports count, and how rarely the status is written."""
 
 import asyncio
 from dataclasses import replace
@@ -34,21 +34,21 @@ def use(percent: float) -> VolumeUse:
 
 def status(measured: MeasuredVolume | None, previous: Unstructured) -> Unstructured:
     raw = storage_object()
-    verdict = Outcome(replace(settled_world(raw), volume=measured), desired_of(raw), Plan(), None, NOW)
-    return report(verdict, previous)
+    outcome = Outcome(replace(settled_world(raw), volume=measured), desired_of(raw), Plan(), None, NOW)
+    return report(outcome, previous)
 
 
-def test_the_status_tells_how_full_the_volume_is() -> None:
+def test_status_reports_volume_usage() -> None:
     first = status(MeasuredVolume(use(25)), {})
     assert (first["storage"]["used"], first["storage"]["usedPercent"]) == ("256Mi", 25)
 
 
-def test_root_s_own_reserve_is_neither_used_nor_to_be_had() -> None:
+def test_reserved_blocks_are_neither_used_nor_available() -> None:
     assert VolumeUse(used=90, available=0).ratio == 1
 
 
 @given(st.lists(st.floats(min_value=0, max_value=100), min_size=1, max_size=30))
-def test_what_is_told_is_true_to_a_percent_and_changes_only_by_as_much(percents: list[float]) -> None:
+def test_reported_usage_is_accurate_to_one_percent(percents: list[float]) -> None:
     known: Unstructured = {}
     for percent in percents:
         new = volume_status(known | {"claimName": CLAIM}, CLAIM, use(percent))
@@ -60,49 +60,49 @@ def test_what_is_told_is_true_to_a_percent_and_changes_only_by_as_much(percents:
 
 
 @given(st.lists(st.floats(min_value=36.01, max_value=37.99), max_size=30))
-def test_a_user_at_work_causes_no_write_before_a_percent_is_full(percents: list[float]) -> None:
+def test_small_changes_cause_no_write(percents: list[float]) -> None:
     before = status(MeasuredVolume(use(37.5)), {})
     for percent in percents:
         assert status_patch(status(MeasuredVolume(use(percent)), before), before) == {}
 
 
-def test_what_is_not_known_at_the_moment_is_told_as_before() -> None:
+def test_unknown_usage_keeps_previous_value() -> None:
     before = status(MeasuredVolume(use(37.5)), {})
     assert status_patch(status(MeasuredVolume(None), before), before) == {}
 
 
-def test_of_another_claim_nothing_is_known() -> None:
+def test_usage_of_another_claim_is_dropped() -> None:
     before = status(MeasuredVolume(use(37.5)), {})
     before["storage"]["claimName"] = "another"
     assert "usedPercent" not in status(MeasuredVolume(None), before)["storage"]
 
 
-def test_where_nobody_asks_any_more_nothing_is_told() -> None:
+def test_usage_is_removed_when_stats_are_disabled() -> None:
     before = status(MeasuredVolume(use(37.5)), {})
     patch = status_patch(status(None, before), before)
     assert (patch["storage"]["used"], patch["storage"]["usedPercent"]) == (None, None)
 
 
-def test_what_is_old_is_forgotten_so_that_no_lost_node_keeps_an_alarm_up() -> None:
+def test_old_measurements_expire() -> None:
     clock = FakeClock()
-    book = VolumeStatsCache(clock)
-    book.record("users", "full", use(95))
+    cache = VolumeStatsCache(clock)
+    cache.record("users", "full", use(95))
     clock.now += 200
-    book.record("users", "empty", use(1))
-    book.summary()
-    assert book.fullness == UsageSummary(known=2, nearly_full=1, fullest=use(95).ratio)
+    cache.record("users", "empty", use(1))
+    cache.summary()
+    assert cache.fullness == UsageSummary(known=2, nearly_full=1, fullest=use(95).ratio)
     clock.now += 200
-    assert book.of("users", "full") is None
-    assert book.of("users", "empty") == use(1)
-    book.summary()
-    assert book.fullness == UsageSummary(known=1, nearly_full=0, fullest=use(1).ratio)
+    assert cache.of("users", "full") is None
+    assert cache.of("users", "empty") == use(1)
+    cache.summary()
+    assert cache.fullness == UsageSummary(known=1, nearly_full=0, fullest=use(1).ratio)
     clock.now += 200
-    book.summary()
-    assert book.fullness == UsageSummary()
+    cache.summary()
+    assert cache.fullness == UsageSummary()
 
 
 def summary_of(*volumes: tuple[str, str, str, Any]) -> Unstructured:
-    """As a kubelet has it: uid of the pod, namespace, claim, and use; a volume that was not measured yet has none."""
+    """Return a kubelet's summary of volumes given as (pod uid, namespace, claim, usage); usage None is not measured yet."""
     return {
         "node": {"nodeName": "n"},
         "pods": [{"podRef": {"name": "no-volumes", "namespace": "users", "uid": "other"}}]
@@ -124,13 +124,13 @@ def summary_of(*volumes: tuple[str, str, str, Any]) -> Unstructured:
 
 
 class Nodes:
-    """Kubelets that answer what the test says; the real one is asked in tests/e2e."""
+    """Kubelets with responses set by the test; tests/e2e queries a real one."""
 
     def __init__(self, answers: dict[str, Any]) -> None:
         self.answers = answers
         self.asked: list[str] = []
         self.at_once = self.most_at_once = 0
-        self.not_told = 0
+        self.failures = 0
 
     async def summary(self, address: str) -> Unstructured:
         self.asked.append(address)
@@ -145,23 +145,23 @@ class Nodes:
         return result
 
     def volume_stats_failed(self) -> None:
-        self.not_told += 1
+        self.failures += 1
 
 
-class Looking:
-    """One UserStorage with a pod on the node 10.0.0.1, and whatever kubelets say."""
+class Setup:
+    """A collector for one UserStorage with the given pods, and kubelets with the given responses."""
 
     def __init__(self, answers: dict[str, Any], *pods: Unstructured) -> None:
-        self.nodes, self.book, self.keys = Nodes(answers), VolumeStatsCache(), list[Key]()
-        self.views = Caches(lambda _: None, lambda _: None)
+        self.nodes, self.cache, self.keys = Nodes(answers), VolumeStatsCache(), list[Key]()
+        self.caches = Caches(lambda _: None, lambda _: None)
         self.raw = storage_object()
-        self.views.cache(USER_STORAGES).replace([self.raw], "200")
-        self.looks = VolumeStatsCollector(self.nodes, self.views, lambda: pods, self.book, self.keys.append, self.nodes)
+        self.caches.cache(USER_STORAGES).replace([self.raw], "200")
+        self.collector = VolumeStatsCollector(self.nodes, self.caches, lambda: pods, self.cache, self.keys.append, self.nodes)
 
-    def tell(self, storage: Unstructured) -> None:
-        """The status as it was written."""
+    def store_status(self, storage: Unstructured) -> None:
+        """Store the status as the reconciler would write it."""
         newer = self.raw["metadata"] | {"resourceVersion": "300"}
-        self.views.put(USER_STORAGES, self.raw | {"metadata": newer, "status": {"storage": storage}})
+        self.caches.put(USER_STORAGES, self.raw | {"metadata": newer, "status": {"storage": storage}})
 
 
 def pod(address: str = "10.0.0.1", uid: str = "pod-1", phase: str = "Running") -> Unstructured:
@@ -169,47 +169,47 @@ def pod(address: str = "10.0.0.1", uid: str = "pod-1", phase: str = "Running") -
     return made | {"status": {"phase": phase, "hostIP": address}}
 
 
-async def test_only_nodes_with_pods_of_ours_are_asked_and_not_all_at_once() -> None:
+async def test_only_nodes_with_own_pods_are_queried_with_bounded_concurrency() -> None:
     addresses = [f"10.0.1.{n}" for n in range(30)]
     pods = [pod(address, f"pod-{address}") for address in addresses]
-    looking = Looking(dict.fromkeys(addresses, summary_of()), *pods, pods[0], pod("10.9.9.9", "done", "Succeeded"))
-    await looking.looks.once()
-    assert sorted(looking.nodes.asked) == sorted(addresses)
-    assert looking.nodes.most_at_once == 8
+    setup = Setup(dict.fromkeys(addresses, summary_of()), *pods, pods[0], pod("10.9.9.9", "done", "Succeeded"))
+    await setup.collector.once()
+    assert sorted(setup.nodes.asked) == sorted(addresses)
+    assert setup.nodes.most_at_once == 8
 
 
-async def test_a_status_is_written_once_and_not_again_for_the_same() -> None:
-    looking = Looking({"10.0.0.1": summary_of(("pod-1", "users", CLAIM, use(93)))}, pod())
-    await looking.looks.once()
-    assert looking.keys == [KEY]
-    assert looking.book.fullness.nearly_full == 1
-    looking.tell({"claimName": CLAIM, "used": "953Mi", "usedPercent": 93})
-    await looking.looks.once()
-    assert looking.keys == [KEY]
-    looking.nodes.answers["10.0.0.1"] = summary_of(("pod-1", "users", CLAIM, use(95)))
-    await looking.looks.once()
-    assert looking.keys == [KEY, KEY]
+async def test_unchanged_usage_is_not_enqueued_again() -> None:
+    setup = Setup({"10.0.0.1": summary_of(("pod-1", "users", CLAIM, use(93)))}, pod())
+    await setup.collector.once()
+    assert setup.keys == [KEY]
+    assert setup.cache.fullness.nearly_full == 1
+    setup.store_status({"claimName": CLAIM, "used": "953Mi", "usedPercent": 93})
+    await setup.collector.once()
+    assert setup.keys == [KEY]
+    setup.nodes.answers["10.0.0.1"] = summary_of(("pod-1", "users", CLAIM, use(95)))
+    await setup.collector.once()
+    assert setup.keys == [KEY, KEY]
 
 
-async def test_a_volume_that_was_not_measured_yet_is_not_known() -> None:
-    looking = Looking({"10.0.0.1": summary_of(("pod-1", "users", CLAIM, None))}, pod())
-    await looking.looks.once()
-    assert looking.keys == []
-    assert looking.book.fullness == UsageSummary()
+async def test_unmeasured_volume_is_unknown() -> None:
+    setup = Setup({"10.0.0.1": summary_of(("pod-1", "users", CLAIM, None))}, pod())
+    await setup.collector.once()
+    assert setup.keys == []
+    assert setup.cache.fullness == UsageSummary()
 
 
 @pytest.mark.parametrize(
-    "lie",
+    "report_of_other_pod",
     [
         pytest.param(("pod-of-another-node", "users", CLAIM, use(99)), id="another's pod"),
         pytest.param(("pod-1", "elsewhere", CLAIM, use(99)), id="another namespace"),
     ],
 )
-async def test_a_kubelet_is_believed_about_its_own_pods_only(lie: tuple[str, str, str, VolumeUse]) -> None:
-    looking = Looking({"10.0.0.1": summary_of(lie)}, pod())
-    await looking.looks.once()
-    assert looking.book.fullness == UsageSummary()
-    assert looking.keys == []
+async def test_kubelet_reports_only_count_for_its_own_pods(report_of_other_pod: tuple[str, str, str, VolumeUse]) -> None:
+    setup = Setup({"10.0.0.1": summary_of(report_of_other_pod)}, pod())
+    await setup.collector.once()
+    assert setup.cache.fullness == UsageSummary()
+    assert setup.keys == []
 
 
 @pytest.mark.parametrize(
@@ -227,22 +227,22 @@ async def test_a_kubelet_is_believed_about_its_own_pods_only(lie: tuple[str, str
         summary_of(("pod-2", "users", "b", VolumeUse(cast("Any", "1"), 2))),
     ],
 )
-async def test_a_node_that_does_not_tell_leaves_the_others_and_what_was_known(answer: Any) -> None:
+async def test_failing_node_does_not_affect_others_or_known_values(answer: Any) -> None:
     good = summary_of(("pod-1", "users", CLAIM, use(50)))
-    looking = Looking({"10.0.0.1": good, "10.0.0.2": answer}, pod(), pod("10.0.0.2", "pod-2"))
-    await looking.looks.once()
-    assert looking.nodes.not_told == 1
-    assert looking.book.of("users", CLAIM) == use(50)
-    looking.nodes.answers["10.0.0.1"] = Unavailable(0, "gone")
-    await looking.looks.once()
-    assert looking.nodes.not_told == 3
-    assert looking.book.of("users", CLAIM) == use(50)
+    setup = Setup({"10.0.0.1": good, "10.0.0.2": answer}, pod(), pod("10.0.0.2", "pod-2"))
+    await setup.collector.once()
+    assert setup.nodes.failures == 1
+    assert setup.cache.of("users", CLAIM) == use(50)
+    setup.nodes.answers["10.0.0.1"] = Unavailable(0, "gone")
+    await setup.collector.once()
+    assert setup.nodes.failures == 3
+    assert setup.cache.of("users", CLAIM) == use(50)
 
 
-async def test_a_pod_that_only_says_it_is_of_ours_is_of_no_concern() -> None:
+async def test_forged_pod_is_ignored() -> None:
     forged = pod()
     forged["metadata"] = forged["metadata"] | {"ownerReferences": []}
-    looking = Looking({"10.0.0.1": summary_of(("pod-1", "users", CLAIM, use(93)))}, forged)
-    await looking.looks.once()
-    assert looking.keys == []
-    assert looking.book.fullness == UsageSummary()
+    setup = Setup({"10.0.0.1": summary_of(("pod-1", "users", CLAIM, use(93)))}, forged)
+    await setup.collector.once()
+    assert setup.keys == []
+    assert setup.cache.fullness == UsageSummary()

@@ -36,8 +36,8 @@ class Access:
             yield self
 
     def __str__(self) -> str:
-        where = f"in namespace {self.namespace!r}" if self.namespace is not None else "in all namespaces"
-        return f"{self.verb} userstorages.userstorage.dev {where}"
+        scope = f"in namespace {self.namespace!r}" if self.namespace is not None else "in all namespaces"
+        return f"{self.verb} userstorages.userstorage.dev {scope}"
 
 
 @dataclass(frozen=True, slots=True)
