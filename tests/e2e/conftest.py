@@ -24,7 +24,7 @@ LOG_TAIL = 6000
 
 
 @pytest.fixture(scope="session")
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterAccess]:
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterAccess]:
     """The cluster with our manifests: a node cluster of this test run, or another one if --cluster says so."""
     if chosen_cluster(request.config) != "local":
         remote = RemoteCluster(request.getfixturevalue("api"))
