@@ -159,9 +159,9 @@ def test_alerts_fire_only_for_failures(
         assert "bob" in output
         assert "ClassNotFound" in output
     # Only this namespace: users of earlier tests may still be terminating.
-    ours = [line for line in run_next_command(api, "UserStorageLongNotReady").splitlines() if line.startswith(namespace)]
-    assert len(ours) == 1, ours
-    assert "bob" in ours[0]
+    lines = [line for line in run_next_command(api, "UserStorageLongNotReady").splitlines() if line.startswith(namespace)]
+    assert len(lines) == 1, lines
+    assert "bob" in lines[0]
     assert "SINCE" in run_next_command(api, "UserStorageDeletionOverdue")
     assert "holderIdentity: " in run_next_command(api, "UserStorageNoLeader")
     assert "etcd ok" in run_next_command(api, "UserStorageReconcileSlow")

@@ -180,8 +180,8 @@ def test_namespaced_installation_has_no_rights_elsewhere(api: Kubectl, namespace
     finally:
         process.stop()
         for binding in bindings:
-            where = ["-n", binding["metadata"]["namespace"]] if binding["kind"] == "RoleBinding" else []
-            api.run("delete", binding["kind"], binding["metadata"]["name"], *where)
+            scope = ["-n", binding["metadata"]["namespace"]] if binding["kind"] == "RoleBinding" else []
+            api.run("delete", binding["kind"], binding["metadata"]["name"], *scope)
         api.run("delete", "serviceaccount", namespace, "-n", SYSTEM)
         release(api, namespace)
 

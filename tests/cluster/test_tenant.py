@@ -124,7 +124,7 @@ def test_claim_of_another_namespace_is_unreachable(
 
 
 @pytest.mark.parametrize(
-    ("command", "says"),
+    ("command", "message"),
     [
         (["create", "token", NAME, "-n", SYSTEM], "cannot create resource"),
         (["get", "secrets", "-n", SYSTEM], "cannot list resource"),
@@ -141,10 +141,10 @@ def test_claim_of_another_namespace_is_unreachable(
     ids=lambda given: " ".join(given[:3]) if isinstance(given, list) else "",
 )
 def test_tenant_cannot_use_operator_token_rights_or_lease(
-    tenant: Kubectl, namespace: str, command: list[str], says: str
+    tenant: Kubectl, namespace: str, command: list[str], message: str
 ) -> None:
     own = [] if "-n" in command or "-A" in command else ["-n", namespace]
-    assert says in refusal(tenant, *command[:1], *own, *command[1:])
+    assert message in refusal(tenant, *command[:1], *own, *command[1:])
 
 
 def test_account_with_operator_name_in_other_namespace_has_no_rights(

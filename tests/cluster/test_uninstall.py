@@ -44,7 +44,7 @@ def test_documented_uninstall_removes_everything_but_claims(own_cluster: Kubectl
     # Some users are deleted while the operator runs. Once it has stopped, only the Job can remove finalizers.
     own_cluster.run("delete", "us", "alice", "-n", USERS)
     assert "user-storage-alice" not in pods(own_cluster, USERS)
-    # The garbage collector discovers new kinds every 30 s; once the CRD is deleted it could no longer discover ours.
+    # The garbage collector discovers new kinds every 30 s; once the CRD is deleted it could no longer discover our kinds.
     eventually(lambda: own_cluster.get("service", "user-storage-alice", USERS) is None)
     operator.stop()
     own_cluster.run("delete", "us", "bob", "-n", USERS, "--wait=false")

@@ -131,7 +131,7 @@ REFUSED = [
         "podMetadata.annotations keys must not",
     ),
     Refused("an annotation for networks", _pod_metadata(annotations={"k8s.v1.cni.cncf.io/networks": "x"}), "keys must not"),
-    Refused("an annotation of ours", _pod_metadata(annotations={"userstorage.dev/pod-hash": "x"}), "keys must not"),
+    Refused("an annotation of the operator", _pod_metadata(annotations={"userstorage.dev/pod-hash": "x"}), "keys must not"),
     Refused("pod annotation key", _pod_metadata(annotations={"a/b/c": "x"}), "podMetadata.annotations keys must be"),
     Refused(
         "60 an object of 1.4 MiB",
@@ -185,7 +185,7 @@ CHANGES = [
     Change("39 claimName removed with its parent", _storage(claimName="a"), _ALICE, "storage.claimName is immutable"),
     Change("claimName added", _ALICE, _storage(claimName="a"), "storage.claimName is immutable"),
     Change("size grown", _storage(size="1Gi"), _storage(size="1.5Gi")),
-    Change("size said otherwise", _storage(size="1Gi"), _storage(size="1024Mi")),
+    Change("size in another unit", _storage(size="1Gi"), _storage(size="1024Mi")),
     Change("size added", _ALICE, _storage(size="1Gi")),
     Change("reclaimPolicy changed", _ALICE, _storage(reclaimPolicy="Delete")),
     Change("another directory", _storage(**_SHARED, subPath="a"), _storage(**_SHARED, subPath="b")),

@@ -143,11 +143,11 @@ UNRESTRICTED: dict[str, tuple[tuple[str | int, ...], Any, str]] = {
 
 @pytest.mark.parametrize("row", UNRESTRICTED)
 def test_unrestricted_pod_is_refused_with_field(policies: Policies, row: str) -> None:
-    path, value, says = UNRESTRICTED[row]
+    path, value, message = UNRESTRICTED[row]
     refusal = policies.refusal(modified_pod(path, value))
-    assert bool(refusal) == bool(says)
-    assert says in refusal
-    assert ("userstorage-operator-" in refusal) == bool(says)  # refused by our policy, not by another admission check
+    assert bool(refusal) == bool(message)
+    assert message in refusal
+    assert ("userstorage-operator-" in refusal) == bool(message)  # refused by our policy, not by another admission check
 
 
 def test_operators_own_pod_is_admitted(policies: Policies) -> None:

@@ -139,7 +139,7 @@ async def test_foreign_ingress_is_kept_and_reported_only_if_one_is_wanted(
     live: Live, exposing_class: ClassOfTest, operator: None, forged: bool
 ) -> None:
     labels = {"app.kubernetes.io/managed-by": "userstorage-operator"} if forged else {}
-    spec = {"defaultBackend": {"service": {"name": "theirs", "port": {"number": 1}}}}
+    spec = {"defaultBackend": {"service": {"name": "foreign", "port": {"number": 1}}}}
     before = await live.create_object(Kind.INGRESS, "user-storage-alice", spec, labels=labels)
     await live.create(className=exposing_class.name)
     assert "Ingress 'user-storage-alice'" in await live.until_condition("Reconciling", "True", "Retrying")

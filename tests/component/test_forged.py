@@ -58,7 +58,7 @@ async def create_users_and_foreign_objects(live: Live) -> list[tuple[Kind, str]]
     )
     await live.create_object(Kind.POD, "user-storage-dave", FOREIGN_SPECS[Kind.POD], labels=labels("dave", uid))
     await live.create_object(Kind.PVC, "of-frank", FOREIGN_SPECS[Kind.PVC], labels=labels("erin", uid))
-    strangers = [
+    foreign = [
         (Kind.POD, "forged"),
         (Kind.SERVICE, "user-storage-bob"),
         (Kind.PVC, "user-storage-carol"),
@@ -67,7 +67,7 @@ async def create_users_and_foreign_objects(live: Live) -> list[tuple[Kind, str]]
     ]
 
     async def is_settled() -> bool:
-        current = [await get_object(live, kind, name) for kind, name in strangers]
+        current = [await get_object(live, kind, name) for kind, name in foreign]
         return all(raw.get("status", {}).get("phase") in ("Running", "Bound", None) for raw in current)
 
     await live.until(is_settled)
@@ -76,7 +76,7 @@ async def create_users_and_foreign_objects(live: Live) -> list[tuple[Kind, str]]
     await live.create("erin", storage={"claimName": "of-frank"})
     for user, reason in BLOCKED.items():
         await live.until_condition("Ready", "False", reason, user)
-    return strangers
+    return foreign
 
 
 async def get_object(live: Live, kind: Kind, name: str) -> Unstructured:
@@ -88,15 +88,15 @@ async def get_object(live: Live, kind: Kind, name: str) -> Unstructured:
 async def test_foreign_objects_are_unchanged_after_many_reconciles(
     live: Live, sweeping_operator: RecordedMetrics, seconds: int
 ) -> None:
-    strangers = await create_users_and_foreign_objects(live)
-    before = [await get_object(live, kind, name) for kind, name in strangers]
+    foreign = await create_users_and_foreign_objects(live)
+    before = [await get_object(live, kind, name) for kind, name in foreign]
     reconciles, until, touch = sweeping_operator.reconciles(), time.monotonic() + seconds, 0
     while time.monotonic() < until or sweeping_operator.reconciles() - reconciles < 100:  # takes longer on a slow machine
         touch += 1
         for user in ("alice", *BLOCKED):
             await live.change({"spec": {"lifecycle": {"startTimeout": f"{300 + touch % 2}s"}}}, user)
         await asyncio.sleep(0.2)
-    assert [await get_object(live, kind, name) for kind, name in strangers] == before
+    assert [await get_object(live, kind, name) for kind, name in foreign] == before
     assert await live.condition("Ready") == ("True", "PodReady")
     for user, reason in BLOCKED.items():
         assert await live.condition("Ready", user) == ("False", reason)
@@ -105,11 +105,11 @@ async def test_foreign_objects_are_unchanged_after_many_reconciles(
 
 @pytest.mark.timeout(600)
 async def test_name_conflicts_are_retried_with_backoff(live: Live, operator: RecordedMetrics, seconds: int) -> None:
-    strangers = await create_users_and_foreign_objects(live)
-    before = [await get_object(live, kind, name) for kind, name in strangers]
+    foreign = await create_users_and_foreign_objects(live)
+    before = [await get_object(live, kind, name) for kind, name in foreign]
     writes = operator.writes()
     await asyncio.sleep(seconds)
     tries = TRIES_IN_THE_FIRST_MINUTE + seconds / 60
     assert operator.writes() - writes <= tries * WRITES_PER_TRY * len(BLOCKED)
-    assert [await get_object(live, kind, name) for kind, name in strangers] == before
+    assert [await get_object(live, kind, name) for kind, name in foreign] == before
     print(f"{operator.writes() - writes} writes in {seconds} s, {operator.requests}")  # noqa: T201  # shown with -s

@@ -216,7 +216,7 @@ async def test_switch_to_ingress_deletes_route(
 
 
 async def test_foreign_route_is_kept(live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None) -> None:
-    before = await live.create_object(Kind.HTTP_ROUTE, "user-storage-alice", {"hostnames": ["theirs.example.org"]})
+    before = await live.create_object(Kind.HTTP_ROUTE, "user-storage-alice", {"hostnames": ["foreign.example.org"]})
     await live.create(className=through_gateway.name)
     assert "HTTPRoute 'user-storage-alice'" in await live.until_condition("Reconciling", "True", "Retrying")
     await live.until_condition("Ready", "True", "PodReady")

@@ -104,8 +104,8 @@ async def test_repairs_back_off_from_competing_controller(live: Live, operator: 
         assert service is not None
         assert alice is not None
         messages.add(alice["status"].get("lastError", {}).get("message", ""))
-        if service["metadata"]["labels"]["app"] != "theirs":
-            await live.change_child(Kind.SERVICE, {"metadata": {"labels": {"app": "theirs"}}})
+        if service["metadata"]["labels"]["app"] != "foreign":
+            await live.change_child(Kind.SERVICE, {"metadata": {"labels": {"app": "foreign"}}})
             foreign_changes += 1
         await asyncio.sleep(0.05)
         elapsed = time.monotonic() - started

@@ -130,4 +130,4 @@ def spans_of(written: list[Object]) -> list[tuple[datetime, datetime]]:
     for entry in written:
         [writer] = entry["user"]["extra"]["authentication.kubernetes.io/pod-name"]
         times.setdefault(writer, []).append(datetime.fromisoformat(entry["requestReceivedTimestamp"]))
-    return sorted((min(some), max(some)) for some in times.values())
+    return sorted((min(moments), max(moments)) for moments in times.values())

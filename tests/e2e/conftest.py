@@ -16,7 +16,7 @@ from support import chromium
 from support.cluster_access import ClusterAccess, LocalNode, RemoteCluster, can_create_namespaces
 from support.kubectl import WAIT, Kubectl
 from support.operator_process import OperatorProcess
-from support.users import DUFS, FILE_BROWSER, Users
+from support.users import DUFS, FILE_BROWSER, NamespaceUsers
 
 LABEL = "userstorage-e2e"
 LOG_TAIL = 6000
@@ -24,7 +24,7 @@ LOG_TAIL = 6000
 
 
 @pytest.fixture(scope="session")
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterAccess]:
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterAccess]:
     """The cluster with our manifests: a node cluster of this test run, or another one if --cluster says so."""
     if chosen_cluster(request.config) != "local":
         remote = RemoteCluster(request.getfixturevalue("api"))
@@ -66,12 +66,12 @@ def operator(cluster: ClusterAccess, operator_port: int, tmp_path_factory: pytes
 
 
 @pytest.fixture
-def users(cluster: ClusterAccess, operator: OperatorProcess) -> Iterator[Users]:
+def users(cluster: ClusterAccess, operator: OperatorProcess) -> Iterator[NamespaceUsers]:
     """The users in a new namespace that enforces Pod Security `restricted`."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted", LABEL: "true"}
     cluster.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    users = Users(cluster.kubectl, name, cluster)
+    users = NamespaceUsers(cluster.kubectl, name, cluster)
     yield users
     # Without waiting: pods terminate while the next test runs.
     cluster.kubectl.run("delete", "namespace", name, "--wait=false")
@@ -80,13 +80,13 @@ def users(cluster: ClusterAccess, operator: OperatorProcess) -> Iterator[Users]:
 
 
 @pytest.fixture
-def dufs(users: Users) -> str:
+def dufs(users: NamespaceUsers) -> str:
     """The name of a class for Dufs."""
     return users.create_class(DUFS)
 
 
 @pytest.fixture
-def filebrowser(users: Users) -> str:
+def filebrowser(users: NamespaceUsers) -> str:
     """The name of a class for File Browser behind a proxy."""
     return users.create_class(FILE_BROWSER)
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from support.users import Users
+from support.users import NamespaceUsers
 
 ARGUMENTS = [
     "$(USERSTORAGE_ROOT)",
@@ -17,7 +17,7 @@ CUSTOM: dict[str, Any] = {
 }
 
 
-def test_custom_program_serves_files_at_base_path(users: Users) -> None:
+def test_custom_program_serves_files_at_base_path(users: NamespaceUsers) -> None:
     cls = users.create_class(CUSTOM, basePath="/files/${slug}/", port=9090)
     users.apply_user("alice", cls)
     before = users.until_ready("alice")
@@ -28,7 +28,7 @@ def test_custom_program_serves_files_at_base_path(users: Users) -> None:
     assert web.request("GET", "notes.txt").body == b"of alice"
 
 
-def test_crashing_custom_program_is_reported_and_recovers(users: Users) -> None:
+def test_crashing_custom_program_is_reported_and_recovers(users: NamespaceUsers) -> None:
     cls = users.create_class(CUSTOM, args=["--no-such-option"])
     users.apply_user("alice", cls)
     message = users.until_not_ready("alice", "CrashLoopBackOff")

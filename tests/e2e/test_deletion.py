@@ -5,7 +5,7 @@ import time
 import pytest
 
 from support.kubectl import PATIENCE, eventually
-from support.users import Users
+from support.users import NamespaceUsers
 
 GRACE_SECONDS = 3600
 """The grace period, after which a program that ignores SIGTERM would be killed: much longer than PATIENCE."""
@@ -13,7 +13,7 @@ GRACE_SECONDS = 3600
 
 @pytest.mark.parametrize(("flavor", "policy"), [("filebrowser", "Retain"), ("dufs", "Delete")])
 def test_deletion_ends_pod_gracefully_and_follows_reclaim_policy(
-    users: Users, request: pytest.FixtureRequest, flavor: str, policy: str
+    users: NamespaceUsers, request: pytest.FixtureRequest, flavor: str, policy: str
 ) -> None:
     storage, lifecycle = {"size": "1Gi", "reclaimPolicy": policy}, {"terminationGracePeriodSeconds": GRACE_SECONDS}
     users.apply_user("alice", request.getfixturevalue(flavor), storage=storage, lifecycle=lifecycle)
@@ -40,7 +40,7 @@ def test_deletion_ends_pod_gracefully_and_follows_reclaim_policy(
         eventually(lambda: users.claim("alice") is None)
 
 
-def test_files_follow_reclaim_policy(users: Users, dufs: str) -> None:
+def test_files_follow_reclaim_policy(users: NamespaceUsers, dufs: str) -> None:
     users.apply_user("alice", dufs)
     users.until_ready("alice")
     assert users.web("alice").request("PUT", "notes.txt", b"of alice").code == 201

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from support.users import DUFS, Users
+from support.users import DUFS, NamespaceUsers
 
 
-def test_uploaded_file_is_listed_after_pod_is_replaced(users: Users, page: Page, tmp_path: Path) -> None:
+def test_uploaded_file_is_listed_after_pod_is_replaced(users: NamespaceUsers, page: Page, tmp_path: Path) -> None:
     # With a base path, the page works only if it requests its parts below that path.
     users.apply_user("alice", users.create_class(DUFS, basePath="/files/${slug}/"))
     users.until_ready("alice")
@@ -34,7 +34,7 @@ def test_uploaded_file_is_listed_after_pod_is_replaced(users: Users, page: Page,
     assert download.value.path().read_text() == "of alice"
 
 
-def test_page_without_create_permission_has_no_upload(users: Users, page: Page) -> None:
+def test_page_without_create_permission_has_no_upload(users: NamespaceUsers, page: Page) -> None:
     users.apply_user("alice", users.create_class(DUFS, permissions={"create": False}))
     users.until_ready("alice")
     assert users.web("alice").request("PUT", "by-hand.txt", b"refused").code == 403

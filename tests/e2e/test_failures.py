@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from support.kubectl import eventually
-from support.users import DUFS, FILE_BROWSER, Users
+from support.users import DUFS, FILE_BROWSER, NamespaceUsers
 
 EATS_MEMORY = ["/bin/busybox", "sh", "-c", "/bin/busybox tail /dev/zero"]
 
@@ -28,7 +28,7 @@ EATS_MEMORY = ["/bin/busybox", "sh", "-c", "/bin/busybox tail /dev/zero"]
     ],
 )
 def test_class_mistake_is_reported_and_recovers(
-    users: Users, spec: dict[str, Any], mistake: dict[str, Any], reason: str, words: str
+    users: NamespaceUsers, spec: dict[str, Any], mistake: dict[str, Any], reason: str, words: str
 ) -> None:
     cls = users.create_class(spec, **mistake)
     users.apply_user("alice", cls)
@@ -37,7 +37,7 @@ def test_class_mistake_is_reported_and_recovers(
     users.until_ready("alice")
 
 
-def test_exited_container_restarts_in_same_pod(users: Users, filebrowser: str) -> None:
+def test_exited_container_restarts_in_same_pod(users: NamespaceUsers, filebrowser: str) -> None:
     users.apply_user("alice", filebrowser)
     before = users.until_ready("alice")
     users.exec("alice", "kill", "1")

@@ -1,12 +1,12 @@
 """The real File Browser behind a stand-in for the proxy. Only its API is tested, as its web page cannot be built here."""
 
 from support.filebrowser import HEADER, FileBrowser
-from support.users import FILE_BROWSER, Users
+from support.users import FILE_BROWSER, NamespaceUsers
 
 CONTENT = b"of alice"
 
 
-def test_files_outlive_the_pod(users: Users, filebrowser: str) -> None:
+def test_files_outlive_the_pod(users: NamespaceUsers, filebrowser: str) -> None:
     users.apply_user("alice", filebrowser)
     before = users.until_ready("alice")
     claim = users.claim("alice")
@@ -28,7 +28,7 @@ def test_files_outlive_the_pod(users: Users, filebrowser: str) -> None:
     assert browser.download("notes.txt").body == CONTENT
 
 
-def test_requests_that_bypass_the_proxy_are_refused(users: Users, filebrowser: str) -> None:
+def test_requests_that_bypass_the_proxy_are_refused(users: NamespaceUsers, filebrowser: str) -> None:
     users.apply_user("alice", filebrowser)
     users.until_ready("alice")
     web = users.web("alice")
@@ -63,7 +63,7 @@ def granted(browser: FileBrowser) -> dict[str, bool]:
     return {name: code in (200, 204) for name, code in answers.items()}
 
 
-def test_class_permissions_are_enforced(users: Users) -> None:
+def test_class_permissions_are_enforced(users: NamespaceUsers) -> None:
     cls = users.create_class(FILE_BROWSER, permissions=dict.fromkeys(REQUESTS, True))
     users.apply_user("alice", cls)
     first = users.until_ready("alice")
@@ -86,7 +86,7 @@ def test_class_permissions_are_enforced(users: Users) -> None:
     assert users.exec("alice", "ls", "/srv") == (0, "gone.txt\nold.txt")
 
 
-def test_read_only_storage_refuses_writes(users: Users, filebrowser: str) -> None:
+def test_read_only_storage_refuses_writes(users: NamespaceUsers, filebrowser: str) -> None:
     users.apply_user("alice", filebrowser)
     first = users.until_ready("alice")
     assert FileBrowser(users.web("alice")).upload("kept.txt", CONTENT).code == 200
@@ -102,7 +102,7 @@ def test_read_only_storage_refuses_writes(users: Users, filebrowser: str) -> Non
     assert "Read-only file system" in output
 
 
-def test_base_path_is_served_and_in_url(users: Users) -> None:
+def test_base_path_is_served_and_in_url(users: NamespaceUsers) -> None:
     cls = users.create_class(FILE_BROWSER, basePath="/files/${namespace}/${slug}/")
     users.apply_user("alice", cls)
     path = f"/files/{users.namespace}/alice/"
@@ -112,7 +112,7 @@ def test_base_path_is_served_and_in_url(users: Users) -> None:
     assert browser.download("notes.txt").body == CONTENT
 
 
-def test_unauthenticated_user_is_no_administrator(users: Users) -> None:
+def test_unauthenticated_user_is_no_administrator(users: NamespaceUsers) -> None:
     unauthenticated = FILE_BROWSER | {"auth": {"mode": "None", "acknowledgeUnauthenticated": True}}
     cls = users.create_class(unauthenticated, permissions={"delete": False})
     users.apply_user("alice", cls)
@@ -125,7 +125,7 @@ def test_unauthenticated_user_is_no_administrator(users: Users) -> None:
     assert browser.request("GET", "api/users").code == 403
 
 
-def test_init_container_overwrites_existing_database(users: Users, filebrowser: str) -> None:
+def test_init_container_overwrites_existing_database(users: NamespaceUsers, filebrowser: str) -> None:
     """After a reboot of the node, the init container runs again on the same scratch space."""
     users.apply_user("alice", filebrowser)
     users.until_ready("alice")

@@ -8,7 +8,7 @@ import json
 import uuid
 from typing import Any
 
-from support.users import Users
+from support.users import NamespaceUsers
 
 STAND_IN: dict[str, Any] = {
     "browser": {
@@ -20,12 +20,12 @@ STAND_IN: dict[str, Any] = {
 }
 
 
-def get_configuration(users: Users) -> Any:
+def get_configuration(users: NamespaceUsers) -> Any:
     """Return the configuration that the init container wrote for the pod's program."""
     return json.loads(users.web("alice").request("GET", "config.yaml").body)
 
 
-def test_every_pod_gets_random_administrator(users: Users) -> None:
+def test_every_pod_gets_random_administrator(users: NamespaceUsers) -> None:
     users.apply_user("alice", users.create_class(STAND_IN))
     users.until_ready("alice")
     first = get_configuration(users)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from support import web
 from support.kubectl import eventually
-from support.users import Users
+from support.users import NamespaceUsers
 
 
-def test_unreadable_volume_is_not_ready_until_repaired(users: Users, dufs: str, filebrowser: str) -> None:
+def test_unreadable_volume_is_not_ready_until_repaired(users: NamespaceUsers, dufs: str, filebrowser: str) -> None:
     health = {"alice": "/__dufs__/health", "bob": "/health"}
     users.apply_user("alice", dufs)
     users.apply_user("bob", filebrowser)
@@ -33,7 +33,7 @@ def test_unreadable_volume_is_not_ready_until_repaired(users: Users, dufs: str, 
         )
 
 
-def is_pod_ready(users: Users, user: str) -> bool:
+def is_pod_ready(users: NamespaceUsers, user: str) -> bool:
     return users.ready_condition(user)[:2] == ("True", "PodReady")
 
 
@@ -42,7 +42,7 @@ def set_modes(modes: dict[Path, int]) -> None:
         volume.chmod(mode & 0o7777)
 
 
-def is_alive(users: Users, user: str, path: str) -> bool:
+def is_alive(users: NamespaceUsers, user: str, path: str) -> bool:
     """Whether the program's health endpoint responds with 200; asked at the pod, as a Service leads only to ready pods."""
     pod = users.pod(user)
     assert pod is not None

@@ -4,10 +4,10 @@ Every end-to-end test shows that the pod is admitted in a namespace that enforce
 """
 
 from support.filebrowser import FileBrowser
-from support.users import Users
+from support.users import NamespaceUsers
 
 
-def test_container_is_unprivileged_and_read_only(users: Users, filebrowser: str) -> None:
+def test_container_is_unprivileged_and_read_only(users: NamespaceUsers, filebrowser: str) -> None:
     users.apply_user("alice", filebrowser)
     users.until_ready("alice")
     assert FileBrowser(users.web("alice")).upload("notes.txt", b"of alice").code == 200

@@ -12,7 +12,7 @@ import pytest
 from support.cluster_access import LocalNode
 from support.kubectl import PATIENCE, Kubectl, eventually
 from support.operator_account import ACCOUNT
-from support.users import Users
+from support.users import NamespaceUsers
 from userstorage_operator.plugin import describe
 
 MEBI = 1 << 20
@@ -21,7 +21,7 @@ STATS_ACCOUNT = "userstorage-volume-stats"
 
 
 @pytest.fixture
-def claim(users: Users, tmp_path: Path) -> str:
+def claim(users: NamespaceUsers, tmp_path: Path) -> str:
     """A claim whose volume is a separate file system of 16 MiB."""
     if not isinstance(users.cluster, LocalNode):
         pytest.skip("a volume of limited size can be created only on the local node (--cluster=local, as root)")
@@ -58,7 +58,7 @@ def metric(port: int, name: str) -> float:
     return float(found[1])
 
 
-def test_volume_usage_is_reported(users: Users, claim: str, dufs: str, operator_port: int) -> None:
+def test_volume_usage_is_reported(users: NamespaceUsers, claim: str, dufs: str, operator_port: int) -> None:
     users.apply_user("alice", dufs, storage={"claimName": claim})
     users.apply_user("zoe", dufs, replicas=0)  # without a pod, so without a figure
     users.until_ready("alice")
@@ -104,7 +104,7 @@ def kubelet_status(kubectl: Kubectl, path: str, token: str, authority: Path, *, 
     return code
 
 
-def test_kubelet_token_is_limited_to_stats(users: Users, dufs: str, tmp_path: Path) -> None:
+def test_kubelet_token_is_limited_to_stats(users: NamespaceUsers, dufs: str, tmp_path: Path) -> None:
     if not isinstance(users.cluster, LocalNode):
         pytest.skip("kubelets are reachable only on the local node (--cluster=local, as root)")
     kubectl = users.kubectl

@@ -97,8 +97,8 @@ def is_ready(pod: Object) -> bool:
 def push_image(registry: str, tag: str, *entrypoint: str) -> str:
     """Push the operator's image with another entry point; return its reference in the registry.
 
-    The entry point makes it another image for the node as well. Of one image, pulled under one name, the node would ask a
-    registry also for the other name, under which it was loaded.
+    The entry point makes it another image for the node as well. If the node had pulled the loaded image under a second name,
+    it would ask a registry for the first name, too.
     """
     reference = f"{registry}/userstorage-operator:{tag}"
     container = _buildah("from", IMAGE).strip()

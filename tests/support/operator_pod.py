@@ -14,12 +14,12 @@ def pod(image: str = FILEBROWSER, class_name: str = "") -> Unstructured:
 
     The API server would look for the owner in the namespace.
     """
-    made = without_absent(desired_of(storage_object()).pod)
-    made["metadata"] = {
+    pod_object = without_absent(desired_of(storage_object()).pod)
+    pod_object["metadata"] = {
         "name": "user-storage-alice",
-        "labels": made["metadata"]["labels"],
+        "labels": pod_object["metadata"]["labels"],
         "annotations": {"userstorage.dev/class": class_name},
     }
-    for container in (*made["spec"]["containers"], *made["spec"]["initContainers"]):
+    for container in (*pod_object["spec"]["containers"], *pod_object["spec"]["initContainers"]):
         container["image"] = image
-    return copy.deepcopy(made)
+    return copy.deepcopy(pod_object)

@@ -102,8 +102,8 @@ class ReasonRecorder:
         for line in self._log.lines():
             if line["event"] != "condition_changed" or (line["name"], line["reason"], line["message"]) not in self._events:
                 continue
-            first, *others = [flip.partition("=")[0] for flip in line["conditions"]]
-            matches = (condition_type == first and line["reason"] == reason) or condition_type in others
+            first, *further = [flip.partition("=")[0] for flip in line["conditions"]]
+            matches = (condition_type == first and line["reason"] == reason) or condition_type in further
             if matches and (line["name"], line["message"]) in self._messages[f"{condition_type}/{reason}"]:
                 return True
         return False

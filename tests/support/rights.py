@@ -27,15 +27,15 @@ def rights_of(rules: Iterable[Unstructured]) -> Iterator[Right]:
 
 def granted(api: Kubectl, account: str) -> set[Right]:
     """Return the rights that our manifests bind to the service account, without bindings that tests create temporarily."""
-    ours = ["-A", "-l", "app.kubernetes.io/name=userstorage-operator", "-o", "json"]
-    bindings = json.loads(api.run("get", "clusterrolebindings,rolebindings", *ours).stdout)["items"]
+    selector = ["-A", "-l", "app.kubernetes.io/name=userstorage-operator", "-o", "json"]
+    bindings = json.loads(api.run("get", "clusterrolebindings,rolebindings", *selector).stdout)["items"]
     found = set[Right]()
     for binding in bindings:
         names = [f"system:serviceaccount:{by.get('namespace')}:{by['name']}" for by in binding.get("subjects", ())]
         if account in names:
             role = binding["roleRef"]
-            where = ["-n", binding["metadata"]["namespace"]] if role["kind"] == "Role" else []
-            rules = json.loads(api.run("get", role["kind"], role["name"], *where, "-o", "json").stdout)["rules"]
+            scope = ["-n", binding["metadata"]["namespace"]] if role["kind"] == "Role" else []
+            rules = json.loads(api.run("get", role["kind"], role["name"], *scope, "-o", "json").stdout)["rules"]
             found |= set(rights_of(rules))
     return found
 
@@ -43,8 +43,8 @@ def granted(api: Kubectl, account: str) -> set[Right]:
 def attributes(right: Right, namespace: str) -> Unstructured:
     """Return the attributes of an access review for the right in a namespace."""
     resource, _, subresource = right.resource.partition("/")
-    where = {"namespace": namespace, "group": right.group, "resource": resource, "subresource": subresource}
-    return where | {"verb": right.verb}
+    scope = {"namespace": namespace, "group": right.group, "resource": resource, "subresource": subresource}
+    return scope | {"verb": right.verb}
 
 
 def allowed(api: Kubectl, account: str, questions: Sequence[Unstructured]) -> list[bool]:

@@ -24,7 +24,7 @@ DUFS: Object = {"browser": {"flavor": "Dufs"}, "auth": {"mode": "None", "acknowl
 FILE_BROWSER: Object = {"browser": {"flavor": "FileBrowser"}}
 
 
-class Users:
+class NamespaceUsers:
     """The users in one namespace, and the classes that a test creates for them."""
 
     def __init__(self, kubectl: Kubectl, namespace: str, cluster: ClusterAccess) -> None:

@@ -94,8 +94,8 @@ def test_forged_base_path_does_not_change_host_of_url(forged: str) -> None:
 def test_missing_class_keeps_url_and_network_ready() -> None:
     snapshot = served_by(UserStorageClass.parse(class_object(network={"policy": "None"})))
     snapshot = replace(snapshot, cls=None).with_children(replace(snapshot.children, network_policy=None))
-    status = report(Outcome(snapshot, None, Plan(), None, NOW), {"url": "http://where.it/was"})
-    assert status["url"] == "http://where.it/was"
+    status = report(Outcome(snapshot, None, Plan(), None, NOW), {"url": "http://former.example.org/"})
+    assert status["url"] == "http://former.example.org/"
     [network] = [entry for entry in status["conditions"] if entry["type"] == "NetworkReady"]
     assert network["status"] == "True"
     assert "NetworkPolicy" not in network["message"]

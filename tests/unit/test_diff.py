@@ -124,11 +124,11 @@ def test_claim_owner_follows_reclaim_policy() -> None:
 
 def test_manual_spec_edit_is_detected_in_managed_fields() -> None:
     pod = stored(desired_of(storage_object()).pod)
-    ours = {"manager": "userstorage-operator", "operation": "Update", "fieldsV1": {"f:spec": {}}}
+    operator = {"manager": "userstorage-operator", "operation": "Update", "fieldsV1": {"f:spec": {}}}
     kubelet = {"manager": "kubelet", "operation": "Update", "subresource": "status", "fieldsV1": {"f:status": {}}}
     edit = {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:activeDeadlineSeconds": {}}}}
     labels = {"manager": "kubectl-label", "operation": "Update", "fieldsV1": {"f:metadata": {}}}
-    pod["metadata"]["managedFields"] = [ours, kubelet, labels]
+    pod["metadata"]["managedFields"] = [operator, kubelet, labels]
     assert not spec_edited_by_hand(pod)
     pod["metadata"]["managedFields"].append(edit)
     assert spec_edited_by_hand(pod)

@@ -199,7 +199,7 @@ def test_default_ingress_class_of_cluster_is_kept() -> None:
 
 def test_removed_class_annotation_is_deleted_and_foreign_kept() -> None:
     live = stored(child(Kind.INGRESS, annotations={"a": "1", "b": "2"}))
-    live["metadata"]["annotations"] = live["metadata"]["annotations"] | {"theirs": "x"}
+    live["metadata"]["annotations"] = live["metadata"]["annotations"] | {"foreign": "x"}
 
     def managed(manager: str, *keys: str) -> Unstructured:
         return {
@@ -207,7 +207,7 @@ def test_removed_class_annotation_is_deleted_and_foreign_kept() -> None:
             "fieldsV1": {"f:metadata": {"f:annotations": {".": {}, **{f"f:{key}": {} for key in keys}}}},
         }
 
-    live["metadata"]["managedFields"] = [managed(FIELD_MANAGER, "a", "b", "userstorage.dev/user-id"), managed("x", "theirs")]
+    live["metadata"]["managedFields"] = [managed(FIELD_MANAGER, "a", "b", "userstorage.dev/user-id"), managed("x", "foreign")]
     patch = child_patch(child(Kind.INGRESS, annotations={"a": "1"}), live)
     assert patch == {"metadata": {"annotations": {"b": None}}}
 

@@ -192,8 +192,8 @@ def test_claim_growth_is_last_step() -> None:
     snapshot = settled_world(storage_object())
     assert plan_for(raw, replace(snapshot, storage=snapshot_of(raw).storage)).steps == (GROWN,)
     lost = snapshot.with_children(replace(snapshot.children, pod=None))
-    made, grown = plan_for(raw, replace(lost, storage=snapshot_of(raw).storage)).steps
-    assert (kinds(Plan((made,))), grown) == ([Kind.POD], GROWN)
+    created, grown = plan_for(raw, replace(lost, storage=snapshot_of(raw).storage)).steps
+    assert (kinds(Plan((created,))), grown) == ([Kind.POD], GROWN)
 
 
 def test_claim_owner_and_growth_are_separate_steps() -> None:

@@ -34,17 +34,17 @@ def plan_for(snapshot: Snapshot) -> Plan:
 
 def following_pod(node: str = "node-1") -> Unstructured:
     """Return our pod with node affinity for a node on which it cannot be scheduled."""
-    made = volume_affinity.with_volume_affinity(desired_of(RAW).pod, snapshot_with(None, Mount("backup", node)))
+    pod = volume_affinity.with_volume_affinity(desired_of(RAW).pod, snapshot_with(None, Mount("backup", node)))
     refusal = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/4 nodes are available"}
-    return stored(made) | {"status": {"phase": "Pending", "conditions": [refusal]}}
+    return stored(pod) | {"status": {"phase": "Pending", "conditions": [refusal]}}
 
 
 def waiting_pod(**status: object) -> Unstructured:
     """Return our pod on a node, scheduled at 11:59:00 (the builders' time), without a started container."""
-    made = stored(desired_of(RAW).pod)
+    pod = stored(desired_of(RAW).pod)
     waiting = [{"name": "filebrowser", "restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}}]
-    return made | {
-        "spec": made["spec"] | {"nodeName": "node-1"},
+    return pod | {
+        "spec": pod["spec"] | {"nodeName": "node-1"},
         "status": {"phase": "Pending", "containerStatuses": waiting, **status},
     }
 
