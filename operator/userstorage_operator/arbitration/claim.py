@@ -1,6 +1,7 @@
 """Which UserStorage holds a claim. A claim serves one UserStorage at a time, whatever the `subPath` of each."""
 
 from userstorage_operator.api import names
+from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, UserStorage, named_claim
 from userstorage_operator.arbitration import user_id
@@ -9,7 +10,6 @@ from userstorage_operator.arbitration.ranking import IndexKey, RankedIndex
 from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.arbitration.user_id import UserIDIndex, children_of
 from userstorage_operator.observed.claim_usage import mounted_claims, needs_claim
-from userstorage_operator.observed.snapshot import is_ours
 from userstorage_operator.plan.builders import claim_name
 
 
@@ -52,8 +52,8 @@ def _user_id_owner(raw: Unstructured, lister: Lister) -> str:
 
 
 def _mounts(raw: Unstructured, claim: str, lister: Lister) -> bool:
-    pod = children_of(raw, lister).pod
-    return pod is not None and is_ours(pod, raw["metadata"]["uid"]) and claim in mounted_claims(pod)
+    pod = children_of(raw, lister).owned(Kind.POD, raw["metadata"]["uid"])
+    return pod is not None and claim in mounted_claims(pod)
 
 
 def _claim(raw: Unstructured) -> str:
@@ -110,8 +110,7 @@ class ClaimIndex:
         return [other for other in self.claimants(*_index_key(raw)) if other != key]
 
     def _has_pod(self, raw: Unstructured) -> bool:
-        pod = children_of(raw, self._lister).pod
-        return pod is not None and is_ours(pod, raw["metadata"]["uid"])
+        return children_of(raw, self._lister).owned(Kind.POD, raw["metadata"]["uid"]) is not None
 
 
 def _index_key(raw: Unstructured) -> IndexKey:

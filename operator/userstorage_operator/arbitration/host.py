@@ -7,7 +7,6 @@ from userstorage_operator.api.userstorageclass import Expose, UserStorageClass
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.arbitration.user_id import UserIDIndex, children_of
 from userstorage_operator.observed.pod_status import Finding
-from userstorage_operator.observed.snapshot import is_ours
 from userstorage_operator.plan.exposure import HostPath, served_host, wanted_host
 
 
@@ -32,10 +31,8 @@ def conflict(raw: Unstructured, cls: UserStorageClass, lister: Lister) -> Findin
 def _serves(host: HostPath, candidate: Unstructured, lister: Lister) -> bool:
     """Whether an Ingress or HTTPRoute of the UserStorage serves the host already: it keeps the host then."""
     children = children_of(candidate, lister)
-    served = (getattr(children, kind.field) for kind in EXPOSURE)
-    return any(
-        child is not None and is_ours(child, candidate["metadata"]["uid"]) and served_host(child) == host for child in served
-    )
+    served = (children.owned(kind, candidate["metadata"]["uid"]) for kind in EXPOSURE)
+    return any(child is not None and served_host(child) == host for child in served)
 
 
 class HostIndex:

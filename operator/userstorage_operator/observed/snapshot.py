@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import OperatorError
+from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import UserStorageClass
@@ -24,9 +25,10 @@ class Children:
     ingress: Unstructured | None = None
     http_route: Unstructured | None = None
 
-    def pod_of(self, uid: str) -> Unstructured | None:
-        """Return the pod if its controller ownerReference is the UserStorage `uid`, else None."""
-        return self.pod if self.pod is not None and is_ours(self.pod, uid) else None
+    def owned(self, kind: Kind, uid: str) -> Unstructured | None:
+        """Return the child of that kind if the UserStorage `uid` controls it, else None."""
+        child: Unstructured | None = getattr(self, kind.field)
+        return child if child is not None and is_ours(child, uid) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,11 @@ class Snapshot:
     @property
     def own_pod(self) -> Unstructured | None:
         """The pod that this UserStorage controls; None if there is no pod or it is not ours."""
-        return self.children.pod_of(self.storage.meta.uid)
+        return self.own(Kind.POD)
+
+    def own(self, kind: Kind) -> Unstructured | None:
+        """Return the child of that kind that this UserStorage controls; None if there is none or it is not ours."""
+        return self.children.owned(kind, self.storage.meta.uid)
 
     def with_children(self, children: Children) -> "Snapshot":
         """Return the snapshot with the children as they are after our own writes."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from userstorage_operator.api import names
 from userstorage_operator.api.resources import EXPOSURE
-from userstorage_operator.observed.snapshot import Snapshot, claim_is_ours, is_ours
+from userstorage_operator.observed.snapshot import Snapshot, claim_is_ours
 from userstorage_operator.plan import exposure
 from userstorage_operator.plan.builders import Desired
 
@@ -41,8 +41,8 @@ def keep_current_endpoint(desired: Desired, snapshot: Snapshot) -> Desired:
         ingress = [rule | {"ports": [{"port": port, "protocol": "TCP"}]}]
         kept["network_policy"] = desired.network_policy | {"spec": desired.network_policy["spec"] | {"ingress": ingress}}
     for kind in EXPOSURE:
-        exposure_child, live = getattr(desired, kind.field), getattr(snapshot.children, kind.field)
-        if exposure_child is None or live is None or not is_ours(live, snapshot.storage.meta.uid):
+        exposure_child, live = getattr(desired, kind.field), snapshot.own(kind)
+        if exposure_child is None or live is None:
             continue
         if (served := exposure.served_host(live)) is not None:
             kept[kind.field] = exposure.with_path(exposure_child, served.path)

@@ -162,10 +162,8 @@ def _finalizer(snapshot: Snapshot) -> Iterator[Step]:
 def _prune(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
     """Delete children of ours that the class no longer asks for: a NetworkPolicy must not go on denying, a route must close."""
     for kind in (Kind.NETWORK_POLICY, *EXPOSURE):
-        live = getattr(snapshot.children, kind.field)
-        if getattr(desired, kind.field) is not None or live is None or is_terminating(live):
-            continue
-        if is_ours(live, snapshot.storage.meta.uid):
+        live = snapshot.own(kind)
+        if getattr(desired, kind.field) is None and live is not None and not is_terminating(live):
             yield Delete(kind, live["metadata"]["uid"])
 
 
@@ -182,9 +180,7 @@ def _ensure_exposure(kind: Kind, desired: Unstructured | None, snapshot: Snapsho
     """Ensure the Ingress or HTTPRoute. A foreign object with our name counts as absent: that creating ours fails must not
     block access to the files.
     """
-    live = getattr(snapshot.children, kind.field)
-    ours = live is not None and is_ours(live, snapshot.storage.meta.uid)
-    yield from _ensure(kind, desired, live if ours else None)
+    yield from _ensure(kind, desired, snapshot.own(kind))
 
 
 def _ensure_claim(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:

@@ -20,7 +20,7 @@ from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.arbitration.lister import Lister
-from userstorage_operator.observed.snapshot import Snapshot, is_ours, is_terminating
+from userstorage_operator.observed.snapshot import Snapshot, is_terminating
 from userstorage_operator.plan.diff import without_absent
 from userstorage_operator.plan.finalizers import release_patch
 from userstorage_operator.plan.planner import refuse_foreign
@@ -241,12 +241,13 @@ class Applier:
             pod: Unstructured | None = await self._cluster.get(Kind.POD.resource, meta.namespace, name)
         except NotFound:
             pod = None
-        if pod is not None and is_ours(pod, meta.uid):
-            self._lister.put(Kind.POD.resource, pod)
-            if not is_terminating(pod):
-                step = pod_deletion(snapshot, pod, "its UserStorage is being deleted; the cache had missed the pod")
-                pod = await self._delete_pod(step, snapshot)
-            return replace(result, snapshot=_with_child(snapshot, Kind.POD, pod))
+        snapshot = _with_child(snapshot, Kind.POD, pod)
+        if (left := snapshot.own_pod) is not None:
+            self._lister.put(Kind.POD.resource, left)
+            if not is_terminating(left):
+                step = pod_deletion(snapshot, left, "its UserStorage is being deleted; the cache had missed the pod")
+                snapshot = await self._change(step, snapshot)
+            return replace(result, snapshot=snapshot)
         try:
             await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, release_patch(meta.uid, meta.finalizers))
         except NotFound:

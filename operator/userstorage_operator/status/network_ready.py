@@ -6,7 +6,7 @@ from userstorage_operator.api.resources import EXPOSURE, Kind
 from userstorage_operator.api.userstorageclass import PolicyMode, UserStorageClass
 from userstorage_operator.api.variables import expand
 from userstorage_operator.observed.pod_status import Finding
-from userstorage_operator.observed.snapshot import Snapshot, is_ours, is_terminating
+from userstorage_operator.observed.snapshot import Snapshot, is_terminating
 from userstorage_operator.plan import exposure
 from userstorage_operator.plan.deferred_changes import served_path
 from userstorage_operator.plan.diff import child_patch
@@ -39,16 +39,16 @@ def _is_desired(kind: Kind, outcome: Outcome) -> bool:
 
 
 def _not_ready_finding(outcome: Outcome) -> Finding | None:
-    snapshot, desired, uid = outcome.snapshot, outcome.desired, outcome.snapshot.storage.meta.uid
+    snapshot, desired = outcome.snapshot, outcome.desired
     for kind in (Kind.NETWORK_POLICY, Kind.SERVICE, *EXPOSURE):
-        live, name = getattr(snapshot.children, kind.field), kind.resource.kind
-        exists = live is not None and is_ours(live, uid) and not is_terminating(live)
+        live, name = snapshot.own(kind), kind.resource.kind
+        exists = live is not None and not is_terminating(live)
         if _is_desired(kind, outcome) and not exists:
             return Finding("Pending", f"the {name} has not been created yet")
         if desired is None:
             continue
         child = getattr(desired, kind.field)
-        if child is not None and child_patch(child, live):
+        if child is not None and live is not None and child_patch(child, live):
             return Finding("OutOfSync", f"the {name} differs from the desired one and has not been repaired yet")
         if child is None and exists:
             return Finding("OutOfSync", f"the {name} is no longer needed and has not been deleted yet")
@@ -63,12 +63,13 @@ def url(snapshot: Snapshot, cls: UserStorageClass) -> str:
     """Return the URL of the file browser: the external one once an Ingress or accepted HTTPRoute exists, else the one
     inside the cluster, with the path that the current pod serves, or the path of the class if there is no pod.
     """
-    children, storage = snapshot.children, snapshot.storage
-    for child in (children.ingress, children.http_route):
-        if child is None or not is_ours(child, storage.meta.uid) or is_terminating(child):
+    storage = snapshot.storage
+    for kind in EXPOSURE:
+        child = snapshot.own(kind)
+        if child is None or is_terminating(child):
             continue
         served = exposure.served_host(child)
-        if served is None or (child is children.http_route and exposure.route_rejection(child) is not None):
+        if served is None or (kind is Kind.HTTP_ROUTE and exposure.route_rejection(child) is not None):
             continue
         # TLS as the class states it: a Gateway's listener decides, and the operator may not read Gateways.
         return f"{'http' if cls.exposure.tls_secret_name is None else 'https'}://{served.host}{served.path}"

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 from userstorage_operator.api import names, reasons
 from userstorage_operator.api.conditions import MESSAGE_MAX, Condition, Phase, merge
+from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.timestamps import format_time, parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status, pvc_resize, volume_usage
-from userstorage_operator.observed.snapshot import is_ours
 from userstorage_operator.plan.builders import claim_name, selector
 from userstorage_operator.status import conditions
 from userstorage_operator.status.network_ready import url
@@ -34,8 +34,7 @@ def report(outcome: Outcome, previous: Unstructured) -> Unstructured:
         "storage": _storage(outcome, previous.get("storage") or {}),
         **_pod(outcome),
     }
-    service = outcome.snapshot.children.service
-    if service is not None and is_ours(service, storage.meta.uid):
+    if (service := outcome.snapshot.own(Kind.SERVICE)) is not None:
         status["serviceName"] = service["metadata"]["name"]
         # A UserStorage whose class was deleted is still served at its previous URL.
         cls = outcome.snapshot.cls
