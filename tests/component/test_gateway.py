@@ -60,7 +60,7 @@ async def through_gateway(exposing: ClassOfTest) -> ClassOfTest:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for what is not installed more often than once a minute."""
-    monkeypatch.setattr(informer, "_ABSENCE", 1.0)
+    monkeypatch.setattr(informer, "_ABSENT_RETRY", 1.0)
 
 
 def inside(live: Live) -> str:

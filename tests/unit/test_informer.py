@@ -9,7 +9,7 @@ import pytest
 from userstorage_operator.api.errors import ClusterError, NotFound, Unavailable
 from userstorage_operator.api.resources import Kind, Resource
 from userstorage_operator.informers import informer
-from userstorage_operator.informers.informer import Informer, take_list
+from userstorage_operator.informers.informer import Informer, relist
 from userstorage_operator.informers.object_cache import ObjectCache
 
 
@@ -43,7 +43,7 @@ class Scripted:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(informer, "_BREATH", 0.0)
+    monkeypatch.setattr(informer, "_MIN_PAUSE", 0.0)
 
 
 async def play(source: Scripted, *, streams: int) -> Informer:
@@ -122,7 +122,7 @@ class Uninstalled(Scripted):
 
 
 async def test_what_is_not_installed_is_an_empty_list_until_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(informer, "_ABSENCE", 0.1)
+    monkeypatch.setattr(informer, "_ABSENT_RETRY", 0.1)
     turns: list[bool] = []
     cache = ObjectCache(lambda _: None, lambda: turns.append(cache.served))
     source = Uninstalled([NotFound(404, "uninstalled")], absent=2)
@@ -144,10 +144,10 @@ async def test_what_is_uninstalled_is_gone_and_all_are_told() -> None:
     gone: list[str] = []
     cache = ObjectCache(lambda obj: gone.append(obj["metadata"]["name"]), lambda: gone.append("all of them"))
     cache.put(pod(1))
-    assert await take_list(Uninstalled(absent=1), Kind.HTTP_ROUTE.resource, None, "", cache) is None
+    assert await relist(Uninstalled(absent=1), Kind.HTTP_ROUTE.resource, None, "", cache) is None
     assert (gone, len(cache)) == (["p", "all of them"], 0)
 
 
 async def test_what_every_cluster_has_is_never_taken_for_uninstalled() -> None:
     with pytest.raises(NotFound):
-        await take_list(Uninstalled(absent=1), Kind.POD.resource, None, "", ObjectCache(lambda _: None))
+        await relist(Uninstalled(absent=1), Kind.POD.resource, None, "", ObjectCache(lambda _: None))

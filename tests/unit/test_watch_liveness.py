@@ -34,7 +34,7 @@ class Kopf:
             return answer
 
         request = cast("Any", SimpleNamespace(url=URL(f"https://api{path}?{query}")))
-        return await self.liveness.look_on(request, handler)
+        return await self.liveness.middleware(request, handler)
 
 
 async def test_before_the_first_watch_the_age_is_that_of_the_process() -> None:
