@@ -37,9 +37,8 @@ async def run(
     @kopf.on.cleanup(registry=registry, id="cleanup")
     async def clean_up(**_: Any) -> None:
         stop.set()  # after a signal kopf waits five seconds for its own task that waits for this event
-        await (
-            on_stop()
-        )  # and five more for the connections to our HTTP server, during which no other replica should have to wait
+        # At once: our HTTP server waits as long for open connections, and no other replica should have to wait for that.
+        await on_stop()
 
     watched = list(namespaces)
     await kopf.operator(
