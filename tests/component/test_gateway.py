@@ -60,7 +60,7 @@ async def through_gateway(exposing_class: ClassOfTest) -> ClassOfTest:
 @pytest.fixture
 def frequent_crd_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the operator check for a missing CRD every second instead of every minute."""
-    monkeypatch.setattr(informer, "_ABSENCE", 1.0)
+    monkeypatch.setattr(informer, "_ABSENT_RETRY", 1.0)
 
 
 def inside(live: Live) -> str:

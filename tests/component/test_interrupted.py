@@ -19,7 +19,7 @@ from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAG
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.informers.caches import Caches
-from userstorage_operator.informers.informer import take_list
+from userstorage_operator.informers.informer import relist
 from userstorage_operator.reconcile.reconciler import Reconciler
 from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 from userstorage_operator.status import requeue
@@ -90,7 +90,7 @@ async def fresh_caches(live: Live) -> Caches:
     for resource in (USER_STORAGES, USER_STORAGE_CLASSES, *(kind.resource for kind in Kind)):
         selector = "" if resource in (USER_STORAGES, USER_STORAGE_CLASSES) else names.CHILD_SELECTOR
         namespace = live.namespace if resource.namespaced else None
-        await take_list(live.client, resource, namespace, selector, views.cache(resource))
+        await relist(live.client, resource, namespace, selector, views.cache(resource))
     return views
 
 

@@ -1,4 +1,4 @@
-"""What is watched, as the read API asks for it."""
+"""Answers of the read API from the caches."""
 
 from support.builders import storage_object
 from userstorage_operator.api.resources import USER_STORAGES
@@ -18,37 +18,37 @@ def named(name: str, version: int, user: str = "alice", namespace: str = "users"
 
 class Watched:
     def __init__(self) -> None:
-        self.views = Caches(lambda _: None, lambda _: None)
-        self.cache = self.views.cache(USER_STORAGES)
-        self.directory = CacheReader(self.views, WatchLiveness(["/"], lambda: 0.0))
+        self.caches = Caches(lambda _: None, lambda _: None)
+        self.cache = self.caches.cache(USER_STORAGES)
+        self.reader = CacheReader(self.caches, WatchLiveness(["/"], lambda: 0.0))
 
     async def names(self, **query: object) -> list[str]:
-        told = await self.directory.page(Query(**query))  # type: ignore[arg-type]  # the fields of Query
-        return [item["name"] for item in told.value.summaries]
+        page = await self.reader.page(Query(**query))  # type: ignore[arg-type]  # the fields of Query
+        return [item["name"] for item in page.value.summaries]
 
 
-async def test_the_newest_is_told_whoever_brought_it() -> None:
+async def test_the_newest_version_is_returned_whatever_its_source() -> None:
     watched, key = Watched(), Key("users", "a")
-    for take_in, raw in (
+    for store, raw in (
         (lambda raw: watched.cache.event("ADDED", raw), named("a", 1)),
         (watched.cache.put, named("a", 2) | {"status": {"phase": "Ready"}}),
         (lambda raw: watched.cache.event("MODIFIED", raw), named("a", 3)),
-        (lambda raw: watched.cache.event("MODIFIED", raw), named("a", 4, uid="made anew")),
+        (lambda raw: watched.cache.event("MODIFIED", raw), named("a", 4, uid="another")),
     ):
-        take_in(raw)
-        assert await watched.directory.one(key) == Aged(summary(raw), 0.0)
-    watched.cache.event("DELETED", named("a", 5, uid="made anew"))
-    assert await watched.directory.one(key) == Aged(None, 0.0)
+        store(raw)
+        assert await watched.reader.one(key) == Aged(summary(raw), 0.0)
+    watched.cache.event("DELETED", named("a", 5, uid="another"))
+    assert await watched.reader.one(key) == Aged(None, 0.0)
     assert await watched.names() == []
 
 
-async def test_pages_are_in_order_and_by_user() -> None:
+async def test_pages_are_sorted_and_filtered_by_user() -> None:
     watched = Watched()
     watched.cache.replace([named("b", 1, "bob"), named("a", 2), named("c", 3, namespace="other")], "3")
     assert await watched.names() == ["c", "a", "b"]
     assert await watched.names(user="alice") == ["c", "a"]
     assert await watched.names(user="alice", namespace="users") == ["a"]
     assert await watched.names(after=Key("users", "a")) == ["b"]
-    watched.cache.replace([named("a", 5, "bob", uid="made anew")], "6")
+    watched.cache.replace([named("a", 5, "bob", uid="another")], "6")
     assert await watched.names(user="alice") == []
     assert await watched.names(user="bob") == ["a"]

@@ -1,4 +1,4 @@
-"""Whose claim it is, and who is asked again when that changes."""
+"""Which UserStorage holds a claim, and which ones are requeued when that changes."""
 
 from support.builders import desired_of, ready_pod, storage_object
 from userstorage_operator.api.names import FINALIZER
@@ -17,97 +17,97 @@ def user(name: str, created: str, claim: str | None = "photos", **meta: object) 
 
 
 FIRST, SECOND = user("first", "10:00"), user("second", "11:00")
-GOING = {"deletionTimestamp": "2026-01-31T12:00:00Z"}
+DELETED = {"deletionTimestamp": "2026-01-31T12:00:00Z"}
 
 
-def views_of(*storages: Unstructured, pods: tuple[Unstructured, ...] = (), asked: list[str] | None = None) -> Caches:
-    views = Caches(lambda key: asked.append(key.name) if asked is not None else None, lambda _: None)
-    views.cache(USER_STORAGES).replace(storages, "200")
-    views.cache(Kind.POD.resource).replace([ready_pod(desired_of(raw).pod) for raw in pods], "200")
-    return views
+def caches_of(*storages: Unstructured, pods: tuple[Unstructured, ...] = (), requeued: list[str] | None = None) -> Caches:
+    caches = Caches(lambda key: requeued.append(key.name) if requeued is not None else None, lambda _: None)
+    caches.cache(USER_STORAGES).replace(storages, "200")
+    caches.cache(Kind.POD.resource).replace([ready_pod(desired_of(raw).pod) for raw in pods], "200")
+    return caches
 
 
-def user_before(raw: Unstructured, views: Caches, book: Reservations | None = None) -> str | None:
-    return claims.holder(raw, UserStorage.parse(raw), views, book or Reservations())
+def holder_before(raw: Unstructured, caches: Caches, reservations: Reservations | None = None) -> str | None:
+    return claims.holder(raw, UserStorage.parse(raw), caches, reservations or Reservations())
 
 
-def test_the_oldest_has_the_claim() -> None:
-    views = views_of(SECOND, FIRST)
-    assert (user_before(FIRST, views), user_before(SECOND, views)) == (None, "first")
+def test_the_oldest_holds_the_claim() -> None:
+    caches = caches_of(SECOND, FIRST)
+    assert (holder_before(FIRST, caches), holder_before(SECOND, caches)) == (None, "first")
 
 
-def test_one_that_mounts_it_has_it_before_the_oldest() -> None:
-    views = views_of(FIRST, SECOND, pods=(SECOND,))
-    assert (user_before(FIRST, views), user_before(SECOND, views)) == ("second", None)
+def test_a_pod_on_the_claim_comes_before_age() -> None:
+    caches = caches_of(FIRST, SECOND, pods=(SECOND,))
+    assert (holder_before(FIRST, caches), holder_before(SECOND, caches)) == ("second", None)
 
 
-def test_one_whose_pod_is_on_its_way_has_it_until_there_will_be_none() -> None:
-    asked: list[str] = []
-    views = views_of(FIRST, SECOND, asked=asked)
-    book = Reservations(views.claim_released)
-    book.reserve(Key("users", "second"), "photos")
-    assert (user_before(FIRST, views, book), user_before(SECOND, views, book)) == ("second", None)
-    asked.clear()
-    book.release(Key("users", "second"))
-    assert asked == ["first"]
-    assert user_before(FIRST, views, book) is None
+def test_a_reservation_comes_before_age_until_it_is_released() -> None:
+    requeued: list[str] = []
+    caches = caches_of(FIRST, SECOND, requeued=requeued)
+    reservations = Reservations(caches.claim_released)
+    reservations.reserve(Key("users", "second"), "photos")
+    assert (holder_before(FIRST, caches, reservations), holder_before(SECOND, caches, reservations)) == ("second", None)
+    requeued.clear()
+    reservations.release(Key("users", "second"))
+    assert requeued == ["first"]
+    assert holder_before(FIRST, caches, reservations) is None
 
 
-def test_those_who_share_it_are_asked_when_one_comes() -> None:
-    asked: list[str] = []
-    views = views_of(SECOND, user("third", "09:00", claim="music"), asked=asked)
-    asked.clear()
-    views.cache(USER_STORAGES).event("ADDED", user("first", "10:00", resourceVersion="201"))
-    assert set(asked) == {"first", "second"}
+def test_a_new_claimant_requeues_those_on_the_same_claim() -> None:
+    requeued: list[str] = []
+    caches = caches_of(SECOND, user("third", "09:00", claim="music"), requeued=requeued)
+    requeued.clear()
+    caches.cache(USER_STORAGES).event("ADDED", user("first", "10:00", resourceVersion="201"))
+    assert set(requeued) == {"first", "second"}
 
 
-def test_of_two_that_mount_it_one_has_it() -> None:
-    views = views_of(FIRST, SECOND, pods=(FIRST, SECOND))
-    assert (user_before(FIRST, views), user_before(SECOND, views)) == (None, "first")
+def test_the_older_of_two_that_mount_the_claim_holds_it() -> None:
+    caches = caches_of(FIRST, SECOND, pods=(FIRST, SECOND))
+    assert (holder_before(FIRST, caches), holder_before(SECOND, caches)) == (None, "first")
 
 
-def test_a_claim_of_a_live_user_is_that_users() -> None:
+def test_the_user_that_the_claim_was_created_for_comes_before_age() -> None:
     alice, guest = user("alice", "11:00", claim=None), user("guest", "10:00", claim="user-storage-alice")
-    views = views_of(alice, guest)
-    assert (user_before(alice, views), user_before(guest, views)) == (None, "alice")
-    assert user_before(alice, views_of(alice, guest, pods=(guest,))) == "guest"
+    caches = caches_of(alice, guest)
+    assert (holder_before(alice, caches), holder_before(guest, caches)) == (None, "alice")
+    assert holder_before(alice, caches_of(alice, guest, pods=(guest,))) == "guest"
 
 
-def test_one_that_goes_has_it_until_its_pod_is_gone() -> None:
-    going = user("first", "10:00", **GOING)
-    released = user("first", "10:00", **GOING, finalizers=["example.com/backup"])
-    assert user_before(SECOND, views_of(going, SECOND)) == "first"
-    assert user_before(SECOND, views_of(released, SECOND, pods=(released,))) == "first"
-    assert user_before(SECOND, views_of(released, SECOND)) is None
+def test_a_deleted_user_storage_holds_the_claim_until_its_pod_is_gone() -> None:
+    deleting = user("first", "10:00", **DELETED)
+    released = user("first", "10:00", **DELETED, finalizers=["example.com/backup"])
+    assert holder_before(SECOND, caches_of(deleting, SECOND)) == "first"
+    assert holder_before(SECOND, caches_of(released, SECOND, pods=(released,))) == "first"
+    assert holder_before(SECOND, caches_of(released, SECOND)) is None
 
 
 def test_other_claims_other_namespaces_and_the_same_user_do_not_count() -> None:
     elsewhere = user("first", "10:00", namespace="others")
     again = user("again", "10:00")
     again["spec"]["userID"] = "second"
-    assert user_before(SECOND, views_of(SECOND, elsewhere, again, user("third", "09:00", claim="music"))) is None
+    assert holder_before(SECOND, caches_of(SECOND, elsewhere, again, user("third", "09:00", claim="music"))) is None
 
 
-def test_one_that_can_have_no_pod_keeps_nobody_from_the_claim() -> None:
-    """Of the three objects of bob one comes first, and that one's files are elsewhere."""
+def test_a_user_storage_that_can_have_no_pod_does_not_hold_the_claim() -> None:
+    # Of the three UserStorages of bob one owns the user id, and its files are on another claim.
     bob = {"userID": "bob"}
     incumbent = user("bob", "09:00", claim=None)
     losers = [user(name, created) | {"spec": bob | {"storage": {"claimName": "photos"}}} for name, created in
               (("bob2", "09:30"), ("bob3", "09:45"))]  # fmt: skip
-    assert user_before(SECOND, views_of(incumbent, *losers, SECOND)) is None
-    assert user_before(SECOND, views_of(*losers, SECOND)) == "bob2"
-    assert user_before(SECOND, views_of(incumbent, *losers, SECOND, pods=(losers[1],))) == "bob3"
+    assert holder_before(SECOND, caches_of(incumbent, *losers, SECOND)) is None
+    assert holder_before(SECOND, caches_of(*losers, SECOND)) == "bob2"
+    assert holder_before(SECOND, caches_of(incumbent, *losers, SECOND, pods=(losers[1],))) == "bob3"
 
 
-def test_the_next_is_asked_when_the_first_lets_go_and_when_it_is_gone() -> None:
-    asked: list[str] = []
-    views = views_of(FIRST, SECOND, asked=asked)
-    cache = views.cache(USER_STORAGES)
-    asked.clear()
-    released = user("first", "10:00", **GOING, finalizers=["example.com/backup"], resourceVersion="201")
+def test_the_next_is_requeued_when_the_holder_loses_its_finalizer_and_when_it_is_gone() -> None:
+    requeued: list[str] = []
+    caches = caches_of(FIRST, SECOND, requeued=requeued)
+    cache = caches.cache(USER_STORAGES)
+    requeued.clear()
+    released = user("first", "10:00", **DELETED, finalizers=["example.com/backup"], resourceVersion="201")
     assert FINALIZER not in released["metadata"]["finalizers"]
     cache.event("MODIFIED", released)
-    assert "second" in asked
-    asked.clear()
-    cache.event("DELETED", user("first", "10:00", **GOING, resourceVersion="202"))
-    assert "second" in asked
+    assert "second" in requeued
+    requeued.clear()
+    cache.event("DELETED", user("first", "10:00", **DELETED, resourceVersion="202"))
+    assert "second" in requeued

@@ -1,4 +1,4 @@
-"""List, watch, go on, list again: against a scripted API server, since the real one does not fail on demand."""
+"""List, watch, resume, list again: against a scripted API server, since the real one does not fail on demand."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ import pytest
 from userstorage_operator.api.errors import ClusterError, NotFound, Unavailable
 from userstorage_operator.api.resources import Kind, Resource
 from userstorage_operator.informers import informer
-from userstorage_operator.informers.informer import Informer, take_list
+from userstorage_operator.informers.informer import Informer, relist
 from userstorage_operator.informers.object_cache import ObjectCache
 
 
@@ -18,7 +18,7 @@ def pod(version: int) -> dict[str, Any]:
 
 
 class Scripted:
-    """A source that plays one script per stream; the last one is followed by silence."""
+    """A source that plays one script per stream; the stream after the last script stays silent."""
 
     def __init__(self, *streams: list[dict[str, Any] | Exception]) -> None:
         self.streams = list(streams)
@@ -43,11 +43,11 @@ class Scripted:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(informer, "_BREATH", 0.0)
+    monkeypatch.setattr(informer, "_MIN_PAUSE", 0.0)
 
 
 async def play(source: Scripted, *, streams: int) -> Informer:
-    """Run until that many streams have been asked for."""
+    """Run an informer until it has requested this many streams."""
     running = Informer(source, Kind.POD.resource, None, "", ObjectCache(lambda _: None))
     task = asyncio.create_task(running.run())
     async with asyncio.timeout(10):
@@ -61,7 +61,7 @@ def event(kind: str, version: int) -> dict[str, Any]:
     return {"type": kind, "object": pod(version)}
 
 
-async def test_a_stream_that_ends_or_is_cut_goes_on_without_a_list() -> None:
+async def test_a_stream_that_ends_or_breaks_is_resumed_without_a_list() -> None:
     source = Scripted([event("MODIFIED", 12), event("BOOKMARK", 15)], [event("MODIFIED", 17), Unavailable(0, "cut")])
     await play(source, streams=3)
     assert source.watched == ["10", "15", "17"]
@@ -69,14 +69,14 @@ async def test_a_stream_that_ends_or_is_cut_goes_on_without_a_list() -> None:
 
 
 @pytest.mark.parametrize("expired", [ClusterError(410, "gone"), {"type": "ERROR", "object": {"code": 410, "message": "gone"}}])
-async def test_only_an_expired_version_needs_a_list(expired: Any) -> None:
+async def test_only_an_expired_version_causes_a_list(expired: Any) -> None:
     source = Scripted([event("MODIFIED", 12), expired])
     await play(source, streams=2)
     assert source.watched == ["10", "20"]
     assert source.lists == 2
 
 
-async def test_watches_that_fail_at_once_are_tried_ever_more_slowly_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_watches_that_fail_at_once_are_retried_with_backoff_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     sleep = asyncio.sleep
 
@@ -101,14 +101,14 @@ async def test_watches_that_fail_at_once_are_tried_ever_more_slowly_and_say_so(m
     assert waits[5] >= 2.0
 
 
-async def test_an_event_ends_the_failing() -> None:
+async def test_an_event_clears_failing() -> None:
     source = Scripted([Unavailable(503, "no")], [event("BOOKMARK", 12)])
     running = await play(source, streams=3)
     assert not running.failing
 
 
 class Uninstalled(Scripted):
-    """A source that does not know the resource until it has been asked for the list some times."""
+    """A source that does not serve the resource for the first `absent` lists."""
 
     def __init__(self, *streams: list[dict[str, Any] | Exception], absent: int) -> None:
         super().__init__(*streams)
@@ -121,33 +121,33 @@ class Uninstalled(Scripted):
         return await super().list_all(resource, namespace, selector)
 
 
-async def test_what_is_not_installed_is_an_empty_list_until_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(informer, "_ABSENCE", 0.1)
-    turns: list[bool] = []
-    cache = ObjectCache(lambda _: None, lambda: turns.append(cache.served))
+async def test_a_resource_that_is_not_installed_counts_as_empty_until_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(informer, "_ABSENT_RETRY", 0.1)
+    served: list[bool] = []
+    cache = ObjectCache(lambda _: None, lambda: served.append(cache.served))
     source = Uninstalled([NotFound(404, "uninstalled")], absent=2)
     running = Informer(source, Kind.HTTP_ROUTE.resource, None, "", cache)
     task = asyncio.create_task(running.run())
     async with asyncio.timeout(10):
-        while not turns:  # noqa: ASYNC110  # as above
+        while not served:  # noqa: ASYNC110  # as above
             await asyncio.sleep(0.01)
         assert list(cache.namespaces_not_synced([None])) == []
         assert not running.failing
         while len(source.watched) < 2:  # noqa: ASYNC110  # as above
             await asyncio.sleep(0.01)
     task.cancel()
-    assert turns == [False, True]
+    assert served == [False, True]
     assert cache.get("n", "p") is not None
 
 
-async def test_what_is_uninstalled_is_gone_and_all_are_told() -> None:
+async def test_an_uninstalled_resource_is_removed_and_reported() -> None:
     gone: list[str] = []
-    cache = ObjectCache(lambda obj: gone.append(obj["metadata"]["name"]), lambda: gone.append("all of them"))
+    cache = ObjectCache(lambda obj: gone.append(obj["metadata"]["name"]), lambda: gone.append("not served"))
     cache.put(pod(1))
-    assert await take_list(Uninstalled(absent=1), Kind.HTTP_ROUTE.resource, None, "", cache) is None
-    assert (gone, len(cache)) == (["p", "all of them"], 0)
+    assert await relist(Uninstalled(absent=1), Kind.HTTP_ROUTE.resource, None, "", cache) is None
+    assert (gone, len(cache)) == (["p", "not served"], 0)
 
 
-async def test_what_every_cluster_has_is_never_taken_for_uninstalled() -> None:
+async def test_a_required_resource_that_is_not_found_raises() -> None:
     with pytest.raises(NotFound):
-        await take_list(Uninstalled(absent=1), Kind.POD.resource, None, "", ObjectCache(lambda _: None))
+        await relist(Uninstalled(absent=1), Kind.POD.resource, None, "", ObjectCache(lambda _: None))

@@ -1,4 +1,4 @@
-"""The newest of each object, whoever brings it."""
+"""The newest version of each object wins, whatever its source."""
 
 from typing import Any
 
@@ -19,113 +19,113 @@ class Recorder:
         self.cache = ObjectCache(lambda changed: self.changes.append(changed["metadata"]["resourceVersion"]))
 
 
-def test_an_event_older_than_the_answer_to_our_own_write_changes_nothing() -> None:
-    seen = Recorder()
-    seen.cache.put(obj(5))
-    seen.cache.event("MODIFIED", obj(4))
-    seen.cache.event("MODIFIED", obj(5))
-    assert seen.changes == []
-    assert seen.cache.get("n", "a") == obj(5)
+def test_an_event_older_than_the_response_to_our_own_write_changes_nothing() -> None:
+    recorder = Recorder()
+    recorder.cache.put(obj(5))
+    recorder.cache.event("MODIFIED", obj(4))
+    recorder.cache.event("MODIFIED", obj(5))
+    assert recorder.changes == []
+    assert recorder.cache.get("n", "a") == obj(5)
 
 
-def test_what_others_did_is_seen_even_where_the_answer_to_our_own_write_tells_it_first() -> None:
-    seen = Recorder()
-    seen.cache.event("ADDED", obj(5))
-    seen.cache.put(obj(7, generation=2))
-    assert seen.changes == ["5", "7"]
-    seen.cache.put(obj(9, generation=2, deletionTimestamp="now"))
-    assert seen.changes == ["5", "7", "9"]
-    seen.cache.put(obj(11, generation=2, deletionTimestamp="now"))
-    assert seen.changes == ["5", "7", "9"]
+def test_a_foreign_change_is_reported_even_if_the_response_to_our_own_write_shows_it_first() -> None:
+    recorder = Recorder()
+    recorder.cache.event("ADDED", obj(5))
+    recorder.cache.put(obj(7, generation=2))
+    assert recorder.changes == ["5", "7"]
+    recorder.cache.put(obj(9, generation=2, deletionTimestamp="now"))
+    assert recorder.changes == ["5", "7", "9"]
+    recorder.cache.put(obj(11, generation=2, deletionTimestamp="now"))
+    assert recorder.changes == ["5", "7", "9"]
 
 
-def test_a_finalizer_that_was_taken_away_is_seen_in_the_answer_to_our_own_write() -> None:
-    seen = Recorder()
+def test_a_removed_finalizer_is_reported_from_the_response_to_our_own_write() -> None:
+    recorder = Recorder()
     kept = obj(5)
     kept["metadata"]["finalizers"] = ["ours"]
-    seen.cache.event("ADDED", kept)
-    seen.cache.put(obj(7))  # a status that was under way meanwhile
-    assert seen.changes == ["5", "7"]
+    recorder.cache.event("ADDED", kept)
+    recorder.cache.put(obj(7))  # of a status patch that was in flight
+    assert recorder.changes == ["5", "7"]
 
 
-def test_what_a_full_list_lacks_is_gone_unless_it_came_later() -> None:
-    seen = Recorder()
-    seen.cache.event("ADDED", obj(5, "old"))
-    seen.cache.put(obj(20, "new"))
-    seen.cache.replace([], "10")
-    assert seen.cache.get("n", "old") is None
-    assert seen.cache.get("n", "new") is not None
-    assert seen.changes == ["5", "5"]
+def test_an_object_missing_from_a_full_list_is_removed_unless_it_is_newer() -> None:
+    recorder = Recorder()
+    recorder.cache.event("ADDED", obj(5, "old"))
+    recorder.cache.put(obj(20, "new"))
+    recorder.cache.replace([], "10")
+    assert recorder.cache.get("n", "old") is None
+    assert recorder.cache.get("n", "new") is not None
+    assert recorder.changes == ["5", "5"]
 
 
-def test_a_list_made_before_a_deletion_does_not_bring_the_dead_back() -> None:
-    seen = Recorder()
-    seen.cache.event("ADDED", obj(5))
-    seen.cache.event("DELETED", obj(8))
-    seen.cache.replace([obj(5)], "6")
-    assert seen.cache.get("n", "a") is None
-    seen.cache.replace([obj(9, uid="2")], "9")
-    assert seen.cache.get("n", "a") == obj(9, uid="2")
+def test_a_list_older_than_a_deletion_does_not_restore_the_object() -> None:
+    recorder = Recorder()
+    recorder.cache.event("ADDED", obj(5))
+    recorder.cache.event("DELETED", obj(8))
+    recorder.cache.replace([obj(5)], "6")
+    assert recorder.cache.get("n", "a") is None
+    recorder.cache.replace([obj(9, uid="2")], "9")
+    assert recorder.cache.get("n", "a") == obj(9, uid="2")
 
 
-def test_an_answer_that_comes_after_the_event_of_the_deletion_makes_no_ghost() -> None:
-    seen = Recorder()
-    seen.cache.event("ADDED", obj(5))
-    seen.cache.event("DELETED", obj(7, deletionTimestamp="now"))
-    seen.cache.put(obj(6, deletionTimestamp="now"))
-    assert seen.cache.get("n", "a") is None
-    seen.cache.put(obj(8, uid="2"))
-    assert seen.cache.get("n", "a") is not None
+def test_a_response_after_the_deletion_event_does_not_restore_the_object() -> None:
+    recorder = Recorder()
+    recorder.cache.event("ADDED", obj(5))
+    recorder.cache.event("DELETED", obj(7, deletionTimestamp="now"))
+    recorder.cache.put(obj(6, deletionTimestamp="now"))
+    assert recorder.cache.get("n", "a") is None
+    recorder.cache.put(obj(8, uid="2"))
+    assert recorder.cache.get("n", "a") is not None
 
 
-def test_an_event_of_a_list_that_was_behind_brings_no_dead_back() -> None:
-    seen = Recorder()
-    seen.cache.event("ADDED", obj(5))
-    seen.cache.event("DELETED", obj(8))
-    seen.cache.event("ADDED", obj(5))
-    assert seen.cache.get("n", "a") is None
-    assert seen.changes == ["5", "8"]
+def test_an_event_from_a_stale_list_does_not_restore_a_deleted_object() -> None:
+    recorder = Recorder()
+    recorder.cache.event("ADDED", obj(5))
+    recorder.cache.event("DELETED", obj(8))
+    recorder.cache.event("ADDED", obj(5))
+    assert recorder.cache.get("n", "a") is None
+    assert recorder.changes == ["5", "8"]
 
 
-def test_whoever_is_gone_is_told_even_where_only_another_of_its_name_shows_it() -> None:
-    told: list[tuple[str, str | None]] = []
+def test_a_missed_deletion_is_reported_when_another_object_has_the_name() -> None:
+    reported: list[tuple[str, str | None]] = []
 
     def changed(raw: dict[str, Any]) -> None:
-        here = cache.get("n", "a")
-        told.append((raw["metadata"]["uid"], here["metadata"]["uid"] if here else None))
+        cached = cache.get("n", "a")
+        reported.append((raw["metadata"]["uid"], cached["metadata"]["uid"] if cached else None))
 
     cache = ObjectCache(changed)
     cache.event("ADDED", obj(5))
     cache.event("MODIFIED", obj(7, uid="2"))
     cache.put(obj(9, uid="3"))
-    assert told == [("1", "1"), ("1", None), ("2", "2"), ("2", None), ("3", "3")]
+    assert reported == [("1", "1"), ("1", None), ("2", "2"), ("2", None), ("3", "3")]
 
 
-def test_what_is_discarded_is_told() -> None:
-    seen = Recorder()
-    seen.cache.event("ADDED", obj(5))
-    seen.cache.discard("n", "a", "1")
-    assert seen.changes == ["5", "5"]
+def test_a_discarded_object_is_reported() -> None:
+    recorder = Recorder()
+    recorder.cache.event("ADDED", obj(5))
+    recorder.cache.discard("n", "a", "1")
+    assert recorder.changes == ["5", "5"]
 
 
-def test_a_list_of_one_namespace_says_nothing_of_others() -> None:
-    seen = Recorder()
-    seen.cache.event("ADDED", obj(5, namespace="other"))
-    seen.cache.replace([], "10", "n")
-    assert seen.cache.get("other", "a") is not None
-    assert list(seen.cache.namespaces_not_synced(["n", "other"])) == ["other"]
+def test_a_list_of_one_namespace_keeps_the_objects_of_others() -> None:
+    recorder = Recorder()
+    recorder.cache.event("ADDED", obj(5, namespace="other"))
+    recorder.cache.replace([], "10", "n")
+    assert recorder.cache.get("other", "a") is not None
+    assert list(recorder.cache.namespaces_not_synced(["n", "other"])) == ["other"]
 
 
-def test_only_the_very_object_is_discarded() -> None:
-    seen = Recorder()
-    seen.cache.put(obj(5, uid="2"))
-    seen.cache.discard("n", "a", "1")
-    assert seen.cache.get("n", "a") is not None
-    seen.cache.discard("n", "a", "2")
-    assert seen.cache.get("n", "a") is None
+def test_discard_spares_another_object_with_the_name() -> None:
+    recorder = Recorder()
+    recorder.cache.put(obj(5, uid="2"))
+    recorder.cache.discard("n", "a", "1")
+    assert recorder.cache.get("n", "a") is not None
+    recorder.cache.discard("n", "a", "2")
+    assert recorder.cache.get("n", "a") is None
 
 
-def test_the_objects_of_a_namespace_are_those_that_are_there_now() -> None:
+def test_in_namespace_returns_the_current_objects() -> None:
     cache = Recorder().cache
     for number, namespace in enumerate(("n", "m", "n")):
         cache.event("ADDED", obj(number + 1, str(number), namespace=namespace))
@@ -139,7 +139,7 @@ def test_the_objects_of_a_namespace_are_those_that_are_there_now() -> None:
     assert (names("n"), names("m"), len(cache), len(list(cache.values()))) == (["2"], [], 1, 1)
 
 
-def test_what_a_tenant_may_fill_and_nobody_reads_is_not_kept() -> None:
+def test_unread_fields_that_a_tenant_can_fill_are_not_kept() -> None:
     cache = ObjectCache(lambda _: None, transform=USER_STORAGES.transform)
     full: dict[str, Any] = {"annotations": {"note": "x" * 100_000}, "managedFields": [{"manager": "kubectl"}]}
     first, second, third = ({"metadata": obj(version)["metadata"] | full} for version in (5, 6, 7))

@@ -1,4 +1,4 @@
-"""Whether a class is full, without looking at everybody where it cannot be."""
+"""Whether the quota of a class is exceeded, without a scan if it cannot be."""
 
 import pytest
 
@@ -19,24 +19,24 @@ def user(number: int) -> Unstructured:
 
 
 @pytest.fixture
-def views() -> Caches:
-    views = Caches(lambda _: None, lambda _: None)
+def caches() -> Caches:
+    caches = Caches(lambda _: None, lambda _: None)
     meta = {"name": "small", "uid": "uid-small", "resourceVersion": "1", "generation": 1}
-    views.cache(USER_STORAGE_CLASSES).event("ADDED", {"metadata": meta, "spec": {}})
+    caches.cache(USER_STORAGE_CLASSES).event("ADDED", {"metadata": meta, "spec": {}})
     for number in range(COUNT):
-        views.cache(USER_STORAGES).event("ADDED", user(number))
-    return views
+        caches.cache(USER_STORAGES).event("ADDED", user(number))
+    return caches
 
 
-def test_the_oldest_are_let_in_and_who_was_let_in_stays(views: Caches) -> None:
-    places = Reservations()
-    full = [quota.exceeded(user(number), "small", 5, views, places) for number in range(COUNT)]
-    assert full == [False] * 5 + [True] * (COUNT - 5)
-    places.reserve(Key("users", f"user-{COUNT - 1}"), "small")
-    assert not quota.exceeded(user(COUNT - 1), "small", 5, views, places)
-    assert quota.exceeded(user(4), "small", 5, views, places)
+def test_the_oldest_get_the_quota_and_a_reservation_keeps_it(caches: Caches) -> None:
+    reservations = Reservations()
+    exceeded = [quota.exceeded(user(number), "small", 5, caches, reservations) for number in range(COUNT)]
+    assert exceeded == [False] * 5 + [True] * (COUNT - 5)
+    reservations.reserve(Key("users", f"user-{COUNT - 1}"), "small")
+    assert not quota.exceeded(user(COUNT - 1), "small", 5, caches, reservations)
+    assert quota.exceeded(user(4), "small", 5, caches, reservations)
 
 
-def test_where_all_have_room_nobody_is_looked_at(views: Caches, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views, "children", None)
-    assert not quota.exceeded(user(COUNT - 1), "small", COUNT, views, Reservations())
+def test_a_namespace_within_the_quota_is_not_scanned(caches: Caches, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caches, "children", None)
+    assert not quota.exceeded(user(COUNT - 1), "small", COUNT, caches, Reservations())

@@ -1,4 +1,4 @@
-"""The order of pages, kept up to date on every change."""
+"""The order of pages, updated on every change."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,22 +15,22 @@ _USERS = st.none() | st.sampled_from(["alice", "bob", "carol"])
 
 
 def ordered(changes: list[tuple[Key, str | None]]) -> tuple[SortedIndex, dict[Key, str]]:
-    order, model = SortedIndex(), dict[Key, str]()
+    index, model = SortedIndex(), dict[Key, str]()
     for key, user in changes:
         if user is None:
-            order.remove(key)
+            index.remove(key)
             model.pop(key, None)
         else:
-            order.add(key, user)
+            index.add(key, user)
             model[key] = user
-    return order, model
+    return index, model
 
 
 @given(_CHANGES, st.none() | _KEYS, _CHOICES, _USERS)
-def test_what_comes_after_is_what_sorting_everything_would_tell(
+def test_after_yields_the_same_as_sorting_everything(
     changes: list[tuple[Key, str | None]], after: Key | None, namespace: str | None, user: str | None
 ) -> None:
-    order, model = ordered(changes)
+    index, model = ordered(changes)
     expected = [
         key
         for key in sorted(model, key=lambda key: (key.namespace, key.name))
@@ -38,21 +38,21 @@ def test_what_comes_after_is_what_sorting_everything_would_tell(
         and namespace in (None, key.namespace)
         and user in (None, model[key])
     ]
-    assert list(order.after(after, namespace, user)) == expected
+    assert list(index.after(after, namespace, user)) == expected
 
 
 @given(_CHANGES, st.integers(1, 4), _USERS)
-def test_pages_put_together_are_the_whole(changes: list[tuple[Key, str | None]], limit: int, user: str | None) -> None:
-    order, model = ordered(changes)
+def test_all_pages_together_are_complete(changes: list[tuple[Key, str | None]], limit: int, user: str | None) -> None:
+    index, model = ordered(changes)
 
-    def views(after: Key | None) -> list[Unstructured]:
-        return [{"namespace": k.namespace, "name": k.name, "userID": model[k]} for k in order.after(after, None, None)]
+    def summaries(after: Key | None) -> list[Unstructured]:
+        return [{"namespace": k.namespace, "name": k.name, "userID": model[k]} for k in index.after(after, None, None)]
 
-    told, after = list[Unstructured](), None
+    found, after = list[Unstructured](), None
     while True:
-        page = page_of(views(after), Query(user=user, limit=limit, after=after))
+        page = page_of(summaries(after), Query(user=user, limit=limit, after=after))
         assert len(page.summaries) == limit or page.more_after is None
-        told.extend(page.summaries)
+        found.extend(page.summaries)
         if (after := page.more_after) is None:
             break
-    assert told == [view for view in views(None) if user in (None, view["userID"])]
+    assert found == [summary for summary in summaries(None) if user in (None, summary["userID"])]

@@ -1,4 +1,4 @@
-"""What is refused to the sweep keeps it from nothing else."""
+"""A list that is refused does not stop the rest of the sweep."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,21 +16,21 @@ from userstorage_operator.informers.caches import Caches
 from userstorage_operator.informers.sweep import Sweep
 
 TEAMS = ("team-a", "team-b", "team-c")
-OF_A_TEAM = 1 + len(Kind)
+LISTS_PER_TEAM = 1 + len(Kind)
 """Lists in each namespace."""
 
 
 class Server:
-    """One user per namespace. It gives no list of those in `refusing`, and none at all while it is away."""
+    """One UserStorage per namespace. Refuses the lists of namespaces in `refusing`, and answers none while `unreachable`."""
 
     def __init__(self) -> None:
         self.refusing = {"team-b"}
-        self.away = False
-        self.asked: list[tuple[Resource, str | None]] = []
+        self.unreachable = False
+        self.requests: list[tuple[Resource, str | None]] = []
 
     async def list_all(self, resource: Resource, namespace: str | None, _: str = "") -> tuple[list[Unstructured], str]:
-        self.asked.append((resource, namespace))
-        if self.away:
+        self.requests.append((resource, namespace))
+        if self.unreachable:
             raise Unavailable(0, "no answer")
         if namespace in self.refusing:
             raise Refused(403, f"{resource.plural} is forbidden")
@@ -41,16 +41,16 @@ class Server:
         raise NotImplementedError
 
 
-class World:
-    """A sweep of the teams, and what comes of it."""
+class Scenario:
+    """A sweep of the namespaces of the teams, and its results."""
 
     def __init__(self) -> None:
         self.server = Server()
-        self.looked_at: list[Key] = []
+        self.requeued: list[Key] = []
         self.failed = 0
         self.done = asyncio.Event()
-        self.views = Caches(lambda _: None, lambda _: None)
-        self.sweep = Sweep(self.server, self.views, TEAMS, self.looked_at.append, self)
+        self.caches = Caches(lambda _: None, lambda _: None)
+        self.sweep = Sweep(self.server, self.caches, TEAMS, self.requeued.append, self)
 
     def swept(self, seconds: float) -> None:
         assert seconds >= 0
@@ -60,36 +60,36 @@ class World:
         self.failed += 1
 
 
-async def test_a_namespace_that_is_refused_keeps_nobody_else_from_being_looked_at() -> None:
-    world = World()
-    owed = await world.sweep.once()
-    assert sorted(key.namespace for key in world.looked_at) == ["team-a", "team-c"]
-    assert {namespace for _, namespace in owed} == {"team-b"}
-    assert len(owed) == OF_A_TEAM
-    assert world.failed == 1
-    missing = set(world.views.not_synced(TEAMS))
+async def test_a_refused_namespace_does_not_stop_the_others() -> None:
+    scenario = Scenario()
+    failed = await scenario.sweep.once()
+    assert sorted(key.namespace for key in scenario.requeued) == ["team-a", "team-c"]
+    assert {namespace for _, namespace in failed} == {"team-b"}
+    assert len(failed) == LISTS_PER_TEAM
+    assert scenario.failed == 1
+    missing = set(scenario.caches.not_synced(TEAMS))
     assert missing == {f"{kind.resource.plural} in team-b" for kind in Kind} | {"userstorages in team-b"}
 
 
-async def test_what_was_refused_is_tried_again_and_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_refused_lists_are_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "_RETRY", 0.01)
-    world = World()
-    running = asyncio.create_task(world.sweep.run(3600))
+    scenario = Scenario()
+    running = asyncio.create_task(scenario.sweep.run(3600))
     async with asyncio.timeout(10):
-        while world.failed < 3:  # noqa: ASYNC110  # it offers no event
+        while scenario.failed < 3:  # noqa: ASYNC110  # the sweep offers no event to wait for
             await asyncio.sleep(0.001)
-        assert not world.done.is_set()
-        assert sum(namespace == "team-a" for _, namespace in world.server.asked) == OF_A_TEAM
-        world.server.refusing.clear()
-        await world.done.wait()
+        assert not scenario.done.is_set()
+        assert sum(namespace == "team-a" for _, namespace in scenario.server.requests) == LISTS_PER_TEAM
+        scenario.server.refusing.clear()
+        await scenario.done.wait()
     running.cancel()
-    assert list(world.views.not_synced(TEAMS)) == []
-    assert Key("team-b", "alice") in world.views.keys()  # noqa: SIM118  # not a dict
+    assert list(scenario.caches.not_synced(TEAMS)) == []
+    assert Key("team-b", "alice") in scenario.caches.keys()  # noqa: SIM118  # not a dict
 
 
-async def test_a_server_that_does_not_answer_is_asked_once() -> None:
-    world = World()
-    world.server.away = True
-    owed = await world.sweep.once()
-    assert len(world.server.asked) == 1
-    assert len(owed) == 2 + len(TEAMS) * OF_A_TEAM
+async def test_an_unreachable_server_gets_one_request() -> None:
+    scenario = Scenario()
+    scenario.server.unreachable = True
+    failed = await scenario.sweep.once()
+    assert len(scenario.server.requests) == 1
+    assert len(failed) == 2 + len(TEAMS) * LISTS_PER_TEAM

@@ -1,4 +1,4 @@
-"""Whether kopf's watches are alive, told from its requests."""
+"""Whether kopf's watches are alive, derived from its requests."""
 
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,7 +21,7 @@ class Stream:
 
 
 class Kopf:
-    """Requests as kopf makes them, at times of the test's choice."""
+    """Requests like those of kopf, at times that the test sets."""
 
     def __init__(self, *paths: str) -> None:
         self.now = 0.0
@@ -34,10 +34,10 @@ class Kopf:
             return answer
 
         request = cast("Any", SimpleNamespace(url=URL(f"https://api{path}?{query}")))
-        return await self.liveness.look_on(request, handler)
+        return await self.liveness.middleware(request, handler)
 
 
-async def test_before_the_first_watch_the_age_is_that_of_the_process() -> None:
+async def test_before_the_first_watch_the_age_counts_from_the_start() -> None:
     kopf = Kopf()
     kopf.now = 3
     assert (kopf.liveness.age(), kopf.liveness.failing) == (3, False)
@@ -45,26 +45,26 @@ async def test_before_the_first_watch_the_age_is_that_of_the_process() -> None:
     assert kopf.liveness.age() == 3
 
 
-async def test_an_open_watch_is_of_no_age_and_a_broken_one_ages() -> None:
+async def test_an_open_watch_has_age_zero_and_a_broken_one_ages() -> None:
     kopf, stream = Kopf(), Stream()
     await kopf.ask(stream)
     kopf.now = 100
     assert kopf.liveness.age() == 0
     stream.closed = True
     kopf.now = 101
-    with pytest.raises(OSError, match="away"):
-        await kopf.ask(OSError("away"))
+    with pytest.raises(OSError, match="unreachable"):
+        await kopf.ask(OSError("unreachable"))
     kopf.now = 105
     assert (kopf.liveness.age(), kopf.liveness.failing) == (4, True)
     await kopf.ask(Stream(503))
     assert (kopf.liveness.age(), kopf.liveness.failing) == (4, True)
     await kopf.ask(Stream(), query="limit=500")
-    assert (kopf.liveness.age(), kopf.liveness.failing) == (4, True), "a list that is allowed where the watch is not"
+    assert (kopf.liveness.age(), kopf.liveness.failing) == (4, True), "a list that succeeds proves no watch"
     await kopf.ask(Stream())
     assert (kopf.liveness.age(), kopf.liveness.failing) == (0, False)
 
 
-async def test_the_worst_of_several_watches_counts_and_other_requests_do_not() -> None:
+async def test_the_age_is_that_of_the_worst_watch_and_ignores_other_requests() -> None:
     kopf = Kopf("/a", "/b")
     await kopf.ask(Stream(), "/a")
     await kopf.ask(Stream(503), "/c")

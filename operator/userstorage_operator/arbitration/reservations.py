@@ -1,7 +1,7 @@
 """What a reconcile has granted to a UserStorage before any child shows it.
 
-Several requests lie between the decision to create a pod and the pod itself. Meanwhile another reconcile may ask who holds the
-claim. Kept in memory only: after a restart the existing children show the owners.
+Several requests lie between the decision to create a pod and the pod itself. Meanwhile another reconcile may ask which
+UserStorage holds the claim. Kept in memory only: after a restart the existing children show the owners.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,7 @@
-"""List-watch of one resource into a cache: ours, because kopf's bookkeeping costs 1-2 ms per event of a child and its
-caches keep what vanished during a break (docs/decisions).
+"""List-watch of one resource into a cache.
+
+Not kopf's: its bookkeeping costs 1-2 ms per event of a child, and its caches keep objects that were deleted while a watch was
+interrupted (docs/decisions/0001-kopf-for-our-kinds-list-watch-for-the-children.md).
 """
 
 import asyncio
@@ -19,29 +21,32 @@ from userstorage_operator.informers.object_cache import ObjectCache
 
 log = structlog.get_logger(__name__)
 
-_LONGEST_PAUSE = 15.0
+_MAX_BACKOFF = 15.0
 _EXPIRED, _BAD_VERSION, _NOT_SERVED = 410, 400, 404
-"""Answers after which only a new list helps."""
-_ABSENCE = 60.0
-"""Seconds at most between two looks for a resource that is not installed."""
-_BREATH = 0.2
-"""Seconds between two streams: a proxy that ends every stream at once must not make us spin."""
+"""Statuses after which a watch can resume only from a new list."""
+_ABSENT_RETRY = 60.0
+"""Maximum seconds between two lists of a resource that is not installed."""
+_MIN_PAUSE = 0.2
+"""Seconds between two streams: a proxy that closes every stream at once must not cause a busy loop."""
 
 
 class Source(Protocol):
-    """The part of the API client that a list-watch needs."""
+    """The part of the API client that a list-watch uses. Its methods raise ClusterError if a request fails."""
 
     async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Unstructured], str]:
-        """All objects and the resourceVersion to watch from."""
+        """Return all objects, and the resourceVersion to watch from."""
 
     def watch(
         self, resource: Resource, namespace: str | None, selector: str, resource_version: str
     ) -> AsyncIterator[Unstructured]:
-        """Watch events, bookmarks included."""
+        """Yield watch events, bookmarks included."""
 
 
-async def take_list(source: Source, resource: Resource, namespace: str | None, selector: str, cache: ObjectCache) -> str | None:
-    """Bring the cache up to date at once: the version to watch from, or None where an optional resource is not served."""
+async def relist(source: Source, resource: Resource, namespace: str | None, selector: str, cache: ObjectCache) -> str | None:
+    """Apply a full list to the cache. Return the resourceVersion to watch from; None if an optional resource is not served.
+
+    Raises ClusterError if the list fails.
+    """
     try:
         objects, version = await source.list_all(resource, namespace, selector)
     except NotFound:
@@ -54,7 +59,7 @@ async def take_list(source: Source, resource: Resource, namespace: str | None, s
 
 
 class Informer:
-    """Keeps a cache as the API server has it, for ever: list, watch, list again when the watch cannot go on."""
+    """Keeps a cache up to date until cancelled: list, watch, and list again if the watch cannot resume."""
 
     def __init__(self, source: Source, resource: Resource, namespace: str | None, selector: str, cache: ObjectCache) -> None:
         self._source = source
@@ -64,31 +69,31 @@ class Informer:
         self._cache = cache
         self._failures = 0
         self._version: str | None = None
-        self._last_heard = time.monotonic()
-        self._last_turn = math.inf
+        self._last_response = time.monotonic()
+        self._last_attempt = math.inf
 
     def stuck_for(self) -> float:
-        """Seconds since it last heard or tried anything: both have limits of their own. 0 before it runs."""
-        return max(0.0, time.monotonic() - max(self._last_heard, self._last_turn))
+        """Return the seconds since the last attempt or response, each of which has its own time limit; 0 before `run`."""
+        return max(0.0, time.monotonic() - max(self._last_response, self._last_attempt))
 
     def silent_for(self) -> float:
-        """Seconds since the API server last answered or sent an event or a bookmark."""
-        return time.monotonic() - self._last_heard
+        """Return the seconds since the last list, event or bookmark from the API server."""
+        return time.monotonic() - self._last_response
 
     @property
     def failing(self) -> bool:
-        """Whether the last try to list or watch failed."""
+        """Whether the last attempt to list or watch failed."""
         return self._failures > 0
 
     async def run(self) -> None:
-        """Until cancelled. An error is logged and followed by a growing pause; it never ends the loop."""
+        """List and watch until cancelled. An error is logged and followed by a growing pause; it never ends the loop."""
         while True:
-            wait, self._last_turn = _BREATH, time.monotonic()
+            wait, self._last_attempt = _MIN_PAUSE, time.monotonic()
             try:
                 if self._version is not None:
                     await self._watch(self._version)
                 elif not await self._list():
-                    wait = random.uniform(0.5, 1) * _ABSENCE  # noqa: S311  # jitter
+                    wait = random.uniform(0.5, 1) * _ABSENT_RETRY  # noqa: S311  # jitter
             except ClusterError as error:
                 if error.status in (_EXPIRED, _BAD_VERSION, _NOT_SERVED):
                     self._version = None
@@ -96,21 +101,21 @@ class Informer:
                 level = logging.WARNING if self._failures == 1 else logging.DEBUG
                 fields = {"error_kind": error.reason, "error": error.message, "code": error.status}
                 log.log(level, "watch_failed", resource=self.resource.plural, **fields)
-            except Exception:  # an undecodable line must not end the operator's sight for good
+            except Exception:  # a line that cannot be decoded must not end the watch for good
                 self._version, wait = None, self._failed()
                 log.exception("watch_crashed", resource=self.resource.plural)
             await asyncio.sleep(wait)
 
     async def _list(self) -> bool:
-        """Bring the cache up to date; False where the API server says that there is no such resource, and rightly so."""
-        self._version = await take_list(self._source, self.resource, self._namespace, self._selector, self._cache)
-        self._last_heard = time.monotonic()
+        """List into the cache. Return False if the resource is optional and not served."""
+        self._version = await relist(self._source, self.resource, self._namespace, self._selector, self._cache)
+        self._last_response = time.monotonic()
         if self._version is None:
             self._failures = 0
         return self._version is not None
 
     async def _watch(self, version: str) -> None:
-        """Follow one stream to its end; the next one goes on from the last version seen."""
+        """Apply the events of one stream until it ends. The next stream resumes from the last version."""
         async for event in self._source.watch(self.resource, self._namespace, self._selector, version):
             kind, obj = event["type"], event["object"]
             if kind == "ERROR":
@@ -118,13 +123,13 @@ class Informer:
             if self._failures:
                 self._failures = 0
                 log.info("watch_resumed", resource=self.resource.plural)
-            self._last_heard = time.monotonic()
+            self._last_response = time.monotonic()
             if kind != "BOOKMARK":
                 self._cache.event(kind, obj)
             self._version = obj["metadata"]["resourceVersion"]
 
     def _failed(self) -> float:
-        """Count a failure: seconds to wait, growing, with jitter."""
+        """Count a failure. Return the seconds to wait: growing, with jitter."""
         self._failures += 1
-        longest: float = min(_LONGEST_PAUSE, 0.2 * 2 ** min(self._failures, 7))
-        return random.uniform(0.5, 1) * longest  # noqa: S311  # not a secret
+        limit: float = min(_MAX_BACKOFF, 0.2 * 2 ** min(self._failures, 7))
+        return random.uniform(0.5, 1) * limit  # noqa: S311  # jitter

@@ -1,6 +1,6 @@
-"""kopf, kept for what it is good at: login, discovery and list-watch-reconnect of our own two kinds.
+"""kopf, for login, discovery, and list-watch with reconnection of our own two kinds.
 
-Its handlers decide nothing: an event goes into the cache, the cache asks for a pass where that is news.
+The handlers decide nothing: they hand each event to the cache, and the cache requests a reconcile if the event is new to it.
 """
 
 import asyncio
@@ -25,29 +25,30 @@ async def run(
     namespaces: Iterable[str],
     liveness: Iterable[WatchLiveness],
     stop: asyncio.Event,
-    ending: Callable[[], Awaitable[None]],
+    on_stop: Callable[[], Awaitable[None]],
 ) -> None:
-    """Watch until SIGTERM, SIGINT or `stop`. `namespaces` empty means all. `ending` is called when watching is over.
+    """Watch until SIGTERM, SIGINT or `stop`. If `namespaces` is empty, watch all. `on_stop` is called when kopf shuts down.
 
-    Start everything else first: kopf ends every task that was created after it when it ends itself.
+    Start all other tasks first: when kopf shuts down, it cancels every task that was created after it.
     """
     registry = kopf.OperatorRegistry()
     register(registry, login, caches, liveness)
 
     @kopf.on.cleanup(registry=registry, id="cleanup")
-    async def end(**_: Any) -> None:
+    async def clean_up(**_: Any) -> None:
         stop.set()  # after a signal kopf waits five seconds for its own task that waits for this event
-        await ending()  # and as long for every connection to our HTTP server: nobody else should wait for that
+        # At once: our HTTP server waits as long for open connections, and no other replica should have to wait for that.
+        await on_stop()
 
-    chosen = list(namespaces)
+    watched = list(namespaces)
     await kopf.operator(
         registry=registry,
         settings=settings(),
         standalone=True,
-        # For its own election, which is off. Else it asks for the name of our user, and in a container that has none.
+        # For kopf's own election, which is off. By default kopf looks up the name of the process's user; in a container it has none.
         identity="userstorage-operator",  # type: ignore[arg-type]  # a NewType of str that kopf does not export
-        clusterwide=not chosen,
-        namespaces=chosen,
+        clusterwide=not watched,
+        namespaces=watched,
         stop_flag=stop,
     )
 
@@ -58,72 +59,72 @@ def register(
     caches: dict[Resource, ObjectCache],
     liveness: Iterable[WatchLiveness],
 ) -> None:
-    """Handlers with ids of their own: kopf would make them from function names, which change."""
+    """Register the handlers, with explicit ids: kopf would derive them from function names, which change."""
 
     @kopf.on.login(registry=registry, id="login")
     async def log_in(**_: Any) -> kopf.AiohttpSession:
-        found = await login()
+        credentials = await login()
         info = kopf.ConnectionInfo(
-            server=found.server,
-            ca_path=found.ca_path,
-            certificate_path=found.certificate_path,
-            private_key_path=found.private_key_path,
-            token=found.token,
-            insecure=found.insecure,
+            server=credentials.server,
+            ca_path=credentials.ca_path,
+            certificate_path=credentials.certificate_path,
+            private_key_path=credentials.private_key_path,
+            token=credentials.token,
+            insecure=credentials.insecure,
         )
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
             headers=info.as_http_headers(),
-            middlewares=tuple(watch.look_on for watch in liveness),
+            middlewares=tuple(watch.middleware for watch in liveness),
         )
-        return _Session(server=found.server, aiohttp_session=session, login=info)
+        return _Session(server=credentials.server, aiohttp_session=session, login=info)
 
     for resource in (USER_STORAGES, USER_STORAGE_CLASSES):
 
         @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id=resource.plural)
-        async def take_in(event: Any, cache: ObjectCache = caches[resource], **_: Any) -> None:
-            # kopf marks what it listed with type None; to a level-triggered reader it is there, and that is all.
+        async def apply(event: Any, cache: ObjectCache = caches[resource], **_: Any) -> None:
+            # kopf gives listed objects the type None. For a level-triggered reader they are like added ones.
             cache.event(event["type"] or "ADDED", event["object"])
 
 
 def settings() -> kopf.OperatorSettings:
-    """Kopf's settings, each with the reason why it is not the default."""
+    """Return kopf's settings, each with the reason why it is not the default."""
     chosen = kopf.OperatorSettings()
-    chosen.peering.standalone = True  # equal priorities freeze each other; election is ours
-    chosen.posting.enabled = False  # its events repeat log lines; ours tell of conditions
-    chosen.scanning.disabled = True  # else it wants to list every CRD and namespace of the cluster
-    chosen.persistence.diffbase_storage = _NoDiffBase()  # the default copies every object of every event
-    chosen.persistence.progress_storage = _NoProgress()  # nothing is kept on the object: events need no progress
-    chosen.persistence.finalizer = f"{names.GROUP}/kopf"  # never set; must not be the finalizer that we set
-    chosen.watching.chunk_size = 100  # the default takes all objects at once, of whatever size tenants made them
-    chosen.networking.request_timeout = 15  # the default of five minutes outlives every probe
-    chosen.networking.error_backoffs = _EndlessBackoffs()  # the default gives up, and the process with it
+    chosen.peering.standalone = True  # operators with equal priorities pause each other; we elect with a Lease
+    chosen.posting.enabled = False  # its Events repeat log lines; ours report conditions
+    chosen.scanning.disabled = True  # otherwise it lists all CRDs and namespaces of the cluster
+    chosen.persistence.diffbase_storage = _NoDiffBase()  # the default copies the object on each event
+    chosen.persistence.progress_storage = _NoProgress()  # event handlers have no progress to store on the object
+    chosen.persistence.finalizer = f"{names.GROUP}/kopf"  # never set; must differ from the finalizer that we set
+    chosen.watching.chunk_size = 100  # the default reads all objects at once, and tenants choose their size
+    chosen.networking.request_timeout = 15  # the default of five minutes exceeds the limit of every probe
+    chosen.networking.error_backoffs = _EndlessBackoffs()  # the default gives up, and the process exits
     chosen.queueing.idle_timeout = 0.5  # a task per object lives this long after its last event
-    chosen.queueing.exit_timeout = 0.5  # nothing waits in its queues that the next start does not see again
-    chosen.process.ultimate_exiting_timeout = 25  # below the grace period of the operator's own pod
+    chosen.queueing.exit_timeout = 0.5  # the next start lists again what its queues still hold
+    chosen.process.ultimate_exiting_timeout = 25  # below the grace period of the operator's pod
     return chosen
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Session(kopf.AiohttpSession):
-    """A session that equals every other of the same login: so kopf knows one that the API server has refused."""
+    """Equal to every other session with the same login, so that kopf recognises a login that the API server has rejected."""
 
     aiohttp_session: aiohttp.ClientSession = field(compare=False)
     login: kopf.ConnectionInfo
 
 
 class _EndlessBackoffs:
-    """Seconds between tries: growing to 20, with jitter, for ever."""
+    """Seconds between retries: an endless sequence that grows to 20, with jitter."""
 
     def __iter__(self) -> Iterator[float]:
-        longest = 1.0
+        limit = 1.0
         while True:
-            yield random.uniform(0.5, 1) * longest  # noqa: S311  # jitter, not a secret
-            longest = min(20.0, longest * 2)
+            yield random.uniform(0.5, 1) * limit  # noqa: S311  # jitter
+            limit = min(20.0, limit * 2)
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
-    """Remembers nothing: `on.event` handlers are shown no differences."""
+    """Stores nothing: `on.event` handlers get no diff."""
 
     def build(self, *, body: Any, extra_fields: Any = None) -> Any:  # noqa: ARG002  # kopf's signature
         return {}
@@ -136,7 +137,7 @@ class _NoDiffBase(kopf.DiffBaseStorage):
 
 
 class _NoProgress(kopf.ProgressStorage):
-    """Remembers nothing: there are no handlers that could be half done."""
+    """Stores nothing: no handler can be half done."""
 
     def fetch(self, *, key: Any, body: Any) -> Any:  # noqa: ARG002  # kopf's signature
         return None

@@ -1,4 +1,4 @@
-"""What is watched, as the read API asks for it."""
+"""The read API's source on the replica that watches: summaries from the caches."""
 
 from collections.abc import Iterator
 
@@ -10,23 +10,23 @@ from userstorage_operator.readmodel.query import Aged, Page, Query, T, page_of
 
 
 class CacheReader:
-    """Satisfies `domain.directory.Directory`. Complete once the views are synced."""
+    """Satisfies `readmodel.query.StorageReader`. Its answers are complete once the caches have synced."""
 
-    def __init__(self, views: Caches, liveness: WatchLiveness) -> None:
-        self._views = views
+    def __init__(self, caches: Caches, liveness: WatchLiveness) -> None:
+        self._caches = caches
         self._liveness = liveness
 
     async def one(self, key: Key) -> Aged[Unstructured | None]:
-        """The view of one UserStorage; None where there is none."""
-        raw = self._views.storage(key)
-        return self._aged(self._views.summary(raw) if raw is not None else None)
+        """Return the summary of one UserStorage; None if it does not exist."""
+        raw = self._caches.storage(key)
+        return self._aged(self._caches.summary(raw) if raw is not None else None)
 
     async def page(self, query: Query) -> Aged[Page]:
-        """A page of views."""
-        return self._aged(page_of(self._summaries_of(query), query))
+        """Return a page of summaries."""
+        return self._aged(page_of(self._summaries(query), query))
 
-    def _summaries_of(self, query: Query) -> Iterator[Unstructured]:
-        return (self._views.summary(raw) for raw in self._views.after(query.after, query.namespace, query.user))
+    def _summaries(self, query: Query) -> Iterator[Unstructured]:
+        return (self._caches.summary(raw) for raw in self._caches.after(query.after, query.namespace, query.user))
 
     def _aged(self, value: T) -> Aged[T]:
         return Aged(value, self._liveness.age(), self._liveness.failing)

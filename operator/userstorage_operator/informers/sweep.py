@@ -1,4 +1,4 @@
-"""The sweep: now and then list everything and look at every object, for whatever the events have missed."""
+"""The sweep: a periodic relist of everything that requeues every UserStorage, in case a watch missed an event."""
 
 import asyncio
 import random
@@ -13,43 +13,45 @@ from userstorage_operator.api.errors import ClusterError
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.informers.caches import Caches
-from userstorage_operator.informers.informer import Source, take_list
+from userstorage_operator.informers.informer import Source, relist
 
 log = structlog.get_logger(__name__)
 
 _RETRY = 5.0
-_NO_ANSWER = 0
+"""Seconds between two attempts to list what failed."""
+_NO_RESPONSE = 0
+"""Status of a ClusterError if the API server did not respond."""
 _SELECTORS = {kind.resource: names.CHILD_SELECTOR for kind in Kind}
 
 _List = tuple[Resource, str | None]
-"""What is listed, and in which namespace."""
+"""Resource, and namespace (None: the whole cluster)."""
 
 
 class Observer(Protocol):
-    """Who is told of every sweep (metrics)."""
+    """Receives the result of each sweep (metrics)."""
 
     def swept(self, seconds: float) -> None:
-        """One was completed."""
+        """Record a completed sweep."""
 
     def sweep_failed(self) -> None:
-        """One could not be completed."""
+        """Record an attempt in which at least one list failed."""
 
 
 class Sweep:
-    """Lists what the watches should have told: kopf reports no deletion of what vanished while its watch was down, and
-    an event that the API server never sent is missed by any watch.
+    """Finds changes that the watches missed. kopf reports no deletion that happened while its watch was interrupted, and no watch
+    sees an event that the API server never sent.
     """
 
     def __init__(
         self,
         source: Source,
-        views: Caches,
+        caches: Caches,
         namespaces: Iterable[str | None],
         enqueue: Callable[[Key], None],
         observer: Observer,
     ) -> None:
         self._source = source
-        self._views = views
+        self._caches = caches
         scopes = list(namespaces)
         watched = (USER_STORAGES, *(kind.resource for kind in Kind))
         self._lists: list[_List] = [(resource, None) for resource in (USER_STORAGE_CLASSES, STORAGE_CLASSES)]
@@ -58,46 +60,49 @@ class Sweep:
         self._observer = observer
 
     async def run(self, period: float) -> None:
-        """Every `period` seconds, give or take a fifth, until cancelled. What could not be listed is tried again in seconds, and
-        it alone: a namespace that is refused for good must not have all others listed as often.
+        """Sweep every `period` seconds (± 20 %) until cancelled.
+
+        Lists that fail are retried after seconds, without the others: a namespace that stays forbidden must not cause frequent
+        lists of all others.
         """
         while True:
-            began = time.monotonic()
-            owed = await self.once()
+            started = time.monotonic()
+            failed = await self.once()
             due = time.monotonic() + random.uniform(0.8, 1.2) * period  # noqa: S311  # jitter
-            while owed and time.monotonic() < due:
+            while failed and time.monotonic() < due:
                 await asyncio.sleep(min(_RETRY, period))
-                owed = await self._take(owed)
-            if not owed:
-                self._observer.swept(time.monotonic() - began)
-                log.debug("swept", objects=len(self._views.keys()))
+                failed = await self._relist(failed)
+            if not failed:
+                self._observer.swept(time.monotonic() - started)
+                log.debug("swept", objects=len(self._caches.keys()))
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def once(self) -> Sequence[_List]:
-        """Take all lists and have every object looked at: the lists that could not be had."""
-        known = set(self._views.keys())
-        owed = await self._take(self._lists)
-        for key in known.union(self._views.keys()):
+        """Relist everything and requeue every UserStorage. Return the lists that failed."""
+        known = set(self._caches.keys())
+        failed = await self._relist(self._lists)
+        for key in known.union(self._caches.keys()):
             self._enqueue(key)
-        return owed
+        return failed
 
-    async def _take(self, lists: Sequence[_List]) -> Sequence[_List]:
-        """Bring the caches up to date: those that could not be had. One that is refused keeps no other from being taken; an API
-        server that does not answer is not asked for the others as well.
+    async def _relist(self, lists: Sequence[_List]) -> Sequence[_List]:
+        """Apply `lists` to the caches. Return those that failed.
+
+        A list that is refused stops no other. If the API server does not respond, the rest is not tried.
         """
-        owed: list[_List] = []
+        failed: list[_List] = []
         first: ClusterError | None = None
         for number, (resource, namespace) in enumerate(lists):
             try:
-                await take_list(self._source, resource, namespace, _SELECTORS.get(resource, ""), self._views.cache(resource))
+                await relist(self._source, resource, namespace, _SELECTORS.get(resource, ""), self._caches.cache(resource))
             except ClusterError as error:
                 first = first or error
-                owed.append((resource, namespace))
-                if error.status == _NO_ANSWER:
-                    owed += lists[number + 1 :]
+                failed.append((resource, namespace))
+                if error.status == _NO_RESPONSE:
+                    failed += lists[number + 1 :]
                     break
         if first is not None:
             self._observer.sweep_failed()
-            which = ", ".join(resource.within(namespace) for resource, namespace in owed)
-            log.warning("sweep_failed", resource=which, error_kind=first.reason, error=first.message, code=first.status)
-        return owed
+            resources = ", ".join(resource.within(namespace) for resource, namespace in failed)
+            log.warning("sweep_failed", resource=resources, error_kind=first.reason, error=first.message, code=first.status)
+        return failed

@@ -1,4 +1,4 @@
-"""Whether the watches that kopf keeps are alive, seen from below: kopf itself does not tell."""
+"""Whether kopf's watches are alive, derived from its HTTP requests: kopf itself does not report it."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -7,7 +7,9 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 
 class WatchLiveness:
-    """Of one resource. Looks on as kopf's client asks for `paths` (URL paths of lists), and remembers the stream of each."""
+    """Liveness of the watches of one resource. Tracks the requests of kopf's client for `paths` (URL paths of lists), and the
+    open stream of each.
+    """
 
     def __init__(self, paths: Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -15,12 +17,12 @@ class WatchLiveness:
         self._alive_until = dict.fromkeys(self._streams, clock())
         self._failing: set[str] = set()
 
-    async def look_on(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        """Middleware for the client session that kopf is given."""
+    async def middleware(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        """Track a request. It is a middleware of the client session that kopf gets."""
         path = request.url.path
         if path not in self._streams:
             return await handler(request)
-        if self._streams[path] is not None:  # kopf waits 0.1 s between two streams, and 70 s for a word in one
+        if self._streams[path] is not None:  # kopf pauses 0.1 s between two streams, and waits up to 70 s for data in one
             self._alive_until[path] = self._clock()
             self._streams[path] = None
         try:
@@ -30,19 +32,19 @@ class WatchLiveness:
             raise
         if response.status >= 400:
             self._failing.add(path)
-        elif "watch" in request.url.query:  # a list alone shows no watch: it is asked for again before each try of one
+        elif "watch" in request.url.query:  # a successful list proves no watch: kopf lists before each attempt to watch
             self._failing.discard(path)
             self._streams[path] = response
         return response
 
     def age(self) -> float:
-        """Seconds since all of the watches were last alive together; 0 while they are."""
+        """Return the seconds since all of the watches were last alive; 0 while all are."""
         now = self._clock()
         return max(0.0 if _open(stream) else now - self._alive_until[path] for path, stream in self._streams.items())
 
     @property
     def failing(self) -> bool:
-        """Whether the last try of some watch failed."""
+        """Whether the last attempt of any watch failed."""
         return bool(self._failing)
 
 
