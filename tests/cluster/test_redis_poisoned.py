@@ -1,4 +1,4 @@
-"""Values in Redis that are not what they should be, with a leader and a replica that stands by, as processes."""
+"""Poisoned values in Redis, with a leader and a standby replica as processes."""
 
 import json
 import os
@@ -33,16 +33,16 @@ def two(api: Kubectl, namespace: str, redis_server: RedisServer, tmp_path: Path)
     subprocess.run(command, env={**os.environ, "KUBECONFIG": str(api.kubeconfig)}, capture_output=True, check=True, timeout=120)
 
 
-def asked(replica: Replica, namespace: str, token: str) -> Any:
-    """What a replica tells of alice."""
+def served_by(replica: Replica, namespace: str, token: str) -> Any:
+    """Return the summary of alice that a replica serves."""
     url = f"http://127.0.0.1:{replica.port}/v1/namespaces/{namespace}/userstorages/alice"
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})  # of our own making
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})  # the URL is built above
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  # as above
         return json.loads(answer.read())["item"]
 
 
 def poison(server: RedisServer, kind: str, alice: str, bob: str) -> str:
-    """Put it where alice's view is; the reason that is counted."""
+    """Replace alice's summary in Redis. Return the reason with which it must be rejected."""
     key, good = KEYS.summary(alice), server.cli("get", KEYS.summary(alice))
     match kind:
         case "of another object":
@@ -62,7 +62,7 @@ def poison(server: RedisServer, kind: str, alice: str, bob: str) -> str:
             return "too_big"
 
 
-def test_poison_is_counted_and_neither_told_nor_acted_on(
+def test_poisoned_values_are_counted_and_neither_served_nor_acted_on(
     api: Kubectl, namespace: str, two: OperatorReplicas, redis_server: RedisServer
 ) -> None:
     leader = two.leader()
@@ -73,19 +73,19 @@ def test_poison_is_counted_and_neither_told_nor_acted_on(
     assert truth is not None
     assert bob is not None
     token = account(api, namespace, here=True)
-    eventually(lambda: asked(standby, namespace, token) == summary(truth), within=30)
+    eventually(lambda: served_by(standby, namespace, token) == summary(truth))
     log = AuditLog(api, namespace)
     for kind in ("of another object", "of a future generation", "garbage", "10 MiB"):
         counted = metric(standby.port, REJECTED)
         reason = poison(redis_server, kind, truth["metadata"]["uid"], bob["metadata"]["uid"])
 
-        def noticed() -> bool:
-            assert asked(standby, namespace, token) == summary(truth)
+        def rejected() -> bool:
+            assert served_by(standby, namespace, token) == summary(truth)
             return metric(standby.port, REJECTED) > counted  # noqa: B023  # called within the same turn
 
-        eventually(noticed, within=10, every=0.05)
+        eventually(rejected, every=0.05)
         assert metric(standby.port, f'{REJECTED}{{reason="{reason}"}}') > 0
-        assert asked(leader, namespace, token) == summary(truth)
+        assert served_by(leader, namespace, token) == summary(truth)
     log.read()
     assert not log.writes
     assert api.get("us", "alice", namespace) == truth

@@ -1,4 +1,4 @@
-"""Whatever becomes of Redis, the cluster ends up the same, by as many writes, and not much later."""
+"""Under every condition of Redis the cluster ends in the same state, with the same writes, and not much later."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,20 +14,20 @@ pytestmark = [pytest.mark.kwok, pytest.mark.alone]
 
 SLOWER = 1.2
 FLOOR = 1.0
-"""Seconds that a run may take longer whatever the healthy one took: short runs are mostly chance."""
+"""Seconds by which a run may always take longer than the healthy one: the time of a short run is mostly chance."""
 TRIES = 3
-"""Runs of which the fastest counts, where one was too slow: other programs may have had the processor."""
-QUIET_ONES = {"healthy", "no --redis-url", "another object's values"}
-"""In which the operator has nothing to complain of: a leader reads nothing back but pauses, and here only one object has one to be
-exchanged. What those say who read views is in test_redis_poisoned.py.
+"""Maximum number of runs if one is too slow, of which the fastest counts: other programs may have used the processor."""
+UNCOUNTED = {"healthy", "no --redis-url", "another object's values"}
+"""Conditions under which the operator counts no failures. A leader reads back only backoffs, and only one object has one, so there
+is none to exchange it with. test_redis_poisoned.py covers the readers of summaries.
 """
 
-MATTERS_OF_TIME = {"create services 409", "patch userstorages 404", "create events 409"}
-"""Writes that may be refused, more often or less (see `WorkloadResult.refused`)."""
+TIMING_DEPENDENT = {"create services 409", "patch userstorages 404", "create events 409"}
+"""Writes that may be refused any number of times (see `WorkloadResult.refused`)."""
 
 
 class Proof:
-    """All conditions, one after the other, and the table of them."""
+    """Runs the workload under one condition of Redis."""
 
     def __init__(self, workload: Workload, kubeconfig: Path, namespace: str, new_redis: NewRedis, directory: Path) -> None:
         self._workload = workload
@@ -37,7 +37,7 @@ class Proof:
         self._directory = directory
 
     def run(self, condition: str) -> WorkloadResult:
-        """The workload under that condition."""
+        """Run the workload under that condition."""
         with TROUBLES[condition](self._new_redis) as trouble:
 
             def operator(port: int) -> OperatorProcess:
@@ -62,7 +62,7 @@ def proof(
 
 
 @pytest.mark.timeout(7200)
-def test_whatever_becomes_of_redis_the_cluster_ends_up_the_same(
+def test_cluster_ends_in_the_same_state_under_every_condition_of_redis(
     proof: Proof, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     healthy, again = proof.run("healthy"), proof.run("healthy")
@@ -78,7 +78,7 @@ def test_whatever_becomes_of_redis_the_cluster_ends_up_the_same(
             outcome.seconds = min(outcome.seconds, proof.run(condition).seconds)
         if outcome is not healthy:
             rows.append((condition, outcome))
-        found = [f"{condition}: {why}" for why in _differences(condition, outcome, healthy)]
+        found = [f"{condition}: {difference}" for difference in _differences(condition, outcome, healthy)]
         wrong += found
         with capsys.disabled():
             print("", _row(condition, outcome, healthy), *found, sep="\n", end="", flush=True)  # noqa: T201  # each takes a while
@@ -94,44 +94,50 @@ def _limit(healthy: WorkloadResult) -> float:
 
 def _differences(condition: str, outcome: WorkloadResult, healthy: WorkloadResult) -> Iterator[str]:
     if outcome.objects != healthy.objects:
-        at = next(n for n, (a, b) in enumerate(zip(outcome.objects, healthy.objects, strict=False)) if a != b)
-        yield f"another world: …{outcome.objects[at - 300 : at + 100]}… instead of …{healthy.objects[at - 100 : at + 100]}…"
+        start = next(n for n, (a, b) in enumerate(zip(outcome.objects, healthy.objects, strict=False)) if a != b)
+        yield f"other objects: …{outcome.objects[start - 300 : start + 100]}… instead of …{healthy.objects[start - 100 : start + 100]}…"
     if outcome.writes != healthy.writes:
         yield f"other writes: {outcome.writes - healthy.writes} more, {healthy.writes - outcome.writes} less"
-    if unknown := outcome.refused.keys() - MATTERS_OF_TIME:
+    if unknown := outcome.refused.keys() - TIMING_DEPENDENT:
         yield f"refused: {unknown}"
     if outcome.seconds > _limit(healthy):
         yield f"{outcome.seconds:.1f} s instead of {healthy.seconds:.1f} s"
-    if bool(outcome.redis_counts) is (condition in QUIET_ONES):
-        yield f"the operator told of Redis {dict(outcome.redis_counts)}"
+    if bool(outcome.redis_counts) is (condition in UNCOUNTED):
+        yield f"metrics of Redis: {dict(outcome.redis_counts)}"
 
 
 def _row(condition: str, outcome: WorkloadResult, healthy: WorkloadResult) -> str:
     same = "same" if outcome.objects == healthy.objects else "DIFFERS"
-    told = ", ".join(f"{name} {number}" for name, number in sorted(outcome.redis_counts.items())) or "nothing"
+    counts = ", ".join(f"{name} {number}" for name, number in sorted(outcome.redis_counts.items())) or "nothing"
     time = f"{outcome.seconds:.1f} s | {outcome.seconds / healthy.seconds:.2f}"
     writes = f"{outcome.writes.total()}{'' if outcome.writes == healthy.writes else ' DIFFERS'}"
-    refused = ", ".join(f"{what} {times}" for what, times in sorted(outcome.refused.items()))
-    return f"| {condition} | {same} | {writes} | {refused} | {time} | {told} |"
+    refused = ", ".join(f"{write} {times}" for write, times in sorted(outcome.refused.items()))
+    return f"| {condition} | {same} | {writes} | {refused} | {time} | {counts} |"
 
 
 def _table(count: int, rows: list[tuple[str, WorkloadResult]], healthy: WorkloadResult) -> str:
     lines = [
-        "# What becomes of the cluster when something becomes of Redis",
+        "# The cluster under failures of Redis",
         "",
-        f"Made by `make test-redis`. The same workload of {count} UserStorages under each condition: created, a third",
-        "changed, a third suspended, the operator killed and started again, half of those resumed, a sixth deleted; one fails",
-        "throughout. The cluster is compared byte by byte, status and children included, without uids, versions, times, addresses",
-        "and nodes. The writes are the operator's in the API server's audit log, equal by verb and kind; left out is the status of",
-        "the one that fails, which once a minute tells how often it was tried. Refused writes change nothing. There are two kinds,",
-        "and how many is a matter of time: tries of the one that fails (409; without Redis its pauses begin anew after the restart)",
-        "and a finalizer that is taken off twice because the watch had not told yet that the object is gone (404).",
+        "Generated by `make test-redis`.",
         "",
-        "Scheduler and kubelets (kwok) are stopped and let go in turns, so that the operator sees the same states every time: left to",
-        "themselves, a claim is bound before the operator's first look or after it, and two healthy runs differ by such writes. The",
-        "time is that from each step to the operator's last write in it, added up; the fastest of up to three runs.",
+        f"Each condition gets the same workload of {count} UserStorages: all are created, a third is changed, a third is suspended,",
+        "the operator is killed and started again, half of the suspended ones are resumed, and a sixth is deleted.",
+        "One UserStorage fails throughout.",
+        "The objects are compared byte by byte, status and children included, without uids, versions, times, addresses and nodes.",
+        "The writes are those of the operator in the API server's audit log, and are equal by verb and kind.",
+        "The status of the failing UserStorage is left out: it is written once a minute with the number of attempts.",
+        "Refused writes change nothing.",
+        "There are two kinds, whose number depends on timing: attempts for the failing UserStorage (409; without Redis its backoff",
+        "starts over after the restart), and a finalizer that is removed twice because the watch has not reported the deletion yet",
+        "(404).",
         "",
-        "| Redis | cluster | writes | refused writes | time | of healthy | what the operator counted of Redis |",
+        "Scheduler and kubelets (kwok) are stopped and continued in turns, so that the operator sees the same states every time.",
+        "Otherwise a claim may be bound before the operator's first reconcile or after it, and two healthy runs differ by a write.",
+        "The time is the sum over all steps of the time from the start of the step to the operator's last write in it; the fastest",
+        "of up to three runs.",
+        "",
+        "| Redis | cluster | writes | refused writes | time | of healthy | metrics of Redis |",
         "|---|---|---|---|---|---|---|",
         *(_row(condition, outcome, healthy) for condition, outcome in rows),
         "",

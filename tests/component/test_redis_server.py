@@ -1,4 +1,4 @@
-"""The Redis of the tests and the demo is a real one, in each of its forms."""
+"""The Redis server of the tests and the demo, in each topology."""
 
 import socket
 from collections.abc import Callable
@@ -28,13 +28,13 @@ NewRedis = Callable[..., RedisServer]
     ],
     ids=lambda options: "+".join(options) or "bare",
 )
-def test_it_keeps_what_it_is_given(new_redis: NewRedis, options: dict[str, Any]) -> None:
+def test_server_stores_values(new_redis: NewRedis, options: dict[str, Any]) -> None:
     server = new_redis(**options)
     server.cli("set", "name", "value")
     assert server.cli("get", "name") == "value"
 
 
-def test_it_comes_back_on_the_same_port_after_a_kill(redis_server: RedisServer) -> None:
+def test_killed_server_restarts_empty_on_the_same_port(redis_server: RedisServer) -> None:
     redis_server.cli("set", "name", "value")
     redis_server.kill()
     with pytest.raises(ClusterError, match="Could not connect"):
@@ -43,17 +43,17 @@ def test_it_comes_back_on_the_same_port_after_a_kill(redis_server: RedisServer) 
     assert redis_server.cli("get", "name") == ""
 
 
-def test_a_full_one_refuses_writes(new_redis: NewRedis) -> None:
+def test_full_server_refuses_writes(new_redis: NewRedis) -> None:
     with pytest.raises(ClusterError, match="OOM"):
         new_redis(maxmemory="512kb").cli("set", "name", "value")
 
 
-def test_a_replica_refuses_writes(new_redis: NewRedis) -> None:
+def test_replica_refuses_writes(new_redis: NewRedis) -> None:
     with pytest.raises(ClusterError, match="READONLY"):
         new_redis(replica_of=new_redis()).cli("set", "name", "value")
 
 
-def test_a_sentinel_knows_its_master(new_redis: NewRedis) -> None:
+def test_sentinel_knows_its_master(new_redis: NewRedis) -> None:
     master = new_redis()
     sentinel = new_redis(sentinel_of=master)
     assert sentinel.cli("sentinel", "get-master-addr-by-name", redis.SENTINEL_SERVICE).split() == [
@@ -62,7 +62,7 @@ def test_a_sentinel_knows_its_master(new_redis: NewRedis) -> None:
     ]
 
 
-def test_the_one_beside_a_cluster_outlives_its_starter_and_ends_by_down(tmp_path: Path) -> None:
+def test_server_of_a_cluster_outlives_up_and_ends_with_down(tmp_path: Path) -> None:
     url = redis.up(tmp_path, silent)
     assert url is not None
     assert redis.up(tmp_path, silent) == url == (tmp_path / "redis-url").read_text().strip()

@@ -1,4 +1,4 @@
-"""A platform backend: asks the read API as one service account, and holds every answer against the OpenAPI document."""
+"""A platform backend: calls the read API as a service account and validates every response against the OpenAPI document."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ _DOCUMENT = document("test")
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         port: int = probe.getsockname()[1]
@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 def account(api: Kubectl, namespace: str, name: str = "backend", *, everywhere: bool = False, here: bool = False) -> str:
-    """A token of a new service account that may read UserStorages in its namespace, or in all; the rights go with it."""
+    """Return a token of a new service account that may read UserStorages in its namespace (`here`) or in all (`everywhere`)."""
     api.run("create", "serviceaccount", name, "-n", namespace)
     subject = f"--serviceaccount={namespace}:{name}"
     if here:
@@ -38,7 +38,7 @@ def account(api: Kubectl, namespace: str, name: str = "backend", *, everywhere: 
 
 @dataclass(frozen=True)
 class ApiResponse:
-    """What came back."""
+    """A response of the read API."""
 
     status: int
     headers: Mapping[str, str]
@@ -46,12 +46,12 @@ class ApiResponse:
 
     @property
     def names(self) -> list[str]:
-        """Namespace and name of every item."""
+        """`namespace/name` of every item."""
         return [f"{item['namespace']}/{item['name']}" for item in self.body["items"]]
 
 
 class Backend:
-    """Requests to the read API at a port of this machine."""
+    """Sends requests to the read API at a local port."""
 
     def __init__(self, session: aiohttp.ClientSession, port: int, token: str | None) -> None:
         self._session = session
@@ -60,41 +60,41 @@ class Backend:
         self.token = token
 
     def as_(self, token: str | None) -> "Backend":
-        """The same backend with another token."""
+        """Return the same backend with another token."""
         return Backend(self._session, self._port, token)
 
     async def get(self, path: str, method: str = "GET", **headers: str) -> ApiResponse:
-        """The answer to `path` below /v1, which fits its schema."""
+        """Return the response to `path` below /v1, validated against its schema."""
         login = {"Authorization": f"Bearer {self.token}"} if self.token is not None else {}
         known = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self._session.request(method, f"{self._base}/v1{path}", headers=login | known) as response:
             payload = await response.read()
-            answer = ApiResponse(response.status, response.headers, json.loads(payload) if payload else None)
-        if answer.status == 200 and method == "GET" and path != "/openapi.json":
-            assert answer.headers["Content-Type"] == "application/json"
-            assert answer.headers["ETag"] == f'"{hashlib.sha256(payload).hexdigest()}"'
-            assert answer.headers["Age"] == str(answer.body["metadata"]["ageSeconds"])
-            assert answer.headers["Cache-Control"] == "private, no-cache"
-            fits("List" if "items" in answer.body else "Single", answer.body)
-        elif answer.status >= 400:
-            assert answer.headers["Content-Type"] == "application/problem+json"
+            result = ApiResponse(response.status, response.headers, json.loads(payload) if payload else None)
+        if result.status == 200 and method == "GET" and path != "/openapi.json":
+            assert result.headers["Content-Type"] == "application/json"
+            assert result.headers["ETag"] == f'"{hashlib.sha256(payload).hexdigest()}"'
+            assert result.headers["Age"] == str(result.body["metadata"]["ageSeconds"])
+            assert result.headers["Cache-Control"] == "private, no-cache"
+            validate("List" if "items" in result.body else "Single", result.body)
+        elif result.status >= 400:
+            assert result.headers["Content-Type"] == "application/problem+json"
             if method != "HEAD":
-                fits("Problem", answer.body)
-                assert answer.body["status"] == answer.status
-        return answer
+                validate("Problem", result.body)
+                assert result.body["status"] == result.status
+        return result
 
     async def readiness(self) -> Any:
-        """What /ready says."""
+        """Return the body of /ready."""
         async with self._session.get(f"{self._base}/ready") as response:
             return await response.json()
 
     async def metrics(self) -> str:
-        """The text of /metrics."""
+        """Return the text of /metrics."""
         async with self._session.get(f"{self._base}/metrics") as response:
             return await response.text()
 
 
-def fits(schema: str, body: Unstructured) -> None:
-    """Fail unless `body` is valid by that schema of the OpenAPI document."""
+def validate(schema: str, body: Unstructured) -> None:
+    """Fail if `body` does not match that schema of the OpenAPI document."""
     root = {"$ref": f"#/components/schemas/{schema}", "components": _DOCUMENT["components"]}
     Draft202012Validator(root, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(body)

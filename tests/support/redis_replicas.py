@@ -1,13 +1,14 @@
-"""A leader's mirror and the directories of other replicas around a real Redis; the API server is what a test says it is."""
+"""A leader's mirror and the readers of other replicas around a real Redis, with a fake API server."""
 
 import asyncio
 import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from support.builders import storage_object
+from support.kubectl import PATIENCE
 from testservers.redis import RedisServer
 from userstorage_operator.api.errors import NotFound, Unavailable
 from userstorage_operator.api.resources import Resource
@@ -22,13 +23,15 @@ from userstorage_operator.redis_cache.read_through_cache import ReadThroughCache
 from userstorage_operator.redis_cache.reader import RedisReader
 from userstorage_operator.redis_cache.settings import RedisSettings
 
+T = TypeVar("T")
+
 KEYS = Keys("test")
 CODEC = Codec(b"key of the test")
 ALL = (None,)
 
 
 class RedisMetricsRecorder:
-    """Counts what the store tells of itself."""
+    """Counts what the Redis cache reports."""
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
@@ -59,7 +62,7 @@ class RedisMetricsRecorder:
 
 
 class FakeApiServer:
-    """The UserStorages that there are: what the API server answers with, and what the leader's watch shows at once."""
+    """The UserStorages of a cluster. The leader's watch caches show each change at once."""
 
     def __init__(self) -> None:
         self.objects: dict[Key, Unstructured] = {}
@@ -70,22 +73,22 @@ class FakeApiServer:
         self._version = 100
 
     def put(self, name: str, namespace: str = "users", *, user: str | None = None, **status: Any) -> Key:
-        """Create or change one."""
+        """Create or change a UserStorage."""
         key = Key(namespace, name)
         known = self.objects.get(key)
         uid = known["metadata"]["uid"] if known else f"uid-{self._version + 1}"
         self._version += 1
         meta = {"name": name, "namespace": namespace, "uid": uid, "resourceVersion": str(self._version)}
         self.objects[key] = storage_object(user or name, meta=meta) | {"status": status}
-        self._tell(key)
+        self._notify(key)
         return key
 
     def remove(self, key: Key) -> None:
-        """Delete one."""
+        """Delete a UserStorage."""
         del self.objects[key]
-        self._tell(key)
+        self._notify(key)
 
-    def _tell(self, key: Key) -> None:
+    def _notify(self, key: Key) -> None:
         for listener in self.listeners:
             listener(key)
 
@@ -114,7 +117,7 @@ class FakeApiServer:
 
 
 class InProcessReplicas:
-    """Processes of the operator, as far as the store is concerned."""
+    """Replicas of the operator in this process: their parts that use Redis."""
 
     def __init__(self, server: RedisServer | None, api_server: FakeApiServer) -> None:
         self.api_server = api_server
@@ -123,24 +126,24 @@ class InProcessReplicas:
         self._connections: list[Connection] = []
 
     def connection(self) -> Connection:
-        """A process' own."""
+        """Return the connection of a new replica."""
         settings = RedisSettings(self._server.url, timeout=1.0) if self._server else None
         self._connections.append(Connection(settings, self.observer))
         return self._connections[-1]
 
     def cache(self) -> ReadThroughCache:
-        """One process' cache."""
+        """Return the cache of a new replica."""
         return ReadThroughCache(self.connection(), CODEC, self.observer)
 
-    def directory(self, scopes: tuple[str | None, ...] = ALL) -> RedisReader:
-        """One process' directory."""
+    def reader(self, scopes: tuple[str | None, ...] = ALL) -> RedisReader:
+        """Return the reader of a new replica."""
         connection = self.connection()
-        mirrored = MirrorReader(connection, KEYS, CODEC, scopes, self.observer)
-        return RedisReader(self.api_server, mirrored, ReadThroughCache(connection, CODEC, self.observer), KEYS, scopes)
+        mirror = MirrorReader(connection, KEYS, CODEC, scopes, self.observer)
+        return RedisReader(self.api_server, mirror, ReadThroughCache(connection, CODEC, self.observer), KEYS, scopes)
 
     @contextlib.asynccontextmanager
     async def leading(self, term: int = 1) -> AsyncIterator[Mirror]:
-        """A leader of that term."""
+        """Run the mirror of a leader of that term."""
         mirror = Mirror(self.connection(), KEYS, CODEC, self.api_server, ALL, term, self.observer)
         self.api_server.listeners.append(mirror.changed)
         task = asyncio.create_task(mirror.run())
@@ -157,10 +160,10 @@ class InProcessReplicas:
             await connection.close()
 
 
-async def until(look: Callable[[], Awaitable[Any]], within: float = 5.0) -> Any:
-    """The first truthy answer; the test fails where none comes in time."""
+async def until(check: Callable[[], Awaitable[T]], within: float = PATIENCE) -> T:
+    """Return the first truthy result of `check`; fail if there is none within `within` seconds."""
     deadline = time.monotonic() + within
-    while not (answer := await look()):
+    while not (result := await check()):
         assert time.monotonic() < deadline, f"not within {within} s"
         await asyncio.sleep(0.02)
-    return answer
+    return result

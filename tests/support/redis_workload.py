@@ -1,8 +1,8 @@
-"""One workload, the same to the last write whenever it is run, and what it left behind.
+"""A deterministic workload, and its result: every run makes the same writes.
 
-How often a status is written depends on how fast the cluster is: a claim that is bound before the first look makes one
-write less. So the workload goes on step by step: scheduler and kwok are stopped and let go in turns, and each waits until
-the operator has nothing to do any more.
+The number of status writes depends on the speed of the cluster: a claim that is bound before the first reconcile saves one
+write. So the workload runs in steps: scheduler and kwok are stopped and continued in turns, and each step waits until the
+operator is idle.
 """
 
 import json
@@ -27,7 +27,7 @@ from support.operator_account import WRITES, audit_log
 from support.operator_process import OperatorProcess
 
 QUIET = 0.7
-"""Seconds without a write, an empty queue and no watch event under way."""
+"""Seconds without a write and with an empty queue after which the operator counts as idle."""
 SEED = 5
 FAILING = "conflict"
 KINDS = "userstorages,pods,services,networkpolicies,persistentvolumeclaims"
@@ -44,65 +44,65 @@ _FILLS = re.compile(r"^userstorage_mirror_fills_total ([0-9.]+)$", re.MULTILINE)
 
 @dataclass
 class WorkloadResult:
-    """What a run of the workload came to."""
+    """The result of a run of the workload."""
 
     objects: str = ""
-    """The objects as JSON, masked."""
+    """The objects as JSON; values that differ between runs are masked."""
     writes: Counter[str] = field(default_factory=Counter)
-    """Those of the operator that the API server took, by verb and resource, but for the status of the object that fails: once a
-    minute it tells how often it was tried."""
+    """The operator's accepted writes by verb and resource, without the status of the failing object: it is written once a minute
+    with the number of attempts."""
     refused: Counter[str] = field(default_factory=Counter)
-    """Those that it refused, which changed nothing, with the answer. Two kinds are a matter of time: the tries of the object that
-    fails (409), which begin anew where the pause did not outlive the restart, and a finalizer taken off a second time before
-    the watch has told that the object is gone (404)."""
+    """Refused writes, which changed nothing, by verb, resource and status code. The number of two kinds depends on timing: the
+    attempts for the failing object (409), which start over if the backoff did not survive the restart, and a finalizer that is
+    removed a second time before the watch has reported the deletion (404)."""
     seconds: float = 0.0
-    """From the begin of each step to the operator's last write in it, added up."""
+    """Sum over all steps of the time from the start of the step to the operator's last write in it."""
     redis_counts: Counter[str] = field(default_factory=Counter)
-    """What the operator counted of Redis: failed calls by kind, rejected values by reason, fills after the first."""
+    """The operator's metrics of Redis: failed calls by kind, rejected values by reason, fills after the first."""
 
 
 class AuditLog:
-    """The operator's writes in one namespace, from now on."""
+    """The operator's writes in one namespace since the construction of this object."""
 
     def __init__(self, api: Kubectl, namespace: str) -> None:
         self._path = audit_log(api)
         self._namespace = namespace
-        self._at = self._path.stat().st_size
+        self._offset = self._path.stat().st_size
         self.writes: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.last = 0.0
-        """When the last one was answered."""
+        """Time of the last accepted write, in seconds since 1970."""
 
     def read(self) -> None:
-        """Take in what is new."""
+        """Read the new lines of the log."""
         with self._path.open("rb") as log:
-            log.seek(self._at)
+            log.seek(self._offset)
             for line in log:
                 if not line.endswith(b"\n"):
                     break
-                self._at += len(line)
-                self._take(line)
+                self._offset += len(line)
+                self._count(line)
 
-    def _take(self, line: bytes) -> None:
+    def _count(self, line: bytes) -> None:
         if b'"userAgent":"userstorage-operator"' not in line:
             return
         event = json.loads(line)
         if event["verb"] not in WRITES or event["objectRef"].get("namespace") != self._namespace:
             return
-        about = event["objectRef"]
-        resource = "/".join(part for part in (about["resource"], about.get("subresource")) if part)
-        what, code = f"{event['verb']} {resource}", event["responseStatus"]["code"]
+        ref = event["objectRef"]
+        resource = "/".join(part for part in (ref["resource"], ref.get("subresource")) if part)
+        write, code = f"{event['verb']} {resource}", event["responseStatus"]["code"]
         if code >= 400:
-            self.refused[f"{what} {code}"] += 1
+            self.refused[f"{write} {code}"] += 1
             return
-        if (what, about.get("name")) == _STATUS_OF_FAILING:
+        if (write, ref.get("name")) == _STATUS_OF_FAILING:
             return
-        self.writes[what] += 1
+        self.writes[write] += 1
         self.last = max(self.last, datetime.fromisoformat(event["stageTimestamp"]).timestamp())
 
 
 class Workload:
-    """Runs it in a namespace, which is empty before and after."""
+    """Runs the workload in a namespace, which is empty before and after."""
 
     def __init__(self, api: Kubectl, namespace: str, count: int) -> None:
         self._api = api
@@ -111,18 +111,19 @@ class Workload:
         self._manifests = dict(manifests(count))
 
     def run(self, operator: Callable[[int], OperatorProcess], before: dict[str, Callable[[], object]]) -> WorkloadResult:
-        """`operator` makes one, not yet started, that serves at the port it is given. What is `before` a step is done then."""
+        """Run the workload. `operator` creates a process that will serve at a port; `before` maps steps to actions to run before
+        them."""
         port, log = free_port(), AuditLog(self._api, self._namespace)
         process, outcome = operator(port), WorkloadResult()
         self._api.run("create", "service", "clusterip", f"user-storage-{FAILING}", "--tcp=80", "-n", self._namespace)
-        with self._scheduled("kwok", on=False), self._scheduled("kube-scheduler", on=False):
+        with self._signalled("kwok", on=False), self._signalled("kube-scheduler", on=False):
             try:
                 outcome.seconds += started(process, port)
                 for name, step, components in self._steps(process, port, outcome):
                     before.get(name, lambda: None)()
                     outcome.seconds += self._timed(log, port, step)
                     for component in components:
-                        with self._scheduled(component, on=True):
+                        with self._signalled(component, on=True):
                             outcome.seconds += self._timed(log, port, lambda: None)
                 outcome.objects = self._masked_objects()
                 outcome.redis_counts += redis_counts(port)
@@ -135,7 +136,7 @@ class Workload:
     def _steps(
         self, process: OperatorProcess, port: int, outcome: WorkloadResult
     ) -> Iterator[tuple[str, Callable[[], object], tuple[str, ...]]]:
-        """Each with its name, and whose turns come after it."""
+        """Yield each step: its name, its action, and the components that run after it, in turn."""
 
         def apply(name: str) -> Callable[[], object]:
             return lambda: self._api.run("apply", "-n", self._namespace, "-f", "-", input=listed(self._manifests[name]))
@@ -145,7 +146,7 @@ class Workload:
             process.kill()
             started(process, port)
 
-        # Bound claims and ended pods, then pods with a node, then pods that run.
+        # First claims are bound and pods terminate, then pods get a node, then they run.
         yield "create", apply("create"), ("kwok", "kube-scheduler", "kwok")
         yield "change", apply("change"), ("kwok", "kube-scheduler", "kwok")
         yield "suspend", apply("suspend"), ("kwok",)
@@ -155,38 +156,38 @@ class Workload:
         yield "delete", lambda: self._api.run("delete", "us", *names, "-n", self._namespace, "--wait=false"), ("kwok",)
 
     def _timed(self, log: AuditLog, port: int, step: Callable[[], object]) -> float:
-        """Seconds from the step to the last write that it led to."""
+        """Run a step; return the seconds until the last write that it caused."""
         began = time.time()
         step()
         self._settle(log, port)
         return max(0.0, log.last - began)
 
     def _settle(self, log: AuditLog, port: int) -> None:
-        """Until the operator has told of every spec, has nothing in its queue and has not written for a while."""
-        quiet_since, seen = time.monotonic(), -1
+        """Wait until the operator has observed every spec, has an empty queue and has not written for QUIET seconds."""
+        quiet_since, known = time.monotonic(), -1
         deadline = quiet_since + 300
         while time.monotonic() - quiet_since < QUIET or not self._all_observed():
-            assert time.monotonic() < deadline, "it does not come to rest"
+            assert time.monotonic() < deadline, "the operator does not become idle"
             time.sleep(0.05)
             log.read()
-            if log.writes.total() != seen or metric(port, "userstorage_queue_depth") > 0:
-                quiet_since, seen = time.monotonic(), log.writes.total()
+            if log.writes.total() != known or metric(port, "userstorage_queue_depth") > 0:
+                quiet_since, known = time.monotonic(), log.writes.total()
 
     def _all_observed(self) -> bool:
         raws = self._api.list_all("userstorages", self._namespace)
         return all(raw.get("status", {}).get("observedGeneration") == raw["metadata"]["generation"] for raw in raws)
 
     @contextmanager
-    def _scheduled(self, name: str, *, on: bool) -> Iterator[None]:
-        """Let a part of the cluster go on, or not, and the other way round afterwards."""
+    def _signalled(self, name: str, *, on: bool) -> Iterator[None]:
+        """Continue (`on`) or stop a component of the cluster within the block; do the opposite after it."""
         assert self._components is not None
         pid = self._components.processes[name].pid
-        begin, end = (signal.SIGCONT, signal.SIGSTOP) if on else (signal.SIGSTOP, signal.SIGCONT)
-        os.kill(pid, begin)
+        enter, leave = (signal.SIGCONT, signal.SIGSTOP) if on else (signal.SIGSTOP, signal.SIGCONT)
+        os.kill(pid, enter)
         try:
             yield
         finally:
-            os.kill(pid, end)
+            os.kill(pid, leave)
 
     def _masked_objects(self) -> str:
         eventually(lambda: self._children() == self._desired_children())  # the garbage collector takes its time
@@ -202,7 +203,7 @@ class Workload:
         return {f"user-storage-{name}" for name in owners}
 
     def _clear(self) -> None:
-        """Nobody serves it any more: take the finalizers off, and everything away."""
+        """Remove the finalizers, which no operator handles any more, and delete all objects."""
         for raw in self._api.list_all("userstorages", self._namespace):
             patch = '{"metadata":{"finalizers":null}}'
             self._api.run("patch", "us", raw["metadata"]["name"], "-n", self._namespace, "--type=merge", "-p", patch)
@@ -211,7 +212,7 @@ class Workload:
 
 
 def manifests(count: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """What is applied at each step, or deleted."""
+    """Yield the objects that each step applies or deletes."""
     dice = random.Random(SEED)  # noqa: S311  # the same workload every time
     users = [user(f"u{number}", storage={"size": f"{dice.randint(1, 9)}Gi"}) for number in range(count)]
     yield "create", [*users, user(FAILING)]
@@ -245,7 +246,7 @@ def _masked(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def started(process: OperatorProcess, port: int) -> float:
-    """Start it; seconds until it says that it is ready."""
+    """Start the operator. Return the seconds until it is ready."""
     began = time.monotonic()
     process.launch()
 

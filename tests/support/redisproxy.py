@@ -12,12 +12,12 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 @dataclass
 class RedisProxy:
-    """The proxy as its user sees it. `delay` holds for every answer, in seconds."""
+    """The proxy and its faults. `delay` (seconds) applies to every response."""
 
     upstream_port: int
     port: int = 0
     delay: float = 0.0
-    connections: int = 0  # taken so far
+    connections: int = 0  # accepted so far
     _flows: asyncio.Event = field(default_factory=asyncio.Event)
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
     _refuses: bool = False
@@ -27,22 +27,22 @@ class RedisProxy:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def stall(self) -> None:
-        """From now on nothing is passed on, in either direction."""
+        """Forward nothing from now on, in either direction."""
         self._flows.clear()
 
     def reset(self) -> None:
-        """From now on every connection, open or new, ends with a RST."""
+        """Close every open and new connection with a RST from now on."""
         self._refuses = True
         for writer in tuple(self._open):
             _abort(writer)
 
     def heal(self) -> None:
-        """From now on everything goes through."""
+        """Forward everything from now on."""
         self.delay, self._refuses = 0.0, False
         self._flows.set()
 
-    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, from its begin to its end."""
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection until it is closed."""
         self.connections += 1
         self._open.add(writer)
         try:
@@ -52,8 +52,8 @@ class RedisProxy:
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.upstream_port)
             try:
                 tasks = [
-                    asyncio.create_task(self._pump(reader, up_writer, answers=False)),
-                    asyncio.create_task(self._pump(up_reader, writer, answers=True)),
+                    asyncio.create_task(self._pump(reader, up_writer, responses=False)),
+                    asyncio.create_task(self._pump(up_reader, writer, responses=True)),
                 ]
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in tasks:
@@ -65,11 +65,11 @@ class RedisProxy:
             self._open.discard(writer)
             writer.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, responses: bool) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 await self._flows.wait()
-                if answers:
+                if responses:
                     await asyncio.sleep(self.delay)
                 writer.write(data)
                 await writer.drain()
@@ -77,17 +77,17 @@ class RedisProxy:
 
 @contextlib.asynccontextmanager
 async def running(upstream_port: int) -> AsyncIterator[RedisProxy]:
-    """A transparent proxy, until it is told otherwise."""
+    """Run a proxy that is transparent until a fault is set."""
     proxy = RedisProxy(upstream_port)
     proxy.heal()
     tasks: set[asyncio.Task[None]] = set()
 
-    def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(proxy.take(reader, writer))
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(proxy.serve(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
         yield proxy

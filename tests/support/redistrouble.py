@@ -1,4 +1,4 @@
-"""Twelve ways for Redis to be, and two more: each with what an operator is told of where it is."""
+"""Fourteen conditions of Redis, most of them faults, for the tests that compare the operator's work under each."""
 
 import asyncio
 import contextlib
@@ -16,16 +16,16 @@ from testservers.redis import RedisServer
 
 NewRedis = Callable[..., RedisServer]
 EVERY = 0.3
-"""Seconds between two spoilings of everything."""
+"""Seconds between two corruptions of all values."""
 LATENCY = 0.5
 
 
 @dataclass
 class Trouble:
-    """What Redis is like now. `before` is done once a step of that name is about to begin."""
+    """A condition of Redis. `before` maps steps of the workload to actions to run before them."""
 
     url: str = ""
-    """Empty for none."""
+    """URL for the operator; empty if Redis is not configured."""
     before: dict[str, Callable[[], object]] = field(default_factory=dict)
 
 
@@ -48,7 +48,7 @@ def absent(new_redis: NewRedis) -> Iterator[Trouble]:
 
 @contextmanager
 def killed_and_back(new_redis: NewRedis) -> Iterator[Trouble]:
-    """Killed at work, and back, empty, while there is more to do."""
+    """Kill Redis during the workload; start it again, empty, before a later step."""
     server = new_redis()
     yield Trouble(server.url, {"change": server.kill, "suspend": server.start})
 
@@ -101,41 +101,41 @@ def wrong_password(new_redis: NewRedis) -> Iterator[Trouble]:
 @contextmanager
 def flushed(new_redis: NewRedis) -> Iterator[Trouble]:
     server = new_redis()
-    with _again_and_again(server, lambda client: client.flushall(), every=1.0):
+    with _repeatedly(server, lambda client: client.flushall(), every=1.0):
         yield Trouble(server.url)
 
 
 @contextmanager
 def garbage(new_redis: NewRedis) -> Iterator[Trouble]:
-    """Bytes without sense in every value, list and hash among them."""
+    """Overwrite every key, whatever its type, with random bytes, again and again."""
     server, dice = new_redis(), random.Random(5)  # noqa: S311  # the same bytes every time
 
-    def spoil(client: redis.Redis) -> None:
+    def corrupt(client: redis.Redis) -> None:
         for key in client.scan_iter():
             client.set(key, dice.randbytes(dice.choice([1, 100, 100_000])), ex=600)
 
-    with _again_and_again(server, spoil):
+    with _repeatedly(server, corrupt):
         yield Trouble(server.url)
 
 
 @contextmanager
 def stale(new_redis: NewRedis) -> Iterator[Trouble]:
-    """What was first written of each object, put back again and again."""
+    """Restore the first value of each key, again and again."""
     server = new_redis()
     first: dict[bytes, bytes] = {}
 
-    def put_back(client: redis.Redis) -> None:
+    def restore_first(client: redis.Redis) -> None:
         for key in client.scan_iter():
             if (value := client.dump(key)) is not None:
                 client.restore(key, 600_000, first.setdefault(key, value), replace=True)
 
-    with _again_and_again(server, put_back):
+    with _repeatedly(server, restore_first):
         yield Trouble(server.url)
 
 
 @contextmanager
 def of_another(new_redis: NewRedis) -> Iterator[Trouble]:
-    """Every object's values with its neighbour's."""
+    """Exchange the values of different objects, again and again."""
     server = new_redis()
 
     def swap(client: redis.Redis) -> None:
@@ -146,13 +146,13 @@ def of_another(new_redis: NewRedis) -> Iterator[Trouble]:
                 if value is not None:
                     client.restore(key, 600_000, value, replace=True)
 
-    with _again_and_again(server, swap):
+    with _repeatedly(server, swap):
         yield Trouble(server.url)
 
 
 @contextmanager
-def no_redis_at_all(new_redis: NewRedis) -> Iterator[Trouble]:
-    """Something listens there that speaks no Redis."""
+def not_redis(new_redis: NewRedis) -> Iterator[Trouble]:
+    """Run a server that does not speak the Redis protocol."""
     dice = random.Random(5)  # noqa: S311  # the same bytes every time
 
     class BabbleHandler(socketserver.BaseRequestHandler):
@@ -184,21 +184,21 @@ TROUBLES = {
     "stale values": stale,
     "another object's values": of_another,
     "no --redis-url": not_configured,
-    "speaks no Redis": no_redis_at_all,
+    "speaks no Redis": not_redis,
 }
-"""The first is what the others are held against."""
+"""Name -> condition. The first is the baseline of the others."""
 
 
 @contextmanager
-def _again_and_again(server: RedisServer, spoil: Callable[[redis.Redis], object], every: float = EVERY) -> Iterator[None]:
-    """Have it done until the end. A failure of it ends the test, not only the thread."""
+def _repeatedly(server: RedisServer, corrupt: Callable[[redis.Redis], object], every: float = EVERY) -> Iterator[None]:
+    """Run `corrupt` every few seconds in a thread. If it fails, the test fails."""
     done = threading.Event()
     failures: list[Exception] = []
 
     def work() -> None:
         try:
             while not done.wait(every):
-                spoil(client)
+                corrupt(client)
         except redis.RedisError as error:
             failures.append(error)
 

@@ -2,7 +2,7 @@
 
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from support.backend import fits
+from support.backend import validate
 from support.builders import storage_object
 from userstorage_operator.readapi.openapi import document
 from userstorage_operator.readmodel.summary import summary
@@ -32,5 +32,5 @@ def test_every_field_of_a_summary_is_described() -> None:
     full = summary(raw)
     described = document("1.0")["components"]["schemas"]["UserStorage"]["properties"]
     assert set(full) == set(described)
-    fits("UserStorage", full)
-    fits("UserStorage", summary(storage_object()))
+    validate("UserStorage", full)
+    validate("UserStorage", summary(storage_object()))
