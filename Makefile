@@ -27,7 +27,7 @@ install: $(filter .tools/%,$(UV)) ## Install the locked dependencies into .venv
 	$(UV) sync --frozen --quiet
 
 .PHONY: lint
-lint: install ## ruff, mypy, import contracts, scripts, Dockerfile, workflows
+lint: install ## ruff, mypy, import contracts, scripts, Dockerfile, workflows, words
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
@@ -35,6 +35,7 @@ lint: install ## ruff, mypy, import contracts, scripts, Dockerfile, workflows
 	$(RUN) shellcheck scripts/*.sh
 	$(RUN) hadolint Dockerfile
 	$(RUN) go -C tools/actionlint tool actionlint $(addprefix ../../,$(wildcard .github/workflows/*.yaml))
+	$(RUN) python -m prose
 
 .PHONY: test-unit
 test-unit: install ## Tests that need no cluster
