@@ -122,7 +122,7 @@ async def test_endless_answer_is_cut_off(node: Node, ours: Authority) -> None:
         await response.prepare(request)
         while request.transport is not None and not request.transport.is_closing():
             await response.write(bytes(1 << 20))
-            await asyncio.sleep(0)  # a write to a buffer that is not full yields to nobody, the reader in this process included
+            await asyncio.sleep(0)  # a write to a buffer that is not full does not yield to the reader in this process
         return response
 
     node.answer = pour
