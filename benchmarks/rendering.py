@@ -59,7 +59,7 @@ async def _compare(count: int) -> None:
 async def _compare_class(name: str, cls: UserStorageClass, storages: list[UserStorage], client: Redis) -> None:
     sealed = {}
     for storage in storages:
-        key = _KEYS.view(storage.meta.uid)
+        key = _KEYS.summary(storage.meta.uid)
         sealed[key] = _CODEC.seal(key, Entry(asdict(_render(storage, cls)), storage.meta.uid))
         await client.set(key, sealed[key])
 

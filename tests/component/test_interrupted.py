@@ -86,12 +86,12 @@ class NoEvents:
 
 async def fresh_caches(live: Live) -> Caches:
     """Return caches as they are after the first lists."""
-    views = Caches(lambda _: None, lambda _: None)
+    caches = Caches(lambda _: None, lambda _: None)
     for resource in (USER_STORAGES, USER_STORAGE_CLASSES, *(kind.resource for kind in Kind)):
         selector = "" if resource in (USER_STORAGES, USER_STORAGE_CLASSES) else names.CHILD_SELECTOR
         namespace = live.namespace if resource.namespaced else None
-        await relist(live.client, resource, namespace, selector, views.cache(resource))
-    return views
+        await relist(live.client, resource, namespace, selector, caches.cache(resource))
+    return caches
 
 
 async def reconcile_until(live: Live, done: Any, last: int | None = None, *, after: bool = False, user: str = "alice") -> int:

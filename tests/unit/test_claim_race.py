@@ -81,9 +81,9 @@ class ClaimRace:
 
     def __init__(self) -> None:
         self.server, self.woken = GatedAPIServer(), set[Key]()
-        self.views = Caches(self.woken.add, lambda _: None)
+        self.caches = Caches(self.woken.add, lambda _: None)
         book = RolloutTracker(self.woken.add, lambda _: None)
-        self.reconciler = Reconciler(self.server, self.views, book, NullEventRecorder(), lambda: NOW)
+        self.reconciler = Reconciler(self.server, self.caches, book, NullEventRecorder(), lambda: NOW)
         claim = desired_of(OWNER).pvc
         assert claim is not None
         claim["metadata"]["labels"][LABEL_SHAREABLE] = "true"
@@ -91,7 +91,7 @@ class ClaimRace:
         self.deliver("ADDED", USER_STORAGES, GUEST)
 
     def deliver(self, event_type: str, resource: Resource, obj: Unstructured) -> None:
-        self.views.cache(resource).event(event_type, self.server.store(resource, obj))
+        self.caches.cache(resource).event(event_type, self.server.store(resource, obj))
 
     async def reconcile(self, name: str) -> None:
         await self.reconciler.reconcile(Key("users", name), 0)

@@ -59,13 +59,13 @@ class FakeControllers:
     worker_pools: Sequence[FakeWorkers] = (FakeWorkers(), FakeWorkers())
     informers: Sequence[FakeWatch] = (watch("pods"), watch("services"))
     failing: Collection[str] = ()
-    unsynced: Iterable[str] = ()
+    missing: Iterable[str] = ()
 
     def failing_watches(self) -> Collection[str]:
         return self.failing
 
     def not_synced(self) -> Iterable[str]:
-        return iter(self.unsynced)
+        return iter(self.missing)
 
 
 @dataclass
@@ -165,11 +165,11 @@ async def test_health_passes_while_the_api_server_is_unreachable_or_just_back(pr
         (Process(FakeProbe(unreachable="connection refused", reachable_seconds=0)), {"apiServer": "connection refused"}),
         (Process(FakeProbe(missing_crds="not served: userstorages")), {"crds": "not served: userstorages"}),
         (
-            Process(controllers=FakeControllers(unsynced=("pods in b", "pods in a"))),
+            Process(controllers=FakeControllers(missing=("pods in b", "pods in a"))),
             {"caches": "not synced: pods in a, pods in b"},
         ),
-        (Process(controllers=FakeControllers(unsynced="abcdefg")), {"caches": "not synced: a, b, c, d, e and 2 more"}),
-        (Process(election=FakeElection(is_leader=False), controllers=FakeControllers(unsynced=("pods",))), {}),
+        (Process(controllers=FakeControllers(missing="abcdefg")), {"caches": "not synced: a, b, c, d, e and 2 more"}),
+        (Process(election=FakeElection(is_leader=False), controllers=FakeControllers(missing=("pods",))), {}),
     ],
     ids=["API server unreachable", "CRDs missing", "two caches", "many caches", "standby"],
 )

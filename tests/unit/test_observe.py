@@ -57,19 +57,19 @@ def alice(meta: Unstructured | None = None) -> Unstructured:
 
 def observe_claim(cluster: ClaimServer, raw: Unstructured, *others: Unstructured, served: bool = False) -> Snapshot:
     """Observe alice, whose former own claim still exists; if `served`, her pod runs on the claim that her spec names."""
-    views = Caches(lambda _: None, lambda _: None)
+    caches = Caches(lambda _: None, lambda _: None)
     for obj in (raw, *others):
-        views.cache(USER_STORAGES).event("ADDED", obj)
+        caches.cache(USER_STORAGES).event("ADDED", obj)
     left_over = desired_of(storage_object()).pvc
     assert left_over is not None
-    views.put(Kind.PVC.resource, bound_claim(left_over))
+    caches.put(Kind.PVC.resource, bound_claim(left_over))
     if served:
         wanted = desired_of(raw)
-        views.put(Kind.POD.resource, ready_pod(wanted.pod))
+        caches.put(Kind.POD.resource, ready_pod(wanted.pod))
         for kind in (Kind.SERVICE, Kind.NETWORK_POLICY):
-            views.put(kind.resource, stored(getattr(wanted, kind.field)))
-    state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), Reservations(views.claim_released), Reservations(), None)
-    seen = asyncio.run(observe(Key.of(raw), views, cluster, state))
+            caches.put(kind.resource, stored(getattr(wanted, kind.field)))
+    state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), Reservations(caches.claim_released), Reservations(), None)
+    seen = asyncio.run(observe(Key.of(raw), caches, cluster, state))
     assert seen is not None
     return seen
 
@@ -138,21 +138,21 @@ def test_user_id_conflict_reads_no_claim() -> None:
     ids=["evicted", "succeeded", "deleted by taint manager"],
 )
 def test_pod_backoff_message_names_cause_of_loss(meta: Unstructured, status: Unstructured, words: str) -> None:
-    raw, views = storage_object(), Caches(lambda _: None, lambda _: None)
-    views.put(USER_STORAGES, raw)
-    state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), Reservations(views.claim_released), Reservations(), None)
+    raw, caches = storage_object(), Caches(lambda _: None, lambda _: None)
+    caches.put(USER_STORAGES, raw)
+    state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), Reservations(caches.claim_released), Reservations(), None)
 
     def message() -> str:
-        seen = asyncio.run(observe(Key.of(raw), views, ClaimServer(NotFound(404, "")), state))
+        seen = asyncio.run(observe(Key.of(raw), caches, ClaimServer(NotFound(404, "")), state))
         assert seen is not None
         outcome = Outcome(seen, desired_of(raw), plan_changes(seen, desired_of(raw), NOW), None, NOW)
         return next(str(entry["message"]) for entry in report(outcome, {})["conditions"] if entry["type"] == "Ready")
 
     state.pods.record_try(Key.of(raw))
     pod = stored(desired_of(raw).pod, **meta) | {"status": status}
-    views.put(Kind.POD.resource, pod)
+    caches.put(Kind.POD.resource, pod)
     message()
-    views.discard(Kind.POD.resource, "users", "user-storage-alice", pod["metadata"]["uid"])
+    caches.discard(Kind.POD.resource, "users", "user-storage-alice", pod["metadata"]["uid"])
     assert message() == (
         f"the pod was lost (start 1 in quick succession) because {words}; the next one is created after a pause"
     )

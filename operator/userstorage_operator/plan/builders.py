@@ -52,7 +52,7 @@ def build(
     _raise_if_unsupported(storage, cls, granted)
     pod = _pod(storage, cls, browser)
     annotations = pod["metadata"]["annotations"]
-    place = exposure.host_path(storage, cls)
+    host = exposure.host_path(storage, cls)
     expose = cls.exposure.expose if exposed else Expose.CLUSTER_IP
     return Desired(
         network_policy=_policy(storage, cls) if cls.policy is PolicyMode.MANAGED else None,
@@ -61,8 +61,8 @@ def build(
         pod=pod,
         pod_hash=annotations[names.ANNOTATION_POD_HASH],
         spec_hash=annotations[names.ANNOTATION_SPEC_HASH],
-        ingress=_ingress(storage, cls, place) if place is not None and expose is Expose.INGRESS else None,
-        http_route=_route(storage, cls, place) if place is not None and expose is Expose.GATEWAY else None,
+        ingress=_ingress(storage, cls, host) if host is not None and expose is Expose.INGRESS else None,
+        http_route=_route(storage, cls, host) if host is not None and expose is Expose.GATEWAY else None,
     )
 
 
@@ -136,13 +136,13 @@ def _service(storage: UserStorage) -> Unstructured:
     return _child("v1", "Service", _metadata(storage), spec)
 
 
-def _ingress(storage: UserStorage, cls: UserStorageClass, place: exposure.HostPath) -> Unstructured:
-    spec = exposure.ingress_spec(cls.exposure, place, names.child_name(storage.slug))
+def _ingress(storage: UserStorage, cls: UserStorageClass, host: exposure.HostPath) -> Unstructured:
+    spec = exposure.ingress_spec(cls.exposure, host, names.child_name(storage.slug))
     return _child("networking.k8s.io/v1", "Ingress", _exposed_metadata(storage, cls), spec)
 
 
-def _route(storage: UserStorage, cls: UserStorageClass, place: exposure.HostPath) -> Unstructured:
-    spec = exposure.route_spec(cls.exposure, place, names.child_name(storage.slug))
+def _route(storage: UserStorage, cls: UserStorageClass, host: exposure.HostPath) -> Unstructured:
+    spec = exposure.route_spec(cls.exposure, host, names.child_name(storage.slug))
     return _child("gateway.networking.k8s.io/v1", "HTTPRoute", _exposed_metadata(storage, cls), spec)
 
 

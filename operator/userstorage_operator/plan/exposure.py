@@ -136,8 +136,8 @@ def route_rejection(route: Unstructured) -> Finding | None:
     ]
     for condition in conditions:
         if condition["type"] in ("Accepted", "ResolvedRefs") and condition["status"] == "False":
-            verdict = f"{condition['type']} is False ({condition['reason']}): {condition['message']}"
-            return Finding("RouteNotAccepted", f"Gateway {gateway['name']!r}: {verdict}")
+            answer = f"{condition['type']} is False ({condition['reason']}): {condition['message']}"
+            return Finding("RouteNotAccepted", f"Gateway {gateway['name']!r}: {answer}")
     if not any(condition["type"] == "Accepted" and condition["status"] == "True" for condition in conditions):
         return Finding(
             "RoutePending",
