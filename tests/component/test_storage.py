@@ -108,7 +108,7 @@ async def test_a_storage_class_that_is_not_there_is_named_and_noticed_when_it_co
     await make_claim(live, "photos", storageClassName=name)
     await live.create(storage={"claimName": "photos"}, podMetadata={"annotations": {LIFE: "never-ready"}})
     message = await live.until_condition("StorageReady", "False", "ClaimPending")
-    assert f"there is no StorageClass '{name}'" in message
+    assert f"StorageClass '{name}' does not exist" in message
     await make_storage_class(live, name, volumeBindingMode="WaitForFirstConsumer")
     await live.until_condition("StorageReady", "True", "WaitForFirstConsumer")
     await live.delete(STORAGE_CLASSES, name)
