@@ -48,7 +48,7 @@ async def test_a_claim_that_cannot_grow(live: Live, operator: Observed) -> None:
     await _expansion(live, allowed=False)
     try:
         await live.change({"spec": {"storage": {"size": "2Gi"}}})
-        assert "cannot grow" in await live.until_condition("StorageReady", "False", "ExpansionNotSupported")
+        assert "cannot be expanded" in await live.until_condition("StorageReady", "False", "ExpansionNotSupported")
         assert (await live.condition("Ready"))[1] in {"PodPending", "PodNotReady"}  # of the pod, not of the claim
         assert await live.condition("Reconciling") == ("True", "Retrying")
         assert _size(await live.child(Kind.PVC)) == "1Gi"
