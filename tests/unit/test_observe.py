@@ -150,7 +150,7 @@ def test_who_waits_for_a_pause_is_told_how_the_pod_was_lost(meta: Unstructured, 
     message()
     views.discard(Kind.POD.resource, "users", "user-storage-alice", pod["metadata"]["uid"])
     assert message() == (
-        f"the pod was lost (start 1 in quick succession) because {words}; the next one is created after a pause"
+        f"the pod was lost because {words} (start 1 in quick succession); the next one is created after a pause"
     )
     books.starts.made(Key.of(raw))  # and whoever ended that one was not seen
     assert message() == "the pod was lost (start 2 in quick succession); the next one is created after a pause"
