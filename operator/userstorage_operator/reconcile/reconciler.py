@@ -80,7 +80,7 @@ class Reconciler:
 
     async def _plan_and_apply(self, snapshot: Snapshot, now: datetime) -> ApplyResult:
         """Plan and apply; whatever fails is in the result. A claim without a pod on it is released."""
-        plan = Plan()
+        plan, snapshot = Plan(), self._with_rollout(snapshot)
         try:
             plan = self._plan(snapshot, now)
             result = await self._applier.apply(plan, snapshot, now)
@@ -93,16 +93,20 @@ class Reconciler:
             self._state.claims.release(snapshot.storage.meta.key)
         return result
 
+    def _with_rollout(self, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot with whether its class's rollout has a free slot."""
+        cls = snapshot.cls
+        return replace(snapshot, may_replace=cls is not None and self._rollout.may_replace(snapshot.storage.meta.key, cls))
+
     def _plan(self, snapshot: Snapshot, now: datetime) -> Plan:
         """Plan, and take the rollout slot and the claim that the plan needs.
 
-        Synchronous: with an await in between, two reconciles could take the same one.
+        Synchronous, as is `_with_rollout` before it: with an await in between, two reconciles could take the same one.
         """
-        key, cls = snapshot.storage.meta.key, snapshot.cls
-        may_replace = cls is not None and self._rollout.may_replace(key, cls)
-        plan = planner.plan(replace(snapshot, may_replace=may_replace), now)
+        key = snapshot.storage.meta.key
+        plan = planner.plan(snapshot, now)
         if plan.deletes_pod:
-            self._rollout.mark_unavailable(key, cls or BUILT_IN)
+            self._rollout.mark_unavailable(key, snapshot.cls or BUILT_IN)
         if plan.creates_pod:
             self._state.claims.reserve(key, claim_name(snapshot.storage))
         return plan
