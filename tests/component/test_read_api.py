@@ -250,9 +250,7 @@ async def test_pages_equal_the_list_of_the_cluster(api: Kubectl, live: Live, bac
 
 
 async def test_changes_are_served_from_the_watch(live: Live, backend: Backend, serving_all: Observed) -> None:
-    """The next relist comes after an hour, so each change that is served came by the watch. `make bench-read-api` measures how
-    soon.
-    """
+    # The next relist comes after an hour, so each change came by the watch. `make bench-read-api` measures how soon.
     await responded(backend, "/userstorages")
     path = f"/namespaces/{live.namespace}/userstorages/alice"
     user = f"alice-{live.namespace}"  # of this test alone: the namespaces of other tests may still be terminating
