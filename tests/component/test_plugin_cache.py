@@ -60,7 +60,7 @@ async def test_without_drift_it_tells_of_age_term_keys_and_hits(live: Live, mirr
     assert told["mirror"]["complete"] is True
     assert told["mirror"]["namespaces"] == [live.namespace]
     assert told["mirror"]["ageSeconds"] < 3
-    assert told["keys"] == {"head": 1, "index": 1, "view": 2}
+    assert told["keys"] == {"head": 1, "index": 1, "summary": 2}
     assert told["views"]["count"] == 2
     assert 0 < told["hitRatio"] <= 1
     assert told["drift"] == {"missing": [], "extra": [], "differing": []}
