@@ -194,8 +194,8 @@ async def test_permissions_are_those_of_rbac(api: Kubectl, live: Live, backend: 
 async def test_token_of_another_audience_is_refused(api: Kubectl, live: Live, backend: Backend, port: int) -> None:
     audience = ["create", "token", "backend", "-n", live.namespace, "--audience"]
     with serving(Config(http_port=port, sweep_period=3600, api_audiences=("userstorage", "other"))):
-        ours = backend.as_(api.run(*audience, "userstorage").stdout.strip())
-        await responded(ours, "/userstorages")
+        accepted = backend.as_(api.run(*audience, "userstorage").stdout.strip())
+        await responded(accepted, "/userstorages")
         assert (await backend.get("/userstorages")).status == 401
         assert (await backend.as_(api.run(*audience, "third").stdout.strip()).get("/userstorages")).status == 401
 
