@@ -26,7 +26,8 @@ _BY_CLAIM = "claim"
 class Caches:
     """Satisfies the port `arbitration.lister.Lister`.
 
-    `enqueue(key)` and `enqueue_class(name)` are called for each UserStorage and class that a change by another client concerns.
+    `enqueue(key)` and `enqueue_class(name)` are called for each UserStorage and class that a change by another client concerns, and
+    for those that compete with a UserStorage after our own write.
     """
 
     def __init__(self, enqueue: Callable[[Key], None], enqueue_class: Callable[[str], None]) -> None:
