@@ -39,6 +39,8 @@ class Caches:
         self._children = {
             kind: ObjectCache(partial(self._child_changed, kind), lambda: self._enqueue_all(self.keys())) for kind in Kind
         }
+        self._cache_of_field = {kind.field: cache for kind, cache in self._children.items()}
+        """By field of `Children`: every event and every question reads all of them."""
         self._children[Kind.POD].add_index(_BY_CLAIM, _claims_of_pod)
         self._caches: dict[Resource, ObjectCache] = {
             USER_STORAGES: self._storages,
@@ -117,7 +119,7 @@ class Caches:
 
     def children(self, namespace: str, name: str) -> Children:
         """Return the objects of this name that carry our label."""
-        return Children(**{kind.field: cache.get(namespace, name) for kind, cache in self._children.items()})
+        return Children(**{field: cache.get(namespace, name) for field, cache in self._cache_of_field.items()})
 
     def serves(self, kind: Kind) -> bool:
         """Whether the API server serves the kind."""
