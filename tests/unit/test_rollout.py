@@ -119,14 +119,14 @@ class Platform:
     def observe_all(self) -> None:
         for key in self.keys:
             self.tracker.record(key, self.observe(key))
-            self.tracker.mark_observed(key)
+            self.tracker.mark_reconciled(key)
 
     def reconcile(self, key: Key) -> None:
         if not self.updated[key] and self.tracker.may_replace(key, self.class_of[key]):
             self.tracker.mark_unavailable(key, self.class_of[key])
             self.updated[key], self.ready[key] = True, False
         self.tracker.record(key, self.observe(key))
-        self.tracker.mark_observed(key)
+        self.tracker.mark_reconciled(key)
 
     @property
     def down(self) -> int:
@@ -168,7 +168,7 @@ def test_no_pod_is_replaced_before_all_members_are_observed() -> None:
     platform.reconcile(platform.keys[0])
     platform.reconcile(platform.keys[1])
     assert platform.down == 0
-    platform.tracker.mark_observed(platform.keys[2])  # also if that reconcile failed
+    platform.tracker.mark_reconciled(platform.keys[2])  # also if that reconcile failed
     assert list(platform.requeued) == platform.keys[:2]
 
 
