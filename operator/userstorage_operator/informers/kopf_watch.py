@@ -1,4 +1,4 @@
-"""kopf, for login, discovery, and list-watch with reconnection of our own two kinds.
+"""Run kopf: it logs in, discovers our own two kinds, list-watches them, and reconnects.
 
 The handlers decide nothing: they hand each event to the cache, and the cache requests a reconcile if the event is new to it.
 """
@@ -37,7 +37,7 @@ async def run(
     @kopf.on.cleanup(registry=registry, id="cleanup")
     async def clean_up(**_: Any) -> None:
         stop.set()  # after a signal kopf waits five seconds for its own task that waits for this event
-        # At once: our HTTP server waits as long for open connections, and no other replica should have to wait for that.
+        # At once: our HTTP server waits as long for open connections, and no other replica should have to wait for it.
         await on_stop()
 
     watched = list(namespaces)
@@ -83,7 +83,7 @@ def register(
 
         @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id=resource.plural)
         async def apply(event: Any, cache: ObjectCache = caches[resource], **_: Any) -> None:
-            # kopf gives listed objects the type None. For a level-triggered reader they are like added ones.
+            # kopf gives listed objects the type None. The cache handles them like added ones.
             cache.event(event["type"] or "ADDED", event["object"])
 
 
@@ -124,7 +124,7 @@ class _EndlessBackoffs:
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
-    """Stores nothing: `on.event` handlers get no diff."""
+    """A kopf diffbase storage that stores nothing: `on.event` handlers get no diff."""
 
     def build(self, *, body: Any, extra_fields: Any = None) -> Any:  # noqa: ARG002  # kopf's signature
         return {}
@@ -137,7 +137,7 @@ class _NoDiffBase(kopf.DiffBaseStorage):
 
 
 class _NoProgress(kopf.ProgressStorage):
-    """Stores nothing: no handler can be half done."""
+    """A kopf progress storage that stores nothing: our handlers only fill a cache, so none is ever resumed."""
 
     def fetch(self, *, key: Any, body: Any) -> Any:  # noqa: ARG002  # kopf's signature
         return None
