@@ -11,7 +11,7 @@ OperatorError                    reason and message; `retry` says when to try ag
 └── ClusterError                 an error response of the API server (status and message)
     ├── NotFound                 404
     ├── AlreadyExists            409 on create
-    ├── Conflict                 409 otherwise: the object has changed meanwhile; reconcile again at once
+    ├── Conflict                 409 otherwise: the object has changed meanwhile; reconcile again
     ├── Refused                  400, 403, 413, 422: the server understood the request and refused it
     │   └── GrowthRefused        it refused to expand a claim
     └── Unavailable              429, 5xx, time-outs, connection errors: the server could not answer

@@ -111,7 +111,7 @@ class ClaimIndex:
         return [other for other in self.claimants(key.namespace, claim) if other != key]
 
     def affected_keys(self, raw: Unstructured) -> list[Key]:
-        """Return the other UserStorages on the claim of `raw`, for a change of whether `raw` may have a pod."""
+        """Return the other UserStorages on the claim of `raw`. Requeue them when `raw` gains or loses the right to a pod."""
         key = Key.of(raw)
         return [other for other in self.claimants(*_index_key(raw)) if other != key]
 

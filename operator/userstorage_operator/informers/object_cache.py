@@ -48,7 +48,7 @@ class _Index:
 
 
 class ObjectCache:
-    """Keeps the newest version, whatever its source: an event that is older than the response to our own write changes nothing.
+    """Keeps the newest version of each object. An event that is older than the response to our own write changes nothing.
 
     `on_foreign_change(object)` is called for changes by other clients. Such a change may first show in a response to our own
     write.
@@ -154,7 +154,10 @@ class ObjectCache:
         self._set_served(served=True)
 
     def not_served(self, namespace: str | None = None) -> None:
-        """Remove all objects: the API server does not serve the resource. That counts as an empty list."""
+        """Remove the objects of one namespace, or all if it is None, because the API server does not serve the resource.
+
+        This counts as an empty list.
+        """
         for known in self._known(namespace):
             self._drop(known)
         self._synced.add(namespace)

@@ -1,4 +1,4 @@
-"""The read API's source on the replica that watches: summaries from the caches."""
+"""The read API's source on the leader, which watches: summaries from the caches."""
 
 from collections.abc import Iterator
 

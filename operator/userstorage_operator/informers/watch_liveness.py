@@ -39,7 +39,7 @@ class WatchLiveness:
         return response
 
     def age(self) -> float:
-        """Return the seconds since the watch with the oldest sign of life was alive; 0 while all watches are."""
+        """Return the seconds for which a watch has been interrupted, the longest of all; 0 while all watches are open."""
         now = self._clock()
         return max(0.0 if _open(stream) else now - self._alive_until[path] for path, stream in self._streams.items())
 

@@ -17,7 +17,7 @@ class BackoffState:
     """Why the result of the last try was lost (of a pod: how it was lost); None if that is unknown."""
 
     def next(self, now: datetime) -> "BackoffState":
-        """Return the state after a try at `now`. The count starts over if `not_before` is two minutes ago."""
+        """Return the state after a try at `now`. The count starts over if `not_before` is two minutes or more ago."""
         quick = self.not_before is not None and now - self.not_before < _RESET_AFTER
         count = self.count + 1 if quick else 1
         return BackoffState(count, now + timedelta(seconds=delay(count)))
@@ -28,7 +28,10 @@ class BackoffState:
 
 
 def delay(attempts: int) -> float:
-    """Return the seconds to wait after the `attempts`-th failure in a row. Five tries fit into the first minute."""
+    """Return the seconds to wait after the `attempts`-th failure in a row.
+
+    This gives five tries in the first minute, and one in each minute after it.
+    """
     return min(_LONGEST, 3.0 ** (min(attempts, 5) - 1))
 
 

@@ -55,7 +55,7 @@ def claim_growth(live: Unstructured, size: str | None) -> Unstructured:
 def spec_edited_by_hand(pod: Unstructured) -> bool:
     """Whether another field manager changed the spec of a pod of ours.
 
-    This is read from managedFields. A comparison with the desired pod would not do: admission plugins and webhooks may change
+    This is read from managedFields. A comparison with the desired pod could be wrong: admission plugins and webhooks may change
     the pod on creation, and the API server records their changes under our field manager.
     """
     return any(

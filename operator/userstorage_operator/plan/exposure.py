@@ -62,7 +62,7 @@ def _host_error(host: str) -> str | None:
 def wanted_host(raw: Unstructured, classes: Iterable[Unstructured]) -> HostPath | None:
     """Return the host and path that its class gives to an unparsed UserStorage.
 
-    None if the class exposes it only inside the cluster. None also if either cannot be parsed: it is not exposed then.
+    None if the class exposes it only inside the cluster. None also if it or its class cannot be parsed: it is not exposed then.
     """
     spec = raw.get("spec") or {}
     chosen = choose_class(spec.get("className"), classes)
@@ -100,7 +100,7 @@ def route_spec(exposure: ExposureSpec, at: HostPath, service: str) -> Unstructur
 
 
 def served_host(child: Unstructured) -> HostPath | None:
-    """Return the host and path of our live Ingress or HTTPRoute; None if an edit left it with none or with several."""
+    """Return the host and path of our live Ingress or HTTPRoute; None if an edit left it without exactly one."""
     spec = child["spec"]
     try:
         [rule] = spec["rules"]

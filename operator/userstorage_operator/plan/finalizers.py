@@ -9,7 +9,7 @@ from userstorage_operator.api.unstructured import Unstructured
 def release_patch(uid: str, finalizers: Sequence[str]) -> list[Unstructured]:
     """Return the JSON patch that removes our finalizer.
 
-    It fails if the object has another uid, or if another finalizer is at the position of ours by now.
+    It fails if the object has another uid, or if our finalizer is no longer at its position in the list.
     """
     path = f"/metadata/finalizers/{finalizers.index(FINALIZER)}"
     return [

@@ -44,7 +44,7 @@ from userstorage_operator.plan.steps import (
 
 
 def plan(snapshot: Snapshot, now: datetime) -> Plan:
-    """Return the plan for any snapshot. `Plan.spec_error` says if the spec cannot be served or the name of a child is taken."""
+    """Return the plan for any snapshot. If the spec cannot be served, or a child's name is taken, `spec_error` says why."""
     desired, spec_error = _render(snapshot)
     if snapshot.storage.is_deleting:
         return replace(plan_deletion(snapshot), desired=desired)
@@ -97,7 +97,7 @@ def plan_changes(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
 
 
 def plan_deletion(snapshot: Snapshot) -> Plan:
-    """Plan a deletion: first delete the pod, then remove our finalizer. The garbage collector deletes the other children."""
+    """Plan a deletion: delete the pod, and remove our finalizer once it is gone. The garbage collector deletes the rest."""
     if names.FINALIZER not in snapshot.storage.meta.finalizers:
         return Plan()
     pod, keep = snapshot.own_pod, tuple(_keep_claim(snapshot))
@@ -161,7 +161,7 @@ def _finalizer(snapshot: Snapshot) -> Iterator[Step]:
 
 
 def _prune(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
-    """Delete our NetworkPolicy, Ingress or HTTPRoute if the class no longer asks for it: neither may stay in effect."""
+    """Delete our NetworkPolicy, Ingress or HTTPRoute if the class no longer asks for it. It must not stay in effect."""
     for kind in (Kind.NETWORK_POLICY, *EXPOSURE):
         live = snapshot.own(kind)
         if getattr(desired, kind.field) is None and live is not None and not is_terminating(live):

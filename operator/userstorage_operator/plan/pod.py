@@ -52,7 +52,7 @@ def _plan_creation(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
 
 
 def deletion_deadline(snapshot: Snapshot) -> datetime | None:
-    """Return when the deletion counts as timed out; None if there is none, or our finalizer is removed."""
+    """Return when the deletion of the UserStorage times out; None if it is not being deleted or lacks our finalizer."""
     meta = snapshot.storage.meta
     if meta.deleted_at is None or names.FINALIZER not in meta.finalizers:
         return None

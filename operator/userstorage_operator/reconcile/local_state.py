@@ -1,6 +1,6 @@
 """What this process keeps in memory between reconciles: backoffs, reservations, and facts that no watch delivers.
 
-It is lost with the process, and no decision needs it: after a restart the objects themselves show what was done.
+It is lost with the process. That is safe: after a restart the objects themselves show what was done.
 """
 
 from dataclasses import dataclass, field

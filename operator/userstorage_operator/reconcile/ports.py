@@ -1,4 +1,4 @@
-"""The protocols through which a reconcile writes. `kube/` has the classes that implement them, and is not imported here."""
+"""Protocols of the API server and the Event recorder. Classes in `kube/` implement them; `reconcile/` imports only these."""
 
 from typing import Protocol
 

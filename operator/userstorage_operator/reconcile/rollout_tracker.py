@@ -113,7 +113,7 @@ class RolloutTracker:
         return total
 
     def users(self) -> dict[str, int]:
-        """Return the number of UserStorages by the class that they name, whether or not it exists."""
+        """Return the number of UserStorages for each class name, also for classes that do not exist."""
         return {name: len(cls.members) for name, cls in self._classes.items()}
 
     def may_replace(self, key: Key, cls: UserStorageClass) -> bool:

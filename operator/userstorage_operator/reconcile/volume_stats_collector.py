@@ -70,7 +70,7 @@ class VolumeStatsCollector:
             await asyncio.sleep(random.uniform(0.9, 1.1) * _PERIOD)  # noqa: S311  # jitter
 
     async def once(self) -> None:
-        """Query every node that runs our pods once."""
+        """Query each node that runs our pods."""
         nodes: dict[str, dict[str, Unstructured]] = {}
         for pod in self._pods():
             status = pod.get("status") or {}

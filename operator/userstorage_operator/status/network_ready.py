@@ -30,7 +30,8 @@ def network_ready(outcome: Outcome) -> Condition:
 def _is_desired(kind: Kind, outcome: Outcome) -> bool:
     """Whether a child of that kind should exist.
 
-    If the desired children could not be rendered, only the Service should, and the NetworkPolicy if a known class asks for it.
+    If the desired children could not be rendered, only the Service should, and the NetworkPolicy if the class is known
+    and asks for it.
     """
     if outcome.desired is not None:
         return getattr(outcome.desired, kind.field) is not None

@@ -40,7 +40,7 @@ FAILURE_REASONS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """The counted properties of one UserStorage. Most UserStorages have the same ones, so equal states are counted together."""
+    """The counted properties of one UserStorage. Many UserStorages have equal ones, so each distinct state has a count."""
 
     phase: str
     conditions: tuple[tuple[str, str], ...]
@@ -157,7 +157,7 @@ def _state(raw: Unstructured) -> _State:
 
 
 def _unready_since(raw: Unstructured) -> datetime:
-    """Return the start of the time for which it has not been ready: its creation, loss of readiness, or resumption."""
+    """Return since when the UserStorage should be ready but is not: its creation, loss of readiness, or resumption."""
     reported = ((raw.get("status") or {}).get("conditions")) or ()
     moments = [entry["lastTransitionTime"] for entry in reported if entry["type"] in (reasons.READY, reasons.SUSPENDED)]
     return max(map(parse_time, [raw["metadata"]["creationTimestamp"], *moments]))

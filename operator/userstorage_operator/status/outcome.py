@@ -10,7 +10,7 @@ from userstorage_operator.plan.builders import Desired
 from userstorage_operator.plan.steps import Plan
 
 _CONFLICTS = 4
-"""From this many Conflict errors in a row on, they are reported."""
+"""The number of Conflict errors in a row from which on they are reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ class Failure:
     next_retry: datetime | None
     """None if the queue does not retry, so that only an event leads to another try."""
     non_blocking: bool = False
-    """As in `ApplyResult`."""
+    """Whether the plan continued after the error, so that it does not block access to the files."""
     action: str = ""
-    """As in `ApplyResult`."""
+    """The request that failed, as in the log (`create Pod`); empty if no request failed."""
 
     @classmethod
     def of(
