@@ -19,7 +19,7 @@ def exceeded(raw: Unstructured, class_name: str, limit: int, lister: Lister, res
     """
     storages, classes = lister.in_namespace(raw["metadata"]["namespace"]), list(lister.classes())
     if len(storages) <= limit:
-        return False  # the usual case, decided at once: each reconcile asks
+        return False  # the usual case, decided without a ranking because every reconcile calls this
 
     def rank(candidate: Unstructured) -> tuple[bool, str, str]:
         meta, children = candidate["metadata"], children_of(candidate, lister)

@@ -35,7 +35,7 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
     image = browser.image or IMAGE
     major = _major(image)
     base_path = expand(browser.base_path, storage)
-    health = browser.health_path or f"{base_path}health"  # other paths redirect, which a probe takes for success
+    health = browser.health_path or f"{base_path}health"  # other paths redirect, and a probe counts a redirect as success
     variables = {"FILEBROWSER_CONFIG": _CONFIG, _DATABASE_VARIABLE[major]: f"{_STATE}/quantum.db"}
     return Browser(
         image=image,

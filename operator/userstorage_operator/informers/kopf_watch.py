@@ -36,8 +36,8 @@ async def run(
 
     @kopf.on.cleanup(registry=registry, id="cleanup")
     async def clean_up(**_: Any) -> None:
-        stop.set()  # after a signal kopf waits five seconds for its own task that waits for this event
-        # At once: our HTTP server waits as long for open connections, and no other replica should have to wait for it.
+        stop.set()  # kopf has a task that waits for this event; after a signal it would wait five seconds for that task
+        # At once: our HTTP server waits for open connections as long, and no other replica should have to wait for that.
         await on_stop()
 
     watched = list(namespaces)
@@ -92,7 +92,7 @@ def settings() -> kopf.OperatorSettings:
     chosen = kopf.OperatorSettings()
     chosen.peering.standalone = True  # operators with equal priorities pause each other; we elect with a Lease
     chosen.posting.enabled = False  # its Events repeat log lines; ours report conditions
-    chosen.scanning.disabled = True  # otherwise it lists all CRDs and namespaces of the cluster
+    chosen.scanning.disabled = True  # otherwise kopf lists all CRDs and namespaces of the cluster
     chosen.persistence.diffbase_storage = _NoDiffBase()  # the default copies the object on each event
     chosen.persistence.progress_storage = _NoProgress()  # event handlers have no progress to store on the object
     chosen.persistence.finalizer = f"{names.GROUP}/kopf"  # never set; must differ from the finalizer that we set
@@ -100,7 +100,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.networking.request_timeout = 15  # the default of five minutes exceeds the limit of every probe
     chosen.networking.error_backoffs = _EndlessBackoffs()  # the default gives up, and the process exits
     chosen.queueing.idle_timeout = 0.5  # a task per object lives this long after its last event
-    chosen.queueing.exit_timeout = 0.5  # the next start lists again what its queues still hold
+    chosen.queueing.exit_timeout = 0.5  # events that are left in its queues are not lost: the next start lists everything
     chosen.process.ultimate_exiting_timeout = 25  # below the grace period of the operator's pod
     return chosen
 

@@ -33,7 +33,7 @@ class WatchLiveness:
             raise
         if response.status >= 400:
             self._failing.add(path)
-        elif "watch" in request.url.query:  # a successful list proves no watch: kopf lists before each attempt to watch
+        elif "watch" in request.url.query:  # not after a list: kopf lists before each attempt to watch
             self._failing.discard(path)
             self._streams[path] = response
         return response

@@ -110,7 +110,7 @@ def events_due_at(snapshot: Snapshot, now: datetime) -> datetime | None:
     since, read_at = mounting_since(snapshot), snapshot.claim_context.events_read_at
     if since is None:
         return None
-    # If `read_at` is in the future, the clock was set back since; the next read would be late by the same amount.
+    # If `read_at` is in the future, the clock was set back since: the next read would come too late.
     return since + _MOUNT_TIME if read_at is None or read_at > now else read_at + RECHECK_INTERVAL
 
 

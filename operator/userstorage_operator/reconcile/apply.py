@@ -141,7 +141,7 @@ class Applier:
         try:
             child = await self._cluster.create(kind.resource, namespace, without_absent(body))
         except AlreadyExists as error:
-            # Not in our cache: a foreign object, or one of ours that the watch has not delivered yet, or no longer selects.
+            # It is not in our cache: it is foreign, or the watch has not delivered it yet, or it lacks the label that we select.
             child = await self._cluster.get(kind.resource, namespace, name)
             refuse_foreign(kind, child, snapshot)
             await self._restore_labels(kind, child, body, snapshot)
