@@ -62,14 +62,16 @@ CASES = {
     "crashing": HealthCase("Degraded", "InProgress", "Degraded", "exit code 1", life("crash-loop")),
     "unreachable": HealthCase("Degraded", "Current", "Degraded", "Gateway API", {"className": EXPOSED}),
     "suspended": HealthCase("Suspended", "InProgress", "Suspended", "the data is kept", {"replicas": 0}),
-    "late": HealthCase("Failed", "Failed", "Degraded", "not ready 1 s", life("never-ready", lifecycle={"startTimeout": "1s"})),
+    "late": HealthCase(
+        "Failed", "Failed", "Degraded", "not been ready for 1 s", life("never-ready", lifecycle={"startTimeout": "1s"})
+    ),
     "twin": HealthCase("Failed", "Failed", "Degraded", "", {"userID": "ready"}),
     "ending": HealthCase("Terminating", "Terminating", "Progressing", "being deleted", life("slow-termination"), delete=True),
     "stuck": HealthCase(
         "Terminating",
         "Terminating",
         "Degraded",
-        "never forced",
+        "never force-deleted",
         life("slow-termination", lifecycle={"deletionTimeout": "1s"}),
         delete=True,
         stalled=True,

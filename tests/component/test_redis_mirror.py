@@ -114,7 +114,7 @@ async def test_every_key_expires_and_none_contains_a_user(
     assert len(set(ttls.values())) > 10, "they would expire at the same time"
 
 
-async def test_mirror_refills_after_flushall_without_the_api_server(
+async def test_mirror_refills_after_flushall_without_requests_to_the_api_server(
     replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer
 ) -> None:
     for number in range(1000):

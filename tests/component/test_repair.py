@@ -173,7 +173,7 @@ async def test_foreign_object_with_our_name_is_kept(live: Live, operator: None, 
     assert await live.child(Kind.POD) is None
 
 
-async def test_older_object_owns_user_id_and_younger_takes_over(live: Live, operator: None) -> None:
+async def test_older_object_owns_user_id_and_younger_takes_over_after_its_deletion(live: Live, operator: None) -> None:
     await live.create("first", user_id="alice")
     await live.until_ready("first")
     pod = (await live.pod())["metadata"]["uid"]

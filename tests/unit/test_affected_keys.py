@@ -137,7 +137,7 @@ def create_child(scenario: CachesScenario, kind: Kind, raw: Unstructured) -> Non
 
 @settings(max_examples=500)
 @given(history=st.lists(steps, max_size=25))
-def test_a_changed_answer_is_requeued(history: list[Step]) -> None:
+def test_every_storage_whose_conflict_or_holder_changes_is_requeued(history: list[Step]) -> None:
     scenario = CachesScenario()
     for step in history:
         apply(scenario, step)
@@ -161,7 +161,7 @@ def many(scenario: CachesScenario, *, same_user: bool) -> list[str]:
     return [first["metadata"]["name"], *others]
 
 
-def test_an_event_requeues_one_of_many_that_share_a_user_or_a_claim() -> None:
+def test_an_event_requeues_only_one_of_many_storages_with_the_same_user_or_claim() -> None:
     for same_user in (True, False):
         scenario = CachesScenario()
         first, loser, another, *_ = many(scenario, same_user=same_user)
@@ -199,7 +199,7 @@ def test_a_child_without_an_owner_requeues_the_owner_of_the_user_id() -> None:
     assert len(scenario.reconcile()) == 1
 
 
-def test_a_deleted_pod_requeues_those_that_wait_for_its_claim() -> None:
+def test_a_deleted_pod_requeues_the_storages_that_wait_for_its_claim() -> None:
     for deleted in ("pod", "UserStorage"):
         scenario = CachesScenario()
         scenario.create("late", "bob", "photos", second=1)
@@ -217,7 +217,7 @@ def test_a_deleted_pod_requeues_those_that_wait_for_its_claim() -> None:
         assert scenario.answers[Key("users", "early")] == (None, None)
 
 
-def test_the_first_claimant_of_a_claim_does_not_hold_it_without_owning_its_user_id() -> None:
+def test_the_oldest_storage_on_a_claim_does_not_hold_it_without_owning_its_user_id() -> None:
     # "second" is the first claimant of the claim, but the user's files are on another claim.
     scenario = CachesScenario()
     scenario.create("elsewhere", "alice", second=0)
@@ -230,7 +230,7 @@ def test_the_first_claimant_of_a_claim_does_not_hold_it_without_owning_its_user_
     assert scenario.answers[Key("users", "waits")] == (None, None)
 
 
-def test_the_last_claimant_requeues_no_other_even_if_the_first_does_not_own_its_user_id() -> None:
+def test_the_youngest_storage_on_a_claim_requeues_no_other_even_if_the_oldest_does_not_own_its_user_id() -> None:
     scenario = CachesScenario()
     scenario.create("elsewhere", "alice", "photos", second=0)
     scenario.create("second", "alice", "user-storage-alice", second=1)
@@ -241,7 +241,7 @@ def test_the_last_claimant_requeues_no_other_even_if_the_first_does_not_own_its_
     assert set(scenario.requeued) == {Key("users", "late")}
 
 
-def test_a_new_claimant_requeues_those_after_it_if_the_first_does_not_own_its_user_id() -> None:
+def test_a_new_storage_on_a_claim_requeues_younger_ones_if_the_oldest_does_not_own_its_user_id() -> None:
     scenario = CachesScenario()
     scenario.create("elsewhere", "alice", "photos", second=0)
     scenario.create("second", "alice", "user-storage-alice", second=1)
@@ -253,7 +253,7 @@ def test_a_new_claimant_requeues_those_after_it_if_the_first_does_not_own_its_us
     assert scenario.answers[Key("users", "late")] == (None, "early")
 
 
-def test_a_child_that_a_reconcile_creates_requeues_an_older_claimant() -> None:
+def test_a_child_created_by_a_reconcile_requeues_an_older_storage_of_the_user() -> None:
     scenario = CachesScenario()
     scenario.create("late", "alice", second=1)
     late = scenario.storages()["late"]
@@ -265,7 +265,7 @@ def test_a_child_that_a_reconcile_creates_requeues_an_older_claimant() -> None:
     assert scenario.answers[Key("users", "early")] == ("late", None)
 
 
-def test_deleted_children_of_the_owner_requeue_those_that_wait() -> None:
+def test_deleted_children_of_the_owner_requeue_the_storages_that_wait() -> None:
     scenario = CachesScenario()
     scenario.create("late", "alice", second=1)
     create_child(scenario, Kind.NETWORK_POLICY, scenario.storages()["late"])

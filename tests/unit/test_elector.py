@@ -314,7 +314,7 @@ def test_garbage_as_holder_ends_the_term_and_expires() -> None:
     assert led(simulation).fence.term == leader.fence.term + 1
 
 
-def test_term_starts_over_after_the_largest() -> None:
+def test_term_starts_over_after_the_largest_number() -> None:
     simulation, _ = started()
     simulation.server.put(LeaseRecord("another", 2**31 - 1))
     simulation.run(until=60)

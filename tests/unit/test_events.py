@@ -169,7 +169,7 @@ def test_unchanged_status_causes_no_event(before: Unstructured, after: Unstructu
     assert list(status_events(after, after)) == []
 
 
-def test_normal_reasons_are_known() -> None:
+def test_every_normal_reason_is_listed_in_api_reasons() -> None:
     for condition_type, known in events._NORMAL_REASONS.items():
         assert known <= REASONS[condition_type].keys()
 

@@ -197,7 +197,7 @@ def test_default_ingress_class_of_cluster_is_kept() -> None:
     assert child_patch(child(Kind.INGRESS), live) == {}
 
 
-def test_removed_class_annotation_is_deleted_and_foreign_kept() -> None:
+def test_annotation_dropped_from_class_is_removed_and_annotations_of_others_stay() -> None:
     live = stored(child(Kind.INGRESS, annotations={"a": "1", "b": "2"}))
     live["metadata"]["annotations"] = live["metadata"]["annotations"] | {"foreign": "x"}
 

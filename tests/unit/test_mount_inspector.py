@@ -83,7 +83,7 @@ def waiting_snapshot() -> Snapshot:
     return snapshot.with_children(replace(snapshot.children, pod=pod))
 
 
-def test_new_and_settled_users_cost_no_request() -> None:
+def test_new_users_and_unchanged_users_cost_no_request() -> None:
     cluster = ListServer({})
     for snapshot in (snapshot_of(RAW), settled_snapshot(RAW)):
         assert Inspections(cluster).apply(snapshot).claim_context.mounts is None
@@ -145,7 +145,7 @@ def test_mount_failure_of_former_pod_is_not_reported() -> None:
     assert inspections.apply(snapshot.with_children(replace(snapshot.children, pod=again))).claim_context.mount_failure is None
 
 
-def test_recent_pod_costs_no_request() -> None:
+def test_events_of_recently_created_pod_are_not_requested() -> None:
     cluster = ListServer({})
     Inspections(cluster).apply(waiting_snapshot(), NOW - timedelta(seconds=51))  # nine seconds after its creation
     assert cluster.asked == []

@@ -32,7 +32,7 @@ def test_new_user_gets_network_policy_first_and_pod_last() -> None:
     assert kinds(plan_for(raw, snapshot_of(raw))) == [AddFinalizer, Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE, Kind.POD]
 
 
-def test_settled_snapshot_needs_no_steps() -> None:
+def test_snapshot_that_equals_desired_needs_no_steps() -> None:
     raw = storage_object()
     assert plan_for(raw, settled_snapshot(raw)) == Plan()
 

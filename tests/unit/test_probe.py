@@ -32,7 +32,7 @@ async def test_api_server_counts_as_unreachable_before_the_first_probe() -> None
     ],
     ids=["both CRDs", "one CRD", "no group", "unreachable", "timeout"],
 )
-async def test_probe_result(
+async def test_probe_reports_unreachable_api_server_and_missing_crds(
     answer: set[str] | ClusterError | TimeoutError, unreachable: str | None, missing: str | None
 ) -> None:
     server = DiscoveryServer()

@@ -67,7 +67,7 @@ def test_outdated_pod_keeps_labels_of_service() -> None:
     assert step.patch["metadata"]["labels"]["userId"] == "alice"
 
 
-def test_member_state() -> None:
+def test_member_state_follows_outcome() -> None:
     settled = settled_snapshot(storage_object(), OLDER)
     healthy = member_state(outcome_of(settled, OLDER))
     assert healthy == MemberState("standard", 1, running=True, available=True, updated=True)
@@ -163,7 +163,7 @@ def test_counts_of_one_member_are_integers() -> None:
     assert all(type(count) is int for count in platform.tracker.counts(platform.cls.name, 1).values())
 
 
-def test_no_pod_is_replaced_before_all_members_are_observed() -> None:
+def test_no_pod_is_replaced_before_all_members_are_reconciled_once() -> None:
     platform = Platform(3, "100%")
     platform.reconcile(platform.keys[0])
     platform.reconcile(platform.keys[1])
@@ -202,14 +202,14 @@ def test_freed_quota_requeues_waiting_members_of_namespace() -> None:
     assert list(platform.requeued) == [Key("users", "waits")]
 
 
-def test_only_changes_are_reported() -> None:
+def test_unchanged_member_state_is_not_reported_again() -> None:
     platform = Platform(1, "1")
     platform.tracker.record(platform.keys[0], platform.observe(platform.keys[0]))
     platform.tracker.record(platform.keys[0], platform.observe(platform.keys[0]))
     assert platform.reported == [platform.cls.name]
 
 
-def test_members_moved_to_another_class_keep_its_budget() -> None:
+def test_members_moved_to_another_class_do_not_exceed_its_budget() -> None:
     """Move the default: the new class does not know its members yet, and they are reconciled concurrently."""
     platform = Platform(40, "10%")
     platform.observe_all()

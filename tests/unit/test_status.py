@@ -35,7 +35,7 @@ def with_pod_status(snapshot: Snapshot, status: Unstructured, **meta: str) -> Sn
     return snapshot.with_children(replace(snapshot.children, pod=pod))
 
 
-def test_settled_snapshot_is_ready() -> None:
+def test_snapshot_with_ready_pod_is_reported_as_ready() -> None:
     raw = storage_object()
     status = report(outcome_of(raw, settled_snapshot(raw)), {})
     assert status["phase"] == "Ready"
@@ -146,7 +146,7 @@ WAITING = {"name": "filebrowser", "ready": False, "restartCount": 4}
         ),
     ],
 )
-def test_reason_for_unready_pod(pod_status: Unstructured, reason: str, words: str) -> None:
+def test_unready_pod_is_reported_with_its_reason(pod_status: Unstructured, reason: str, words: str) -> None:
     raw = storage_object()
     status = report(outcome_of(raw, with_pod_status(settled_snapshot(raw), pod_status)), {})
     assert condition(status, "Ready") == ("False", reason)
@@ -414,7 +414,7 @@ def test_foreign_terminating_pod_is_not_a_timeout() -> None:
     assert condition(status, "Stalled") == ("True", "NameConflict")
 
 
-def test_every_reason_of_a_status_is_in_the_table() -> None:
+def test_every_reported_reason_is_listed_in_api_reasons() -> None:
     raw = storage_object()
     snapshots = [snapshot_of(raw), settled_snapshot(raw)]
     failures = [
@@ -526,7 +526,7 @@ STATUS_SCHEMA = schema("userstorages")["properties"]["status"]
     CLAIMS,
     st.sampled_from([None, *NON_BLOCKING, Failure(NameConflict("x" * 2000), 1, NOW)]),
 )
-def test_status_satisfies_schema_for_any_observation(
+def test_status_of_any_snapshot_is_valid_by_the_schema(
     replicas: int, deleted: bool, pod: Unstructured, claim: Unstructured, failure: Failure | None
 ) -> None:
     """Validate the status against the schema: one refused value would block all updates of the status while it lasts."""

@@ -53,7 +53,7 @@ def holding(*kinds: str) -> Unstructured:
         (growing(conditions=[{"type": "NodeResizeError", "status": "False"}]), Resize.REQUESTED),
     ],
 )
-def test_progress_of_expansion(claim: Unstructured, resize: Resize | None) -> None:
+def test_progress_of_expansion_is_reported(claim: Unstructured, resize: Resize | None) -> None:
     assert progress(claim) is resize
 
 
@@ -88,7 +88,9 @@ def condition_with(class_name: str | None, *, with_pod: bool) -> Condition:
         (None, True, "ClaimPending", "no StorageClass"),
     ],
 )
-def test_claim_without_volume(class_name: str | None, with_pod: bool, reason: str, words: str) -> None:
+def test_claim_without_volume_is_reported_with_its_cause(
+    class_name: str | None, with_pod: bool, reason: str, words: str
+) -> None:
     condition = condition_with(class_name, with_pod=with_pod)
     assert (condition.status, condition.reason) == (reason == "WaitForFirstConsumer", reason)
     assert words in condition.message

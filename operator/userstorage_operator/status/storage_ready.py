@@ -14,7 +14,7 @@ from userstorage_operator.plan.builders import claim_name
 from userstorage_operator.status.outcome import Outcome
 
 NEEDS_MANUAL_ACTION = frozenset({"ClaimNotAllowed", "ClaimInUse"})
-"""Reasons that the condition Stalled reports too."""
+"""Reasons of StorageReady that the condition Stalled reports too."""
 _FIRST_CONSUMER = "WaitForFirstConsumer"
 
 
@@ -41,7 +41,7 @@ def storage_ready(outcome: Outcome) -> Condition:
 
 
 def keeps_pod_from_starting(outcome: Outcome) -> Finding | None:
-    """Return what Ready reports if the pod exists but cannot have its volume: more specific than that it is pending."""
+    """Return StorageNotReady if the pod cannot mount its volume, else None. Ready then reports this instead of PodPending."""
     problem = volume_affinity.volume_problem(outcome.snapshot)
     return Finding("StorageNotReady", problem.message) if problem is not None else None
 
@@ -73,7 +73,7 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
 
 
 def _missing_claim_finding(snapshot: Snapshot) -> Finding | None:
-    """Return that the claim is missing or was not read; None if it was not read but a ready pod proves that it exists."""
+    """Return ClaimNotFound if the claim is missing or was not read; None if a ready pod proves that the unread claim exists."""
     existing, read_error = snapshot.storage.storage.claim_name, snapshot.claim_context.claim_read_error
     if existing is None:
         return Finding("ClaimNotFound", "the claim has not been created yet")
@@ -99,7 +99,7 @@ def _is_used_by_ready_pod(snapshot: Snapshot) -> bool:
 
 
 def _pending(snapshot: Snapshot, claim: Unstructured) -> Finding | None:
-    """Return why the claim has no volume; None if it gets one when the existing pod is scheduled.
+    """Return why the claim has no volume; None if the existing pod only has to be scheduled.
 
     Only the StorageClass in the claim matters: the API server has written the default one into it.
     """
