@@ -31,7 +31,7 @@ CONTROLLERS_OFF = (
 )
 
 SCHEDULER_PLUGINS_OFF = ("VolumeBinding", "VolumeRestrictions", "VolumeZone", "NodeVolumeLimits")
-"""They look for the volumes of claims, and there are none."""
+"""Scheduler plugins that look for the volumes of claims. This profile has no volumes."""
 
 STORAGE_CLASS = {
     "apiVersion": "storage.k8s.io/v1",
