@@ -54,7 +54,7 @@ class Engine:
             raise ClusterError(f"{command[0]} {arguments[0]} failed; see its output above")
 
 
-# Registries without TLS are in the configuration of Docker's engine.
+# Docker has no option for registries without TLS: they are listed in the configuration of its engine.
 DOCKER = Engine(["docker"], [], ["save", "--output={archive}", "{reference}"], [])
 
 

@@ -129,7 +129,7 @@ class KubeClient:
         try:
             return await self._json("patch", resource, "PATCH", path, query, patch, _JSON_PATCH)
         except ClusterError as error:
-            if error.status == 422:  # the server's answer to a failed test
+            if error.status == 422:  # so the server answers a failed `test`
                 raise Conflict(error.status, error.message) from error
             raise
 
@@ -256,7 +256,7 @@ class KubeClient:
         """
         async with self._login_lock:
             if self._configuration is not rejected:
-                return  # another request has done it meanwhile
+                return  # another request has logged in meanwhile
             try:
                 fresh = await login()
             except OperatorError as error:

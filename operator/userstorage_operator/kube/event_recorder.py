@@ -37,7 +37,7 @@ class Observer(Protocol):
 
 
 class EventRecorder:
-    """Implements the interface `reconcile.ports.Recorder`. To record an Event takes no waiting and cannot fail."""
+    """Implements the interface `reconcile.ports.Recorder`. Recording an Event neither waits nor fails."""
 
     def __init__(self, client: KubeClient, observer: Observer, clock: Callable[[], datetime]) -> None:
         self._client = client
@@ -76,7 +76,7 @@ class EventRecorder:
         memory.
         """
         now = self._clock()
-        if not self._minute_started <= now < self._minute_started + _MINUTE:  # it is over, or the clock was set back
+        if not self._minute_started <= now < self._minute_started + _MINUTE:  # the minute is over, or the clock was set back
             self._recorded.clear()
             self._minute_started = now
         self._recorded[uid] += 1

@@ -23,7 +23,7 @@ class KubeReviews:
         if not status.get("authenticated"):
             return None
         if self._audiences and not set(self._audiences).intersection(status.get("audiences") or ()):
-            return None  # an authenticator that does not know audiences leaves this check to its caller
+            return None  # an authenticator that ignores audiences leaves their check to us
         user = status["user"]
         return Caller(
             username=user["username"],

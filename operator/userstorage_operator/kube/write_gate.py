@@ -58,7 +58,7 @@ class WriteGate:
             answered = True
             raise
         finally:
-            if not answered:  # also when cancelled
+            if not answered:  # also after a cancellation
                 self._in_doubt_until = max(self._in_doubt_until, deadline)
             self._in_flight -= 1
             if not self._in_flight:

@@ -67,7 +67,7 @@ class ReviewCache(Generic[V]):
                 self._start(key, ask)
             return review.value
         if self._failure is not None and (review is not None or self._pausing()):
-            # Waiting for a review that is likely to fail as well helps no caller.
+            # Do not let the caller wait for a review that is likely to fail as well.
             if not self._pausing():
                 self._start(key, ask)
             if review is not None:

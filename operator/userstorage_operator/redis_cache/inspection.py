@@ -122,5 +122,5 @@ async def _lookups(connection: RedisConnection) -> tuple[int, int] | None:
         if error.kind in _REFUSED:
             return None
         raise
-    nodes = [stats] if "keyspace_hits" in stats else list(stats.values())  # a cluster answers per node
+    nodes = [stats] if "keyspace_hits" in stats else list(stats.values())  # a Redis cluster answers per node
     return sum(node["keyspace_hits"] for node in nodes), sum(node["keyspace_misses"] for node in nodes)

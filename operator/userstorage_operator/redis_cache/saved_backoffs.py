@@ -51,7 +51,7 @@ class SavedBackoffs:
         """
         raw = self._watched.storage(key)
         if raw is None:
-            return  # deleted; its entry expires
+            return  # the UserStorage was deleted; its entry in Redis expires
         meta, now = raw["metadata"], time.time()
         name = self._keys.backoff(meta["uid"])
         value = {"failures": failures, "due": now + due_in}

@@ -68,7 +68,7 @@ def kube_program() -> GoProgram:
 
 KWOK = GoProgram("kwok", "sigs.k8s.io/kwok/cmd/kwok")
 FILEBROWSER = GoProgram(
-    # Static, because its image has no C library.
+    # Linked statically, because the image has no C library.
     "filebrowser",
     "github.com/filebrowser/filebrowser/v2",
     environment={"CGO_ENABLED": "0"},

@@ -118,7 +118,7 @@ def etcd_command(layout: Layout, settings: Settings) -> list[str]:
         "--unsafe-no-fsync",
         f"--listen-client-urls={settings.etcd}",
         f"--advertise-client-urls={settings.etcd}",
-        # It has no peers; any free port is fine.
+        # etcd has no peers here; any free port is fine.
         "--listen-peer-urls=http://127.0.0.1:0",
         "--log-level=warn",
     ]

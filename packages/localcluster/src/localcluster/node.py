@@ -114,7 +114,7 @@ def _remove_veth(name: str) -> None:
         if interface.exists():
             netns.run(["ip", "link", "delete", name])
     except ClusterError:
-        # The kernel removes it too, some time after the namespace of its other end.
+        # The kernel also removes the interface, some time after the namespace of its other end is gone.
         if interface.exists():
             raise
 

@@ -51,7 +51,7 @@ disabled_plugins = [
   disable_apparmor = true
   disable_hugetlb_controller = true
   tolerate_missing_hugetlb_controller = true
-  # In a virtual machine or container without CAP_SYS_RESOURCE, runc fails if it may not lower the score.
+  # In a virtual machine or container without CAP_SYS_RESOURCE, runc fails to lower the OOM score.
   restrict_oom_score_adj = true
 
   [plugins."io.containerd.grpc.v1.cri".containerd]

@@ -47,7 +47,7 @@ class Console:
         if not self._terminal:
             self._stream.write(text + "\n")
         else:
-            # Cut to one row: a line that wraps cannot be overwritten.
+            # Cut to the width of the terminal: a line that wraps cannot be overwritten.
             self._stream.write("\r\x1b[K" + text[: _columns(self._stream) - 1] + ("" if in_progress else "\n"))
         self._stream.flush()
 

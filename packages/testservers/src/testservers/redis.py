@@ -20,7 +20,7 @@ from localcluster.images import Image
 from localcluster.packages import Package
 from localcluster.progress import Report, silent
 
-# Not the package redis-server, which starts a server: redis-tools has the same program under another name.
+# Not the package redis-server, whose installation starts a server: redis-tools has the same program under another name.
 PACKAGE = Package("redis-tools", "redis-check-rdb", "has Redis: server, sentinel and command line")
 
 ADDRESS = "127.0.0.1"
@@ -224,7 +224,7 @@ def up(directory: Path, report: Report) -> str | None:
     try:
         url = RedisServer(directory / "redis").start(report).url
     except ClusterError as error:
-        report(f"no Redis (the operator also runs without): {error}")
+        report(f"no Redis, so the operator runs without it: {error}")
         return None
     url_file.write_text(f"{url}\n")
     report(f"Redis at {url}")
