@@ -137,7 +137,7 @@ def create_child(scenario: CachesScenario, kind: Kind, raw: Unstructured) -> Non
 
 @settings(max_examples=500)
 @given(history=st.lists(steps, max_size=25))
-def test_every_storage_whose_conflict_or_holder_changes_is_requeued(history: list[Step]) -> None:
+def test_every_change_of_conflict_or_holder_requeues_the_storage(history: list[Step]) -> None:
     scenario = CachesScenario()
     for step in history:
         apply(scenario, step)
