@@ -333,7 +333,7 @@ async def test_api_server_is_read_until_the_caches_are_synced(
     proxy.fail(Fault("GET", "/pods", 503))
     with serving(Config(namespaces=(live.namespace,), http_port=port, sweep_period=3600)):
         assert (await responded(backend, "/userstorages")).names == [f"{live.namespace}/alice"]
-        assert "lists" in (await backend.readiness())["failing"]
+        assert "caches" in (await backend.readiness())["failing"]
         proxy.fail(Fault("GET", "/(pods|userstorages)", 503))
         early = await responded(backend, f"/namespaces/{live.namespace}/userstorages/bob", 503)
         assert "Retry-After" in early.headers
