@@ -90,7 +90,7 @@ class App:
             self._election.detail,
             self.render_metrics,
             CONTENT_TYPE,
-            self._metrics.serving.http_answered,
+            self._metrics.serving,
             MetricsGate(reviews).refusal if self._config.metrics_auth else open_to_all,
         )
         routes = server.mount("/v1", self._read_api(reviews).application())

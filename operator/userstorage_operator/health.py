@@ -29,6 +29,10 @@ class Probe(Protocol):
         """Why the API server does not answer; None if it does."""
 
     @property
+    def reached(self) -> bool:
+        """Whether it has ever answered this process."""
+
+    @property
     def missing_crds(self) -> str | None:
         """Message with the CRDs that the API server does not serve; None if it serves all of them, or does not answer."""
 
@@ -90,6 +94,9 @@ class Controllers(Protocol):
 class Redis(Protocol):
     """The cache in Redis (`redis_cache.redis_cache.RedisCache`)."""
 
+    async def has_mirror(self) -> bool:
+        """Whether Redis answers, and has the state of all UserStorages."""
+
     @property
     def degradation(self) -> str | None:
         """Why Redis is not used at the moment; None if it is."""
@@ -112,13 +119,17 @@ class HealthChecks:
 
     @property
     def readiness(self) -> Mapping[str, Check]:
-        """Checks that fail while this process cannot do its work. A standby that waits for the lease is ready."""
-        return {"apiServer": self._api_server_unreachable, "crds": self._crds_missing, "caches": self._caches_not_synced}
+        """Checks that fail while this process cannot do its work. A standby that can answer the read API is ready."""
+        return {"apiServer": self._api_server_needed, "crds": self._crds_missing, "caches": self._caches_not_synced}
 
     @property
     def degraded(self) -> Mapping[str, Check]:
         """Checks for faults that slow the operator down but do not stop it."""
-        return {"watches": self._watches_failing, "redis": self._redis_degraded}
+        return {
+            "apiServer": self._api_server_unreachable,
+            "watches": self._watches_failing,
+            "redis": self._redis_degraded,
+        }
 
     async def _loop_lagging(self) -> str | None:
         late = self._loop.late_for()
@@ -136,8 +147,19 @@ class HealthChecks:
             return f"watches without progress: {', '.join(sorted(stalled))}"
         return None
 
-    async def _api_server_unreachable(self) -> str | None:
+    async def _api_server_needed(self) -> str | None:
+        if self._probe.unreachable is None or await self._answers_from_redis():
+            return None
         return self._probe.unreachable
+
+    async def _api_server_unreachable(self) -> str | None:
+        if self._probe.unreachable is None or not await self._answers_from_redis():
+            return None
+        return f"{self._probe.unreachable}; the read API answers from Redis"
+
+    async def _answers_from_redis(self) -> bool:
+        """Whether this process can answer without the API server: not if it leads, nor if it has not checked any caller yet."""
+        return not self._election.is_leader and self._probe.reached and await self._redis.has_mirror()
 
     async def _crds_missing(self) -> str | None:
         return self._probe.missing_crds

@@ -62,7 +62,7 @@ def complete() -> Metrics:
     metrics = Metrics("test", LABEL_VALUES)
     Connection(None, metrics.serving)
     metrics.serving.cache_labels(Reason)
-    server = HttpServer({}, {}, {}, dict, bytes, "", metrics.serving.http_answered)
+    server = HttpServer({}, {}, {}, dict, bytes, "", metrics.serving)
     metrics.serving.http_labels(server.mount("/v1", ReadApi(UNUSED, UNUSED, (), "").application()))
     return metrics
 

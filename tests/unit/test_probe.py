@@ -19,6 +19,17 @@ class DiscoveryServer:
 async def test_api_server_counts_as_unreachable_before_the_first_probe() -> None:
     probe = ApiProbe(DiscoveryServer())
     assert (probe.unreachable, probe.missing_crds, probe.reachable_for()) == ("not probed yet", None, 0)
+    assert not probe.reached
+
+
+async def test_probe_remembers_that_the_api_server_has_answered() -> None:
+    server = DiscoveryServer()
+    probe = ApiProbe(server)
+    await probe.once()
+    server.answer = Unavailable(0, "connection refused")
+    await probe.once()
+    assert probe.unreachable
+    assert probe.reached
 
 
 @pytest.mark.parametrize(

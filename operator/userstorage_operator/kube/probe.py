@@ -32,6 +32,8 @@ class ApiProbe:
         """Why the API server does not answer; None if it does."""
         self.missing_crds: str | None = None
         """Message with the CRDs that the API server does not serve; None if it serves all of them, or does not answer."""
+        self.reached = False
+        """Whether the API server has ever answered this process."""
 
     def reachable_for(self) -> float:
         """Return for how many seconds every probe has been answered; 0 if the last one was not."""
@@ -56,7 +58,7 @@ class ApiProbe:
         except TimeoutError:
             self._set_unreachable(f"no answer from the API server within {_TIMEOUT:g} s")
             return
-        missing = sorted(_CRDS - served)
+        self.reached, missing = True, sorted(_CRDS - served)
         self.unreachable, self.missing_crds = None, f"not served: {', '.join(missing)}" if missing else None
         if self._reachable_since is None:
             self._reachable_since = self._clock()

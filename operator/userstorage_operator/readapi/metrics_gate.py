@@ -21,7 +21,7 @@ class MetricsGate:
     async def refusal(self, request: web.Request) -> web.Response | None:
         """Return the response that refuses the request; None if the caller is allowed."""
         try:
-            caller = await self._authorizer.caller(request.headers.get("Authorization"))
+            caller = await self._authorizer.caller(request.headers.get("Authorization"), request.remote)
             await self._authorizer.authorize(caller, _ACCESS)
         except Problem as problem:
             return problem.response()

@@ -159,7 +159,7 @@ def _get(operation: str, summary: str, parameters: list[Unstructured], schema: s
         "403": "The caller is not allowed to read this, whether or not it exists.",
         "404": "The UserStorage does not exist, the user has none, or this operator does not serve the namespace.",
         "500": "Internal error of the operator.",
-        "503": "The API server is unavailable and no earlier state is known; try again after Retry-After seconds.",
+        "503": "The API server is unavailable and no earlier state is known, or too many callers are waiting to be checked; try again after Retry-After seconds.",
     }
     return {
         "get": {

@@ -12,6 +12,7 @@ from userstorage_operator.redis_cache.connection import Connection, RedisObserve
 from userstorage_operator.redis_cache.head import Scopes
 from userstorage_operator.redis_cache.keys import Keys
 from userstorage_operator.redis_cache.mirror import Mirror
+from userstorage_operator.redis_cache.mirror_check import MirrorCheck
 from userstorage_operator.redis_cache.mirror_reader import MirrorReader
 from userstorage_operator.redis_cache.ports import ApiServer, CacheObserver, WatchedStorages
 from userstorage_operator.redis_cache.read_through_cache import ReadThroughCache
@@ -42,6 +43,7 @@ class RedisCache:
         self._codec = Codec(settings.signing_key() if settings is not None else b"")
         self._cache = ReadThroughCache(self._connection, self._codec, observer)
         self._mirror_reader = MirrorReader(self._connection, self._keys, self._codec, scopes, observer)
+        self._mirror_check = MirrorCheck(self._mirror_reader)
         observer.cache_labels(Reason)
         self._backoffs: SavedBackoffs | None = None
         self._mirror: Mirror | None = None
@@ -54,6 +56,10 @@ class RedisCache:
             if self._connection.state is State.CLOSED
             else "Redis does not answer; the operator works without it, but more slowly"
         )
+
+    async def has_mirror(self) -> bool:
+        """Whether Redis answers, and has the state of all UserStorages. Asks it at most once in two seconds."""
+        return await self._mirror_check.passed()
 
     def reader(self, api_server: ApiServer) -> RedisReader:
         """Return the reader for a process that does not watch."""

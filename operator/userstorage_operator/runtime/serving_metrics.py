@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from userstorage_operator.runtime.connections import Closed
+
 _HTTP_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.25, 1)
 _REDIS_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25)
 _CODES = ("2xx", "4xx", "5xx")
@@ -23,6 +25,10 @@ class ServingMetrics:
         self._http_seconds = Histogram(
             "userstorage_http_request_duration_seconds", "Duration of a request to the read API.",
             buckets=_HTTP_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._http_closed = Counter(
+            "userstorage_http_connections_closed_total", "Connections that the operator closed because of a limit, by reason.",
+            ["reason"], registry=registry,
         )  # fmt: skip
         self._redis_commands = Histogram(
             "userstorage_redis_command_duration_seconds", "Duration of a call to Redis; includes failed calls.",
@@ -54,6 +60,8 @@ class ServingMetrics:
         )  # fmt: skip
         for result in _CACHE_RESULTS:
             self._cache_requests.labels(result)
+        for reason in Closed:
+            self._http_closed.labels(reason)
 
     def http_labels(self, handlers: Iterable[str]) -> None:
         """Create the series for these values of the label `handler`."""
@@ -65,6 +73,10 @@ class ServingMetrics:
         """Count an answered request to the read API."""
         self._http_requests.labels(handler, "2xx" if code < 400 else f"{code // 100}xx").inc()
         self._http_seconds.observe(seconds)
+
+    def http_connection_closed(self, reason: str) -> None:
+        """Count a connection that the operator closed because of a limit."""
+        self._http_closed.labels(reason).inc()
 
     def redis_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
         """Create the series for these kinds of errors. `states` are those that `redis_breaker` may be called with."""
