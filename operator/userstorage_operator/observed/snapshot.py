@@ -61,6 +61,11 @@ class Snapshot:
         """Return the child of that kind that this UserStorage controls; None if there is none or it is not ours."""
         return self.children.owned(kind, self.storage.meta.uid)
 
+    @property
+    def former_class(self) -> str | None:
+        """The class that this UserStorage was last served by; None if it was none, or only the built-in one."""
+        return former_class(self.children, self.storage.meta.uid)
+
     def with_children(self, children: Children) -> "Snapshot":
         """Return the snapshot with the children as they are after our own writes."""
         return replace(self, children=children)
@@ -72,6 +77,19 @@ def is_ours(child: Unstructured, uid: str) -> bool:
     Labels can be forged; a UID cannot be guessed before the object exists (docs/semantics.md#ownership).
     """
     return controller_uid(child) == uid
+
+
+def former_class(children: Children, uid: str) -> str | None:
+    """Return the class by which the children of the UserStorage `uid` were last built; None if by none, or by the built-in one.
+
+    The Service says it too: a suspended or lost pod says nothing.
+    """
+    for kind in (Kind.SERVICE, Kind.POD):
+        child = children.owned(kind, uid)
+        annotations = (child["metadata"].get("annotations") or {}) if child is not None else {}
+        if name := annotations.get(names.ANNOTATION_CLASS):
+            return str(name)
+    return None
 
 
 def is_owned_by_a_user_storage(child: Unstructured) -> bool:
