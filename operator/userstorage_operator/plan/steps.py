@@ -58,6 +58,8 @@ class DeletePod:
     reason: str
     requested: bool
     """Whether the user or an administrator asked for it. If not, the pod was lost, and the next one may have to back off."""
+    by_rollout: bool = False
+    """Whether a change of the class is the only reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,6 @@ class Plan:
         )
 
     @property
-    def deletes_pod(self) -> bool:
-        """Whether it deletes the pod."""
-        return any(isinstance(step, DeletePod) for step in self.steps)
+    def pod_deletion(self) -> DeletePod | None:
+        """The step that deletes the pod; None if there is none."""
+        return next((step for step in self.steps if isinstance(step, DeletePod)), None)

@@ -29,7 +29,7 @@ from userstorage_operator.status.events import status_events
 from userstorage_operator.status.outcome import ApplyResult, Failure, Outcome
 from userstorage_operator.status.report import report, status_patch
 from userstorage_operator.status.requeue import first_report_at, requeue_after
-from userstorage_operator.status.rollout import member_state
+from userstorage_operator.status.rollout import has_ready_pod, member_state
 
 
 class Reconciler:
@@ -62,7 +62,7 @@ class Reconciler:
                 return self._forget(key)
             structlog.contextvars.bind_contextvars(uid=snapshot.storage.meta.uid, user_id=snapshot.storage.user_id)
             now = self._clock()
-            result = await self._plan_and_apply(snapshot, now)
+            result = await self._plan_and_apply(replace(snapshot, may_replace=self._may_replace(snapshot)), now)
             if result.finalizer_removed:
                 return Result()
             outcome = Outcome.of(result, failures, now)
@@ -96,16 +96,21 @@ class Reconciler:
     def _plan(self, snapshot: Snapshot, now: datetime) -> Plan:
         """Plan, and take the rollout slot and the claim that the plan needs.
 
-        Synchronous: with an await in between, two reconciles could take the same one.
+        Synchronous from `_may_replace` on: with an await in between, two reconciles could take the same one.
         """
-        key, cls = snapshot.storage.meta.key, snapshot.cls
-        may_replace = cls is not None and self._rollout.may_replace(key, cls)
-        plan = planner.plan(replace(snapshot, may_replace=may_replace), now)
-        if plan.deletes_pod:
-            self._rollout.mark_unavailable(key, cls or BUILT_IN)
+        key, plan = snapshot.storage.meta.key, planner.plan(snapshot, now)
+        if (deletion := plan.pod_deletion) is not None:
+            cls, available = snapshot.cls or BUILT_IN, has_ready_pod(snapshot)
+            self._rollout.mark_unavailable(key, cls, by_rollout=deletion.by_rollout, available=available)
         if plan.creates_pod:
             self._state.claims.reserve(key, claim_name(snapshot.storage))
         return plan
+
+    def _may_replace(self, snapshot: Snapshot) -> bool:
+        """Return whether the rollout of the class allows replacing the pod now."""
+        if snapshot.cls is None:
+            return False
+        return self._rollout.may_replace(snapshot.storage.meta.key, snapshot.cls, available=has_ready_pod(snapshot))
 
     async def _report(self, outcome: Outcome) -> Failure | None:
         """Record the outcome for the rollout, and patch the status if it differs; return the failure of that."""
