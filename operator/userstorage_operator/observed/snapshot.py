@@ -61,11 +61,6 @@ class Snapshot:
         """Return the child of that kind that this UserStorage controls; None if there is none or it is not ours."""
         return self.children.owned(kind, self.storage.meta.uid)
 
-    @property
-    def former_class(self) -> str | None:
-        """The class that this UserStorage was last served by; None if it was none, or only the built-in one."""
-        return former_class(self.children, self.storage.meta.uid)
-
     def with_children(self, children: Children) -> "Snapshot":
         """Return the snapshot with the children as they are after our own writes."""
         return replace(self, children=children)

@@ -74,7 +74,7 @@ def member_state(outcome: Outcome) -> MemberState:
     has_pod = pod is not None and not is_terminating(pod)
     outdated = has_pod and outcome.desired is not None and not up_to_date.status
     return MemberState(
-        class_name=snapshot.cls.name if snapshot.cls is not None else storage.class_name or snapshot.former_class or "",
+        class_name=snapshot.cls.name if snapshot.cls is not None else storage.class_name or "",
         class_generation=snapshot.cls.generation if snapshot.cls is not None else 0,
         running=should_run and outcome.desired is not None and not _blocked_by_own_problem(outcome),
         available=problem is None,
