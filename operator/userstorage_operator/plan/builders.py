@@ -124,9 +124,10 @@ def _claim(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
 
 
 def _service(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
-    """Build the Service. Its annotation says which class serves the user, also while there is no pod."""
+    """Build the Service. Its annotation says which class serves the user, also while there is no pod; none for the built-in one."""
     metadata = _metadata(storage)
-    metadata["annotations"][names.ANNOTATION_CLASS] = cls.name
+    if cls.name:
+        metadata["annotations"][names.ANNOTATION_CLASS] = cls.name
     spec = {
         "type": "ClusterIP",
         "selector": selector(storage),
