@@ -92,6 +92,7 @@ class ObjectMetrics:
         gauges, users = self._metrics.gauges, self._rollouts.users()
         of_existing = {name: users.get(name, 0) for name in ("", *self._lacks_digest)}
         gauges.set_classes(of_existing, sum(users.values()) - sum(of_existing.values()))
+        gauges.rollout_standstill.set(self._rollouts.longest_standstill())
         gauges.classes_without_digest.set(sum(self._lacks_digest.values()))
 
     def _collect_volumes(self) -> None:

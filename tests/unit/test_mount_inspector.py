@@ -130,7 +130,7 @@ def test_suspension_and_deletion_cost_no_request() -> None:
         snapshot = snapshot.with_children(replace(snapshot.children, pod=pod))
         assert volume_affinity.is_stuck_on_node(snapshot)
         plan = plan_changes(snapshot, desired_of(raw), NOW) if snapshot.storage.suspended else plan_deletion(snapshot)
-        assert plan.deletes_pod
+        assert plan.pod_deletion is not None
         assert not any(isinstance(step, Inspection) for step in plan.steps)
 
 

@@ -15,6 +15,10 @@ FAILURES = {
     "NameConflict": "An object that the operator does not own has the name of a child; it is left untouched. Delete it.",
     "WaitingForGarbageCollection": "A child of the user's previous UserStorage still exists; the garbage collector deletes it.",
     "ClassNotFound": "spec.className names a UserStorageClass that does not exist; a running pod keeps running.",
+    "NoDefaultClass": (
+        "spec.className is unset and the default UserStorageClass that served this UserStorage before is gone; all children stay "
+        "as they are. Mark a class as default (one with an empty spec gives the built-in values), or set spec.className."
+    ),
     "InvalidSpec": "The spec, or that of the class, has a value that is not supported; the message names the field.",
     "Forbidden": "The API server refused a write; the message has its answer.",
     "NamespaceTerminating": "The namespace is being deleted and accepts no new objects; the UserStorage is deleted with it.",
@@ -98,6 +102,7 @@ REASONS: dict[str, dict[str, str]] = {
         "UserIDConflict": FAILURES["UserIDConflict"],
         "NameConflict": FAILURES["NameConflict"],
         "ClassNotFound": FAILURES["ClassNotFound"],
+        "NoDefaultClass": FAILURES["NoDefaultClass"],
         "InvalidSpec": FAILURES["InvalidSpec"],
         "QuotaExceeded": FAILURES["QuotaExceeded"],
         "ClaimNotAllowed": "The claim that spec.storage.claimName names may not be shared.",

@@ -74,6 +74,19 @@ def is_ours(child: Unstructured, uid: str) -> bool:
     return controller_uid(child) == uid
 
 
+def former_class(children: Children, uid: str) -> str | None:
+    """Return the class by which the children of the UserStorage `uid` were last built; None if by none, or by the built-in one.
+
+    The Service says it too: a suspended or lost pod says nothing.
+    """
+    for kind in (Kind.SERVICE, Kind.POD):
+        child = children.owned(kind, uid)
+        annotations = (child["metadata"].get("annotations") or {}) if child is not None else {}
+        if name := annotations.get(names.ANNOTATION_CLASS):
+            return str(name)
+    return None
+
+
 def is_owned_by_a_user_storage(child: Unstructured) -> bool:
     """Whether the controller ownerReference of `child` names a UserStorage, no matter which."""
     owners = child["metadata"].get("ownerReferences") or ()

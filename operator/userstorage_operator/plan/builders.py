@@ -57,7 +57,7 @@ def build(
     return Desired(
         network_policy=_policy(storage, cls) if cls.policy is PolicyMode.MANAGED else None,
         pvc=_claim(storage, cls) if storage.storage.claim_name is None else None,
-        service=_service(storage),
+        service=_service(storage, cls),
         pod=pod,
         pod_hash=annotations[names.ANNOTATION_POD_HASH],
         spec_hash=annotations[names.ANNOTATION_SPEC_HASH],
@@ -129,7 +129,11 @@ def _claim(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
     return _child("v1", "PersistentVolumeClaim", metadata, spec)
 
 
-def _service(storage: UserStorage) -> Unstructured:
+def _service(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
+    """Build the Service. Its annotation says which class serves the user, also while there is no pod; none for the built-in one."""
+    metadata = _metadata(storage)
+    if cls.name:
+        metadata["annotations"][names.ANNOTATION_CLASS] = cls.name
     spec = {
         "type": "ClusterIP",
         "selector": selector(storage),
@@ -139,7 +143,7 @@ def _service(storage: UserStorage) -> Unstructured:
         "externalIPs": None,
         "publishNotReadyAddresses": None,
     }
-    return _child("v1", "Service", _metadata(storage), spec)
+    return _child("v1", "Service", metadata, spec)
 
 
 def _ingress(storage: UserStorage, cls: UserStorageClass, host: exposure.HostPath) -> Unstructured:

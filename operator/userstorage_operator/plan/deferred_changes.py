@@ -4,8 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from userstorage_operator.api import names
-from userstorage_operator.api.resources import EXPOSURE
-from userstorage_operator.observed.snapshot import Snapshot, claim_is_ours
+from userstorage_operator.api.resources import EXPOSURE, Kind
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.observed.snapshot import Snapshot, claim_is_ours, is_terminating
 from userstorage_operator.plan import exposure
 from userstorage_operator.plan.builders import Desired
 
@@ -47,6 +48,52 @@ def keep_current_endpoint(desired: Desired, snapshot: Snapshot) -> Desired:
         if (served := exposure.served_host(live)) is not None:
             kept[kind.field] = exposure.with_path(exposure_child, served.path)
     return replace(desired, **kept)
+
+
+def keep_current_access(desired: Desired, snapshot: Snapshot) -> Desired:
+    """Return the desired children for a pod that waits for its turn in the rollout of its class: as `keep_current_endpoint`, and
+    the sources of the NetworkPolicy and the Ingress or HTTPRoute stay as they are, so that no class change takes them from all
+    users at once.
+
+    Kept are the live ones. Sources that another writer added stay until then; an account that may change NetworkPolicies could
+    create one that lets in the same.
+    """
+    desired = keep_current_endpoint(desired, snapshot)
+    kept: dict[str, Any] = {}
+    if desired.network_policy is not None and (sources := _sources(snapshot)) is not None:
+        [rule] = desired.network_policy["spec"]["ingress"]
+        spec = desired.network_policy["spec"] | {"ingress": [rule | {"from": sources}]}
+        kept["network_policy"] = desired.network_policy | {"spec": spec}
+    current = {kind.field: live for kind in EXPOSURE if (live := snapshot.own(kind)) is not None and _is_kept(live, snapshot)}
+    if current:
+        kept |= {kind.field: None for kind in EXPOSURE}
+        kept |= {field: _with_own_labels(live, desired) for field, live in current.items()}
+    return replace(desired, **kept)
+
+
+def _sources(snapshot: Snapshot) -> list[Any] | None:
+    """Return the sources that the live NetworkPolicy allows; None if it has no single rule, or one that allows every source."""
+    policy = snapshot.own(Kind.NETWORK_POLICY)
+    rules: list[Unstructured] = (policy["spec"].get("ingress") or []) if policy is not None else []
+    return (rules[0].get("from") or None) if len(rules) == 1 else None
+
+
+def _is_kept(live: Unstructured, snapshot: Snapshot) -> bool:
+    """Whether a live Ingress or HTTPRoute still leads to this user, and its host is not another UserStorage's."""
+    served = exposure.served_host(live)
+    if served is None or is_terminating(live) or not exposure.leads_to(live, names.child_name(snapshot.storage.slug)):
+        return False
+    if snapshot.exposure_conflict is None or snapshot.cls is None:
+        return True
+    return served != exposure.host_path(snapshot.storage, snapshot.cls)
+
+
+def _with_own_labels(live: Unstructured, desired: Desired) -> Unstructured:
+    """Return a live child as a desired one: with the labels by which the operator finds it."""
+    meta, own = live["metadata"], desired.service["metadata"]
+    labels = {**(meta.get("labels") or {}), **own["labels"]}
+    annotations = {**(meta.get("annotations") or {}), names.ANNOTATION_USER_ID: own["annotations"][names.ANNOTATION_USER_ID]}
+    return live | {"metadata": meta | {"labels": labels, "annotations": annotations}}
 
 
 def _port(snapshot: Snapshot) -> int | None:

@@ -113,6 +113,15 @@ def served_host(child: Unstructured) -> HostPath | None:
         return None
 
 
+def leads_to(child: Unstructured, service: str) -> bool:
+    """Whether a live Ingress or HTTPRoute that has a `served_host` sends all visitors to that Service."""
+    [rule] = child["spec"]["rules"]
+    if "hostnames" in child["spec"]:
+        return [backend.get("name") for backend in rule.get("backendRefs") or ()] == [service] and not rule.get("filters")
+    [path] = rule["http"]["paths"]
+    return path["backend"].get("service", {}).get("name") == service and "defaultBackend" not in child["spec"]
+
+
 def with_path(child: Unstructured, path: str) -> Unstructured:
     """Return a copy of a desired Ingress or HTTPRoute with another path."""
     moved = deepcopy(child)

@@ -20,7 +20,7 @@ from userstorage_operator.observed.snapshot import (
 )
 from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.builders import Desired, build
-from userstorage_operator.plan.deferred_changes import current_claim_size, keep_current_endpoint
+from userstorage_operator.plan.deferred_changes import current_claim_size, keep_current_access, keep_current_endpoint
 from userstorage_operator.plan.diff import child_patch, claim_growth, claim_patch
 from userstorage_operator.plan.pod import (
     claim_is_disappearing,
@@ -67,7 +67,13 @@ def _render(snapshot: Snapshot) -> tuple[Desired | None, OperatorError | None]:
         desired = build(storage, cls, browser, exposed=exposed, granted=current_claim_size(snapshot))
     except InvalidSpec as error:
         return None, error
-    return (desired if deferral(snapshot, desired) is None else keep_current_endpoint(desired, snapshot)), None
+    match deferral(snapshot, desired):
+        case None:
+            return desired, None
+        case "WaitingForRollout":
+            return keep_current_access(desired, snapshot), None
+        case _:
+            return keep_current_endpoint(desired, snapshot), None
 
 
 def plan_changes(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:

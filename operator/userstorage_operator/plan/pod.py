@@ -15,6 +15,9 @@ from userstorage_operator.plan.builders import Desired
 from userstorage_operator.plan.diff import metadata_patch, spec_edited_by_hand
 from userstorage_operator.plan.steps import Create, DeletePod, InspectMountEvents, InspectMounts, Patch, Plan
 
+_SPEC_CHANGED = "the spec asks for another pod"
+_CLASS_CHANGED = "the class asks for another pod"
+
 
 def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
     """Plan the steps for the pod. If no pod may be created yet, `hold` has the reason. `requeue_at` says when to plan again."""
@@ -24,7 +27,7 @@ def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
     if (deadline := pod_termination_deadline(snapshot)) is not None:
         return Plan(requeue_at=(deadline,))
     if reason := _replacement_reason(snapshot, desired, pod):
-        return Plan((pod_deletion(snapshot, pod, reason),))
+        return Plan((replace(pod_deletion(snapshot, pod, reason), by_rollout=reason == _CLASS_CHANGED),))
     if reason := volume_affinity.rescheduling_reason(snapshot):
         return Plan((pod_deletion(snapshot, pod, reason),))
     if reason := pod_loss_reason(pod):
@@ -120,7 +123,7 @@ def _replacement_reason(snapshot: Snapshot, desired: Desired, pod: Unstructured)
         return f"its claim is in use by UserStorage {snapshot.claim_context.claim_holder!r}"
     built_from = pod_hash(pod)
     if built_from is not None and built_from != desired.pod_hash and deferral(snapshot, desired) is None:
-        return "the spec or the class asks for another pod"
+        return _SPEC_CHANGED if _changed_by_user(desired, pod) else _CLASS_CHANGED
     return None
 
 
@@ -147,9 +150,12 @@ def deferral(snapshot: Snapshot, desired: Desired) -> str | None:
         return None
     if snapshot.storage.lifecycle.update_strategy is UpdateStrategy.WHEN_SUSPENDED:
         return "UpdateDeferred"
+    return None if _changed_by_user(desired, pod) or snapshot.may_replace else "WaitingForRollout"
+
+
+def _changed_by_user(desired: Desired, pod: Unstructured) -> bool:
     built_from = _annotation(pod, names.ANNOTATION_SPEC_HASH)
-    changed_by_user = built_from is not None and built_from != desired.spec_hash
-    return None if changed_by_user or snapshot.may_replace else "WaitingForRollout"
+    return built_from is not None and built_from != desired.spec_hash
 
 
 def pod_hash(pod: Unstructured) -> str | None:

@@ -60,6 +60,8 @@ class DeletePod:
     reason: str
     requested: bool
     """False if the pod was lost: the next one may then be created only after a pause. True for all other reasons."""
+    by_rollout: bool = False
+    """Whether a change of the class is the only reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,6 @@ class Plan:
         )
 
     @property
-    def deletes_pod(self) -> bool:
-        """Whether the plan deletes the pod."""
-        return any(isinstance(step, DeletePod) for step in self.steps)
+    def pod_deletion(self) -> DeletePod | None:
+        """The step that deletes the pod; None if there is none."""
+        return next((step for step in self.steps if isinstance(step, DeletePod)), None)

@@ -6,6 +6,7 @@ and reserves a place in the quota of the class.
 
 from dataclasses import replace
 
+from userstorage_operator.api import names
 from userstorage_operator.api.errors import InvalidSpec, NotFound, OperatorError, QuotaExceeded, Retry
 from userstorage_operator.api.names import child_name
 from userstorage_operator.api.resources import Kind
@@ -17,7 +18,7 @@ from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.claim_usage import ClaimContext
 from userstorage_operator.observed.gateway_api import gateway_api_missing
 from userstorage_operator.observed.pod_status import Finding
-from userstorage_operator.observed.snapshot import Children, Snapshot
+from userstorage_operator.observed.snapshot import Children, Snapshot, former_class
 from userstorage_operator.observed.volume_usage import MeasuredVolume
 from userstorage_operator.plan.builders import claim_name
 from userstorage_operator.plan.pod import pod_loss_reason
@@ -52,12 +53,13 @@ async def observe(key: Key, lister: Lister, cluster: Cluster, state: LocalState)
 
 def _from_caches(raw: Unstructured, lister: Lister, state: LocalState) -> Snapshot:
     storage, spec_error = _parse(raw)
-    cls, class_error = _class_of(storage, lister)
+    children = _own_children(storage, lister)
+    cls, class_error = _class_of(storage, children, lister)
     key = storage.meta.key
     snapshot = Snapshot(
         storage,
         cls,
-        _own_children(storage, lister),
+        children,
         status=raw.get("status") or {},
         spec_error=spec_error or class_error,
         claim_context=ClaimContext(binding_modes=lister.binding_modes()),
@@ -141,11 +143,20 @@ def _parse(raw: Unstructured) -> tuple[UserStorage, OperatorError | None]:
         return UserStorage.parse(raw | {"spec": {"userID": user if isinstance(user, str) else ""}}), error
 
 
-def _class_of(storage: UserStorage, lister: Lister) -> tuple[UserStorageClass | None, OperatorError | None]:
+def _class_of(storage: UserStorage, children: Children, lister: Lister) -> tuple[UserStorageClass | None, OperatorError | None]:
+    """Return the class, or why there is none. Whom a class has served never falls back to the built-in one: a default class that
+    is recreated, or moved in two steps, would take its Ingress from every user at once.
+    """
     raw = choose_class(storage.class_name, lister.classes())
     if raw is None and storage.class_name is not None:
         message = f"spec.className: there is no UserStorageClass {storage.class_name!r}"
         return None, WaitingForChange(message, "ClassNotFound")
+    if raw is None and (former := former_class(children, storage.meta.uid)) is not None:
+        message = (
+            f"spec.className is unset and no UserStorageClass is the default; class {former!r} served this UserStorage before: "
+            f'annotate a class with {names.ANNOTATION_DEFAULT_CLASS}="true", or set spec.className'
+        )
+        return None, WaitingForChange(message, "NoDefaultClass")
     try:
         return (UserStorageClass.parse(raw) if raw is not None else BUILT_IN), None
     except InvalidSpec as error:

@@ -32,7 +32,7 @@ from userstorage_operator.status.events import status_events
 from userstorage_operator.status.outcome import ApplyResult, Failure, Outcome
 from userstorage_operator.status.report import report, status_patch
 from userstorage_operator.status.requeue import first_report_at, requeue_after
-from userstorage_operator.status.rollout import member_state
+from userstorage_operator.status.rollout import has_ready_pod, member_state
 
 
 class Reconciler:
@@ -106,8 +106,9 @@ class Reconciler:
 
     def _with_rollout(self, snapshot: Snapshot) -> Snapshot:
         """Return the snapshot, completed by whether a pod that its class made outdated may be replaced now."""
-        cls = snapshot.cls
-        return replace(snapshot, may_replace=cls is not None and self._rollout.may_replace(snapshot.storage.meta.key, cls))
+        key, cls = snapshot.storage.meta.key, snapshot.cls
+        may_replace = cls is not None and self._rollout.may_replace(key, cls, available=has_ready_pod(snapshot))
+        return replace(snapshot, may_replace=may_replace)
 
     def _plan(self, snapshot: Snapshot, now: datetime) -> Plan:
         """Plan, take a rollout slot if the plan deletes the pod, and reserve the claim if it creates one.
@@ -117,8 +118,9 @@ class Reconciler:
         """
         key = snapshot.storage.meta.key
         plan = planner.plan(snapshot, now)
-        if plan.deletes_pod:
-            self._rollout.mark_unavailable(key, snapshot.cls or BUILT_IN)  # no class: it was deleted, or never parsed
+        if (deletion := plan.pod_deletion) is not None:
+            cls = snapshot.cls or BUILT_IN  # no class: it was deleted, or never parsed
+            self._rollout.mark_unavailable(key, cls, by_rollout=deletion.by_rollout, available=has_ready_pod(snapshot))
         if plan.creates_pod:
             self._state.claims.reserve(key, claim_name(snapshot.storage))
         return plan

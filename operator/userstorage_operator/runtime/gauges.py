@@ -39,6 +39,10 @@ class Gauges:
             "Time since this process last saw a renewal of the lease; above 10, no process may write.",
         )
         self.classes_without_digest = gauge("classes_without_digest", "Classes whose image reference has no digest.")
+        self.rollout_standstill = gauge(
+            "rollout_standstill_seconds",
+            "Longest time for which UserStorages of any class wait for its rollout and none was replaced.",
+        )
         self.objects = gauge("objects", "UserStorages by phase.", "phase")
         self.conditions = gauge("conditions", "UserStorages by type and status of their conditions.", "type", "status")
         self.condition_reasons = gauge(

@@ -73,7 +73,8 @@ def url(snapshot: Snapshot, cls: UserStorageClass) -> str:
         served = exposure.served_host(child)
         if served is None or (kind is Kind.HTTP_ROUTE and exposure.route_rejection(child) is not None):
             continue
-        # https if the class names a TLS Secret. With a Gateway its listener decides, but the operator may not read Gateways.
-        return f"{'http' if cls.exposure.tls_secret_name is None else 'https'}://{served.host}{served.path}"
+        # TLS of an HTTPRoute as the class states it: a Gateway's listener decides, and the operator may not read Gateways.
+        secure = bool(child["spec"].get("tls")) if kind is Kind.INGRESS else cls.exposure.tls_secret_name is not None
+        return f"{'https' if secure else 'http'}://{served.host}{served.path}"
     path = served_path(snapshot) or expand(cls.browser.base_path, storage)
     return f"http://{names.child_name(storage.slug)}.{storage.meta.namespace}.svc{path}"

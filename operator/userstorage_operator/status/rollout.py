@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from userstorage_operator.api.errors import NameConflict, QuotaExceeded
-from userstorage_operator.observed.snapshot import is_terminating
+from userstorage_operator.observed import pod_status
+from userstorage_operator.observed.snapshot import Snapshot, is_terminating
 from userstorage_operator.status import conditions
 from userstorage_operator.status.outcome import Outcome
 from userstorage_operator.status.storage_ready import storage_ready
@@ -38,7 +39,26 @@ class MemberState:
     """Whether it is outdated because its updateStrategy is WhenSuspended."""
     failed: bool = False
     """Whether it should run, but is not ready for a reason that does not pass by itself."""
+    evicted: bool = False
+    """Whether another controller terminates its pod: a drain, or a node that was lost."""
     waiting_for: WaitingFor | None = None
+    replaced: bool = False
+    """The rollout of this version of the class replaced its pod while that was available. Set by the rollout tracker."""
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it should be running, is not available, and has no outdated pod that explains it."""
+        return self.running and not self.available and not self.outdated
+
+    @property
+    def uses_slot(self) -> bool:
+        """Whether it is unavailable by an act of the rollout: those that were down before do not count."""
+        return self.replaced and self.is_down
+
+    @property
+    def is_next(self) -> bool:
+        """Whether it is available and the rollout has to replace its pod."""
+        return self.running and self.available and self.outdated and not self.deferred
 
 
 _TRANSIENT = frozenset({"PodPending", "PodNotReady", "PodTerminating", "StorageNotReady"})
@@ -62,8 +82,15 @@ def member_state(outcome: Outcome) -> MemberState:
         outdated=outdated,
         deferred=outdated and up_to_date.reason == "UpdateDeferred",
         failed=should_run and problem is not None and problem.reason not in _TRANSIENT,
+        evicted=pod is not None and pod_status.disruption(pod) is not None,
         waiting_for=_waiting_for(outcome, up_to_date.reason),
     )
+
+
+def has_ready_pod(snapshot: Snapshot) -> bool:
+    """Whether the user has a browser that a replacement of the pod would interrupt."""
+    pod = snapshot.own_pod
+    return pod is not None and not is_terminating(pod) and pod_status.is_ready(pod)
 
 
 def _blocked_by_own_problem(outcome: Outcome) -> bool:
