@@ -41,7 +41,9 @@ class MemberState:
     waiting_for: WaitingFor | None = None
 
 
-_TRANSIENT = frozenset({"PodPending", "PodNotReady", "PodTerminating", "StorageNotReady"})
+_TRANSIENT = frozenset(
+    {"PodPending", "PodNotReady", "SchedulingGated", "ReadinessGatesNotReady", "PodTerminating", "StorageNotReady"}
+)
 """Reasons of Ready that occur in every successful start."""
 
 
