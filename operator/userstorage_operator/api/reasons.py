@@ -112,7 +112,11 @@ REASONS: dict[str, dict[str, str]] = {
 
 CLASS_REASONS: dict[str, dict[str, str]] = {
     READY: {
-        "Valid": "UserStorages of the class can be served.",
+        "Valid": "UserStorages of the class can be served: the API server has accepted a dry run of a NetworkPolicy and a pod.",
+        "DryRunRefused": (
+            "The API server refuses the NetworkPolicy or the pod of a user of the class, at least in the operator's namespace, "
+            "where it is tried without being created. The message has its answer. It is tried again each minute."
+        ),
         "InvalidSpec": "The spec of the class has a value that is not supported; the message names the field.",
     },
     DEFAULT: {

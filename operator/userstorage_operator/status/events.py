@@ -80,7 +80,7 @@ def status_events(previous: Unstructured, current: Unstructured) -> Iterator[Sta
 
 
 _CLASS_WARNINGS = {
-    reasons.READY: {"InvalidSpec"},
+    reasons.READY: {"InvalidSpec", "DryRunRefused"},
     reasons.DEFAULT: {"SeveralDefaults", "OlderDefaultWins"},
     reasons.IMAGE_PINNED: {"NoDigest"},
 }
