@@ -68,8 +68,8 @@ def claim_growth(live: Unstructured, size: str | None) -> Unstructured:
 
 
 def spec_edited_by_hand(pod: Unstructured) -> bool:
-    """Whether another field manager changed what the pod runs. A change of where it runs does not count: only controllers
-    that lift a scheduling gate can make one.
+    """Whether another field manager changed what the pod runs. Where it may run is for queue managers to change, as long as
+    their scheduling gate holds it.
 
     Read from managedFields, not by a comparison with the desired pod: admission plugins and webhooks may change it on creation,
     and such changes belong to no field manager, because the API server computes managedFields before admission.
