@@ -51,8 +51,8 @@ def phases(api: Kubectl, namespace: str) -> list[str]:
 
 
 def is_warm(redis_server: RedisServer, count: int) -> bool:
-    caches = int(redis_server.cli("dbsize")) - int(redis_server.cli("exists", KEYS.head, KEYS.index))
-    return caches >= count and redis_server.cli("zcard", KEYS.index) == str(2 * count)
+    summaries = int(redis_server.cli("dbsize")) - int(redis_server.cli("exists", KEYS.head, KEYS.index))
+    return summaries >= count and redis_server.cli("zcard", KEYS.index) == str(2 * count)
 
 
 def until_quiet(log: AuditLog) -> None:

@@ -170,7 +170,7 @@ async def test_recreated_user_is_served_while_former_ingress_terminates(
     await live.create(className=exposing_class.name)
     await live.until_condition("Ready", "True", "PodReady")
     await live.until_condition("NetworkReady", "False", "Pending")
-    assert "has not been collected yet" in await live.until_condition("Reconciling", "True", "Retrying")
+    assert "has not been garbage-collected yet" in await live.until_condition("Reconciling", "True", "Retrying")
     assert await live.condition("Stalled") == ("False", "NotStalled")
     held = await ingress(live)
     assert held["metadata"]["uid"] == before["metadata"]["uid"]

@@ -194,8 +194,8 @@ async def test_permissions_are_those_of_rbac(api: Kubectl, live: Live, backend: 
 async def test_token_of_another_audience_is_refused(api: Kubectl, live: Live, backend: Backend, port: int) -> None:
     audience = ["create", "token", "backend", "-n", live.namespace, "--audience"]
     with serving(Config(http_port=port, sweep_period=3600, api_audiences=("userstorage", "other"))):
-        ours = backend.as_(api.run(*audience, "userstorage").stdout.strip())
-        await responded(ours, "/userstorages")
+        accepted = backend.as_(api.run(*audience, "userstorage").stdout.strip())
+        await responded(accepted, "/userstorages")
         assert (await backend.get("/userstorages")).status == 401
         assert (await backend.as_(api.run(*audience, "third").stdout.strip()).get("/userstorages")).status == 401
 
@@ -333,7 +333,7 @@ async def test_api_server_is_read_until_the_caches_are_synced(
     proxy.fail(Fault("GET", "/pods", 503))
     with serving(Config(namespaces=(live.namespace,), http_port=port, sweep_period=3600)):
         assert (await responded(backend, "/userstorages")).names == [f"{live.namespace}/alice"]
-        assert "lists" in (await backend.readiness())["failing"]
+        assert "caches" in (await backend.readiness())["failing"]
         proxy.fail(Fault("GET", "/(pods|userstorages)", 503))
         early = await responded(backend, f"/namespaces/{live.namespace}/userstorages/bob", 503)
         assert "Retry-After" in early.headers

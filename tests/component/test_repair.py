@@ -51,7 +51,7 @@ async def test_finished_pod_is_recreated_with_backoff_and_never_twice(
     await live.until(is_created_three_times)
     claims, _ = await live.client.list_all(Kind.PVC.resource, live.namespace)
     assert len(claims) == 1
-    assert f"lost because it has ended ({words}" in await live.until_condition("Ready", "False", "PodBackoff")
+    assert f"because it has terminated ({words}" in await live.until_condition("Ready", "False", "PodBackoff")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The expected failures, grouped by how to react to each.
 
 OperatorError                    reason and message; `retry` says when to try again
+├── InternalError                a fault of the operator itself: its log has the traceback
 ├── InvalidSpec                  the object itself is wrong: wait for a change
 ├── NameConflict                 a foreign object has the name of a child: leave it, check again later
 ├── ConflictingController        another controller keeps reverting a child: repair it only now and then

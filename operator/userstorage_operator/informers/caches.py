@@ -26,7 +26,8 @@ _BY_CLAIM = "claim"
 class Caches:
     """Satisfies the port `arbitration.lister.Lister`.
 
-    `enqueue(key)` and `enqueue_class(name)` are called for each UserStorage and class that a change by another client concerns.
+    `enqueue(key)` and `enqueue_class(name)` are called for each UserStorage and class that a change by another client concerns, and
+    for those that compete with a UserStorage after our own write.
     """
 
     def __init__(self, enqueue: Callable[[Key], None], enqueue_class: Callable[[str], None]) -> None:
@@ -38,6 +39,8 @@ class Caches:
         self._children = {
             kind: ObjectCache(partial(self._child_changed, kind), lambda: self._enqueue_all(self.keys())) for kind in Kind
         }
+        self._cache_of_field = {kind.field: cache for kind, cache in self._children.items()}
+        """By field of `Children`: every event and every question reads all of them."""
         self._children[Kind.POD].add_index(_BY_CLAIM, _claims_of_pod)
         self._caches: dict[Resource, ObjectCache] = {
             USER_STORAGES: self._storages,
@@ -116,7 +119,7 @@ class Caches:
 
     def children(self, namespace: str, name: str) -> Children:
         """Return the objects of this name that carry our label."""
-        return Children(**{kind.field: cache.get(namespace, name) for kind, cache in self._children.items()})
+        return Children(**{field: cache.get(namespace, name) for field, cache in self._cache_of_field.items()})
 
     def serves(self, kind: Kind) -> bool:
         """Whether the API server serves the kind."""

@@ -1,6 +1,7 @@
 """Observe everything that a reconcile of one UserStorage depends on, as one frozen snapshot.
 
-It reads the caches, and makes no request but for a claim that the spec names, which no watch shows.
+It reads the caches; its only request is for a claim that the spec names, which no watch delivers. In memory it records a lost pod,
+and reserves a place in the quota of the class.
 """
 
 from dataclasses import replace

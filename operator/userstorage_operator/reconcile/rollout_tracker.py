@@ -70,16 +70,16 @@ class RolloutTracker:
         self._on_counts_change = on_counts_change
         self._classes: dict[str, _Class] = {}
         self._class_of: dict[Key, str] = {}
-        self._unobserved: set[Key] = set()
+        self._not_reconciled: set[Key] = set()
 
     def expect(self, keys: Iterable[Key]) -> None:
         """Wait for the first reconcile of these: how many of them are ready must be known before a pod is replaced."""
-        self._unobserved.update(keys)
+        self._not_reconciled.update(keys)
 
-    def mark_observed(self, key: Key) -> None:
+    def mark_reconciled(self, key: Key) -> None:
         """Record that a reconcile of the key ended, also with an error: one unreadable key must not hold up every rollout."""
-        if self._unobserved:
-            self._unobserved.discard(key)
+        if self._not_reconciled:
+            self._not_reconciled.discard(key)
             if self.complete:
                 for cls in self._classes.values():
                     self._enqueue_next(cls)
@@ -87,7 +87,7 @@ class RolloutTracker:
     @property
     def complete(self) -> bool:
         """Whether every UserStorage that existed at the start was reconciled."""
-        return not self._unobserved
+        return not self._not_reconciled
 
     def counts(self, class_name: str, generation: int) -> Counter[str]:
         """Return the members of a class that are users, running, unavailable, updated, pending, deferred and failed.

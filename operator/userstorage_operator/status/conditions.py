@@ -73,7 +73,7 @@ def not_ready_finding(outcome: Outcome) -> Finding | None:
     if outcome.plan.hold == "PodBackoff":
         backoff = snapshot.pod_backoff
         cause = f" because {backoff.last_loss}" if backoff.last_loss else ""
-        message = f"the pod was lost (start {backoff.count} in quick succession){cause}; the next one is created after a pause"
+        message = f"the pod was lost{cause} (start {backoff.count} in quick succession); the next one is created after a pause"
         return Finding("PodBackoff", message)
     return Finding("PodPending", "the pod is being created")
 
