@@ -28,6 +28,7 @@ from userstorage_operator.kube.login import credentials
 from userstorage_operator.object_metrics import ObjectMetrics
 from userstorage_operator.observed import backoff
 from userstorage_operator.reconcile.class_reconciler import ClassReconciler
+from userstorage_operator.reconcile.dry_runs import DryRuns
 from userstorage_operator.reconcile.reconciler import Reconciler
 from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
@@ -86,7 +87,8 @@ class Manager:
         return WorkerPool(self._queue, reconciler.reconcile, self._metrics.reconciled, tracer, names.KIND)
 
     def _storage_class_workers(self, tracer: Tracer) -> WorkerPool[str]:
-        reconciler = ClassReconciler(self._client, self.caches, self._rollouts, self._recorder, _now)
+        dry_runs = DryRuns(self._client, self._config.lease_namespace, _now)
+        reconciler = ClassReconciler(self._client, self.caches, self._rollouts, self._recorder, _now, dry_runs)
         return WorkerPool(self._class_queue, reconciler.reconcile, self._metrics.class_reconciled, tracer, names.CLASS_KIND)
 
     def _cache(self, resource: Resource) -> ObjectCache:

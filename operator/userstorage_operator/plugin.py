@@ -12,6 +12,7 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.client import KubeClient, NoopObserver
 from userstorage_operator.kube.login import login
 from userstorage_operator.plugin_cache import cache
+from userstorage_operator.text import printable
 
 
 @click.group(context_settings={"show_default": True})
@@ -33,9 +34,9 @@ def explain(name: str, namespace: str) -> None:
     except NotFound as error:
         raise click.ClickException(f"there is no UserStorage {name!r} in namespace {namespace!r}") from error
     except OperatorError as error:
-        raise click.ClickException(error.message) from error
+        raise click.ClickException(printable(error.message)) from error
     for line in describe(raw):
-        click.echo(line)
+        click.echo(printable(line))
     if not _is_ready(raw):
         raise click.exceptions.Exit(1)
 

@@ -1,12 +1,15 @@
 """UserStorageClasses: the default class, limits per namespace, and the rollout of changes to users."""
 
+import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from support.kubectl import PATIENCE
+from support.inprocess import RecordedMetrics
+from support.kubectl import PATIENCE, Kubectl
 from support.live import LIFE, Live, condition_of
 from userstorage_operator.api.errors import NotFound
 from userstorage_operator.api.names import ANNOTATION_DEFAULT_CLASS
@@ -341,3 +344,54 @@ async def test_lowered_maximum_size_keeps_existing_claims(live: Live, operator: 
 
     await live.until(is_recreated)
     assert await live.condition("Stalled") == ("False", "NotStalled")
+
+
+async def test_class_is_valid_only_if_a_dry_run_of_its_pod_is_accepted(
+    live: Live, api: Kubectl, operator_of_all: RecordedMetrics, make_class: MakeClass
+) -> None:
+    policy = f"deny-{live.namespace}"
+    refused = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": policy},
+        "spec": {
+            "matchConstraints": {
+                "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]
+            },
+            "validations": [
+                {
+                    "expression": "object.metadata.?annotations[?'userstorage.dev/class'].orValue('') "
+                    f"!= 'class-{live.namespace}' || object.spec.containers[0].ports[0].containerPort == 9999",
+                    "message": "only port 9999",
+                }
+            ],
+        },
+    }
+    spec = {"policyName": policy, "validationActions": ["Deny"]}
+    binding = refused | {"kind": "ValidatingAdmissionPolicyBinding", "spec": spec}
+    await asyncio.to_thread(api.apply, refused, binding)
+    try:
+        name = await make_class()
+
+        async def is_refused() -> bool:  # once the API server knows the policy
+            port = 8000 + int(time.monotonic()) % 100
+            await live.change_class(name, {"spec": {"browser": {"port": port}}})
+            await asyncio.sleep(1)
+            return condition_of(await live.get_class(name), "Ready") == ("False", "DryRunRefused")
+
+        await live.until(is_refused)
+        raw = await live.get_class(name)
+        [message] = [entry["message"] for entry in raw["status"]["conditions"] if entry["type"] == "Ready"]
+        assert "only port 9999" in message
+        await live.change_class(name, {"spec": {"browser": {"port": 9999}}})
+        await until_class_condition(live, name, "Ready", "True", "Valid")
+        before = operator_of_all.requests["create", "pods"]
+        await live.create(className=name)
+        await live.until_ready()
+        await until_counts(live, name, users=1)
+        assert operator_of_all.requests["create", "pods"] == before + 1  # no second dry run
+    finally:
+        for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
+            await asyncio.to_thread(api.run, "delete", kind, policy)
+    pods, _ = await live.client.list_all(Kind.POD.resource, "userstorage-system")
+    assert [pod["metadata"]["name"] for pod in pods if "any-user" in pod["metadata"]["name"]] == []

@@ -4,9 +4,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.builders import desired_of, storage_object, stored
+from support.builders import UID, desired_of, dufs_class, storage_object, stored
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.plan.diff import child_patch, claim_growth, claim_patch, spec_edited_by_hand
+from userstorage_operator.plan.exposure import HostPath, served_host
 
 
 def apply_merge_patch(target: Any, patch: Any) -> Any:
@@ -118,8 +119,65 @@ def test_claim_owner_follows_reclaim_policy() -> None:
     deleted = desired_of(storage_object(storage={"reclaimPolicy": "Delete"})).pvc
     assert kept is not None
     assert deleted is not None
-    assert claim_patch(deleted, stored(kept))["metadata"]["ownerReferences"][0]["name"] == "alice"
-    assert claim_patch(kept, stored(deleted)) == {"metadata": {"ownerReferences": None}}
+    assert claim_patch(deleted, stored(kept), UID)["metadata"]["ownerReferences"][0]["name"] == "alice"
+    assert claim_patch(kept, stored(deleted), UID) == {"metadata": {"ownerReferences": None}}
+
+
+OTHER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "uid-of-other"}
+
+
+def test_owners_of_other_controllers_stay_on_a_claim() -> None:
+    kept = desired_of(storage_object(storage={"reclaimPolicy": "Retain"})).pvc
+    deleted = desired_of(storage_object(storage={"reclaimPolicy": "Delete"})).pvc
+    assert kept is not None
+    assert deleted is not None
+    [ours] = deleted["metadata"]["ownerReferences"]
+    assert claim_patch(kept, stored(kept, ownerReferences=[OTHER]), UID) == {}
+    assert claim_patch(deleted, stored(deleted, ownerReferences=[OTHER, ours]), UID) == {}
+    assert claim_patch(deleted, stored(kept, ownerReferences=[OTHER]), UID) == {"metadata": {"ownerReferences": [OTHER, ours]}}
+    assert claim_patch(kept, stored(deleted, ownerReferences=[ours, OTHER]), UID) == {"metadata": {"ownerReferences": [OTHER]}}
+
+
+def test_claim_with_another_controller_gets_no_owner() -> None:
+    desired = desired_of(storage_object(storage={"reclaimPolicy": "Delete"})).pvc
+    assert desired is not None
+    assert claim_patch(desired, stored(desired, ownerReferences=[OTHER | {"controller": True}]), UID) == {}
+
+
+def path_to(service: str, path: str) -> Unstructured:
+    return {"path": path, "pathType": "Prefix", "backend": {"service": {"name": service, "port": {"number": 80}}}}
+
+
+OURS = path_to("user-storage-alice", "/")
+PATHS_IN_INGRESS = st.lists(
+    st.sampled_from([OURS, path_to("user-storage-alice", "/former/"), path_to("evil", "/"), path_to("acme", "/c")]), max_size=4
+)
+
+
+@given(PATHS_IN_INGRESS)
+def test_only_paths_elsewhere_of_other_controllers_stay_in_an_ingress(paths: list[Unstructured]) -> None:
+    cls = dufs_class(network={"expose": "Ingress", "hostTemplate": "${slug}.example.org"})
+    desired = desired_of(storage_object(), cls).ingress
+    assert desired is not None
+    live = stored(desired)
+    live["spec"] = live["spec"] | {"rules": [{"host": "alice.example.org", "http": {"paths": paths}}]}
+    repaired = apply_merge_patch(live, child_patch(desired, live))
+    [rule] = repaired["spec"]["rules"]
+    foreign = [path for path in paths if path["path"] == "/c"]
+    assert [path for path in rule["http"]["paths"] if path != OURS] == foreign
+    assert rule["http"]["paths"].count(OURS) == 1
+    assert child_patch(desired, repaired) == {}
+    assert served_host(repaired) == HostPath("alice.example.org", "/")
+
+
+def test_rule_of_another_host_is_removed_from_an_ingress() -> None:
+    cls = dufs_class(network={"expose": "Ingress", "hostTemplate": "${slug}.example.org"})
+    desired = desired_of(storage_object(), cls).ingress
+    assert desired is not None
+    live = stored(desired)
+    other = {"host": "other.example.org", "http": {"paths": [path_to("acme", "/c")]}}
+    live["spec"] = live["spec"] | {"rules": [*live["spec"]["rules"], other]}
+    assert child_patch(desired, live) == {"spec": {"rules": desired["spec"]["rules"]}}
 
 
 def test_manual_spec_edit_is_detected_in_managed_fields() -> None:
@@ -131,4 +189,15 @@ def test_manual_spec_edit_is_detected_in_managed_fields() -> None:
     pod["metadata"]["managedFields"] = [operator, kubelet, labels]
     assert not spec_edited_by_hand(pod)
     pod["metadata"]["managedFields"].append(edit)
+    assert spec_edited_by_hand(pod)
+
+
+def test_placement_and_merged_managers_are_no_manual_edit() -> None:
+    pod = stored(desired_of(storage_object()).pod)
+    placed: Unstructured = {"f:nodeSelector": {}, "f:affinity": {}, "f:tolerations": {}, "f:schedulingGates": {}}
+    queue = {"manager": "kueue", "operation": "Update", "fieldsV1": {"f:spec": placed}}
+    merged = {"manager": "ancient-changes", "operation": "Update", "fieldsV1": {"f:spec": {"f:containers": {}}}}
+    pod["metadata"]["managedFields"] = [merged, queue]
+    assert not spec_edited_by_hand(pod)
+    pod["metadata"]["managedFields"] = [queue | {"fieldsV1": {"f:spec": placed | {"f:containers": {}}}}]
     assert spec_edited_by_hand(pod)

@@ -15,7 +15,7 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.event_recorder import EventRecorder
 from userstorage_operator.status import events
-from userstorage_operator.status.events import NOTE_MAX, StatusEvent, event_name, printable, status_events
+from userstorage_operator.status.events import NOTE_MAX, StatusEvent, event_name, note_of, status_events
 
 Expected = tuple[str, str]
 PENDING: Unstructured = {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "Pending", "message": "waiting"}]}
@@ -176,13 +176,13 @@ def test_every_normal_reason_is_listed_in_api_reasons() -> None:
 
 @given(st.text())
 def test_note_is_printable_and_short(text: str) -> None:
-    note = printable(text * 40)
+    note = note_of(text * 40)
     assert note.isprintable()
     assert len(note.encode()) <= NOTE_MAX
 
 
 def test_note_has_no_control_characters() -> None:
-    assert printable("a\nb\x1b[31mc\u202ed") == "a b?[31mc?d"
+    assert note_of("a\nb\x1b[31mc\u202ed") == "a b?[31mc?d"
 
 
 @given(name=st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", fullmatch=True))

@@ -5,6 +5,7 @@ import pytest
 
 from support.builders import NOW, bound_claim, desired_of, ready_pod, settled_snapshot, snapshot_of, storage_object, stored
 from userstorage_operator.api.errors import AwaitingGarbageCollection, NameConflict
+from userstorage_operator.api.names import API_VERSION
 from userstorage_operator.api.resources import EXPOSURE, Kind
 from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
@@ -136,9 +137,20 @@ def test_no_pod_on_terminating_claim() -> None:
     claim = desired_of(raw).pvc
     assert claim is not None
     snapshot = settled_snapshot(raw)
-    for unusable in (bound_claim(claim, **DELETED), bound_claim(claim, ownerReferences=[{"uid": "gone", "controller": True}])):
+    former = {"apiVersion": API_VERSION, "kind": "UserStorage", "name": "alice", "uid": "gone", "controller": True}
+    for unusable in (bound_claim(claim, **DELETED), bound_claim(claim, ownerReferences=[former])):
         plan = plan_for(raw, snapshot.with_children(replace(snapshot.children, pvc=unusable, pod=None)))
         assert (plan.steps, plan.hold) == ((), "StorageNotReady")
+
+
+def test_claim_of_another_controller_gets_its_pod() -> None:
+    raw = storage_object()
+    claim = desired_of(raw).pvc
+    assert claim is not None
+    owner = {"apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume", "name": "x", "uid": "other", "controller": True}
+    snapshot = settled_snapshot(raw)
+    controlled = replace(snapshot.children, pvc=bound_claim(claim, ownerReferences=[owner]), pod=None)
+    assert kinds(plan_for(raw, snapshot.with_children(controlled))) == [Kind.POD]
 
 
 def test_no_pod_on_unshareable_claim() -> None:

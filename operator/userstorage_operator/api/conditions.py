@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from userstorage_operator.api.timestamps import format_time
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.text import printable
 
 MESSAGE_MAX = 1024
 _NEVER = "1970-01-01T00:00:00Z"
@@ -56,7 +57,7 @@ def merge(
                 "observedGeneration": generation,
                 "lastTransitionTime": old["lastTransitionTime"] if old is not None and unchanged else format_time(now),
                 "reason": condition.reason,
-                "message": condition.message[:MESSAGE_MAX],
+                "message": printable(condition.message)[:MESSAGE_MAX],
             }
         )
     return merged

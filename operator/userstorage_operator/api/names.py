@@ -30,6 +30,7 @@ SERVICE_PORT = 80
 
 APP = "filebrowser"
 CONTAINER = "filebrowser"
+INIT_CONTAINER = "configure"
 MANAGED_BY = "userstorage-operator"
 CHILD_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 

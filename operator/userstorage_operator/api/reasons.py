@@ -37,6 +37,8 @@ REASONS: dict[str, dict[str, str]] = {
         "Pending": "The operator has not processed the object yet.",
         "PodPending": "The pod is being created or scheduled, or its image is being pulled.",
         "PodNotReady": "The pod is running but does not pass its readiness probe.",
+        "SchedulingGated": "Another controller, such as a queue manager, holds the pod back; the message names its scheduling gates.",
+        "ReadinessGatesNotReady": "The containers are ready, a readiness gate of another controller is not; the message names it.",
         "PodTerminating": "The old pod must terminate before a new one is created. The message names its node and what keeps it.",
         "PodBackoff": "The pod was lost several times in a row; the message says how. The next one follows after a pause.",
         "StartTimeout": "The pod was not ready within spec.lifecycle.startTimeout.",
@@ -51,6 +53,7 @@ REASONS: dict[str, dict[str, str]] = {
     },
     STORAGE_READY: {
         "ClaimBound": "The claim is bound to a volume.",
+        "ControlledByOther": "As ClaimBound, but another object controls the claim: deleting that deletes the files. The message names it.",
         "ClaimNotFound": "The claim does not exist (yet), or it could not be read; the message says which and why.",
         "WaitForFirstConsumer": "The claim gets its volume when the pod is scheduled.",
         "ResizeFailed": "The claim is bound and in use, but expanding it failed or was refused; the message says why.",
@@ -114,7 +117,11 @@ REASONS: dict[str, dict[str, str]] = {
 
 CLASS_REASONS: dict[str, dict[str, str]] = {
     READY: {
-        "Valid": "UserStorages of the class can be served.",
+        "Valid": "UserStorages of the class can be served: the API server has accepted a dry run of a NetworkPolicy and a pod.",
+        "DryRunRefused": (
+            "The API server refuses the NetworkPolicy or the pod of a user of the class, at least in the operator's namespace, "
+            "where it is tried without being created. The message has its answer. It is tried again each minute."
+        ),
         "InvalidSpec": "The spec of the class has a value that is not supported; the message names the field.",
     },
     DEFAULT: {

@@ -1,6 +1,7 @@
 """Requests to the API server over the connections of kubernetes.aio. Objects are plain dicts, and every call has a timeout."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from aiohttp.connector import Connection
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
-from userstorage_operator.api.errors import ClusterError, Conflict, OperatorError, Unavailable
+from userstorage_operator.api.errors import AlreadyExists, ClusterError, Conflict, OperatorError, Unavailable
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.resources import SERVICE_ACCOUNTS, Resource
 from userstorage_operator.api.unstructured import Unstructured
@@ -105,6 +106,15 @@ class KubeClient:
         """Create the object and return it as the server stored it."""
         query = {"fieldManager": FIELD_MANAGER}
         return await self._json("create", resource, "POST", resource.path(namespace), query, body, timeout=timeout)
+
+    async def dry_run(self, resource: Resource, namespace: str, body: Unstructured) -> None:
+        """Have the server validate and admit the object as in a creation, without storing it. Raises Refused if it does not.
+
+        An object of that name may exist.
+        """
+        query = {"fieldManager": FIELD_MANAGER, "dryRun": "All"}
+        with contextlib.suppress(AlreadyExists):
+            await self._json("create", resource, "POST", resource.path(namespace), query, body)
 
     async def update(
         self, resource: Resource, namespace: str, body: Unstructured, *, timeout: float = REQUEST_TIMEOUT

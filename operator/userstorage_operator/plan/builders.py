@@ -97,7 +97,7 @@ def _policy(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
         "egress": None,
         "ingress": [
             {
-                "from": [_without_empty(peer) for peer in cls.allowed_from] or [gateways],
+                "from": [_stored_peer(peer) for peer in cls.allowed_from] or [gateways],
                 "ports": [{"port": cls.browser.port, "protocol": "TCP"}],
             }
         ],
@@ -105,15 +105,19 @@ def _policy(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
     return _child("networking.k8s.io/v1", "NetworkPolicy", _metadata(storage), spec)
 
 
-def _without_empty(peer: Mapping[str, Any]) -> Unstructured:
-    """Return the peer without empty lists and maps in selectors.
+def _stored_peer(peer: Mapping[str, Any]) -> Unstructured:
+    """Return the peer as the API server stores it: without empty lists and maps, which would look like a difference.
 
-    The API server drops them, so they would always look like a difference.
+    An empty selector stays: it selects everything.
     """
-    return {
-        field: {key: value for key, value in inner.items() if value} if field.endswith("Selector") else inner
-        for field, inner in peer.items()
-    }
+    return {field: _without_empty(value) for field, value in peer.items()}
+
+
+def _without_empty(value: Any) -> Any:
+    """Return `value` without the fields that are empty lists or maps, at every depth."""
+    if isinstance(value, Mapping):
+        return {key: _without_empty(inner) for key, inner in value.items() if inner not in ([], {})}
+    return [_without_empty(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _claim(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
@@ -256,7 +260,7 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
     if browser.init_command:
         spec["initContainers"] = [
             {
-                "name": "configure",
+                "name": names.INIT_CONTAINER,
                 "image": browser.image,
                 "command": list(browser.init_command),
                 "resources": container["resources"],

@@ -1,14 +1,19 @@
 """Differences between desired and live children, as JSON merge patches (RFC 7386); empty if nothing differs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.quantities import parse_quantity
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.plan import exposure
 
 _OWN_MAPS = frozenset({"selector", "matchLabels"})
 """Maps in which an extra key is a difference too: a selector with one more label selects nothing."""
+_ANCIENT_CHANGES = "ancient-changes"
+"""The manager into which the API server merges the oldest entries if there are more than ten, our own included."""
+_PLACEMENT = frozenset({"f:nodeSelector", "f:affinity", "f:tolerations", "f:schedulingGates"})
+"""Fields of a pod's spec that a queue manager writes when it lifts its scheduling gate."""
 
 
 def without_absent(value: Unstructured) -> Unstructured:
@@ -23,7 +28,7 @@ def child_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
     metadata = _metadata_patch(desired, live)
     if withdrawn := _withdrawn_annotations(desired, live):
         metadata["annotations"] = metadata.get("annotations", {}) | dict.fromkeys(withdrawn)
-    return _named(metadata, _difference(desired["spec"], live["spec"]))
+    return _named(metadata, _difference(exposure.with_foreign_paths(desired, live)["spec"], live["spec"]))
 
 
 def metadata_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
@@ -31,13 +36,23 @@ def metadata_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
     return _named(_metadata_patch(desired, live), {})
 
 
-def claim_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
-    """Return the patch that repairs a claim's metadata, and sets or removes its ownerReference as reclaimPolicy asks."""
-    metadata = _metadata_patch(desired, live)
-    owners = desired["metadata"]["ownerReferences"]
-    if (live["metadata"].get("ownerReferences") or None) != owners:
-        metadata["ownerReferences"] = owners
+def claim_patch(desired: Unstructured, live: Unstructured, uid: str) -> Unstructured:
+    """Return the patch of a claim's metadata and of the owner that reclaimPolicy asks for, which is the UserStorage `uid`."""
+    metadata = _metadata_patch(desired, live) | owners_patch(live, uid, desired["metadata"]["ownerReferences"] or ())
     return _named(metadata, {})
+
+
+def owners_patch(claim: Unstructured, uid: str, desired: Sequence[Unstructured]) -> Unstructured:
+    """Return the patch of a claim's metadata that makes `desired` the owners with that uid; other owners are left alone.
+
+    Empty also if another object controls the claim: the API server admits one controller only.
+    """
+    live = claim["metadata"].get("ownerReferences") or []
+    others = [owner for owner in live if owner["uid"] != uid]
+    if desired and any(owner.get("controller") for owner in others):
+        return {}
+    wanted = [*others, *desired]
+    return {} if [owner for owner in live if owner["uid"] == uid] == [*desired] else {"ownerReferences": wanted or None}
 
 
 def claim_growth(live: Unstructured, size: str | None) -> Unstructured:
@@ -53,13 +68,16 @@ def claim_growth(live: Unstructured, size: str | None) -> Unstructured:
 
 
 def spec_edited_by_hand(pod: Unstructured) -> bool:
-    """Whether another field manager changed the spec of a pod of ours.
+    """Whether another field manager changed what the pod runs. Where it may run is for queue managers to change, as long as
+    their scheduling gate holds it.
 
-    This is read from managedFields. A comparison with the desired pod could be wrong: admission plugins and webhooks may change
-    the pod on creation, and the API server records their changes under our field manager.
+    Read from managedFields, not by a comparison with the desired pod: admission plugins and webhooks may change it on creation,
+    and such changes belong to no field manager, because the API server computes managedFields before admission.
     """
     return any(
-        entry.get("manager") != FIELD_MANAGER and not entry.get("subresource") and "f:spec" in entry.get("fieldsV1", ())
+        entry.get("manager") not in (FIELD_MANAGER, _ANCIENT_CHANGES)
+        and not entry.get("subresource")
+        and entry.get("fieldsV1", {}).get("f:spec", {}).keys() - _PLACEMENT
         for entry in pod["metadata"].get("managedFields", ())
     )
 

@@ -1,7 +1,8 @@
 """Access from outside the cluster: the host and path of a user, and the Ingress or HTTPRoute for them.
 
-Every field is written out, even with the default of the API server, because lists are compared whole. An entry that another
-client adds to a list is therefore a difference.
+Every field that the API server would default is written out, and lists are compared whole, so that an entry that another
+writer adds is a difference. The exception are paths beside ours in the rule of an Ingress: certificate managers answer their
+challenges there.
 """
 
 import re
@@ -105,7 +106,7 @@ def served_host(child: Unstructured) -> HostPath | None:
     try:
         [rule] = spec["rules"]
         if "hostnames" not in spec:
-            [path] = rule["http"]["paths"]
+            [path] = (path for path in rule["http"]["paths"] if not _is_foreign(path, child["metadata"]["name"]))
             return HostPath(rule["host"], path["path"])
         [_], [host], [match] = spec["parentRefs"], spec["hostnames"], rule["matches"]
         return HostPath(host, match["path"]["value"])
@@ -120,6 +121,34 @@ def leads_to(child: Unstructured, service: str) -> bool:
         return [backend.get("name") for backend in rule.get("backendRefs") or ()] == [service] and not rule.get("filters")
     [path] = rule["http"]["paths"]
     return path["backend"].get("service", {}).get("name") == service and "defaultBackend" not in child["spec"]
+
+
+def with_foreign_paths(desired: Unstructured, live: Unstructured) -> Unstructured:
+    """Return the desired child with the paths that other controllers have added to the rule of its Ingress, in their order.
+
+    A path is not foreign if it leads to our Service, or if it is the desired path with another backend. A child that is no
+    Ingress, or whose live rule has another host, is returned as it is.
+    """
+    if desired["kind"] != "Ingress":
+        return desired
+    [rule], name = desired["spec"]["rules"], desired["metadata"]["name"]
+    [ours] = rule["http"]["paths"]
+    found = next((old for old in live["spec"].get("rules") or () if old.get("host") == rule["host"]), None)
+    live_paths = ((found or {}).get("http") or {}).get("paths") or []
+    paths: list[Unstructured] = []
+    for path in live_paths:
+        if _is_foreign(path, name) and path.get("path") != ours["path"]:
+            paths.append(path)
+        elif ours not in paths:
+            paths.append(ours)
+    if ours not in paths:
+        paths.append(ours)
+    return desired | {"spec": desired["spec"] | {"rules": [rule | {"http": {"paths": paths}}]}}
+
+
+def _is_foreign(path: Unstructured, service: str) -> bool:
+    """Whether a path of an Ingress leads elsewhere than to that Service of ours."""
+    return bool((path["backend"].get("service") or {}).get("name") != service)
 
 
 def with_path(child: Unstructured, path: str) -> Unstructured:

@@ -13,7 +13,6 @@ from userstorage_operator.api.userstorage import ReclaimPolicy
 from userstorage_operator.observed.snapshot import (
     Snapshot,
     claim_is_ours,
-    controller_uid,
     is_ours,
     is_owned_by_a_user_storage,
     is_terminating,
@@ -21,7 +20,7 @@ from userstorage_operator.observed.snapshot import (
 from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.builders import Desired, build
 from userstorage_operator.plan.deferred_changes import current_claim_size, keep_current_access, keep_current_endpoint
-from userstorage_operator.plan.diff import child_patch, claim_growth, claim_patch
+from userstorage_operator.plan.diff import child_patch, claim_growth, claim_patch, owners_patch
 from userstorage_operator.plan.pod import (
     claim_is_disappearing,
     deferral,
@@ -138,8 +137,8 @@ def _keep_claim(snapshot: Snapshot) -> Iterator[Step]:
     claim, storage = snapshot.children.pvc, snapshot.storage
     if claim is None or storage.storage.claim_name is not None or storage.storage.reclaim_policy is ReclaimPolicy.DELETE:
         return
-    if claim_is_ours(claim, storage) and controller_uid(claim) == storage.meta.uid:
-        yield Patch(Kind.PVC, {"metadata": {"ownerReferences": None}})
+    if claim_is_ours(claim, storage) and (metadata := owners_patch(claim, storage.meta.uid, ())):
+        yield Patch(Kind.PVC, {"metadata": metadata})
 
 
 def refuse_foreign(kind: Kind, child: Unstructured | None, snapshot: Snapshot) -> None:
@@ -197,7 +196,7 @@ def _ensure_claim(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
         return
     if claim is None:
         yield Create(Kind.PVC, desired.pvc)
-    elif not claim_is_disappearing(snapshot) and (patch := claim_patch(desired.pvc, claim)):
+    elif not claim_is_disappearing(snapshot) and (patch := claim_patch(desired.pvc, claim, snapshot.storage.meta.uid)):
         yield Patch(Kind.PVC, patch, best_effort=True)
 
 

@@ -9,7 +9,7 @@ from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UpdateStrategy
 from userstorage_operator.observed import backoff, pod_status
-from userstorage_operator.observed.snapshot import Snapshot, controller_uid, is_terminating
+from userstorage_operator.observed.snapshot import Snapshot, controller_uid, is_owned_by_a_user_storage, is_terminating
 from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.builders import Desired
 from userstorage_operator.plan.diff import metadata_patch, spec_edited_by_hand
@@ -74,16 +74,16 @@ def pod_termination_deadline(snapshot: Snapshot) -> datetime | None:
 
 
 def claim_is_disappearing(snapshot: Snapshot) -> bool:
-    """Whether the claim is being deleted, or will be deleted together with another UserStorage that owns it.
-
-    A claim that the spec names may have any owner.
+    """Whether the claim is being deleted, or will be because the UserStorage that controlled it is gone. A controller of another
+    kind keeps it, and a claim that the spec names may have any owner.
     """
     claim = snapshot.children.pvc
     if claim is None:
         return False
     if snapshot.storage.storage.claim_name is not None:
         return is_terminating(claim)
-    return is_terminating(claim) or controller_uid(claim) not in (None, snapshot.storage.meta.uid)
+    former = is_owned_by_a_user_storage(claim) and controller_uid(claim) != snapshot.storage.meta.uid
+    return is_terminating(claim) or former
 
 
 def claim_is_shareable(claim: Unstructured) -> bool:

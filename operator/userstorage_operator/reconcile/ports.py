@@ -38,6 +38,13 @@ class Cluster(Protocol):
         """
 
 
+class DryRunner(Cluster, Protocol):
+    """An API server that validates objects without storing them."""
+
+    async def dry_run(self, resource: Resource, namespace: str, body: Unstructured) -> None:
+        """Validate and admit the object as in a creation. Raises Refused if the API server refuses it."""
+
+
 class Recorder(Protocol):
     """Sends Kubernetes Events; best effort."""
 

@@ -5,27 +5,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-TEXT_MAX = 1024
-"""Maximum number of characters of a string. Messages of conditions are never longer."""
-REDACTED = "[redacted]"
+from userstorage_operator.text import REDACTED, redacted
 
-_HINTS = ("://", "bearer", "basic", "eyj", "token", "passw", "secret", "authorization", "key", "credential", "cookie")
-"""A text without any of these words matches no pattern below."""
+TEXT_MAX = 1024
+"""Characters of one string; messages of conditions are never longer."""
 _SECRET_KEY = re.compile(r"token|passw|secret|authorization|api[-_]?key|private[-_]?key|credential|cookie", re.IGNORECASE)
-_SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"://\S*@"), f"://{REDACTED}@"),
-    (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{6,}", re.IGNORECASE), rf"\1 {REDACTED}"),
-    (re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*){0,2}"), REDACTED),
-    (
-        re.compile(
-            r"((?:token|passw(?:or)?d|secret|authorization|api[-_]?key|private[-_]?key|credential|cookie)[\w-]{0,20}['\"]?\s*[:=]\s*)"
-            r"(?:\"[^\"]*\"?|'[^']*'?|(?:(?:bearer|basic)\s+)?[^\s'\",;&]+)",
-            re.IGNORECASE,
-        ),
-        rf"\1{REDACTED}",
-    ),
-)
-"""Pattern -> replacement: passwords in URLs, HTTP credentials, JSON web tokens, and values with a key such as `password`."""
 _SCANNED_MAX = 4 * TEXT_MAX
 """Number of characters that are searched for secrets. It is larger than TEXT_MAX, because a secret that is cut in half matches
 no pattern.
@@ -41,10 +25,7 @@ def clean_text(text: str) -> str:
     if text.isprintable() and len(text) <= TEXT_MAX and not (" " in text or ":" in text or "=" in text or "eyJ" in text):
         return text  # a name, a word or a uid, as most texts in a log line are: no pattern can match
     shown = text if len(text) <= _SCANNED_MAX else text[:_SCANNED_MAX].rsplit(None, 1)[0]
-    lowered = shown.lower()
-    if any(hint in lowered for hint in _HINTS):
-        for pattern, replacement in _SECRETS:
-            shown = pattern.sub(replacement, shown)
+    shown = redacted(shown)
     escaped = shown if shown.isprintable() else _escape(shown)
     return escaped if len(escaped) <= TEXT_MAX and len(text) <= _SCANNED_MAX else f"{escaped[:TEXT_MAX]}...[cut]"
 

@@ -21,6 +21,8 @@ _DEFERRALS = {
     "UpdateDeferred": "the pod is outdated; it is replaced at the next suspension (updateStrategy WhenSuspended)",
     "WaitingForRollout": "the pod is outdated; it is replaced when the rollout of the class allows it (rollout.maxUnavailable)",
 }
+_SLOW_START = frozenset({"PodPending", "PodNotReady", "SchedulingGated", "ReadinessGatesNotReady"})
+"""Reasons of a start that goes on; after the start timeout, the message still says what it waits for."""
 
 
 def conditions(outcome: Outcome) -> list[Condition]:
@@ -78,7 +80,7 @@ def not_ready_finding(outcome: Outcome) -> Finding | None:
 def _starting(outcome: Outcome, finding: Finding) -> Finding:
     """Return StartTimeout if the start has timed out; but keep a `finding` that names a cause, such as a crash."""
     timeout = outcome.snapshot.storage.lifecycle.start_timeout
-    if finding.reason in ("PodPending", "PodNotReady") and timed_out(outcome):
+    if finding.reason in _SLOW_START and timed_out(outcome):
         return Finding(
             "StartTimeout",
             f"the pod has not been ready for {_duration(timeout)} (spec.lifecycle.startTimeout): {finding.message}",

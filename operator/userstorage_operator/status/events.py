@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from userstorage_operator.api import reasons
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.text import printable
 
 NORMAL = "Normal"
 WARNING = "Warning"
@@ -36,6 +37,8 @@ _NORMAL_REASONS = {
         "Pending",
         "PodPending",
         "PodNotReady",
+        "SchedulingGated",
+        "ReadinessGatesNotReady",
         "PodTerminating",
         "Suspended",
         "Terminating",
@@ -70,14 +73,14 @@ def status_events(previous: Unstructured, current: Unstructured) -> Iterator[Sta
         now, old = after.get(condition_type), before.get(condition_type, {})
         if now is None or (kind := _kind(condition_type, old, now)) is None:
             continue
-        note, flip = printable(now["message"] or now["reason"]), f"{condition_type}={now['status']}"
+        note, flip = note_of(now["message"] or now["reason"]), f"{condition_type}={now['status']}"
         first = events.get(note) or StatusEvent(kind, now["reason"], action, note, ())
         events[note] = first._replace(conditions=(*first.conditions, flip))
     yield from events.values()
 
 
 _CLASS_WARNINGS = {
-    reasons.READY: {"InvalidSpec"},
+    reasons.READY: {"InvalidSpec", "DryRunRefused"},
     reasons.DEFAULT: {"SeveralDefaults", "OlderDefaultWins"},
     reasons.IMAGE_PINNED: {"NoDigest"},
 }
@@ -92,7 +95,7 @@ def class_events(previous: Unstructured, current: Unstructured) -> Iterator[Stat
             continue
         if now["reason"] in failures or old.get("reason") in failures:
             kind = WARNING if now["reason"] in failures else NORMAL
-            note, flip = printable(now["message"] or now["reason"]), f"{condition_type}={now['status']}"
+            note, flip = note_of(now["message"] or now["reason"]), f"{condition_type}={now['status']}"
             yield StatusEvent(kind, now["reason"], "CheckClass", note, (flip,))
 
 
@@ -127,10 +130,9 @@ def _by_type(status: Unstructured) -> dict[str, Mapping[str, str]]:
     return {entry["type"]: entry for entry in status.get("conditions") or ()}
 
 
-def printable(text: str) -> str:
-    """Return `text` as a note of at most 1 KiB without control characters: it is shown on terminals and partly untrusted."""
-    clean = "".join(char if char.isprintable() else " " if char.isspace() else "?" for char in text)
-    return clean.encode()[:NOTE_MAX].decode(errors="ignore")
+def note_of(message: str) -> str:
+    """Return `message` as a note of at most 1 KiB without control characters."""
+    return printable(message).encode()[:NOTE_MAX].decode(errors="ignore")
 
 
 def event_name(about: Unstructured, event: StatusEvent) -> str:

@@ -12,6 +12,7 @@ from userstorage_operator.plan.builders import claim_name, selector
 from userstorage_operator.status import conditions
 from userstorage_operator.status.network_ready import url
 from userstorage_operator.status.outcome import Outcome
+from userstorage_operator.text import printable
 
 _IMAGE_MAX = 512
 _HASH_MAX = 128
@@ -67,7 +68,7 @@ def _phase(outcome: Outcome, found: dict[str, Condition]) -> Phase:
         healthy = found[reasons.STORAGE_READY].status and found[reasons.NETWORK_READY].status
         return Phase.READY if healthy else Phase.DEGRADED
     if pod is not None:
-        return Phase.DEGRADED if pod_status.restart_count(pod) else Phase.STARTING
+        return Phase.DEGRADED if pod_status.has_restarted(pod) else Phase.STARTING
     return Phase.PENDING
 
 
@@ -121,7 +122,7 @@ def _last_error(outcome: Outcome, previous: Unstructured | None) -> Unstructured
     """
     if outcome.failure is None:
         return None
-    reason, message = outcome.failure.error.reason, outcome.failure.error.message[:MESSAGE_MAX]
+    reason, message = outcome.failure.error.reason, printable(outcome.failure.error.message)[:MESSAGE_MAX]
     next_retry = outcome.failure.next_retry
     since, known = format_time(outcome.now), previous or {}
     if "time" in known and (known.get("reason"), known.get("message")) == (reason, message):

@@ -8,11 +8,10 @@ from userstorage_operator.status import conditions
 from userstorage_operator.status.outcome import Outcome
 
 FIRST_REPORT = timedelta(seconds=5)
-"""How long the first status waits for a new pod to become ready. The CRD's default status is Pending already, so a start that
-succeeds in time costs one status write instead of two or three, also in a burst of hundreds.
-"""
-_STARTING = frozenset({"PodPending", "PodNotReady", "Unschedulable"})
-"""Reasons of a pod in a normal start. An unbound claim makes it unschedulable for a moment."""
+"""How long a new pod has to become ready before the first status is written. The schema's default status is Pending already, so a
+start that succeeds in time costs one write instead of two or three, also in a burst of hundreds."""
+_STARTING = frozenset({"PodPending", "PodNotReady", "SchedulingGated", "ReadinessGatesNotReady", "Unschedulable"})
+"""Reasons of any pod that starts: an unbound claim makes it unschedulable for a moment."""
 
 
 def requeue_after(outcome: Outcome) -> float | None:

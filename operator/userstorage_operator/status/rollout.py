@@ -61,8 +61,10 @@ class MemberState:
         return self.running and self.available and self.outdated and not self.deferred
 
 
-_TRANSIENT = frozenset({"PodPending", "PodNotReady", "PodTerminating", "StorageNotReady"})
-"""Reasons of Ready that occur in successful starts too."""
+_TRANSIENT = frozenset(
+    {"PodPending", "PodNotReady", "SchedulingGated", "ReadinessGatesNotReady", "PodTerminating", "StorageNotReady"}
+)
+"""Reasons of Ready that occur in every successful start."""
 
 
 def member_state(outcome: Outcome) -> MemberState:

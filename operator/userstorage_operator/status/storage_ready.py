@@ -7,7 +7,7 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.pvc_resize import Resize, failure, progress
-from userstorage_operator.observed.snapshot import Snapshot
+from userstorage_operator.observed.snapshot import Snapshot, controller
 from userstorage_operator.plan import pod as plans
 from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.builders import claim_name
@@ -37,6 +37,10 @@ def storage_ready(outcome: Outcome) -> Condition:
     if (refused := _growth_refused(outcome)) is not None:
         message = f"claim {name!r} is bound and in use, but may not be expanded: {refused.message}"
         return Condition(reasons.STORAGE_READY, True, "ResizeFailed", message)
+    if (owner := _foreign_controller(snapshot, claim)) is not None:
+        owned_by = f"{owner['kind']} {owner['name']!r}"
+        message = f"claim {name!r} is bound, but {owned_by} controls it: deleting that deletes the claim and its files"
+        return Condition(reasons.STORAGE_READY, True, "ControlledByOther", message)
     return Condition(reasons.STORAGE_READY, True, "ClaimBound", f"claim {name!r} is bound")
 
 
@@ -87,6 +91,14 @@ def _missing_claim_finding(snapshot: Snapshot) -> Finding | None:
 def _growth_refused(outcome: Outcome) -> GrowthRefused | None:
     error = outcome.failure.error if outcome.failure is not None else None
     return error if isinstance(error, GrowthRefused) else None
+
+
+def _foreign_controller(snapshot: Snapshot, claim: Unstructured) -> Unstructured | None:
+    """Return the ownerReference of another object that controls the user's own claim; None if there is none."""
+    owner = controller(claim)
+    if owner is None or snapshot.storage.storage.claim_name is not None or owner["uid"] == snapshot.storage.meta.uid:
+        return None
+    return owner
 
 
 def _has_volume(snapshot: Snapshot, claim: Unstructured) -> bool:
