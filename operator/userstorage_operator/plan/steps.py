@@ -58,6 +58,16 @@ class DeletePod:
     reason: str
     requested: bool
     """Whether the user or an administrator asked for it. If not, the pod was lost, and the next one may have to back off."""
+    unless_claim_terminates: bool = False
+    """Whether to ask the API server first if our claim is being deleted: the cache may be behind, and the pod may be what keeps it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InspectClaim:
+    """Ask the API server whether the claim is really gone. One that only lacks the labels of our watch gets them back."""
+
+    body: Unstructured
+    """The desired claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +86,7 @@ class InspectMountEvents:
 
 
 Change = AddFinalizer | Create | Patch | Delete | DeletePod
-Inspection = InspectMounts | InspectMountEvents
+Inspection = InspectClaim | InspectMounts | InspectMountEvents
 Step = Change | Inspection | RemoveFinalizer
 
 

@@ -8,6 +8,7 @@ from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.timestamps import format_time, parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status, pvc_resize, volume_usage
+from userstorage_operator.observed.lost_claim import lost_claim
 from userstorage_operator.plan.builders import claim_name, selector
 from userstorage_operator.status import conditions
 from userstorage_operator.status.network_ready import url
@@ -100,8 +101,16 @@ def _pod(outcome: Outcome) -> Unstructured:
 def _storage(outcome: Outcome, previous: Unstructured) -> Unstructured:
     claim = outcome.snapshot.children.pvc
     status: Unstructured = {"claimName": claim_name(outcome.snapshot.storage)}
+    lost = lost_claim(outcome.snapshot)
+    if lost is not None and (claim is not None or outcome.failure is None):
+        status["lostClaim"] = {"uid": lost.uid, "volumeName": lost.volume}
     if claim is None:
-        return status
+        # What is not seen now, or was not read, stays known. A failed request may be the one that asks whether the claim exists.
+        known = ("claimUID", "volumeName") if outcome.failure is None else ("claimUID", "volumeName", "lostClaim")
+        return status | {field: previous[field] for field in known if field in previous}
+    status["claimUID"] = claim["metadata"]["uid"]
+    if volume_name := claim["spec"].get("volumeName"):
+        status["volumeName"] = volume_name
     status["claimPhase"] = claim.get("status", {}).get("phase", "Pending")
     status["requested"] = claim["spec"]["resources"]["requests"]["storage"]
     if capacity := claim.get("status", {}).get("capacity", {}).get("storage"):
