@@ -267,3 +267,23 @@ async def test_restored_user_without_status_knows_no_lost_claim(live: Live, oper
     assert found["metadata"]["uid"] != before
     await live.until_ready()
     assert await live.condition("StorageReady") == ("True", "ClaimBound")
+
+
+async def test_claim_deleted_with_a_previous_user_storage_is_no_lost_claim(live: Live, operator: None) -> None:
+    # kubectl replace --force: the next UserStorage exists before the garbage collector has deleted the claim.
+    delete = {"reclaimPolicy": "Delete"}
+    await create_user(live, storage=delete)
+    claim = await uid_of(live, Kind.PVC)
+    await live.change_child(Kind.PVC, {"metadata": {"finalizers": ["example.com/keep"]}})
+    await live.delete(USER_STORAGES, "alice")
+
+    async def is_gone() -> bool:
+        return await live.get() is None
+
+    await live.until(is_gone)
+    await live.create(storage=delete)
+    await live.until_condition("StorageReady", "False", "ClaimTerminating")
+    await live.change_child(Kind.PVC, {"metadata": {"finalizers": None}})
+    await live.until_ready()
+    assert await uid_of(live, Kind.PVC) != claim
+    assert await live.condition("StorageReady") == ("True", "ClaimBound")

@@ -98,6 +98,17 @@ def test_claim_that_was_not_read_is_not_lost() -> None:
     assert report(outcome_of(unread, failure), unread.status)["storage"] == known(SECOND, lost=FIRST)
 
 
+def test_dying_claim_of_a_previous_user_storage_is_not_recorded() -> None:
+    owner = {"uid": "gone", "controller": True, "kind": "UserStorage", "apiVersion": "userstorage.dev/v1", "name": "alice"}
+    dying = claim(FIRST, ownerReferences=[owner], **TERMINATING)
+    served = world(dying, {})
+    unserved = served.with_children(replace(served.children, pod=None))
+    assert "claimUID" not in report(outcome_of(unserved), {})["storage"]
+    assert report(outcome_of(served), {})["storage"]["claimUID"] == "uid-1"  # the operator was upgraded meanwhile
+    known_before = report(outcome_of(unserved), {"storage": known(SECOND)})["storage"]
+    assert (known_before["claimUID"], known_before["volumeName"]) == ("uid-2", "pv-2")
+
+
 def test_deleted_user_has_lost_nothing() -> None:
     deleted = UserStorage.parse(storage_object(meta={"deletionTimestamp": "2026-01-31T11:59:50Z"}))
     assert lost_claim(replace(world(None, known(FIRST)), storage=deleted)) is None
