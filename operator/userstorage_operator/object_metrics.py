@@ -1,6 +1,6 @@
-"""Metrics of UserStorages, their classes and volumes: the label values, and the gauges that a scrape reads.
+"""Metrics of UserStorages, their classes and volumes: the label values, and the gauges that are set before a scrape.
 
-The counts follow the events of the caches, so a scrape neither iterates over all objects nor renders a class.
+Every event of the caches updates the counts, so a scrape need not go through all objects or render a class's browser.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,7 @@ class ObjectMetrics:
         self._clock = clock
         self._counts = object_counts.ObjectCounts()
         self._lacks_digest: dict[str, bool] = {}
-        """Name of each existing class -> whether its image lacks a digest."""
+        """Name of each existing class -> whether its image reference has no digest."""
         caches.cache(USER_STORAGES).add_event_handler(self._on_event)
         caches.cache(USER_STORAGE_CLASSES).add_event_handler(self._on_class_event)
 

@@ -17,7 +17,7 @@ from userstorage_operator.plugin_cache import cache
 @click.group(context_settings={"show_default": True})
 @click.version_option(package_name="userstorage-operator")
 def main() -> None:
-    """Inspect UserStorages and their cache."""
+    """Inspect UserStorages, and the Redis cache of the read API."""
 
 
 main.add_command(cache)
@@ -41,7 +41,7 @@ def explain(name: str, namespace: str) -> None:
 
 
 def describe(raw: Unstructured) -> Iterator[str]:
-    """Yield the lines that `explain` prints for a raw UserStorage."""
+    """Yield the lines that `explain` prints for a UserStorage."""
     status = raw.get("status") or {}
     yield f"{raw['metadata']['namespace']}/{raw['metadata']['name']}: {status.get('phase', 'Pending')}"
     if status.get("observedGeneration") != raw["metadata"]["generation"]:

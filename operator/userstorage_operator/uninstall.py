@@ -1,4 +1,4 @@
-"""Removal of the finalizer from every UserStorage: after the operator has stopped, and before its CRDs can be deleted."""
+"""Removes the finalizer from every UserStorage, after the operator has stopped and before its CRDs can be deleted."""
 
 from collections.abc import Callable, Iterable
 
@@ -11,17 +11,17 @@ from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.plan.finalizers import release_patch
 
 _ROUNDS = 3
-"""Another controller may change finalizers at the same time, and a running operator adds ours again."""
+"""Number of attempts. Another controller may change finalizers at the same time, and a running operator adds ours again."""
 _FINALIZER_IS_BACK = "the finalizer is back: is the operator still running?"
 
 
 async def release_finalizers(
     client: KubeClient, namespaces: Iterable[str | None], on_released: Callable[[Key], None]
 ) -> dict[Key, str]:
-    """Remove the operator's finalizer from every UserStorage of `namespaces` (None for all), and change nothing else.
-    `on_released` is called for each removal.
+    """Remove the operator's finalizer from every UserStorage in `namespaces`, and change nothing else. The element None stands
+    for all namespaces. `on_released` is called for each removal.
 
-    Return the objects that still have it, with the reasons. Raises a ClusterError if they cannot be listed.
+    Return the UserStorages that still have the finalizer, each with the reason. Raises a ClusterError if they cannot be listed.
     """
     scopes, reasons = list(namespaces), dict[Key, str]()
     for _ in range(_ROUNDS):

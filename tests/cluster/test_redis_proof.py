@@ -8,7 +8,7 @@ import pytest
 from support.kubectl import Kubectl
 from support.operator_process import OperatorProcess
 from support.redis_workload import Workload, WorkloadResult
-from support.redistrouble import TROUBLES, NewRedis
+from support.redistrouble import CONDITIONS, NewRedis
 
 pytestmark = [pytest.mark.kwok, pytest.mark.alone]
 
@@ -38,14 +38,14 @@ class Proof:
 
     def run(self, condition: str) -> WorkloadResult:
         """Run the workload under that condition."""
-        with TROUBLES[condition](self._new_redis) as trouble:
+        with CONDITIONS[condition](self._new_redis) as setup:
 
             def operator(port: int) -> OperatorProcess:
                 options = [f"--namespace={self._namespace}", f"--http-port={port}"]
-                options += [f"--redis-url={trouble.url}"] if trouble.url else []
+                options += [f"--redis-url={setup.url}"] if setup.url else []
                 return OperatorProcess(self._kubeconfig, self._directory / "operator.log", *options)
 
-            return self._workload.run(operator, trouble.before)
+            return self._workload.run(operator, setup.before)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_cluster_ends_in_the_same_state_under_every_condition_of_redis(
     healthy.seconds = min(healthy.seconds, again.seconds)
     assert healthy.writes["create pods"] > 0
     rows, wrong = [("healthy", healthy)], []
-    for condition in TROUBLES:
+    for condition in CONDITIONS:
         outcome = healthy if condition == "healthy" else proof.run(condition)
         for _ in range(TRIES - 1):
             if outcome.seconds <= _limit(healthy):

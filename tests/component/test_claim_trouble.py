@@ -48,8 +48,8 @@ async def test_refused_growth_is_reported_and_does_not_block_pod(live: Live, ope
     await _expansion(live, allowed=False)
     try:
         await live.change({"spec": {"storage": {"size": "2Gi"}}})
-        assert "cannot grow" in await live.until_condition("StorageReady", "False", "ExpansionNotSupported")
-        assert (await live.condition("Ready"))[1] in {"PodPending", "PodNotReady"}  # a reason of the pod, not of the claim
+        assert "cannot be expanded" in await live.until_condition("StorageReady", "False", "ExpansionNotSupported")
+        assert (await live.condition("Ready"))[1] in {"PodPending", "PodNotReady"}  # of the pod, not of the claim
         assert await live.condition("Reconciling") == ("True", "Retrying")
         assert _size(await live.child(Kind.PVC)) == "1Gi"
         await live.change({"spec": {"podMetadata": {"annotations": {LIFE: None}}}})

@@ -100,7 +100,7 @@ async def test_class_limit_per_namespace_is_enforced(live: Live, operator: None,
         await live.until_ready(user)
     await live.create("carol", className=name)
     message = await live.until_condition("Ready", "False", "QuotaExceeded", "carol")
-    assert f"class '{name}' allows 2 UserStorages a namespace (limits.maxPerNamespace)" in message
+    assert f"class '{name}' allows 2 UserStorages per namespace (limits.maxPerNamespace)" in message
     assert await live.condition("Stalled", "carol") == ("True", "QuotaExceeded")
     for kind in (Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE, Kind.POD):
         assert await live.child(kind, "carol") is None

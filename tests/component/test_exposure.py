@@ -60,7 +60,7 @@ async def test_ingress_routes_to_service_and_status_has_url(live: Live, exposing
     assert owner["status"]["phase"] == "Ready"
 
 
-async def test_settled_ingress_is_not_written_again(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
+async def test_unchanged_ingress_is_not_written_again(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
     await exposing_class.change(tlsSecretName="wildcard", annotations={"example.org/rewrite": "on"})
     before = await create_exposed_user(live, exposing_class)
     await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # triggers a full reconcile
@@ -170,7 +170,7 @@ async def test_recreated_user_is_served_while_former_ingress_terminates(
     await live.create(className=exposing_class.name)
     await live.until_condition("Ready", "True", "PodReady")
     await live.until_condition("NetworkReady", "False", "Pending")
-    assert "has not been collected yet" in await live.until_condition("Reconciling", "True", "Retrying")
+    assert "has not been garbage-collected yet" in await live.until_condition("Reconciling", "True", "Retrying")
     assert await live.condition("Stalled") == ("False", "NotStalled")
     held = await ingress(live)
     assert held["metadata"]["uid"] == before["metadata"]["uid"]

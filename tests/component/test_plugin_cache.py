@@ -60,7 +60,7 @@ async def test_report_has_age_term_keys_and_hit_ratio(live: Live, mirrored: None
     assert report["mirror"]["complete"] is True
     assert report["mirror"]["namespaces"] == [live.namespace]
     assert report["mirror"]["ageSeconds"] < 3
-    assert report["keys"] == {"head": 1, "index": 1, "view": 2}
+    assert report["keys"] == {"head": 1, "index": 1, "summary": 2}
     assert report["summaries"]["count"] == 2
     assert 0 < report["hitRatio"] <= 1
     assert report["drift"] == {"missing": [], "extra": [], "differing": []}

@@ -51,7 +51,7 @@ async def test_finished_pod_is_recreated_with_backoff_and_never_twice(
     await live.until(is_created_three_times)
     claims, _ = await live.client.list_all(Kind.PVC.resource, live.namespace)
     assert len(claims) == 1
-    assert f"lost because it has ended ({words}" in await live.until_condition("Ready", "False", "PodBackoff")
+    assert f"because it has terminated ({words}" in await live.until_condition("Ready", "False", "PodBackoff")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ async def test_foreign_object_with_our_name_is_kept(live: Live, operator: None, 
     assert await live.child(Kind.POD) is None
 
 
-async def test_older_object_owns_user_id_and_younger_takes_over(live: Live, operator: None) -> None:
+async def test_older_object_owns_user_id_and_younger_takes_over_after_its_deletion(live: Live, operator: None) -> None:
     await live.create("first", user_id="alice")
     await live.until_ready("first")
     pod = (await live.pod())["metadata"]["uid"]

@@ -113,7 +113,7 @@ async def test_missing_storage_class_is_reported_until_created(live: Live, opera
     await create_claim(live, "photos", storageClassName=name)
     await live.create(storage={"claimName": "photos"}, podMetadata={"annotations": {LIFE: "never-ready"}})
     message = await live.until_condition("StorageReady", "False", "ClaimPending")
-    assert f"there is no StorageClass '{name}'" in message
+    assert f"StorageClass '{name}' does not exist" in message
     await create_storage_class(live, name, volumeBindingMode="WaitForFirstConsumer")
     await live.until_condition("StorageReady", "True", "WaitForFirstConsumer")
     await live.delete(STORAGE_CLASSES, name)

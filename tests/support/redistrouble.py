@@ -21,7 +21,7 @@ LATENCY = 0.5
 
 
 @dataclass
-class Trouble:
+class RedisCondition:
     """A condition of Redis. `before` maps steps of the workload to actions to run before them."""
 
     url: str = ""
@@ -30,37 +30,37 @@ class Trouble:
 
 
 @contextmanager
-def healthy(new_redis: NewRedis) -> Iterator[Trouble]:
-    yield Trouble(new_redis().url)
+def healthy(new_redis: NewRedis) -> Iterator[RedisCondition]:
+    yield RedisCondition(new_redis().url)
 
 
 @contextmanager
-def not_configured(new_redis: NewRedis) -> Iterator[Trouble]:
-    yield Trouble()
+def not_configured(new_redis: NewRedis) -> Iterator[RedisCondition]:
+    yield RedisCondition()
 
 
 @contextmanager
-def absent(new_redis: NewRedis) -> Iterator[Trouble]:
+def absent(new_redis: NewRedis) -> Iterator[RedisCondition]:
     server = new_redis()
     server.kill()
-    yield Trouble(server.url)
+    yield RedisCondition(server.url)
 
 
 @contextmanager
-def killed_and_back(new_redis: NewRedis) -> Iterator[Trouble]:
+def killed_and_back(new_redis: NewRedis) -> Iterator[RedisCondition]:
     """Kill Redis during the workload; start it again, empty, before a later step."""
     server = new_redis()
-    yield Trouble(server.url, {"change": server.kill, "suspend": server.start})
+    yield RedisCondition(server.url, {"change": server.kill, "suspend": server.start})
 
 
 @contextmanager
-def stopped(new_redis: NewRedis) -> Iterator[Trouble]:
+def stopped(new_redis: NewRedis) -> Iterator[RedisCondition]:
     server = new_redis()
-    yield Trouble(server.url, {"create": server.pause})
+    yield RedisCondition(server.url, {"create": server.pause})
 
 
 @contextmanager
-def slow(new_redis: NewRedis) -> Iterator[Trouble]:
+def slow(new_redis: NewRedis) -> Iterator[RedisCondition]:
     ready, done = threading.Event(), asyncio.Event()
     proxies: list[redisproxy.RedisProxy] = []
     loops: list[asyncio.AbstractEventLoop] = []
@@ -77,36 +77,36 @@ def slow(new_redis: NewRedis) -> Iterator[Trouble]:
     thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
     thread.start()
     assert ready.wait(timeout=60)
-    yield Trouble(proxies[0].url)
+    yield RedisCondition(proxies[0].url)
     loops[0].call_soon_threadsafe(done.set)
     thread.join(timeout=60)
 
 
 @contextmanager
-def full(new_redis: NewRedis) -> Iterator[Trouble]:
-    yield Trouble(new_redis(maxmemory="100kb").url)
+def full(new_redis: NewRedis) -> Iterator[RedisCondition]:
+    yield RedisCondition(new_redis(maxmemory="100kb").url)
 
 
 @contextmanager
-def read_only(new_redis: NewRedis) -> Iterator[Trouble]:
-    yield Trouble(new_redis(replica_of=new_redis()).url)
+def read_only(new_redis: NewRedis) -> Iterator[RedisCondition]:
+    yield RedisCondition(new_redis(replica_of=new_redis()).url)
 
 
 @contextmanager
-def wrong_password(new_redis: NewRedis) -> Iterator[Trouble]:
+def wrong_password(new_redis: NewRedis) -> Iterator[RedisCondition]:
     server = new_redis(password="the-right-one")
-    yield Trouble(server.url.replace("redis://", "redis://:not-that@"))
+    yield RedisCondition(server.url.replace("redis://", "redis://:not-that@"))
 
 
 @contextmanager
-def flushed(new_redis: NewRedis) -> Iterator[Trouble]:
+def flushed(new_redis: NewRedis) -> Iterator[RedisCondition]:
     server = new_redis()
     with _repeatedly(server, lambda client: client.flushall(), every=1.0):
-        yield Trouble(server.url)
+        yield RedisCondition(server.url)
 
 
 @contextmanager
-def garbage(new_redis: NewRedis) -> Iterator[Trouble]:
+def garbage(new_redis: NewRedis) -> Iterator[RedisCondition]:
     """Overwrite every key, whatever its type, with random bytes, again and again."""
     server, dice = new_redis(), random.Random(5)  # noqa: S311  # the same bytes every time
 
@@ -115,11 +115,11 @@ def garbage(new_redis: NewRedis) -> Iterator[Trouble]:
             client.set(key, dice.randbytes(dice.choice([1, 100, 100_000])), ex=600)
 
     with _repeatedly(server, corrupt):
-        yield Trouble(server.url)
+        yield RedisCondition(server.url)
 
 
 @contextmanager
-def stale(new_redis: NewRedis) -> Iterator[Trouble]:
+def stale(new_redis: NewRedis) -> Iterator[RedisCondition]:
     """Restore the first value of each key, again and again."""
     server = new_redis()
     first: dict[bytes, bytes] = {}
@@ -130,11 +130,11 @@ def stale(new_redis: NewRedis) -> Iterator[Trouble]:
                 client.restore(key, 600_000, first.setdefault(key, value), replace=True)
 
     with _repeatedly(server, restore_first):
-        yield Trouble(server.url)
+        yield RedisCondition(server.url)
 
 
 @contextmanager
-def of_another(new_redis: NewRedis) -> Iterator[Trouble]:
+def of_another(new_redis: NewRedis) -> Iterator[RedisCondition]:
     """Exchange the values of different objects, again and again."""
     server = new_redis()
 
@@ -147,11 +147,11 @@ def of_another(new_redis: NewRedis) -> Iterator[Trouble]:
                     client.restore(key, 600_000, value, replace=True)
 
     with _repeatedly(server, swap):
-        yield Trouble(server.url)
+        yield RedisCondition(server.url)
 
 
 @contextmanager
-def not_redis(new_redis: NewRedis) -> Iterator[Trouble]:
+def not_redis(new_redis: NewRedis) -> Iterator[RedisCondition]:
     """Run a server that does not speak the Redis protocol."""
     dice = random.Random(5)  # noqa: S311  # the same bytes every time
 
@@ -166,11 +166,11 @@ def not_redis(new_redis: NewRedis) -> Iterator[Trouble]:
 
     with BabblingServer(("127.0.0.1", 0), BabbleHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Trouble(f"redis://127.0.0.1:{server.server_address[1]}/0")
+        yield RedisCondition(f"redis://127.0.0.1:{server.server_address[1]}/0")
         server.shutdown()
 
 
-TROUBLES = {
+CONDITIONS = {
     "healthy": healthy,
     "absent": absent,
     "killed -9 and back": killed_and_back,

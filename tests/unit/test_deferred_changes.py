@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from support.builders import NOW, UID, class_object, desired_of, settled_world, snapshot_of, storage_object, stored
+from support.builders import NOW, UID, class_object, desired_of, settled_snapshot, snapshot_of, storage_object, stored
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorageclass import UserStorageClass
 from userstorage_operator.observed.snapshot import Snapshot
@@ -27,7 +27,7 @@ def class_of(kind: str, **browser: Any) -> UserStorageClass:
 
 def served_by(cls: UserStorageClass) -> Snapshot:
     """Return a snapshot in which every child is as the class wants it."""
-    raw, snapshot = storage_object(), settled_world(storage_object())
+    raw, snapshot = storage_object(), settled_snapshot(storage_object())
     desired = desired_of(raw, cls)
     children = {
         field: stored(child)

@@ -183,7 +183,7 @@ async def test_readiness_names_what_fails(process: Process, failing: dict[str, s
     [
         (
             Process(controllers=FakeControllers(failing=frozenset({"services", "pods"}))),
-            {"watches": "watches failing, only swept: pods, services"},
+            {"watches": "watches fail, so only sweeps find changes: pods, services"},
         ),
         (Process(redis=FakeRedis("connection refused")), {"redis": "connection refused"}),
     ],

@@ -50,7 +50,7 @@ def update(index: HostIndex, key: Key, wanted: dict[str, Any], *, exists: bool =
     return index.update(storage(key, **wanted), exists=exists)
 
 
-def test_update_returns_the_other_claimants_of_both_hosts(index: HostIndex) -> None:
+def test_update_returns_the_other_storages_of_the_old_and_the_new_host(index: HostIndex) -> None:
     assert update(index, ONE, HERE) == set()
     assert update(index, OTHER, HERE) == {ONE}
     assert update(index, OTHER, HERE) == set()
@@ -62,14 +62,14 @@ def test_update_returns_the_other_claimants_of_both_hosts(index: HostIndex) -> N
     assert index.affected_keys(ONE) == set()
 
 
-def test_a_deleted_claimant_leaves_nothing_in_the_index(index: HostIndex) -> None:
+def test_a_deleted_storage_leaves_nothing_in_the_index(index: HostIndex) -> None:
     for wanted in (HERE, THERE, NO_HOST, HERE):
         update(index, ONE, wanted)
     update(index, ONE, HERE, exists=False)
     assert (index._host_of, index._keys_of) == ({}, {})
 
 
-def test_only_the_owner_of_a_user_id_claims_a_host(index: HostIndex, owners: Owners) -> None:
+def test_only_the_owner_of_a_user_id_gets_a_host(index: HostIndex, owners: Owners) -> None:
     update(index, ONE, HERE)
     owners.losers = frozenset({OTHER})
     assert update(index, OTHER, HERE) == set()

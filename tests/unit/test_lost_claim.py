@@ -11,7 +11,7 @@ from support.builders import (
     class_object,
     desired_of,
     ready_pod,
-    settled_world,
+    settled_snapshot,
     snapshot_of,
     storage_object,
 )
@@ -44,7 +44,7 @@ def world(
     present: Unstructured | None, status: Unstructured, cls: UserStorageClass = BUILT_IN, accepted: str | None = None
 ) -> Snapshot:
     raw = storage_object(storage={"acceptedClaimLoss": accepted} if accepted else {})
-    snapshot = replace(settled_world(raw, cls), status={"storage": status})
+    snapshot = replace(settled_snapshot(raw, cls), status={"storage": status})
     return snapshot.with_children(replace(snapshot.children, pvc=present))
 
 

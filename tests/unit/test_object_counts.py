@@ -110,7 +110,7 @@ def test_default_conditions_of_schema_are_not_counted() -> None:
     ],
     ids=["not ready", "resumed", "suspended", "ready", "deleting"],
 )
-def test_time_not_ready(raw: dict[str, Any], longest: float) -> None:
+def test_time_not_ready_counts_only_storages_that_should_be_ready(raw: dict[str, Any], longest: float) -> None:
     object_counts = ObjectCounts()
     object_counts.update(raw, BORN)
     counts = object_counts.counts(at(600))
@@ -119,7 +119,7 @@ def test_time_not_ready(raw: dict[str, Any], longest: float) -> None:
     assert object_counts.counts(at(701)).long_not_ready == (1 if longest == 500 else 0)
 
 
-def test_longest_time_not_ready_of_all() -> None:
+def test_longest_time_not_ready_follows_updates_and_removals() -> None:
     object_counts = ObjectCounts()
     for name, since in (("alice", 300), ("bob", 100), ("carol", 200)):
         object_counts.update(storage("False", "PodPending", name=name, uid=name, flipped=since), BORN)

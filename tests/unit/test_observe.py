@@ -159,7 +159,7 @@ def test_pod_backoff_message_names_cause_of_loss(meta: Unstructured, status: Uns
     message()
     caches.discard(Kind.POD.resource, "users", "user-storage-alice", pod["metadata"]["uid"])
     assert message() == (
-        f"the pod was lost (start 1 in quick succession) because {words}; the next one is created after a pause"
+        f"the pod was lost because {words} (start 1 in quick succession); the next one is created after a pause"
     )
     state.pods.record_try(Key.of(raw))  # the cause of this pod's loss was not observed
     assert message() == "the pod was lost (start 2 in quick succession); the next one is created after a pause"

@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import pytest
 
-from support.builders import NOW, bound_claim, desired_of, ready_pod, settled_world, snapshot_of, storage_object, stored
+from support.builders import NOW, bound_claim, desired_of, ready_pod, settled_snapshot, snapshot_of, storage_object, stored
 from userstorage_operator.api.errors import AwaitingGarbageCollection, NameConflict
 from userstorage_operator.api.resources import EXPOSURE, Kind
 from userstorage_operator.api.timestamps import parse_time
@@ -32,15 +32,15 @@ def test_new_user_gets_network_policy_first_and_pod_last() -> None:
     assert kinds(plan_for(raw, snapshot_of(raw))) == [AddFinalizer, Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE, Kind.POD]
 
 
-def test_settled_snapshot_needs_no_steps() -> None:
+def test_snapshot_that_equals_desired_needs_no_steps() -> None:
     raw = storage_object()
-    assert plan_for(raw, settled_world(raw)) == Plan()
+    assert plan_for(raw, settled_snapshot(raw)) == Plan()
 
 
 @pytest.mark.parametrize("missing", ["network_policy", "pvc", "service", "pod"])
 def test_only_missing_child_is_created(missing: str) -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     plan = plan_for(raw, snapshot.with_children(replace(snapshot.children, **{missing: None})))
     assert kinds(plan) == [Kind[missing.upper()]]
 
@@ -48,7 +48,7 @@ def test_only_missing_child_is_created(missing: str) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in EXPOSURE])
 def test_foreign_object_with_our_name_raises_name_conflict(kind: Kind) -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     child = getattr(snapshot.children, kind.field)
     foreign = child | {"metadata": child["metadata"] | {"ownerReferences": [], "annotations": {}}}
     with pytest.raises(NameConflict, match=r"user-storage-alice.* is left alone"):
@@ -58,7 +58,7 @@ def test_foreign_object_with_our_name_raises_name_conflict(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", [Kind.NETWORK_POLICY, Kind.SERVICE, Kind.POD])
 def test_child_of_former_object_awaits_garbage_collection(kind: Kind) -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     child = getattr(snapshot.children, kind.field)
     [owner] = child["metadata"]["ownerReferences"]
     former = child | {"metadata": child["metadata"] | {"ownerReferences": [owner | {"uid": "gone"}]}}
@@ -68,7 +68,7 @@ def test_child_of_former_object_awaits_garbage_collection(kind: Kind) -> None:
 
 def test_changed_spec_replaces_pod() -> None:
     changed = storage_object(storage={"readOnly": True})
-    [step] = plan_for(changed, settled_world(storage_object())).steps
+    [step] = plan_for(changed, settled_snapshot(storage_object())).steps
     assert isinstance(step, DeletePod)
     assert step.grace_period == 30
     assert step.requested
@@ -76,7 +76,7 @@ def test_changed_spec_replaces_pod() -> None:
 
 def test_deferred_update_keeps_pod_until_suspended() -> None:
     deferred = storage_object(storage={"readOnly": True}, lifecycle={"updateStrategy": "WhenSuspended"})
-    snapshot = replace(settled_world(storage_object()), storage=snapshot_of(deferred).storage)
+    snapshot = replace(settled_snapshot(storage_object()), storage=snapshot_of(deferred).storage)
     assert plan_for(deferred, snapshot).steps == ()
     suspended = storage_object(replicas=0, storage={"readOnly": True}, lifecycle={"updateStrategy": "WhenSuspended"})
     snapshot = replace(snapshot, storage=snapshot_of(suspended).storage)
@@ -85,7 +85,7 @@ def test_deferred_update_keeps_pod_until_suspended() -> None:
 
 def test_suspension_deletes_only_the_pod() -> None:
     raw = storage_object(replicas=0)
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     assert kinds(plan_for(raw, snapshot)) == [DeletePod]
     assert plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=None))) == Plan()
 
@@ -93,7 +93,7 @@ def test_suspension_deletes_only_the_pod() -> None:
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
 def test_finished_pod_is_deleted(phase: str) -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     assert snapshot.children.pod is not None
     ended = snapshot.children.pod | {"status": {"phase": phase, "reason": "Evicted"}}
     [step] = plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=ended))).steps
@@ -104,7 +104,7 @@ def test_finished_pod_is_deleted(phase: str) -> None:
 
 def test_terminating_pod_is_waited_for() -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     terminating = ready_pod(desired_of(raw).pod, **DELETED)
     deadline = NOW - timedelta(seconds=10) + timedelta(minutes=10)
     assert plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=terminating))) == Plan(requeue_at=(deadline,))
@@ -112,7 +112,7 @@ def test_terminating_pod_is_waited_for() -> None:
 
 def test_pod_is_held_during_backoff() -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     soon = NOW + timedelta(seconds=9)
     lost = replace(snapshot.with_children(replace(snapshot.children, pod=None)), pod_backoff=BackoffState(3, soon))
     assert plan_for(raw, lost) == Plan((), "PodBackoff", (soon,))
@@ -122,7 +122,7 @@ def test_pod_is_held_during_backoff() -> None:
 def test_backoff_is_ignored_after_clock_set_back() -> None:
     # A pause that ends later than the longest possible backoff was computed before the clock was set back.
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     lost = snapshot.with_children(replace(snapshot.children, pod=None))
     for count, pause in ((1, 1), (3, 9), (9, 60)):
         longest = replace(lost, pod_backoff=BackoffState(count, NOW + timedelta(seconds=pause)))
@@ -135,7 +135,7 @@ def test_no_pod_on_terminating_claim() -> None:
     raw = storage_object()
     claim = desired_of(raw).pvc
     assert claim is not None
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     for unusable in (bound_claim(claim, **DELETED), bound_claim(claim, ownerReferences=[{"uid": "gone", "controller": True}])):
         plan = plan_for(raw, snapshot.with_children(replace(snapshot.children, pvc=unusable, pod=None)))
         assert (plan.steps, plan.hold) == ((), "StorageNotReady")
@@ -145,14 +145,14 @@ def test_no_pod_on_unshareable_claim() -> None:
     raw = storage_object(storage={"claimName": "photos"})
     shareable = {"metadata": {"name": "photos", "labels": {"userstorage.dev/shareable": "true"}}, "spec": {}}
     unshareable = {"metadata": {"name": "photos"}, "spec": {}}
-    snapshot = replace(settled_world(storage_object()), storage=snapshot_of(raw).storage)
+    snapshot = replace(settled_snapshot(storage_object()), storage=snapshot_of(raw).storage)
     for claim, pods in ((shareable, [Kind.POD]), (unshareable, []), (None, [])):
         assert kinds(plan_for(raw, snapshot.with_children(replace(snapshot.children, pvc=claim, pod=None)))) == pods
 
 
 def test_pod_labels_are_repaired_in_place() -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     pod = snapshot.children.pod
     assert pod is not None
     bare = pod | {"metadata": pod["metadata"] | {"labels": {}}}
@@ -163,7 +163,7 @@ def test_pod_labels_are_repaired_in_place() -> None:
 
 def test_deletion_deletes_pod_then_waits_then_removes_finalizer() -> None:
     raw = storage_object(meta=DELETED, lifecycle={"terminationGracePeriodSeconds": 7})
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     first = plan_deletion(snapshot)
     [step] = first.steps
     assert isinstance(step, DeletePod)
@@ -184,12 +184,12 @@ def test_deletion_keeps_foreign_pod() -> None:
 
 def test_deletion_without_our_finalizer_needs_no_steps() -> None:
     raw = storage_object(meta=DELETED | {"finalizers": ["example.com/backup"]})
-    assert plan_deletion(settled_world(raw)).steps == ()
+    assert plan_deletion(settled_snapshot(raw)).steps == ()
 
 
 def test_claim_growth_is_last_step() -> None:
     raw = storage_object(storage={"size": "20Gi"})
-    snapshot = settled_world(storage_object())
+    snapshot = settled_snapshot(storage_object())
     assert plan_for(raw, replace(snapshot, storage=snapshot_of(raw).storage)).steps == (GROWN,)
     lost = snapshot.with_children(replace(snapshot.children, pod=None))
     created, grown = plan_for(raw, replace(lost, storage=snapshot_of(raw).storage)).steps
@@ -198,7 +198,7 @@ def test_claim_growth_is_last_step() -> None:
 
 def test_claim_owner_and_growth_are_separate_steps() -> None:
     raw = storage_object(storage={"size": "20Gi", "reclaimPolicy": "Delete"})
-    owned, grown = plan_for(raw, replace(settled_world(storage_object()), storage=snapshot_of(raw).storage)).steps
+    owned, grown = plan_for(raw, replace(settled_snapshot(storage_object()), storage=snapshot_of(raw).storage)).steps
     assert isinstance(owned, Patch)
     assert owned.patch["metadata"].keys() == {"ownerReferences"}
     assert is_optional(owned)
@@ -206,7 +206,7 @@ def test_claim_owner_and_growth_are_separate_steps() -> None:
 
 
 def test_switch_to_retain_during_deletion_disowns_claim() -> None:
-    owned = settled_world(storage_object(storage={"reclaimPolicy": "Delete"}))
+    owned = settled_snapshot(storage_object(storage={"reclaimPolicy": "Delete"}))
     deleting = snapshot_of(storage_object(meta=DELETED, storage={"reclaimPolicy": "Retain"})).storage
     snapshot = replace(owned, storage=deleting).with_children(replace(owned.children, pod=None))
     keep, release = plan_deletion(snapshot).steps
@@ -219,20 +219,20 @@ def test_claim_owner_patch_is_optional_until_deletion() -> None:
     # A refused owner patch is only reported until the user is deleted. Then the claim must lose its owner first.
     # Otherwise the garbage collector would delete the claim.
     raw = storage_object(storage={"reclaimPolicy": "Delete"})
-    snapshot = settled_world(storage_object())
+    snapshot = settled_snapshot(storage_object())
     waiting = replace(snapshot, storage=snapshot_of(raw).storage).with_children(replace(snapshot.children, pod=None))
     tend, _ = plan_for(raw, waiting).steps
     assert isinstance(tend, Patch)
     assert tend.patch["metadata"]["ownerReferences"]
     assert is_optional(tend)
-    owned = settled_world(raw)
+    owned = settled_snapshot(raw)
     keep, _ = plan_deletion(replace(owned, storage=snapshot_of(storage_object(meta=DELETED)).storage)).steps
     assert not is_optional(keep)
 
 
 def test_blocked_user_can_be_suspended() -> None:
-    assert kinds(plan_blocked(settled_world(storage_object(replicas=0)), NOW)) == [DeletePod]
-    assert plan_blocked(settled_world(storage_object()), NOW) == Plan()
+    assert kinds(plan_blocked(settled_snapshot(storage_object(replicas=0)), NOW)) == [DeletePod]
+    assert plan_blocked(settled_snapshot(storage_object()), NOW) == Plan()
 
 
 def test_named_claim_may_have_any_owner() -> None:
@@ -242,13 +242,13 @@ def test_named_claim_may_have_any_owner() -> None:
         "metadata": {"name": "photos", "labels": labels, "ownerReferences": [{"uid": "x", "controller": True}]},
         "spec": {},
     }
-    snapshot = replace(settled_world(storage_object()), storage=snapshot_of(raw).storage)
+    snapshot = replace(settled_snapshot(storage_object()), storage=snapshot_of(raw).storage)
     assert kinds(plan_for(raw, snapshot.with_children(replace(snapshot.children, pvc=claim, pod=None)))) == [Kind.POD]
 
 
 def test_pod_without_hash_counts_as_lost() -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     pod = snapshot.children.pod
     assert pod is not None
     bare = pod | {"metadata": pod["metadata"] | {"annotations": {}}}
@@ -258,7 +258,7 @@ def test_pod_without_hash_counts_as_lost() -> None:
 
 
 def test_blocked_user_still_reports_pod_deletion_timeout() -> None:
-    snapshot = settled_world(storage_object(lifecycle={"deletionTimeout": "10m"}))
+    snapshot = settled_snapshot(storage_object(lifecycle={"deletionTimeout": "10m"}))
     pod = snapshot.children.pod
     assert pod is not None
     ending = pod | {"metadata": pod["metadata"] | DELETED}

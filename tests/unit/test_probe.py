@@ -6,7 +6,7 @@ from userstorage_operator.api.errors import ClusterError, NotFound, Unavailable
 from userstorage_operator.kube.probe import ApiProbe
 
 
-class Server:
+class DiscoveryServer:
     def __init__(self) -> None:
         self.answer: set[str] | ClusterError | TimeoutError = {"userstorages", "userstorageclasses"}
 
@@ -17,7 +17,7 @@ class Server:
 
 
 async def test_api_server_counts_as_unreachable_before_the_first_probe() -> None:
-    probe = ApiProbe(Server())
+    probe = ApiProbe(DiscoveryServer())
     assert (probe.unreachable, probe.missing_crds, probe.reachable_for()) == ("not probed yet", None, 0)
 
 
@@ -32,10 +32,10 @@ async def test_api_server_counts_as_unreachable_before_the_first_probe() -> None
     ],
     ids=["both CRDs", "one CRD", "no group", "unreachable", "timeout"],
 )
-async def test_probe_result(
+async def test_probe_reports_unreachable_api_server_and_missing_crds(
     answer: set[str] | ClusterError | TimeoutError, unreachable: str | None, missing: str | None
 ) -> None:
-    server = Server()
+    server = DiscoveryServer()
     server.answer = answer
     probe = ApiProbe(server)
     await probe.once()
@@ -43,7 +43,7 @@ async def test_probe_result(
 
 
 async def test_reachable_for_counts_from_the_last_failure() -> None:
-    server, now = Server(), [0.0]
+    server, now = DiscoveryServer(), [0.0]
     probe = ApiProbe(server, lambda: now[0])
     await probe.once()
     now[0] = 10

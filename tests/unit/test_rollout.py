@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.builders import NOW, class_object, desired_of, dufs_class, settled_world, snapshot_of, storage_object
+from support.builders import NOW, class_object, desired_of, dufs_class, settled_snapshot, snapshot_of, storage_object
 from userstorage_operator.api.errors import NameConflict, OperatorError, QuotaExceeded
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import UserStorageClass
@@ -41,7 +41,7 @@ def test_budget_is_at_least_one(max_unavailable: str, running: int, slots: int) 
 
 
 def test_class_change_waits_for_rollout_slot() -> None:
-    snapshot = held_back(settled_world(storage_object(), OLDER))
+    snapshot = held_back(settled_snapshot(storage_object(), OLDER))
     assert plan_changes(snapshot, desired_of(storage_object(), NEWER), NOW).steps == ()
     [step] = plan_changes(replace(snapshot, may_replace=True), desired_of(storage_object(), NEWER), NOW).steps
     assert isinstance(step, DeletePod)
@@ -49,13 +49,13 @@ def test_class_change_waits_for_rollout_slot() -> None:
 
 def test_own_spec_change_does_not_wait() -> None:
     changed = storage_object(storage={"readOnly": True})
-    snapshot = replace(held_back(settled_world(storage_object(), OLDER)), storage=snapshot_of(changed).storage)
+    snapshot = replace(held_back(settled_snapshot(storage_object(), OLDER)), storage=snapshot_of(changed).storage)
     [step] = plan_changes(snapshot, desired_of(changed, NEWER), NOW).steps
     assert isinstance(step, DeletePod)
 
 
 def test_outdated_pod_keeps_labels_of_service() -> None:
-    snapshot = held_back(settled_world(storage_object(), OLDER))
+    snapshot = held_back(settled_snapshot(storage_object(), OLDER))
     pod = snapshot.children.pod
     assert pod is not None
     lost = pod | {"metadata": pod["metadata"] | {"labels": {"app": "filebrowser"}}}
@@ -67,8 +67,8 @@ def test_outdated_pod_keeps_labels_of_service() -> None:
     assert step.patch["metadata"]["labels"]["userId"] == "alice"
 
 
-def test_member_state() -> None:
-    settled = settled_world(storage_object(), OLDER)
+def test_member_state_follows_outcome() -> None:
+    settled = settled_snapshot(storage_object(), OLDER)
     healthy = member_state(outcome_of(settled, OLDER))
     assert healthy == MemberState("standard", 1, running=True, available=True, updated=True)
     waiting = member_state(outcome_of(held_back(settled), NEWER))
@@ -119,14 +119,14 @@ class Platform:
     def observe_all(self) -> None:
         for key in self.keys:
             self.tracker.record(key, self.observe(key))
-            self.tracker.mark_observed(key)
+            self.tracker.mark_reconciled(key)
 
     def reconcile(self, key: Key) -> None:
         if not self.updated[key] and self.tracker.may_replace(key, self.class_of[key]):
             self.tracker.mark_unavailable(key, self.class_of[key])
             self.updated[key], self.ready[key] = True, False
         self.tracker.record(key, self.observe(key))
-        self.tracker.mark_observed(key)
+        self.tracker.mark_reconciled(key)
 
     @property
     def down(self) -> int:
@@ -163,12 +163,12 @@ def test_counts_of_one_member_are_integers() -> None:
     assert all(type(count) is int for count in platform.tracker.counts(platform.cls.name, 1).values())
 
 
-def test_no_pod_is_replaced_before_all_members_are_observed() -> None:
+def test_no_pod_is_replaced_before_all_members_are_reconciled_once() -> None:
     platform = Platform(3, "100%")
     platform.reconcile(platform.keys[0])
     platform.reconcile(platform.keys[1])
     assert platform.down == 0
-    platform.tracker.mark_observed(platform.keys[2])  # also if that reconcile failed
+    platform.tracker.mark_reconciled(platform.keys[2])  # also if that reconcile failed
     assert list(platform.requeued) == platform.keys[:2]
 
 
@@ -202,14 +202,14 @@ def test_freed_quota_requeues_waiting_members_of_namespace() -> None:
     assert list(platform.requeued) == [Key("users", "waits")]
 
 
-def test_only_changes_are_reported() -> None:
+def test_unchanged_member_state_is_not_reported_again() -> None:
     platform = Platform(1, "1")
     platform.tracker.record(platform.keys[0], platform.observe(platform.keys[0]))
     platform.tracker.record(platform.keys[0], platform.observe(platform.keys[0]))
     assert platform.reported == [platform.cls.name]
 
 
-def test_members_moved_to_another_class_keep_its_budget() -> None:
+def test_members_moved_to_another_class_do_not_exceed_its_budget() -> None:
     """Move the default: the new class does not know its members yet, and they are reconciled concurrently."""
     platform = Platform(40, "10%")
     platform.observe_all()
@@ -245,7 +245,7 @@ def test_problem_caused_by_tenant_excludes_member_from_budget() -> None:
     placed = storage_object(scheduling={"nodeSelector": {"no": "where"}})
     unschedulable = {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/4"}]}
     for raw, running in ((placed, False), (storage_object(), True)):
-        snapshot = settled_world(raw, OLDER)
+        snapshot = settled_snapshot(raw, OLDER)
         pod = (snapshot.children.pod or {}) | {"status": unschedulable}
         outcome = Outcome(
             snapshot.with_children(replace(snapshot.children, pod=pod)), desired_of(raw, OLDER), Plan(), failure=None, now=NOW
@@ -257,7 +257,7 @@ def test_problem_caused_by_tenant_excludes_member_from_budget() -> None:
 
 
 def test_pod_without_spec_hash_waits_for_rollout_slot() -> None:
-    snapshot = held_back(settled_world(storage_object(), OLDER))
+    snapshot = held_back(settled_snapshot(storage_object(), OLDER))
     pod = snapshot.children.pod
     assert pod is not None
     annotations = {key: value for key, value in pod["metadata"]["annotations"].items() if key != "userstorage.dev/spec-hash"}

@@ -33,7 +33,7 @@ REASONS: dict[str, dict[str, str]] = {
         "Pending": "The operator has not processed the object yet.",
         "PodPending": "The pod is being created or scheduled, or its image is being pulled.",
         "PodNotReady": "The pod is running but does not pass its readiness probe.",
-        "PodTerminating": "The old pod must terminate before a new one is created. The message says where and what keeps it.",
+        "PodTerminating": "The old pod must terminate before a new one is created. The message names its node and what keeps it.",
         "PodBackoff": "The pod was lost several times in a row; the message says how. The next one follows after a pause.",
         "StartTimeout": "The pod was not ready within spec.lifecycle.startTimeout.",
         "Suspended": "spec.replicas is 0.",
@@ -104,8 +104,8 @@ REASONS: dict[str, dict[str, str]] = {
     STALLED: {
         "StartTimeout": "The pod was not ready within spec.lifecycle.startTimeout.",
         "DeletionTimedOut": (
-            "The pod still exists spec.lifecycle.deletionTimeout after the object's deletion or the pod's grace period. It is "
-            "never force-deleted, and no new pod is created before it is gone. The message names its node and what keeps it."
+            "The pod still exists, spec.lifecycle.deletionTimeout after the UserStorage was deleted or the pod's grace period ended. "
+            "It is never force-deleted, and no new pod is created before it is gone. The message names its node and what keeps it."
         ),
         "UserIDConflict": FAILURES["UserIDConflict"],
         "NameConflict": FAILURES["NameConflict"],
@@ -118,7 +118,7 @@ REASONS: dict[str, dict[str, str]] = {
         "NotStalled": "No manual action is needed.",
     },
 }
-"""Condition type -> reason -> meaning."""
+"""Condition type -> reason -> meaning, for UserStorages."""
 
 CLASS_REASONS: dict[str, dict[str, str]] = {
     READY: {
@@ -127,9 +127,9 @@ CLASS_REASONS: dict[str, dict[str, str]] = {
     },
     DEFAULT: {
         "Default": "UserStorages without a className get this class.",
-        "SeveralDefaults": "As Default, but younger classes are also marked as default; the message names them.",
+        "SeveralDefaults": "UserStorages without a className get this class. Younger classes are marked as default too; the message names them.",
         "NotDefault": "The class is not marked as default.",
-        "OlderDefaultWins": "The class is marked as default, but an older class is too and takes precedence.",
+        "OlderDefaultWins": "The class is marked as default, but so is an older class, which takes precedence.",
     },
     IMAGE_PINNED: {
         "Digest": "The image is named by its digest.",

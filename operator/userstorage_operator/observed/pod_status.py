@@ -43,7 +43,7 @@ def restart_count(pod: Unstructured) -> int:
 
 
 def disruption(pod: Unstructured) -> str | None:
-    """Return the message of the condition DisruptionTarget (node drain, preemption, eviction); None if it does not hold."""
+    """Return the message of the condition DisruptionTarget (node drain, preemption, eviction); None if it is not True."""
     target = condition(pod, "DisruptionTarget")
     if target is None or target["status"] != "True":
         return None
@@ -51,12 +51,15 @@ def disruption(pod: Unstructured) -> str | None:
 
 
 def termination_overdue_at(pod: Unstructured) -> datetime:
-    """Return when a terminating pod that still exists becomes worth reporting: every pod terminates in several steps."""
+    """Return when a terminating pod is worth reporting: ten seconds after its grace period.
+
+    Earlier, the message would change with each step of a normal termination.
+    """
     return parse_time(pod["metadata"]["deletionTimestamp"]) + _OVERDUE
 
 
 def awaits_garbage_collection(pod: Unstructured, now: datetime) -> bool:
-    """Whether a pod that is overdue is held only by the garbage collector's finalizer."""
+    """Whether the termination of a pod is overdue, and only the finalizer of the garbage collector keeps it."""
     meta = pod["metadata"]
     return now >= termination_overdue_at(pod) and (meta.get("deletionGracePeriodSeconds"), meta.get("finalizers")) == (
         0,
@@ -65,7 +68,7 @@ def awaits_garbage_collection(pod: Unstructured, now: datetime) -> bool:
 
 
 def termination_note(pod: Unstructured, now: datetime) -> str:
-    """Return what to append to a message about a terminating pod: its node, who disrupted it, and what keeps it."""
+    """Return the end of a message about a terminating pod: its node, the cause of a disruption, and what keeps the pod."""
     meta, notes = pod["metadata"], []
     if node := pod["spec"].get("nodeName"):
         notes.append(f"it is on node {node!r}")
@@ -143,7 +146,7 @@ def _container_finding(status: Unstructured) -> Finding | None:
 
 
 def _last_line(message: str) -> str:
-    """Return the last line of a termination message that is not blank, printable and cut to fit a condition; else ""."""
+    """Return the last non-blank line of a termination message, printable and cut to 200 characters; "" if there is none."""
     lines = ("".join(char if char.isprintable() else " " for char in line).strip() for line in message.splitlines())
     printed = [line for line in lines if line]
     return printed[-1][:_TERMINATION_MESSAGE_MAX] if printed else ""

@@ -1,4 +1,4 @@
-"""Changes of a class that wait: an existing pod keeps its port and path, an existing claim its size."""
+"""Changes of a class that do not apply at once: a pod keeps its port and path until it is replaced, a claim keeps its size."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,7 @@ from userstorage_operator.plan.builders import Desired
 
 
 def current_claim_size(snapshot: Snapshot) -> str | None:
-    """Return the size that the user's own claim requests, which cannot shrink; None if there is no such claim."""
+    """Return the size that the user's own claim requests; None if there is no such claim. A claim cannot shrink."""
     claim = snapshot.children.pvc
     if claim is None or snapshot.storage.storage.claim_name is not None or not claim_is_ours(claim, snapshot.storage):
         return None
@@ -19,7 +19,7 @@ def current_claim_size(snapshot: Snapshot) -> str | None:
 
 
 def served_path(snapshot: Snapshot) -> str | None:
-    """Return the path under which our pod serves; None if there is no pod, or its annotation is missing or no path."""
+    """Return the URL path of our pod, from its annotation; None if there is no pod, or the annotation is not a path."""
     pod = snapshot.own_pod
     if pod is None:
         return None
@@ -29,11 +29,11 @@ def served_path(snapshot: Snapshot) -> str | None:
 
 
 def keep_current_endpoint(desired: Desired, snapshot: Snapshot) -> Desired:
-    """Return the desired children for a pod of an older spec: the NetworkPolicy keeps the pod's port, Ingress and HTTPRoute keep
-    their path.
+    """Return the desired children for a pod of an older spec, which is not replaced yet.
 
-    The path is that of the live Ingress or HTTPRoute, not the pod's annotation: an account that may edit pods could send other
-    users' visitors to its own pod by it.
+    The NetworkPolicy keeps the port of the pod. Ingress and HTTPRoute keep their path. It is read from the live Ingress or
+    HTTPRoute, not from the pod's annotation: an account that may edit pods could otherwise direct visitors of other users to
+    its own pod.
     """
     kept: dict[str, Any] = {}
     if desired.network_policy is not None and (port := _port(snapshot)) is not None:

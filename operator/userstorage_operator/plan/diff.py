@@ -8,11 +8,11 @@ from userstorage_operator.api.quantities import parse_quantity
 from userstorage_operator.api.unstructured import Unstructured
 
 _OWN_MAPS = frozenset({"selector", "matchLabels"})
-"""Maps of which every key is compared: a selector with one more label selects nothing."""
+"""Maps in which an extra key is a difference too: a selector with one more label selects nothing."""
 
 
 def without_absent(value: Unstructured) -> Unstructured:
-    """Return `value` for creation: without the keys whose value is None, at every depth of maps."""
+    """Return `value` for creation: without keys whose value is None, also in nested maps."""
     return {
         key: without_absent(inner) if isinstance(inner, dict) else inner for key, inner in value.items() if inner is not None
     }
@@ -32,7 +32,7 @@ def metadata_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
 
 
 def claim_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
-    """Return the patch of a claim's metadata and of the owner that reclaimPolicy asks for."""
+    """Return the patch that repairs a claim's metadata, and sets or removes its ownerReference as reclaimPolicy asks."""
     metadata = _metadata_patch(desired, live)
     owners = desired["metadata"]["ownerReferences"]
     if (live["metadata"].get("ownerReferences") or None) != owners:
@@ -41,9 +41,9 @@ def claim_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
 
 
 def claim_growth(live: Unstructured, size: str | None) -> Unstructured:
-    """Return the patch that expands the claim to `size`; empty if it is as large already, or if `size` is None.
+    """Return the patch that expands the claim to `size`; empty if `size` is None or not larger, or the claim is not bound.
 
-    Only a bound claim can grow: the API server refuses it while the claim waits for its volume.
+    The API server refuses to expand a claim that waits for its volume.
     """
     requested = live["spec"]["resources"]["requests"]["storage"]
     bound = live.get("status", {}).get("phase") == "Bound"
@@ -55,8 +55,8 @@ def claim_growth(live: Unstructured, size: str | None) -> Unstructured:
 def spec_edited_by_hand(pod: Unstructured) -> bool:
     """Whether another field manager changed the spec of a pod of ours.
 
-    Read from managedFields, not by a comparison with the desired pod: admission plugins and webhooks may change it on creation,
-    and the API server records their changes under our field manager.
+    This is read from managedFields. A comparison with the desired pod could be wrong: admission plugins and webhooks may change
+    the pod on creation, and the API server records their changes under our field manager.
     """
     return any(
         entry.get("manager") != FIELD_MANAGER and not entry.get("subresource") and "f:spec" in entry.get("fieldsV1", ())
@@ -65,7 +65,7 @@ def spec_edited_by_hand(pod: Unstructured) -> bool:
 
 
 def _withdrawn_annotations(desired: Unstructured, live: Unstructured) -> set[str]:
-    """Return the annotations that we once set and no longer want. Those of other field managers are left alone."""
+    """Return the keys of live annotations that the operator has set and no longer desires, according to managedFields."""
     ours: set[str] = set()
     for entry in live["metadata"].get("managedFields", ()):
         if entry.get("manager") == FIELD_MANAGER and not entry.get("subresource"):
@@ -85,7 +85,7 @@ def _named(metadata: Unstructured, spec: Unstructured) -> Unstructured:
 
 
 def _difference(desired: Mapping[str, Any], live: Mapping[str, Any], foreign: Collection[str] = ()) -> Unstructured:
-    """Return the keys of `desired` whose value differs in `live`, and None for `foreign` keys. Lists are compared whole."""
+    """Return the values of `desired` that differ in `live`, and None for each key in `foreign`. Lists are compared whole."""
     patch: Unstructured = dict.fromkeys(foreign)
     for key, value in desired.items():
         present = live.get(key)

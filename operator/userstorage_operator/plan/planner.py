@@ -1,4 +1,4 @@
-"""The plan of one reconcile: pure, so that a test can ask about any snapshot."""
+"""The plan of one reconcile, as a pure function of the snapshot and the time."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -46,7 +46,7 @@ from userstorage_operator.plan.steps import (
 
 
 def plan(snapshot: Snapshot, now: datetime) -> Plan:
-    """Plan a reconcile of any snapshot. A spec that cannot be served, and a name that is taken, become `Plan.spec_error`."""
+    """Return the plan for any snapshot. If the spec cannot be served, or a child's name is taken, `spec_error` says why."""
     desired, spec_error = _render(snapshot)
     if snapshot.storage.is_deleting:
         return replace(plan_deletion(snapshot), desired=desired)
@@ -59,7 +59,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
 
 
 def _render(snapshot: Snapshot) -> tuple[Desired | None, OperatorError | None]:
-    """Return the children that spec and class ask for, or why they cannot be rendered."""
+    """Return the desired children; or None, and the error if there is one."""
     storage, cls = snapshot.storage, snapshot.cls
     if snapshot.spec_error is not None or cls is None:
         return None, snapshot.spec_error
@@ -73,10 +73,10 @@ def _render(snapshot: Snapshot) -> tuple[Desired | None, OperatorError | None]:
 
 
 def plan_changes(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
-    """Plan a live UserStorage that owns its user id and whose class exists.
+    """Plan the steps for a UserStorage that is not being deleted, owns its user id and has a class.
 
-    Raises NameConflict or AwaitingGarbageCollection, before any step, if an object that is not ours has the name of a child
-    that access to the files depends on.
+    Raises NameConflict or AwaitingGarbageCollection, before any step, if the name of its Service, pod, NetworkPolicy or claim
+    is taken by an object that is not ours.
     """
     for kind in (Kind.SERVICE, Kind.POD):
         refuse_foreign(kind, getattr(snapshot.children, kind.field), snapshot)
@@ -99,7 +99,7 @@ def plan_changes(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
 
 
 def plan_deletion(snapshot: Snapshot) -> Plan:
-    """Plan a deletion: the pod first, then the finalizer once the pod is gone. The garbage collector deletes the rest."""
+    """Plan a deletion: delete the pod, and remove our finalizer once it is gone. The garbage collector deletes the rest."""
     if names.FINALIZER not in snapshot.storage.meta.finalizers:
         return Plan()
     pod, keep = snapshot.own_pod, tuple(_keep_claim(snapshot))
@@ -113,7 +113,7 @@ def plan_deletion(snapshot: Snapshot) -> Plan:
 
 
 def plan_blocked(snapshot: Snapshot, now: datetime) -> Plan:
-    """Plan a UserStorage whose spec cannot be acted on: change nothing, but stop a pod that the user wants stopped."""
+    """Plan for a spec that cannot be acted on: change nothing, except that the pod of a suspended UserStorage is deleted."""
     if (deadline := pod_termination_deadline(snapshot)) is not None:
         return Plan(requeue_at=(deadline,))
     pod = snapshot.own_pod
@@ -127,8 +127,9 @@ def plan_blocked(snapshot: Snapshot, now: datetime) -> Plan:
 
 
 def _keep_claim(snapshot: Snapshot) -> Iterator[Step]:
-    """Remove the owner from the claim if reclaimPolicy is Retain by now: the spec may have changed in the same moment as the
-    object was deleted, and counts until the end.
+    """Remove our ownerReference from the claim if reclaimPolicy is Retain.
+
+    The user may have changed reclaimPolicy right before the deletion, or during it: its last value counts.
     """
     claim, storage = snapshot.children.pvc, snapshot.storage
     if claim is None or storage.storage.claim_name is not None or storage.storage.reclaim_policy is ReclaimPolicy.DELETE:
@@ -138,9 +139,9 @@ def _keep_claim(snapshot: Snapshot) -> Iterator[Step]:
 
 
 def refuse_foreign(kind: Kind, child: Unstructured | None, snapshot: Snapshot) -> None:
-    """Raise NameConflict if `child` exists and is not ours, AwaitingGarbageCollection if it was another UserStorage's.
+    """Raise NameConflict if `child` exists and is not ours; AwaitingGarbageCollection if another UserStorage controls it.
 
-    Only the owner of the user id is planned, so that other UserStorage is gone, or is being deleted.
+    That other UserStorage is gone or being deleted: of all that have the user id, only one gets this far.
     """
     if child is None:
         return
@@ -162,7 +163,7 @@ def _finalizer(snapshot: Snapshot) -> Iterator[Step]:
 
 
 def _prune(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
-    """Delete children of ours that the class no longer asks for: a NetworkPolicy must not go on denying, a route must close."""
+    """Delete our NetworkPolicy, Ingress or HTTPRoute if the class no longer asks for it. It must not stay in effect."""
     for kind in (Kind.NETWORK_POLICY, *EXPOSURE):
         live = snapshot.own(kind)
         if getattr(desired, kind.field) is None and live is not None and not is_terminating(live):
@@ -179,8 +180,9 @@ def _ensure(kind: Kind, desired: Unstructured | None, live: Unstructured | None)
 
 
 def _ensure_exposure(kind: Kind, desired: Unstructured | None, snapshot: Snapshot) -> Iterator[Step]:
-    """Ensure the Ingress or HTTPRoute. A foreign object with our name counts as absent: that creating ours fails must not
-    block access to the files.
+    """Create or repair the Ingress or HTTPRoute.
+
+    A foreign object with its name counts as absent. Creating ours then fails, which does not block access to the files.
     """
     yield from _ensure(kind, desired, snapshot.own(kind))
 

@@ -1,4 +1,4 @@
-"""The pod's part of a plan: when one is created, kept, replaced or deleted. Never two: they have the same name."""
+"""The pod's part of a plan: create, keep, replace or delete it. There are never two: both would have the same name."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -21,7 +21,7 @@ CLAIM_TERMINATING = "ClaimTerminating"
 
 
 def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
-    """Plan the steps for the pod, the reason that holds one back, and when to plan again."""
+    """Plan the steps for the pod. If no pod may be created yet, `hold` has the reason. `requeue_at` says when to plan again."""
     pod = snapshot.children.pod
     if pod is None:
         return Plan() if snapshot.storage.suspended else _plan_creation(snapshot, desired, now)
@@ -42,8 +42,8 @@ def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
 
 def _plan_creation(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
     if _claim_blocks_pod(snapshot, desired):
-        # The end of another UserStorage is an event. No event reports changes of claims and pods of other controllers.
-        # So is consent to the loss of a claim.
+        # The deletion of another UserStorage and consent to a lost claim are events. Changes of claims and pods of other controllers
+        # are not.
         has_event = snapshot.claim_context.claim_holder is not None or waits_for_consent(snapshot)
         return Plan(hold="StorageNotReady", requeue_at=() if has_event else (now + volume_affinity.RECHECK_INTERVAL,))
     if (not_before := backoff.blocked_until(snapshot.pod_backoff, now)) is not None:
@@ -55,7 +55,7 @@ def _plan_creation(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
 
 
 def deletion_deadline(snapshot: Snapshot) -> datetime | None:
-    """Return when the deletion counts as timed out; None if the object is not being deleted, or not held by our finalizer."""
+    """Return when the deletion of the UserStorage times out; None if it is not being deleted or lacks our finalizer."""
     meta = snapshot.storage.meta
     if meta.deleted_at is None or names.FINALIZER not in meta.finalizers:
         return None
@@ -63,7 +63,7 @@ def deletion_deadline(snapshot: Snapshot) -> datetime | None:
 
 
 def pod_termination_deadline(snapshot: Snapshot) -> datetime | None:
-    """Return when the termination of our pod counts as timed out; None if none is terminating.
+    """Return when the termination of our pod counts as timed out; None if it is not terminating.
 
     The deletionTimestamp includes the pod's grace period.
     """
@@ -74,8 +74,9 @@ def pod_termination_deadline(snapshot: Snapshot) -> datetime | None:
 
 
 def claim_is_disappearing(snapshot: Snapshot) -> bool:
-    """Whether the claim is being deleted, or will be because the UserStorage that owned it is gone. A claim that the spec
-    names may have any owner.
+    """Whether the claim is being deleted, or will be deleted together with another UserStorage that owns it.
+
+    A claim that the spec names may have any owner.
     """
     claim = snapshot.children.pvc
     if claim is None:
@@ -86,7 +87,7 @@ def claim_is_disappearing(snapshot: Snapshot) -> bool:
 
 
 def claim_is_shareable(claim: Unstructured) -> bool:
-    """Whether the label of an existing claim allows UserStorages to use it."""
+    """Whether the claim has the label that allows UserStorages to name it in their spec."""
     return (claim["metadata"].get("labels") or {}).get(names.LABEL_SHAREABLE) == "true"
 
 
@@ -104,8 +105,8 @@ def _claim_blocks_pod(snapshot: Snapshot, desired: Desired) -> bool:
 def _pod_patch(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> Unstructured:
     """Return the patch of the pod's metadata.
 
-    If replacing the pod is deferred, repair only the labels that the Service and NetworkPolicy select; leave the hash
-    annotations, which record the spec it was built from.
+    If the replacement of the pod is deferred, the patch only repairs the labels by which Service and NetworkPolicy select the
+    pod. The hash annotations stay, because they record the spec that the pod was built from.
     """
     patch = metadata_patch(desired.pod, pod)
     if deferral(snapshot, desired) is None:
@@ -157,7 +158,7 @@ def kept_despite(snapshot: Snapshot, desired: Desired) -> str | None:
 
 
 def pod_loss_reason(pod: Unstructured) -> str | None:
-    """Return why a pod of ours no longer serves, or which disruption terminates it; None if neither is the case."""
+    """Return why our pod is lost: it was disrupted, has terminated, was edited, or lacks its hash. None if it is not lost."""
     if is_terminating(pod):
         disruption = pod_status.disruption(pod)
         return f"another controller terminated it ({disruption})" if disruption is not None else None
@@ -173,7 +174,7 @@ def pod_loss_reason(pod: Unstructured) -> str | None:
 
 
 def deferral(snapshot: Snapshot, desired: Desired) -> str | None:
-    """Return the reason (of PodUpToDate) for which a pod of an older spec is left running; None if it is not."""
+    """Return why an outdated pod keeps running, as a reason of PodUpToDate; None if it is up to date or may be replaced."""
     pod = snapshot.children.pod
     if pod is None or pod_hash(pod) == desired.pod_hash:
         return None
@@ -197,6 +198,6 @@ def _annotation(pod: Unstructured, name: str) -> str | None:
 
 
 def pod_deletion(snapshot: Snapshot, pod: Unstructured, reason: str) -> DeletePod:
-    """Return the step that deletes the pod on request, with the grace period of the spec."""
+    """Return the step that deletes the pod with the grace period of the spec. It counts as `requested`."""
     grace_period = snapshot.storage.lifecycle.termination_grace_period
     return DeletePod(pod["metadata"]["uid"], grace_period, reason, requested=True)

@@ -1,4 +1,4 @@
-"""Authentication and authorization of callers by the API server's reviews, which are cached for seconds."""
+"""Authentication and authorization of callers by the API server's reviews, which are cached for a few seconds."""
 
 import hashlib
 from functools import partial
@@ -18,7 +18,7 @@ class Authorizer:
     """Checks a caller's token and permissions; raises the Problem to respond with. Tokens are stored only as hashes."""
 
     def __init__(self, reviews: Reviews, grace: float = GRACE) -> None:
-        """`grace`: seconds for which a positive review outlives its freshness while the API server is unavailable."""
+        """`grace`: seconds for which an expired positive review is still used while the API server is unavailable."""
         self._reviews = reviews
         self._callers: ReviewCache[Caller | None] = ReviewCache(grace=grace)
         self._rights: ReviewCache[bool] = ReviewCache(grace=grace)
@@ -39,7 +39,9 @@ class Authorizer:
         return caller
 
     async def authorize(self, caller: Caller, access: Access | PathAccess) -> None:
-        """Check that the caller has the access. Raises Problem 403 or 503, whether or not the requested object exists."""
+        """Check that the caller has the access. Raises Problem 403 if not, whether or not the requested object exists, and
+        Problem 503 if the API server cannot be asked.
+        """
         try:
             for wider in access.wider():
                 if await self._rights.get((caller, wider), partial(self._reviews.allows, caller, wider)):

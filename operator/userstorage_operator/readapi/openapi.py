@@ -79,7 +79,7 @@ _METADATA: Unstructured = {
     "additionalProperties": False,
     "properties": {
         "ageSeconds": {**_COUNT, "description": "Maximum age of the data in seconds, as in the header Age."},
-        "stale": {"type": "boolean", "description": "Whether this is the last known state because its source is unavailable."},
+        "stale": {"type": "boolean", "description": "Whether this is the last known state, because its source is unavailable."},
         "continue": {**_TEXT, "description": "Value of the parameter `continue` for the next page; absent on the last page."},
     },
 }

@@ -1,4 +1,6 @@
-"""A short-lived cache of the API server's reviews: a thousand requests per second cost it one review in a few seconds."""
+"""Caches the API server's reviews for seconds: a thousand requests per second of one caller cost it one review in a few
+seconds.
+"""
 
 import asyncio
 import time
@@ -19,7 +21,7 @@ YES = 10.0
 NO = 3.0
 """Seconds for which a negative review is fresh: rights that were just granted should work soon."""
 GRACE = 60.0
-"""Seconds for which a positive review outlives its freshness while the API server is unavailable (docs/security.md)."""
+"""Seconds for which an expired positive review is still used while the API server is unavailable (docs/security.md)."""
 _TIMEOUT = 3.0
 """Seconds to wait for the API server."""
 _PAUSE = 1.0
@@ -37,10 +39,10 @@ class _Review(Generic[V]):
 
 
 class ReviewCache(Generic[V]):
-    """Keeps the latest reviews, truthy values longer than falsy ones. Concurrent callers share one review. A positive review
-    that is still in use is renewed before it expires, so that no caller waits for it.
+    """Keeps the latest reviews, positive (truthy) values longer than negative ones. Concurrent callers share one review. A
+    positive review that is still in use is renewed before it expires, so that no caller waits for it.
 
-    How it differs from `redis_cache.last_known_cache`: docs/decisions/0013.
+    docs/decisions/0013 compares it with `redis_cache.last_known_cache`.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, grace: float = GRACE) -> None:
@@ -65,7 +67,7 @@ class ReviewCache(Generic[V]):
                 self._start(key, ask)
             return review.value
         if self._failure is not None and (review is not None or self._pausing()):
-            # Waiting for a review that is likely to fail as well helps no caller.
+            # Do not let the caller wait for a review that is likely to fail as well.
             if not self._pausing():
                 self._start(key, ask)
             if review is not None:
@@ -79,7 +81,7 @@ class ReviewCache(Generic[V]):
             return review.value
 
     def _pausing(self) -> bool:
-        """Whether a review has just failed."""
+        """Whether a review failed less than _PAUSE seconds ago."""
         return self._failure is not None and self._clock() - self._failed_at < _PAUSE
 
     def _start(self, key: Hashable, ask: Callable[[], Awaitable[V]]) -> "asyncio.Task[V]":

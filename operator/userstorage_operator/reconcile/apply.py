@@ -49,7 +49,7 @@ log = structlog.get_logger(__name__)
 
 
 class Applier:
-    """Responses to its writes go into the caches, so that the next reconcile reads its own writes."""
+    """Applies plans. Responses to its writes go into the caches, so that the next reconcile reads its own writes."""
 
     def __init__(self, cluster: Cluster, lister: Lister, state: LocalState) -> None:
         self._cluster = cluster
@@ -58,9 +58,9 @@ class Applier:
         self._inspector = MountInspector(cluster, lister)
 
     async def apply(self, plan: Plan, snapshot: Snapshot, now: datetime) -> ApplyResult:
-        """Apply the steps of `plan` in order, up to the first failure of one that the others need."""
+        """Apply the steps of `plan` in order. Stop at the first blocking failure; the result has the error."""
         result, pending, action = ApplyResult(snapshot, plan), deque(plan.steps), ""
-        verified = AddFinalizer() in plan.steps  # which fails for an object that is gone or being deleted
+        verified = AddFinalizer() in plan.steps  # adding it fails if the object is gone or being deleted
         try:
             while pending:
                 step = pending.popleft()
@@ -85,7 +85,7 @@ class Applier:
         return result
 
     async def _try(self, step: Change, result: ApplyResult) -> ApplyResult:
-        """Apply a step. The first failure that the other steps tolerate is kept in the result; raises any other."""
+        """Apply a step. A non-blocking failure is put into the result, if it is the first; any other failure is raised."""
         tolerated = OperatorError if is_optional(step) else ConflictingController
         try:
             return replace(result, snapshot=await self._change(step, result.snapshot))
@@ -93,7 +93,7 @@ class Applier:
             return result if result.error is not None else replace(result, error=error, non_blocking=True, action=_action(step))
 
     async def _change(self, step: Change, snapshot: Snapshot) -> Snapshot:
-        """Return the snapshot after one step."""
+        """Carry out one step, and return the snapshot after it."""
         match step:
             case Create(kind, body):
                 return _with_child(snapshot, kind, await self._create(kind, body, snapshot))
@@ -121,7 +121,7 @@ class Applier:
         raise Conflict(409, f"claim {name!r} exists; the watch has not shown it yet")
 
     async def _inspect_mounts(self, step: InspectMounts, result: ApplyResult, now: datetime) -> ApplyResult:
-        """List who mounts the claim, and plan the pod with the answer: the plan of the result has the pod's steps only."""
+        """List the pods that mount the claim, and plan the pod from that. The plan of the result has only the pod's steps."""
         snapshot = result.snapshot
         context = replace(snapshot.claim_context, mounts=await self._inspector.mounts(snapshot))
         snapshot = replace(snapshot, claim_context=context)
@@ -155,7 +155,7 @@ class Applier:
         try:
             child = await self._cluster.create(kind.resource, namespace, without_absent(body))
         except AlreadyExists as error:
-            # Not in our cache: a foreign object, or one of ours that the watch has not delivered yet, or no longer selects.
+            # It is not in our cache: it is foreign, or the watch has not delivered it yet, or it lacks the label that we select.
             child = await self._cluster.get(kind.resource, namespace, name)
             refuse_foreign(kind, child, snapshot)
             await self._restore_labels(kind, child, body, snapshot)
@@ -167,8 +167,9 @@ class Applier:
         return child
 
     async def _restore_labels(self, kind: Kind, child: Unstructured, body: Unstructured, snapshot: Snapshot) -> None:
-        """Restore the labels of a child that lost the one that our watch selects, unless it is being deleted: an object that is
-        not watched must not get into the cache, because no event would remove it.
+        """Put an existing child into the cache. If it lacks the label that our watch selects, restore its labels first.
+
+        A child without the label that is being deleted is left out: no event would remove it from the cache again.
         """
         labels = child["metadata"].get("labels") or {}
         if labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY:
@@ -178,7 +179,7 @@ class Applier:
 
     async def _repair(self, kind: Kind, patch: Unstructured, snapshot: Snapshot) -> Unstructured:
         key = snapshot.storage.meta.key
-        if kind is not Kind.PVC:  # the owner of a retained claim has to go in a deletion, however often, or the files do
+        if kind is not Kind.PVC:  # a deletion must remove the owner of a retained claim, however often, or the files are lost
             self._raise_if_contested(key, kind)
         # The child as the plan saw it, or as an earlier step left it.
         child = await self._patch(kind, getattr(snapshot.children, kind.field), patch, snapshot)
@@ -195,7 +196,7 @@ class Applier:
 
     async def _patch(self, kind: Kind, seen: Unstructured, patch: Unstructured, snapshot: Snapshot) -> Unstructured:
         namespace, meta = snapshot.storage.meta.namespace, seen["metadata"]
-        # Without resourceVersion, a change by another writer since would be overwritten unseen, or hidden by our response.
+        # Without resourceVersion, a later change by another client would be overwritten, or hidden by our response.
         precondition = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
         patch = patch | {"metadata": patch.get("metadata", {}) | precondition}
         try:
@@ -212,9 +213,10 @@ class Applier:
         return child
 
     async def _verify_still_exists(self, snapshot: Snapshot) -> None:
-        """Raise Conflict unless the API server itself still has the object, before the first child is created for it.
+        """Ask the API server whether the UserStorage still exists, before the first child is created for it.
 
-        The cache may be behind, and a child of an object that is gone would be left over. Adding the finalizer verifies it too.
+        The cache may be behind, and a child of a UserStorage that is gone would be left over. Adding the finalizer verifies it
+        too. Raises Conflict if the UserStorage is gone or being deleted.
         """
         meta = snapshot.storage.meta
         try:
@@ -253,7 +255,7 @@ class Applier:
         return pod
 
     async def _delete(self, kind: Kind, uid: str, grace_period: int, snapshot: Snapshot) -> Unstructured | None:
-        """Start the deletion of the child with that uid. Return it as it is now, or None if it is gone at once."""
+        """Start the deletion of the child with that uid. Return it as it is now; None if it is gone already."""
         namespace, name = snapshot.storage.meta.namespace, names.child_name(snapshot.storage.slug)
         try:
             answer = await self._cluster.delete(kind.resource, namespace, name, uid, grace_period, "Foreground")
@@ -293,12 +295,12 @@ def _with_child(snapshot: Snapshot, kind: Kind, child: Unstructured | None) -> S
 
 
 def _pod_name(kind: Kind, child: Unstructured) -> dict[str, str]:
-    """Return the field of a log line that only pods have."""
+    """Return the log field `pod_name`; no field if the child is not a pod."""
     return {"pod_name": child["metadata"]["name"]} if kind is Kind.POD else {}
 
 
 def _action(step: Step) -> str:
-    """Return a step in the API's words, for the log."""
+    """Return verb and kind of the step's request for the log, such as `create Pod`."""
     match step:
         case Create(kind):
             return f"create {kind.resource.kind}"

@@ -20,7 +20,7 @@ class Backoff(Generic[K]):
         self._states: dict[K, BackoffState] = {}
 
     def state(self, key: K) -> BackoffState:
-        """Return the state of the key, which is that of no try if there was none."""
+        """Return the state of the key; an empty state if there was no try."""
         return self._states.get(key, BackoffState())
 
     def is_blocked(self, key: K) -> bool:
@@ -33,7 +33,7 @@ class Backoff(Generic[K]):
         self._states[key] = self.state(key).next(self._clock())
 
     def record_loss(self, key: K, reason: str) -> None:
-        """Record why the result of the last try did not last."""
+        """Record why the result of the last try was lost."""
         self._states[key] = self.state(key).lost(reason)
 
     def forget(self, key: K) -> None:

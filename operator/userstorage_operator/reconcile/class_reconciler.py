@@ -1,4 +1,4 @@
-"""Reconcile one UserStorageClass: the operator writes only its status. Its users are reconciled on their own."""
+"""Reconcile one UserStorageClass: the operator writes only its status. Its UserStorages are reconciled separately."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -37,11 +37,11 @@ _ANY_USER = UserStorage.parse(
         "spec": {"userID": "any-user"},
     }
 )
-"""A user with defaults only: if the class cannot serve this one, the fault is the class's."""
+"""A UserStorage with defaults only. If the class cannot serve it, the class is invalid."""
 
 
 class ClassReconciler:
-    """Reports the status of one class at a time."""
+    """Writes the status of classes."""
 
     def __init__(
         self, cluster: Cluster, lister: Lister, rollout: RolloutTracker, recorder: Recorder, clock: Callable[[], datetime]
@@ -85,7 +85,7 @@ class ClassReconciler:
 
 
 def lacks_digest(raw: Unstructured) -> bool:
-    """Whether the image of the raw class is not named by its digest. A class that cannot be rendered does not count."""
+    """Whether the class (unparsed) names its image without a digest. False if the class cannot be rendered."""
     browser = _browser(raw)
     return isinstance(browser, Browser) and not image_pinned(browser.image).status
 

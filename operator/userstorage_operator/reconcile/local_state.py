@@ -1,6 +1,6 @@
-"""What one process remembers of its own writes, because the caches show them late.
+"""What this process keeps in memory between reconciles: backoffs, reservations, and facts that no watch delivers.
 
-It is lost with the process, and nothing depends on it: after a restart the objects themselves show what was done.
+It is lost with the process. That is safe: after a restart the objects themselves show what was done.
 """
 
 from dataclasses import dataclass, field
@@ -15,23 +15,23 @@ from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
 
 @dataclass(frozen=True, slots=True)
 class LocalState:
-    """Written by the reconciler and the applier, read by `observe`."""
+    """State that all reconciles of this process share."""
 
     pods: Backoff[Key]
-    """Creations of pods."""
+    """Backoff of pod creations."""
     repairs: Backoff[tuple[Key, Kind]]
-    """Repairs of children."""
+    """Backoff of repairs, by UserStorage and kind of the child."""
     claims: Reservations
-    """Claims that a pod is about to mount."""
+    """Reservations of claims, each for a pod that is about to be created."""
     quota: Reservations
-    """Places of `limits.maxPerNamespace`, by the name of the class."""
+    """Reservations of places within `limits.maxPerNamespace`, by the name of the class."""
     volumes: VolumeStatsCache | None
-    """None if kubelets are not asked."""
+    """Measured usage of volumes; None if the operator does not query kubelets."""
     mount_events: dict[Key, MountEvents] = field(default_factory=dict)
-    """What was last read of the events of a pod that waits for its volume."""
+    """The events that were last read about a pod that waits for its volume."""
 
     def forget(self, key: Key) -> None:
-        """Forget a UserStorage that is gone."""
+        """Remove the state of a UserStorage that is gone."""
         self.pods.forget(key)
         for kind in Kind:
             self.repairs.forget((key, kind))

@@ -1,6 +1,7 @@
-"""Observe everything that a reconcile of one UserStorage depends on, as one frozen snapshot.
+"""Gather everything that a reconcile of one UserStorage depends on, as one frozen snapshot.
 
-It reads the caches, and makes no request but for a claim that the spec names, which no watch shows.
+It reads the caches; its only request is for a claim that the spec names, which no watch delivers. In memory it records a lost pod,
+and reserves a place in the quota of the class.
 """
 
 from dataclasses import replace
@@ -32,9 +33,10 @@ class WaitingForChange(OperatorError):
 
 
 async def observe(key: Key, lister: Lister, cluster: Cluster, state: LocalState) -> Snapshot | None:
-    """Return what is there now; None if the UserStorage is gone.
+    """Return the snapshot of the UserStorage; None if it is gone.
 
-    The request comes before arbitration: who owns a user id or a claim is known only until the next await.
+    It also reserves a place in the quota of the class, and records why the pod was lost. The request comes before arbitration:
+    the result of arbitration is only valid until the next await.
     """
     raw = lister.storage(key)
     if raw is None:
@@ -63,12 +65,12 @@ def _from_caches(raw: Unstructured, lister: Lister, state: LocalState) -> Snapsh
     )
     pod = snapshot.own_pod
     if pod is not None and (reason := pod_loss_reason(pod)) is not None:
-        state.pods.record_loss(key, reason)  # once the pod is gone, nothing shows it
+        state.pods.record_loss(key, reason)  # after the pod is gone, no object has the reason
     return with_mount_events(replace(snapshot, pod_backoff=state.pods.state(key)), state)
 
 
 def with_mount_events(snapshot: Snapshot, state: LocalState) -> Snapshot:
-    """Add what was read before about the present pod, as long as it waits for its volume."""
+    """Add the events that were read before about the current pod. Drop them if it no longer waits for its volume."""
     key, pod = snapshot.storage.meta.key, snapshot.own_pod
     events = state.mount_events.get(key)
     if events is None:
@@ -81,7 +83,7 @@ def with_mount_events(snapshot: Snapshot, state: LocalState) -> Snapshot:
 
 
 def _without_user_id(snapshot: Snapshot, first: str) -> Snapshot:
-    """Return the snapshot of a UserStorage whose user id belongs to `first`: so do the children, which are not reported here."""
+    """Return the snapshot of a UserStorage whose user id `first` owns. It has no children, because they belong to `first`."""
     message = f"spec.userID: UserStorage {first!r} of this namespace has the same userID and came first"
     return replace(
         snapshot,
@@ -95,7 +97,7 @@ def _without_user_id(snapshot: Snapshot, first: str) -> Snapshot:
 def _arbitrate(
     raw: Unstructured, snapshot: Snapshot, read_error: OperatorError | None, lister: Lister, state: LocalState
 ) -> Snapshot:
-    """Add who holds what this UserStorage needs: a place in its class's quota, its claim, its host."""
+    """Add the results of arbitration: the place in the quota of the class, the holder of the claim, and the host."""
     storage, cls, spec_error = snapshot.storage, snapshot.cls, snapshot.spec_error
     if spec_error is None and cls is not None and cls.max_per_namespace is not None:
         spec_error = _reserve_place(raw, cls.name, cls.max_per_namespace, lister, state)
@@ -109,13 +111,13 @@ def _arbitrate(
 
 
 def _own_children(storage: UserStorage, lister: Lister) -> Children:
-    """Return the children without the claim of our name if the spec names another claim: that one is not the user's."""
+    """Return the user's children. If the spec names a claim, the claim with the name of a child is left out: it is not used."""
     children = lister.children(storage.meta.namespace, child_name(storage.slug))
     return children if storage.storage.claim_name is None else replace(children, pvc=None)
 
 
 async def _with_named_claim(snapshot: Snapshot, cluster: Cluster) -> tuple[Snapshot, OperatorError | None]:
-    """Add the claim that the spec names, if it names one; and return the error if it could not be read."""
+    """Read the claim that the spec names, if any, and add it. The second result is the error if it could not be read."""
     storage = snapshot.storage
     if storage.storage.claim_name is None:
         return snapshot, None
@@ -130,7 +132,7 @@ async def _with_named_claim(snapshot: Snapshot, cluster: Cluster) -> tuple[Snaps
 
 
 def _parse(raw: Unstructured) -> tuple[UserStorage, OperatorError | None]:
-    """Parse the object. If its spec is unreadable, defaults stand in for it: a name, a user and a deletion are still served."""
+    """Parse the object. If its spec is invalid, return the error, and a UserStorage with its metadata, user id and defaults."""
     try:
         return UserStorage.parse(raw), None
     except InvalidSpec as error:

@@ -17,9 +17,9 @@ from userstorage_operator.status.rollout import MemberState, WaitingFor, unavail
 class _Class:
     members: dict[Key, MemberState] = field(default_factory=dict)
     counts: dict[int, Counter[str]] = field(default_factory=dict)
-    """By the generation of the class that the reconcile of the member saw."""
+    """By the generation that the class had in the last reconcile of the member."""
     waiting: dict[WaitingFor, dict[Key, None]] = field(default_factory=lambda: {reason: {} for reason in WaitingFor})
-    """In order of arrival."""
+    """The members that wait, in order of arrival."""
     max_unavailable: str = "1"
 
     def sum(self, count: str) -> int:
@@ -58,41 +58,51 @@ def _counts_of(state: MemberState) -> dict[str, int]:
         "deferred": state.deferred,
         "failed": state.failed,
     }
-    return {name: int(count) for name, count in counts.items()}  # a lone True would reach the status as `true`
+    return {name: int(count) for name, count in counts.items()}  # not True: the status would have `true` for a count of 1
 
 
 class RolloutTracker:
-    """Written by the reconciler of UserStorages; read by that of classes."""
+    """Counts the members of each class, and grants slots in rollouts. The reconciler of classes reads the counts."""
 
     def __init__(self, enqueue: Callable[[Key], None], on_counts_change: Callable[[str], None]) -> None:
-        """`enqueue(key)` is called when a member may continue, `on_counts_change(class_name)` when the counts of a class changed."""
+        """`enqueue(key)` is called when a member may get what it waits for.
+
+        `on_counts_change(class_name)` is called when the counts of a class changed.
+        """
         self._enqueue = enqueue
         self._on_counts_change = on_counts_change
         self._classes: dict[str, _Class] = {}
         self._class_of: dict[Key, str] = {}
-        self._unobserved: set[Key] = set()
+        self._not_reconciled: set[Key] = set()
 
     def expect(self, keys: Iterable[Key]) -> None:
-        """Wait for the first reconcile of these: how many of them are ready must be known before a pod is replaced."""
-        self._unobserved.update(keys)
+        """Hold all rollouts until these keys were reconciled once.
 
-    def mark_observed(self, key: Key) -> None:
-        """Record that a reconcile of the key ended, also with an error: one unreadable key must not hold up every rollout."""
-        if self._unobserved:
-            self._unobserved.discard(key)
+        The number of ready members must be known before a pod is replaced.
+        """
+        self._not_reconciled.update(keys)
+
+    def mark_reconciled(self, key: Key) -> None:
+        """Record that the key was reconciled once, even if the reconcile failed.
+
+        A UserStorage that always fails must not hold up every rollout.
+        """
+        if self._not_reconciled:
+            self._not_reconciled.discard(key)
             if self.complete:
                 for cls in self._classes.values():
                     self._enqueue_next(cls)
 
     @property
     def complete(self) -> bool:
-        """Whether every UserStorage that existed at the start was reconciled."""
-        return not self._unobserved
+        """Whether every UserStorage that existed at the start was reconciled once."""
+        return not self._not_reconciled
 
     def counts(self, class_name: str, generation: int) -> Counter[str]:
-        """Return the members of a class that are users, running, unavailable, updated, pending, deferred and failed.
+        """Return the number of members of a class by state.
 
-        UserStorages not yet reconciled against the current generation of the class count as pending.
+        The states are users (all members), running, unavailable, updated, pending, deferred and failed. UserStorages not yet
+        reconciled against the current generation of the class count as pending.
         """
         total: Counter[str] = Counter()
         for observed_generation, counts in self._classes.get(class_name, _Class()).counts.items():
@@ -103,11 +113,14 @@ class RolloutTracker:
         return total
 
     def users(self) -> dict[str, int]:
-        """Return the number of UserStorages by the class that they name, whether or not it exists."""
+        """Return the number of UserStorages for each class name, also for classes that do not exist."""
         return {name: len(cls.members) for name, cls in self._classes.items()}
 
     def may_replace(self, key: Key, cls: UserStorageClass) -> bool:
-        """Whether a pod that a change of the class made outdated may be replaced now: it is unavailable anyway, or a slot is free."""
+        """Whether a pod that a change of the class made outdated may be replaced now.
+
+        It may if it is unavailable anyway, or if a slot is free.
+        """
         tracked = self._classes.setdefault(cls.name, _Class())
         tracked.max_unavailable = cls.max_unavailable
         if not self.complete:
@@ -116,8 +129,9 @@ class RolloutTracker:
         return (state is not None and state.running and not state.available) or tracked.free_slots() > 0
 
     def mark_unavailable(self, key: Key, cls: UserStorageClass) -> None:
-        """Take a slot for a pod that is about to be deleted: from this moment on, not from the end of the reconcile, and in the
-        class that the UserStorage has now, which may have changed.
+        """Take a slot for a pod that is about to be deleted, at once and not only when the reconcile is complete.
+
+        The slot is one of `cls`, the class that the UserStorage has now. Its last reconcile may have been with another class.
         """
         state = self._state(key) or MemberState(cls.name, cls.generation)
         self._update(key, replace(state, class_name=cls.name, running=True, available=False))

@@ -1,5 +1,5 @@
-"""The facade of this package. The leader keeps a mirror in Redis for the other replicas, and its backoffs for its successor;
-the other replicas answer the read API from the mirror.
+"""The facade of this package. The leader keeps a mirror in Redis for the other replicas, and its backoffs for the next leader.
+The other replicas answer requests to the read API from the mirror.
 """
 
 from collections.abc import Callable, Coroutine, Iterable
@@ -22,14 +22,16 @@ from userstorage_operator.runtime.workqueue import WorkQueue
 
 
 class RedisCacheObserver(RedisObserver, CacheObserver, Protocol):
-    """Receives what the connection and the cache count (metrics)."""
+    """Receives the counts of the connection and of the cache, for metrics."""
 
     def cache_labels(self, reasons: Iterable[str]) -> None:
-        """Announce the values that `cache_rejected` may be called with."""
+        """Say beforehand which reasons `cache_rejected` will get, so that all series exist from the start."""
 
 
 class RedisCache:
-    """One per process. Without Redis the leader shares nothing, and the other replicas ask the API server."""
+    """Everything that one process does with Redis. Without Redis the leader shares nothing, and other replicas read the API
+    server.
+    """
 
     def __init__(self, settings: RedisSettings | None, scopes: Scopes, observer: RedisCacheObserver) -> None:
         self._settings = settings
@@ -46,7 +48,7 @@ class RedisCache:
 
     @property
     def degradation(self) -> str | None:
-        """Message about a failing Redis; None if it works or is not configured."""
+        """Message that Redis fails; None if it works or is not configured."""
         return (
             None
             if self._connection.state is State.CLOSED
@@ -58,12 +60,14 @@ class RedisCache:
         return RedisReader(api_server, self._mirror_reader, self._cache, self._keys, self._scopes)
 
     def changed(self, key: Key) -> None:
-        """Note that a UserStorage was created, changed or deleted. Ignored before `lead`, which starts with all objects."""
+        """Note that a UserStorage was created, changed or deleted. Ignored before `lead` is called, which writes all objects
+        first.
+        """
         if self._mirror is not None:
             self._mirror.changed(key)
 
     def on_requeue(self, key: Key, failures: int, due_in: float) -> None:
-        """Save the consecutive failures of a UserStorage and the seconds until the next try."""
+        """Save the number of consecutive failures of a UserStorage and the seconds until the next try."""
         if self._backoffs is not None:
             self._backoffs.on_requeue(key, failures, due_in)
 

@@ -1,5 +1,6 @@
-"""The operator's HTTP server: health, readiness, metrics, and mounted applications. `/health` and `/ready`, which need no
-token, name no UserStorage.
+"""The operator's HTTP server: health, readiness, metrics, and mounted applications.
+
+`/health` and `/ready` need no token, so their answers name no UserStorage.
 """
 
 import time
@@ -9,14 +10,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 Check = Callable[[], Awaitable[str | None]]
-"""Returns None if all is well, else the problem, for people."""
+"""Returns None if all is well, else a message about the problem."""
 ObserveResponse = Callable[[str, int, float], None]
-"""Called for every response of a mounted application: the route's pattern (not the path, which contains names), the status
-code, and the duration in seconds.
+"""Called for every response of a mounted application with the route's pattern, the status code and the duration in seconds. It
+gets the pattern instead of the path, because a path contains names.
 """
 
 Gate = Callable[[web.Request], Awaitable[web.Response | None]]
-"""Returns the refusal for a caller that is not authorized, else None."""
+"""Returns the response that refuses an unauthorized caller; None for an authorized one."""
 
 _UNKNOWN = "unknown"
 
@@ -27,7 +28,9 @@ async def open_to_all(_: web.Request) -> web.Response | None:
 
 
 class HttpServer:
-    """`/health` and `/ready` answer 200, or 503 with JSON that names the failed checks; `/metrics` answers Prometheus text."""
+    """Serves `/health`, `/ready` and `/metrics`. The first two answer 200, or 503 if a check fails; the JSON names the failed
+    checks.
+    """
 
     def __init__(
         self,
@@ -40,8 +43,8 @@ class HttpServer:
         observe: ObserveResponse,
         gate: Gate = open_to_all,
     ) -> None:
-        """`gate` guards `/metrics`. `/ready` reports failed checks of `degraded` without failing. `detail` returns further
-        fields for both answers, such as the role of this process.
+        """`gate` guards `/metrics`. A failed check of `degraded` is reported by `/ready`, but does not make it fail. `detail`
+        returns more fields for the answers of `/health` and `/ready`, such as the role of this process.
         """
         self._metrics = metrics
         self._metrics_type = metrics_type
@@ -54,8 +57,8 @@ class HttpServer:
         self._runner = web.AppRunner(app, access_log=None)
 
     def mount(self, prefix: str, app: web.Application) -> list[str]:
-        """Serve the routes of `app` below the path `prefix` and observe their responses. Return the route patterns that the
-        observer may be called with. Call before `start`.
+        """Serve the routes of `app` below the path `prefix` and observe their responses. Return all route patterns with which
+        the observer may be called. Must be called before `start`.
         """
         app.middlewares.insert(0, _observed(self._observe))
         self._app.add_subapp(prefix, app)

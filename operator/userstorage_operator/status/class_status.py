@@ -19,8 +19,8 @@ def class_report(
 ) -> Unstructured:
     """Return the whole status of the class `raw`.
 
-    `browser` is the rendered browser, or the error of rendering it. `defaults` are the classes marked as default, the effective
-    one first. `counts` are the members of the class by state: users, updated, pending, deferred, failed, unavailable.
+    `browser` is the rendered browser, or why it cannot be rendered. `defaults` are the classes marked as default, the effective
+    one first. `counts` has the number of members of the class by state: users, updated, pending, deferred, failed, unavailable.
     """
     generation = raw["metadata"]["generation"]
     found = [ready(browser), default(raw, defaults), reconciling(counts)]
@@ -69,7 +69,7 @@ def image_pinned(image: str) -> Condition:
 
 
 def reconciling(counts: Mapping[str, int]) -> Condition:
-    """Return the condition Reconciling of kstatus: True while a change is rolled out; deferred members do not count."""
+    """Return the condition Reconciling of kstatus: True while members wait for a change, except deferred ones."""
     waiting = counts["pending"] - counts["deferred"]
     if waiting > 0:
         message = f"{waiting} of {counts['users']} UserStorages wait for their turn; {counts['unavailable']} are not ready"

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 
 from userstorage_operator.api import names, reasons
 from userstorage_operator.api.conditions import Condition
-from userstorage_operator.api.errors import NameConflict, Retry
 from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status
@@ -40,8 +39,8 @@ def conditions(outcome: Outcome) -> list[Condition]:
 def ready(outcome: Outcome) -> Condition:
     """Return the condition Ready: True while the pod serves.
 
-    A failure does not turn a serving pod not ready: Reconciling and Stalled report it, or Reconciling alone if it is
-    non-blocking.
+    A failure does not make a serving pod not ready. Stalled reports the failure if it is blocking and needs manual action;
+    otherwise Reconciling does.
     """
     finding = not_ready_finding(outcome)
     if finding is None:
@@ -71,13 +70,13 @@ def not_ready_finding(outcome: Outcome) -> Finding | None:
     if outcome.plan.hold == "PodBackoff":
         backoff = snapshot.pod_backoff
         cause = f" because {backoff.last_loss}" if backoff.last_loss else ""
-        message = f"the pod was lost (start {backoff.count} in quick succession){cause}; the next one is created after a pause"
+        message = f"the pod was lost{cause} (start {backoff.count} in quick succession); the next one is created after a pause"
         return Finding("PodBackoff", message)
     return Finding("PodPending", "the pod is being created")
 
 
 def _starting(outcome: Outcome, finding: Finding) -> Finding:
-    """Return StartTimeout for a start that is merely too slow; keep a finding that names a cause (a crash, an image)."""
+    """Return StartTimeout if the start has timed out; but keep a `finding` that names a cause, such as a crash."""
     timeout = outcome.snapshot.storage.lifecycle.start_timeout
     if finding.reason in ("PodPending", "PodNotReady") and timed_out(outcome):
         return Finding(
@@ -88,7 +87,7 @@ def _starting(outcome: Outcome, finding: Finding) -> Finding:
 
 
 def start_deadline(outcome: Outcome) -> datetime | None:
-    """Return when the start of the current pod counts as failed; None if it is ready, terminating or absent."""
+    """Return when the start of the current pod times out; None if the pod is ready, terminating or absent."""
     pod = outcome.snapshot.children.pod
     if pod is None or is_terminating(pod) or pod_status.is_ready(pod):
         return None
@@ -102,7 +101,7 @@ def unready_since(pod: Unstructured) -> datetime:
 
 
 def timed_out(outcome: Outcome) -> bool:
-    """Whether the current pod has used up `lifecycle.startTimeout`."""
+    """Whether the current pod has not been ready for `lifecycle.startTimeout` or longer."""
     deadline = start_deadline(outcome)
     return deadline is not None and outcome.now >= deadline
 
@@ -154,8 +153,7 @@ def _stalled_finding(outcome: Outcome) -> Finding | None:
         return _termination_timed_out(outcome, "the end of its grace period")
     if outcome.blocking_failure is not None:
         error = outcome.blocking_failure.error
-        needs_manual_action = error.retry is Retry.ON_CHANGE or isinstance(error, NameConflict)
-        return Finding(error.reason, error.message) if needs_manual_action else None
+        return Finding(error.reason, error.message) if outcome.blocking_failure.needs_manual_action else None
     storage = storage_ready(outcome)
     if storage.reason in NEEDS_MANUAL_ACTION:
         return Finding(storage.reason, storage.message)

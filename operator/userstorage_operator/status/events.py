@@ -25,8 +25,8 @@ _ACTIONS = {
     reasons.SUSPENDED: "Suspend",
     reasons.STALLED: "Reconcile",
 }
-"""Condition type -> `action` of its event. Of several conditions with the same message the first names the event. Reconciling
-mirrors Ready and has no events.
+"""Condition type -> `action` of its event. Conditions with the same message share one event, which the first of
+them names. Reconciling mirrors Ready and has no events.
 """
 
 _NORMAL_REASONS = {
@@ -48,7 +48,7 @@ _NORMAL_REASONS = {
     reasons.SUSPENDED: {"Requested", "Running", "Stopping"},
     reasons.STALLED: {"NotStalled"},
 }
-"""Condition type -> reasons that are no failure. Every other reason is one, so that a new reason is reported by default."""
+"""Condition type -> reasons that are no failure. All others are failures, so that a new reason is reported by default."""
 
 
 class StatusEvent(NamedTuple):
@@ -59,7 +59,7 @@ class StatusEvent(NamedTuple):
     action: str
     note: str
     conditions: tuple[str, ...]
-    """The conditions with this note, such as `Ready=False`, the one that names the event first."""
+    """The conditions with this note, such as `Ready=False`. The event is named after the first of them."""
 
 
 def status_events(previous: Unstructured, current: Unstructured) -> Iterator[StatusEvent]:
@@ -84,7 +84,7 @@ _CLASS_WARNINGS = {
 
 
 def class_events(previous: Unstructured, current: Unstructured) -> Iterator[StatusEvent]:
-    """Yield the events of a UserStorageClass: each problem that its administrator should fix, and that it was fixed."""
+    """Yield an event for each new problem of a UserStorageClass that its administrator should fix, and for each fixed one."""
     before = _by_type(previous)
     for condition_type, now in _by_type(current).items():
         old, failures = before.get(condition_type, {}), _CLASS_WARNINGS.get(condition_type, set())
@@ -134,9 +134,9 @@ def printable(text: str) -> str:
 
 
 def event_name(about: Unstructured, event: StatusEvent) -> str:
-    """Return the name of an Event: equal for equal content about the same object, also after a restart of the operator.
+    """Return the name of an Event, made from its object and content.
 
-    The name is how a repetition is recognised.
+    It is the same after a restart of the operator. A repetition is recognised by this name.
     """
     content = "\0".join((about["metadata"]["uid"], event.type, event.reason, event.note))
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]

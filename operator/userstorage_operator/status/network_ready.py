@@ -30,7 +30,8 @@ def network_ready(outcome: Outcome) -> Condition:
 def _is_desired(kind: Kind, outcome: Outcome) -> bool:
     """Whether a child of that kind should exist.
 
-    If the desired children could not be computed: the Service, and the NetworkPolicy if the class is known to ask for it.
+    If the desired children could not be rendered, only the Service should, and the NetworkPolicy if the class is known
+    and asks for it.
     """
     if outcome.desired is not None:
         return getattr(outcome.desired, kind.field) is not None
@@ -60,8 +61,9 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
 
 
 def url(snapshot: Snapshot, cls: UserStorageClass) -> str:
-    """Return the URL of the file browser: the external one once an Ingress or accepted HTTPRoute exists, else the one
-    inside the cluster, with the path that the current pod serves, or the path of the class if there is no pod.
+    """Return the URL of the file browser: the external one once an Ingress or an accepted HTTPRoute exists.
+
+    Until then, return the URL inside the cluster, with the path of the current pod, or of the class if there is no pod.
     """
     storage = snapshot.storage
     for kind in EXPOSURE:
@@ -71,7 +73,7 @@ def url(snapshot: Snapshot, cls: UserStorageClass) -> str:
         served = exposure.served_host(child)
         if served is None or (kind is Kind.HTTP_ROUTE and exposure.route_rejection(child) is not None):
             continue
-        # TLS as the class states it: a Gateway's listener decides, and the operator may not read Gateways.
+        # https if the class names a TLS Secret. With a Gateway its listener decides, but the operator may not read Gateways.
         return f"{'http' if cls.exposure.tls_secret_name is None else 'https'}://{served.host}{served.path}"
     path = served_path(snapshot) or expand(cls.browser.base_path, storage)
     return f"http://{names.child_name(storage.slug)}.{storage.meta.namespace}.svc{path}"

@@ -19,7 +19,7 @@ from userstorage_operator.status.outcome import Outcome
 _IMAGE_MAX = 512
 _HASH_MAX = 128
 _URL_MAX = 2048
-"""Limits of the schema. Other clients may edit our pod, and one refused value would block the whole status update."""
+"""Maximum lengths in the CRD's schema. Other clients may edit our pod, and one refused value would block the status update."""
 _ERROR_REFRESH = timedelta(seconds=60)
 """Minimum interval between writes of the attempt count of a repeating error."""
 
@@ -137,10 +137,10 @@ def _known_claims(snapshot: Snapshot, previous: Unstructured) -> Unstructured:
 
 
 def _last_error(outcome: Outcome, previous: Unstructured | None) -> Unstructured | None:
-    """Return the failure of this reconcile; None if it succeeded.
+    """Return `status.lastError`; None if the reconcile succeeded.
 
-    A repeated failure keeps the time of its first occurrence. It is updated only while retries go on, and at most once a
-    minute, so that a lasting fault does not cause a write on every attempt.
+    A repeated failure keeps the time of its first occurrence. Its attempt count is updated only while the queue retries, and at
+    most once a minute, so that a lasting fault does not cause a write on every attempt.
     """
     if outcome.failure is None:
         return None

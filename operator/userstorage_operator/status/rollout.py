@@ -11,7 +11,7 @@ from userstorage_operator.status.storage_ready import claim_is_pending, storage_
 
 
 class WaitingFor(Enum):
-    """A resource of the class that a UserStorage waits for because other members hold it."""
+    """What a UserStorage waits for because other members of its class have it."""
 
     ROLLOUT_SLOT = "turn"
     """A slot in the rollout, to have its pod replaced."""
@@ -27,22 +27,22 @@ class MemberState:
     class_generation: int
     """Generation of the class in this reconcile; 0 if the class does not exist."""
     running: bool = False
-    """Should be running and is not blocked by a problem of its own. `maxUnavailable` is relative to these."""
+    """Whether it should run, and no problem of its own prevents that. A percentage in `maxUnavailable` is of these members."""
     available: bool = False
-    """Ready, with a pod that is meant to keep running."""
+    """Whether it is ready, with a pod that is meant to keep running."""
     updated: bool = False
-    """Its pod matches the current class, or it is suspended and gets the current class at its next start."""
+    """Whether its pod matches the current class, or it is suspended and gets the current class at its next start."""
     outdated: bool = False
-    """Its pod was created from an earlier version of the class or of its own spec."""
+    """Whether its pod was created from an earlier version of the class or of its own spec."""
     deferred: bool = False
-    """Outdated because its updateStrategy is WhenSuspended."""
+    """Whether it is outdated because its updateStrategy is WhenSuspended."""
     failed: bool = False
-    """Should be running, but is not ready for a reason that does not pass by itself."""
+    """Whether it should run, but is not ready for a reason that does not pass by itself."""
     waiting_for: WaitingFor | None = None
 
 
 _TRANSIENT = frozenset({"PodPending", "PodNotReady", "PodTerminating", "StorageNotReady"})
-"""Reasons of Ready that occur in every successful start."""
+"""Reasons of Ready that occur in successful starts too."""
 
 
 def member_state(outcome: Outcome) -> MemberState:

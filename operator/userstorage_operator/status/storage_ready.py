@@ -15,7 +15,7 @@ from userstorage_operator.plan.builders import claim_name
 from userstorage_operator.status.outcome import Outcome
 
 NEEDS_MANUAL_ACTION = frozenset({"ClaimNotAllowed", "ClaimInUse", "ClaimDeleted"})
-"""Reasons that the condition Stalled reports too."""
+"""Reasons of StorageReady that the condition Stalled reports too."""
 _FIRST_CONSUMER = "WaitForFirstConsumer"
 
 
@@ -42,8 +42,9 @@ def storage_ready(outcome: Outcome) -> Condition:
 
 
 def keeps_pod_from_starting(outcome: Outcome) -> Finding | None:
-    """Return what Ready reports if the pod exists but cannot have its volume, or cannot be replaced because it keeps the files:
-    more specific than that it is pending.
+    """Return StorageNotReady if the pod cannot mount its volume, or may not be replaced because it keeps the files; else None.
+
+    Ready then reports this instead of PodPending.
     """
     if outcome.desired is not None and plans.kept_despite(outcome.snapshot, outcome.desired) is not None:
         return Finding("StorageNotReady", storage_ready(outcome).message)
@@ -80,7 +81,7 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
 
 
 def _missing_claim_finding(snapshot: Snapshot) -> Finding | None:
-    """Return that the claim is missing or was not read; None if it was not read but a ready pod proves that it exists."""
+    """Return ClaimNotFound if the claim is missing or was not read; None if a ready pod proves that the unread claim exists."""
     existing, read_error = snapshot.storage.storage.claim_name, snapshot.claim_context.claim_read_error
     if waits_for_consent(snapshot) and (lost := lost_claim(snapshot)) is not None:
         message = (
@@ -151,7 +152,7 @@ def _is_used_by_ready_pod(snapshot: Snapshot) -> bool:
 
 
 def _pending(snapshot: Snapshot, claim: Unstructured) -> Finding | None:
-    """Return why the claim has no volume; None if it gets one when the existing pod is scheduled.
+    """Return why the claim has no volume; None if the existing pod only has to be scheduled.
 
     Only the StorageClass in the claim matters: the API server has written the default one into it.
     """
