@@ -87,6 +87,7 @@ class ObjectMetrics:
         gauges.deletions.set(counts.deletions)
         gauges.deletion_oldest.set(counts.deletion_oldest)
         gauges.deletions_overdue.set(counts.deletions_overdue)
+        gauges.claims_terminating_in_use.set(counts.claims_terminating_in_use)
 
     def _collect_classes(self) -> None:
         gauges, users = self._metrics.gauges, self._rollouts.users()

@@ -85,6 +85,7 @@ REFUSED = [
         _storage(defaultSize="2Gi", maxSize="1Gi"),
         "storage.defaultSize must not exceed storage.maxSize",
     ),
+    Refused("onClaimLoss unknown", _storage(onClaimLoss="Ignore"), "spec.storage.onClaimLoss: Unsupported value"),
     Refused("maxSize below the default of defaultSize", _storage(maxSize="5Gi"), "storage.defaultSize must not exceed"),
     Refused("auth mode unknown", {"auth": {"mode": "Basic"}}, "spec.auth.mode: Unsupported value"),
     Refused("no authentication, unacknowledged", {"auth": {"mode": "None"}}, "auth.acknowledgeUnauthenticated must be true"),
@@ -190,6 +191,7 @@ ACCEPTED = [
         ),
     ),
     Accepted("one pod's volume", _storage(accessModes=["ReadWriteOncePod"], defaultSize="1Gi", maxSize="1Gi")),
+    Accepted("no new claim without consent", _storage(onClaimLoss="Wait")),
     Accepted("another header", {"auth": {"headerName": "X-Auth-Request-Email"}}),
     Accepted(
         "Ingress",

@@ -140,7 +140,7 @@ def test_class_gets_the_documented_defaults(api: Kubectl) -> None:
                 "share": False,
             },
         },
-        "storage": {"accessModes": ["ReadWriteOnce"], "defaultSize": "10Gi"},
+        "storage": {"accessModes": ["ReadWriteOnce"], "defaultSize": "10Gi", "onClaimLoss": "Recreate"},
         "auth": {"mode": "ProxyHeader", "headerName": "X-Forwarded-User", "acknowledgeUnauthenticated": False},
         "network": {"expose": "ClusterIP", "policy": "Managed"},
         "security": {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000},

@@ -44,6 +44,7 @@ def test_snapshot_with_ready_pod_is_reported_as_ready() -> None:
     assert status["startupSeconds"] == 30
     assert status["storage"] == {
         "claimName": "user-storage-alice",
+        "claimUID": "uid-PersistentVolumeClaim",
         "claimPhase": "Bound",
         "requested": "10Gi",
         "capacity": "10Gi",

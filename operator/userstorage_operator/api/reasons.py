@@ -59,7 +59,15 @@ REASONS: dict[str, dict[str, str]] = {
         "ResizeFailed": "The claim is bound and in use, but expanding it failed or was refused; the message says why.",
         "ClaimPending": "The claim waits for a volume; the message gives the cause if it is known.",
         "ClaimLost": "The volume of the claim no longer exists.",
-        "ClaimTerminating": "The claim is being deleted; no pod is started on it.",
+        "ClaimTerminating": "The claim is being deleted. A pod that uses it keeps it; no pod is started on it.",
+        "ClaimReplaced": (
+            "The claim is not the one that held the files, which was deleted; the message says when this one was created. The "
+            "reason stays until spec.storage.acceptedClaimLoss accepts the loss, or the old volume is back."
+        ),
+        "ClaimDeleted": (
+            "The claim that held the files was deleted, and storage.onClaimLoss of the class is Wait: no other one is created "
+            "before spec.storage.acceptedClaimLoss accepts the loss."
+        ),
         "ExpansionNotSupported": "The StorageClass of the claim does not allow expansion; the files are still served.",
         "ClaimNotAllowed": "spec.storage.claimName names a claim without the label userstorage.dev/shareable=true.",
         "ClaimInUse": "The claim is in use by another UserStorage. This one takes over when that one is gone.",
@@ -71,6 +79,10 @@ REASONS: dict[str, dict[str, str]] = {
         "Recreating": "A pod of the current spec is being created.",
         "UpdateDeferred": "The pod is outdated. It is replaced at the next suspension (updateStrategy WhenSuspended).",
         "WaitingForRollout": "The pod is outdated; it is replaced when rollout.maxUnavailable of the class permits it.",
+        "ClaimTerminating": (
+            "The pod should be replaced, but its claim is being deleted and this pod is the last that keeps the files; it is "
+            "left running. The message says why it should be replaced."
+        ),
         "Suspended": "The UserStorage is suspended and has no pod.",
     },
     NETWORK_READY: {
@@ -110,6 +122,7 @@ REASONS: dict[str, dict[str, str]] = {
         "QuotaExceeded": FAILURES["QuotaExceeded"],
         "ClaimNotAllowed": "The claim that spec.storage.claimName names may not be shared.",
         "ClaimInUse": "The claim is in use by another UserStorage.",
+        "ClaimDeleted": "The claim that held the files was deleted; spec.storage.acceptedClaimLoss has to accept the loss.",
         "NotStalled": "No manual action is needed.",
     },
 }

@@ -57,6 +57,8 @@ class StorageSpec:
     sub_path: str | None
     read_only: bool
     reclaim_policy: ReclaimPolicy
+    accepted_claim_loss: str | None
+    """UID of a lost claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,7 @@ class UserStorage:
                 sub_path=storage.optional("subPath", str),
                 read_only=storage.get("readOnly", bool, False),
                 reclaim_policy=storage.choice("reclaimPolicy", ReclaimPolicy, ReclaimPolicy.RETAIN),
+                accepted_claim_loss=storage.optional("acceptedClaimLoss", str),
             ),
             lifecycle=LifecycleSpec.parse(spec.section("lifecycle")),
             scheduling=Scheduling.parse(spec.section("scheduling")) if "scheduling" in spec.raw else None,

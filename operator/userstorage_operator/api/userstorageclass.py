@@ -42,6 +42,13 @@ class PolicyMode(StrEnum):
     NONE = "None"
 
 
+class OnClaimLoss(StrEnum):
+    """What happens if a user's claim no longer exists."""
+
+    RECREATE = "Recreate"
+    WAIT = "Wait"
+
+
 @dataclass(frozen=True, slots=True)
 class Permissions:
     """What the user may do in the browser."""
@@ -111,6 +118,7 @@ class UserStorageClass:
     access_modes: tuple[str, ...]
     default_size: str
     max_size: str | None
+    on_claim_loss: OnClaimLoss
     auth_mode: AuthMode
     auth_header: str
     exposure: ExposureSpec
@@ -149,6 +157,7 @@ class UserStorageClass:
             access_modes=tuple(storage.get("accessModes", list, ["ReadWriteOnce"])),
             default_size=storage.quantity("defaultSize") or "10Gi",
             max_size=storage.quantity("maxSize"),
+            on_claim_loss=storage.choice("onClaimLoss", OnClaimLoss, OnClaimLoss.RECREATE),
             auth_mode=auth.choice("mode", AuthMode, AuthMode.PROXY_HEADER),
             auth_header=auth.get("headerName", str, "X-Forwarded-User"),
             exposure=ExposureSpec.parse(network),

@@ -10,6 +10,7 @@ from userstorage_operator.api.errors import AwaitingGarbageCollection, InvalidSp
 from userstorage_operator.api.resources import EXPOSURE, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import ReclaimPolicy
+from userstorage_operator.observed.lost_claim import waits_for_consent
 from userstorage_operator.observed.snapshot import (
     Snapshot,
     claim_is_ours,
@@ -33,6 +34,7 @@ from userstorage_operator.plan.steps import (
     AddFinalizer,
     Create,
     Delete,
+    InspectClaim,
     InspectMountEvents,
     InspectMounts,
     Patch,
@@ -195,7 +197,7 @@ def _ensure_claim(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
     if desired.pvc is None or snapshot.claim_context.claim_holder is not None:
         return
     if claim is None:
-        yield Create(Kind.PVC, desired.pvc)
+        yield InspectClaim(desired.pvc) if waits_for_consent(snapshot) else Create(Kind.PVC, desired.pvc)
     elif not claim_is_disappearing(snapshot) and (patch := claim_patch(desired.pvc, claim, snapshot.storage.meta.uid)):
         yield Patch(Kind.PVC, patch, best_effort=True)
 

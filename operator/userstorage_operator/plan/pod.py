@@ -9,14 +9,15 @@ from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UpdateStrategy
 from userstorage_operator.observed import backoff, pod_status
+from userstorage_operator.observed.lost_claim import waits_for_consent
 from userstorage_operator.observed.snapshot import Snapshot, controller_uid, is_owned_by_a_user_storage, is_terminating
 from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.builders import Desired
 from userstorage_operator.plan.diff import metadata_patch, spec_edited_by_hand
 from userstorage_operator.plan.steps import Create, DeletePod, InspectMountEvents, InspectMounts, Patch, Plan
 
-_SPEC_CHANGED = "the spec asks for another pod"
-_CLASS_CHANGED = "the class asks for another pod"
+CLAIM_TERMINATING = "ClaimTerminating"
+"""The deferral of a pod that is the last to keep a claim which is being deleted."""
 
 
 def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
@@ -26,12 +27,10 @@ def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
         return Plan() if snapshot.storage.suspended else _plan_creation(snapshot, desired, now)
     if (deadline := pod_termination_deadline(snapshot)) is not None:
         return Plan(requeue_at=(deadline,))
-    if reason := _replacement_reason(snapshot, desired, pod):
-        return Plan((replace(pod_deletion(snapshot, pod, reason), by_rollout=reason == _CLASS_CHANGED),))
-    if reason := volume_affinity.rescheduling_reason(snapshot):
+    if reason := _stop_reason(snapshot):
         return Plan((pod_deletion(snapshot, pod, reason),))
-    if reason := pod_loss_reason(pod):
-        return Plan((replace(pod_deletion(snapshot, pod, reason), requested=False),))
+    if (replacement := _replacement(snapshot, desired, pod)) is not None and not _keeps_files(snapshot):
+        return Plan((replacement,))
     if volume_affinity.is_stuck_on_node(snapshot) and snapshot.claim_context.mounts is None:
         return Plan((InspectMounts(desired),))
     patch = _pod_patch(snapshot, desired, pod)
@@ -43,9 +42,10 @@ def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
 
 def _plan_creation(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
     if _claim_blocks_pod(snapshot, desired):
-        # The deletion of another UserStorage is an event. Changes of claims and pods of other controllers are not.
-        in_use = snapshot.claim_context.claim_holder is not None
-        return Plan(hold="StorageNotReady", requeue_at=() if in_use else (now + volume_affinity.RECHECK_INTERVAL,))
+        # The deletion of another UserStorage and consent to a lost claim are events. Changes of claims and pods of other controllers
+        # are not.
+        has_event = snapshot.claim_context.claim_holder is not None or waits_for_consent(snapshot)
+        return Plan(hold="StorageNotReady", requeue_at=() if has_event else (now + volume_affinity.RECHECK_INTERVAL,))
     if (not_before := backoff.blocked_until(snapshot.pod_backoff, now)) is not None:
         return Plan(hold="PodBackoff", requeue_at=(not_before,))
     if volume_affinity.is_exclusive(snapshot.children.pvc) and snapshot.claim_context.mounts is None:
@@ -92,7 +92,7 @@ def claim_is_shareable(claim: Unstructured) -> bool:
 
 
 def _claim_blocks_pod(snapshot: Snapshot, desired: Desired) -> bool:
-    if claim_is_disappearing(snapshot) or snapshot.claim_context.claim_holder is not None:
+    if claim_is_disappearing(snapshot) or snapshot.claim_context.claim_holder is not None or waits_for_consent(snapshot):
         return True
     if volume_affinity.pod_blocked_reason(snapshot) is not None:
         return True
@@ -116,15 +116,47 @@ def _pod_patch(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> Unstr
     return {"metadata": {"labels": labels}} if labels else {}
 
 
-def _replacement_reason(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> str | None:
+def _stop_reason(snapshot: Snapshot) -> str | None:
     if snapshot.storage.suspended:
         return "the UserStorage is suspended"
     if snapshot.claim_context.claim_holder is not None:
         return f"its claim is in use by UserStorage {snapshot.claim_context.claim_holder!r}"
-    built_from = pod_hash(pod)
-    if built_from is not None and built_from != desired.pod_hash and deferral(snapshot, desired) is None:
-        return _SPEC_CHANGED if _changed_by_user(desired, pod) else _CLASS_CHANGED
     return None
+
+
+def _replacement(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> DeletePod | None:
+    """Return the deletion that makes room for another pod; None if the pod may stay.
+
+    It is the operator's own wish, not the user's. So it must not happen while the pod is what keeps the files: pvc-protection holds
+    a claim that is being deleted for as long as a pod uses it, also a pod that has terminated.
+    """
+    built_from = pod_hash(pod)
+    if built_from is not None and built_from != desired.pod_hash and deferral(snapshot, desired) in (None, CLAIM_TERMINATING):
+        by_user = _changed_by_user(desired, pod)
+        step = pod_deletion(snapshot, pod, "the spec asks for another pod" if by_user else "the class asks for another pod")
+        step = replace(step, by_rollout=not by_user)
+    elif reason := volume_affinity.rescheduling_reason(snapshot):
+        step = pod_deletion(snapshot, pod, reason)
+    elif reason := pod_loss_reason(pod):
+        step = replace(pod_deletion(snapshot, pod, reason), requested=False)
+    else:
+        return None
+    # A claim that the spec names was read in this reconcile.
+    return replace(step, unless_claim_terminates=desired.pvc is not None and snapshot.children.pvc is not None)
+
+
+def _keeps_files(snapshot: Snapshot) -> bool:
+    """Whether the files may end with the pod: its claim is being deleted, or was removed in spite of its protection."""
+    return claim_is_disappearing(snapshot) or waits_for_consent(snapshot)
+
+
+def kept_despite(snapshot: Snapshot, desired: Desired) -> str | None:
+    """Return why the pod would be replaced if it did not keep the files of its claim; None if it would not, or does not."""
+    pod = snapshot.own_pod
+    if pod is None or is_terminating(pod) or not _keeps_files(snapshot) or _stop_reason(snapshot) is not None:
+        return None
+    replacement = _replacement(snapshot, desired, pod)
+    return replacement.reason if replacement is not None else None
 
 
 def pod_loss_reason(pod: Unstructured) -> str | None:
@@ -150,6 +182,8 @@ def deferral(snapshot: Snapshot, desired: Desired) -> str | None:
         return None
     if snapshot.storage.lifecycle.update_strategy is UpdateStrategy.WHEN_SUSPENDED:
         return "UpdateDeferred"
+    if _keeps_files(snapshot):
+        return CLAIM_TERMINATING
     return None if _changed_by_user(desired, pod) or snapshot.may_replace else "WaitingForRollout"
 
 

@@ -62,6 +62,16 @@ class DeletePod:
     """False if the pod was lost: the next one may then be created only after a pause. True for all other reasons."""
     by_rollout: bool = False
     """Whether a change of the class is the only reason."""
+    unless_claim_terminates: bool = False
+    """Whether to ask the API server first if our claim is being deleted: the cache may be behind, and the pod may be what keeps it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InspectClaim:
+    """Ask the API server whether the claim is really gone. One that only lacks the labels of our watch gets them back."""
+
+    body: Unstructured
+    """The desired claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ class InspectMountEvents:
 
 
 Change = AddFinalizer | Create | Patch | Delete | DeletePod
-Inspection = InspectMounts | InspectMountEvents
+Inspection = InspectClaim | InspectMounts | InspectMountEvents
 Step = Change | Inspection | RemoveFinalizer
 
 

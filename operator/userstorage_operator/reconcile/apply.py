@@ -31,6 +31,7 @@ from userstorage_operator.plan.steps import (
     Create,
     Delete,
     DeletePod,
+    InspectClaim,
     InspectMountEvents,
     InspectMounts,
     Patch,
@@ -68,6 +69,8 @@ class Applier:
                     await self._verify_still_exists(result.snapshot)
                 action = _action(step)
                 match step:
+                    case InspectClaim(body):
+                        await self._inspect_claim(body, result.snapshot)
                     case InspectMounts():
                         result = await self._inspect_mounts(step, result, now)
                         pending.extendleft(reversed(result.plan.steps))
@@ -105,6 +108,17 @@ class Applier:
             case AddFinalizer():
                 await self._add_finalizer(snapshot)
                 return snapshot
+
+    async def _inspect_claim(self, body: Unstructured, snapshot: Snapshot) -> None:
+        """Raise Conflict if the claim exists, and restore the labels without which the watch does not show it."""
+        name = body["metadata"]["name"]
+        try:
+            claim = await self._cluster.get(Kind.PVC.resource, snapshot.storage.meta.namespace, name)
+        except NotFound:
+            return
+        refuse_foreign(Kind.PVC, claim, snapshot)
+        await self._restore_labels(Kind.PVC, claim, body, snapshot)
+        raise Conflict(409, f"claim {name!r} exists; the watch has not shown it yet")
 
     async def _inspect_mounts(self, step: InspectMounts, result: ApplyResult, now: datetime) -> ApplyResult:
         """List the pods that mount the claim, and plan the pod from that. The plan of the result has only the pod's steps."""
@@ -214,7 +228,25 @@ class Applier:
             self._lister.put(USER_STORAGES, live)
             raise Conflict(409, "the UserStorage is being deleted; the watch has not caught up yet")
 
+    async def _verify_claim_stays(self, snapshot: Snapshot) -> None:
+        """Raise Conflict if the API server itself says that the claim is being deleted, or gone: the pod may be what keeps it."""
+        claim = snapshot.children.pvc
+        if claim is None:
+            return
+        namespace, meta = snapshot.storage.meta.namespace, claim["metadata"]
+        try:
+            live = await self._cluster.get(Kind.PVC.resource, namespace, meta["name"])
+        except NotFound as error:
+            self._lister.discard(Kind.PVC.resource, namespace, meta["name"], meta["uid"])
+            raise Conflict(error.status, error.message) from error
+        if is_terminating(live):
+            if (live["metadata"].get("labels") or {}).get(names.LABEL_MANAGED_BY) == names.MANAGED_BY:
+                self._lister.put(Kind.PVC.resource, live)
+            raise Conflict(409, f"claim {meta['name']!r} is being deleted; the watch has not caught up yet")
+
     async def _delete_pod(self, step: DeletePod, snapshot: Snapshot) -> Unstructured | None:
+        if step.unless_claim_terminates:
+            await self._verify_claim_stays(snapshot)
         pod = await self._delete(Kind.POD, step.uid, step.grace_period, snapshot)
         name = names.child_name(snapshot.storage.slug)
         if step.requested:
@@ -278,6 +310,8 @@ def _action(step: Step) -> str:
             return f"delete {kind.resource.kind}"
         case DeletePod():
             return "delete Pod"
+        case InspectClaim():
+            return "get PersistentVolumeClaim"
         case InspectMounts():
             return "list Pod"
         case InspectMountEvents():

@@ -59,6 +59,9 @@ class Gauges:
         self.deletions = gauge("deletions_in_flight", "UserStorages that are being deleted.")
         self.deletion_oldest = gauge("deletion_oldest_seconds", "Time since the oldest unfinished deletion was requested.")
         self.deletions_overdue = gauge("deletions_overdue", "Deletions that take longer than spec.lifecycle.deletionTimeout.")
+        self.claims_terminating_in_use = gauge(
+            "claims_terminating_in_use", "UserStorages with a pod on a claim that is being deleted."
+        )
         self.volumes_measured = gauge("volumes_measured", "Volumes with a recent usage report from a kubelet.")
         self.volumes_nearly_full = gauge("volumes_nearly_full", "Volumes that are more than 90 % full.")
         self.volume_fullest = gauge("volume_usage_ratio_max", "Usage of the fullest volume, as a ratio of its capacity.")

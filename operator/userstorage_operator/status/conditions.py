@@ -112,6 +112,9 @@ def pod_up_to_date(outcome: Outcome) -> Condition:
     """Return the condition PodUpToDate: whether the pod matches the current spec and class."""
     pod, desired = outcome.snapshot.children.pod, outcome.desired
     terminating = pod is not None and is_terminating(pod)
+    if desired is not None and (why := plans.kept_despite(outcome.snapshot, desired)) is not None:
+        message = f"the pod should be replaced ({why}), but the files of its claim may end with it; see StorageReady"
+        return Condition(reasons.POD_UP_TO_DATE, False, plans.CLAIM_TERMINATING, message)
     if desired is not None and not terminating and (deferral := plans.deferral(outcome.snapshot, desired)) is not None:
         return Condition(reasons.POD_UP_TO_DATE, False, deferral, _DEFERRALS[deferral])
     if desired is None or pod is None or terminating or plans.pod_hash(pod) != desired.pod_hash:
@@ -126,6 +129,8 @@ def suspended(outcome: Outcome) -> Condition:
     if outcome.snapshot.storage.suspended:
         if outcome.snapshot.own_pod is not None:
             message = f"spec.replicas is 0; the pod is being stopped{_termination_note(outcome)}"
+            if plans.claim_is_disappearing(outcome.snapshot):
+                message += f"; {storage_ready(outcome).message}"
             return Condition(reasons.SUSPENDED, False, "Stopping", message)
         return Condition(reasons.SUSPENDED, True, "Requested", "spec.replicas is 0")
     return Condition(reasons.SUSPENDED, False, "Running", "spec.replicas is 1")

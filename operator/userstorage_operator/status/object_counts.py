@@ -46,6 +46,8 @@ class _State:
     conditions: tuple[tuple[str, str], ...]
     """Pairs of type and status. Empty until the first reconcile: the schema's default conditions do not count."""
     failure_reasons: frozenset[str]
+    may_lose_claim: bool
+    """Whether its pod is what keeps a claim that is being deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Counts:
     deletions: int
     deletion_oldest: float
     deletions_overdue: int
+    claims_terminating_in_use: int
 
 
 class ObjectCounts:
@@ -103,9 +106,10 @@ class ObjectCounts:
     def counts(self, now: datetime) -> Counts:
         """Return the counts. The cost grows with the distinct states, the unready UserStorages, and the deletions."""
         phases, failures = dict.fromkeys(PHASES, 0), dict.fromkeys(FAILURE_REASONS, 0)
-        conditions = dict.fromkeys(CONDITIONS, 0)
+        conditions, terminating_in_use = dict.fromkeys(CONDITIONS, 0), 0
         for state, count in self._counts.items():
             phases[state.phase] += count
+            terminating_in_use += count * state.may_lose_claim
             for condition in state.conditions:
                 conditions[condition] += count
             for reason in state.failure_reasons:
@@ -119,6 +123,7 @@ class ObjectCounts:
             deletions=len(self._deleted_at),
             deletion_oldest=_age(self._deleted_at, now),
             deletions_overdue=sum(now > due for due in self._deletion_due.values()),
+            claims_terminating_in_use=terminating_in_use,
         )
 
     def _forget(self, key: Key) -> None:
@@ -153,7 +158,16 @@ def _state(raw: Unstructured) -> _State:
         frozenset(entry["reason"] for entry in reported if entry["type"] not in _WITHOUT_FAILURES).intersection(
             FAILURE_REASONS
         ),
+        _may_lose_claim(raw, status),
     )
+
+
+def _may_lose_claim(raw: Unstructured, status: Unstructured) -> bool:
+    """Whether the object has a pod on a claim that is being deleted, and is not being deleted itself."""
+    if "deletionTimestamp" in raw["metadata"] or not status.get("replicas"):
+        return False
+    found = [entry["reason"] for entry in status.get("conditions") or () if entry["type"] == reasons.STORAGE_READY]
+    return "ClaimTerminating" in found
 
 
 def _unready_since(raw: Unstructured) -> datetime:

@@ -8,7 +8,10 @@ from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.timestamps import format_time, parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status, pvc_resize, volume_usage
+from userstorage_operator.observed.lost_claim import lost_claim
+from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.builders import claim_name, selector
+from userstorage_operator.plan.pod import claim_is_disappearing
 from userstorage_operator.status import conditions
 from userstorage_operator.status.network_ready import url
 from userstorage_operator.status.outcome import Outcome
@@ -100,7 +103,7 @@ def _pod(outcome: Outcome) -> Unstructured:
 
 def _storage(outcome: Outcome, previous: Unstructured) -> Unstructured:
     claim = outcome.snapshot.children.pvc
-    status: Unstructured = {"claimName": claim_name(outcome.snapshot.storage)}
+    status: Unstructured = {"claimName": claim_name(outcome.snapshot.storage)} | _known_claims(outcome.snapshot, previous)
     if claim is None:
         return status
     status["claimPhase"] = claim.get("status", {}).get("phase", "Pending")
@@ -112,6 +115,26 @@ def _storage(outcome: Outcome, previous: Unstructured) -> Unstructured:
     if (volume := outcome.snapshot.volume) is not None:
         status |= volume_usage.volume_status(previous, status["claimName"], volume.use)
     return status
+
+
+def _known_claims(snapshot: Snapshot, previous: Unstructured) -> Unstructured:
+    """Return the claim that has the files and the one that was lost; see observed/lost_claim.py.
+
+    A claim that is being deleted is recorded only for a user whose pod is on it: that of the user's previous UserStorage, with
+    reclaimPolicy Delete, is no loss to this one.
+    """
+    claim = snapshot.children.pvc
+    if snapshot.claim_context.claim_read_error is not None:
+        return {field: previous[field] for field in ("claimUID", "volumeName", "lostClaim") if field in previous}
+    if claim is None or (claim_is_disappearing(snapshot) and snapshot.own_pod is None):
+        known: Unstructured = {field: previous[field] for field in ("claimUID", "volumeName") if field in previous}
+    else:
+        known = {"claimUID": claim["metadata"]["uid"]}
+        if volume_name := claim["spec"].get("volumeName"):
+            known["volumeName"] = volume_name
+    if (lost := lost_claim(snapshot)) is not None:
+        known["lostClaim"] = {"uid": lost.uid, "volumeName": lost.volume}
+    return known
 
 
 def _last_error(outcome: Outcome, previous: Unstructured | None) -> Unstructured | None:

@@ -8,7 +8,7 @@ from userstorage_operator.observed import pod_status
 from userstorage_operator.observed.snapshot import Snapshot, is_terminating
 from userstorage_operator.status import conditions
 from userstorage_operator.status.outcome import Outcome
-from userstorage_operator.status.storage_ready import storage_ready
+from userstorage_operator.status.storage_ready import claim_is_pending, storage_ready
 
 
 class WaitingFor(Enum):
@@ -103,11 +103,15 @@ def _blocked_by_own_problem(outcome: Outcome) -> bool:
     error = outcome.blocking_failure.error if outcome.blocking_failure is not None else None
     if isinstance(error, NameConflict) or (error is not None and error.reason in ("QuotaExceeded", "NamespaceTerminating")):
         return True
-    if outcome.plan.hold == "StorageNotReady" or storage_ready(outcome).reason == "ClaimPending":
+    if outcome.plan.hold == "StorageNotReady" or _waits_for_volume(outcome):
         return True
     problem = conditions.not_ready_finding(outcome)
     has_own_scheduling = outcome.snapshot.storage.scheduling is not None
     return has_own_scheduling and problem is not None and problem.reason == "Unschedulable"
+
+
+def _waits_for_volume(outcome: Outcome) -> bool:
+    return storage_ready(outcome).reason in ("ClaimPending", "ClaimReplaced") and claim_is_pending(outcome)
 
 
 def _waiting_for(outcome: Outcome, up_to_date_reason: str) -> WaitingFor | None:
