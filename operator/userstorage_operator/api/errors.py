@@ -13,7 +13,7 @@ OperatorError                    reason and message; `retry` says when to try ag
     ├── Conflict                 409 otherwise: the object has changed meanwhile; reconcile again at once
     ├── Refused                  400, 403, 413, 422: the server understood the request and refused it
     │   └── GrowthRefused        it refused to expand a claim
-    └── Unavailable              429, 5xx, time-outs, connection errors: the server could not answer
+    └── Unavailable              429, 5xx, time-outs, connection errors: the server, or a webhook that it asks, could not answer
 """
 
 from enum import Enum

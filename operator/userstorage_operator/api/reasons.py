@@ -22,6 +22,10 @@ FAILURES = {
         "A limit of the namespace is reached: limits.maxPerNamespace of the class (those in use, then the oldest, stay), "
         "or a ResourceQuota. The message says which."
     ),
+    "WebhookFailed": (
+        "An admission webhook that must answer did not, so the API server refuses the write; the message names the webhook. "
+        "The operator retries with increasing delays."
+    ),
     "APIError": "The API server answered with an unexpected error.",
     "APIUnavailable": "The API server was unreachable or overloaded, or failed. The operator retries with increasing delays.",
     "InternalError": "A fault in the operator; its log has the traceback. The operator retries with increasing delays.",
