@@ -3,7 +3,6 @@
 OperatorError                    reason and message; `retry` says when to try again
 ├── InvalidSpec                  the object itself is wrong: wait for a change
 ├── NameConflict                 a foreign object has the name of a child: leave it, check again later
-├── ConflictingController        another controller keeps reverting a child: repair it only now and then
 ├── QuotaExceeded                the namespace has the maximum number of the class: wait until one is deleted
 ├── NotLeader                    this process may no longer write: another one is, or may be, the leader
 ├── AwaitingGarbageCollection    a child of a deleted UserStorage still exists: wait for the garbage collector
@@ -60,12 +59,6 @@ class NameConflict(OperatorError):
     """A foreign object has the name of a child of the UserStorage."""
 
     reason = "NameConflict"
-
-
-class ConflictingController(OperatorError):
-    """Another controller reverts every repair of a child: the repair is delayed, everything else goes on."""
-
-    reason = "OutOfSync"
 
 
 class QuotaExceeded(OperatorError):

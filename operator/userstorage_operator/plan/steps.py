@@ -89,6 +89,18 @@ def is_optional(step: Step) -> bool:
     return isinstance(step, Create | Patch | Delete) and step.kind in EXPOSURE
 
 
+def is_needed_by_pod(step: Step) -> bool:
+    """Whether no pod is created before this step: it would have no volume or no Service, or be open to other pods."""
+    if isinstance(step, Create):
+        return step.kind in (Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE)
+    return isinstance(step, Patch) and step.kind is Kind.NETWORK_POLICY
+
+
+def may_create_pod(step: Step) -> bool:
+    """Whether the step creates a pod, or may lead to it after an inspection."""
+    return isinstance(step, InspectMounts) or (isinstance(step, Create) and step.kind is Kind.POD)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Steps in order. After a failure the rest waits for the next reconcile, unless the step `is_optional`."""
@@ -106,9 +118,7 @@ class Plan:
     @property
     def creates_pod(self) -> bool:
         """Whether it creates a pod, or may after `InspectMounts`: the claim has to be reserved for it."""
-        return any(
-            isinstance(step, InspectMounts) or (isinstance(step, Create) and step.kind is Kind.POD) for step in self.steps
-        )
+        return any(map(may_create_pod, self.steps))
 
     @property
     def deletes_pod(self) -> bool:
