@@ -4,7 +4,6 @@ OperatorError                    reason and message; `retry` says when to try ag
 ├── InternalError                a fault of the operator itself: its log has the traceback
 ├── InvalidSpec                  the object itself is wrong: wait for a change
 ├── NameConflict                 a foreign object has the name of a child: leave it, check again later
-├── ConflictingController        another controller keeps reverting a child: repair it only now and then
 ├── QuotaExceeded                the namespace has the maximum number of the class: wait until one is deleted
 ├── NotLeader                    this process may no longer write: another one is, or may be, the leader
 ├── AwaitingGarbageCollection    a child of a deleted UserStorage still exists: wait for the garbage collector
@@ -14,7 +13,7 @@ OperatorError                    reason and message; `retry` says when to try ag
     ├── Conflict                 409 otherwise: the object has changed meanwhile; reconcile again
     ├── Refused                  400, 403, 413, 422: the server understood the request and refused it
     │   └── GrowthRefused        it refused to expand a claim
-    └── Unavailable              429, 5xx, time-outs, connection errors: the server could not answer
+    └── Unavailable              429, 5xx, time-outs, connection errors: the server, or a webhook that it asks, could not answer
 """
 
 from enum import Enum
@@ -61,12 +60,6 @@ class NameConflict(OperatorError):
     """A foreign object has the name of a child of the UserStorage."""
 
     reason = "NameConflict"
-
-
-class ConflictingController(OperatorError):
-    """Another controller reverts every repair of a child. The next repair is delayed; the other steps are carried out."""
-
-    reason = "OutOfSync"
 
 
 class QuotaExceeded(OperatorError):

@@ -26,6 +26,10 @@ FAILURES = {
         "A limit of the namespace is reached: limits.maxPerNamespace of the class (those in use, then the oldest, stay), "
         "or a ResourceQuota. The message says which."
     ),
+    "WebhookFailed": (
+        "An admission webhook that must answer did not, so the API server refuses the write; the message names the webhook. "
+        "The operator retries with increasing delays."
+    ),
     "APIError": "The API server answered with an unexpected error.",
     "APIUnavailable": "The API server was unreachable or overloaded, or failed. The operator retries with increasing delays.",
     "InternalError": "A fault in the operator; its log has the traceback. The operator retries with increasing delays.",
@@ -48,6 +52,7 @@ REASONS: dict[str, dict[str, str]] = {
         "CrashLoopBackOff": "A container keeps exiting; the message has its last exit code and the last line of its output.",
         "OOMKilled": "The container was killed at its memory limit.",
         "Unschedulable": "No node fits the pod; the message has the scheduler's explanation.",
+        "Contested": "There is no pod, or none with its labels: another client keeps deleting or changing what the message names.",
         "Terminating": "The UserStorage is being deleted.",
         **FAILURES,
     },
@@ -71,6 +76,7 @@ REASONS: dict[str, dict[str, str]] = {
         "ExpansionNotSupported": "The StorageClass of the claim does not allow expansion; the files are still served.",
         "ClaimNotAllowed": "spec.storage.claimName names a claim without the label userstorage.dev/shareable=true.",
         "ClaimInUse": "The claim is in use by another UserStorage. This one takes over when that one is gone.",
+        "Contested": "Another client keeps changing or deleting the claim; the message names it, if it is known.",
         "MultiAttach": "Other pods mount the claim, so this pod cannot; the message names pods and nodes.",
         "FailedMount": "The node cannot mount the volume; the message has the error from the pod's events.",
     },
@@ -89,6 +95,10 @@ REASONS: dict[str, dict[str, str]] = {
         "Synced": "Service, NetworkPolicy, and Ingress or HTTPRoute exist as the class specifies.",
         "Pending": "One of these has not been created yet; the message names it.",
         "OutOfSync": "One of these differs from the class or is no longer needed, and is not repaired or deleted yet.",
+        "Contested": (
+            "Another client keeps changing or deleting one of these, or changes the labels by which they select the pod. "
+            "It is repaired after growing pauses; the message names the client, if it is known."
+        ),
         "HostConflict": "Another UserStorage has the same host and path. The browser can be reached only inside the cluster.",
         "GatewayAPIMissing": "The class asks for a Gateway, but the cluster serves no HTTPRoutes. Checked again every minute.",
         "RoutePending": "No controller has accepted the HTTPRoute yet. Check that the Gateway exists.",

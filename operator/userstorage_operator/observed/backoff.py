@@ -15,12 +15,14 @@ class BackoffState:
     not_before: datetime | None = None
     last_loss: str | None = None
     """Why the result of the last try was lost (of a pod: how it was lost); None if that is unknown."""
+    goal: int | None = None
+    """Digest of what the last try was for; None for a pod."""
 
     def next(self, now: datetime) -> "BackoffState":
         """Return the state after a try at `now`. The count starts over if `not_before` is two minutes or more ago."""
         quick = self.not_before is not None and now - self.not_before < _RESET_AFTER
         count = self.count + 1 if quick else 1
-        return BackoffState(count, now + timedelta(seconds=delay(count)))
+        return BackoffState(count, now + timedelta(seconds=delay(count)), goal=self.goal)
 
     def lost(self, reason: str) -> "BackoffState":
         """Return the state after the result of the last try was lost."""

@@ -107,6 +107,18 @@ def is_optional(step: Step) -> bool:
     return isinstance(step, Create | Patch | Delete) and step.kind in EXPOSURE
 
 
+def is_needed_by_pod(step: Step) -> bool:
+    """Whether no pod is created before this step: it would have no volume or no Service, or be open to other pods."""
+    if isinstance(step, Create):
+        return step.kind in (Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE)
+    return isinstance(step, Patch) and step.kind is Kind.NETWORK_POLICY
+
+
+def may_create_pod(step: Step) -> bool:
+    """Whether the step creates a pod, or may lead to it after an inspection."""
+    return isinstance(step, InspectMounts) or (isinstance(step, Create) and step.kind is Kind.POD)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Steps in order. If one fails, the later ones are left to the next reconcile, unless the failed step `is_optional`."""
@@ -124,9 +136,7 @@ class Plan:
     @property
     def creates_pod(self) -> bool:
         """Whether the plan creates a pod, or may do so after `InspectMounts`. Its claim has to be reserved in both cases."""
-        return any(
-            isinstance(step, InspectMounts) or (isinstance(step, Create) and step.kind is Kind.POD) for step in self.steps
-        )
+        return any(map(may_create_pod, self.steps))
 
     @property
     def pod_deletion(self) -> DeletePod | None:

@@ -4,13 +4,13 @@ from collections import deque
 from dataclasses import replace
 from datetime import datetime
 
+import orjson
 import structlog
 
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import (
     AlreadyExists,
     Conflict,
-    ConflictingController,
     GrowthRefused,
     NotFound,
     OperatorError,
@@ -18,10 +18,10 @@ from userstorage_operator.api.errors import (
 )
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.api.userstorage import Key
 from userstorage_operator.arbitration.lister import Lister
+from userstorage_operator.observed.contest import REPORTED_FROM, Contest, Undone, describe, last_manager
 from userstorage_operator.observed.snapshot import Snapshot, is_terminating
-from userstorage_operator.plan.diff import without_absent
+from userstorage_operator.plan.diff import metadata_patch, without_absent
 from userstorage_operator.plan.finalizers import release_patch
 from userstorage_operator.plan.planner import refuse_foreign
 from userstorage_operator.plan.pod import plan_pod, pod_deletion
@@ -38,9 +38,11 @@ from userstorage_operator.plan.steps import (
     Plan,
     RemoveFinalizer,
     Step,
+    is_needed_by_pod,
     is_optional,
+    may_create_pod,
 )
-from userstorage_operator.reconcile.local_state import LocalState
+from userstorage_operator.reconcile.local_state import TARGETS, LocalState, Target
 from userstorage_operator.reconcile.mount_inspector import MountInspector
 from userstorage_operator.reconcile.ports import Cluster
 from userstorage_operator.status.outcome import ApplyResult
@@ -64,13 +66,17 @@ class Applier:
         try:
             while pending:
                 step = pending.popleft()
+                if self._has_to_wait(step, result):
+                    if is_needed_by_pod(step):
+                        pending = deque(later for later in pending if not may_create_pod(later))
+                    continue
                 if isinstance(step, Create) and not verified:
                     action, verified = f"get {names.KIND}", True
                     await self._verify_still_exists(result.snapshot)
                 action = _action(step)
                 match step:
                     case InspectClaim(body):
-                        await self._inspect_claim(body, result.snapshot)
+                        await self._inspect_claim(body, result)
                     case InspectMounts():
                         result = await self._inspect_mounts(step, result, now)
                         pending.extendleft(reversed(result.plan.steps))
@@ -81,26 +87,34 @@ class Applier:
                     case _:
                         result = await self._try(step, result)
         except OperatorError as error:
-            return replace(result, error=error, non_blocking=False, action=action)
-        return result
+            result = replace(result, error=error, non_blocking=False, action=action)
+        return self._with_contests(result)
 
     async def _try(self, step: Change, result: ApplyResult) -> ApplyResult:
-        """Apply a step. A non-blocking failure is put into the result, if it is the first; any other failure is raised."""
-        tolerated = OperatorError if is_optional(step) else ConflictingController
+        """Apply a step. If it `is_optional`, its failure is put into the result if it is the first; any other failure is raised."""
         try:
-            return replace(result, snapshot=await self._change(step, result.snapshot))
-        except tolerated as error:
+            return replace(result, snapshot=await self._change(step, result))
+        except OperatorError as error:
+            if not is_optional(step):
+                raise
             return result if result.error is not None else replace(result, error=error, non_blocking=True, action=_action(step))
 
-    async def _change(self, step: Change, snapshot: Snapshot) -> Snapshot:
+    async def _change(self, step: Change, result: ApplyResult) -> Snapshot:
         """Carry out one step, and return the snapshot after it."""
+        snapshot = result.snapshot
         match step:
-            case Create(kind, body):
-                return _with_child(snapshot, kind, await self._create(kind, body, snapshot))
+            case Create(kind):
+                return _with_child(snapshot, kind, await self._create(step, result))
             case Patch(kind, patch):
-                return _with_child(snapshot, kind, await self._repair(kind, patch, snapshot))
+                # The child as the plan saw it, or as an earlier step left it.
+                seen = getattr(snapshot.children, kind.field)
+                child = await self._patch(kind, seen, patch, snapshot)
+                self._record_write(step, result, Undone.CHANGED, last_manager(seen, patch))
+                return _with_child(snapshot, kind, child)
             case Delete(kind, uid):
+                seen = getattr(snapshot.children, kind.field)
                 snapshot = _with_child(snapshot, kind, await self._delete(kind, uid, 0, snapshot))
+                self._record_write(step, result, Undone.CREATED, last_manager(seen, {"metadata": {"ownerReferences": None}}))
                 log.info("removed", action=f"delete {kind.resource.kind}")
                 return snapshot
             case DeletePod():
@@ -109,15 +123,15 @@ class Applier:
                 await self._add_finalizer(snapshot)
                 return snapshot
 
-    async def _inspect_claim(self, body: Unstructured, snapshot: Snapshot) -> None:
+    async def _inspect_claim(self, body: Unstructured, result: ApplyResult) -> None:
         """Raise Conflict if the claim exists, and restore the labels without which the watch does not show it."""
-        name = body["metadata"]["name"]
+        name, snapshot = body["metadata"]["name"], result.snapshot
         try:
             claim = await self._cluster.get(Kind.PVC.resource, snapshot.storage.meta.namespace, name)
         except NotFound:
             return
         refuse_foreign(Kind.PVC, claim, snapshot)
-        await self._restore_labels(Kind.PVC, claim, body, snapshot)
+        await self._restore_labels(Create(Kind.PVC, body), claim, result)
         raise Conflict(409, f"claim {name!r} exists; the watch has not shown it yet")
 
     async def _inspect_mounts(self, step: InspectMounts, result: ApplyResult, now: datetime) -> ApplyResult:
@@ -149,7 +163,41 @@ class Applier:
         patched = await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, [test, add])
         self._lister.put(USER_STORAGES, patched)
 
-    async def _create(self, kind: Kind, body: Unstructured, snapshot: Snapshot) -> Unstructured:
+    def _has_to_wait(self, step: Step, result: ApplyResult) -> bool:
+        """Whether the step would repair a child again before the pause since the last repair is over.
+
+        A deletion never waits: the owner of a retained claim has to go before the object does, however often it is set again.
+        """
+        inspects_for_creation = isinstance(step, InspectMounts) and result.snapshot.children.pod is None
+        if result.snapshot.storage.is_deleting or not (isinstance(step, Create | Patch | Delete) or inspects_for_creation):
+            return False
+        target, goal = _target(step, result), _goal(step, result)
+        return self._state.writes.state(target).goal == goal and self._state.writes.blocked_until(target) is not None
+
+    def _record_write(self, step: Change, result: ApplyResult, undone: Undone, manager: str | None) -> None:
+        """Record a write of a child; from the second one for the same goal on, it is one that was `undone`."""
+        target = _target(step, result)
+        state = self._state.writes.record_try(target, _goal(step, result))
+        if state.count:
+            self._state.writes.record_loss(target, describe(target.kind, undone, manager, state.count))
+
+    def _with_contests(self, result: ApplyResult) -> ApplyResult:
+        """Add the children that another client contests, and when the pause before the next repair of each child is over."""
+        if result.snapshot.storage.is_deleting or result.plan.spec_error is not None:
+            return result
+        contests, moments = list[Contest](), list[datetime]()
+        for kind, growth in TARGETS:
+            target = Target(result.snapshot.storage.meta.key, kind, growth)
+            if (until := self._state.writes.blocked_until(target)) is not None:
+                moments.append(until)
+                state = self._state.writes.state(target)
+                if state.count >= REPORTED_FROM:
+                    contests.append(Contest(kind, state.last_loss or ""))
+        plan = replace(result.plan, requeue_at=(*result.plan.requeue_at, *moments))
+        return replace(result, plan=plan, contests=tuple(contests)) if moments else result
+
+    async def _create(self, step: Create, result: ApplyResult) -> Unstructured:
+        kind, body, snapshot = step.kind, step.body, result.snapshot
         namespace, name = snapshot.storage.meta.namespace, body["metadata"]["name"]
         refuse_foreign(kind, getattr(snapshot.children, kind.field), snapshot)
         try:
@@ -158,41 +206,28 @@ class Applier:
             # It is not in our cache: it is foreign, or the watch has not delivered it yet, or it lacks the label that we select.
             child = await self._cluster.get(kind.resource, namespace, name)
             refuse_foreign(kind, child, snapshot)
-            await self._restore_labels(kind, child, body, snapshot)
+            await self._restore_labels(step, child, result)
             raise Conflict(error.status, f"{kind.resource.kind} {name!r} already exists") from error
         if kind is Kind.POD:
             self._state.pods.record_try(snapshot.storage.meta.key)
+            self._state.writes.forget(_target(step, result))  # its loss has pauses of its own
+        self._record_write(step, result, Undone.DELETED, None)
         log.info("created", action=f"create {kind.resource.kind}", **_pod_name(kind, child))
         self._lister.put(kind.resource, child)
         return child
 
-    async def _restore_labels(self, kind: Kind, child: Unstructured, body: Unstructured, snapshot: Snapshot) -> None:
+    async def _restore_labels(self, step: Create, child: Unstructured, result: ApplyResult) -> None:
         """Put an existing child into the cache. If it lacks the label that our watch selects, restore its labels first.
 
         A child without the label that is being deleted is left out: no event would remove it from the cache again.
         """
         labels = child["metadata"].get("labels") or {}
         if labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY:
-            self._lister.put(kind.resource, child)
+            self._lister.put(step.kind.resource, child)
         elif not is_terminating(child):
-            await self._patch(kind, child, {"metadata": {"labels": body["metadata"]["labels"]}}, snapshot)
-
-    async def _repair(self, kind: Kind, patch: Unstructured, snapshot: Snapshot) -> Unstructured:
-        key = snapshot.storage.meta.key
-        if kind is not Kind.PVC:  # a deletion must remove the owner of a retained claim, however often, or the files are lost
-            self._raise_if_contested(key, kind)
-        # The child as the plan saw it, or as an earlier step left it.
-        child = await self._patch(kind, getattr(snapshot.children, kind.field), patch, snapshot)
-        self._state.repairs.record_try((key, kind))
-        return child
-
-    def _raise_if_contested(self, key: Key, kind: Kind) -> None:
-        if self._state.repairs.is_blocked((key, kind)):
-            count = self._state.repairs.state((key, kind)).count
-            raise ConflictingController(
-                f"another controller keeps changing the {kind.resource.kind} back: it was repaired {count} times in quick"
-                " succession; the next repair comes after a pause"
-            )
+            patch = {"metadata": {"labels": metadata_patch(step.body, child)["metadata"]["labels"]}}
+            await self._patch(step.kind, child, patch, result.snapshot)
+            self._record_write(step, result, Undone.CHANGED, last_manager(child, patch))
 
     async def _patch(self, kind: Kind, seen: Unstructured, patch: Unstructured, snapshot: Snapshot) -> Unstructured:
         namespace, meta = snapshot.storage.meta.namespace, seen["metadata"]
@@ -251,6 +286,7 @@ class Applier:
         name = names.child_name(snapshot.storage.slug)
         if step.requested:
             self._state.pods.forget(snapshot.storage.meta.key)
+        self._state.writes.forget(Target(snapshot.storage.meta.key, Kind.POD))
         log.info("pod_deletion_started", action="delete Pod", pod_name=name, why=step.reason)
         return pod
 
@@ -280,7 +316,7 @@ class Applier:
             self._lister.put(Kind.POD.resource, left)
             if not is_terminating(left):
                 step = pod_deletion(snapshot, left, "its UserStorage is being deleted; the cache had missed the pod")
-                snapshot = await self._change(step, snapshot)
+                snapshot = await self._change(step, replace(result, snapshot=snapshot))
             return replace(result, snapshot=snapshot)
         try:
             await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, release_patch(meta.uid, meta.finalizers))
@@ -292,6 +328,24 @@ class Applier:
 
 def _with_child(snapshot: Snapshot, kind: Kind, child: Unstructured | None) -> Snapshot:
     return snapshot.with_children(replace(snapshot.children, **{kind.field: child}))
+
+
+def _target(step: Step, result: ApplyResult) -> Target:
+    """Return what a write of a child is counted by; that of a pod, for the inspection before its creation."""
+    kind = step.kind if isinstance(step, Create | Patch | Delete) else Kind.POD
+    growth = kind is Kind.PVC and isinstance(step, Patch) and "spec" in step.patch
+    return Target(result.snapshot.storage.meta.key, kind, growth)
+
+
+def _goal(step: Step, result: ApplyResult) -> int:
+    """Return a digest of what the child should be: a change of the spec or of the class is no repair."""
+    target = _target(step, result)
+    goal: Unstructured | None = getattr(result.plan.desired, target.kind.field, None)
+    if isinstance(step, Patch) and target.growth:
+        goal = step.patch
+    elif goal is not None and target.kind is Kind.PVC:
+        goal = goal["metadata"]  # the rest of a claim is never repaired
+    return hash(orjson.dumps(goal, option=orjson.OPT_SORT_KEYS))
 
 
 def _pod_name(kind: Kind, child: Unstructured) -> dict[str, str]:

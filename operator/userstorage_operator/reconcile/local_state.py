@@ -4,6 +4,7 @@ It is lost with the process. That is safe: after a restart the objects themselve
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.userstorage import Key
@@ -13,14 +14,27 @@ from userstorage_operator.reconcile.mount_inspector import MountEvents
 from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
 
 
+class Target(NamedTuple):
+    """What writes of a child are counted by."""
+
+    key: Key
+    kind: Kind
+    growth: bool = False
+    """Whether the write expands a claim, which repairs of its metadata must not delay."""
+
+
+TARGETS = (*((kind, False) for kind in Kind), (Kind.PVC, True))
+"""The kinds and growths of all targets of one UserStorage."""
+
+
 @dataclass(frozen=True, slots=True)
 class LocalState:
     """State that all reconciles of this process share."""
 
     pods: Backoff[Key]
     """Backoff of pod creations."""
-    repairs: Backoff[tuple[Key, Kind]]
-    """Backoff of repairs, by UserStorage and kind of the child."""
+    writes: Backoff[Target]
+    """Backoff of writes of children; of pods, repairs only. The first write for a goal has no pause; each further one is a repair."""
     claims: Reservations
     """Reservations of claims, each for a pod that is about to be created."""
     quota: Reservations
@@ -33,8 +47,8 @@ class LocalState:
     def forget(self, key: Key) -> None:
         """Remove the state of a UserStorage that is gone."""
         self.pods.forget(key)
-        for kind in Kind:
-            self.repairs.forget((key, kind))
+        for kind, growth in TARGETS:
+            self.writes.forget(Target(key, kind, growth))
         self.claims.release(key)
         self.quota.release(key)
         self.mount_events.pop(key, None)

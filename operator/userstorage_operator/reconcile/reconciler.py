@@ -55,7 +55,7 @@ class Reconciler:
         self._clock = clock
         self._state = LocalState(
             pods=Backoff(clock),
-            repairs=Backoff(clock),
+            writes=Backoff(clock),
             claims=Reservations(lister.claim_released),
             quota=Reservations(),
             volumes=volumes,

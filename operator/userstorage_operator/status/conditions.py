@@ -67,13 +67,20 @@ def not_ready_finding(outcome: Outcome) -> Finding | None:
             return keeps_pod_from_starting(outcome) or _starting(outcome, pod_status.not_ready_finding(pod))
     if outcome.blocking_failure is not None:
         return Finding(outcome.blocking_failure.error.reason, outcome.blocking_failure.error.message)
+    return _no_pod_finding(outcome)
+
+
+def _no_pod_finding(outcome: Outcome) -> Finding:
+    """Return why there is no pod although nothing failed."""
     if outcome.plan.hold == "StorageNotReady":
         return Finding("StorageNotReady", storage_ready(outcome).message)
     if outcome.plan.hold == "PodBackoff":
-        backoff = snapshot.pod_backoff
+        backoff = outcome.snapshot.pod_backoff
         cause = f" because {backoff.last_loss}" if backoff.last_loss else ""
         message = f"the pod was lost{cause} (start {backoff.count} in quick succession); the next one is created after a pause"
         return Finding("PodBackoff", message)
+    if outcome.contests:  # no pod is created without its NetworkPolicy, claim and Service
+        return Finding("Contested", outcome.contests[0].message)
     return Finding("PodPending", "the pod is being created")
 
 
@@ -191,6 +198,8 @@ def reconciling(outcome: Outcome) -> Condition:
         )
     if outcome.failure is not None:
         return in_progress("Retrying", outcome.failure.error.message)
+    if outcome.contests:
+        return in_progress("Progressing", outcome.contests[0].message)
     settled = outcome.snapshot.children.pod is None if outcome.snapshot.storage.suspended else ready(outcome).status
     if not settled:
         return in_progress("Progressing", ready(outcome).message)

@@ -12,6 +12,9 @@ from userstorage_operator.plan.deferred_changes import served_path
 from userstorage_operator.plan.diff import child_patch
 from userstorage_operator.status.outcome import Outcome
 
+_KINDS = (Kind.NETWORK_POLICY, Kind.SERVICE, *EXPOSURE)
+"""The most serious first: without its policy, a pod is open to other pods."""
+
 
 def network_ready(outcome: Outcome) -> Condition:
     """Return the condition NetworkReady: whether Service, NetworkPolicy and Ingress or HTTPRoute exist as desired.
@@ -41,7 +44,9 @@ def _is_desired(kind: Kind, outcome: Outcome) -> bool:
 
 def _not_ready_finding(outcome: Outcome) -> Finding | None:
     snapshot, desired = outcome.snapshot, outcome.desired
-    for kind in (Kind.NETWORK_POLICY, Kind.SERVICE, *EXPOSURE):
+    if (contest := outcome.contest(*_KINDS, Kind.POD)) is not None:  # they find the pod by its labels
+        return Finding("Contested", contest.message)
+    for kind in _KINDS:
         live, name = snapshot.own(kind), kind.resource.kind
         exists = live is not None and not is_terminating(live)
         if _is_desired(kind, outcome) and not exists:

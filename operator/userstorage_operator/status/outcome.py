@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from userstorage_operator.api.errors import ClusterError, Conflict, InternalError, NameConflict, OperatorError, Retry
+from userstorage_operator.api.resources import Kind
 from userstorage_operator.observed import backoff
+from userstorage_operator.observed.contest import Contest
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.builders import Desired
 from userstorage_operator.plan.steps import Plan
@@ -26,6 +28,8 @@ class ApplyResult:
     """Whether the finalizer was removed. The object may be gone then, so no status is written."""
     action: str = ""
     """The request that failed, as in the log (`create Pod`); empty if no request failed."""
+    contests: tuple[Contest, ...] = ()
+    """Children that another client keeps changing or deleting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ class Outcome:
     now: datetime
     attempts: int = 1
     """1, plus the number of failed reconciles in a row before this one."""
+    contests: tuple[Contest, ...] = ()
+    """Children that another client keeps changing or deleting, reported from the pause before the next repair on."""
 
     @classmethod
     def of(cls, result: ApplyResult, failures: int, now: datetime) -> "Outcome":
@@ -108,7 +114,11 @@ class Outcome:
         plan, failure = result.plan, None
         if (error := result.error or plan.spec_error) is not None:
             failure = Failure.of(error, failures + 1, now, non_blocking=result.non_blocking, action=result.action)
-        return cls(result.snapshot, plan.desired, plan, failure, now, failures + 1)
+        return cls(result.snapshot, plan.desired, plan, failure, now, failures + 1, result.contests)
+
+    def contest(self, *kinds: Kind) -> Contest | None:
+        """Return the first contest over a child of one of these kinds, if there is any."""
+        return next((contest for kind in kinds for contest in self.contests if contest.kind is kind), None)
 
     @property
     def blocking_failure(self) -> Failure | None:

@@ -3,6 +3,7 @@
 from userstorage_operator.api import reasons
 from userstorage_operator.api.conditions import Condition
 from userstorage_operator.api.errors import GrowthRefused
+from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status
 from userstorage_operator.observed.lost_claim import ClaimIdentity, lost_claim, waits_for_consent
@@ -38,6 +39,8 @@ def storage_ready(outcome: Outcome) -> Condition:
     if (refused := _growth_refused(outcome)) is not None:
         message = f"claim {name!r} is bound and in use, but may not be expanded: {refused.message}"
         return Condition(reasons.STORAGE_READY, True, "ResizeFailed", message)
+    if (contest := outcome.contest(Kind.PVC)) is not None:
+        return Condition(reasons.STORAGE_READY, True, "Contested", f"claim {name!r} is bound, but {contest.message}")
     if (owner := _foreign_controller(snapshot, claim)) is not None:
         owned_by = f"{owner['kind']} {owner['name']!r}"
         message = f"claim {name!r} is bound, but {owned_by} controls it: deleting that deletes the claim and its files"
@@ -60,7 +63,8 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
     snapshot, claim = outcome.snapshot, outcome.snapshot.children.pvc
     existing, holder = snapshot.storage.storage.claim_name, snapshot.claim_context.claim_holder
     if claim is None:
-        return _missing_claim_finding(snapshot)
+        contest = outcome.contest(Kind.PVC)
+        return Finding("Contested", contest.message) if contest is not None else _missing_claim_finding(snapshot)
     name = claim["metadata"]["name"]
     if existing and not plans.claim_is_shareable(claim):
         message = (
