@@ -5,8 +5,8 @@ OperatorError                    reason and message; `retry` says when to try ag
 ├── InvalidSpec                  the object itself is wrong: wait for a change
 ├── NameConflict                 a foreign object has the name of a child: leave it, check again later
 ├── ConflictingController        another controller keeps reverting a child: repair it only now and then
-├── QuotaExceeded                the namespace has the maximum number of the class: wait until one is deleted
-├── NotLeader                    this process may no longer write: another one is, or may be, the leader
+├── QuotaExceeded                the namespace has as many UserStorages as the class allows: wait until one is deleted
+├── NotLeader                    this process may no longer write: another process is, or may be, the leader
 ├── AwaitingGarbageCollection    a child of a deleted UserStorage still exists: wait for the garbage collector
 └── ClusterError                 an error response of the API server (status and message)
     ├── NotFound                 404
@@ -21,7 +21,7 @@ from enum import Enum
 
 
 class Retry(Enum):
-    """When to try the same key again."""
+    """When to reconcile the same key again after an OperatorError."""
 
     BACKOFF = "backoff"
     """After increasing delays: no event reports that the cause has gone."""
@@ -51,7 +51,7 @@ class InternalError(OperatorError):
 
 
 class InvalidSpec(OperatorError):
-    """A field has a value that the schema should have refused, or that this version does not support."""
+    """A field has a value that the schema should have refused, or that this version of the operator does not support."""
 
     reason = "InvalidSpec"
     retry = Retry.ON_CHANGE
@@ -83,7 +83,7 @@ class NotLeader(OperatorError):
 
 
 class AwaitingGarbageCollection(OperatorError):
-    """A child of a deleted UserStorage still has the name that ours needs. The garbage collector will delete it."""
+    """A child of a deleted UserStorage still has the name that a new child needs. The garbage collector will delete it."""
 
     reason = "WaitingForGarbageCollection"
 
@@ -119,7 +119,7 @@ class Refused(ClusterError):
 
 
 class GrowthRefused(Refused):
-    """Expanding a claim was refused: by its StorageClass (reason ExpansionNotSupported), or for another reason."""
+    """The API server refused to expand a claim: the StorageClass forbids it (ExpansionNotSupported), or for another reason."""
 
 
 class Unavailable(ClusterError):
