@@ -44,7 +44,7 @@ class ClaimContext:
 
 
 def needs_claim(storage: Unstructured) -> bool:
-    """Whether a raw UserStorage needs its claim: it is not being deleted, or our finalizer shows that its pod may still exist."""
+    """Whether a raw UserStorage needs its claim: it is not being deleted, or our finalizer shows that a pod may exist."""
     meta = storage["metadata"]
     return "deletionTimestamp" not in meta or names.FINALIZER in meta.get("finalizers", ())
 

@@ -43,7 +43,7 @@ def restart_count(pod: Unstructured) -> int:
 
 
 def disruption(pod: Unstructured) -> str | None:
-    """Return the message of the condition DisruptionTarget (node drain, preemption, eviction); None if it is absent or not True."""
+    """Return the message of the condition DisruptionTarget (node drain, preemption, eviction); None unless it is True."""
     target = condition(pod, "DisruptionTarget")
     if target is None or target["status"] != "True":
         return None

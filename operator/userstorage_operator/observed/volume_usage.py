@@ -7,7 +7,7 @@ from typing import Any
 from userstorage_operator.api.unstructured import Unstructured
 
 _STEP = 1.0
-"""Percentage points. A smaller change is not written to the status: active users would cause a write after every measurement."""
+"""Percentage points. A smaller change does not change the status: active users would cause a write after every measurement."""
 _MEBI = 1 << 20
 _LIMIT = 1 << 63
 NEARLY_FULL = 0.9
