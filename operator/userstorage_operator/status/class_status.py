@@ -17,10 +17,10 @@ def class_report(
     counts: Mapping[str, int],
     now: datetime,
 ) -> Unstructured:
-    """Return the whole status of the class `raw`.
+    """Return the complete new status of the raw class `raw`.
 
-    `browser` is the rendered browser, or why it cannot be rendered. `defaults` are the classes marked as default, the effective
-    one first. `counts` has the number of members of the class by state: users, updated, pending, deferred, failed, unavailable.
+    `browser` is what the flavor of the class renders, or why that fails. `defaults` are the raw classes marked as default, the
+    effective one first. `counts` is the result of `RolloutTracker.counts`: state -> number of members.
     """
     generation = raw["metadata"]["generation"]
     found = [ready(browser), default(raw, defaults), reconciling(counts)]
@@ -34,7 +34,7 @@ def class_report(
 
 
 def ready(browser: Browser | InvalidSpec) -> Condition:
-    """Return the condition Ready: whether a UserStorage of the class can be served at all."""
+    """Return the condition Ready: whether the spec of the class is valid, so that it can have UserStorages."""
     if isinstance(browser, InvalidSpec):
         return Condition(READY, False, browser.reason, browser.message)
     return Condition(READY, True, "Valid", "UserStorages of this class can be served")
@@ -69,7 +69,7 @@ def image_pinned(image: str) -> Condition:
 
 
 def reconciling(counts: Mapping[str, int]) -> Condition:
-    """Return the condition Reconciling of kstatus: True while members wait for a change, except deferred ones."""
+    """Return the condition Reconciling of kstatus: True while pods of members may be outdated, not counting deferred members."""
     waiting = counts["pending"] - counts["deferred"]
     if waiting > 0:
         message = f"{waiting} of {counts['users']} UserStorages wait for their turn; {counts['unavailable']} are not ready"

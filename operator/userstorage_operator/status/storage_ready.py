@@ -14,7 +14,7 @@ from userstorage_operator.plan.builders import claim_name
 from userstorage_operator.status.outcome import Outcome
 
 NEEDS_MANUAL_ACTION = frozenset({"ClaimNotAllowed", "ClaimInUse"})
-"""Reasons of StorageReady that the condition Stalled reports too."""
+"""Reasons of StorageReady that need manual action; the condition Stalled reports them too."""
 _FIRST_CONSUMER = "WaitForFirstConsumer"
 
 
@@ -41,7 +41,7 @@ def storage_ready(outcome: Outcome) -> Condition:
 
 
 def keeps_pod_from_starting(outcome: Outcome) -> Finding | None:
-    """Return StorageNotReady if the pod cannot mount its volume, else None. Ready then reports this instead of PodPending."""
+    """Return StorageNotReady, for the condition Ready, if the pod cannot mount its volume; None if no such problem is known."""
     problem = volume_affinity.volume_problem(outcome.snapshot)
     return Finding("StorageNotReady", problem.message) if problem is not None else None
 
