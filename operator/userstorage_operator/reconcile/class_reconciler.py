@@ -23,7 +23,7 @@ from userstorage_operator.status.events import class_events
 from userstorage_operator.status.report import status_patch
 
 _UNTIL_COUNTED = 1.0
-"""Seconds until the next try if not every UserStorage has been counted since the start."""
+"""Seconds until the next try while not every UserStorage has been counted since the start of this process."""
 
 _ANY_USER = UserStorage.parse(
     {
@@ -41,7 +41,7 @@ _ANY_USER = UserStorage.parse(
 
 
 class ClassReconciler:
-    """Writes the status of classes."""
+    """Writes the status of UserStorageClasses."""
 
     def __init__(
         self, cluster: Cluster, lister: Lister, rollout: RolloutTracker, recorder: Recorder, clock: Callable[[], datetime]
@@ -53,7 +53,7 @@ class ClassReconciler:
         self._clock = clock
 
     async def reconcile(self, name: str, failures: int) -> Result:  # noqa: ARG002  # the signature that a worker pool calls
-        """Reconcile the class `name`."""
+        """Write the status of the class `name` if it differs, and send Events about the change."""
         structlog.contextvars.bind_contextvars(class_name=name)
         if not self._rollout.complete:
             return Result(requeue_after=_UNTIL_COUNTED)
@@ -85,7 +85,7 @@ class ClassReconciler:
 
 
 def lacks_digest(raw: Unstructured) -> bool:
-    """Whether the class (unparsed) names its image without a digest. False if the class cannot be rendered."""
+    """Whether the image that pods of the class run has no digest. False if the class is invalid, so no pod can be built."""
     browser = _browser(raw)
     return isinstance(browser, Browser) and not image_pinned(browser.image).status
 

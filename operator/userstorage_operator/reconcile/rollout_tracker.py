@@ -1,6 +1,7 @@
-"""State of every class's rollout, from the last reconcile of each of its members.
+"""The state of the rollout of every class, computed from the last reconcile of each of its members.
 
-Kept in memory. After a start no rollout continues and no count is reported until every UserStorage was reconciled once.
+Kept in memory. After the operator has started, no rollout continues and no count is reported until every UserStorage was
+reconciled once.
 """
 
 from collections import Counter
@@ -17,9 +18,9 @@ from userstorage_operator.status.rollout import MemberState, WaitingFor, unavail
 class _Class:
     members: dict[Key, MemberState] = field(default_factory=dict)
     counts: dict[int, Counter[str]] = field(default_factory=dict)
-    """By the generation that the class had in the last reconcile of the member."""
+    """Generation of the class in the last reconcile of a member -> state -> number of such members."""
     waiting: dict[WaitingFor, dict[Key, None]] = field(default_factory=lambda: {reason: {} for reason in WaitingFor})
-    """The members that wait, in order of arrival."""
+    """What a member waits for -> the members that wait for it, in order of arrival."""
     max_unavailable: str = "1"
 
     def sum(self, count: str) -> int:
@@ -113,13 +114,13 @@ class RolloutTracker:
         return total
 
     def users(self) -> dict[str, int]:
-        """Return the number of UserStorages for each class name, also for classes that do not exist."""
+        """Return a mapping from class name to the number of its UserStorages, also for classes that do not exist."""
         return {name: len(cls.members) for name, cls in self._classes.items()}
 
     def may_replace(self, key: Key, cls: UserStorageClass) -> bool:
         """Whether a pod that a change of the class made outdated may be replaced now.
 
-        It may if it is unavailable anyway, or if a slot is free.
+        True if the pod is unavailable anyway, or if a slot is free. False until every UserStorage was reconciled once.
         """
         tracked = self._classes.setdefault(cls.name, _Class())
         tracked.max_unavailable = cls.max_unavailable
@@ -137,7 +138,7 @@ class RolloutTracker:
         self._update(key, replace(state, class_name=cls.name, running=True, available=False))
 
     def record(self, key: Key, state: MemberState | None) -> None:
-        """Record the state after a reconcile; None if the UserStorage is gone."""
+        """Record the state of a UserStorage after its reconcile; `state` is None if the UserStorage is gone."""
         self._update(key, state)
 
     def _state(self, key: Key) -> MemberState | None:
@@ -166,13 +167,13 @@ class RolloutTracker:
                 del self._classes[name]  # tenants can name any number of classes
 
     def _enqueue_quota_waiters(self, key: Key, cls: _Class) -> None:
-        """Requeue the others of the namespace that wait for a place in the quota."""
+        """Requeue the other members in the namespace of `key` that wait for a place in the quota."""
         waiting = cls.waiting[WaitingFor.QUOTA]
         for other in [other for other in waiting if other.namespace == key.namespace and other != key]:
             self._enqueue(other)
 
     def _enqueue_next(self, cls: _Class) -> None:
-        """Requeue as many members that wait for a rollout slot as there are free ones, in order of arrival."""
+        """Requeue as many members that wait for a rollout slot as there are free slots, in order of arrival."""
         waiting = cls.waiting[WaitingFor.ROLLOUT_SLOT]
         if waiting and (free := cls.free_slots()) > 0:
             for key in list(islice(waiting, free)):
