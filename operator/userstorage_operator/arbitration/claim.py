@@ -111,7 +111,7 @@ class ClaimIndex:
         return [other for other in self.claimants(key.namespace, claim) if other != key]
 
     def affected_keys(self, raw: Unstructured) -> list[Key]:
-        """Return the other UserStorages that use the claim of `raw`, to requeue them when `raw` gains or loses its user id."""
+        """Return the other UserStorages that use the claim of `raw`, to requeue them when the owner of its user id changes."""
         key = Key.of(raw)
         return [other for other in self.claimants(*_index_key(raw)) if other != key]
 

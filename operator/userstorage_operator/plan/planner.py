@@ -165,7 +165,7 @@ def _finalizer(snapshot: Snapshot) -> Iterator[Step]:
 
 
 def _prune(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
-    """Yield the deletion of our NetworkPolicy, Ingress or HTTPRoute if it is no longer desired, so that it cannot stay in effect."""
+    """Yield the deletion of our NetworkPolicy, Ingress or HTTPRoute if it is no longer desired: it must not stay in effect."""
     for kind in (Kind.NETWORK_POLICY, *EXPOSURE):
         live = snapshot.own(kind)
         if getattr(desired, kind.field) is None and live is not None and not is_terminating(live):

@@ -69,7 +69,7 @@ def image_pinned(image: str) -> Condition:
 
 
 def reconciling(counts: Mapping[str, int]) -> Condition:
-    """Return the condition Reconciling of kstatus: True while pods of members may be outdated, not counting deferred members."""
+    """Return the condition Reconciling of kstatus: True while pods of members may be outdated, except deferred members."""
     waiting = counts["pending"] - counts["deferred"]
     if waiting > 0:
         message = f"{waiting} of {counts['users']} UserStorages wait for their turn; {counts['unavailable']} are not ready"
