@@ -24,9 +24,9 @@ class Retry(Enum):
     """When to reconcile the same key again after an OperatorError."""
 
     BACKOFF = "backoff"
-    """After increasing delays: no event reports that the cause has gone."""
+    """After increasing delays: no watch event reports that the cause has gone."""
     ON_CHANGE = "on change"
-    """Only when an event requeues the object: without a change it would fail in the same way."""
+    """Only when a watch event requeues the key: without a change, a retry would fail in the same way."""
 
 
 class OperatorError(Exception):

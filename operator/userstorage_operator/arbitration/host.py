@@ -69,6 +69,6 @@ class HostIndex:
         return self._keys_of[host] - {key} if host is not None else set()
 
     def _wanted_host(self, raw: Unstructured) -> HostPath | None:
-        """Return the host name and URL path that the class gives to `raw`; None if `raw` does not own its user id."""
+        """Return the host name and URL path for `raw`; None if the class gives none, or `raw` does not own its user id."""
         host = wanted_host(raw, self._lister.classes())
         return host if host is not None and self._user_ids.is_owner(raw) else None

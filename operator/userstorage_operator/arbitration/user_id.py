@@ -65,7 +65,7 @@ class UserIDIndex:
         return self._owners.get((key.namespace, raw["spec"]["userID"])) == key.name
 
     def update(self, raw: Unstructured, *, exists: bool) -> list[OwnerChange]:
-        """Index a UserStorage that was created, changed or deleted. Return the change of owner, if any."""
+        """Index a UserStorage that was created, changed or deleted. Return the change of owner, or none."""
         key, user_id, meta = Key.of(raw), raw["spec"]["userID"], raw["metadata"]
         user = (key.namespace, user_id)
         self._claimants.update(user, key.name, (meta["creationTimestamp"], meta["uid"]) if exists else None)

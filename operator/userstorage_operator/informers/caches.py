@@ -62,7 +62,7 @@ class Caches:
         return self._caches[resource]
 
     def not_synced(self, namespaces: Iterable[str | None]) -> Iterator[str]:
-        """Yield a text such as `pods in team-b` for each first list that the caches lack. No reconcile may start before."""
+        """Yield a text such as `pods in team-b` for each list not yet in the caches. No reconcile starts before all are."""
         for resource, cache in self._caches.items():
             yield from map(resource.within, cache.namespaces_not_synced(namespaces if resource.namespaced else (None,)))
 

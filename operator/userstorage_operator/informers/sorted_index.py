@@ -20,7 +20,10 @@ class SortedIndex:
         self._user_of: dict[_Entry, str] = {}
 
     def add(self, key: Key, user: str) -> None:
-        """Add a UserStorage to the list of all and to that of its user id. If the user id has changed, it leaves the old one."""
+        """Add a UserStorage to the list of all and to that of its user id.
+
+        If its user id has changed, it leaves the list of the old one.
+        """
         entry = (key.namespace, key.name)
         if self._user_of.get(entry) == user:
             return

@@ -1,4 +1,4 @@
-"""The sweep: a periodic relist of everything that requeues every UserStorage, in case a watch missed an event."""
+"""The sweep: list all objects periodically, and requeue every UserStorage, in case a watch missed an event."""
 
 import asyncio
 import random

@@ -45,7 +45,7 @@ class WatchLiveness:
 
     @property
     def failing(self) -> bool:
-        """Whether, for any of the watches, the last request failed."""
+        """Whether any of the watches failed at its last attempt, and has not been opened since."""
         return bool(self._failing)
 
 

@@ -11,7 +11,7 @@ from userstorage_operator.plan.builders import Desired
 
 
 def current_claim_size(snapshot: Snapshot) -> str | None:
-    """Return the size requested by the claim that the operator created for the user; None without such a claim."""
+    """Return the size that the claim requests; None if the operator did not create the claim, or there is none."""
     claim = snapshot.children.pvc
     if claim is None or snapshot.storage.storage.claim_name is not None or not claim_is_ours(claim, snapshot.storage):
         return None

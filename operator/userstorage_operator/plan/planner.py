@@ -44,7 +44,7 @@ from userstorage_operator.plan.steps import (
 
 
 def plan(snapshot: Snapshot, now: datetime) -> Plan:
-    """Return the plan. If the spec is invalid or a child's name is taken, `spec_error` of the plan says so."""
+    """Return the plan. If the spec is invalid, or an object that is not ours has a child's name, its `spec_error` says so."""
     desired, spec_error = _render(snapshot)
     if snapshot.storage.is_deleting:
         return replace(plan_deletion(snapshot), desired=desired)
@@ -57,7 +57,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
 
 
 def _render(snapshot: Snapshot) -> tuple[Desired | None, OperatorError | None]:
-    """Return the desired children and no error; or None, and the error because of which there are none, if it is known."""
+    """Return the desired children and no error; or None and the error, if there is one."""
     storage, cls = snapshot.storage, snapshot.cls
     if snapshot.spec_error is not None or cls is None:
         return None, snapshot.spec_error
@@ -114,7 +114,10 @@ def plan_deletion(snapshot: Snapshot) -> Plan:
 
 
 def plan_blocked(snapshot: Snapshot, now: datetime) -> Plan:
-    """Plan for a UserStorage without desired children: change nothing, except that its pod is deleted if it is suspended."""
+    """Plan for a spec that cannot be carried out (`spec_error`): only delete the pod if the UserStorage is suspended.
+
+    The plan may also read which pods mount the claim, or the Events of the pod, for the status.
+    """
     if (deadline := pod_termination_deadline(snapshot)) is not None:
         return Plan(requeue_at=(deadline,))
     pod = snapshot.own_pod

@@ -45,7 +45,7 @@ def summary(raw: Unstructured) -> Unstructured:
 
 
 def _ready(status: Unstructured) -> Unstructured:
-    """Return `ready` (a boolean), `reason` and `message` from the condition Ready; False and Pending if it is missing."""
+    """Return the fields `ready`, `reason` and `message` from the condition Ready; False, Pending and "" if it is missing."""
     for condition in status.get("conditions") or ():
         if condition.get("type") == "Ready":
             return {

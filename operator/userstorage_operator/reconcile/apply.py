@@ -107,7 +107,10 @@ class Applier:
                 return snapshot
 
     async def _inspect_mounts(self, step: InspectMounts, result: ApplyResult, now: datetime) -> ApplyResult:
-        """List the pods that mount the claim, then plan the pod again. The plan of the result has only these steps."""
+        """List the pods that mount the claim, then plan the pod again.
+
+        The plan of the result has only the steps for the pod.
+        """
         snapshot = result.snapshot
         context = replace(snapshot.claim_context, mounts=await self._inspector.mounts(snapshot))
         snapshot = replace(snapshot, claim_context=context)

@@ -1,4 +1,4 @@
-"""Protocols of the API server and the Event recorder. Classes in `kube/` implement them; `reconcile/` imports only these."""
+"""Protocols of the API server and the Event recorder. Classes in `kube/` implement them; `reconcile/` imports only the protocols."""
 
 from typing import Protocol
 
