@@ -1,4 +1,4 @@
-"""Every condition type and every reason it can have. Reasons are API: the API reference is generated from these tables."""
+"""Every condition type, and every reason that it can have. Reasons are API: the API reference is generated from this file."""
 
 READY = "Ready"
 STORAGE_READY = "StorageReady"
@@ -20,7 +20,7 @@ FAILURES = {
         "as they are. Mark a class as default (one with an empty spec gives the built-in values), or set spec.className."
     ),
     "InvalidSpec": "The spec, or that of the class, has a value that is not supported; the message names the field.",
-    "Forbidden": "The API server refused a write; the message has its answer.",
+    "Forbidden": "The API server refused a write; the message has its response.",
     "NamespaceTerminating": "The namespace is being deleted and accepts no new objects; the UserStorage is deleted with it.",
     "QuotaExceeded": (
         "A limit of the namespace is reached: limits.maxPerNamespace of the class (those in use, then the oldest, stay), "
@@ -44,7 +44,10 @@ REASONS: dict[str, dict[str, str]] = {
         "SchedulingGated": "Another controller, such as a queue manager, holds the pod back; the message names its scheduling gates.",
         "ReadinessGatesNotReady": "The containers are ready, a readiness gate of another controller is not; the message names it.",
         "PodTerminating": "The old pod must terminate before a new one is created. The message names its node and what keeps it.",
-        "PodBackoff": "The pod was lost several times in a row; the message says how. The next one follows after a pause.",
+        "PodBackoff": (
+            "The pod was disrupted, terminated or edited several times in a row; the message says how. "
+            "The next pod is created after a pause."
+        ),
         "StartTimeout": "The pod was not ready within spec.lifecycle.startTimeout.",
         "Suspended": "spec.replicas is 0.",
         "StorageNotReady": "The claim keeps the pod from starting; see StorageReady.",
@@ -136,7 +139,7 @@ REASONS: dict[str, dict[str, str]] = {
         "NotStalled": "No manual action is needed.",
     },
 }
-"""Condition type -> reason -> meaning, for UserStorages."""
+"""Condition type -> reason -> meaning, for the status of a UserStorage."""
 
 CLASS_REASONS: dict[str, dict[str, str]] = {
     READY: {
