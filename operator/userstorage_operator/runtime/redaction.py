@@ -12,7 +12,7 @@ TEXT_MAX = 1024
 REDACTED = "[redacted]"
 
 _HINTS = ("://", "bearer", "basic", "eyj", "token", "passw", "secret", "authorization", "key", "credential", "cookie")
-"""In lower case. A text that contains none of these matches no pattern of `_SECRETS`."""
+"""A text whose lower case contains none of these matches no pattern of `_SECRETS`."""
 _SECRET_KEY = re.compile(r"token|passw|secret|authorization|api[-_]?key|private[-_]?key|credential|cookie", re.IGNORECASE)
 _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"://\S*@"), f"://{REDACTED}@"),
@@ -37,7 +37,7 @@ _INT64 = 2**63
 
 
 def clean_text(text: str) -> str:
-    """Return `text` with secrets redacted, and with line breaks and other control characters escaped. A text of more than
+    """Return `text` with secrets redacted, and with line breaks and other control characters escaped. A result of more than
     TEXT_MAX characters is cut there and ends with `...[cut]`.
     """
     if text.isprintable() and len(text) <= TEXT_MAX and not (" " in text or ":" in text or "=" in text or "eyJ" in text):
