@@ -67,8 +67,8 @@ class RedisObserver(Protocol):
     """Receives the outcome of every call to Redis, for metrics."""
 
     def redis_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
-        """Announce all values of `kind` that `redis_failed` can get, and all of `state` that `redis_breaker` can get. All time
-        series then exist from the start.
+        """Say beforehand which values `redis_failed` and `redis_breaker` will get, so that all time series exist from the
+        start.
         """
 
     def redis_answered(self, seconds: float) -> None:

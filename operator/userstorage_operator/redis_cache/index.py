@@ -1,4 +1,5 @@
-"""The index: a sorted set in Redis. Each UserStorage is one row, stored as two entries, one by name and one by user.
+"""The index of the mirror: a sorted set in Redis. Each UserStorage is one row, stored as two entries: one sorts by name, the
+other by user id.
 
     n ∅ namespace ∅ name ∅ uid ∅ version ∅ phase ∅ ready ∅ user ∅ seal
     u ∅ user ∅ namespace ∅ name ∅ uid ∅ version ∅ phase ∅ ready ∅ seal

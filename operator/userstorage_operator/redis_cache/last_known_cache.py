@@ -31,7 +31,7 @@ class LastKnownCache(Generic[K, T]):
     """
 
     def __init__(self, fresh: float, size: int) -> None:
-        """A value is served for `fresh` seconds without a fetch. The `size` most recently used values are kept."""
+        """Serve each value for `fresh` seconds without a fetch, and keep the `size` most recently used values."""
         self._fresh = fresh
         self._stored: LRUCache[K, _Stored[T]] = LRUCache(size)
         self._flights: SingleFlight[K, Aged[T]] = SingleFlight()

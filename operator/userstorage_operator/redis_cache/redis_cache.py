@@ -26,7 +26,7 @@ class RedisCacheObserver(RedisObserver, CacheObserver, Protocol):
     """Receives the counts of the connection and of the cache, for metrics."""
 
     def cache_labels(self, reasons: Iterable[str]) -> None:
-        """Announce all values of `reason` that `cache_rejected` can get, so that all time series exist from the start."""
+        """Say beforehand which values of `reason` `cache_rejected` will get, so that all time series exist from the start."""
 
 
 class RedisCache:
