@@ -25,7 +25,7 @@ def test_transition_time_changes_only_with_status(first: list[Condition], second
 
 
 @given(CONDITIONS)
-def test_merging_again_changes_nothing(conditions: list[Condition]) -> None:
+def test_merging_the_same_conditions_again_changes_nothing(conditions: list[Condition]) -> None:
     once = merge([], conditions, 1, NOW)
     assert merge(once, conditions, 1, NOW + timedelta(days=1)) == once
 
@@ -41,7 +41,7 @@ def test_long_message_is_cut() -> None:
     assert len(entry["message"]) == MESSAGE_MAX
 
 
-def test_default_transition_time_is_replaced() -> None:
+def test_transition_time_of_schema_default_is_replaced() -> None:
     placeholder = {"type": "Reconciling", "status": "True", "lastTransitionTime": "1970-01-01T00:00:00Z"}
     [entry] = merge([placeholder], [Condition("Reconciling", True, "Progressing", "")], 1, NOW)
     assert entry["lastTransitionTime"] == "2026-01-31T12:00:00Z"
