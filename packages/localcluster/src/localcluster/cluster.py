@@ -46,7 +46,9 @@ def build(profile: Profile, report: Report = silent) -> None:
 
 
 def start(profile: Profile | str, directory: Path, report: Report = silent) -> Cluster:
-    """Start the cluster whose files are in `directory`, unless it is running. It keeps running when the caller exits.
+    """Return the running cluster whose files are in `directory`; build and start it first if it does not run.
+
+    The cluster keeps running when the calling process exits.
 
     Programs of a running cluster that have exited are started again. Raises ClusterError if the cluster does not start, or
     if `directory` has a cluster of another profile. A new cluster that does not start is stopped; its logs are kept.
