@@ -78,7 +78,7 @@ REASONS: dict[str, dict[str, str]] = {
         ),
         "ExpansionNotSupported": "The StorageClass of the claim does not allow expansion; the files are still served.",
         "ClaimNotAllowed": "spec.storage.claimName names a claim without the label userstorage.dev/shareable=true.",
-        "ClaimInUse": "The claim is in use by another UserStorage. This one takes over when that one is gone.",
+        "ClaimInUse": "The claim is in use by another UserStorage. This UserStorage gets the claim when the other one is gone.",
         "Contested": "Another client keeps changing or deleting the claim; the message names it, if it is known.",
         "MultiAttach": "Other pods mount the claim, so this pod cannot; the message names pods and nodes.",
         "FailedMount": "The node cannot mount the volume; the message has the error from the pod's events.",
@@ -96,10 +96,13 @@ REASONS: dict[str, dict[str, str]] = {
     },
     NETWORK_READY: {
         "Synced": "Service, NetworkPolicy, and Ingress or HTTPRoute exist as the class specifies.",
-        "Pending": "One of these has not been created yet; the message names it.",
-        "OutOfSync": "One of these differs from the class or is no longer needed, and is not repaired or deleted yet.",
+        "Pending": "A NetworkPolicy, Service, Ingress or HTTPRoute that the class asks for does not exist yet; the message names it.",
+        "OutOfSync": (
+            "A NetworkPolicy, Service, Ingress or HTTPRoute differs from the class or is no longer needed, "
+            "and is not repaired or deleted yet; the message names it."
+        ),
         "Contested": (
-            "Another client keeps changing or deleting one of these, or changes the labels by which they select the pod. "
+            "Another client keeps changing or deleting a NetworkPolicy, Service, Ingress or HTTPRoute, or the labels by which it selects the pod. "
             "It is repaired after growing pauses; the message names the client, if it is known."
         ),
         "HostConflict": "Another UserStorage has the same host and path. The browser can be reached only inside the cluster.",
