@@ -8,7 +8,7 @@ from userstorage_operator.api.quantities import parse_quantity
 from userstorage_operator.api.unstructured import Unstructured
 
 _OWN_MAPS = frozenset({"selector", "matchLabels"})
-"""Names of maps in which a key that only the live object has is a difference too: one more label in a selector selects nothing."""
+"""Maps in which a key that only the live object has is a difference too: a selector with one more label selects nothing."""
 
 
 def without_absent(value: Unstructured) -> Unstructured:
