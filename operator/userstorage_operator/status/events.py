@@ -128,7 +128,10 @@ def _by_type(status: Unstructured) -> dict[str, Mapping[str, str]]:
 
 
 def printable(text: str) -> str:
-    """Return `text` as the note of an Event: at most 1 KiB, without control characters: terminals show it, and parts are untrusted."""
+    """Return `text` as the note of an Event: at most 1 KiB, and no control characters, as terminals show it.
+
+    Parts of it are untrusted.
+    """
     clean = "".join(char if char.isprintable() else " " if char.isspace() else "?" for char in text)
     return clean.encode()[:NOTE_MAX].decode(errors="ignore")
 
