@@ -27,7 +27,10 @@ class MemberState:
     class_generation: int
     """Generation of the class in this reconcile; 0 if the class does not exist."""
     running: bool = False
-    """Whether the UserStorage should run, and no problem of its own prevents that. A percentage in `maxUnavailable` is of these."""
+    """Whether the UserStorage should run, and no problem of its own prevents that.
+
+    A percentage in `maxUnavailable` is of the running members.
+    """
     available: bool = False
     """Whether the UserStorage is ready, with a pod that is meant to keep running."""
     updated: bool = False
