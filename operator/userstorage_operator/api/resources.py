@@ -9,7 +9,7 @@ from userstorage_operator.api.unstructured import Unstructured
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A Kubernetes resource: group, version, plural and kind."""
+    """A Kubernetes resource, as the API server addresses it: group, version, plural and kind."""
 
     group: str
     """Empty for the core group."""

@@ -73,5 +73,5 @@ class Fields:
             raise InvalidSpec(f"{self.path}.{name}: {value!r} is not supported") from None
 
     def section(self, name: str) -> "Fields":
-        """Return the section inside this one; a section without fields if it is absent."""
+        """Return the section `name` inside this one; a section without fields if it is absent."""
         return Fields(self.get(name, dict, {}), f"{self.path}.{name}")

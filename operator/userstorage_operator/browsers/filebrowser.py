@@ -43,8 +43,8 @@ def _configure(storage: UserStorage, cls: UserStorageClass) -> tuple[str, ...]:
     """Return the init container's command, which creates the database: the server has no flags for auth method and permissions.
 
     The command deletes an old database first: after a reboot of the node the init container runs again, the directory still has
-    the database, and the program refuses to initialise an existing database. Without a proxy every visitor is the first user of the
-    database. The server would create that user as an administrator, so it is created here with the permissions of the class.
+    the database, and the program refuses to initialise it. Without a proxy every visitor is the first user of the database. The
+    server would create that user as an administrator, so it is created here with the permissions of the class.
     """
     behind_proxy = cls.auth_mode is AuthMode.PROXY_HEADER
     method = ("--auth.method=proxy", f"--auth.header={cls.auth_header}") if behind_proxy else ("--auth.method=noauth",)

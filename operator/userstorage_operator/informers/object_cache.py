@@ -90,7 +90,7 @@ class ObjectCache:
         return (self._objects[namespace][key] for namespace, key in self._indexes[name].keys(value))
 
     def get(self, namespace: str, name: str) -> Unstructured | None:
-        """Return the object; None if it does not exist."""
+        """Return the cached object; None if the cache does not have it."""
         return self._objects.get(namespace, {}).get(name)
 
     def values(self) -> Iterable[Unstructured]:

@@ -48,7 +48,7 @@ class Snapshot:
     """Whether the rollout of the class allows the pod to be replaced now, if a change of the class made it outdated."""
     claim_context: ClaimContext = field(default_factory=ClaimContext)
     exposure_conflict: Finding | None = None
-    """Why the Ingress or HTTPRoute that the class asks for cannot be created; None if it can."""
+    """Why the Ingress or HTTPRoute that the class asks for cannot be created; None if nothing prevents it."""
     volume: MeasuredVolume | None = None
     """Usage of the volume behind the claim; None if the operator does not query kubelets (`--volume-stats`)."""
 

@@ -31,7 +31,7 @@ class MeasuredVolume:
     """The measured usage of one volume. It exists only if the operator queries kubelets (`--volume-stats`)."""
 
     use: VolumeUse | None
-    """None if the usage is currently unknown."""
+    """The last known usage; None if it is unknown or too old."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,7 @@ def _changed_by_user(desired: Desired, pod: Unstructured) -> bool:
 
 
 def pod_hash(pod: Unstructured) -> str | None:
-    """Return the hash of the spec that the pod was built from; None if the annotation is missing."""
+    """Return the annotation with the hash of the spec that the pod was built from; None if it is missing."""
     return _annotation(pod, names.ANNOTATION_POD_HASH)
 
 

@@ -1,4 +1,4 @@
-"""Protocols of the API server and the Event recorder. Classes in `kube/` implement them; `reconcile/` imports only the protocols."""
+"""Protocols of the API server and the Event recorder: `kube/` implements them, and `reconcile/` imports only them."""
 
 from typing import Protocol
 

@@ -126,7 +126,10 @@ class Reconciler:
         return plan
 
     async def _report(self, outcome: Outcome) -> Failure | None:
-        """Record the outcome for the rollout; patch the status if it differs, then send the events. Return the failure of the patch."""
+        """Record the outcome for the rollout; patch the status if it differs, then send the Events.
+
+        Return the failure of the patch; None if it succeeded or was not needed.
+        """
         snapshot, meta = outcome.snapshot, outcome.snapshot.storage.meta
         self._rollout.record(meta.key, member_state(outcome))
         lost_race = outcome.failure is not None and outcome.failure.is_lost_race

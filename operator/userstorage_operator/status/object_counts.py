@@ -1,4 +1,4 @@
-"""Counts of UserStorages by phase, condition and reason, updated on every change: a scrape iterates over no UserStorages.
+"""Counts of UserStorages by phase, condition and reason, updated on every change: a scrape does not visit all.
 
 `object_metrics.py` exports them as the gauges of `runtime/gauges.py`. A new count needs a field of `Counts`, a gauge there, and
 a line in `ObjectMetrics._collect_storages`.

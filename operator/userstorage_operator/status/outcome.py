@@ -17,7 +17,7 @@ _CONFLICTS = 4
 
 @dataclass(frozen=True, slots=True)
 class ApplyResult:
-    """The snapshot after the steps that succeeded, and the error of the step that failed."""
+    """The result of applying a plan: the snapshot after the steps that succeeded, and the error of the step that failed."""
 
     snapshot: Snapshot
     plan: Plan

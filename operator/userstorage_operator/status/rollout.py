@@ -15,9 +15,9 @@ class WaitingFor(Enum):
     """What a UserStorage waits for as long as other members of its class have it."""
 
     ROLLOUT_SLOT = "turn"
-    """A slot in the rollout, to have its pod replaced."""
+    """A slot in the rollout of the class: the permission to replace the pod."""
     QUOTA = "place"
-    """A place within `limits.maxPerNamespace` of its namespace."""
+    """A place within `limits.maxPerNamespace` of the class, in the namespace of the UserStorage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +28,18 @@ class MemberState:
     class_generation: int
     """Generation of the class in this reconcile; 0 if the class does not exist."""
     running: bool = False
-    """Whether it should run, and no problem of its own prevents that. A percentage in `maxUnavailable` refers to these."""
+    """Whether the UserStorage should run, and no problem of its own prevents that.
+
+    A percentage in `maxUnavailable` is of the running members.
+    """
     available: bool = False
-    """Whether it is ready, with a pod that is meant to keep running."""
+    """Whether the UserStorage is ready, with a pod that is meant to keep running."""
     updated: bool = False
-    """Whether its pod matches the current class, or it is suspended and gets the current class at its next start."""
+    """Whether the pod matches the current class, or the UserStorage is suspended and its next pod will match."""
     outdated: bool = False
-    """Whether its pod was created from an earlier version of the class or of its own spec."""
+    """Whether the pod was created from an earlier version of the class, or of the spec of the UserStorage."""
     deferred: bool = False
-    """Whether it is outdated because its updateStrategy is WhenSuspended."""
+    """Whether the pod stays outdated because the updateStrategy of the UserStorage is WhenSuspended."""
     failed: bool = False
     """Whether it should run, but is not ready for a reason that does not pass by itself."""
     evicted: bool = False
