@@ -12,9 +12,7 @@ from userstorage_operator.api.errors import ClusterError, Unavailable
 V = TypeVar("V")
 
 TIMEOUT = 3.0
-"""Maximum seconds to wait for the API server's answer; also the maximum seconds to wait before, while CONCURRENCY other reviews
-are in flight.
-"""
+"""Maximum seconds that a review waits for its turn, and then again for the API server's answer."""
 PAUSE = 1.0
 """Seconds after a failed review in which that review is not requested again. After several failures in a row, no review is
 requested for as long.

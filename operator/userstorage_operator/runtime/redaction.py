@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 TEXT_MAX = 1024
-"""Maximum number of characters of a string. Messages of conditions are never longer."""
+"""Maximum number of characters of a text in a log field. Messages of conditions are never longer."""
 REDACTED = "[redacted]"
 
 _HINTS = ("://", "bearer", "basic", "eyj", "token", "passw", "secret", "authorization", "key", "credential", "cookie")
@@ -29,8 +29,8 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 """Pattern -> replacement: passwords in URLs, HTTP credentials, JSON web tokens, and values with a key such as `password`."""
 _SCANNED_MAX = 4 * TEXT_MAX
-"""Number of characters that are searched for secrets. It is larger than TEXT_MAX, because a secret that is cut in half matches
-no pattern.
+"""Number of characters of a text that are searched for secrets. It is larger than TEXT_MAX, because a secret that is cut in
+half matches no pattern.
 """
 _DEPTH_MAX = 4
 _INT64 = 2**63
