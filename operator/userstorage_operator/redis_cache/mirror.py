@@ -35,7 +35,9 @@ _BATCH_WINDOW = 0.1
 _REFRESH = 0.45 * TTL
 """Seconds within which every summary is written to Redis again, changed or not."""
 _TOMBSTONE = 60.0
-"""Seconds for which a tombstone keeps a late writer from storing the summary of a deleted object again."""
+"""Seconds for which a tombstone (an entry without a value) keeps a late writer from storing the summary of a deleted
+UserStorage again.
+"""
 _BATCH = 200
 _BATCH_BYTES = 256 * 1024
 """A batch that is larger than this number of bytes takes no more objects: it must arrive within the timeout of one call."""

@@ -82,10 +82,11 @@ class RedisCache:
     async def lead(
         self, watched: WatchedStorages, queue: WorkQueue[Key], pause: Callable[[int], float], term: int
     ) -> list[tuple[Coroutine[Any, Any, None], str]]:
-        """Resume in `queue` the backoffs that an earlier leader saved. Return the coroutines to run while this process leads,
-        each with a name for its task.
+        """Resume in `queue` the backoffs that an earlier leader saved; `pause(n)` is the longest backoff after n failures.
+        Return the coroutines to run while this process leads, each with a name for its task.
 
-        Call this after the first lists and before the workers start. `term` increases with every change of the leader.
+        Call this after the first lists of the watch caches and before the workers start. `term` increases with every change of
+        the leader.
         """
         if self._settings is None:
             return []
