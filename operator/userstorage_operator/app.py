@@ -151,7 +151,7 @@ class FanOutObserver:
         self._observers = observers
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """Report a request to all observers."""
+        """Report a request to the API server to all observers."""
         for observer in self._observers:
             observer.requested(verb, resource, code, seconds)
 

@@ -25,7 +25,7 @@ class Config:
     http_port: int = 8080
     """Port of /health, /ready, /metrics and the read API; 0 to serve none of them."""
     workers: int = 32
-    """Number of concurrent reconciles of UserStorages."""
+    """Maximum number of UserStorages that are reconciled at the same time."""
     sweep_period: float = 300.0
     """Seconds between two sweeps."""
     leader_elect: bool = False

@@ -18,7 +18,7 @@ which a watch is closed, the pause after it, and the next try.
 _NAMED_MAX = 5
 """Maximum number of caches that the response of `/ready` names. There is one cache for each resource and namespace."""
 _LOOP_LAG = 60.0
-"""Seconds for which the event loop may be late before a restart is the better choice."""
+"""Seconds for which the event loop may have been late before a restart of the process is the better choice."""
 
 
 class Probe(Protocol):
@@ -69,7 +69,7 @@ class Watch(Protocol):
 
     @property
     def resource(self) -> Resource:
-        """The watched resource."""
+        """The resource that is watched."""
 
     def stuck_for(self) -> float:
         """Return for how many seconds the watch has made no progress."""
@@ -97,7 +97,7 @@ class Redis(Protocol):
     """The Redis cache (implemented by `redis_cache.redis_cache.RedisCache`)."""
 
     async def has_mirror(self) -> bool:
-        """Whether Redis answers, and has the state of all UserStorages."""
+        """Whether Redis answers, and its mirror has the state of all UserStorages."""
 
     @property
     def degradation(self) -> str | None:

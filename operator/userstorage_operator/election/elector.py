@@ -48,12 +48,12 @@ class LeaseUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """The fields of a Lease that the election uses."""
+    """The fields of the Lease that the election uses."""
 
     holder_identity: str
     """Identity of the process that holds the lease; empty if there is none."""
     lease_transitions: int
-    """The term: how often the holder has changed."""
+    """The term: how often the holder of the lease has changed."""
     resource_version: str = ""
     """The resourceVersion of the Lease: changes with every write."""
     released: bool = False

@@ -31,7 +31,9 @@ WATCH_SILENCE = 70.0
 """Seconds without a received byte after which a watch counts as dead: the API server sends a bookmark about every 60 s."""
 _UNAUTHORIZED = 401
 _PAGE = 100
-"""Objects per page of a list. Tenants can make each object half a megabyte large, and a page must fit into the memory of the pod."""
+"""Maximum number of objects in a page of a list. Tenants can make each object half a megabyte large, and a page must fit into
+the memory of the pod.
+"""
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 

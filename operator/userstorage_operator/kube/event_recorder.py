@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 _QUEUE_MAX = 1000
 """Maximum number of Events that wait to be sent. Further Events are dropped, since they are not worth the memory."""
 _PER_OBJECT_MAX = 10
-"""Maximum number of Events about one object per minute: enough to show that the object flaps."""
+"""Maximum number of Events about one object per minute: enough to show that the object keeps changing its state."""
 _MINUTE = timedelta(minutes=1)
 _CONTROLLER = f"{names.GROUP}/operator"
 _CLUSTER_SCOPED_NAMESPACE = "default"

@@ -1,4 +1,6 @@
-"""TokenReview and SubjectAccessReview: the API server authenticates and authorizes the callers of this process."""
+"""Requests TokenReview and SubjectAccessReview, by which the API server authenticates and authorizes the callers of this
+process.
+"""
 
 from collections.abc import Sequence
 

@@ -12,7 +12,7 @@ class Fence(Protocol):
     """Says for how long this process may write. WriteGate asks it before every write."""
 
     def remaining(self) -> float:
-        """Return the seconds for which this process may write; 0 if it may not."""
+        """Return the seconds for which this process may still write; 0 if it may not."""
 
 
 class NoopFence:

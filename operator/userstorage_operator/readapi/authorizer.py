@@ -21,7 +21,9 @@ class Authorizer:
     """
 
     def __init__(self, reviews: Reviews, grace: float = GRACE) -> None:
-        """`grace`: seconds for which an expired positive review is still used while the API server is unavailable."""
+        """`grace` is the number of seconds for which an expired positive review is still used while the API server is
+        unavailable.
+        """
         self._reviews = reviews
         self._callers: ReviewCache[Caller | None] = ReviewCache(grace=grace)
         self._rights: ReviewCache[bool] = ReviewCache(grace=grace)

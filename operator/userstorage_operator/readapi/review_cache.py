@@ -1,5 +1,5 @@
-"""Caches the API server's reviews of callers for a few seconds: even a caller with a thousand requests per second costs the API
-server only one review in a few seconds.
+"""Caches reviews of callers (TokenReview, SubjectAccessReview) for a few seconds: even a caller with a thousand requests per
+second costs the API server only one review in a few seconds.
 """
 
 import asyncio
@@ -41,8 +41,8 @@ class _Review(Generic[V]):
 
 
 class ReviewCache(Generic[V]):
-    """Keeps the latest reviews. A positive review has a truthy value and is fresh for longer than a negative one. Concurrent
-    callers share one review.
+    """Keeps the latest reviews (TokenReview, SubjectAccessReview). A positive review has a truthy value and is fresh for longer
+    than a negative one. Concurrent callers share one review.
 
     A positive review that is still in use is renewed before it expires, so that no caller waits for the renewal. Renewals have
     a ReviewLane of their own.

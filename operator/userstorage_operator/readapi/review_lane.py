@@ -1,5 +1,5 @@
-"""Limits how many reviews are requested at the same time, and requests none while the API server fails: a flood of invented
-tokens must not become a flood of reviews.
+"""Limits how many reviews (TokenReview, SubjectAccessReview) are requested at the same time, and requests none while the API
+server fails: a flood of invented tokens must not become a flood of reviews.
 """
 
 import asyncio
@@ -12,18 +12,16 @@ from userstorage_operator.api.errors import ClusterError, Unavailable
 V = TypeVar("V")
 
 TIMEOUT = 3.0
-"""Maximum seconds to wait for the API server's answer; also the maximum seconds to wait before, while CONCURRENCY other reviews
-are in flight.
-"""
+"""Maximum seconds that a review waits for its turn, and then again for the API server's answer."""
 PAUSE = 1.0
 """Seconds after a failed review in which that review is not requested again. After several failures in a row, no review is
 requested for as long.
 """
 CONCURRENCY = 8
-"""Maximum number of reviews of a lane that are in flight at the same time."""
+"""Maximum number of reviews that one ReviewLane has in flight at the same time."""
 WAITING = 128
-"""Maximum number of reviews of a lane that are in flight or wait for their turn, shared equally among their sources. At a tenth
-of a second each, the last one waits for less than TIMEOUT.
+"""Maximum number of reviews that one ReviewLane has in flight or waiting for their turn, shared equally among their sources. At
+a tenth of a second each, the last one waits for less than TIMEOUT.
 """
 WAITING_OF_SOURCE = 32
 """Maximum number of reviews of one source among those of WAITING, even if there is no other source."""
@@ -34,7 +32,9 @@ token.
 
 
 class NotAsked(Unavailable):
-    """No review was requested from the API server: too many reviews are waiting, or the last ones failed."""
+    """A review (TokenReview, SubjectAccessReview) was not requested from the API server: too many are waiting, or the last ones
+    failed.
+    """
 
 
 class TooMany(NotAsked):
@@ -45,8 +45,8 @@ class TooMany(NotAsked):
 
 
 class ReviewLane:
-    """Requests reviews from the API server, a limited number at the same time, and none in the pause after failures. Known
-    callers have a lane of their own, in which no other caller can wait.
+    """Requests reviews (TokenReview, SubjectAccessReview), a limited number at the same time, and none in the pause after
+    failures. Known callers have a lane of their own, in which no other caller can wait.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:

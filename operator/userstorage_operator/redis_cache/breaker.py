@@ -8,12 +8,13 @@ from collections.abc import Callable
 from enum import StrEnum
 
 FAILURES = 5
-"""Consecutive failures after which the breaker opens."""
+"""Number of consecutive failures after which the breaker opens."""
 FIRST_PAUSE = 0.5
-"""Seconds between the opening and the first probe; doubled by each failed probe."""
+"""Seconds between the opening of the breaker and the first probe. Each failed probe doubles the pause."""
 LONGEST_PAUSE = 15.0
 JITTER = 0.2
-"""Fraction by which a pause is randomly longer or shorter, so that the processes do not probe at the same time."""
+"""Fraction by which a pause before a probe is randomly longer or shorter, so that the processes do not probe at the same time.
+"""
 
 
 class State(StrEnum):

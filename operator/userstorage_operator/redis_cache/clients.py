@@ -34,7 +34,9 @@ class PasswordFile(CredentialProvider):
         return (self.username, password) if self.username else (password,)
 
     async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
-        """Return the arguments of the Redis command AUTH. Blocks the event loop for a moment: the file is small and local."""
+        """Return the arguments of the Redis command AUTH. Reading the file blocks the event loop for a moment, but it is small
+        and local.
+        """
         return self.get_credentials()
 
 

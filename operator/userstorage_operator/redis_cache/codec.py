@@ -61,7 +61,9 @@ class Entry:
 
     @classmethod
     def of(cls, summary: Unstructured, *, term: int, time: float) -> "Entry":
-        """Return the entry for the summary of a UserStorage."""
+        """Return the entry to store for the summary of a UserStorage. `time` is when the summary was current, in seconds since
+        1970.
+        """
         return cls(summary, summary["uid"], int(summary["resourceVersion"]), summary["generation"], term, time)
 
 
@@ -76,21 +78,23 @@ _SHAPE: Shape = {
     "term": (int,),
     "time": (float,),
 }
-"""The shape of an Entry."""
+"""The fields of an Entry in Redis, and their types."""
 
 
 def require(fields: Unstructured, shape: Shape) -> None:
-    """Check that `fields` has exactly the fields and types of `shape`. Raises Rejected otherwise.
+    """Check that `fields` has exactly the names and types that `shape` demands. Raises Rejected otherwise.
 
-    A valid seal does not prove the shape: the writer may be of another release, and without a signing key every client of
-    Redis can compute a seal.
+    A valid seal does not prove the shape: the writer may be of another release, and without a signing key every client of Redis
+    can compute a seal.
     """
     if fields.keys() != shape.keys() or any(type(fields[name]) not in kinds for name, kinds in shape.items()):
         raise Rejected(Reason.GARBAGE)
 
 
 class Codec:
-    """Seals values and checks seals. Without a signing key a seal detects damage and mixed-up keys, but no forgery."""
+    """Seals the values that are written to Redis, and checks the seals of those that are read. Without a signing key a seal
+    detects damage and mixed-up keys, but no forgery.
+    """
 
     def __init__(self, signing_key: bytes) -> None:
         self._signing_key = signing_key

@@ -50,8 +50,8 @@ _NOT_SERVING = frozenset({"timeout", "connection", "auth", "loading", _BUSY})
 """The kinds of failures that any other call would have too. Only these count as failures for the circuit breaker."""
 
 _STALE_CONNECTIONS = frozenset({"timeout", "connection", "auth", "readonly"})
-"""The kinds of failures after which the idle connections are closed: they may lead to a server that is gone, or to a former
-master.
+"""The kinds of failed calls after which the idle connections are closed: these may lead to a server that is gone, or to a
+former master.
 """
 
 
@@ -99,7 +99,7 @@ class Connection:
 
     @property
     def state(self) -> State:
-        """The state of the circuit breaker."""
+        """The state of the circuit breaker for Redis."""
         return self._breaker.state
 
     async def run(self, operation: str, call: Callable[[Redis], Awaitable[T]]) -> T:

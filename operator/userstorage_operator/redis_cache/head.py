@@ -20,9 +20,9 @@ class Head:
     term: int
     """Term of the leader that writes the mirror."""
     sequence: int
-    """Number of the write, counted from the start of the fill (a complete rewrite of the mirror)."""
+    """Number of this write to the mirror, counted from the start of the fill (a complete rewrite of the mirror)."""
     complete: bool
-    """Whether the fill is finished."""
+    """Whether the fill is finished, so that the index has all UserStorages."""
     scopes: Scopes
     rows: int
     """Number of entries in the index: two for each UserStorage."""

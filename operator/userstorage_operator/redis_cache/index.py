@@ -71,7 +71,7 @@ def parse(member: bytes, codec: Codec) -> Row:
 
 
 def hashed(user_id: str, codec: Codec) -> str:
-    """Return the hash that the index stores instead of a user id."""
+    """Return the hash that the index stores instead of the user id `user_id`."""
     return codec.short_seal("user", user_id)
 
 
@@ -100,7 +100,7 @@ class Range:
         return cls(max(whole.first, after), whole.end)
 
     def after(self, row: Row) -> "Range":
-        """Return the part of this range after the entry of `row`."""
+        """Return the part of this range that follows the entry of `row`."""
         order = self.first[1:].split("\0")[0]
         prefix = "n" if order == "n" else f"u\0{row.user}"
         return Range(f"[{prefix}\0{row.key.namespace}\0{row.key.name}\1", self.end)

@@ -30,9 +30,9 @@ class Inspected:
     """The contents of Redis, as `inspect` has read them."""
 
     head: Head | None = None
-    """None if Redis has no valid head."""
+    """The head of the mirror; None if Redis has no valid head."""
     head_age: float = 0.0
-    """Seconds since the leader last wrote the head, by Redis' clock."""
+    """Seconds since the leader last wrote the head, by the clock of Redis; 0 if Redis has no head."""
     summaries: dict[Key, Unstructured | None] = field(default_factory=dict)
     """Key of each UserStorage in the index -> its summary; None if Redis has no valid summary."""
     summary_ages: list[float] = field(default_factory=list)

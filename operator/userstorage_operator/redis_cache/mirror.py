@@ -29,13 +29,15 @@ TTL = 3600.0
 """Seconds after their last write at which summaries and index expire in Redis."""
 _HEAD_TTL = 60
 _HEAD_INTERVAL = 1.0
-"""Maximum seconds between two writes of the head."""
+"""Maximum seconds between two writes of the head to Redis."""
 _BATCH_WINDOW = 0.1
 """Seconds for which changes of UserStorages are collected into one batch."""
 _REFRESH = 0.45 * TTL
-"""Seconds within which every summary is written again."""
+"""Seconds within which every summary is written to Redis again, changed or not."""
 _TOMBSTONE = 60.0
-"""Seconds for which a tombstone keeps a late writer from storing the summary of a deleted object again."""
+"""Seconds for which a tombstone (an entry without a value) keeps a late writer from storing the summary of a deleted
+UserStorage again.
+"""
 _BATCH = 200
 _BATCH_BYTES = 256 * 1024
 """A batch that is larger than this number of bytes takes no more objects: it must arrive within the timeout of one call."""
@@ -97,7 +99,7 @@ class Mirror:
         self._fill: str | None = None
         """Random id of the current fill; None if a new fill must start."""
         self._fill_started = False
-        """Whether the first batch of the fill is in Redis."""
+        """Whether the first batch of the current fill is in Redis."""
         self._unfilled: set[Key] = set()
         self._complete = False
         self._confirmed = 0
@@ -182,7 +184,7 @@ class Mirror:
             log.info("mirror_filled", objects=len(self._rows), term=self._term)
 
     def _script_call(self, fill: str, batch: _Batch) -> tuple[list[str], list[Any]]:
-        """Return the keys and arguments of the script WRITE."""
+        """Return the arguments KEYS and ARGV for the Lua script WRITE that writes the batch."""
         gone = sum(row is None and key in self._rows for key, row in batch.rows.items())
         new = sum(row is not None and key not in self._rows for key, row in batch.rows.items())
         members = 2 * (len(self._rows) + new - gone)
@@ -249,7 +251,9 @@ class Mirror:
             self._pending.setdefault(key)
 
     def _log_failure(self, failure: str | None) -> None:
-        """Log a failure if it differs from the last one, and the recovery from it. `failure` is None after a success."""
+        """Log a failed write if it differs from the last failed one, and log the recovery. `failure` is its kind; None after a
+        successful write.
+        """
         if failure is not None and failure != self._failure:
             log.warning("mirror_behind", why=failure, term=self._term)
         elif failure is None and self._failure is not None:

@@ -197,5 +197,5 @@ class ReadThroughCache:
 
 
 def _is_wrong_type(error: Exception) -> bool:
-    """Whether the key holds a list, hash or other type instead of a value."""
+    """Whether Redis reported that a key holds a list, hash or other type instead of a value."""
     return isinstance(error, ResponseError) and str(error).startswith(_WRONG_TYPE)

@@ -31,11 +31,11 @@ from userstorage_operator.redis_cache.read_through_cache import ReadThroughCache
 T = TypeVar("T")
 
 _LIST_FRESH = 2.0
-"""Seconds for which one list from the API server serves all requests."""
+"""Seconds for which one list from the API server serves all requests to this replica."""
 _OBJECT_TTL = 2.0
 """Seconds for which one GET from the API server serves all replicas."""
 _CONCURRENCY = 8
-"""Concurrent GETs for summaries that Redis does not have."""
+"""Maximum number of concurrent GETs from the API server for summaries that Redis does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class RedisReader:
         return Entry.of(summary(raw), term=0, time=time.time())
 
     async def _list(self) -> Aged[_Listed]:
-        """List all served namespaces at once, so that one list answers requests about any namespace or user."""
+        """List UserStorages in all served namespaces, so that one list answers requests about any namespace or user."""
         summaries: dict[tuple[str, str], Unstructured] = {}
         for namespace in self._scopes:
             raws, _ = await self._api_server.list_all(USER_STORAGES, namespace)

@@ -23,7 +23,7 @@ from userstorage_operator.runtime.workqueue import WorkQueue
 
 
 class RedisCacheObserver(RedisObserver, CacheObserver, Protocol):
-    """Receives the counts of the connection and of the cache, for metrics."""
+    """Receives the outcome of calls to Redis and of cache lookups, for metrics."""
 
     def cache_labels(self, reasons: Iterable[str]) -> None:
         """Say beforehand which values of `reason` `cache_rejected` will get, so that all time series exist from the start."""
@@ -62,7 +62,7 @@ class RedisCache:
         return await self._mirror_check.passed()
 
     def reader(self, api_server: ApiServer) -> RedisReader:
-        """Return the reader for a process that does not watch."""
+        """Return the reader of UserStorages for the read API of a process that does not watch."""
         return RedisReader(api_server, self._mirror_reader, self._cache, self._keys, self._scopes)
 
     def changed(self, key: Key) -> None:
@@ -82,10 +82,11 @@ class RedisCache:
     async def lead(
         self, watched: WatchedStorages, queue: WorkQueue[Key], pause: Callable[[int], float], term: int
     ) -> list[tuple[Coroutine[Any, Any, None], str]]:
-        """Resume in `queue` the backoffs that an earlier leader saved. Return the coroutines to run while this process leads,
-        each with a name for its task.
+        """Resume in `queue` the backoffs that an earlier leader saved; `pause(n)` is the longest backoff after n failures.
+        Return the coroutines to run while this process leads, each with a name for its task.
 
-        Call this after the first lists and before the workers start. `term` increases with every change of the leader.
+        Call this after the first lists of the watch caches and before the workers start. `term` increases with every change of
+        the leader.
         """
         if self._settings is None:
             return []

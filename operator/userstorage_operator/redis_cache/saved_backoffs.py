@@ -70,7 +70,8 @@ class SavedBackoffs:
                     break
 
     async def resume(self, cache: ReadThroughCache, queue: WorkQueue[Key], pause: Callable[[int], float]) -> None:
-        """Resume in `queue` the backoffs that the last leader saved. If Redis does not answer, every backoff starts over.
+        """Resume in `queue` the backoffs that the last leader saved; `pause(n)` is the longest backoff after n failures. If
+        Redis does not answer, every backoff starts over.
 
         A call may time out only because the first lists keep the event loop busy, so a failed batch is tried again.
         """

@@ -125,8 +125,9 @@ end
 return {{sealed, age, redis.call('ZCARD', index), entries, summaries}}
 """
 )
-"""Reads the mirror. Returns the sealed head and its age in seconds (both empty if there is none), the size of the index, the
-requested entries, and the summary for each entry (empty if there is none, NO_VALUE if the key holds another type).
+"""Reads the mirror. Returns the sealed head; its age in seconds; the size of the index; the requested entries; the summary for
+each entry. Head and age are empty if there is no head. A summary is empty if there is none, and NO_VALUE if its key holds
+another type.
 """
 
 PUT = Script(
@@ -146,10 +147,10 @@ SCAN = Script("""
 local cursor, pattern, count = ARGV[1], ARGV[2], ARGV[3]
 return redis.call('SCAN', cursor, 'MATCH', pattern, 'COUNT', count)
 """)
-"""One SCAN step on the node of a Redis cluster that holds KEYS[1]. Returns the next cursor and some keys."""
+"""Makes one SCAN step on the node of a Redis Cluster that holds KEYS[1]. Returns the next cursor and some keys."""
 
 RELEASE = Script("""
 local lock, token = KEYS[1], ARGV[1]
 if redis.call('GET', lock) == token then redis.call('DEL', lock) end
 """)
-"""Releases a lock if it still holds the caller's token."""
+"""Releases a lock if it still holds the caller's token, so that no process releases the lock of another one."""

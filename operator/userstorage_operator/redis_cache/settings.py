@@ -14,7 +14,7 @@ _FORMS = "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
 
 
 class Topology(Enum):
-    """The kind of Redis deployment behind a URL."""
+    """The kind of Redis deployment to which a URL leads."""
 
     SINGLE = "single"
     SENTINEL = "sentinel"
@@ -56,7 +56,8 @@ class RedisTarget:
 
 @dataclass(frozen=True, slots=True)
 class RedisSettings:
-    """Settings of the connection to Redis. The files are read again for every new connection.
+    """Settings of the connection to Redis. A change of the password file or of a TLS file takes effect with the next new
+    connection.
 
     The constructor raises BadRedisSettings for a malformed URL, an unreadable file, or settings that contradict each other.
     """
@@ -67,16 +68,16 @@ class RedisSettings:
     cluster_name: str = "default"
     """Name of the Kubernetes cluster in the Redis keys, so that several Kubernetes clusters can share a Redis."""
     username: str = ""
-    """The ACL user; empty for `default`."""
+    """The Redis ACL user; empty for the user `default`."""
     password_file: Path | None = None
     ca_file: Path | None = None
     """File with the CA certificates that may sign the server's certificate; None for those of the system."""
     cert_file: Path | None = None
     key_file: Path | None = None
     signing_key_file: Path | None = None
-    """Key of the seals, the same for all replicas. If None, seals detect damage, but no forgery."""
+    """File with the signing key of the seals, the same for all replicas. If None, seals detect damage, but no forgery."""
     timeout: float = 0.1
-    """Seconds that connecting may take, and that each response may take."""
+    """Maximum seconds for connecting to Redis, and for each response."""
     target: RedisTarget = field(init=False, repr=False)
     """The parsed `url`."""
 

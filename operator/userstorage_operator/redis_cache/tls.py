@@ -24,7 +24,8 @@ class Tls:
         self._context: ssl.SSLContext | None = None
 
     def context(self) -> ssl.SSLContext:
-        """Return a context that verifies the server's name and certificate, with the CAs of `ca_file` or, if unset, the system's.
+        """Return an SSL context that verifies the server's name and certificate. It trusts the CAs of `ca_file`, or those of
+        the system if that is not set.
 
         Raises OSError if a file cannot be read or is not a certificate.
         """

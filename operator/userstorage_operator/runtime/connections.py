@@ -12,7 +12,7 @@ from typing import cast
 
 
 class Closed(StrEnum):
-    """Why the server closed a connection."""
+    """Why the HTTP server closed a connection."""
 
     TIMEOUT = "timeout"
     """No complete request arrived in time, or the client did not read the response in time."""

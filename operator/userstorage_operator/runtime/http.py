@@ -99,7 +99,7 @@ class HttpServer:
         self._listener = await asyncio.get_running_loop().create_server(self._connection, port=port, backlog=_BACKLOG)
 
     async def stop(self) -> None:
-        """Stop listening and close all connections."""
+        """Stop listening on the port and close all connections of clients."""
         if self._listener is not None:
             self._listener.close()
         await self._runner.cleanup()

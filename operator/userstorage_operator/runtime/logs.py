@@ -20,7 +20,9 @@ log = structlog.get_logger(__name__)
 
 _OURS = __name__.partition(".")[0]
 _FRAMES_MAX = 100
-"""Number of lines kept of a traceback, from its end. The earlier lines of an endless recursion only repeat them."""
+"""Maximum number of lines of a traceback; those at its end are kept. The earlier lines of an endless recursion only repeat
+them.
+"""
 
 
 class Logs:
@@ -42,7 +44,9 @@ class Logs:
         log.warning("log_level_changed", to=logging.getLevelName(logging.getLogger(_OURS).level).lower())
 
     def stamp(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
-        """Put the common fields (time, level, event, logger, leader) before all others. A structlog processor."""
+        """Put the fields time, level, event, logger and leader before all others of the log line `event`, and return the line.
+        A structlog processor.
+        """
         record: logging.LogRecord = event.pop("_record")
         del event["_from_structlog"]
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")

@@ -56,8 +56,8 @@ class LabelValues:
 
 
 class Metrics:
-    """Counts reconciles, requests, sweeps and dropped Events. Implements the observer protocols of KubeClient and
-    EventRecorder.
+    """Counts reconciles, requests to the API server, sweeps and dropped Events. Implements the observer protocols of KubeClient
+    and EventRecorder.
     """
 
     def __init__(self, version: str, label_values: LabelValues = LabelValues()) -> None:
@@ -149,7 +149,7 @@ class Metrics:
         self._swept.set_to_current_time()
 
     def sweep_failed(self) -> None:
-        """Count a failed sweep."""
+        """Count a sweep that failed."""
         self._sweep_errors.inc()
 
     def volume_stats_failed(self) -> None:

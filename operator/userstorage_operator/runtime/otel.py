@@ -25,7 +25,7 @@ SERVICE = "userstorage-operator"
 _SHUTDOWN_TIMEOUT = 3.0
 """Maximum seconds for sending the remaining spans at exit: an unreachable collector must not delay the next leader."""
 _REQUESTS = "requests"
-"""Attribute of a reconcile's span: the number of its requests."""
+"""Name of the attribute of a reconcile's span that has the number of its requests to the API server."""
 
 
 class OtelTracer:

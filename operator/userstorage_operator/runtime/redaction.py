@@ -13,8 +13,8 @@ TEXT_MAX = 1024
 """Characters of one string; messages of conditions are never longer."""
 _SECRET_KEY = re.compile(r"token|passw|secret|authorization|api[-_]?key|private[-_]?key|credential|cookie", re.IGNORECASE)
 _SCANNED_MAX = 4 * TEXT_MAX
-"""Number of characters that are searched for secrets. It is larger than TEXT_MAX, because a secret that is cut in half matches
-no pattern.
+"""Number of characters of a text that are searched for secrets. It is larger than TEXT_MAX, because a secret that is cut in
+half matches no pattern.
 """
 _DEPTH_MAX = 4
 _INT64 = 2**63

@@ -26,7 +26,7 @@ class Result:
     reason: str = "success"
     """`success`, or the reason of the failure in PascalCase."""
     retry: bool = False
-    """Whether the key is requeued with backoff."""
+    """Whether the key is added to the queue again after its backoff."""
     retry_after: float = 0.0
     """Minimum backoff in seconds, such as the `Retry-After` of the API server."""
     requeue_after: float | None = None
@@ -36,7 +36,9 @@ class Result:
     action: str = ""
     """The write to the API server that failed, such as `create Pod`; empty if unknown."""
     exception: BaseException | None = None
-    """The exception, if the failure is a bug of the operator. It is logged as an error with its traceback."""
+    """The exception that the reconcile raised, if the failure is a bug of the operator; else None. It is logged as an error
+    with its traceback.
+    """
     routine: bool = False
     """Whether the failure belongs to normal operation, such as a conflict. It is logged at debug level only."""
 
