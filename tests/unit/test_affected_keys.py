@@ -230,7 +230,7 @@ def test_the_oldest_storage_on_a_claim_does_not_hold_it_without_owning_its_user_
     assert scenario.answers[Key("users", "waits")] == (None, None)
 
 
-def test_the_youngest_storage_on_a_claim_requeues_no_other_even_if_the_oldest_does_not_own_its_user_id() -> None:
+def test_youngest_storage_on_claim_requeues_none_if_oldest_does_not_own_its_user_id() -> None:
     scenario = CachesScenario()
     scenario.create("elsewhere", "alice", "photos", second=0)
     scenario.create("second", "alice", "user-storage-alice", second=1)
@@ -241,7 +241,7 @@ def test_the_youngest_storage_on_a_claim_requeues_no_other_even_if_the_oldest_do
     assert set(scenario.requeued) == {Key("users", "late")}
 
 
-def test_a_new_storage_on_a_claim_requeues_younger_ones_if_the_oldest_does_not_own_its_user_id() -> None:
+def test_new_storage_on_claim_requeues_younger_if_oldest_does_not_own_its_user_id() -> None:
     scenario = CachesScenario()
     scenario.create("elsewhere", "alice", "photos", second=0)
     scenario.create("second", "alice", "user-storage-alice", second=1)

@@ -66,7 +66,7 @@ def test_fields_keep_the_order_of_the_crd_and_have_types() -> None:
     ]
 
 
-def test_rules_are_listed_at_the_field_that_they_name() -> None:
+def test_cel_rules_are_listed_at_the_field_of_their_field_path() -> None:
     assert {row.path: row.rules for row in rows(SPEC, "spec")} == {
         "spec.name": ["required", "length 1 to 9", "pattern `^a|b$`"],
         "spec.size": ["size needs name"],

@@ -31,12 +31,12 @@ def test_merging_the_same_conditions_again_changes_nothing(conditions: list[Cond
 
 
 @given(CONDITIONS)
-def test_one_entry_per_type_and_unknown_types_are_dropped(conditions: list[Condition]) -> None:
+def test_merged_conditions_are_one_per_type_without_unknown_types(conditions: list[Condition]) -> None:
     merged = merge([{"type": "Gone", "status": "True", "lastTransitionTime": "x"}], conditions, 1, NOW)
     assert [entry["type"] for entry in merged] == [condition.type for condition in conditions]
 
 
-def test_long_message_is_cut() -> None:
+def test_long_condition_message_is_cut() -> None:
     [entry] = merge([], [Condition("Ready", False, "A", "x" * 5000)], 1, NOW)
     assert len(entry["message"]) == MESSAGE_MAX
 

@@ -278,7 +278,7 @@ def test_leader_without_network_stops_before_the_lease_expires() -> None:
     assert leader.ended
 
 
-def test_late_answer_extends_the_lease_only_from_when_the_request_was_sent() -> None:
+def test_late_answer_to_a_renewal_counts_from_when_the_request_was_sent() -> None:
     simulation, leader = started()
     simulation._fates = itertools.chain([Fate(back=3) for _ in range(6)], itertools.repeat(Fate()))
     for step in range(6):  # the last request is answered while the process is suspended

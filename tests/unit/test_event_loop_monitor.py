@@ -38,7 +38,7 @@ def test_lag_includes_a_tick_that_is_overdue() -> None:
     assert monitor.lag() >= 8
 
 
-def test_slow_loop_is_late_until_a_tick_is_on_time() -> None:
+def test_event_loop_counts_as_late_until_a_tick_is_on_time() -> None:
     clock = FakeClock()
     monitor = EventLoopMonitor(clock)
     tick(monitor, clock, late=0, seconds=5)

@@ -249,7 +249,7 @@ def test_route_rejection_quotes_controller_message(condition_type: str) -> None:
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
-def test_terminating_exposure_is_pending(kind: Kind) -> None:
+def test_terminating_exposure_is_reported_as_pending(kind: Kind) -> None:
     snapshot = exposed_snapshot(kind)
     exposure = getattr(snapshot.children, kind.field)
     terminating = exposure | {"metadata": exposure["metadata"] | {"deletionTimestamp": CREATED}}

@@ -194,7 +194,9 @@ async def test_readiness_lists_each_failing_check_while_health_passes(process: P
     ],
     ids=["watches", "redis"],
 )
-async def test_failing_watches_and_redis_only_degrade(process: Process, failing: dict[str, str]) -> None:
+async def test_failing_watches_and_redis_degrade_readiness_without_failing_it(
+    process: Process, failing: dict[str, str]
+) -> None:
     assert await process.degraded() == failing
     assert await process.readiness() == {}
     assert await process.health() == {}

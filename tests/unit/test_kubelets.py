@@ -131,7 +131,7 @@ async def test_endless_answer_is_cut_off(node: Node, ours: Authority) -> None:
 
 
 @pytest.mark.parametrize("body", ["", "<html>", "[1, 2"])
-async def test_invalid_json_is_unavailable(node: Node, ours: Authority, body: str) -> None:
+async def test_invalid_json_from_kubelet_raises_unavailable(node: Node, ours: Authority, body: str) -> None:
     async def answer_text(_: web.Request) -> web.Response:
         return web.Response(text=body)
 

@@ -219,7 +219,7 @@ def test_foreign_network_policy_is_reported_as_pending() -> None:
 
 
 @pytest.mark.parametrize("field", ["network_policy", "service"])
-def test_terminating_child_counts_as_missing(field: str) -> None:
+def test_terminating_child_is_reported_as_pending(field: str) -> None:
     raw = storage_object()
     snapshot = settled_snapshot(raw)
     child = getattr(snapshot.children, field)

@@ -69,7 +69,7 @@ _IMPERATIVE = frozenset({"embed", "feed", "need", "seed", "speed", "bring", "str
 
 
 def prose(text: str) -> Iterator[str]:
-    """Yield a complaint for each word in `text` that STYLE.md forbids."""
+    """Yield a complaint for each word in `text` that STYLE.md forbids. Code in backticks is not checked."""
     plain = _QUOTED.sub("", text)
     for pattern, instead in _FORBIDDEN:
         for found in pattern.finditer(plain):

@@ -28,7 +28,7 @@ CHILDREN = ("networkpolicies", "persistentvolumeclaims", "services", "ingresses"
 COPIES = 200
 """Number of further users whose spec is like that of alice.
 
-Only the pod hashes of these users are recorded. Everything else differs from that of alice only in the name.
+Only the pod hashes of these users are recorded, which depend on the claim name. All else is like that of alice but the name.
 """
 _TIMEOUT = 300.0
 

@@ -17,7 +17,10 @@ PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", 
 """The programs that the executable `kube` contains. The name by which it is called decides which one runs."""
 
 REQUESTS_PER_SECOND = 500
-"""The client-side rate limit of the controllers. Their default of 20 or 50 would cost seconds at every start."""
+"""The client-side rate limit of kube-controller-manager and kube-scheduler.
+
+Their defaults of 20 and 50 would make every start of a cluster seconds longer.
+"""
 
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",

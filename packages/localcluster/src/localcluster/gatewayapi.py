@@ -1,4 +1,7 @@
-"""The CRD of HTTPRoute, from the Go module of the Gateway API, pinned by version and checksum in go/gatewayapi."""
+"""Downloads the CRD of HTTPRoute, which is in the Go module of the Gateway API.
+
+The files in go/gatewayapi pin the version and the checksum of that module.
+"""
 
 import json
 import subprocess

@@ -14,14 +14,17 @@ from localcluster.errors import ClusterError
 PROFILE = "kind"
 _NAME = "userstorage"
 _ENGINE_TIMEOUT = 30
-"""Seconds. Some engines start at the first request."""
+"""Seconds to wait for an answer of the Docker engine. Some engines only start at the first request."""
 KIND_VERSION = "v0.30.0"
 KUBECTL_VERSION = "v1.34.0"
-"""Newer than the defaults of pytest-kind, which are of 2022: their API server lacks CEL functions that today's CRDs use."""
+"""kind and kubectl are newer than the defaults of pytest-kind, which are of 2022.
+
+The API server of those defaults lacks CEL functions that the CRDs of this project use.
+"""
 
 
 def docker_answers() -> bool:
-    """Whether a Docker engine answers. An installed `docker` command is not enough."""
+    """Whether a Docker engine answers within 30 seconds. False if only the `docker` command is installed."""
     if shutil.which("docker") is None:
         return False
     try:

@@ -30,7 +30,7 @@ SYSCTLS = (
     "vm/overcommit_memory",
     "vm/panic_on_oom",
 )
-"""The sysctls that kubelet sets for the whole machine when it starts. Their old values are restored at once."""
+"""The sysctls that kubelet sets for the whole machine when it starts. Their old values are restored once the node is ready."""
 
 API_PORT = 6443
 

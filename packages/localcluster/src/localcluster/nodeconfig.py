@@ -12,7 +12,7 @@ NODE = "localnode"
 CONTAINERD_SOCKET = "/run/containerd.sock"
 
 REGISTRIES = "registries"
-"""The folder in which containerd finds the registries that have no TLS."""
+"""The name of the folder in which containerd finds the addresses of image registries without TLS."""
 
 SETUP = """
 directory=$1 interface=$2 address=$3 services=$4 host=$5
@@ -33,7 +33,7 @@ ip address add "$address/30" dev "$interface"
 ip route add "$services" via "$host"
 echo 1 > /proc/sys/net/ipv4/ip_forward
 """
-"""The shell script that runs first in new namespaces, with `setup_arguments`."""
+"""The shell script that sets up the node's new Linux namespaces. It runs first in them, with `setup_arguments`."""
 
 _CONTAINERD = """version = 2
 root = "{root}"
@@ -75,7 +75,7 @@ disabled_plugins = [
 
 
 def setup_arguments(layout: Layout, network: Network) -> list[str]:
-    """Return the arguments of the shell script `SETUP`, which sets up the node's namespaces."""
+    """Return the arguments of the shell script `SETUP`: the cluster's directory, interface name and addresses."""
     return [str(layout.directory), network.peer_name, network.node, str(network.services), network.host]
 
 

@@ -28,7 +28,7 @@ SHELL_PROGRAMS = (
     "touch",
     "wget",
 )
-"""The commands of busybox in the image: those that probes and tests need."""
+"""The busybox commands in the File Browser image: those that probes and tests need."""
 
 
 def build_all(report: Report) -> list[Path]:
