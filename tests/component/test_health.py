@@ -28,7 +28,7 @@ from userstorage_operator.status.outcome import ApplyResult
 pytestmark = [pytest.mark.kwok]
 
 Answer = tuple[int, dict[str, Any]]
-BUDGET = 300
+BUDGET = 330
 
 
 class Endpoints:

@@ -150,7 +150,7 @@ def stored_peer(peer: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(st.lists(PEERS, min_size=1, max_size=3))
-def test_peers_are_desired_as_the_api_server_stores_them(peers: list[dict[str, Any]]) -> None:
+def test_network_policy_peers_are_built_as_the_api_server_stores_them(peers: list[dict[str, Any]]) -> None:
     policy = desired_of(storage_object(), dufs_class(network={"allowedFrom": peers})).network_policy
     assert policy is not None
     assert policy["spec"]["ingress"][0]["from"] == [stored_peer(peer) for peer in peers]

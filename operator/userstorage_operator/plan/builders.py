@@ -170,9 +170,8 @@ def _exposed_metadata(storage: UserStorage, cls: UserStorageClass) -> Unstructur
 
 
 def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
-    """Build the pod.
-
-    Its annotations are the two hashes, its class for the admission policy, and its base path for the URL.
+    """Build the pod. The operator adds four annotations: a hash of the pod spec with the user's labels and annotations, a hash of
+    what the UserStorage decides about the pod, the class name (for the admission policy) and the base path (for the URL).
     """
     metadata = _metadata(storage)
     metadata["labels"] = {**storage.pod_labels, **metadata["labels"]}

@@ -105,7 +105,7 @@ class Reconciler:
         return result
 
     def _with_rollout(self, snapshot: Snapshot) -> Snapshot:
-        """Return the snapshot, completed by whether a pod that its class made outdated may be replaced now."""
+        """Return a copy of the snapshot with `may_replace` set from the rollout of the class."""
         key, cls = snapshot.storage.meta.key, snapshot.cls
         may_replace = cls is not None and self._rollout.may_replace(key, cls, available=has_ready_pod(snapshot))
         return replace(snapshot, may_replace=may_replace)
