@@ -41,7 +41,7 @@ def explain(name: str, namespace: str) -> None:
 
 
 def describe(raw: Unstructured) -> Iterator[str]:
-    """Yield the lines that `explain` prints for a UserStorage."""
+    """Yield the lines that `explain` prints for the UserStorage `raw`."""
     status = raw.get("status") or {}
     yield f"{raw['metadata']['namespace']}/{raw['metadata']['name']}: {status.get('phase', 'Pending')}"
     if status.get("observedGeneration") != raw["metadata"]["generation"]:

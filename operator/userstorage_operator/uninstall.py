@@ -11,7 +11,9 @@ from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.plan.finalizers import release_patch
 
 _ROUNDS = 3
-"""Number of attempts. Another controller may change finalizers at the same time, and a running operator adds ours again."""
+"""Number of times that the finalizers are removed. Another controller may change finalizers at the same time, and a running
+operator adds ours again.
+"""
 _FINALIZER_IS_BACK = "the finalizer is back: is the operator still running?"
 
 
@@ -19,9 +21,10 @@ async def release_finalizers(
     client: KubeClient, namespaces: Iterable[str | None], on_released: Callable[[Key], None]
 ) -> dict[Key, str]:
     """Remove the operator's finalizer from every UserStorage in `namespaces`, and change nothing else. The element None stands
-    for all namespaces. `on_released` is called for each removal.
+    for all namespaces. `on_released` is called with the key of each UserStorage whose finalizer was removed.
 
-    Return the UserStorages that still have the finalizer, each with the reason. Raises a ClusterError if they cannot be listed.
+    Return the key of each UserStorage that still has the finalizer, with the reason. Raises a ClusterError if the UserStorages
+    cannot be listed.
     """
     scopes, reasons = list(namespaces), dict[Key, str]()
     for _ in range(_ROUNDS):

@@ -1,4 +1,4 @@
-"""Lua scripts: several steps that Redis must execute atomically."""
+"""Lua scripts that Redis executes: each takes several steps that must be atomic."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from redis.exceptions import NoScriptError
 from userstorage_operator.redis_cache.codec import LARGEST
 
 NO_VALUE = "?"
-"""Returned for a summary whose key holds a list, hash or other type instead of a value."""
+"""What READ returns instead of a summary if the Redis key holds a list, hash or other type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script; its text is sent only if Redis does not have it."""
+    """A Lua script for Redis. Its text is sent only if Redis does not have it."""
 
     text: str
     sha: str = field(init=False)
@@ -25,7 +25,7 @@ class Script:
         object.__setattr__(self, "sha", sha)
 
     async def __call__(self, redis: Redis, keys: list[str], args: list[Any]) -> Any:
-        """Run the script and return its result."""
+        """Run the script on the server of `redis`, and return its result."""
         try:
             return await redis.evalsha(self.sha, len(keys), *keys, *args)
         except NoScriptError:
@@ -125,8 +125,9 @@ end
 return {{sealed, age, redis.call('ZCARD', index), entries, summaries}}
 """
 )
-"""Reads the mirror. Returns the sealed head and its age in seconds (both empty if there is none), the size of the index, the
-requested entries, and the summary for each entry (empty if there is none, NO_VALUE if the key holds another type).
+"""Reads the mirror. Returns the sealed head; its age in seconds; the size of the index; the requested entries; the summary for
+each entry. Head and age are empty if there is no head. A summary is empty if there is none, and NO_VALUE if its key holds
+another type.
 """
 
 PUT = Script(
@@ -140,16 +141,16 @@ if type(stored) ~= 'string' or redis.sha1hex(stored) == replaceable_sha1 or vers
 end
 """
 )
-"""Stores a value unless Redis has a newer one."""
+"""Stores a sealed value at a Redis key, unless the key has a newer one."""
 
 SCAN = Script("""
 local cursor, pattern, count = ARGV[1], ARGV[2], ARGV[3]
 return redis.call('SCAN', cursor, 'MATCH', pattern, 'COUNT', count)
 """)
-"""One SCAN step on the node of a Redis cluster that holds KEYS[1]. Returns the next cursor and some keys."""
+"""Makes one SCAN step on the node of a Redis Cluster that holds KEYS[1]. Returns the next cursor and some keys."""
 
 RELEASE = Script("""
 local lock, token = KEYS[1], ARGV[1]
 if redis.call('GET', lock) == token then redis.call('DEL', lock) end
 """)
-"""Releases a lock if it still holds the caller's token."""
+"""Releases a lock if it still holds the caller's token, so that no process releases the lock of another one."""

@@ -16,7 +16,7 @@ from userstorage_operator.redis_cache.settings import RedisSettings
 
 
 class Tls:
-    """The SSL context of all connections; reloaded when one of its files changes."""
+    """The SSL context of all connections to Redis; loaded again when one of its files changes."""
 
     def __init__(self, settings: RedisSettings) -> None:
         self._ca, self._cert, self._key = settings.ca_file, settings.cert_file, settings.key_file
@@ -24,7 +24,8 @@ class Tls:
         self._context: ssl.SSLContext | None = None
 
     def context(self) -> ssl.SSLContext:
-        """Return a context that verifies the server's name and certificate, with the CAs of `ca_file` or, if unset, the system's.
+        """Return an SSL context that verifies the server's name and certificate. It trusts the CAs of `ca_file`, or those of
+        the system if that is not set.
 
         Raises OSError if a file cannot be read or is not a certificate.
         """
@@ -38,7 +39,7 @@ class Tls:
 
 
 class TlsConnection(Connection):
-    """A connection of redis-py that uses the context of `tls`."""
+    """A connection of redis-py that uses the SSL context of `tls`."""
 
     def __init__(self, *, tls: Tls, **options: Any) -> None:
         super().__init__(**options)
@@ -49,7 +50,7 @@ class TlsConnection(Connection):
 
 
 class SentinelTlsConnection(SentinelManagedConnection, TlsConnection):
-    """A TLS connection to a master that Sentinel names."""
+    """A TLS connection to a Redis master that Sentinel names."""
 
 
 def _changed(path: Path) -> int:

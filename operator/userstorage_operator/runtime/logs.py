@@ -20,11 +20,13 @@ log = structlog.get_logger(__name__)
 
 _OURS = __name__.partition(".")[0]
 _FRAMES_MAX = 100
-"""Number of lines kept of a traceback, from its end. The earlier lines of an endless recursion only repeat them."""
+"""Maximum number of lines of a traceback; those at its end are kept. The earlier lines of an endless recursion only repeat
+them.
+"""
 
 
 class Logs:
-    """The log level of this process, and the fields that each of its log lines has."""
+    """Sets the log level of this process, and the fields that every log line has."""
 
     def __init__(self, level: str) -> None:
         self._level = logging.getLevelNamesMapping()[level.upper()]
@@ -32,17 +34,19 @@ class Logs:
         self._set_level(self._level)
 
     def set_leader(self, leader: bool) -> None:
-        """Set the field `leader` of all later log lines. It is false at the start."""
+        """Set the value of the field `leader` in all later log lines. At the start the value is false."""
         self._leader = leader
 
     def toggle_debug(self) -> None:
-        """Switch to debug level, or back to the configured level."""
+        """Switch from the configured log level to debug, or from debug back to the configured one."""
         verbose = logging.getLogger(_OURS).level == logging.DEBUG
         self._set_level(self._level if verbose else logging.DEBUG)
         log.warning("log_level_changed", to=logging.getLevelName(logging.getLogger(_OURS).level).lower())
 
     def stamp(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
-        """Put the common fields (time, level, event, logger, leader) before all others. A structlog processor."""
+        """Put the fields time, level, event, logger and leader before all others of the log line `event`, and return the line.
+        A structlog processor.
+        """
         record: logging.LogRecord = event.pop("_record")
         del event["_from_structlog"]
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -63,8 +67,8 @@ class Logs:
 
 
 def configure(level: str, *, json_format: bool, stream: TextIO | None = None) -> Logs:
-    """Set up structlog and the standard library's root logger; both write to `stream`, by default stderr. Log lines of
-    libraries get the same format.
+    """Set up structlog and the root logger of `logging` to write to `stream`, by default stderr. Log lines of libraries get the
+    same format as ours.
     """
     stream = stream or sys.stderr
     logs = Logs(level)
@@ -97,7 +101,7 @@ def configure(level: str, *, json_format: bool, stream: TextIO | None = None) ->
 
 
 def catch_uncaught() -> None:
-    """Log warnings and uncaught exceptions instead of printing them."""
+    """Log Python warnings and uncaught exceptions instead of printing them to stderr."""
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
     threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
@@ -109,8 +113,8 @@ def _uncaught(kind: type[BaseException], error: BaseException | None, trace: Tra
 
 
 def _clean(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Clean all fields. A traceback keeps its line breaks, but each line is indented, so that it cannot be mistaken for an
-    event.
+    """Clean all fields of a log line with `clean_fields`. A traceback keeps its line breaks, but each line is indented, so that
+    it cannot be mistaken for a log line of its own.
     """
     trace = event.pop("exception", None)
     fields = clean_fields(event)

@@ -1,4 +1,6 @@
-"""Cleans log fields: no secrets, no control characters, limited length. Tenants and other programs write most of their content."""
+"""Cleans log fields: no secrets, no control characters, limited length. Most of the content of log fields comes from tenants
+and other programs.
+"""
 
 import functools
 import re
@@ -6,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 TEXT_MAX = 1024
-"""Maximum number of characters of a string. Messages of conditions are never longer."""
+"""Maximum number of characters of a text in a log field. Messages of conditions are never longer."""
 REDACTED = "[redacted]"
 
 _HINTS = ("://", "bearer", "basic", "eyj", "token", "passw", "secret", "authorization", "key", "credential", "cookie")
-"""A text without any of these words matches no pattern below."""
+"""A text whose lower case contains none of these matches no pattern of `_SECRETS`."""
 _SECRET_KEY = re.compile(r"token|passw|secret|authorization|api[-_]?key|private[-_]?key|credential|cookie", re.IGNORECASE)
 _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"://\S*@"), f"://{REDACTED}@"),
@@ -27,16 +29,16 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 """Pattern -> replacement: passwords in URLs, HTTP credentials, JSON web tokens, and values with a key such as `password`."""
 _SCANNED_MAX = 4 * TEXT_MAX
-"""Number of characters that are searched for secrets. It is larger than TEXT_MAX, because a secret that is cut in half matches
-no pattern.
+"""Number of characters of a text that are searched for secrets. It is larger than TEXT_MAX, because a secret that is cut in
+half matches no pattern.
 """
 _DEPTH_MAX = 4
 _INT64 = 2**63
 
 
 def clean_text(text: str) -> str:
-    """Return `text` on one line, without control characters and secrets. A longer text is cut to TEXT_MAX characters and
-    marked.
+    """Return `text` with secrets redacted, and with line breaks and other control characters escaped. A result of more than
+    TEXT_MAX characters is cut there and ends with `...[cut]`.
     """
     if text.isprintable() and len(text) <= TEXT_MAX and not (" " in text or ":" in text or "=" in text or "eyJ" in text):
         return text  # a name, a word or a uid, as most texts in a log line are: no pattern can match
@@ -50,8 +52,8 @@ def clean_text(text: str) -> str:
 
 
 def clean_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields with cleaned texts. A value that JSON cannot express is replaced by its `repr`. The whole value of a
-    field with a name like `password` is redacted.
+    """Return the log fields with every text cleaned by `clean_text`. The whole value of a field is redacted if its name is like
+    `password`. A value that JSON cannot express is replaced by its `repr`.
     """
     return _fields(fields, 0)
 
