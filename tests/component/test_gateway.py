@@ -107,7 +107,7 @@ async def create_accepted_route(live: Live, cls: ClassOfTest) -> Unstructured:
 
 
 @pytest.mark.produces("NetworkReady/GatewayAPIMissing", "NetworkReady/RoutePending")
-async def test_gateway_api_can_be_installed_later(  # first in this module: the next tests need the CRD from the start
+async def test_missing_gateway_api_is_reported_until_it_is_installed(  # first in this module: the next tests need the CRD from the start
     live: Live,
     api: Kubectl,
     definition: Path,

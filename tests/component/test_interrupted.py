@@ -140,7 +140,9 @@ async def comparable_state(live: Live) -> list[Any]:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("last", range(1, WRITES_TO_READY + 2))
-async def test_killed_creation_converges(live: Live, exposing_class: ClassOfTest, last: int, after: bool) -> None:
+async def test_creation_killed_at_any_write_is_completed_by_the_next_process(
+    live: Live, exposing_class: ClassOfTest, last: int, after: bool
+) -> None:
     await live.create(className=exposing_class.name)
     with pytest.raises(Killed):
         await reconcile_until(live, lambda: is_ready(live), last, after=after)
@@ -174,7 +176,7 @@ async def test_uninterrupted_creation_makes_expected_writes(live: Live, exposing
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("last", [1, 2, 3], ids=["pod deletion", "status", "finalizer"])
-async def test_killed_deletion_converges(live: Live, last: int, after: bool) -> None:
+async def test_deletion_killed_at_any_write_is_completed_by_the_next_process(live: Live, last: int, after: bool) -> None:
     await live.create()
     await reconcile_until(live, lambda: is_ready(live))
     claim = await live.child(Kind.PVC)

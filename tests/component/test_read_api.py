@@ -286,7 +286,7 @@ async def test_changes_are_served_without_a_new_list(live: Live, backend: Backen
     assert serving_all.requests["list", "userstorages"] == lists
 
 
-async def test_operator_of_one_namespace_serves_no_other(live: Live, backend: Backend, port: int) -> None:
+async def test_operator_restricted_to_one_namespace_serves_no_other(live: Live, backend: Backend, port: int) -> None:
     await live.create(replicas=0)
     with serving(Config(namespaces=(live.namespace,), http_port=port, sweep_period=3600)):
         assert f"{live.namespace}/alice" in (await responded(backend, "/userstorages")).names

@@ -277,7 +277,7 @@ async def test_old_mirror_is_served_if_leader_and_api_server_fail(
     assert response.age >= 3
 
 
-async def test_concurrent_requests_of_many_processes_cause_one_fetch(
+async def test_concurrent_requests_of_many_processes_cause_one_request_to_api_server(
     new_redis: Callable[..., RedisServer], api_server: FakeApiServer
 ) -> None:
     replicas = InProcessReplicas(new_redis(), api_server)
@@ -296,7 +296,7 @@ async def test_concurrent_requests_of_many_processes_cause_one_fetch(
     await replicas.close()
 
 
-async def test_waiting_process_fetches_if_the_fetching_process_died(
+async def test_waiting_process_asks_api_server_if_the_asking_process_died(
     replicas: InProcessReplicas, api_server: FakeApiServer
 ) -> None:
     api_server.put("alice")
@@ -316,7 +316,9 @@ async def test_waiting_process_fetches_if_the_fetching_process_died(
     await asyncio.gather(dying, return_exceptions=True)
 
 
-async def test_replica_of_some_namespaces_serves_no_others(replicas: InProcessReplicas, api_server: FakeApiServer) -> None:
+async def test_replica_restricted_to_some_namespaces_serves_no_others(
+    replicas: InProcessReplicas, api_server: FakeApiServer
+) -> None:
     api_server.put("alice")
     api_server.put("bob", "others")
     reader = replicas.reader(scopes=("others",))
@@ -326,7 +328,7 @@ async def test_replica_of_some_namespaces_serves_no_others(replicas: InProcessRe
         assert [item["name"] for item in (await reader.page(Query())).value.summaries] == ["bob"]
 
 
-async def test_concurrent_requests_cause_one_get_if_redis_fails(api_server: FakeApiServer) -> None:
+async def test_concurrent_requests_cause_one_request_to_api_server_if_redis_fails(api_server: FakeApiServer) -> None:
     api_server.put("alice")
     replicas = InProcessReplicas(None, api_server)
     reader = replicas.reader()

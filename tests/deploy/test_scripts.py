@@ -129,7 +129,9 @@ def test_partly_refused_overlay_is_rolled_back(installation: Installation, unfit
     "arguments",
     [(), ("a:1", "b:1"), ("a:1", "--timeout", "300"), ("a:1", "--overlay"), ("a:1", "--overlay", "nowhere"), ("a",), ("--x",)],
 )
-def test_invalid_arguments_change_nothing(arguments: tuple[str, ...], installation: Installation) -> None:
+def test_deploy_script_refuses_invalid_arguments_and_changes_nothing(
+    arguments: tuple[str, ...], installation: Installation
+) -> None:
     before = installation.system("get", "deployment/userstorage-operator", "-o", "jsonpath={.metadata.resourceVersion}")
     code, output = installation.run_script("deploy.sh", *arguments)
     assert code == 2

@@ -137,7 +137,7 @@ def create_child(scenario: CachesScenario, kind: Kind, raw: Unstructured) -> Non
 
 @settings(max_examples=500)
 @given(history=st.lists(steps, max_size=25))
-def test_every_change_of_conflict_or_holder_requeues_the_storage(history: list[Step]) -> None:
+def test_a_change_of_user_id_conflict_or_claim_holder_requeues_the_storage(history: list[Step]) -> None:
     scenario = CachesScenario()
     for step in history:
         apply(scenario, step)
@@ -183,7 +183,7 @@ def test_an_event_requeues_only_one_of_many_storages_with_the_same_user_or_claim
             scenario.reconcile()
 
 
-def test_a_child_without_an_owner_requeues_the_owner_of_the_user_id() -> None:
+def test_a_child_without_owner_reference_requeues_the_owner_of_the_user_id() -> None:
     scenario = CachesScenario()
     first, *_ = many(scenario, same_user=True)
     for kind in (Kind.NETWORK_POLICY, Kind.SERVICE, Kind.POD):
@@ -230,7 +230,7 @@ def test_the_oldest_storage_on_a_claim_does_not_hold_it_without_owning_its_user_
     assert scenario.answers[Key("users", "waits")] == (None, None)
 
 
-def test_the_youngest_storage_on_a_claim_requeues_no_other_even_if_the_oldest_does_not_own_its_user_id() -> None:
+def test_youngest_storage_on_claim_requeues_none_if_oldest_does_not_own_its_user_id() -> None:
     scenario = CachesScenario()
     scenario.create("elsewhere", "alice", "photos", second=0)
     scenario.create("second", "alice", "user-storage-alice", second=1)
@@ -241,7 +241,7 @@ def test_the_youngest_storage_on_a_claim_requeues_no_other_even_if_the_oldest_do
     assert set(scenario.requeued) == {Key("users", "late")}
 
 
-def test_a_new_storage_on_a_claim_requeues_younger_ones_if_the_oldest_does_not_own_its_user_id() -> None:
+def test_new_storage_on_claim_requeues_younger_if_oldest_does_not_own_its_user_id() -> None:
     scenario = CachesScenario()
     scenario.create("elsewhere", "alice", "photos", second=0)
     scenario.create("second", "alice", "user-storage-alice", second=1)
@@ -265,7 +265,7 @@ def test_a_child_created_by_a_reconcile_requeues_an_older_storage_of_the_user() 
     assert scenario.answers[Key("users", "early")] == ("late", None)
 
 
-def test_deleted_children_of_the_owner_requeue_the_storages_that_wait() -> None:
+def test_deleting_children_of_a_user_id_owner_requeues_the_waiting_storages() -> None:
     scenario = CachesScenario()
     scenario.create("late", "alice", second=1)
     create_child(scenario, Kind.NETWORK_POLICY, scenario.storages()["late"])

@@ -66,7 +66,7 @@ def test_fields_keep_the_order_of_the_crd_and_have_types() -> None:
     ]
 
 
-def test_rules_are_listed_at_the_field_that_they_name() -> None:
+def test_cel_rules_are_listed_at_the_field_of_their_field_path() -> None:
     assert {row.path: row.rules for row in rows(SPEC, "spec")} == {
         "spec.name": ["required", "length 1 to 9", "pattern `^a|b$`"],
         "spec.size": ["size needs name"],
@@ -76,7 +76,7 @@ def test_rules_are_listed_at_the_field_that_they_name() -> None:
     }
 
 
-def test_rule_that_names_no_field_raises() -> None:
+def test_cel_rule_without_a_known_field_raises() -> None:
     with pytest.raises(KeyError):
         rows(SPEC | {"x-kubernetes-validations": [{"rule": "…", "message": "about nothing"}]}, "spec")
 

@@ -28,13 +28,13 @@ class FakeReviews:
         return access in self.granted
 
 
-async def test_permissions_are_reviewed_from_wide_to_narrow() -> None:
+async def test_cluster_wide_permission_is_reviewed_before_that_in_a_namespace() -> None:
     reviews = FakeReviews(IN_NAMESPACE)
     await Authorizer(reviews).authorize(BACKEND, ALICE)
     assert reviews.asked == [EVERYWHERE, IN_NAMESPACE]
 
 
-async def test_caller_with_permission_in_one_namespace_is_served_while_the_api_server_is_unavailable(
+async def test_caller_with_rights_in_one_namespace_is_served_while_api_server_is_unavailable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("userstorage_operator.readapi.review_cache.NO", 0.0)

@@ -81,7 +81,7 @@ def test_a_deleted_user_storage_holds_the_claim_until_its_pod_is_gone() -> None:
     assert holder_before(SECOND, caches_of(released, SECOND)) is None
 
 
-def test_storages_of_other_claims_other_namespaces_or_the_same_user_do_not_hold_the_claim() -> None:
+def test_storages_of_other_claims_or_namespaces_or_of_same_user_do_not_hold_the_claim() -> None:
     elsewhere = user("first", "10:00", namespace="others")
     again = user("again", "10:00")
     again["spec"]["userID"] = "second"
@@ -99,7 +99,7 @@ def test_a_user_storage_that_can_have_no_pod_does_not_hold_the_claim() -> None:
     assert holder_before(SECOND, caches_of(incumbent, *losers, SECOND, pods=(losers[1],))) == "bob3"
 
 
-def test_the_next_is_requeued_when_the_holder_loses_its_finalizer_and_when_it_is_gone() -> None:
+def test_next_claimant_is_requeued_when_holder_loses_its_finalizer_and_when_it_is_gone() -> None:
     requeued: list[str] = []
     caches = caches_of(FIRST, SECOND, requeued=requeued)
     cache = caches.cache(USER_STORAGES)

@@ -25,23 +25,23 @@ def test_transition_time_changes_only_with_status(first: list[Condition], second
 
 
 @given(CONDITIONS)
-def test_merging_again_changes_nothing(conditions: list[Condition]) -> None:
+def test_merging_the_same_conditions_again_changes_nothing(conditions: list[Condition]) -> None:
     once = merge([], conditions, 1, NOW)
     assert merge(once, conditions, 1, NOW + timedelta(days=1)) == once
 
 
 @given(CONDITIONS)
-def test_one_entry_per_type_and_unknown_types_are_dropped(conditions: list[Condition]) -> None:
+def test_merged_conditions_are_one_per_type_without_unknown_types(conditions: list[Condition]) -> None:
     merged = merge([{"type": "Gone", "status": "True", "lastTransitionTime": "x"}], conditions, 1, NOW)
     assert [entry["type"] for entry in merged] == [condition.type for condition in conditions]
 
 
-def test_long_message_is_cut() -> None:
+def test_long_condition_message_is_cut() -> None:
     [entry] = merge([], [Condition("Ready", False, "A", "x" * 5000)], 1, NOW)
     assert len(entry["message"]) == MESSAGE_MAX
 
 
-def test_default_transition_time_is_replaced() -> None:
+def test_transition_time_of_schema_default_is_replaced() -> None:
     placeholder = {"type": "Reconciling", "status": "True", "lastTransitionTime": "1970-01-01T00:00:00Z"}
     [entry] = merge([placeholder], [Condition("Reconciling", True, "Progressing", "")], 1, NOW)
     assert entry["lastTransitionTime"] == "2026-01-31T12:00:00Z"

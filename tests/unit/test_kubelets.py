@@ -89,7 +89,7 @@ async def test_server_with_an_unknown_certificate_gets_no_token(node: Node, tmp_
     assert node.tokens == []
 
 
-async def test_unverified_accepts_any_certificate(node: Node, tmp_path: Path) -> None:
+async def test_any_certificate_is_accepted_if_verification_is_disabled(node: Node, tmp_path: Path) -> None:
     client, _ = client_of(Authority(tmp_path / "another"), verify=False)
     assert await client.summary(ADDRESS) == {"pods": []}
 
@@ -131,7 +131,7 @@ async def test_endless_answer_is_cut_off(node: Node, ours: Authority) -> None:
 
 
 @pytest.mark.parametrize("body", ["", "<html>", "[1, 2"])
-async def test_invalid_json_is_unavailable(node: Node, ours: Authority, body: str) -> None:
+async def test_invalid_json_from_kubelet_raises_unavailable(node: Node, ours: Authority, body: str) -> None:
     async def answer_text(_: web.Request) -> web.Response:
         return web.Response(text=body)
 

@@ -49,7 +49,7 @@ def default(section: Any, *path: str) -> Any:
         (("lifecycle", "deletionTimeout"), lambda s: f"{s.lifecycle.deletion_timeout.total_seconds() / 60:g}m"),
     ],
 )
-def test_defaults_of_model_equal_schema(path: tuple[str, ...], value: Any) -> None:
+def test_defaults_of_parsed_spec_equal_schema_defaults(path: tuple[str, ...], value: Any) -> None:
     assert value(UserStorage.parse(storage_object())) == default(schema("userstorages"), *path)
 
 
@@ -74,7 +74,7 @@ def test_built_in_class_equals_schema_defaults(path: tuple[str, ...], value: Any
     assert value == default(schema("userstorageclasses"), *path)
 
 
-def test_permissions_equal_schema() -> None:
+def test_permissions_and_their_defaults_equal_the_schema() -> None:
     permissions = schema("userstorageclasses")["browser"]["properties"]["permissions"]["properties"]
     assert {name: entry["default"] for name, entry in permissions.items()} == {
         field.name: getattr(BUILT_IN.browser.permissions, field.name) for field in fields(Permissions)

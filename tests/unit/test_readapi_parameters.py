@@ -84,7 +84,7 @@ def test_continue_token_is_url_safe_and_round_trips(namespace: str, name: str) -
 
 
 @given(st.text())
-def test_any_other_text_is_a_malformed_token(text: str) -> None:
+def test_text_that_is_no_continue_token_is_refused(text: str) -> None:
     with pytest.raises(Problem, match="continue: "):
         parameters.list_query([("continue", text)])
 

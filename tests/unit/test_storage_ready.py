@@ -57,7 +57,7 @@ def test_progress_of_expansion_is_reported(claim: Unstructured, resize: Resize |
     assert progress(claim) is resize
 
 
-def test_resize_values_are_those_of_the_schema() -> None:
+def test_values_of_status_storage_resize_equal_the_schema() -> None:
     crd = yaml.safe_load((ROOT / "deploy/crds/userstorage.dev_userstorages.yaml").read_text())
     status = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
     assert status["storage"]["properties"]["resize"]["enum"] == list(Resize)

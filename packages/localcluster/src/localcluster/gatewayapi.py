@@ -1,4 +1,7 @@
-"""The CRD of HTTPRoute, from the Go module of the Gateway API, pinned by version and checksum in go/gatewayapi."""
+"""Downloads the CRD of HTTPRoute, which is in the Go module of the Gateway API.
+
+The files in go/gatewayapi pin the version and the checksum of that module.
+"""
 
 import json
 import subprocess
@@ -12,7 +15,7 @@ _DEFINITION = "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"
 
 
 def http_route_definition() -> Path:
-    """Return the file with the CRD of HTTPRoute. Raises ClusterError if Go cannot download it."""
+    """Return the path of the YAML file with the CRD of HTTPRoute. Raises ClusterError if Go cannot download the module."""
     command = ["go", "mod", "download", "-json", _MODULE]
     try:
         done = subprocess.run(command, cwd=MODULES / "gatewayapi", capture_output=True, text=True, check=True)

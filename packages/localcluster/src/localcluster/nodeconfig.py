@@ -12,7 +12,7 @@ NODE = "localnode"
 CONTAINERD_SOCKET = "/run/containerd.sock"
 
 REGISTRIES = "registries"
-"""The folder in which containerd finds the registries that have no TLS."""
+"""The name of the folder in which containerd finds the addresses of image registries without TLS."""
 
 SETUP = """
 directory=$1 interface=$2 address=$3 services=$4 host=$5
@@ -33,7 +33,7 @@ ip address add "$address/30" dev "$interface"
 ip route add "$services" via "$host"
 echo 1 > /proc/sys/net/ipv4/ip_forward
 """
-"""The shell script that runs first in new namespaces, with `setup_arguments`."""
+"""The shell script that sets up the node's new Linux namespaces. It runs first in them, with `setup_arguments`."""
 
 _CONTAINERD = """version = 2
 root = "{root}"
@@ -75,12 +75,15 @@ disabled_plugins = [
 
 
 def setup_arguments(layout: Layout, network: Network) -> list[str]:
-    """Return the arguments of `SETUP`."""
+    """Return the arguments of the shell script `SETUP`: the cluster's directory, interface name and addresses."""
     return [str(layout.directory), network.peer_name, network.node, str(network.services), network.host]
 
 
 def write(layout: Layout, settings: Settings, network: Network, authority: Authority, group: str) -> None:
-    """Write all configuration files of the node. `group` is the control group above those of its pods."""
+    """Write the keys and configuration files of containerd, its network plugin, kubelet and kube-proxy.
+
+    `group` is the control group in which kubelet creates those of the pods.
+    """
     authority.client("kubelet", f"system:node:{NODE}", "system:nodes")
     authority.client("kube-proxy", "system:kube-proxy")
     authority.client("provisioner", "provisioner", "system:masters")
@@ -171,7 +174,7 @@ def containerd_command(layout: Layout) -> list[str]:
 
 
 def apiserver_options(layout: Layout) -> list[str]:
-    """Return the options of the API server for reaching kubelet: for logs, exec and port-forward."""
+    """Return the kube-apiserver options for requests to kubelet, which logs, exec and port-forward need."""
     keys = layout.keys
     return [
         "--bind-address=0.0.0.0",
@@ -183,7 +186,7 @@ def apiserver_options(layout: Layout) -> list[str]:
 
 
 def node_commands(layout: Layout, network: Network) -> dict[str, list[str]]:
-    """Return the command lines of kubelet and kube-proxy."""
+    """Return the command lines of kubelet and kube-proxy, by program name."""
     return {
         "kubelet": [
             str(layout.programs / "kubelet"),

@@ -1,1 +1,1 @@
-"""Redis and Prometheus servers for tests, on loopback."""
+"""Runs real Redis and Prometheus servers on the loopback address, for tests and the demo."""
