@@ -271,7 +271,7 @@ async def test_changes_are_served_without_a_new_list(live: Live, backend: Backen
 
     async def served() -> bool:
         answer = await backend.get(path)
-        assert answer.body["metadata"] == {"ageSeconds": 0, "stale": False}
+        assert answer.body["metadata"]["stale"] is False  # its age depends on how busy the machine is
         return bool(answer.body["item"]["generation"] == changed["metadata"]["generation"])
 
     async def gone() -> bool:

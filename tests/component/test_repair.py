@@ -206,7 +206,7 @@ async def test_simultaneous_objects_of_one_user_have_one_owner(live: Live, opera
 
 
 @pytest.mark.produces("Ready/WaitingForGarbageCollection", "Reconciling/Retrying")
-async def test_child_of_former_object_is_waited_for(live: Live, operator: None) -> None:
+async def test_child_of_deleted_user_storage_is_replaced_after_its_garbage_collection(live: Live, operator: None) -> None:
     former = {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "name": "alice", "uid": "gone", "controller": True}
     # The finalizer stands in for a slow garbage collector.
     leftover = {"ownerReferences": [former], "finalizers": ["example.org/slow"]}

@@ -81,6 +81,6 @@ def test_permissions_and_their_defaults_equal_the_schema() -> None:
     }
 
 
-def test_numeric_size_is_accepted() -> None:
+def test_numeric_default_size_of_class_is_accepted() -> None:
     cls = UserStorageClass.parse(class_object(storage={"defaultSize": 1073741824}))
     assert cls.default_size == "1073741824"

@@ -6,7 +6,7 @@ from support.parallel import FIRST, HERE, SPREAD, group_of
 
 
 @pytest.mark.parametrize("name", sorted({*FIRST, *SPREAD}))
-def test_files_with_special_worker_groups_exist(name: str) -> None:
+def test_files_that_start_first_or_are_spread_over_workers_exist(name: str) -> None:
     assert (HERE / name).exists()
 
 

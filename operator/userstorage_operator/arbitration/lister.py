@@ -19,7 +19,10 @@ class Lister(Protocol):
         """Return all raw UserStorages of the namespace."""
 
     def user_id_owner(self, namespace: str, user_id: str, children: Children) -> Unstructured | None:
-        """Return the UserStorage that owns the user id: that which controls `children`, else the oldest; None without any."""
+        """Return the owner of the user id: the UserStorage that controls `children`, else the oldest with this user id.
+
+        None if no UserStorage has it.
+        """
 
     def sharing_claim(self, namespace: str, claim: str) -> Iterable[Unstructured]:
         """Return all UserStorages of the namespace that use the claim for their files."""

@@ -60,7 +60,7 @@ class UserIDIndex:
         return self._claimants.first((namespace, user_id), _owner_uids(children))
 
     def is_owner(self, raw: Unstructured) -> bool:
-        """Whether the UserStorage owned its user id at the last update."""
+        """Whether the UserStorage owned its user id after the last call of `update` or `update_child`."""
         key = Key.of(raw)
         return self._owners.get((key.namespace, raw["spec"]["userID"])) == key.name
 

@@ -93,7 +93,10 @@ class Caches:
         return self._storages.in_namespace(namespace)
 
     def user_id_owner(self, namespace: str, user_id: str, children: Children) -> Unstructured | None:
-        """Return the UserStorage that owns the user id: that which controls `children`, else the oldest; None without any."""
+        """Return the owner of the user id: the UserStorage that controls `children`, else the oldest with this user id.
+
+        None if no UserStorage has it.
+        """
         name = self._user_ids.owner(namespace, user_id, children)
         return self.storage(Key(namespace, name)) if name is not None else None
 

@@ -78,8 +78,9 @@ class Breaker:
             self._change_to(State.OPEN)
 
     def abandoned(self, era: int) -> None:
-        """Record that a call that was admitted in `era` was cancelled or ended with an unrelated error. If it was the probe,
-        the next call becomes the probe.
+        """Record that a call was cancelled or ended with an unrelated error; `era` is what `admit` returned for it.
+
+        If it was the probe, the next call becomes the probe.
         """
         if era == self._era and self._state is State.HALF_OPEN:
             self._change_to(State.OPEN)
