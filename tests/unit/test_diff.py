@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from support.builders import desired_of, storage_object, stored
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.plan.diff import child_patch, claim_growth, claim_patch, spec_edited_by_hand
+from userstorage_operator.plan.diff import child_patch, claim_growth, spec_edited_by_hand, with_owner, without_owner
 
 
 def apply_merge_patch(target: Any, patch: Any) -> Any:
@@ -113,13 +113,15 @@ def test_unbound_claim_is_not_expanded() -> None:
     assert grown("20Gi", "10Gi", "Pending") == {}
 
 
-def test_claim_owner_follows_reclaim_policy() -> None:
-    kept = desired_of(storage_object(storage={"reclaimPolicy": "Retain"})).pvc
-    deleted = desired_of(storage_object(storage={"reclaimPolicy": "Delete"})).pvc
-    assert kept is not None
-    assert deleted is not None
-    assert claim_patch(deleted, stored(kept))["metadata"]["ownerReferences"][0]["name"] == "alice"
-    assert claim_patch(kept, stored(deleted)) == {"metadata": {"ownerReferences": None}}
+def test_owners_of_others_are_kept() -> None:
+    other, ours = {"uid": "other"}, {"uid": "ours", "controller": True}
+    plain: Unstructured = {"metadata": {}}
+    shared = {"metadata": {"ownerReferences": [other, ours]}}
+    assert with_owner(plain, ours) == {"metadata": {"ownerReferences": [ours]}}
+    assert with_owner({"metadata": {"ownerReferences": [{"uid": "ours"}, other]}}, ours) == shared
+    assert without_owner(shared, "ours") == {"metadata": {"ownerReferences": [other]}}
+    assert without_owner({"metadata": {"ownerReferences": [ours]}}, "ours") == {"metadata": {"ownerReferences": None}}
+    assert without_owner({"metadata": {"ownerReferences": [other]}}, "ours") == without_owner(plain, "ours") == {}
 
 
 def test_manual_spec_edit_is_detected_in_managed_fields() -> None:

@@ -222,7 +222,7 @@ def test_terminating_child_counts_as_missing(field: str) -> None:
     raw = storage_object()
     snapshot = settled_world(raw)
     child = getattr(snapshot.children, field)
-    terminating = child | {"metadata": child["metadata"] | {"deletionTimestamp": CREATED}}
+    terminating = child | {"metadata": child["metadata"] | {"deletionTimestamp": CREATED, "finalizers": []}}
     reported = report(outcome_of(raw, snapshot.with_children(replace(snapshot.children, **{field: terminating}))), {})
     assert condition(reported, "NetworkReady") == ("False", "Pending")
 

@@ -132,7 +132,14 @@ class KubeClient:
             raise
 
     async def delete(
-        self, resource: Resource, namespace: str, name: str, uid: str, grace_period: int, propagation: str
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        uid: str,
+        grace_period: int,
+        propagation: str,
+        resource_version: str | None = None,
     ) -> Unstructured:
         """Request a deletion. Return the object that is being deleted, or a Status if it is already gone."""
         body: Unstructured = {
@@ -140,7 +147,7 @@ class KubeClient:
             "kind": "DeleteOptions",
             "gracePeriodSeconds": grace_period,
             "propagationPolicy": propagation,
-            "preconditions": {"uid": uid},
+            "preconditions": {"uid": uid} | ({"resourceVersion": resource_version} if resource_version is not None else {}),
         }
         return await self._json("delete", resource, "DELETE", resource.path(namespace, name), {}, body)
 

@@ -6,6 +6,7 @@ from typing import Any
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.quantities import parse_quantity
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.observed.snapshot import controller, is_terminating
 
 _OWN_MAPS = frozenset({"selector", "matchLabels"})
 """Maps of which every key is compared: a selector with one more label selects nothing."""
@@ -20,7 +21,7 @@ def without_absent(value: Unstructured) -> Unstructured:
 
 def child_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
     """Return the patch for a child whose whole spec is ours (Service, NetworkPolicy, Ingress, HTTPRoute)."""
-    metadata = _metadata_patch(desired, live)
+    metadata = _metadata_patch(desired, live) | _owner_patch(desired, live) | _finalizer_patch(desired, live)
     if withdrawn := _withdrawn_annotations(desired, live):
         metadata["annotations"] = metadata.get("annotations", {}) | dict.fromkeys(withdrawn)
     return _named(metadata, _difference(desired["spec"], live["spec"]))
@@ -28,16 +29,30 @@ def child_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
 
 def metadata_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
     """Return the patch of the metadata, for a child whose spec cannot be changed in place (Pod)."""
-    return _named(_metadata_patch(desired, live), {})
+    return _named(_metadata_patch(desired, live) | _owner_patch(desired, live), {})
 
 
 def claim_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
-    """Return the patch of a claim's metadata and of the owner that reclaimPolicy asks for."""
-    metadata = _metadata_patch(desired, live)
-    owners = desired["metadata"]["ownerReferences"]
-    if (live["metadata"].get("ownerReferences") or None) != owners:
-        metadata["ownerReferences"] = owners
-    return _named(metadata, {})
+    """Return the patch of a claim's labels and annotations."""
+    return _named(_metadata_patch(desired, live), {})
+
+
+def with_owner(live: Unstructured, owner: Unstructured) -> Unstructured:
+    """Return the patch that makes `owner` the controller. References to other owners are kept."""
+    others = _other_owners(live, owner["uid"])
+    return {"metadata": {"ownerReferences": [*others, owner]}}
+
+
+def without_owner(live: Unstructured, uid: str) -> Unstructured:
+    """Return the patch that removes the owner with this uid; empty if it is none. References to other owners are kept."""
+    others = _other_owners(live, uid)
+    if len(others) == len(live["metadata"].get("ownerReferences") or ()):
+        return {}
+    return {"metadata": {"ownerReferences": others or None}}
+
+
+def _other_owners(live: Unstructured, uid: str) -> list[Unstructured]:
+    return [owner for owner in live["metadata"].get("ownerReferences") or () if owner["uid"] != uid]
 
 
 def claim_growth(live: Unstructured, size: str | None) -> Unstructured:
@@ -73,6 +88,23 @@ def _withdrawn_annotations(desired: Unstructured, live: Unstructured) -> set[str
             ours |= {field.removeprefix("f:") for field in fields if field.startswith("f:")}
     withdrawn = ours - desired["metadata"]["annotations"].keys()
     return {key for key in withdrawn if key in (live["metadata"].get("annotations") or {})}
+
+
+def _owner_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
+    """Return the ownerReferences that adopt a child: one without a controller, or a terminating one of a former UserStorage."""
+    [owner] = desired["metadata"]["ownerReferences"]
+    present = controller(live)
+    if present is not None and (present["uid"] == owner["uid"] or not is_terminating(live)):
+        return {}
+    others = [other for other in _other_owners(live, owner["uid"]) if not other.get("controller")]
+    return {"ownerReferences": [*others, owner]}
+
+
+def _finalizer_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
+    """Return the finalizers with those that the child lacks. The API server accepts no new one on a terminating object."""
+    present = live["metadata"].get("finalizers") or []
+    missing = [finalizer for finalizer in desired["metadata"].get("finalizers", ()) if finalizer not in present]
+    return {"finalizers": [*present, *missing]} if missing and not is_terminating(live) else {}
 
 
 def _metadata_patch(desired: Unstructured, live: Unstructured) -> Unstructured:

@@ -16,7 +16,14 @@ class AddFinalizer:
 
 @dataclass(frozen=True, slots=True)
 class RemoveFinalizer:
-    """Remove our finalizer, once the API server itself has confirmed that no pod is left."""
+    """End the deletion, once the API server itself has confirmed that no pod is left: release the NetworkPolicy, give a claim of
+    reclaimPolicy Delete to the garbage collector, and remove our finalizer.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasePolicy:
+    """Remove our finalizer from a NetworkPolicy that is being deleted, once the API server has confirmed that no pod is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,8 @@ class DeletePod:
     reason: str
     requested: bool
     """Whether the user or an administrator asked for it. If not, the pod was lost, and the next one may have to back off."""
+    resource_version: str | None = None
+    """A further precondition: no newer version of the pod exists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,7 @@ class InspectMountEvents:
     """Read what the cluster's events say about mounting the volume. The answer explains; no later step depends on it."""
 
 
-Change = AddFinalizer | Create | Patch | Delete | DeletePod
+Change = AddFinalizer | Create | Patch | Delete | DeletePod | ReleasePolicy
 Inspection = InspectMounts | InspectMountEvents
 Step = Change | Inspection | RemoveFinalizer
 

@@ -1,6 +1,7 @@
 """Applies a plan, step by step: the only writer of children. The process may be killed before and after every step."""
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -18,12 +19,13 @@ from userstorage_operator.api.errors import (
 )
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.api.userstorage import Key
+from userstorage_operator.api.userstorage import Key, ReclaimPolicy, UserStorage
 from userstorage_operator.arbitration.lister import Lister
-from userstorage_operator.observed.snapshot import Snapshot, is_terminating
-from userstorage_operator.plan.diff import without_absent
-from userstorage_operator.plan.finalizers import release_patch
-from userstorage_operator.plan.planner import refuse_foreign
+from userstorage_operator.observed.snapshot import Snapshot, controller, controller_uid, is_terminating
+from userstorage_operator.plan.builders import owner_reference
+from userstorage_operator.plan.diff import with_owner, without_absent
+from userstorage_operator.plan.finalizers import has_finalizer, is_held, release_patch, selects
+from userstorage_operator.plan.planner import claim_to_collect, refuse_foreign
 from userstorage_operator.plan.pod import plan_pod, pod_deletion
 from userstorage_operator.plan.steps import (
     AddFinalizer,
@@ -35,6 +37,7 @@ from userstorage_operator.plan.steps import (
     InspectMounts,
     Patch,
     Plan,
+    ReleasePolicy,
     RemoveFinalizer,
     Step,
     is_optional,
@@ -63,7 +66,7 @@ class Applier:
         try:
             while pending:
                 step = pending.popleft()
-                if isinstance(step, Create) and not verified:
+                if _ties_to_owner(step) and not verified:
                     action, verified = f"get {names.KIND}", True
                     await self._verify_still_exists(result.snapshot)
                 action = _action(step)
@@ -102,6 +105,8 @@ class Applier:
                 return snapshot
             case DeletePod():
                 return _with_child(snapshot, Kind.POD, await self._delete_pod(step, snapshot))
+            case ReleasePolicy():
+                return await self._release_policy(snapshot)
             case AddFinalizer():
                 await self._add_finalizer(snapshot)
                 return snapshot
@@ -213,18 +218,22 @@ class Applier:
             raise Conflict(409, "the UserStorage is being deleted; the watch has not caught up yet")
 
     async def _delete_pod(self, step: DeletePod, snapshot: Snapshot) -> Unstructured | None:
-        pod = await self._delete(Kind.POD, step.uid, step.grace_period, snapshot)
+        pod = await self._delete(Kind.POD, step.uid, step.grace_period, snapshot, step.resource_version)
         name = names.child_name(snapshot.storage.slug)
         if step.requested:
             self._state.pods.forget(snapshot.storage.meta.key)
         log.info("pod_deletion_started", action="delete Pod", pod_name=name, why=step.reason)
         return pod
 
-    async def _delete(self, kind: Kind, uid: str, grace_period: int, snapshot: Snapshot) -> Unstructured | None:
+    async def _delete(
+        self, kind: Kind, uid: str, grace_period: int, snapshot: Snapshot, resource_version: str | None = None
+    ) -> Unstructured | None:
         """Start the deletion of the child with that uid. Return it as it is now, or None if it is gone at once."""
         namespace, name = snapshot.storage.meta.namespace, names.child_name(snapshot.storage.slug)
         try:
-            answer = await self._cluster.delete(kind.resource, namespace, name, uid, grace_period, "Foreground")
+            answer = await self._cluster.delete(
+                kind.resource, namespace, name, uid, grace_period, "Foreground", resource_version
+            )
         except NotFound:
             answer = None
         if answer is None or answer["kind"] != kind.resource.kind:
@@ -234,30 +243,116 @@ class Applier:
         return answer
 
     async def _remove_finalizer(self, result: ApplyResult) -> ApplyResult:
-        """Remove the finalizer, once the API server itself confirms that no pod is left: the cache may be behind."""
-        snapshot = result.snapshot
-        meta, name = snapshot.storage.meta, names.child_name(snapshot.storage.slug)
-        try:
-            pod: Unstructured | None = await self._cluster.get(Kind.POD.resource, meta.namespace, name)
-        except NotFound:
-            pod = None
-        snapshot = _with_child(snapshot, Kind.POD, pod)
+        """End the deletion, once the API server itself confirms that no pod is left: the cache may be behind.
+
+        The finalizer goes last: a process that is killed before leaves the rest to the next one.
+        """
+        meta = result.snapshot.storage.meta
+        snapshot = await self._reread(Kind.POD, result.snapshot)
         if (left := snapshot.own_pod) is not None:
             self._lister.put(Kind.POD.resource, left)
             if not is_terminating(left):
                 step = pod_deletion(snapshot, left, "its UserStorage is being deleted; the cache had missed the pod")
                 snapshot = await self._change(step, snapshot)
             return replace(result, snapshot=snapshot)
+        policy = snapshot.own(Kind.NETWORK_POLICY)
+        if policy is not None and has_finalizer(policy) and snapshot.children.pod is None:
+            await self._release(policy)
+        collected = claim_to_collect(snapshot) is not None and await self._give_claim_to_garbage_collector(snapshot)
+        # A change to Retain that comes after the claim got its owner: the test fails, and the next reconcile removes the owner.
+        test: Unstructured = {"op": "test", "path": "/spec/storage/reclaimPolicy", "value": ReclaimPolicy.DELETE.value}
+        patch = [*([test] if collected else []), *release_patch(meta.uid, meta.finalizers)]
         try:
-            await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, release_patch(meta.uid, meta.finalizers))
+            left = (await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, patch))["metadata"].get(
+                "finalizers"
+            )
         except NotFound:
+            left = None
+        if not left:  # gone: events of its children must not end the deletion again before the watch reports its end
             self._lister.discard(USER_STORAGES, meta.namespace, meta.name, meta.uid)
         log.info("released", action="patch UserStorage")
         return replace(result, finalizer_removed=True)
 
+    async def _reread(self, kind: Kind, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot with the child as the API server has it."""
+        namespace, name = snapshot.storage.meta.namespace, names.child_name(snapshot.storage.slug)
+        try:
+            child: Unstructured | None = await self._cluster.get(kind.resource, namespace, name)
+        except NotFound:
+            child = None
+        return _with_child(snapshot, kind, child)
+
+    async def _give_claim_to_garbage_collector(self, snapshot: Snapshot) -> bool:
+        """Make the UserStorage the owner of its claim, so that the claim is deleted with it; return whether it is the owner.
+
+        Last look at what may have changed since: the spec, and whether the children were orphaned. Raises Conflict if the spec
+        asks for Retain by now.
+        """
+        meta = snapshot.storage.meta
+        live = await self._cluster.get(USER_STORAGES, meta.namespace, meta.name)
+        if UserStorage.parse(live).storage.reclaim_policy is not ReclaimPolicy.DELETE or live["metadata"]["uid"] != meta.uid:
+            self._lister.put(USER_STORAGES, live)
+            raise Conflict(409, "spec.storage.reclaimPolicy has changed; the watch has not caught up yet")
+        claim = claim_to_collect(await self._reread(Kind.SERVICE, snapshot))
+        if claim is None:
+            return False
+        if controller_uid(claim) != meta.uid:
+            await self._patch(Kind.PVC, claim, with_owner(claim, owner_reference(snapshot.storage)), snapshot)
+        return True
+
+    async def _release_policy(self, snapshot: Snapshot) -> Snapshot:
+        """Remove our finalizer from the NetworkPolicy. Raises Conflict if the API server still has a pod that it selects."""
+        policy = snapshot.children.network_policy
+        if policy is None:
+            return snapshot
+        await self._raise_if_selected(policy)
+        await self._release(policy)
+        return _with_child(snapshot, Kind.NETWORK_POLICY, None)
+
+    async def release_former_policy(self, key: Key) -> None:
+        """Release the NetworkPolicy `key` if it is being deleted, and neither its UserStorage nor its pod exists any more."""
+        children = self._lister.children(key.namespace, key.name)
+        policy = children.network_policy
+        if policy is None or not is_held(policy) or children.pod is not None:
+            return
+        owner = controller(policy)
+        storage = self._lister.storage(Key(key.namespace, owner["name"])) if owner is not None else None
+        if owner is not None and storage is not None and storage["metadata"]["uid"] == owner["uid"]:
+            return  # its own reconcile does it
+        await self._raise_if_selected(policy)
+        await self._release(policy)
+
+    async def _raise_if_selected(self, policy: Unstructured) -> None:
+        meta = policy["metadata"]
+        with suppress(NotFound):
+            pod = await self._cluster.get(Kind.POD.resource, meta["namespace"], meta["name"])
+            if selects(policy, pod):
+                raise Conflict(409, f"Pod {meta['name']!r} still exists; its NetworkPolicy is kept")
+
+    async def _release(self, policy: Unstructured) -> None:
+        meta = policy["metadata"]
+        try:
+            patch = release_patch(meta["uid"], meta["finalizers"])
+            released = await self._cluster.json_patch(Kind.NETWORK_POLICY.resource, meta["namespace"], meta["name"], patch)
+        except NotFound:
+            self._lister.discard(Kind.NETWORK_POLICY.resource, meta["namespace"], meta["name"], meta["uid"])
+            return
+        log.info("released", action="patch NetworkPolicy")
+        if is_terminating(released):  # gone now, unless a finalizer of another controller keeps it
+            self._lister.discard(Kind.NETWORK_POLICY.resource, meta["namespace"], meta["name"], meta["uid"])
+        else:
+            self._lister.put(Kind.NETWORK_POLICY.resource, released)
+
 
 def _with_child(snapshot: Snapshot, kind: Kind, child: Unstructured | None) -> Snapshot:
     return snapshot.with_children(replace(snapshot.children, **{kind.field: child}))
+
+
+def _ties_to_owner(step: Step) -> bool:
+    """Whether the step sets the UserStorage as the owner of a child, which must not be done once its deletion has started: the
+    garbage collector may have removed the owner on purpose.
+    """
+    return isinstance(step, Create) or (isinstance(step, Patch) and "ownerReferences" in step.patch.get("metadata", {}))
 
 
 def _pod_name(kind: Kind, child: Unstructured) -> dict[str, str]:
@@ -276,6 +371,8 @@ def _action(step: Step) -> str:
             return f"delete {kind.resource.kind}"
         case DeletePod():
             return "delete Pod"
+        case ReleasePolicy():
+            return "patch NetworkPolicy"
         case InspectMounts():
             return "list Pod"
         case InspectMountEvents():
