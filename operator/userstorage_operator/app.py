@@ -1,4 +1,4 @@
-"""The composition root: every replica serves, and the leader also runs the manager."""
+"""The composition root. Every replica serves HTTP; the leader also runs the manager."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,9 @@ class App:
         tracer: Tracer,
         set_leader: Callable[[bool], None],
     ) -> None:
-        """`client` serves every replica, including the lease, and is never fenced. `fenced_client` is for the leader's work."""
+        """`client` is used by every replica, also for the lease, and has no fence. `fenced_client` is used for the leader's
+        work.
+        """
         self._config = config
         self._client = client
         self._election = election
@@ -88,7 +90,7 @@ class App:
             self._election.detail,
             self.render_metrics,
             CONTENT_TYPE,
-            self._metrics.serving.http_answered,
+            self._metrics.serving,
             MetricsGate(reviews).refusal if self._config.metrics_auth else open_to_all,
         )
         routes = server.mount("/v1", self._read_api(reviews).application())
@@ -113,7 +115,7 @@ class App:
             await self._resign()
 
     async def _resign(self) -> None:
-        """Hand over the lease as soon as the writes in flight are answered."""
+        """Refuse further writes, wait until those in flight have ended, and resign as leader."""
         await self._election.resign(drained=await self._fenced_client.finish_writing())
         self._set_leader(False)
 
@@ -121,7 +123,7 @@ class App:
 async def run(config: Config, stop: asyncio.Event, set_leader: Callable[[bool], None]) -> None:
     """Run until SIGTERM, SIGINT or `stop`. `set_leader` is called when this process becomes the leader or resigns.
 
-    Raises OperatorError if the login fails or a part of the operator ended by itself, OSError if the port is in use.
+    Raises OperatorError if the login fails or a background task ended by itself, OSError if the port is in use.
     """
     _stop_on_signals(stop)
     metrics = Metrics(version("userstorage-operator"), LABEL_VALUES)
@@ -140,13 +142,13 @@ async def run(config: Config, stop: asyncio.Event, set_leader: Callable[[bool], 
 
 
 class FanOutObserver:
-    """Passes requests on to several observers: metrics and traces."""
+    """Reports each request to several observers: metrics and traces."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """Satisfy Observer."""
+        """Report a request to all observers."""
         for observer in self._observers:
             observer.requested(verb, resource, code, seconds)
 

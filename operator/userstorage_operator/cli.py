@@ -95,7 +95,7 @@ def main() -> None:
     default=_DEFAULTS.otlp_endpoint,
     show_default="none",
     show_envvar=True,
-    help="OpenTelemetry collector for traces of reconciles, by OTLP over HTTP (http://collector:4318).",
+    help="URL of an OpenTelemetry collector for traces of reconciles, such as http://collector:4318 (OTLP over HTTP).",
 )
 @click.option(
     "--log-level",

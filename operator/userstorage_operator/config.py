@@ -7,7 +7,7 @@ from userstorage_operator.redis_cache.settings import RedisSettings
 
 
 class VolumeStats(StrEnum):
-    """Whether the usage of volumes is read from kubelets, and which certificates of theirs are accepted."""
+    """Whether the usage of volumes is read from kubelets, and which certificates of kubelets are accepted."""
 
     OFF = "off"
     VERIFIED = "verified"
@@ -31,13 +31,13 @@ class Config:
     leader_elect: bool = False
     """Watch and write only while holding the lease. False is for a single process."""
     lease_namespace: str = "userstorage-system"
-    """Namespace of the lease, and of the service account whose token kubelets get."""
+    """Namespace of the lease, and of the service account for requests to kubelets."""
     api_audiences: tuple[str, ...] = ()
     """Accepted audiences of tokens for the read API and the metrics; empty for that of the API server."""
     metrics_auth: bool = False
-    """Whether /metrics requires a token that may get that path."""
+    """Whether /metrics requires a bearer token of an account with the right to get that path."""
     volume_stats: VolumeStats = VolumeStats.OFF
-    """Usage of volumes, for the status and the metrics."""
+    """Whether the usage of volumes is read from kubelets, for the status and the metrics."""
     otlp_endpoint: str = ""
     """URL of an OpenTelemetry collector that accepts OTLP over HTTP; empty for no traces."""
     redis: RedisSettings | None = None

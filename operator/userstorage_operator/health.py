@@ -7,13 +7,16 @@ from userstorage_operator.api.resources import Resource
 from userstorage_operator.runtime.http import Check
 
 _WORKER_STALL = 45.0
-"""Seconds after which a reconcile counts as stalled. A healthy one is far shorter, even if each of its requests takes the three
-seconds that the probe of the API server allows; and together with the period of a kubelet's probe it is below a minute.
+"""Seconds after which a reconcile counts as stalled. A healthy one is far shorter, even if each of its requests takes three
+seconds, the time limit of the probe of the API server. Together with the period of a kubelet's probe, these seconds are less
+than a minute.
 """
 _WATCH_STALL = 120.0
-"""Seconds: longer than the silence after which a watch is cut, its pause and its next try together."""
+"""Seconds without progress after which a watch counts as stalled. It is longer than these three together: the silence after
+which a watch is closed, the pause after it, and the next try.
+"""
 _NAMED_MAX = 5
-"""Caches that the answer names; each namespace has several."""
+"""Maximum number of caches that the answer names. There is one for each resource and namespace."""
 _LOOP_LAG = 60.0
 """Seconds for which the event loop may be late before a restart is the better choice."""
 
@@ -26,18 +29,22 @@ class Probe(Protocol):
         """Why the API server does not answer; None if it does."""
 
     @property
+    def reached(self) -> bool:
+        """Whether it has ever answered this process."""
+
+    @property
     def missing_crds(self) -> str | None:
-        """Which CRDs it does not serve, for people; None if it serves all."""
+        """Message with the CRDs that the API server does not serve; None if it serves all of them, or does not answer."""
 
     def reachable_for(self) -> float:
-        """Return the seconds for which it has answered every request; 0 if it did not answer the last one."""
+        """Return for how many seconds every probe has been answered; 0 if the last one was not."""
 
 
 class LoopMonitor(Protocol):
     """The lag of the event loop (`runtime.event_loop_monitor.EventLoopMonitor`)."""
 
     def late_for(self) -> float:
-        """Return the seconds for which no timer has fired in time; 0 if the last one did."""
+        """Return the seconds since a timer last fired in time; 0 if the last one did."""
 
 
 class Election(Protocol):
@@ -71,21 +78,24 @@ class Controllers(Protocol):
 
     @property
     def worker_pools(self) -> Sequence[Workers]:
-        """All pools."""
+        """All pools of workers."""
 
     @property
     def informers(self) -> Sequence[Watch]:
-        """All watches of children."""
+        """All watches except those of the operator's own kinds, which kopf runs."""
 
     def failing_watches(self) -> Collection[str]:
         """Return the plurals of the resources with a watch whose last try failed."""
 
     def not_synced(self) -> Iterable[str]:
-        """Return the caches without a complete first list, for people."""
+        """Return a text such as `pods in team-b` for each cache whose first list is not complete."""
 
 
 class Redis(Protocol):
     """The cache in Redis (`redis_cache.redis_cache.RedisCache`)."""
+
+    async def has_mirror(self) -> bool:
+        """Whether Redis answers, and has the state of all UserStorages."""
 
     @property
     def degradation(self) -> str | None:
@@ -109,13 +119,17 @@ class HealthChecks:
 
     @property
     def readiness(self) -> Mapping[str, Check]:
-        """Checks that fail while this process cannot do its work. A standby that waits for the lease is ready."""
-        return {"apiServer": self._api_server_unreachable, "crds": self._crds_missing, "caches": self._caches_not_synced}
+        """Checks that fail while this process cannot do its work. A standby that can answer the read API is ready."""
+        return {"apiServer": self._api_server_needed, "crds": self._crds_missing, "caches": self._caches_not_synced}
 
     @property
     def degraded(self) -> Mapping[str, Check]:
-        """Checks of faults that slow the operator down without stopping it."""
-        return {"watches": self._watches_failing, "redis": self._redis_degraded}
+        """Checks for faults that slow the operator down but do not stop it."""
+        return {
+            "apiServer": self._api_server_unreachable,
+            "watches": self._watches_failing,
+            "redis": self._redis_degraded,
+        }
 
     async def _loop_lagging(self) -> str | None:
         late = self._loop.late_for()
@@ -133,8 +147,19 @@ class HealthChecks:
             return f"watches without progress: {', '.join(sorted(stalled))}"
         return None
 
-    async def _api_server_unreachable(self) -> str | None:
+    async def _api_server_needed(self) -> str | None:
+        if self._probe.unreachable is None or await self._answers_from_redis():
+            return None
         return self._probe.unreachable
+
+    async def _api_server_unreachable(self) -> str | None:
+        if self._probe.unreachable is None or not await self._answers_from_redis():
+            return None
+        return f"{self._probe.unreachable}; the read API answers from Redis"
+
+    async def _answers_from_redis(self) -> bool:
+        """Whether this process can answer without the API server: not if it leads, nor if it has not checked any caller yet."""
+        return not self._election.is_leader and self._probe.reached and await self._redis.has_mirror()
 
     async def _crds_missing(self) -> str | None:
         return self._probe.missing_crds
@@ -146,7 +171,7 @@ class HealthChecks:
 
     async def _watches_failing(self) -> str | None:
         failing = sorted(self._controllers.failing_watches())
-        return f"watches failing, only swept: {', '.join(failing)}" if failing else None
+        return f"watches fail, so only sweeps find changes: {', '.join(failing)}" if failing else None
 
     async def _redis_degraded(self) -> str | None:
         return self._redis.degradation

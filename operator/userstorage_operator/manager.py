@@ -28,6 +28,7 @@ from userstorage_operator.kube.login import credentials
 from userstorage_operator.object_metrics import ObjectMetrics
 from userstorage_operator.observed import backoff
 from userstorage_operator.reconcile.class_reconciler import ClassReconciler
+from userstorage_operator.reconcile.dry_runs import DryRuns
 from userstorage_operator.reconcile.reconciler import Reconciler
 from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
@@ -41,7 +42,7 @@ from userstorage_operator.runtime.workqueue import WorkQueue
 log = structlog.get_logger(__name__)
 
 Start = Callable[[Coroutine[Any, Any, None], str], None]
-"""Starts a coroutine as a background task of that name."""
+"""Starts a coroutine as a background task with the given name."""
 _CLASS_STATUS_DELAY = 1.0
 """Seconds for which changes of a class's users are collected before its status is written."""
 
@@ -51,7 +52,7 @@ def _now() -> datetime:
 
 
 class Manager:
-    """All parts that watch and write, connected but not yet running. `client` must be fenced."""
+    """All parts that watch and write, connected but not yet running. `client` must have a fence."""
 
     def __init__(self, config: Config, client: KubeClient, metrics: Metrics, redis: RedisCache, tracer: Tracer) -> None:
         self._config = config
@@ -86,7 +87,8 @@ class Manager:
         return WorkerPool(self._queue, reconciler.reconcile, self._metrics.reconciled, tracer, names.KIND)
 
     def _storage_class_workers(self, tracer: Tracer) -> WorkerPool[str]:
-        reconciler = ClassReconciler(self._client, self.caches, self._rollouts, self._recorder, _now)
+        dry_runs = DryRuns(self._client, self._config.lease_namespace, _now)
+        reconciler = ClassReconciler(self._client, self.caches, self._rollouts, self._recorder, _now, dry_runs)
         return WorkerPool(self._class_queue, reconciler.reconcile, self._metrics.class_reconciled, tracer, names.CLASS_KIND)
 
     def _cache(self, resource: Resource) -> ObjectCache:
@@ -109,11 +111,11 @@ class Manager:
         return {resource.plural for resource in children | own}
 
     def has_synced(self) -> bool:
-        """Whether the first lists are complete. No reconcile starts before."""
+        """Whether the first lists of all caches are complete. No reconcile starts earlier."""
         return next(self.not_synced(), None) is None
 
     def not_synced(self) -> Iterator[str]:
-        """Yield the first lists that are not complete, for people: `pods in team-b`."""
+        """Yield a text such as `pods in team-b` for each cache whose first list is not complete."""
         return self.caches.not_synced(self._config.scopes)
 
     def update_gauges(self) -> None:
@@ -128,10 +130,10 @@ class Manager:
         self._object_metrics.collect()
 
     async def run(self, stop: asyncio.Event, resign: Callable[[], Awaitable[None]], term: int) -> None:
-        """Run until SIGTERM, SIGINT or `stop`. `term` grows with every change of the leader. `resign` is called early during the
-        shutdown, but may not be called after a failure.
+        """Run until SIGTERM, SIGINT or `stop`. `term` grows with every change of the leader. `resign` is called early in a
+        normal shutdown; after a failure it is not always called.
 
-        Raises OperatorError if a part ended by itself.
+        Raises OperatorError if a background task ended by itself.
         """
         async with background(stop) as start:
             self._start_caches(start)
@@ -158,13 +160,13 @@ class Manager:
             start(task, name)
         if self._volume_stats is not None:
             start(self._volume_stats_collector(self._volume_stats).run(), "volume-stats")
-        if not self._config.namespaces:  # with some namespaces only, the users of a class cannot be counted
+        if not self._config.namespaces:  # an operator of some namespaces cannot count the users of a class
             start(self._class_workers.work(), "class-worker")
         for number in range(self._config.workers):
             start(self._workers.work(), f"worker-{number}")
 
     async def _run_kopf(self, stop: asyncio.Event, resign: Callable[[], Awaitable[None]]) -> None:
-        """Watch the operator's own kinds until the end."""
+        """Watch the operator's own kinds until the operator stops."""
         caches = {resource: self._cache(resource) for resource in self._kopf_watches}
         await kopf_watch.run(credentials, caches, self._config.namespaces, self._kopf_watches.values(), stop, resign)
 
@@ -178,10 +180,10 @@ class Manager:
 
 @contextlib.asynccontextmanager
 async def background(stop: asyncio.Event) -> AsyncIterator[Start]:
-    """Yield a function that starts background tasks, and cancel them when the context ends. A task that ends by itself is a
-    fault: `stop` is set, because a restart is better than an operator without one of its parts.
+    """Yield a function that starts background tasks, and cancel the tasks when the context ends.
 
-    Raises OperatorError if a task ended by itself.
+    A task that ends by itself is a fault. It sets `stop`, because a restart is better than an operator without one of its
+    parts. Raises OperatorError if a task ended by itself.
     """
     tasks: list[asyncio.Task[None]] = []
     faults: list[str] = []

@@ -1,6 +1,6 @@
-"""Metrics of UserStorages, their classes and volumes: the label values, and the gauges that a scrape reads.
+"""Metrics of UserStorages, their classes and volumes: the label values, and the gauges that are set before a scrape.
 
-The counts follow the events of the caches, so a scrape neither iterates over all objects nor renders a class.
+Every event of the caches updates the counts, so a scrape need not go through all objects or render a class's browser.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,7 @@ class ObjectMetrics:
         self._clock = clock
         self._counts = object_counts.ObjectCounts()
         self._lacks_digest: dict[str, bool] = {}
-        """Name of each existing class -> whether its image lacks a digest."""
+        """Name of each existing class -> whether its image reference has no digest."""
         caches.cache(USER_STORAGES).add_event_handler(self._on_event)
         caches.cache(USER_STORAGE_CLASSES).add_event_handler(self._on_class_event)
 
@@ -87,11 +87,13 @@ class ObjectMetrics:
         gauges.deletions.set(counts.deletions)
         gauges.deletion_oldest.set(counts.deletion_oldest)
         gauges.deletions_overdue.set(counts.deletions_overdue)
+        gauges.claims_terminating_in_use.set(counts.claims_terminating_in_use)
 
     def _collect_classes(self) -> None:
         gauges, users = self._metrics.gauges, self._rollouts.users()
         of_existing = {name: users.get(name, 0) for name in ("", *self._lacks_digest)}
         gauges.set_classes(of_existing, sum(users.values()) - sum(of_existing.values()))
+        gauges.rollout_standstill.set(self._rollouts.longest_standstill())
         gauges.classes_without_digest.set(sum(self._lacks_digest.values()))
 
     def _collect_volumes(self) -> None:

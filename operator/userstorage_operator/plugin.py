@@ -12,12 +12,13 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.client import KubeClient, NoopObserver
 from userstorage_operator.kube.login import login
 from userstorage_operator.plugin_cache import cache
+from userstorage_operator.text import printable
 
 
 @click.group(context_settings={"show_default": True})
 @click.version_option(package_name="userstorage-operator")
 def main() -> None:
-    """Inspect UserStorages and their cache."""
+    """Inspect UserStorages, and the Redis cache of the read API."""
 
 
 main.add_command(cache)
@@ -33,15 +34,15 @@ def explain(name: str, namespace: str) -> None:
     except NotFound as error:
         raise click.ClickException(f"there is no UserStorage {name!r} in namespace {namespace!r}") from error
     except OperatorError as error:
-        raise click.ClickException(error.message) from error
+        raise click.ClickException(printable(error.message)) from error
     for line in describe(raw):
-        click.echo(line)
+        click.echo(printable(line))
     if not _is_ready(raw):
         raise click.exceptions.Exit(1)
 
 
 def describe(raw: Unstructured) -> Iterator[str]:
-    """Yield the lines that `explain` prints for a raw UserStorage."""
+    """Yield the lines that `explain` prints for a UserStorage."""
     status = raw.get("status") or {}
     yield f"{raw['metadata']['namespace']}/{raw['metadata']['name']}: {status.get('phase', 'Pending')}"
     if status.get("observedGeneration") != raw["metadata"]["generation"]:

@@ -24,7 +24,9 @@ _TIMEOUT = 5.0
 """Seconds: a person can wait longer than the operator, and may have a slow connection to Redis."""
 _ATTEMPTS = 3
 _ATTEMPT_PERIOD = 1.0
-"""Seconds between attempts. An object may change between the two reads, so only a difference in every attempt is drift."""
+"""Seconds between attempts. An object may change after Redis and before the cluster is read, so only a difference in every
+attempt is drift.
+"""
 
 _OPTION_HINTS = {
     "auth": "--redis-username, --redis-password-file: Redis refuses this user or password",
@@ -128,7 +130,7 @@ def _listed(counts: dict[str, int]) -> str:
 
 
 class _NoopObserver:
-    """Satisfies RedisObserver: a command that runs once has no metrics."""
+    """A RedisObserver that does nothing: a command that runs once has no metrics."""
 
     def redis_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
         """Do nothing."""

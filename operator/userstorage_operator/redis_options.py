@@ -13,8 +13,8 @@ _FILE = click.Path(path_type=Path)
 
 
 def redis_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options to a command and pass them as `redis`: RedisSettings, or None without a URL. A usage error names the
-    invalid option.
+    """Add the options for Redis to a command. The command gets them as the parameter `redis`: RedisSettings, or None if no URL
+    is set. A usage error names the invalid option.
     """
 
     @wraps(command)

@@ -1,4 +1,4 @@
-"""Removal of the finalizers: after the operator has stopped, and before its CRDs can be deleted."""
+"""Removes the finalizers of UserStorages and NetworkPolicies, after the operator has stopped and before its CRDs can be deleted."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from userstorage_operator.observed.snapshot import is_owned_by_a_user_storage, i
 from userstorage_operator.plan.finalizers import has_finalizer, release_patch
 
 _ROUNDS = 3
-"""Another controller may change finalizers at the same time, and a running operator adds ours again."""
+"""Number of attempts. Another controller may change finalizers at the same time, and a running operator adds ours again."""
 _FINALIZER_IS_BACK = "the finalizer is back: is the operator still running?"
 _POD_EXISTS = "its pod still exists, and would run on without the policy: run this again once the pod is gone"
 
@@ -31,13 +31,13 @@ class Held(NamedTuple):
 async def release_finalizers(
     client: KubeClient, namespaces: Iterable[str | None], on_released: Callable[[Held], None]
 ) -> dict[Held, str]:
-    """Remove the operator's finalizer from every UserStorage and NetworkPolicy of `namespaces` (None for all). `on_released` is
-    called for each removal.
+    """Remove the operator's finalizer from every UserStorage and NetworkPolicy in `namespaces`. The element None stands for all
+    namespaces. `on_released` is called for each removal.
 
     A NetworkPolicy loses its owner too, so that it does not go before the pods when the UserStorages are deleted
     (docs/install.md#uninstall). Nothing else is changed.
 
-    Return the objects that still have the finalizer, with the reasons. Raises a ClusterError if they cannot be listed.
+    Return the objects that still have the finalizer, each with the reason. Raises a ClusterError if they cannot be listed.
     """
     scopes, reasons = list(namespaces), dict[Held, str]()
     for _ in range(_ROUNDS):

@@ -174,7 +174,7 @@ def test_leader_without_network_exits_before_its_lease_expires(
     assert cut + duration > ended
 
 
-def test_deleted_lease_returns_to_the_leader(three: OperatorReplicas, leader: Replica, trial: int) -> None:
+def test_leader_recreates_deleted_lease(three: OperatorReplicas, leader: Replica, trial: int) -> None:
     three.api.run("delete", "lease", LEASE, "-n", SYSTEM)
     assert eventually(lambda: (three.api.get("lease", LEASE, SYSTEM) or {"spec": {}})["spec"].get("holderIdentity"), within=10)
     assert three.leader() is leader

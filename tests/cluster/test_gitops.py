@@ -62,14 +62,16 @@ CASES = {
     "crashing": HealthCase("Degraded", "InProgress", "Degraded", "exit code 1", life("crash-loop")),
     "unreachable": HealthCase("Degraded", "Current", "Degraded", "Gateway API", {"className": EXPOSED}),
     "suspended": HealthCase("Suspended", "InProgress", "Suspended", "the data is kept", {"replicas": 0}),
-    "late": HealthCase("Failed", "Failed", "Degraded", "not ready 1 s", life("never-ready", lifecycle={"startTimeout": "1s"})),
+    "late": HealthCase(
+        "Failed", "Failed", "Degraded", "not been ready for 1 s", life("never-ready", lifecycle={"startTimeout": "1s"})
+    ),
     "twin": HealthCase("Failed", "Failed", "Degraded", "", {"userID": "ready"}),
     "ending": HealthCase("Terminating", "Terminating", "Progressing", "being deleted", life("slow-termination"), delete=True),
     "stuck": HealthCase(
         "Terminating",
         "Terminating",
         "Degraded",
-        "never forced",
+        "never force-deleted",
         life("slow-termination", lifecycle={"deletionTimeout": "1s"}),
         delete=True,
         stalled=True,
@@ -192,13 +194,13 @@ def test_gitops_tools_report_health_of_each_phase(
     assert flux(raw) == {"Suspended": "Current", "Terminating": ending}.get(row.phase, row.kstatus)
 
 
-def test_every_phase_has_a_case() -> None:
+def test_health_check_cases_cover_every_phase() -> None:
     definition = yaml.safe_load((ROOT / "deploy/crds/userstorage.dev_userstorages.yaml").read_text())
     schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     assert {row.phase for row in CASES.values()} == set(schema["properties"]["status"]["properties"]["phase"]["enum"])
 
 
-def test_unobserved_change_is_in_progress(
+def test_unobserved_change_is_reported_as_in_progress(
     served: ServedNamespace,
     kstatus: Callable[[Unstructured], str],
     argo: Callable[[Unstructured], tuple[str, str]],
@@ -249,7 +251,7 @@ FULL = {
 @pytest.mark.parametrize(
     "how", [["--server-side", "--field-manager=argocd-controller"], []], ids=["server-side", "client-side"]
 )
-def test_operator_writes_are_not_drift(served: ServedNamespace, tmp_path: Path, how: list[str]) -> None:
+def test_operator_writes_are_not_reported_as_drift(served: ServedNamespace, tmp_path: Path, how: list[str]) -> None:
     # The operator has set its finalizer and the status; tools compare only the applied fields.
     names = [f"{kind}-{len(how)}" for kind in ("plain", "full", "idle")]
     specs: list[Unstructured] = [
@@ -311,5 +313,5 @@ def written_by_the_operator(raw: Unstructured) -> set[str]:
 
 
 @pytest.mark.parametrize("part", ["crds", "rbac", "admission"])
-def test_manifests_do_not_drift(api: Kubectl, part: str) -> None:
+def test_applied_manifests_show_no_drift(api: Kubectl, part: str) -> None:
     api.run("diff", "-k", str(ROOT / "deploy" / part))

@@ -89,7 +89,9 @@ def test_two_hundred_users_become_ready_and_writes_stop(api: Kubectl, namespace:
 
 
 @pytest.mark.timeout(1200)
-def test_operator_killed_midway_converges_to_same_state(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
+def test_operator_killed_midway_reaches_same_state_after_restart(
+    api: Kubectl, namespace: str, operator: OperatorProcess
+) -> None:
     manifests = json.dumps({"apiVersion": "v1", "kind": "List", "items": users(COUNT)})
     operator.start()
     api.run("create", "-n", namespace, "-f", "-", input=manifests)

@@ -26,7 +26,7 @@ def run(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_missing_login_names_sources_tried(tmp_path: Path) -> None:
+def test_login_error_names_the_sources_tried(tmp_path: Path) -> None:
     done = run("run", KUBECONFIG=str(tmp_path / "missing"))
     assert done.returncode == 1
     assert "no login" in done.stderr
@@ -34,7 +34,7 @@ def test_missing_login_names_sources_tried(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_port_in_use_is_named(api: Kubectl) -> None:
+def test_error_names_port_in_use(api: Kubectl) -> None:
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         done = run("run", f"--http-port={port}", KUBECONFIG=str(api.kubeconfig))
@@ -44,7 +44,7 @@ def test_port_in_use_is_named(api: Kubectl) -> None:
 
 
 @pytest.mark.parametrize(("option", "value"), [("--workers", "0"), ("--http-port", "http"), ("--sweep-period", "-1")])
-def test_invalid_option_is_named(option: str, value: str) -> None:
+def test_error_names_invalid_option(option: str, value: str) -> None:
     done = run("run", f"{option}={value}")
     assert done.returncode == 2
     assert option in done.stderr

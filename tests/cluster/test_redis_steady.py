@@ -69,7 +69,7 @@ def until_quiet(log: AuditLog) -> None:
 
 
 @pytest.mark.timeout(1200)
-def test_mirror_refills_without_a_write_to_the_cluster(
+def test_refilling_the_mirror_writes_nothing_to_the_cluster(
     api: Kubectl, namespace: str, operator: OperatorProcess, redis_server: RedisServer, count: int
 ) -> None:
     eventually(lambda: is_warm(redis_server, count))
@@ -89,7 +89,7 @@ def test_mirror_refills_without_a_write_to_the_cluster(
 
 
 @pytest.mark.timeout(1200)
-def test_restart_continues_a_backoff_and_writes_nothing(
+def test_restarted_operator_continues_a_backoff_and_writes_nothing_to_the_cluster(
     api: Kubectl, namespace: str, operator: OperatorProcess, redis_server: RedisServer, count: int
 ) -> None:
     api.run("create", "service", "clusterip", f"user-storage-{FAILING}", "--tcp=80", "-n", namespace)

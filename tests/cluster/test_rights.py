@@ -146,7 +146,7 @@ def test_every_granted_right_is_used_and_every_used_right_is_granted(
     assert not [request for request in requests(api, login.credential) if request.forbidden]
 
 
-def test_block_owner_deletion_needs_right_to_finalizers(api: Kubectl, namespace: str) -> None:
+def test_block_owner_deletion_is_refused_without_right_to_finalizers(api: Kubectl, namespace: str) -> None:
     api.apply(user(namespace, "alice"))
     alice = api.get("us", "alice", namespace)
     assert alice is not None

@@ -70,7 +70,7 @@ def pod_like_alices(**changes: Any) -> Object:
         {"spec": {"volumes": [{"name": "node", "hostPath": {"path": "/"}}]}},
     ],
 )
-def test_pod_imitating_operator_pod_is_restricted(tenant: Kubectl, namespace: str, changes: Object) -> None:
+def test_pod_imitating_a_child_must_meet_restricted_pod_security(tenant: Kubectl, namespace: str, changes: Object) -> None:
     tenant.run("create", "--dry-run=server", "-f", "-", "-n", namespace, input=json.dumps(pod_like_alices()))
     error = refusal(tenant, "create", "-f", "-", "-n", namespace, manifest=pod_like_alices(**changes))
     assert 'violates PodSecurity "restricted' in error

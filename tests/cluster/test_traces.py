@@ -72,7 +72,7 @@ def user(namespace: str, name: str, **spec: str) -> dict[str, Any]:
 
 
 @pytest.mark.kwok
-def test_reconcile_is_span_with_request_child_spans(
+def test_each_reconcile_is_a_span_with_child_spans_for_requests(
     api: Kubectl, as_operator: Path, namespace: str, collector: Collector, tmp_path: Path
 ) -> None:
     options = [f"--namespace={namespace}", f"--otlp-endpoint={collector.endpoint}", "--sweep-period=1"]
@@ -123,7 +123,7 @@ def test_reconcile_is_span_with_request_child_spans(
     assert all(children[span_id] or span.status.code for span_id, span in reconciles.items())
 
 
-def test_unreachable_collector_does_not_block(
+def test_unreachable_collector_does_not_delay_operator(
     api: Kubectl, as_operator: Path, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")

@@ -106,7 +106,7 @@ def with_less(raw: Unstructured) -> Unstructured:
 
 
 @pytest.mark.parametrize("age", [without_status, with_less])
-def test_fields_of_newer_version_are_added_without_restart(
+def test_fields_of_newer_version_are_added_without_restarting_pods(
     api: Kubectl, namespace: str, operator: OperatorProcess, login: Login, age: Callable[[Unstructured], Unstructured]
 ) -> None:
     left = ReleasedObjects(VERSIONS[-1], age=age)
@@ -160,7 +160,7 @@ def with_future_fields(raw: Unstructured) -> Unstructured:
     return newer
 
 
-def test_downgrade_and_upgrade_keep_pods(
+def test_downgrade_and_upgrade_restart_no_pod(
     api: Kubectl, namespace: str, operator: OperatorProcess, login: Login, newer_definitions: Callable[[], None]
 ) -> None:
     # Unknown fields are dropped, a value that cannot be served is reported, and pods are kept.
@@ -195,7 +195,7 @@ KOPF = {
 }
 
 
-def test_restored_backup_converges(api: Kubectl, namespace: str, operator: OperatorProcess, login: Login) -> None:
+def test_restored_backup_reaches_the_same_phases(api: Kubectl, namespace: str, operator: OperatorProcess, login: Login) -> None:
     # The backup has users with an old status and foreign annotations, and claims with their files, but no other objects.
     left = ReleasedObjects(VERSIONS[-1])
     users, claims = left.users, [raw for raw in left.children if raw["kind"] == "PersistentVolumeClaim"]

@@ -97,6 +97,7 @@ REFUSED = [
         _storage(**_SHARED, reclaimPolicy="Delete"),
         "storage.reclaimPolicy Delete is not allowed with storage.claimName",
     ),
+    Refused("acceptedClaimLoss no UID", _storage(acceptedClaimLoss="all"), "spec.storage.acceptedClaimLoss: Invalid value"),
     Refused("reclaimPolicy unknown", _storage(reclaimPolicy="Recycle"), "spec.storage.reclaimPolicy: Unsupported value"),
     Refused("readOnly a word", _storage(readOnly="yes"), "spec.storage.readOnly: Invalid value"),
     Refused("startTimeout without a unit", _lifecycle(startTimeout="5"), "spec.lifecycle.startTimeout: Invalid value"),
@@ -159,6 +160,7 @@ ACCEPTED = [
     Accepted("claim of the namespace", _storage(claimName="team.files-1", reclaimPolicy="Retain", readOnly=True)),
     Accepted("directory of a claim", _storage(**_SHARED, subPath="users/${slug}/v1.0")),
     Accepted("directory that only looks like ..", _storage(**_SHARED, subPath="a..b/...")),
+    Accepted("acceptedClaimLoss", _storage(acceptedClaimLoss="0b5f8c3e-0000-4000-8000-000000000001")),
     Accepted("reclaimPolicy Delete for our own claim", _storage(reclaimPolicy="Delete")),
     Accepted(
         "lifecycle",

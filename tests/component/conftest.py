@@ -51,10 +51,10 @@ def operator(live: Live) -> Iterator[RecordedMetrics]:
 
 
 @pytest.fixture
-def operator_of_all(live: Live) -> Iterator[None]:
+def operator_of_all(live: Live) -> Iterator[RecordedMetrics]:
     """A running operator that serves every namespace, and so writes the status of classes."""
-    with serving(Config(namespaces=(), http_port=0, sweep_period=3600)):
-        yield
+    with serving(Config(namespaces=(), http_port=0, sweep_period=3600)) as metrics:
+        yield metrics
 
 
 @pytest.fixture

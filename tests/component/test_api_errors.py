@@ -1,5 +1,6 @@
 """Errors of the API server are reported with its message, and end when the request succeeds."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,9 +8,11 @@ import pytest
 
 from support.faultproxy import Fault, FaultProxy
 from support.inprocess import INTERNAL_ERROR_OUTCOMES, RecordedMetrics, serving
+from support.kubectl import Kubectl
 from support.live import Live
 from support.volumes import create_claim
 from userstorage_operator import browsers
+from userstorage_operator.api.errors import ClusterError
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import UserStorageClass
@@ -19,6 +22,9 @@ from userstorage_operator.config import Config
 pytestmark = [pytest.mark.kwok]
 
 LIMITS = Resource("", "v1", "limitranges", "LimitRange")
+WEBHOOKS = Resource(
+    "admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", namespaced=False
+)
 
 
 @pytest.fixture
@@ -107,6 +113,50 @@ async def test_pod_refusal_quotes_api_server(live: Live, operator: RecordedMetri
     assert "maximum memory usage per Container is 1Mi" in await live.until_condition("Ready", "False", "Forbidden")
     await live.delete(LIMITS, "tight")
     await live.until_ready()
+
+
+@pytest.mark.produces("Ready/WebhookFailed", "Reconciling/Retrying")
+async def test_failing_webhook_is_named(live: Live, api: Kubectl, operator: RecordedMetrics) -> None:
+    webhook = {
+        "name": "sidecar.example.org",
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": live.namespace}},
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}],
+        "clientConfig": {"service": {"namespace": live.namespace, "name": "injector"}},
+    }
+    ports = {"ports": [{"port": 443}], "selector": {"app": "injector"}}  # no pod has the label, so there are no endpoints
+    await live.create_object(Kind.SERVICE, "injector", ports)
+    body = {
+        "apiVersion": WEBHOOKS.api_version,
+        "kind": WEBHOOKS.kind,
+        "metadata": {"name": live.namespace},
+        "webhooks": [webhook],
+    }
+    created = await live.client.create(WEBHOOKS, "", body)
+    try:
+        await live.until(lambda: _is_refused(live))
+        about = await live.create()
+        message = await live.until_condition("Ready", "False", "WebhookFailed")
+        assert "sidecar.example.org" in message
+        assert await live.condition("Stalled") == ("False", "NotStalled")
+        described = await asyncio.to_thread(api.run, "describe", "us", about["metadata"]["name"], "-n", live.namespace)
+        assert "Warning  WebhookFailed" in described.stdout
+    finally:
+        await live.client.delete(WEBHOOKS, "", live.namespace, created["metadata"]["uid"], 0, "Background")
+    await live.until_ready()
+
+
+async def _is_refused(live: Live) -> bool:
+    """Whether the API server refuses pods: it uses a new webhook after a delay."""
+    container = {"name": "probe", "image": "example.org/probe"}
+    try:
+        await live.create_object(Kind.POD, "probe", {"containers": [container]})
+    except ClusterError as error:
+        return "failed calling webhook" in error.message
+    await live.delete(Kind.POD.resource, "probe")
+    return False
 
 
 @pytest.mark.produces("Ready/InternalError", "Reconciling/Retrying")

@@ -41,11 +41,11 @@ async def test_bad_input_has_expected_outcome(arena: Arena, row: BadInput) -> No
     assert arena.metrics.internal_errors() == 0
 
 
-async def test_catalogue_is_complete() -> None:
+async def test_catalogue_of_bad_inputs_has_every_number() -> None:
     assert [row.number for row in CATALOGUE] == list(range(1, 63))
 
 
-async def test_refused_rows_use_refusal_checks() -> None:
+async def test_every_input_to_be_refused_is_tried_with_a_refusal_check() -> None:
     for row in CATALOGUE:
         refusing = {catalogue.refused, catalogue.change_refused}.intersection(row.attempts)
         assert bool(refusing) is ("R" in row.expected and row.number not in (44, 45)), row.text

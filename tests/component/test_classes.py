@@ -1,11 +1,15 @@
 """UserStorageClasses: the default class, limits per namespace, and the rollout of changes to users."""
 
+import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from support.inprocess import RecordedMetrics
+from support.kubectl import PATIENCE, Kubectl
 from support.live import LIFE, Live, condition_of
 from userstorage_operator.api.errors import NotFound
 from userstorage_operator.api.names import ANNOTATION_DEFAULT_CLASS
@@ -125,44 +129,157 @@ async def test_lowered_limit_keeps_existing_users(live: Live, operator: None, ma
 @pytest.mark.produces("PodUpToDate/WaitingForRollout")
 async def test_class_rollout_respects_max_unavailable(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
     name = await make_class(rollout={"maxUnavailable": 1})
-    users = ("alice", "bob")
+    users = ("alice", "bob", "carol")
     for user in users:
-        await live.create(user, className=name)
+        await live.create(user, className=name, podMetadata={"annotations": {LIFE: "slow-termination"}})
         await live.until_ready(user)
-    await live.create("broken", className=name, podMetadata={"annotations": {LIFE: "never-ready"}})
-    await live.until_condition("Ready", "False", "PodNotReady", "broken")
-    broken = (await live.pod("broken"))["metadata"]["uid"]
+    before = {user: (await live.pod(user))["metadata"]["uid"] for user in users}
     await live.change_class(name, {"spec": {"browser": {"port": 9999}}})
-    for user in users:  # the broken user already uses up maxUnavailable
-        await live.until_condition("PodUpToDate", "False", "WaitingForRollout", user)
-        assert await live.condition("Ready", user) == ("True", "PodReady")
     await until_class_condition(live, name, "Reconciling", "True", "RollingOut")
-    await until_counts(live, name, pending=2)
 
-    async def replaced() -> bool:
-        pod = await live.child(Kind.POD, "broken")
-        return pod is not None and pod["metadata"]["uid"] != broken
+    async def waiting() -> list[str]:
+        return [user for user in users if await live.condition("PodUpToDate", user) == ("False", "WaitingForRollout")]
 
-    await live.until(replaced)  # its pod was not ready, so replacing it needs no slot of the rollout
-    await live.change({"spec": {"podMetadata": {"annotations": {LIFE: None}}}}, "broken")
-    for user in (*users, "broken"):
+    async def only_one_is_replaced() -> bool:
+        return len(await waiting()) == 2
+
+    await live.until(only_one_is_replaced)
+    for user in await waiting():
+        assert await live.condition("Ready", user) == ("True", "PodReady")
+        assert (await live.pod(user))["metadata"]["uid"] == before[user]
+    for user in users:
         await live.until_condition("PodUpToDate", "True", "UpToDate", user)
         await live.until_ready(user)
-        assert (await live.pod(user))["spec"]["containers"][0]["ports"][0]["containerPort"] == 9999
+        assert await served_port(live, user) == 9999
     await until_counts(live, name, updated=3, pending=0)
     await until_class_condition(live, name, "Reconciling", "False", "Done")
 
 
+async def served_port(live: Live, user: str) -> int:
+    pod = await live.child(Kind.POD, user)
+    return int(pod["spec"]["containers"][0]["ports"][0]["containerPort"]) if pod is not None else 0
+
+
+@pytest.mark.parametrize("life", ["never-ready", "crash-loop"])
+async def test_user_broken_before_does_not_hold_up_rollout(
+    live: Live, operator_of_all: None, make_class: MakeClass, life: str
+) -> None:
+    name = await make_class(rollout={"maxUnavailable": "10%"})
+    users = [f"user{number}" for number in range(9)]
+    await live.create("broken", className=name, podMetadata={"annotations": {LIFE: life}})
+    for user in users:
+        await live.create(user, className=name)
+    for user in users:
+        await live.until_ready(user)
+    await live.until(lambda: is_down(live, "broken"))
+    await live.change_class(name, {"spec": {"browser": {"port": 9999}}})
+
+    async def all_are_updated() -> bool:
+        return {await served_port(live, user) for user in (*users, "broken")} == {9999}
+
+    await live.until(all_are_updated, within=3 * PATIENCE)
+    for user in users:
+        await live.until_ready(user)
+    await until_counts(live, name, updated=10, pending=0)
+
+
+async def is_down(live: Live, user: str) -> bool:
+    status, reason = await live.condition("Ready", user)
+    return status == "False" and reason not in ("Pending", "PodPending")
+
+
+@pytest.mark.produces("Ready/NoDefaultClass", "Stalled/NoDefaultClass")
+async def test_users_of_missing_default_class_keep_everything(live: Live, operator: None, make_class: MakeClass) -> None:
+    host = {"expose": "Ingress", "hostTemplate": "${slug}.${namespace}.example.org"}
+    sources = [{"podSelector": {"matchLabels": {"app": "proxy"}}}]
+    spec: dict[str, Any] = {"network": {**host, "allowedFrom": sources}}
+    name = await make_class(annotations=DEFAULT, **spec)
+    await live.create("alice")
+    await live.create("bob")
+    for user in ("alice", "bob"):
+        await live.until_ready(user)
+        await live.until_condition("NetworkReady", "True", "Synced", user)
+    await live.change({"spec": {"replicas": 0}}, "bob")
+    await live.until_condition("Suspended", "True", "Requested", "bob")
+    before = {user: await identities(live, user) for user in ("alice", "bob")}
+    await live.delete_class(name)
+    message = await live.until_condition("Ready", "False", "NoDefaultClass", "bob")
+    assert f"class '{name}' served this UserStorage before" in message
+    await live.until_condition("Stalled", "True", "NoDefaultClass")
+    assert await live.condition("Ready") == ("True", "PodReady")
+    await live.create("carol")  # who never had anything of a class gets the built-in one
+    await live.until_ready("carol")
+    assert await live.child(Kind.INGRESS, "carol") is None
+    assert {user: await identities(live, user) for user in ("alice", "bob")} == before
+    await live.create_class(name, annotations=DEFAULT, **spec)
+    await live.until_ready("alice")
+    await live.until_condition("Stalled", "False", "NotStalled", "bob")
+    assert {user: await identities(live, user) for user in ("alice", "bob")} == before
+    await live.until(lambda: live.child(Kind.INGRESS, "carol"))
+
+
+async def identities(live: Live, user: str) -> list[Any]:
+    """Return uid and spec of each child; they differ if it was replaced or changed."""
+    children = [await live.child(kind, user) for kind in Kind if kind is not Kind.HTTP_ROUTE]
+    return [child and (child["metadata"]["uid"], child["spec"]) for child in children]
+
+
+@pytest.mark.parametrize("expose", ["ClusterIP", "Ingress"])
+async def test_default_class_moved_in_two_steps_keeps_access_of_waiting_users(
+    live: Live, operator: None, make_class: MakeClass, expose: str
+) -> None:
+    host = {"expose": "Ingress", "hostTemplate": "${slug}.${namespace}.example.org"}
+    old = await make_class("old", annotations=DEFAULT, network=host)
+    users = ("alice", "bob")
+    for user in users:
+        await live.create(user, podMetadata={"annotations": {LIFE: "slow-termination"}})
+        await live.until_ready(user)
+    access = {user: (await identities(live, user))[:1] + (await identities(live, user))[-1:] for user in users}
+    network: dict[str, Any] = {"allowedFrom": [{"podSelector": {}}]}
+    if expose == "Ingress":
+        network |= {"expose": "Ingress", "hostTemplate": "${slug}.${namespace}.example.net"}
+    new = await make_class("new", browser={"port": 9999}, network=network, rollout={"maxUnavailable": 1})
+    await live.change_class(old, {"metadata": {"annotations": {ANNOTATION_DEFAULT_CLASS: None}}})
+    for user in users:
+        await live.until_condition("Stalled", "True", "NoDefaultClass", user)
+    await live.change_class(new, {"metadata": {"annotations": DEFAULT}})
+
+    async def waiting() -> list[str]:
+        return [user for user in users if await live.condition("PodUpToDate", user) == ("False", "WaitingForRollout")]
+
+    [waits] = await live.until(waiting)
+    assert (await identities(live, waits))[:1] + (await identities(live, waits))[-1:] == access[waits]
+    assert await live.condition("NetworkReady", waits) == ("True", "Synced")
+    for user in users:
+        await live.until_condition("PodUpToDate", "True", "UpToDate", user)
+        await live.until_ready(user)
+        policy = await live.child(Kind.NETWORK_POLICY, user)
+        assert policy is not None
+        assert policy["spec"]["ingress"][0]["from"] == [{"podSelector": {}}]
+        ingress = await live.child(Kind.INGRESS, user)
+        hosts = [rule["host"] for rule in ingress["spec"]["rules"]] if ingress is not None else []
+        assert hosts == ([f"{user}.{live.namespace}.example.net"] if expose == "Ingress" else [])
+
+
 async def test_spec_change_does_not_wait_for_class_rollout(live: Live, operator: None, make_class: MakeClass) -> None:
     name = await make_class(rollout={"maxUnavailable": 1})
-    await live.create("alice", className=name)
-    await live.create("broken", className=name, podMetadata={"annotations": {LIFE: "never-ready"}})
-    before = (await live.until_ready())["status"]["podUID"]
-    await live.until_condition("Ready", "False", "PodNotReady", "broken")
+    users = ("alice", "bob")
+    for user in users:
+        await live.create(user, className=name, podMetadata={"annotations": {LIFE: "slow-termination"}})
+    for user in users:
+        await live.until_ready(user)
     await live.change_class(name, {"spec": {"browser": {"port": 9999}}})
-    await live.until_condition("PodUpToDate", "False", "WaitingForRollout")
-    await live.change({"spec": {"storage": {"readOnly": True}}})
-    assert (await live.until_ready())["status"]["podUID"] != before
+
+    async def waiting() -> list[str]:
+        return [user for user in users if await live.condition("PodUpToDate", user) == ("False", "WaitingForRollout")]
+
+    [waits] = await live.until(waiting)
+    await live.change({"spec": {"storage": {"readOnly": True}}}, waits)
+
+    async def is_deleted() -> bool:
+        return "deletionTimestamp" in (await live.pod(waits))["metadata"]
+
+    await live.until(is_deleted)
 
 
 async def test_deferred_update_keeps_current_endpoint(live: Live, operator: None, make_class: MakeClass) -> None:
@@ -227,3 +344,54 @@ async def test_lowered_maximum_size_keeps_existing_claims(live: Live, operator: 
 
     await live.until(is_recreated)
     assert await live.condition("Stalled") == ("False", "NotStalled")
+
+
+async def test_class_is_valid_only_if_a_dry_run_of_its_pod_is_accepted(
+    live: Live, api: Kubectl, operator_of_all: RecordedMetrics, make_class: MakeClass
+) -> None:
+    policy = f"deny-{live.namespace}"
+    refused = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": policy},
+        "spec": {
+            "matchConstraints": {
+                "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]
+            },
+            "validations": [
+                {
+                    "expression": "object.metadata.?annotations[?'userstorage.dev/class'].orValue('') "
+                    f"!= 'class-{live.namespace}' || object.spec.containers[0].ports[0].containerPort == 9999",
+                    "message": "only port 9999",
+                }
+            ],
+        },
+    }
+    spec = {"policyName": policy, "validationActions": ["Deny"]}
+    binding = refused | {"kind": "ValidatingAdmissionPolicyBinding", "spec": spec}
+    await asyncio.to_thread(api.apply, refused, binding)
+    try:
+        name = await make_class()
+
+        async def is_refused() -> bool:  # once the API server knows the policy
+            port = 8000 + int(time.monotonic()) % 100
+            await live.change_class(name, {"spec": {"browser": {"port": port}}})
+            await asyncio.sleep(1)
+            return condition_of(await live.get_class(name), "Ready") == ("False", "DryRunRefused")
+
+        await live.until(is_refused)
+        raw = await live.get_class(name)
+        [message] = [entry["message"] for entry in raw["status"]["conditions"] if entry["type"] == "Ready"]
+        assert "only port 9999" in message
+        await live.change_class(name, {"spec": {"browser": {"port": 9999}}})
+        await until_class_condition(live, name, "Ready", "True", "Valid")
+        before = operator_of_all.requests["create", "pods"]
+        await live.create(className=name)
+        await live.until_ready()
+        await until_counts(live, name, users=1)
+        assert operator_of_all.requests["create", "pods"] == before + 1  # no second dry run
+    finally:
+        for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
+            await asyncio.to_thread(api.run, "delete", kind, policy)
+    pods, _ = await live.client.list_all(Kind.POD.resource, "userstorage-system")
+    assert [pod["metadata"]["name"] for pod in pods if "any-user" in pod["metadata"]["name"]] == []

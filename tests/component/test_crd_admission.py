@@ -125,7 +125,7 @@ def test_partial_section_keeps_other_defaults(api: Kubectl) -> None:
     assert found["lifecycle"]["deletionTimeout"] == "10m"
 
 
-def test_defaults_of_a_class(api: Kubectl) -> None:
+def test_class_gets_the_documented_defaults(api: Kubectl) -> None:
     assert create(api, storage_class("candidate", {}), DRY)["spec"] == {
         "browser": {
             "flavor": "FileBrowser",
@@ -140,7 +140,7 @@ def test_defaults_of_a_class(api: Kubectl) -> None:
                 "share": False,
             },
         },
-        "storage": {"accessModes": ["ReadWriteOnce"], "defaultSize": "10Gi"},
+        "storage": {"accessModes": ["ReadWriteOnce"], "defaultSize": "10Gi", "onClaimLoss": "Recreate"},
         "auth": {"mode": "ProxyHeader", "headerName": "X-Forwarded-User", "acknowledgeUnauthenticated": False},
         "network": {"expose": "ClusterIP", "policy": "Managed"},
         "security": {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000},
@@ -177,7 +177,7 @@ def test_class_name_must_be_a_dns_label(api: Kubectl, name: str) -> None:
     ],
     ids=["56 finalizer", "57 deletionTimestamp", "54 owner"],
 )
-def test_metadata_set_by_tenant(api: Kubectl, metadata: dict[str, Any], survives: bool) -> None:
+def test_metadata_set_by_tenant_is_kept_or_ignored(api: Kubectl, metadata: dict[str, Any], survives: bool) -> None:
     manifest = storage("default", {"userID": "alice"})
     manifest["metadata"] |= metadata
     created = create(api, manifest, DRY)["metadata"]
@@ -185,7 +185,7 @@ def test_metadata_set_by_tenant(api: Kubectl, metadata: dict[str, Any], survives
 
 
 @pytest.mark.parametrize(("size", "fits"), [(255, True), (300, False)])
-def test_large_annotations_of_the_object(api: Kubectl, size: int, fits: bool) -> None:
+def test_annotations_above_256_kib_are_refused(api: Kubectl, size: int, fits: bool) -> None:
     # Row 52: Kubernetes' own limit of 256 KiB.
     manifest = storage("default", {"userID": "alice"})
     manifest["metadata"]["annotations"] = {"note": "x" * size * 1024}

@@ -122,7 +122,7 @@ def test_field_selectors_match(api: Kubectl, namespace: str, selector: str, foun
     assert ("userstorage.userstorage.dev/alice" in names) is found
 
 
-def test_printer_columns_of_storage(api: Kubectl, namespace: str, alice: list[str]) -> None:
+def test_kubectl_get_shows_the_columns_of_a_storage(api: Kubectl, namespace: str, alice: list[str]) -> None:
     patch_status(api, alice, STATUS)
     header, row = api.run("get", "us", "-n", namespace, "-o", "wide").stdout.splitlines()
     assert header.split() == [
@@ -142,7 +142,7 @@ def test_printer_columns_of_storage(api: Kubectl, namespace: str, alice: list[st
     assert row.split()[:6] == ["alice", "alice", "Ready", "True", "PodReady", "10Gi"]
 
 
-def test_printer_columns_of_class(api: Kubectl, namespace: str) -> None:
+def test_kubectl_get_shows_the_columns_of_a_class(api: Kubectl, namespace: str) -> None:
     manifest = {
         "apiVersion": "userstorage.dev/v1",
         "kind": "UserStorageClass",
@@ -161,7 +161,7 @@ def test_printer_columns_of_class(api: Kubectl, namespace: str) -> None:
     assert row.split()[1:5] == ["FileBrowser", "true", "7", "5"]
 
 
-def test_category_and_kind_listing(api: Kubectl, namespace: str, alice: list[str]) -> None:
+def test_storages_are_listed_in_their_own_category_only(api: Kubectl, namespace: str, alice: list[str]) -> None:
     assert "alice" not in api.run("get", "all", "-n", namespace).stdout
     assert "userstorage.userstorage.dev/alice" in api.run("get", "userstorage-all", "-n", namespace, "-o", "name").stdout
     assert read(api, alice)["metadata"]["name"] == "alice"

@@ -32,7 +32,7 @@ async def until_gone(live: Live, name: str = "alice") -> None:
 
 
 @pytest.mark.parametrize("writes", range(1, WRITES_TO_READY + 1))
-async def test_deletion_after_each_write_of_creation(live: Live, writes: int) -> None:
+async def test_deletion_after_any_write_of_creation_leaves_no_pod(live: Live, writes: int) -> None:
     await live.create()
     with pytest.raises(Killed):
         await reconcile_until(live, lambda: is_ready(live), writes, after=True)
@@ -42,7 +42,7 @@ async def test_deletion_after_each_write_of_creation(live: Live, writes: int) ->
 
 
 @pytest.mark.parametrize("kind", [None, Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE, Kind.POD])
-async def test_deletion_during_creation_with_running_operator(live: Live, operator: None, kind: Kind | None) -> None:
+async def test_deletion_during_creation_leaves_no_pod(live: Live, operator: None, kind: Kind | None) -> None:
     await live.create()
     if kind is not None:
         await live.until(lambda: live.child(kind))
@@ -122,7 +122,7 @@ async def test_foreign_object_finalizer_is_reported_without_retries(live: Live, 
     await until_gone(live)
 
 
-async def test_deletion_with_deleted_class(live: Live, operator: None) -> None:
+async def test_deletion_completes_after_class_was_deleted(live: Live, operator: None) -> None:
     name = f"class-{live.namespace}"
     await live.create_class(name)
     await live.create(className=name)
@@ -135,7 +135,7 @@ async def test_deletion_with_deleted_class(live: Live, operator: None) -> None:
     assert await live.child(Kind.POD) is None
 
 
-async def test_deletion_with_missing_class(live: Live, operator: None) -> None:
+async def test_deletion_completes_if_class_never_existed(live: Live, operator: None) -> None:
     await live.create(className="no-such-class")
     await live.until_condition("Ready", "False", "ClassNotFound")
     await live.delete(USER_STORAGES, "alice")
@@ -143,7 +143,7 @@ async def test_deletion_with_missing_class(live: Live, operator: None) -> None:
 
 
 @pytest.mark.parametrize("wait", [False, True], ids=["while its pod terminates", "stopped"])
-async def test_deletion_while_suspended(live: Live, operator: None, wait: bool) -> None:
+async def test_deletion_of_suspended_storage_completes(live: Live, operator: None, wait: bool) -> None:
     await live.create(podMetadata={"annotations": {LIFE: "slow-termination"}})
     await live.until_ready()
     await live.change({"spec": {"replicas": 0}})
@@ -154,7 +154,7 @@ async def test_deletion_while_suspended(live: Live, operator: None, wait: bool) 
 
 
 @pytest.mark.parametrize("life", ["image-pull-backoff", "crash-loop"])
-async def test_deletion_during_failing_start(live: Live, operator: None, life: str) -> None:
+async def test_deletion_during_failing_start_completes(live: Live, operator: None, life: str) -> None:
     await live.create(podMetadata={"annotations": {LIFE: life}})
     await live.until(lambda: _not_ready(live))
     await live.delete(USER_STORAGES, "alice")

@@ -60,7 +60,7 @@ async def test_ingress_routes_to_service_and_status_has_url(live: Live, exposing
     assert owner["status"]["phase"] == "Ready"
 
 
-async def test_settled_ingress_is_not_written_again(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
+async def test_unchanged_ingress_is_not_written_again(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
     await exposing_class.change(tlsSecretName="wildcard", annotations={"example.org/rewrite": "on"})
     before = await create_exposed_user(live, exposing_class)
     await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # triggers a full reconcile

@@ -163,7 +163,7 @@ async def test_url_is_external_once_gateway_accepts_route(
     assert (await status_field(live, "phase"), await status_field(live, "url")) == ("Ready", outside(live, "https"))
 
 
-async def test_settled_route_is_not_written_again(
+async def test_unchanged_route_is_not_written_again(
     live: Live, gateway_api: None, through_gateway: ClassOfTest, operator: None
 ) -> None:
     before = await create_accepted_route(live, through_gateway)

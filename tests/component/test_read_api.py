@@ -58,7 +58,9 @@ async def responded(backend: Backend, path: str, status: int = 200) -> ApiRespon
         await asyncio.sleep(0.02)
 
 
-async def test_single_user_and_list_responses(live: Live, backend: Backend, serving_all: RecordedMetrics) -> None:
+async def test_item_and_list_contain_summaries_of_the_cluster(
+    live: Live, backend: Backend, serving_all: RecordedMetrics
+) -> None:
     await live.create("alice", user_id="Alice+1@example.org")
     await live.create("bob", replicas=0)
     await live.until_ready("alice")
@@ -215,7 +217,7 @@ async def test_unchanged_response_is_304(live: Live, backend: Backend, serving_a
     await live.until(changed)
 
 
-async def test_pages_equal_the_list_of_the_cluster(
+async def test_pages_together_equal_the_list_of_the_cluster(
     api: Kubectl, live: Live, backend: Backend, serving_all: RecordedMetrics
 ) -> None:
     async with asyncio.TaskGroup() as group:
@@ -255,7 +257,7 @@ async def test_pages_equal_the_list_of_the_cluster(
     assert (await pages("user=user-17&limit=1"))[0] == [item for item in expected if item["userID"] == "user-17"]
 
 
-async def test_changes_are_served_from_the_watch(live: Live, backend: Backend, serving_all: RecordedMetrics) -> None:
+async def test_changes_are_served_without_a_new_list(live: Live, backend: Backend, serving_all: RecordedMetrics) -> None:
     # The next relist comes after an hour, so each change that is served came by the watch.
     # `make bench-read-api` measures how fast.
     await responded(backend, "/userstorages")
@@ -294,7 +296,7 @@ async def test_operator_of_one_namespace_serves_no_other(live: Live, backend: Ba
             assert refused.body["detail"] == "namespace 'default' is not served by this operator"
 
 
-async def test_last_known_state_is_served_as_stale_without_the_api_server(
+async def test_last_known_state_is_served_as_stale_if_the_api_server_fails(
     api: Kubectl, live: Live, backend: Backend, port: int, proxy: FaultProxy
 ) -> None:
     await live.create(replicas=0)
@@ -333,7 +335,7 @@ async def test_api_server_is_read_until_the_caches_are_synced(
     proxy.fail(Fault("GET", "/pods", 503))
     with serving(Config(namespaces=(live.namespace,), http_port=port, sweep_period=3600)):
         assert (await responded(backend, "/userstorages")).names == [f"{live.namespace}/alice"]
-        assert "lists" in (await backend.readiness())["failing"]
+        assert "caches" in (await backend.readiness())["failing"]
         proxy.fail(Fault("GET", "/(pods|userstorages)", 503))
         early = await responded(backend, f"/namespaces/{live.namespace}/userstorages/bob", 503)
         assert "Retry-After" in early.headers
@@ -341,7 +343,7 @@ async def test_api_server_is_read_until_the_caches_are_synced(
         await responded(backend, f"/namespaces/{live.namespace}/userstorages/bob", 404)
 
 
-async def test_many_requests_share_a_few_reviews(live: Live, backend: Backend, serving_all: RecordedMetrics) -> None:
+async def test_many_requests_cause_only_a_few_reviews(live: Live, backend: Backend, serving_all: RecordedMetrics) -> None:
     await live.create(replicas=0)
     await responded(backend, f"/namespaces/{live.namespace}/userstorages/alice")
     before = [serving_all.requests["create", review] for review in REVIEWS]
@@ -354,7 +356,7 @@ async def test_many_requests_share_a_few_reviews(live: Live, backend: Backend, s
     assert sum(serving_all.requests["create", review] for review in REVIEWS) - sum(before) <= 4
 
 
-async def test_metrics_have_routes_but_no_users(live: Live, backend: Backend, serving_all: RecordedMetrics) -> None:
+async def test_metric_labels_contain_routes_but_no_users(live: Live, backend: Backend, serving_all: RecordedMetrics) -> None:
     await responded(backend, "/userstorages")
     await backend.get("/users/secret-name@example.org")
     await backend.get("/no/such/secret-name")

@@ -75,7 +75,7 @@ def redis_key(api_server: FakeApiServer) -> str:
     return KEYS.backoff(api_server.objects[ALICE]["metadata"]["uid"])
 
 
-async def test_count_and_pause_continue_after_a_restart(
+async def test_next_leader_continues_the_count_and_pause_of_failures(
     replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer
 ) -> None:
     for number in range(500):
@@ -92,7 +92,7 @@ async def test_count_and_pause_continue_after_a_restart(
     assert before[1] + due - after[0] <= new.queue._timers[ALICE].when() <= after[1] + due - before[0]
 
 
-async def test_end_of_failures_is_saved(
+async def test_recovery_deletes_the_saved_backoff(
     replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer
 ) -> None:
     api_server.put("alice")
@@ -109,7 +109,7 @@ async def test_end_of_failures_is_saved(
     await asyncio.gather(writing, return_exceptions=True)
 
 
-async def test_new_generation_or_object_starts_over(
+async def test_backoff_starts_over_for_a_new_generation_or_object(
     replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer
 ) -> None:
     api_server.put("alice")
@@ -136,7 +136,7 @@ async def test_new_generation_or_object_starts_over(
         ("more", 0),
     ],
 )
-async def test_poisoned_entry_pauses_no_longer_than_its_count_or_is_ignored(
+async def test_poisoned_entry_is_ignored_or_pauses_no_longer_than_its_count(
     replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer, value: object, failures: int
 ) -> None:
     api_server.put("alice")
@@ -167,7 +167,7 @@ async def test_unreadable_entry_is_ignored(
     assert (len(queue), queue.num_requeues(ALICE)) == (1, 0)
 
 
-async def test_without_redis_every_count_starts_over(
+async def test_every_count_starts_over_if_redis_fails(
     replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer
 ) -> None:
     api_server.put("alice")

@@ -155,7 +155,9 @@ TOPOLOGIES = pytest.mark.parametrize(
 
 
 @TOPOLOGIES
-async def test_each_topology(new_redis: NewRedis, connect: Callable[..., RedisClient], options: dict[str, Any]) -> None:
+async def test_calls_succeed_on_each_topology(
+    new_redis: NewRedis, connect: Callable[..., RedisClient], options: dict[str, Any]
+) -> None:
     server = new_redis(**options)
     client = connect(server.url, **tls_files(server), timeout=LONG_TIMEOUT)
     await client.set()
@@ -198,7 +200,7 @@ async def test_tls_without_the_right_files_is_refused(
     assert caught.value.kind == "connection"
 
 
-async def test_acl_user_with_a_password_file(
+async def test_acl_user_logs_in_with_a_password_file(
     new_redis: NewRedis, connect: Callable[..., RedisClient], password_file: Path
 ) -> None:
     server = new_redis(user="operator", password="secret")
@@ -207,7 +209,7 @@ async def test_acl_user_with_a_password_file(
     assert await client.get() == b"value"
 
 
-async def test_password_in_the_url(new_redis: NewRedis, connect: Callable[..., RedisClient]) -> None:
+async def test_password_in_the_url_is_used(new_redis: NewRedis, connect: Callable[..., RedisClient]) -> None:
     server = new_redis(password="secret")
     await connect(server.url.replace("://", "://:secret@")).set()
 
@@ -222,7 +224,7 @@ async def test_missing_permission_is_reported_and_leaves_the_breaker_closed(
     assert await client.get() is None
 
 
-async def test_sentinel_with_tls(new_redis: NewRedis, connect: Callable[..., RedisClient]) -> None:
+async def test_sentinel_with_tls_leads_to_the_master(new_redis: NewRedis, connect: Callable[..., RedisClient]) -> None:
     master = new_redis(tls=True)
     sentinel = new_redis(sentinel_of=master, tls=True)
     await _until(lambda: "status=ok" in sentinel.cli("info", "sentinel"))
@@ -258,7 +260,7 @@ async def test_wrong_password_is_reported_until_the_file_changes(
     await client.healed()
 
 
-async def test_server_restarts_with_another_password(
+async def test_client_recovers_after_the_server_changes_its_password(
     new_redis: NewRedis, connect: Callable[..., RedisClient], password_file: Path
 ) -> None:
     server = new_redis(password="secret")
@@ -296,7 +298,7 @@ async def test_killed_server_is_used_again_after_its_restart(
 
 
 @TOPOLOGIES
-async def test_hanging_server_costs_time_once_and_not_per_request(
+async def test_hanging_server_delays_only_a_few_calls(
     new_redis: NewRedis, connect: Callable[..., RedisClient], options: dict[str, Any]
 ) -> None:
     server = new_redis(**options)
@@ -311,7 +313,7 @@ async def test_hanging_server_costs_time_once_and_not_per_request(
     await client.healed()
 
 
-async def test_concurrent_calls_to_a_hanging_server_are_bounded_together(
+async def test_concurrent_calls_to_a_hanging_server_share_one_time_limit(
     redis_server: RedisServer, connect: Callable[..., RedisClient]
 ) -> None:
     client = connect(redis_server.url)
@@ -333,7 +335,9 @@ async def test_concurrent_calls_share_the_connections(redis_server: RedisServer,
     assert connected <= CONNECTIONS + 1  # and that of redis-cli
 
 
-async def test_loading_server(new_redis: NewRedis, connect: Callable[..., RedisClient]) -> None:
+async def test_loading_server_is_reported_and_used_again_after_loading(
+    new_redis: NewRedis, connect: Callable[..., RedisClient]
+) -> None:
     slow = {"key-load-delay": "2000", "loading-process-events-interval-bytes": "1024"}
     server = new_redis(directives=slow)
     server.cli("eval", "for i = 1, 1000 do redis.call('set', i, string.rep('x', 1024)) end", "0")
@@ -375,7 +379,7 @@ async def test_full_server_serves_reads_and_reports_writes_as_oom(
     await client.healed()
 
 
-async def test_server_with_too_many_clients(new_redis: NewRedis, connect: Callable[..., RedisClient]) -> None:
+async def test_server_with_too_many_clients_opens_the_breaker(new_redis: NewRedis, connect: Callable[..., RedisClient]) -> None:
     server = new_redis()
     taken = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
     for reader, writer in taken:
@@ -390,7 +394,9 @@ async def test_server_with_too_many_clients(new_redis: NewRedis, connect: Callab
     await client.healed()
 
 
-async def test_server_with_a_busy_script(redis_server: RedisServer, connect: Callable[..., RedisClient]) -> None:
+async def test_busy_script_is_reported_and_the_server_used_again(
+    redis_server: RedisServer, connect: Callable[..., RedisClient]
+) -> None:
     client = connect(redis_server.url)
     await client.set()
     redis_server.cli("config", "set", "busy-reply-threshold", "50")
@@ -413,7 +419,9 @@ async def test_error_response_leaves_the_breaker_closed(redis_server: RedisServe
     assert client.state is State.CLOSED
 
 
-async def test_exception_of_the_caller_passes_through(redis_server: RedisServer, connect: Callable[..., RedisClient]) -> None:
+async def test_exceptions_of_the_call_itself_pass_through(
+    redis_server: RedisServer, connect: Callable[..., RedisClient]
+) -> None:
     client = connect(redis_server.url)
 
     async def faulty(redis: Redis) -> int:

@@ -50,7 +50,7 @@ def writes(redis_server: RedisServer) -> int:
     return int(redis_server.cli("hget", KEYS.head, "seq"))
 
 
-async def test_change_and_deletion_reach_another_replica_with_the_next_write(
+async def test_next_write_brings_changes_and_deletions_to_other_replicas(
     replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer
 ) -> None:
     for number in range(450):
@@ -114,7 +114,7 @@ async def test_every_key_expires_and_none_contains_a_user(
     assert len(set(ttls.values())) > 10, "they would expire at the same time"
 
 
-async def test_mirror_refills_after_flushall_without_the_api_server(
+async def test_mirror_refills_after_flushall_without_requests_to_the_api_server(
     replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer
 ) -> None:
     for number in range(1000):
@@ -172,7 +172,7 @@ async def _phase(reader: RedisReader, name: str, phase: str) -> bool:
     return found is not None and found["phase"] == phase
 
 
-async def test_leader_of_an_earlier_term_is_fenced(
+async def test_leader_of_an_earlier_term_cannot_write(
     replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer
 ) -> None:
     api_server.put("alice", phase="Pending")
@@ -213,7 +213,7 @@ async def test_later_leader_takes_over_while_the_earlier_one_writes(
             assert await taken_over(), "the earlier leader wrote again"
 
 
-async def test_redis_that_lost_the_last_writes_is_refilled(
+async def test_mirror_refills_after_redis_lost_the_last_writes(
     replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer
 ) -> None:
     # As after a failover to a replica that lagged: complete, but older.

@@ -54,7 +54,9 @@ async def walk(reader: RedisReader, **query: Any) -> list[Unstructured]:
         after = page.more_after
 
 
-async def test_pages_equal_a_plain_computation(replicas: InProcessReplicas, api_server: FakeApiServer) -> None:
+async def test_pages_equal_those_of_a_simple_filter_over_all_objects(
+    replicas: InProcessReplicas, api_server: FakeApiServer
+) -> None:
     dice = random.Random(5)  # noqa: S311  # the same queries every time
     namespaces = ["a", "a-b", "a.b", "a0", "b"]
     for number in range(500):
@@ -83,7 +85,7 @@ async def test_pages_equal_a_plain_computation(replicas: InProcessReplicas, api_
     assert await walk(without, limit=37, user="user-3") == [item for item in summaries if item["userID"] == "user-3"]
 
 
-async def test_response_is_as_old_as_the_head(
+async def test_age_of_a_response_is_the_age_of_the_head(
     replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer
 ) -> None:
     def now() -> float:
@@ -108,7 +110,9 @@ async def test_response_is_as_old_as_the_head(
     assert api_server.requests["get"] == 0
 
 
-async def test_without_a_leader_one_list_serves_all_namespaces(replicas: InProcessReplicas, api_server: FakeApiServer) -> None:
+async def test_one_list_serves_all_namespaces_if_no_leader_writes(
+    replicas: InProcessReplicas, api_server: FakeApiServer
+) -> None:
     for number in range(50):
         api_server.put(f"user-{number}", f"namespace-{number}")
     async with replicas.leading():
@@ -212,7 +216,7 @@ async def test_forged_index_is_rejected(
     assert replicas.observer.rejected.total() >= 1
 
 
-async def test_without_redis_the_api_server_gets_one_list_per_two_seconds(
+async def test_api_server_gets_one_list_per_two_seconds_if_redis_fails(
     replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer
 ) -> None:
     for number in range(30):
@@ -232,7 +236,7 @@ async def test_without_redis_the_api_server_gets_one_list_per_two_seconds(
         assert api_server.requests["get"] == 0, "the list contains them"
 
 
-async def test_without_redis_and_api_server_the_last_known_state_is_served(
+async def test_last_known_state_is_served_if_redis_and_api_server_fail(
     replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer
 ) -> None:
     api_server.put("alice", phase="Ready")
@@ -259,7 +263,7 @@ async def _stale(reader: RedisReader) -> bool:
     return (await reader.one(ALICE)).stale and (await reader.page(Query())).stale
 
 
-async def test_without_leader_and_api_server_the_old_mirror_is_served(
+async def test_old_mirror_is_served_if_leader_and_api_server_fail(
     replicas: InProcessReplicas, api_server: FakeApiServer
 ) -> None:
     api_server.put("alice", phase="Ready")
@@ -273,7 +277,7 @@ async def test_without_leader_and_api_server_the_old_mirror_is_served(
     assert response.age >= 3
 
 
-async def test_concurrent_requests_of_many_processes_are_one_fetch(
+async def test_concurrent_requests_of_many_processes_cause_one_fetch(
     new_redis: Callable[..., RedisServer], api_server: FakeApiServer
 ) -> None:
     replicas = InProcessReplicas(new_redis(), api_server)
@@ -292,7 +296,7 @@ async def test_concurrent_requests_of_many_processes_are_one_fetch(
     await replicas.close()
 
 
-async def test_waiting_process_fetches_itself_if_the_fetching_one_died(
+async def test_waiting_process_fetches_if_the_fetching_process_died(
     replicas: InProcessReplicas, api_server: FakeApiServer
 ) -> None:
     api_server.put("alice")
@@ -322,7 +326,7 @@ async def test_replica_of_some_namespaces_serves_no_others(replicas: InProcessRe
         assert [item["name"] for item in (await reader.page(Query())).value.summaries] == ["bob"]
 
 
-async def test_without_redis_concurrent_requests_are_one_get(api_server: FakeApiServer) -> None:
+async def test_concurrent_requests_cause_one_get_if_redis_fails(api_server: FakeApiServer) -> None:
     api_server.put("alice")
     replicas = InProcessReplicas(None, api_server)
     reader = replicas.reader()

@@ -62,7 +62,7 @@ def test_sentinel_knows_its_master(new_redis: NewRedis) -> None:
     ]
 
 
-def test_server_of_a_cluster_outlives_up_and_ends_with_down(tmp_path: Path) -> None:
+def test_redis_started_by_up_runs_until_down(tmp_path: Path) -> None:
     url = redis.up(tmp_path, silent)
     assert url is not None
     assert redis.up(tmp_path, silent) == url == (tmp_path / "redis-url").read_text().strip()

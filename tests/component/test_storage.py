@@ -122,6 +122,11 @@ async def test_missing_storage_class_is_reported_until_created(live: Live, opera
 async def test_no_pod_is_created_on_terminating_claim(live: Live, operator: None) -> None:
     await live.create()
     await live.until_ready()
+
+    async def volume_is_known() -> bool:
+        return "volumeName" in ((await live.get()) or {})["status"]["storage"]
+
+    await live.until(volume_is_known)
     before = await live.change_child(Kind.PVC, {"metadata": {"finalizers": ["example.com/keep"]}})
     await live.delete(Kind.PVC.resource, OURS)
     await live.until_condition("StorageReady", "False", "ClaimTerminating")
@@ -134,6 +139,8 @@ async def test_no_pod_is_created_on_terminating_claim(live: Live, operator: None
     now = await live.child(Kind.PVC)
     assert now is not None
     assert now["metadata"]["uid"] != before["metadata"]["uid"]
+    # The default class does not wait for consent, and the user is served on an empty volume: that must not look like the old one.
+    assert before["metadata"]["uid"] in await live.until_condition("StorageReady", "False", "ClaimReplaced")
 
 
 async def test_terminating_named_claim_is_reported(live: Live, operator: None) -> None:

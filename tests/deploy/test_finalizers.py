@@ -44,7 +44,7 @@ def alice(installation: Installation, user_namespace: str) -> str:
     return user_namespace
 
 
-def test_job_releases_finalizers(installation: Installation, alice: str, job: str) -> None:
+def test_uninstallation_job_removes_finalizers(installation: Installation, alice: str, job: str) -> None:
     installation.kubectl.run("delete", "us", "alice", "-n", alice, "--wait=false")
     installation.system("wait", job, "--for=condition=complete", WAIT)
     assert f"userstorage {alice}/alice released" in installation.system("logs", job)

@@ -104,7 +104,7 @@ def test_deploy_builds_pushes_and_rolls_out_image(installation: Installation) ->
     assert (code, output.splitlines()[-1].partition(":")[0]) == (0, "nothing to roll out")
 
 
-def test_image_that_cannot_lead_is_rolled_back(installation: Installation, unfit: str) -> None:
+def test_image_that_never_becomes_leader_is_rolled_back(installation: Installation, unfit: str) -> None:
     before = images(installation)
     code, output = installation.run_script(
         "deploy.sh", "--no-build", "--timeout", "120s", "--overlay", "deploy/overlays/demo", unfit

@@ -28,7 +28,7 @@ def test_custom_program_serves_files_at_base_path(users: NamespaceUsers) -> None
     assert web.request("GET", "notes.txt").body == b"of alice"
 
 
-def test_crashing_custom_program_is_reported_and_recovers(users: NamespaceUsers) -> None:
+def test_crashing_custom_program_is_reported_until_it_runs(users: NamespaceUsers) -> None:
     cls = users.create_class(CUSTOM, args=["--no-such-option"])
     users.apply_user("alice", cls)
     message = users.until_not_ready("alice", "CrashLoopBackOff")

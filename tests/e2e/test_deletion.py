@@ -12,7 +12,7 @@ GRACE_SECONDS = 3600
 
 
 @pytest.mark.parametrize(("flavor", "policy"), [("filebrowser", "Retain"), ("dufs", "Delete")])
-def test_deletion_ends_pod_gracefully_and_follows_reclaim_policy(
+def test_deletion_terminates_pod_gracefully_and_follows_reclaim_policy(
     users: NamespaceUsers, request: pytest.FixtureRequest, flavor: str, policy: str
 ) -> None:
     storage, lifecycle = {"size": "1Gi", "reclaimPolicy": policy}, {"terminationGracePeriodSeconds": GRACE_SECONDS}
@@ -40,7 +40,7 @@ def test_deletion_ends_pod_gracefully_and_follows_reclaim_policy(
         eventually(lambda: users.claim("alice") is None)
 
 
-def test_files_follow_reclaim_policy(users: NamespaceUsers, dufs: str) -> None:
+def test_files_are_kept_or_deleted_by_reclaim_policy(users: NamespaceUsers, dufs: str) -> None:
     users.apply_user("alice", dufs)
     users.until_ready("alice")
     assert users.web("alice").request("PUT", "notes.txt", b"of alice").code == 201

@@ -34,7 +34,7 @@ def test_uploaded_file_is_listed_after_pod_is_replaced(users: NamespaceUsers, pa
     assert download.value.path().read_text() == "of alice"
 
 
-def test_page_without_create_permission_has_no_upload(users: NamespaceUsers, page: Page) -> None:
+def test_page_offers_no_upload_without_create_permission(users: NamespaceUsers, page: Page) -> None:
     users.apply_user("alice", users.create_class(DUFS, permissions={"create": False}))
     users.until_ready("alice")
     assert users.web("alice").request("PUT", "by-hand.txt", b"refused").code == 403

@@ -27,7 +27,7 @@ EATS_MEMORY = ["/bin/busybox", "sh", "-c", "/bin/busybox tail /dev/zero"]
         ),
     ],
 )
-def test_class_mistake_is_reported_and_recovers(
+def test_mistake_in_class_is_reported_until_corrected(
     users: NamespaceUsers, spec: dict[str, Any], mistake: dict[str, Any], reason: str, words: str
 ) -> None:
     cls = users.create_class(spec, **mistake)

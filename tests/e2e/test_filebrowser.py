@@ -102,7 +102,7 @@ def test_read_only_storage_refuses_writes(users: NamespaceUsers, filebrowser: st
     assert "Read-only file system" in output
 
 
-def test_base_path_is_served_and_in_url(users: NamespaceUsers) -> None:
+def test_files_are_served_at_base_path_and_url_contains_it(users: NamespaceUsers) -> None:
     cls = users.create_class(FILE_BROWSER, basePath="/files/${namespace}/${slug}/")
     users.apply_user("alice", cls)
     path = f"/files/{users.namespace}/alice/"
@@ -112,7 +112,7 @@ def test_base_path_is_served_and_in_url(users: NamespaceUsers) -> None:
     assert browser.download("notes.txt").body == CONTENT
 
 
-def test_unauthenticated_user_is_no_administrator(users: NamespaceUsers) -> None:
+def test_unauthenticated_user_is_not_administrator(users: NamespaceUsers) -> None:
     unauthenticated = FILE_BROWSER | {"auth": {"mode": "None", "acknowledgeUnauthenticated": True}}
     cls = users.create_class(unauthenticated, permissions={"delete": False})
     users.apply_user("alice", cls)

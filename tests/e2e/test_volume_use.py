@@ -104,7 +104,7 @@ def kubelet_status(kubectl: Kubectl, path: str, token: str, authority: Path, *, 
     return code
 
 
-def test_kubelet_token_is_limited_to_stats(users: NamespaceUsers, dufs: str, tmp_path: Path) -> None:
+def test_kubelet_token_grants_only_statistics(users: NamespaceUsers, dufs: str, tmp_path: Path) -> None:
     if not isinstance(users.cluster, LocalNode):
         pytest.skip("kubelets are reachable only on the local node (--cluster=local, as root)")
     kubectl = users.kubectl

@@ -81,7 +81,7 @@ def snapshot_of(raw: Unstructured, cls: UserStorageClass | None = BUILT_IN, **ch
     return Snapshot(UserStorage.parse(raw), cls, Children(**children), claim_context=ClaimContext(mounts=()))
 
 
-def settled_world(raw: Unstructured, cls: UserStorageClass = BUILT_IN) -> Snapshot:
+def settled_snapshot(raw: Unstructured, cls: UserStorageClass = BUILT_IN) -> Snapshot:
     """Return a snapshot in which all children are as desired and ready."""
     desired = desired_of(raw, cls)
     assert desired.network_policy is not None

@@ -25,7 +25,7 @@ from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
 from userstorage_operator.object_metrics import ObjectMetrics
 from userstorage_operator.runtime.metrics import Metrics
-from userstorage_operator.status.events import is_failure, printable
+from userstorage_operator.status.events import is_failure, note_of
 
 _LATE = PATIENCE
 """Seconds by which watch, log or Event may lag behind the response that the test itself has seen."""
@@ -136,7 +136,7 @@ class ReasonRecorder:
     def _note(self, raw: Unstructured) -> None:
         for entry in raw.get("status", {}).get("conditions", ()):
             named = f"{entry['type']}/{entry['reason']}"
-            self._messages.setdefault(named, set()).add((raw["metadata"]["name"], printable(entry["message"])))
+            self._messages.setdefault(named, set()).add((raw["metadata"]["name"], note_of(entry["message"])))
             self._shown.add(named)
 
     async def _watch_events(self, client: KubeClient) -> None:

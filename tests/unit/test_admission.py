@@ -34,7 +34,7 @@ def built_in_images() -> set[str]:
     return {module.IMAGE for module in modules if hasattr(module, "IMAGE")}
 
 
-def test_built_in_images_equal_those_of_the_drivers() -> None:
+def test_built_in_images_of_the_policy_equal_those_of_the_flavors() -> None:
     by_flavor = ast.literal_eval(variable("class-images", "builtIn"))  # CEL's literals of these are Python's
     assert {images[0] for images in by_flavor.values()} == built_in_images()
     assert by_flavor.keys() == {str(flavor) for flavor in browsers._RENDERERS} - {"Custom"}

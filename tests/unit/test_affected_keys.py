@@ -22,7 +22,7 @@ Answer = tuple[str | None, str | None]
 """Another owner of the user id, and another holder of the claim; None if the UserStorage itself is."""
 
 
-class Scenario:
+class CachesScenario:
     """Caches, and the answer of the last reconcile of each UserStorage."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ steps = st.tuples(
 )
 
 
-def apply(scenario: Scenario, step: Step) -> None:
+def apply(scenario: CachesScenario, step: Step) -> None:
     """Apply one step to one of the existing objects."""
     action, number, name, user, claim, second = step
     storages = list(scenario.storages().values())
@@ -101,7 +101,7 @@ def apply(scenario: Scenario, step: Step) -> None:
         change_storage(scenario, action, storages[number % len(storages)])
 
 
-def change_storage(scenario: Scenario, action: str, raw: Unstructured) -> None:
+def change_storage(scenario: CachesScenario, action: str, raw: Unstructured) -> None:
     deleting = "deletionTimestamp" in raw["metadata"]
     match action:
         case "delete" if not deleting:
@@ -117,7 +117,7 @@ def change_storage(scenario: Scenario, action: str, raw: Unstructured) -> None:
             scenario.event("MODIFIED", None, scenario.version(raw, annotations={"edited": "true"}))
 
 
-def change_child(scenario: Scenario, action: str, kind: Kind, child: Unstructured) -> None:
+def change_child(scenario: CachesScenario, action: str, kind: Kind, child: Unstructured) -> None:
     match action:
         case "disown" if kind is not Kind.POD:
             scenario.event("MODIFIED", kind, scenario.version(child, ownerReferences=None))
@@ -127,7 +127,7 @@ def change_child(scenario: Scenario, action: str, kind: Kind, child: Unstructure
             scenario.caches.discard(kind.resource, "users", child["metadata"]["name"], child["metadata"]["uid"])
 
 
-def create_child(scenario: Scenario, kind: Kind, raw: Unstructured) -> None:
+def create_child(scenario: CachesScenario, kind: Kind, raw: Unstructured) -> None:
     """Create a child as a reconcile does: only if it does not exist. The response comes before the event."""
     if scenario.child(kind, raw["spec"]["userID"]) is None:
         desired = getattr(desired_of(raw), kind.field)
@@ -137,8 +137,8 @@ def create_child(scenario: Scenario, kind: Kind, raw: Unstructured) -> None:
 
 @settings(max_examples=500)
 @given(history=st.lists(steps, max_size=25))
-def test_a_changed_answer_is_requeued(history: list[Step]) -> None:
-    scenario = Scenario()
+def test_every_change_of_conflict_or_holder_requeues_the_storage(history: list[Step]) -> None:
+    scenario = CachesScenario()
     for step in history:
         apply(scenario, step)
         scenario.reconcile()
@@ -148,7 +148,7 @@ def test_a_changed_answer_is_requeued(history: list[Step]) -> None:
             assert scenario.answers[Key.of(raw)] == scenario.answer(raw), step
 
 
-def many(scenario: Scenario, *, same_user: bool) -> list[str]:
+def many(scenario: CachesScenario, *, same_user: bool) -> list[str]:
     """Create MANY UserStorages of one user or on one claim. Return their names, first the owner, which has its pod."""
     for number in range(MANY):
         scenario.create(f"user-{number:03}", "alice" if same_user else f"user-{number:03}", None if same_user else "photos")
@@ -161,9 +161,9 @@ def many(scenario: Scenario, *, same_user: bool) -> list[str]:
     return [first["metadata"]["name"], *others]
 
 
-def test_an_event_requeues_one_of_many_that_share_a_user_or_a_claim() -> None:
+def test_an_event_requeues_only_one_of_many_storages_with_the_same_user_or_claim() -> None:
     for same_user in (True, False):
-        scenario = Scenario()
+        scenario = CachesScenario()
         first, loser, another, *_ = many(scenario, same_user=same_user)
         user = scenario.storages()[first]["spec"]["userID"]
         pod = scenario.child(Kind.POD, user)
@@ -184,7 +184,7 @@ def test_an_event_requeues_one_of_many_that_share_a_user_or_a_claim() -> None:
 
 
 def test_a_child_without_an_owner_requeues_the_owner_of_the_user_id() -> None:
-    scenario = Scenario()
+    scenario = CachesScenario()
     first, *_ = many(scenario, same_user=True)
     for kind in (Kind.NETWORK_POLICY, Kind.SERVICE, Kind.POD):
         child = scenario.child(kind, "alice")
@@ -199,9 +199,9 @@ def test_a_child_without_an_owner_requeues_the_owner_of_the_user_id() -> None:
     assert len(scenario.reconcile()) == 1
 
 
-def test_a_deleted_pod_requeues_those_that_wait_for_its_claim() -> None:
+def test_a_deleted_pod_requeues_the_storages_that_wait_for_its_claim() -> None:
     for deleted in ("pod", "UserStorage"):
-        scenario = Scenario()
+        scenario = CachesScenario()
         scenario.create("late", "bob", "photos", second=1)
         create_child(scenario, Kind.POD, scenario.storages()["late"])
         scenario.create("early", "alice", "photos", second=0)
@@ -217,9 +217,9 @@ def test_a_deleted_pod_requeues_those_that_wait_for_its_claim() -> None:
         assert scenario.answers[Key("users", "early")] == (None, None)
 
 
-def test_the_first_claimant_of_a_claim_does_not_hold_it_without_owning_its_user_id() -> None:
+def test_the_oldest_storage_on_a_claim_does_not_hold_it_without_owning_its_user_id() -> None:
     # "second" is the first claimant of the claim, but the user's files are on another claim.
-    scenario = Scenario()
+    scenario = CachesScenario()
     scenario.create("elsewhere", "alice", second=0)
     for second, (name, user) in enumerate((("second", "alice"), ("has", "bob"), ("waits", "carol")), start=1):
         scenario.create(name, user, "photos", second)
@@ -230,8 +230,8 @@ def test_the_first_claimant_of_a_claim_does_not_hold_it_without_owning_its_user_
     assert scenario.answers[Key("users", "waits")] == (None, None)
 
 
-def test_the_last_claimant_requeues_no_other_even_if_the_first_does_not_own_its_user_id() -> None:
-    scenario = Scenario()
+def test_the_youngest_storage_on_a_claim_requeues_no_other_even_if_the_oldest_does_not_own_its_user_id() -> None:
+    scenario = CachesScenario()
     scenario.create("elsewhere", "alice", "photos", second=0)
     scenario.create("second", "alice", "user-storage-alice", second=1)
     for number in range(MANY):
@@ -241,8 +241,8 @@ def test_the_last_claimant_requeues_no_other_even_if_the_first_does_not_own_its_
     assert set(scenario.requeued) == {Key("users", "late")}
 
 
-def test_a_new_claimant_requeues_those_after_it_if_the_first_does_not_own_its_user_id() -> None:
-    scenario = Scenario()
+def test_a_new_storage_on_a_claim_requeues_younger_ones_if_the_oldest_does_not_own_its_user_id() -> None:
+    scenario = CachesScenario()
     scenario.create("elsewhere", "alice", "photos", second=0)
     scenario.create("second", "alice", "user-storage-alice", second=1)
     scenario.create("late", "carol", "user-storage-alice", second=3)
@@ -253,8 +253,8 @@ def test_a_new_claimant_requeues_those_after_it_if_the_first_does_not_own_its_us
     assert scenario.answers[Key("users", "late")] == (None, "early")
 
 
-def test_a_child_that_a_reconcile_creates_requeues_an_older_claimant() -> None:
-    scenario = Scenario()
+def test_a_child_created_by_a_reconcile_requeues_an_older_storage_of_the_user() -> None:
+    scenario = CachesScenario()
     scenario.create("late", "alice", second=1)
     late = scenario.storages()["late"]
     scenario.create("early", "alice", second=0)
@@ -265,8 +265,8 @@ def test_a_child_that_a_reconcile_creates_requeues_an_older_claimant() -> None:
     assert scenario.answers[Key("users", "early")] == ("late", None)
 
 
-def test_deleted_children_of_the_owner_requeue_those_that_wait() -> None:
-    scenario = Scenario()
+def test_deleted_children_of_the_owner_requeue_the_storages_that_wait() -> None:
+    scenario = CachesScenario()
     scenario.create("late", "alice", second=1)
     create_child(scenario, Kind.NETWORK_POLICY, scenario.storages()["late"])
     scenario.create("early", "alice", second=0)
@@ -280,7 +280,7 @@ def test_deleted_children_of_the_owner_requeue_those_that_wait() -> None:
 
 
 def test_held_policy_is_requeued_under_its_own_name_after_every_change_that_may_release_it() -> None:
-    scenario, held = Scenario(), Key("users", child_name("alice"))
+    scenario, held = CachesScenario(), Key("users", child_name("alice"))
     scenario.create("a", "alice")
     [raw] = scenario.storages().values()
     for kind in (Kind.NETWORK_POLICY, Kind.POD):

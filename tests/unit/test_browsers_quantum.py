@@ -36,7 +36,7 @@ def variables(spec: Any) -> dict[str, str]:
     return {variable["name"]: variable["value"] for variable in spec["containers"][0]["env"]}
 
 
-def test_config_of_release_1(tmp_path: Path) -> None:
+def test_config_has_the_setting_names_of_release_1(tmp_path: Path) -> None:
     spec = pod_spec(image=ONE, basePath="/u/${namespace}/${slug}/", port=9090)
     assert variables(spec) == {
         "FILEBROWSER_CONFIG": "/database/config.yaml",
@@ -75,7 +75,7 @@ def test_config_of_release_1(tmp_path: Path) -> None:
     }
 
 
-def test_config_of_release_2(tmp_path: Path) -> None:
+def test_config_has_the_setting_names_of_release_2(tmp_path: Path) -> None:
     spec = pod_spec(image=TWO, permissions={"share": True, "delete": False})
     assert variables(spec) == {
         "FILEBROWSER_CONFIG": "/database/config.yaml",
@@ -108,7 +108,7 @@ def test_state_of_earlier_run_is_deleted(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
-def test_read_only_storage(tmp_path: Path) -> None:
+def test_read_only_storage_permits_only_download(tmp_path: Path) -> None:
     config = written_config(pod_spec(storage={"readOnly": True}), tmp_path)
     assert config["server"]["sources"][0]["config"]["readOnly"] is True
     allowed = {name for name, value in config["userDefaults"]["permissions"].items() if value}
@@ -165,7 +165,7 @@ def test_without_login_password_login_is_disabled(tmp_path: Path) -> None:
     assert config["server"]["sources"][0]["config"]["private"] is True, "or every administrator could share"
 
 
-def test_variable_of_class_replaces_that_of_driver() -> None:
+def test_variable_of_class_replaces_that_of_flavor() -> None:
     env = [{"name": "FILEBROWSER_DATABASE", "value": "/tmp/x.db"}, {"name": "TZ", "value": "UTC"}]  # noqa: S108
     spec = pod_spec(image=ONE, env=env)
     assert spec["containers"][0]["env"] == [{"name": "FILEBROWSER_CONFIG", "value": "/database/config.yaml"}, *env]

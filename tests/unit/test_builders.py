@@ -111,12 +111,48 @@ def test_size_above_class_maximum_is_refused() -> None:
         desired_of(storage_object(storage={"size": "21Gi"}), cls)
 
 
-def test_empty_peer_fields_are_left_out() -> None:
-    peer = {"podSelector": {"matchLabels": {"app": "x"}, "matchExpressions": []}, "namespaceSelector": {"matchLabels": {}}}
-    policy = desired_of(storage_object(), dufs_class(network={"allowedFrom": [peer]})).network_policy
+LABELS = st.dictionaries(st.sampled_from("abc"), st.sampled_from(["", "x"]), max_size=2)
+REQUIREMENTS = st.lists(
+    st.fixed_dictionaries(
+        {"key": st.just("a"), "operator": st.sampled_from(["In", "Exists"])},
+        optional={"values": st.lists(st.sampled_from(["", "x"]), max_size=2)},
+    ),
+    max_size=2,
+)
+SELECTORS = st.fixed_dictionaries({}, optional={"matchLabels": LABELS, "matchExpressions": REQUIREMENTS})
+BLOCKS = st.fixed_dictionaries(
+    {"cidr": st.just("10.0.0.0/8")}, optional={"except": st.lists(st.just("10.1.0.0/16"), max_size=2)}
+)
+PEERS = st.one_of(
+    st.fixed_dictionaries({"ipBlock": BLOCKS}),
+    st.fixed_dictionaries({"podSelector": SELECTORS}, optional={"namespaceSelector": SELECTORS}),
+    st.fixed_dictionaries({"namespaceSelector": SELECTORS}),
+)
+
+
+def stored_selector(selector: dict[str, Any]) -> dict[str, Any]:
+    """Return a LabelSelector as Kubernetes' Go type writes it: both fields, and `values`, are `omitempty`."""
+    requirements = [
+        {"key": given["key"], "operator": given["operator"]} | ({"values": given["values"]} if given.get("values") else {})
+        for given in selector.get("matchExpressions", [])
+    ]
+    labels = {"matchLabels": selector["matchLabels"]} if selector.get("matchLabels") else {}
+    return labels | ({"matchExpressions": requirements} if requirements else {})
+
+
+def stored_peer(peer: dict[str, Any]) -> dict[str, Any]:
+    """Return a NetworkPolicyPeer as Kubernetes' Go type writes it: its selectors are pointers, so an empty one stays."""
+    if "ipBlock" in peer:
+        block = peer["ipBlock"]
+        return {"ipBlock": {"cidr": block["cidr"]} | ({"except": block["except"]} if block.get("except") else {})}
+    return {field: stored_selector(selector) for field, selector in peer.items()}
+
+
+@given(st.lists(PEERS, min_size=1, max_size=3))
+def test_peers_are_desired_as_the_api_server_stores_them(peers: list[dict[str, Any]]) -> None:
+    policy = desired_of(storage_object(), dufs_class(network={"allowedFrom": peers})).network_policy
     assert policy is not None
-    wanted = {"podSelector": {"matchLabels": {"app": "x"}}, "namespaceSelector": {}}
-    assert policy["spec"]["ingress"][0]["from"] == [wanted]
+    assert policy["spec"]["ingress"][0]["from"] == [stored_peer(peer) for peer in peers]
 
 
 def test_file_browser_without_proxy_has_no_administrator() -> None:

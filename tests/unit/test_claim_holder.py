@@ -53,7 +53,7 @@ def test_a_reservation_comes_before_age_until_it_is_released() -> None:
     assert holder_before(FIRST, caches, reservations) is None
 
 
-def test_a_new_claimant_requeues_those_on_the_same_claim() -> None:
+def test_a_new_storage_requeues_the_others_on_the_same_claim() -> None:
     requeued: list[str] = []
     caches = caches_of(SECOND, user("third", "09:00", claim="music"), requeued=requeued)
     requeued.clear()
@@ -81,7 +81,7 @@ def test_a_deleted_user_storage_holds_the_claim_until_its_pod_is_gone() -> None:
     assert holder_before(SECOND, caches_of(released, SECOND)) is None
 
 
-def test_other_claims_other_namespaces_and_the_same_user_do_not_count() -> None:
+def test_storages_of_other_claims_other_namespaces_or_the_same_user_do_not_hold_the_claim() -> None:
     elsewhere = user("first", "10:00", namespace="others")
     again = user("again", "10:00")
     again["spec"]["userID"] = "second"

@@ -1,6 +1,6 @@
 from support.builders import NOW, class_object
 from userstorage_operator import browsers
-from userstorage_operator.api.errors import InvalidSpec
+from userstorage_operator.api.errors import InvalidSpec, Refused
 from userstorage_operator.api.reasons import CLASS_REASONS
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorageclass import BUILT_IN, default_classes
@@ -57,3 +57,10 @@ def test_image_without_digest_is_reported() -> None:
 
 def test_unservable_class_reports_the_error() -> None:
     assert conditions_with(class_object(), InvalidSpec("class spec.browser.flavor: …"))["Ready"] == ("False", "InvalidSpec")
+
+
+def test_refused_dry_run_is_reported() -> None:
+    status = class_report(class_object(), BROWSER, [], COUNTS, NOW, Refused(422, "spec.ingress[0].from: Invalid value"))
+    [ready] = [entry for entry in status["conditions"] if entry["type"] == "Ready"]
+    assert (ready["status"], ready["reason"]) == ("False", "DryRunRefused")
+    assert "spec.ingress[0].from: Invalid value" in ready["message"]

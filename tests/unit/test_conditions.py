@@ -41,6 +41,11 @@ def test_long_message_is_cut() -> None:
     assert len(entry["message"]) == MESSAGE_MAX
 
 
+def test_control_characters_are_removed_from_messages() -> None:
+    [entry] = merge([], [Condition("Ready", False, "A", "refused:\n\x1b[2J\u202egone")], 1, NOW)
+    assert entry["message"] == "refused: ?[2J?gone"
+
+
 def test_default_transition_time_is_replaced() -> None:
     placeholder = {"type": "Reconciling", "status": "True", "lastTransitionTime": "1970-01-01T00:00:00Z"}
     [entry] = merge([placeholder], [Condition("Reconciling", True, "Progressing", "")], 1, NOW)

@@ -5,11 +5,18 @@ from typing import Any
 
 import pytest
 
-from support.builders import NOW, UID, class_object, desired_of, settled_world, snapshot_of, storage_object, stored
+from support.builders import NOW, UID, class_object, desired_of, settled_snapshot, snapshot_of, storage_object, stored
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorageclass import UserStorageClass
+from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Snapshot
-from userstorage_operator.plan.deferred_changes import current_claim_size, keep_current_endpoint, served_path
+from userstorage_operator.plan.deferred_changes import (
+    current_claim_size,
+    keep_current_access,
+    keep_current_endpoint,
+    served_path,
+)
+from userstorage_operator.plan.diff import child_patch
 from userstorage_operator.plan.steps import Plan
 from userstorage_operator.status.network_ready import url
 from userstorage_operator.status.outcome import Outcome
@@ -27,7 +34,7 @@ def class_of(kind: str, **browser: Any) -> UserStorageClass:
 
 def served_by(cls: UserStorageClass) -> Snapshot:
     """Return a snapshot in which every child is as the class wants it."""
-    raw, snapshot = storage_object(), settled_world(storage_object())
+    raw, snapshot = storage_object(), settled_snapshot(storage_object())
     desired = desired_of(raw, cls)
     children = {
         field: stored(child)
@@ -48,7 +55,7 @@ def test_older_pod_keeps_its_port_and_route(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", EXPOSE)
-def test_other_class_changes_apply_at_once(kind: str) -> None:
+def test_other_class_changes_apply_at_once_if_update_is_deferred(kind: str) -> None:
     snapshot = served_by(class_of(kind))
     network = EXPOSE[kind] | {
         "hostTemplate": "${slug}.example.com",
@@ -115,3 +122,70 @@ def test_current_claim_size_is_that_of_the_users_own_claim(
     live = {"metadata": {"uid": UID, **claim}, "spec": {"resources": {"requests": {"storage": "10Gi"}}}}
     assert current_claim_size(snapshot_of(storage_object(**spec), pvc=live)) == granted
     assert current_claim_size(snapshot_of(storage_object(**spec))) is None
+
+
+@pytest.mark.parametrize("kind", EXPOSE)
+@pytest.mark.parametrize("network", [{}, EXPOSE["ingress"], EXPOSE["http_route"]])
+def test_pod_waiting_for_rollout_keeps_sources_and_ways_in(kind: str, network: dict[str, Any]) -> None:
+    snapshot = served_by(class_of(kind))
+    elsewhere = {"hostTemplate": "${slug}.example.com"} if network else {}
+    sources = {"allowedFrom": [{"podSelector": {"matchLabels": {"a": "b"}}}]}
+    cls = UserStorageClass.parse(class_object(network=network | elsewhere | sources, browser={"port": 9999}))
+    kept, before = (
+        keep_current_access(desired_of(storage_object(), cls), snapshot),
+        desired_of(storage_object(), class_of(kind)),
+    )
+    assert kept.network_policy == before.network_policy
+    for field in EXPOSE:
+        live, wanted = getattr(snapshot.children, field), getattr(kept, field)
+        assert (wanted is None) == (live is None)
+        assert live is None or child_patch(wanted, live) == {}
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"rules": [{"host": "bob.example.org", "http": {"paths": []}}]},
+        {"defaultBackend": {"service": {"name": "other", "port": {"number": 80}}}},
+    ],
+)
+def test_edited_ingress_is_not_kept_for_the_rollout(edited: Unstructured) -> None:
+    snapshot = served_by(class_of("ingress"))
+    ingress = snapshot.children.ingress
+    assert ingress is not None
+    changed = ingress | {"spec": ingress["spec"] | edited}
+    snapshot = snapshot.with_children(replace(snapshot.children, ingress=changed))
+    newer = desired_of(storage_object(), class_of("ingress", port=9999))
+    assert keep_current_access(newer, snapshot).ingress == newer.ingress
+
+
+def test_ingress_to_another_users_service_is_not_kept() -> None:
+    snapshot = served_by(class_of("ingress"))
+    bobs = desired_of(storage_object("bob"), class_of("ingress")).ingress
+    assert bobs is not None
+    assert snapshot.children.ingress is not None
+    changed = snapshot.children.ingress | {"spec": bobs["spec"]}
+    snapshot = snapshot.with_children(replace(snapshot.children, ingress=changed))
+    assert keep_current_access(desired_of(storage_object()), snapshot).ingress is None
+
+
+def test_lost_host_is_not_kept_for_the_rollout() -> None:
+    cls = class_of("ingress")
+    taken = replace(served_by(cls), cls=cls, exposure_conflict=Finding("HostConflict", ""))
+    unexposed = replace(desired_of(storage_object(), cls), ingress=None)
+    assert keep_current_access(unexposed, taken).ingress is None
+    moved = replace(
+        taken, cls=UserStorageClass.parse(class_object(network=EXPOSE["ingress"] | {"hostTemplate": "files.example.org"}))
+    )
+    assert keep_current_access(unexposed, moved).ingress is not None
+
+
+@pytest.mark.parametrize("rules", [[], [{}], [{"from": []}], [{"from": [{"podSelector": {}}]}, {}]])
+def test_sources_of_an_opened_policy_are_not_kept(rules: list[Any]) -> None:
+    snapshot = served_by(class_of("ingress"))
+    policy = snapshot.children.network_policy
+    assert policy is not None
+    opened = policy | {"spec": policy["spec"] | {"ingress": rules}}
+    snapshot = snapshot.with_children(replace(snapshot.children, network_policy=opened))
+    newer = desired_of(storage_object(), class_of("ingress"))
+    assert keep_current_access(newer, snapshot).network_policy == newer.network_policy

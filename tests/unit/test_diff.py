@@ -4,9 +4,18 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.builders import desired_of, storage_object, stored
+from support.builders import desired_of, dufs_class, storage_object, stored
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.plan.diff import child_patch, claim_growth, spec_edited_by_hand, with_owner, without_owner
+from userstorage_operator.plan.diff import (
+    child_patch,
+    claim_growth,
+    claim_patch,
+    labels_patch,
+    spec_edited_by_hand,
+    with_owner,
+    without_owner,
+)
+from userstorage_operator.plan.exposure import HostPath, served_host
 
 
 def apply_merge_patch(target: Any, patch: Any) -> Any:
@@ -124,6 +133,51 @@ def test_owners_of_others_are_kept() -> None:
     assert without_owner({"metadata": {"ownerReferences": [other]}}, "ours") == without_owner(plain, "ours") == {}
 
 
+def test_patch_of_a_claim_leaves_owners_alone() -> None:
+    desired = desired_of(storage_object(storage={"reclaimPolicy": "Delete"})).pvc
+    assert desired is not None
+    assert claim_patch(desired, stored(desired)) == {}
+    changed = stored(desired, ownerReferences=[{"uid": "other", "controller": True}], labels={})
+    assert claim_patch(desired, changed) == labels_patch(desired, changed)
+    assert claim_patch(desired, changed)["metadata"].keys() == {"labels"}
+
+
+def path_to(service: str, path: str) -> Unstructured:
+    return {"path": path, "pathType": "Prefix", "backend": {"service": {"name": service, "port": {"number": 80}}}}
+
+
+OURS = path_to("user-storage-alice", "/")
+PATHS_IN_INGRESS = st.lists(
+    st.sampled_from([OURS, path_to("user-storage-alice", "/former/"), path_to("evil", "/"), path_to("acme", "/c")]), max_size=4
+)
+
+
+@given(PATHS_IN_INGRESS)
+def test_only_paths_elsewhere_of_other_controllers_stay_in_an_ingress(paths: list[Unstructured]) -> None:
+    cls = dufs_class(network={"expose": "Ingress", "hostTemplate": "${slug}.example.org"})
+    desired = desired_of(storage_object(), cls).ingress
+    assert desired is not None
+    live = stored(desired)
+    live["spec"] = live["spec"] | {"rules": [{"host": "alice.example.org", "http": {"paths": paths}}]}
+    repaired = apply_merge_patch(live, child_patch(desired, live))
+    [rule] = repaired["spec"]["rules"]
+    foreign = [path for path in paths if path["path"] == "/c"]
+    assert [path for path in rule["http"]["paths"] if path != OURS] == foreign
+    assert rule["http"]["paths"].count(OURS) == 1
+    assert child_patch(desired, repaired) == {}
+    assert served_host(repaired) == HostPath("alice.example.org", "/")
+
+
+def test_rule_of_another_host_is_removed_from_an_ingress() -> None:
+    cls = dufs_class(network={"expose": "Ingress", "hostTemplate": "${slug}.example.org"})
+    desired = desired_of(storage_object(), cls).ingress
+    assert desired is not None
+    live = stored(desired)
+    other = {"host": "other.example.org", "http": {"paths": [path_to("acme", "/c")]}}
+    live["spec"] = live["spec"] | {"rules": [*live["spec"]["rules"], other]}
+    assert child_patch(desired, live) == {"spec": {"rules": desired["spec"]["rules"]}}
+
+
 def test_manual_spec_edit_is_detected_in_managed_fields() -> None:
     pod = stored(desired_of(storage_object()).pod)
     operator = {"manager": "userstorage-operator", "operation": "Update", "fieldsV1": {"f:spec": {}}}
@@ -133,4 +187,15 @@ def test_manual_spec_edit_is_detected_in_managed_fields() -> None:
     pod["metadata"]["managedFields"] = [operator, kubelet, labels]
     assert not spec_edited_by_hand(pod)
     pod["metadata"]["managedFields"].append(edit)
+    assert spec_edited_by_hand(pod)
+
+
+def test_placement_and_merged_managers_are_no_manual_edit() -> None:
+    pod = stored(desired_of(storage_object()).pod)
+    placed: Unstructured = {"f:nodeSelector": {}, "f:affinity": {}, "f:tolerations": {}, "f:schedulingGates": {}}
+    queue = {"manager": "kueue", "operation": "Update", "fieldsV1": {"f:spec": placed}}
+    merged = {"manager": "ancient-changes", "operation": "Update", "fieldsV1": {"f:spec": {"f:containers": {}}}}
+    pod["metadata"]["managedFields"] = [merged, queue]
+    assert not spec_edited_by_hand(pod)
+    pod["metadata"]["managedFields"] = [queue | {"fieldsV1": {"f:spec": placed | {"f:containers": {}}}}]
     assert spec_edited_by_hand(pod)

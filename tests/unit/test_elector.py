@@ -30,7 +30,7 @@ class Call:
         return answer
 
 
-class Server:
+class LeaseServer:
     """The lease as the API server keeps it."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Server:
 class Store:
     """The connection of one candidate to the server."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: LeaseServer) -> None:
         self._server = server
 
     async def get(self, timeout: float) -> LeaseRecord | None:
@@ -106,7 +106,7 @@ class Simulation:
 
     def __init__(self, offsets: list[float], fates: list[Fate]) -> None:
         self.time = 0.0
-        self.server = Server()
+        self.server = LeaseServer()
         self._agenda: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
         self._fates = iter(fates)
@@ -183,7 +183,7 @@ class Simulation:
 
 SECONDS = st.one_of(st.just(0.01), st.floats(0, 0.2), st.floats(0, 30))
 FATES = st.lists(st.builds(Fate, there=SECONDS, back=SECONDS, lost=st.booleans()), max_size=60)
-EDITS: dict[str, Callable[[Server], object]] = {
+EDITS: dict[str, Callable[[LeaseServer], object]] = {
     "delete": lambda server: setattr(server, "record", None),
     "empty": lambda server: server.record and server.put(replace(server.record, holder_identity="")),
     "garbage": lambda server: server.record and server.put(LeaseRecord("\x00garbage", -7)),
@@ -314,7 +314,7 @@ def test_garbage_as_holder_ends_the_term_and_expires() -> None:
     assert led(simulation).fence.term == leader.fence.term + 1
 
 
-def test_term_starts_over_after_the_largest() -> None:
+def test_term_starts_over_after_the_largest_number() -> None:
     simulation, _ = started()
     simulation.server.put(LeaseRecord("another", 2**31 - 1))
     simulation.run(until=60)

@@ -15,7 +15,7 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.event_recorder import EventRecorder
 from userstorage_operator.status import events
-from userstorage_operator.status.events import NOTE_MAX, StatusEvent, event_name, printable, status_events
+from userstorage_operator.status.events import NOTE_MAX, StatusEvent, event_name, note_of, status_events
 
 Expected = tuple[str, str]
 PENDING: Unstructured = {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "Pending", "message": "waiting"}]}
@@ -169,20 +169,20 @@ def test_unchanged_status_causes_no_event(before: Unstructured, after: Unstructu
     assert list(status_events(after, after)) == []
 
 
-def test_normal_reasons_are_known() -> None:
+def test_every_normal_reason_is_listed_in_api_reasons() -> None:
     for condition_type, known in events._NORMAL_REASONS.items():
         assert known <= REASONS[condition_type].keys()
 
 
 @given(st.text())
 def test_note_is_printable_and_short(text: str) -> None:
-    note = printable(text * 40)
+    note = note_of(text * 40)
     assert note.isprintable()
     assert len(note.encode()) <= NOTE_MAX
 
 
 def test_note_has_no_control_characters() -> None:
-    assert printable("a\nb\x1b[31mc\u202ed") == "a b?[31mc?d"
+    assert note_of("a\nb\x1b[31mc\u202ed") == "a b?[31mc?d"
 
 
 @given(name=st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", fullmatch=True))
@@ -216,7 +216,7 @@ class ApiServer:
         return self.events[f"{namespace}/{name}"]
 
 
-class Setup:
+class RecorderSetup:
     """A recorder whose clock the test controls."""
 
     def __init__(self) -> None:
@@ -245,7 +245,7 @@ class Setup:
 
 
 async def test_repetition_is_counted_across_processes() -> None:
-    first, second = Setup(), Setup()
+    first, second = RecorderSetup(), RecorderSetup()
     second.server = first.server
     second.recorder._client = cast("KubeClient", first.server)
     first.record()
@@ -259,7 +259,7 @@ async def test_repetition_is_counted_across_processes() -> None:
 
 
 async def test_events_are_rate_limited_per_object() -> None:
-    setup = Setup()
+    setup = RecorderSetup()
     for number in range(30):
         setup.record(f"flap {number}")
     setup.record(about=storage_object(meta={"uid": "another", "name": "bob"}))
@@ -271,7 +271,7 @@ async def test_events_are_rate_limited_per_object() -> None:
 
 
 async def test_clock_set_back_resets_rate_limit() -> None:
-    setup = Setup()
+    setup = RecorderSetup()
     for number in range(11):
         setup.record(f"flap {number}")
     setup.now -= timedelta(hours=1)
@@ -281,14 +281,14 @@ async def test_clock_set_back_resets_rate_limit() -> None:
 
 
 async def test_burst_is_bounded_and_dropped_events_are_counted() -> None:
-    setup = Setup()
+    setup = RecorderSetup()
     for number in range(1100):
         setup.record(about=storage_object(meta={"uid": str(number)}))
     assert setup.dropped == ["queue_full"] * 100
 
 
 async def test_refused_event_does_not_stop_the_sender() -> None:
-    setup = Setup()
+    setup = RecorderSetup()
     setup.server.refuses = True
     setup.record()
     assert await setup.send() == []
@@ -299,7 +299,7 @@ async def test_refused_event_does_not_stop_the_sender() -> None:
 
 
 async def test_events_of_cluster_scoped_objects_are_in_default() -> None:
-    setup = Setup()
+    setup = RecorderSetup()
     meta = {"name": "standard", "uid": "uid-standard"}
     setup.record(about={"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": meta})
     [event] = await setup.send()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.builders import CREATED, NOW, class_object, desired_of, settled_world, storage_object, stored
+from support.builders import CREATED, NOW, class_object, desired_of, settled_snapshot, storage_object, stored
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.resources import EXPOSURE, Kind
@@ -53,7 +53,7 @@ def with_parent_status(route: Unstructured, *conditions: Unstructured, **ref: st
 
 def exposed_snapshot(kind: Kind, **network: Any) -> Snapshot:
     """Return a snapshot in which every child is as desired, including the accepted Ingress or HTTPRoute."""
-    snapshot = settled_world(storage_object(), cls(kind, **network))
+    snapshot = settled_snapshot(storage_object(), cls(kind, **network))
     return snapshot.with_children(
         replace(snapshot.children, **{kind.field: with_parent_status(stored(child(kind, **network)), ACCEPTED)})
     )
@@ -133,7 +133,7 @@ def test_wanted_host_needs_valid_spec_and_exposing_class() -> None:
 @pytest.mark.parametrize("kind", EXPOSURE)
 def test_exposure_is_created_after_pod(kind: Kind) -> None:
     raw = storage_object()
-    snapshot = settled_world(raw, cls(kind))
+    snapshot = settled_snapshot(raw, cls(kind))
     snapshot = snapshot.with_children(replace(snapshot.children, pod=None))
     steps = plan_changes(snapshot, desired_of(raw, cls(kind)), NOW).steps
     assert [step.kind for step in steps if isinstance(step, Create)] == [Kind.POD, kind]
@@ -197,7 +197,7 @@ def test_default_ingress_class_of_cluster_is_kept() -> None:
     assert child_patch(child(Kind.INGRESS), live) == {}
 
 
-def test_removed_class_annotation_is_deleted_and_foreign_kept() -> None:
+def test_annotation_dropped_from_class_is_removed_and_annotations_of_others_stay() -> None:
     live = stored(child(Kind.INGRESS, annotations={"a": "1", "b": "2"}))
     live["metadata"]["annotations"] = live["metadata"]["annotations"] | {"foreign": "x"}
 

@@ -13,6 +13,7 @@ from userstorage_operator.runtime.http import Check
 @dataclass
 class FakeProbe:
     unreachable: str | None = None
+    reached: bool = True
     missing_crds: str | None = None
     reachable_seconds: float = 1000
 
@@ -71,6 +72,10 @@ class FakeControllers:
 @dataclass
 class FakeRedis:
     degradation: str | None = None
+    mirror: bool = False
+
+    async def has_mirror(self) -> bool:
+        return self.mirror
 
 
 @dataclass
@@ -183,7 +188,7 @@ async def test_readiness_names_what_fails(process: Process, failing: dict[str, s
     [
         (
             Process(controllers=FakeControllers(failing=frozenset({"services", "pods"}))),
-            {"watches": "watches failing, only swept: pods, services"},
+            {"watches": "watches fail, so only sweeps find changes: pods, services"},
         ),
         (Process(redis=FakeRedis("connection refused")), {"redis": "connection refused"}),
     ],
@@ -193,3 +198,27 @@ async def test_failing_watches_and_redis_only_degrade(process: Process, failing:
     assert await process.degraded() == failing
     assert await process.readiness() == {}
     assert await process.health() == {}
+
+
+AWAY = FakeProbe(unreachable="connection refused", reachable_seconds=0)
+STANDBY = FakeElection(is_leader=False)
+
+
+async def test_standby_is_ready_without_the_api_server_while_redis_has_the_answers() -> None:
+    process = Process(AWAY, election=STANDBY, redis=FakeRedis(mirror=True))
+    assert await process.readiness() == {}
+    assert await process.degraded() == {"apiServer": "connection refused; the read API answers from Redis"}
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        Process(AWAY, election=STANDBY),
+        Process(AWAY, redis=FakeRedis(mirror=True)),
+        Process(FakeProbe(unreachable="connection refused", reached=False), election=STANDBY, redis=FakeRedis(mirror=True)),
+    ],
+    ids=["standby without Redis", "leader", "standby that has never reached the API server"],
+)
+async def test_process_that_cannot_answer_without_the_api_server_is_not_ready(process: Process) -> None:
+    assert await process.readiness() == {"apiServer": "connection refused"}
+    assert await process.degraded() == {}

@@ -2,14 +2,16 @@ from typing import Any
 
 import pytest
 
-from support.builders import class_object, storage_object
-from userstorage_operator.api.resources import USER_STORAGE_CLASSES
+from support.builders import class_object, desired_of, storage_object, stored
+from userstorage_operator.api.resources import USER_STORAGE_CLASSES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
+from userstorage_operator.api.userstorageclass import UserStorageClass
 from userstorage_operator.arbitration.host import HostIndex
 from userstorage_operator.arbitration.user_id import UserIDIndex
 from userstorage_operator.informers.caches import Caches
 
+EXPOSED = {"expose": "Ingress", "hostTemplate": "${slug}.example.org"}
 HERE, THERE = {"user_id": "here"}, {"user_id": "there"}
 OTHER_PATH = {"user_id": "here", "className": "below"}
 NO_HOST = {"user_id": "here", "className": "internal"}
@@ -27,10 +29,9 @@ class Owners(UserIDIndex):
 
 @pytest.fixture
 def owners() -> Owners:
-    exposed = {"expose": "Ingress", "hostTemplate": "${slug}.example.org"}
     caches = Caches(lambda _: None, lambda _: None)
     for number, (name, spec) in enumerate(
-        {"root": {"network": exposed}, "below": {"network": exposed, "browser": {"basePath": "/u/"}}, "internal": {}}.items()
+        {"root": {"network": EXPOSED}, "below": {"network": EXPOSED, "browser": {"basePath": "/u/"}}, "internal": {}}.items()
     ):
         caches.cache(USER_STORAGE_CLASSES).event("ADDED", class_object(name, meta={"resourceVersion": str(number + 1)}, **spec))
     return Owners(caches)
@@ -50,7 +51,7 @@ def update(index: HostIndex, key: Key, wanted: dict[str, Any], *, exists: bool =
     return index.update(storage(key, **wanted), exists=exists)
 
 
-def test_update_returns_the_other_claimants_of_both_hosts(index: HostIndex) -> None:
+def test_update_returns_the_other_storages_of_the_old_and_the_new_host(index: HostIndex) -> None:
     assert update(index, ONE, HERE) == set()
     assert update(index, OTHER, HERE) == {ONE}
     assert update(index, OTHER, HERE) == set()
@@ -62,14 +63,14 @@ def test_update_returns_the_other_claimants_of_both_hosts(index: HostIndex) -> N
     assert index.affected_keys(ONE) == set()
 
 
-def test_a_deleted_claimant_leaves_nothing_in_the_index(index: HostIndex) -> None:
+def test_a_deleted_storage_leaves_nothing_in_the_index(index: HostIndex) -> None:
     for wanted in (HERE, THERE, NO_HOST, HERE):
         update(index, ONE, wanted)
     update(index, ONE, HERE, exists=False)
     assert (index._host_of, index._keys_of) == ({}, {})
 
 
-def test_only_the_owner_of_a_user_id_claims_a_host(index: HostIndex, owners: Owners) -> None:
+def test_only_the_owner_of_a_user_id_gets_a_host(index: HostIndex, owners: Owners) -> None:
     update(index, ONE, HERE)
     owners.losers = frozenset({OTHER})
     assert update(index, OTHER, HERE) == set()
@@ -77,3 +78,17 @@ def test_only_the_owner_of_a_user_id_claims_a_host(index: HostIndex, owners: Own
     assert update(index, OTHER, HERE) == {ONE}
     assert update(index, ONE, HERE) == {OTHER}
     assert index.affected_keys(OTHER) == set()
+
+
+@pytest.mark.parametrize("wanted", [{"className": "gone"}, {"className": None}])
+def test_host_stays_claimed_while_class_is_missing(index: HostIndex, wanted: dict[str, Any]) -> None:
+    caches = index._lister
+    assert isinstance(caches, Caches)
+    ingress = desired_of(storage(ONE, **HERE), UserStorageClass.parse(class_object(network=EXPOSED))).ingress
+    assert ingress is not None
+    caches.cache(Kind.INGRESS.resource).event("ADDED", stored(ingress))
+    assert update(index, OTHER, HERE) == set()
+    assert update(index, ONE, HERE | wanted) == {OTHER}
+    caches.cache(Kind.INGRESS.resource).event("DELETED", stored(ingress, resourceVersion="102"))
+    assert update(index, ONE, HERE | wanted) == {OTHER}
+    assert index.affected_keys(ONE) == set()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from userstorage_operator.api.errors import Refused
+from userstorage_operator.api.errors import Refused, Unavailable
 from userstorage_operator.kube.errors import error_from
 
 
@@ -33,3 +33,13 @@ def test_reason_of_a_refusal_is_its_cause(message: str, reason: str) -> None:
     error = error_from(403, json.dumps({"message": message, "reason": "Forbidden"}).encode(), {})
     assert isinstance(error, Refused)
     assert (error.reason, error.message) == (reason, message)
+
+
+def test_failing_webhook_is_not_an_unavailable_server() -> None:
+    message = (
+        'Internal error occurred: failed calling webhook "sidecar.example.org": failed to call webhook: no endpoints available'
+    )
+    error = error_from(500, json.dumps({"message": message, "reason": "InternalError"}).encode(), {})
+    assert isinstance(error, Unavailable)  # tried again with backoff
+    assert (error.reason, error.message) == ("WebhookFailed", message)
+    assert error_from(500, b'{"message": "Internal error occurred: etcd"}', {}).reason == "APIUnavailable"

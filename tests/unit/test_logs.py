@@ -23,9 +23,10 @@ from support.logschema import ALWAYS, check_line
 from userstorage_operator.observed import backoff
 from userstorage_operator.runtime import logs
 from userstorage_operator.runtime.logs import Logs
-from userstorage_operator.runtime.redaction import REDACTED, TEXT_MAX, clean_text
+from userstorage_operator.runtime.redaction import TEXT_MAX, clean_text
 from userstorage_operator.runtime.worker import Result, WorkerPool
 from userstorage_operator.runtime.workqueue import WorkQueue
+from userstorage_operator.text import REDACTED
 
 log = structlog.get_logger("userstorage_operator.somewhere")
 FORMS = pytest.mark.parametrize("json_format", [True, False], ids=["json", "console"])

@@ -1,6 +1,7 @@
 """deploy/monitoring and the runbook: generated files are current, every alert is covered, every metric exists."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from monitoring import rules
 from monitoring.dashboard import dashboard
 from testservers import prometheus
 from unit.test_metrics import complete
+from userstorage_operator.api.quantities import parse_quantity
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests/monitoring/rules_test.yaml"
 ALERTS = rules.rules("alert")
+INTERVAL = 15
+"""Seconds between two values of a series in the cases."""
 
 
 def promtool(*arguments: str) -> None:
@@ -38,6 +42,77 @@ def test_promtool_accepts_the_rules() -> None:
 
 def test_alerts_fire_as_the_promtool_cases_expect() -> None:
     promtool("test", "rules", str(CASES))
+
+
+def shipped() -> dict[str, Any]:
+    """Return the spec of the shipped Deployment."""
+    spec: dict[str, Any] = yaml.safe_load((ROOT / "deploy/manager/deployment.yaml").read_text())["spec"]
+    return spec
+
+
+def limits() -> tuple[float, float]:
+    """Return the limits of the shipped Deployment: CPU in cores, and memory in bytes."""
+    [container] = shipped()["template"]["spec"]["containers"]
+    found = container["resources"]["limits"]
+    return float(parse_quantity(found["cpu"])), float(parse_quantity(found["memory"]))
+
+
+@pytest.mark.parametrize(
+    ("alert", "recording", "limit"),
+    [
+        ("UserStorageCPUHigh", "userstorage:cpu_of_limit:ratio", limits()[0]),
+        ("UserStorageMemoryHigh", "userstorage:memory_of_limit:ratio", limits()[1]),
+    ],
+)
+def test_alerts_about_a_limit_use_that_of_the_shipped_deployment(alert: str, recording: str, limit: float) -> None:
+    divisor = rules.rules("record")[recording]["expr"].rpartition(" / ")[2].strip("()")
+    assert math.prod(map(float, divisor.split(" * "))) == limit
+    threshold = re.fullmatch(rf"{recording} > ([\d.]+)", ALERTS[alert]["expr"])
+    assert threshold is not None
+    assert 0 < float(threshold[1]) < 1, "a process cannot use more than its limit"
+
+
+def input_series() -> list[tuple[str, dict[str, str], str]]:
+    """Return metric, labels and values of each series of the promtool cases."""
+    found = []
+    for case in yaml.safe_load(CASES.read_text())["tests"]:
+        for series in case["input_series"]:
+            name, _, selector = series["series"].partition("{")
+            found.append((name, dict(re.findall(r'(\w+)="(.*?)"', selector)), series["values"]))
+    return found
+
+
+def test_promtool_cases_use_values_that_the_shipped_deployment_can_reach() -> None:
+    """Fail if a case uses a value that no process reaches: its alert would fire in that case only."""
+    cpu, memory = limits()
+    instances = {labels["instance"] for _, labels, _ in input_series() if "instance" in labels}
+    assert len(instances) <= shipped()["replicas"]
+    checked = set()
+    for name, labels, values in input_series():
+        if labels.get("job") == "other":
+            continue
+        if name == "process_cpu_seconds_total":
+            step = re.fullmatch(r"0\+([\d.]+)x\d+", values)
+            assert step is not None
+            assert float(step[1]) / INTERVAL <= cpu
+            checked.add(name)
+        if name == "process_resident_memory_bytes":
+            assert float(values.partition("x")[0]) <= memory
+            checked.add(name)
+    assert checked == {"process_cpu_seconds_total", "process_resident_memory_bytes"}
+
+
+def test_promtool_cases_use_series_that_a_process_has() -> None:
+    def comparable(labels: dict[str, str]) -> set[tuple[str, object]]:
+        return {(label, float(value) if label == "le" else value) for label, value in labels.items()}
+
+    existing: dict[str, list[set[tuple[str, object]]]] = {}
+    for family in complete().registry.collect():
+        for sample in family.samples:
+            existing.setdefault(sample.name, []).append(comparable(sample.labels))
+    for name, labels, _ in input_series():
+        own = comparable({label: value for label, value in labels.items() if label not in {"job", "instance"}})
+        assert name == "up" or any(own <= each for each in existing[name]), (name, labels)
 
 
 def test_each_alert_has_a_firing_and_a_quiet_case() -> None:

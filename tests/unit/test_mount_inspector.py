@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from support.builders import NOW, desired_of, settled_world, snapshot_of, storage_object, stored
+from support.builders import NOW, desired_of, settled_snapshot, snapshot_of, storage_object, stored
 from userstorage_operator.api.errors import Refused
 from userstorage_operator.api.resources import CORE_EVENTS, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
@@ -77,22 +77,22 @@ class Inspections:
 
 def waiting_snapshot() -> Snapshot:
     """Return a snapshot in which our pod was scheduled a minute ago and no container has started."""
-    snapshot = settled_world(RAW)
+    snapshot = settled_snapshot(RAW)
     pod = stored(desired_of(RAW).pod)
     pod = pod | {"spec": pod["spec"] | {"nodeName": "node-1"}, "status": {"phase": "Pending"}}
     return snapshot.with_children(replace(snapshot.children, pod=pod))
 
 
-def test_new_and_settled_users_cost_no_request() -> None:
+def test_new_users_and_unchanged_users_cost_no_request() -> None:
     cluster = ListServer({})
-    for snapshot in (snapshot_of(RAW), settled_world(RAW)):
+    for snapshot in (snapshot_of(RAW), settled_snapshot(RAW)):
         assert Inspections(cluster).apply(snapshot).claim_context.mounts is None
     assert cluster.asked == []
 
 
 def test_new_pod_on_bound_claim_costs_one_request() -> None:
     cluster = ListServer({Kind.POD.resource: [BACKUP]})
-    snapshot = settled_world(RAW)
+    snapshot = settled_snapshot(RAW)
     result = Inspections(cluster).apply(snapshot.with_children(replace(snapshot.children, pod=None)))
     assert result.claim_context.mounts == (Mount("backup", "node-1"),)
     assert cluster.asked == [("pods", "app.kubernetes.io/managed-by!=userstorage-operator", "")]
@@ -119,18 +119,18 @@ def test_events_are_read_again_after_clock_set_back() -> None:
 def test_suspension_and_deletion_cost_no_request() -> None:
     # A user whose pod cannot be scheduled on the volume's node can be suspended and deleted without the right to list
     # pods.
-    on_node = replace(settled_world(RAW).claim_context, mounts=(Mount("backup", "node-1"),))
+    on_node = replace(settled_snapshot(RAW).claim_context, mounts=(Mount("backup", "node-1"),))
     bound = stored(
-        volume_affinity.with_volume_affinity(desired_of(RAW).pod, replace(settled_world(RAW), claim_context=on_node))
+        volume_affinity.with_volume_affinity(desired_of(RAW).pod, replace(settled_snapshot(RAW), claim_context=on_node))
     )
     unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no"}
     pod = bound | {"status": {"phase": "Pending", "conditions": [unschedulable]}}
     for raw in (storage_object(replicas=0), storage_object(meta={"deletionTimestamp": "2026-01-31T11:59:00Z"})):
-        snapshot = settled_world(raw)
+        snapshot = settled_snapshot(raw)
         snapshot = snapshot.with_children(replace(snapshot.children, pod=pod))
         assert volume_affinity.is_stuck_on_node(snapshot)
         plan = plan_changes(snapshot, desired_of(raw), NOW) if snapshot.storage.suspended else plan_deletion(snapshot)
-        assert plan.deletes_pod
+        assert plan.pod_deletion is not None
         assert not any(isinstance(step, Inspection) for step in plan.steps)
 
 
@@ -145,7 +145,7 @@ def test_mount_failure_of_former_pod_is_not_reported() -> None:
     assert inspections.apply(snapshot.with_children(replace(snapshot.children, pod=again))).claim_context.mount_failure is None
 
 
-def test_recent_pod_costs_no_request() -> None:
+def test_events_of_recently_created_pod_are_not_requested() -> None:
     cluster = ListServer({})
     Inspections(cluster).apply(waiting_snapshot(), NOW - timedelta(seconds=51))  # nine seconds after its creation
     assert cluster.asked == []

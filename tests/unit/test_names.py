@@ -20,7 +20,7 @@ def test_dns_label_is_its_own_slug() -> None:
     assert slug("a" * 50) == "a" * 50
 
 
-def test_other_ids_keep_a_readable_prefix() -> None:
+def test_slug_of_any_other_user_id_keeps_a_readable_prefix() -> None:
     assert re.fullmatch(r"a-b-c-x-org---[0-9a-f]{8}", slug("a.b+c@x.org"))
 
 
@@ -38,7 +38,7 @@ def test_child_names_are_dns_labels_and_contain_the_slug(user_id: str) -> None:
 
 
 @given(USER_IDS, USER_IDS)
-def test_no_id_is_the_hashed_slug_of_another(one: str, other: str) -> None:
+def test_no_user_id_equals_the_hashed_slug_of_another(one: str, other: str) -> None:
     if one != other:
         assert slug(one) != slug(other)
 
@@ -50,5 +50,5 @@ def test_hashed_slug_cannot_be_chosen_as_id(user_id: str) -> None:
         assert slug(chosen) != chosen
 
 
-def test_foreign_name_has_no_slug() -> None:
+def test_name_without_the_child_prefix_has_no_slug() -> None:
     assert slug_of_child("postgres-0") is None

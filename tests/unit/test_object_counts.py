@@ -110,7 +110,7 @@ def test_default_conditions_of_schema_are_not_counted() -> None:
     ],
     ids=["not ready", "resumed", "suspended", "ready", "deleting"],
 )
-def test_time_not_ready(raw: dict[str, Any], longest: float) -> None:
+def test_time_not_ready_counts_only_storages_that_should_be_ready(raw: dict[str, Any], longest: float) -> None:
     object_counts = ObjectCounts()
     object_counts.update(raw, BORN)
     counts = object_counts.counts(at(600))
@@ -119,7 +119,7 @@ def test_time_not_ready(raw: dict[str, Any], longest: float) -> None:
     assert object_counts.counts(at(701)).long_not_ready == (1 if longest == 500 else 0)
 
 
-def test_longest_time_not_ready_of_all() -> None:
+def test_longest_time_not_ready_follows_updates_and_removals() -> None:
     object_counts = ObjectCounts()
     for name, since in (("alice", 300), ("bob", 100), ("carol", 200)):
         object_counts.update(storage("False", "PodPending", name=name, uid=name, flipped=since), BORN)
@@ -172,3 +172,20 @@ def test_recreated_object_is_timed_again() -> None:
     object_counts.remove(ALICE)
     object_counts.update(unreconciled(uid="2"), at(10))
     assert object_counts.update(storage(uid="2"), at(12)) == timedelta(seconds=12)
+
+
+def test_running_users_of_terminating_claims_are_counted() -> None:
+    def on_terminating_claim(name: str, replicas: int, **meta: str) -> dict[str, Any]:
+        raw = storage(name=name)
+        condition = {"type": "StorageReady", "status": "False", "reason": "ClaimTerminating", "lastTransitionTime": NEVER}
+        raw["status"] |= {"conditions": [*raw["status"]["conditions"], condition], "replicas": replicas}
+        raw["metadata"] |= meta
+        return raw
+
+    object_counts = ObjectCounts()
+    object_counts.update(on_terminating_claim("alice", 1), BORN)
+    object_counts.update(on_terminating_claim("bob", 0), BORN)  # suspended
+    object_counts.update(on_terminating_claim("carol", 1, deletionTimestamp=format_time(BORN)), BORN)
+    assert object_counts.counts(BORN).claims_terminating_in_use == 1
+    object_counts.remove(ALICE)
+    assert object_counts.counts(BORN).claims_terminating_in_use == 0

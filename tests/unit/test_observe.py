@@ -24,7 +24,7 @@ from userstorage_operator.status.outcome import Failure, Outcome
 from userstorage_operator.status.report import report
 from userstorage_operator.status.storage_ready import storage_ready
 
-SHARED: Unstructured = {"metadata": {"name": "shared", "labels": {LABEL_SHAREABLE: "true"}}, "spec": {}}
+SHARED: Unstructured = {"metadata": {"name": "shared", "uid": "uid-shared", "labels": {LABEL_SHAREABLE: "true"}}, "spec": {}}
 DELETED = {"deletionTimestamp": "2026-01-31T11:59:50Z"}
 
 
@@ -89,7 +89,12 @@ def test_named_claim_is_reported(meta: Unstructured) -> None:
     cluster = ClaimServer(claim)
     seen = observe_claim(cluster, alice(meta))
     assert (storage_condition(seen).reason, storage_condition(seen).message) == ("ClaimBound", "claim 'shared' is bound")
-    assert report(outcome_of(seen), {})["storage"] == {"claimName": "shared", "claimPhase": "Bound", "requested": "3Gi"}
+    assert report(outcome_of(seen), {})["storage"] == {
+        "claimName": "shared",
+        "claimUID": "uid-shared",
+        "claimPhase": "Bound",
+        "requested": "3Gi",
+    }
     assert cluster.asked == [(Kind.PVC.resource, "shared")]
 
 
@@ -163,7 +168,7 @@ def test_pod_backoff_message_names_cause_of_loss(meta: Unstructured, status: Uns
 def test_deletion_is_not_stalled_by_unshareable_claim() -> None:
     # A deleted object that waits for foreign finalizers is not Stalled because of a claim that is not shareable.
     meta = DELETED | {"finalizers": ["example.com/backup"]}
-    claim = {"metadata": {"name": "shared"}, "spec": {"resources": {"requests": {"storage": "3Gi"}}}}
+    claim = {"metadata": {"name": "shared", "uid": "uid-shared"}, "spec": {"resources": {"requests": {"storage": "3Gi"}}}}
     conditions = report(outcome_of(observe_claim(ClaimServer(claim), alice(meta))), {})["conditions"]
     reasons = {entry["type"]: entry["reason"] for entry in conditions}
     assert (reasons["Stalled"], reasons["Reconciling"]) == ("NotStalled", "WaitingForFinalizers")

@@ -11,7 +11,7 @@ def test_named_files_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SPREAD))
-def test_spread_file_has_no_shared_fixture(name: str) -> None:
+def test_file_spread_over_workers_has_no_shared_fixture(name: str) -> None:
     assert "scope=" not in (HERE / name).read_text()
 
 

@@ -3,8 +3,9 @@ from datetime import timedelta
 
 import pytest
 
-from support.builders import NOW, bound_claim, desired_of, ready_pod, settled_world, snapshot_of, storage_object, stored
+from support.builders import NOW, bound_claim, desired_of, ready_pod, settled_snapshot, snapshot_of, storage_object, stored
 from userstorage_operator.api.errors import AwaitingGarbageCollection, NameConflict
+from userstorage_operator.api.names import API_VERSION
 from userstorage_operator.api.resources import EXPOSURE, Kind
 from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
@@ -43,15 +44,15 @@ def test_new_user_gets_network_policy_first_and_pod_last() -> None:
     assert kinds(plan_for(raw, snapshot_of(raw))) == [AddFinalizer, Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE, Kind.POD]
 
 
-def test_settled_snapshot_needs_no_steps() -> None:
+def test_snapshot_that_equals_desired_needs_no_steps() -> None:
     raw = storage_object()
-    assert plan_for(raw, settled_world(raw)) == Plan()
+    assert plan_for(raw, settled_snapshot(raw)) == Plan()
 
 
 @pytest.mark.parametrize("missing", ["network_policy", "pvc", "service", "pod"])
 def test_only_missing_child_is_created(missing: str) -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     plan = plan_for(raw, snapshot.with_children(replace(snapshot.children, **{missing: None})))
     assert kinds(plan) == [Kind[missing.upper()]]
 
@@ -59,7 +60,7 @@ def test_only_missing_child_is_created(missing: str) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in EXPOSURE])
 def test_foreign_object_with_our_name_raises_name_conflict(kind: Kind) -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     child = getattr(snapshot.children, kind.field)
     foreign = child | {"metadata": child["metadata"] | {"ownerReferences": [], "annotations": {}}}
     with pytest.raises(NameConflict, match=r"user-storage-alice.* is left alone"):
@@ -69,7 +70,7 @@ def test_foreign_object_with_our_name_raises_name_conflict(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", [Kind.NETWORK_POLICY, Kind.SERVICE, Kind.POD])
 def test_child_of_former_object_awaits_garbage_collection(kind: Kind) -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     child = getattr(snapshot.children, kind.field)
     [owner] = child["metadata"]["ownerReferences"]
     former = child | {"metadata": child["metadata"] | {"ownerReferences": [owner | {"uid": "gone"}]}}
@@ -79,7 +80,7 @@ def test_child_of_former_object_awaits_garbage_collection(kind: Kind) -> None:
 
 def test_changed_spec_replaces_pod() -> None:
     changed = storage_object(storage={"readOnly": True})
-    [step] = plan_for(changed, settled_world(storage_object())).steps
+    [step] = plan_for(changed, settled_snapshot(storage_object())).steps
     assert isinstance(step, DeletePod)
     assert step.grace_period == 30
     assert step.requested
@@ -87,7 +88,7 @@ def test_changed_spec_replaces_pod() -> None:
 
 def test_deferred_update_keeps_pod_until_suspended() -> None:
     deferred = storage_object(storage={"readOnly": True}, lifecycle={"updateStrategy": "WhenSuspended"})
-    snapshot = replace(settled_world(storage_object()), storage=snapshot_of(deferred).storage)
+    snapshot = replace(settled_snapshot(storage_object()), storage=snapshot_of(deferred).storage)
     assert plan_for(deferred, snapshot).steps == ()
     suspended = storage_object(replicas=0, storage={"readOnly": True}, lifecycle={"updateStrategy": "WhenSuspended"})
     snapshot = replace(snapshot, storage=snapshot_of(suspended).storage)
@@ -96,7 +97,7 @@ def test_deferred_update_keeps_pod_until_suspended() -> None:
 
 def test_suspension_deletes_only_the_pod() -> None:
     raw = storage_object(replicas=0)
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     assert kinds(plan_for(raw, snapshot)) == [DeletePod]
     assert plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=None))) == Plan()
 
@@ -104,7 +105,7 @@ def test_suspension_deletes_only_the_pod() -> None:
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
 def test_finished_pod_is_deleted(phase: str) -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     assert snapshot.children.pod is not None
     ended = snapshot.children.pod | {"status": {"phase": phase, "reason": "Evicted"}}
     [step] = plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=ended))).steps
@@ -115,7 +116,7 @@ def test_finished_pod_is_deleted(phase: str) -> None:
 
 def test_terminating_pod_is_waited_for() -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     terminating = ready_pod(desired_of(raw).pod, **DELETED)
     deadline = NOW - timedelta(seconds=10) + timedelta(minutes=10)
     assert plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=terminating))) == Plan(requeue_at=(deadline,))
@@ -123,7 +124,7 @@ def test_terminating_pod_is_waited_for() -> None:
 
 def test_pod_is_held_during_backoff() -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     soon = NOW + timedelta(seconds=9)
     lost = replace(snapshot.with_children(replace(snapshot.children, pod=None)), pod_backoff=BackoffState(3, soon))
     assert plan_for(raw, lost) == Plan((), "PodBackoff", (soon,))
@@ -133,7 +134,7 @@ def test_pod_is_held_during_backoff() -> None:
 def test_backoff_is_ignored_after_clock_set_back() -> None:
     # A pause that ends later than the longest possible backoff was computed before the clock was set back.
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     lost = snapshot.with_children(replace(snapshot.children, pod=None))
     for count, pause in ((1, 1), (3, 9), (9, 60)):
         longest = replace(lost, pod_backoff=BackoffState(count, NOW + timedelta(seconds=pause)))
@@ -146,24 +147,35 @@ def test_no_pod_on_terminating_claim() -> None:
     raw = storage_object()
     claim = desired_of(raw).pvc
     assert claim is not None
-    snapshot = settled_world(raw)
-    for unusable in (bound_claim(claim, **DELETED), bound_claim(claim, ownerReferences=[{"uid": "gone", "controller": True}])):
+    snapshot = settled_snapshot(raw)
+    former = {"apiVersion": API_VERSION, "kind": "UserStorage", "name": "alice", "uid": "gone", "controller": True}
+    for unusable in (bound_claim(claim, **DELETED), bound_claim(claim, ownerReferences=[former])):
         plan = plan_for(raw, snapshot.with_children(replace(snapshot.children, pvc=unusable, pod=None)))
         assert (plan.steps, plan.hold) == ((), "StorageNotReady")
+
+
+def test_claim_of_another_controller_gets_its_pod() -> None:
+    raw = storage_object()
+    claim = desired_of(raw).pvc
+    assert claim is not None
+    owner = {"apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume", "name": "x", "uid": "other", "controller": True}
+    snapshot = settled_snapshot(raw)
+    controlled = replace(snapshot.children, pvc=bound_claim(claim, ownerReferences=[owner]), pod=None)
+    assert kinds(plan_for(raw, snapshot.with_children(controlled))) == [Kind.POD]
 
 
 def test_no_pod_on_unshareable_claim() -> None:
     raw = storage_object(storage={"claimName": "photos"})
     shareable = {"metadata": {"name": "photos", "labels": {"userstorage.dev/shareable": "true"}}, "spec": {}}
     unshareable = {"metadata": {"name": "photos"}, "spec": {}}
-    snapshot = replace(settled_world(storage_object()), storage=snapshot_of(raw).storage)
+    snapshot = replace(settled_snapshot(storage_object()), storage=snapshot_of(raw).storage)
     for claim, pods in ((shareable, [Kind.POD]), (unshareable, []), (None, [])):
         assert kinds(plan_for(raw, snapshot.with_children(replace(snapshot.children, pvc=claim, pod=None)))) == pods
 
 
 def test_pod_labels_are_repaired_in_place() -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     pod = snapshot.children.pod
     assert pod is not None
     bare = pod | {"metadata": pod["metadata"] | {"labels": {}}}
@@ -174,7 +186,7 @@ def test_pod_labels_are_repaired_in_place() -> None:
 
 def test_deletion_deletes_pod_then_waits_then_removes_finalizer() -> None:
     raw = storage_object(meta=DELETED, lifecycle={"terminationGracePeriodSeconds": 7})
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     first = plan_deletion(snapshot)
     [step] = first.steps
     assert isinstance(step, DeletePod)
@@ -195,12 +207,12 @@ def test_deletion_keeps_foreign_pod() -> None:
 
 def test_deletion_without_our_finalizer_needs_no_steps() -> None:
     raw = storage_object(meta=DELETED | {"finalizers": ["example.com/backup"]})
-    assert plan_deletion(settled_world(raw)).steps == ()
+    assert plan_deletion(settled_snapshot(raw)).steps == ()
 
 
 def test_claim_growth_is_last_step() -> None:
     raw = storage_object(storage={"size": "20Gi"})
-    snapshot = settled_world(storage_object())
+    snapshot = settled_snapshot(storage_object())
     assert plan_for(raw, replace(snapshot, storage=snapshot_of(raw).storage)).steps == (GROWN,)
     lost = snapshot.with_children(replace(snapshot.children, pod=None))
     created, grown = plan_for(raw, replace(lost, storage=snapshot_of(raw).storage)).steps
@@ -221,14 +233,14 @@ def with_owned_claim(snapshot: Snapshot, *others: Unstructured) -> Snapshot:
 @pytest.mark.parametrize("policy", ["Retain", "Delete"])
 def test_claim_has_no_owner_before_the_end_of_a_deletion(policy: str) -> None:
     raw = storage_object(storage={"size": "20Gi", "reclaimPolicy": policy})
-    snapshot = with_owned_claim(replace(settled_world(storage_object()), storage=snapshot_of(raw).storage), FOREIGN_OWNER)
+    snapshot = with_owned_claim(replace(settled_snapshot(storage_object()), storage=snapshot_of(raw).storage), FOREIGN_OWNER)
     disowned, grown = plan_for(raw, snapshot).steps
     assert disowned == Patch(Kind.PVC, {"metadata": {"ownerReferences": [FOREIGN_OWNER]}}, best_effort=True)
     assert grown == GROWN
 
 
 def test_switch_to_retain_during_deletion_disowns_claim() -> None:
-    owned = with_owned_claim(settled_world(storage_object(storage={"reclaimPolicy": "Delete"})))
+    owned = with_owned_claim(settled_snapshot(storage_object(storage={"reclaimPolicy": "Delete"})))
     deleting = snapshot_of(storage_object(meta=DELETED, storage={"reclaimPolicy": "Retain"})).storage
     snapshot = replace(owned, storage=deleting).with_children(replace(owned.children, pod=None))
     keep, release = plan_deletion(snapshot).steps
@@ -238,7 +250,7 @@ def test_switch_to_retain_during_deletion_disowns_claim() -> None:
 
 
 def test_claim_goes_with_its_user_only_if_that_is_asked_for_and_nothing_was_orphaned() -> None:
-    world = settled_world(storage_object(meta=DELETED, storage={"reclaimPolicy": "Delete"}))
+    world = settled_snapshot(storage_object(meta=DELETED, storage={"reclaimPolicy": "Delete"}))
     snapshot = world.with_children(replace(world.children, pod=None))
     assert claim_to_collect(snapshot) == snapshot.children.pvc
     retained = replace(snapshot, storage=snapshot_of(storage_object(meta=DELETED)).storage)
@@ -248,6 +260,17 @@ def test_claim_goes_with_its_user_only_if_that_is_asked_for_and_nothing_was_orph
         assert claim_to_collect(snapshot.with_children(replace(snapshot.children, **{field: orphaned}))) is None
 
 
+def test_claim_that_another_object_controls_gets_no_owner() -> None:
+    raw = storage_object(meta=DELETED, storage={"reclaimPolicy": "Delete"})
+    snapshot = settled_snapshot(raw)
+    claim = snapshot.children.pvc
+    assert claim is not None
+    for owner, collected in ((FOREIGN_OWNER, True), (FOREIGN_OWNER | {"controller": True}, False)):
+        owned = claim | {"metadata": claim["metadata"] | {"ownerReferences": [owner]}}
+        found = claim_to_collect(snapshot.with_children(replace(snapshot.children, pod=None, pvc=owned)))
+        assert found == (owned if collected else None)
+
+
 def without_owners(child: Unstructured, *owners: Unstructured, **meta: object) -> Unstructured:
     return child | {"metadata": child["metadata"] | {"ownerReferences": list(owners)} | meta}
 
@@ -255,7 +278,7 @@ def without_owners(child: Unstructured, *owners: Unstructured, **meta: object) -
 @pytest.mark.parametrize("kind", [Kind.NETWORK_POLICY, Kind.SERVICE, Kind.POD])
 def test_child_without_controller_is_adopted(kind: Kind) -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     orphan = without_owners(getattr(snapshot.children, kind.field), FOREIGN_OWNER)
     [step] = plan_for(raw, snapshot.with_children(replace(snapshot.children, **{kind.field: orphan}))).steps
     assert step == Patch(kind, {"metadata": {"ownerReferences": [FOREIGN_OWNER, owner_reference(snapshot.storage)]}})
@@ -263,7 +286,7 @@ def test_child_without_controller_is_adopted(kind: Kind) -> None:
 
 def test_orphaned_pod_that_waits_for_its_rollout_is_adopted_as_it_is() -> None:
     raw = storage_object(lifecycle={"updateStrategy": "WhenSuspended"}, storage={"readOnly": True})
-    snapshot = replace(settled_world(storage_object()), storage=snapshot_of(raw).storage)
+    snapshot = replace(settled_snapshot(storage_object()), storage=snapshot_of(raw).storage)
     assert snapshot.children.pod is not None
     orphan = without_owners(snapshot.children.pod)
     [step] = plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=orphan))).steps
@@ -272,7 +295,7 @@ def test_orphaned_pod_that_waits_for_its_rollout_is_adopted_as_it_is() -> None:
 
 def test_orphaned_pod_without_hash_is_deleted() -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     assert snapshot.children.pod is not None
     bare = without_owners(snapshot.children.pod, annotations={"userstorage.dev/user-id": "alice"})
     [step] = plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=bare))).steps
@@ -291,7 +314,7 @@ def test_orphaned_pod_without_hash_is_deleted() -> None:
 )
 def test_foreign_child_is_not_adopted(kind: Kind, meta: Unstructured) -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     foreign = without_owners(getattr(snapshot.children, kind.field))
     foreign["metadata"] |= meta
     with pytest.raises(NameConflict):
@@ -300,7 +323,7 @@ def test_foreign_child_is_not_adopted(kind: Kind, meta: Unstructured) -> None:
 
 def test_orphaned_child_that_is_terminating_is_waited_for() -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     assert snapshot.children.service is not None
     orphan = without_owners(snapshot.children.service, **DELETED)
     with pytest.raises(AwaitingGarbageCollection):
@@ -316,7 +339,7 @@ def with_policy(snapshot: Snapshot, **meta: object) -> Snapshot:
 
 def test_deleted_policy_is_kept_with_its_pod_and_replaced_before_the_next() -> None:
     raw = storage_object()
-    held = with_policy(settled_world(raw), **DELETED)
+    held = with_policy(settled_snapshot(raw), **DELETED)
     assert plan_for(raw, held).steps == ()
     policy = held.children.network_policy
     assert policy is not None
@@ -330,7 +353,7 @@ def test_deleted_policy_is_kept_with_its_pod_and_replaced_before_the_next() -> N
 
 def test_held_policy_of_a_former_object_is_taken_over() -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     former = owner_reference(snapshot.storage) | {"uid": "former"}
     [step] = plan_for(raw, with_policy(snapshot, ownerReferences=[former], **DELETED)).steps
     assert step == Patch(Kind.NETWORK_POLICY, {"metadata": {"ownerReferences": [owner_reference(snapshot.storage)]}})
@@ -340,37 +363,39 @@ def test_held_policy_of_a_former_object_is_taken_over() -> None:
 
 def test_finalizer_of_policy_is_restored() -> None:
     raw = storage_object()
-    [step] = plan_for(raw, with_policy(settled_world(raw), finalizers=["example.org/held"])).steps
+    [step] = plan_for(raw, with_policy(settled_snapshot(raw), finalizers=["example.org/held"])).steps
     assert step == Patch(Kind.NETWORK_POLICY, {"metadata": {"finalizers": ["example.org/held", "userstorage.dev/pod-gone"]}})
 
 
 def test_policy_that_the_class_no_longer_asks_for_goes_at_once() -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     wanted = replace(desired_of(raw), network_policy=None)
-    released = Patch(Kind.NETWORK_POLICY, {"metadata": {"finalizers": None}})
-    assert plan_changes(snapshot, wanted, NOW).steps == (released, Delete(Kind.NETWORK_POLICY, "uid-NetworkPolicy"))
-    assert plan_changes(with_policy(snapshot, **DELETED), wanted, NOW).steps == (released,)
-    assert plan_changes(with_policy(snapshot, ownerReferences=[]), wanted, NOW).steps[0] == released
+    deletion = Delete(Kind.NETWORK_POLICY, "uid-NetworkPolicy")
+    assert plan_changes(snapshot, wanted, NOW).steps == (deletion,)
+    assert plan_changes(with_policy(snapshot, **DELETED), wanted, NOW).steps == (deletion,)
+    assert plan_changes(with_policy(snapshot, ownerReferences=[]), wanted, NOW).steps == (deletion,)
+    released = with_policy(snapshot, **DELETED, finalizers=["example.org/held"])
+    assert plan_changes(released, wanted, NOW).steps == ()
 
 
 def test_deletion_without_our_finalizer_releases_a_policy_that_blocks_it() -> None:
     raw = storage_object(meta=DELETED | {"finalizers": ["foregroundDeletion"]})
-    held = with_policy(settled_world(raw), **DELETED)
+    held = with_policy(settled_snapshot(raw), **DELETED)
     assert plan_deletion(held).steps == ()
     assert plan_deletion(held.with_children(replace(held.children, pod=None))).steps == (ReleasePolicy(),)
 
 
 def test_orphaning_deletion_waits_for_the_garbage_collector() -> None:
     raw = storage_object(meta=DELETED | {"finalizers": ["userstorage.dev/pod-gone", "orphan"]})
-    plan = plan_deletion(settled_world(raw))
+    plan = plan_deletion(settled_snapshot(raw))
     assert plan.steps == ()
     assert len(plan.requeue_at) == 1
 
 
 def test_blocked_user_can_be_suspended() -> None:
-    assert kinds(plan_blocked(settled_world(storage_object(replicas=0)), NOW)) == [DeletePod]
-    assert plan_blocked(settled_world(storage_object()), NOW) == Plan()
+    assert kinds(plan_blocked(settled_snapshot(storage_object(replicas=0)), NOW)) == [DeletePod]
+    assert plan_blocked(settled_snapshot(storage_object()), NOW) == Plan()
 
 
 def test_named_claim_may_have_any_owner() -> None:
@@ -380,13 +405,13 @@ def test_named_claim_may_have_any_owner() -> None:
         "metadata": {"name": "photos", "labels": labels, "ownerReferences": [{"uid": "x", "controller": True}]},
         "spec": {},
     }
-    snapshot = replace(settled_world(storage_object()), storage=snapshot_of(raw).storage)
+    snapshot = replace(settled_snapshot(storage_object()), storage=snapshot_of(raw).storage)
     assert kinds(plan_for(raw, snapshot.with_children(replace(snapshot.children, pvc=claim, pod=None)))) == [Kind.POD]
 
 
 def test_pod_without_hash_counts_as_lost() -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     pod = snapshot.children.pod
     assert pod is not None
     bare = pod | {"metadata": pod["metadata"] | {"annotations": {}}}
@@ -396,7 +421,7 @@ def test_pod_without_hash_counts_as_lost() -> None:
 
 
 def test_blocked_user_still_reports_pod_deletion_timeout() -> None:
-    snapshot = settled_world(storage_object(lifecycle={"deletionTimeout": "10m"}))
+    snapshot = settled_snapshot(storage_object(lifecycle={"deletionTimeout": "10m"}))
     pod = snapshot.children.pod
     assert pod is not None
     ending = pod | {"metadata": pod["metadata"] | DELETED}

@@ -26,6 +26,16 @@ def test_last_line_of_output_is_reported() -> None:
     assert message_with("starting\nno such option\n\n") == f"{CRASHES}: no such option"
 
 
+def test_last_line_is_quoted_without_secrets() -> None:
+    line = "User 'admin' initialized with randomly generated password: Xk3-dFb9_aa"
+    assert message_with(line) == f"{CRASHES}: User 'admin' initialized with randomly generated password: [redacted]"
+    assert "s3cr3t" not in message_with("dial redis://user:s3cr3t@redis:6379 failed")
+
+
+def test_secret_that_is_cut_is_redacted() -> None:
+    assert "Xk3" not in message_with(f"{'x' * 185} password: Xk3-dFb9_aa")
+
+
 @given(st.text())
 def test_last_line_is_short_and_printable(message: str) -> None:
     last_line = message_with(message).removeprefix(CRASHES).removeprefix(": ")

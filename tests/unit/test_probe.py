@@ -6,7 +6,7 @@ from userstorage_operator.api.errors import ClusterError, NotFound, Unavailable
 from userstorage_operator.kube.probe import ApiProbe
 
 
-class Server:
+class DiscoveryServer:
     def __init__(self) -> None:
         self.answer: set[str] | ClusterError | TimeoutError = {"userstorages", "userstorageclasses"}
 
@@ -17,8 +17,19 @@ class Server:
 
 
 async def test_api_server_counts_as_unreachable_before_the_first_probe() -> None:
-    probe = ApiProbe(Server())
+    probe = ApiProbe(DiscoveryServer())
     assert (probe.unreachable, probe.missing_crds, probe.reachable_for()) == ("not probed yet", None, 0)
+    assert not probe.reached
+
+
+async def test_probe_remembers_that_the_api_server_has_answered() -> None:
+    server = DiscoveryServer()
+    probe = ApiProbe(server)
+    await probe.once()
+    server.answer = Unavailable(0, "connection refused")
+    await probe.once()
+    assert probe.unreachable
+    assert probe.reached
 
 
 @pytest.mark.parametrize(
@@ -32,10 +43,10 @@ async def test_api_server_counts_as_unreachable_before_the_first_probe() -> None
     ],
     ids=["both CRDs", "one CRD", "no group", "unreachable", "timeout"],
 )
-async def test_probe_result(
+async def test_probe_reports_unreachable_api_server_and_missing_crds(
     answer: set[str] | ClusterError | TimeoutError, unreachable: str | None, missing: str | None
 ) -> None:
-    server = Server()
+    server = DiscoveryServer()
     server.answer = answer
     probe = ApiProbe(server)
     await probe.once()
@@ -43,7 +54,7 @@ async def test_probe_result(
 
 
 async def test_reachable_for_counts_from_the_last_failure() -> None:
-    server, now = Server(), [0.0]
+    server, now = DiscoveryServer(), [0.0]
     probe = ApiProbe(server, lambda: now[0])
     await probe.once()
     now[0] = 10

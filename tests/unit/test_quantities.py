@@ -21,7 +21,7 @@ from userstorage_operator.api.quantities import parse_duration, parse_quantity
         ("1E", 10**18),
     ],
 )
-def test_quantities(text: str, value: Decimal) -> None:
+def test_quantity_is_parsed(text: str, value: Decimal) -> None:
     assert parse_quantity(text) == value
 
 
@@ -36,7 +36,7 @@ def test_quantities_are_ordered_as_numbers(one: int, other: int) -> None:
     assert (parse_quantity(f"{one}Mi") < parse_quantity(f"{other}Mi")) == (one < other)
 
 
-def test_durations() -> None:
+def test_duration_is_parsed() -> None:
     assert parse_duration("1h30m") == timedelta(hours=1, minutes=30)
     assert parse_duration("1500ms") == timedelta(seconds=1.5)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.builders import CREATED, NOW, desired_of, ready_pod, settled_world, snapshot_of, storage_object, stored
+from support.builders import CREATED, NOW, desired_of, ready_pod, settled_snapshot, snapshot_of, storage_object, stored
 from unit.test_crds import schema
 from userstorage_operator.api.errors import GrowthRefused, NameConflict, Refused, Unavailable
 from userstorage_operator.api.reasons import REASONS
@@ -35,15 +35,16 @@ def with_pod_status(snapshot: Snapshot, status: Unstructured, **meta: str) -> Sn
     return snapshot.with_children(replace(snapshot.children, pod=pod))
 
 
-def test_settled_snapshot_is_ready() -> None:
+def test_snapshot_with_ready_pod_is_reported_as_ready() -> None:
     raw = storage_object()
-    status = report(outcome_of(raw, settled_world(raw)), {})
+    status = report(outcome_of(raw, settled_snapshot(raw)), {})
     assert status["phase"] == "Ready"
     assert status["observedGeneration"] == 3
     assert status["url"] == "http://user-storage-alice.users.svc/"
     assert status["startupSeconds"] == 30
     assert status["storage"] == {
         "claimName": "user-storage-alice",
+        "claimUID": "uid-PersistentVolumeClaim",
         "claimPhase": "Bound",
         "requested": "10Gi",
         "capacity": "10Gi",
@@ -61,7 +62,7 @@ def test_settled_snapshot_is_ready() -> None:
 
 def test_unbound_claim_of_ready_pod_does_not_degrade() -> None:
     raw = storage_object()
-    settled = settled_world(raw)
+    settled = settled_snapshot(raw)
     claim = stored(desired_of(raw).pvc or {}) | {"status": {"phase": "Pending"}}
     status = report(outcome_of(raw, settled.with_children(replace(settled.children, pvc=claim))), {})
     assert (status["phase"], condition(status, "StorageReady")) == ("Ready", ("True", "ClaimBound"))
@@ -69,16 +70,16 @@ def test_unbound_claim_of_ready_pod_does_not_degrade() -> None:
 
 def test_unchanged_status_needs_no_patch() -> None:
     raw = storage_object()
-    outcome = outcome_of(raw, settled_world(raw))
+    outcome = outcome_of(raw, settled_snapshot(raw))
     status = report(outcome, {})
     assert status_patch(report(replace(outcome, now=NOW + timedelta(days=1)), status), status) == {}
 
 
 def test_patch_removes_obsolete_fields() -> None:
     raw = storage_object()
-    before = report(outcome_of(raw, settled_world(raw)), {})
+    before = report(outcome_of(raw, settled_snapshot(raw)), {})
     suspended = storage_object(replicas=0)
-    snapshot = settled_world(suspended)
+    snapshot = settled_snapshot(suspended)
     after = report(outcome_of(suspended, snapshot.with_children(replace(snapshot.children, pod=None))), before)
     patch = status_patch(after, before)
     assert patch["podName"] is None
@@ -146,9 +147,9 @@ WAITING = {"name": "filebrowser", "ready": False, "restartCount": 4}
         ),
     ],
 )
-def test_reason_for_unready_pod(pod_status: Unstructured, reason: str, words: str) -> None:
+def test_unready_pod_is_reported_with_its_reason(pod_status: Unstructured, reason: str, words: str) -> None:
     raw = storage_object()
-    status = report(outcome_of(raw, with_pod_status(settled_world(raw), pod_status)), {})
+    status = report(outcome_of(raw, with_pod_status(settled_snapshot(raw), pod_status)), {})
     assert condition(status, "Ready") == ("False", reason)
     assert words in next(entry["message"] for entry in status["conditions"] if entry["type"] == "Ready")
     assert condition(status, "Reconciling") == ("True", "Progressing")
@@ -157,7 +158,7 @@ def test_reason_for_unready_pod(pod_status: Unstructured, reason: str, words: st
 
 def test_slow_start_becomes_start_timeout() -> None:
     raw = storage_object()
-    snapshot = with_pod_status(settled_world(raw), {"phase": "Running"}, creationTimestamp="2026-01-31T11:50:00Z")
+    snapshot = with_pod_status(settled_snapshot(raw), {"phase": "Running"}, creationTimestamp="2026-01-31T11:50:00Z")
     status = report(outcome_of(raw, snapshot), {})
     assert condition(status, "Ready") == ("False", "StartTimeout")
     assert condition(status, "Stalled") == ("True", "StartTimeout")
@@ -209,7 +210,7 @@ def test_repeated_error_keeps_time_of_first_occurrence() -> None:
 
 def test_foreign_network_policy_counts_as_missing() -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     policy = snapshot.children.network_policy
     assert policy is not None
     foreign = policy | {"metadata": policy["metadata"] | {"ownerReferences": []}}
@@ -220,7 +221,7 @@ def test_foreign_network_policy_counts_as_missing() -> None:
 @pytest.mark.parametrize("field", ["network_policy", "service"])
 def test_terminating_child_counts_as_missing(field: str) -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     child = getattr(snapshot.children, field)
     terminating = child | {"metadata": child["metadata"] | {"deletionTimestamp": CREATED, "finalizers": []}}
     reported = report(outcome_of(raw, snapshot.with_children(replace(snapshot.children, **{field: terminating}))), {})
@@ -229,7 +230,7 @@ def test_terminating_child_counts_as_missing(field: str) -> None:
 
 def test_modified_policy_is_reported_until_repaired() -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     policy = snapshot.children.network_policy
     assert policy is not None
     opened = policy | {"spec": policy["spec"] | {"egress": [{}]}}
@@ -256,15 +257,15 @@ def test_non_blocking_failure_does_not_hide_state_of_pod(failure: Failure) -> No
     def reported(snapshot: Snapshot, suspended: bool = False) -> Unstructured:
         return report(outcome_of(storage_object(replicas=0) if suspended else raw, snapshot, failure), {})
 
-    crashing = reported(with_pod_status(settled_world(raw), CRASHING))
+    crashing = reported(with_pod_status(settled_snapshot(raw), CRASHING))
     assert condition(crashing, "Ready") == ("False", "CrashLoopBackOff")
     assert condition(crashing, "Stalled") == ("True", "StartTimeout")
-    starting = reported(with_pod_status(settled_world(raw), {"phase": "Pending"}))
+    starting = reported(with_pod_status(settled_snapshot(raw), {"phase": "Pending"}))
     assert condition(starting, "Ready") == ("False", "PodPending")
     assert starting["phase"] == "Starting"
     stopped = reported(snapshot_of(storage_object(replicas=0)), suspended=True)
     assert (condition(stopped, "Ready"), stopped["phase"]) == (("False", "Suspended"), "Suspended")
-    for status in (starting, stopped, reported(settled_world(raw))):
+    for status in (starting, stopped, reported(settled_snapshot(raw))):
         assert condition(status, "Stalled") == ("False", "NotStalled")
         assert condition(status, "Reconciling") == ("True", "Retrying")
         assert status["lastError"]["message"] == failure.error.message
@@ -273,7 +274,7 @@ def test_non_blocking_failure_does_not_hide_state_of_pod(failure: Failure) -> No
 def test_claim_that_cannot_be_expanded_is_reported_while_files_are_served() -> None:
     raw = storage_object()
     failure = Failure(GrowthRefused(403, "no expansion", "ExpansionNotSupported"), 1, NOW, non_blocking=True)
-    reported = report(outcome_of(raw, settled_world(raw), failure), {})
+    reported = report(outcome_of(raw, settled_snapshot(raw), failure), {})
     assert condition(reported, "StorageReady") == ("False", "ExpansionNotSupported")
     assert condition(reported, "Ready") == ("True", "PodReady")
 
@@ -282,7 +283,7 @@ def test_claim_that_cannot_be_expanded_is_reported_while_files_are_served() -> N
 def test_expansion_refused_for_another_reason_is_resize_failed(reason: str) -> None:
     raw = storage_object()
     failure = Failure(GrowthRefused(403, "requests.storage", reason), 1, NOW, non_blocking=True)
-    reported = report(outcome_of(raw, settled_world(raw), failure), {})
+    reported = report(outcome_of(raw, settled_snapshot(raw), failure), {})
     assert condition(reported, "StorageReady") == ("True", "ResizeFailed")
     assert reported["lastError"]["reason"] == reason
     [entry] = [entry for entry in reported["conditions"] if entry["type"] == "StorageReady"]
@@ -298,12 +299,12 @@ def test_deletion_held_by_other_finalizers_is_not_stalled() -> None:
 
 def test_suspension_is_not_done_while_the_pod_exists() -> None:
     raw = storage_object(replicas=0)
-    assert condition(report(outcome_of(raw, settled_world(raw)), {}), "Suspended") == ("False", "Stopping")
+    assert condition(report(outcome_of(raw, settled_snapshot(raw)), {}), "Suspended") == ("False", "Stopping")
 
 
 def test_error_does_not_make_serving_pod_unready() -> None:
     raw = storage_object()
-    status = report(outcome_of(raw, settled_world(raw), Failure(Unavailable(0, "no answer"), 1, NOW)), {})
+    status = report(outcome_of(raw, settled_snapshot(raw), Failure(Unavailable(0, "no answer"), 1, NOW)), {})
     assert condition(status, "Ready") == ("True", "PodReady")
     assert condition(status, "Reconciling") == ("True", "Retrying")
 
@@ -326,7 +327,7 @@ def test_foreign_pod_is_not_in_the_status() -> None:
 
 def test_deletion_past_its_deadline_is_stalled() -> None:
     raw = storage_object(meta={"deletionTimestamp": "2026-01-31T11:49:00Z"})
-    status = report(outcome_of(raw, settled_world(raw)), {})
+    status = report(outcome_of(raw, settled_snapshot(raw)), {})
     assert status["phase"] == "Terminating"
     assert condition(status, "Ready") == ("False", "Terminating")
     assert condition(status, "Stalled") == ("True", "DeletionTimedOut")
@@ -371,7 +372,7 @@ def test_terminating_pod_is_reported_with_node_and_cause(status: Unstructured, m
     raw, suspended, deleted = storage_object(), storage_object(replicas=0), storage_object(meta={"deletionTimestamp": CREATED})
 
     def message(raw: Unstructured, condition_type: str) -> str:
-        reported = report(outcome_of(raw, with_terminating_pod(settled_world(raw), status=status, **meta)), {})
+        reported = report(outcome_of(raw, with_terminating_pod(settled_snapshot(raw), status=status, **meta)), {})
         return next(str(entry["message"]) for entry in reported["conditions"] if entry["type"] == condition_type)
 
     assert message(raw, "Ready") == f"the old pod must terminate before a new one is created{words}"
@@ -381,7 +382,7 @@ def test_terminating_pod_is_reported_with_node_and_cause(status: Unstructured, m
 
 @pytest.mark.parametrize("meta", [{}, {"deletionGracePeriodSeconds": 0, "finalizers": ["foregroundDeletion"]}])
 def test_steps_of_timely_termination_give_one_message(meta: Unstructured) -> None:
-    snapshot = settled_world(storage_object(replicas=0))
+    snapshot = settled_snapshot(storage_object(replicas=0))
     pod = ready_pod(desired_of(storage_object()).pod, deletionTimestamp="2026-01-31T11:59:51Z", **meta)
     outcome = outcome_of(storage_object(replicas=0), snapshot.with_children(replace(snapshot.children, pod=pod)))
     [suspended] = [entry for entry in report(outcome, {})["conditions"] if entry["type"] == "Suspended"]
@@ -391,7 +392,7 @@ def test_steps_of_timely_termination_give_one_message(meta: Unstructured) -> Non
 
 def test_deletion_waiting_for_garbage_collector_is_reported() -> None:
     raw = storage_object(meta={"deletionTimestamp": CREATED})
-    collectable = with_terminating_pod(settled_world(raw), deletionGracePeriodSeconds=0, finalizers=["foregroundDeletion"])
+    collectable = with_terminating_pod(settled_snapshot(raw), deletionGracePeriodSeconds=0, finalizers=["foregroundDeletion"])
     reported = report(outcome_of(raw, collectable), {})
     assert (reported["phase"], condition(reported, "Reconciling")) == ("Terminating", ("True", "WaitingForGarbageCollection"))
 
@@ -399,7 +400,7 @@ def test_deletion_waiting_for_garbage_collector_is_reported() -> None:
 @pytest.mark.parametrize("replicas", [0, 1])
 def test_pod_that_does_not_terminate_stalls_live_storage(replicas: int) -> None:
     raw = storage_object(replicas=replicas, lifecycle={"deletionTimeout": "20s"})
-    late = outcome_of(raw, with_terminating_pod(settled_world(raw)))
+    late = outcome_of(raw, with_terminating_pod(settled_snapshot(raw)))
     reported = report(late, {})
     assert (reported["phase"], condition(reported, "Stalled")) == ("Failed", ("True", "DeletionTimedOut"))
     assert "'node-1'" in next(entry["message"] for entry in reported["conditions"] if entry["type"] == "Stalled")
@@ -410,13 +411,13 @@ def test_pod_that_does_not_terminate_stalls_live_storage(replicas: int) -> None:
 def test_foreign_terminating_pod_is_not_a_timeout() -> None:
     raw = storage_object(lifecycle={"deletionTimeout": "1s"})
     failure = Failure(NameConflict("in the way"), 1, NOW)
-    status = report(outcome_of(raw, with_terminating_pod(settled_world(raw), ownerReferences=[]), failure), {})
+    status = report(outcome_of(raw, with_terminating_pod(settled_snapshot(raw), ownerReferences=[]), failure), {})
     assert condition(status, "Stalled") == ("True", "NameConflict")
 
 
-def test_every_reason_of_a_status_is_in_the_table() -> None:
+def test_every_reported_reason_is_listed_in_api_reasons() -> None:
     raw = storage_object()
-    snapshots = [snapshot_of(raw), settled_world(raw)]
+    snapshots = [snapshot_of(raw), settled_snapshot(raw)]
     failures = [
         None,
         Failure(NameConflict("x"), 1, NOW),
@@ -433,20 +434,20 @@ def test_every_reason_of_a_status_is_in_the_table() -> None:
 def test_node_clock_behind_gives_no_negative_startup_time() -> None:
     raw = storage_object()
     ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-31T11:58:57Z"}
-    status = report(outcome_of(raw, with_pod_status(settled_world(raw), {"conditions": [ready]})), {})
+    status = report(outcome_of(raw, with_pod_status(settled_snapshot(raw), {"conditions": [ready]})), {})
     assert (status["readyTime"], status["startupSeconds"]) == ("2026-01-31T11:58:57Z", 0)
 
 
 def test_pod_without_ready_transition_time_is_ready() -> None:
     raw, ready = storage_object(), {"type": "Ready", "status": "True"}
-    status = report(outcome_of(raw, with_pod_status(settled_world(raw), {"conditions": [ready]})), {})
+    status = report(outcome_of(raw, with_pod_status(settled_snapshot(raw), {"conditions": [ready]})), {})
     assert condition(status, "Ready") == ("True", "PodReady")
     assert {"readyTime", "startupSeconds"}.isdisjoint(status)
 
 
 def test_pod_without_browser_container_is_reported_without_image() -> None:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     pod = snapshot.children.pod
     assert pod is not None
     other = pod | {"spec": pod["spec"] | {"containers": [{"name": "sidecar"}]}}
@@ -526,7 +527,7 @@ STATUS_SCHEMA = schema("userstorages")["properties"]["status"]
     CLAIMS,
     st.sampled_from([None, *NON_BLOCKING, Failure(NameConflict("x" * 2000), 1, NOW)]),
 )
-def test_status_satisfies_schema_for_any_observation(
+def test_status_of_any_snapshot_is_valid_by_the_schema(
     replicas: int, deleted: bool, pod: Unstructured, claim: Unstructured, failure: Failure | None
 ) -> None:
     """Validate the status against the schema: one refused value would block all updates of the status while it lasts."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.builders import NOW, desired_of, settled_world, storage_object, stored
+from support.builders import NOW, desired_of, settled_snapshot, storage_object, stored
 from userstorage_operator.api.conditions import Condition
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed.claim_usage import ClaimContext
@@ -53,7 +53,7 @@ def holding(*kinds: str) -> Unstructured:
         (growing(conditions=[{"type": "NodeResizeError", "status": "False"}]), Resize.REQUESTED),
     ],
 )
-def test_progress_of_expansion(claim: Unstructured, resize: Resize | None) -> None:
+def test_progress_of_expansion_is_reported(claim: Unstructured, resize: Resize | None) -> None:
     assert progress(claim) is resize
 
 
@@ -65,7 +65,7 @@ def test_resize_values_are_those_of_the_schema() -> None:
 
 def condition_with(class_name: str | None, *, with_pod: bool) -> Condition:
     raw = storage_object()
-    snapshot = settled_world(raw)
+    snapshot = settled_snapshot(raw)
     created = stored(desired_of(raw).pvc or {})
     claim = created | {"spec": created["spec"] | {"storageClassName": class_name}, "status": {"phase": "Pending"}}
     pod = stored(desired_of(raw).pod) | {"status": {"phase": "Pending"}} if with_pod else None
@@ -88,7 +88,9 @@ def condition_with(class_name: str | None, *, with_pod: bool) -> Condition:
         (None, True, "ClaimPending", "no StorageClass"),
     ],
 )
-def test_claim_without_volume(class_name: str | None, with_pod: bool, reason: str, words: str) -> None:
+def test_claim_without_volume_is_reported_with_its_cause(
+    class_name: str | None, with_pod: bool, reason: str, words: str
+) -> None:
     condition = condition_with(class_name, with_pod=with_pod)
     assert (condition.status, condition.reason) == (reason == "WaitForFirstConsumer", reason)
     assert words in condition.message

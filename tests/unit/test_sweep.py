@@ -20,7 +20,7 @@ LISTS_PER_TEAM = 1 + len(Kind)
 """Lists in each namespace."""
 
 
-class Server:
+class SweptServer:
     """One UserStorage per namespace. Refuses the lists of namespaces in `refusing`, and answers none while `unreachable`."""
 
     def __init__(self) -> None:
@@ -41,11 +41,11 @@ class Server:
         raise NotImplementedError
 
 
-class Scenario:
+class SweepScenario:
     """A sweep of the namespaces of the teams, and its results."""
 
     def __init__(self) -> None:
-        self.server = Server()
+        self.server = SweptServer()
         self.requeued: list[Key] = []
         self.failed = 0
         self.done = asyncio.Event()
@@ -61,7 +61,7 @@ class Scenario:
 
 
 async def test_a_refused_namespace_does_not_stop_the_others() -> None:
-    scenario = Scenario()
+    scenario = SweepScenario()
     failed = await scenario.sweep.once()
     assert sorted(key.namespace for key in scenario.requeued) == ["team-a", "team-c"]
     assert {namespace for _, namespace in failed} == {"team-b"}
@@ -73,7 +73,7 @@ async def test_a_refused_namespace_does_not_stop_the_others() -> None:
 
 async def test_only_refused_lists_are_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "_RETRY", 0.01)
-    scenario = Scenario()
+    scenario = SweepScenario()
     running = asyncio.create_task(scenario.sweep.run(3600))
     async with asyncio.timeout(10):
         while scenario.failed < 3:  # noqa: ASYNC110  # the sweep offers no event to wait for
@@ -88,7 +88,7 @@ async def test_only_refused_lists_are_retried(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_an_unreachable_server_gets_one_request() -> None:
-    scenario = Scenario()
+    scenario = SweepScenario()
     scenario.server.unreachable = True
     failed = await scenario.sweep.once()
     assert len(scenario.server.requests) == 1

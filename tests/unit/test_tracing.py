@@ -19,7 +19,7 @@ def test_opentelemetry_is_not_loaded_without_an_endpoint() -> None:
     assert [name for name in loaded if name.startswith(tracing)] == []
 
 
-def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_otel_extra_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "userstorage_operator.runtime.otel", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(OperatorError, match=r"--otlp-endpoint: needs userstorage-operator\[otel\]") as caught:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from support.builders import NOW, bound_claim, desired_of, settled_world, storage_object, stored
+from support.builders import NOW, bound_claim, desired_of, settled_snapshot, storage_object, stored
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed.claim_usage import Mount, mount_failure, mounts_of
@@ -21,7 +21,7 @@ MOUNT_NODE_2 = Mount("scan", "node-2")
 
 
 def snapshot_with(pod: Unstructured | None, *mounts: Mount, mode: str = "ReadWriteOnce") -> Snapshot:
-    snapshot = settled_world(RAW)
+    snapshot = settled_snapshot(RAW)
     claim = bound_claim(desired_of(RAW).pvc or {})
     claim = claim | {"spec": claim["spec"] | {"accessModes": [mode]}}
     snapshot = snapshot.with_children(replace(snapshot.children, pod=pod, pvc=claim))
@@ -127,7 +127,7 @@ def test_events_are_read_periodically_only_for_slow_mount() -> None:
         volume_affinity.events_due_at(snapshot_with(waiting_pod(conditions=[sandbox])), NOW) is None
     )  # an image is being pulled
     assert volume_affinity.events_due_at(snapshot_with(waiting_pod(phase="Running")), NOW) is None
-    assert volume_affinity.events_due_at(settled_world(RAW), NOW) is None
+    assert volume_affinity.events_due_at(settled_snapshot(RAW), NOW) is None
 
 
 def event(reason: str, message: str, **fields: object) -> Unstructured:

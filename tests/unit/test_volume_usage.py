@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.builders import NOW, desired_of, ready_pod, settled_world, storage_object
+from support.builders import NOW, desired_of, ready_pod, settled_snapshot, storage_object
 from support.clock import FakeClock
 from userstorage_operator.api.errors import OperatorError, Unavailable
 from userstorage_operator.api.resources import USER_STORAGES
@@ -34,7 +34,7 @@ def use(percent: float) -> VolumeUse:
 
 def status(measured: MeasuredVolume | None, previous: Unstructured) -> Unstructured:
     raw = storage_object()
-    outcome = Outcome(replace(settled_world(raw), volume=measured), desired_of(raw), Plan(), None, NOW)
+    outcome = Outcome(replace(settled_snapshot(raw), volume=measured), desired_of(raw), Plan(), None, NOW)
     return report(outcome, previous)
 
 
@@ -148,7 +148,7 @@ class Nodes:
         self.failures += 1
 
 
-class Setup:
+class CollectorSetup:
     """A collector for one UserStorage with the given pods, and kubelets with the given responses."""
 
     def __init__(self, answers: dict[str, Any], *pods: Unstructured) -> None:
@@ -172,14 +172,14 @@ def pod(address: str = "10.0.0.1", uid: str = "pod-1", phase: str = "Running") -
 async def test_only_nodes_with_own_pods_are_queried_with_bounded_concurrency() -> None:
     addresses = [f"10.0.1.{n}" for n in range(30)]
     pods = [pod(address, f"pod-{address}") for address in addresses]
-    setup = Setup(dict.fromkeys(addresses, summary_of()), *pods, pods[0], pod("10.9.9.9", "done", "Succeeded"))
+    setup = CollectorSetup(dict.fromkeys(addresses, summary_of()), *pods, pods[0], pod("10.9.9.9", "done", "Succeeded"))
     await setup.collector.once()
     assert sorted(setup.nodes.asked) == sorted(addresses)
     assert setup.nodes.most_at_once == 8
 
 
 async def test_unchanged_usage_is_not_enqueued_again() -> None:
-    setup = Setup({"10.0.0.1": summary_of(("pod-1", "users", CLAIM, use(93)))}, pod())
+    setup = CollectorSetup({"10.0.0.1": summary_of(("pod-1", "users", CLAIM, use(93)))}, pod())
     await setup.collector.once()
     assert setup.keys == [KEY]
     assert setup.cache.fullness.nearly_full == 1
@@ -192,7 +192,7 @@ async def test_unchanged_usage_is_not_enqueued_again() -> None:
 
 
 async def test_unmeasured_volume_is_unknown() -> None:
-    setup = Setup({"10.0.0.1": summary_of(("pod-1", "users", CLAIM, None))}, pod())
+    setup = CollectorSetup({"10.0.0.1": summary_of(("pod-1", "users", CLAIM, None))}, pod())
     await setup.collector.once()
     assert setup.keys == []
     assert setup.cache.fullness == UsageSummary()
@@ -206,7 +206,7 @@ async def test_unmeasured_volume_is_unknown() -> None:
     ],
 )
 async def test_kubelet_reports_only_count_for_its_own_pods(report_of_other_pod: tuple[str, str, str, VolumeUse]) -> None:
-    setup = Setup({"10.0.0.1": summary_of(report_of_other_pod)}, pod())
+    setup = CollectorSetup({"10.0.0.1": summary_of(report_of_other_pod)}, pod())
     await setup.collector.once()
     assert setup.cache.fullness == UsageSummary()
     assert setup.keys == []
@@ -229,7 +229,7 @@ async def test_kubelet_reports_only_count_for_its_own_pods(report_of_other_pod: 
 )
 async def test_failing_node_does_not_affect_others_or_known_values(answer: Any) -> None:
     good = summary_of(("pod-1", "users", CLAIM, use(50)))
-    setup = Setup({"10.0.0.1": good, "10.0.0.2": answer}, pod(), pod("10.0.0.2", "pod-2"))
+    setup = CollectorSetup({"10.0.0.1": good, "10.0.0.2": answer}, pod(), pod("10.0.0.2", "pod-2"))
     await setup.collector.once()
     assert setup.nodes.failures == 1
     assert setup.cache.of("users", CLAIM) == use(50)
@@ -242,7 +242,7 @@ async def test_failing_node_does_not_affect_others_or_known_values(answer: Any) 
 async def test_forged_pod_is_ignored() -> None:
     forged = pod()
     forged["metadata"] = forged["metadata"] | {"ownerReferences": []}
-    setup = Setup({"10.0.0.1": summary_of(("pod-1", "users", CLAIM, use(93)))}, forged)
+    setup = CollectorSetup({"10.0.0.1": summary_of(("pod-1", "users", CLAIM, use(93)))}, forged)
     await setup.collector.once()
     assert setup.keys == []
     assert setup.cache.fullness == UsageSummary()

@@ -1,4 +1,4 @@
-"""`python -m apireference [--check]`: write docs/api-reference.md, or check whether it is current."""
+"""`python -m apireference [--check]`: write docs/api-reference.md, or check that it is current."""
 
 import argparse
 import difflib
@@ -19,14 +19,14 @@ _HINT_LINES = 20
 
 
 def current() -> str:
-    """Return the page as it should be now."""
+    """Return the page as the current CRDs and reasons make it."""
     crds = [yaml.safe_load((ROOT / "deploy" / "crds" / name).read_text(encoding="utf-8")) for name in _CRDS]
     examples = {kind: (ROOT / "examples" / name).read_text(encoding="utf-8") for kind, name in _EXAMPLES.items()}
     return page(crds, examples, {"UserStorage": REASONS, "UserStorageClass": CLASS_REASONS})
 
 
 def main() -> int:
-    """Write the page, or with --check compare it; return the exit code, 1 if the page is stale."""
+    """Write the page. With --check, only compare it, and return exit code 1 if it is stale; else return 0."""
     parser = argparse.ArgumentParser(prog="apireference", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is not current")
     expected = current()

@@ -1,4 +1,4 @@
-"""Render the API reference as Markdown."""
+"""Renders the API reference as Markdown."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,7 +19,9 @@ The API server sets defaults and enforces the rules; its error message names the
 
 
 def page(crds: Iterable[Crd], examples: Mapping[str, str], reasons: Mapping[str, Reasons]) -> str:
-    """Return the whole page. `examples` maps a kind to a manifest, `reasons` maps it to its condition types with their reasons."""
+    """Return the whole page. `examples` maps each kind to a manifest. `reasons` maps each kind to its condition types and their
+    reasons.
+    """
     kinds = list(crds)
     parts = [_HEADER.format(group=kinds[0]["spec"]["group"])]
     parts += [_kind(crd, examples[crd["spec"]["names"]["kind"]]) for crd in kinds]

@@ -1,4 +1,4 @@
-"""Turn a CRD schema into table rows: one per field, with its validation rules in words."""
+"""Turns the schema of a CRD into table rows: one per field, with its validation rules in words."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ Schema = dict[str, Any]
 
 @dataclass(slots=True)
 class Row:
-    """One field. `rules` includes the rules on a parent whose fieldPath names this field."""
+    """One field. `rules` also has the rules of a parent field that point to this field by their fieldPath."""
 
     path: str
     type: str
@@ -43,7 +43,9 @@ def _fields(schema: Schema, path: str) -> Iterator[Row]:
 
 
 def _messages(schema: Schema, path: str) -> Iterator[tuple[str, str]]:
-    """Yield the message of each CEL rule, after the field it is about: its fieldPath, or the field that has the rule."""
+    """Yield the path of a field and a message for each CEL rule. The field is the rule's fieldPath, else the field that has the
+    rule.
+    """
     for rule in schema.get("x-kubernetes-validations", ()):
         yield (path + rule["fieldPath"] if "fieldPath" in rule else path.removesuffix("[]")), rule["message"]
     for name, child in schema.get("properties", {}).items():
@@ -85,7 +87,7 @@ def _default(schema: Schema) -> str:
 
 
 def _bounds(schema: Schema) -> list[str]:
-    """Return the rules of the schema itself, without CEL: enum, bounds, pattern."""
+    """Return the rules of the schema itself, such as enum, bounds and pattern, without CEL rules."""
     bounds = []
     if "enum" in schema:
         bounds.append("one of " + ", ".join(schema["enum"]))

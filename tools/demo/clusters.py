@@ -24,8 +24,8 @@ _FORWARDING_SECONDS = 15.0
 class DemoCluster:
     """A running cluster.
 
-    `service_url` returns the current URL of a Service of the namespace `default` on this machine. On kind it changes with
-    the pod, because a forwarded port closes with its pod.
+    `service_url` returns the current URL, on this machine, of a Service in the namespace `default`. On kind the URL changes
+    with the pod, because a forwarded port closes with its pod.
     """
 
     kubectl: Kubectl
@@ -33,14 +33,15 @@ class DemoCluster:
 
 
 def choose(choice: str) -> str:
-    """Return `local` or `kind`; the choice may also be `auto`."""
+    """Return `local` or `kind`. For `auto`, return kind if a Docker engine answers, else local."""
     if choice != "auto":
         return choice
     return "kind" if docker_answers() else "local"
 
 
 def start(choice: str, directory: Path, files: Path, report: Report) -> DemoCluster:
-    """Start the cluster of `directory` unless it runs. `files` is the demo's own directory in it.
+    """Start the cluster whose state is in `directory`, unless it is running. `files` is the demo's own folder in that
+    directory.
 
     Raises ClusterError if it does not start.
     """
@@ -53,7 +54,7 @@ def start(choice: str, directory: Path, files: Path, report: Report) -> DemoClus
 
 
 def stop(directory: Path, files: Path) -> None:
-    """Stop the cluster of that directory, of either kind. Raises ClusterError if that fails."""
+    """Stop the cluster whose state is in `directory`, be it local or kind. Raises ClusterError if that fails."""
     if (files / "kind").exists():
         Background("port-forward", files).stop()
         cluster = _kind(directory)
@@ -67,7 +68,9 @@ def stop(directory: Path, files: Path) -> None:
 
 
 def _start_kind(directory: Path, files: Path, report: Report) -> DemoCluster:
-    """Start kind with pytest-kind. Only the port forwarding was ever run: the machine it was written on has no Docker engine."""
+    """Start kind with pytest-kind. Of this code only the port forwarding has ever run: the author's machine has no Docker
+    engine.
+    """
     cluster = _kind(directory)
     report(f"kind: cluster {KIND_NAME}; the first time it downloads kind and a node image of 1 GB")
     (files / "kind").touch()  # before the cluster is created, so that `down` also finds an incomplete one
@@ -85,7 +88,8 @@ def _kind(directory: Path) -> Any:
 
 
 def forward(kubectl: Kubectl, service: str, files: Path) -> str:
-    """Forward a free port of this machine to the pod of a Service, in place of the last one. Return the URL of that port.
+    """Forward a free port of this machine to the pod of a Service, and close the port forwarded before. Return the URL of the
+    port.
 
     Raises ClusterError if that fails.
     """

@@ -1,4 +1,4 @@
-"""Upload and download of a user's files, over the HTTP API of Dufs."""
+"""Uploads and downloads a user's files, over the HTTP API of Dufs."""
 
 import time
 import urllib.error
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 _REQUEST_TIMEOUT = 3.0
 _RETRY_SECONDS = 20.0
-"""A Service routes to a new pod some moments after the pod is ready."""
+"""Seconds for which requests are retried: a Service routes to a new pod only some moments after the pod is ready."""
 
 # No proxy: the cluster is on this machine, even if the environment names a proxy.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -34,9 +34,9 @@ class Kubectl:
         return done.stdout
 
     def wait_established(self, *definitions: str) -> None:
-        """Wait until the API server serves these definitions (`crd/…`). Raises ClusterError if it does not.
+        """Wait until the API server serves these CRDs (`crd/…`). Raises ClusterError if it does not.
 
-        `kubectl wait` fails if a definition is so new that its conditions are null, so it is repeated.
+        `kubectl wait` fails if a CRD is so new that its conditions are null, so it is repeated.
         """
         deadline = time.monotonic() + _TIMEOUT
         while True:

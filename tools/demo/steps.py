@@ -25,7 +25,7 @@ _SECONDS_BETWEEN_POLLS = 0.25
 
 
 def up(choice: str, directory: Path, report: Report) -> None:
-    """Start everything that does not run yet and show it. Raises ClusterError at the first step that fails."""
+    """Start everything that does not run yet, and show it step by step. Raises ClusterError at the first step that fails."""
     own = directory / "demo"
     own.mkdir(parents=True, exist_ok=True)
     cluster = clusters.start(choice, directory, own, report)
@@ -73,7 +73,7 @@ def down(directory: Path, report: Report) -> None:
 
 
 def _operator(own: Path, kubectl: Kubectl, redis_url: str | None, report: Report) -> Background:
-    """Start the operator unless it runs: outside of the cluster, as a process of this machine."""
+    """Start the operator unless it runs. It runs outside of the cluster, as a process of this machine."""
     program = Path(sys.executable).with_name("userstorage-operator")
     if not program.exists():
         raise ClusterError(f"{program} does not exist: run `make install` first")
@@ -92,7 +92,7 @@ def _operator(own: Path, kubectl: Kubectl, redis_url: str | None, report: Report
 
 
 def _until_ready(kubectl: Kubectl, operator: Background, report: Report, not_pod: str = "") -> dict[str, Any]:
-    """Wait until the UserStorage is Ready with a pod other than `not_pod`, report every change, and return the status.
+    """Wait until the UserStorage is Ready with a pod whose uid is not `not_pod`. Report every change, and return the status.
 
     Raises ClusterError if the operator exits or if that takes too long.
     """
@@ -139,5 +139,5 @@ Stop everything: make demo-down"""
 
 
 def _shown(path: Path) -> str:
-    """Return the path relative to the working directory if it is below it."""
+    """Return the path relative to the working directory if it is in it, else unchanged."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,4 +1,4 @@
-"""The objects of a kustomization."""
+"""Renders kustomizations and validates their objects."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 KUBECTL = str(Path(sys.executable).with_name("kubectl"))
 KUBERNETES = "1.36"
-"""The version of the schemas: that of the local cluster."""
+"""The Kubernetes version of the schemas; the local cluster has the same."""
 WHOLE = ("deploy", "deploy/overlays/demo", "deploy/overlays/namespaced", "deploy/overlays/monitoring")
 """Each of these directories installs the operator."""
 PARTS = tuple(
@@ -19,7 +19,7 @@ PARTS = tuple(
         f"deploy/{path.parent.name}" for path in (ROOT / "deploy").glob("*/kustomization.yaml") if path.parent.name != "base"
     )
 )
-"""Parts that can be applied separately."""
+"""These directories are parts that can be applied separately."""
 FOREIGN = frozenset({"PodMonitor", "PrometheusRule"})
 """Kinds of the Prometheus operator; Kubernetes has no schema for them."""
 

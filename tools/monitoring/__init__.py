@@ -1,1 +1,1 @@
-"""Generate the PrometheusRule from deploy/monitoring/rules.yaml and the Grafana dashboard from `panels`."""
+"""Generates the PrometheusRule from deploy/monitoring/rules.yaml and the Grafana dashboard from `panels`."""

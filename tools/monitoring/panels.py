@@ -25,7 +25,7 @@ def _panel(title: str, unit: str, *queries: tuple[str, str]) -> Panel:
 
 
 def _quantile(share: float, histogram: str) -> str:
-    """Return a quantile query that gives 0 if nothing was observed; Prometheus would give NaN."""
+    """Return the query of a quantile. It gives 0 if nothing was observed, for which Prometheus itself gives NaN."""
     return f"histogram_quantile({share}, sum by (le) (rate(userstorage_{histogram}_bucket[5m]))) >= 0 or vector(0)"
 
 

@@ -1,4 +1,4 @@
-"""Draw the panels of dashboard.json with the answers of a Prometheus. It resembles Grafana, but is not drawn by it."""
+"""Draws the panels of dashboard.json with the answers of a Prometheus server. The picture resembles Grafana's."""
 
 import json
 import re
@@ -25,7 +25,7 @@ _TIMES = {1.0: "s", 1e-3: "ms", 1e-6: "µs"}
 
 
 def draw(url: str, start: float, end: float, path: Path) -> None:
-    """Draw what the Prometheus at `url` recorded from `start` to `end` (Unix times), and write it to `path`."""
+    """Draw the data of the Prometheus server at `url` from `start` to `end` (Unix times), and write the picture to `path`."""
     mpl.rcParams.update({"font.size": 7, "axes.titlesize": 8, "axes.titlelocation": "left", "axes.titleweight": "bold"})
     panels = json.loads(dashboard())["panels"]
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels) + 2

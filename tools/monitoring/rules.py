@@ -1,4 +1,4 @@
-"""The alerts and recording rules, as a rule file, as a PrometheusRule and with short durations for tests."""
+"""The alerts and recording rules in three forms: as a rule file, as a PrometheusRule, and with short durations for tests."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,8 @@ def prometheus_rule() -> str:
 
 
 def accelerated(divisor: int) -> dict[str, Any]:
-    """Return the rules for tests: every `for`, every range and the threshold of UserStorageLongNotReady `divisor` times shorter.
+    """Return the rules for tests. Every `for`, every range and the threshold of UserStorageLongNotReady are divided by
+    `divisor`.
 
     All other thresholds stay.
     """

@@ -35,7 +35,7 @@ _NAMESPACE = "platform"
 
 
 class Scene:
-    """The cluster, Redis, the operators and the Prometheus, and the actions on them."""
+    """The cluster, Redis, the operators and the Prometheus server, and the actions on them."""
 
     def __init__(self, directory: Path, report: Report) -> None:
         self._directory = directory
@@ -51,7 +51,7 @@ class Scene:
         self._token = ""
 
     def begin(self) -> Prometheus:
-        """Start the operators and the Prometheus that scrapes them."""
+        """Start the operators and the Prometheus server that scrapes them."""
         self.run("apply", "-k", str(FOLDER.parent / "crds"))
         self.run("apply", "-k", str(FOLDER.parent / "rbac"))
         self.run("create", "namespace", _NAMESPACE)
@@ -74,7 +74,7 @@ class Scene:
         return Prometheus(self._directory / "prometheus", self._directory / "prometheus.yaml").start()
 
     def end(self) -> None:
-        """Stop everything but the Prometheus."""
+        """Stop everything but the Prometheus server."""
         processes.kill(self._operators.values())
         self.redis.stop()
         localcluster.stop(self._directory / "cluster")

@@ -1,4 +1,4 @@
-"""A base image of Debian packages, for machines that cannot pull the base image of the Dockerfile."""
+"""A base image built from Debian packages, for machines that cannot pull the base image of the Dockerfile."""
 
 import shutil
 import subprocess

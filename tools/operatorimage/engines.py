@@ -1,4 +1,4 @@
-"""The programs that build and push images: Docker, or buildah, which needs root but no engine."""
+"""The programs that build and push images: Docker, or buildah, which needs root but no daemon."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from operatorimage import base
 
 ROOT = Path(__file__).parents[2]
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
-"""The certificate authorities that this machine trusts. Behind a proxy, an image lacks some of them."""
+"""The certificate authorities that this machine trusts. Behind a proxy, a build needs them in the image too."""
 
 BUILDAH_PACKAGE = Package("buildah", "buildah", "builds the operator's image")
 DEBOOTSTRAP = Package("debootstrap", "debootstrap", "creates the base image")
@@ -23,7 +23,7 @@ DEBOOTSTRAP = Package("debootstrap", "debootstrap", "creates the base image")
 
 @dataclass(frozen=True)
 class Engine:
-    """A program that builds, saves and pushes images, with the options that differ between such programs."""
+    """A program that builds, saves and pushes images. Its fields are the options that differ between such programs."""
 
     program: Sequence[str]
     build_options: Sequence[str]
@@ -31,18 +31,20 @@ class Engine:
     plain_http_option: Sequence[str]
 
     def build(self, reference: str, base_image: str, *options: str) -> None:
-        """Build the Dockerfile. `options` can name another target than its last stage. Raises ClusterError if the build fails."""
+        """Build the Dockerfile. `options` are passed to the build, for example `--target`. Raises ClusterError if the build
+        fails.
+        """
         arguments = [f"--build-arg=BASE_IMAGE={base_image}"] if base_image else []
         self._run("build", *self.build_options, *arguments, f"--tag={reference}", *options, str(ROOT))
 
     def save(self, reference: str, archive: Path) -> None:
-        """Write an image as a tar file for containerd, Docker and kind. Raises ClusterError if that fails."""
+        """Write an image as a tar file that containerd, Docker and kind can load. Raises ClusterError if that fails."""
         archive.parent.mkdir(parents=True, exist_ok=True)
         archive.unlink(missing_ok=True)  # buildah cannot add an image to an existing archive
         self._run(*(part.format(reference=reference, archive=archive) for part in self.save_command))
 
     def push(self, reference: str, *, plain_http: bool) -> None:
-        """Push an image to the registry in its reference. Raises ClusterError if that fails."""
+        """Push an image to the registry that its reference names. Raises ClusterError if that fails."""
         self._run("push", *(self.plain_http_option if plain_http else ()), reference)
 
     def _run(self, *arguments: str) -> None:
@@ -52,7 +54,7 @@ class Engine:
             raise ClusterError(f"{command[0]} {arguments[0]} failed; see its output above")
 
 
-# Registries without TLS are in the configuration of Docker's engine.
+# Docker has no option for registries without TLS: they are listed in the configuration of its engine.
 DOCKER = Engine(["docker"], [], ["save", "--output={archive}", "{reference}"], [])
 
 
@@ -72,7 +74,7 @@ BUILDAH = _buildah()
 
 
 def choose(report: Report) -> Engine:
-    """Return Docker if its engine answers, else buildah, which is installed. Raises ClusterError if that fails."""
+    """Return Docker if its engine answers, else buildah, installing it if needed. Raises ClusterError if that fails."""
     if docker_answers():
         return DOCKER
     packages.ensure_package(BUILDAH_PACKAGE, report)
@@ -80,7 +82,8 @@ def choose(report: Report) -> Engine:
 
 
 def debian_base(report: Report) -> str:
-    """Return the reference of a base image for buildah if none can be pulled: Debian with Python, built at the first call.
+    """Return the reference of a base image for buildah, Debian with Python. The first call builds it, because none can be
+    pulled.
 
     Raises ClusterError if it cannot be built.
     """

@@ -1,1 +1,1 @@
-"""Check the words of the project: docstrings, comments, messages, documents, test names and commit subjects (STYLE.md)."""
+"""Checks the words of the project (STYLE.md): docstrings, comments, messages, documents, test names and commit subjects."""

@@ -1,4 +1,4 @@
-"""`python -m prose [FILE ...]`: check the words of all files that git tracks, or of these; and the subjects of recent commits."""
+"""`python -m prose [FILE ...]`: check the words of the given files, else of all files in git and of recent commit subjects."""
 
 import argparse
 import subprocess
@@ -11,13 +11,13 @@ from prose.texts import complaints
 
 ROOT = Path(__file__).parents[2]
 COMMITS = 50
-"""How many of the last commits are checked; none from before STYLE.md was there."""
+"""Number of recent commits that are checked. Commits older than STYLE.md are not."""
 EXCEPTED = ("STYLE.md", "tools/prose/", "tests/unit/test_prose.py", "tests/fixtures/", "uv.lock")
-"""The rules themselves quote what they forbid; fixtures are what a released version wrote."""
+"""Files that are not checked: the rules quote what they forbid, and fixtures are output of released versions."""
 
 
 def main() -> int:
-    """Print each complaint as `file:line: what`, or `commit hash: what`; return 1 if there is one, else 0."""
+    """Print each complaint as `file:line: what`, or `commit hash: what`. Return 1 if there is any, else 0."""
     parser = argparse.ArgumentParser(prog="prose", description=__doc__)
     parser.add_argument("files", metavar="FILE", nargs="*", type=Path)
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository, default: this one")

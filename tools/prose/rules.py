@@ -16,7 +16,7 @@ _WORDS = {
 }
 _FORBIDDEN = [(re.compile(rf"\b(?:{words})\b", re.IGNORECASE), instead) for words, instead in _WORDS.items()]
 _QUOTED = re.compile(r"``?[^`]+``?|\"[^\"\n]*\"(?=\s*→)")
-"""Code in prose: a name may be what it is."""
+"""Code in backticks, and quoted text before an arrow. Neither is checked."""
 
 _NAME_WORDS = frozenset(
     {"told", "tell", "tells", "telling", "who", "whom", "whose", "whoever", "nobody", "somebody", "anew", "mended"}
@@ -84,7 +84,7 @@ def docstring(text: str) -> Iterator[str]:
 
 
 def test_name(name: str) -> Iterator[str]:
-    """Yield a complaint for each word of a test's name that is not one of the field's."""
+    """Yield a complaint for each word in a test's name that STYLE.md forbids there."""
     for word in name.split("_"):
         if word in _NAME_WORDS:
             yield f"{word!r} in a test's name: say the behaviour in the field's words"

@@ -1,4 +1,4 @@
-"""Where the project's words stand: the texts of a file, each with its line."""
+"""Finds the texts of a file (docstrings, comments, messages) and the line of each, and checks them."""
 
 import ast
 import io
@@ -10,13 +10,13 @@ from pathlib import Path
 from prose import rules
 
 Complaint = tuple[int, str]
-"""Line and what is wrong there."""
+"""The line, and what is wrong there."""
 
 _FENCE = re.compile(r"^\s*```")
 
 
 def complaints(path: Path, *, test: bool) -> Iterator[Complaint]:
-    """Yield what is wrong in a file, if it is of a kind that holds prose. The strings of a `test` are data, not messages."""
+    """Yield what is wrong in a file, if its type can contain prose. In a `test`, strings are data and are not checked."""
     if path.suffix == ".py":
         yield from _python(path.read_text(encoding="utf-8"), messages=not test)
     elif path.suffix == ".md":
@@ -40,7 +40,7 @@ def _markdown(text: str) -> Iterator[Complaint]:
 
 
 def _python(text: str, *, messages: bool) -> Iterator[Complaint]:
-    """Yield the complaints about docstrings, comments and test names; about other strings too, if they are `messages`."""
+    """Yield the complaints about docstrings, comments and test names. If `messages`, also check all other strings."""
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             yield from ((token.start[0], found) for found in rules.prose(token.string))

@@ -1,4 +1,4 @@
-"""`python -m releasefixtures`: write tests/fixtures/released/VERSION, with an operator of this version on a new cluster."""
+"""`python -m releasefixtures`: run the operator of this version on a new cluster and write tests/fixtures/released/VERSION."""
 
 import argparse
 import json
@@ -26,7 +26,9 @@ OBJECTS = Path(__file__).with_name("objects.yaml")
 PHASES = {"alice": "Ready", "bob": "Ready", "carol": "Suspended", "dave": "Ready", "erin": "Ready"}
 CHILDREN = ("networkpolicies", "persistentvolumeclaims", "services", "ingresses", "pods")
 COPIES = 200
-"""Users with alice's spec. Only the hashes of their pods are kept, which depend on the name of the claim; the rest is alice's."""
+"""Number of users with a spec like alice's. Only the hashes of their pods are kept: they depend on the name of the claim, and
+everything else is like alice's.
+"""
 _TIMEOUT = 300.0
 
 
@@ -50,7 +52,7 @@ def main() -> int:
 
 
 def write(target: Path, directory: Path, report: Report) -> None:
-    """Write one file for each user with all of the user's objects, one for classes, and a copy of the CRDs.
+    """Write one file per user with all objects of that user, one file with the classes, and a copy of the CRDs.
 
     Raises ClusterError if the cluster does not start, or if a user does not get to the expected phase.
     """
@@ -116,7 +118,7 @@ def listed(kubectl: Kubectl) -> list[dict[str, Any]]:
 
 
 def user_of(raw: dict[str, Any]) -> str:
-    """Return the name of the user who has the object."""
+    """Return the name of the user to whom the object belongs."""
     if raw["kind"] == "UserStorage":
         return str(raw["metadata"]["name"])
     if raw["metadata"]["name"] == "shared":

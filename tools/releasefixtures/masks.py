@@ -1,4 +1,4 @@
-"""Removes from live objects everything that differs from cluster to cluster."""
+"""Removes from objects of a cluster everything that differs from cluster to cluster."""
 
 import copy
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ _NODE = "fake-1"
 
 
 def placeholder(raw: Object) -> str:
-    """Return the placeholder for the uid of an object in all objects that refer to it."""
+    """Return the placeholder that replaces the uid of `raw`, in this object and in all that refer to it."""
     return f"uid-of-{raw['kind']}-{raw['metadata']['name']}"
 
 

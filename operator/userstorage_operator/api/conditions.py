@@ -1,4 +1,4 @@
-"""Conditions as in the Kubernetes API conventions: one per type, with a transition time that changes only with the status."""
+"""Conditions as in the Kubernetes API conventions: one per type. Its `lastTransitionTime` changes only when its status does."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,14 +7,15 @@ from enum import StrEnum
 
 from userstorage_operator.api.timestamps import format_time
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.text import printable
 
 MESSAGE_MAX = 1024
 _NEVER = "1970-01-01T00:00:00Z"
-"""The transition time in the default status of the schema: a placeholder until the operator writes its first status."""
+"""`lastTransitionTime` in the CRD's default status: a placeholder until the operator writes the status for the first time."""
 
 
 class Phase(StrEnum):
-    """A one-word summary for people; programs read the conditions."""
+    """A one-word summary of the status for people. Programs should read the conditions."""
 
     PENDING = "Pending"
     STARTING = "Starting"
@@ -38,9 +39,10 @@ class Condition:
 def merge(
     previous: Iterable[Mapping[str, str]], current: Iterable[Condition], generation: int, now: datetime
 ) -> list[Unstructured]:
-    """Return `current` in the form of the API, in the given order, with transition times carried over from `previous`.
+    """Return the `current` conditions as they are written to the status, in the given order.
 
-    Types that are not in `current` are dropped: every reconcile computes all conditions of the operator.
+    A condition whose status has not changed keeps its `lastTransitionTime` from `previous`. Types that are missing in `current`
+    are dropped: every reconcile computes all conditions.
     """
     before = {entry["type"]: entry for entry in previous}
     merged: list[Unstructured] = []
@@ -55,7 +57,7 @@ def merge(
                 "observedGeneration": generation,
                 "lastTransitionTime": old["lastTransitionTime"] if old is not None and unchanged else format_time(now),
                 "reason": condition.reason,
-                "message": condition.message[:MESSAGE_MAX],
+                "message": printable(condition.message)[:MESSAGE_MAX],
             }
         )
     return merged

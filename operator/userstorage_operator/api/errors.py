@@ -1,19 +1,19 @@
 """The expected failures, grouped by how to react to each.
 
 OperatorError                    reason and message; `retry` says when to try again
+├── InternalError                a fault of the operator itself: its log has the traceback
 ├── InvalidSpec                  the object itself is wrong: wait for a change
 ├── NameConflict                 a foreign object has the name of a child: leave it, check again later
-├── ConflictingController        another controller keeps reverting a child: repair it only now and then
 ├── QuotaExceeded                the namespace has the maximum number of the class: wait until one is deleted
 ├── NotLeader                    this process may no longer write: another one is, or may be, the leader
 ├── AwaitingGarbageCollection    a child of a deleted UserStorage still exists: wait for the garbage collector
 └── ClusterError                 an error response of the API server (status and message)
     ├── NotFound                 404
     ├── AlreadyExists            409 on create
-    ├── Conflict                 409 otherwise: the object has changed meanwhile; reconcile again at once
+    ├── Conflict                 409 otherwise: the object has changed meanwhile; reconcile again
     ├── Refused                  400, 403, 413, 422: the server understood the request and refused it
     │   └── GrowthRefused        it refused to expand a claim
-    └── Unavailable              429, 5xx, time-outs, connection errors: the server could not answer
+    └── Unavailable              429, 5xx, time-outs, connection errors: the server, or a webhook that it asks, could not answer
 """
 
 from enum import Enum
@@ -25,7 +25,7 @@ class Retry(Enum):
     BACKOFF = "backoff"
     """After increasing delays: no event reports that the cause has gone."""
     ON_CHANGE = "on change"
-    """When the object changes: the same input would always fail the same way."""
+    """Only when an event requeues the object: without a change it would fail in the same way."""
 
 
 class OperatorError(Exception):
@@ -50,7 +50,7 @@ class InternalError(OperatorError):
 
 
 class InvalidSpec(OperatorError):
-    """A field has a value that the schema should have refused, or that this version does not serve."""
+    """A field has a value that the schema should have refused, or that this version does not support."""
 
     reason = "InvalidSpec"
     retry = Retry.ON_CHANGE
@@ -62,14 +62,8 @@ class NameConflict(OperatorError):
     reason = "NameConflict"
 
 
-class ConflictingController(OperatorError):
-    """Another controller reverts every repair of a child: the repair is delayed, everything else goes on."""
-
-    reason = "OutOfSync"
-
-
 class QuotaExceeded(OperatorError):
-    """`limits.maxPerNamespace` UserStorages of the class in the namespace take precedence over this one."""
+    """The namespace has `limits.maxPerNamespace` UserStorages of the class, and all of them take precedence over this one."""
 
     reason = "QuotaExceeded"
     retry = Retry.ON_CHANGE
@@ -82,7 +76,7 @@ class NotLeader(OperatorError):
 
 
 class AwaitingGarbageCollection(OperatorError):
-    """A child of another, deleted UserStorage has the name. Waiting for the garbage collector is enough."""
+    """A child of a deleted UserStorage still has the name that ours needs. The garbage collector will delete it."""
 
     reason = "WaitingForGarbageCollection"
 
@@ -100,7 +94,7 @@ class ClusterError(OperatorError):
 
 
 class NotFound(ClusterError):
-    """404."""
+    """404: the object, or its kind, does not exist."""
 
 
 class AlreadyExists(ClusterError):

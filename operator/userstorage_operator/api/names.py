@@ -32,6 +32,7 @@ SERVICE_PORT = 80
 
 APP = "filebrowser"
 CONTAINER = "filebrowser"
+INIT_CONTAINER = "configure"
 MANAGED_BY = "userstorage-operator"
 CHILD_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 
@@ -55,10 +56,10 @@ def slug(user_id: str) -> str:
 
 
 def child_name(slug: str) -> str:
-    """Return the name of the pod, claim, Service, NetworkPolicy, Ingress and HTTPRoute of a user."""
+    """Return the name that a user's pod, claim, Service, NetworkPolicy, Ingress and HTTPRoute all have."""
     return _CHILD_PREFIX + slug
 
 
 def slug_of_child(name: str) -> str | None:
-    """Return the slug in the name of a child; None if the name does not have the form of a child's."""
+    """Return the slug in the name of a child; None if it is not the name of a child."""
     return name.removeprefix(_CHILD_PREFIX) if name.startswith(_CHILD_PREFIX) else None

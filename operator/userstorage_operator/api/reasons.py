@@ -15,12 +15,20 @@ FAILURES = {
     "NameConflict": "An object that the operator does not own has the name of a child; it is left untouched. Delete it.",
     "WaitingForGarbageCollection": "A child of the user's previous UserStorage still exists; the garbage collector deletes it.",
     "ClassNotFound": "spec.className names a UserStorageClass that does not exist; a running pod keeps running.",
+    "NoDefaultClass": (
+        "spec.className is unset and the default UserStorageClass that served this UserStorage before is gone; all children stay "
+        "as they are. Mark a class as default (one with an empty spec gives the built-in values), or set spec.className."
+    ),
     "InvalidSpec": "The spec, or that of the class, has a value that is not supported; the message names the field.",
     "Forbidden": "The API server refused a write; the message has its answer.",
     "NamespaceTerminating": "The namespace is being deleted and accepts no new objects; the UserStorage is deleted with it.",
     "QuotaExceeded": (
         "A limit of the namespace is reached: limits.maxPerNamespace of the class (those in use, then the oldest, stay), "
         "or a ResourceQuota. The message says which."
+    ),
+    "WebhookFailed": (
+        "An admission webhook that must answer did not, so the API server refuses the write; the message names the webhook. "
+        "The operator retries with increasing delays."
     ),
     "APIError": "The API server answered with an unexpected error.",
     "APIUnavailable": "The API server was unreachable or overloaded, or failed. The operator retries with increasing delays.",
@@ -33,7 +41,9 @@ REASONS: dict[str, dict[str, str]] = {
         "Pending": "The operator has not processed the object yet.",
         "PodPending": "The pod is being created or scheduled, or its image is being pulled.",
         "PodNotReady": "The pod is running but does not pass its readiness probe.",
-        "PodTerminating": "The old pod must terminate before a new one is created. The message says where and what keeps it.",
+        "SchedulingGated": "Another controller, such as a queue manager, holds the pod back; the message names its scheduling gates.",
+        "ReadinessGatesNotReady": "The containers are ready, a readiness gate of another controller is not; the message names it.",
+        "PodTerminating": "The old pod must terminate before a new one is created. The message names its node and what keeps it.",
         "PodBackoff": "The pod was lost several times in a row; the message says how. The next one follows after a pause.",
         "StartTimeout": "The pod was not ready within spec.lifecycle.startTimeout.",
         "Suspended": "spec.replicas is 0.",
@@ -42,20 +52,31 @@ REASONS: dict[str, dict[str, str]] = {
         "CrashLoopBackOff": "A container keeps exiting; the message has its last exit code and the last line of its output.",
         "OOMKilled": "The container was killed at its memory limit.",
         "Unschedulable": "No node fits the pod; the message has the scheduler's explanation.",
+        "Contested": "There is no pod, or none with its labels: another client keeps deleting or changing what the message names.",
         "Terminating": "The UserStorage is being deleted.",
         **FAILURES,
     },
     STORAGE_READY: {
         "ClaimBound": "The claim is bound to a volume.",
+        "ControlledByOther": "As ClaimBound, but another object controls the claim: deleting that deletes the files. The message names it.",
         "ClaimNotFound": "The claim does not exist (yet), or it could not be read; the message says which and why.",
         "WaitForFirstConsumer": "The claim gets its volume when the pod is scheduled.",
         "ResizeFailed": "The claim is bound and in use, but expanding it failed or was refused; the message says why.",
         "ClaimPending": "The claim waits for a volume; the message gives the cause if it is known.",
         "ClaimLost": "The volume of the claim no longer exists.",
-        "ClaimTerminating": "The claim is being deleted; no pod is started on it.",
+        "ClaimTerminating": "The claim is being deleted. A pod that uses it keeps it; no pod is started on it.",
+        "ClaimReplaced": (
+            "The claim is not the one that held the files, which was deleted; the message says when this one was created. The "
+            "reason stays until spec.storage.acceptedClaimLoss accepts the loss, or the old volume is back."
+        ),
+        "ClaimDeleted": (
+            "The claim that held the files was deleted, and storage.onClaimLoss of the class is Wait: no other one is created "
+            "before spec.storage.acceptedClaimLoss accepts the loss."
+        ),
         "ExpansionNotSupported": "The StorageClass of the claim does not allow expansion; the files are still served.",
         "ClaimNotAllowed": "spec.storage.claimName names a claim without the label userstorage.dev/shareable=true.",
         "ClaimInUse": "The claim is in use by another UserStorage. This one takes over when that one is gone.",
+        "Contested": "Another client keeps changing or deleting the claim; the message names it, if it is known.",
         "MultiAttach": "Other pods mount the claim, so this pod cannot; the message names pods and nodes.",
         "FailedMount": "The node cannot mount the volume; the message has the error from the pod's events.",
     },
@@ -64,12 +85,20 @@ REASONS: dict[str, dict[str, str]] = {
         "Recreating": "A pod of the current spec is being created.",
         "UpdateDeferred": "The pod is outdated. It is replaced at the next suspension (updateStrategy WhenSuspended).",
         "WaitingForRollout": "The pod is outdated; it is replaced when rollout.maxUnavailable of the class permits it.",
+        "ClaimTerminating": (
+            "The pod should be replaced, but its claim is being deleted and this pod is the last that keeps the files; it is "
+            "left running. The message says why it should be replaced."
+        ),
         "Suspended": "The UserStorage is suspended and has no pod.",
     },
     NETWORK_READY: {
         "Synced": "Service, NetworkPolicy, and Ingress or HTTPRoute exist as the class specifies.",
         "Pending": "One of these has not been created yet; the message names it.",
         "OutOfSync": "One of these differs from the class or is no longer needed, and is not repaired or deleted yet.",
+        "Contested": (
+            "Another client keeps changing or deleting one of these, or changes the labels by which they select the pod. "
+            "It is repaired after growing pauses; the message names the client, if it is known."
+        ),
         "HostConflict": "Another UserStorage has the same host and path. The browser can be reached only inside the cluster.",
         "GatewayAPIMissing": "The class asks for a Gateway, but the cluster serves no HTTPRoutes. Checked again every minute.",
         "RoutePending": "No controller has accepted the HTTPRoute yet. Check that the Gateway exists.",
@@ -92,31 +121,37 @@ REASONS: dict[str, dict[str, str]] = {
     STALLED: {
         "StartTimeout": "The pod was not ready within spec.lifecycle.startTimeout.",
         "DeletionTimedOut": (
-            "The pod still exists spec.lifecycle.deletionTimeout after the object's deletion or the pod's grace period. It is "
-            "never force-deleted, and no new pod is created before it is gone. The message names its node and what keeps it."
+            "The pod still exists, spec.lifecycle.deletionTimeout after the UserStorage was deleted or the pod's grace period ended. "
+            "It is never force-deleted, and no new pod is created before it is gone. The message names its node and what keeps it."
         ),
         "UserIDConflict": FAILURES["UserIDConflict"],
         "NameConflict": FAILURES["NameConflict"],
         "ClassNotFound": FAILURES["ClassNotFound"],
+        "NoDefaultClass": FAILURES["NoDefaultClass"],
         "InvalidSpec": FAILURES["InvalidSpec"],
         "QuotaExceeded": FAILURES["QuotaExceeded"],
         "ClaimNotAllowed": "The claim that spec.storage.claimName names may not be shared.",
         "ClaimInUse": "The claim is in use by another UserStorage.",
+        "ClaimDeleted": "The claim that held the files was deleted; spec.storage.acceptedClaimLoss has to accept the loss.",
         "NotStalled": "No manual action is needed.",
     },
 }
-"""Condition type -> reason -> meaning."""
+"""Condition type -> reason -> meaning, for UserStorages."""
 
 CLASS_REASONS: dict[str, dict[str, str]] = {
     READY: {
-        "Valid": "UserStorages of the class can be served.",
+        "Valid": "UserStorages of the class can be served: the API server has accepted a dry run of a NetworkPolicy and a pod.",
+        "DryRunRefused": (
+            "The API server refuses the NetworkPolicy or the pod of a user of the class, at least in the operator's namespace, "
+            "where it is tried without being created. The message has its answer. It is tried again each minute."
+        ),
         "InvalidSpec": "The spec of the class has a value that is not supported; the message names the field.",
     },
     DEFAULT: {
         "Default": "UserStorages without a className get this class.",
-        "SeveralDefaults": "As Default, but younger classes are also marked as default; the message names them.",
+        "SeveralDefaults": "UserStorages without a className get this class. Younger classes are marked as default too; the message names them.",
         "NotDefault": "The class is not marked as default.",
-        "OlderDefaultWins": "The class is marked as default, but an older class is too and takes precedence.",
+        "OlderDefaultWins": "The class is marked as default, but so is an older class, which takes precedence.",
     },
     IMAGE_PINNED: {
         "Digest": "The image is named by its digest.",

@@ -18,7 +18,7 @@ class Resource:
     kind: str
     namespaced: bool = True
     optional: bool = False
-    """Whether the API server serves it only if its CRD is installed."""
+    """Whether a cluster may lack it, because its CRD is installed separately."""
     unread: frozenset[str] = frozenset()
     """Fields of the metadata that the operator does not use; `transform` drops them."""
 
@@ -42,7 +42,7 @@ class Resource:
         return obj | {"metadata": {field: value for field, value in obj["metadata"].items() if field not in self.unread}}
 
     def within(self, namespace: str | None) -> str:
-        """Return the plural and the namespace for a message, such as `pods in team-b`."""
+        """Return the text for a message: `pods in team-b`, or `pods` if `namespace` is None."""
         return self.plural if namespace is None else f"{self.plural} in {namespace}"
 
 
@@ -56,13 +56,13 @@ SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 CORE_EVENTS = Resource("", "v1", "events", "Event")
-"""The same events in the core API, the only one that can list them by the object that they are about."""
+"""The same events in the core API. Only this API can list the events about one object (`involvedObject`)."""
 TOKEN_REVIEWS = Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
 ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False)
 
 
 class Kind(Enum):
-    """The kinds of children. The name in lower case is the field of `Children`."""
+    """The kinds of children. A member's name in lower case is the field of `Children` that has the child of this kind."""
 
     NETWORK_POLICY = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
     PVC = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
@@ -78,7 +78,7 @@ class Kind(Enum):
 
     @property
     def field(self) -> str:
-        """The name of the field of `Children`."""
+        """The name of the field of `Children` that has the child of this kind."""
         return self.name.lower()
 
 

@@ -1,4 +1,7 @@
-"""Typed access to raw API objects. The schema has validated them; a value that it missed raises an error with its field."""
+"""Typed access to unparsed objects of the API server, which the CRD's schema has validated.
+
+A value that the schema let through by mistake raises InvalidSpec, which names the field.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,16 +16,16 @@ T = TypeVar("T")
 
 
 def version_of(obj: Unstructured) -> int:
-    """Return the resourceVersion as a number, which is comparable within a resource.
+    """Return the resourceVersion as a number. Of two objects of the same resource, the newer one has the larger number.
 
-    Kubernetes guarantees the order since 1.35; older versions have it too.
+    Kubernetes guarantees this order since 1.35; older versions have it too.
     """
     return int(obj["metadata"]["resourceVersion"])
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """A mapping inside a raw object, with its path for error messages."""
+    """A mapping inside an unparsed object, with its field path for error messages."""
 
     raw: Mapping[str, Any]
     path: str
@@ -49,12 +52,15 @@ class Fields:
             raise InvalidSpec(f"{self.path}.{name}: {error.message}") from None
 
     def quantity(self, name: str) -> str | None:
-        """Return a quantity as text, although the schema admits numbers too; None if it is absent."""
+        """Return a quantity as text; None if it is absent. The schema also admits numbers, which are converted to text."""
         value = self.raw.get(name)
         return str(value) if isinstance(value, int) else self.optional(name, str)
 
     def choice(self, name: str, choices: type[T], default: T) -> T:
-        """Return the field as a member of the enumeration `choices`. Raises InvalidSpec if it is not a member."""
+        """Return the field as a member of the Enum `choices`, or `default` if it is absent.
+
+        Raises InvalidSpec if the value is not a member.
+        """
         value = self.raw.get(name)
         if value is None:
             return default

@@ -35,7 +35,7 @@ class Key:
 
     @classmethod
     def of(cls, raw: Unstructured) -> "Key":
-        """Return the key of a raw object."""
+        """Return the key of an unparsed UserStorage."""
         return cls(raw["metadata"]["namespace"], raw["metadata"]["name"])
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class Key:
 
 
 def named_claim(raw: Unstructured) -> str | None:
-    """Return `spec.storage.claimName` of a raw UserStorage; None if it is unset."""
+    """Return `spec.storage.claimName` of an unparsed UserStorage; None if it is unset."""
     name: str | None = (raw["spec"].get("storage") or {}).get("claimName")
     return name
 
@@ -57,6 +57,8 @@ class StorageSpec:
     sub_path: str | None
     read_only: bool
     reclaim_policy: ReclaimPolicy
+    accepted_claim_loss: str | None
+    """UID of a lost claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Metadata:
 
     @classmethod
     def parse(cls, raw: Unstructured) -> "Metadata":
-        """Parse the metadata of a raw object of the API server."""
+        """Parse the metadata of an object as the API server sent it."""
         meta = raw["metadata"]
         deleted_at = meta.get("deletionTimestamp")
         return cls(
@@ -144,7 +146,7 @@ class UserStorage:
 
     @classmethod
     def parse(cls, raw: Unstructured) -> "UserStorage":
-        """Parse a raw object of the API server. Raises InvalidSpec with the path of the field."""
+        """Parse an object as the API server sent it. Raises InvalidSpec, which names the field."""
         spec = Fields(raw.get("spec") or {}, "spec")
         storage, pod = spec.section("storage"), spec.section("podMetadata")
         return cls(
@@ -158,6 +160,7 @@ class UserStorage:
                 sub_path=storage.optional("subPath", str),
                 read_only=storage.get("readOnly", bool, False),
                 reclaim_policy=storage.choice("reclaimPolicy", ReclaimPolicy, ReclaimPolicy.RETAIN),
+                accepted_claim_loss=storage.optional("acceptedClaimLoss", str),
             ),
             lifecycle=LifecycleSpec.parse(spec.section("lifecycle")),
             scheduling=Scheduling.parse(spec.section("scheduling")) if "scheduling" in spec.raw else None,
@@ -167,12 +170,12 @@ class UserStorage:
 
     @property
     def slug(self) -> str:
-        """The part of names that represents the user; see `names.slug`."""
+        """The part of child names that represents the user; see `names.slug`."""
         return names.slug(self.user_id)
 
     @property
     def is_deleting(self) -> bool:
-        """Whether the API server has accepted a deletion of the object."""
+        """Whether the object has a deletionTimestamp."""
         return self.meta.deleted_at is not None
 
     @property

@@ -42,6 +42,13 @@ class PolicyMode(StrEnum):
     NONE = "None"
 
 
+class OnClaimLoss(StrEnum):
+    """What happens if a user's claim no longer exists."""
+
+    RECREATE = "Recreate"
+    WAIT = "Wait"
+
+
 @dataclass(frozen=True, slots=True)
 class Permissions:
     """What the user may do in the browser."""
@@ -104,13 +111,14 @@ class UserStorageClass:
     """A UserStorageClass with all defaults filled in."""
 
     name: str
-    """Empty for the built-in defaults."""
+    """Empty for the built-in class."""
     generation: int
     browser: BrowserSpec
     storage_class_name: str | None
     access_modes: tuple[str, ...]
     default_size: str
     max_size: str | None
+    on_claim_loss: OnClaimLoss
     auth_mode: AuthMode
     auth_header: str
     exposure: ExposureSpec
@@ -126,7 +134,7 @@ class UserStorageClass:
 
     @classmethod
     def parse(cls, raw: Unstructured) -> "UserStorageClass":
-        """Parse a raw object of the API server. Raises InvalidSpec with the path of the field."""
+        """Parse an object as the API server sent it. Raises InvalidSpec, which names the field."""
         spec = Fields(raw.get("spec") or {}, "class spec")
         browser, storage, auth = spec.section("browser"), spec.section("storage"), spec.section("auth")
         network, security = spec.section("network"), spec.section("security")
@@ -149,6 +157,7 @@ class UserStorageClass:
             access_modes=tuple(storage.get("accessModes", list, ["ReadWriteOnce"])),
             default_size=storage.quantity("defaultSize") or "10Gi",
             max_size=storage.quantity("maxSize"),
+            on_claim_loss=storage.choice("onClaimLoss", OnClaimLoss, OnClaimLoss.RECREATE),
             auth_mode=auth.choice("mode", AuthMode, AuthMode.PROXY_HEADER),
             auth_header=auth.get("headerName", str, "X-Forwarded-User"),
             exposure=ExposureSpec.parse(network),
@@ -164,7 +173,7 @@ class UserStorageClass:
 
 
 def _max_unavailable(rollout: Fields) -> str:
-    """Return the value as text: the schema admits 5, "5" and "5%"."""
+    """Return `maxUnavailable` as text: the schema admits 5, "5" and "5%"."""
     text = str(rollout.raw.get("maxUnavailable", "10%"))
     if not text.removesuffix("%").isdigit():
         raise InvalidSpec(f"{rollout.path}.maxUnavailable: {text!r} is neither a number nor a percentage")
@@ -172,22 +181,22 @@ def _max_unavailable(rollout: Fields) -> str:
 
 
 BUILT_IN = UserStorageClass.parse({"metadata": {"name": ""}})
-"""The class of a UserStorage if the platform has no class: the default of every field."""
+"""The built-in class, for UserStorages without a className if no class is marked as default. Every field has its default."""
 
 
 def default_classes(classes: Iterable[Unstructured]) -> list[Unstructured]:
-    """Return the raw classes that are marked as default, the effective one first.
+    """Return the classes that are marked as default, unparsed, the oldest first.
 
-    The oldest one is effective, so that marking another class by mistake affects no user.
+    The first one is in effect, so marking another class by mistake affects no user.
     """
     marked = (raw for raw in classes if _is_default(raw))
     return sorted(marked, key=lambda raw: (raw["metadata"]["creationTimestamp"], raw["metadata"]["uid"]))
 
 
 def choose_class(class_name: str | None, classes: Iterable[Unstructured]) -> Unstructured | None:
-    """Return the raw class named `class_name`, or the default class if that is None.
+    """Return the class named `class_name`, unparsed; if `class_name` is None, return the default class.
 
-    Returns None if there is no such class: that is an error if a name was given, else the built-in defaults apply.
+    Returns None if there is no such class. This is an error if a name was given; otherwise the built-in class applies.
     """
     if class_name is not None:
         return next((raw for raw in classes if raw["metadata"]["name"] == class_name), None)

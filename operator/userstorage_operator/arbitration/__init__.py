@@ -1,27 +1,43 @@
 """Arbitration: which UserStorage gets a thing that only one, or a limited number, can have.
 
-One file for each contended thing, and one condition reason from each:
+There is one file and one condition reason for each such thing:
 
-- `user_id.py`: a user id in a namespace. UserIDConflict.
-- `claim.py`: a PersistentVolumeClaim. ClaimInUse.
-- `host.py`: a host with a path. HostConflict.
-- `quota.py`: `limits.maxPerNamespace` of a class. QuotaExceeded.
+| file | thing | reason | where its message is written |
+|---|---|---|---|
+| `user_id.py` | a user id in a namespace | UserIDConflict | `reconcile/observe.py: _without_user_id` |
+| `claim.py` | a PersistentVolumeClaim | ClaimInUse | `status/storage_ready.py: _not_ready_finding` |
+| `host.py` | a host with a path | HostConflict | `arbitration/host.py: conflict` |
+| `quota.py` | a place in `limits.maxPerNamespace` of a class | QuotaExceeded | `reconcile/observe.py: _reserve_place` |
 
-All have the same shape:
+Each file has up to three parts:
 
-- A question that each reconcile asks: `conflict`, `holder` or `exceeded`. It is a pure function over the `Lister` and sends no
-  request. The order of precedence is the same everywhere: a UserStorage that already has the thing, then the oldest.
+- A function that every reconcile calls: `conflict`, `holder` or `exceeded`. It is a pure function over the `Lister` and sends
+  no request. The order of precedence is the same everywhere: a UserStorage that already has the thing, then the oldest.
 - An index that `informers.caches.Caches` updates on every event. `update(raw, exists=…)` indexes one UserStorage, `is_owner`
-  reports the owner as far as the index knows it, and `affected_keys` returns the UserStorages whose answer may change. `Caches` adds
-  these keys to the queue. An update takes O(log n): a user id or a claim may have thousands of claimants.
-- `Reservations`, if a reconcile grants the thing before a child shows it: `reserve` when it is granted, `release` when it is free.
+  says which one has the thing as far as the index knows, and `affected_keys` returns the other UserStorages that compete for
+  it. `Caches` adds these to the queue. An update takes O(log n): thousands of UserStorages may compete for a user id or a
+  claim.
+- `Reservations`, if a reconcile grants the thing before a child shows it: `reserve` when it is granted, `release` when it is
+  free.
 
-`quota.py` has no index: its claimants are the UserStorages of the namespace, and `reconcile/rollout_tracker.py`, which counts the
-members of each class, requeues those that wait.
+`quota.py` has no index: the UserStorages of the namespace compete, and `reconcile/rollout_tracker.py`, which counts the members
+of each class, requeues those that wait.
 
-`user_id.py` comes first: only the owner of a user id can have a pod, and so a claim or a host. `UserIDIndex.update` therefore
-returns each `OwnerChange`, after which `Caches` also requeues those that compete with the previous and the new owner.
+`user_id.py` comes first: only the owner of a user id can have a pod, and with it a claim or a host. `UserIDIndex.update`
+therefore returns each `OwnerChange`. `Caches` then also requeues the UserStorages that compete with the previous or the new
+owner.
 
-To add a fifth thing, write a file with the question and the index, update the index in `Caches._storage_changed` and
-`Caches._owners_changed`, and ask the question in `reconcile/observe.py`.
+To add a fifth thing:
+
+1. Write a file here, with the function and the index.
+2. Add a method to `lister.py: Lister` that returns the UserStorages that compete for the thing, such as `sharing_claim`, and
+   implement it in `informers/caches.py: Caches`.
+3. Update the index in `Caches._storage_changed` and `Caches._owners_changed`. If the class takes part in the decision, also
+   update it in `Caches._class_changed`. If a child decides who has the thing, requeue the others in `Caches._child_changed`,
+   and in `Caches.put`, which gets the child as the response to our own write.
+4. Call the function in `reconcile/observe.py: _arbitrate`. Put the result into a field of `Snapshot` (`observed/snapshot.py`),
+   or into its `spec_error` if nothing may be done for the UserStorage.
+5. Add the reason to `api/reasons.py`. `docs/api-reference.md` is generated from it.
+6. Write the message: beside the error for `spec_error` (`reconcile/observe.py`), else in `status/`, at the condition that
+   reports it.
 """

@@ -14,7 +14,7 @@ from userstorage_operator.plan.builders import claim_name
 
 
 def holder(raw: Unstructured, storage: UserStorage, lister: Lister, reservations: Reservations) -> str | None:
-    """Return the name of the UserStorage that comes before `raw` with the claim; None if `raw` may use it.
+    """Return the name of the UserStorage that takes precedence over `raw` for the claim; None if `raw` may use it.
 
     Precedence: a UserStorage whose pod mounts the claim or is being created, then the one that the claim was created for, then
     the oldest. `raw` must own its user id: UserStorages of the same user are not compared here.
@@ -41,12 +41,12 @@ def holder(raw: Unstructured, storage: UserStorage, lister: Lister, reservations
 
 
 def _competes(other: Unstructured, storage: UserStorage, claim: str) -> bool:
-    """Whether another user's UserStorage uses the claim. The index may be behind."""
+    """Whether `other` is of another user and uses the claim. This is checked again, because the index may be behind."""
     return other["spec"]["userID"] != storage.user_id and _claim(other) == claim
 
 
 def _user_id_owner(raw: Unstructured, lister: Lister) -> str:
-    """Return the name of the only UserStorage that may have a pod, among all with the same user id."""
+    """Return the name of the UserStorage that owns the user id of `raw`: of all with this user id, only it may have a pod."""
     name: str = raw["metadata"]["name"]
     return user_id.conflict(raw, children_of(raw, lister), lister) or name
 
@@ -57,12 +57,12 @@ def _mounts(raw: Unstructured, claim: str, lister: Lister) -> bool:
 
 
 def _claim(raw: Unstructured) -> str:
-    """Return the name of the claim with the files of a raw UserStorage."""
+    """Return the name of the claim that has the files of an unparsed UserStorage."""
     return named_claim(raw) or names.child_name(names.slug(raw["spec"]["userID"]))
 
 
 class ClaimIndex:
-    """Claimants of claims, by namespace and claim."""
+    """The UserStorages on each claim, by namespace and name of the claim."""
 
     def __init__(self, lister: Lister, user_ids: UserIDIndex) -> None:
         self._lister = lister
@@ -74,14 +74,17 @@ class ClaimIndex:
         return [Key(namespace, name) for name in self._claimants.names((namespace, claim))]
 
     def is_owner(self, key: Key, claim: str) -> bool:
-        """Whether the UserStorage gets the claim as long as no pod of another mounts it."""
+        """Whether the UserStorage gets the claim unless a pod of another UserStorage mounts it."""
         raw = self._lister.storage(key)
         if raw is None or self._claimants.first((key.namespace, claim)) != key.name or not needs_claim(raw):
             return False
         return self._user_ids.is_owner(raw)
 
     def update(self, raw: Unstructured, *, exists: bool) -> list[Key]:
-        """Index a UserStorage that was created, changed or deleted. Return the other claimants whose answer may change."""
+        """Index a UserStorage that was created, changed or deleted.
+
+        Return the other UserStorages on the same claim for which the holder may have changed.
+        """
         key, meta, claim = Key.of(raw), raw["metadata"], _index_key(raw)
         rank = (not needs_claim(raw), named_claim(raw) is not None, meta["creationTimestamp"], meta["uid"]) if exists else None
         if self._claimants.rank(claim, key.name) == rank:
@@ -90,7 +93,7 @@ class ClaimIndex:
         previous = self._claimants.update(claim, key.name, rank)
         keeps_owner = first is not None and first != key.name and self.is_owner(Key(key.namespace, first), claim[1])
         if previous is None:
-            # If the first claimant cannot have the claim, the new one may come before those after it.
+            # If the first in the order cannot have the claim, those after the new one may now have to wait for it.
             names_of_affected = [] if keeps_owner else self._claimants.after(claim, key.name)
         elif keeps_owner and not self._has_pod(raw):
             names_of_affected = [str(first)]
@@ -99,13 +102,16 @@ class ClaimIndex:
         return [Key(key.namespace, name) for name in names_of_affected if name != key.name]
 
     def released(self, key: Key, claim: str) -> list[Key]:
-        """Return the claimants to requeue after the UserStorage lost its pod: none if it gets the claim again anyway."""
+        """Return the other UserStorages on the claim, after the pod of this one is gone.
+
+        Return none if this one gets the claim again anyway.
+        """
         if self.is_owner(key, claim):
             return []
         return [other for other in self.claimants(key.namespace, claim) if other != key]
 
     def affected_keys(self, raw: Unstructured) -> list[Key]:
-        """Return the other claimants of the claim: whether `raw` may have a pod on it has changed."""
+        """Return the other UserStorages on the claim of `raw`. Requeue them when `raw` gains or loses the right to a pod."""
         key = Key.of(raw)
         return [other for other in self.claimants(*_index_key(raw)) if other != key]
 

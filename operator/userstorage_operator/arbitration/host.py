@@ -1,9 +1,11 @@
-"""Which UserStorage owns a host with a path, across namespaces: the one whose Ingress or HTTPRoute serves it, else the oldest."""
+"""Which UserStorage of the cluster owns a host with a path: the one whose Ingress or HTTPRoute serves it, else the oldest."""
+
+from collections.abc import Iterator
 
 from userstorage_operator.api.resources import EXPOSURE
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.api.userstorageclass import Expose, UserStorageClass
+from userstorage_operator.api.userstorageclass import Expose, UserStorageClass, choose_class
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.arbitration.user_id import UserIDIndex, children_of
 from userstorage_operator.observed.pod_status import Finding
@@ -11,7 +13,7 @@ from userstorage_operator.plan.exposure import HostPath, served_host, wanted_hos
 
 
 def conflict(raw: Unstructured, cls: UserStorageClass, lister: Lister) -> Finding | None:
-    """Report HostConflict if another UserStorage owns the host and path that the class gives to `raw`; None if it is free."""
+    """Return HostConflict if another UserStorage owns the host and path that the class gives to `raw`; otherwise None."""
     if cls.exposure.expose is Expose.CLUSTER_IP:
         return None
     host = wanted_host(raw, lister.classes())
@@ -29,14 +31,18 @@ def conflict(raw: Unstructured, cls: UserStorageClass, lister: Lister) -> Findin
 
 
 def _serves(host: HostPath, candidate: Unstructured, lister: Lister) -> bool:
-    """Whether an Ingress or HTTPRoute of the UserStorage serves the host already: it keeps the host then."""
-    children = children_of(candidate, lister)
-    served = (children.owned(kind, candidate["metadata"]["uid"]) for kind in EXPOSURE)
-    return any(child is not None and served_host(child) == host for child in served)
+    """Whether an Ingress or HTTPRoute of the UserStorage serves the host already. The UserStorage then keeps the host."""
+    return host in _served_hosts(candidate, lister)
+
+
+def _served_hosts(raw: Unstructured, lister: Lister) -> Iterator[HostPath]:
+    children, uid = children_of(raw, lister), raw["metadata"]["uid"]
+    served = (served_host(child) for kind in EXPOSURE if (child := children.owned(kind, uid)) is not None)
+    return (host for host in served if host is not None)
 
 
 class HostIndex:
-    """Claimants of hosts with paths."""
+    """The UserStorages that want each host and path."""
 
     def __init__(self, lister: Lister, user_ids: UserIDIndex) -> None:
         self._lister = lister
@@ -45,8 +51,9 @@ class HostIndex:
         self._keys_of: dict[HostPath, set[Key]] = {}
 
     def update(self, raw: Unstructured, *, exists: bool) -> set[Key]:
-        """Index a UserStorage after a change of itself, its class or the owner of its user id. Return the other claimants of its
-        previous and its new host.
+        """Index a UserStorage again, after a change of itself, of its class, or of the owner of its user id.
+
+        Return the other UserStorages that want its previous or its new host and path.
         """
         key = Key.of(raw)
         host = self._wanted_host(raw) if exists else None
@@ -63,11 +70,16 @@ class HostIndex:
         return affected | self.affected_keys(key)
 
     def affected_keys(self, key: Key) -> set[Key]:
-        """Return the other claimants of the host."""
+        """Return the other UserStorages that want the host and path of this one."""
         host = self._host_of.get(key)
         return self._keys_of[host] - {key} if host is not None else set()
 
     def _wanted_host(self, raw: Unstructured) -> HostPath | None:
-        """Return the host and path that the class gives to `raw`; None if `raw` does not own its user id."""
-        host = wanted_host(raw, self._lister.classes())
+        """Return the host and path that the class gives to `raw`, or that it serves if its class is missing; None if `raw` does not
+        own its user id.
+        """
+        if choose_class((raw.get("spec") or {}).get("className"), self._lister.classes()) is not None:
+            host = wanted_host(raw, self._lister.classes())
+        else:
+            host = next(_served_hosts(raw, self._lister), None)  # Ingress and HTTPRoute stay while the class is missing
         return host if host is not None and self._user_ids.is_owner(raw) else None

@@ -1,4 +1,4 @@
-"""The port through which the core reads the caches (client-go's Lister)."""
+"""The protocol by which reconciles read the caches, as with client-go's Lister, and put their own writes into them."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
@@ -10,7 +10,7 @@ from userstorage_operator.observed.snapshot import Children
 
 
 class Lister(Protocol):
-    """Objects as the watches and our own writes last showed them. No method sends a request."""
+    """All objects, in the newest version that a watch or our own write has shown. No method sends a request."""
 
     def storage(self, key: Key) -> Unstructured | None:
         """Return the UserStorage; None if it does not exist."""
@@ -19,13 +19,13 @@ class Lister(Protocol):
         """Return all UserStorages of the namespace."""
 
     def user_id_owner(self, namespace: str, user_id: str, children: Children) -> Unstructured | None:
-        """Return the UserStorage of the user that has `children`, else the user's oldest; None if the user has none."""
+        """Return the UserStorage that owns the user id: the one that has `children`, else the oldest; None if there is none."""
 
     def sharing_claim(self, namespace: str, claim: str) -> Iterable[Unstructured]:
-        """Return all UserStorages of the namespace whose files are on the claim."""
+        """Return all UserStorages of the namespace that use the claim for their files."""
 
     def sharing_host(self, key: Key) -> Iterable[Unstructured]:
-        """Return the other UserStorages that want the host and path of this one, of each user only the owner of the user id.
+        """Return the other UserStorages that want the host and path of this one, if they own their user ids.
 
         Empty if this one wants no host, or does not own its user id.
         """
@@ -46,7 +46,7 @@ class Lister(Protocol):
         """Whether the API server serves the kind."""
 
     def claim_released(self, key: Key, claim: str) -> None:
-        """Requeue the other UserStorages on the claim: this one has no pod on it any more."""
+        """Requeue the other UserStorages on the claim, because the pod or the reservation of this one is gone."""
 
     def put(self, resource: Resource, obj: Unstructured) -> None:
         """Store the response to our own write."""

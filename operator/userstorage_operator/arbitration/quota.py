@@ -1,4 +1,4 @@
-"""Which UserStorages fit into `limits.maxPerNamespace` of their class: those that are counted already, then the oldest."""
+"""Which UserStorages fit into `limits.maxPerNamespace` of their class: those that are in use already, then the oldest."""
 
 from itertools import islice
 
@@ -14,12 +14,12 @@ from userstorage_operator.observed.snapshot import controller_uid
 def exceeded(raw: Unstructured, class_name: str, limit: int, lister: Lister, reservations: Reservations) -> bool:
     """Whether `limit` UserStorages of the class come before `raw` in its namespace.
 
-    Those with a reservation, a Service or a pod come first, so that a UserStorage that joins the class later displaces none that
-    is in use. Then the oldest comes first.
+    Those with a reservation, a Service or a pod come first, so that an older UserStorage which joins the class later displaces
+    none of them. Within both groups the oldest comes first.
     """
     storages, classes = lister.in_namespace(raw["metadata"]["namespace"]), list(lister.classes())
     if len(storages) <= limit:
-        return False  # the usual case, decided at once: each reconcile asks
+        return False  # the usual case, decided without a ranking because every reconcile calls this
 
     def rank(candidate: Unstructured) -> tuple[bool, str, str]:
         meta, children = candidate["metadata"], children_of(candidate, lister)

@@ -1,17 +1,17 @@
-"""Claimants of contended things in order of precedence, so that the next owner is found without a scan of all claimants."""
+"""The UserStorages that compete for a thing, in order of precedence: the next owner is found without a scan of all."""
 
 from collections import defaultdict
 
 from sortedcontainers import SortedList
 
 IndexKey = tuple[str, str]
-"""Namespace, and the contended thing in it."""
+"""Namespace, and the thing in it that UserStorages compete for: a user id, or the name of a claim."""
 Rank = tuple[str | bool, ...]
-"""Sort key of a claimant; the lowest has precedence. The last element is the uid, so no two ranks are equal."""
+"""Sort key of a UserStorage; the lowest has precedence. The last element is the uid, so no two ranks are equal."""
 
 
 class RankedIndex:
-    """Names of claimants by index key, in the order of their ranks. An update takes O(log n)."""
+    """Names of the UserStorages that compete for each index key, in the order of their ranks. An update takes O(log n)."""
 
     def __init__(self) -> None:
         self._claimants: defaultdict[IndexKey, SortedList[tuple[Rank, str]]] = defaultdict(SortedList)
@@ -21,7 +21,7 @@ class RankedIndex:
         """By index key and uid."""
 
     def update(self, key: IndexKey, name: str, rank: Rank | None) -> Rank | None:
-        """Set the rank of `name`, or remove `name` if `rank` is None. Return the previous rank."""
+        """Set the rank of `name`, or remove `name` if `rank` is None. Return the previous rank; None if there was none."""
         previous = self._rank_of.get((key, name))
         if previous == rank:
             return previous
@@ -40,7 +40,7 @@ class RankedIndex:
         return self._rank_of.get((key, name))
 
     def first(self, key: IndexKey, preferred: frozenset[str] = frozenset()) -> str | None:
-        """Return the name of the first claimant whose uid is in `preferred`, or of the first of all if there is none."""
+        """Return the first name among those whose uid is in `preferred`, else the first of all; None if there is no name."""
         names = [name for uid in preferred if (name := self._name_of.get((key, uid))) is not None]
         if names:
             return min(names, key=lambda name: self._rank_of[key, name])
@@ -48,14 +48,14 @@ class RankedIndex:
         return claimants[0][1] if claimants is not None else None
 
     def name_of(self, key: IndexKey, uid: str | None) -> str | None:
-        """Return the name of the claimant with this uid; None if it is not indexed."""
+        """Return the name of the UserStorage with this uid; None if it is not indexed."""
         return self._name_of.get((key, uid)) if uid is not None else None
 
     def names(self, key: IndexKey) -> list[str]:
-        """Return the names of all claimants in order of precedence."""
+        """Return all names in order of precedence."""
         return [name for _, name in self._claimants.get(key, ())]
 
     def after(self, key: IndexKey, name: str) -> list[str]:
-        """Return the names of all claimants after `name`, which must be indexed."""
+        """Return all names after `name` in order of precedence. `name` must be indexed."""
         own = (self._rank_of[key, name], name)
         return [other for _, other in self._claimants[key].irange(minimum=own, inclusive=(False, True))]

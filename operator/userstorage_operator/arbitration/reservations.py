@@ -1,7 +1,7 @@
-"""What a reconcile has granted to a UserStorage before any child shows it.
+"""Claims and quota places that a reconcile has granted to a UserStorage before any child shows it.
 
 Several requests lie between the decision to create a pod and the pod itself. Meanwhile another reconcile may ask which
-UserStorage holds the claim. Kept in memory only: after a restart the existing children show the owners.
+UserStorage holds the claim. Reservations are kept in memory only: after a restart the existing children show who holds what.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from userstorage_operator.api.userstorage import Key
 class Reservations:
     """At most one reservation for each UserStorage: the name of a claim, or the name of the class whose quota counts it.
 
-    Await nothing between the question whether the thing is free and `reserve`: otherwise two reconciles could get the same thing.
+    Await nothing between checking that the thing is free and `reserve`: otherwise two reconciles could get the same thing.
     """
 
     def __init__(self, on_release: Callable[[Key, str], None] | None = None) -> None:
@@ -25,7 +25,7 @@ class Reservations:
         return self._reserved.get(key) == thing
 
     def reserve(self, key: Key, thing: str) -> None:
-        """Reserve `thing` for the UserStorage, in place of what it had reserved before."""
+        """Reserve `thing` for the UserStorage. This replaces an earlier reservation."""
         self._reserved[key] = thing
 
     def release(self, key: Key) -> None:

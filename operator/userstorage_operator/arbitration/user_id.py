@@ -14,8 +14,8 @@ from userstorage_operator.observed.snapshot import Children, controller_uid
 def conflict(raw: Unstructured, children: Children, lister: Lister) -> str | None:
     """Return the name of the UserStorage that owns the user id; None if `raw` owns it.
 
-    Age alone does not decide: a creationTimestamp has whole seconds. If two UserStorages are created in the same second, the one
-    that was reconciled first may have the later uid.
+    Age alone does not decide: a creationTimestamp has whole seconds. If two UserStorages are created in the same second, the
+    one that was reconciled first may have the later uid.
     """
     owner = lister.user_id_owner(raw["metadata"]["namespace"], _user_id(raw), children)
     if owner is None or owner["metadata"]["uid"] == raw["metadata"]["uid"]:
@@ -25,18 +25,18 @@ def conflict(raw: Unstructured, children: Children, lister: Lister) -> str | Non
 
 
 def children_of(raw: Unstructured, lister: Lister) -> Children:
-    """Return the children of the user of a raw UserStorage. They may belong to another UserStorage of the same user."""
+    """Return the children of the user of `raw`. They may belong to another UserStorage of the same user."""
     return lister.children(raw["metadata"]["namespace"], names.child_name(names.slug(_user_id(raw))))
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerChange:
-    """A user id got another owner."""
+    """A change of the UserStorage that owns a user id. None stands for no owner."""
 
     previous: Key | None
     owner: Key | None
     claimants: list[Key]
-    """All UserStorages with the user id. The status of those that wait names the owner."""
+    """All UserStorages with the user id: the status of those that wait names the owner, so it has to change."""
 
     @property
     def owners(self) -> Iterator[Key]:
@@ -45,7 +45,7 @@ class OwnerChange:
 
 
 class UserIDIndex:
-    """Claimants and owners of user ids. Only an owner can have a pod, and with it a claim or a host."""
+    """The UserStorages with each user id, and which of them owns it. Only the owner can have a pod, a claim and a host."""
 
     def __init__(self, lister: Lister) -> None:
         self._lister = lister
@@ -56,7 +56,7 @@ class UserIDIndex:
         """Names of owners by namespace and user id, as of the last update."""
 
     def owner(self, namespace: str, user_id: str, children: Children) -> str | None:
-        """Return the name of the UserStorage that has `children`, else of the oldest with the user id."""
+        """Return the name of the UserStorage that has `children`, else of the oldest with the user id; None without any."""
         return self._claimants.first((namespace, user_id), _owner_uids(children))
 
     def is_owner(self, raw: Unstructured) -> bool:
@@ -65,7 +65,7 @@ class UserIDIndex:
         return self._owners.get((key.namespace, raw["spec"]["userID"])) == key.name
 
     def update(self, raw: Unstructured, *, exists: bool) -> list[OwnerChange]:
-        """Index a UserStorage that was created, changed or deleted. Return no change if the user id keeps its owner."""
+        """Index a UserStorage that was created, changed or deleted. Return the change of owner; empty if there is none."""
         key, user_id, meta = Key.of(raw), raw["spec"]["userID"], raw["metadata"]
         user = (key.namespace, user_id)
         self._claimants.update(user, key.name, (meta["creationTimestamp"], meta["uid"]) if exists else None)
@@ -73,11 +73,14 @@ class UserIDIndex:
         return self._settle([user])
 
     def update_child(self, child: Unstructured) -> list[OwnerChange]:
-        """Determine the owner again after a NetworkPolicy, Service or pod was created, changed or deleted."""
+        """Determine the owner of the user id again after a NetworkPolicy, Service or pod was created, changed or deleted.
+
+        Return each change of owner.
+        """
         return self._settle(self._users_of(child))
 
     def affected_keys(self, child: Unstructured) -> set[Key]:
-        """Return the UserStorage that has the child, and the owner of the user id, which repairs the child."""
+        """Return the UserStorage that controls the child, and the owner of the user id, which repairs the child."""
         users = self._users_of(child)
         found = {self._claimants.name_of(user, controller_uid(child)) for user in users} | {
             self._owners.get(user) for user in users
@@ -85,7 +88,7 @@ class UserIDIndex:
         return {Key(child["metadata"]["namespace"], name) for name in found if name is not None}
 
     def _settle(self, users: Iterable[IndexKey]) -> list[OwnerChange]:
-        """Determine the owners again. Return those that changed."""
+        """Determine the owners of these user ids again. Return each change of owner."""
         changes = []
         for user in users:
             namespace, user_id = user
@@ -102,7 +105,7 @@ class UserIDIndex:
         return changes
 
     def _users_of(self, child: Unstructured) -> list[IndexKey]:
-        """Return the users whose children have the name of `child`."""
+        """Return (namespace, user id) of the users whose children have the name of `child`."""
         namespace, slug = child["metadata"]["namespace"], names.slug_of_child(child["metadata"]["name"])
         return [(namespace, user_id) for user_id in self._user_ids.get((namespace, slug or ""), ())]
 
@@ -120,12 +123,12 @@ def _key(namespace: str, name: str | None) -> Key | None:
 
 
 def _owner_uids(children: Children) -> frozenset[str]:
-    """Return the uids of the controllers of the children through which the files are reached."""
+    """Return the uids of the UserStorages that control the NetworkPolicy, Service and pod."""
     uids = (controller_uid(child) for child in (children.network_policy, children.service, children.pod) if child is not None)
     return frozenset(uid for uid in uids if uid is not None)
 
 
 def _user_id(raw: Unstructured) -> str:
-    """Return `spec.userID`; empty if it is missing or no string."""
+    """Return `spec.userID`; empty if it is missing or not a string."""
     user_id = (raw.get("spec") or {}).get("userID")
     return user_id if isinstance(user_id, str) else ""

@@ -1,4 +1,8 @@
-"""Drivers of the file browsers, one module per flavor: each renders the container for a class and a spec."""
+"""The file browsers, one module per flavor. Each renders the parts of the pod that depend on the program.
+
+To add a flavor, write its module with `render`, and add it to `_RENDERERS`, to `Flavor` in `api/userstorageclass.py`, to the
+enum in deploy/crds, and with its image to `deploy/admission/class-images.yaml`.
+"""
 
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import Flavor, UserStorageClass
@@ -14,5 +18,5 @@ _RENDERERS = {
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
-    """Render the browser that `cls` asks for. Raises InvalidSpec with the field if the flavor does not support a value."""
+    """Render the browser that `cls` asks for. Raises InvalidSpec, naming the field, if the flavor lacks an option."""
     return _RENDERERS[cls.browser.flavor](storage, cls)

@@ -1,4 +1,4 @@
-"""The output of a flavor's driver, the input of the pod builder."""
+"""What the module of a flavor renders. `plan/builders.py` builds the pod from it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -10,7 +10,10 @@ from userstorage_operator.browsers.environment import environment
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
-    """Render the given image. Raises InvalidSpec for what an unknown program cannot guarantee: authentication, permissions."""
+    """Render the image that the class names.
+
+    Raises InvalidSpec if it names none, or asks for authentication or permissions: an unknown program may not enforce them.
+    """
     browser = cls.browser
     if browser.image is None:
         raise InvalidSpec("class spec.browser.image: flavor Custom has no default image; set one")
@@ -34,7 +37,7 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
         startup_probe=probes.startup(page),
         # No better probe is known for an unknown program; whether this page reads the volume depends on the image.
         readiness_probe=probes.readiness(page),
-        # The page of files may fail because of the volume, which no restart repairs; an open port does not.
+        # Without a health path, probe only the port: the page may fail because of the volume, which a restart does not repair.
         liveness_probe=probes.liveness(page if browser.health_path else probes.tcp(browser.port)),
         default_resources={"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
         scratch=(Scratch("tmp", "/tmp", "256Mi"),),  # noqa: S108  # in the pod

@@ -11,7 +11,7 @@ IMAGE = "docker.io/sigoden/dufs:v0.47.0"
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
-    """Render Dufs. Raises InvalidSpec for an auth mode or permissions that it has no option for."""
+    """Render Dufs. Raises InvalidSpec for an auth mode or permissions that Dufs has no option for."""
     if cls.auth_mode is not AuthMode.NONE:
         raise InvalidSpec(
             "class spec.auth.mode: flavor Dufs cannot check a proxy header; set None and acknowledgeUnauthenticated"
@@ -34,13 +34,13 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
         readiness_probe=probes.readiness(probes.http(f"{base_path}?simple", browser.port)),
         liveness_probe=probes.liveness(probes.http(browser.health_path or f"{base_path}__dufs__/health", browser.port)),
         default_resources={"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "128Mi"}},
-        # As process 1 it ignores SIGTERM, so that a deletion would take the whole grace period.
+        # As process 1, Dufs ignores SIGTERM: each deletion would take the whole grace period.
         stop_signal="SIGINT",
     )
 
 
 def _permissions(storage: UserStorage, cls: UserStorageClass) -> tuple[str, ...]:
-    """Return the options for the permissions. --allow-symlink is never set: it would follow links out of the volume."""
+    """Return the options for the permissions. `--allow-symlink` is never set: Dufs would follow links out of the volume."""
     permissions = cls.browser.permissions
     if not permissions.download:
         raise InvalidSpec("class spec.browser.permissions.download: flavor Dufs cannot forbid downloads")

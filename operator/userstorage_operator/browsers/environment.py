@@ -1,4 +1,4 @@
-"""The environment of the container: the variables of the driver, overridden by those of the class."""
+"""The container's environment variables: those that the flavor sets, overridden by those of the class."""
 
 from collections.abc import Mapping
 
@@ -6,9 +6,9 @@ from userstorage_operator.api.userstorageclass import BrowserSpec
 
 
 def environment(own: Mapping[str, str], browser: BrowserSpec) -> tuple[Mapping[str, str], ...]:
-    """Return the variables of the driver, then those of the class, which can refer to the former as `$(NAME)`.
+    """Return the flavor's variables (`own`), then those of the class, which can refer to the former as `$(NAME)`.
 
-    A name that the class sets too appears only with the value of the class: a duplicate name is legal but ambiguous.
+    A variable that both set has only the value of the class: a duplicate name is legal but ambiguous.
     """
     overridden = {variable["name"] for variable in browser.env}
     return (*({"name": name, "value": value} for name, value in own.items() if name not in overridden), *browser.env)

@@ -19,7 +19,7 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
     serve = (
         f"--database={_DATABASE}",
         f"--root={FILES_MOUNT}",
-        "--address=",  # all of IPv4 and IPv6
+        "--address=",  # all addresses, IPv4 and IPv6
         f"--port={browser.port}",
         f"--baseURL={base_path.rstrip('/')}",
         "--cacheDir=/tmp/cache",

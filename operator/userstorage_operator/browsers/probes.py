@@ -9,31 +9,34 @@ Probe = dict[str, Any]
 
 
 def http(path: str, port: int) -> Probe:
-    """GET `path`; a status from 200 to 399 is success."""
+    """Return a check that GETs `path`; a status from 200 to 399 is success."""
     return {"httpGet": {"path": path, "port": port, "scheme": "HTTP"}}
 
 
 def tcp(port: int) -> Probe:
-    """Connect to the port; success if the program listens on it."""
+    """Return a check that succeeds if the program listens on the port."""
     return {"tcpSocket": {"port": port}}
 
 
 def sees_volume(path: str, port: int) -> Probe:
-    """List the volume, then GET `path`, with the shell of the image: a health page succeeds even if the volume is gone."""
+    """Return a check that lists the volume, then GETs `path`, in the shell of the image.
+
+    GET alone does not suffice: a health page succeeds even if the volume is gone.
+    """
     script = f"ls {FILES_MOUNT}/ >/dev/null && wget -q -O /dev/null http://127.0.0.1:{port}{path}"
     return {"exec": {"command": ["/bin/sh", "-c", script]}}
 
 
 def startup(check: Mapping[str, Any]) -> Probe:
-    """Probe every second for five minutes: a pod becomes ready without delay, and a slow volume has enough time."""
+    """Return a probe for every second of up to five minutes: no delay for a fast start, enough time for a slow volume."""
     return {**check, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 300}
 
 
 def readiness(check: Mapping[str, Any]) -> Probe:
-    """Probe every 10 s; the pod is not ready after two failures."""
+    """Return a probe for every 10 s; the pod is not ready after two failures."""
     return {**check, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 2}
 
 
 def liveness(check: Mapping[str, Any]) -> Probe:
-    """Probe every 20 s; the container is restarted after three failures, that is a minute."""
+    """Return a probe for every 20 s; the container is restarted after three failures, which take a minute."""
     return {**check, "periodSeconds": 20, "timeoutSeconds": 5, "failureThreshold": 3}

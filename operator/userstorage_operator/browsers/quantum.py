@@ -35,7 +35,7 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
     image = browser.image or IMAGE
     major = _major(image)
     base_path = expand(browser.base_path, storage)
-    health = browser.health_path or f"{base_path}health"  # other paths redirect, which a probe takes for success
+    health = browser.health_path or f"{base_path}health"  # other paths redirect, and a probe counts a redirect as success
     variables = {"FILEBROWSER_CONFIG": _CONFIG, _DATABASE_VARIABLE[major]: f"{_STATE}/quantum.db"}
     return Browser(
         image=image,
@@ -64,11 +64,11 @@ def _major(image: str) -> int:
 
 
 def _configure(config: Config) -> tuple[str, ...]:
-    """Return the command that writes the configuration (JSON is YAML) with random words in it.
+    """Return the command that writes the configuration, with a random word for each placeholder. JSON is valid YAML.
 
-    A user whose name from the proxy equals the administrator's is an administrator, so that name must be secret. It is
-    generated in the pod, so that it does not change the pod's hash. The state of an earlier run, as after a reboot of the
-    node, is deleted.
+    Quantum makes a user an administrator if the proxy sends the administrator's name, so that name must be secret. It is
+    generated in the pod, so it does not change the pod's hash. The command first deletes the state of an earlier run: after a
+    reboot of the node the init container runs again.
     """
     script = (
         f"set -e; rm -rf {_STATE}/*; word=; "
@@ -79,7 +79,7 @@ def _configure(config: Config) -> tuple[str, ...]:
 
 
 def _config(major: int, base_path: str, storage: UserStorage, cls: UserStorageClass) -> Config:
-    """Return the whole configuration. Names are from the documentation of the release; it exits on unknown ones."""
+    """Return the whole configuration. The names of settings are those of the major version: Quantum exits on unknown ones."""
     files, account = _permissions(storage, cls)
     listen: Config = {"port": cls.browser.port, "baseURL": base_path}
     source: Config = {"defaultEnabled": True, "private": not cls.browser.permissions.share}
@@ -100,7 +100,7 @@ def _config(major: int, base_path: str, storage: UserStorage, cls: UserStorageCl
 
 
 def _auth(major: int, cls: UserStorageClass) -> Config:
-    """Return the auth section. Password login is always off; a random password is set anyway, as the default is well known."""
+    """Return the auth section. Password login is always off. A random password is set anyway: the default one is known."""
     methods: Config = {"password": {"enabled": False}}
     if cls.auth_mode is AuthMode.NONE:
         return {"adminUsername": "visitor", "adminPassword": _RANDOM, "methods": methods | {"noauth": True}}
@@ -111,7 +111,7 @@ def _auth(major: int, cls: UserStorageClass) -> Config:
 
 
 def _permissions(storage: UserStorage, cls: UserStorageClass) -> tuple[Config, Config]:
-    """Return a new user's file permissions and account permissions. Raises InvalidSpec for combinations that do not exist."""
+    """Return a new user's file permissions and account permissions. Raises InvalidSpec if Quantum cannot set them."""
     permissions = cls.browser.permissions
     if permissions.modify != permissions.rename:
         raise InvalidSpec(

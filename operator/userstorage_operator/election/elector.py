@@ -1,11 +1,11 @@
 """Leader election by a lease, and the fence that keeps a former leader from writing.
 
 Nothing here compares the clocks of two machines. A leader may write until RENEW_DEADLINE after it *sent* its last
-successful renewal, by its own clock. A candidate waits until the record has been unchanged for LEASE_DURATION, by its own
-clock, from when it *read* it. It reads the renewal after it was sent, and LEASE_DURATION is longer than RENEW_DEADLINE, so
-the candidate's wait ends after the leader's right to write, however the clocks are set and however the network delays or
-loses messages. The API server refuses to update a record that has changed since it was read. A candidate waits just as long
-for a record that was deleted or edited by hand.
+successful renewal, by its own clock. A candidate waits until the record has not changed for LEASE_DURATION after the
+candidate *read* it, by the clock of the candidate. A renewal is read after it was sent, and LEASE_DURATION is longer than
+RENEW_DEADLINE. So the candidate's wait ends only when the leader may no longer write, however the clocks are set and
+however the network delays or loses messages. The API server refuses to update a record that has changed since it was read.
+A candidate waits just as long for a record that was deleted or edited by hand.
 """
 
 import random
@@ -25,7 +25,7 @@ RENEW_DEADLINE = 10.0
 RETRY_PERIOD = 2.0
 """Seconds between renewals."""
 POLL_PERIOD = 1.0
-"""Seconds between the reads of a candidate: the time between a renewal and the read of it prolongs a takeover."""
+"""Seconds between the reads of a candidate. The later it reads a renewal, the later it may take over."""
 REQUEST_TIMEOUT = 4.0
 """Seconds for one request about the lease: two tries fit into RENEW_DEADLINE."""
 _TERM_MAX = 2**31 - 1
@@ -44,16 +44,16 @@ class LeaseUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """The election's part of a Lease."""
+    """The fields of a Lease that the election uses."""
 
     holder_identity: str
     """Empty if there is no holder."""
     lease_transitions: int
-    """How often the holder has changed: the term."""
+    """The term: how often the holder has changed."""
     resource_version: str = ""
     """Changes with every write."""
     released: bool = False
-    """Whether the holder stopped writing and released the lease: a candidate need not wait."""
+    """Whether the holder has stopped writing and released the lease. A candidate then need not wait."""
 
 
 class LeaseStore(Protocol):
@@ -76,7 +76,7 @@ class Fence:
         self._clock = clock
         self._until = float("-inf")
         self.term = 0
-        """The last proved term; 0 before the first."""
+        """The term for which the fence was last opened; 0 before the first."""
 
     def remaining(self) -> float:
         """Return the seconds for which this process may still write; 0 if it may not."""
@@ -117,7 +117,9 @@ class Elector:
         return self._record.lease_transitions if self._record is not None else 0
 
     def unchanged_for(self) -> float:
-        """Return the seconds since this process renewed the record, or first read its present version; 0 before the first read."""
+        """Return the seconds since this process last renewed the record or first read its current version; 0 before the first
+        read.
+        """
         return self._clock() - self._changed_at if self._record is not None else 0.0
 
     async def acquire(self) -> None:
@@ -132,7 +134,7 @@ class Elector:
             await self._sleep(min(pause, expires_in) if expires_in > 0 else pause)
 
     async def renew(self) -> str:
-        """Renew the lease until it is lost. Return the reason, for people. The fence is closed then, for good."""
+        """Renew the lease until it is lost. Then close the fence for good and return the reason as a message."""
         reason = f"the lease could not be renewed for {RENEW_DEADLINE:.0f} s"
         while True:
             await self._sleep(min(_jittered(RETRY_PERIOD), self._fence.remaining()))
@@ -152,7 +154,9 @@ class Elector:
         return reason
 
     async def release(self) -> None:
-        """Release the lease, so that a candidate need not wait. Call when no write is in flight. If it fails, the lease expires."""
+        """Release the lease, so that a candidate need not wait. Call when no write is in flight. If the release fails, the
+        lease expires.
+        """
         if not self._fence.remaining():
             return
         self._fence.revoke()
@@ -164,7 +168,7 @@ class Elector:
     async def _try_acquire(self) -> bool:
         observed = await self._store.get(REQUEST_TIMEOUT)
         if observed is None:
-            # It may have been deleted by hand while its holder still writes: create one without a holder, and wait.
+            # The Lease may have been deleted by hand while its holder still writes: create one without a holder, and wait.
             observed = await self._store.create(LeaseRecord("", self.term), REQUEST_TIMEOUT)
             if observed is None:
                 return False
@@ -183,7 +187,7 @@ class Elector:
             self._mark_held(acquired, sent)
         return (
             self._fence.remaining() > 0
-        )  # 0 if this process was suspended before the answer: then wait as for another's lease
+        )  # 0 if this process was suspended while it waited for the answer: then wait like any other candidate
 
     def _mark_held(self, record: LeaseRecord, sent: float) -> None:
         self._record, self._changed_at = record, sent
@@ -194,8 +198,8 @@ class Elector:
         return LeaseRecord(self._identity, self._fence.term, version)
 
     async def _replace(self, desired: LeaseRecord, timeout: float) -> LeaseRecord | None:
-        """Write `desired` over the record of this term, even if it was edited or deleted by hand, and return it as stored. None if
-        the lease was released or another process holds it. Raises LeaseUnavailable.
+        """Write `desired` and return it as stored, even if the record was edited or deleted by hand. Return None if the lease
+        was released or another process holds it. Raises LeaseUnavailable.
         """
         written = await self._store.update(desired, timeout)
         if written is None:  # edited, deleted, or changed by an earlier renewal whose answer was lost
@@ -213,9 +217,9 @@ class Elector:
 
 
 def _next_term(term: int) -> int:
-    """Return the term after `term`. It may have been edited by hand, so it may be the largest that the API server accepts."""
+    """Return the term after `term`. A person may have edited `term`, so it may be the largest that the API server accepts."""
     return term + 1 if term < _TERM_MAX else 1
 
 
 def _jittered(period: float) -> float:
-    return random.uniform(0.8, 1.2) * period  # noqa: S311  # so that candidates do not ask in step
+    return random.uniform(0.8, 1.2) * period  # noqa: S311  # so that candidates do not all send their requests at once

@@ -12,11 +12,11 @@ from userstorage_operator.kube.client import KubeClient
 
 LEASE_NAME = "userstorage-operator"
 _RELEASED = 1
-"""`leaseDurationSeconds` of a released lease, as client-go writes it. A holder removed by hand leaves the duration as it was."""
+"""`leaseDurationSeconds` of a released lease, as client-go writes it. If a person removes the holder, the duration stays."""
 
 
 class KubeLease:
-    """Satisfies the port `election.elector.LeaseStore`."""
+    """Implements the interface `election.elector.LeaseStore`."""
 
     def __init__(self, client: KubeClient, namespace: str) -> None:
         self._client = client
@@ -25,7 +25,7 @@ class KubeLease:
         self._acquire_time = (0, "")
 
     async def get(self, timeout: float) -> LeaseRecord | None:
-        """Satisfy LeaseStore."""
+        """Return the record; None if it does not exist."""
         try:
             return self._parse(await self._client.get(LEASES, self._namespace, LEASE_NAME, timeout=timeout))
         except NotFound:
@@ -34,7 +34,7 @@ class KubeLease:
             raise LeaseUnavailable(error.message) from error
 
     async def create(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
-        """Satisfy LeaseStore."""
+        """Create the record and return it as stored; None if it already exists."""
         metadata = {
             "name": LEASE_NAME,
             "namespace": self._namespace,
@@ -49,7 +49,9 @@ class KubeLease:
         return self._parse(created)
 
     async def update(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
-        """Satisfy LeaseStore. Keeps the metadata as last read."""
+        """Replace the record and return it as stored; None if its resourceVersion is outdated, or it does not exist. The
+        metadata stays as last read.
+        """
         metadata = self._metadata | {"resourceVersion": record.resource_version}
         try:
             return self._parse(
@@ -61,7 +63,9 @@ class KubeLease:
             raise LeaseUnavailable(error.message) from error
 
     def _parse(self, raw: Unstructured) -> LeaseRecord:
-        """Return the record of a raw Lease. Keeps its metadata for the next update, which must not remove labels of other programs."""
+        """Return the record in a Lease. Remember its metadata for the next update, which must not remove labels of other
+        programs.
+        """
         self._metadata, spec = raw["metadata"], raw.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
         released = not holder and spec.get("leaseDurationSeconds") == _RELEASED

@@ -18,7 +18,7 @@ from userstorage_operator.runtime.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 _EXIT_LEADERSHIP_LOST = 3
-"""Exit code of a process that lost the lease. The last state of its pod shows it; code 1 is an error."""
+"""Exit code of a process that lost the lease, shown in the last state of its container. Code 1 means an error."""
 
 
 class LeaderElection:
@@ -28,7 +28,7 @@ class LeaderElection:
         """`client` is used for the lease itself and must not be fenced."""
         self.fence = Fence()
         self.role = "starting"
-        """For people: starting, standby, leading or stopped."""
+        """What this process does, for people: starting, standby, leading or stopped."""
         self._identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         self._renewing: asyncio.Task[None] | None = None
         self._elector = Elector(KubeLease(client, lease_namespace), self._identity, self.fence, asyncio.sleep)
@@ -58,12 +58,14 @@ class LeaderElection:
             return None
         self.role = "leading"
         log.info("leader_elected", identity=self._identity, term=self.fence.term)
-        # Started before kopf, which cancels the tasks younger than itself when it ends.
+        # Started before kopf: when kopf stops, it cancels all tasks that were started after it.
         self._renewing = asyncio.create_task(self._keep_lease(), name="lease")
         return self.fence.term
 
     async def resign(self, *, drained: bool) -> None:
-        """Stop being the leader. `drained`: no write can still be in flight, so the lease is released for the next leader."""
+        """Stop being the leader. If `drained`, no write can still be in flight, and the lease is released for the next leader.
+        Else it expires.
+        """
         if self._renewing is None:
             return
         renewing, self._renewing = self._renewing, None

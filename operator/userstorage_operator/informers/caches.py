@@ -1,4 +1,4 @@
-"""All caches together: which UserStorages a change of any object concerns."""
+"""All caches, and which UserStorages have to be reconciled after a change of any object."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
@@ -20,15 +20,15 @@ from userstorage_operator.readmodel.summary import summary
 
 _EXPOSURE = frozenset(kind.resource for kind in EXPOSURE)
 _MARK_THE_OWNER = frozenset(kind.resource for kind in (Kind.NETWORK_POLICY, Kind.SERVICE, Kind.POD))
-"""Children by which the owner of a user id is known."""
+"""The children whose controller ownerReference shows which UserStorage owns the user id."""
 _BY_CLAIM = "claim"
 
 
 class Caches:
-    """Satisfies the port `arbitration.lister.Lister`.
+    """Implements the protocol `arbitration.lister.Lister`.
 
-    `enqueue(key)` and `enqueue_class(name)` are called for each UserStorage and class that a change by another client concerns, and
-    for those that compete with a UserStorage after our own write.
+    `enqueue(key)` and `enqueue_class(name)` are called for each UserStorage and class that a change by another client affects.
+    After our own write, `enqueue` is called only for the UserStorages that compete with the one that was written.
     """
 
     def __init__(self, enqueue: Callable[[Key], None], enqueue_class: Callable[[str], None]) -> None:
@@ -41,7 +41,7 @@ class Caches:
             kind: ObjectCache(partial(self._child_changed, kind), lambda: self._enqueue_all(self.keys())) for kind in Kind
         }
         self._cache_of_field = {kind.field: cache for kind, cache in self._children.items()}
-        """By field of `Children`: every event and every question reads all of them."""
+        """By field of `Children`. Kept, because `children` needs it on every event."""
         self._children[Kind.POD].add_index(_BY_CLAIM, _claims_of_pod)
         self._caches: dict[Resource, ObjectCache] = {
             USER_STORAGES: self._storages,
@@ -54,7 +54,7 @@ class Caches:
         self._hosts = HostIndex(self, self._user_ids)
         self._sorted = SortedIndex()
         self._summaries: dict[Key, tuple[Unstructured, Unstructured]] = {}
-        """Raw object and its summary: pages of summaries are requested far more often than one of them changes."""
+        """Each UserStorage with its summary. Kept, because summaries are read far more often than they change."""
         self._user_facing: dict[str, tuple[Any, ...] | None] = {}
         """The part of each class that concerns its users, by name of the class."""
 
@@ -63,7 +63,7 @@ class Caches:
         return self._caches[resource]
 
     def not_synced(self, namespaces: Iterable[str | None]) -> Iterator[str]:
-        """Yield a description of each list that has not been applied yet. No reconcile may start before there is none."""
+        """Yield a description of each first list that is not in the caches yet. No reconcile may start while there is one."""
         for resource, cache in self._caches.items():
             yield from map(resource.within, cache.namespaces_not_synced(namespaces if resource.namespaced else (None,)))
 
@@ -72,7 +72,7 @@ class Caches:
         return [Key.of(raw) for raw in self._storages.values()]
 
     def after(self, key: Key | None, namespace: str | None, user: str | None) -> Iterator[Unstructured]:
-        """Yield the UserStorages after `key` in the order of (namespace, name), of one namespace and one user id unless None."""
+        """Yield the UserStorages after `key` by (namespace, name). `namespace` and `user`, unless None, filter them."""
         return self._known(self._sorted.after(key, namespace, user))
 
     def summary(self, raw: Unstructured) -> Unstructured:
@@ -83,7 +83,7 @@ class Caches:
             known = self._summaries[key] = (raw, summary(raw))
         return known[1]
 
-    # The port Lister
+    # The protocol Lister
 
     def storage(self, key: Key) -> Unstructured | None:
         """Return the UserStorage; None if it does not exist."""
@@ -94,16 +94,16 @@ class Caches:
         return self._storages.in_namespace(namespace)
 
     def user_id_owner(self, namespace: str, user_id: str, children: Children) -> Unstructured | None:
-        """Return the UserStorage of the user that has `children`, else the user's oldest; None if the user has none."""
+        """Return the UserStorage that owns the user id: the one that has `children`, else the oldest; None if there is none."""
         name = self._user_ids.owner(namespace, user_id, children)
         return self.storage(Key(namespace, name)) if name is not None else None
 
     def sharing_claim(self, namespace: str, claim: str) -> Iterable[Unstructured]:
-        """Return all UserStorages of the namespace whose files are on the claim."""
+        """Return all UserStorages of the namespace that use the claim for their files."""
         return self._known(self._claims.claimants(namespace, claim))
 
     def sharing_host(self, key: Key) -> Iterable[Unstructured]:
-        """Return the other UserStorages that want the host and path of this one, of each user only the owner of the user id."""
+        """Return the other UserStorages that want the host and path of this one, if they own their user ids."""
         return self._known(self._hosts.affected_keys(key))
 
     def classes(self) -> Iterable[Unstructured]:
@@ -127,7 +127,7 @@ class Caches:
         return self._children[kind].served
 
     def claim_released(self, key: Key, claim: str) -> None:
-        """Requeue the other UserStorages on the claim: this one has no pod on it any more."""
+        """Requeue the other UserStorages on the claim, because the pod or the reservation of this one is gone."""
         self._enqueue_all(self._claims.released(key, claim))
 
     def put(self, resource: Resource, obj: Unstructured) -> None:
@@ -159,7 +159,7 @@ class Caches:
         self._enqueue(key)
 
     def _owners_changed(self, changes: Iterable[OwnerChange]) -> None:
-        """Requeue all UserStorages of each user id that has another owner, and those that compete with its owners."""
+        """Requeue all UserStorages with a user id whose owner changed, and those that compete with the old or new owner."""
         for change in changes:
             self._enqueue_all(change.claimants)
             for raw in self._known(change.owners):
@@ -168,7 +168,7 @@ class Caches:
                     self._enqueue_all(self._claims.affected_keys(raw))
 
     def _child_changed(self, kind: Kind, child: Unstructured) -> None:
-        """Requeue the UserStorage that has the child and the owner of its user id, which repairs it."""
+        """Requeue the UserStorage that controls the child, and the owner of the user id, which repairs the child."""
         if kind.resource in _MARK_THE_OWNER:
             self._owners_changed(self._user_ids.update_child(child))
         if kind in (Kind.NETWORK_POLICY, Kind.POD):
@@ -183,8 +183,8 @@ class Caches:
     def _class_changed(self, raw: Unstructured) -> None:
         """Requeue the class. If the change concerns its users, requeue all classes and all UserStorages too.
 
-        Any class may be the default, so each UserStorage has to look; most find nothing to do. The status of a class changes often
-        and concerns no user.
+        Any class may be the default, so every UserStorage is reconciled; most of them need no change. A change of only the
+        status of a class, which is frequent, does not concern its users.
         """
         name = raw["metadata"]["name"]
         self._enqueue_class(name)
@@ -218,6 +218,6 @@ def _claims_of_pod(pod: Unstructured) -> Iterator[tuple[str, str]]:
 
 
 def _user_facing(cls: Unstructured) -> tuple[Any, ...]:
-    """Return the part of a raw class that concerns its users."""
+    """Return the part of an unparsed class that concerns its users."""
     meta = cls["metadata"]
     return meta["uid"], meta["generation"], (meta.get("annotations") or {}).get(names.ANNOTATION_DEFAULT_CLASS)

@@ -1,7 +1,7 @@
 """List-watch of one resource into a cache.
 
-Not kopf's: its bookkeeping costs 1-2 ms per event of a child, and its caches keep objects that were deleted while a watch was
-interrupted (docs/decisions/0001-kopf-for-our-kinds-list-watch-for-the-children.md).
+kopf is not used for children: its bookkeeping costs 1-2 ms per event, and its caches keep objects that were deleted while a
+watch was interrupted (docs/decisions/0001-kopf-for-our-kinds-list-watch-for-the-children.md).
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class Source(Protocol):
 
 
 async def relist(source: Source, resource: Resource, namespace: str | None, selector: str, cache: ObjectCache) -> str | None:
-    """Apply a full list to the cache. Return the resourceVersion to watch from; None if an optional resource is not served.
+    """Put a full list into the cache. Return the resourceVersion to watch from; None if an optional resource is not served.
 
     Raises ClusterError if the list fails.
     """
@@ -73,7 +73,7 @@ class Informer:
         self._last_attempt = math.inf
 
     def stuck_for(self) -> float:
-        """Return the seconds since the last attempt or response, each of which has its own time limit; 0 before `run`."""
+        """Return the seconds since the last attempt or response; 0 before `run`. Each request has a time limit of its own."""
         return max(0.0, time.monotonic() - max(self._last_response, self._last_attempt))
 
     def silent_for(self) -> float:
@@ -107,7 +107,7 @@ class Informer:
             await asyncio.sleep(wait)
 
     async def _list(self) -> bool:
-        """List into the cache. Return False if the resource is optional and not served."""
+        """Put a full list into the cache. Return False if the resource is optional and not served."""
         self._version = await relist(self._source, self.resource, self._namespace, self._selector, self._cache)
         self._last_response = time.monotonic()
         if self._version is None:
@@ -115,7 +115,7 @@ class Informer:
         return self._version is not None
 
     async def _watch(self, version: str) -> None:
-        """Apply the events of one stream until it ends. The next stream resumes from the last version."""
+        """Put the events of one stream into the cache, until it ends. The next stream resumes from the last version."""
         async for event in self._source.watch(self.resource, self._namespace, self._selector, version):
             kind, obj = event["type"], event["object"]
             if kind == "ERROR":

@@ -1,4 +1,4 @@
-"""kopf, for login, discovery, and list-watch with reconnection of our own two kinds.
+"""Run kopf: it logs in, discovers our own two kinds, list-watches them, and reconnects.
 
 The handlers decide nothing: they hand each event to the cache, and the cache requests a reconcile if the event is new to it.
 """
@@ -36,8 +36,8 @@ async def run(
 
     @kopf.on.cleanup(registry=registry, id="cleanup")
     async def clean_up(**_: Any) -> None:
-        stop.set()  # after a signal kopf waits five seconds for its own task that waits for this event
-        # At once: our HTTP server waits as long for open connections, and no other replica should have to wait for that.
+        stop.set()  # kopf has a task that waits for this event; after a signal it would wait five seconds for that task
+        # At once: our HTTP server waits for open connections as long, and no other replica should have to wait for that.
         await on_stop()
 
     watched = list(namespaces)
@@ -83,7 +83,7 @@ def register(
 
         @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id=resource.plural)
         async def apply(event: Any, cache: ObjectCache = caches[resource], **_: Any) -> None:
-            # kopf gives listed objects the type None. For a level-triggered reader they are like added ones.
+            # kopf gives listed objects the type None. The cache handles them like added ones.
             cache.event(event["type"] or "ADDED", event["object"])
 
 
@@ -92,7 +92,7 @@ def settings() -> kopf.OperatorSettings:
     chosen = kopf.OperatorSettings()
     chosen.peering.standalone = True  # operators with equal priorities pause each other; we elect with a Lease
     chosen.posting.enabled = False  # its Events repeat log lines; ours report conditions
-    chosen.scanning.disabled = True  # otherwise it lists all CRDs and namespaces of the cluster
+    chosen.scanning.disabled = True  # otherwise kopf lists all CRDs and namespaces of the cluster
     chosen.persistence.diffbase_storage = _NoDiffBase()  # the default copies the object on each event
     chosen.persistence.progress_storage = _NoProgress()  # event handlers have no progress to store on the object
     chosen.persistence.finalizer = f"{names.GROUP}/kopf"  # never set; must differ from the finalizer that we set
@@ -100,7 +100,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.networking.request_timeout = 15  # the default of five minutes exceeds the limit of every probe
     chosen.networking.error_backoffs = _EndlessBackoffs()  # the default gives up, and the process exits
     chosen.queueing.idle_timeout = 0.5  # a task per object lives this long after its last event
-    chosen.queueing.exit_timeout = 0.5  # the next start lists again what its queues still hold
+    chosen.queueing.exit_timeout = 0.5  # events that are left in its queues are not lost: the next start lists everything
     chosen.process.ultimate_exiting_timeout = 25  # below the grace period of the operator's pod
     return chosen
 
@@ -124,7 +124,7 @@ class _EndlessBackoffs:
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
-    """Stores nothing: `on.event` handlers get no diff."""
+    """A kopf diffbase storage that stores nothing: `on.event` handlers get no diff."""
 
     def build(self, *, body: Any, extra_fields: Any = None) -> Any:  # noqa: ARG002  # kopf's signature
         return {}
@@ -137,7 +137,7 @@ class _NoDiffBase(kopf.DiffBaseStorage):
 
 
 class _NoProgress(kopf.ProgressStorage):
-    """Stores nothing: no handler can be half done."""
+    """A kopf progress storage that stores nothing: our handlers only fill a cache, so none is ever resumed."""
 
     def fetch(self, *, key: Any, body: Any) -> Any:  # noqa: ARG002  # kopf's signature
         return None

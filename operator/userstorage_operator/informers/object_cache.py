@@ -10,15 +10,15 @@ ObjectKey = tuple[str, str]
 
 
 def object_key(obj: Unstructured) -> ObjectKey:
-    """Return the key of a raw object."""
+    """Return the key of an object."""
     meta = obj["metadata"]
     return meta.get("namespace", ""), meta["name"]
 
 
 def _foreign_part(obj: Unstructured) -> tuple[Any, ...]:
-    """Return the part that other clients change: which object it is, spec, deletion and finalizers.
+    """Return the part that other clients change: uid, generation, deletionTimestamp and finalizers.
 
-    Our own finalizer is among these. The price is one more reconcile.
+    The finalizers include our own, so adding it costs one more reconcile.
     """
     meta = obj["metadata"]
     return meta["uid"], meta.get("generation"), meta.get("deletionTimestamp"), meta.get("finalizers") or []
@@ -48,9 +48,10 @@ class _Index:
 
 
 class ObjectCache:
-    """The newest version wins, whatever its source: an event older than the response to our own write changes nothing.
+    """Keeps the newest version of each object. An event that is older than the response to our own write changes nothing.
 
-    `on_foreign_change(object)` is called for changes by other clients. The response to our own write can be the first to show one.
+    `on_foreign_change(object)` is called for changes by other clients. Such a change may first show in a response to our own
+    write.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class ObjectCache:
         return sum(len(objects) for objects in self._objects.values())
 
     def add_event_handler(self, handler: Callable[[ObjectKey, Unstructured | None], None]) -> None:
-        """Call `handler(key, object)` on each change of the cache, also by our own writes; None for a removed object."""
+        """Call `handler(key, object)` on each change, also by our own writes. `object` is None if it was removed."""
         self._event_handlers.append(handler)
 
     def add_index(self, name: str, key_function: Callable[[Unstructured], Iterable[Hashable]]) -> None:
@@ -85,7 +86,7 @@ class ObjectCache:
         self._indexes[name] = _Index(key_function)
 
     def by_index(self, name: str, value: Hashable) -> Iterator[Unstructured]:
-        """Yield the objects with this value in the index, in no order. The iterator is invalid after the next change."""
+        """Yield the objects with this value in the index, unordered. The iterator is invalid after the next change."""
         return (self._objects[namespace][key] for namespace, key in self._indexes[name].keys(value))
 
     def get(self, namespace: str, name: str) -> Unstructured | None:
@@ -119,7 +120,10 @@ class ObjectCache:
             self._drop(known)
 
     def event(self, kind: str, obj: Unstructured) -> None:
-        """Apply a watch event: ADDED, MODIFIED or DELETED. kopf reports objects of a list, which can be stale, as events too."""
+        """Handle a watch event: ADDED, MODIFIED or DELETED.
+
+        kopf reports the objects of a list as events too. Such an object may be older than the cached one.
+        """
         key = object_key(obj)
         known = self.get(*key)
         if version_of(obj) <= (version_of(known) if known is not None else self._deleted.get(key, 0)):
@@ -133,8 +137,9 @@ class ObjectCache:
         self._on_foreign_change(obj)
 
     def replace(self, objects: Iterable[Unstructured], resource_version: str, namespace: str | None = None) -> None:
-        """Apply a full list of one namespace, or of all if `namespace` is None. Objects that the list lacks are removed, unless
-        they are newer than the list.
+        """Put a full list of one namespace, or of all if `namespace` is None, into the cache.
+
+        Objects that are not in the list are removed, unless they are newer than the list.
         """
         listed = {
             key: obj for key, obj in ((object_key(obj), obj) for obj in objects) if version_of(obj) > self._deleted.get(key, 0)
@@ -149,22 +154,25 @@ class ObjectCache:
         self._set_served(served=True)
 
     def not_served(self, namespace: str | None = None) -> None:
-        """Remove all objects: the API server does not serve the resource. That counts as an empty list."""
+        """Remove the objects of one namespace, or all if it is None, because the API server does not serve the resource.
+
+        This counts as an empty list.
+        """
         for known in self._known(namespace):
             self._drop(known)
         self._synced.add(namespace)
         self._set_served(served=False)
 
     def namespaces_not_synced(self, namespaces: Iterable[str | None]) -> Iterable[str | None]:
-        """Yield those of `namespaces` (None: the whole cluster) for which no full list has been applied yet."""
+        """Yield those of `namespaces` whose first full list is not in the cache yet. The element None is the whole cluster."""
         return (namespace for namespace in namespaces if namespace not in self._synced)
 
     def _known(self, namespace: str | None) -> list[Unstructured]:
-        """Return a copy of the objects of one namespace, or of all, so that the cache can change meanwhile."""
+        """Return the objects of one namespace, or of all if it is None, as a list that stays valid while the cache changes."""
         return list(self.values() if namespace is None else self.in_namespace(namespace))
 
     def _drop_predecessor(self, known: Unstructured | None, obj: Unstructured) -> None:
-        """Report the deletion of `known`, which no event reported, if `obj` is another object with its name."""
+        """Remove `known` if `obj` is another object with its name: no event has reported the deletion of `known`."""
         if known is not None and known["metadata"]["uid"] != obj["metadata"]["uid"]:
             self._drop(known)
 

@@ -1,4 +1,4 @@
-"""The read API's source on the replica that watches: summaries from the caches."""
+"""The read API's source on the leader, which watches: summaries from the caches."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from userstorage_operator.readmodel.query import Aged, Page, Query, T, page_of
 
 
 class CacheReader:
-    """Satisfies `readmodel.query.StorageReader`. Its answers are complete once the caches have synced."""
+    """Implements `readmodel.query.StorageReader`. Its responses are complete once the caches have synced."""
 
     def __init__(self, caches: Caches, liveness: WatchLiveness) -> None:
         self._caches = caches

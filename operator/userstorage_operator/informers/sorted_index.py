@@ -1,4 +1,4 @@
-"""Keys of all UserStorages in the order of pages, and by user id, updated on every change."""
+"""Keys of all UserStorages for pages of the read API: sorted, also by user id, and updated on every change."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ class SortedIndex:
             del self._by_user[user]
 
     def after(self, key: Key | None, namespace: str | None, user: str | None) -> Iterator[Key]:
-        """Yield the keys after `key`, of one namespace and one user id unless these are None.
+        """Yield the keys after `key` in order. `namespace` and `user`, unless None, filter them.
 
         The iterator is invalid after the next change.
         """

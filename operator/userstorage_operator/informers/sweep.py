@@ -18,7 +18,7 @@ from userstorage_operator.informers.informer import Source, relist
 log = structlog.get_logger(__name__)
 
 _RETRY = 5.0
-"""Seconds between two attempts to list what failed."""
+"""Seconds before the lists that failed are tried again."""
 _NO_RESPONSE = 0
 """Status of a ClusterError if the API server did not respond."""
 _SELECTORS = {kind.resource: names.CHILD_SELECTOR for kind in Kind}
@@ -38,8 +38,10 @@ class Observer(Protocol):
 
 
 class Sweep:
-    """Finds changes that the watches missed. kopf reports no deletion that happened while its watch was interrupted, and no watch
-    sees an event that the API server never sent.
+    """Finds changes that the watches missed.
+
+    kopf reports no deletion that happened while its watch was interrupted. No watch sees an event that the API server never
+    sent.
     """
 
     def __init__(
@@ -62,8 +64,8 @@ class Sweep:
     async def run(self, period: float) -> None:
         """Sweep every `period` seconds (± 20 %) until cancelled.
 
-        Lists that fail are retried after seconds, without the others: a namespace that stays forbidden must not cause frequent
-        lists of all others.
+        Only the lists that failed are retried, every few seconds: a namespace that stays forbidden must not cause frequent
+        lists of the others.
         """
         while True:
             started = time.monotonic()
@@ -86,9 +88,9 @@ class Sweep:
         return failed
 
     async def _relist(self, lists: Sequence[_List]) -> Sequence[_List]:
-        """Apply `lists` to the caches. Return those that failed.
+        """Request `lists` and put them into the caches. Return those that failed.
 
-        A list that is refused stops no other. If the API server does not respond, the rest is not tried.
+        A refused list does not stop the others. If the API server does not respond, the remaining lists count as failed.
         """
         failed: list[_List] = []
         first: ClusterError | None = None

@@ -7,8 +7,9 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 
 class WatchLiveness:
-    """Liveness of the watches of one resource. Tracks the requests of kopf's client for `paths` (URL paths of lists), and the
-    open stream of each.
+    """Liveness of the watches of one resource: one watch for each of `paths`, the URL paths of its lists.
+
+    It tracks the requests of kopf's client for these paths, and the open stream of each.
     """
 
     def __init__(self, paths: Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,13 +33,13 @@ class WatchLiveness:
             raise
         if response.status >= 400:
             self._failing.add(path)
-        elif "watch" in request.url.query:  # a successful list proves no watch: kopf lists before each attempt to watch
+        elif "watch" in request.url.query:  # not after a list: kopf lists before each attempt to watch
             self._failing.discard(path)
             self._streams[path] = response
         return response
 
     def age(self) -> float:
-        """Return the seconds since all of the watches were last alive; 0 while all are."""
+        """Return the seconds for which a watch has been interrupted, the longest of all; 0 while all watches are open."""
         now = self._clock()
         return max(0.0 if _open(stream) else now - self._alive_until[path] for path, stream in self._streams.items())
 

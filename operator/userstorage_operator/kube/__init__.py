@@ -1,1 +1,3 @@
-"""Requests to the API server: login, raw JSON requests, watches. The only package that imports the kubernetes client."""
+"""Requests to the API server: login, requests without model classes, watches. The only package that imports the kubernetes
+client.
+"""

@@ -1,6 +1,7 @@
-"""Raw JSON requests to the API server over the connections of kubernetes.aio: no models, and a timeout on every call."""
+"""Requests to the API server over the connections of kubernetes.aio. Objects are plain dicts, and every call has a timeout."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from aiohttp.connector import Connection
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
-from userstorage_operator.api.errors import ClusterError, Conflict, OperatorError, Unavailable
+from userstorage_operator.api.errors import AlreadyExists, ClusterError, Conflict, OperatorError, Unavailable
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.resources import SERVICE_ACCOUNTS, Resource
 from userstorage_operator.api.unstructured import Unstructured
@@ -39,14 +40,16 @@ class Observer(Protocol):
     """Receives every call to the API server, for metrics and traces."""
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """Record a call that took `seconds`, a watch until its first byte. `code` 0 means that there was no answer."""
+        """Record a call and its duration, for a watch until its first byte. `code` is the HTTP status, or 0 if there was no
+        answer.
+        """
 
 
 class NoopObserver:
     """Records nothing: for commands that run once and have no metrics."""
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """Satisfy Observer; do nothing."""
+        """Do nothing."""
 
 
 class KubeClient:
@@ -68,7 +71,7 @@ class KubeClient:
         return path
 
     async def finish_writing(self) -> bool:
-        """Refuse further writes and wait for the answers to those in flight. Return whether the outcome of all of them is known."""
+        """Refuse further writes and wait until those in flight have ended. Return whether the outcome of every write is known."""
         return await self._gate.close()
 
     async def close(self) -> None:
@@ -78,7 +81,7 @@ class KubeClient:
     async def get(
         self, resource: Resource, namespace: str | None, name: str, *, timeout: float = REQUEST_TIMEOUT
     ) -> Unstructured:
-        """Return the live object; no cache is read."""
+        """Return the object as the API server has it now; no cache is read."""
         return await self._json("get", resource, "GET", resource.path(namespace, name), timeout=timeout)
 
     async def list_all(
@@ -104,10 +107,19 @@ class KubeClient:
         query = {"fieldManager": FIELD_MANAGER}
         return await self._json("create", resource, "POST", resource.path(namespace), query, body, timeout=timeout)
 
+    async def dry_run(self, resource: Resource, namespace: str, body: Unstructured) -> None:
+        """Have the server validate and admit the object as in a creation, without storing it. Raises Refused if it does not.
+
+        An object of that name may exist.
+        """
+        query = {"fieldManager": FIELD_MANAGER, "dryRun": "All"}
+        with contextlib.suppress(AlreadyExists):
+            await self._json("create", resource, "POST", resource.path(namespace), query, body)
+
     async def update(
         self, resource: Resource, namespace: str, body: Unstructured, *, timeout: float = REQUEST_TIMEOUT
     ) -> Unstructured:
-        """Replace the object by `body`, whose resourceVersion is the precondition, and return the result."""
+        """Replace the object by `body` and return it as stored. The resourceVersion in `body` is a precondition."""
         path = resource.path(namespace, body["metadata"]["name"])
         query = {"fieldManager": FIELD_MANAGER}
         return await self._json("update", resource, "PUT", path, query, body, timeout=timeout)
@@ -127,7 +139,7 @@ class KubeClient:
         try:
             return await self._json("patch", resource, "PATCH", path, query, patch, _JSON_PATCH)
         except ClusterError as error:
-            if error.status == 422:  # the server's answer to a failed test
+            if error.status == 422:  # so the server answers a failed `test`
                 raise Conflict(error.status, error.message) from error
             raise
 
@@ -152,7 +164,9 @@ class KubeClient:
         return await self._json("delete", resource, "DELETE", resource.path(namespace, name), {}, body)
 
     async def request_token(self, namespace: str, account: str, seconds: int) -> str:
-        """Return a new token of a service account. Its audience is the API server; the kubelets check it there."""
+        """Return a new token of a service account, which expires after `seconds`. Its audience is the API server, and kubelets
+        let the API server check it.
+        """
         path = SERVICE_ACCOUNTS.path(namespace, account, "token")
         body = {
             "apiVersion": "authentication.k8s.io/v1",
@@ -163,7 +177,9 @@ class KubeClient:
         return token
 
     async def discover(self, group: str, version: str) -> set[str]:
-        """Return the plural names that the API group serves. Raises NotFound if it serves none."""
+        """Return the plural names of the resources that the API server serves in this group and version. Raises NotFound if
+        none.
+        """
         answer = await self._request("GET", f"/apis/{group}/{version}", {}, None, "application/json")
         return {entry["name"] for entry in answer["resources"]}
 
@@ -215,7 +231,7 @@ class KubeClient:
                 answer = await self._request(method, path, query, body, content_type, timeout)
             else:
                 with self._gate.admit(timeout) as limit:
-                    # The server gets the limit too: it must not carry out a write that waited there for longer.
+                    # The server gets the limit too, so that it does not carry out a write that has waited there for longer.
                     query = {**query, "timeout": f"{limit:.3f}s"}
                     answer = await self._request(method, path, query, body, content_type, limit)
         except ClusterError as error:
@@ -252,10 +268,12 @@ class KubeClient:
         return parsed
 
     async def _renew_login(self, rejected: Configuration) -> None:
-        """Replace the `rejected` login: a credential has expired or was rotated. The caller retries the request that failed."""
+        """Log in again, because the API server has rejected the login `rejected`: a credential has expired or was rotated. The
+        failed request is not repeated here, but by the caller.
+        """
         async with self._login_lock:
             if self._configuration is not rejected:
-                return  # another request has done it meanwhile
+                return  # another request has logged in meanwhile
             try:
                 fresh = await login()
             except OperatorError as error:
@@ -283,8 +301,8 @@ class KubeClient:
 
 
 def _pool(configuration: Configuration, fence: Fence) -> RESTClientObject:
-    """Return a connection pool that checks the fence once more right before it sends a write. Since the first check a connection
-    and a TLS handshake may have been made, and the whole process may have been suspended.
+    """Return a connection pool that checks the fence once more right before it sends a write. Much time may have passed since
+    the first check: for connecting, for the TLS handshake, or because the whole process was suspended.
     """
 
     class Fenced(aiohttp.ClientRequest):
@@ -303,7 +321,7 @@ def _unreachable(error: Exception) -> Unavailable:
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Yield lines of any length: the reader's own limit is smaller than a large object."""
+    """Yield lines of any length: the line limit of aiohttp's reader is smaller than a large object."""
     rest = b""
     async for chunk in stream.iter_any():
         *lines, rest = (rest + chunk).split(b"\n")

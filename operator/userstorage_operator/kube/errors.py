@@ -8,10 +8,11 @@ import orjson
 from userstorage_operator.api.errors import AlreadyExists, ClusterError, Conflict, NotFound, Refused, Unavailable
 
 _REASONS = {"exceeded quota": "QuotaExceeded", "the pvc must support resize": "ExpansionNotSupported"}
-"""Part of the server's message -> reason of a refusal that the status code alone does not show."""
+"""Part of the server's message -> the reason of the refusal, which the status code does not show."""
+_WEBHOOK_FAILED = "failed calling webhook"
 _NAMESPACE_TERMINATING = "because it is being terminated"
 _NAMESPACE_RETRY = 30.0
-"""Seconds until a retry: the answer will not change, and the object's own deletion requeues it sooner."""
+"""Seconds until a retry. Earlier ones would get the same answer, and the deletion of the UserStorage requeues it sooner."""
 
 
 def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterError:
@@ -22,6 +23,8 @@ def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterE
         return NotFound(status, message)
     if status == 409:
         return AlreadyExists(status, message) if details.get("reason") == "AlreadyExists" else Conflict(status, message)
+    if _WEBHOOK_FAILED in message:  # with 500, but the API server itself works
+        return Unavailable(status, message, "WebhookFailed")
     if status == 429 or status >= 500:
         return Unavailable(status, message, retry_after=_seconds(headers.get("Retry-After")))
     if status in (401, 408):

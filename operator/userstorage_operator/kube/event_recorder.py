@@ -20,9 +20,9 @@ from userstorage_operator.status.events import StatusEvent, event_name
 log = structlog.get_logger(__name__)
 
 _QUEUE_MAX = 1000
-"""Events waiting to be sent; more are not worth the memory."""
+"""Maximum number of Events that wait to be sent. More are not worth the memory."""
 _PER_OBJECT_MAX = 10
-"""Events of one object per minute: enough to show that it flaps."""
+"""Maximum number of Events about one object per minute: enough to show that the object flaps."""
 _MINUTE = timedelta(minutes=1)
 _CONTROLLER = f"{names.GROUP}/operator"
 _CLUSTER_SCOPED_NAMESPACE = "default"
@@ -37,7 +37,7 @@ class Observer(Protocol):
 
 
 class EventRecorder:
-    """Satisfies the port `reconcile.ports.Recorder`: recording does not wait and cannot fail."""
+    """Implements the interface `reconcile.ports.Recorder`. Recording an Event neither waits nor fails."""
 
     def __init__(self, client: KubeClient, observer: Observer, clock: Callable[[], datetime]) -> None:
         self._client = client
@@ -48,7 +48,9 @@ class EventRecorder:
         self._minute_started = clock()
 
     def record(self, regarding: Unstructured, event: StatusEvent) -> None:
-        """Queue an event about `regarding`, a raw object of any kind."""
+        """Queue an Event about the object `regarding`, of any kind. It is dropped if the queue is full or the object has too
+        many.
+        """
         if self._queue.full():
             self._observer.event_dropped("queue_full")
         elif self._too_many_of(regarding["metadata"]["uid"]):
@@ -70,9 +72,11 @@ class EventRecorder:
                 log.exception("event_crashed", **_log_fields(event))
 
     def _too_many_of(self, uid: str) -> bool:
-        """Count the event and return whether its object has too many. All counts are reset every minute, which bounds the memory."""
+        """Count an Event and return whether its object has too many. All counts are reset every minute, which limits their
+        memory.
+        """
         now = self._clock()
-        if not self._minute_started <= now < self._minute_started + _MINUTE:  # over, or the clock was set back
+        if not self._minute_started <= now < self._minute_started + _MINUTE:  # the minute is over, or the clock was set back
             self._recorded.clear()
             self._minute_started = now
         self._recorded[uid] += 1
@@ -102,7 +106,7 @@ class EventRecorder:
         }
 
     async def _send(self, event: Unstructured) -> None:
-        """Create the event, or extend its series if it exists; another process may have created it."""
+        """Create the Event. If it exists already, perhaps created by another process, increase the count of its series."""
         namespace, name = event["metadata"]["namespace"], event["metadata"]["name"]
         try:
             await self._client.create(EVENTS, namespace, event)

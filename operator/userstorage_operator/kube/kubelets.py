@@ -18,19 +18,21 @@ ACCOUNT = "userstorage-volume-stats"
 _PORT = 10250
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 _BODY_MAX = 8 << 20
-"""Bytes: several times the answer of a node with hundreds of pods."""
+"""Maximum size of an answer in bytes: several times that of a node with hundreds of pods."""
 _TOKEN_SECONDS = 600
 """The shortest lifetime that the API server grants."""
 _UNAUTHORIZED = 401
 
 
 class Kubelets:
-    """Satisfies `reconcile.volume_stats_collector.Kubelets`. A node sees the token of an account that may only read node
-    statistics, never the operator's: with that one, an attacker on a node would have the operator's rights in every namespace.
+    """Implements `reconcile.volume_stats_collector.Kubelets`.
+
+    The token that a node gets to see is not the operator's, with which an attacker on the node would have the operator's rights
+    in every namespace. It belongs to an account that may only read node statistics.
     """
 
     def __init__(self, client: KubeClient, namespace: str, *, verify: bool) -> None:
-        """`namespace` is that of the account. Without `verify`, any certificate of a kubelet is accepted."""
+        """`namespace` is the namespace of that account. If `verify` is false, any certificate of a kubelet is accepted."""
         self._client = client
         self._namespace = namespace
         self._verify = verify
@@ -40,7 +42,7 @@ class Kubelets:
         self._token_lock = asyncio.Lock()
 
     async def summary(self, address: str) -> Unstructured:
-        """Return the answer to `/stats/summary`. Raises a ClusterError."""
+        """Return what the kubelet at `address` answers to `/stats/summary`. Raises a ClusterError."""
         headers = {"Authorization": f"Bearer {await self._current_token()}", "User-Agent": FIELD_MANAGER}
         try:
             host = f"[{address}]" if ip_address(address).version == 6 else address
@@ -72,7 +74,7 @@ class Kubelets:
 
 
 def _tls(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
-    """Return a TLS context that trusts the CA of the API server. It also signs the certificates that kubelets request there."""
+    """Return a TLS context that trusts the CA of the API server. The same CA signs the certificates that kubelets request."""
     context = ssl.create_default_context(cafile=ca_file)
     if not verify:
         context.check_hostname = False

@@ -18,7 +18,7 @@ class Discovery(Protocol):
     """The part of KubeClient that the probe needs."""
 
     async def discover(self, group: str, version: str) -> set[str]:
-        """Return the plural names that the API group serves. Raises a ClusterError."""
+        """Return the plural names of the resources in this group and version. Raises a ClusterError."""
 
 
 class ApiProbe:
@@ -31,10 +31,12 @@ class ApiProbe:
         self.unreachable: str | None = "not probed yet"
         """Why the API server does not answer; None if it does."""
         self.missing_crds: str | None = None
-        """Which CRDs it does not serve, for people; None if it serves all of them, or does not answer."""
+        """Message with the CRDs that the API server does not serve; None if it serves all of them, or does not answer."""
+        self.reached = False
+        """Whether the API server has ever answered this process."""
 
     def reachable_for(self) -> float:
-        """Return the seconds for which every probe was answered; 0 if the last one was not."""
+        """Return for how many seconds every probe has been answered; 0 if the last one was not."""
         return self._clock() - self._reachable_since if self._reachable_since is not None else 0.0
 
     async def run(self) -> None:
@@ -56,7 +58,7 @@ class ApiProbe:
         except TimeoutError:
             self._set_unreachable(f"no answer from the API server within {_TIMEOUT:g} s")
             return
-        missing = sorted(_CRDS - served)
+        self.reached, missing = True, sorted(_CRDS - served)
         self.unreachable, self.missing_crds = None, f"not served: {', '.join(missing)}" if missing else None
         if self._reachable_since is None:
             self._reachable_since = self._clock()

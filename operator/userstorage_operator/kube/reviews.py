@@ -9,19 +9,21 @@ from userstorage_operator.readmodel.caller import Access, Caller, PathAccess
 
 
 class KubeReviews:
-    """Satisfies the port `readapi.ports.Reviews`. Without `audiences`, tokens must have the audience of the API server."""
+    """Implements the interface `readapi.ports.Reviews`. If `audiences` is empty, tokens must have the audience of the API
+    server.
+    """
 
     def __init__(self, client: KubeClient, audiences: Sequence[str]) -> None:
         self._client = client
         self._audiences = list(audiences)
 
     async def caller(self, token: str) -> Caller | None:
-        """Return the owner of a bearer token; None if the token is invalid or has none of the audiences."""
+        """Return the user whose bearer token it is; None if the token is invalid or has none of the audiences."""
         status = await self._review(TOKEN_REVIEWS, {"token": token, "audiences": self._audiences})
         if not status.get("authenticated"):
             return None
         if self._audiences and not set(self._audiences).intersection(status.get("audiences") or ()):
-            return None  # an authenticator that does not know audiences leaves this check to its caller
+            return None  # an authenticator that ignores audiences leaves their check to us
         user = status["user"]
         return Caller(
             username=user["username"],
@@ -31,7 +33,7 @@ class KubeReviews:
         )
 
     async def allows(self, caller: Caller, access: Access | PathAccess) -> bool:
-        """Whether the caller has that access. No namespace means all namespaces, no name all objects."""
+        """Whether the caller has this access. Without a namespace it means all namespaces, without a name all objects."""
         subject = {
             "user": caller.username,
             "uid": caller.uid,

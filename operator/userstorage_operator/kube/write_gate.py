@@ -9,7 +9,7 @@ from userstorage_operator.api.errors import NotLeader, Unavailable
 
 
 class Fence(Protocol):
-    """Checked before every write."""
+    """Says for how long this process may write. Checked before every write."""
 
     def remaining(self) -> float:
         """Return the seconds for which this process may write; 0 if it may not."""
@@ -36,8 +36,8 @@ class WriteGate:
 
     @contextlib.contextmanager
     def admit(self, timeout: float) -> Iterator[float]:
-        """Admit one write of at most `timeout` seconds. Yields the seconds that it may take: after them another process may
-        hold the lease.
+        """Admit one write of at most `timeout` seconds. Yield the seconds that it may really take: after them, another process
+        may hold the lease.
 
         Raises NotLeader if the fence or the gate is closed.
         """
@@ -58,15 +58,16 @@ class WriteGate:
             answered = True
             raise
         finally:
-            if not answered:  # also when cancelled
+            if not answered:  # also after a cancellation
                 self._in_doubt_until = max(self._in_doubt_until, deadline)
             self._in_flight -= 1
             if not self._in_flight:
                 self._idle.set()
 
     async def close(self) -> bool:
-        """Refuse further writes and wait for the answers to those in flight. Return whether the outcome of all writes is known:
-        the API server may still carry out a write without an answer until its time limit has passed.
+        """Refuse further writes and wait until those in flight have ended. Return whether the outcome of all writes is known.
+
+        The API server may still carry out a write that got no answer, until the time limit of the write has passed.
         """
         self._closed = True
         await self._idle.wait()

@@ -1,4 +1,4 @@
-"""Growing delays between tries: 1, 3, 9, 27, then every 60 seconds."""
+"""Growing delays of 1, 3, 9, 27, then always 60 seconds: for failed reconciles, pod creations and repairs."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -9,18 +9,20 @@ _RESET_AFTER = timedelta(seconds=120)
 
 @dataclass(frozen=True, slots=True)
 class BackoffState:
-    """How often an action was tried in quick succession, and when the next try may be."""
+    """How often an action was tried in quick succession, and when the next try is allowed."""
 
     count: int = 0
     not_before: datetime | None = None
     last_loss: str | None = None
-    """Why the result of the last try did not last (of a pod: how it was lost), if that is known."""
+    """Why the result of the last try was lost (of a pod: how it was lost); None if that is unknown."""
+    goal: int | None = None
+    """Digest of what the last try was for; None for a pod."""
 
     def next(self, now: datetime) -> "BackoffState":
-        """Return the state after a try at `now`. A result that lasted two minutes past its delay resets the count."""
+        """Return the state after a try at `now`. The count starts over if `not_before` is two minutes or more ago."""
         quick = self.not_before is not None and now - self.not_before < _RESET_AFTER
         count = self.count + 1 if quick else 1
-        return BackoffState(count, now + timedelta(seconds=delay(count)))
+        return BackoffState(count, now + timedelta(seconds=delay(count)), goal=self.goal)
 
     def lost(self, reason: str) -> "BackoffState":
         """Return the state after the result of the last try was lost."""
@@ -28,14 +30,17 @@ class BackoffState:
 
 
 def delay(attempts: int) -> float:
-    """Return the seconds to wait after the `attempts`-th failure in a row: five tries in the first minute, one in each after."""
+    """Return the seconds to wait after the `attempts`-th failure in a row.
+
+    This gives five tries in the first minute, and one in each minute after it.
+    """
     return min(_LONGEST, 3.0 ** (min(attempts, 5) - 1))
 
 
 def blocked_until(state: BackoffState, now: datetime) -> datetime | None:
-    """Return when the next try may be; None if it may be now.
+    """Return when the next try is allowed; None if it is allowed now.
 
-    A moment that is further off than the delay is from before the clock was set back, and is ignored.
+    If `not_before` is further away than the delay, the clock was set back in the meantime, and `not_before` is ignored.
     """
     if state.not_before is None or not now < state.not_before <= now + timedelta(seconds=delay(state.count)):
         return None

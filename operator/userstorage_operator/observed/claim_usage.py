@@ -16,7 +16,7 @@ _MOUNT_REASONS = frozenset({"FailedMount", "FailedAttachVolume", _ATTACHED})
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A foreign pod that is on a node and mounts the claim."""
+    """Another pod that mounts the claim, and its node."""
 
     pod: str
     node: str
@@ -24,24 +24,27 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class ClaimContext:
-    """The part of a snapshot that other objects determine."""
+    """The part of a snapshot about the claim that other UserStorages, StorageClasses, pods and events determine."""
 
     claim_holder: str | None = None
     """Name of the other UserStorage that holds the claim; None if no other one does."""
     claim_read_error: str | None = None
-    """Why the claim that the spec names was not read. The snapshot then has no claim, although it may exist."""
+    """Why the claim that the spec names was not read; None if there was no error.
+
+    If it was not read, the snapshot has no claim, although the claim may exist.
+    """
     binding_modes: Mapping[str, str] = field(default_factory=dict)
     """volumeBindingMode of every StorageClass."""
     mounts: tuple[Mount, ...] | None = None
-    """None if they were not read, which costs a request."""
+    """The other pods that mount the claim; None if they were not listed, because the list costs a request."""
     mount_failure: Finding | None = None
     """The latest failure to mount the claim for the current pod, from its events."""
     events_read_at: datetime | None = None
-    """When the events were read; None if there was no need to."""
+    """When the events of the pod were last read; None if they were not."""
 
 
 def needs_claim(storage: Unstructured) -> bool:
-    """Whether a raw UserStorage needs its claim, or is being deleted and has not released it yet."""
+    """Whether an unparsed UserStorage needs its claim: it is not being deleted, or its pod may still exist (our finalizer)."""
     meta = storage["metadata"]
     return "deletionTimestamp" not in meta or names.FINALIZER in meta.get("finalizers", ())
 
@@ -54,7 +57,7 @@ def mounted_claims(pod: Unstructured) -> Iterator[str]:
 
 
 def mounts_of(claim: str, pods: Iterable[Unstructured]) -> tuple[Mount, ...]:
-    """Return the pods that mount the claim, have a node and have not finished, in a stable order."""
+    """Return the pods that mount the claim, have a node and have not finished, sorted by node and name."""
     mounts = [
         Mount(pod["metadata"]["name"], pod["spec"]["nodeName"])
         for pod in pods
@@ -84,7 +87,7 @@ def _is_multi_attach(event: Unstructured) -> bool:
 
 
 def _last_seen(event: Unstructured) -> datetime:
-    """Return when an event last occurred, from the fields of either events API; those of the other API are null."""
+    """Return when an event last occurred. Events that were written through the two events APIs have it in different fields."""
     series = event.get("series") or {}
     time = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
     return parse_time(time or event["metadata"]["creationTimestamp"])

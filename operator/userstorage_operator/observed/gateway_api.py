@@ -5,7 +5,7 @@ from userstorage_operator.observed.pod_status import Finding
 
 
 def gateway_api_missing(cls: UserStorageClass, *, served: bool) -> Finding | None:
-    """Report GatewayAPIMissing if the class asks for an HTTPRoute but the API server does not serve the kind."""
+    """Return GatewayAPIMissing if the class asks for an HTTPRoute, but the API server does not serve the kind; else None."""
     if cls.exposure.expose is not Expose.GATEWAY or served:
         return None
     message = "the cluster does not serve HTTPRoutes (gateway.networking.k8s.io/v1): the Gateway API is not installed"

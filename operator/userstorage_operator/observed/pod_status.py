@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from userstorage_operator.api import names
 from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.text import redacted
 
 _IMAGE_REASONS = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"})
 _TERMINATION_MESSAGE_MAX = 200
 _NORMAL_WAITING = frozenset({"", "ContainerCreating", "PodInitializing"})
 """Waiting reasons of a normal start; any other reason is a failure."""
+_OWN_CONTAINERS = frozenset({names.CONTAINER, names.INIT_CONTAINER})
 _OVERDUE = timedelta(seconds=10)
 _FOREGROUND_FINALIZER = "foregroundDeletion"
 """Set by a foreground deletion, which is how the operator deletes pods. The garbage collector removes it."""
@@ -38,12 +41,17 @@ def is_ready(pod: Unstructured) -> bool:
 
 
 def restart_count(pod: Unstructured) -> int:
-    """Return the restarts of all containers together, init containers included."""
-    return sum(status.get("restartCount", 0) for status in _containers(pod))
+    """Return the restarts of the browser's container."""
+    return sum(status.get("restartCount", 0) for status in _containers(pod) if status["name"] == names.CONTAINER)
+
+
+def has_restarted(pod: Unstructured) -> bool:
+    """Whether any container of the pod has restarted, also one that another controller added."""
+    return any(status.get("restartCount", 0) for status in _containers(pod))
 
 
 def disruption(pod: Unstructured) -> str | None:
-    """Return the message of the condition DisruptionTarget (node drain, preemption, eviction); None if it does not hold."""
+    """Return the message of the condition DisruptionTarget (node drain, preemption, eviction); None if it is not True."""
     target = condition(pod, "DisruptionTarget")
     if target is None or target["status"] != "True":
         return None
@@ -51,12 +59,15 @@ def disruption(pod: Unstructured) -> str | None:
 
 
 def termination_overdue_at(pod: Unstructured) -> datetime:
-    """Return when a terminating pod that still exists becomes worth reporting: every pod terminates in several steps."""
+    """Return when a terminating pod is worth reporting: ten seconds after its grace period.
+
+    Earlier, the message would change with each step of a normal termination.
+    """
     return parse_time(pod["metadata"]["deletionTimestamp"]) + _OVERDUE
 
 
 def awaits_garbage_collection(pod: Unstructured, now: datetime) -> bool:
-    """Whether a pod that is overdue is held only by the garbage collector's finalizer."""
+    """Whether the termination of a pod is overdue, and only the finalizer of the garbage collector keeps it."""
     meta = pod["metadata"]
     return now >= termination_overdue_at(pod) and (meta.get("deletionGracePeriodSeconds"), meta.get("finalizers")) == (
         0,
@@ -65,7 +76,7 @@ def awaits_garbage_collection(pod: Unstructured, now: datetime) -> bool:
 
 
 def termination_note(pod: Unstructured, now: datetime) -> str:
-    """Return what to append to a message about a terminating pod: its node, who disrupted it, and what keeps it."""
+    """Return the end of a message about a terminating pod: its node, the cause of a disruption, and what keeps the pod."""
     meta, notes = pod["metadata"], []
     if node := pod["spec"].get("nodeName"):
         notes.append(f"it is on node {node!r}")
@@ -81,15 +92,30 @@ def termination_note(pod: Unstructured, now: datetime) -> str:
 
 
 def not_ready_finding(pod: Unstructured) -> Finding:
-    """Return the most specific cause why a pod is not ready: containers first, then scheduling, then the phase."""
+    """Return the most specific cause why a pod is not ready: containers first, then scheduling, then gates, then the phase."""
     for status in _containers(pod):
         if finding := _container_finding(status):
             return finding
     if message := unschedulable(pod):
         return Finding("Unschedulable", message)
+    if gates := [gate["name"] for gate in pod["spec"].get("schedulingGates") or ()]:
+        return Finding(
+            "SchedulingGated", f"the pod is not scheduled before another controller lifts its gates: {', '.join(gates)}"
+        )
+    if gates := _unmet_readiness_gates(pod):
+        return Finding("ReadinessGatesNotReady", f"the containers are ready, but not the readiness gates: {', '.join(gates)}")
     if pod.get("status", {}).get("phase") == "Running":
         return Finding("PodNotReady", _unready_message(pod))
     return Finding("PodPending", "the pod is being scheduled or its containers are being created")
+
+
+def _unmet_readiness_gates(pod: Unstructured) -> list[str]:
+    """Return the readiness gates that keep a pod from being ready whose containers are ready."""
+    containers = condition(pod, "ContainersReady")
+    if containers is None or containers["status"] != "True":
+        return []
+    gates = [gate["conditionType"] for gate in pod["spec"].get("readinessGates") or ()]
+    return [gate for gate in gates if (condition(pod, gate) or {}).get("status") != "True"]
 
 
 def unschedulable(pod: Unstructured) -> str | None:
@@ -119,7 +145,8 @@ def _containers(pod: Unstructured) -> Iterator[Unstructured]:
 
 
 def _container_finding(status: Unstructured) -> Finding | None:
-    name, waiting = status["name"], status.get("state", {}).get("waiting")
+    waiting = status.get("state", {}).get("waiting")
+    name = status["name"] if status["name"] in _OWN_CONTAINERS else f"{status['name']} (not the operator's)"
     last: dict[str, Any] = status.get("lastState", {}).get("terminated") or {}
     now: dict[str, Any] = status.get("state", {}).get("terminated") or {}
     if status.get("ready"):
@@ -143,10 +170,10 @@ def _container_finding(status: Unstructured) -> Finding | None:
 
 
 def _last_line(message: str) -> str:
-    """Return the last line of a termination message that is not blank, printable and cut to fit a condition; else ""."""
+    """Return the last line of a termination message that is not blank, without secrets and cut to fit a condition; else ""."""
     lines = ("".join(char if char.isprintable() else " " for char in line).strip() for line in message.splitlines())
     printed = [line for line in lines if line]
-    return printed[-1][:_TERMINATION_MESSAGE_MAX] if printed else ""
+    return redacted(printed[-1])[:_TERMINATION_MESSAGE_MAX] if printed else ""
 
 
 def _unready_message(pod: Unstructured) -> str:

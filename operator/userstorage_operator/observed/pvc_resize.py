@@ -7,7 +7,7 @@ from userstorage_operator.api.unstructured import Unstructured
 
 
 class Resize(StrEnum):
-    """`status.storage.resize`."""
+    """The values of `status.storage.resize`."""
 
     REQUESTED = "Requested"
     IN_PROGRESS = "InProgress"

@@ -1,4 +1,4 @@
-"""The snapshot of a UserStorage: the frozen input of one reconcile. Later steps do not read the cluster again."""
+"""The snapshot of a UserStorage: the frozen input of one reconcile."""
 
 from dataclasses import dataclass, field, replace
 
@@ -26,7 +26,7 @@ class Children:
     http_route: Unstructured | None = None
 
     def owned(self, kind: Kind, uid: str) -> Unstructured | None:
-        """Return the child of that kind if the UserStorage `uid` controls it, else None."""
+        """Return the child of that kind if its controller is the UserStorage with this uid; else None."""
         child: Unstructured | None = getattr(self, kind.field)
         return child if child is not None and is_ours(child, uid) else None
 
@@ -37,15 +37,15 @@ class Snapshot:
 
     storage: UserStorage
     cls: UserStorageClass | None
-    """None if the class does not exist."""
+    """None if the class does not exist or is invalid."""
     children: Children
     status: Unstructured = field(default_factory=dict)
-    """As it stands on the object."""
+    """The status that the object has now."""
     spec_error: OperatorError | None = None
-    """Why the spec cannot be acted on."""
+    """Why the spec cannot be acted on; None if it can."""
     pod_backoff: BackoffState = field(default_factory=BackoffState)
     may_replace: bool = True
-    """Whether the rollout of the class allows replacing a pod now that a change of the class has made outdated."""
+    """Whether the rollout of the class allows the pod to be replaced now, if a change of the class made it outdated."""
     claim_context: ClaimContext = field(default_factory=ClaimContext)
     exposure_conflict: Finding | None = None
     """Why the Ingress or HTTPRoute that the class asks for cannot be created; None if it can."""
@@ -62,12 +62,12 @@ class Snapshot:
         return self.children.owned(kind, self.storage.meta.uid)
 
     def with_children(self, children: Children) -> "Snapshot":
-        """Return the snapshot with the children as they are after our own writes."""
+        """Return the snapshot with these children in place of its own, for example after a write."""
         return replace(self, children=children)
 
 
 def is_ours(child: Unstructured, uid: str) -> bool:
-    """Whether the controller ownerReference of `child` is the UserStorage `uid`.
+    """Whether the controller ownerReference of `child` names the UserStorage with this uid.
 
     Labels can be forged; a UID cannot be guessed before the object exists (docs/semantics.md#ownership).
     """
@@ -110,8 +110,23 @@ def was_orphaned(children: Children, storage: UserStorage) -> bool:
     return any(child is not None and controller(child) is None and _is_labelled_for(child, storage) for child in pod_path)
 
 
+def former_class(children: Children, storage: UserStorage) -> str | None:
+    """Return the class by which the children of the UserStorage were last built, also those that it is about to adopt; None if
+    by none, or by the built-in one.
+
+    The Service says it too: a suspended or lost pod says nothing.
+    """
+    for kind in (Kind.SERVICE, Kind.POD):
+        child: Unstructured | None = getattr(children, kind.field)
+        if child is None or not (is_ours(child, storage.meta.uid) or is_adoptable(child, storage)):
+            continue
+        if name := (child["metadata"].get("annotations") or {}).get(names.ANNOTATION_CLASS):
+            return str(name)
+    return None
+
+
 def is_owned_by_a_user_storage(child: Unstructured) -> bool:
-    """Whether the controller ownerReference of `child` is any UserStorage."""
+    """Whether the controller ownerReference of `child` names a UserStorage, no matter which."""
     owners = child["metadata"].get("ownerReferences") or ()
     return any(
         owner.get("controller") and owner["kind"] == names.KIND and owner["apiVersion"].startswith(f"{names.GROUP}/")
@@ -134,7 +149,7 @@ def controller_uid(child: Unstructured) -> str | None:
 def claim_is_ours(claim: Unstructured, storage: UserStorage) -> bool:
     """Whether the operator created this claim for this user, according to its user-id annotation.
 
-    A claim has no owner by default, so that an object restored from a backup finds its data again
+    A claim has no owner by default, so that a UserStorage restored from a backup finds its data again
     (docs/semantics.md#claims-and-data).
     """
     annotations = claim["metadata"].get("annotations") or {}

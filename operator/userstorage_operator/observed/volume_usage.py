@@ -7,7 +7,7 @@ from typing import Any
 from userstorage_operator.api.unstructured import Unstructured
 
 _STEP = 1.0
-"""Percent. A smaller change is not written to the status, or active users would cause a write after every measurement."""
+"""Percent. A smaller change is not written to the status: active users would cause a write after every measurement."""
 _MEBI = 1 << 20
 _LIMIT = 1 << 63
 NEARLY_FULL = 0.9
@@ -28,7 +28,7 @@ class VolumeUse:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredVolume:
-    """The measurement of one volume, if the operator queries kubelets."""
+    """The measured usage of one volume. It exists only if the operator queries kubelets (`--volume-stats`)."""
 
     use: VolumeUse | None
     """None if the usage is currently unknown."""
@@ -66,9 +66,9 @@ def _use(volume: Unstructured) -> VolumeUse | None:
 
 
 def volume_status(previous: Unstructured, claim: str, use: VolumeUse | None) -> Unstructured:
-    """Return the fields of `status.storage` about the usage of `claim`; `previous` is the last `status.storage`.
+    """Return `used` and `usedPercent` of `status.storage` for `claim`; `previous` is the last `status.storage`.
 
-    If the usage is unknown (None), the previous values are kept: a volume that no pod mounts does not fill up.
+    If the usage is unknown (None), the previous values are kept: usage is only measured while a pod mounts the volume.
     """
     known = previous.get("usedPercent") if previous.get("claimName") == claim else None
     if known is not None and (use is None or abs(use.ratio * 100 - known) < _STEP):

@@ -1,6 +1,6 @@
 """Builders of the children that a UserStorage should have. They never change their arguments.
 
-Every field that the API server would default, and that is compared later, is written out, so that the live object equals the
+Every field that `diff.py` compares is written out, even with the default of the API server, so that the live object equals the
 desired one. A value of None means "must be absent": it is left out on creation and removed on repair.
 """
 
@@ -23,7 +23,7 @@ from userstorage_operator.plan import exposure
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """The desired children, in the order of their creation: the pod comes last, behind its NetworkPolicy."""
+    """The desired children, in the order of their creation: the NetworkPolicy comes before the pod that it protects."""
 
     network_policy: Unstructured | None
     """None if the class does not manage NetworkPolicies (`network.policy: None`)."""
@@ -34,9 +34,9 @@ class Desired:
     pod_hash: str
     """Hash of everything that requires a new pod when it changes."""
     spec_hash: str
-    """Hash of the user's own part of that. Any other change is the class's, or a new version's of the operator."""
+    """Hash of the part that the user decides. If only `pod_hash` changes, the cause is the class or the operator's version."""
     ingress: Unstructured | None
-    """None if the class does not ask for one, or if it cannot be created now."""
+    """None if the class does not ask for an Ingress, or if it cannot be created now."""
     http_route: Unstructured | None
     """None in the same cases as `ingress`."""
 
@@ -44,10 +44,10 @@ class Desired:
 def build(
     storage: UserStorage, cls: UserStorageClass, browser: Browser, *, exposed: bool = True, granted: str | None = None
 ) -> Desired:
-    """Build all children of one UserStorage.
+    """Build all children of one UserStorage, Ingress and HTTPRoute only if `exposed`.
 
-    Without Ingress and HTTPRoute unless `exposed`. `granted` is the size that the claim has requested already: it stays allowed
-    if the class lowers its maximum. Raises InvalidSpec, naming the field, if the spec or the class cannot be served.
+    `granted` is the size that the existing claim requests: it stays allowed if the class lowers its maximum. Raises
+    InvalidSpec, naming the field, if the spec or the class cannot be served.
     """
     _raise_if_unsupported(storage, cls, granted)
     pod = _pod(storage, cls, browser)
@@ -57,7 +57,7 @@ def build(
     return Desired(
         network_policy=_policy(storage, cls) if cls.policy is PolicyMode.MANAGED else None,
         pvc=_claim(storage, cls) if storage.storage.claim_name is None else None,
-        service=_service(storage),
+        service=_service(storage, cls),
         pod=pod,
         pod_hash=annotations[names.ANNOTATION_POD_HASH],
         spec_hash=annotations[names.ANNOTATION_SPEC_HASH],
@@ -86,7 +86,10 @@ def claim_name(storage: UserStorage) -> str:
 
 
 def _policy(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
-    """Build the NetworkPolicy: no egress, and ingress from the allowed sources only; by default from namespaces labelled as gateways."""
+    """Build the NetworkPolicy: no egress, and ingress only from `allowedFrom` of the class.
+
+    The default of `allowedFrom` is all namespaces with the gateway label.
+    """
     gateways = {"namespaceSelector": {"matchLabels": {names.LABEL_GATEWAY: "true"}}}
     spec = {
         "podSelector": {"matchLabels": selector(storage), "matchExpressions": None},
@@ -94,7 +97,7 @@ def _policy(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
         "egress": None,
         "ingress": [
             {
-                "from": [_without_empty(peer) for peer in cls.allowed_from] or [gateways],
+                "from": [_stored_peer(peer) for peer in cls.allowed_from] or [gateways],
                 "ports": [{"port": cls.browser.port, "protocol": "TCP"}],
             }
         ],
@@ -103,12 +106,19 @@ def _policy(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
     return _child("networking.k8s.io/v1", "NetworkPolicy", metadata, spec)
 
 
-def _without_empty(peer: Mapping[str, Any]) -> Unstructured:
-    """Return the peer without empty lists and maps in selectors: the API server drops them, and they would look like a difference."""
-    return {
-        field: {key: value for key, value in inner.items() if value} if field.endswith("Selector") else inner
-        for field, inner in peer.items()
-    }
+def _stored_peer(peer: Mapping[str, Any]) -> Unstructured:
+    """Return the peer as the API server stores it: without empty lists and maps, which would look like a difference.
+
+    An empty selector stays: it selects everything.
+    """
+    return {field: _without_empty(value) for field, value in peer.items()}
+
+
+def _without_empty(value: Any) -> Any:
+    """Return `value` without the fields that are empty lists or maps, at every depth."""
+    if isinstance(value, Mapping):
+        return {key: _without_empty(inner) for key, inner in value.items() if inner not in ([], {})}
+    return [_without_empty(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _claim(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
@@ -124,7 +134,11 @@ def _claim(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
     return _child("v1", "PersistentVolumeClaim", metadata, spec)
 
 
-def _service(storage: UserStorage) -> Unstructured:
+def _service(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
+    """Build the Service. Its annotation says which class serves the user, also while there is no pod; none for the built-in one."""
+    metadata = _metadata(storage)
+    if cls.name:
+        metadata["annotations"][names.ANNOTATION_CLASS] = cls.name
     spec = {
         "type": "ClusterIP",
         "selector": selector(storage),
@@ -134,7 +148,7 @@ def _service(storage: UserStorage) -> Unstructured:
         "externalIPs": None,
         "publishNotReadyAddresses": None,
     }
-    return _child("v1", "Service", _metadata(storage), spec)
+    return _child("v1", "Service", metadata, spec)
 
 
 def _ingress(storage: UserStorage, cls: UserStorageClass, host: exposure.HostPath) -> Unstructured:
@@ -148,13 +162,19 @@ def _route(storage: UserStorage, cls: UserStorageClass, host: exposure.HostPath)
 
 
 def _exposed_metadata(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
-    """Return the metadata with the class's annotations: they configure many ingress controllers, so no tenant may set them."""
+    """Return the metadata of an Ingress or HTTPRoute, with the annotations of the class.
+
+    Such annotations configure many ingress controllers, so no tenant may set them.
+    """
     metadata = _metadata(storage)
     return metadata | {"annotations": {**cls.exposure.annotations, **metadata["annotations"]}}
 
 
 def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
-    """Build the pod, with the hashes of its spec; with its class, for the admission policy; and with its path, for the URL."""
+    """Build the pod.
+
+    Its annotations are the two hashes, its class for the admission policy, and its base path for the URL.
+    """
     metadata = _metadata(storage)
     metadata["labels"] = {**storage.pod_labels, **metadata["labels"]}
     metadata["annotations"] = {**storage.pod_annotations, **metadata["annotations"]}
@@ -171,8 +191,8 @@ def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstr
 def _user_controlled(storage: UserStorage) -> list[Any]:
     """Return the part of the pod that the user decides.
 
-    A version of the operator that changes this list takes every pod for one that its user has changed, and replaces all
-    outdated pods at once.
+    If a new version of the operator changes this list, it treats every pod as changed by its user. It then replaces all
+    outdated pods at once, without a rollout.
     """
     files, placed = storage.storage, storage.scheduling
     return [
@@ -189,7 +209,7 @@ def _hash(parts: list[Any]) -> str:
 
 
 def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
-    """Build a pod spec that Pod Security `restricted` admits, without a service account token, on a read-only root."""
+    """Build a pod spec that Pod Security `restricted` admits, without a service account token and with a read-only root."""
     files: Unstructured = {"name": FILES_VOLUME, "mountPath": FILES_MOUNT}
     if storage.storage.read_only:
         files["readOnly"] = True
@@ -215,14 +235,14 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
     if browser.stop_signal is not None:
         container["lifecycle"] = {"stopSignal": browser.stop_signal}
     spec: Unstructured = {
-        "os": {"name": "linux"},  # a stopSignal is valid only with it
+        "os": {"name": "linux"},  # a stopSignal is valid only with `os`
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": storage.lifecycle.termination_grace_period,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": cls.run_as_user,  # images name their user; only a number proves it is not root
+            "runAsUser": cls.run_as_user,  # a number: the kubelet cannot check that a name is not root
             "runAsGroup": cls.run_as_group,
             "fsGroup": cls.fs_group,
             "fsGroupChangePolicy": "OnRootMismatch",
@@ -241,7 +261,7 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
     if browser.init_command:
         spec["initContainers"] = [
             {
-                "name": "configure",
+                "name": names.INIT_CONTAINER,
                 "image": browser.image,
                 "command": list(browser.init_command),
                 "resources": container["resources"],

@@ -1,17 +1,18 @@
-"""Changes of a class that wait: an existing pod keeps its port and path, an existing claim its size."""
+"""Changes of a class that do not apply at once: a pod keeps its port and path until it is replaced, a claim keeps its size."""
 
 from dataclasses import replace
 from typing import Any
 
 from userstorage_operator.api import names
-from userstorage_operator.api.resources import EXPOSURE
-from userstorage_operator.observed.snapshot import Snapshot, claim_is_ours
+from userstorage_operator.api.resources import EXPOSURE, Kind
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.observed.snapshot import Snapshot, claim_is_ours, is_terminating
 from userstorage_operator.plan import exposure
 from userstorage_operator.plan.builders import Desired
 
 
 def current_claim_size(snapshot: Snapshot) -> str | None:
-    """Return the size that the user's own claim requests, which cannot shrink; None if there is no such claim."""
+    """Return the size that the user's own claim requests; None if there is no such claim. A claim cannot shrink."""
     claim = snapshot.children.pvc
     if claim is None or snapshot.storage.storage.claim_name is not None or not claim_is_ours(claim, snapshot.storage):
         return None
@@ -19,7 +20,7 @@ def current_claim_size(snapshot: Snapshot) -> str | None:
 
 
 def served_path(snapshot: Snapshot) -> str | None:
-    """Return the path under which our pod serves; None if there is no pod, or its annotation is missing or no path."""
+    """Return the URL path of our pod, from its annotation; None if there is no pod, or the annotation is not a path."""
     pod = snapshot.own_pod
     if pod is None:
         return None
@@ -29,11 +30,11 @@ def served_path(snapshot: Snapshot) -> str | None:
 
 
 def keep_current_endpoint(desired: Desired, snapshot: Snapshot) -> Desired:
-    """Return the desired children for a pod of an older spec: the NetworkPolicy keeps the pod's port, Ingress and HTTPRoute keep
-    their path.
+    """Return the desired children for a pod of an older spec, which is not replaced yet.
 
-    The path is that of the live Ingress or HTTPRoute, not the pod's annotation: an account that may edit pods could send other
-    users' visitors to its own pod by it.
+    The NetworkPolicy keeps the port of the pod. Ingress and HTTPRoute keep their path. It is read from the live Ingress or
+    HTTPRoute, not from the pod's annotation: an account that may edit pods could otherwise direct visitors of other users to
+    its own pod.
     """
     kept: dict[str, Any] = {}
     if desired.network_policy is not None and (port := _port(snapshot)) is not None:
@@ -47,6 +48,52 @@ def keep_current_endpoint(desired: Desired, snapshot: Snapshot) -> Desired:
         if (served := exposure.served_host(live)) is not None:
             kept[kind.field] = exposure.with_path(exposure_child, served.path)
     return replace(desired, **kept)
+
+
+def keep_current_access(desired: Desired, snapshot: Snapshot) -> Desired:
+    """Return the desired children for a pod that waits for its turn in the rollout of its class: as `keep_current_endpoint`, and
+    the sources of the NetworkPolicy and the Ingress or HTTPRoute stay as they are, so that no class change takes them from all
+    users at once.
+
+    Kept are the live ones. Sources that another writer added stay until then; an account that may change NetworkPolicies could
+    create one that lets in the same.
+    """
+    desired = keep_current_endpoint(desired, snapshot)
+    kept: dict[str, Any] = {}
+    if desired.network_policy is not None and (sources := _sources(snapshot)) is not None:
+        [rule] = desired.network_policy["spec"]["ingress"]
+        spec = desired.network_policy["spec"] | {"ingress": [rule | {"from": sources}]}
+        kept["network_policy"] = desired.network_policy | {"spec": spec}
+    current = {kind.field: live for kind in EXPOSURE if (live := snapshot.own(kind)) is not None and _is_kept(live, snapshot)}
+    if current:
+        kept |= {kind.field: None for kind in EXPOSURE}
+        kept |= {field: _with_own_labels(live, desired) for field, live in current.items()}
+    return replace(desired, **kept)
+
+
+def _sources(snapshot: Snapshot) -> list[Any] | None:
+    """Return the sources that the live NetworkPolicy allows; None if it has no single rule, or one that allows every source."""
+    policy = snapshot.own(Kind.NETWORK_POLICY)
+    rules: list[Unstructured] = (policy["spec"].get("ingress") or []) if policy is not None else []
+    return (rules[0].get("from") or None) if len(rules) == 1 else None
+
+
+def _is_kept(live: Unstructured, snapshot: Snapshot) -> bool:
+    """Whether a live Ingress or HTTPRoute still leads to this user, and its host is not another UserStorage's."""
+    served = exposure.served_host(live)
+    if served is None or is_terminating(live) or not exposure.leads_to(live, names.child_name(snapshot.storage.slug)):
+        return False
+    if snapshot.exposure_conflict is None or snapshot.cls is None:
+        return True
+    return served != exposure.host_path(snapshot.storage, snapshot.cls)
+
+
+def _with_own_labels(live: Unstructured, desired: Desired) -> Unstructured:
+    """Return a live child as a desired one: with the labels by which the operator finds it."""
+    meta, own = live["metadata"], desired.service["metadata"]
+    labels = {**(meta.get("labels") or {}), **own["labels"]}
+    annotations = {**(meta.get("annotations") or {}), names.ANNOTATION_USER_ID: own["annotations"][names.ANNOTATION_USER_ID]}
+    return live | {"metadata": meta | {"labels": labels, "annotations": annotations}}
 
 
 def _port(snapshot: Snapshot) -> int | None:

@@ -7,13 +7,18 @@ from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.quantities import parse_quantity
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed.snapshot import controller, is_terminating
+from userstorage_operator.plan import exposure
 
 _OWN_MAPS = frozenset({"selector", "matchLabels"})
-"""Maps of which every key is compared: a selector with one more label selects nothing."""
+"""Maps in which an extra key is a difference too: a selector with one more label selects nothing."""
+_ANCIENT_CHANGES = "ancient-changes"
+"""The manager into which the API server merges the oldest entries if there are more than ten, our own included."""
+_PLACEMENT = frozenset({"f:nodeSelector", "f:affinity", "f:tolerations", "f:schedulingGates"})
+"""Fields of a pod's spec that a queue manager writes when it lifts its scheduling gate."""
 
 
 def without_absent(value: Unstructured) -> Unstructured:
-    """Return `value` for creation: without the keys whose value is None, at every depth of maps."""
+    """Return `value` for creation: without keys whose value is None, also in nested maps."""
     return {
         key: without_absent(inner) if isinstance(inner, dict) else inner for key, inner in value.items() if inner is not None
     }
@@ -24,12 +29,18 @@ def child_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
     metadata = _metadata_patch(desired, live) | _owner_patch(desired, live) | _finalizer_patch(desired, live)
     if withdrawn := _withdrawn_annotations(desired, live):
         metadata["annotations"] = metadata.get("annotations", {}) | dict.fromkeys(withdrawn)
-    return _named(metadata, _difference(desired["spec"], live["spec"]))
+    return _named(metadata, _difference(exposure.with_foreign_paths(desired, live)["spec"], live["spec"]))
 
 
 def metadata_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
     """Return the patch of the metadata, for a child whose spec cannot be changed in place (Pod)."""
     return _named(_metadata_patch(desired, live) | _owner_patch(desired, live), {})
+
+
+def labels_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
+    """Return the patch of the labels alone; empty if none differs."""
+    labels = _metadata_patch(desired, live).get("labels")
+    return _named({"labels": labels} if labels else {}, {})
 
 
 def claim_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
@@ -56,9 +67,9 @@ def _other_owners(live: Unstructured, uid: str) -> list[Unstructured]:
 
 
 def claim_growth(live: Unstructured, size: str | None) -> Unstructured:
-    """Return the patch that expands the claim to `size`; empty if it is as large already, or if `size` is None.
+    """Return the patch that expands the claim to `size`; empty if `size` is None or not larger, or the claim is not bound.
 
-    Only a bound claim can grow: the API server refuses it while the claim waits for its volume.
+    The API server refuses to expand a claim that waits for its volume.
     """
     requested = live["spec"]["resources"]["requests"]["storage"]
     bound = live.get("status", {}).get("phase") == "Bound"
@@ -68,19 +79,22 @@ def claim_growth(live: Unstructured, size: str | None) -> Unstructured:
 
 
 def spec_edited_by_hand(pod: Unstructured) -> bool:
-    """Whether another field manager changed the spec of a pod of ours.
+    """Whether another field manager changed what the pod runs. Where it may run is for queue managers to change, as long as
+    their scheduling gate holds it.
 
     Read from managedFields, not by a comparison with the desired pod: admission plugins and webhooks may change it on creation,
-    and the API server records their changes under our field manager.
+    and such changes belong to no field manager, because the API server computes managedFields before admission.
     """
     return any(
-        entry.get("manager") != FIELD_MANAGER and not entry.get("subresource") and "f:spec" in entry.get("fieldsV1", ())
+        entry.get("manager") not in (FIELD_MANAGER, _ANCIENT_CHANGES)
+        and not entry.get("subresource")
+        and entry.get("fieldsV1", {}).get("f:spec", {}).keys() - _PLACEMENT
         for entry in pod["metadata"].get("managedFields", ())
     )
 
 
 def _withdrawn_annotations(desired: Unstructured, live: Unstructured) -> set[str]:
-    """Return the annotations that we once set and no longer want. Those of other field managers are left alone."""
+    """Return the keys of live annotations that the operator has set and no longer desires, according to managedFields."""
     ours: set[str] = set()
     for entry in live["metadata"].get("managedFields", ()):
         if entry.get("manager") == FIELD_MANAGER and not entry.get("subresource"):
@@ -117,7 +131,7 @@ def _named(metadata: Unstructured, spec: Unstructured) -> Unstructured:
 
 
 def _difference(desired: Mapping[str, Any], live: Mapping[str, Any], foreign: Collection[str] = ()) -> Unstructured:
-    """Return the keys of `desired` whose value differs in `live`, and None for `foreign` keys. Lists are compared whole."""
+    """Return the values of `desired` that differ in `live`, and None for each key in `foreign`. Lists are compared whole."""
     patch: Unstructured = dict.fromkeys(foreign)
     for key, value in desired.items():
         present = live.get(key)

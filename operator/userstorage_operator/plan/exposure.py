@@ -1,7 +1,8 @@
 """Access from outside the cluster: the host and path of a user, and the Ingress or HTTPRoute for them.
 
 Every field that the API server would default is written out, and lists are compared whole, so that an entry that another
-writer adds is a difference.
+writer adds is a difference. The exception are paths beside ours in the rule of an Ingress: certificate managers answer their
+challenges there.
 """
 
 import re
@@ -25,17 +26,17 @@ _HOST_MAX = 253
 
 @dataclass(frozen=True, slots=True)
 class HostPath:
-    """The host and path at which one user is reached."""
+    """The host and path at which one user's file browser is reached."""
 
     host: str
     path: str
 
 
 def host_path(storage: UserStorage, cls: UserStorageClass) -> HostPath | None:
-    """Return where the class exposes this user; None if only inside the cluster.
+    """Return the host and path at which the class exposes this user; None if it does so only inside the cluster.
 
-    Raises InvalidSpec if the host is no valid DNS name: slugs have up to 50 characters and namespaces up to 63, and the API
-    server itself does not check the length of labels.
+    Raises InvalidSpec if the class has no hostTemplate, or if the host is not a valid DNS name: slugs have up to 50 characters
+    and namespaces up to 63, and the API server itself does not check the length of labels.
     """
     template = cls.exposure.host_template
     if cls.exposure.expose is Expose.CLUSTER_IP:
@@ -60,7 +61,10 @@ def _host_error(host: str) -> str | None:
 
 
 def wanted_host(raw: Unstructured, classes: Iterable[Unstructured]) -> HostPath | None:
-    """Return where a raw UserStorage is to be reached; None also if it cannot be parsed, because then it is not exposed."""
+    """Return the host and path that its class gives to an unparsed UserStorage.
+
+    None if the class exposes it only inside the cluster. None also if it or its class cannot be parsed: it is not exposed then.
+    """
     spec = raw.get("spec") or {}
     chosen = choose_class(spec.get("className"), classes)
     network = (chosen.get("spec") or {}).get("network") if chosen is not None else None
@@ -73,7 +77,7 @@ def wanted_host(raw: Unstructured, classes: Iterable[Unstructured]) -> HostPath 
 
 
 def ingress_spec(exposure: ExposureSpec, at: HostPath, service: str) -> Unstructured:
-    """Build the spec of the Ingress. Without an IngressClass in the class, the cluster fills in its default once."""
+    """Build the spec of the Ingress. If the class names no IngressClass, the API server sets the default one on creation."""
     backend = {"service": {"name": service, "port": {"number": names.SERVICE_PORT}}}
     spec: Unstructured = {
         "rules": [{"host": at.host, "http": {"paths": [{"path": at.path, "pathType": "Prefix", "backend": backend}]}}],
@@ -86,7 +90,7 @@ def ingress_spec(exposure: ExposureSpec, at: HostPath, service: str) -> Unstruct
 
 
 def route_spec(exposure: ExposureSpec, at: HostPath, service: str) -> Unstructured:
-    """Build the spec of the HTTPRoute, with the defaults of its CRD: they apply inside lists, which are compared whole."""
+    """Build the spec of the HTTPRoute, including the defaults of its CRD inside lists, because lists are compared whole."""
     backend = {"group": "", "kind": "Service", "name": service, "port": names.SERVICE_PORT, "weight": 1}
     match = {"path": {"type": "PathPrefix", "value": at.path}}
     return {
@@ -97,17 +101,54 @@ def route_spec(exposure: ExposureSpec, at: HostPath, service: str) -> Unstructur
 
 
 def served_host(child: Unstructured) -> HostPath | None:
-    """Return the host and path of a live Ingress or HTTPRoute of ours; None if it was edited so that it has no single one."""
+    """Return the host and path of our live Ingress or HTTPRoute; None if an edit left it without exactly one."""
     spec = child["spec"]
     try:
         [rule] = spec["rules"]
         if "hostnames" not in spec:
-            [path] = rule["http"]["paths"]
+            [path] = (path for path in rule["http"]["paths"] if not _is_foreign(path, child["metadata"]["name"]))
             return HostPath(rule["host"], path["path"])
         [_], [host], [match] = spec["parentRefs"], spec["hostnames"], rule["matches"]
         return HostPath(host, match["path"]["value"])
     except (KeyError, ValueError):
         return None
+
+
+def leads_to(child: Unstructured, service: str) -> bool:
+    """Whether a live Ingress or HTTPRoute that has a `served_host` sends all visitors to that Service."""
+    [rule] = child["spec"]["rules"]
+    if "hostnames" in child["spec"]:
+        return [backend.get("name") for backend in rule.get("backendRefs") or ()] == [service] and not rule.get("filters")
+    [path] = rule["http"]["paths"]
+    return path["backend"].get("service", {}).get("name") == service and "defaultBackend" not in child["spec"]
+
+
+def with_foreign_paths(desired: Unstructured, live: Unstructured) -> Unstructured:
+    """Return the desired child with the paths that other controllers have added to the rule of its Ingress, in their order.
+
+    A path is not foreign if it leads to our Service, or if it is the desired path with another backend. A child that is no
+    Ingress, or whose live rule has another host, is returned as it is.
+    """
+    if desired["kind"] != "Ingress":
+        return desired
+    [rule], name = desired["spec"]["rules"], desired["metadata"]["name"]
+    [ours] = rule["http"]["paths"]
+    found = next((old for old in live["spec"].get("rules") or () if old.get("host") == rule["host"]), None)
+    live_paths = ((found or {}).get("http") or {}).get("paths") or []
+    paths: list[Unstructured] = []
+    for path in live_paths:
+        if _is_foreign(path, name) and path.get("path") != ours["path"]:
+            paths.append(path)
+        elif ours not in paths:
+            paths.append(ours)
+    if ours not in paths:
+        paths.append(ours)
+    return desired | {"spec": desired["spec"] | {"rules": [rule | {"http": {"paths": paths}}]}}
+
+
+def _is_foreign(path: Unstructured, service: str) -> bool:
+    """Whether a path of an Ingress leads elsewhere than to that Service of ours."""
+    return bool((path["backend"].get("service") or {}).get("name") != service)
 
 
 def with_path(child: Unstructured, path: str) -> Unstructured:
@@ -122,9 +163,10 @@ def with_path(child: Unstructured, path: str) -> Unstructured:
 
 
 def route_rejection(route: Unstructured) -> Finding | None:
-    """Return why the Gateway's controller does not serve a live HTTPRoute that has a `served_host`; None if it does.
+    """Return why the Gateway's controller does not serve a live HTTPRoute; None if it does.
 
-    No status counts as not served: a Gateway that does not exist, or that no controller serves, gets none.
+    `served_host(route)` must not be None. A route without a status counts as not served: it gets none if the Gateway does not
+    exist or has no controller.
     """
     gateway = route["spec"]["parentRefs"][0]
     conditions = [

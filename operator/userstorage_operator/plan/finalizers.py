@@ -26,7 +26,10 @@ def selects(policy: Unstructured, pod: Unstructured) -> bool:
 
 
 def release_patch(uid: str, finalizers: Sequence[str]) -> list[Unstructured]:
-    """Return the JSON patch that removes our finalizer. It fails for another object of that name, and removes no other finalizer."""
+    """Return the JSON patch that removes our finalizer.
+
+    It fails if the object has another uid, or if our finalizer is no longer at its position in the list.
+    """
     path = f"/metadata/finalizers/{finalizers.index(FINALIZER)}"
     return [
         {"op": "test", "path": "/metadata/uid", "value": uid},

@@ -1,4 +1,4 @@
-"""The plan of one reconcile: pure, so that a test can ask about any snapshot."""
+"""The plan of one reconcile, as a pure function of the snapshot and the time."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,6 +10,7 @@ from userstorage_operator.api.errors import AwaitingGarbageCollection, InvalidSp
 from userstorage_operator.api.resources import EXPOSURE, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import ReclaimPolicy
+from userstorage_operator.observed.lost_claim import waits_for_consent
 from userstorage_operator.observed.snapshot import (
     Snapshot,
     claim_is_ours,
@@ -22,7 +23,7 @@ from userstorage_operator.observed.snapshot import (
 )
 from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.builders import Desired, build
-from userstorage_operator.plan.deferred_changes import current_claim_size, keep_current_endpoint
+from userstorage_operator.plan.deferred_changes import current_claim_size, keep_current_access, keep_current_endpoint
 from userstorage_operator.plan.diff import child_patch, claim_growth, claim_patch, without_owner
 from userstorage_operator.plan.finalizers import has_finalizer, is_held
 from userstorage_operator.plan.pod import (
@@ -37,6 +38,7 @@ from userstorage_operator.plan.steps import (
     AddFinalizer,
     Create,
     Delete,
+    InspectClaim,
     InspectMountEvents,
     InspectMounts,
     Patch,
@@ -48,7 +50,7 @@ from userstorage_operator.plan.steps import (
 
 
 def plan(snapshot: Snapshot, now: datetime) -> Plan:
-    """Plan a reconcile of any snapshot. A spec that cannot be served, and a name that is taken, become `Plan.spec_error`."""
+    """Return the plan for any snapshot. If the spec cannot be served, or a child's name is taken, `spec_error` says why."""
     desired, spec_error = _render(snapshot)
     if snapshot.storage.is_deleting:
         return replace(plan_deletion(snapshot), desired=desired)
@@ -61,7 +63,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
 
 
 def _render(snapshot: Snapshot) -> tuple[Desired | None, OperatorError | None]:
-    """Return the children that spec and class ask for, or why they cannot be rendered."""
+    """Return the desired children; or None, and the error if there is one."""
     storage, cls = snapshot.storage, snapshot.cls
     if snapshot.spec_error is not None or cls is None:
         return None, snapshot.spec_error
@@ -71,14 +73,20 @@ def _render(snapshot: Snapshot) -> tuple[Desired | None, OperatorError | None]:
         desired = build(storage, cls, browser, exposed=exposed, granted=current_claim_size(snapshot))
     except InvalidSpec as error:
         return None, error
-    return (desired if deferral(snapshot, desired) is None else keep_current_endpoint(desired, snapshot)), None
+    match deferral(snapshot, desired):
+        case None:
+            return desired, None
+        case "WaitingForRollout":
+            return keep_current_access(desired, snapshot), None
+        case _:
+            return keep_current_endpoint(desired, snapshot), None
 
 
 def plan_changes(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
-    """Plan a live UserStorage that owns its user id and whose class exists.
+    """Plan the steps for a UserStorage that is not being deleted, owns its user id and has a class.
 
-    Raises NameConflict or AwaitingGarbageCollection, before any step, if an object that is not ours has the name of a child
-    that access to the files depends on.
+    Raises NameConflict or AwaitingGarbageCollection, before any step, if the name of its Service, pod, NetworkPolicy or claim
+    is taken by an object that is not ours.
     """
     for kind in (Kind.SERVICE, Kind.POD):
         refuse_foreign(kind, getattr(snapshot.children, kind.field), snapshot)
@@ -127,15 +135,17 @@ def plan_deletion(snapshot: Snapshot) -> Plan:
 
 
 def claim_to_collect(snapshot: Snapshot) -> Unstructured | None:
-    """Return the claim that goes with its UserStorage at the end of a deletion; None if it stays."""
+    """Return the claim that goes with its UserStorage at the end of a deletion; None if it stays, or another object controls it."""
     claim, storage = snapshot.children.pvc, snapshot.storage
     if claim is None or storage.storage.claim_name is not None or storage.storage.reclaim_policy is not ReclaimPolicy.DELETE:
         return None
-    return claim if claim_is_ours(claim, storage) and not was_orphaned(snapshot.children, storage) else None
+    if controller_uid(claim) not in (None, storage.meta.uid) or was_orphaned(snapshot.children, storage):
+        return None
+    return claim if claim_is_ours(claim, storage) else None
 
 
 def plan_blocked(snapshot: Snapshot, now: datetime) -> Plan:
-    """Plan a UserStorage whose spec cannot be acted on: change nothing, but stop a pod that the user wants stopped."""
+    """Plan for a spec that cannot be acted on: change nothing, except that the pod of a suspended UserStorage is deleted."""
     if (deadline := pod_termination_deadline(snapshot)) is not None:
         return Plan(requeue_at=(deadline,))
     pod = snapshot.own_pod
@@ -149,20 +159,21 @@ def plan_blocked(snapshot: Snapshot, now: datetime) -> Plan:
 
 
 def _keep_claim(snapshot: Snapshot) -> Iterator[Step]:
-    """Remove the owner from the claim if reclaimPolicy is Retain by now: the spec may have changed in the same moment as the
-    object was deleted, and counts until the end.
+    """Remove our ownerReference from the claim if reclaimPolicy is Retain.
+
+    The user may have changed reclaimPolicy right before the deletion, or during it: its last value counts.
     """
     claim, storage = snapshot.children.pvc, snapshot.storage
     if claim is None or storage.storage.claim_name is not None or storage.storage.reclaim_policy is ReclaimPolicy.DELETE:
         return
-    if claim_is_ours(claim, storage) and controller_uid(claim) == storage.meta.uid:
-        yield Patch(Kind.PVC, without_owner(claim, storage.meta.uid))
+    if claim_is_ours(claim, storage) and (disowned := without_owner(claim, storage.meta.uid)):
+        yield Patch(Kind.PVC, disowned)
 
 
 def refuse_foreign(kind: Kind, child: Unstructured | None, snapshot: Snapshot) -> None:
-    """Raise NameConflict if `child` exists and is not ours, AwaitingGarbageCollection if it was another UserStorage's.
+    """Raise NameConflict if `child` exists and is not ours; AwaitingGarbageCollection if another UserStorage controls it.
 
-    Only the owner of the user id is planned, so that other UserStorage is gone, or is being deleted.
+    That other UserStorage is gone or being deleted: of all that have the user id, only one gets this far.
     """
     if child is None:
         return
@@ -194,15 +205,12 @@ def _finalizer(snapshot: Snapshot) -> Iterator[Step]:
 
 
 def _prune(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
-    """Delete children of ours that the class no longer asks for: a NetworkPolicy must not go on denying, a route must close."""
+    """Delete our NetworkPolicy, Ingress or HTTPRoute if the class no longer asks for it. It must not stay in effect."""
     for kind in (Kind.NETWORK_POLICY, *EXPOSURE):
         live = _own_or_adoptable(kind, snapshot)
         if getattr(desired, kind.field) is not None or live is None:
             continue
-        if kind is Kind.NETWORK_POLICY and has_finalizer(live):
-            others = [finalizer for finalizer in live["metadata"]["finalizers"] if finalizer != names.FINALIZER]
-            yield Patch(kind, {"metadata": {"finalizers": others or None}})
-        if not is_terminating(live):
+        if not is_terminating(live) or has_finalizer(live):
             yield Delete(kind, live["metadata"]["uid"])
 
 
@@ -231,8 +239,9 @@ def _ensure_policy(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
 
 
 def _ensure_exposure(kind: Kind, desired: Unstructured | None, snapshot: Snapshot) -> Iterator[Step]:
-    """Ensure the Ingress or HTTPRoute. A foreign object with our name counts as absent: that creating ours fails must not
-    block access to the files.
+    """Create or repair the Ingress or HTTPRoute.
+
+    A foreign object with its name counts as absent. Creating ours then fails, which does not block access to the files.
     """
     yield from _ensure(kind, desired, _own_or_adoptable(kind, snapshot))
 
@@ -242,7 +251,7 @@ def _ensure_claim(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
     if desired.pvc is None or snapshot.claim_context.claim_holder is not None:
         return
     if claim is None:
-        yield Create(Kind.PVC, desired.pvc)
+        yield InspectClaim(desired.pvc) if waits_for_consent(snapshot) else Create(Kind.PVC, desired.pvc)
     elif not claim_is_disappearing(snapshot):
         if patch := claim_patch(desired.pvc, claim):
             yield Patch(Kind.PVC, patch, best_effort=True)

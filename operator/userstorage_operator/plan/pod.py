@@ -1,4 +1,4 @@
-"""The pod's part of a plan: when one is created, kept, replaced or deleted. Never two: they have the same name."""
+"""The pod's part of a plan: create, keep, replace or delete it. There are never two: both would have the same name."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -9,26 +9,28 @@ from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UpdateStrategy
 from userstorage_operator.observed import backoff, pod_status
-from userstorage_operator.observed.snapshot import Snapshot, controller_uid, is_terminating
+from userstorage_operator.observed.lost_claim import waits_for_consent
+from userstorage_operator.observed.snapshot import Snapshot, controller_uid, is_owned_by_a_user_storage, is_terminating
 from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.builders import Desired
 from userstorage_operator.plan.diff import metadata_patch, spec_edited_by_hand
 from userstorage_operator.plan.steps import Create, DeletePod, InspectMountEvents, InspectMounts, Patch, Plan
 
+CLAIM_TERMINATING = "ClaimTerminating"
+"""The deferral of a pod that is the last to keep a claim which is being deleted."""
+
 
 def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
-    """Plan the steps for the pod, the reason that holds one back, and when to plan again."""
+    """Plan the steps for the pod. If no pod may be created yet, `hold` has the reason. `requeue_at` says when to plan again."""
     pod = snapshot.children.pod
     if pod is None:
         return Plan() if snapshot.storage.suspended else _plan_creation(snapshot, desired, now)
     if (deadline := pod_termination_deadline(snapshot)) is not None:
         return Plan(requeue_at=(deadline,))
-    if reason := _replacement_reason(snapshot, desired, pod):
+    if reason := _stop_reason(snapshot):
         return Plan((pod_deletion(snapshot, pod, reason),))
-    if reason := volume_affinity.rescheduling_reason(snapshot):
-        return Plan((pod_deletion(snapshot, pod, reason),))
-    if reason := pod_loss_reason(pod):
-        return Plan((replace(pod_deletion(snapshot, pod, reason), requested=False),))
+    if (replacement := _replacement(snapshot, desired, pod)) is not None and not _keeps_files(snapshot):
+        return Plan((replacement,))
     if volume_affinity.is_stuck_on_node(snapshot) and snapshot.claim_context.mounts is None:
         return Plan((InspectMounts(desired),))
     patch = _pod_patch(snapshot, desired, pod)
@@ -40,9 +42,10 @@ def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
 
 def _plan_creation(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
     if _claim_blocks_pod(snapshot, desired):
-        # The end of another UserStorage is an event. No event reports changes of claims and pods of other controllers.
-        in_use = snapshot.claim_context.claim_holder is not None
-        return Plan(hold="StorageNotReady", requeue_at=() if in_use else (now + volume_affinity.RECHECK_INTERVAL,))
+        # The deletion of another UserStorage and consent to a lost claim are events. Changes of claims and pods of other controllers
+        # are not.
+        has_event = snapshot.claim_context.claim_holder is not None or waits_for_consent(snapshot)
+        return Plan(hold="StorageNotReady", requeue_at=() if has_event else (now + volume_affinity.RECHECK_INTERVAL,))
     if (not_before := backoff.blocked_until(snapshot.pod_backoff, now)) is not None:
         return Plan(hold="PodBackoff", requeue_at=(not_before,))
     if volume_affinity.is_exclusive(snapshot.children.pvc) and snapshot.claim_context.mounts is None:
@@ -52,7 +55,7 @@ def _plan_creation(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
 
 
 def deletion_deadline(snapshot: Snapshot) -> datetime | None:
-    """Return when the deletion counts as timed out; None if the object is not being deleted, or not held by our finalizer."""
+    """Return when the deletion of the UserStorage times out; None if it is not being deleted or lacks our finalizer."""
     meta = snapshot.storage.meta
     if meta.deleted_at is None or names.FINALIZER not in meta.finalizers:
         return None
@@ -60,7 +63,7 @@ def deletion_deadline(snapshot: Snapshot) -> datetime | None:
 
 
 def pod_termination_deadline(snapshot: Snapshot) -> datetime | None:
-    """Return when the termination of our pod counts as timed out; None if none is terminating.
+    """Return when the termination of our pod counts as timed out; None if it is not terminating.
 
     The deletionTimestamp includes the pod's grace period.
     """
@@ -71,24 +74,25 @@ def pod_termination_deadline(snapshot: Snapshot) -> datetime | None:
 
 
 def claim_is_disappearing(snapshot: Snapshot) -> bool:
-    """Whether the claim is being deleted, or will be because the UserStorage that owned it is gone. A claim that the spec
-    names may have any owner.
+    """Whether the claim is being deleted, or will be because the UserStorage that controlled it is gone. A controller of another
+    kind keeps it, and a claim that the spec names may have any owner.
     """
     claim = snapshot.children.pvc
     if claim is None:
         return False
     if snapshot.storage.storage.claim_name is not None:
         return is_terminating(claim)
-    return is_terminating(claim) or controller_uid(claim) not in (None, snapshot.storage.meta.uid)
+    former = is_owned_by_a_user_storage(claim) and controller_uid(claim) != snapshot.storage.meta.uid
+    return is_terminating(claim) or former
 
 
 def claim_is_shareable(claim: Unstructured) -> bool:
-    """Whether the label of an existing claim allows UserStorages to use it."""
+    """Whether the claim has the label that allows UserStorages to name it in their spec."""
     return (claim["metadata"].get("labels") or {}).get(names.LABEL_SHAREABLE) == "true"
 
 
 def _claim_blocks_pod(snapshot: Snapshot, desired: Desired) -> bool:
-    if claim_is_disappearing(snapshot) or snapshot.claim_context.claim_holder is not None:
+    if claim_is_disappearing(snapshot) or snapshot.claim_context.claim_holder is not None or waits_for_consent(snapshot):
         return True
     if volume_affinity.pod_blocked_reason(snapshot) is not None:
         return True
@@ -101,8 +105,8 @@ def _claim_blocks_pod(snapshot: Snapshot, desired: Desired) -> bool:
 def _pod_patch(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> Unstructured:
     """Return the patch of the pod's metadata.
 
-    If replacing the pod is deferred, repair only its owner and the labels that the Service and NetworkPolicy select; leave the
-    hash annotations, which record the spec it was built from.
+    If the replacement of the pod is deferred, the patch only repairs its owner and the labels by which Service and NetworkPolicy
+    select the pod. The hash annotations stay, because they record the spec that the pod was built from.
     """
     patch = metadata_patch(desired.pod, pod)
     if deferral(snapshot, desired) is None:
@@ -114,19 +118,51 @@ def _pod_patch(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> Unstr
     return {"metadata": kept} if kept else {}
 
 
-def _replacement_reason(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> str | None:
+def _stop_reason(snapshot: Snapshot) -> str | None:
     if snapshot.storage.suspended:
         return "the UserStorage is suspended"
     if snapshot.claim_context.claim_holder is not None:
         return f"its claim is in use by UserStorage {snapshot.claim_context.claim_holder!r}"
-    built_from = pod_hash(pod)
-    if built_from is not None and built_from != desired.pod_hash and deferral(snapshot, desired) is None:
-        return "the spec or the class asks for another pod"
     return None
 
 
+def _replacement(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> DeletePod | None:
+    """Return the deletion that makes room for another pod; None if the pod may stay.
+
+    It is the operator's own wish, not the user's. So it must not happen while the pod is what keeps the files: pvc-protection holds
+    a claim that is being deleted for as long as a pod uses it, also a pod that has terminated.
+    """
+    built_from = pod_hash(pod)
+    if built_from is not None and built_from != desired.pod_hash and deferral(snapshot, desired) in (None, CLAIM_TERMINATING):
+        by_user = _changed_by_user(desired, pod)
+        step = pod_deletion(snapshot, pod, "the spec asks for another pod" if by_user else "the class asks for another pod")
+        step = replace(step, by_rollout=not by_user)
+    elif reason := volume_affinity.rescheduling_reason(snapshot):
+        step = pod_deletion(snapshot, pod, reason)
+    elif reason := pod_loss_reason(pod):
+        step = replace(pod_deletion(snapshot, pod, reason), requested=False)
+    else:
+        return None
+    # A claim that the spec names was read in this reconcile.
+    return replace(step, unless_claim_terminates=desired.pvc is not None and snapshot.children.pvc is not None)
+
+
+def _keeps_files(snapshot: Snapshot) -> bool:
+    """Whether the files may end with the pod: its claim is being deleted, or was removed in spite of its protection."""
+    return claim_is_disappearing(snapshot) or waits_for_consent(snapshot)
+
+
+def kept_despite(snapshot: Snapshot, desired: Desired) -> str | None:
+    """Return why the pod would be replaced if it did not keep the files of its claim; None if it would not, or does not."""
+    pod = snapshot.own_pod
+    if pod is None or is_terminating(pod) or not _keeps_files(snapshot) or _stop_reason(snapshot) is not None:
+        return None
+    replacement = _replacement(snapshot, desired, pod)
+    return replacement.reason if replacement is not None else None
+
+
 def pod_loss_reason(pod: Unstructured) -> str | None:
-    """Return why a pod of ours no longer serves, or which disruption terminates it; None if neither is the case."""
+    """Return why our pod is lost: it was disrupted, has terminated, was edited, or lacks its hash. None if it is not lost."""
     if is_terminating(pod):
         disruption = pod_status.disruption(pod)
         return f"another controller terminated it ({disruption})" if disruption is not None else None
@@ -142,15 +178,20 @@ def pod_loss_reason(pod: Unstructured) -> str | None:
 
 
 def deferral(snapshot: Snapshot, desired: Desired) -> str | None:
-    """Return the reason (of PodUpToDate) for which a pod of an older spec is left running; None if it is not."""
+    """Return why an outdated pod keeps running, as a reason of PodUpToDate; None if it is up to date or may be replaced."""
     pod = snapshot.children.pod
     if pod is None or pod_hash(pod) == desired.pod_hash:
         return None
     if snapshot.storage.lifecycle.update_strategy is UpdateStrategy.WHEN_SUSPENDED:
         return "UpdateDeferred"
+    if _keeps_files(snapshot):
+        return CLAIM_TERMINATING
+    return None if _changed_by_user(desired, pod) or snapshot.may_replace else "WaitingForRollout"
+
+
+def _changed_by_user(desired: Desired, pod: Unstructured) -> bool:
     built_from = _annotation(pod, names.ANNOTATION_SPEC_HASH)
-    changed_by_user = built_from is not None and built_from != desired.spec_hash
-    return None if changed_by_user or snapshot.may_replace else "WaitingForRollout"
+    return built_from is not None and built_from != desired.spec_hash
 
 
 def pod_hash(pod: Unstructured) -> str | None:
@@ -164,6 +205,6 @@ def _annotation(pod: Unstructured, name: str) -> str | None:
 
 
 def pod_deletion(snapshot: Snapshot, pod: Unstructured, reason: str) -> DeletePod:
-    """Return the step that deletes the pod on request, with the grace period of the spec."""
+    """Return the step that deletes the pod with the grace period of the spec. It counts as `requested`."""
     grace_period = snapshot.storage.lifecycle.termination_grace_period
     return DeletePod(pod["metadata"]["uid"], grace_period, reason, requested=True)

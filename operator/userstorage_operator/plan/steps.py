@@ -1,4 +1,4 @@
-"""The steps of a plan, as data: what each does is up to the applier (reconcile/apply.py)."""
+"""The steps of a plan, as data. `reconcile/apply.py` carries them out."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,15 +41,19 @@ class Patch:
     kind: Kind
     patch: Unstructured
     best_effort: bool = False
-    """Whether the plan continues if the API server refuses the patch. True for claims: a StorageClass may forbid growth, and
-    OwnerReferencesPermissionEnforcement refuses an owner, since the operator may not delete claims. Growth and metadata are two
-    patches, so that the refusal of one does not prevent the other.
+    """Whether the plan continues if the API server refuses the patch.
+
+    True for claims, except in a deletion: a StorageClass may forbid growth, and OwnerReferencesPermissionEnforcement refuses an
+    ownerReference, because the operator may not delete claims. Growth and metadata are two patches, so that the refusal of one
+    does not prevent the other.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete a child that the class no longer asks for; the `uid` precondition protects a newer one of the same name."""
+    """Delete a child that the class no longer asks for, without waiting for the pod. The `uid` precondition protects a newer
+    object of the same name.
+    """
 
     kind: Kind
     uid: str
@@ -64,62 +68,88 @@ class DeletePod:
     """Seconds."""
     reason: str
     requested: bool
-    """Whether the user or an administrator asked for it. If not, the pod was lost, and the next one may have to back off."""
+    """False if the pod was lost: the next one may then be created only after a pause. True for all other reasons."""
     resource_version: str | None = None
     """A further precondition: no newer version of the pod exists."""
+    by_rollout: bool = False
+    """Whether a change of the class is the only reason."""
+    unless_claim_terminates: bool = False
+    """Whether to ask the API server first if our claim is being deleted: the cache may be behind, and the pod may be what keeps it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InspectClaim:
+    """Ask the API server whether the claim is really gone. One that only lacks the labels of our watch gets them back."""
+
+    body: Unstructured
+    """The desired claim."""
 
 
 @dataclass(frozen=True, slots=True)
 class InspectMounts:
-    """List the pods that mount the claim. No watch shows those of other controllers, and each list is a request, so it is made
-    only if the plan of the pod depends on it.
+    """List the pods that mount the claim.
+
+    No watch covers the pods of other controllers, and each list is a request. It is planned only if the plan for the pod, or
+    the status of a pod that cannot be scheduled, depends on it.
     """
 
     desired: Desired | None
-    """What to plan the pod from with the answer (`pod.plan_pod`); None if the answer is for the status only."""
+    """The desired children, from which `pod.plan_pod` plans the pod after the list; None if only the status needs the list."""
 
 
 @dataclass(frozen=True, slots=True)
 class InspectMountEvents:
-    """Read what the cluster's events say about mounting the volume. The answer explains; no later step depends on it."""
+    """Read the Events about mounting the volume. The result is only reported in the status; no later step depends on it."""
 
 
 Change = AddFinalizer | Create | Patch | Delete | DeletePod | ReleasePolicy
-Inspection = InspectMounts | InspectMountEvents
+Inspection = InspectClaim | InspectMounts | InspectMountEvents
 Step = Change | Inspection | RemoveFinalizer
 
 
 def is_optional(step: Step) -> bool:
-    """Whether the plan continues if this step fails: a claim that cannot grow or be owned, and an Ingress or HTTPRoute that
-    cannot be created, are reported and tried again, but do not block access to the files.
+    """Whether the plan continues if this step fails, because the step is not needed for access to the files.
+
+    These are the steps for Ingress and HTTPRoute, and best-effort patches of a claim. Their failures are reported and tried
+    again.
     """
     if isinstance(step, Patch) and step.best_effort:
         return True
     return isinstance(step, Create | Patch | Delete) and step.kind in EXPOSURE
 
 
+def is_needed_by_pod(step: Step) -> bool:
+    """Whether no pod is created before this step: it would have no volume or no Service, or be open to other pods."""
+    if isinstance(step, Create):
+        return step.kind in (Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE)
+    return isinstance(step, Patch) and step.kind is Kind.NETWORK_POLICY
+
+
+def may_create_pod(step: Step) -> bool:
+    """Whether the step creates a pod, or may lead to it after an inspection."""
+    return isinstance(step, InspectMounts) or (isinstance(step, Create) and step.kind is Kind.POD)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps in order. After a failure the rest waits for the next reconcile, unless the step `is_optional`."""
+    """Steps in order. If one fails, the later ones are left to the next reconcile, unless the failed step `is_optional`."""
 
     steps: tuple[Step, ...] = ()
     hold: str | None = None
-    """Reason (of the condition Ready) for which no pod is created."""
+    """Why no pod is created although there should be one, as a reason of the condition Ready; None otherwise."""
     requeue_at: tuple[datetime, ...] = ()
-    """Moments at which the plan changes without an event."""
+    """Moments at which to reconcile again, because no event may report the change."""
     desired: Desired | None = None
-    """The children that the spec asks for; None if they cannot be rendered."""
+    """The children that spec and class ask for; None if they cannot be rendered."""
     spec_error: OperatorError | None = None
-    """Why the spec cannot be acted on."""
+    """Why the spec cannot be acted on; None if it can."""
 
     @property
     def creates_pod(self) -> bool:
-        """Whether it creates a pod, or may after `InspectMounts`: the claim has to be reserved for it."""
-        return any(
-            isinstance(step, InspectMounts) or (isinstance(step, Create) and step.kind is Kind.POD) for step in self.steps
-        )
+        """Whether the plan creates a pod, or may do so after `InspectMounts`. Its claim has to be reserved in both cases."""
+        return any(map(may_create_pod, self.steps))
 
     @property
-    def deletes_pod(self) -> bool:
-        """Whether it deletes the pod."""
-        return any(isinstance(step, DeletePod) for step in self.steps)
+    def pod_deletion(self) -> DeletePod | None:
+        """The step that deletes the pod; None if there is none."""
+        return next((step for step in self.steps if isinstance(step, DeletePod)), None)

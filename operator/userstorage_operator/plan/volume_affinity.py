@@ -1,4 +1,4 @@
-"""Volumes that only one node can have: a new pod is scheduled beside the pods that mount the volume already, or waits for them."""
+"""Volumes that only one node can mount: a new pod runs on the node of the pods that mount it, or waits until they are gone."""
 
 from datetime import datetime, timedelta
 
@@ -10,13 +10,13 @@ from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Snapshot, is_terminating
 
 RECHECK_INTERVAL = timedelta(seconds=15)
-"""How often to read what no watch shows: claims, pods and events of other controllers."""
+"""How often to read facts that no watch delivers: claims, pods and events of other controllers."""
 _MOUNT_TIME = timedelta(seconds=10)
-"""How long a volume may take to be mounted before its events are read."""
+"""How long the mount of a volume may take before the pod's events are read."""
 
 
 def is_exclusive(claim: Unstructured | None) -> bool:
-    """Whether the claim has a volume that only one node, or only one pod, can have at a time."""
+    """Whether the claim has a volume that only one node, or only one pod, can mount at a time."""
     if claim is None or claim.get("status", {}).get("phase") != "Bound":
         return False
     modes = claim["spec"].get("accessModes") or ()
@@ -24,9 +24,9 @@ def is_exclusive(claim: Unstructured | None) -> bool:
 
 
 def with_volume_affinity(pod: Unstructured, snapshot: Snapshot) -> Unstructured:
-    """Return the desired pod, pinned to the node that has the volume if one has it.
+    """Return the desired pod. If other pods mount its volume, it is pinned to their node.
 
-    The affinity is no part of the pod hash: it depends on the cluster, not on what the user asks for.
+    The affinity is not part of the pod hash: it depends on the cluster, not on the spec.
     """
     nodes = {mount.node for mount in _mounts(snapshot)}
     if not nodes:
@@ -38,7 +38,7 @@ def with_volume_affinity(pod: Unstructured, snapshot: Snapshot) -> Unstructured:
 
 
 def pod_blocked_reason(snapshot: Snapshot) -> str | None:
-    """Return why no pod can have the volume while the pods that mount it exist; None if one can."""
+    """Return why a new pod cannot mount the volume while other pods do; None if it can."""
     mounts, claim = _mounts(snapshot), snapshot.children.pvc
     if not mounts or claim is None:
         return None
@@ -58,8 +58,9 @@ def is_stuck_on_node(snapshot: Snapshot) -> bool:
 
 
 def rescheduling_reason(snapshot: Snapshot) -> str | None:
-    """Return why a pod that is stuck on its node should be created again: its volume is no longer there. None if it should not,
-    or if the mounts are not known.
+    """Return why a pod that `is_stuck_on_node` should be replaced: its volume is no longer on that node.
+
+    None if it should not be replaced, or if the mounts are unknown.
     """
     pod, mounts = snapshot.children.pod, snapshot.claim_context.mounts
     if pod is None or mounts is None or not is_stuck_on_node(snapshot) or pod_blocked_reason(snapshot) is not None:
@@ -69,7 +70,7 @@ def rescheduling_reason(snapshot: Snapshot) -> str | None:
 
 
 def volume_problem(snapshot: Snapshot) -> Finding | None:
-    """Return what keeps our pod from its volume: pods of other controllers, or a failing mount. None if nothing does."""
+    """Return why our pod cannot mount its volume: other pods mount it, or the mount fails. None if no cause is known."""
     pod = snapshot.children.pod
     if pod is None:
         reason = pod_blocked_reason(snapshot)
@@ -82,7 +83,7 @@ def volume_problem(snapshot: Snapshot) -> Finding | None:
 
 
 def mounting_since(snapshot: Snapshot) -> datetime | None:
-    """Return since when our pod has had a node while none of its containers has started; None if that is not its state."""
+    """Return when our pod was scheduled, if none of its containers has started yet; otherwise None."""
     pod = snapshot.own_pod
     if pod is None or is_terminating(pod) or not pod_status.is_mounting(pod):
         return None
@@ -91,13 +92,13 @@ def mounting_since(snapshot: Snapshot) -> datetime | None:
 
 
 def events_are_due(snapshot: Snapshot, now: datetime) -> bool:
-    """Whether to read now what keeps the volume from being mounted."""
+    """Whether to read the pod's events now, to learn why the volume is not mounted yet."""
     due = events_due_at(snapshot, now)
     return due is not None and due <= now
 
 
 def recheck_at(snapshot: Snapshot, now: datetime) -> tuple[datetime, ...]:
-    """Return when to plan again for a pod that waits for its volume; empty if it does not. No event would requeue it."""
+    """Return when to plan again for a pod that waits for its volume, as no event may requeue it; empty if it does not wait."""
     if is_stuck_on_node(snapshot):
         return (now + RECHECK_INTERVAL,)
     due = events_due_at(snapshot, now)
@@ -105,11 +106,11 @@ def recheck_at(snapshot: Snapshot, now: datetime) -> tuple[datetime, ...]:
 
 
 def events_due_at(snapshot: Snapshot, now: datetime) -> datetime | None:
-    """Return when to read what keeps the volume from being mounted; None if nothing suggests that it is."""
+    """Return when to read the pod's events next; None if the pod does not wait for a mount."""
     since, read_at = mounting_since(snapshot), snapshot.claim_context.events_read_at
     if since is None:
         return None
-    # A time in the future is from before the clock was set back; it would defer the next read for as long as the jump.
+    # If `read_at` is in the future, the clock was set back since: the next read would come too late.
     return since + _MOUNT_TIME if read_at is None or read_at > now else read_at + RECHECK_INTERVAL
 
 
@@ -118,7 +119,7 @@ def _mounts(snapshot: Snapshot) -> tuple[Mount, ...]:
 
 
 def _pinned_node(pod: Unstructured) -> str | None:
-    """Return the node that `with_volume_affinity` pinned the pod to."""
+    """Return the node that `with_volume_affinity` pinned the pod to; None if it did not."""
     required = (
         (pod["spec"].get("affinity") or {}).get("nodeAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution", {})
     )

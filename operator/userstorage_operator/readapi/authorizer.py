@@ -1,4 +1,4 @@
-"""Authentication and authorization of callers by the API server's reviews, which are cached for seconds."""
+"""Authentication and authorization of callers by the API server's reviews, which are cached for a few seconds."""
 
 import hashlib
 from functools import partial
@@ -9,6 +9,7 @@ from userstorage_operator.api.errors import ClusterError
 from userstorage_operator.readapi.ports import Reviews
 from userstorage_operator.readapi.problems import Problem, unavailable
 from userstorage_operator.readapi.review_cache import GRACE, ReviewCache
+from userstorage_operator.readapi.review_lane import NotAsked
 from userstorage_operator.readmodel.caller import Access, Caller, PathAccess
 
 log = structlog.get_logger(__name__)
@@ -18,20 +19,20 @@ class Authorizer:
     """Checks a caller's token and permissions; raises the Problem to respond with. Tokens are stored only as hashes."""
 
     def __init__(self, reviews: Reviews, grace: float = GRACE) -> None:
-        """`grace`: seconds for which a positive review outlives its freshness while the API server is unavailable."""
+        """`grace`: seconds for which an expired positive review is still used while the API server is unavailable."""
         self._reviews = reviews
         self._callers: ReviewCache[Caller | None] = ReviewCache(grace=grace)
         self._rights: ReviewCache[bool] = ReviewCache(grace=grace)
 
-    async def caller(self, authorization: str | None) -> Caller:
-        """Return the caller that sent the header `Authorization`. Raises Problem 401 or 503."""
+    async def caller(self, authorization: str | None, address: str | None) -> Caller:
+        """Return the caller that sent the header `Authorization` from `address`. Raises Problem 401 or 503."""
         scheme, _, token = (authorization or "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
             raise _unauthorized("a bearer token is required", "Bearer")
         digest = hashlib.sha256(token.encode(errors="surrogateescape")).digest()
         try:
-            caller = await self._callers.get(digest, lambda: self._reviews.caller(token))
+            caller = await self._callers.get(digest, lambda: self._reviews.caller(token), address)
         except ClusterError as error:
             raise _review_failed("the token", error) from error
         if caller is None:
@@ -40,9 +41,13 @@ class Authorizer:
 
     async def authorize(self, caller: Caller, access: Access | PathAccess) -> None:
         """Check that the caller has the access. Raises Problem 403 or 503, whether or not the requested object exists."""
+        # First a permission that the caller had a moment ago: a wider one may never have been granted, and asking for it again
+        # would fail while the API server is unavailable.
+        candidates: list[Access | PathAccess] = [*access.wider()]
+        candidates.sort(key=lambda wider: not self._rights.knows((caller, wider)))
         try:
-            for wider in access.wider():
-                if await self._rights.get((caller, wider), partial(self._reviews.allows, caller, wider)):
+            for wider in candidates:
+                if await self._rights.get((caller, wider), partial(self._reviews.allows, caller, wider), caller):
                     return
         except ClusterError as error:
             raise _review_failed("the permissions of the caller", error) from error
@@ -54,6 +59,9 @@ def _unauthorized(detail: str, challenge: str) -> Problem:
 
 
 def _review_failed(subject: str, error: ClusterError) -> Problem:
-    """Log the API server's error and return a Problem without it: the caller is not authenticated yet."""
-    log.warning("review_failed", why=subject, error_kind=error.reason, error=error.message, code=error.status)
+    """Log the API server's error and return a Problem without it: the caller is not authenticated yet. A review that was not
+    requested is no line, since a flood of requests would be as many.
+    """
+    if not isinstance(error, NotAsked):
+        log.warning("review_failed", why=subject, error_kind=error.reason, error=error.message, code=error.status)
     return unavailable(f"the API server could not check {subject}; try again later", error.retry_after)

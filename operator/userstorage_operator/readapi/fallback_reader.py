@@ -8,7 +8,7 @@ from userstorage_operator.readmodel.query import Aged, Page, Query, StorageReade
 
 
 class FallbackReader:
-    """Satisfies `readmodel.query.StorageReader`: reads from `watched` while `watches()` is true, else from `shared`."""
+    """Implements `readmodel.query.StorageReader`: reads from `watched` while `watches()` is true, else from `shared`."""
 
     def __init__(self, watched: StorageReader, watches: Callable[[], bool], shared: StorageReader) -> None:
         self._watched = watched

@@ -1,4 +1,4 @@
-"""Optional authorization of `/metrics`: the caller needs `get` on that path by the cluster's RBAC (`nonResourceURLs`)."""
+"""Optional authorization of `/metrics`: the cluster's RBAC must grant the caller `get` on this path (`nonResourceURLs`)."""
 
 from aiohttp import web
 
@@ -9,11 +9,11 @@ from userstorage_operator.readmodel.caller import PathAccess
 
 _ACCESS = PathAccess("/metrics")
 _GRACE = 3600.0
-"""Seconds. The metrics report an outage of the API server, so they must outlast it; they name no user."""
+"""Seconds. The metrics report an outage of the API server, so they must stay readable during one. They name no user."""
 
 
 class MetricsGate:
-    """Satisfies `runtime.http.Gate`."""
+    """Guards `/metrics`; its method `refusal` is a `runtime.http.Gate`."""
 
     def __init__(self, reviews: Reviews) -> None:
         self._authorizer = Authorizer(reviews, _GRACE)
@@ -21,7 +21,7 @@ class MetricsGate:
     async def refusal(self, request: web.Request) -> web.Response | None:
         """Return the response that refuses the request; None if the caller is allowed."""
         try:
-            caller = await self._authorizer.caller(request.headers.get("Authorization"))
+            caller = await self._authorizer.caller(request.headers.get("Authorization"), request.remote)
             await self._authorizer.authorize(caller, _ACCESS)
         except Problem as problem:
             return problem.response()

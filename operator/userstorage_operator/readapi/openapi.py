@@ -79,7 +79,7 @@ _METADATA: Unstructured = {
     "additionalProperties": False,
     "properties": {
         "ageSeconds": {**_COUNT, "description": "Maximum age of the data in seconds, as in the header Age."},
-        "stale": {"type": "boolean", "description": "Whether this is the last known state because its source is unavailable."},
+        "stale": {"type": "boolean", "description": "Whether this is the last known state, because its source is unavailable."},
         "continue": {**_TEXT, "description": "Value of the parameter `continue` for the next page; absent on the last page."},
     },
 }
@@ -159,7 +159,7 @@ def _get(operation: str, summary: str, parameters: list[Unstructured], schema: s
         "403": "The caller is not allowed to read this, whether or not it exists.",
         "404": "The UserStorage does not exist, the user has none, or this operator does not serve the namespace.",
         "500": "Internal error of the operator.",
-        "503": "The API server is unavailable and no earlier state is known; try again after Retry-After seconds.",
+        "503": "The API server is unavailable and no earlier state is known, or too many callers are waiting to be checked; try again after Retry-After seconds.",
     }
     return {
         "get": {

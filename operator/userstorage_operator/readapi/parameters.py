@@ -14,7 +14,7 @@ from userstorage_operator.readapi.problems import bad_parameter
 from userstorage_operator.readmodel.query import Query
 
 QueryPairs = Iterable[tuple[str, str]]
-"""A decoded query string."""
+"""The names and values in a query string, decoded."""
 
 LIMIT_DEFAULT, LIMIT_MAX = 100, 500
 
@@ -30,33 +30,33 @@ _TRUTH = {"true": True, "false": False}
 
 
 def namespace(text: str, parameter: str = "namespace") -> str:
-    """Return a namespace, which must be a DNS label. Raises Problem 400."""
+    """Check that `text` is a DNS label, and return it as a namespace. Raises Problem 400."""
     return _matching(_NAMESPACE, text, parameter, "must be the name of a namespace: at most 63 characters of a-z, 0-9 and -")
 
 
 def name(text: str, parameter: str = "name") -> str:
-    """Return the name of a UserStorage, which must be a DNS subdomain. Raises Problem 400."""
+    """Check that `text` is a DNS subdomain, and return it as the name of a UserStorage. Raises Problem 400."""
     return _matching(_NAME, text, parameter, "must be the name of a UserStorage: at most 253 characters of a-z, 0-9, - and .")
 
 
 def user(text: str, parameter: str = "user") -> str:
-    """Return a user id that is valid by the schema of UserStorage. Raises Problem 400."""
+    """Check that `text` is a user id as the schema of UserStorage allows it, and return it. Raises Problem 400."""
     detail = "must be a user id: at most 128 letters, digits and . _ @ + -, starting and ending with a letter or digit"
     return _matching(_USER, text, parameter, detail)
 
 
 def continue_token(after: Key) -> str:
-    """Return the opaque token of the page that follows `after`."""
+    """Return the opaque token for the page that starts after the key `after`."""
     return base64.urlsafe_b64encode(orjson.dumps([after.namespace, after.name])).decode().rstrip("=")
 
 
 def list_query(query: QueryPairs) -> Query:
-    """Return the query of a list. Raises Problem 400."""
+    """Parse the parameters of a list request. Raises Problem 400."""
     return Query(**_parse(query, _FILTERS))
 
 
 def user_query(user_id: str, query: QueryPairs) -> Query:
-    """Return the query for all UserStorages of a user. Raises Problem 400."""
+    """Parse the parameters of a request for all UserStorages of a user. Raises Problem 400."""
     return Query(user=user_id, **_parse(query, _PAGING))
 
 

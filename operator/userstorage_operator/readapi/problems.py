@@ -9,7 +9,7 @@ from aiohttp import web
 
 
 class Problem(Exception):
-    """A response with a status of 400 or more. `members` are additional fields, such as `parameter`."""
+    """A response with a status of 400 or more. `members` are additional fields of its JSON, such as `parameter`."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None, **members: Any) -> None:
         super().__init__(detail)
@@ -37,5 +37,5 @@ def bad_parameter(name: str, detail: str) -> Problem:
 
 
 def unavailable(detail: str, retry_after: float | None = None) -> Problem:
-    """Return a Problem 503; `retry_after` in seconds."""
+    """Return a Problem 503. `retry_after` is in seconds; None means one second."""
     return Problem(503, detail, {"Retry-After": str(max(1, round(retry_after or 1)))})

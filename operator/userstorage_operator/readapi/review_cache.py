@@ -1,4 +1,6 @@
-"""A short-lived cache of the API server's reviews: a thousand requests per second cost it one review in a few seconds."""
+"""Caches the API server's reviews for seconds: a thousand requests per second of one caller cost it one review in a few
+seconds.
+"""
 
 import asyncio
 import time
@@ -7,9 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from cachetools import TLRUCache
+from cachetools import TLRUCache, TTLCache
 
 from userstorage_operator.api.errors import Unavailable
+from userstorage_operator.readapi.review_lane import PAUSE, NotAsked, ReviewLane, TooMany
 from userstorage_operator.runtime.single_flight import SingleFlight
 
 V = TypeVar("V")
@@ -19,14 +22,14 @@ YES = 10.0
 NO = 3.0
 """Seconds for which a negative review is fresh: rights that were just granted should work soon."""
 GRACE = 60.0
-"""Seconds for which a positive review outlives its freshness while the API server is unavailable (docs/security.md)."""
-_TIMEOUT = 3.0
-"""Seconds to wait for the API server."""
-_PAUSE = 1.0
-"""Seconds after a failure in which no new review is requested."""
-_CONCURRENCY = 8
-"""Reviews in flight at the same time: a flood of invented tokens must not become a flood of reviews."""
+"""Seconds for which an expired positive review is still used while the API server is unavailable (docs/security.md)."""
 _SIZE = 4096
+"""Positive reviews that are kept, and as many negative ones: invented tokens must not displace known callers."""
+
+_CALLERS = 192
+"""Callers that may wait for a first review at a time, many of them for the same one. Each has a connection to the port, and there
+must be some left for probes.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,10 @@ class _Review(Generic[V]):
 
 
 class ReviewCache(Generic[V]):
-    """Keeps the latest reviews, truthy values longer than falsy ones. Concurrent callers share one review. A positive review
-    that is still in use is renewed before it expires, so that no caller waits for it.
+    """Keeps the latest reviews, positive (truthy) values longer than negative ones. Concurrent callers share one review. A positive review
+    that is still in use is renewed before it expires, so that no caller waits for it, in a lane that only such reviews use.
 
-    How it differs from `redis_cache.last_known_cache`: docs/decisions/0013.
+    docs/decisions/0013 compares it with `redis_cache.last_known_cache`.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, grace: float = GRACE) -> None:
@@ -50,56 +53,76 @@ class ReviewCache(Generic[V]):
         def expiry(_: Hashable, review: _Review[V], __: float) -> float:
             return review.since + (YES + grace if review.value else NO)
 
-        self._reviews: TLRUCache[Hashable, _Review[V]] = TLRUCache(_SIZE, expiry, clock)
+        self._positive: TLRUCache[Hashable, _Review[V]] = TLRUCache(_SIZE, expiry, clock)
+        self._negative: TLRUCache[Hashable, _Review[V]] = TLRUCache(_SIZE, expiry, clock)
+        self._failed: TTLCache[Hashable, Unavailable] = TTLCache(_SIZE, PAUSE, clock)
+        """The reviews that failed within the last second."""
         self._flights: SingleFlight[Hashable, V] = SingleFlight()
-        self._slots = asyncio.Semaphore(_CONCURRENCY)
-        self._failure: Unavailable | None = None
-        self._failed_at = 0.0
+        self._callers = 0
+        """Callers that wait for a first review."""
+        self._known, self._others = ReviewLane(clock), ReviewLane(clock)
 
-    async def get(self, key: Hashable, ask: Callable[[], Awaitable[V]]) -> V:
-        """Return the value, from memory or from `ask()`. Raises the ClusterError of a review that failed."""
-        review = self._reviews.get(key)
-        age = self._clock() - review.since if review is not None else 0.0
-        if review is not None and age < (YES if review.value else NO):
-            if review.value and age > YES / 2 and not self._pausing():
-                self._start(key, ask)
+    def knows(self, key: Hashable) -> bool:
+        """Whether there is a positive review, fresh or within its grace."""
+        return key in self._positive
+
+    async def get(self, key: Hashable, ask: Callable[[], Awaitable[V]], source: Hashable = None) -> V:
+        """Return the value, from memory or from `ask()`. Raises the ClusterError of a review that failed, or NotAsked.
+
+        `source` is where the question comes from, such as the address of the caller (`ReviewLane.run`).
+        """
+        review = self._positive.get(key) or self._negative.get(key)
+        if review is None:
+            if (failure := self._failed.get(key)) is not None:
+                raise NotAsked(failure.status, failure.message, retry_after=failure.retry_after)
+            return await self._first(key, ask, source)
+        age = self._clock() - review.since
+        if age < (YES if review.value else NO):
+            if review.value and age > YES / 2:
+                self._renew(key, ask)
             return review.value
-        if self._failure is not None and (review is not None or self._pausing()):
+        if key in self._failed or self._known.failing:
             # Waiting for a review that is likely to fail as well helps no caller.
-            if not self._pausing():
-                self._start(key, ask)
-            if review is not None:
-                return review.value
-            raise self._failure
+            self._renew(key, ask)
+            return review.value
         try:
-            return await asyncio.shield(self._start(key, ask))
+            return await asyncio.shield(self._start(self._known, key, ask, key))
         except Unavailable:
-            if review is None:
-                raise
             return review.value
 
-    def _pausing(self) -> bool:
-        """Whether a review has just failed."""
-        return self._failure is not None and self._clock() - self._failed_at < _PAUSE
-
-    def _start(self, key: Hashable, ask: Callable[[], Awaitable[V]]) -> "asyncio.Task[V]":
-        return self._flights.start(key, partial(self._ask, key, ask))
-
-    async def _ask(self, key: Hashable, ask: Callable[[], Awaitable[V]]) -> V:
-        since = self._clock()
+    async def _first(self, key: Hashable, ask: Callable[[], Awaitable[V]], source: Hashable) -> V:
+        if self._callers >= _CALLERS:
+            raise TooMany
+        self._callers += 1
         try:
-            async with asyncio.timeout(_TIMEOUT), self._slots:
-                value = await ask()
-        except TimeoutError:
-            failure = Unavailable(0, f"no answer from the API server within {_TIMEOUT:g} s")
-            self._failed(failure)
-            raise failure from None
-        except Unavailable as error:
-            self._failed(error)
-            raise
-        self._failure = None
-        self._reviews[key] = _Review(value, since)
-        return value
+            return await asyncio.shield(self._start(self._others, key, ask, source))
+        finally:
+            self._callers -= 1
 
-    def _failed(self, error: Unavailable) -> None:
-        self._failure, self._failed_at = error, self._clock()
+    def _renew(self, key: Hashable, ask: Callable[[], Awaitable[V]]) -> None:
+        """Request the review of a known caller in the background, unless it has just failed."""
+        if key not in self._failed and not self._known.pausing:
+            self._start(self._known, key, ask, key)
+
+    def _start(self, lane: ReviewLane, key: Hashable, ask: Callable[[], Awaitable[V]], source: Hashable) -> "asyncio.Task[V]":
+        return self._flights.start(key, partial(self._ask, lane, key, ask, source))
+
+    async def _ask(self, lane: ReviewLane, key: Hashable, ask: Callable[[], Awaitable[V]], source: Hashable) -> V:
+        requested: list[float] = []
+
+        async def ask_now() -> V:
+            requested.append(self._clock())
+            return await ask()
+
+        try:
+            value = await lane.run(source, ask_now)
+        except NotAsked:
+            raise
+        except Unavailable as error:
+            self._failed[key] = error
+            raise
+        current, other = (self._positive, self._negative) if value else (self._negative, self._positive)
+        current[key] = _Review(value, requested[0])
+        other.pop(key, None)
+        self._failed.pop(key, None)
+        return value

@@ -42,14 +42,14 @@ class ReadApi:
         return web.Response(body=self._document, content_type="application/json")
 
     async def _list(self, request: web.Request) -> web.Response:
-        caller = await self._authorizer.caller(request.headers.get("Authorization"))
+        caller = await self._authorizer.caller(request.headers.get("Authorization"), request.remote)
         query = parameters.list_query(request.query.items())
         await self._authorizer.authorize(caller, Access("list", query.namespace))
         self._check_served(query.namespace)
         return responses.list_response(request, await self._page(query))
 
     async def _get(self, request: web.Request) -> web.Response:
-        caller = await self._authorizer.caller(request.headers.get("Authorization"))
+        caller = await self._authorizer.caller(request.headers.get("Authorization"), request.remote)
         namespace = parameters.namespace(request.match_info["namespace"])
         name = parameters.name(request.match_info["name"])
         parameters.reject_all(request.query.items())
@@ -64,7 +64,7 @@ class ReadApi:
         return responses.item_response(request, Aged(response.value, response.age, response.stale))
 
     async def _list_of_user(self, request: web.Request) -> web.Response:
-        caller = await self._authorizer.caller(request.headers.get("Authorization"))
+        caller = await self._authorizer.caller(request.headers.get("Authorization"), request.remote)
         user = parameters.user(request.match_info["userID"], "userID")
         query = parameters.user_query(user, request.query.items())
         await self._authorizer.authorize(caller, Access("list"))

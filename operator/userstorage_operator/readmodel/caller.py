@@ -1,4 +1,4 @@
-"""The caller of the read API as the API server identifies them, and the permission that a request needs."""
+"""A caller of the read API, as the API server has identified it, and the permission that a request needs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,8 +26,8 @@ class Access:
     def wider(self) -> "Iterator[Access]":
         """Yield the permissions that include this one, the widest first and this one last.
 
-        Callers rarely ask for the same name twice. One review of the widest permission covers all requests of a caller who
-        may read everything.
+        The result of a review is cached, and callers rarely ask for the same name twice. A caller that may read everything
+        needs only one review, that of the widest permission.
         """
         yield Access(self.verb)
         if self.namespace is not None:
@@ -42,7 +42,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class PathAccess:
-    """Permission to read a path of this process; a `nonResourceURL` to the API server."""
+    """Permission to GET an HTTP path that this process serves, such as `/metrics`; in RBAC a `nonResourceURL`."""
 
     path: str
 

@@ -10,7 +10,7 @@ from userstorage_operator.readmodel.summary import summary
 
 @dataclass(frozen=True, slots=True)
 class MirrorDiff:
-    """The keys that differ, sorted."""
+    """The keys of the UserStorages that differ between cluster and mirror, sorted."""
 
     missing: tuple[Key, ...]
     """Only in the cluster."""
@@ -24,7 +24,10 @@ class MirrorDiff:
 
 
 def compare(raws: Iterable[Unstructured], mirrored: Mapping[Key, Unstructured | None]) -> MirrorDiff:
-    """Compare the raw UserStorages of the cluster with the mirrored summaries; None is a mirrored name without a summary."""
+    """Compare the UserStorages of the cluster with the mirror.
+
+    `mirrored` has every key in the mirror's index, with its summary; None if the mirror has no summary for it.
+    """
     current = {Key.of(raw): summary(raw) for raw in raws}
     return MirrorDiff(
         _sorted(current.keys() - mirrored.keys()),

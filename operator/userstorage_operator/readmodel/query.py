@@ -1,4 +1,4 @@
-"""Queries of platform backends and the shape of the responses, independent of the source. `summary.py` defines an entry."""
+"""Queries of the read API and pages of results, the same for every source. `summary.py` defines the entries of a page."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A selection of UserStorages by every field that is not None, ordered by (namespace, name)."""
+    """Filters and a page of UserStorages, ordered by (namespace, name). A filter that is None selects all."""
 
     namespace: str | None = None
     phase: str | None = None
@@ -25,7 +25,7 @@ class Query:
     """Key of the last entry of the previous page."""
 
     def matches(self, summary: Unstructured) -> bool:
-        """Whether a summary belongs to the selection."""
+        """Whether a summary passes all filters."""
         return (
             (self.namespace is None or summary["namespace"] == self.namespace)
             and (self.phase is None or summary["phase"] == self.phase)
@@ -43,7 +43,10 @@ class Page:
 
 
 def page_of(summaries: Iterable[Unstructured], query: Query) -> Page:
-    """Return the first page of `summaries`, which are ordered by (namespace, name) and start after `query.after`."""
+    """Return the first page of the summaries that match.
+
+    `summaries` must be ordered by (namespace, name) and start after `query.after`.
+    """
     selected = tuple(islice((summary for summary in summaries if query.matches(summary)), query.limit + 1))
     page = selected[: query.limit]
     more = len(selected) > query.limit
@@ -58,7 +61,7 @@ class Aged(Generic[T]):
     age: float
     """Seconds since the value was known to be current; 0 if the source receives every change."""
     stale: bool = False
-    """Whether the more current source could not be read."""
+    """Whether a more current source exists but could not be read."""
 
 
 class StorageReader(Protocol):

@@ -18,7 +18,10 @@ _STATUS = (
 
 
 def summary(raw: Unstructured) -> Unstructured:
-    """Return the summary of a raw UserStorage. Absent fields stay absent; `ready`, `phase` and `userID` are always present."""
+    """Return the summary of an unparsed UserStorage.
+
+    Fields that it lacks are left out, except `ready`, `phase` and `userID`, which are always present.
+    """
     meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
     fields: Unstructured = {
         "namespace": meta["namespace"],

@@ -1,1 +1,1 @@
-"""The reconcile of one UserStorage: observe, plan, apply, report; and that of a class."""
+"""The reconcile of one UserStorage: observe, plan, apply, report; and the reconcile of a class."""

@@ -5,13 +5,13 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
+import orjson
 import structlog
 
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import (
     AlreadyExists,
     Conflict,
-    ConflictingController,
     GrowthRefused,
     NotFound,
     OperatorError,
@@ -21,9 +21,10 @@ from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, ReclaimPolicy, UserStorage
 from userstorage_operator.arbitration.lister import Lister
+from userstorage_operator.observed.contest import REPORTED_FROM, Contest, Undone, describe, last_manager
 from userstorage_operator.observed.snapshot import Snapshot, controller, controller_uid, is_terminating
 from userstorage_operator.plan.builders import owner_reference
-from userstorage_operator.plan.diff import with_owner, without_absent
+from userstorage_operator.plan.diff import labels_patch, with_owner, without_absent
 from userstorage_operator.plan.finalizers import has_finalizer, is_held, release_patch, selects
 from userstorage_operator.plan.planner import claim_to_collect, refuse_foreign
 from userstorage_operator.plan.pod import plan_pod, pod_deletion
@@ -33,6 +34,7 @@ from userstorage_operator.plan.steps import (
     Create,
     Delete,
     DeletePod,
+    InspectClaim,
     InspectMountEvents,
     InspectMounts,
     Patch,
@@ -40,9 +42,11 @@ from userstorage_operator.plan.steps import (
     ReleasePolicy,
     RemoveFinalizer,
     Step,
+    is_needed_by_pod,
     is_optional,
+    may_create_pod,
 )
-from userstorage_operator.reconcile.local_state import LocalState
+from userstorage_operator.reconcile.local_state import TARGETS, LocalState, Part, Target
 from userstorage_operator.reconcile.mount_inspector import MountInspector
 from userstorage_operator.reconcile.ports import Cluster
 from userstorage_operator.status.outcome import ApplyResult
@@ -51,7 +55,7 @@ log = structlog.get_logger(__name__)
 
 
 class Applier:
-    """Responses to its writes go into the caches, so that the next reconcile reads its own writes."""
+    """Applies plans. Responses to its writes go into the caches, so that the next reconcile reads its own writes."""
 
     def __init__(self, cluster: Cluster, lister: Lister, state: LocalState) -> None:
         self._cluster = cluster
@@ -60,17 +64,23 @@ class Applier:
         self._inspector = MountInspector(cluster, lister)
 
     async def apply(self, plan: Plan, snapshot: Snapshot, now: datetime) -> ApplyResult:
-        """Apply the steps of `plan` in order, up to the first failure of one that the others need."""
+        """Apply the steps of `plan` in order. Stop at the first blocking failure; the result has the error."""
         result, pending, action = ApplyResult(snapshot, plan), deque(plan.steps), ""
-        verified = AddFinalizer() in plan.steps  # which fails for an object that is gone or being deleted
+        verified = AddFinalizer() in plan.steps  # adding it fails if the object is gone or being deleted
         try:
             while pending:
                 step = pending.popleft()
+                if self._has_to_wait(step, result):
+                    if is_needed_by_pod(step):
+                        pending = deque(later for later in pending if not may_create_pod(later))
+                    continue
                 if _ties_to_owner(step) and not verified:
                     action, verified = f"get {names.KIND}", True
                     await self._verify_still_exists(result.snapshot)
                 action = _action(step)
                 match step:
+                    case InspectClaim(body):
+                        await self._inspect_claim(body, result)
                     case InspectMounts():
                         result = await self._inspect_mounts(step, result, now)
                         pending.extendleft(reversed(result.plan.steps))
@@ -81,26 +91,36 @@ class Applier:
                     case _:
                         result = await self._try(step, result)
         except OperatorError as error:
-            return replace(result, error=error, non_blocking=False, action=action)
-        return result
+            result = replace(result, error=error, non_blocking=False, action=action)
+        return self._with_contests(result)
 
     async def _try(self, step: Change, result: ApplyResult) -> ApplyResult:
-        """Apply a step. The first failure that the other steps tolerate is kept in the result; raises any other."""
-        tolerated = OperatorError if is_optional(step) else ConflictingController
+        """Apply a step. If it `is_optional`, its failure is put into the result if it is the first; any other failure is raised."""
         try:
-            return replace(result, snapshot=await self._change(step, result.snapshot))
-        except tolerated as error:
+            return replace(result, snapshot=await self._change(step, result))
+        except OperatorError as error:
+            if not is_optional(step):
+                raise
             return result if result.error is not None else replace(result, error=error, non_blocking=True, action=_action(step))
 
-    async def _change(self, step: Change, snapshot: Snapshot) -> Snapshot:
-        """Return the snapshot after one step."""
+    async def _change(self, step: Change, result: ApplyResult) -> Snapshot:
+        """Carry out one step, and return the snapshot after it."""
+        snapshot = result.snapshot
         match step:
-            case Create(kind, body):
-                return _with_child(snapshot, kind, await self._create(kind, body, snapshot))
+            case Create(kind):
+                return _with_child(snapshot, kind, await self._create(step, result))
             case Patch(kind, patch):
-                return _with_child(snapshot, kind, await self._repair(kind, patch, snapshot))
+                # The child as the plan saw it, or as an earlier step left it.
+                seen = getattr(snapshot.children, kind.field)
+                child = await self._patch(kind, seen, patch, snapshot)
+                self._record_write(step, result, Undone.CHANGED, last_manager(seen, patch))
+                return _with_child(snapshot, kind, child)
             case Delete(kind, uid):
+                seen = getattr(snapshot.children, kind.field)
+                if has_finalizer(seen):
+                    await self._release(seen)
                 snapshot = _with_child(snapshot, kind, await self._delete(kind, uid, 0, snapshot))
+                self._record_write(step, result, Undone.CREATED, last_manager(seen, {"metadata": {"ownerReferences": None}}))
                 log.info("removed", action=f"delete {kind.resource.kind}")
                 return snapshot
             case DeletePod():
@@ -111,8 +131,19 @@ class Applier:
                 await self._add_finalizer(snapshot)
                 return snapshot
 
+    async def _inspect_claim(self, body: Unstructured, result: ApplyResult) -> None:
+        """Raise Conflict if the claim exists, and restore the labels without which the watch does not show it."""
+        name, snapshot = body["metadata"]["name"], result.snapshot
+        try:
+            claim = await self._cluster.get(Kind.PVC.resource, snapshot.storage.meta.namespace, name)
+        except NotFound:
+            return
+        refuse_foreign(Kind.PVC, claim, snapshot)
+        await self._restore_labels(Create(Kind.PVC, body), claim, result)
+        raise Conflict(409, f"claim {name!r} exists; the watch has not shown it yet")
+
     async def _inspect_mounts(self, step: InspectMounts, result: ApplyResult, now: datetime) -> ApplyResult:
-        """List who mounts the claim, and plan the pod with the answer: the plan of the result has the pod's steps only."""
+        """List the pods that mount the claim, and plan the pod from that. The plan of the result has only the pod's steps."""
         snapshot = result.snapshot
         context = replace(snapshot.claim_context, mounts=await self._inspector.mounts(snapshot))
         snapshot = replace(snapshot, claim_context=context)
@@ -140,53 +171,75 @@ class Applier:
         patched = await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, [test, add])
         self._lister.put(USER_STORAGES, patched)
 
-    async def _create(self, kind: Kind, body: Unstructured, snapshot: Snapshot) -> Unstructured:
+    def _has_to_wait(self, step: Step, result: ApplyResult) -> bool:
+        """Whether the step would repair a child again before the pause since the last repair is over.
+
+        A deletion never waits: the owner of a retained claim has to go before the object does, however often it is set again.
+        """
+        inspects_for_creation = isinstance(step, InspectMounts) and result.snapshot.children.pod is None
+        if result.snapshot.storage.is_deleting or not (isinstance(step, Create | Patch | Delete) or inspects_for_creation):
+            return False
+        target, goal = _target(step, result), _goal(step, result)
+        return self._state.writes.state(target).goal == goal and self._state.writes.blocked_until(target) is not None
+
+    def _record_write(self, step: Change, result: ApplyResult, undone: Undone, manager: str | None) -> None:
+        """Record a write of a child; from the second one for the same goal on, it is one that was `undone`."""
+        target = _target(step, result)
+        state = self._state.writes.record_try(target, _goal(step, result))
+        if state.count:
+            self._state.writes.record_loss(target, describe(target.kind, undone, manager, state.count))
+
+    def _with_contests(self, result: ApplyResult) -> ApplyResult:
+        """Add the children that another client contests, and when the pause before the next repair of each child is over."""
+        if result.snapshot.storage.is_deleting or result.plan.spec_error is not None:
+            return result
+        contests, moments = list[Contest](), list[datetime]()
+        for kind, part in TARGETS:
+            target = Target(result.snapshot.storage.meta.key, kind, part)
+            if (until := self._state.writes.blocked_until(target)) is not None:
+                moments.append(until)
+                state = self._state.writes.state(target)
+                if state.count >= REPORTED_FROM:
+                    contests.append(Contest(kind, state.last_loss or ""))
+        plan = replace(result.plan, requeue_at=(*result.plan.requeue_at, *moments))
+        return replace(result, plan=plan, contests=tuple(contests)) if moments else result
+
+    async def _create(self, step: Create, result: ApplyResult) -> Unstructured:
+        kind, body, snapshot = step.kind, step.body, result.snapshot
         namespace, name = snapshot.storage.meta.namespace, body["metadata"]["name"]
         refuse_foreign(kind, getattr(snapshot.children, kind.field), snapshot)
         try:
             child = await self._cluster.create(kind.resource, namespace, without_absent(body))
         except AlreadyExists as error:
-            # Not in our cache: a foreign object, or one of ours that the watch has not delivered yet, or no longer selects.
+            # It is not in our cache: it is foreign, or the watch has not delivered it yet, or it lacks the label that we select.
             child = await self._cluster.get(kind.resource, namespace, name)
             refuse_foreign(kind, child, snapshot)
-            await self._restore_labels(kind, child, body, snapshot)
+            await self._restore_labels(step, child, result)
             raise Conflict(error.status, f"{kind.resource.kind} {name!r} already exists") from error
         if kind is Kind.POD:
             self._state.pods.record_try(snapshot.storage.meta.key)
+            self._state.writes.forget(_target(step, result))  # its loss has pauses of its own
+        self._record_write(step, result, Undone.DELETED, None)
         log.info("created", action=f"create {kind.resource.kind}", **_pod_name(kind, child))
         self._lister.put(kind.resource, child)
         return child
 
-    async def _restore_labels(self, kind: Kind, child: Unstructured, body: Unstructured, snapshot: Snapshot) -> None:
-        """Restore the labels of a child that lost the one that our watch selects, unless it is being deleted: an object that is
-        not watched must not get into the cache, because no event would remove it.
+    async def _restore_labels(self, step: Create, child: Unstructured, result: ApplyResult) -> None:
+        """Put an existing child into the cache. If it lacks the label that our watch selects, restore its labels first.
+
+        A child without the label that is being deleted is left out: no event would remove it from the cache again.
         """
         labels = child["metadata"].get("labels") or {}
         if labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY:
-            self._lister.put(kind.resource, child)
+            self._lister.put(step.kind.resource, child)
         elif not is_terminating(child):
-            await self._patch(kind, child, {"metadata": {"labels": body["metadata"]["labels"]}}, snapshot)
-
-    async def _repair(self, kind: Kind, patch: Unstructured, snapshot: Snapshot) -> Unstructured:
-        key = snapshot.storage.meta.key
-        if kind is not Kind.PVC:  # the owner of a retained claim has to go in a deletion, however often, or the files do
-            self._raise_if_contested(key, kind)
-        # The child as the plan saw it, or as an earlier step left it.
-        child = await self._patch(kind, getattr(snapshot.children, kind.field), patch, snapshot)
-        self._state.repairs.record_try((key, kind))
-        return child
-
-    def _raise_if_contested(self, key: Key, kind: Kind) -> None:
-        if self._state.repairs.is_blocked((key, kind)):
-            count = self._state.repairs.state((key, kind)).count
-            raise ConflictingController(
-                f"another controller keeps changing the {kind.resource.kind} back: it was repaired {count} times in quick"
-                " succession; the next repair comes after a pause"
-            )
+            patch = labels_patch(step.body, child)
+            await self._patch(step.kind, child, patch, result.snapshot)
+            self._record_write(step, result, Undone.CHANGED, last_manager(child, patch))
 
     async def _patch(self, kind: Kind, seen: Unstructured, patch: Unstructured, snapshot: Snapshot) -> Unstructured:
         namespace, meta = snapshot.storage.meta.namespace, seen["metadata"]
-        # Without resourceVersion, a change by another writer since would be overwritten unseen, or hidden by our response.
+        # Without resourceVersion, a later change by another client would be overwritten, or hidden by our response.
         precondition = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
         patch = patch | {"metadata": patch.get("metadata", {}) | precondition}
         try:
@@ -203,9 +256,10 @@ class Applier:
         return child
 
     async def _verify_still_exists(self, snapshot: Snapshot) -> None:
-        """Raise Conflict unless the API server itself still has the object, before the first child is created for it.
+        """Ask the API server whether the UserStorage still exists, before the first child is created for it.
 
-        The cache may be behind, and a child of an object that is gone would be left over. Adding the finalizer verifies it too.
+        The cache may be behind, and a child of a UserStorage that is gone would be left over. Adding the finalizer verifies it
+        too. Raises Conflict if the UserStorage is gone or being deleted.
         """
         meta = snapshot.storage.meta
         try:
@@ -217,18 +271,37 @@ class Applier:
             self._lister.put(USER_STORAGES, live)
             raise Conflict(409, "the UserStorage is being deleted; the watch has not caught up yet")
 
+    async def _verify_claim_stays(self, snapshot: Snapshot) -> None:
+        """Raise Conflict if the API server itself says that the claim is being deleted, or gone: the pod may be what keeps it."""
+        claim = snapshot.children.pvc
+        if claim is None:
+            return
+        namespace, meta = snapshot.storage.meta.namespace, claim["metadata"]
+        try:
+            live = await self._cluster.get(Kind.PVC.resource, namespace, meta["name"])
+        except NotFound as error:
+            self._lister.discard(Kind.PVC.resource, namespace, meta["name"], meta["uid"])
+            raise Conflict(error.status, error.message) from error
+        if is_terminating(live):
+            if (live["metadata"].get("labels") or {}).get(names.LABEL_MANAGED_BY) == names.MANAGED_BY:
+                self._lister.put(Kind.PVC.resource, live)
+            raise Conflict(409, f"claim {meta['name']!r} is being deleted; the watch has not caught up yet")
+
     async def _delete_pod(self, step: DeletePod, snapshot: Snapshot) -> Unstructured | None:
+        if step.unless_claim_terminates:
+            await self._verify_claim_stays(snapshot)
         pod = await self._delete(Kind.POD, step.uid, step.grace_period, snapshot, step.resource_version)
         name = names.child_name(snapshot.storage.slug)
         if step.requested:
             self._state.pods.forget(snapshot.storage.meta.key)
+        self._state.writes.forget(Target(snapshot.storage.meta.key, Kind.POD))
         log.info("pod_deletion_started", action="delete Pod", pod_name=name, why=step.reason)
         return pod
 
     async def _delete(
         self, kind: Kind, uid: str, grace_period: int, snapshot: Snapshot, resource_version: str | None = None
     ) -> Unstructured | None:
-        """Start the deletion of the child with that uid. Return it as it is now, or None if it is gone at once."""
+        """Start the deletion of the child with that uid. Return it as it is now; None if it is gone already."""
         namespace, name = snapshot.storage.meta.namespace, names.child_name(snapshot.storage.slug)
         try:
             answer = await self._cluster.delete(
@@ -253,7 +326,7 @@ class Applier:
             self._lister.put(Kind.POD.resource, left)
             if not is_terminating(left):
                 step = pod_deletion(snapshot, left, "its UserStorage is being deleted; the cache had missed the pod")
-                snapshot = await self._change(step, snapshot)
+                snapshot = await self._change(step, replace(result, snapshot=snapshot))
             return replace(result, snapshot=snapshot)
         policy = snapshot.own(Kind.NETWORK_POLICY)
         if policy is not None and has_finalizer(policy) and snapshot.children.pod is None:
@@ -350,18 +423,40 @@ def _with_child(snapshot: Snapshot, kind: Kind, child: Unstructured | None) -> S
 
 def _ties_to_owner(step: Step) -> bool:
     """Whether the step sets the UserStorage as the owner of a child, which must not be done once its deletion has started: the
-    garbage collector may have removed the owner on purpose.
+    garbage collector may have removed the owner on purpose. A planned patch of a claim only removes the owner.
     """
-    return isinstance(step, Create) or (isinstance(step, Patch) and "ownerReferences" in step.patch.get("metadata", {}))
+    if isinstance(step, Patch):
+        return step.kind is not Kind.PVC and "ownerReferences" in step.patch.get("metadata", {})
+    return isinstance(step, Create)
+
+
+def _target(step: Step, result: ApplyResult) -> Target:
+    """Return what a write of a child is counted by; that of a pod, for the inspection before its creation."""
+    kind = step.kind if isinstance(step, Create | Patch | Delete) else Kind.POD
+    part = Part.REST
+    if kind is Kind.PVC and isinstance(step, Patch):
+        part = Part.GROWTH if "spec" in step.patch else Part.OWNER if "ownerReferences" in step.patch["metadata"] else Part.REST
+    return Target(result.snapshot.storage.meta.key, kind, part)
+
+
+def _goal(step: Step, result: ApplyResult) -> int:
+    """Return a digest of what the child should be: a change of the spec or of the class is no repair."""
+    target = _target(step, result)
+    goal: Unstructured | None = getattr(result.plan.desired, target.kind.field, None)
+    if isinstance(step, Patch) and target.part is not Part.REST:
+        goal = step.patch
+    elif goal is not None and target.kind is Kind.PVC:
+        goal = goal["metadata"]  # the rest of a claim is never repaired
+    return hash(orjson.dumps(goal, option=orjson.OPT_SORT_KEYS))
 
 
 def _pod_name(kind: Kind, child: Unstructured) -> dict[str, str]:
-    """Return the field of a log line that only pods have."""
+    """Return the log field `pod_name`; no field if the child is not a pod."""
     return {"pod_name": child["metadata"]["name"]} if kind is Kind.POD else {}
 
 
 def _action(step: Step) -> str:
-    """Return a step in the API's words, for the log."""
+    """Return verb and kind of the step's request for the log, such as `create Pod`."""
     match step:
         case Create(kind):
             return f"create {kind.resource.kind}"
@@ -373,6 +468,8 @@ def _action(step: Step) -> str:
             return "delete Pod"
         case ReleasePolicy():
             return "patch NetworkPolicy"
+        case InspectClaim():
+            return "get PersistentVolumeClaim"
         case InspectMounts():
             return "list Pod"
         case InspectMountEvents():

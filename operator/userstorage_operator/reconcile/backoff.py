@@ -1,4 +1,4 @@
-"""Backoff per key: for pods that are lost again and again, and for children that another controller keeps reverting.
+"""Backoff per key: for pods that are lost again and again, and for children that another client keeps changing or deleting.
 
 Kept in memory only; the backoff starts over when the operator restarts.
 """
@@ -20,20 +20,23 @@ class Backoff(Generic[K]):
         self._states: dict[K, BackoffState] = {}
 
     def state(self, key: K) -> BackoffState:
-        """Return the state of the key, which is that of no try if there was none."""
+        """Return the state of the key; an empty state if there was no try."""
         return self._states.get(key, BackoffState())
 
-    def is_blocked(self, key: K) -> bool:
-        """Whether the next try has to wait."""
+    def blocked_until(self, key: K) -> datetime | None:
+        """Return when the next try may be; None if it may be now."""
         state = self._states.get(key)
-        return state is not None and blocked_until(state, self._clock()) is not None
+        return blocked_until(state, self._clock()) if state is not None else None
 
-    def record_try(self, key: K) -> None:
-        """Record a try at this moment."""
-        self._states[key] = self.state(key).next(self._clock())
+    def record_try(self, key: K, goal: int | None = None) -> BackoffState:
+        """Record a try at this moment, and return the state after it. A try for another goal starts over, without a pause."""
+        state = self.state(key)
+        state = state.next(self._clock()) if state.goal == goal else BackoffState(goal=goal)
+        self._states[key] = state
+        return state
 
     def record_loss(self, key: K, reason: str) -> None:
-        """Record why the result of the last try did not last."""
+        """Record why the result of the last try was lost."""
         self._states[key] = self.state(key).lost(reason)
 
     def forget(self, key: K) -> None:

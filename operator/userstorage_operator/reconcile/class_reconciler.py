@@ -1,4 +1,4 @@
-"""Reconcile one UserStorageClass: the operator writes only its status. Its users are reconciled on their own."""
+"""Reconcile one UserStorageClass: the operator writes only its status. Its UserStorages are reconciled separately."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -13,7 +13,8 @@ from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import UserStorageClass, default_classes
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.browsers.browser import Browser
-from userstorage_operator.plan.builders import build
+from userstorage_operator.plan.builders import Desired, build
+from userstorage_operator.reconcile.dry_runs import RETRY_REFUSED, DryRuns
 from userstorage_operator.reconcile.ports import Cluster, Recorder
 from userstorage_operator.reconcile.record import record_events
 from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
@@ -37,20 +38,27 @@ _ANY_USER = UserStorage.parse(
         "spec": {"userID": "any-user"},
     }
 )
-"""A user with defaults only: if the class cannot serve this one, the fault is the class's."""
+"""A UserStorage with defaults only. If the class cannot serve it, the class is invalid."""
 
 
 class ClassReconciler:
-    """Reports the status of one class at a time."""
+    """Writes the status of classes."""
 
     def __init__(
-        self, cluster: Cluster, lister: Lister, rollout: RolloutTracker, recorder: Recorder, clock: Callable[[], datetime]
+        self,
+        cluster: Cluster,
+        lister: Lister,
+        rollout: RolloutTracker,
+        recorder: Recorder,
+        clock: Callable[[], datetime],
+        dry_runs: DryRuns,
     ) -> None:
         self._cluster = cluster
         self._lister = lister
         self._rollout = rollout
         self._recorder = recorder
         self._clock = clock
+        self._dry_runs = dry_runs
 
     async def reconcile(self, name: str, failures: int) -> Result:  # noqa: ARG002  # the signature that a worker pool calls
         """Reconcile the class `name`."""
@@ -60,18 +68,26 @@ class ClassReconciler:
         classes = list(self._lister.classes())
         raw = next((raw for raw in classes if raw["metadata"]["name"] == name), None)
         if raw is None:
+            self._dry_runs.forget(name)
             return Result()
         previous = raw.get("status") or {}
+        rendered = _render(raw)
+        try:
+            refusal = await self._dry_runs.refusal(raw, rendered[1]) if isinstance(rendered, tuple) else None
+        except OperatorError as error:
+            return Result(reason=error.reason, retry=True, error=error.message, action="dry run of UserStorageClass")
         status = class_report(
             raw,
-            _browser(raw),
+            rendered[0] if isinstance(rendered, tuple) else rendered,
             default_classes(classes),
             self._rollout.counts(name, raw["metadata"]["generation"]),
             self._clock(),
+            refusal,
         )
+        settled = Result(requeue_after=RETRY_REFUSED.total_seconds() if refusal is not None else None)
         patch = status_patch(status, previous)
         if not patch:
-            return Result()
+            return settled
         body = {"metadata": {"uid": raw["metadata"]["uid"]}, "status": patch}
         try:
             patched = await self._cluster.merge_patch(USER_STORAGE_CLASSES, None, name, body, "status")
@@ -81,20 +97,19 @@ class ClassReconciler:
             return Result(reason=error.reason, retry=True, error=error.message, action="patch UserStorageClass")
         self._lister.put(USER_STORAGE_CLASSES, patched)
         record_events(self._recorder, raw, class_events(previous, status))
-        return Result()
+        return settled
 
 
 def lacks_digest(raw: Unstructured) -> bool:
     """Whether the image of the raw class is not named by its digest. A class that cannot be rendered does not count."""
-    browser = _browser(raw)
-    return isinstance(browser, Browser) and not image_pinned(browser.image).status
+    rendered = _render(raw)
+    return isinstance(rendered, tuple) and not image_pinned(rendered[0].image).status
 
 
-def _browser(raw: Unstructured) -> Browser | InvalidSpec:
+def _render(raw: Unstructured) -> tuple[Browser, Desired] | InvalidSpec:
     try:
         cls = UserStorageClass.parse(raw)
         browser = browsers.render(_ANY_USER, cls)
-        build(_ANY_USER, cls, browser)
+        return browser, build(_ANY_USER, cls, browser)
     except InvalidSpec as error:
         return error
-    return browser

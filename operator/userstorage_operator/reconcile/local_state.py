@@ -1,9 +1,11 @@
-"""What one process remembers of its own writes, because the caches show them late.
+"""What this process keeps in memory between reconciles: backoffs, reservations, and facts that no watch delivers.
 
-It is lost with the process, and nothing depends on it: after a restart the objects themselves show what was done.
+It is lost with the process. That is safe: after a restart the objects themselves show what was done.
 """
 
 from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
 
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.userstorage import Key
@@ -13,28 +15,49 @@ from userstorage_operator.reconcile.mount_inspector import MountEvents
 from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
 
 
+class Part(Enum):
+    """The parts of a claim that are written one by one: a pause or refusal of one must not delay the others."""
+
+    REST = "rest"
+    OWNER = "owner"
+    GROWTH = "growth"
+
+
+class Target(NamedTuple):
+    """What writes of a child are counted by."""
+
+    key: Key
+    kind: Kind
+    part: Part = Part.REST
+    """REST for all children but claims."""
+
+
+TARGETS = (*((kind, Part.REST) for kind in Kind), (Kind.PVC, Part.OWNER), (Kind.PVC, Part.GROWTH))
+"""The kinds and parts of all targets of one UserStorage."""
+
+
 @dataclass(frozen=True, slots=True)
 class LocalState:
-    """Written by the reconciler and the applier, read by `observe`."""
+    """State that all reconciles of this process share."""
 
     pods: Backoff[Key]
-    """Creations of pods."""
-    repairs: Backoff[tuple[Key, Kind]]
-    """Repairs of children."""
+    """Backoff of pod creations."""
+    writes: Backoff[Target]
+    """Backoff of writes of children; of pods, repairs only. The first write for a goal has no pause; each further one is a repair."""
     claims: Reservations
-    """Claims that a pod is about to mount."""
+    """Reservations of claims, each for a pod that is about to be created."""
     quota: Reservations
-    """Places of `limits.maxPerNamespace`, by the name of the class."""
+    """Reservations of places within `limits.maxPerNamespace`, by the name of the class."""
     volumes: VolumeStatsCache | None
-    """None if kubelets are not asked."""
+    """Measured usage of volumes; None if the operator does not query kubelets."""
     mount_events: dict[Key, MountEvents] = field(default_factory=dict)
-    """What was last read of the events of a pod that waits for its volume."""
+    """The events that were last read about a pod that waits for its volume."""
 
     def forget(self, key: Key) -> None:
-        """Forget a UserStorage that is gone."""
+        """Remove the state of a UserStorage that is gone."""
         self.pods.forget(key)
-        for kind in Kind:
-            self.repairs.forget((key, kind))
+        for kind, part in TARGETS:
+            self.writes.forget(Target(key, kind, part))
         self.claims.release(key)
         self.quota.release(key)
         self.mount_events.pop(key, None)

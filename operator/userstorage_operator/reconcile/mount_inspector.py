@@ -1,6 +1,6 @@
-"""Reads what no watch shows: which pods of other controllers mount a claim, and what the cluster's events say about mounting it.
+"""Reads two facts that no watch delivers: which other pods mount a claim, and what the Events say about mounting it.
 
-Each is a request, made only if a plan asks for it; new users in a burst cost none.
+Each costs a request, so it is read only if a plan asks for it. A burst of new users costs no such request.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _FOREIGN = f"{names.LABEL_MANAGED_BY}!={names.MANAGED_BY}"
 
 @dataclass(frozen=True, slots=True)
 class MountEvents:
-    """What the events of a pod said, so that a reconcile soon after need not read them again."""
+    """The result of reading the events of a pod. It is kept, so that the next reconciles need not read them again."""
 
     pod_uid: str
     read_at: datetime
@@ -35,7 +35,7 @@ class MountEvents:
 
 
 class MountInspector:
-    """Carries out the inspections of a plan."""
+    """Carries out the steps InspectMounts and InspectMountEvents."""
 
     def __init__(self, cluster: Cluster, lister: Lister) -> None:
         self._cluster = cluster
@@ -50,7 +50,7 @@ class MountInspector:
         return mounts_of(claim, (*foreign, *others))
 
     async def events(self, pod: Unstructured, now: datetime) -> MountEvents:
-        """Read the events of the pod. Without a failure if they cannot be read: they explain, and decide nothing."""
+        """Read the events of the pod. If they cannot be read, report no failure: no decision depends on them."""
         meta = pod["metadata"]
         try:
             events, _ = await self._cluster.list_all(CORE_EVENTS, meta["namespace"], fields=f"involvedObject.uid={meta['uid']}")

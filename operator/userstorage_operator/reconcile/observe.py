@@ -1,10 +1,12 @@
-"""Observe everything that a reconcile of one UserStorage depends on, as one frozen snapshot.
+"""Gather everything that a reconcile of one UserStorage depends on, as one frozen snapshot.
 
-It reads the caches, and makes no request but for a claim that the spec names, which no watch shows.
+It reads the caches; its only request is for a claim that the spec names, which no watch delivers. In memory it records a lost pod,
+and reserves a place in the quota of the class.
 """
 
 from dataclasses import replace
 
+from userstorage_operator.api import names
 from userstorage_operator.api.errors import InvalidSpec, NotFound, OperatorError, QuotaExceeded, Retry
 from userstorage_operator.api.names import child_name
 from userstorage_operator.api.resources import Kind
@@ -16,7 +18,7 @@ from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.claim_usage import ClaimContext
 from userstorage_operator.observed.gateway_api import gateway_api_missing
 from userstorage_operator.observed.pod_status import Finding
-from userstorage_operator.observed.snapshot import Children, Snapshot
+from userstorage_operator.observed.snapshot import Children, Snapshot, former_class
 from userstorage_operator.observed.volume_usage import MeasuredVolume
 from userstorage_operator.plan.builders import claim_name
 from userstorage_operator.plan.pod import pod_loss_reason
@@ -32,9 +34,10 @@ class WaitingForChange(OperatorError):
 
 
 async def observe(key: Key, lister: Lister, cluster: Cluster, state: LocalState) -> Snapshot | None:
-    """Return what is there now; None if the UserStorage is gone.
+    """Return the snapshot of the UserStorage; None if it is gone.
 
-    The request comes before arbitration: who owns a user id or a claim is known only until the next await.
+    It also reserves a place in the quota of the class, and records why the pod was lost. The request comes before arbitration:
+    the result of arbitration is only valid until the next await.
     """
     raw = lister.storage(key)
     if raw is None:
@@ -50,12 +53,13 @@ async def observe(key: Key, lister: Lister, cluster: Cluster, state: LocalState)
 
 def _from_caches(raw: Unstructured, lister: Lister, state: LocalState) -> Snapshot:
     storage, spec_error = _parse(raw)
-    cls, class_error = _class_of(storage, lister)
+    children = _own_children(storage, lister)
+    cls, class_error = _class_of(storage, children, lister)
     key = storage.meta.key
     snapshot = Snapshot(
         storage,
         cls,
-        _own_children(storage, lister),
+        children,
         status=raw.get("status") or {},
         spec_error=spec_error or class_error,
         claim_context=ClaimContext(binding_modes=lister.binding_modes()),
@@ -63,12 +67,12 @@ def _from_caches(raw: Unstructured, lister: Lister, state: LocalState) -> Snapsh
     )
     pod = snapshot.own_pod
     if pod is not None and (reason := pod_loss_reason(pod)) is not None:
-        state.pods.record_loss(key, reason)  # once the pod is gone, nothing shows it
+        state.pods.record_loss(key, reason)  # after the pod is gone, no object has the reason
     return with_mount_events(replace(snapshot, pod_backoff=state.pods.state(key)), state)
 
 
 def with_mount_events(snapshot: Snapshot, state: LocalState) -> Snapshot:
-    """Add what was read before about the present pod, as long as it waits for its volume."""
+    """Add the events that were read before about the current pod. Drop them if it no longer waits for its volume."""
     key, pod = snapshot.storage.meta.key, snapshot.own_pod
     events = state.mount_events.get(key)
     if events is None:
@@ -81,7 +85,7 @@ def with_mount_events(snapshot: Snapshot, state: LocalState) -> Snapshot:
 
 
 def _without_user_id(snapshot: Snapshot, first: str) -> Snapshot:
-    """Return the snapshot of a UserStorage whose user id belongs to `first`: so do the children, which are not reported here."""
+    """Return the snapshot of a UserStorage whose user id `first` owns. It has no children, because they belong to `first`."""
     message = f"spec.userID: UserStorage {first!r} of this namespace has the same userID and came first"
     return replace(
         snapshot,
@@ -95,7 +99,7 @@ def _without_user_id(snapshot: Snapshot, first: str) -> Snapshot:
 def _arbitrate(
     raw: Unstructured, snapshot: Snapshot, read_error: OperatorError | None, lister: Lister, state: LocalState
 ) -> Snapshot:
-    """Add who holds what this UserStorage needs: a place in its class's quota, its claim, its host."""
+    """Add the results of arbitration: the place in the quota of the class, the holder of the claim, and the host."""
     storage, cls, spec_error = snapshot.storage, snapshot.cls, snapshot.spec_error
     if spec_error is None and cls is not None and cls.max_per_namespace is not None:
         spec_error = _reserve_place(raw, cls.name, cls.max_per_namespace, lister, state)
@@ -109,13 +113,13 @@ def _arbitrate(
 
 
 def _own_children(storage: UserStorage, lister: Lister) -> Children:
-    """Return the children without the claim of our name if the spec names another claim: that one is not the user's."""
+    """Return the user's children. If the spec names a claim, the claim with the name of a child is left out: it is not used."""
     children = lister.children(storage.meta.namespace, child_name(storage.slug))
     return children if storage.storage.claim_name is None else replace(children, pvc=None)
 
 
 async def _with_named_claim(snapshot: Snapshot, cluster: Cluster) -> tuple[Snapshot, OperatorError | None]:
-    """Add the claim that the spec names, if it names one; and return the error if it could not be read."""
+    """Read the claim that the spec names, if any, and add it. The second result is the error if it could not be read."""
     storage = snapshot.storage
     if storage.storage.claim_name is None:
         return snapshot, None
@@ -130,7 +134,7 @@ async def _with_named_claim(snapshot: Snapshot, cluster: Cluster) -> tuple[Snaps
 
 
 def _parse(raw: Unstructured) -> tuple[UserStorage, OperatorError | None]:
-    """Parse the object. If its spec is unreadable, defaults stand in for it: a name, a user and a deletion are still served."""
+    """Parse the object. If its spec is invalid, return the error, and a UserStorage with its metadata, user id and defaults."""
     try:
         return UserStorage.parse(raw), None
     except InvalidSpec as error:
@@ -139,11 +143,20 @@ def _parse(raw: Unstructured) -> tuple[UserStorage, OperatorError | None]:
         return UserStorage.parse(raw | {"spec": {"userID": user if isinstance(user, str) else ""}}), error
 
 
-def _class_of(storage: UserStorage, lister: Lister) -> tuple[UserStorageClass | None, OperatorError | None]:
+def _class_of(storage: UserStorage, children: Children, lister: Lister) -> tuple[UserStorageClass | None, OperatorError | None]:
+    """Return the class, or why there is none. Whom a class has served never falls back to the built-in one: a default class that
+    is recreated, or moved in two steps, would take its Ingress from every user at once.
+    """
     raw = choose_class(storage.class_name, lister.classes())
     if raw is None and storage.class_name is not None:
         message = f"spec.className: there is no UserStorageClass {storage.class_name!r}"
         return None, WaitingForChange(message, "ClassNotFound")
+    if raw is None and (former := former_class(children, storage)) is not None:
+        message = (
+            f"spec.className is unset and no UserStorageClass is the default; class {former!r} served this UserStorage before: "
+            f'annotate a class with {names.ANNOTATION_DEFAULT_CLASS}="true", or set spec.className'
+        )
+        return None, WaitingForChange(message, "NoDefaultClass")
     try:
         return (UserStorageClass.parse(raw) if raw is not None else BUILT_IN), None
     except InvalidSpec as error:

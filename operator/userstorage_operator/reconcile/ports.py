@@ -1,4 +1,4 @@
-"""What a reconcile needs from outside. The classes of kube/ satisfy these protocols; reconcile/ does not import them."""
+"""Protocols of the API server and the Event recorder. Classes in `kube/` implement them; `reconcile/` imports only these."""
 
 from typing import Protocol
 
@@ -46,8 +46,15 @@ class Cluster(Protocol):
         """
 
 
+class DryRunner(Cluster, Protocol):
+    """An API server that validates objects without storing them."""
+
+    async def dry_run(self, resource: Resource, namespace: str, body: Unstructured) -> None:
+        """Validate and admit the object as in a creation. Raises Refused if the API server refuses it."""
+
+
 class Recorder(Protocol):
     """Sends Kubernetes Events; best effort."""
 
     def record(self, regarding: Unstructured, event: StatusEvent) -> None:
-        """Queue an event about an object as the API server sent it. Returns at once and never raises."""
+        """Queue an event about the object `regarding`. Return at once; never raise."""

@@ -1,4 +1,7 @@
-"""Reconcile one UserStorage: observe, plan, apply, report. Every decision is made from the cluster as it is now."""
+"""Reconcile one UserStorage: observe, plan, apply, report.
+
+Every decision is made from the current state of the caches, never from what an earlier reconcile reported.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,11 +32,11 @@ from userstorage_operator.status.events import status_events
 from userstorage_operator.status.outcome import ApplyResult, Failure, Outcome
 from userstorage_operator.status.report import report, status_patch
 from userstorage_operator.status.requeue import first_report_at, requeue_after
-from userstorage_operator.status.rollout import member_state
+from userstorage_operator.status.rollout import has_ready_pod, member_state
 
 
 class Reconciler:
-    """Brings one UserStorage at a time to what its spec asks for."""
+    """Brings UserStorages to what their specs ask for. Workers call `reconcile` concurrently, but never twice for one key."""
 
     def __init__(
         self,
@@ -44,13 +47,19 @@ class Reconciler:
         clock: Callable[[], datetime],
         volumes: VolumeStatsCache | None = None,
     ) -> None:
-        """`volumes` is filled by the collector; None if kubelets are not asked."""
+        """`volumes` is filled by the VolumeStatsCollector; None without `--volume-stats`."""
         self._cluster = cluster
         self._lister = lister
         self._rollout = rollout
         self._recorder = recorder
         self._clock = clock
-        self._state = LocalState(Backoff(clock), Backoff(clock), Reservations(lister.claim_released), Reservations(), volumes)
+        self._state = LocalState(
+            pods=Backoff(clock),
+            writes=Backoff(clock),
+            claims=Reservations(lister.claim_released),
+            quota=Reservations(),
+            volumes=volumes,
+        )
         self._applier = Applier(cluster, lister, self._state)
 
     async def reconcile(self, key: Key, failures: int) -> Result:
@@ -64,13 +73,13 @@ class Reconciler:
             now = self._clock()
             result = await self._plan_and_apply(snapshot, now)
             if result.finalizer_removed:
-                return Result()
+                return Result()  # the object may be gone by now: there is no status to write
             outcome = Outcome.of(result, failures, now)
             status_failure = await self._report(outcome)
-            failure = status_failure or outcome.failure
+            failure = status_failure or outcome.failure  # without a status, the outcome is not visible: write that first
             return Result(requeue_after=requeue_after(outcome)) if failure is None else _failed(failure)
         finally:
-            self._rollout.mark_observed(key)
+            self._rollout.mark_reconciled(key)
 
     async def _forget(self, key: Key, failures: int) -> Result:
         """Forget a UserStorage that is gone. The key may also name a NetworkPolicy that has outlived its UserStorage."""
@@ -83,49 +92,55 @@ class Reconciler:
         return Result()
 
     async def _plan_and_apply(self, snapshot: Snapshot, now: datetime) -> ApplyResult:
-        """Plan and apply; whatever fails is in the result. A claim without a pod on it is released."""
-        plan, snapshot = Plan(), self._with_rollout(snapshot)
+        """Plan and apply. The result has the error of whatever failed. End the reservation of the claim if no pod uses it."""
+        snapshot = self._with_rollout(snapshot)
+        plan = Plan()
         try:
             plan = self._plan(snapshot, now)
             result = await self._applier.apply(plan, snapshot, now)
             await self._applier.release_former_policy(snapshot.storage.meta.key)  # of another user, with this object's name
         except OperatorError as error:
             result = ApplyResult(snapshot, plan, error)
-        except Exception as exception:  # noqa: BLE001  # a fault of ours belongs into the status of the object it hits
+        except Exception as exception:  # noqa: BLE001  # a fault of the operator is reported in the status of the object that it hits
             result = ApplyResult(snapshot, plan, InternalError(exception))
-        # A request without an answer may have been carried out: there may be a pod.
-        if result.snapshot.own_pod is None and not isinstance(result.error, Unavailable):
+        # After a request without an answer, the pod may have been created although the snapshot has none.
+        may_have_pod = result.snapshot.own_pod is not None or isinstance(result.error, Unavailable)
+        if not may_have_pod:
             self._state.claims.release(snapshot.storage.meta.key)
         return result
 
     def _with_rollout(self, snapshot: Snapshot) -> Snapshot:
-        """Return the snapshot with whether its class's rollout has a free slot."""
-        cls = snapshot.cls
-        return replace(snapshot, may_replace=cls is not None and self._rollout.may_replace(snapshot.storage.meta.key, cls))
+        """Return the snapshot, completed by whether a pod that its class made outdated may be replaced now."""
+        key, cls = snapshot.storage.meta.key, snapshot.cls
+        may_replace = cls is not None and self._rollout.may_replace(key, cls, available=has_ready_pod(snapshot))
+        return replace(snapshot, may_replace=may_replace)
 
     def _plan(self, snapshot: Snapshot, now: datetime) -> Plan:
-        """Plan, and take the rollout slot and the claim that the plan needs.
+        """Plan, take a rollout slot if the plan deletes the pod, and reserve the claim if it creates one.
 
-        Synchronous, as is `_with_rollout` before it: with an await in between, two reconciles could take the same one.
+        There must be no await from the last part of `observe`, which decides who holds the claim, to the end of this method: a
+        concurrent reconcile could take the same claim or slot in between.
         """
         key = snapshot.storage.meta.key
         plan = planner.plan(snapshot, now)
-        if plan.deletes_pod:
-            self._rollout.mark_unavailable(key, snapshot.cls or BUILT_IN)
+        if (deletion := plan.pod_deletion) is not None:
+            cls = snapshot.cls or BUILT_IN  # no class: it was deleted, or never parsed
+            self._rollout.mark_unavailable(key, cls, by_rollout=deletion.by_rollout, available=has_ready_pod(snapshot))
         if plan.creates_pod:
             self._state.claims.reserve(key, claim_name(snapshot.storage))
         return plan
 
     async def _report(self, outcome: Outcome) -> Failure | None:
-        """Record the outcome for the rollout, and patch the status if it differs; return the failure of that."""
+        """Record the outcome for the rollout; patch the status if it differs, then send the events. Return the failure of the patch."""
         snapshot, meta = outcome.snapshot, outcome.snapshot.storage.meta
         self._rollout.record(meta.key, member_state(outcome))
-        if (outcome.failure is not None and outcome.failure.is_lost_race) or first_report_at(outcome) is not None:
-            return None
+        lost_race = outcome.failure is not None and outcome.failure.is_lost_race
+        if lost_race or first_report_at(outcome) is not None:
+            return None  # the next reconcile, which follows at once or when the pod is ready, knows better
         patch = status_patch(report(outcome, snapshot.status), snapshot.status)
         if not patch:
             return None
-        body = {"metadata": {"uid": meta.uid}, "status": patch}
+        body = {"metadata": {"uid": meta.uid}, "status": patch}  # the uid protects another object of that name
         try:
             patched = await self._cluster.merge_patch(USER_STORAGES, meta.namespace, meta.name, body, "status")
         except NotFound:

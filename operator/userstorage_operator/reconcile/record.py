@@ -1,4 +1,4 @@
-"""Records what a status change means in the same words twice: a Kubernetes Event for the user, a log line for the administrator."""
+"""Reports a change of a status twice, in the same words: as a Kubernetes Event for the user, and as a log line."""
 
 import logging
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 
 
 def record_events(recorder: Recorder, regarding: Unstructured, events: Iterable[StatusEvent]) -> None:
-    """Record events about `regarding`, an object as the API server sent it."""
+    """Send each event about the object `regarding`, and log it."""
     for event in events:
         recorder.record(regarding, event)
         level = logging.WARNING if event.type == WARNING else logging.INFO

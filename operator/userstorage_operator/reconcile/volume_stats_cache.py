@@ -7,27 +7,27 @@ from dataclasses import dataclass
 from userstorage_operator.observed.volume_usage import NEARLY_FULL, VolumeUse
 
 _TTL = 300.0
-"""Seconds: a node that is gone must not keep an alert firing, and one late answer must not end one."""
+"""Seconds. A node that is gone must not keep an alert firing, and one late response must not resolve an alert."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageSummary:
-    """All volumes together, for the metrics."""
+    """The usage of all volumes together, for the metrics."""
 
     known: int = 0
     nearly_full: int = 0
     fullest: float = 0.0
-    """As a ratio; 0 if no usage is known."""
+    """Used share of the fullest volume, from 0 to 1; 0 if no usage is known."""
 
 
 class VolumeStatsCache:
-    """Usage by namespace and name of the claim."""
+    """The last known usage of each volume, by namespace and name of its claim."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._known: dict[tuple[str, str], tuple[VolumeUse, float]] = {}
         self.fullness = UsageSummary()
-        """As of the last time that all nodes were asked."""
+        """As of the last round in which all nodes were queried."""
 
     def record(self, namespace: str, claim: str, use: VolumeUse) -> None:
         """Record what a kubelet reported now."""
@@ -39,7 +39,7 @@ class VolumeStatsCache:
         return use if self._clock() - since <= _TTL else None
 
     def summary(self) -> None:
-        """Forget what is too old, and count, after all nodes were asked."""
+        """Drop values that are too old, and set `fullness`. Call this after all nodes were queried."""
         oldest = self._clock() - _TTL
         self._known = {claim: entry for claim, entry in self._known.items() if entry[1] >= oldest}
         ratios = [use.ratio for use, _ in self._known.values()]

@@ -19,9 +19,9 @@ from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
 log = structlog.get_logger(__name__)
 
 _PERIOD = 30.0
-"""Seconds. A kubelet measures once a minute and answers from its cache."""
+"""Seconds between two rounds. A kubelet measures once a minute and answers from its cache."""
 _AT_ONCE = 8
-"""Nodes asked at the same time."""
+"""Number of nodes that are queried at the same time."""
 
 
 class Kubelets(Protocol):
@@ -35,12 +35,14 @@ class Observer(Protocol):
     """Counts failures (metrics)."""
 
     def volume_stats_failed(self) -> None:
-        """Count a kubelet that could not be asked, or whose answer was invalid."""
+        """Count a kubelet that did not respond, or sent an invalid response."""
 
 
 class VolumeStatsCollector:
-    """Accepts from a kubelet only what is about its own pods. A node that does not answer keeps its volumes' last known usage,
-    and nothing waits for it. `enqueue(key)` is called if a status has to be written.
+    """Queries kubelets, and accepts from each only the volumes of its own pods.
+
+    If a node does not respond, its volumes keep their last known usage, and nothing waits for it. `enqueue(key)` is called if
+    the status of a UserStorage has to change.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class VolumeStatsCollector:
             await asyncio.sleep(random.uniform(0.9, 1.1) * _PERIOD)  # noqa: S311  # jitter
 
     async def once(self) -> None:
-        """Ask every node once."""
+        """Query each node that runs our pods."""
         nodes: dict[str, dict[str, Unstructured]] = {}
         for pod in self._pods():
             status = pod.get("status") or {}
@@ -106,13 +108,13 @@ class VolumeStatsCollector:
         return raw if raw is not None and is_ours(pod, raw["metadata"]["uid"]) else None
 
     def _requeue_on_change(self, raw: Unstructured, claim: str, use: VolumeUse) -> None:
-        """Enqueue the UserStorage if its status reports another usage."""
+        """Enqueue the UserStorage if the usage in its status has to change."""
         previous = (raw.get("status") or {}).get("storage") or {}
         if any(previous.get(name) != value for name, value in volume_status(previous, claim, use).items()):
             self._enqueue(Key.of(raw))
 
     def _log_errors(self, errors: list[OperatorError]) -> None:
-        """Log the first error of a series, and the recovery."""
+        """Log the first failing round of a series as a warning, later ones at debug level; log the recovery."""
         if errors:
             level = logging.DEBUG if self._failing else logging.WARNING
             first = errors[0]

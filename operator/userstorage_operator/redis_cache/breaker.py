@@ -1,4 +1,4 @@
-"""A circuit breaker: while a server does not serve, only one probe at a time waits for it, at growing intervals.
+"""A circuit breaker: while a server fails, it refuses all calls but one probe at a time, at growing intervals.
 
 We wrote our own because `purgatory`, `aiobreaker` and `pybreaker` have one fixed pause between probes and no clock that a test
 can set. purgatory, the best maintained of them, also lets every call through while it probes; each call would cost a timeout.
@@ -13,7 +13,7 @@ FIRST_PAUSE = 0.5
 """Seconds between the opening and the first probe; doubled by each failed probe."""
 LONGEST_PAUSE = 15.0
 JITTER = 0.2
-"""Fraction by which a pause is longer or shorter, so that the processes do not probe at the same time."""
+"""Fraction by which a pause is randomly longer or shorter, so that the processes do not probe at the same time."""
 
 
 class State(StrEnum):
@@ -25,10 +25,11 @@ class State(StrEnum):
 
 
 class Breaker:
-    """Counts consecutive failures. `now` returns seconds of a monotonic clock, `spread` a number from -1 to 1.
+    """Counts consecutive failures and decides which calls may be made. `now` returns the seconds of a monotonic clock, `spread`
+    a random number from -1 to 1.
 
-    The caller reports the outcome of a call with the era in which it was admitted. An era ends with each change of state;
-    the outcome of a call of an earlier era is ignored.
+    `admit` returns the number of the current era; the caller reports the outcome of the call with this number. Every change of
+    state starts a new era. The outcome of a call from an earlier era is ignored.
     """
 
     def __init__(self, now: Callable[[], float], spread: Callable[[], float]) -> None:
@@ -46,7 +47,7 @@ class Breaker:
         return self._state
 
     def admit(self) -> int | None:
-        """Return the era of the call, to report its outcome with; None if the call must not be made."""
+        """Return the current era, to report the outcome of the call with; None if the call must not be made."""
         if self._state is State.OPEN and self._now() >= self._probe_at:
             self._change_to(State.HALF_OPEN)
             return self._era
@@ -72,7 +73,9 @@ class Breaker:
             self._change_to(State.OPEN)
 
     def abandoned(self, era: int) -> None:
-        """Record that a call of this era ended with neither outcome (cancelled). If it was the probe, the next call is."""
+        """Record that a call of this era was cancelled or ended with an unrelated error. If it was the probe, the next call
+        becomes the probe.
+        """
         if era == self._era and self._state is State.HALF_OPEN:
             self._change_to(State.OPEN)
 

@@ -1,4 +1,4 @@
-"""redis-py's clients, configured with short timeouts, without retries, and with credentials that may change at run time."""
+"""Creates clients of redis-py, with short timeouts, without retries, and with credentials that may change at run time."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +20,13 @@ Client = Redis | RedisCluster
 
 @dataclass(frozen=True, slots=True)
 class PasswordFile(CredentialProvider):
-    """Reads the password from the file for each new connection, so that rotating it only takes writing the file."""
+    """Reads the password from a file for each new connection, so a new password only has to be written to the file."""
 
     path: Path
     username: str
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        """Return the arguments of AUTH. Raises AuthenticationError if the file cannot be read."""
+        """Return the arguments of the Redis command AUTH. Raises AuthenticationError if the file cannot be read."""
         try:
             password = self.path.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
@@ -34,7 +34,7 @@ class PasswordFile(CredentialProvider):
         return (self.username, password) if self.username else (password,)
 
     async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
-        """Return the arguments of AUTH. Blocks: the file is small and local."""
+        """Return the arguments of the Redis command AUTH. Blocks the event loop for a moment: the file is small and local."""
         return self.get_credentials()
 
 
@@ -47,7 +47,7 @@ def connect(settings: RedisSettings, connections: int) -> Client:
         # By default redis-py tries three times or more, with pauses.
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
-        # RESP3 and the introduction of the library would each cost every new connection a round trip.
+        # Protocol 3 and `driver_info` (sending the name of the library) would each cost every new connection a round trip.
         "protocol": 2,
         "driver_info": None,
     }
@@ -87,7 +87,7 @@ def _cluster(settings: RedisSettings, options: dict[str, Any]) -> RedisCluster:
     cluster = RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options)
     if settings.target.tls:
         tls = Tls(settings)
-        # RedisCluster takes no connection class. It creates the nodes that it discovers from these arguments.
+        # RedisCluster has no parameter for the connection class. It passes these arguments to the nodes that it discovers.
         cluster.connection_kwargs |= {"connection_class": TlsConnection, "tls": tls}
         for node in cluster.nodes_manager.startup_nodes.values():
             node.connection_class = TlsConnection

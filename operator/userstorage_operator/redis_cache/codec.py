@@ -48,18 +48,18 @@ class Entry:
     """A value and its metadata."""
 
     value: Unstructured | None
-    """None if the object does not exist."""
+    """The stored fields, such as a summary; None if the object does not exist."""
     uid: str = ""
     resource_version: int = 0
     generation: int = 0
     term: int = 0
-    """Term of the leader that wrote it; 0 if a replica that does not lead did."""
+    """Term of the leader that wrote the value; 0 if another replica wrote it."""
     time: float = 0.0
     """When the value was current, in seconds since 1970 by the writer's clock."""
 
     @classmethod
     def of(cls, summary: Unstructured, *, term: int, time: float) -> "Entry":
-        """Return the entry of a UserStorage's summary."""
+        """Return the entry for the summary of a UserStorage."""
         return cls(summary, summary["uid"], int(summary["resourceVersion"]), summary["generation"], term, time)
 
 
@@ -74,7 +74,7 @@ _SHAPE: Shape = {
     "term": (int,),
     "time": (float,),
 }
-"""Of an Entry."""
+"""The shape of an Entry."""
 
 
 def require(fields: Unstructured, shape: Shape) -> None:
@@ -103,7 +103,8 @@ class Codec:
         return data
 
     def open(self, key: str, data: bytes, uid: str | None = None) -> Entry:
-        """Return the entry in `data`. Raises Rejected if `data` was not sealed for `key`, or not for the object `uid` (if given).
+        """Return the entry in `data`. Raises Rejected if `data` was not sealed for `key`, or is not about the object `uid` (if
+        given).
 
         The seal is checked after the schema and the uid, so that `Rejected.reason` is as precise as possible.
         """
@@ -127,7 +128,9 @@ class Codec:
         return Entry(**fields)
 
     def short_seal(self, *parts: str) -> str:
-        """Return a seal for a row of the index. It also serves as a hash of a value that must not be readable."""
+        """Return a short seal over `parts`, for an entry of the index. It also serves as a hash of a value that must not be
+        readable.
+        """
         return self._digest("\n".join(parts).encode())[:_SHORT_SEAL]
 
     def _mac(self, key: str, version: bytes, body: bytes) -> bytes:

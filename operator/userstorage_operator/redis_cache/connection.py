@@ -1,4 +1,4 @@
-"""The connection to Redis: every call is bounded in time, and a circuit breaker spares callers a server that does not serve."""
+"""The connection to Redis. Every call has a time limit, and a circuit breaker keeps callers from waiting for a failing server."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 CONNECTIONS = 16
-"""Maximum number of connections. More would not make one event loop faster, and opening one costs both sides some work."""
+"""Maximum number of connections. More would not make one event loop faster, and each costs both sides some work."""
 
 _KINDS: tuple[tuple[type[Exception], str], ...] = (
     # The first match counts: some are subclasses of later ones.
@@ -47,10 +47,12 @@ KINDS = (*dict.fromkeys(kind for _, kind in _KINDS), _BUSY, _BREAKER_OPEN)
 """The kinds of failures that are counted. `not_configured` is not a failure."""
 
 _NOT_SERVING = frozenset({"timeout", "connection", "auth", "loading", _BUSY})
-"""Failures after which any other call would fail as well: the breaker counts them."""
+"""The kinds of failures that any other call would have too. Only these count for the breaker."""
 
 _STALE_CONNECTIONS = frozenset({"timeout", "connection", "auth", "readonly"})
-"""Failures after which the idle connections may lead to the wrong server too: one that is gone, or a former master."""
+"""The kinds of failures after which the idle connections are closed: they may lead to a server that is gone, or to a former
+master.
+"""
 
 
 class RedisUnavailable(Exception):
@@ -62,10 +64,10 @@ class RedisUnavailable(Exception):
 
 
 class RedisObserver(Protocol):
-    """Receives the outcome of every call (metrics)."""
+    """Receives the outcome of every call, for metrics."""
 
     def redis_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
-        """Announce the values that `redis_failed` and `redis_breaker` may be called with."""
+        """Say beforehand which values `redis_failed` and `redis_breaker` will get, so that all series exist from the start."""
 
     def redis_answered(self, seconds: float) -> None:
         """Record the duration of a call, successful or not."""
@@ -74,11 +76,11 @@ class RedisObserver(Protocol):
         """Record a call that failed, or was not made because the breaker is open (`breaker_open`)."""
 
     def redis_breaker(self, state: str) -> None:
-        """Record the present state of the breaker."""
+        """Record the current state of the breaker."""
 
 
 class Connection:
-    """All calls to Redis go through it. It connects on first use. Without settings every call fails as `not_configured`."""
+    """Makes all calls to Redis. It connects on first use. If `settings` is None, every call fails as `not_configured`."""
 
     def __init__(self, settings: RedisSettings | None, observer: RedisObserver) -> None:
         self._settings = settings
@@ -97,10 +99,11 @@ class Connection:
         return self._breaker.state
 
     async def run(self, operation: str, call: Callable[[Redis], Awaitable[T]]) -> T:
-        """Return the result of `call`, which runs one command, pipeline or script. `operation` names it in error messages.
+        """Return the result of `call`, which runs one command, pipeline or script. `operation` names the call in error
+        messages.
 
-        Once it has a connection, the call takes at most twice the timeout; it returns at once while the breaker is open.
-        Raises RedisUnavailable for every failure of Redis. Other exceptions of `call` pass through.
+        Once the call has a connection, it takes at most twice the timeout. While the breaker is open, it fails at once. Raises
+        RedisUnavailable for every failure of Redis. Other exceptions of `call` pass through.
         """
         if self._settings is None:
             raise RedisUnavailable(_NOT_CONFIGURED)

@@ -1,4 +1,6 @@
-"""The head: which leader writes the index, for which namespaces, and whether it is complete. Its age is that of every response."""
+"""The head of the mirror: which leader writes the index, for which namespaces, and whether the index is complete. The age of
+the head is the age of every response.
+"""
 
 from dataclasses import dataclass
 
@@ -6,7 +8,7 @@ from userstorage_operator.redis_cache.codec import Codec, Entry, Reason, Rejecte
 from userstorage_operator.redis_cache.keys import Keys
 
 Scopes = tuple[str | None, ...]
-"""The namespaces that are listed and watched: (None,) for all at once."""
+"""The namespaces that are listed and watched; (None,) stands for all namespaces at once."""
 
 _SHAPE: Shape = {"complete": (bool,), "scopes": (list,), "rows": (int,)}
 
@@ -18,12 +20,12 @@ class Head:
     term: int
     """Term of the leader that writes."""
     sequence: int
-    """Number of the write within its fill."""
+    """Number of the write, counted from the start of the fill (a complete rewrite of the mirror)."""
     complete: bool
     """Whether the fill is finished."""
     scopes: Scopes
     rows: int
-    """Number of members of the index."""
+    """Number of entries in the index: two for each UserStorage."""
 
     def sealed(self, keys: Keys, codec: Codec, time: float) -> bytes:
         """Return the bytes to store in Redis."""

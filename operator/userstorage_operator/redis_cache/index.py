@@ -1,10 +1,11 @@
-"""Rows of the index: members of one sorted set, all of score 0, so that Redis keeps them in the order of their bytes.
+"""The index: a sorted set in Redis. Each UserStorage is one row, stored as two entries, one by name and one by user.
 
     n ∅ namespace ∅ name ∅ uid ∅ version ∅ phase ∅ ready ∅ user ∅ seal
     u ∅ user ∅ namespace ∅ name ∅ uid ∅ version ∅ phase ∅ ready ∅ seal
 
-∅ is a zero byte: it sorts before every character of a name, so the order is that of (namespace, name). `user` is a hash.
-Filters are applied to rows; only the summaries of the resulting page are read.
+All entries have score 0, so Redis orders them by their bytes. ∅ is a zero byte: it sorts before every character of a name,
+so the order is that of (namespace, name). `user` is a hash of the user id. Filters are applied to rows, so that only the
+summaries of the requested page are read.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from userstorage_operator.redis_cache.codec import Codec, Reason, Rejected
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The index entry of one UserStorage."""
+    """What the index knows about one UserStorage."""
 
     key: Key
     uid: str
@@ -29,7 +30,7 @@ class Row:
 
     @classmethod
     def of(cls, summary: Unstructured, codec: Codec) -> "Row":
-        """Return the row of a summary."""
+        """Return the row for a summary."""
         return cls(
             Key(summary["namespace"], summary["name"]),
             summary["uid"],
@@ -40,18 +41,18 @@ class Row:
         )
 
     def matches(self, query: Query) -> bool:
-        """Whether the row has the phase and readiness of the query; the range covers its other fields."""
+        """Whether the row has the phase and readiness of the query. The query's other fields are covered by `Range.of`."""
         return (query.phase is None or self.phase == query.phase) and (query.ready is None or self.ready is query.ready)
 
     def members(self, codec: Codec) -> tuple[str, str]:
-        """Return the two members of the index for this row: in the order of names, and by user."""
+        """Return the two entries of the sorted set for this UserStorage: one sorts by namespace and name, the other by user id."""
         name, rest = (self.key.namespace, self.key.name), (self.uid, str(self.version), self.phase, str(int(self.ready)))
         seal = codec.short_seal("row", *name, *rest, self.user)
         return "\0".join(("n", *name, *rest, self.user, seal)), "\0".join(("u", self.user, *name, *rest, seal))
 
 
 def parse(member: bytes, codec: Codec) -> Row:
-    """Return the row of a member of the index. Raises Rejected if the member is not valid."""
+    """Return the row in an entry of the sorted set. Raises Rejected if the entry is not valid."""
     try:
         kind, *fields = member.decode().split("\0")
         if kind == "u":
@@ -67,26 +68,26 @@ def parse(member: bytes, codec: Codec) -> Row:
 
 
 def hashed(user_id: str, codec: Codec) -> str:
-    """Return the hash of a user id that the index stores."""
+    """Return the hash that the index stores instead of a user id."""
     return codec.short_seal("user", user_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The bounds of a ZRANGEBYLEX: members from `first` (inclusive) to `end` (exclusive)."""
+    """The bounds of a ZRANGEBYLEX: entries from `first` (inclusive) to `end` (exclusive)."""
 
     first: str
     end: str
 
     @classmethod
     def of_one(cls, key: Key) -> "Range":
-        """Return the range that holds the row of one UserStorage."""
+        """Return the range that has only the entry of one UserStorage, by name."""
         prefix = f"n\0{key.namespace}\0{key.name}"
         return cls(f"[{prefix}\0", f"({prefix}\1")
 
     @classmethod
     def of(cls, query: Query, codec: Codec) -> "Range":
-        """Return the range of a query, without regard to its phase and readiness."""
+        """Return the range that has the entries for a query, whatever their phase and readiness."""
         order = "n" if query.user is None else f"u\0{hashed(query.user, codec)}"
         prefix = order if query.namespace is None else f"{order}\0{query.namespace}"
         whole = cls(f"[{prefix}\0", f"({prefix}\1")
@@ -96,7 +97,7 @@ class Range:
         return cls(max(whole.first, after), whole.end)
 
     def after(self, row: Row) -> "Range":
-        """Return the part of this range that follows a row."""
+        """Return the part of this range after the entry of `row`."""
         order = self.first[1:].split("\0")[0]
         prefix = "n" if order == "n" else f"u\0{row.user}"
         return Range(f"[{prefix}\0{row.key.namespace}\0{row.key.name}\1", self.end)

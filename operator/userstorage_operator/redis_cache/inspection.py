@@ -1,4 +1,4 @@
-"""Reads everything that Redis holds, for `kubectl userstorage cache`. Changes nothing, and trusts only sealed values."""
+"""Reads everything in Redis, for `kubectl userstorage cache`. Changes nothing, and uses only values with a valid seal."""
 
 import time
 from collections import Counter
@@ -28,11 +28,11 @@ class Inspected:
     """The contents of Redis."""
 
     head: Head | None = None
-    """None if there is none, or none that is valid."""
+    """None if Redis has no valid head."""
     head_age: float = 0.0
     """Seconds since the leader last wrote the head, by Redis' clock."""
     summaries: dict[Key, Unstructured | None] = field(default_factory=dict)
-    """One for each row of the index; None if Redis has no valid summary for that row."""
+    """The summary of each UserStorage in the index; None if Redis has no valid one."""
     summary_ages: list[float] = field(default_factory=list)
     """Seconds since each summary was written, by the clock of this machine."""
     rejected: Counter[str] = field(default_factory=Counter)
@@ -40,21 +40,21 @@ class Inspected:
     keys: Counter[str] = field(default_factory=Counter)
     """Number of keys of each kind."""
     lookups: tuple[int, int] | None = None
-    """Hits and misses of the whole server since its start. None if the user may not read them."""
+    """Hits and misses of the whole server since its start. None if this Redis user may not read them."""
 
     def cache_asked(self, result: str, count: int = 1) -> None:
-        """Do nothing; satisfies `ports.CacheObserver`."""
+        """Do nothing; part of `ports.CacheObserver`."""
 
     def mirror_filled(self) -> None:
-        """Do nothing; satisfies `ports.CacheObserver`."""
+        """Do nothing; part of `ports.CacheObserver`."""
 
     def cache_rejected(self, reason: str) -> None:
-        """Count a rejected value; satisfies `ports.CacheObserver`."""
+        """Count a rejected value; part of `ports.CacheObserver`."""
         self.rejected[reason] += 1
 
 
 async def inspect(connection: RedisConnection, keys: Keys, codec: Codec) -> Inspected:
-    """Read everything in many small calls: none keeps Redis busy for long. Raises RedisUnavailable."""
+    """Read everything in many small calls, so that none keeps Redis busy for long. Raises RedisUnavailable."""
     found = Inspected()
     rows = await _rows(connection, keys, codec, found)
     cache, now = ReadThroughCache(connection, codec, found), time.time()
@@ -71,7 +71,7 @@ async def inspect(connection: RedisConnection, keys: Keys, codec: Codec) -> Insp
 
 
 async def _rows(connection: RedisConnection, keys: Keys, codec: Codec, found: Inspected) -> list[Row]:
-    """Return all rows of the index; store the head in `found`."""
+    """Return one row for each UserStorage in the index; store the head in `found`."""
     rows: list[Row] = []
     wanted = Range.of(Query(), codec)
     while True:
@@ -122,5 +122,5 @@ async def _lookups(connection: RedisConnection) -> tuple[int, int] | None:
         if error.kind in _REFUSED:
             return None
         raise
-    nodes = [stats] if "keyspace_hits" in stats else list(stats.values())  # a cluster answers per node
+    nodes = [stats] if "keyspace_hits" in stats else list(stats.values())  # a Redis cluster answers per node
     return sum(node["keyspace_hits"] for node in nodes), sum(node["keyspace_misses"] for node in nodes)

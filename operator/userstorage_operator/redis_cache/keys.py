@@ -1,5 +1,7 @@
-"""All keys in Redis. The braces are Redis Cluster's hash tag: all keys of a Kubernetes cluster are on one node, so that a script
-may use several of them. No key contains a user id, a name or a namespace.
+"""All keys in Redis. No key contains a user id, a name or a namespace.
+
+The braces are Redis Cluster's hash tag: all keys of one Kubernetes cluster are on one node, so that a script may use several of
+them.
 """
 
 import hashlib
@@ -11,18 +13,18 @@ from userstorage_operator.api.userstorage import Key
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one Kubernetes cluster: several may share a Redis."""
+    """The keys of one Kubernetes cluster. Several clusters may share a Redis."""
 
     cluster: str
 
     @property
     def head(self) -> str:
-        """The head of the mirror: a hash."""
+        """The key of the head of the mirror, a Redis hash."""
         return self._named("head")
 
     @property
     def index(self) -> str:
-        """The rows of all UserStorages, by name and by user: a sorted set."""
+        """The key of the index, a sorted set with an entry by name and an entry by user for each UserStorage."""
         return self._named("index")
 
     def summary(self, uid: str) -> str:
@@ -30,11 +32,11 @@ class Keys:
         return self._named(f"summary:{uid}")
 
     def answer(self, key: Key) -> str:
-        """Return the key of a response of the API server about one UserStorage, used while no leader keeps the index."""
+        """Return the key of the API server's answer about one UserStorage, which is used while no leader keeps the index."""
         return self._named(f"answer:{hashlib.sha256(f'{key}'.encode()).hexdigest()[:32]}")
 
     def backoff(self, uid: str) -> str:
-        """Return the key of a UserStorage's consecutive failures."""
+        """Return the key of the number of consecutive failures of a UserStorage."""
         return self._named(f"backoff:{uid}")
 
     @property

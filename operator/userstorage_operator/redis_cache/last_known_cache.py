@@ -1,4 +1,4 @@
-"""Cache that serves the last known value, marked stale, when its source fails."""
+"""A cache that serves the last known value, marked stale, if its source fails."""
 
 import time
 from collections.abc import Awaitable, Callable, Hashable
@@ -26,7 +26,7 @@ class _Stored(Generic[T]):
 
 
 class LastKnownCache(Generic[K, T]):
-    """For one event loop. How it differs from `readapi.review_cache`: docs/decisions/0013."""
+    """The cache, for one event loop. docs/decisions/0013 compares it with `readapi.review_cache`."""
 
     def __init__(self, fresh: float, size: int) -> None:
         """Serve a value for `fresh` seconds without a fetch; keep the `size` most recently used values."""
@@ -40,7 +40,8 @@ class LastKnownCache(Generic[K, T]):
         return stored.aged() if stored is not None and time.monotonic() - stored.since < self._fresh else None
 
     async def get(self, key: K, fetch: Callable[[], Awaitable[Aged[T]]]) -> Aged[T]:
-        """Return the value, fetched if it is not fresh; if `fetch` raises a ClusterError, the last known value, stale.
+        """Return the value. If it is not fresh, call `fetch`; if that raises a ClusterError, return the last known value,
+        marked stale.
 
         Concurrent callers share one fetch. Raises Unavailable if `fetch` fails and no value is known.
         """

@@ -1,4 +1,6 @@
-"""The leader's mirror: writes summaries, index and head to Redis from the watch caches, without a request to the API server."""
+"""The leader's mirror: writes summaries, index and head to Redis. It reads the watch caches and sends the API server no
+request.
+"""
 
 import asyncio
 import contextlib
@@ -31,19 +33,21 @@ _HEAD_INTERVAL = 1.0
 _BATCH_WINDOW = 0.1
 """Seconds for which changes are collected into one batch."""
 _REFRESH = 0.45 * TTL
-"""Seconds in which every summary is written again."""
+"""Seconds within which every summary is written again."""
 _TOMBSTONE = 60.0
 """Seconds for which a tombstone keeps late writers from restoring a deleted object."""
 _BATCH = 200
 _BATCH_BYTES = 256 * 1024
-"""Size of a batch that arrives within the timeout of one call."""
+"""Size in bytes from which on a batch takes no more objects, so that it arrives within the timeout of one call."""
 _MAX_PENDING = 10_000
-"""Changed keys that may wait while Redis does not answer, not counting those of a fill. If there are more, a new fill starts."""
+"""Maximum number of changed keys that wait while Redis does not answer, without those of a fill. If there are more, a new fill
+starts.
+"""
 _REFUSALS = (b"fenced", b"lost")
-"""Results of the script if it wrote nothing. Any result but these and `ok` comes from a faulty Redis."""
+"""Results of the script if it wrote nothing. Any other result but `ok` comes from a faulty Redis."""
 _LEADER_TIMEOUT = 15
-"""Seconds without a write after which a leader of a later term no longer fences this one. Such a term comes from a forged head,
-or from before the Lease was deleted and its terms started over.
+"""If the head has a later term, this leader does not write, unless the head is older than this many seconds. Such a head is
+forged, or from before the Lease was deleted and its terms started over.
 """
 
 
@@ -53,7 +57,7 @@ class _Batch:
 
     keys: list[Key]
     rows: dict[Key, Row | None] = field(default_factory=dict)
-    """The row of each key once the batch is written; None if it has none."""
+    """The row of each key in the index after the write; None if the key has none then."""
     removed: list[str] = field(default_factory=list)
     added: list[str] = field(default_factory=list)
     summaries: list[tuple[str, bytes, float]] = field(default_factory=list)
@@ -61,10 +65,11 @@ class _Batch:
 
 
 class Mirror:
-    """Receives keys, as the workers do; the object is looked up in the caches when its batch is written.
+    """Receives the keys of changed UserStorages. The objects are looked up in the caches when their batch is written.
 
-    Every write names the fill and the sequence number that the previous write left in the head. If the head has others, Redis
-    has lost data, and a new fill starts. If the head has a later term, this mirror writes nothing.
+    A fill is a complete rewrite of the mirror. Every write names its fill, and the sequence number that the previous write left
+    in the head. If the head has another fill or number, Redis has lost data, and a new fill starts. If the head has a later
+    term, this mirror writes nothing.
     """
 
     def __init__(
@@ -132,14 +137,14 @@ class Mirror:
         self._unfilled.clear()
 
     async def _write(self) -> bool:
-        """Write one batch. Return whether Redis took it."""
+        """Write one batch. Return whether Redis accepted it."""
         fill = self._fill if self._fill is not None and self._fill_started else self._start_fill()
         batch = self._next_batch()
         try:
             answer = await self._connection.run("mirror", lambda redis: WRITE(redis, *self._script_call(fill, batch)))
         except RedisUnavailable as error:
             self._log_failure(error.kind)
-            self._attempted += 1  # Redis may have executed it nevertheless
+            self._attempted += 1  # Redis may have executed the script nevertheless
             self._pending = dict.fromkeys(batch.keys) | self._pending
             return False
         if answer != b"ok":
@@ -176,7 +181,7 @@ class Mirror:
             log.info("mirror_filled", objects=len(self._rows), term=self._term)
 
     def _script_call(self, fill: str, batch: _Batch) -> tuple[list[str], list[Any]]:
-        """Return the keys and arguments of the script."""
+        """Return the keys and arguments of the script WRITE."""
         gone = sum(row is None and key in self._rows for key, row in batch.rows.items())
         new = sum(row is not None and key not in self._rows for key, row in batch.rows.items())
         members = 2 * (len(self._rows) + new - gone)
@@ -194,7 +199,7 @@ class Mirror:
         )
 
     def _next_batch(self) -> _Batch:
-        """Remove the next keys from the pending ones and return their present state as a batch."""
+        """Remove the next keys from `_pending` and return the current state of their objects as a batch."""
         batch, size = _Batch([]), 0
         for key in self._pending:
             if len(batch.keys) == _BATCH or size > _BATCH_BYTES:
@@ -206,7 +211,7 @@ class Mirror:
         return batch
 
     def _add(self, key: Key, batch: _Batch) -> int:
-        """Add one object to the batch. Return the bytes that this adds."""
+        """Add one object to the batch. Return by how many bytes the batch has grown."""
         raw, known, written = self._watched.storage(key), self._rows.get(key), len(batch.summaries)
         mirrored = summary(raw) if raw is not None else None
         row = Row.of(mirrored, self._codec) if mirrored is not None else None
@@ -223,11 +228,14 @@ class Mirror:
 
     def _add_summary(self, batch: _Batch, entry: Entry, ttl: float) -> None:
         name = self._keys.summary(entry.uid)
-        with contextlib.suppress(Rejected):  # too big: its row stays, and readers fetch it from the API server
+        # A summary that is too big is left out: its row stays in the index, and readers fetch it from the API server.
+        with contextlib.suppress(Rejected):
             batch.summaries.append((name, self._codec.seal(name, entry), ttl))
 
     def _refresh(self, elapsed: float) -> None:
-        """Queue a share of all summaries for writing, so that none expires and those that Redis evicted come back."""
+        """Queue some summaries for writing, more if more seconds have elapsed. So none expires, and those that Redis evicted
+        come back.
+        """
         self._refreshes_due += len(self._rows) * elapsed / _REFRESH
         while self._refreshes_due >= 1 and self._rows:
             self._refreshes_due -= 1
@@ -238,7 +246,7 @@ class Mirror:
             self._pending.setdefault(key)
 
     def _log_failure(self, failure: str | None) -> None:
-        """Log a failure, or its end, if it differs from the last call."""
+        """Log a failure if it differs from the last one, and the recovery from it. `failure` is None after a success."""
         if failure is not None and failure != self._failure:
             log.warning("mirror_behind", why=failure, term=self._term)
         elif failure is None and self._failure is not None:

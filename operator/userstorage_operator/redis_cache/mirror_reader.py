@@ -16,29 +16,29 @@ from userstorage_operator.redis_cache.scripts import READ
 FRESH = 3.0
 """Maximum age of a head in seconds. The leader renews it every second."""
 _CHUNK = 500
-"""Rows read at a time if a filter drops some of them."""
+"""Number of rows that are read at a time if a filter drops some of them."""
 _MAX_PARSED = 10_000
-"""Number of parsed rows that are cached: the same bytes are the same row."""
+"""Number of parsed rows that are cached, by the bytes of their entries."""
 
 
 class IndexStale(Exception):
-    """The index cannot be used: missing, incomplete, of other namespaces, or too old."""
+    """The index cannot be used: it is missing, incomplete, for other namespaces, or too old."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Rows in the order of (namespace, name), and their maximum age in seconds."""
+    """Rows of the index, ordered by namespace and name, and their maximum age in seconds."""
 
     rows: tuple[Row, ...]
     age: float
     more: bool
     """Whether more rows follow."""
     summaries: tuple[bytes, ...] | None = None
-    """The sealed summary of each row, empty if Redis has none; None if the summaries were not read."""
+    """The sealed summary of each row, empty bytes if Redis has none. None if no summaries were read."""
 
 
 class MirrorReader:
-    """Reads rows of the index. All methods raise RedisUnavailable and IndexStale."""
+    """Reads the index. Every method raises RedisUnavailable if Redis fails, and IndexStale if the index cannot be used."""
 
     def __init__(self, connection: RedisConnection, keys: Keys, codec: Codec, scopes: Scopes, observer: CacheObserver) -> None:
         """`scopes` are the namespaces that this process serves; the index of a leader with other scopes is not used."""
@@ -50,7 +50,7 @@ class MirrorReader:
         self._parse = lru_cache(_MAX_PARSED)(partial(parse, codec=codec))
 
     async def one(self, key: Key, oldest: float = FRESH) -> Found:
-        """Return the row of one UserStorage, or no row. `oldest` is the maximum age of the head in seconds."""
+        """Return the row of one UserStorage; no row if it does not exist. `oldest` is the maximum age of the head in seconds."""
         rows, summaries, age = await self._read(Range.of_one(key), 1, oldest, with_summaries=True)
         return Found(tuple(rows), age, more=False, summaries=tuple(summaries))
 
@@ -72,7 +72,7 @@ class MirrorReader:
     async def _read(
         self, span: Range, count: int, oldest: float, *, with_summaries: bool
     ) -> tuple[list[Row], list[bytes], float]:
-        """Read head, rows and summaries in one step: a fill that starts in between would truncate the list."""
+        """Read head, rows and summaries in one step. Otherwise a fill that starts in between would truncate the list."""
         arguments = [span.first, span.end, count, self._keys.summary("") if with_summaries else ""]
         response = await self._connection.run(
             "index", lambda redis: READ(redis, [self._keys.head, self._keys.index], arguments)

@@ -16,7 +16,9 @@ class RedisConnection(Protocol):
     """Runs calls on Redis."""
 
     async def run(self, operation: str, call: Callable[[Redis], Awaitable[T]]) -> T:
-        """Return the result of `call`. `operation` names it in error messages. Raises RedisUnavailable for every failure of Redis."""
+        """Return the result of `call`. `operation` names the call in error messages. Raises RedisUnavailable if Redis fails in
+        any way.
+        """
 
 
 class ApiServer(Protocol):
@@ -36,17 +38,17 @@ class WatchedStorages(Protocol):
         """Return the key of every known UserStorage."""
 
     def storage(self, key: Key) -> Unstructured | None:
-        """Return the raw UserStorage; None if there is none."""
+        """Return the UserStorage as a dict; None if there is none."""
 
 
 class CacheObserver(Protocol):
-    """Receives what the cache counts (metrics)."""
+    """Receives the counts of the cache, for metrics."""
 
     def cache_asked(self, result: str, count: int = 1) -> None:
         """Record `count` requested summaries; `result` is hit, miss, stale or error."""
 
     def mirror_filled(self) -> None:
-        """Record that the leader has finished a fill."""
+        """Record that the leader has finished a complete rewrite of the mirror."""
 
     def cache_rejected(self, reason: str) -> None:
         """Record a rejected value; `reason` is a `codec.Reason`."""

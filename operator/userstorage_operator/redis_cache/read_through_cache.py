@@ -25,9 +25,9 @@ from userstorage_operator.redis_cache.scripts import PUT, RELEASE
 _FRESH = 1.0
 """Seconds for which a value is served from memory, without a call to Redis."""
 _MAX_STORED = 1000
-"""Values kept in memory, to fall back on."""
+"""Number of values kept in memory, for when the source fails."""
 _MAX_OPENED = 10_000
-"""Number of decoded values that are cached: the same bytes at the same key are the same value."""
+"""Number of decoded values that are cached, by key and bytes."""
 _LOCK = 2.0
 """Seconds for which other processes wait for the one that fetches; then they fetch themselves."""
 _POLL = 0.05
@@ -40,7 +40,7 @@ class Wanted:
 
     key: str
     uid: str | None = None
-    """None if the key identifies the object by itself."""
+    """The uid that the object must have; None if any will do."""
     version: int = 0
     """Minimum resourceVersion."""
 
@@ -54,7 +54,7 @@ class _Lookup:
 
 
 class ReadThroughCache:
-    """One per process. A failure of Redis makes a request slower, but never fails it."""
+    """The cache of one process. If Redis fails, `get_or_fetch` takes longer, but does not fail for that reason."""
 
     def __init__(self, connection: RedisConnection, codec: Codec, observer: CacheObserver) -> None:
         self._connection = connection
@@ -66,7 +66,7 @@ class ReadThroughCache:
     async def get_or_fetch(
         self, wanted: Wanted, fetch: Callable[[], Awaitable[Entry]], ttl: float
     ) -> Aged[Unstructured | None]:
-        """Return the value; if it must be fetched, store it in Redis for about `ttl` seconds.
+        """Return the value. If neither memory nor Redis has it, fetch it and store it in Redis for about `ttl` seconds.
 
         If `fetch` raises a ClusterError, return the last value that this process knows, marked stale. Raises Unavailable if it
         knows none.
@@ -85,11 +85,13 @@ class ReadThroughCache:
         return response
 
     async def get_many(self, wanted: Sequence[Wanted]) -> list[Entry | None]:
-        """Return the entry of each key in one round trip; None if it is missing or not valid. Raises RedisUnavailable."""
+        """Read all keys in one round trip. Return the entry of each; None if it is missing or not valid. Raises
+        RedisUnavailable.
+        """
         return self._hits(await self._read(wanted))
 
     def validate(self, wanted: Sequence[Wanted], values: Sequence[bytes]) -> list[Entry | None]:
-        """Return the entries of values that were already read; None for each that is missing or not valid."""
+        """Return the entry in each of the `values`, which were read before; None if it is missing or not valid."""
         return self._hits([self._validate(each, value) for each, value in zip(wanted, values, strict=True)])
 
     def _hits(self, lookups: Sequence[_Lookup]) -> list[Entry | None]:
@@ -151,14 +153,16 @@ class ReadThroughCache:
         return _Lookup(rejected=hashlib.sha1(data, usedforsecurity=False).hexdigest())
 
     async def _lock(self, wanted: Wanted, token: str) -> bool:
-        """Take the lock of a key. Return False if another process holds it, which then fetches."""
+        """Take the lock of a key. Return False if another process holds it; that process then fetches the value."""
         taken = await self._connection.run(
             "lock", lambda redis: redis.set(Keys.lock(wanted.key), token, nx=True, px=int(_LOCK * 1000))
         )
         return taken is not None
 
     async def _wait(self, wanted: Wanted) -> _Lookup:
-        """Wait for the value of the process that fetches; no entry if that takes longer than _LOCK. Raises RedisUnavailable."""
+        """Wait until another process has stored the value. Return no entry if that takes longer than _LOCK. Raises
+        RedisUnavailable.
+        """
         deadline = time.monotonic() + _LOCK
         while time.monotonic() < deadline:
             await asyncio.sleep(_POLL)
@@ -168,7 +172,9 @@ class ReadThroughCache:
         return _Lookup()
 
     async def _put(self, wanted: Wanted, entry: Entry, ttl: float, rejected: str) -> None:
-        """Store a fetched entry unless Redis has a newer one. A recreated object is not stored at the key of its predecessor."""
+        """Store a fetched entry unless Redis has a newer one. An object that was recreated is not stored at the key of the old
+        one.
+        """
         if wanted.uid is not None and entry.uid != wanted.uid:
             return
         try:
@@ -182,7 +188,7 @@ class ReadThroughCache:
         try:
             await self._connection.run(operation, call)
         except RedisUnavailable:
-            return  # Connection counts and logs it
+            return  # Connection counts and logs the failure
 
 
 def _is_wrong_type(error: Exception) -> bool:

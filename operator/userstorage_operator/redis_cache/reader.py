@@ -1,4 +1,6 @@
-"""The StorageReader of a replica that does not watch: the leader's mirror in Redis, else the API server, else older data."""
+"""The StorageReader of a replica that does not watch. It reads the leader's mirror in Redis, else the API server, else older
+data.
+"""
 
 import asyncio
 import contextlib
@@ -41,7 +43,7 @@ class _Listed:
     """The summaries of all served UserStorages, from one list."""
 
     keys: list[tuple[str, str]]
-    """Sorted."""
+    """Pairs of namespace and name, sorted."""
     summaries: dict[tuple[str, str], Unstructured]
 
     def page(self, query: Query) -> Page:
@@ -52,7 +54,7 @@ class _Listed:
 
 
 class RedisReader:
-    """Satisfies `readmodel.query.StorageReader`."""
+    """Implements `readmodel.query.StorageReader`."""
 
     def __init__(
         self, api_server: ApiServer, mirror: MirrorReader, cache: ReadThroughCache, keys: Keys, scopes: Scopes
@@ -138,8 +140,8 @@ class RedisReader:
 async def _freshest(
     from_mirror: Callable[[float], Awaitable[Aged[T]]], from_api_server: Callable[[], Awaitable[Aged[T]]]
 ) -> Aged[T]:
-    """Return the response of the mirror if it is fresh, else that of the API server, else the younger stale one. Raises
-    Unavailable if there is none.
+    """Return the first fresh response: that of the mirror, else that of the API server. If neither is fresh, return the younger
+    one, marked stale. Raises Unavailable if there is none.
     """
     try:
         return await from_mirror(FRESH)

@@ -1,5 +1,5 @@
-"""The facade of this package. The leader keeps a mirror in Redis for the other replicas, and its backoffs for its successor;
-the other replicas answer the read API from the mirror.
+"""The facade of this package. The leader keeps a mirror in Redis for the other replicas, and its backoffs for the next leader.
+The other replicas answer requests to the read API from the mirror.
 """
 
 from collections.abc import Callable, Coroutine, Iterable
@@ -12,6 +12,7 @@ from userstorage_operator.redis_cache.connection import Connection, RedisObserve
 from userstorage_operator.redis_cache.head import Scopes
 from userstorage_operator.redis_cache.keys import Keys
 from userstorage_operator.redis_cache.mirror import Mirror
+from userstorage_operator.redis_cache.mirror_check import MirrorCheck
 from userstorage_operator.redis_cache.mirror_reader import MirrorReader
 from userstorage_operator.redis_cache.ports import ApiServer, CacheObserver, WatchedStorages
 from userstorage_operator.redis_cache.read_through_cache import ReadThroughCache
@@ -22,14 +23,16 @@ from userstorage_operator.runtime.workqueue import WorkQueue
 
 
 class RedisCacheObserver(RedisObserver, CacheObserver, Protocol):
-    """Receives what the connection and the cache count (metrics)."""
+    """Receives the counts of the connection and of the cache, for metrics."""
 
     def cache_labels(self, reasons: Iterable[str]) -> None:
-        """Announce the values that `cache_rejected` may be called with."""
+        """Say beforehand which reasons `cache_rejected` will get, so that all series exist from the start."""
 
 
 class RedisCache:
-    """One per process. Without Redis the leader shares nothing, and the other replicas ask the API server."""
+    """Everything that one process does with Redis. Without Redis the leader shares nothing, and other replicas read the API
+    server.
+    """
 
     def __init__(self, settings: RedisSettings | None, scopes: Scopes, observer: RedisCacheObserver) -> None:
         self._settings = settings
@@ -40,30 +43,37 @@ class RedisCache:
         self._codec = Codec(settings.signing_key() if settings is not None else b"")
         self._cache = ReadThroughCache(self._connection, self._codec, observer)
         self._mirror_reader = MirrorReader(self._connection, self._keys, self._codec, scopes, observer)
+        self._mirror_check = MirrorCheck(self._mirror_reader)
         observer.cache_labels(Reason)
         self._backoffs: SavedBackoffs | None = None
         self._mirror: Mirror | None = None
 
     @property
     def degradation(self) -> str | None:
-        """Message about a failing Redis; None if it works or is not configured."""
+        """Message that Redis fails; None if it works or is not configured."""
         return (
             None
             if self._connection.state is State.CLOSED
             else "Redis does not answer; the operator works without it, but more slowly"
         )
 
+    async def has_mirror(self) -> bool:
+        """Whether Redis answers, and has the state of all UserStorages. Asks it at most once in two seconds."""
+        return await self._mirror_check.passed()
+
     def reader(self, api_server: ApiServer) -> RedisReader:
         """Return the reader for a process that does not watch."""
         return RedisReader(api_server, self._mirror_reader, self._cache, self._keys, self._scopes)
 
     def changed(self, key: Key) -> None:
-        """Note that a UserStorage was created, changed or deleted. Ignored before `lead`, which starts with all objects."""
+        """Note that a UserStorage was created, changed or deleted. Ignored before `lead` is called, which writes all objects
+        first.
+        """
         if self._mirror is not None:
             self._mirror.changed(key)
 
     def on_requeue(self, key: Key, failures: int, due_in: float) -> None:
-        """Save the consecutive failures of a UserStorage and the seconds until the next try."""
+        """Save the number of consecutive failures of a UserStorage and the seconds until the next try."""
         if self._backoffs is not None:
             self._backoffs.on_requeue(key, failures, due_in)
 

@@ -1,6 +1,7 @@
-"""Saves consecutive failures in Redis, so that the next leader continues the count and the pause.
+"""Saves the number of consecutive failures of each UserStorage in Redis, so that the next leader continues its backoff.
 
-The saved values are hints: whatever Redis returns, a pause is at most the backoff of the count, a minute.
+The saved values are only hints: whatever Redis returns, a pause is never longer than the backoff for the number of failures, at
+most a minute.
 """
 
 import asyncio
@@ -24,17 +25,17 @@ log = structlog.get_logger(__name__)
 
 _TTL = 3600
 _WRITE_INTERVAL = 0.5
-"""Seconds between two writes. A failing object pauses for at least a second."""
+"""Seconds between two writes to Redis. A failing object is tried again after a second at the earliest."""
 _BATCH = 200
 _MAX_TRIES = 4
-"""Failing calls at the start after which the saved backoffs count as unavailable."""
+"""Number of failed calls at the start after which the saved backoffs count as unavailable."""
 _MAX_PENDING = 10_000
-"""Objects whose count may wait while Redis does not answer. The counts of further objects are dropped."""
+"""Maximum number of objects whose count waits while Redis does not answer. The counts of further objects are dropped."""
 _MAX_FAILURES = 1_000_000
 
 
 class SavedBackoffs:
-    """Receives every failure, and the end of failures, from the queue."""
+    """Saves the counts that the work queue reports: each new failure of a key, and that a key no longer fails."""
 
     def __init__(self, connection: RedisConnection, keys: Keys, codec: Codec, watched: WatchedStorages) -> None:
         self._connection = connection
@@ -45,10 +46,12 @@ class SavedBackoffs:
         """The value to write for each key in Redis; None deletes the key."""
 
     def on_requeue(self, key: Key, failures: int, due_in: float) -> None:
-        """Save the consecutive failures and the seconds until the next try; 0 failures delete the entry. Does no I/O."""
+        """Keep the number of consecutive failures and the seconds until the next try, for `run` to save. With 0 failures, the
+        saved entry is deleted. Does no I/O.
+        """
         raw = self._watched.storage(key)
         if raw is None:
-            return  # deleted; its entry expires
+            return  # the UserStorage was deleted; its entry in Redis expires
         meta, now = raw["metadata"], time.time()
         name = self._keys.backoff(meta["uid"])
         value = {"failures": failures, "due": now + due_in}
@@ -57,7 +60,7 @@ class SavedBackoffs:
             self._pending[name] = self._codec.seal(name, entry) if failures else None
 
     async def run(self) -> None:
-        """Write saved counts to Redis until cancelled. Failures of Redis never end it."""
+        """Write the changed counts to Redis until cancelled. Failures of Redis never end it."""
         while True:
             await asyncio.sleep(_WRITE_INTERVAL)
             for _ in range(0, len(self._pending), _BATCH):
@@ -102,7 +105,7 @@ class SavedBackoffs:
         return resumed
 
     async def _write(self, batch: dict[str, bytes | None]) -> bool:
-        """Write a batch. Return whether Redis took it."""
+        """Write a batch. Return whether Redis accepted it."""
 
         async def write(redis: Redis) -> None:
             pipeline = redis.pipeline(transaction=False)
@@ -114,7 +117,7 @@ class SavedBackoffs:
         try:
             await self._connection.run("backoffs", call)
         except RedisUnavailable:
-            return False  # Connection counts and logs it
+            return False  # Connection counts and logs the failure
         for name, value in batch.items():
             if self._pending.get(name) is value:
                 del self._pending[name]

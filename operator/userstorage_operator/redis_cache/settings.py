@@ -68,13 +68,13 @@ class RedisSettings:
     """The ACL user; empty for `default`."""
     password_file: Path | None = None
     ca_file: Path | None = None
-    """CA certificates that the server's certificate must be signed by; None for those of the system."""
+    """File with the CA certificates that may sign the server's certificate; None for those of the system."""
     cert_file: Path | None = None
     key_file: Path | None = None
     signing_key_file: Path | None = None
     """Key of the seals, the same for all replicas. If None, seals detect damage, but no forgery."""
     timeout: float = 0.1
-    """Seconds for connecting, and for a response."""
+    """Seconds that connecting may take, and that each response may take."""
     target: RedisTarget = field(init=False, repr=False)
     """The parsed `url`."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Server, paths of PEM files, and the bearer token without the word `Bearer`."""
+    """The address of the API server, the paths of PEM files, and the bearer token without the word `Bearer`."""
 
     server: str
     ca_path: str | None

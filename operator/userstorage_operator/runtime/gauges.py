@@ -1,4 +1,6 @@
-"""Gauges that are set right before a scrape. Label values are fixed, except for classes, which only administrators create."""
+"""Gauges that are set right before each scrape. All label values are fixed, except the names of classes, which only
+administrators create.
+"""
 
 from collections.abc import Collection, Mapping
 
@@ -10,7 +12,7 @@ _NAMED_CLASSES_MAX = 10
 
 
 class Gauges:
-    """The gauges; their owners set all of them before each scrape."""
+    """All gauges of a process. The modules that know the values set them right before each scrape."""
 
     def __init__(
         self,
@@ -24,7 +26,7 @@ class Gauges:
             return Gauge(f"userstorage_{name}", documentation, labels, registry=registry)
 
         self.queue_depth = gauge("queue_depth", "Keys waiting for a worker.")
-        self.queue_oldest = gauge("queue_oldest_wait_seconds", "Time that the key at the head of the queue has waited.")
+        self.queue_oldest = gauge("queue_oldest_wait_seconds", "Time for which the key at the head of the queue has waited.")
         self.watch_silence = gauge(
             "watch_silence_seconds", "Time since a watch last received data from the API server.", "resource"
         )
@@ -33,29 +35,39 @@ class Gauges:
         self.leader = gauge("leader", "1 in the leader, the only process that watches and writes; else 0.")
         self.leader_term = gauge("leader_term", "Term of the lease as last seen: how often the leader has changed.")
         self.lease_renew_age = gauge(
-            "lease_renew_age_seconds", "Time since the lease was last seen renewed; above 10, no process may write."
+            "lease_renew_age_seconds",
+            "Time since this process last saw a renewal of the lease; above 10, no process may write.",
         )
         self.classes_without_digest = gauge("classes_without_digest", "Classes whose image reference has no digest.")
+        self.rollout_standstill = gauge(
+            "rollout_standstill_seconds",
+            "Longest time for which UserStorages of any class wait for its rollout and none was replaced.",
+        )
         self.objects = gauge("objects", "UserStorages by phase.", "phase")
         self.conditions = gauge("conditions", "UserStorages by type and status of their conditions.", "type", "status")
         self.condition_reasons = gauge(
-            "condition_reasons", "UserStorages with a condition of that reason; one UserStorage may have several.", "reason"
+            "condition_reasons",
+            "UserStorages that have a condition with the reason; one can count for several reasons.",
+            "reason",
         )
         self.not_ready_longest = gauge(
-            "not_ready_longest_seconds", "Longest time that any UserStorage that should be Ready has not been."
+            "not_ready_longest_seconds", "Longest time for which a UserStorage that should be Ready has not been Ready."
         )
         self.long_not_ready = gauge(
-            "objects_long_not_ready", "UserStorages that should be Ready and have not been for 10 minutes."
+            "objects_long_not_ready", "UserStorages that should be Ready, but have not been Ready for 10 minutes."
         )
         self.deletions = gauge("deletions_in_flight", "UserStorages that are being deleted.")
-        self.deletion_oldest = gauge("deletion_oldest_seconds", "Time since the oldest of these deletions was requested.")
-        self.deletions_overdue = gauge("deletions_overdue", "Deletions that have passed spec.lifecycle.deletionTimeout.")
+        self.deletion_oldest = gauge("deletion_oldest_seconds", "Time since the oldest unfinished deletion was requested.")
+        self.deletions_overdue = gauge("deletions_overdue", "Deletions that take longer than spec.lifecycle.deletionTimeout.")
+        self.claims_terminating_in_use = gauge(
+            "claims_terminating_in_use", "UserStorages with a pod on a claim that is being deleted."
+        )
         self.volumes_measured = gauge("volumes_measured", "Volumes with a recent usage report from a kubelet.")
         self.volumes_nearly_full = gauge("volumes_nearly_full", "Volumes that are more than 90 % full.")
         self.volume_fullest = gauge("volume_usage_ratio_max", "Usage of the fullest volume, as a ratio of its capacity.")
         self._classes = gauge(
             "class_objects",
-            f"UserStorages by class: the {_NAMED_CLASSES_MAX} classes with most; {REST} is all others.",
+            f"UserStorages by class: the {_NAMED_CLASSES_MAX} classes with the most UserStorages; {REST} is all others.",
             "class",
         )
         for resource in watched:
@@ -69,8 +81,10 @@ class Gauges:
         self.set_classes({}, 0)
 
     def set_classes(self, counts: Mapping[str, int], in_missing_classes: int) -> None:
-        """Set the number of users per class. `counts` has every existing class, and "" for users without a class;
-        `in_missing_classes` counts the users whose class does not exist.
+        """Set the number of UserStorages of each class.
+
+        `counts` has an entry for every existing class, and the entry "" for UserStorages without a class. `in_missing_classes`
+        is the number of UserStorages whose class does not exist.
         """
         named = sorted((name for name in counts if name), key=lambda name: (-counts[name], name))
         self._classes.clear()

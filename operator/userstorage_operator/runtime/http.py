@@ -1,24 +1,42 @@
-"""The operator's HTTP server: health, readiness, metrics, and mounted applications. `/health` and `/ready`, which need no
-token, name no UserStorage.
+"""The operator's HTTP server: health, readiness, metrics, and mounted applications.
+
+`/health` and `/ready` need no token, so their answers name no UserStorage.
 """
 
+import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, cast
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
+from userstorage_operator.runtime.connections import Connection, ConnectionLimiter, Limits
+
 Check = Callable[[], Awaitable[str | None]]
-"""Returns None if all is well, else the problem, for people."""
-ObserveResponse = Callable[[str, int, float], None]
-"""Called for every response of a mounted application: the route's pattern (not the path, which contains names), the status
-code, and the duration in seconds.
-"""
+"""Returns None if all is well, else a message about the problem."""
 
 Gate = Callable[[web.Request], Awaitable[web.Response | None]]
-"""Returns the refusal for a caller that is not authorized, else None."""
+"""Returns the response that refuses an unauthorized caller; None for an authorized one."""
 
 _UNKNOWN = "unknown"
+_LIMITS = Limits()
+_BACKLOG = 1024
+"""Connections that the kernel keeps until the server accepts them: a flood must not make it drop those of a probe."""
+_HEADERS = 64
+"""Number of headers of a request."""
+
+
+class HttpObserver(Protocol):
+    """Receives what the server counts (metrics)."""
+
+    def http_answered(self, handler: str, code: int, seconds: float) -> None:
+        """Record a response of a mounted application. `handler` is the route's pattern, not the path, which contains names."""
+
+    def http_connection_closed(self, reason: str) -> None:
+        """Record a connection that the server closed because of a limit; `reason` is a `connections.Closed`."""
 
 
 async def open_to_all(_: web.Request) -> web.Response | None:
@@ -27,7 +45,9 @@ async def open_to_all(_: web.Request) -> web.Response | None:
 
 
 class HttpServer:
-    """`/health` and `/ready` answer 200, or 503 with JSON that names the failed checks; `/metrics` answers Prometheus text."""
+    """Serves `/health`, `/ready` and `/metrics`. The first two answer 200, or 503 if a check fails; the JSON names the failed
+    checks.
+    """
 
     def __init__(
         self,
@@ -37,38 +57,61 @@ class HttpServer:
         detail: Callable[[], Mapping[str, object]],
         metrics: Callable[[], bytes],
         metrics_type: str,
-        observe: ObserveResponse,
+        observer: HttpObserver,
         gate: Gate = open_to_all,
     ) -> None:
-        """`gate` guards `/metrics`. `/ready` reports failed checks of `degraded` without failing. `detail` returns further
-        fields for both answers, such as the role of this process.
+        """`gate` guards `/metrics`. A failed check of `degraded` is reported by `/ready`, but does not make it fail. `detail`
+        returns more fields for the answers of `/health` and `/ready`, such as the role of this process.
         """
         self._metrics = metrics
         self._metrics_type = metrics_type
-        self._observe = observe
+        self._observer = observer
         self._gate = gate
-        self._app = app = web.Application()
+        self._limiter = ConnectionLimiter(_LIMITS, observer.http_connection_closed)
+        self._listener: asyncio.AbstractServer | None = None
+        self._app = app = web.Application(middlewares=[self._in_progress])
         app.router.add_get("/health", _checks(health, {}, detail))
         app.router.add_get("/ready", _checks(ready, degraded, detail))
         app.router.add_get("/metrics", self._serve_metrics)
-        self._runner = web.AppRunner(app, access_log=None)
+        logging.getLogger("aiohttp.server").addFilter(_is_no_bad_request)
+        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=_LIMITS.idle_seconds, max_headers=_HEADERS)
 
     def mount(self, prefix: str, app: web.Application) -> list[str]:
-        """Serve the routes of `app` below the path `prefix` and observe their responses. Return the route patterns that the
-        observer may be called with. Call before `start`.
+        """Serve the routes of `app` below the path `prefix` and observe their responses. Return all route patterns with which
+        the observer may be called. Must be called before `start`.
         """
-        app.middlewares.insert(0, _observed(self._observe))
+        app.middlewares.insert(0, _observed(self._observer))
         self._app.add_subapp(prefix, app)
         return [*(resource.canonical for resource in app.router.resources()), _UNKNOWN]
 
-    async def start(self, port: int) -> None:
+    async def start(self, port: int, limits: Limits = _LIMITS) -> None:
         """Listen on all addresses. Raises OSError if the port is in use."""
+        self._limiter = ConnectionLimiter(limits, self._observer.http_connection_closed)
         await self._runner.setup()
-        await web.TCPSite(self._runner, port=port).start()
+        # Not a TCPSite: aiohttp limits neither the connections, nor the size of a request, nor the time until it is complete.
+        self._listener = await asyncio.get_running_loop().create_server(self._connection, port=port, backlog=_BACKLOG)
 
     async def stop(self) -> None:
         """Stop listening and close all connections."""
+        if self._listener is not None:
+            self._listener.close()
         await self._runner.cleanup()
+
+    def _connection(self) -> Connection:
+        server = cast("web.Server", self._runner.server)
+        return Connection(server(), self._limiter)
+
+    @web.middleware
+    async def _in_progress(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Report the start and the end of a request to its connection."""
+        connection = self._limiter.of_protocol(request.protocol)
+        if connection is None:  # closed meanwhile
+            return await handler(request)
+        connection.request_started()
+        try:
+            return await handler(request)
+        finally:
+            connection.request_ended()
 
     async def _serve_metrics(self, request: web.Request) -> web.Response:
         if (refusal := await self._gate(request)) is not None:
@@ -92,7 +135,12 @@ async def _failing(checks: Mapping[str, Check]) -> dict[str, str]:
     return {name: problem for name, check in checks.items() if (problem := await check()) is not None}
 
 
-def _observed(observe: ObserveResponse) -> Middleware:
+def _is_no_bad_request(record: logging.LogRecord) -> bool:
+    """Whether a record is about anything but a malformed request: its sender gets status 400, and could fill the log."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+
+
+def _observed(observer: HttpObserver) -> Middleware:
     @web.middleware
     async def observed(request: web.Request, handler: Handler) -> web.StreamResponse:
         started, code = time.perf_counter(), 500
@@ -104,7 +152,7 @@ def _observed(observe: ObserveResponse) -> Middleware:
             raise
         finally:
             route = request.match_info.route.resource
-            observe(route.canonical if route is not None else _UNKNOWN, code, time.perf_counter() - started)
+            observer.http_answered(route.canonical if route is not None else _UNKNOWN, code, time.perf_counter() - started)
         return response
 
     return observed

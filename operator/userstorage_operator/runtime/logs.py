@@ -1,6 +1,6 @@
 """Structured logs in one format for the operator, kopf, aiohttp and the interpreter: JSON, or readable lines on a terminal.
 
-docs/observability.md lists the fields and the events; a test compares it with the calls.
+docs/observability.md lists the fields and the events; a test compares this list with the log calls in the code.
 """
 
 import logging
@@ -20,11 +20,11 @@ log = structlog.get_logger(__name__)
 
 _OURS = __name__.partition(".")[0]
 _FRAMES_MAX = 100
-"""Lines of a traceback that are kept, from its end: the rest of an endless recursion has no information."""
+"""Number of lines kept of a traceback, from its end. The earlier lines of an endless recursion only repeat them."""
 
 
 class Logs:
-    """The level of the log, and the fields that every line of this process has."""
+    """The log level of this process, and the fields that each of its log lines has."""
 
     def __init__(self, level: str) -> None:
         self._level = logging.getLevelNamesMapping()[level.upper()]
@@ -32,7 +32,7 @@ class Logs:
         self._set_level(self._level)
 
     def set_leader(self, leader: bool) -> None:
-        """Set the field `leader` of all lines from now on; initially false."""
+        """Set the field `leader` of all later log lines. It is false at the start."""
         self._leader = leader
 
     def toggle_debug(self) -> None:
@@ -42,7 +42,7 @@ class Logs:
         log.warning("log_level_changed", to=logging.getLevelName(logging.getLogger(_OURS).level).lower())
 
     def stamp(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
-        """Put the fields that every line has first, in this order. A structlog processor."""
+        """Put the common fields (time, level, event, logger, leader) before all others. A structlog processor."""
         record: logging.LogRecord = event.pop("_record")
         del event["_from_structlog"]
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -63,7 +63,9 @@ class Logs:
 
 
 def configure(level: str, *, json_format: bool, stream: TextIO | None = None) -> Logs:
-    """Set up structlog and the standard library's root logger, to `stream` or stderr. Lines of libraries get the same format."""
+    """Set up structlog and the standard library's root logger; both write to `stream`, by default stderr. Log lines of
+    libraries get the same format.
+    """
     stream = stream or sys.stderr
     logs = Logs(level)
     structlog.configure(
@@ -90,7 +92,7 @@ def configure(level: str, *, json_format: bool, stream: TextIO | None = None) ->
         )
     )
     logging.getLogger().handlers = [handler]
-    logging.raiseExceptions = False  # its report of a line that cannot be formatted would print the line's unredacted arguments
+    logging.raiseExceptions = False  # on a bad format string, logging would print the arguments with their secrets
     return logs
 
 
@@ -107,7 +109,9 @@ def _uncaught(kind: type[BaseException], error: BaseException | None, trace: Tra
 
 
 def _clean(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Clean all fields. A traceback keeps its lines, each indented, so that none can be mistaken for an event."""
+    """Clean all fields. A traceback keeps its line breaks, but each line is indented, so that it cannot be mistaken for an
+    event.
+    """
     trace = event.pop("exception", None)
     fields = clean_fields(event)
     if trace is not None:

@@ -24,7 +24,7 @@ from userstorage_operator.runtime.gauges import Gauges
 from userstorage_operator.runtime.serving_metrics import ServingMetrics
 from userstorage_operator.runtime.worker import Result
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a third series for every counter that no query needs
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they would add a series to every counter, which no query needs
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"
@@ -45,18 +45,20 @@ class LabelValues:
     failures: Collection[str] = ()
     """Reasons of failed reconciles."""
     resources: Collection[str] = ()
-    """Plurals with a series of their own in the count of requests; all others share `other`."""
+    """Plurals of the resources whose API requests are counted separately; all others count as `other`."""
     watched: Collection[str] = ()
     """Plurals of the watched resources."""
     phases: Collection[str] = ()
     conditions: Collection[tuple[str, str]] = ()
     """Pairs of type and status."""
     failure_reasons: Collection[str] = ()
-    """Condition reasons that are failures."""
+    """Condition reasons that mean a failure."""
 
 
 class Metrics:
-    """Counts reconciles, requests, sweeps and dropped Events; satisfies the observers of KubeClient and EventRecorder."""
+    """Counts reconciles, requests, sweeps and dropped Events. Implements the observer protocols of KubeClient and
+    EventRecorder.
+    """
 
     def __init__(self, version: str, label_values: LabelValues = LabelValues()) -> None:
         self.registry = CollectorRegistry()
@@ -71,7 +73,7 @@ class Metrics:
         self.serving = ServingMetrics(self.registry)
         self._reconciles = Histogram(
             "userstorage_reconcile_duration_seconds",
-            "Duration of a reconcile of a UserStorage; rejected: only a change of the object can help; conflict: a lost race.",
+            "Duration of a reconcile of a UserStorage. Result rejected: only a change of the object can help; conflict: a lost race.",
             ["result"], buckets=_RECONCILE_SECONDS, registry=self.registry,
         )  # fmt: skip
         self._errors = Counter(
@@ -91,7 +93,7 @@ class Metrics:
             ["verb", "resource", "code"], registry=self.registry,
         )  # fmt: skip
         self._request_time = Histogram(
-            "userstorage_api_request_duration_seconds", "Time until the API server answered; without watches.",
+            "userstorage_api_request_duration_seconds", "Time until the API server answered a request; watches are not included.",
             ["access"], buckets=_REQUEST_SECONDS, registry=self.registry,
         )  # fmt: skip
         self._events_dropped = Counter(
@@ -101,7 +103,7 @@ class Metrics:
         self._sweeps = Summary("userstorage_sweep_duration_seconds", "Duration of a completed sweep.", registry=self.registry)
         self._sweep_errors = Counter("userstorage_sweep_errors_total", "Sweeps that failed.", registry=self.registry)
         self._swept = Gauge(
-            "userstorage_sweep_last_success_timestamp_seconds", "End of the last completed sweep; 0 before the first.",
+            "userstorage_sweep_last_success_timestamp_seconds", "Time at which the last completed sweep ended; 0 before the first.",
             registry=self.registry,
         )  # fmt: skip
         self._volume_errors = Counter(
@@ -128,7 +130,7 @@ class Metrics:
             self._retries.inc()
 
     def class_reconciled(self, result: Result, seconds: float) -> None:
-        """Count a reconcile of a class."""
+        """Count a reconcile of a UserStorageClass."""
         self._class_reconciles.labels(_result_label(result)).observe(seconds)
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
@@ -138,7 +140,7 @@ class Metrics:
             self._request_time.labels("read" if verb in _READS else "write").observe(seconds)
 
     def event_dropped(self, reason: str) -> None:
-        """Count an Event that will not be shown."""
+        """Count a dropped Event."""
         self._events_dropped.labels(reason).inc()
 
     def swept(self, seconds: float) -> None:
@@ -151,7 +153,7 @@ class Metrics:
         self._sweep_errors.inc()
 
     def volume_stats_failed(self) -> None:
-        """Count a failed request to a kubelet."""
+        """Count a failed request to a kubelet for the usage of its volumes."""
         self._volume_errors.inc()
 
     def became_ready(self, seconds: float) -> None:
@@ -164,7 +166,7 @@ class Metrics:
 
 
 def _create_series(metric: Counter | Histogram | Summary, *values: Iterable[str]) -> None:
-    """Create every series at the start: `rate` does not see the first increase of one that appears later."""
+    """Create every series at the start. PromQL's `rate` does not see the first increase of a series that appears later."""
     for labels in product(*values):
         metric.labels(*labels)
 

@@ -1,4 +1,7 @@
-"""Spans for OpenTelemetry, sent by OTLP over HTTP: one for each reconcile that did something, with one child per request."""
+"""OpenTelemetry spans, sent by OTLP over HTTP.
+
+A reconcile that sends a request or fails is a span; each of its requests to the API server is a child span.
+"""
 
 import asyncio
 import logging
@@ -26,10 +29,10 @@ _REQUESTS = "requests"
 
 
 class OtelTracer:
-    """Satisfies `runtime.tracing.Tracer`. OpenTelemetry's own environment variables have further settings."""
+    """Implements `runtime.tracing.Tracer`. OpenTelemetry's own environment variables set further options."""
 
     def __init__(self, endpoint: str, version: str, instance: str) -> None:
-        """`endpoint` is the URL of the collector, without the path of the signal."""
+        """`endpoint` is the URL of the collector without `/v1/traces`."""
         logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # otherwise it logs each of its retries
         resource = {"service.name": SERVICE, "service.version": version, "service.instance.id": instance}
         self._provider = TracerProvider(resource=Resource.create(resource), shutdown_on_exit=False)
@@ -38,7 +41,7 @@ class OtelTracer:
 
     @contextmanager
     def reconcile(self, name: str) -> Iterator[None]:
-        """Trace one reconcile; binds `trace_id` for its log lines."""
+        """Trace one reconcile, and add `trace_id` to its log lines."""
         with self._tracer.start_as_current_span(name, attributes={_REQUESTS: 0}) as span:
             structlog.contextvars.bind_contextvars(trace_id=f"{span.get_span_context().trace_id:032x}")
             yield
@@ -53,7 +56,7 @@ class OtelTracer:
         span.set_attributes({field: value for field, value in clean_fields(fields).items() if value != ""})
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """Add a span for an answered request, if it is part of a reconcile."""
+        """Add a span for a finished request, if a reconcile has sent it."""
         parent = trace.get_current_span()
         if not isinstance(parent, Span):
             return
@@ -75,9 +78,9 @@ class OtelTracer:
 
 
 class _RelevantSpanProcessor(BatchSpanProcessor):
-    """Exports all spans except those of reconciles without requests and failures: every sweep has one per object."""
+    """Exports all spans except those of reconciles that sent no request and did not fail: every sweep causes one per object."""
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Queue the span for export unless it is irrelevant."""
+        """Queue the span for export, unless its reconcile sent no request and did not fail."""
         if (span.attributes or {}).get(_REQUESTS) != 0 or span.status.status_code is StatusCode.ERROR:
             super().on_end(span)

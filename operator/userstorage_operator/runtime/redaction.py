@@ -1,53 +1,38 @@
-"""Cleaning of log fields: no secrets, no control characters, limited length. Tenants and other programs write much of them."""
+"""Cleans log fields: no secrets, no control characters, limited length. Tenants and other programs write most of their content."""
 
 import functools
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from userstorage_operator.text import REDACTED, redacted
+
 TEXT_MAX = 1024
 """Characters of one string; messages of conditions are never longer."""
-REDACTED = "[redacted]"
-
-_HINTS = ("://", "bearer", "basic", "eyj", "token", "passw", "secret", "authorization", "key", "credential", "cookie")
-"""No pattern below matches a text without one of these."""
 _SECRET_KEY = re.compile(r"token|passw|secret|authorization|api[-_]?key|private[-_]?key|credential|cookie", re.IGNORECASE)
-_SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"://\S*@"), f"://{REDACTED}@"),
-    (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{6,}", re.IGNORECASE), rf"\1 {REDACTED}"),
-    (re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*){0,2}"), REDACTED),
-    (
-        re.compile(
-            r"((?:token|passw(?:or)?d|secret|authorization|api[-_]?key|private[-_]?key|credential|cookie)[\w-]{0,20}['\"]?\s*[:=]\s*)"
-            r"(?:\"[^\"]*\"?|'[^']*'?|(?:(?:bearer|basic)\s+)?[^\s'\",;&]+)",
-            re.IGNORECASE,
-        ),
-        rf"\1{REDACTED}",
-    ),
-)
-"""Pattern -> replacement: passwords in URLs, HTTP credentials, JSON web tokens, and values with a key such as `password`."""
 _SCANNED_MAX = 4 * TEXT_MAX
-"""Characters that are searched for secrets: more than are shown, since a secret cut in half matches no pattern."""
+"""Number of characters that are searched for secrets. It is larger than TEXT_MAX, because a secret that is cut in half matches
+no pattern.
+"""
 _DEPTH_MAX = 4
 _INT64 = 2**63
 
 
 def clean_text(text: str) -> str:
-    """Return `text` on one line, without control characters and secrets, cut to TEXT_MAX characters with a mark."""
+    """Return `text` on one line, without control characters and secrets. A longer text is cut to TEXT_MAX characters and
+    marked.
+    """
     if text.isprintable() and len(text) <= TEXT_MAX and not (" " in text or ":" in text or "=" in text or "eyJ" in text):
-        return text  # a name, a word, a uid: no pattern can match, and most texts of a line are like that
+        return text  # a name, a word or a uid, as most texts in a log line are: no pattern can match
     shown = text if len(text) <= _SCANNED_MAX else text[:_SCANNED_MAX].rsplit(None, 1)[0]
-    lowered = shown.lower()
-    if any(hint in lowered for hint in _HINTS):
-        for pattern, replacement in _SECRETS:
-            shown = pattern.sub(replacement, shown)
+    shown = redacted(shown)
     escaped = shown if shown.isprintable() else _escape(shown)
     return escaped if len(escaped) <= TEXT_MAX and len(text) <= _SCANNED_MAX else f"{escaped[:TEXT_MAX]}...[cut]"
 
 
 def clean_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields with clean texts. Values that are not JSON become their `repr`; a field with a name like `password`
-    loses its whole value.
+    """Return the fields with cleaned texts. A value that JSON cannot express is replaced by its `repr`. The whole value of a
+    field with a name like `password` is redacted.
     """
     return _fields(fields, 0)
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from userstorage_operator.runtime.connections import Closed
+
 _HTTP_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.25, 1)
 _REDIS_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25)
 _CODES = ("2xx", "4xx", "5xx")
@@ -11,7 +13,9 @@ _CACHE_RESULTS = ("hit", "miss", "stale", "error")
 
 
 class ServingMetrics:
-    """Satisfies the observers of `runtime.http` and of `redis_cache`."""
+    """Counts requests to the read API and calls to Redis. Implements the observer protocols of `runtime.http` and
+    `redis_cache`.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._http_requests = Counter(
@@ -22,12 +26,17 @@ class ServingMetrics:
             "userstorage_http_request_duration_seconds", "Duration of a request to the read API.",
             buckets=_HTTP_SECONDS, registry=registry,
         )  # fmt: skip
+        self._http_closed = Counter(
+            "userstorage_http_connections_closed_total", "Connections that the operator closed because of a limit, by reason.",
+            ["reason"], registry=registry,
+        )  # fmt: skip
         self._redis_commands = Histogram(
             "userstorage_redis_command_duration_seconds", "Duration of a call to Redis; includes failed calls.",
             buckets=_REDIS_SECONDS, registry=registry,
         )  # fmt: skip
         self._redis_errors = Counter(
-            "userstorage_redis_errors_total", "Calls to Redis that failed, or that the open circuit breaker prevented.", ["kind"],
+            "userstorage_redis_errors_total", "Calls to Redis that failed, or were not made because the circuit breaker was open.",
+            ["kind"],
             registry=registry,
         )  # fmt: skip
         self._redis_breaker = Gauge(
@@ -36,7 +45,8 @@ class ServingMetrics:
         )  # fmt: skip
         self._redis_states: tuple[str, ...] = ()
         self._cache_requests = Counter(
-            "userstorage_cache_requests_total", "Summaries looked up: hit in Redis (or just fetched), miss, stale from memory, error.",
+            "userstorage_cache_requests_total",
+            "Lookups of summaries. hit: in Redis or memory; miss: read from the API server; stale: an old value; error: no value.",
             ["result"], registry=registry,
         )  # fmt: skip
         self._cache_rejected = Counter(
@@ -44,14 +54,17 @@ class ServingMetrics:
             registry=registry,
         )  # fmt: skip
         self._mirror_fills = Counter(
-            "userstorage_mirror_fills_total", "Complete rewrites of the mirror in Redis: at the start of a leader, and after data loss.",
+            "userstorage_mirror_fills_total",
+            "Complete rewrites of the mirror in Redis: when a leader starts, and when Redis has lost data.",
             registry=registry,
         )  # fmt: skip
         for result in _CACHE_RESULTS:
             self._cache_requests.labels(result)
+        for reason in Closed:
+            self._http_closed.labels(reason)
 
     def http_labels(self, handlers: Iterable[str]) -> None:
-        """Create the series for these values of `handler`."""
+        """Create the series for these values of the label `handler`."""
         for handler in handlers:
             for code in _CODES:
                 self._http_requests.labels(handler, code)
@@ -61,8 +74,12 @@ class ServingMetrics:
         self._http_requests.labels(handler, "2xx" if code < 400 else f"{code // 100}xx").inc()
         self._http_seconds.observe(seconds)
 
+    def http_connection_closed(self, reason: str) -> None:
+        """Count a connection that the operator closed because of a limit."""
+        self._http_closed.labels(reason).inc()
+
     def redis_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
-        """Create the series for these kinds of errors, and set the states that the breaker may have."""
+        """Create the series for these kinds of errors. `states` are those that `redis_breaker` may be called with."""
         self._redis_states = tuple(states)
         for kind in kinds:
             self._redis_errors.labels(kind)
@@ -81,12 +98,12 @@ class ServingMetrics:
             self._redis_breaker.labels(known).set(known == state)
 
     def cache_labels(self, reasons: Iterable[str]) -> None:
-        """Create the series for these reasons of rejected values."""
+        """Create the series for these reasons for which a value may be rejected."""
         for reason in reasons:
             self._cache_rejected.labels(reason)
 
     def cache_asked(self, result: str, count: int = 1) -> None:
-        """Count looked up summaries; `result` is hit, miss, stale or error."""
+        """Add `count` to the lookups of summaries with this result: hit, miss, stale or error."""
         self._cache_requests.labels(result).inc(count)
 
     def mirror_filled(self) -> None:

@@ -9,20 +9,20 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[K, T]):
-    """The calls in flight, by key. Keeps no result: what a finished call returned is for its caller to keep. For one event loop."""
+    """The running calls by key, for one event loop. A result goes to the callers that wait for it and is not kept."""
 
     def __init__(self) -> None:
         self._flights: dict[K, asyncio.Task[T]] = {}
 
     async def run(self, key: K, call: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of the call in flight for `key`, or of a new one. Raises what the call raises.
+        """Wait for the running call for `key`, or start one, and return its result. Raises what the call raises.
 
         A cancelled caller does not cancel the call: other callers may be waiting for it.
         """
         return await asyncio.shield(self.start(key, call))
 
     def start(self, key: K, call: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
-        """Return the task in flight for `key`; start it if there is none. The caller need not await it."""
+        """Return the task of the running call for `key`; start one if there is none. The caller need not await it."""
         flight = self._flights.get(key)
         if flight is None:
             flight = self._flights[key] = asyncio.create_task(self._fly(key, call))

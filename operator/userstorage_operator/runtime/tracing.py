@@ -1,4 +1,4 @@
-"""The port through which reconciles are traced. `otel.py`, loaded only if tracing is on, implements it for OpenTelemetry."""
+"""The interface for tracing reconciles. `otel.py` implements it for OpenTelemetry and is imported only if tracing is enabled."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
@@ -7,16 +7,16 @@ _NOOP = nullcontext()
 
 
 class Tracer(Protocol):
-    """Receives each reconcile and, within its context, its requests and its result."""
+    """Records each reconcile with its requests and its result."""
 
     def reconcile(self, name: str) -> AbstractContextManager[None]:
-        """Return the context for one reconcile; `reconcile_id` is bound for its log lines."""
+        """Return the context manager in which one reconcile runs. The log field `reconcile_id` is already set."""
 
     def reconciled(self, reason: str, error: str, action: str) -> None:
-        """Record the result of the current reconcile; `reason` is "success" or that of the failure."""
+        """Record the result of the current reconcile; `reason` is "success" or the reason of the failure."""
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """Record an answered call to the API server, inside or outside of a reconcile."""
+        """Record a finished call to the API server, inside or outside of a reconcile."""
 
     async def close(self) -> None:
         """Send the remaining spans; takes a few seconds at most."""

@@ -24,19 +24,19 @@ class Result:
     reason: str = "success"
     """The word `success`, or the reason of the failure in PascalCase."""
     retry: bool = False
-    """Requeue with backoff."""
+    """Whether the key is requeued with backoff."""
     retry_after: float = 0.0
-    """Least backoff in seconds, such as the `Retry-After` of the API server."""
+    """Minimum backoff in seconds, such as the `Retry-After` of the API server."""
     requeue_after: float | None = None
-    """Seconds until the next reconcile if this one succeeded; None to wait for an event."""
+    """Seconds until the next reconcile, if `retry` is false; None to wait for an event."""
     error: str = ""
     """The message of the failure, for people; empty if there is none."""
     action: str = ""
     """The failed write, such as `create Pod`; empty if unknown."""
     exception: BaseException | None = None
-    """Set if the failure is a bug of the operator: it is then logged as an error with the traceback."""
+    """The exception, if the failure is a bug of the operator. It is logged as an error with its traceback."""
     routine: bool = False
-    """A failure in normal operation, such as a conflict: logged at debug level only."""
+    """Whether the failure belongs to normal operation, such as a conflict. It is logged at debug level only."""
 
 
 class WorkerPool(Generic[K]):
@@ -50,8 +50,8 @@ class WorkerPool(Generic[K]):
         tracer: Tracer = NOOP_TRACER,
         kind: str = "",
     ) -> None:
-        """`reconcile(key, failures)` gets the number of consecutive failures so far; `on_reconciled(result, seconds)` is called
-        after each reconcile. `kind` of the reconciled object is part of the span's name.
+        """`reconcile(key, failures)` gets the number of consecutive failures so far. `on_reconciled(result, seconds)` is called
+        after each reconcile. `kind`, the kind of the reconciled objects, is part of the span's name.
         """
         self._queue = queue
         self._reconcile = reconcile
@@ -64,15 +64,15 @@ class WorkerPool(Generic[K]):
         """Key -> start of its running reconcile, oldest first."""
 
     def stuck_for(self) -> float:
-        """Return the seconds without progress: the duration of the longest running reconcile, or the time for which keys
-        waited and no reconcile ended, whichever is longer.
+        """Return the seconds without progress. This is the longer of two times: the duration of the longest running reconcile,
+        and the time for which keys have waited without any reconcile finishing.
         """
         now = time.monotonic()
         longest = now - next(iter(self._running.values()), now)
         return max(longest, min(now - self._last_progress, self._queue.oldest_wait()))
 
     async def work(self) -> None:
-        """Run one worker until cancelled. Run as many concurrently as there may be concurrent reconciles."""
+        """Run one worker until cancelled. The number of concurrent calls is the number of concurrent reconciles."""
         while True:
             key = await self._queue.get()
             self._running[key] = time.monotonic()
@@ -81,11 +81,11 @@ class WorkerPool(Generic[K]):
                 with self._tracer.reconcile(self._span_name):
                     await self._process(key)
             finally:
-                structlog.contextvars.clear_contextvars()  # the reconcile has bound fields too, and the next key is another one
+                structlog.contextvars.clear_contextvars()  # also the fields that the reconcile has bound for its key
                 self._queue.done(key)
                 del self._running[key]
                 self._last_progress = time.monotonic()
-            await asyncio.sleep(0)  # a reconcile with nothing to do never waits: thousands in a row would block the loop
+            await asyncio.sleep(0)  # a reconcile with nothing to do never yields: thousands in a row would block the event loop
 
     async def _process(self, key: K) -> None:
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""A queue of keys after client-go's: each key waits at most once, one worker has it at a time, and failures back off."""
+"""A queue of keys like client-go's: each key waits at most once, only one worker processes it at a time, and failures back off."""
 
 import asyncio
 from collections import OrderedDict
@@ -9,8 +9,8 @@ K = TypeVar("K", bound=Hashable)
 
 
 class WorkQueue(Generic[K]):
-    """Single-threaded, for one event loop. A key that is added while a worker processes it is queued again when the worker
-    is done, so no event is lost and no two workers process one key at the same time.
+    """A work queue for one event loop; not thread-safe. A key that is added while a worker processes it is queued again when
+    the worker is done, so no event is lost and no two workers process one key at the same time.
     """
 
     def __init__(
@@ -19,7 +19,8 @@ class WorkQueue(Generic[K]):
         on_requeue: Callable[[K, int, float], None] = lambda _key, _failures, _delay: None,
     ) -> None:
         """`backoff(n)` returns the seconds to wait after the n-th consecutive failure of a key. `on_requeue(key, failures,
-        delay)` is called when the number of failures changes: with the seconds until the next try, or 0 failures after `forget`.
+        delay)` is called when the number of consecutive failures of a key changes, with the seconds until the next try. After
+        `forget`, both numbers are 0.
         """
         self._backoff = backoff
         self._on_requeue = on_requeue
@@ -37,7 +38,7 @@ class WorkQueue(Generic[K]):
         return len(self._queued)
 
     def oldest_wait(self) -> float:
-        """Return the seconds that the key at the head of the queue has waited; 0 if the queue is empty."""
+        """Return the seconds for which the key at the head of the queue has waited; 0 if the queue is empty."""
         return asyncio.get_running_loop().time() - next(iter(self._queued.values())) if self._queued else 0.0
 
     def add(self, key: K) -> None:
@@ -51,12 +52,12 @@ class WorkQueue(Generic[K]):
             self._ready.release()
 
     def add_unless_backing_off(self, key: K) -> None:
-        """Queue `key` now, but not if it is backing off after a failure. For callers that know of no change."""
+        """Queue `key` now, unless it is backing off after a failure. For callers that do not know whether anything has changed."""
         if key not in self._failures or key not in self._timers:
             self.add(key)
 
     def add_after(self, key: K, delay: float) -> None:
-        """Queue `key` in `delay` seconds, or at the time of an earlier call if that is sooner."""
+        """Queue `key` in `delay` seconds. If an earlier call has asked for a sooner time, that time stays."""
         loop = asyncio.get_running_loop()
         if (timer := self._timers.get(key)) is not None:
             if timer.when() <= loop.time() + delay:
@@ -65,8 +66,8 @@ class WorkQueue(Generic[K]):
         self._timers[key] = loop.call_later(delay, self.add, key)
 
     def add_rate_limited(self, key: K, min_delay: float = 0.0) -> float:
-        """Count a failure of `key`, queue it after its backoff, or after `min_delay` seconds if that is longer, and return
-        these seconds.
+        """Count a failure of `key`, and queue it after its backoff, or after `min_delay` seconds if that is longer. Return the
+        seconds until then.
         """
         self._failures[key] = self._failures.get(key, 0) + 1
         delay = max(self._backoff(self._failures[key]), min_delay)
@@ -75,8 +76,8 @@ class WorkQueue(Generic[K]):
         return delay
 
     def resume(self, key: K, failures: int, delay: float) -> None:
-        """Continue the backoff of an earlier process: `key` leaves the queue and is queued again in `delay` seconds. Does
-        nothing if this process has already counted a failure of the key, or is processing it.
+        """Continue the backoff of an earlier process: take over its count of `failures`, and queue `key` in `delay` seconds
+        instead of now. Does nothing if this process has already counted a failure of the key, or is processing it.
         """
         if key in self._failures or key in self._processing:
             return
@@ -85,11 +86,11 @@ class WorkQueue(Generic[K]):
         self.add_after(key, delay)
 
     def num_requeues(self, key: K) -> int:
-        """Return the number of consecutive failures."""
+        """Return the number of consecutive failures of `key`."""
         return self._failures.get(key, 0)
 
     def forget(self, key: K) -> None:
-        """Reset the failures of `key`: it succeeded, or is not tried again."""
+        """Reset the count of failures of `key`, because it succeeded or is not retried."""
         if self._failures.pop(key, None) is not None:
             self._on_requeue(key, 0, 0.0)
 

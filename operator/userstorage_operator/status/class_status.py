@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from userstorage_operator.api.conditions import Condition, merge
-from userstorage_operator.api.errors import InvalidSpec
+from userstorage_operator.api.errors import ClusterError, InvalidSpec
 from userstorage_operator.api.reasons import DEFAULT, IMAGE_PINNED, READY, RECONCILING
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.browsers.browser import Browser
@@ -16,14 +16,16 @@ def class_report(
     defaults: Sequence[Unstructured],
     counts: Mapping[str, int],
     now: datetime,
+    refusal: ClusterError | None = None,
 ) -> Unstructured:
     """Return the whole status of the class `raw`.
 
     `browser` is the rendered browser, or the error of rendering it. `defaults` are the classes marked as default, the effective
-    one first. `counts` are the members of the class by state: users, updated, pending, deferred, failed, unavailable.
+    one first. `counts` are the members of the class by state: users, updated, pending, deferred, failed, unavailable. `refusal`
+    is the API server's answer if it refused a dry run of a user's NetworkPolicy or pod.
     """
     generation = raw["metadata"]["generation"]
-    found = [ready(browser), default(raw, defaults), reconciling(counts)]
+    found = [ready(browser, refusal), default(raw, defaults), reconciling(counts)]
     if isinstance(browser, Browser):
         found.append(image_pinned(browser.image))
     return {
@@ -33,10 +35,13 @@ def class_report(
     }
 
 
-def ready(browser: Browser | InvalidSpec) -> Condition:
+def ready(browser: Browser | InvalidSpec, refusal: ClusterError | None = None) -> Condition:
     """Return the condition Ready: whether a UserStorage of the class can be served at all."""
     if isinstance(browser, InvalidSpec):
         return Condition(READY, False, browser.reason, browser.message)
+    if refusal is not None:
+        message = f"a dry run of a user's NetworkPolicy and pod in the operator's namespace was refused: {refusal.message}"
+        return Condition(READY, False, "DryRunRefused", message)
     return Condition(READY, True, "Valid", "UserStorages of this class can be served")
 
 
@@ -69,7 +74,7 @@ def image_pinned(image: str) -> Condition:
 
 
 def reconciling(counts: Mapping[str, int]) -> Condition:
-    """Return the condition Reconciling of kstatus: True while a change is rolled out; deferred members do not count."""
+    """Return the condition Reconciling of kstatus: True while members wait for a change, except deferred ones."""
     waiting = counts["pending"] - counts["deferred"]
     if waiting > 0:
         message = f"{waiting} of {counts['users']} UserStorages wait for their turn; {counts['unavailable']} are not ready"

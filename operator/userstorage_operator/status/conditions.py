@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 
 from userstorage_operator.api import names, reasons
 from userstorage_operator.api.conditions import Condition
-from userstorage_operator.api.errors import NameConflict, Retry
 from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status
@@ -22,6 +21,8 @@ _DEFERRALS = {
     "UpdateDeferred": "the pod is outdated; it is replaced at the next suspension (updateStrategy WhenSuspended)",
     "WaitingForRollout": "the pod is outdated; it is replaced when the rollout of the class allows it (rollout.maxUnavailable)",
 }
+_SLOW_START = frozenset({"PodPending", "PodNotReady", "SchedulingGated", "ReadinessGatesNotReady"})
+"""Reasons of a start that goes on; after the start timeout, the message still says what it waits for."""
 
 
 def conditions(outcome: Outcome) -> list[Condition]:
@@ -40,8 +41,8 @@ def conditions(outcome: Outcome) -> list[Condition]:
 def ready(outcome: Outcome) -> Condition:
     """Return the condition Ready: True while the pod serves.
 
-    A failure does not turn a serving pod not ready: Reconciling and Stalled report it, or Reconciling alone if it is
-    non-blocking.
+    A failure does not make a serving pod not ready. Stalled reports the failure if it is blocking and needs manual action;
+    otherwise Reconciling does.
     """
     finding = not_ready_finding(outcome)
     if finding is None:
@@ -66,20 +67,27 @@ def not_ready_finding(outcome: Outcome) -> Finding | None:
             return keeps_pod_from_starting(outcome) or _starting(outcome, pod_status.not_ready_finding(pod))
     if outcome.blocking_failure is not None:
         return Finding(outcome.blocking_failure.error.reason, outcome.blocking_failure.error.message)
+    return _no_pod_finding(outcome)
+
+
+def _no_pod_finding(outcome: Outcome) -> Finding:
+    """Return why there is no pod although nothing failed."""
     if outcome.plan.hold == "StorageNotReady":
         return Finding("StorageNotReady", storage_ready(outcome).message)
     if outcome.plan.hold == "PodBackoff":
-        backoff = snapshot.pod_backoff
+        backoff = outcome.snapshot.pod_backoff
         cause = f" because {backoff.last_loss}" if backoff.last_loss else ""
         message = f"the pod was lost{cause} (start {backoff.count} in quick succession); the next one is created after a pause"
         return Finding("PodBackoff", message)
+    if outcome.contests:  # no pod is created without its NetworkPolicy, claim and Service
+        return Finding("Contested", outcome.contests[0].message)
     return Finding("PodPending", "the pod is being created")
 
 
 def _starting(outcome: Outcome, finding: Finding) -> Finding:
-    """Return StartTimeout for a start that is merely too slow; keep a finding that names a cause (a crash, an image)."""
+    """Return StartTimeout if the start has timed out; but keep a `finding` that names a cause, such as a crash."""
     timeout = outcome.snapshot.storage.lifecycle.start_timeout
-    if finding.reason in ("PodPending", "PodNotReady") and timed_out(outcome):
+    if finding.reason in _SLOW_START and timed_out(outcome):
         return Finding(
             "StartTimeout",
             f"the pod has not been ready for {_duration(timeout)} (spec.lifecycle.startTimeout): {finding.message}",
@@ -88,7 +96,7 @@ def _starting(outcome: Outcome, finding: Finding) -> Finding:
 
 
 def start_deadline(outcome: Outcome) -> datetime | None:
-    """Return when the start of the current pod counts as failed; None if it is ready, terminating or absent."""
+    """Return when the start of the current pod times out; None if the pod is ready, terminating or absent."""
     pod = outcome.snapshot.children.pod
     if pod is None or is_terminating(pod) or pod_status.is_ready(pod):
         return None
@@ -102,7 +110,7 @@ def unready_since(pod: Unstructured) -> datetime:
 
 
 def timed_out(outcome: Outcome) -> bool:
-    """Whether the current pod has used up `lifecycle.startTimeout`."""
+    """Whether the current pod has not been ready for `lifecycle.startTimeout` or longer."""
     deadline = start_deadline(outcome)
     return deadline is not None and outcome.now >= deadline
 
@@ -111,6 +119,9 @@ def pod_up_to_date(outcome: Outcome) -> Condition:
     """Return the condition PodUpToDate: whether the pod matches the current spec and class."""
     pod, desired = outcome.snapshot.children.pod, outcome.desired
     terminating = pod is not None and is_terminating(pod)
+    if desired is not None and (why := plans.kept_despite(outcome.snapshot, desired)) is not None:
+        message = f"the pod should be replaced ({why}), but the files of its claim may end with it; see StorageReady"
+        return Condition(reasons.POD_UP_TO_DATE, False, plans.CLAIM_TERMINATING, message)
     if desired is not None and not terminating and (deferral := plans.deferral(outcome.snapshot, desired)) is not None:
         return Condition(reasons.POD_UP_TO_DATE, False, deferral, _DEFERRALS[deferral])
     if desired is None or pod is None or terminating or plans.pod_hash(pod) != desired.pod_hash:
@@ -125,6 +136,8 @@ def suspended(outcome: Outcome) -> Condition:
     if outcome.snapshot.storage.suspended:
         if outcome.snapshot.own_pod is not None:
             message = f"spec.replicas is 0; the pod is being stopped{_termination_note(outcome)}"
+            if plans.claim_is_disappearing(outcome.snapshot):
+                message += f"; {storage_ready(outcome).message}"
             return Condition(reasons.SUSPENDED, False, "Stopping", message)
         return Condition(reasons.SUSPENDED, True, "Requested", "spec.replicas is 0")
     return Condition(reasons.SUSPENDED, False, "Running", "spec.replicas is 1")
@@ -149,8 +162,7 @@ def _stalled_finding(outcome: Outcome) -> Finding | None:
         return _termination_timed_out(outcome, "the end of its grace period")
     if outcome.blocking_failure is not None:
         error = outcome.blocking_failure.error
-        needs_manual_action = error.retry is Retry.ON_CHANGE or isinstance(error, NameConflict)
-        return Finding(error.reason, error.message) if needs_manual_action else None
+        return Finding(error.reason, error.message) if outcome.blocking_failure.needs_manual_action else None
     storage = storage_ready(outcome)
     if storage.reason in NEEDS_MANUAL_ACTION:
         return Finding(storage.reason, storage.message)
@@ -188,6 +200,8 @@ def reconciling(outcome: Outcome) -> Condition:
         )
     if outcome.failure is not None:
         return in_progress("Retrying", outcome.failure.error.message)
+    if outcome.contests:
+        return in_progress("Progressing", outcome.contests[0].message)
     settled = outcome.snapshot.children.pod is None if outcome.snapshot.storage.suspended else ready(outcome).status
     if not settled:
         return in_progress("Progressing", ready(outcome).message)

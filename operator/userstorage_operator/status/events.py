@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from userstorage_operator.api import reasons
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.text import printable
 
 NORMAL = "Normal"
 WARNING = "Warning"
@@ -25,8 +26,8 @@ _ACTIONS = {
     reasons.SUSPENDED: "Suspend",
     reasons.STALLED: "Reconcile",
 }
-"""Condition type -> `action` of its event. Of several conditions with the same message the first names the event. Reconciling
-mirrors Ready and has no events.
+"""Condition type -> `action` of its event. Conditions with the same message share one event, which the first of
+them names. Reconciling mirrors Ready and has no events.
 """
 
 _NORMAL_REASONS = {
@@ -36,6 +37,8 @@ _NORMAL_REASONS = {
         "Pending",
         "PodPending",
         "PodNotReady",
+        "SchedulingGated",
+        "ReadinessGatesNotReady",
         "PodTerminating",
         "Suspended",
         "Terminating",
@@ -48,7 +51,7 @@ _NORMAL_REASONS = {
     reasons.SUSPENDED: {"Requested", "Running", "Stopping"},
     reasons.STALLED: {"NotStalled"},
 }
-"""Condition type -> reasons that are no failure. Every other reason is one, so that a new reason is reported by default."""
+"""Condition type -> reasons that are no failure. All others are failures, so that a new reason is reported by default."""
 
 
 class StatusEvent(NamedTuple):
@@ -59,7 +62,7 @@ class StatusEvent(NamedTuple):
     action: str
     note: str
     conditions: tuple[str, ...]
-    """The conditions with this note, such as `Ready=False`, the one that names the event first."""
+    """The conditions with this note, such as `Ready=False`. The event is named after the first of them."""
 
 
 def status_events(previous: Unstructured, current: Unstructured) -> Iterator[StatusEvent]:
@@ -70,21 +73,21 @@ def status_events(previous: Unstructured, current: Unstructured) -> Iterator[Sta
         now, old = after.get(condition_type), before.get(condition_type, {})
         if now is None or (kind := _kind(condition_type, old, now)) is None:
             continue
-        note, flip = printable(now["message"] or now["reason"]), f"{condition_type}={now['status']}"
+        note, flip = note_of(now["message"] or now["reason"]), f"{condition_type}={now['status']}"
         first = events.get(note) or StatusEvent(kind, now["reason"], action, note, ())
         events[note] = first._replace(conditions=(*first.conditions, flip))
     yield from events.values()
 
 
 _CLASS_WARNINGS = {
-    reasons.READY: {"InvalidSpec"},
+    reasons.READY: {"InvalidSpec", "DryRunRefused"},
     reasons.DEFAULT: {"SeveralDefaults", "OlderDefaultWins"},
     reasons.IMAGE_PINNED: {"NoDigest"},
 }
 
 
 def class_events(previous: Unstructured, current: Unstructured) -> Iterator[StatusEvent]:
-    """Yield the events of a UserStorageClass: each problem that its administrator should fix, and that it was fixed."""
+    """Yield an event for each new problem of a UserStorageClass that its administrator should fix, and for each fixed one."""
     before = _by_type(previous)
     for condition_type, now in _by_type(current).items():
         old, failures = before.get(condition_type, {}), _CLASS_WARNINGS.get(condition_type, set())
@@ -92,7 +95,7 @@ def class_events(previous: Unstructured, current: Unstructured) -> Iterator[Stat
             continue
         if now["reason"] in failures or old.get("reason") in failures:
             kind = WARNING if now["reason"] in failures else NORMAL
-            note, flip = printable(now["message"] or now["reason"]), f"{condition_type}={now['status']}"
+            note, flip = note_of(now["message"] or now["reason"]), f"{condition_type}={now['status']}"
             yield StatusEvent(kind, now["reason"], "CheckClass", note, (flip,))
 
 
@@ -127,16 +130,15 @@ def _by_type(status: Unstructured) -> dict[str, Mapping[str, str]]:
     return {entry["type"]: entry for entry in status.get("conditions") or ()}
 
 
-def printable(text: str) -> str:
-    """Return `text` as a note of at most 1 KiB without control characters: it is shown on terminals and partly untrusted."""
-    clean = "".join(char if char.isprintable() else " " if char.isspace() else "?" for char in text)
-    return clean.encode()[:NOTE_MAX].decode(errors="ignore")
+def note_of(message: str) -> str:
+    """Return `message` as a note of at most 1 KiB without control characters."""
+    return printable(message).encode()[:NOTE_MAX].decode(errors="ignore")
 
 
 def event_name(about: Unstructured, event: StatusEvent) -> str:
-    """Return the name of an Event: equal for equal content about the same object, also after a restart of the operator.
+    """Return the name of an Event, made from its object and content.
 
-    The name is how a repetition is recognised.
+    It is the same after a restart of the operator. A repetition is recognised by this name.
     """
     content = "\0".join((about["metadata"]["uid"], event.type, event.reason, event.note))
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -13,6 +13,9 @@ from userstorage_operator.plan.diff import child_patch
 from userstorage_operator.plan.finalizers import is_held
 from userstorage_operator.status.outcome import Outcome
 
+_KINDS = (Kind.NETWORK_POLICY, Kind.SERVICE, *EXPOSURE)
+"""The most serious first: without its policy, a pod is open to other pods."""
+
 
 def network_ready(outcome: Outcome) -> Condition:
     """Return the condition NetworkReady: whether Service, NetworkPolicy and Ingress or HTTPRoute exist as desired.
@@ -31,7 +34,8 @@ def network_ready(outcome: Outcome) -> Condition:
 def _is_desired(kind: Kind, outcome: Outcome) -> bool:
     """Whether a child of that kind should exist.
 
-    If the desired children could not be computed: the Service, and the NetworkPolicy if the class is known to ask for it.
+    If the desired children could not be rendered, only the Service should, and the NetworkPolicy if the class is known
+    and asks for it.
     """
     if outcome.desired is not None:
         return getattr(outcome.desired, kind.field) is not None
@@ -41,7 +45,9 @@ def _is_desired(kind: Kind, outcome: Outcome) -> bool:
 
 def _not_ready_finding(outcome: Outcome) -> Finding | None:
     snapshot, desired = outcome.snapshot, outcome.desired
-    for kind in (Kind.NETWORK_POLICY, Kind.SERVICE, *EXPOSURE):
+    if (contest := outcome.contest(*_KINDS, Kind.POD)) is not None:  # they find the pod by its labels
+        return Finding("Contested", contest.message)
+    for kind in _KINDS:
         live, name = snapshot.own(kind), kind.resource.kind
         exists = live is not None and (not is_terminating(live) or is_held(live))
         if _is_desired(kind, outcome) and not exists:
@@ -61,8 +67,9 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
 
 
 def url(snapshot: Snapshot, cls: UserStorageClass) -> str:
-    """Return the URL of the file browser: the external one once an Ingress or accepted HTTPRoute exists, else the one
-    inside the cluster, with the path that the current pod serves, or the path of the class if there is no pod.
+    """Return the URL of the file browser: the external one once an Ingress or an accepted HTTPRoute exists.
+
+    Until then, return the URL inside the cluster, with the path of the current pod, or of the class if there is no pod.
     """
     storage = snapshot.storage
     for kind in EXPOSURE:
@@ -72,7 +79,8 @@ def url(snapshot: Snapshot, cls: UserStorageClass) -> str:
         served = exposure.served_host(child)
         if served is None or (kind is Kind.HTTP_ROUTE and exposure.route_rejection(child) is not None):
             continue
-        # TLS as the class states it: a Gateway's listener decides, and the operator may not read Gateways.
-        return f"{'http' if cls.exposure.tls_secret_name is None else 'https'}://{served.host}{served.path}"
+        # TLS of an HTTPRoute as the class states it: a Gateway's listener decides, and the operator may not read Gateways.
+        secure = bool(child["spec"].get("tls")) if kind is Kind.INGRESS else cls.exposure.tls_secret_name is not None
+        return f"{'https' if secure else 'http'}://{served.host}{served.path}"
     path = served_path(snapshot) or expand(cls.browser.base_path, storage)
     return f"http://{names.child_name(storage.slug)}.{storage.meta.namespace}.svc{path}"

@@ -1,4 +1,8 @@
-"""Counts of UserStorages by phase, condition and reason, updated on every change so that a scrape does not iterate over all."""
+"""Counts of UserStorages by phase, condition and reason, updated on every change so that a scrape does not iterate over all.
+
+`object_metrics.py` exports them as the gauges of `runtime/gauges.py`. A new count needs a field of `Counts`, a gauge there, and
+a line in `ObjectMetrics._collect_storages`.
+"""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -31,17 +35,19 @@ FAILURE_REASONS = tuple(
         {reason for kind, known in reasons.REASONS.items() if kind not in _WITHOUT_FAILURES for reason in known} - _NO_FAILURE
     )
 )
-"""Every reason for which something is not, or not yet, as desired."""
+"""Every reason which says that something is not, or not yet, as desired."""
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """The counted properties of one UserStorage; many UserStorages have equal ones."""
+    """The counted properties of one UserStorage. Many UserStorages have equal ones, so each distinct state has a count."""
 
     phase: str
     conditions: tuple[tuple[str, str], ...]
-    """Types and statuses. Empty until the first reconcile: the schema's default conditions do not count."""
+    """Pairs of type and status. Empty until the first reconcile: the schema's default conditions do not count."""
     failure_reasons: frozenset[str]
+    may_lose_claim: bool
+    """Whether its pod is what keeps a claim that is being deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,31 +58,32 @@ class Counts:
     conditions: Mapping[tuple[str, str], int]
     """By type and status."""
     failure_reasons: Mapping[str, int]
-    """By reason; an object with several of them counts for each."""
+    """By reason. A UserStorage with several reasons counts for each."""
     not_ready_longest: float
-    """Of the objects that should be ready."""
+    """The longest time, among the UserStorages that should be ready."""
     long_not_ready: int
     deletions: int
     deletion_oldest: float
     deletions_overdue: int
+    claims_terminating_in_use: int
 
 
 class ObjectCounts:
-    """Counts of all UserStorages. The owner calls `update` or `remove` for every change of every UserStorage."""
+    """Counts of all UserStorages. The caller must call `update` or `remove` for every change of a UserStorage."""
 
     def __init__(self) -> None:
         self._states: dict[Key, _State] = {}
         self._counts: Counter[_State] = Counter()
         self._starting: dict[Key, str] = {}
-        """The uids of objects that were seen before their first status was written and are not ready yet."""
+        """The uids of UserStorages whose time to ready is measured: first seen without a status, and not ready yet."""
         self._unready_since: dict[Key, datetime] = {}
         self._deleted_at: dict[Key, datetime] = {}
         self._deletion_due: dict[Key, datetime] = {}
 
     def update(self, raw: Unstructured, now: datetime) -> timedelta | None:
-        """Record the current version of an object; return the time since its creation if it is now ready for the first time.
+        """Record the current version of a UserStorage. If it is ready for the first time, return the time since its creation.
 
-        Returns None for an object that had a status when this process first saw it: it may have been ready before.
+        Returns None if it had a status when this process first saw it: it may have been ready before.
         """
         key = Key.of(raw)
         self._forget(key)
@@ -91,17 +98,18 @@ class ObjectCounts:
         return self._first_ready(key, raw, now, ready=ready)
 
     def remove(self, key: Key) -> None:
-        """Record that an object no longer exists."""
+        """Record that a UserStorage no longer exists."""
         self._forget(key)
         self._states.pop(key, None)
         self._starting.pop(key, None)
 
     def counts(self, now: datetime) -> Counts:
-        """Return the counts. The cost grows with the distinct states, the objects that are not ready, and the deletions."""
+        """Return the counts. The cost grows with the distinct states, the unready UserStorages, and the deletions."""
         phases, failures = dict.fromkeys(PHASES, 0), dict.fromkeys(FAILURE_REASONS, 0)
-        conditions = dict.fromkeys(CONDITIONS, 0)
+        conditions, terminating_in_use = dict.fromkeys(CONDITIONS, 0), 0
         for state, count in self._counts.items():
             phases[state.phase] += count
+            terminating_in_use += count * state.may_lose_claim
             for condition in state.conditions:
                 conditions[condition] += count
             for reason in state.failure_reasons:
@@ -115,6 +123,7 @@ class ObjectCounts:
             deletions=len(self._deleted_at),
             deletion_oldest=_age(self._deleted_at, now),
             deletions_overdue=sum(now > due for due in self._deletion_due.values()),
+            claims_terminating_in_use=terminating_in_use,
         )
 
     def _forget(self, key: Key) -> None:
@@ -138,7 +147,7 @@ class ObjectCounts:
 
 
 def _state(raw: Unstructured) -> _State:
-    """Return the counted state of a raw object, without unknown values: other clients may have written to its status."""
+    """Return the counted properties of a UserStorage, without unknown values: another client may have written its status."""
     status = raw.get("status") or {}
     reported = (status.get("conditions") or ()) if "observedGeneration" in status else ()
     conditions = tuple((entry["type"], entry["status"]) for entry in reported)
@@ -149,11 +158,20 @@ def _state(raw: Unstructured) -> _State:
         frozenset(entry["reason"] for entry in reported if entry["type"] not in _WITHOUT_FAILURES).intersection(
             FAILURE_REASONS
         ),
+        _may_lose_claim(raw, status),
     )
 
 
+def _may_lose_claim(raw: Unstructured, status: Unstructured) -> bool:
+    """Whether the object has a pod on a claim that is being deleted, and is not being deleted itself."""
+    if "deletionTimestamp" in raw["metadata"] or not status.get("replicas"):
+        return False
+    found = [entry["reason"] for entry in status.get("conditions") or () if entry["type"] == reasons.STORAGE_READY]
+    return "ClaimTerminating" in found
+
+
 def _unready_since(raw: Unstructured) -> datetime:
-    """Return since when the object should be ready and is not: its creation, loss of readiness, or end of suspension."""
+    """Return since when the UserStorage should be ready but is not: its creation, loss of readiness, or resumption."""
     reported = ((raw.get("status") or {}).get("conditions")) or ()
     moments = [entry["lastTransitionTime"] for entry in reported if entry["type"] in (reasons.READY, reasons.SUSPENDED)]
     return max(map(parse_time, [raw["metadata"]["creationTimestamp"], *moments]))
@@ -167,6 +185,6 @@ def _deletion_timeout(raw: Unstructured) -> timedelta:
 
 
 def _age(since: Mapping[Key, datetime], now: datetime) -> float:
-    """Return the seconds since the earliest time; 0 if there is none, or if it is in the future because a clock is behind."""
+    """Return the seconds since the earliest of the times; 0 if there are none, or if it is in the future."""
     earliest = min(since.values(), default=now)
     return max(0.0, (now - earliest).total_seconds())

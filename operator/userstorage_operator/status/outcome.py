@@ -4,39 +4,43 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from userstorage_operator.api.errors import ClusterError, Conflict, InternalError, NameConflict, OperatorError, Retry
+from userstorage_operator.api.resources import Kind
 from userstorage_operator.observed import backoff
+from userstorage_operator.observed.contest import Contest
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.builders import Desired
 from userstorage_operator.plan.steps import Plan
 
 _CONFLICTS = 4
-"""Lost races in a row after which they are reported."""
+"""The number of Conflict errors in a row from which on they are reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyResult:
-    """The snapshot after the steps that succeeded, and the error of the one that did not."""
+    """The snapshot after the steps that succeeded, and the error of the step that failed."""
 
     snapshot: Snapshot
     plan: Plan
     error: OperatorError | None = None
     non_blocking: bool = False
-    """Whether the error is of a step that `is_optional`: all other steps were applied."""
+    """Whether the plan continued after the error: the step `is_optional`, or its repair is delayed (ConflictingController)."""
     finalizer_removed: bool = False
-    """Whether the object may be gone by now, so that there is no status to write."""
+    """Whether the finalizer was removed. The object may be gone then, so no status is written."""
     action: str = ""
-    """What failed, as the log names it; empty if nothing failed, or nothing was tried."""
+    """The request that failed, as in the log (`create Pod`); empty if no request failed."""
+    contests: tuple[Contest, ...] = ()
+    """Children that another client keeps changing or deleting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An error, how often it came in a row, and what follows from both.
 
-    This is the one place that decides it:
+    What follows is decided here and nowhere else:
 
     | error | queue | condition | event | log |
     |---|---|---|---|---|
-    | a lost race (Conflict), fewer than 4 in a row | backoff | none: the next reconcile knows better | none | debug |
+    | a lost race (Conflict), fewer than 4 in a row | backoff | none: the next reconcile reads the new state | none | debug |
     | waits for a change (Retry.ON_CHANGE) | no retry | Stalled | Warning | warning |
     | NameConflict | backoff | Stalled | Warning | warning |
     | InternalError, a fault of the operator | backoff | Reconciling | Warning | error with traceback |
@@ -48,29 +52,29 @@ class Failure:
     error: OperatorError
     attempts: int
     next_retry: datetime | None
-    """None if only a change of the object, or of what it waits for, is worth another try."""
+    """None if the queue does not retry, so that only an event leads to another try."""
     non_blocking: bool = False
-    """Whether it is of a step that `is_optional`."""
+    """Whether the plan continued after the error, so that it does not block access to the files."""
     action: str = ""
-    """What failed, as the log names it."""
+    """The request that failed, as in the log (`create Pod`); empty if no request failed."""
 
     @classmethod
     def of(
         cls, error: OperatorError, attempts: int, now: datetime, *, non_blocking: bool = False, action: str = ""
     ) -> "Failure":
-        """Return the failure of the `attempts`-th try in a row."""
+        """Return the failure with this error, which is the `attempts`-th in a row."""
         retries = error.retry is Retry.BACKOFF
         next_retry = now + timedelta(seconds=backoff.delay(attempts)) if retries else None
         return cls(error, attempts, next_retry, non_blocking, action)
 
     @property
     def is_lost_race(self) -> bool:
-        """Whether the object changed during the reconcile, and has not done so time and again."""
+        """Whether an object changed during the reconcile (Conflict), fewer than four times in a row."""
         return isinstance(self.error, Conflict) and self.attempts < _CONFLICTS
 
     @property
     def needs_manual_action(self) -> bool:
-        """Whether nothing moves before a person changes something: Stalled."""
+        """Whether a person has to change something before a retry can succeed. The condition Stalled reports it."""
         return self.error.retry is Retry.ON_CHANGE or isinstance(self.error, NameConflict)
 
     @property
@@ -85,7 +89,7 @@ class Failure:
 
     @property
     def exception(self) -> Exception | None:
-        """The exception of a fault of the operator, for the traceback in the log."""
+        """The exception behind an InternalError, for the traceback in the log; None for other errors."""
         return self.error.cause if isinstance(self.error, InternalError) else None
 
 
@@ -95,22 +99,28 @@ class Outcome:
 
     snapshot: Snapshot
     desired: Desired | None
-    """None if they could not be rendered (see `failure`)."""
+    """None if they could not be rendered; `failure` says why."""
     plan: Plan
     failure: Failure | None
     now: datetime
     attempts: int = 1
-    """This reconcile and the failed ones in a row before it."""
+    """1, plus the number of failed reconciles in a row before this one."""
+    contests: tuple[Contest, ...] = ()
+    """Children that another client keeps changing or deleting, reported from the pause before the next repair on."""
 
     @classmethod
     def of(cls, result: ApplyResult, failures: int, now: datetime) -> "Outcome":
-        """Return the outcome of a reconcile that `failures` failed ones in a row came before."""
+        """Return the outcome of a reconcile, after `failures` failed reconciles in a row."""
         plan, failure = result.plan, None
         if (error := result.error or plan.spec_error) is not None:
             failure = Failure.of(error, failures + 1, now, non_blocking=result.non_blocking, action=result.action)
-        return cls(result.snapshot, plan.desired, plan, failure, now, failures + 1)
+        return cls(result.snapshot, plan.desired, plan, failure, now, failures + 1, result.contests)
+
+    def contest(self, *kinds: Kind) -> Contest | None:
+        """Return the first contest over a child of one of these kinds, if there is any."""
+        return next((contest for kind in kinds for contest in self.contests if contest.kind is kind), None)
 
     @property
     def blocking_failure(self) -> Failure | None:
-        """The failure, if it may block access to the files. An optional step's failure must not hide the state of the pod."""
+        """The failure, unless it is non-blocking: such a failure must not hide the state of the pod."""
         return None if self.failure is None or self.failure.non_blocking else self.failure

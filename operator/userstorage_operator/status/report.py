@@ -8,15 +8,19 @@ from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.timestamps import format_time, parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status, pvc_resize, volume_usage
+from userstorage_operator.observed.lost_claim import lost_claim
+from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.builders import claim_name, selector
+from userstorage_operator.plan.pod import claim_is_disappearing
 from userstorage_operator.status import conditions
 from userstorage_operator.status.network_ready import url
 from userstorage_operator.status.outcome import Outcome
+from userstorage_operator.text import printable
 
 _IMAGE_MAX = 512
 _HASH_MAX = 128
 _URL_MAX = 2048
-"""Limits of the schema. Other clients may edit our pod, and one refused value would block the whole status update."""
+"""Maximum lengths in the CRD's schema. Other clients may edit our pod, and one refused value would block the status update."""
 _ERROR_REFRESH = timedelta(seconds=60)
 """Minimum interval between writes of the attempt count of a repeating error."""
 
@@ -67,7 +71,7 @@ def _phase(outcome: Outcome, found: dict[str, Condition]) -> Phase:
         healthy = found[reasons.STORAGE_READY].status and found[reasons.NETWORK_READY].status
         return Phase.READY if healthy else Phase.DEGRADED
     if pod is not None:
-        return Phase.DEGRADED if pod_status.restart_count(pod) else Phase.STARTING
+        return Phase.DEGRADED if pod_status.has_restarted(pod) else Phase.STARTING
     return Phase.PENDING
 
 
@@ -99,7 +103,7 @@ def _pod(outcome: Outcome) -> Unstructured:
 
 def _storage(outcome: Outcome, previous: Unstructured) -> Unstructured:
     claim = outcome.snapshot.children.pvc
-    status: Unstructured = {"claimName": claim_name(outcome.snapshot.storage)}
+    status: Unstructured = {"claimName": claim_name(outcome.snapshot.storage)} | _known_claims(outcome.snapshot, previous)
     if claim is None:
         return status
     status["claimPhase"] = claim.get("status", {}).get("phase", "Pending")
@@ -113,15 +117,35 @@ def _storage(outcome: Outcome, previous: Unstructured) -> Unstructured:
     return status
 
 
-def _last_error(outcome: Outcome, previous: Unstructured | None) -> Unstructured | None:
-    """Return the failure of this reconcile; None if it succeeded.
+def _known_claims(snapshot: Snapshot, previous: Unstructured) -> Unstructured:
+    """Return the claim that has the files and the one that was lost; see observed/lost_claim.py.
 
-    A repeated failure keeps the time of its first occurrence. It is updated only while retries go on, and at most once a
-    minute, so that a lasting fault does not cause a write on every attempt.
+    A claim that is being deleted is recorded only for a user whose pod is on it: that of the user's previous UserStorage, with
+    reclaimPolicy Delete, is no loss to this one.
+    """
+    claim = snapshot.children.pvc
+    if snapshot.claim_context.claim_read_error is not None:
+        return {field: previous[field] for field in ("claimUID", "volumeName", "lostClaim") if field in previous}
+    if claim is None or (claim_is_disappearing(snapshot) and snapshot.own_pod is None):
+        known: Unstructured = {field: previous[field] for field in ("claimUID", "volumeName") if field in previous}
+    else:
+        known = {"claimUID": claim["metadata"]["uid"]}
+        if volume_name := claim["spec"].get("volumeName"):
+            known["volumeName"] = volume_name
+    if (lost := lost_claim(snapshot)) is not None:
+        known["lostClaim"] = {"uid": lost.uid, "volumeName": lost.volume}
+    return known
+
+
+def _last_error(outcome: Outcome, previous: Unstructured | None) -> Unstructured | None:
+    """Return `status.lastError`; None if the reconcile succeeded.
+
+    A repeated failure keeps the time of its first occurrence. Its attempt count is updated only while the queue retries, and at
+    most once a minute, so that a lasting fault does not cause a write on every attempt.
     """
     if outcome.failure is None:
         return None
-    reason, message = outcome.failure.error.reason, outcome.failure.error.message[:MESSAGE_MAX]
+    reason, message = outcome.failure.error.reason, printable(outcome.failure.error.message)[:MESSAGE_MAX]
     next_retry = outcome.failure.next_retry
     since, known = format_time(outcome.now), previous or {}
     if "time" in known and (known.get("reason"), known.get("message")) == (reason, message):

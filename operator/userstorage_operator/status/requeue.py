@@ -1,4 +1,4 @@
-"""When to reconcile again although nothing fails and no event comes."""
+"""When to reconcile again if nothing has failed and no event comes."""
 
 from datetime import datetime, timedelta
 
@@ -10,12 +10,12 @@ from userstorage_operator.status.outcome import Outcome
 FIRST_REPORT = timedelta(seconds=5)
 """How long a new pod has to become ready before the first status is written. The schema's default status is Pending already, so a
 start that succeeds in time costs one write instead of two or three, also in a burst of hundreds."""
-_STARTING = frozenset({"PodPending", "PodNotReady", "Unschedulable"})
+_STARTING = frozenset({"PodPending", "PodNotReady", "SchedulingGated", "ReadinessGatesNotReady", "Unschedulable"})
 """Reasons of any pod that starts: an unbound claim makes it unschedulable for a moment."""
 
 
 def requeue_after(outcome: Outcome) -> float | None:
-    """Return the seconds until the next moment at which the status changes without an event; None if there is none."""
+    """Return the seconds until the next moment at which the status may change without an event; None if there is none."""
     moments = [
         *outcome.plan.requeue_at,
         conditions.start_deadline(outcome),
@@ -27,7 +27,7 @@ def requeue_after(outcome: Outcome) -> float | None:
 
 
 def first_report_at(outcome: Outcome) -> datetime | None:
-    """Return until when the first status waits for a new pod to become ready; None if it is due, or was written before."""
+    """Return until when the first status waits for a new pod to become ready; None if it does not wait."""
     pod = outcome.snapshot.children.pod
     if "observedGeneration" in outcome.snapshot.status or outcome.failure is not None or pod is None:
         return None
@@ -35,6 +35,6 @@ def first_report_at(outcome: Outcome) -> datetime | None:
         return None
     created = parse_time(pod["metadata"]["creationTimestamp"])
     due = created + min(FIRST_REPORT, outcome.snapshot.storage.lifecycle.start_timeout)
-    # creationTimestamp is from the API server's clock: if the clocks differ, the wait must not be longer for it. A pod that this
+    # creationTimestamp is from the API server's clock: if the clocks differ, the wait must not become longer. A pod that this
     # reconcile created is up to a second younger than `now`.
     return due if outcome.now < due <= outcome.now + FIRST_REPORT + timedelta(seconds=1) else None

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 from enum import Enum
 
 from userstorage_operator.api.errors import NameConflict, QuotaExceeded
-from userstorage_operator.observed.snapshot import is_terminating
+from userstorage_operator.observed import pod_status
+from userstorage_operator.observed.snapshot import Snapshot, is_terminating
 from userstorage_operator.status import conditions
 from userstorage_operator.status.outcome import Outcome
-from userstorage_operator.status.storage_ready import storage_ready
+from userstorage_operator.status.storage_ready import claim_is_pending, storage_ready
 
 
 class WaitingFor(Enum):
-    """A resource of the class that a UserStorage waits for because other members hold it."""
+    """What a UserStorage waits for because other members of its class have it."""
 
     ROLLOUT_SLOT = "turn"
     """A slot in the rollout, to have its pod replaced."""
@@ -27,21 +28,42 @@ class MemberState:
     class_generation: int
     """Generation of the class in this reconcile; 0 if the class does not exist."""
     running: bool = False
-    """Should be running and is not blocked by a problem of its own. `maxUnavailable` is relative to these."""
+    """Whether it should run, and no problem of its own prevents that. A percentage in `maxUnavailable` is of these members."""
     available: bool = False
-    """Ready, with a pod that is meant to keep running."""
+    """Whether it is ready, with a pod that is meant to keep running."""
     updated: bool = False
-    """Its pod matches the current class, or it is suspended and gets the current class at its next start."""
+    """Whether its pod matches the current class, or it is suspended and gets the current class at its next start."""
     outdated: bool = False
-    """Its pod was created from an earlier version of the class or of its own spec."""
+    """Whether its pod was created from an earlier version of the class or of its own spec."""
     deferred: bool = False
-    """Outdated because its updateStrategy is WhenSuspended."""
+    """Whether it is outdated because its updateStrategy is WhenSuspended."""
     failed: bool = False
-    """Should be running, but is not ready for a reason that does not pass by itself."""
+    """Whether it should run, but is not ready for a reason that does not pass by itself."""
+    evicted: bool = False
+    """Whether another controller terminates its pod: a drain, or a node that was lost."""
     waiting_for: WaitingFor | None = None
+    replaced: bool = False
+    """The rollout of this version of the class replaced its pod while that was available. Set by the rollout tracker."""
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it should be running, is not available, and has no outdated pod that explains it."""
+        return self.running and not self.available and not self.outdated
+
+    @property
+    def uses_slot(self) -> bool:
+        """Whether it is unavailable by an act of the rollout: those that were down before do not count."""
+        return self.replaced and self.is_down
+
+    @property
+    def is_next(self) -> bool:
+        """Whether it is available and the rollout has to replace its pod."""
+        return self.running and self.available and self.outdated and not self.deferred
 
 
-_TRANSIENT = frozenset({"PodPending", "PodNotReady", "PodTerminating", "StorageNotReady"})
+_TRANSIENT = frozenset(
+    {"PodPending", "PodNotReady", "SchedulingGated", "ReadinessGatesNotReady", "PodTerminating", "StorageNotReady"}
+)
 """Reasons of Ready that occur in every successful start."""
 
 
@@ -62,8 +84,15 @@ def member_state(outcome: Outcome) -> MemberState:
         outdated=outdated,
         deferred=outdated and up_to_date.reason == "UpdateDeferred",
         failed=should_run and problem is not None and problem.reason not in _TRANSIENT,
+        evicted=pod is not None and pod_status.disruption(pod) is not None,
         waiting_for=_waiting_for(outcome, up_to_date.reason),
     )
+
+
+def has_ready_pod(snapshot: Snapshot) -> bool:
+    """Whether the user has a browser that a replacement of the pod would interrupt."""
+    pod = snapshot.own_pod
+    return pod is not None and not is_terminating(pod) and pod_status.is_ready(pod)
 
 
 def _blocked_by_own_problem(outcome: Outcome) -> bool:
@@ -74,11 +103,15 @@ def _blocked_by_own_problem(outcome: Outcome) -> bool:
     error = outcome.blocking_failure.error if outcome.blocking_failure is not None else None
     if isinstance(error, NameConflict) or (error is not None and error.reason in ("QuotaExceeded", "NamespaceTerminating")):
         return True
-    if outcome.plan.hold == "StorageNotReady" or storage_ready(outcome).reason == "ClaimPending":
+    if outcome.plan.hold == "StorageNotReady" or _waits_for_volume(outcome):
         return True
     problem = conditions.not_ready_finding(outcome)
     has_own_scheduling = outcome.snapshot.storage.scheduling is not None
     return has_own_scheduling and problem is not None and problem.reason == "Unschedulable"
+
+
+def _waits_for_volume(outcome: Outcome) -> bool:
+    return storage_ready(outcome).reason in ("ClaimPending", "ClaimReplaced") and claim_is_pending(outcome)
 
 
 def _waiting_for(outcome: Outcome, up_to_date_reason: str) -> WaitingFor | None:

@@ -3,18 +3,20 @@
 from userstorage_operator.api import reasons
 from userstorage_operator.api.conditions import Condition
 from userstorage_operator.api.errors import GrowthRefused
+from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status
+from userstorage_operator.observed.lost_claim import ClaimIdentity, lost_claim, waits_for_consent
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.pvc_resize import Resize, failure, progress
-from userstorage_operator.observed.snapshot import Snapshot
+from userstorage_operator.observed.snapshot import Snapshot, controller, is_terminating
 from userstorage_operator.plan import pod as plans
 from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.builders import claim_name
 from userstorage_operator.status.outcome import Outcome
 
-NEEDS_MANUAL_ACTION = frozenset({"ClaimNotAllowed", "ClaimInUse"})
-"""Reasons that the condition Stalled reports too."""
+NEEDS_MANUAL_ACTION = frozenset({"ClaimNotAllowed", "ClaimInUse", "ClaimDeleted"})
+"""Reasons of StorageReady that the condition Stalled reports too."""
 _FIRST_CONSUMER = "WaitForFirstConsumer"
 
 
@@ -37,11 +39,22 @@ def storage_ready(outcome: Outcome) -> Condition:
     if (refused := _growth_refused(outcome)) is not None:
         message = f"claim {name!r} is bound and in use, but may not be expanded: {refused.message}"
         return Condition(reasons.STORAGE_READY, True, "ResizeFailed", message)
+    if (contest := outcome.contest(Kind.PVC)) is not None:
+        return Condition(reasons.STORAGE_READY, True, "Contested", f"claim {name!r} is bound, but {contest.message}")
+    if (owner := _foreign_controller(snapshot, claim)) is not None:
+        owned_by = f"{owner['kind']} {owner['name']!r}"
+        message = f"claim {name!r} is bound, but {owned_by} controls it: deleting that deletes the claim and its files"
+        return Condition(reasons.STORAGE_READY, True, "ControlledByOther", message)
     return Condition(reasons.STORAGE_READY, True, "ClaimBound", f"claim {name!r} is bound")
 
 
 def keeps_pod_from_starting(outcome: Outcome) -> Finding | None:
-    """Return what Ready reports if the pod exists but cannot have its volume: more specific than that it is pending."""
+    """Return StorageNotReady if the pod cannot mount its volume, or may not be replaced because it keeps the files; else None.
+
+    Ready then reports this instead of PodPending.
+    """
+    if outcome.desired is not None and plans.kept_despite(outcome.snapshot, outcome.desired) is not None:
+        return Finding("StorageNotReady", storage_ready(outcome).message)
     problem = volume_affinity.volume_problem(outcome.snapshot)
     return Finding("StorageNotReady", problem.message) if problem is not None else None
 
@@ -50,7 +63,8 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
     snapshot, claim = outcome.snapshot, outcome.snapshot.children.pvc
     existing, holder = snapshot.storage.storage.claim_name, snapshot.claim_context.claim_holder
     if claim is None:
-        return _missing_claim_finding(snapshot)
+        contest = outcome.contest(Kind.PVC)
+        return Finding("Contested", contest.message) if contest is not None else _missing_claim_finding(snapshot)
     name = claim["metadata"]["name"]
     if existing and not plans.claim_is_shareable(claim):
         message = (
@@ -62,19 +76,27 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
         message = f"{field}claim {name!r} is in use by UserStorage {holder!r}; a claim can serve only one UserStorage at a time"
         return Finding("ClaimInUse", message)
     if plans.claim_is_disappearing(snapshot):
-        return Finding("ClaimTerminating", f"claim {name!r} is being deleted; no pod is started on it")
+        return Finding("ClaimTerminating", _terminating_message(snapshot, name))
     if claim.get("status", {}).get("phase") == "Lost":
         return Finding("ClaimLost", f"the volume of claim {name!r} no longer exists")
     if problem := volume_affinity.volume_problem(snapshot):
         return problem
+    if (lost := lost_claim(snapshot)) is not None:
+        return _replaced(snapshot, claim, lost)
     if (refused := _growth_refused(outcome)) is not None and refused.reason == "ExpansionNotSupported":
         return Finding("ExpansionNotSupported", f"claim {name!r} cannot be expanded: {refused.message}")
     return None if _has_volume(snapshot, claim) else _pending(snapshot, claim)
 
 
 def _missing_claim_finding(snapshot: Snapshot) -> Finding | None:
-    """Return that the claim is missing or was not read; None if it was not read but a ready pod proves that it exists."""
+    """Return ClaimNotFound if the claim is missing or was not read; None if a ready pod proves that the unread claim exists."""
     existing, read_error = snapshot.storage.storage.claim_name, snapshot.claim_context.claim_read_error
+    if waits_for_consent(snapshot) and (lost := lost_claim(snapshot)) is not None:
+        message = (
+            f"{_identified(lost)} held the files and was deleted; the class asks to wait (storage.onClaimLoss) before another one "
+            f"is created. {_next_step(lost)}"
+        )
+        return Finding("ClaimDeleted", message)
     if existing is None:
         return Finding("ClaimNotFound", "the claim has not been created yet")
     if read_error is None:
@@ -84,9 +106,56 @@ def _missing_claim_finding(snapshot: Snapshot) -> Finding | None:
     return Finding("ClaimNotFound", f"spec.storage.claimName: claim {existing!r} was not read: {read_error}")
 
 
+def _terminating_message(snapshot: Snapshot, name: str) -> str:
+    """Return what the deletion of the claim means for its files."""
+    pod = snapshot.own_pod
+    if pod is None:
+        return f"claim {name!r} is being deleted; no pod is started on it"
+    if is_terminating(pod) or snapshot.storage.suspended:
+        return f"claim {name!r} is being deleted; when its pod is gone, it is gone too, with its files unless the volume is retained"
+    return (
+        f"claim {name!r} is being deleted; the pod still keeps it, so the operator does not replace the pod. Copy the files: "
+        "a suspension, a deletion or a drain ends the pod, and with it the claim and, unless the volume is retained, the files"
+    )
+
+
+def _replaced(snapshot: Snapshot, claim: Unstructured, lost: ClaimIdentity) -> Finding:
+    """Return that the claim is another one than the claim that held the files, and what it waits for if it has no volume."""
+    meta = claim["metadata"]
+    pending = None if _has_volume(snapshot, claim) else _pending(snapshot, claim)
+    note = f"; {pending.message}" if pending is not None else ""
+    message = (
+        f"{_identified(lost)} held the files and was deleted; claim {meta['name']!r} was created in its place at "
+        f"{meta['creationTimestamp']} and does not have them{note}. {_next_step(lost)}"
+    )
+    return Finding("ClaimReplaced", message)
+
+
+def _identified(lost: ClaimIdentity) -> str:
+    return f"the claim with UID {lost.uid!r} and volume {lost.volume!r}"
+
+
+def _next_step(lost: ClaimIdentity) -> str:
+    return f"Restore the files if you can; then set spec.storage.acceptedClaimLoss to {lost.uid!r}"
+
+
+def claim_is_pending(outcome: Outcome) -> bool:
+    """Whether the claim waits for a volume that no pod of ours can get for it."""
+    snapshot, claim = outcome.snapshot, outcome.snapshot.children.pvc
+    return claim is not None and not _has_volume(snapshot, claim) and _pending(snapshot, claim) is not None
+
+
 def _growth_refused(outcome: Outcome) -> GrowthRefused | None:
     error = outcome.failure.error if outcome.failure is not None else None
     return error if isinstance(error, GrowthRefused) else None
+
+
+def _foreign_controller(snapshot: Snapshot, claim: Unstructured) -> Unstructured | None:
+    """Return the ownerReference of another object that controls the user's own claim; None if there is none."""
+    owner = controller(claim)
+    if owner is None or snapshot.storage.storage.claim_name is not None or owner["uid"] == snapshot.storage.meta.uid:
+        return None
+    return owner
 
 
 def _has_volume(snapshot: Snapshot, claim: Unstructured) -> bool:
@@ -99,7 +168,7 @@ def _is_used_by_ready_pod(snapshot: Snapshot) -> bool:
 
 
 def _pending(snapshot: Snapshot, claim: Unstructured) -> Finding | None:
-    """Return why the claim has no volume; None if it gets one when the existing pod is scheduled.
+    """Return why the claim has no volume; None if the existing pod only has to be scheduled.
 
     Only the StorageClass in the claim matters: the API server has written the default one into it.
     """

@@ -14,11 +14,11 @@ def test_first_network_is_free_if_nothing_is_routed() -> None:
 
 
 @pytest.mark.parametrize("used", ["10.211.0.0/30", "10.212.0.128/25", "10.213.0.7/32", "10.211.0.0/24"])
-def test_network_with_a_used_part_is_skipped(used: str) -> None:
+def test_partly_used_network_is_skipped(used: str) -> None:
     assert free_network([IPv4Network(used)]) == Network(1)
 
 
-def test_no_network_is_free_if_a_vpn_routes_all_private_addresses() -> None:
+def test_error_if_all_private_addresses_are_routed() -> None:
     with pytest.raises(ClusterError, match="no free address range"):
         free_network([IPv4Network("10.0.0.0/8")])
 
@@ -33,7 +33,7 @@ def test_interface_names_fit_the_kernels_limit() -> None:
     assert max(len(Network(255).veth_name), len(Network(255).peer_name)) <= 15
 
 
-def test_default_route_counts_as_no_range() -> None:
+def test_default_route_does_not_count_as_used() -> None:
     routes = [{"dst": "default", "dev": "eth0"}, {"dst": "192.0.2.0/24"}, {"dst": "192.0.2.7", "type": "local"}]
     assert routed_ranges(routes) == [IPv4Network("192.0.2.0/24"), IPv4Network("192.0.2.7/32")]
 

@@ -30,7 +30,7 @@ def test_every_change_of_the_inputs_changes_the_digest(tmp_path: Path) -> None:
     assert len(set(digests)) == len(digests)
 
 
-def test_adjacent_inputs_are_kept_apart() -> None:
+def test_splitting_an_input_in_two_changes_the_digest() -> None:
     assert cache.digest(["ab", "c"]) != cache.digest(["a", "bc"])
 
 
@@ -59,7 +59,7 @@ def test_failed_build_leaves_no_entry(own_cache: Path) -> None:
     assert [path.name for path in own_cache.iterdir()] == ["tool.lock"]
 
 
-def test_lock_is_free_if_its_holder_deleted_the_file(tmp_path: Path) -> None:
+def test_lock_can_be_taken_after_its_holder_deleted_the_file(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     with cache.locked(lock):
         lock.unlink()

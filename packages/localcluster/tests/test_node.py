@@ -62,7 +62,7 @@ def hierarchies(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_cgroup_version_1_has_a_group_in_every_hierarchy(hierarchies: Path) -> None:
+def test_group_is_created_in_every_hierarchy_of_cgroup_version_1(hierarchies: Path) -> None:
     cgroups.create("node-0", hierarchies)
     assert sorted(path.parent.name for path in hierarchies.glob("*/node-0")) == ["cpu", "memory"]
     (hierarchies / "memory" / "node-0" / "kubepods" / "pod1").mkdir(parents=True)
@@ -70,14 +70,14 @@ def test_cgroup_version_1_has_a_group_in_every_hierarchy(hierarchies: Path) -> N
     assert not list(hierarchies.glob("*/node-0"))
 
 
-def test_cgroup_version_2_has_one_group_that_delegates_controllers(tmp_path: Path) -> None:
+def test_group_of_cgroup_version_2_delegates_controllers(tmp_path: Path) -> None:
     (tmp_path / "cgroup.controllers").write_text("cpuset cpu memory rdma pids\n")
     cgroups.create("node-0", tmp_path)
     assert cgroups.is_unified(tmp_path)
     assert (tmp_path / "node-0" / "cgroup.subtree_control").read_text() == "+cpuset +cpu +memory +pids"
 
 
-def test_clearing_a_directory_keeps_foreign_files(tmp_path: Path) -> None:
+def test_clearing_a_directory_keeps_files_that_are_not_of_the_cluster(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "cluster")
     layout.keys.mkdir(parents=True)
     layout.kubeconfig.touch()

@@ -33,7 +33,7 @@ def test_process_with_a_reused_pid_is_not_killed(sleeper: Process) -> None:
     assert processes.alive(sleeper)
 
 
-def test_start_time_is_found_after_any_command_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_time_is_read_whatever_the_command_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = ["S", *(str(number) for number in range(4, 53))]
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "stat").write_text(f"7 (a) Z (b)) {' '.join(fields)}\n")
@@ -57,19 +57,19 @@ def test_stopped_process_is_alive_and_can_be_killed(sleeper: Process) -> None:
     assert not processes.alive(sleeper)
 
 
-def test_missing_program_is_named(tmp_path: Path) -> None:
+def test_error_names_missing_program(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="tool cannot be started"):
         processes.launch("tool", [str(tmp_path / "missing")], tmp_path / "tool.log")
 
 
-def test_last_line_that_is_not_blank_is_found(tmp_path: Path) -> None:
+def test_last_line_skips_blank_lines(tmp_path: Path) -> None:
     log = tmp_path / "tool.log"
     log.write_text("starting\nport taken\n\n")
     assert processes.last_line(log) == "port taken"
     assert processes.last_line(tmp_path / "none.log") == "no log"
 
 
-def test_state_is_read_as_it_was_written(tmp_path: Path, sleeper: Process) -> None:
+def test_written_state_is_read_back_unchanged(tmp_path: Path, sleeper: Process) -> None:
     written = state.State("node", "https://10.211.0.2:6443", {"sleeper": sleeper}, {"veth": "localcluster0"}, ready=True)
     written.write(tmp_path / "state.json")
     assert state.read(tmp_path / "state.json") == written

@@ -16,7 +16,7 @@ def empty_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "bin"
 
 
-def test_program_in_the_path_is_used(empty_path: Path) -> None:
+def test_program_in_the_path_is_used_without_a_download(empty_path: Path) -> None:
     program = empty_path / "promtool"
     program.touch(mode=0o755)
     assert prometheus.program("promtool") == program

@@ -10,8 +10,9 @@ from typing import Any
 from localcluster.errors import ClusterError
 
 PORTS = range(16000, 30000)
-"""Lower than the kernel's ephemeral ports: an outgoing connection cannot take a port between the moment when it is chosen
-and the moment when its server listens."""
+"""The ports to choose from. The kernel's ephemeral ports are higher, so no outgoing connection can take a chosen port before
+its server listens.
+"""
 
 
 def free_port(address: str = "127.0.0.1") -> int:
@@ -68,12 +69,12 @@ class Network:
         return f"lcnode{self.number}"
 
     def overlaps(self, used: Iterable[ipaddress.IPv4Network]) -> bool:
-        """Whether one of its ranges overlaps a used range."""
+        """Whether one of this network's ranges overlaps one of the `used` ranges."""
         return any(mine.overlaps(other) for other in used for mine in (self.veth, self.pods, self.services))
 
 
 def free_network(used: Iterable[ipaddress.IPv4Network]) -> Network:
-    """Return the first network that overlaps none of these ranges. Raises ClusterError if all 256 overlap one."""
+    """Return the first network that overlaps none of the `used` ranges. Raises ClusterError if all 256 overlap one."""
     taken = list(used)
     for number in range(256):
         network = Network(number)

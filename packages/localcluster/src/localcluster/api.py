@@ -49,12 +49,12 @@ class Api:
         self._request("DELETE", path, None, "application/json")
 
     def apply(self, path: str, item: Mapping[str, Any]) -> None:
-        """Apply the object at that path on the server side. Raises ApiError if the request fails."""
+        """Create or change the object at that path by server-side apply. Raises ApiError if the request fails."""
         query = "?fieldManager=localcluster&force=true"
         self._request("PATCH", path + query, item, "application/apply-patch+yaml")
 
     def ready(self) -> bool:
-        """Whether the API server says that it is ready to serve."""
+        """Whether the API server answers `/readyz` with ok."""
         try:
             return self._request("GET", "/readyz", None, "application/json") == b"ok"
         except ApiError:

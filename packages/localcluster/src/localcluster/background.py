@@ -1,4 +1,4 @@
-"""A program that outlives the command that started it. A later command finds it by its record on disk."""
+"""A program that outlives the command that started it. A later command finds it by its record, a file on disk."""
 
 import json
 import os
@@ -28,12 +28,12 @@ class Background:
         return self.directory / f"{self.name}.log"
 
     def alive(self, context: str | None = None) -> bool:
-        """Whether it runs and, if a context is given, was started for that context."""
+        """Whether the program runs. If a context is given, also whether it was started with that context."""
         found = self._read()
         return found is not None and context in (None, found[1]) and processes.alive(found[0])
 
     def start(self, command: Sequence[str], context: str = "") -> None:
-        """Stop an earlier run and start the program. `context` is any string that identifies this run, for `alive`.
+        """Stop the program if it runs, and start it. `context` is any string that identifies this run; `alive` compares it.
 
         Raises ClusterError if it cannot be started.
         """
@@ -44,7 +44,7 @@ class Background:
         self._record.write_text(json.dumps(record, default=str))
 
     def stop(self) -> bool:
-        """Send SIGTERM and wait; send SIGKILL after 15 seconds. Return whether it ran.
+        """Send SIGTERM and wait; send SIGKILL after 15 seconds. Return whether the program was running.
 
         Raises ClusterError if it survives SIGKILL.
         """
@@ -60,12 +60,12 @@ class Background:
         return ran
 
     def kill(self) -> None:
-        """Send SIGKILL and wait. Raises ClusterError if it survives."""
+        """Send SIGKILL and wait. Raises ClusterError if the program survives."""
         if found := self._read():
             processes.kill([found[0]])
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal. Raises ClusterError if it does not run."""
+        """Send a signal to the program. Raises ClusterError if it does not run."""
         found = self._read()
         if found is None or not processes.alive(found[0]):
             raise ClusterError(f"{self.name} is not running")

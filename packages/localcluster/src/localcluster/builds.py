@@ -1,4 +1,4 @@
-"""Builds of the programs of a cluster, from Go modules and a Rust crate. The per-user cache keeps them."""
+"""Builds the programs of a cluster from Go modules and a Rust crate. The per-user cache keeps the results."""
 
 import os
 import platform
@@ -18,12 +18,12 @@ MODULES = Path(__file__).parent / "go"
 DUFS_VERSION = "0.47.0"
 
 CompiledLine = Callable[[str], bool]
-"""Whether a line of compiler output means that one more package is compiled."""
+"""Whether a line of compiler output means that one more package was compiled."""
 
 
 @dataclass(frozen=True)
 class GoProgram:
-    """A program that is built from the Go package `package`, at the versions that go.mod of `modules/name` pins."""
+    """A program built from the Go package `package`. `modules/name/go.mod` pins the versions."""
 
     name: str
     package: str
@@ -37,15 +37,15 @@ class GoProgram:
         return self.modules / self.name
 
     def command(self, output: Path) -> list[str]:
-        """Return the build command. It has no -trimpath, because that would share nothing with the Go cache of other builds."""
+        """Return the build command. Without -trimpath it shares the Go build cache with other builds."""
         stamps = [f"-X {variable}={value}" for variable, value in self.variables.items()]
         return ["go", "build", "-v", "-ldflags", " ".join(["-s -w", *stamps]), "-o", str(output), self.package]
 
 
 def pinned_version(module: str, required: str) -> str:
-    """Return the version, such as v1.36.3, at which `go/<module>/go.mod` requires the module `required`.
+    """Return the version, such as v1.36.3, of the module `required` in `go/<module>/go.mod`.
 
-    Raises ClusterError if it does not require it.
+    Raises ClusterError if this file does not require the module.
     """
     text = (MODULES / module / "go.mod").read_text()
     found = re.search(rf"^\s*{re.escape(required)} (v\S+)", text, re.MULTILINE)
@@ -55,7 +55,7 @@ def pinned_version(module: str, required: str) -> str:
 
 
 def kube_program() -> GoProgram:
-    """Return the program that is etcd, Kubernetes and kubectl. `kubectl version` fails without the version stamp."""
+    """Return the one program that contains etcd, Kubernetes and kubectl. `kubectl version` fails without the version stamp."""
     version = pinned_version("kube", "k8s.io/kubernetes")
     major, minor, _patch = version.removeprefix("v").split(".", 2)
     stamp = "k8s.io/component-base/version"
@@ -68,7 +68,7 @@ def kube_program() -> GoProgram:
 
 KWOK = GoProgram("kwok", "sigs.k8s.io/kwok/cmd/kwok")
 FILEBROWSER = GoProgram(
-    # Static, because its image has no C library.
+    # Linked statically, because the image has no C library.
     "filebrowser",
     "github.com/filebrowser/filebrowser/v2",
     environment={"CGO_ENABLED": "0"},
@@ -140,7 +140,7 @@ def _run_build(
     total: int | None,
     report: Report,
 ) -> None:
-    """Run a compiler with its output in a log file of the cache, and report its progress every second.
+    """Run a compiler and report its progress every second. Its output goes to a log file in the cache.
 
     Raises ClusterError if it fails.
     """
@@ -164,7 +164,7 @@ def _run_build(
 
 
 def _progress(name: str, lines: Sequence[str], compiled: CompiledLine, total: int | None, seconds: float) -> str:
-    """Return one line on a running build."""
+    """Return one line about the progress of a running build."""
     done = sum(1 for line in lines if compiled(line))
     if lines and "ownload" in lines[-1]:
         step = lines[-1].strip()

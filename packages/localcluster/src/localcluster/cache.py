@@ -1,6 +1,6 @@
 """The per-user cache of builds.
 
-An entry is a directory `<name>-<digest>`; the digest is that of everything that it is built from. An entry appears whole or
+An entry is a directory `<name>-<digest>`, with the digest of everything that the entry is built from. An entry appears whole or
 not at all, and only one process at a time builds it. Entries are never removed. The whole cache may be deleted at any time.
 """
 
@@ -21,7 +21,7 @@ def root() -> Path:
 
 
 def digest(inputs: Iterable[str | bytes | Path]) -> str:
-    """Return sixteen hex digits that change if an input changes, or their order, or the content or name of a file in them."""
+    """Return sixteen hex digits that depend on the inputs, on their order, and on the name and content of each file among them."""
     total = hashlib.sha256()
     for item in inputs:
         if isinstance(item, Path):
@@ -35,9 +35,10 @@ def digest(inputs: Iterable[str | bytes | Path]) -> str:
 
 
 def entry(name: str, inputs: Iterable[str | bytes | Path], build: Callable[[Path], None]) -> Path:
-    """Return the entry of that name and these inputs. If there is none, `build` fills an empty directory.
+    """Return the directory of the entry with this name and these inputs. If there is none, `build` gets an empty directory to
+    fill.
 
-    Errors of `build` are raised and leave no entry.
+    If `build` raises an error, the error passes through and no entry remains.
     """
     path = root() / f"{name}-{digest(inputs)}"
     if path.is_dir():
@@ -59,7 +60,7 @@ def entry(name: str, inputs: Iterable[str | bytes | Path], build: Callable[[Path
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file in a `with` block. Wait as long as another process holds it."""
+    """Hold the lock file while the `with` block runs. Wait first if another process holds it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:

@@ -34,7 +34,7 @@ class Authority:
         _write_certificate(directory / "ca.crt", certificate)
 
     def client(self, name: str, user: str, group: str | None = None) -> None:
-        """Write the key and certificate of a client: a Kubernetes user, in that group if one is given."""
+        """Write the key and certificate of a Kubernetes user. If a group is given, the user is in that group."""
         key = ec.generate_private_key(ec.SECP256R1())
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
         certificate = (
@@ -59,7 +59,7 @@ class Authority:
         self._write(name, key, certificate)
 
     def signing_pair(self, name: str) -> None:
-        """Write a key pair without a certificate, `<name>.key` and `<name>.pub`, that signs service account tokens."""
+        """Write a key pair that signs service account tokens: `<name>.key` and `<name>.pub`, without a certificate."""
         key = ec.generate_private_key(ec.SECP256R1())
         _write_key(self.directory / f"{name}.key", key)
         public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

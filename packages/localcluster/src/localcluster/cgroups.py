@@ -1,4 +1,4 @@
-"""The control group of one node, the parent of those of its pods, in cgroup version 1 and version 2."""
+"""The control group of one node, in cgroup version 1 and version 2. The control groups of the node's pods are below it."""
 
 import time
 from pathlib import Path
@@ -17,7 +17,7 @@ def is_unified(root: Path = ROOT) -> bool:
 
 
 def create(name: str, root: Path = ROOT) -> None:
-    """Create the group in every hierarchy. Raises ClusterError if the kernel refuses."""
+    """Create the control group in every hierarchy. Raises ClusterError if the kernel refuses."""
     try:
         if is_unified(root):
             available = (root / "cgroup.controllers").read_text().split()
@@ -33,7 +33,7 @@ def create(name: str, root: Path = ROOT) -> None:
 
 
 def remove(name: str, root: Path = ROOT) -> None:
-    """Remove the group and all groups below it. Raises ClusterError if processes are still in it after 30 s."""
+    """Remove the control group and all below it. Raises ClusterError if processes are still in it after 30 s."""
     deadline = time.monotonic() + 30
     while True:
         left = [group for base in (root, *_hierarchies(root)) if (group := base / name).is_dir()]
@@ -59,5 +59,7 @@ def _remove_tree(group: Path) -> None:
 
 
 def _hierarchies(root: Path) -> list[Path]:
-    """Return the mounted hierarchies of version 1, without the links, which are second names of the same hierarchies."""
+    """Return the mounted hierarchies of cgroup version 1. Symbolic links are left out: they are second names of the same
+    hierarchies.
+    """
     return [path for path in root.iterdir() if path.is_dir() and not path.is_symlink() and (path / "cgroup.procs").exists()]

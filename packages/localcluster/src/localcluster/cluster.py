@@ -1,4 +1,4 @@
-"""Start, describe and stop a cluster of any profile."""
+"""Starts, describes and stops a cluster of any profile."""
 
 import enum
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ class Cluster:
 
 
 def build(profile: Profile, report: Report = silent) -> None:
-    """Build everything that the profile needs into the per-user cache. Raises ClusterError if a build fails."""
+    """Build everything that the profile needs, and keep it in the per-user cache. Raises ClusterError if a build fails."""
     builds.build_go(builds.kube_program(), report)
     if profile is Profile.CONTROL_PLANE:
         builds.build_go(builds.KWOK, report)
@@ -43,10 +43,10 @@ def build(profile: Profile, report: Report = silent) -> None:
 
 
 def start(profile: Profile | str, directory: Path, report: Report = silent) -> Cluster:
-    """Return the running cluster of that directory, or build and start a new one.
+    """Return the running cluster of that directory, or build and start a new one. The cluster outlives the caller.
 
-    Programs of a running cluster that have exited are started again. The cluster outlives the caller.
-    Raises ClusterError if it does not start; everything that was started is then stopped, and its logs are kept.
+    If programs of a running cluster have exited, they are started again. Raises ClusterError if the cluster does not start.
+    Everything that was started is then stopped; the logs are kept.
     """
     profile = Profile(profile)
     layout = Layout(directory.absolute())
@@ -115,7 +115,7 @@ def _start_new(starter: Starter) -> None:
 
 
 def _can_resume(found: state.State) -> bool:
-    """Whether a recorded cluster was complete once and its exited programs can be started again."""
+    """Whether a recorded cluster had started completely, and its exited programs can be started again."""
     return found.ready and (found.profile == Profile.CONTROL_PLANE or node.namespace_alive(found))
 
 
@@ -134,7 +134,7 @@ def _restart_exited(starter: Starter) -> None:
 
 
 def _stop(running: state.State) -> None:
-    """Stop the processes and undo every change to this machine. The files stay."""
+    """Stop the processes and undo every other change to this machine. The files stay."""
     processes.kill(running.processes.values())
     node.clean_up(running.undo)
 

@@ -11,7 +11,7 @@ from localcluster.certificates import Authority
 from localcluster.layout import Layout
 
 PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
-"""The names under which the one program `kube` can be called."""
+"""The names under which the program `kube` can be called; each name runs another part of it."""
 
 REQUESTS_PER_SECOND = 500
 """The client-side rate limit of the controllers. Their default of 20 or 50 would cost seconds at every start."""
@@ -70,7 +70,7 @@ def write_keys(layout: Layout, settings: Settings) -> Authority:
 
 
 def write_kubeconfig(path: Path, layout: Layout, settings: Settings, user: str) -> None:
-    """Write a kubeconfig for the user of that certificate, with its key and certificate inside."""
+    """Write a kubeconfig for the user `user`. It contains the key and the certificate of that user."""
 
     def encoded(name: str) -> str:
         return base64.b64encode((layout.keys / name).read_bytes()).decode()
@@ -102,7 +102,7 @@ def write_json(path: Path, content: Mapping[str, Any], mode: int = 0o644) -> Non
 
 
 def link_programs(layout: Layout, kube: Path, others: Mapping[str, Path]) -> None:
-    """Create the links by which the cluster's programs are called."""
+    """Create the symbolic links by which the programs of the cluster are called."""
     layout.programs.mkdir(parents=True, exist_ok=True)
     for name, target in {**dict.fromkeys(PARTS, kube), **others}.items():
         link = layout.programs / name
@@ -111,21 +111,21 @@ def link_programs(layout: Layout, kube: Path, others: Mapping[str, Path]) -> Non
 
 
 def etcd_command(layout: Layout, settings: Settings) -> list[str]:
-    """Return the command line of etcd. It runs without fsync: such a cluster is never recovered after a crash."""
+    """Return the command line of etcd. It runs without fsync, because no cluster is ever recovered after a crash."""
     return [
         str(layout.programs / "etcd"),
         f"--data-dir={layout.run / 'etcd'}",
         "--unsafe-no-fsync",
         f"--listen-client-urls={settings.etcd}",
         f"--advertise-client-urls={settings.etcd}",
-        # It has no peers; any free port is fine.
+        # etcd has no peers here; any free port is fine.
         "--listen-peer-urls=http://127.0.0.1:0",
         "--log-level=warn",
     ]
 
 
 def apiserver_command(layout: Layout, settings: Settings, extra: Sequence[str]) -> list[str]:
-    """Return the command line of the API server. Its audit log is logs/audit.jsonl, as AUDIT_POLICY says."""
+    """Return the command line of the API server. Its audit log is logs/audit.jsonl; AUDIT_POLICY says what it contains."""
     keys = layout.keys
     policy = layout.run / "audit-policy.json"
     write_json(policy, AUDIT_POLICY)

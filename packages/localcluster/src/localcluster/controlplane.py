@@ -24,14 +24,14 @@ POD_ADDRESSES = "10.64.0.0/12"
 """The range of pod addresses, enough for a million pods."""
 
 CONTROLLERS_OFF = (
-    # kwok binds claims here. With hundreds of claims the two would race, and the binder binds only ten a second.
+    # kwok binds claims here. With hundreds of claims it would race with this controller, which binds only ten a second.
     "persistentvolume-binder-controller",
     "persistentvolume-attach-detach-controller",
     "persistentvolume-expander-controller",
 )
 
 SCHEDULER_PLUGINS_OFF = ("VolumeBinding", "VolumeRestrictions", "VolumeZone", "NodeVolumeLimits")
-"""They look for the volumes of claims, and there are none."""
+"""Scheduler plugins that look for the volumes of claims. This profile has no volumes."""
 
 STORAGE_CLASS = {
     "apiVersion": "storage.k8s.io/v1",
@@ -62,7 +62,7 @@ def settings() -> components.Settings:
 
 def apiserver_options() -> list[str]:
     """Return the options of the API server that only this profile needs."""
-    # It listens on loopback only, and a Service cannot have a loopback address as its endpoint.
+    # The API server listens on loopback only, and a Service cannot have a loopback address as its endpoint.
     return ["--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"]
 
 
@@ -88,7 +88,7 @@ def kwok_command(layout: Layout) -> list[str]:
     )
     files = [config, *sorted(STAGES.glob("*.yaml"))]
     return [
-        # By default it also reads the configuration in the user's home directory.
+        # By default kwok also reads the configuration in the user's home directory.
         "/usr/bin/env",
         f"KWOK_WORKDIR={layout.run}",
         str(layout.programs / "kwok"),
@@ -114,7 +114,7 @@ def start(starter: Starter, kube: Path, kwok: Path) -> None:
     starter.save()
     components.link_programs(layout, kube, {"kwok": kwok})
     authority = components.write_keys(layout, chosen)
-    # A separate user, so that its writes can be distinguished from the administrator's in the audit log.
+    # A separate user, so that the audit log distinguishes the writes of kwok from those of the administrator.
     authority.client("kwok", "kwok", "system:masters")
     components.write_kubeconfig(layout.run / "kwok.kubeconfig", layout, chosen, "kwok")
     api = Api(chosen.server, layout.keys)

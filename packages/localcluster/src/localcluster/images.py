@@ -1,6 +1,7 @@
-"""Container images built from files of this machine, because no registry can be reached: one layer, OCI layout, in a tar file.
+"""Builds container images from files of this machine, because no registry can be reached. An image is a tar file in OCI layout
+with one layer.
 
-The same files give the same bytes: an image has no times or owners of this machine.
+The same files give the same bytes: an image contains no times or file owners of this machine.
 """
 
 import hashlib
@@ -37,12 +38,12 @@ class Image:
 
     @property
     def archive_name(self) -> str:
-        """The file name of its archive."""
+        """The file name of the image's archive."""
         return self.reference.rpartition("/")[2].replace(":", "-") + ".tar"
 
 
 def write_archive(image: Image, path: Path) -> None:
-    """Write the image as a tar file that `ctr images import` and other tools take. Raises OSError if a file is missing."""
+    """Write the image as a tar file that `ctr images import` and other tools can read. Raises OSError if a file is missing."""
     layer = _layer(image)
     config = _encode(_config(image, layer))
     manifest = _encode(
@@ -81,7 +82,7 @@ def _layer(image: Image) -> bytes:
 
 
 def _directories(image: Image) -> dict[str, int]:
-    """Return all directories with their modes: the parents of every path, and those that the image names."""
+    """Return the mode of each directory: of the parents of every path, and of those in `image.directories`."""
     parents: dict[str, int] = {}
     for name in (*image.files, *image.links, *image.directories):
         for parent in PurePosixPath(name.strip("/")).parents:

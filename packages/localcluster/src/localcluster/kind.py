@@ -1,4 +1,4 @@
-"""kind, for machines with a Docker engine. It was written on a machine without one and has never run there."""
+"""The cluster of kind, for machines with a Docker engine. This module was written on a machine without one and has never run."""
 
 import os
 import shutil
@@ -14,11 +14,11 @@ _ENGINE_TIMEOUT = 30
 """Seconds. Some engines start at the first request."""
 KIND_VERSION = "v0.30.0"
 KUBECTL_VERSION = "v1.34.0"
-"""The defaults of pytest-kind are of 2022. An API server of that time lacks CEL functions that CRDs of today use."""
+"""Newer than the defaults of pytest-kind, which are of 2022: their API server lacks CEL functions that today's CRDs use."""
 
 
 def docker_answers() -> bool:
-    """Whether a Docker engine answers. A client without an engine is not enough."""
+    """Whether a Docker engine answers. An installed `docker` command is not enough."""
     if shutil.which("docker") is None:
         return False
     try:

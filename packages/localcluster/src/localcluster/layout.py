@@ -18,27 +18,27 @@ class Layout:
 
     @property
     def programs(self) -> Path:
-        """Links with the names of the programs, so that `ps` shows which is which."""
+        """The folder of symbolic links by which the programs are called, so that `ps` shows their names."""
         return self.directory / "bin"
 
     @property
     def kubectl(self) -> Path:
-        """A kubectl of the version of the cluster."""
+        """A kubectl of the same version as the cluster."""
         return self.programs / "kubectl"
 
     @property
     def logs(self) -> Path:
-        """One log file per process, and audit.jsonl."""
+        """The folder with one log file per process, and with audit.jsonl."""
         return self.directory / "logs"
 
     @property
     def run(self) -> Path:
-        """Files that the processes read and write: keys, configuration, data."""
+        """The folder of files that the processes read and write: keys, configuration, data."""
         return self.directory / "run"
 
     @property
     def keys(self) -> Path:
-        """Keys and certificates."""
+        """The folder of keys and certificates."""
         return self.run / "keys"
 
     @property

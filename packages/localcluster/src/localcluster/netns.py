@@ -21,7 +21,7 @@ NAMESPACES = ("--net", "--mount", "--pid")
 
 @dataclass(frozen=True)
 class Namespace:
-    """Running namespaces. `pid` is that of their first process, in the PID namespace of this machine."""
+    """The running namespaces of a node. `pid` is the PID of their first process, as this machine sees it."""
 
     pid: int
 
@@ -30,7 +30,9 @@ class Namespace:
         return run(["nsenter", f"--target={self.pid}", *NAMESPACES, "--", *command])
 
     def launch(self, name: str, command: Sequence[str], log: Path) -> Process:
-        """Start a command inside, in the background; a `processes.Launch`. Raises ClusterError if it exits at once."""
+        """Start a command inside, in the background. This method is a `processes.Launch`. Raises ClusterError if the command
+        exits at once.
+        """
         log.parent.mkdir(parents=True, exist_ok=True)
         # The shell exits at once, so the command becomes a child of the first process, which reaps it.
         start = f"setsid {shlex.join(command)} </dev/null >>{shlex.quote(str(log))} 2>&1 & echo $!"
@@ -41,7 +43,7 @@ class Namespace:
         return processes.record(name, command, log, outer)
 
     def _outer_pid(self, inner: int) -> int | None:
-        """Return the PID on this machine of the process with the PID `inner` inside; None if there is none."""
+        """Return the PID that this machine sees for the process with the PID `inner` inside; None if there is none."""
         namespace = (PROC / str(self.pid) / "ns" / "pid").readlink()
         for path in PROC.iterdir():
             if not path.name.isdigit():
@@ -55,7 +57,7 @@ class Namespace:
 
 
 def create(log: Path, on_start: Callable[[Process], None]) -> Namespace:
-    """Create namespaces. `on_start` is called with each of their two processes when it has started.
+    """Create namespaces. This starts two processes; `on_start` is called with each of them.
 
     Raises ClusterError if the kernel refuses.
     """
@@ -99,7 +101,7 @@ def run(command: Sequence[str]) -> str:
 
 
 def _first_process(holder: int) -> int | None:
-    """Return the PID of the first process once `unshare` has executed it, with its own /proc; None before that."""
+    """Return the PID of the first process inside, which `unshare` starts and which has its own /proc; None before it runs."""
     children = (PROC / str(holder) / "task" / str(holder) / "children").read_text().split()
     if not children:
         return None

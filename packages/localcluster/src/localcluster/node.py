@@ -29,7 +29,7 @@ SYSCTLS = (
     "vm/overcommit_memory",
     "vm/panic_on_oom",
 )
-"""The sysctls that kubelet sets for the whole machine when it starts. They are restored at once."""
+"""The sysctls that kubelet sets for the whole machine when it starts. Their old values are restored at once."""
 
 API_PORT = 6443
 
@@ -94,7 +94,7 @@ def namespace_alive(state: State) -> bool:
 
 
 def launcher_for(name: str, state: State) -> processes.Launch:
-    """Return what starts the program of that name in a cluster of any profile: inside the namespaces if it has them."""
+    """Return the function that starts the program of that name: inside the namespaces if the cluster has them."""
     first = state.processes.get("namespace")
     return processes.launch if first is None or name == PROVISIONER else Namespace(first.pid).launch
 
@@ -114,13 +114,13 @@ def _remove_veth(name: str) -> None:
         if interface.exists():
             netns.run(["ip", "link", "delete", name])
     except ClusterError:
-        # The kernel removes it too, some time after the namespace of its other end.
+        # The kernel also removes the interface, some time after the namespace of its other end is gone.
         if interface.exists():
             raise
 
 
 def _create_veth(starter: Starter) -> Network:
-    """Reserve a free address range by creating the veth pair whose name has its number."""
+    """Create the veth pair whose name has the number of a free address range. This reserves the range."""
     used = routed_ranges(json.loads(netns.run(["ip", "-json", "-4", "route", "show", "table", "all"]) or "[]"))
     for _attempt in range(10):
         network = free_network(used)

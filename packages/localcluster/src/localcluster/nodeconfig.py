@@ -12,7 +12,7 @@ NODE = "localnode"
 CONTAINERD_SOCKET = "/run/containerd.sock"
 
 REGISTRIES = "registries"
-"""The folder with containerd's configuration of registries without TLS."""
+"""The folder in which containerd finds the registries that have no TLS."""
 
 SETUP = """
 directory=$1 interface=$2 address=$3 services=$4 host=$5
@@ -51,7 +51,7 @@ disabled_plugins = [
   disable_apparmor = true
   disable_hugetlb_controller = true
   tolerate_missing_hugetlb_controller = true
-  # In a virtual machine or container without CAP_SYS_RESOURCE, runc fails if it may not lower the score.
+  # In a virtual machine or container without CAP_SYS_RESOURCE, runc fails to lower the OOM score.
   restrict_oom_score_adj = true
 
   [plugins."io.containerd.grpc.v1.cri".containerd]
@@ -80,7 +80,7 @@ def setup_arguments(layout: Layout, network: Network) -> list[str]:
 
 
 def write(layout: Layout, settings: Settings, network: Network, authority: Authority, group: str) -> None:
-    """Write all files of the node. `group` is the parent of the control groups of its pods."""
+    """Write all configuration files of the node. `group` is the control group above those of its pods."""
     authority.client("kubelet", f"system:node:{NODE}", "system:nodes")
     authority.client("kube-proxy", "system:kube-proxy")
     authority.client("provisioner", "provisioner", "system:masters")
@@ -171,7 +171,7 @@ def containerd_command(layout: Layout) -> list[str]:
 
 
 def apiserver_options(layout: Layout) -> list[str]:
-    """Return the options with which the API server reaches kubelet for logs, exec and port-forward."""
+    """Return the options of the API server for reaching kubelet: for logs, exec and port-forward."""
     keys = layout.keys
     return [
         "--bind-address=0.0.0.0",

@@ -1,4 +1,4 @@
-"""The images that a node has from the start, under the names that the originals have in their registries."""
+"""The images that a node has from the start. They have the same names as the originals in their registries."""
 
 from pathlib import Path
 
@@ -28,11 +28,13 @@ SHELL_PROGRAMS = (
     "touch",
     "wget",
 )
-"""The names of busybox in the image: those that probes and tests need."""
+"""The commands of busybox in the image: those that probes and tests need."""
 
 
 def build_all(report: Report) -> list[Path]:
-    """Return the tar files of all images, from the cache or built now. Raises ClusterError if a program in them cannot be built."""
+    """Return the tar files of all images, from the cache or built now. Raises ClusterError if one of their programs cannot be
+    built.
+    """
     return [archive(image) for image in _images(report)]
 
 

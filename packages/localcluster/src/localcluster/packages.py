@@ -14,14 +14,14 @@ from localcluster.progress import Report
 
 @dataclass(frozen=True)
 class Package:
-    """A Debian package, a file or a program in the path that proves that it is installed, and its purpose."""
+    """A Debian package and its purpose. `proof` is an absolute path, or a program in the path, that exists if it is installed."""
 
     name: str
     proof: str
     purpose: str
 
     def installed(self) -> bool:
-        """Whether its file or program exists, from whatever source."""
+        """Whether `proof` exists, whatever has installed it."""
         if self.proof.startswith("/"):
             return Path(self.proof).exists()
         # The path of a user other than root often lacks sbin.

@@ -1,4 +1,4 @@
-"""Background processes that outlive the process that started them. They are found and killed by PID only.
+"""Background processes that outlive the process that started them. They are found and killed by their PID.
 
 A PID alone does not identify a process, because the kernel reuses it. So every record also has the start time of its process,
 and a signal is sent only if both match.
@@ -56,7 +56,7 @@ def alive(process: Process) -> bool:
 
 
 def launch(name: str, command: Sequence[str], log: Path) -> Process:
-    """Start a command in a new session, without the open files of the caller. Raises ClusterError if it cannot be started."""
+    """Start a command in a new session; it inherits no open files. Raises ClusterError if it cannot be started."""
     log.parent.mkdir(parents=True, exist_ok=True)
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     try:
@@ -79,9 +79,9 @@ def launch(name: str, command: Sequence[str], log: Path) -> Process:
 
 
 def kill(processes: Iterable[Process]) -> None:
-    """Send SIGKILL to the processes that still run and wait until they are gone. Raises ClusterError if one is not after 30 s.
+    """Send SIGKILL to the processes that still run, and wait until they have ended. Raises ClusterError if one runs after 30 s.
 
-    Not SIGTERM: their data is deleted next, and a process that is stopped (SIGSTOP) would not react to it.
+    SIGTERM is not enough: a process that is stopped by SIGSTOP does not react to it, and the data is deleted next.
     """
     running = [process for process in processes if alive(process)]
     for process in running:
@@ -98,7 +98,7 @@ def kill(processes: Iterable[Process]) -> None:
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of a log file that is not blank, at most 300 characters of it."""
+    """Return the last line of a log file that is not blank, cut to 300 characters."""
     try:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     except FileNotFoundError:

@@ -15,7 +15,7 @@ Report = Callable[[str], None]
 MORE = " ..."
 
 SECONDS_BETWEEN_LINES = 20.0
-"""The pause between lines about work in progress, if lines cannot be overwritten (a log file, a CI run)."""
+"""Seconds between two lines about work in progress, if lines cannot be overwritten (in a log file or a CI run)."""
 
 
 def silent(_line: str) -> None:
@@ -23,9 +23,10 @@ def silent(_line: str) -> None:
 
 
 class Console:
-    """A `Report` for people: each line has the seconds since the start before it.
+    """A `Report` for people. Each line starts with the seconds since the start.
 
-    On a terminal, a line about work in progress overwrites the previous one. Elsewhere, one is written every twenty seconds.
+    On a terminal, a line about work in progress overwrites the previous one. Elsewhere, such a line is written every twenty
+    seconds.
     """
 
     def __init__(self, stream: TextIO = sys.stderr, clock: Callable[[], float] = time.monotonic) -> None:
@@ -46,7 +47,7 @@ class Console:
         if not self._terminal:
             self._stream.write(text + "\n")
         else:
-            # Cut to one row: a line that wraps cannot be overwritten.
+            # Cut to the width of the terminal: a line that wraps cannot be overwritten.
             self._stream.write("\r\x1b[K" + text[: _columns(self._stream) - 1] + ("" if in_progress else "\n"))
         self._stream.flush()
 

@@ -84,7 +84,7 @@ def reconcile_once(api: Api, volumes: Path, node: str) -> None:
             continue
         directory = volumes / f"pvc-{claim['metadata']['uid']}"
         directory.mkdir(parents=True, exist_ok=True)
-        # Writable for the group, which kubelet sets to that of the pod, and not for others.
+        # Writable for the group, which kubelet sets to the group of the pod, but not for others.
         directory.chmod(0o770)
         try:
             api.create("/api/v1/persistentvolumes", volume_for(claim, directory, node))

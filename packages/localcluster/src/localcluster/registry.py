@@ -1,6 +1,6 @@
 """An image registry on the node of a cluster: Docker's registry from the Debian package.
 
-It is one of the cluster's programs and stops with them. It has no TLS, and the node's containerd is configured for that.
+It is one of the cluster's programs and stops with the cluster. It has no TLS, and the node's containerd is configured for that.
 """
 
 import json

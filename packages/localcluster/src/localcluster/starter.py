@@ -1,4 +1,4 @@
-"""The steps of a cluster's start: start a program, record it, wait for a condition."""
+"""The steps in which a cluster starts: start a program, record it, wait for a condition."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +14,8 @@ from localcluster.state import State
 class Starter:
     """Starts the programs of one cluster.
 
-    Each is in the state file before the next one starts, so that `stop` finds all of them even if this process is killed.
+    Each program is recorded in the state file before the next one starts, so `stop` finds all of them even if this process is
+    killed.
     """
 
     def __init__(self, layout: Layout, state: State, report: Report) -> None:
@@ -32,9 +33,9 @@ class Starter:
         self.state.write(self.layout.state)
 
     def wait(self, description: str, condition: Callable[[], bool], seconds: float = 180.0) -> None:
-        """Wait until the condition holds, and report it.
+        """Wait until the condition holds, then report `description`.
 
-        Raises ClusterError if it does not hold within that time, or if a program exits.
+        Raises ClusterError if it does not hold within `seconds`, or if a program of the cluster exits.
         """
         start = reported = time.monotonic()
         while not condition():

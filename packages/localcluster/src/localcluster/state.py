@@ -12,8 +12,8 @@ from localcluster.processes import Process
 class State:
     """The processes of a cluster and its other changes to this machine.
 
-    `ready` is false until the whole cluster answers; it stays false if the start is interrupted.
-    `undo` has the changes to undo that are neither processes nor files; only the profile `node` uses it.
+    `ready` is true once the whole cluster has answered; it stays false if the start is interrupted. `undo` contains the changes
+    to undo that are neither processes nor files; only the profile `node` uses it.
     """
 
     profile: str
@@ -23,7 +23,7 @@ class State:
     ready: bool = False
 
     def write(self, path: Path) -> None:
-        """Write the record atomically: a reader gets the old one or the new one."""
+        """Write the record atomically: a reader gets the old record or the new one."""
         unfinished = path.with_suffix(".new")
         unfinished.write_text(json.dumps(asdict(self), indent=1, default=str))
         unfinished.replace(path)

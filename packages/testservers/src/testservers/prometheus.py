@@ -21,7 +21,7 @@ _START_SECONDS = 30.0
 
 
 def program(name: str, report: Report = silent) -> Path:
-    """Return the path of `prometheus` or `promtool`: from the path, or from the Debian package, which is downloaded once.
+    """Return the file of the program `prometheus` or `promtool`: from the path, or from the Debian package, downloaded once.
 
     Raises ClusterError if the package cannot be downloaded.
     """
@@ -42,7 +42,7 @@ def promtool(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[st
 
 
 class Prometheus:
-    """One server with its files in `directory`. The caller writes the configuration file."""
+    """One Prometheus server with its files in `directory`. The caller writes the configuration file `config`."""
 
     def __init__(self, directory: Path, config: Path) -> None:
         self.directory = directory.absolute()
@@ -53,11 +53,11 @@ class Prometheus:
 
     @property
     def url(self) -> str:
-        """The URL of its API."""
+        """The URL of the server."""
         return f"http://{ADDRESS}:{self.port}"
 
     def start(self, report: Report = silent) -> Self:
-        """Start it and wait until it is ready. Raises ClusterError if it does not get ready."""
+        """Start the server and wait until it is ready. Raises ClusterError if it does not get ready."""
         command = [
             str(program("prometheus", report)),
             f"--config.file={self.config}",
@@ -75,7 +75,7 @@ class Prometheus:
         return self
 
     def stop(self) -> None:
-        """Kill it. Do nothing if it is not running."""
+        """Kill the server. Do nothing if it is not running."""
         if self._process is not None:
             processes.kill([self._process])
             self._process = None

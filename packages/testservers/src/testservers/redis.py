@@ -1,4 +1,4 @@
-"""A real redis-server on loopback: one beside a cluster, or any number for a test."""
+"""Real Redis servers on loopback: one for a cluster, or any number for a test."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from localcluster.images import Image
 from localcluster.packages import Package
 from localcluster.progress import Report, silent
 
-# Not the package redis-server, which starts a server: redis-tools has the same program under another name.
+# Not the package redis-server, whose installation starts a server: redis-tools has the same program under another name.
 PACKAGE = Package("redis-tools", "redis-check-rdb", "has Redis: server, sentinel and command line")
 
 ADDRESS = "127.0.0.1"
@@ -30,12 +30,13 @@ _ANSWER_SECONDS = 60.0
 
 
 def ensure_installed(report: Report) -> None:
-    """Install Redis unless it is there. ClusterError if it cannot be installed."""
+    """Install Redis unless it is installed. Raises ClusterError if it cannot be installed."""
     packages.ensure_package(PACKAGE, report)
 
 
 def image_archive(reference: str, report: Report) -> Path:
-    """Return the tar file of an image of that name with this machine's Redis and the libraries that it is linked with.
+    """Return the tar file of an image called `reference`, with this machine's Redis and the libraries that Redis is linked
+    with.
 
     Raises ClusterError if Redis cannot be installed.
     """
@@ -49,10 +50,10 @@ def image_archive(reference: str, report: Report) -> Path:
 
 @dataclass(frozen=True)
 class Options:
-    """The configuration of a server. The defaults are a plain one that saves nothing.
+    """The configuration of a server. With the defaults it is a plain server that saves nothing.
 
     With `user`, only that user can log in, with `password`. Without `user`, `password` is that of the default user. `tls`
-    requires client certificates. `directives` are lines of redis.conf, by name.
+    requires client certificates. `directives` maps the names of directives of redis.conf to their values.
     """
 
     password: str = ""
@@ -79,7 +80,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """The URL of the server, without user and password. Sentinels and clusters have schemes of their own."""
+        """The URL of the server, without user and password. Sentinels and clusters have their own URL schemes."""
         if self.options.unix_socket:
             return f"unix://{self.socket}"
         scheme, address = "rediss" if self.options.tls else "redis", f"{ADDRESS}:{self.port}"
@@ -127,7 +128,7 @@ class RedisServer:
         return self
 
     def stop(self) -> None:
-        """Stop it. Nothing is saved."""
+        """Stop the server. It saves nothing."""
         self.kill()
         self._background.stop()
 
@@ -136,7 +137,7 @@ class RedisServer:
         self._background.kill()
 
     def pause(self) -> None:
-        """Send SIGSTOP: the kernel still accepts connections, and the server answers nothing."""
+        """Send SIGSTOP. The kernel still accepts connections, but the server answers nothing."""
         self._background.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -144,7 +145,9 @@ class RedisServer:
         self._background.signal(signal.SIGCONT)
 
     def cli(self, *arguments: str) -> str:
-        """Return the output of redis-cli without the last newline. Raises ClusterError if the server refuses or does not answer."""
+        """Run redis-cli and return its output without the last newline. Raises ClusterError if the server refuses or does not
+        answer.
+        """
         target = ["-s", str(self.socket)] if self.options.unix_socket else ["-h", ADDRESS, "-p", str(self.port)]
         if self.options.tls:
             pair = ["--cert", str(self.keys / "client.crt"), "--key", str(self.keys / "client.key")]
@@ -208,9 +211,10 @@ class RedisServer:
 
 
 def up(directory: Path, report: Report) -> str | None:
-    """Start the Redis beside the cluster of `directory` unless it runs. Return its URL, and write it to `redis-url` there.
+    """Start the Redis for the cluster of `directory` unless it runs. Return its URL, and write it to the file `redis-url`
+    there.
 
-    Return None if no Redis can be started, and report why.
+    If Redis cannot be started, report why and return None.
     """
     url_file, background = directory / "redis-url", Background("redis", directory / "redis")
     if background.alive():
@@ -220,7 +224,7 @@ def up(directory: Path, report: Report) -> str | None:
     try:
         url = RedisServer(directory / "redis").start(report).url
     except ClusterError as error:
-        report(f"no Redis (the operator also runs without): {error}")
+        report(f"no Redis, so the operator runs without it: {error}")
         return None
     url_file.write_text(f"{url}\n")
     report(f"Redis at {url}")
@@ -228,7 +232,7 @@ def up(directory: Path, report: Report) -> str | None:
 
 
 def down(directory: Path) -> None:
-    """Stop the Redis beside the cluster of `directory` and delete its files. Do nothing if there is none."""
+    """Stop the Redis for the cluster of `directory` and delete its files. Do nothing if there is none."""
     if not (directory / "redis").is_dir():
         return
     Background("redis", directory / "redis").stop()

@@ -1,0 +1,51 @@
+"""The claim that held the files and is gone: known from `status.storage`, so that no other claim is passed off as it.
+
+This is the one report of an earlier reconcile that a later one reads: for a warning, and for waiting (docs/semantics.md#lost-claims).
+If the status is lost, no claim is known, and a missing claim is created as for a new user.
+"""
+
+from dataclasses import dataclass
+
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.api.userstorageclass import OnClaimLoss
+from userstorage_operator.observed.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimIdentity:
+    """A claim with its volume. Without a volume a claim never held files, and has no identity worth remembering."""
+
+    uid: str
+    volume: str
+
+
+def lost_claim(snapshot: Snapshot) -> ClaimIdentity | None:
+    """Return the claim that held the files and no longer exists, until `spec.storage.acceptedClaimLoss` names it.
+
+    Returns None if no claim was lost, as far as the status knows. Another claim on the same volume is no loss.
+    """
+    if snapshot.storage.is_deleting or snapshot.claim_context.claim_read_error is not None:
+        return None
+    known = _known(snapshot.status.get("storage") or {})
+    return next((claim for claim in known if _is_lost(claim, snapshot)), None)
+
+
+def waits_for_consent(snapshot: Snapshot) -> bool:
+    """Whether the claim was lost, and the class asks to create no other one before that is accepted."""
+    if snapshot.children.pvc is not None or snapshot.storage.storage.claim_name is not None or snapshot.cls is None:
+        return False
+    return snapshot.cls.on_claim_loss is OnClaimLoss.WAIT and lost_claim(snapshot) is not None
+
+
+def _is_lost(known: ClaimIdentity, snapshot: Snapshot) -> bool:
+    claim = snapshot.children.pvc
+    if known.uid == snapshot.storage.storage.accepted_claim_loss:
+        return False
+    return claim is None or (claim["metadata"]["uid"] != known.uid and claim["spec"].get("volumeName") != known.volume)
+
+
+def _known(storage: Unstructured) -> list[ClaimIdentity]:
+    """Return the claims that `status.storage` knows, the one that was lost first coming first."""
+    lost = storage.get("lostClaim") or {}
+    pairs = ((lost.get("uid"), lost.get("volumeName")), (storage.get("claimUID"), storage.get("volumeName")))
+    return [ClaimIdentity(uid, volume) for uid, volume in pairs if uid and volume]
