@@ -1,4 +1,4 @@
-"""The composition root. Every replica serves HTTP; the leader also runs the manager."""
+"""The composition root: connects all parts of one process. Every replica serves HTTP; the leader also runs the manager."""
 
 import asyncio
 import contextlib
@@ -46,8 +46,8 @@ class App:
         tracer: Tracer,
         set_leader: Callable[[bool], None],
     ) -> None:
-        """`client` is used by every replica, also for the lease, and has no fence. `fenced_client` is used for the leader's
-        work.
+        """`client` has no fence: every replica uses it, also to read and write the Lease. `fenced_client` is used for the
+        leader's work.
         """
         self._config = config
         self._client = client
@@ -61,7 +61,7 @@ class App:
         self._loop_monitor = EventLoopMonitor()
 
     def render_metrics(self) -> bytes:
-        """Set the gauges and return all metrics."""
+        """Set the gauges, and return all metrics in the text format of Prometheus."""
         self._metrics.gauges.loop_lag.set(self._loop_monitor.lag())
         self._metrics.gauges.api_up.set(self._probe.unreachable is None)
         self._election.update_gauges(self._metrics)
@@ -70,7 +70,9 @@ class App:
         return self._metrics.render()
 
     async def serve(self, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> None:
-        """Start the parts that every replica runs, until the stack is closed. Raises OSError if the port is in use."""
+        """Start the parts that every replica runs: the HTTP server, the probe of the API server and the event loop monitor.
+        They run until `stack` is closed. Raises OSError if the port is in use.
+        """
         stack.push_async_callback(self._redis.close)
         if self._config.http_port:
             server = self._http_server()
@@ -98,13 +100,13 @@ class App:
         return server
 
     def _read_api(self, reviews: KubeReviews) -> ReadApi:
-        """Return the read API for platform backends."""
+        """Return the read API for platform backends. It reads the watch caches, or Redis while this process does not watch."""
         config, manager = self._config, self._manager
         reader = FallbackReader(manager.reader, manager.has_synced, self._redis.reader(self._client))
         return ReadApi(reader, reviews, config.namespaces, version("userstorage-operator"))
 
     async def lead(self, stop: asyncio.Event) -> None:
-        """Wait for the lease, then watch and write until `stop`. One replica leads at a time."""
+        """Wait for the CRDs and the lease, then watch and write until `stop` is set. Only one replica leads at a time."""
         await crds.wait_established(self._probe, stop)
         if (term := await self._election.run(stop)) is None:
             return
@@ -115,13 +117,14 @@ class App:
             await self._resign()
 
     async def _resign(self) -> None:
-        """Refuse further writes, wait until those in flight have ended, and resign as leader."""
+        """Refuse further writes, wait until those in flight have ended, and stop being the leader."""
         await self._election.resign(drained=await self._fenced_client.finish_writing())
         self._set_leader(False)
 
 
 async def run(config: Config, stop: asyncio.Event, set_leader: Callable[[bool], None]) -> None:
-    """Run until SIGTERM, SIGINT or `stop`. `set_leader` is called when this process becomes the leader or resigns.
+    """Run one process of the operator until SIGTERM, SIGINT or `stop`. `set_leader` is called when this process becomes the
+    leader or resigns.
 
     Raises OperatorError if the login fails or a background task ended by itself, OSError if the port is in use.
     """
@@ -142,7 +145,7 @@ async def run(config: Config, stop: asyncio.Event, set_leader: Callable[[bool], 
 
 
 class FanOutObserver:
-    """Reports each request to several observers: metrics and traces."""
+    """Reports each request to the API server to several observers: metrics and traces."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
@@ -164,7 +167,9 @@ def _tracer(config: Config) -> Tracer:
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:
-    """Handle signals from the start: by default process 1 of a container ignores SIGTERM. kopf replaces the handlers later."""
+    """Set `stop` on SIGTERM or SIGINT. This is needed from the start, because process 1 of a container ignores SIGTERM by
+    default. kopf replaces the signal handlers later.
+    """
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)

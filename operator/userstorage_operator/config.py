@@ -1,4 +1,4 @@
-"""The settings of the operator; each is a flag and an environment variable (see cli.py)."""
+"""The settings of the operator; each is a command line flag and an environment variable (see cli.py)."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,9 +11,9 @@ class VolumeStats(StrEnum):
 
     OFF = "off"
     VERIFIED = "verified"
-    """Only certificates signed by the CA of the API server."""
+    """Accept only kubelet certificates that are signed by the CA of the API server."""
     UNVERIFIED = "unverified"
-    """Any certificate."""
+    """Accept any kubelet certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +27,15 @@ class Config:
     workers: int = 32
     """Number of concurrent reconciles of UserStorages."""
     sweep_period: float = 300.0
-    """Seconds between sweeps."""
+    """Seconds between two sweeps."""
     leader_elect: bool = False
-    """Watch and write only while holding the lease. False is for a single process."""
+    """Whether to watch and write only while holding the lease. False is for a process without other replicas."""
     lease_namespace: str = "userstorage-system"
     """Namespace of the lease, and of the service account for requests to kubelets."""
     api_audiences: tuple[str, ...] = ()
     """Accepted audiences of tokens for the read API and the metrics; empty for that of the API server."""
     metrics_auth: bool = False
-    """Whether /metrics requires a bearer token of an account with the right to get that path."""
+    """Whether requests to /metrics need a bearer token of an account with the right to get that URL path."""
     volume_stats: VolumeStats = VolumeStats.OFF
     """Whether the usage of volumes is read from kubelets, for the status and the metrics."""
     otlp_endpoint: str = ""
@@ -45,5 +45,5 @@ class Config:
 
     @property
     def scopes(self) -> tuple[str | None, ...]:
-        """Namespaces to list and watch one by one; (None,) to list and watch all at once."""
+        """The namespaces to list and watch, each by its own requests; (None,) to list and watch all namespaces at once."""
         return self.namespaces or (None,)

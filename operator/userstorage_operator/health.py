@@ -7,103 +7,105 @@ from userstorage_operator.api.resources import Resource
 from userstorage_operator.runtime.http import Check
 
 _WORKER_STALL = 45.0
-"""Seconds after which a reconcile counts as stalled. A healthy one is far shorter, even if each of its requests takes three
-seconds, the time limit of the probe of the API server. Together with the period of a kubelet's probe, these seconds are less
-than a minute.
+"""Seconds after which a running reconcile counts as stalled. A healthy reconcile is far shorter, even if each of its requests
+takes three seconds, the time limit of the probe of the API server. Together with the period of a kubelet's probe, these seconds
+are less than a minute.
 """
 _WATCH_STALL = 120.0
 """Seconds without progress after which a watch counts as stalled. It is longer than these three together: the silence after
 which a watch is closed, the pause after it, and the next try.
 """
 _NAMED_MAX = 5
-"""Maximum number of caches that the answer names. There is one for each resource and namespace."""
+"""Maximum number of caches that the response of `/ready` names. There is one cache for each resource and namespace."""
 _LOOP_LAG = 60.0
 """Seconds for which the event loop may be late before a restart is the better choice."""
 
 
 class Probe(Protocol):
-    """The state of the API server (`kube.probe.ApiProbe`)."""
+    """What the last probe found out about the API server (implemented by `kube.probe.ApiProbe`)."""
 
     @property
     def unreachable(self) -> str | None:
-        """Why the API server does not answer; None if it does."""
+        """Why the API server did not answer the last probe; None if it did."""
 
     @property
     def reached(self) -> bool:
-        """Whether it has ever answered this process."""
+        """Whether the API server has ever answered this process."""
 
     @property
     def missing_crds(self) -> str | None:
-        """Message with the CRDs that the API server does not serve; None if it serves all of them, or does not answer."""
+        """Message that names the CRDs that the API server does not serve. None if it serves both, or did not answer the last
+        probe.
+        """
 
     def reachable_for(self) -> float:
-        """Return for how many seconds every probe has been answered; 0 if the last one was not."""
+        """Return for how many seconds the API server has answered every probe; 0 if it did not answer the last one."""
 
 
 class LoopMonitor(Protocol):
-    """The lag of the event loop (`runtime.event_loop_monitor.EventLoopMonitor`)."""
+    """Measures the lag of the event loop (implemented by `runtime.event_loop_monitor.EventLoopMonitor`)."""
 
     def late_for(self) -> float:
-        """Return the seconds since a timer last fired in time; 0 if the last one did."""
+        """Return the seconds since the event loop last ran a timer on time; 0 if no timer is late."""
 
 
 class Election(Protocol):
-    """The leader election (`election.leader_election`)."""
+    """The leader election (implemented by the classes of `election.leader_election`)."""
 
     @property
     def is_leader(self) -> bool:
-        """Whether this process was elected."""
+        """Whether this process was elected and has not resigned."""
 
 
 class Workers(Protocol):
-    """A pool of workers (`runtime.worker.WorkerPool`)."""
+    """The workers of one work queue (implemented by `runtime.worker.WorkerPool`)."""
 
     def stuck_for(self) -> float:
-        """Return the seconds without progress."""
+        """Return for how many seconds the workers have made no progress."""
 
 
 class Watch(Protocol):
-    """A watch (`informers.informer.Informer`)."""
+    """The watch of one resource (implemented by `informers.informer.Informer`)."""
 
     @property
     def resource(self) -> Resource:
         """The watched resource."""
 
     def stuck_for(self) -> float:
-        """Return the seconds without progress."""
+        """Return for how many seconds the watch has made no progress."""
 
 
 class Controllers(Protocol):
-    """The caches and workers of the leader (`manager.Manager`)."""
+    """The caches and workers of the leader (implemented by `manager.Manager`)."""
 
     @property
     def worker_pools(self) -> Sequence[Workers]:
-        """All pools of workers."""
+        """All worker pools: that of UserStorages and that of classes."""
 
     @property
     def informers(self) -> Sequence[Watch]:
         """All watches except those of the operator's own kinds, which kopf runs."""
 
     def failing_watches(self) -> Collection[str]:
-        """Return the plurals of the resources with a watch whose last try failed."""
+        """Return the plural names of the resources with a watch whose last try failed."""
 
     def not_synced(self) -> Iterable[str]:
         """Return a text such as `pods in team-b` for each cache whose first list is not complete."""
 
 
 class Redis(Protocol):
-    """The cache in Redis (`redis_cache.redis_cache.RedisCache`)."""
+    """The Redis cache (implemented by `redis_cache.redis_cache.RedisCache`)."""
 
     async def has_mirror(self) -> bool:
         """Whether Redis answers, and has the state of all UserStorages."""
 
     @property
     def degradation(self) -> str | None:
-        """Why Redis is not used at the moment; None if it is."""
+        """Message that Redis fails; None if Redis works or is not configured."""
 
 
 class HealthChecks:
-    """The checks of one process, by name. A standby runs no watches and no workers, so none of them can stall."""
+    """The checks of one process. A standby runs no watches and no workers, so none of them can stall."""
 
     def __init__(self, probe: Probe, loop: LoopMonitor, election: Election, controllers: Controllers, redis: Redis) -> None:
         self._probe = probe
@@ -114,17 +116,21 @@ class HealthChecks:
 
     @property
     def health(self) -> Mapping[str, Check]:
-        """Checks that fail only if a restart helps."""
+        """Name -> check of `/health`. These checks fail only if a restart helps."""
         return {"loop": self._loop_lagging, "workers": self._workers_stalled, "watches": self._watches_stalled}
 
     @property
     def readiness(self) -> Mapping[str, Check]:
-        """Checks that fail while this process cannot do its work. A standby that can answer the read API is ready."""
+        """Name -> check of `/ready`. These checks fail while this process cannot do its work. A standby that can answer the
+        read API is ready.
+        """
         return {"apiServer": self._api_server_needed, "crds": self._crds_missing, "caches": self._caches_not_synced}
 
     @property
     def degraded(self) -> Mapping[str, Check]:
-        """Checks for faults that slow the operator down but do not stop it."""
+        """Name -> check for a fault that slows the operator down but does not stop it. `/ready` reports such a fault and does
+        not fail.
+        """
         return {
             "apiServer": self._api_server_unreachable,
             "watches": self._watches_failing,
@@ -158,7 +164,9 @@ class HealthChecks:
         return f"{self._probe.unreachable}; the read API answers from Redis"
 
     async def _answers_from_redis(self) -> bool:
-        """Whether this process can answer without the API server: not if it leads, nor if it has not checked any caller yet."""
+        """Whether this process can answer the read API without the API server. It cannot if it leads, nor if the API server has
+        never answered it, because then no caller has been checked yet.
+        """
         return not self._election.is_leader and self._probe.reached and await self._redis.has_mirror()
 
     async def _crds_missing(self) -> str | None:

@@ -1,4 +1,4 @@
-"""The manager of the leader: starts the caches, then the controllers."""
+"""The manager of the leader: starts the watch caches, then the workers that reconcile."""
 
 import asyncio
 import contextlib
@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 Start = Callable[[Coroutine[Any, Any, None], str], None]
 """Starts a coroutine as a background task with the given name."""
 _CLASS_STATUS_DELAY = 1.0
-"""Seconds for which changes of a class's users are collected before its status is written."""
+"""Seconds for which changes of the UserStorages of a class are collected before the status of the class is written."""
 
 
 def _now() -> datetime:
@@ -52,7 +52,7 @@ def _now() -> datetime:
 
 
 class Manager:
-    """All parts that watch and write, connected but not yet running. `client` must have a fence."""
+    """All parts of the leader that watch and write, connected but not yet running. `client` must have a fence."""
 
     def __init__(self, config: Config, client: KubeClient, metrics: Metrics, redis: RedisCache, tracer: Tracer) -> None:
         self._config = config
@@ -96,7 +96,7 @@ class Manager:
 
     @property
     def worker_pools(self) -> tuple[WorkerPool[Key], WorkerPool[str]]:
-        """The workers of UserStorages and of classes."""
+        """The worker pool of UserStorages and the worker pool of classes."""
         return self._workers, self._class_workers
 
     @property
@@ -105,7 +105,7 @@ class Manager:
         return self._informers
 
     def failing_watches(self) -> set[str]:
-        """Return the plurals of the resources with a watch whose last try failed."""
+        """Return the plural names of the resources with a watch whose last try failed."""
         children = {informer.resource for informer in self._informers if informer.failing}
         own = {resource for resource, watch in self._kopf_watches.items() if watch.failing}
         return {resource.plural for resource in children | own}
@@ -119,7 +119,7 @@ class Manager:
         return self.caches.not_synced(self._config.scopes)
 
     def update_gauges(self) -> None:
-        """Set the gauges of the queue, the watches and the objects."""
+        """Set the gauges of the work queue, the watches and the objects."""
         gauges = self._metrics.gauges
         gauges.queue_depth.set(len(self._queue))
         gauges.queue_oldest.set(self._queue.oldest_wait())
@@ -166,7 +166,7 @@ class Manager:
             start(self._workers.work(), f"worker-{number}")
 
     async def _run_kopf(self, stop: asyncio.Event, resign: Callable[[], Awaitable[None]]) -> None:
-        """Watch the operator's own kinds until the operator stops."""
+        """Watch UserStorages and UserStorageClasses with kopf until the operator stops."""
         caches = {resource: self._cache(resource) for resource in self._kopf_watches}
         await kopf_watch.run(credentials, caches, self._config.namespaces, self._kopf_watches.values(), stop, resign)
 
@@ -180,7 +180,7 @@ class Manager:
 
 @contextlib.asynccontextmanager
 async def background(stop: asyncio.Event) -> AsyncIterator[Start]:
-    """Yield a function that starts background tasks, and cancel the tasks when the context ends.
+    """Yield a function that starts background tasks, and cancel these tasks when the context ends.
 
     A task that ends by itself is a fault. It sets `stop`, because a restart is better than an operator without one of its
     parts. Raises OperatorError if a task ended by itself.

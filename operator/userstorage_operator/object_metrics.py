@@ -1,6 +1,6 @@
 """Metrics of UserStorages, their classes and volumes: the label values, and the gauges that are set before a scrape.
 
-Every event of the caches updates the counts, so a scrape need not go through all objects or render a class's browser.
+Every event of the caches updates the counts. So a scrape need not go through all objects, nor render the browser of a class.
 """
 
 from collections.abc import Callable
@@ -31,11 +31,11 @@ LABEL_VALUES = LabelValues(
     conditions=object_counts.CONDITIONS,
     failure_reasons=object_counts.FAILURE_REASONS,
 )
-"""All label values except the names of classes."""
+"""All label values of the metrics, except the names of classes."""
 
 
 class ObjectMetrics:
-    """Counts of the objects in the caches, updated on every event."""
+    """Counts the objects in the caches on every event of a cache, and sets the gauges from these counts."""
 
     def __init__(
         self,
@@ -69,7 +69,9 @@ class ObjectMetrics:
             self._lacks_digest[name] = lacks_digest(raw)
 
     def collect(self) -> None:
-        """Set the gauges of objects. The cost does not depend on the number of UserStorages, and no class is rendered."""
+        """Set the gauges of UserStorages, classes and volumes. The cost does not depend on the number of UserStorages, and no
+        class is rendered.
+        """
         self._collect_storages()
         self._collect_classes()
         self._collect_volumes()

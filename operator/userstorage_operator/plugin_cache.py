@@ -1,4 +1,4 @@
-"""`kubectl userstorage cache`: the contents of Redis, compared with the cluster."""
+"""`kubectl userstorage cache`: shows the contents of Redis, compared with the cluster."""
 
 import asyncio
 import dataclasses
@@ -21,10 +21,10 @@ from userstorage_operator.redis_cache.settings import RedisSettings
 from userstorage_operator.redis_options import redis_options
 
 _TIMEOUT = 5.0
-"""Seconds: a person can wait longer than the operator, and may have a slow connection to Redis."""
+"""Timeout of Redis in seconds. A person can wait longer than the operator, and may have a slow connection to Redis."""
 _ATTEMPTS = 3
 _ATTEMPT_PERIOD = 1.0
-"""Seconds between attempts. An object may change after Redis and before the cluster is read, so only a difference in every
+"""Seconds between two attempts. An object may change after Redis and before the cluster is read, so only a difference in every
 attempt is drift.
 """
 
@@ -32,7 +32,7 @@ _OPTION_HINTS = {
     "auth": "--redis-username, --redis-password-file: Redis refuses this user or password",
     "permission": "--redis-username: Redis does not permit this user to read the cache",
 }
-"""Kind of error -> option to check. All other kinds are about the connection: --redis-url."""
+"""Kind of RedisUnavailable -> the option to check. All other kinds are about the connection: --redis-url."""
 
 
 @click.command()
@@ -57,7 +57,7 @@ def cache(output: str, redis: RedisSettings | None) -> None:
 
 
 def as_json(found: Inspected, drift: MirrorDiff) -> dict[str, Any]:
-    """Return what `-o json` prints: ages in seconds, objects as namespace/name."""
+    """Return the object that `-o json` prints. Ages are in seconds, UserStorages are written as namespace/name."""
     head = found.head
     hits, misses = found.lookups or (0, 0)
     return {
@@ -82,7 +82,7 @@ def as_json(found: Inspected, drift: MirrorDiff) -> dict[str, Any]:
 
 
 def describe(report: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of the text output for the result of `as_json`."""
+    """Yield the lines of the text output. `report` is the result of `as_json`."""
     if (mirror := report["mirror"]) is None:
         yield "mirror: none, or not valid; replicas read from the API server instead"
     else:
@@ -106,7 +106,7 @@ def describe(report: dict[str, Any]) -> Iterator[str]:
 
 
 async def _inspect(settings: RedisSettings) -> tuple[Inspected, MirrorDiff]:
-    """Read Redis, then the cluster, and return both the contents of Redis and the differences."""
+    """Read Redis, then the cluster. Return the contents of Redis, and the differences between Redis and the cluster."""
     connection = Connection(dataclasses.replace(settings, timeout=_TIMEOUT), _NoopObserver())
     client = KubeClient(await login(), NoopObserver())
     try:
@@ -130,16 +130,16 @@ def _listed(counts: dict[str, int]) -> str:
 
 
 class _NoopObserver:
-    """A RedisObserver that does nothing: a command that runs once has no metrics."""
+    """A RedisObserver that records nothing: a command that runs once has no metrics."""
 
     def redis_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
-        """Do nothing."""
+        """Ignore the label values: a command that runs once has no metrics."""
 
     def redis_answered(self, seconds: float) -> None:
-        """Do nothing."""
+        """Ignore the duration of a call to Redis: a command that runs once has no metrics."""
 
     def redis_failed(self, kind: str) -> None:
-        """Do nothing."""
+        """Ignore the kind of a failure: a command that runs once has no metrics."""
 
     def redis_breaker(self, state: str) -> None:
-        """Do nothing."""
+        """Ignore the state of the circuit breaker: a command that runs once has no metrics."""

@@ -1,4 +1,4 @@
-"""The options for the connection to Redis, shared by several commands."""
+"""The command line options for the connection to Redis, shared by several commands."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -13,8 +13,8 @@ _FILE = click.Path(path_type=Path)
 
 
 def redis_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options for Redis to a command. The command gets them as the parameter `redis`: RedisSettings, or None if no URL
-    is set. A usage error names the invalid option.
+    """Add the options for Redis to a click command. The command gets them as its parameter `redis`: RedisSettings, or None if
+    no URL is set. A usage error names the invalid option.
     """
 
     @wraps(command)
@@ -57,7 +57,9 @@ def redis_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _option(flag: str, help_text: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return an option that also reads an environment variable with the usual name for Redis, such as REDIS_URL."""
+    """Return the decorator that adds the option `flag` to a command. An option `--redis-…` also reads the environment variable
+    with the usual name for Redis, such as REDIS_URL.
+    """
     variable = flag.removeprefix("--").replace("-", "_").upper()
     names = [f"USERSTORAGE_RUN_{variable}", *([variable] if variable.startswith("REDIS_") else [])]
     return click.option(flag, envvar=names, show_envvar=True, help=help_text, **attributes)

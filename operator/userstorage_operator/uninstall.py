@@ -13,7 +13,9 @@ from userstorage_operator.observed.snapshot import is_owned_by_a_user_storage, i
 from userstorage_operator.plan.finalizers import has_finalizer, release_patch
 
 _ROUNDS = 3
-"""Number of attempts. Another controller may change finalizers at the same time, and a running operator adds ours again."""
+"""Number of times that the finalizers are removed. Another controller may change finalizers at the same time, and a running
+operator adds ours again.
+"""
 _FINALIZER_IS_BACK = "the finalizer is back: is the operator still running?"
 _POD_EXISTS = "its pod still exists, and would run on without the policy: run this again once the pod is gone"
 
@@ -32,12 +34,12 @@ async def release_finalizers(
     client: KubeClient, namespaces: Iterable[str | None], on_released: Callable[[Held], None]
 ) -> dict[Held, str]:
     """Remove the operator's finalizer from every UserStorage and NetworkPolicy in `namespaces`. The element None stands for all
-    namespaces. `on_released` is called for each removal.
+    namespaces. `on_released` is called with each object whose finalizer was removed.
 
     A NetworkPolicy loses its owner too, so that it does not go before the pods when the UserStorages are deleted
     (docs/install.md#uninstall). Nothing else is changed.
 
-    Return the objects that still have the finalizer, each with the reason. Raises a ClusterError if they cannot be listed.
+    Return each object that still has the finalizer, with the reason. Raises a ClusterError if the objects cannot be listed.
     """
     scopes, reasons = list(namespaces), dict[Held, str]()
     for _ in range(_ROUNDS):

@@ -200,7 +200,7 @@ def test_health_check_cases_cover_every_phase() -> None:
     assert {row.phase for row in CASES.values()} == set(schema["properties"]["status"]["properties"]["phase"]["enum"])
 
 
-def test_unobserved_change_is_reported_as_in_progress(
+def test_change_not_yet_reconciled_is_reported_as_in_progress(
     served: ServedNamespace,
     kstatus: Callable[[Unstructured], str],
     argo: Callable[[Unstructured], tuple[str, str]],
@@ -214,7 +214,9 @@ def test_unobserved_change_is_reported_as_in_progress(
         assert flux(raw) != "Current"
 
 
-def test_class_health_is_reported(served: ServedNamespace, argo: Callable[[Unstructured], tuple[str, str]]) -> None:
+def test_argo_cd_reports_class_as_degraded_healthy_or_progressing(
+    served: ServedNamespace, argo: Callable[[Unstructured], tuple[str, str]]
+) -> None:
     broken = f"broken-{served.namespace}"
     auth = {"mode": "None", "acknowledgeUnauthenticated": True}
     served.apply("UserStorageClass", broken, {"browser": {"flavor": "Dufs", "permissions": {"share": True}}, "auth": auth})

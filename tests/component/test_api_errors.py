@@ -93,7 +93,9 @@ async def test_unreadable_claim_is_not_reported_as_missing(
 
 
 @pytest.mark.produces("NetworkReady/OutOfSync", "Reconciling/Retrying")
-async def test_failed_repair_is_reported(live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy) -> None:
+async def test_failed_repair_of_service_is_reported_until_it_succeeds(
+    live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy
+) -> None:
     await live.create()
     await live.until_ready()
     proxy.fail(Fault("PATCH", "/services/", 500))
@@ -160,7 +162,7 @@ async def _is_refused(live: Live) -> bool:
 
 
 @pytest.mark.produces("Ready/InternalError", "Reconciling/Retrying")
-async def test_internal_error_is_reported_and_affects_one_object(
+async def test_internal_error_is_reported_and_affects_no_other_user_storage(
     live: Live, operator: RecordedMetrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     render = browsers.render

@@ -32,7 +32,7 @@ async def arena(request: pytest.FixtureRequest, api: Kubectl, shared_arena: Aren
 
 @pytest.mark.filterwarnings("ignore:Sending a large body")  # row 60
 @pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: f"{row.number} {row.text} ({row.expected})")
-async def test_bad_input_has_expected_outcome(arena: Arena, row: BadInput) -> None:
+async def test_bad_input_has_expected_outcome_and_affects_no_other_user(arena: Arena, row: BadInput) -> None:
     before = await arena.bystander_state()
     for attempt in row.attempts:
         await attempt(arena, row.number)
@@ -41,7 +41,7 @@ async def test_bad_input_has_expected_outcome(arena: Arena, row: BadInput) -> No
     assert arena.metrics.internal_errors() == 0
 
 
-async def test_catalogue_of_bad_inputs_has_every_number() -> None:
+async def test_catalogue_of_bad_inputs_is_numbered_without_gaps() -> None:
     assert [row.number for row in CATALOGUE] == list(range(1, 63))
 
 

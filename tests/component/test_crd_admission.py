@@ -34,33 +34,33 @@ def refusal(api: Kubectl, *args: str, manifest: Object | None = None) -> str:
 
 
 @pytest.mark.parametrize("row", bad_inputs.REFUSED, ids=named)
-def test_storage_is_refused(api: Kubectl, row: Refused) -> None:
+def test_invalid_user_storage_is_refused_with_its_message(api: Kubectl, row: Refused) -> None:
     assert row.message in refusal(api, *TRY, manifest=storage("default", row.spec))
 
 
 @pytest.mark.parametrize("row", bad_inputs.ACCEPTED, ids=named)
-def test_storage_is_admitted(api: Kubectl, row: Accepted) -> None:
+def test_valid_user_storage_is_admitted(api: Kubectl, row: Accepted) -> None:
     api.run(*TRY, input=to_json(storage("default", row.spec)))
 
 
 @pytest.mark.parametrize("row", bad_inputs.CHANGES, ids=named)
-def test_storage_change_is_admitted_or_refused(api: Kubectl, namespace: str, row: Change) -> None:
+def test_user_storage_change_is_admitted_or_refused_as_listed(api: Kubectl, namespace: str, row: Change) -> None:
     create(api, storage(namespace, row.before))
     change(api, storage(namespace, row.after), row)
 
 
 @pytest.mark.parametrize("row", bad_class_inputs.REFUSED, ids=named)
-def test_class_is_refused(api: Kubectl, row: Refused) -> None:
+def test_invalid_class_is_refused_with_its_message(api: Kubectl, row: Refused) -> None:
     assert row.message in refusal(api, *TRY, manifest=storage_class("candidate", row.spec))
 
 
 @pytest.mark.parametrize("row", bad_class_inputs.ACCEPTED, ids=named)
-def test_class_is_admitted(api: Kubectl, row: Accepted) -> None:
+def test_valid_class_is_admitted(api: Kubectl, row: Accepted) -> None:
     api.run(*TRY, input=to_json(storage_class("candidate", row.spec)))
 
 
 @pytest.mark.parametrize("row", bad_class_inputs.CHANGES, ids=named)
-def test_class_change_is_admitted_or_refused(api: Kubectl, namespace: str, row: Change) -> None:
+def test_class_change_is_admitted_or_refused_as_listed(api: Kubectl, namespace: str, row: Change) -> None:
     create(api, storage_class(namespace, row.before))  # the namespace's name is free for a class as well
     try:
         change(api, storage_class(namespace, row.after), row)
@@ -177,7 +177,7 @@ def test_class_name_must_be_a_dns_label(api: Kubectl, name: str) -> None:
     ],
     ids=["56 finalizer", "57 deletionTimestamp", "54 owner"],
 )
-def test_metadata_set_by_tenant_is_kept_or_ignored(api: Kubectl, metadata: dict[str, Any], survives: bool) -> None:
+def test_metadata_set_by_tenant_is_kept_or_ignored_as_listed(api: Kubectl, metadata: dict[str, Any], survives: bool) -> None:
     manifest = storage("default", {"userID": "alice"})
     manifest["metadata"] |= metadata
     created = create(api, manifest, DRY)["metadata"]

@@ -92,7 +92,7 @@ def test_status_set_by_tenant_is_ignored(api: Kubectl, namespace: str) -> None:
     assert read(api, ["userstorage", "alice", "-n", namespace])["status"]["phase"] == "Pending"
 
 
-def test_scale_suspends_and_resumes(api: Kubectl, alice: list[str]) -> None:
+def test_kubectl_scale_sets_replicas_to_zero_or_one_only(api: Kubectl, alice: list[str]) -> None:
     for replicas in (0, 1):
         api.run("scale", *alice, f"--replicas={replicas}")
         assert read(api, alice)["spec"]["replicas"] == replicas

@@ -135,7 +135,7 @@ async def test_deleted_ingress_is_recreated(live: Live, exposing_class: ClassOfT
 
 
 @pytest.mark.parametrize("forged", [False, True], ids=["plain", "with our labels"])
-async def test_foreign_ingress_is_kept_and_reported_only_if_one_is_wanted(
+async def test_foreign_ingress_is_kept_but_reported_only_while_class_asks_for_ingress(
     live: Live, exposing_class: ClassOfTest, operator: None, forged: bool
 ) -> None:
     labels = {"app.kubernetes.io/managed-by": "userstorage-operator"} if forged else {}

@@ -39,7 +39,9 @@ async def fenced(live: Live, fence: FakeFence) -> AsyncIterator[KubeClient]:
     await asyncio.sleep(TLS_CLOSE_SECONDS)
 
 
-async def test_closed_fence_refuses_every_write_and_no_read(live: Live, fenced: KubeClient, fence: FakeFence) -> None:
+async def test_writes_are_refused_and_reads_allowed_after_the_lease_expired(
+    live: Live, fenced: KubeClient, fence: FakeFence
+) -> None:
     alice = await fenced.create(USER_STORAGES, live.namespace, storage(live.namespace, {"userID": "alice"}, name="alice"))
     fence.answers = [0.0]
     bob = storage(live.namespace, {"userID": "bob"}, name="bob")

@@ -31,7 +31,7 @@ async def class_name(live: Live) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("spec", FLAVORS)
-async def test_pod_of_flavor_is_restricted_and_created_once(
+async def test_restricted_pod_of_each_flavor_becomes_ready_and_is_not_replaced(
     live: Live, operator: None, class_name: str, spec: dict[str, Any]
 ) -> None:
     await live.create_class(class_name, **spec)
@@ -54,7 +54,7 @@ async def test_pod_of_flavor_is_restricted_and_created_once(
         ),
     ],
 )
-async def test_unsupported_option_is_reported_and_recovers(
+async def test_unsupported_option_is_reported_until_the_class_is_corrected(
     live: Live, operator: None, class_name: str, browser: dict[str, Any], field: str
 ) -> None:
     await live.create_class(class_name, browser=browser, auth=OPEN)

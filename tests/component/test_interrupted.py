@@ -141,7 +141,9 @@ async def comparable_state(live: Live) -> list[Any]:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("last", range(1, WRITES_TO_READY + 2))
-async def test_killed_creation_converges(live: Live, exposing_class: ClassOfTest, last: int, after: bool) -> None:
+async def test_creation_killed_at_any_write_is_completed_by_the_next_process(
+    live: Live, exposing_class: ClassOfTest, last: int, after: bool
+) -> None:
     await live.create(className=exposing_class.name)
     with pytest.raises(Killed):
         await reconcile_until(live, lambda: is_ready(live), last, after=after)
@@ -175,13 +177,15 @@ async def test_uninterrupted_creation_makes_expected_writes(live: Live, exposing
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("last", [1, 2, 3, 4], ids=["pod deletion", "status", "policy", "finalizer"])
-async def test_killed_deletion_converges(live: Live, last: int, after: bool) -> None:
+async def test_deletion_killed_at_any_write_is_completed_by_the_next_process(live: Live, last: int, after: bool) -> None:
     await check_killed_deletion(live, "Background", last, after=after)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("last", [1, 2])
-async def test_killed_foreground_deletion_converges(live: Live, last: int, after: bool) -> None:
+async def test_foreground_deletion_killed_at_any_write_is_completed_by_the_next_process(
+    live: Live, last: int, after: bool
+) -> None:
     # The garbage collector may be the first to delete the pod. Policy and finalizer are always two writes of the operator.
     await check_killed_deletion(live, "Foreground", last, after=after)
 
@@ -203,7 +207,9 @@ async def check_killed_deletion(live: Live, propagation: str, last: int, *, afte
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("last", [3, 4, 5], ids=["policy", "claim", "finalizer"])
-async def test_killed_deletion_with_its_claim_converges(live: Live, last: int, after: bool) -> None:
+async def test_deletion_with_its_claim_killed_at_any_write_is_completed_by_the_next_process(
+    live: Live, last: int, after: bool
+) -> None:
     await live.create(storage={"reclaimPolicy": "Delete"})
     await reconcile_until(live, lambda: is_ready(live))
     await live.delete_with("Background")
@@ -221,7 +227,7 @@ async def is_absent(live: Live, kind: Kind) -> bool:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("last", range(1, 6), ids=["finalizer", "policy", "Service", "pod", "status"])
-async def test_killed_adoption_converges(live: Live, last: int, after: bool) -> None:
+async def test_adoption_killed_at_any_write_is_completed_by_the_next_process(live: Live, last: int, after: bool) -> None:
     await live.create()
     await reconcile_until(live, lambda: is_ready(live))
     pod = (await live.pod())["metadata"]["uid"]

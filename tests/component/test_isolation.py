@@ -69,7 +69,7 @@ def reconciles(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
 
 @pytest.mark.alone
 @pytest.mark.timeout(900)
-async def test_bad_users_do_not_slow_down_healthy_users(
+async def test_failing_users_do_not_slow_down_healthy_users(
     reconciles: list[tuple[str, float]], live: Live, operator: None
 ) -> None:
     await asyncio.gather(*(live.create(name) for name in [*HEALTHY, *BASELINE]))

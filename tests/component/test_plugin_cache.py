@@ -52,7 +52,9 @@ async def report_without_drift(url: str) -> Any:
     return await until(report, within=60)
 
 
-async def test_report_has_age_term_keys_and_hit_ratio(live: Live, mirrored: None, redis_server: RedisServer) -> None:
+async def test_cache_report_has_age_term_key_counts_and_hit_ratio(
+    live: Live, mirrored: None, redis_server: RedisServer
+) -> None:
     for name in ("alice", "bob"):
         await live.create(name)
         await live.until_ready(name)
@@ -70,7 +72,7 @@ async def test_report_has_age_term_keys_and_hit_ratio(live: Live, mirrored: None
     assert "drift: none" in text.stdout
 
 
-async def test_drift_names_the_objects(live: Live, redis_server: RedisServer) -> None:
+async def test_cache_report_names_the_objects_that_differ_from_the_cluster(live: Live, redis_server: RedisServer) -> None:
     redis = RedisSettings(redis_server.url, timeout=1.0)
     with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600, redis=redis)):
         for name in ("alice", "bob", "carol"):
@@ -93,7 +95,7 @@ async def test_drift_names_the_objects(live: Live, redis_server: RedisServer) ->
     assert "rejected values: garbage 1" in done.stdout
 
 
-async def test_summary_of_another_object_is_drift(live: Live, redis_server: RedisServer) -> None:
+async def test_summary_of_another_object_is_reported_as_differing(live: Live, redis_server: RedisServer) -> None:
     redis = RedisSettings(redis_server.url, timeout=1.0)
     with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600, redis=redis)):
         await live.create(replicas=0)

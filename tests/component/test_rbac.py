@@ -148,12 +148,12 @@ def may_operator(api: Kubectl) -> Callable[[Object], bool]:
 
 
 @pytest.mark.parametrize("row", ALLOWED)
-def test_operator_is_allowed(may_operator: Callable[[Object], bool], row: str) -> None:
+def test_operator_is_allowed_each_listed_request(may_operator: Callable[[Object], bool], row: str) -> None:
     assert may_operator(anywhere(row))
 
 
 @pytest.mark.parametrize("row", REFUSED)
-def test_operator_is_denied(may_operator: Callable[[Object], bool], row: str) -> None:
+def test_operator_is_denied_each_listed_request(may_operator: Callable[[Object], bool], row: str) -> None:
     assert not may_operator(anywhere(row))
 
 

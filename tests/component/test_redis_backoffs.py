@@ -167,7 +167,7 @@ async def test_unreadable_entry_is_ignored(
     assert (len(queue), queue.num_requeues(ALICE)) == (1, 0)
 
 
-async def test_every_count_starts_over_if_redis_fails(
+async def test_failure_counts_start_at_zero_if_redis_fails(
     replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer
 ) -> None:
     api_server.put("alice")

@@ -47,7 +47,9 @@ def held(api: Kubectl, namespace: str) -> dict[str, list[str]]:
     return {raw["metadata"]["name"]: raw["metadata"].get("finalizers", []) for raw in found}
 
 
-def test_released_objects_can_be_deleted(api: Kubectl, namespace: str, left_behind: list[str]) -> None:
+def test_objects_can_be_deleted_after_their_finalizers_are_released(
+    api: Kubectl, namespace: str, left_behind: list[str]
+) -> None:
     api.run("delete", "us", "alice", "-n", namespace, "--wait=false")
     assert "alice" in held(api, namespace)  # without the operator, its finalizer blocks the deletion
     done = release(api, f"--namespace={namespace}")

@@ -24,7 +24,7 @@ async def create_suspended_user(live: Live, **spec: Any) -> str:
     return str(found["status"]["appliedHash"])
 
 
-async def test_new_pod_follows_volume(live: Live, operator: None) -> None:
+async def test_new_pod_runs_on_the_node_that_has_mounted_its_volume(live: Live, operator: None) -> None:
     pod_hash = await create_suspended_user(live)
     await create_mounting_pod(live, "backup", OURS, "fake-3")
     await live.change({"spec": {"replicas": 1}})
@@ -39,7 +39,7 @@ async def test_new_pod_follows_volume(live: Live, operator: None) -> None:
     assert (await live.until_ready())["status"]["podUID"] == status["podUID"]
 
 
-async def test_pod_does_not_follow_shared_volume(live: Live, operator: None) -> None:
+async def test_pod_on_read_write_many_volume_may_run_on_any_node(live: Live, operator: None) -> None:
     await create_claim(live, "team", mode="ReadWriteMany")
     await create_mounting_pod(live, "backup", "team", "fake-3")
     await live.create(storage={"claimName": "team"})

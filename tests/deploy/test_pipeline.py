@@ -26,7 +26,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("target", sorted(targets() - TESTED_ELSEWHERE))
-def test_every_target_of_the_pipeline_succeeds(checkout: Path, target: str) -> None:
+def test_every_make_target_of_the_ci_pipeline_succeeds(checkout: Path, target: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "MAKE", "VIRTUAL_ENV"))}
     done = subprocess.run(
         ["make", target, *SHORTENED.get(target, ())], cwd=checkout, env=environment, capture_output=True, text=True, check=False

@@ -51,7 +51,7 @@ def test_new_user_becomes_ready(installation: Installation, user_namespace: str)
     assert "drift: none" in output
 
 
-def test_rolling_restart_during_burst_loses_nothing(installation: Installation, user_namespace: str) -> None:
+def test_rolling_restart_during_burst_leaves_no_user_unserved(installation: Installation, user_namespace: str) -> None:
     before = {pod["metadata"]["name"] for pod in installation.pods()}
     terms = term(installation)
     create_users(installation, user_namespace, range(BEFORE_RESTART))

@@ -25,7 +25,7 @@ def get_configuration(users: NamespaceUsers) -> Any:
     return json.loads(users.web("alice").request("GET", "config.yaml").body)
 
 
-def test_every_pod_gets_random_administrator(users: NamespaceUsers) -> None:
+def test_every_pod_gets_random_administrator_credentials(users: NamespaceUsers) -> None:
     users.apply_user("alice", users.create_class(STAND_IN))
     users.until_ready("alice")
     first = get_configuration(users)

@@ -137,7 +137,7 @@ def create_child(scenario: CachesScenario, kind: Kind, raw: Unstructured) -> Non
 
 @settings(max_examples=500)
 @given(history=st.lists(steps, max_size=25))
-def test_every_change_of_conflict_or_holder_requeues_the_storage(history: list[Step]) -> None:
+def test_a_change_of_user_id_conflict_or_claim_holder_requeues_the_storage(history: list[Step]) -> None:
     scenario = CachesScenario()
     for step in history:
         apply(scenario, step)
@@ -183,7 +183,7 @@ def test_an_event_requeues_only_one_of_many_storages_with_the_same_user_or_claim
             scenario.reconcile()
 
 
-def test_a_child_without_an_owner_requeues_the_owner_of_the_user_id() -> None:
+def test_a_child_without_owner_reference_requeues_the_owner_of_the_user_id() -> None:
     scenario = CachesScenario()
     first, *_ = many(scenario, same_user=True)
     for kind in (Kind.NETWORK_POLICY, Kind.SERVICE, Kind.POD):
@@ -265,7 +265,7 @@ def test_a_child_created_by_a_reconcile_requeues_an_older_storage_of_the_user() 
     assert scenario.answers[Key("users", "early")] == ("late", None)
 
 
-def test_deleted_children_of_the_owner_requeue_the_storages_that_wait() -> None:
+def test_deleting_children_of_a_user_id_owner_requeues_the_waiting_storages() -> None:
     scenario = CachesScenario()
     scenario.create("late", "alice", second=1)
     create_child(scenario, Kind.NETWORK_POLICY, scenario.storages()["late"])

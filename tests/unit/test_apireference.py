@@ -76,7 +76,7 @@ def test_rules_are_listed_at_the_field_that_they_name() -> None:
     }
 
 
-def test_rule_that_names_no_field_raises() -> None:
+def test_cel_rule_without_a_known_field_raises() -> None:
     with pytest.raises(KeyError):
         rows(SPEC | {"x-kubernetes-validations": [{"rule": "…", "message": "about nothing"}]}, "spec")
 

@@ -28,7 +28,7 @@ class FakeReviews:
         return access in self.granted
 
 
-async def test_permissions_are_reviewed_from_wide_to_narrow() -> None:
+async def test_cluster_wide_permission_is_reviewed_before_that_in_a_namespace() -> None:
     reviews = FakeReviews(IN_NAMESPACE)
     await Authorizer(reviews).authorize(BACKEND, ALICE)
     assert reviews.asked == [EVERYWHERE, IN_NAMESPACE]

@@ -65,7 +65,7 @@ def test_unenforceable_permission_is_refused(name: str) -> None:
         pod_spec(permissions={name: name == "share"})
 
 
-def test_values_refused_by_the_schema_are_refused_here_too() -> None:
+def test_image_and_auth_mode_refused_by_schema_are_refused_by_operator() -> None:
     with pytest.raises(InvalidSpec, match=r"class spec\.browser\.image"):
         pod_spec(image=None)
     with pytest.raises(InvalidSpec, match=r"class spec\.auth\.mode"):
@@ -76,7 +76,7 @@ def test_values_refused_by_the_schema_are_refused_here_too() -> None:
     user_id=st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._@+-]{0,126}[A-Za-z0-9])?", fullmatch=True),
     template=st.lists(st.sampled_from(["${namespace}", "${slug}", "files", "~a.b"]), max_size=4),
 )
-def test_no_user_id_leads_out_of_the_base_path(user_id: str, template: list[str]) -> None:
+def test_no_user_id_adds_or_removes_segments_of_the_base_path(user_id: str, template: list[str]) -> None:
     variables = container(user_id=user_id, basePath="".join(f"/{part}" for part in template) + "/")["env"]
     [path] = [variable["value"] for variable in variables if variable["name"] == "USERSTORAGE_BASE_PATH"]
     parts = path.split("/")

@@ -146,14 +146,14 @@ def test_image_without_major_version_is_refused(image: str) -> None:
         pod_spec(image=image)
 
 
-def test_rename_and_modify_are_one_permission() -> None:
+def test_withholding_rename_without_modify_is_refused() -> None:
     with pytest.raises(InvalidSpec, match=r"class spec\.browser\.permissions\.rename: flavor Quantum"):
         pod_spec(permissions={"rename": False})
     pod_spec(permissions={"rename": False, "modify": False})
 
 
 @pytest.mark.parametrize("name", ["create", "delete", "download"])
-def test_without_login_no_permission_can_be_withheld(name: str) -> None:
+def test_class_without_login_that_withholds_a_permission_is_refused(name: str) -> None:
     with pytest.raises(InvalidSpec, match=rf"class spec\.browser\.permissions\.{name}: flavor Quantum .* administrator"):
         pod_spec(OPEN, permissions={name: False})
 
@@ -165,7 +165,7 @@ def test_without_login_password_login_is_disabled(tmp_path: Path) -> None:
     assert config["server"]["sources"][0]["config"]["private"] is True, "or every administrator could share"
 
 
-def test_variable_of_class_replaces_that_of_flavor() -> None:
+def test_environment_variable_of_class_replaces_that_of_flavor() -> None:
     env = [{"name": "FILEBROWSER_DATABASE", "value": "/tmp/x.db"}, {"name": "TZ", "value": "UTC"}]  # noqa: S108
     spec = pod_spec(image=ONE, env=env)
     assert spec["containers"][0]["env"] == [{"name": "FILEBROWSER_CONFIG", "value": "/database/config.yaml"}, *env]

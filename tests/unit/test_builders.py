@@ -14,13 +14,13 @@ from userstorage_operator.plan.diff import without_absent
 LABELS = st.dictionaries(st.sampled_from(["team", "app", "userId", names.LABEL_MANAGED_BY]), st.text("abc", max_size=5))
 
 
-def test_hash_ignores_fields_that_need_no_new_pod() -> None:
+def test_pod_hash_ignores_fields_that_need_no_new_pod() -> None:
     one = desired_of(storage_object(lifecycle={"startTimeout": "5m"}))
     other = desired_of(storage_object(lifecycle={"startTimeout": "9m", "deletionTimeout": "1h"}, replicas=0))
     assert one.pod_hash == other.pod_hash
 
 
-def test_hash_covers_fields_that_need_new_pod() -> None:
+def test_pod_hash_covers_fields_that_need_new_pod() -> None:
     changes: list[dict[str, Any]] = [
         {},
         {"storage": {"readOnly": True}},
@@ -90,7 +90,7 @@ def test_termination_message_falls_back_to_logs() -> None:
     assert policies == ["FallbackToLogsOnError"] * 2
 
 
-def test_base_path_variables_expand() -> None:
+def test_variables_in_base_path_are_expanded() -> None:
     cls = dufs_class(browser={"flavor": "Dufs", "basePath": "/u/${namespace}/${slug}/"})
     args = desired_of(storage_object(), cls).pod["spec"]["containers"][0]["args"]
     assert "--path-prefix=/u/users/alice/" in args

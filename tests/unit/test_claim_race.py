@@ -113,7 +113,7 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(scenario, PATIENCE))
 
 
-def test_higher_ranked_user_waits_for_pod_being_created() -> None:
+def test_claim_stays_in_use_while_another_user_creates_a_pod_on_it() -> None:
     async def story() -> None:
         platform = ClaimRace()
         guest = await platform.create_owner_during_pod_creation()

@@ -26,20 +26,20 @@ def conditions_with(
     return conditions
 
 
-def test_counts_are_reported() -> None:
+def test_user_counts_are_reported_in_class_status() -> None:
     status = class_report(class_object(), BROWSER, [], COUNTS, NOW)
     assert {key: value for key, value in status.items() if key != "conditions"} == {
         "observedGeneration": 1, "users": 5, "updated": 3, "pending": 2, "failed": 1,
     }  # fmt: skip
 
 
-def test_deferred_members_do_not_delay_the_rollout() -> None:
+def test_rollout_is_done_if_all_pending_users_are_deferred() -> None:
     assert conditions_with(class_object())["Reconciling"] == ("True", "RollingOut")
     status = class_report(class_object(), BROWSER, [], COUNTS | {"deferred": 2}, NOW)
     assert [entry["reason"] for entry in status["conditions"] if entry["type"] == "Reconciling"] == ["Done"]
 
 
-def test_two_defaults_report_each_other() -> None:
+def test_both_of_two_default_classes_report_the_conflict() -> None:
     older, newer = marked("older", "2026-01-01T00:00:00Z"), marked("newer", "2026-01-02T00:00:00Z")
     both = (newer, older)
     assert conditions_with(older, classes=both)["Default"] == ("True", "SeveralDefaults")
@@ -55,7 +55,7 @@ def test_image_without_digest_is_reported() -> None:
     assert conditions_with(pinned, browser)["ImagePinned"] == ("True", "Digest")
 
 
-def test_unservable_class_reports_the_error() -> None:
+def test_class_with_invalid_spec_is_reported_as_not_ready() -> None:
     assert conditions_with(class_object(), InvalidSpec("class spec.browser.flavor: …"))["Ready"] == ("False", "InvalidSpec")
 
 

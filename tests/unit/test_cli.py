@@ -30,7 +30,7 @@ def run(*arguments: str, **environment: str) -> Result:
     return CliRunner().invoke(cli.main, ["run", *arguments], env=environment)
 
 
-def test_no_url_means_no_redis(served: list[Config]) -> None:
+def test_redis_is_disabled_without_a_url(served: list[Config]) -> None:
     assert run().exit_code == 0
     assert served == [Config()]
 
@@ -43,14 +43,14 @@ def test_no_url_means_no_redis(served: list[Config]) -> None:
         ([], {"USERSTORAGE_RUN_REDIS_URL": "redis://cache/1", "USERSTORAGE_RUN_CLUSTER_NAME": "eu-1"}),
     ],
 )
-def test_redis_options_are_read_from_flags_or_variables(
+def test_redis_options_are_read_from_flags_or_environment_variables(
     served: list[Config], arguments: list[str], environment: dict[str, Any]
 ) -> None:
     assert run(*arguments, **environment).exit_code == 0
     assert [config.redis for config in served] == [RedisSettings("redis://cache/1", cluster_name="eu-1")]
 
 
-def test_redis_files_are_read_from_variables(served: list[Config], tmp_path: Path) -> None:
+def test_redis_username_and_password_file_are_read_from_environment(served: list[Config], tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.touch()
     given = {"REDIS_URL": "redis://cache", "REDIS_USERNAME": "me", "REDIS_PASSWORD_FILE": str(password)}

@@ -25,7 +25,7 @@ def test_transition_time_changes_only_with_status(first: list[Condition], second
 
 
 @given(CONDITIONS)
-def test_merging_again_changes_nothing(conditions: list[Condition]) -> None:
+def test_merging_the_same_conditions_again_changes_nothing(conditions: list[Condition]) -> None:
     once = merge([], conditions, 1, NOW)
     assert merge(once, conditions, 1, NOW + timedelta(days=1)) == once
 

@@ -140,7 +140,7 @@ async def test_half_open_requests_with_large_headers_are_closed(start: Start) ->
         assert port.observer.closed == {Closed.TOO_LARGE: 300}
 
 
-async def test_half_open_requests_are_closed_in_time(start: Start) -> None:
+async def test_half_open_requests_are_closed_after_the_request_time_limit(start: Start) -> None:
     async with start(Limits(request_seconds=0.3)) as port:
         clients = [await port.connect(data=GET) for _ in range(60)]
         clients += [await port.connect() for _ in range(40)]
@@ -149,7 +149,7 @@ async def test_half_open_requests_are_closed_in_time(start: Start) -> None:
         assert port.observer.closed == {Closed.TIMEOUT: 100}
 
 
-async def test_drip_of_bytes_does_not_extend_the_time(start: Start) -> None:
+async def test_slow_drip_of_bytes_does_not_extend_the_request_time_limit(start: Start) -> None:
     async with start(Limits(request_seconds=0.5)) as port:
         client = await port.connect(data=GET)
         deadline = time.monotonic() + PATIENCE
@@ -244,7 +244,7 @@ async def test_request_in_progress_keeps_its_connection(start: Start) -> None:
         assert port.observer.closed == {Closed.REFUSED: 1}
 
 
-async def test_places_of_closed_connections_are_free_again(start: Start) -> None:
+async def test_closed_connections_do_not_count_against_the_limit(start: Start) -> None:
     async with start(Limits(connections=2, per_address=2)) as port:
         for _ in range(20):
             client = await port.connect()

@@ -94,7 +94,7 @@ def test_no_field_accepts_unknown_fields(plural: str) -> None:
 
 
 @pytest.mark.parametrize("plural", KINDS)
-def test_every_rule_names_its_field(plural: str) -> None:
+def test_every_cel_rule_names_its_field(plural: str) -> None:
     """Require the field in the message, as a log line shows only the message."""
     unnamed = []
     for path, node in walk(schema(plural)):
@@ -106,7 +106,7 @@ def test_every_rule_names_its_field(plural: str) -> None:
 
 
 @pytest.mark.parametrize(("plural", "table"), [("userstorages", bad_inputs), ("userstorageclasses", bad_class_inputs)])
-def test_every_rule_is_tried_on_the_api_server(plural: str, table: ModuleType) -> None:
+def test_every_cel_rule_has_a_refused_input_in_component_tests(plural: str, table: ModuleType) -> None:
     """tests/component has a refused input for every message."""
     tried = [row.message for row in (*table.REFUSED, *table.CHANGES) if row.message is not None]
     messages = {rule["message"] for _, node in walk(schema(plural)) for rule in node.get("x-kubernetes-validations", ())}
@@ -123,7 +123,7 @@ def test_fields_with_class_default_have_no_schema_default(field: str) -> None:
     assert "default" not in schema("userstorages")["properties"]["spec"]["properties"][field]
 
 
-def test_size_has_no_schema_default() -> None:
+def test_storage_size_has_no_schema_default() -> None:
     storage = schema("userstorages")["properties"]["spec"]["properties"]["storage"]
     assert "size" not in storage["default"]
     assert "default" not in storage["properties"]["size"]
@@ -139,7 +139,7 @@ def test_default_status_is_valid_and_reconciling() -> None:
     assert conditions["Reconciling"]["status"] == "True"
 
 
-def test_scheduling_is_the_same_in_both_kinds() -> None:
+def test_scheduling_schema_is_the_same_in_both_kinds() -> None:
     """Compare the two copies, as a CRD cannot refer to another file."""
     first, second = (schema(plural)["properties"]["spec"]["properties"]["scheduling"]["properties"] for plural in KINDS)
     assert first == second

@@ -45,7 +45,7 @@ def served_by(cls: UserStorageClass) -> Snapshot:
 
 
 @pytest.mark.parametrize("kind", EXPOSE)
-def test_older_pod_keeps_its_port_and_route(kind: str) -> None:
+def test_outdated_pod_keeps_its_port_and_route(kind: str) -> None:
     snapshot = served_by(class_of(kind))
     newer = desired_of(storage_object(), class_of(kind, port=9999, basePath="/files/"))
     kept, before = keep_current_endpoint(newer, snapshot), desired_of(storage_object(), class_of(kind))
@@ -67,7 +67,7 @@ def test_other_class_changes_apply_at_once_if_update_is_deferred(kind: str) -> N
     assert getattr(kept, kind) == getattr(newer, kind)
 
 
-def test_missing_or_foreign_ingress_is_not_kept() -> None:
+def test_class_change_applies_at_once_if_ingress_is_missing_or_foreign() -> None:
     snapshot = served_by(class_of("ingress"))
     newer = desired_of(storage_object(), class_of("ingress", basePath="/files/"))
     assert keep_current_endpoint(newer, snapshot.with_children(replace(snapshot.children, ingress=None, pod=None))) == newer
@@ -88,7 +88,7 @@ def test_cluster_internal_url_uses_base_path_of_pod() -> None:
 
 
 @pytest.mark.parametrize("forged", ["", "@example.org/", ".example.org/", ":80@example.org"])
-def test_forged_base_path_does_not_change_host_of_url(forged: str) -> None:
+def test_forged_base_path_annotation_of_pod_does_not_change_host_of_url(forged: str) -> None:
     cls = class_of("ingress", basePath="/a/")
     snapshot = served_by(cls)
     pod = snapshot.children.pod

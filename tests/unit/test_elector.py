@@ -200,7 +200,7 @@ FAULTS = st.tuples(
 @example([0, 0, 0], [], [(20.0, "pause", 0, 20.0), (20.0, "pause", 1, 20.0), (20.0, "pause", 2, 16.0)])
 @example([0, 0, 0], [], [(20.0, "pause", 0, 20.0), (21.0, "terminate", 0, 1.0), (22.0, "kill", 0, 1.0)])
 @example([0, 0, 0], [], [(20.0, "delete", 0, 1.0), (20.5, "delete", 0, 1.0), (21.0, "empty", 0, 1.0)])
-def test_never_more_than_one_may_write(
+def test_at_most_one_replica_may_write_at_any_time(
     offsets: list[float], fates: list[Fate], faults: list[tuple[float, str, int, float]]
 ) -> None:
     simulation = Simulation(offsets, fates)
@@ -243,7 +243,7 @@ def test_first_leader_keeps_leading() -> None:
     assert [name for _, name, _ in simulation.leaders] == [leader.name]
 
 
-def test_release_hands_over_within_two_seconds_and_starts_the_next_term() -> None:
+def test_released_lease_is_taken_over_within_two_seconds_with_the_next_term() -> None:
     simulation, leader = started()
     simulation.terminate(leader)
     simulation.run(until=22)
@@ -288,7 +288,7 @@ def test_late_answer_extends_the_lease_only_from_when_the_request_was_sent() -> 
     assert led(simulation) is not leader
 
 
-def test_lost_answer_does_not_change_the_leader() -> None:
+def test_leader_stays_if_one_answer_to_its_renewal_is_lost() -> None:
     simulation, leader = started()
     simulation._fates = itertools.chain([Fate(back=60) for _ in range(1)], itertools.repeat(Fate()))
     simulation.run(until=120)
@@ -305,7 +305,7 @@ def test_leader_recovers_a_lease_that_was_deleted_or_emptied_by_hand() -> None:
         assert simulation.server.record.holder_identity == leader.name
 
 
-def test_garbage_as_holder_ends_the_term_and_expires() -> None:
+def test_invalid_lease_holder_ends_the_leadership_and_expires() -> None:
     simulation, leader = started()
     EDITS["garbage"](simulation.server)
     simulation.run(until=24)

@@ -30,7 +30,7 @@ def test_lag_is_the_largest_delay_of_the_last_minute() -> None:
     assert round(monitor.lag(), 3) == 0.2
 
 
-def test_overdue_tick_counts_before_it_comes() -> None:
+def test_lag_includes_a_tick_that_is_overdue() -> None:
     clock = FakeClock()
     monitor = EventLoopMonitor(clock)
     tick(monitor, clock, late=0, seconds=5)

@@ -142,7 +142,7 @@ ROWS: dict[str, tuple[Unstructured, Unstructured, list[Expected]]] = {
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_events_of_status_changes(row: str) -> None:
+def test_each_status_change_records_the_expected_events(row: str) -> None:
     before, after, expected = ROWS[row]
     assert [(item.type, item.reason) for item in status_events(before, after)] == expected
 
@@ -244,7 +244,7 @@ class RecorderSetup:
         return list(self.server.events.values())
 
 
-async def test_repetition_is_counted_across_processes() -> None:
+async def test_repeated_event_is_counted_across_processes() -> None:
     first, second = RecorderSetup(), RecorderSetup()
     second.server = first.server
     second.recorder._client = cast("KubeClient", first.server)
@@ -298,7 +298,7 @@ async def test_refused_event_does_not_stop_the_sender() -> None:
     assert len(await setup.send()) == 1
 
 
-async def test_events_of_cluster_scoped_objects_are_in_default() -> None:
+async def test_events_of_cluster_scoped_objects_are_in_namespace_default() -> None:
     setup = RecorderSetup()
     meta = {"name": "standard", "uid": "uid-standard"}
     setup.record(about={"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": meta})

@@ -99,7 +99,7 @@ def test_invalid_host_template_is_refused() -> None:
             host_path(storage, cls(hostTemplate=template))
 
 
-def test_class_creates_at_most_the_requested_exposure() -> None:
+def test_class_gets_only_the_ingress_or_route_that_it_asks_for() -> None:
     closed = desired_of(storage_object(), INSIDE)
     assert (closed.ingress, closed.http_route) == (None, None)
     for kind, other in (EXPOSURE, EXPOSURE[::-1]):
@@ -140,7 +140,7 @@ def test_exposure_is_created_after_pod(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)
-def test_matching_exposure_is_kept_and_unwanted_is_deleted(kind: Kind) -> None:
+def test_unchanged_exposure_is_kept_and_unrequested_exposure_is_deleted(kind: Kind) -> None:
     snapshot = exposed_snapshot(kind, annotations={"example.org/a": "1"})
     assert snapshot.cls is not None
     assert plan_changes(snapshot, desired_of(storage_object(), snapshot.cls), NOW).steps == ()
@@ -212,7 +212,7 @@ def test_annotation_dropped_from_class_is_removed_and_annotations_of_others_stay
     assert patch == {"metadata": {"annotations": {"b": None}}}
 
 
-def test_operator_annotations_override_class() -> None:
+def test_operator_annotations_override_those_of_class() -> None:
     found = child(Kind.INGRESS, annotations={"userstorage.dev/user-id": "mallory"})
     assert found["metadata"]["annotations"] == {"userstorage.dev/user-id": "alice"}
 

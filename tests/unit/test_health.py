@@ -132,7 +132,7 @@ async def test_a_healthy_process_fails_no_check() -> None:
     ],
     ids=["workers stalled", "watches stalled", "loop lagging"],
 )
-async def test_health_fails_if_a_restart_helps(process: Process, failing: dict[str, str]) -> None:
+async def test_health_fails_for_problems_that_a_restart_repairs(process: Process, failing: dict[str, str]) -> None:
     assert await process.health() == failing
     assert await process.readiness() == {}
     assert await process.degraded() == {}
@@ -147,7 +147,7 @@ async def test_health_fails_if_a_restart_helps(process: Process, failing: dict[s
     ],
     ids=["workers", "watches", "loop"],
 )
-async def test_health_passes_up_to_the_limit(process: Process) -> None:
+async def test_health_passes_while_delays_are_up_to_their_limits(process: Process) -> None:
     assert await process.health() == {}
 
 
@@ -178,7 +178,7 @@ async def test_health_passes_while_the_api_server_is_unreachable_or_just_back(pr
     ],
     ids=["API server unreachable", "CRDs missing", "two caches", "many caches", "standby"],
 )
-async def test_readiness_names_what_fails(process: Process, failing: dict[str, str]) -> None:
+async def test_readiness_lists_each_failing_check_while_health_passes(process: Process, failing: dict[str, str]) -> None:
     assert await process.readiness() == failing
     assert await process.health() == {}
 

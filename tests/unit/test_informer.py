@@ -61,7 +61,7 @@ def event(kind: str, version: int) -> dict[str, Any]:
     return {"type": kind, "object": pod(version)}
 
 
-async def test_a_stream_that_ends_or_breaks_is_resumed_without_a_list() -> None:
+async def test_a_watch_that_ends_or_breaks_is_resumed_without_a_new_list() -> None:
     source = Scripted([event("MODIFIED", 12), event("BOOKMARK", 15)], [event("MODIFIED", 17), Unavailable(0, "cut")])
     await play(source, streams=3)
     assert source.watched == ["10", "15", "17"]
@@ -69,7 +69,7 @@ async def test_a_stream_that_ends_or_breaks_is_resumed_without_a_list() -> None:
 
 
 @pytest.mark.parametrize("expired", [ClusterError(410, "gone"), {"type": "ERROR", "object": {"code": 410, "message": "gone"}}])
-async def test_only_an_expired_version_causes_a_list(expired: Any) -> None:
+async def test_only_an_expired_resource_version_causes_a_new_list(expired: Any) -> None:
     source = Scripted([event("MODIFIED", 12), expired])
     await play(source, streams=2)
     assert source.watched == ["10", "20"]
@@ -101,7 +101,7 @@ async def test_watches_that_fail_at_once_are_retried_with_backoff_and_reported(m
     assert waits[5] >= 2.0
 
 
-async def test_an_event_clears_failing() -> None:
+async def test_a_watch_event_ends_the_failing_state_of_the_informer() -> None:
     source = Scripted([Unavailable(503, "no")], [event("BOOKMARK", 12)])
     running = await play(source, streams=3)
     assert not running.failing
@@ -121,7 +121,7 @@ class Uninstalled(Scripted):
         return await super().list_all(resource, namespace, selector)
 
 
-async def test_a_resource_that_is_not_installed_counts_as_empty_until_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_resource_counts_as_an_empty_list_until_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(informer, "_ABSENT_RETRY", 0.1)
     served: list[bool] = []
     cache = ObjectCache(lambda _: None, lambda: served.append(cache.served))
@@ -140,7 +140,7 @@ async def test_a_resource_that_is_not_installed_counts_as_empty_until_it_is(monk
     assert cache.get("n", "p") is not None
 
 
-async def test_an_uninstalled_resource_is_removed_and_reported() -> None:
+async def test_objects_of_an_uninstalled_resource_are_removed_and_reported() -> None:
     gone: list[str] = []
     cache = ObjectCache(lambda obj: gone.append(obj["metadata"]["name"]), lambda: gone.append("not served"))
     cache.put(pod(1))

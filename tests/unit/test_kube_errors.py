@@ -29,7 +29,7 @@ from userstorage_operator.kube.errors import error_from
         ('admission webhook "sizes.example.org" denied the request: too large', "Forbidden"),
     ],
 )
-def test_reason_of_a_refusal_is_its_cause(message: str, reason: str) -> None:
+def test_reason_of_forbidden_error_follows_from_its_message(message: str, reason: str) -> None:
     error = error_from(403, json.dumps({"message": message, "reason": "Forbidden"}).encode(), {})
     assert isinstance(error, Refused)
     assert (error.reason, error.message) == (reason, message)

@@ -89,7 +89,7 @@ async def test_server_with_an_unknown_certificate_gets_no_token(node: Node, tmp_
     assert node.tokens == []
 
 
-async def test_unverified_accepts_any_certificate(node: Node, tmp_path: Path) -> None:
+async def test_any_certificate_is_accepted_if_verification_is_disabled(node: Node, tmp_path: Path) -> None:
     client, _ = client_of(Authority(tmp_path / "another"), verify=False)
     assert await client.summary(ADDRESS) == {"pods": []}
 

@@ -33,7 +33,7 @@ def bound() -> set[str]:
     return {keyword.arg for keywords in names for keyword in keywords if keyword.arg}
 
 
-def test_documented_events_are_exactly_those_logged() -> None:
+def test_documented_log_events_are_exactly_those_logged() -> None:
     assert sorted({event for event, _ in logged()}) == sorted(EVENTS)
 
 

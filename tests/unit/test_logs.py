@@ -235,7 +235,7 @@ def test_cleaning_of_hostile_text_is_fast(hostile: str) -> None:
     assert time.process_time() - started < 0.2
 
 
-def test_secret_at_the_cut_is_redacted() -> None:
+def test_secret_where_long_text_is_cut_is_redacted() -> None:
     for padding in range(TEXT_MAX - 30, TEXT_MAX):
         assert "s3cret" not in clean_text("x" * padding + " redis://:s3cret@redis " + "y" * 5000)
 
@@ -327,12 +327,12 @@ async def test_changed_failure_is_logged_again_and_repetitions_at_debug_level() 
     ]
 
 
-async def test_failure_without_retry_has_no_next_retry() -> None:
+async def test_log_line_of_a_failure_without_retry_has_no_next_retry_field() -> None:
     [line] = await reconcile_lines(Written(), Result(reason="InvalidSpec", error="spec.storage.size: no"))
     assert "next_retry" not in line
 
 
-async def test_routine_failure_is_not_logged() -> None:
+async def test_failure_marked_as_routine_is_not_logged() -> None:
     assert (
         await reconcile_lines(Written(), Result(reason="APIError", retry=True, error="moved on", routine=True), Result()) == []
     )

@@ -23,7 +23,7 @@ def test_manifests_match_their_schemas(directory: str) -> None:
     assert schema_errors(objects) == []
 
 
-def test_unknown_field_is_found() -> None:
+def test_unknown_field_in_a_manifest_is_reported() -> None:
     [service] = objects_of("deploy/manager", "Service")
     service["spec"]["sessions"] = "sticky"
     assert len(schema_errors([service])) == 1
@@ -88,7 +88,7 @@ def test_script_has_a_help_text(name: str) -> None:
     assert result.stdout.startswith("usage: ")
 
 
-def test_every_script_is_checked() -> None:
+def test_every_script_is_in_the_list_of_tested_scripts() -> None:
     assert {path.name for path in (ROOT / "scripts").iterdir()} == set(SCRIPTS)
 
 

@@ -139,7 +139,7 @@ def test_duration_of_a_watch_is_not_observed_as_a_request() -> None:
     assert values['userstorage_api_request_duration_seconds_count{access="read"}'] == 0
 
 
-def test_only_the_largest_classes_have_a_series() -> None:
+def test_only_classes_with_the_most_users_have_a_series_of_their_own() -> None:
     metrics = Metrics("test", LABEL_VALUES)
     metrics.gauges.set_classes({"": 3, **{f"class{n:02}": n for n in range(15)}}, 4)
     values = {name: value for name, value in series(metrics).items() if name.startswith("userstorage_class_objects")}
@@ -151,7 +151,7 @@ def test_only_the_largest_classes_have_a_series() -> None:
     assert len([name for name in series(metrics) if name.startswith("userstorage_class_objects")]) == 2
 
 
-def test_scrape_counts_classes_without_digest_and_renders_no_class(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scrape_counts_classes_without_image_digest_without_rendering_them(monkeypatch: pytest.MonkeyPatch) -> None:
     rendered: list[str] = []
     render = browsers.render
 

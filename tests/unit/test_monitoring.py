@@ -115,7 +115,7 @@ def test_promtool_cases_use_series_that_a_process_has() -> None:
         assert name == "up" or any(own <= each for each in existing[name]), (name, labels)
 
 
-def test_each_alert_has_a_firing_and_a_quiet_case() -> None:
+def test_each_alert_has_a_promtool_case_that_fires_and_one_that_does_not() -> None:
     cases = {}
     for case in yaml.safe_load(CASES.read_text())["tests"]:
         [query] = case["promql_expr_test"]
@@ -145,7 +145,7 @@ def expressions() -> list[str]:
     return [*queries, *(rule["expr"] for group in rules.groups() for rule in group["rules"])]
 
 
-def test_queried_metrics_exist() -> None:
+def test_metrics_in_queries_and_recording_rules_exist() -> None:
     existing = {sample.name for family in complete().registry.collect() for sample in family.samples}
     used = {word for text in expressions() for word in re.findall(r"(?<![:\w])(?:userstorage|process)_\w+", text)}
     assert used
@@ -154,7 +154,7 @@ def test_queried_metrics_exist() -> None:
     assert recorded == set(rules.rules("record")), "every recording is used, and every used recording exists"
 
 
-def test_runbook_metrics_exist() -> None:
+def test_metrics_in_the_runbook_exist() -> None:
     families = complete().registry.collect()
     existing = {name for family in families for name in (family.name, *(sample.name for sample in family.samples))}
     used = set(re.findall(r"(?<![:\w])(?:userstorage|process)_\w+", (ROOT / "docs/runbook.md").read_text()))
@@ -162,7 +162,7 @@ def test_runbook_metrics_exist() -> None:
     assert used - existing == set()
 
 
-def test_queried_label_values_exist() -> None:
+def test_label_values_in_queries_exist() -> None:
     """Fail if a query selects a label value that no series has: its alert would never fire."""
     existing: dict[str, set[tuple[str, str]]] = {}
     for family in complete().registry.collect():

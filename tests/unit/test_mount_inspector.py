@@ -151,5 +151,5 @@ def test_events_of_recently_created_pod_are_not_requested() -> None:
     assert cluster.asked == []
 
 
-def test_forbidden_events_are_ignored() -> None:
+def test_mount_failure_is_unknown_if_events_are_forbidden() -> None:
     assert Inspections(ListServer({})).apply(waiting_snapshot()).claim_context.mount_failure is None

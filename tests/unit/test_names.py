@@ -24,7 +24,7 @@ def test_slug_of_any_other_user_id_keeps_a_readable_prefix() -> None:
     assert re.fullmatch(r"a-b-c-x-org---[0-9a-f]{8}", slug("a.b+c@x.org"))
 
 
-def test_similar_ids_have_different_slugs() -> None:
+def test_similar_user_ids_have_different_slugs() -> None:
     alike = ["a-b", "a_b", "A-b", "a.b", "a--b", "A", "a", "a" * 51, "a" * 52]
     assert len({slug(user_id) for user_id in alike}) == len(alike)
 
@@ -44,7 +44,7 @@ def test_no_user_id_equals_the_hashed_slug_of_another(one: str, other: str) -> N
 
 
 @given(USER_IDS)
-def test_hashed_slug_cannot_be_chosen_as_id(user_id: str) -> None:
+def test_hashed_slug_cannot_be_chosen_as_user_id(user_id: str) -> None:
     chosen = slug(user_id)
     if chosen != user_id:
         assert slug(chosen) != chosen

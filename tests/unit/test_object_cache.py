@@ -28,7 +28,7 @@ def test_an_event_older_than_the_response_to_our_own_write_changes_nothing() -> 
     assert recorder.cache.get("n", "a") == obj(5)
 
 
-def test_a_foreign_change_is_reported_even_if_the_response_to_our_own_write_shows_it_first() -> None:
+def test_a_change_by_another_client_is_reported_even_if_our_write_response_shows_it() -> None:
     recorder = Recorder()
     recorder.cache.event("ADDED", obj(5))
     recorder.cache.put(obj(7, generation=2))
@@ -101,7 +101,7 @@ def test_a_missed_deletion_is_reported_when_another_object_has_the_name() -> Non
     assert reported == [("1", "1"), ("1", None), ("2", "2"), ("2", None), ("3", "3")]
 
 
-def test_a_discarded_object_is_reported() -> None:
+def test_discarding_an_object_reports_a_change() -> None:
     recorder = Recorder()
     recorder.cache.event("ADDED", obj(5))
     recorder.cache.discard("n", "a", "1")
@@ -116,7 +116,7 @@ def test_a_list_of_one_namespace_keeps_the_objects_of_others() -> None:
     assert list(recorder.cache.namespaces_not_synced(["n", "other"])) == ["other"]
 
 
-def test_discard_spares_another_object_with_the_name() -> None:
+def test_discard_keeps_an_object_of_the_same_name_with_another_uid() -> None:
     recorder = Recorder()
     recorder.cache.put(obj(5, uid="2"))
     recorder.cache.discard("n", "a", "1")
@@ -125,7 +125,7 @@ def test_discard_spares_another_object_with_the_name() -> None:
     assert recorder.cache.get("n", "a") is None
 
 
-def test_in_namespace_returns_the_current_objects() -> None:
+def test_in_namespace_returns_the_current_objects_of_that_namespace() -> None:
     cache = Recorder().cache
     for number, namespace in enumerate(("n", "m", "n")):
         cache.event("ADDED", obj(number + 1, str(number), namespace=namespace))

@@ -84,7 +84,7 @@ def storage_condition(seen: Snapshot) -> Condition:
 
 
 @pytest.mark.parametrize("meta", [{}, DELETED], ids=["living", "being deleted"])
-def test_named_claim_is_reported(meta: Unstructured) -> None:
+def test_named_claim_is_reported_with_its_phase_and_size(meta: Unstructured) -> None:
     claim = SHARED | {"spec": {"resources": {"requests": {"storage": "3Gi"}}}, "status": {"phase": "Bound"}}
     cluster = ClaimServer(claim)
     seen = observe_claim(cluster, alice(meta))
@@ -99,7 +99,7 @@ def test_named_claim_is_reported(meta: Unstructured) -> None:
 
 
 @pytest.mark.parametrize("meta", [{}, DELETED], ids=["living", "being deleted"])
-def test_missing_claim_is_reported(meta: Unstructured) -> None:
+def test_missing_named_claim_is_reported(meta: Unstructured) -> None:
     seen = observe_claim(ClaimServer(NotFound(404, "persistentvolumeclaims not found")), alice(meta))
     assert storage_condition(seen) == Condition(
         "StorageReady", False, "ClaimNotFound", "spec.storage.claimName: claim 'shared' does not exist"
@@ -122,7 +122,7 @@ def test_failed_claim_read_does_not_degrade_ready_user() -> None:
     assert status["lastError"]["message"] == "oops"
 
 
-def test_user_id_conflict_reads_no_claim() -> None:
+def test_claim_is_not_read_while_the_user_id_conflicts() -> None:
     first = storage_object(meta={"name": "first", "uid": "uid-first", "creationTimestamp": "2026-01-01T00:00:00Z"})
     cluster = ClaimServer(SHARED)
     assert "claim 'shared' was not read: spec.userID" in storage_condition(observe_claim(cluster, alice(), first)).message

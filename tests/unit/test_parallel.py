@@ -6,7 +6,7 @@ from support.parallel import FIRST, HERE, SPREAD, group_of
 
 
 @pytest.mark.parametrize("name", sorted({*FIRST, *SPREAD}))
-def test_named_files_exist(name: str) -> None:
+def test_files_with_special_worker_groups_exist(name: str) -> None:
     assert (HERE / name).exists()
 
 
@@ -15,7 +15,7 @@ def test_file_spread_over_workers_has_no_shared_fixture(name: str) -> None:
     assert "scope=" not in (HERE / name).read_text()
 
 
-def test_group_is_e2e_a_file_or_a_test() -> None:
+def test_worker_group_is_all_of_e2e_one_file_or_one_test() -> None:
     assert group_of("tests/e2e/test_a.py::test_x") == group_of("tests/e2e/test_b.py::test_y")
     assert group_of("tests/unit/test_a.py::test_x") == group_of("tests/unit/test_a.py::test_y[1]")
     spread = f"tests/{min(SPREAD)}"

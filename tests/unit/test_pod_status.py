@@ -18,7 +18,7 @@ def message_with(message: str | None) -> str:
 
 
 @pytest.mark.parametrize("message", [None, "", "\n \r\n\t\x00\n"])
-def test_crash_without_output_has_no_last_line(message: str | None) -> None:
+def test_message_of_crash_without_output_quotes_no_last_line(message: str | None) -> None:
     assert message_with(message) == CRASHES
 
 
@@ -37,7 +37,7 @@ def test_secret_that_is_cut_is_redacted() -> None:
 
 
 @given(st.text())
-def test_last_line_is_short_and_printable(message: str) -> None:
+def test_reported_last_line_is_short_and_printable(message: str) -> None:
     last_line = message_with(message).removeprefix(CRASHES).removeprefix(": ")
     assert len(last_line) <= 200
     assert last_line.isprintable()

@@ -28,7 +28,7 @@ def caches() -> Caches:
     return caches
 
 
-def test_the_oldest_get_the_quota_and_a_reservation_keeps_it(caches: Caches) -> None:
+def test_quota_goes_to_the_oldest_users_but_a_reserved_place_is_kept(caches: Caches) -> None:
     reservations = Reservations()
     exceeded = [quota.exceeded(user(number), "small", 5, caches, reservations) for number in range(COUNT)]
     assert exceeded == [False] * 5 + [True] * (COUNT - 5)

@@ -39,7 +39,7 @@ def test_sealed_entry_is_read_back_unchanged(entry: Entry, codec: Codec) -> None
 
 
 @given(entry=entries, codec=st.sampled_from(CODECS), data=st.data())
-def test_any_mutation_is_rejected(entry: Entry, codec: Codec, data: st.DataObject) -> None:
+def test_any_mutation_of_a_sealed_value_is_rejected(entry: Entry, codec: Codec, data: st.DataObject) -> None:
     sealed = codec.seal(KEY, entry)
     start = data.draw(st.integers(0, len(sealed)))
     end = data.draw(st.integers(start, len(sealed)))
@@ -50,7 +50,7 @@ def test_any_mutation_is_rejected(entry: Entry, codec: Codec, data: st.DataObjec
 
 
 @given(noise=st.binary(max_size=300) | st.builds(lambda body: b"1 " + b"0" * 64 + b" " + body, st.binary(max_size=40)))
-def test_noise_is_rejected(noise: bytes) -> None:
+def test_random_bytes_are_rejected(noise: bytes) -> None:
     with pytest.raises(Rejected):
         CODECS[0].open(KEY, noise)
 
@@ -105,7 +105,7 @@ def reason_of(data: bytes, key: str = KEY, uid: str = "uid-1", codec: Codec = CO
     return caught.value.reason
 
 
-def test_each_fault_has_its_reason() -> None:
+def test_each_fault_of_a_sealed_value_is_rejected_with_its_reason() -> None:
     codec = CODECS[1]
     sealed = codec.seal(KEY, Entry({"phase": "Ready"}, "uid-1", 7, 3))
     assert reason_of(sealed, key=KEYS.summary("uid-2"), uid="uid-2") == "other_object"
@@ -142,7 +142,7 @@ def test_rows_sort_by_namespace_and_name(names: list[tuple[str, str]]) -> None:
     after=st.none() | st.builds(Key, NAMES, NAMES),
     user=st.none() | st.just("alice"),
 )
-def test_range_contains_the_rows_of_a_query(
+def test_range_contains_exactly_the_rows_that_match_the_query(
     names: list[tuple[str, str, str]], namespace: str | None, after: Key | None, user: str | None
 ) -> None:
     members = [member for name in names for member in row(*name).members(CODECS[1])]
@@ -163,7 +163,7 @@ def test_edited_row_is_rejected() -> None:
             parse(member.replace("Ready", "Failed").encode(), CODECS[1])
 
 
-def test_no_key_contains_a_name_or_namespace() -> None:
+def test_no_redis_key_contains_a_name_or_namespace() -> None:
     key = Key("tenants", "alice@example.org")
     for name in (KEYS.answer(key), KEYS.lock(KEYS.answer(key))):
         assert name.startswith("us:{test}:v1:")

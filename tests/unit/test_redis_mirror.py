@@ -85,7 +85,7 @@ async def test_changes_do_not_restart_a_large_fill() -> None:
     assert redis.writes <= 60
 
 
-async def test_mirror_survives_a_nonsensical_response() -> None:
+async def test_mirror_is_filled_after_nonsensical_responses_of_redis() -> None:
     redis, observer = ScriptedRedis(), FillObserver()
     nonsense = iter([None, b"\xff"])
     redis.answer = next(nonsense)

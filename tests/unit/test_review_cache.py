@@ -83,7 +83,7 @@ async def test_negative_review_expires_soon(cache: ReviewCache[bool], server: Re
     assert await cache.get("k", server.ask)
 
 
-async def test_positive_review_is_served_until_the_grace_ends(
+async def test_positive_review_is_served_until_the_grace_period_ends(
     cache: ReviewCache[bool], server: ReviewServer, clock: FakeClock
 ) -> None:
     await cache.get("k", server.ask)
@@ -100,7 +100,7 @@ async def test_positive_review_is_served_until_the_grace_ends(
     assert await cache.get("k", server.ask)
 
 
-async def test_grace_is_configurable(server: ReviewServer, clock: FakeClock) -> None:
+async def test_grace_period_is_configurable(server: ReviewServer, clock: FakeClock) -> None:
     cache: ReviewCache[bool] = ReviewCache(clock, grace=3600)
     await cache.get("k", server.ask)
     server.answer = Unavailable(503, "unavailable")
@@ -126,7 +126,7 @@ async def test_unavailable_server_is_not_asked_for_every_request(
     assert server.asked == 3
 
 
-async def test_negative_review_has_no_grace(cache: ReviewCache[bool], server: ReviewServer, clock: FakeClock) -> None:
+async def test_negative_review_has_no_grace_period(cache: ReviewCache[bool], server: ReviewServer, clock: FakeClock) -> None:
     server.answer = False
     await cache.get("k", server.ask)
     server.answer = Unavailable(503, "unavailable")
@@ -135,7 +135,9 @@ async def test_negative_review_has_no_grace(cache: ReviewCache[bool], server: Re
         await cache.get("k", server.ask)
 
 
-async def test_refusal_is_raised_despite_the_grace(cache: ReviewCache[bool], server: ReviewServer, clock: FakeClock) -> None:
+async def test_refused_review_is_raised_even_during_the_grace_period(
+    cache: ReviewCache[bool], server: ReviewServer, clock: FakeClock
+) -> None:
     await cache.get("k", server.ask)
     server.answer = Refused(403, "tokenreviews is forbidden")
     clock.now += YES + 1
@@ -143,7 +145,7 @@ async def test_refusal_is_raised_despite_the_grace(cache: ReviewCache[bool], ser
         await cache.get("k", server.ask)
 
 
-async def test_silent_server_times_out(cache: ReviewCache[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_review_without_an_answer_times_out(cache: ReviewCache[bool], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("userstorage_operator.readapi.review_lane.TIMEOUT", 0.01)
     with pytest.raises(Unavailable, match="no answer"):
         await cache.get("k", _never)

@@ -31,7 +31,7 @@ async def test_concurrent_callers_share_one_call() -> None:
     assert calls.started == 2
 
 
-async def test_a_finished_call_is_not_joined() -> None:
+async def test_a_caller_after_the_end_of_a_call_starts_a_new_call() -> None:
     flights, calls = SingleFlight[str, str](), Calls()
     calls.answer.set_result("answer")
     await flights.run("key", calls)

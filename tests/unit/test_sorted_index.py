@@ -27,7 +27,7 @@ def ordered(changes: list[tuple[Key, str | None]]) -> tuple[SortedIndex, dict[Ke
 
 
 @given(_CHANGES, st.none() | _KEYS, _CHOICES, _USERS)
-def test_after_yields_the_same_as_sorting_everything(
+def test_after_yields_the_matching_keys_in_order_of_namespace_and_name(
     changes: list[tuple[Key, str | None]], after: Key | None, namespace: str | None, user: str | None
 ) -> None:
     index, model = ordered(changes)
@@ -42,7 +42,9 @@ def test_after_yields_the_same_as_sorting_everything(
 
 
 @given(_CHANGES, st.integers(1, 4), _USERS)
-def test_all_pages_together_are_complete(changes: list[tuple[Key, str | None]], limit: int, user: str | None) -> None:
+def test_all_pages_together_contain_every_match_once_in_order(
+    changes: list[tuple[Key, str | None]], limit: int, user: str | None
+) -> None:
     index, model = ordered(changes)
 
     def summaries(after: Key | None) -> list[Unstructured]:

@@ -181,7 +181,7 @@ def test_refusal_is_reported_with_message_of_server() -> None:
     }
 
 
-def test_repeating_error_is_written_once_a_minute() -> None:
+def test_repeated_error_is_written_to_the_status_once_a_minute() -> None:
     raw = storage_object()
     outcome = outcome_of(raw, snapshot_of(raw), Failure(Unavailable(503, "try later"), 1, NOW))
     status = report(outcome, {})
@@ -191,7 +191,7 @@ def test_repeating_error_is_written_once_a_minute() -> None:
     assert set(status_patch(report(late, status), status)) == {"lastError"}
 
 
-def test_error_that_waits_for_a_change_is_written_once() -> None:
+def test_error_that_is_not_retried_is_written_to_the_status_once() -> None:
     raw = storage_object()
     outcome = outcome_of(raw, snapshot_of(raw), Failure(WaitingForChange("no such class", "ClassNotFound"), 1, None))
     status = report(outcome, {})
@@ -208,7 +208,7 @@ def test_repeated_error_keeps_time_of_first_occurrence() -> None:
     assert report(later, status)["lastError"]["attempts"] == 9
 
 
-def test_foreign_network_policy_counts_as_missing() -> None:
+def test_foreign_network_policy_is_reported_as_pending() -> None:
     raw = storage_object()
     snapshot = settled_snapshot(raw)
     policy = snapshot.children.network_policy
@@ -297,7 +297,7 @@ def test_deletion_held_by_other_finalizers_is_not_stalled() -> None:
     assert condition(reported, "Reconciling") == ("True", "WaitingForFinalizers")
 
 
-def test_suspension_is_not_done_while_the_pod_exists() -> None:
+def test_suspended_is_false_while_the_pod_exists() -> None:
     raw = storage_object(replicas=0)
     assert condition(report(outcome_of(raw, settled_snapshot(raw)), {}), "Suspended") == ("False", "Stopping")
 
@@ -408,7 +408,7 @@ def test_pod_that_does_not_terminate_stalls_live_storage(replicas: int) -> None:
     assert condition(in_time, "Stalled") == ("False", "NotStalled")
 
 
-def test_foreign_terminating_pod_is_not_a_timeout() -> None:
+def test_foreign_terminating_pod_is_a_name_conflict_and_no_timeout() -> None:
     raw = storage_object(lifecycle={"deletionTimeout": "1s"})
     failure = Failure(NameConflict("in the way"), 1, NOW)
     status = report(outcome_of(raw, with_terminating_pod(settled_snapshot(raw), ownerReferences=[]), failure), {})
@@ -456,7 +456,7 @@ def test_pod_without_browser_container_is_reported_without_image() -> None:
     assert "image" not in status
 
 
-def test_emptied_last_error_is_written_again() -> None:
+def test_last_error_with_missing_fields_is_written_again() -> None:
     raw = storage_object()
     outcome = outcome_of(raw, snapshot_of(raw), Failure(Unavailable(503, "try later"), 1, NOW))
     assert report(outcome, {"lastError": {}})["lastError"]["time"] == "2026-01-31T12:00:00Z"

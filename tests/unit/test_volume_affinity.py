@@ -87,7 +87,7 @@ def test_unschedulable_pod_is_replaced_when_volume_moves(mounts: tuple[Mount, ..
         assert plan == Plan(requeue_at=(NOW + timedelta(seconds=15),))
 
 
-def test_unknown_mounts_delete_no_pod() -> None:
+def test_pod_is_kept_while_mounts_of_its_volume_are_unknown() -> None:
     snapshot = snapshot_with(following_pod())
     [step] = plan_for(replace(snapshot, claim_context=replace(snapshot.claim_context, mounts=None))).steps
     assert isinstance(step, InspectMounts)
@@ -135,7 +135,7 @@ def event(reason: str, message: str, **fields: object) -> Unstructured:
     return {"metadata": created, "reason": reason, "message": message, "lastTimestamp": None, "series": None, **fields}
 
 
-def test_newest_event_counts_in_any_time_format() -> None:
+def test_newest_event_is_found_in_any_time_format() -> None:
     old = event("FailedMount", "old", lastTimestamp="2026-01-31T11:58:00Z")
     series = {"lastObservedTime": "2026-01-31T11:59:30.123456Z"}
     newer = event("FailedAttachVolume", "Multi-Attach error", eventTime="2026-01-31T11:00:00.000000Z", series=series)

@@ -60,18 +60,18 @@ def test_reported_usage_is_accurate_to_one_percent(percents: list[float]) -> Non
 
 
 @given(st.lists(st.floats(min_value=36.01, max_value=37.99), max_size=30))
-def test_small_changes_cause_no_write(percents: list[float]) -> None:
+def test_small_changes_of_volume_usage_write_no_status(percents: list[float]) -> None:
     before = status(MeasuredVolume(use(37.5)), {})
     for percent in percents:
         assert status_patch(status(MeasuredVolume(use(percent)), before), before) == {}
 
 
-def test_unknown_usage_keeps_previous_value() -> None:
+def test_status_keeps_previous_volume_usage_while_usage_is_unknown() -> None:
     before = status(MeasuredVolume(use(37.5)), {})
     assert status_patch(status(MeasuredVolume(None), before), before) == {}
 
 
-def test_usage_of_another_claim_is_dropped() -> None:
+def test_previous_volume_usage_of_another_claim_is_dropped() -> None:
     before = status(MeasuredVolume(use(37.5)), {})
     before["storage"]["claimName"] = "another"
     assert "usedPercent" not in status(MeasuredVolume(None), before)["storage"]
@@ -178,7 +178,7 @@ async def test_only_nodes_with_own_pods_are_queried_with_bounded_concurrency() -
     assert setup.nodes.most_at_once == 8
 
 
-async def test_unchanged_usage_is_not_enqueued_again() -> None:
+async def test_user_storage_is_not_requeued_while_its_volume_usage_is_unchanged() -> None:
     setup = CollectorSetup({"10.0.0.1": summary_of(("pod-1", "users", CLAIM, use(93)))}, pod())
     await setup.collector.once()
     assert setup.keys == [KEY]
@@ -191,7 +191,7 @@ async def test_unchanged_usage_is_not_enqueued_again() -> None:
     assert setup.keys == [KEY, KEY]
 
 
-async def test_unmeasured_volume_is_unknown() -> None:
+async def test_volume_without_measurement_is_neither_counted_nor_requeued() -> None:
     setup = CollectorSetup({"10.0.0.1": summary_of(("pod-1", "users", CLAIM, None))}, pod())
     await setup.collector.once()
     assert setup.keys == []
@@ -205,7 +205,9 @@ async def test_unmeasured_volume_is_unknown() -> None:
         pytest.param(("pod-1", "elsewhere", CLAIM, use(99)), id="another namespace"),
     ],
 )
-async def test_kubelet_reports_only_count_for_its_own_pods(report_of_other_pod: tuple[str, str, str, VolumeUse]) -> None:
+async def test_usage_that_a_kubelet_reports_for_another_pod_is_ignored(
+    report_of_other_pod: tuple[str, str, str, VolumeUse],
+) -> None:
     setup = CollectorSetup({"10.0.0.1": summary_of(report_of_other_pod)}, pod())
     await setup.collector.once()
     assert setup.cache.fullness == UsageSummary()
@@ -239,7 +241,7 @@ async def test_failing_node_does_not_affect_others_or_known_values(answer: Any) 
     assert setup.cache.of("users", CLAIM) == use(50)
 
 
-async def test_forged_pod_is_ignored() -> None:
+async def test_usage_of_pod_without_owner_reference_is_ignored() -> None:
     forged = pod()
     forged["metadata"] = forged["metadata"] | {"ownerReferences": []}
     setup = CollectorSetup({"10.0.0.1": summary_of(("pod-1", "users", CLAIM, use(93)))}, forged)

@@ -37,7 +37,7 @@ class Kopf:
         return await self.liveness.middleware(request, handler)
 
 
-async def test_before_the_first_watch_the_age_counts_from_the_start() -> None:
+async def test_age_before_the_first_watch_is_the_time_since_the_start() -> None:
     kopf = Kopf()
     kopf.now = 3
     assert (kopf.liveness.age(), kopf.liveness.failing) == (3, False)
@@ -45,7 +45,7 @@ async def test_before_the_first_watch_the_age_counts_from_the_start() -> None:
     assert kopf.liveness.age() == 3
 
 
-async def test_an_open_watch_has_age_zero_and_a_broken_one_ages() -> None:
+async def test_age_is_zero_while_a_watch_is_open_and_grows_after_it_breaks() -> None:
     kopf, stream = Kopf(), Stream()
     await kopf.ask(stream)
     kopf.now = 100

@@ -14,12 +14,12 @@ ROOT = Path(__file__).parents[2]
 DEPENDABOT = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"]
 
 
-def test_pipeline_runs_all_targets() -> None:
+def test_ci_pipeline_runs_all_make_targets() -> None:
     assert targets() >= {"lint", "verify", "manifests", "coverage", "image", "test-e2e", "deploy"}
 
 
 @pytest.mark.parametrize("target", sorted(targets()))
-def test_each_step_is_a_listed_target(target: str) -> None:
+def test_each_step_of_the_ci_pipeline_is_a_listed_make_target(target: str) -> None:
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert target in [line.split()[0] for line in listed.splitlines()]
     planned = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -28,7 +28,7 @@ async def test_key_added_while_it_is_processed_is_queued_again_when_done() -> No
     assert await keys.get() == "a"
 
 
-async def test_failures_back_off_and_a_change_is_queued_at_once() -> None:
+async def test_failed_key_is_queued_after_a_backoff_and_changed_key_at_once() -> None:
     keys = queue()
     keys.add_rate_limited("a")
     keys.add_rate_limited("a")
@@ -49,14 +49,14 @@ async def test_minimum_delay_extends_the_backoff() -> None:
     await asyncio.wait_for(keys.get(), 1)
 
 
-async def test_shorter_of_two_delays_counts() -> None:
+async def test_key_added_with_two_delays_is_queued_after_the_shorter() -> None:
     keys = queue()
     keys.add_after("a", 0.01)
     keys.add_after("a", 60)
     assert await asyncio.wait_for(keys.get(), 1) == "a"
 
 
-async def test_oldest_wait_is_that_of_the_head() -> None:
+async def test_oldest_wait_is_how_long_the_first_queued_key_has_waited() -> None:
     keys = queue()
     assert keys.oldest_wait() == 0
     keys.add("a")
@@ -78,7 +78,7 @@ async def test_resumed_key_keeps_failures_and_backoff_of_the_earlier_process() -
     assert await asyncio.wait_for(keys.get(), 1) == "d"
 
 
-async def test_failures_of_this_process_take_precedence_over_resumed_ones() -> None:
+async def test_failures_of_this_process_take_precedence_over_resumed_failures() -> None:
     keys = queue()
     keys.add_rate_limited("a")
     keys.resume("a", 9, 60)

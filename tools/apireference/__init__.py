@@ -1,1 +1,1 @@
-"""Generates docs/api-reference.md from the CRDs and from the operator's table of condition reasons."""
+"""Generates docs/api-reference.md from the CRDs, the examples and the condition reasons in `api/reasons.py`."""

@@ -19,14 +19,14 @@ _HINT_LINES = 20
 
 
 def current() -> str:
-    """Return the page as the current CRDs and reasons make it."""
+    """Return the content that docs/api-reference.md should have, from the current CRDs, examples and reasons."""
     crds = [yaml.safe_load((ROOT / "deploy" / "crds" / name).read_text(encoding="utf-8")) for name in _CRDS]
     examples = {kind: (ROOT / "examples" / name).read_text(encoding="utf-8") for kind, name in _EXAMPLES.items()}
     return page(crds, examples, {"UserStorage": REASONS, "UserStorageClass": CLASS_REASONS})
 
 
 def main() -> int:
-    """Write the page. With --check, only compare it, and return exit code 1 if it is stale; else return 0."""
+    """Write docs/api-reference.md and return exit code 0. With --check, write nothing, and return 1 if it is not current."""
     parser = argparse.ArgumentParser(prog="apireference", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is not current")
     expected = current()

@@ -1,4 +1,4 @@
-"""Renders the API reference as Markdown."""
+"""Renders docs/api-reference.md from the CRDs, examples and condition reasons."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,8 +19,9 @@ The API server sets defaults and enforces the rules; its error message names the
 
 
 def page(crds: Iterable[Crd], examples: Mapping[str, str], reasons: Mapping[str, Reasons]) -> str:
-    """Return the whole page. `examples` maps each kind to a manifest. `reasons` maps each kind to its condition types and their
-    reasons.
+    """Return the API reference as Markdown. `examples` maps each kind to the text of a manifest.
+
+    `reasons` maps each kind to its condition types, and each condition type to its reasons with their meanings.
     """
     kinds = list(crds)
     parts = [_HEADER.format(group=kinds[0]["spec"]["group"])]

@@ -1,4 +1,4 @@
-"""Turns the schema of a CRD into table rows: one per field, with its validation rules in words."""
+"""Turns the OpenAPI schema of a CRD into rows of the field table: one per field, with its validation rules in words."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ Schema = dict[str, Any]
 
 @dataclass(slots=True)
 class Row:
-    """One field. `rules` also has the rules of a parent field that point to this field by their fieldPath."""
+    """The row of one field. `rules` includes the CEL rules of a parent field whose fieldPath points to this field."""
 
     path: str
     type: str
@@ -19,7 +19,10 @@ class Row:
 
 
 def rows(schema: Schema, path: str) -> list[Row]:
-    """Return all fields below `path` in the order of the CRD, parents first. Raises KeyError if a rule names no field."""
+    """Return one row for each field below the field `path` with that schema, in the order of the CRD, parents first.
+
+    Raises KeyError if a CEL rule belongs to none of these fields: its fieldPath is wrong or missing.
+    """
     table = {row.path: row for row in _fields(schema, path)}
     for target, message in _messages(schema, path):
         known = table[target].rules  # a KeyError means that the rule names no field: give it a fieldPath
@@ -43,8 +46,9 @@ def _fields(schema: Schema, path: str) -> Iterator[Row]:
 
 
 def _messages(schema: Schema, path: str) -> Iterator[tuple[str, str]]:
-    """Yield the path of a field and a message for each CEL rule. The field is the rule's fieldPath, else the field that has the
-    rule.
+    """Yield for each CEL rule the path of the field that it is about, and the rule's message.
+
+    That field is the rule's fieldPath. Without a fieldPath it is the field in whose schema the rule is.
     """
     for rule in schema.get("x-kubernetes-validations", ()):
         yield (path + rule["fieldPath"] if "fieldPath" in rule else path.removesuffix("[]")), rule["message"]
@@ -67,7 +71,7 @@ def _element_path(schema: Schema, path: str) -> str:
 
 
 def type_name(schema: Schema) -> str:
-    """Return the type in words: `list of object`, `integer or string`, `time`."""
+    """Return the type of a field in words, such as `list of object`, `integer or string` or `time`."""
     element = _element(schema)
     if element is not None:
         return f"{'list' if 'items' in schema else 'map'} of {type_name(element)}"
@@ -77,7 +81,7 @@ def type_name(schema: Schema) -> str:
 
 
 def _default(schema: Schema) -> str:
-    """Return the default as text; empty for an object, whose fields have their own rows."""
+    """Return the default of a field as text. Empty if it has none, or if it is an object, whose fields have their own rows."""
     if "default" not in schema or schema.get("type") == "object":
         return ""
     value = schema["default"]
@@ -87,7 +91,7 @@ def _default(schema: Schema) -> str:
 
 
 def _bounds(schema: Schema) -> list[str]:
-    """Return the rules of the schema itself, such as enum, bounds and pattern, without CEL rules."""
+    """Return the validation rules of a field in words: enum, minimum and maximum, lengths and pattern, but no CEL rules."""
     bounds = []
     if "enum" in schema:
         bounds.append("one of " + ", ".join(schema["enum"]))

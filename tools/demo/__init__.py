@@ -1,1 +1,1 @@
-"""The demo: a cluster, the operator, and a user whose file survives the deletion of the pod."""
+"""The demo: starts a cluster and the operator, and shows that a user's file is still there after the pod was deleted."""

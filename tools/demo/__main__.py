@@ -10,7 +10,7 @@ from localcluster.progress import Console
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 if every step succeeded, else 1 with the error on standard error."""
+    """Run one command and return its exit code: 0 if every step succeeded, 130 if it was interrupted, else 1."""
     options = _parser().parse_args(arguments)
     report = Console(sys.stdout)
     try:

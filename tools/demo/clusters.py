@@ -1,4 +1,4 @@
-"""The clusters of the demo: a local node (see `localcluster`), or kind if a Docker engine answers."""
+"""Starts and stops the cluster of the demo: kind if a Docker engine answers, else one node of `localcluster`."""
 
 import re
 import subprocess
@@ -22,10 +22,10 @@ _FORWARDING_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class DemoCluster:
-    """A running cluster.
+    """The running cluster of the demo.
 
-    `service_url` returns the current URL, on this machine, of a Service in the namespace `default`. On kind the URL changes
-    with the pod, because a forwarded port closes with its pod.
+    `service_url` gets the name of a Service in the namespace `default`, and returns a URL by which this machine can reach it.
+    On kind, the URL is no longer valid once the Service's pod is replaced, because the forwarded port is closed then.
     """
 
     kubectl: Kubectl
@@ -33,17 +33,17 @@ class DemoCluster:
 
 
 def choose(choice: str) -> str:
-    """Return `local` or `kind`. For `auto`, return kind if a Docker engine answers, else local."""
+    """Return the type of cluster, `local` or `kind`. The choice `auto` means `kind` if a Docker engine answers."""
     if choice != "auto":
         return choice
     return "kind" if docker_answers() else "local"
 
 
 def start(choice: str, directory: Path, files: Path, report: Report) -> DemoCluster:
-    """Start the cluster whose state is in `directory`, unless it is running. `files` is the demo's own folder in that
-    directory.
+    """Return the running cluster whose state is in `directory`; start it first if it does not run.
 
-    Raises ClusterError if it does not start.
+    `choice` is `local` or `kind`. `files` is the folder in `directory` for the demo's other files. Raises ClusterError if the
+    cluster does not start.
     """
     if choice == "kind":
         return _start_kind(directory, files, report)
@@ -54,7 +54,10 @@ def start(choice: str, directory: Path, files: Path, report: Report) -> DemoClus
 
 
 def stop(directory: Path, files: Path) -> None:
-    """Stop the cluster whose state is in `directory`, be it local or kind. Raises ClusterError if that fails."""
+    """Stop the cluster whose state is in `directory`, of either type. `files` is as in `start`.
+
+    Raises ClusterError if the cluster cannot be stopped.
+    """
     if (files / "kind").exists():
         Background("port-forward", files).stop()
         cluster = _kind(directory)
@@ -68,8 +71,9 @@ def stop(directory: Path, files: Path) -> None:
 
 
 def _start_kind(directory: Path, files: Path, report: Report) -> DemoCluster:
-    """Start kind with pytest-kind. Of this code only the port forwarding has ever run: the author's machine has no Docker
-    engine.
+    """Start a kind cluster with pytest-kind and return it.
+
+    This function has never run, because the author's machine has no Docker engine. Only `forward` has been tried.
     """
     cluster = _kind(directory)
     report(f"kind: cluster {KIND_NAME}; the first time it downloads kind and a node image of 1 GB")
@@ -88,10 +92,9 @@ def _kind(directory: Path) -> Any:
 
 
 def forward(kubectl: Kubectl, service: str, files: Path) -> str:
-    """Forward a free port of this machine to the pod of a Service, and close the port forwarded before. Return the URL of the
-    port.
+    """Forward a free port of this machine to the pod of a Service, and return the URL of that port.
 
-    Raises ClusterError if that fails.
+    The port of an earlier call is closed. Raises ClusterError if kubectl cannot forward a port.
     """
     forwarder = Background("port-forward", files)
     forwarder.start(["/usr/bin/env", *kubectl.command, "port-forward", f"service/{service}", ":80"])

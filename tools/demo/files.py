@@ -19,12 +19,12 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def upload(url: str, content: str) -> None:
-    """Write a file. Raises ClusterError if the server refuses it or does not answer."""
+    """Write `content` to the file at `url`. Raises ClusterError if the server refuses the request or does not answer."""
     _retry(url, lambda: _request("PUT", url, content.encode()))
 
 
 def download(url: str) -> str:
-    """Read a file. Raises ClusterError if the server refuses it or does not answer."""
+    """Return the content of the file at `url`. Raises ClusterError if the server refuses the request or does not answer."""
     return _retry(url, lambda: _request("GET", url, None)).decode()
 
 

@@ -1,4 +1,4 @@
-"""kubectl against the cluster of the demo."""
+"""Runs kubectl against a local cluster."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ _TIMEOUT = 60
 
 
 class Kubectl:
-    """kubectl commands as a person would type them."""
+    """Runs kubectl commands with the kubeconfig of one cluster."""
 
     def __init__(self, program: Path, kubeconfig: Path, cache: Path) -> None:
         self.program = program
@@ -21,7 +21,10 @@ class Kubectl:
         self.command = [str(program), f"--kubeconfig={kubeconfig}", f"--cache-dir={cache}"]
 
     def run(self, *arguments: str) -> str:
-        """Return the output of the command. Raises ClusterError with kubectl's last line if it fails."""
+        """Run kubectl with these arguments and return its standard output.
+
+        Raises ClusterError with the last line that kubectl printed, if the command fails.
+        """
         # One hanging connection must not stop the demo.
         command = [*self.command, "--request-timeout=30s", *arguments]
         try:
@@ -34,9 +37,9 @@ class Kubectl:
         return done.stdout
 
     def wait_established(self, *definitions: str) -> None:
-        """Wait until the API server serves these CRDs (`crd/…`). Raises ClusterError if it does not.
+        """Wait until the CRDs are Established. `definitions` are their names, with the prefix `crd/`.
 
-        `kubectl wait` fails if a CRD is so new that its conditions are null, so it is repeated.
+        `kubectl wait` is repeated, because it fails while a new CRD has no conditions. Raises ClusterError after a minute.
         """
         deadline = time.monotonic() + _TIMEOUT
         while True:
@@ -50,6 +53,6 @@ class Kubectl:
                 return
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
-        """Return an object of the namespace `default`. Raises ClusterError if it does not exist."""
+        """Return the object of that kind and name in the namespace `default`. Raises ClusterError if it does not exist."""
         found: dict[str, Any] = json.loads(self.run("get", kind, name, "-o", "json"))
         return found

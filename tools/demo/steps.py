@@ -1,4 +1,4 @@
-"""The steps of the demo."""
+"""Runs the demo: `up` starts and shows everything, `down` stops it."""
 
 import hashlib
 import shutil
@@ -25,7 +25,10 @@ _SECONDS_BETWEEN_POLLS = 0.25
 
 
 def up(choice: str, directory: Path, report: Report) -> None:
-    """Start everything that does not run yet, and show it step by step. Raises ClusterError at the first step that fails."""
+    """Start cluster, Redis and operator unless they run, and show that a user's file is kept when the pod is deleted.
+
+    Each step is reported. Raises ClusterError at the first step that fails.
+    """
     own = directory / "demo"
     own.mkdir(parents=True, exist_ok=True)
     cluster = clusters.start(choice, directory, own, report)
@@ -58,7 +61,10 @@ def up(choice: str, directory: Path, report: Report) -> None:
 
 
 def down(directory: Path, report: Report) -> None:
-    """Stop the operator, then Redis and the cluster, and delete their files. Raises ClusterError if one does not stop."""
+    """Stop the operator, Redis and the cluster, and delete their files.
+
+    Raises ClusterError if one of them does not stop. A missing directory is reported and is no error.
+    """
     if not directory.is_dir():
         report(f"nothing to stop: {_shown(directory)} does not exist")
         return
@@ -73,7 +79,7 @@ def down(directory: Path, report: Report) -> None:
 
 
 def _operator(own: Path, kubectl: Kubectl, redis_url: str | None, report: Report) -> Background:
-    """Start the operator unless it runs. It runs outside of the cluster, as a process of this machine."""
+    """Start the operator as a process of this machine, unless it runs already. Return that background process."""
     program = Path(sys.executable).with_name("userstorage-operator")
     if not program.exists():
         raise ClusterError(f"{program} does not exist: run `make install` first")
@@ -92,9 +98,9 @@ def _operator(own: Path, kubectl: Kubectl, redis_url: str | None, report: Report
 
 
 def _until_ready(kubectl: Kubectl, operator: Background, report: Report, not_pod: str = "") -> dict[str, Any]:
-    """Wait until the UserStorage is Ready with a pod whose uid is not `not_pod`. Report every change, and return the status.
+    """Wait until the UserStorage is Ready with a pod whose uid is not `not_pod`, and return its status.
 
-    Raises ClusterError if the operator exits or if that takes too long.
+    Every change of phase or reason is reported. Raises ClusterError if the operator exits, or after five minutes.
     """
     summary = ""
     deadline = time.monotonic() + _READY_SECONDS
@@ -139,5 +145,5 @@ Stop everything: make demo-down"""
 
 
 def _shown(path: Path) -> str:
-    """Return the path relative to the working directory if it is in it, else unchanged."""
+    """Return a file path as text: relative to the working directory if the file is below it, else as it is."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

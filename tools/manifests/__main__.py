@@ -6,7 +6,10 @@ from manifests.render import PARTS, WHOLE, NotRendered, render, schema_errors
 
 
 def main() -> int:
-    """Print the number of objects and the errors of each directory. Return 1 if one does not render or is not valid, else 0."""
+    """Print for each directory the number of objects and the invalid ones.
+
+    Return 1 if a directory cannot be rendered or has an invalid object, else 0.
+    """
     found = 0
     for directory in (*WHOLE, *PARTS):
         try:

@@ -1,4 +1,4 @@
-"""Renders kustomizations and validates their objects."""
+"""Renders the kustomizations of `deploy/`, and validates the rendered objects against the schemas of Kubernetes."""
 
 import subprocess
 import sys
@@ -11,15 +11,15 @@ import yaml
 ROOT = Path(__file__).parents[2]
 KUBECTL = str(Path(sys.executable).with_name("kubectl"))
 KUBERNETES = "1.36"
-"""The Kubernetes version of the schemas; the local cluster has the same."""
+"""The version of Kubernetes whose schemas are used. The local cluster has the same version."""
 WHOLE = ("deploy", "deploy/overlays/demo", "deploy/overlays/namespaced", "deploy/overlays/monitoring")
-"""Each of these directories installs the operator."""
+"""The directories that install the whole operator."""
 PARTS = tuple(
     sorted(
         f"deploy/{path.parent.name}" for path in (ROOT / "deploy").glob("*/kustomization.yaml") if path.parent.name != "base"
     )
 )
-"""These directories are parts that can be applied separately."""
+"""The directories that contain a part of the installation, such as the CRDs, and can be applied separately."""
 FOREIGN = frozenset({"PodMonitor", "PrometheusRule"})
 """Kinds of the Prometheus operator; Kubernetes has no schema for them."""
 
@@ -27,11 +27,11 @@ Object = dict[str, Any]
 
 
 class NotRendered(Exception):
-    """kubectl refused a kustomization. The message has the reason."""
+    """`kubectl kustomize` failed. The message names the directory and has the error of kubectl."""
 
 
 def render(directory: str) -> list[Object]:
-    """Return the objects of the kustomization in that directory. Raises NotRendered if kubectl refuses it."""
+    """Return the objects that `kubectl kustomize` renders from `directory`. Raises NotRendered if it fails."""
     done = subprocess.run([KUBECTL, "kustomize", str(ROOT / directory)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise NotRendered(f"{directory}: {done.stderr.strip()}")
@@ -39,14 +39,17 @@ def render(directory: str) -> list[Object]:
 
 
 def schema_errors(objects: list[Object]) -> list[str]:
-    """Return one line for each object that does not match the schema, or has an unknown field."""
+    """Return one line for each object that violates the Kubernetes schema of its kind or has an unknown field.
+
+    Kinds that Kubernetes has no schema for, those in FOREIGN, are not checked.
+    """
     return [
         f"{display_name(each)}: {error}" for each in objects if each["kind"] not in FOREIGN and (error := _schema_error(each))
     ]
 
 
 def display_name(each: Object) -> str:
-    """Return kind, namespace and name of an object, separated by slashes."""
+    """Return `kind/namespace/name` of an object, or `kind/name` if it has no namespace."""
     metadata = each["metadata"]
     return "/".join(part for part in (each["kind"], metadata.get("namespace", ""), metadata["name"]) if part)
 

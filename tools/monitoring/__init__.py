@@ -1,1 +1,1 @@
-"""Generates the PrometheusRule from deploy/monitoring/rules.yaml and the Grafana dashboard from `panels`."""
+"""Generates the PrometheusRule from deploy/monitoring/rules.yaml, and the Grafana dashboard from panels.py."""

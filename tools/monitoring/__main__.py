@@ -8,7 +8,7 @@ from monitoring.rules import FOLDER, prometheus_rule
 
 
 def main() -> int:
-    """Write the files; with --check, return exit code 1 if a file is stale."""
+    """Write the generated files and return exit code 0. With --check, write nothing, and return 1 if a file is not current."""
     parser = argparse.ArgumentParser(prog="monitoring", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not current")
     check = parser.parse_args().check

@@ -1,4 +1,4 @@
-"""The Grafana dashboard, generated from `panels`."""
+"""Generates the Grafana dashboard from panels.py."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, DatasourceVariable, Row
 from grafana_foundation_sdk.builders.prometheus import Dataquery
@@ -14,7 +14,7 @@ _WIDTH = 8
 
 
 def dashboard() -> str:
-    """Return the dashboard as JSON for Grafana's import; it has a variable for the data source."""
+    """Return the dashboard as JSON that Grafana can import. A dashboard variable selects the Prometheus data source."""
     result = Dashboard("UserStorage operator").uid("userstorage-operator").tags(["userstorage"]).refresh("30s")
     result = result.time("now-6h", "now").with_variable(DatasourceVariable("datasource").type("prometheus"))
     for title, panels in ROWS.items():

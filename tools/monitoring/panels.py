@@ -1,11 +1,14 @@
-"""The panels of the dashboard, row by row. Every query returns a value: 0 if nothing happened."""
+"""The panels of the Grafana dashboard, by dashboard row, with their PromQL queries.
+
+Every query returns a value: 0 if nothing happened.
+"""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A PromQL expression and the legend of its series, which may contain `{{label}}`."""
+    """A PromQL expression and its legend. In the legend, `{{label}}` stands for the value of that label of a series."""
 
     expression: str
     legend: str
@@ -13,7 +16,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A time series panel; `unit` is a unit of Grafana."""
+    """A time series panel of the dashboard. `unit` is the identifier of a Grafana unit, such as `reqps`."""
 
     title: str
     unit: str
@@ -25,7 +28,7 @@ def _panel(title: str, unit: str, *queries: tuple[str, str]) -> Panel:
 
 
 def _quantile(share: float, histogram: str) -> str:
-    """Return the query of a quantile. It gives 0 if nothing was observed, for which Prometheus itself gives NaN."""
+    """Return the PromQL query of a quantile of the last five minutes. It gives 0, not NaN, if nothing was observed."""
     return f"histogram_quantile({share}, sum by (le) (rate(userstorage_{histogram}_bucket[5m]))) >= 0 or vector(0)"
 
 

@@ -1,4 +1,4 @@
-"""Draws the panels of dashboard.json with the answers of a Prometheus server. The picture resembles Grafana's."""
+"""Draws a picture that resembles the Grafana dashboard: the panels of dashboard.json with data of a Prometheus server."""
 
 import json
 import re
@@ -18,14 +18,17 @@ from monitoring.dashboard import dashboard
 
 _COLUMNS = 24
 _CELL = (0.75, 0.32)
-"""Width and height of a grid cell, in inches."""
+"""Width and height of a cell of the dashboard's grid, in inches."""
 _LEGEND_MAX = 7
-"""Maximum number of series in a legend."""
+"""Maximum number of series in the legend of a panel."""
 _TIMES = {1.0: "s", 1e-3: "ms", 1e-6: "µs"}
 
 
 def draw(url: str, start: float, end: float, path: Path) -> None:
-    """Draw the data of the Prometheus server at `url` from `start` to `end` (Unix times), and write the picture to `path`."""
+    """Write a picture of the dashboard to the file `path`, with data of the Prometheus server at `url`.
+
+    The data is that between the Unix times `start` and `end`.
+    """
     mpl.rcParams.update({"font.size": 7, "axes.titlesize": 8, "axes.titlelocation": "left", "axes.titleweight": "bold"})
     panels = json.loads(dashboard())["panels"]
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels) + 2
@@ -73,7 +76,7 @@ def _panel(axes: Axes, panel: dict[str, Any], url: str, start: float, end: float
 
 
 def _query_range(url: str, target: dict[str, str], start: float, end: float) -> list[tuple[str, list[datetime], list[float]]]:
-    """Return name, times and values of each series."""
+    """Return the legend, the times and the values of each series that the query of a panel gives."""
     parameters = urllib.parse.urlencode({"query": target["expr"], "start": start, "end": end, "step": "2"})
     with urllib.request.urlopen(f"{url}/api/v1/query_range?{parameters}", timeout=30) as response:  # noqa: S310  # our own http URL
         result = json.load(response)["data"]["result"]

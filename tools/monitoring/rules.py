@@ -1,4 +1,4 @@
-"""The alerts and recording rules in three forms: as a rule file, as a PrometheusRule, and with short durations for tests."""
+"""Reads the alerts and recording rules of rules.yaml, as they are, as a PrometheusRule, or with short durations for tests."""
 
 import re
 from pathlib import Path
@@ -12,18 +12,18 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def groups() -> list[dict[str, Any]]:
-    """Return the groups of the rule file."""
+    """Return the rule groups of deploy/monitoring/rules.yaml."""
     found: list[dict[str, Any]] = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))["groups"]
     return found
 
 
 def rules(kind: str) -> dict[str, dict[str, Any]]:
-    """Return the rules of a kind, `alert` or `record`, by name."""
+    """Return the alerts if `kind` is `alert`, or the recording rules if it is `record`, by name."""
     return {rule[kind]: rule for group in groups() for rule in group["rules"] if kind in rule}
 
 
 def prometheus_rule() -> str:
-    """Return the rules as a PrometheusRule, in YAML."""
+    """Return the manifest of a PrometheusRule with all rules, as YAML text."""
     name = {"app.kubernetes.io/name": "userstorage-operator"}
     metadata = {"name": "userstorage-operator", "namespace": "userstorage-system", "labels": name}
     manifest = {
@@ -37,10 +37,9 @@ def prometheus_rule() -> str:
 
 
 def accelerated(divisor: int) -> dict[str, Any]:
-    """Return the rules for tests. Every `for`, every range and the threshold of UserStorageLongNotReady are divided by
-    `divisor`.
+    """Return the content of a rule file whose alerts fire `divisor` times sooner, for tests.
 
-    All other thresholds stay.
+    Every `for`, every range and the threshold of UserStorageLongNotReady are divided by `divisor`. All other thresholds stay.
     """
 
     def shorter(match: re.Match[str]) -> str:

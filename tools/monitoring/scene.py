@@ -1,7 +1,7 @@
-"""`python -m monitoring.scene PICTURE`: run two operators under a Prometheus for a few minutes, and draw the dashboard.
+"""`python -m monitoring.scene PICTURE`: draw the dashboard with the metrics of two operators that a Prometheus server scrapes.
 
-The cluster has no containers. Two hundred users are created, ten more ask for a class that does not exist, Redis fails and recovers,
-and the leader is killed.
+The operators run for four minutes on a cluster without containers. In that time two hundred users are created, ten more ask
+for a class that does not exist, Redis fails and recovers, and the leader is killed.
 """
 
 import contextlib
@@ -29,13 +29,13 @@ from testservers.prometheus import Prometheus
 from testservers.redis import RedisServer, ensure_installed
 
 SCENE = 240
-"""Length of the scene, in seconds."""
+"""Seconds for which the operators run and are measured."""
 _JOB = "userstorage-operator"
 _NAMESPACE = "platform"
 
 
 class Scene:
-    """The cluster, Redis, the operators and the Prometheus server, and the actions on them."""
+    """A running cluster, Redis, two operators and a Prometheus server, with methods that change them."""
 
     def __init__(self, directory: Path, report: Report) -> None:
         self._directory = directory
@@ -51,7 +51,7 @@ class Scene:
         self._token = ""
 
     def begin(self) -> Prometheus:
-        """Start the operators and the Prometheus server that scrapes them."""
+        """Start two operators, and return a running Prometheus server that scrapes them."""
         self.run("apply", "-k", str(FOLDER.parent / "crds"))
         self.run("apply", "-k", str(FOLDER.parent / "rbac"))
         self.run("create", "namespace", _NAMESPACE)
@@ -74,17 +74,20 @@ class Scene:
         return Prometheus(self._directory / "prometheus", self._directory / "prometheus.yaml").start()
 
     def end(self) -> None:
-        """Stop everything but the Prometheus server."""
+        """Stop the operators, Redis and the cluster. The caller stops the Prometheus server."""
         processes.kill(self._operators.values())
         self.redis.stop()
         localcluster.stop(self._directory / "cluster")
 
     def run(self, *arguments: str, stdin: str = "") -> str:
-        """Run kubectl and return its output."""
+        """Run kubectl against the cluster and return its standard output. Raises CalledProcessError if it fails."""
         return subprocess.run([*self._kubectl, *arguments], input=stdin, capture_output=True, text=True, check=True).stdout
 
     def users(self, first: int, last: int, **spec: Any) -> Callable[[], None]:
-        """Return an action that creates or updates the users with numbers from `first` to `last` - 1."""
+        """Return a function that creates or updates the UserStorages user-<first> to user-<last - 1>.
+
+        `spec` is added to the spec of each.
+        """
         items = [
             {
                 "apiVersion": "userstorage.dev/v1",
@@ -99,13 +102,13 @@ class Scene:
         )
 
     def delete_users(self, first: int, last: int) -> None:
-        """Delete the users with numbers from `first` to `last` - 1."""
+        """Delete the UserStorages user-<first> to user-<last - 1>, without waiting for the end of the deletion."""
         self._report_count(
             self.run("delete", "us", "-n", _NAMESPACE, "--wait=false", *(f"user-{n}" for n in range(first, last)))
         )
 
     def end_leader(self) -> None:
-        """Kill the process that leads; the other one takes over."""
+        """Kill the operator that leads, so that the other operator takes over."""
         for port, process in self._operators.items():
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=10) as answer:
                 if json.load(answer)["role"] == "leading":
@@ -113,7 +116,7 @@ class Scene:
                     return
 
     def ask(self) -> None:
-        """Request a user from the read API of both operators, as a platform backend does."""
+        """Request the user `user-7` from the read API of both operators. The response and all errors are ignored."""
         for port in self.ports:
             url = f"http://127.0.0.1:{port}/v1/users/user-7"
             request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self._token}"})  # our own http URL
@@ -125,7 +128,7 @@ class Scene:
 
 
 def play(path: Path, report: Report) -> None:
-    """Play the scene and write the picture to `path`."""
+    """Start the operators, make all changes to the cluster, and write a picture of the dashboard to the file `path`."""
     with tempfile.TemporaryDirectory(prefix="scene-") as directory:
         scene = Scene(Path(directory), report)
         try:
@@ -141,7 +144,7 @@ def play(path: Path, report: Report) -> None:
 
 
 def _follow(scene: Scene, report: Report) -> float:
-    """Run each action at its second of the scene; return the start of the scene as Unix time."""
+    """Make each change at its time, in seconds since the start. Return the start as Unix time, after SCENE seconds."""
     script: dict[int, tuple[str, Callable[[], Any]]] = {
         15: ("a hundred users are created", scene.users(0, 100)),
         50: ("a hundred more", scene.users(100, 200)),

@@ -1,4 +1,4 @@
-"""Builds and pushes the operator's image: with Docker if an engine answers, else with buildah."""
+"""Builds and pushes the operator's container image: with Docker if a Docker engine answers, else with buildah."""
 
 from operatorimage.engines import BUILDAH, DOCKER, Engine, choose
 

@@ -10,7 +10,7 @@ from operatorimage import BUILDAH, choose, engines
 
 
 def main() -> int:
-    """Run one command. Return 0, or 1 with the error on standard error."""
+    """Run one command and return its exit code: 0 if it succeeded, else 1. An error is printed on standard error."""
     options = _parser().parse_args()
     try:
         _run(options)

@@ -1,4 +1,4 @@
-"""A base image built from Debian packages, for machines that cannot pull the base image of the Dockerfile."""
+"""Builds a base image from Debian packages, for machines that cannot pull the base image that the Dockerfile names."""
 
 import shutil
 import subprocess
@@ -18,7 +18,10 @@ _DOCKERFILE = 'FROM scratch\nCOPY . /\nCMD ["python3"]\n'
 
 
 def ensure(buildah: Sequence[str], report: Report) -> str:
-    """Build the image unless buildah has it, and return its reference. Raises ClusterError if the build fails."""
+    """Return the reference of the base image. Build the image unless buildah has it. Raises ClusterError if that fails.
+
+    `buildah` is the command line to which arguments are added.
+    """
     reference = f"localhost/userstorage/python:{SUITE}-{cache.digest([*PACKAGES, *_LEFTOVERS, _DOCKERFILE])}"
     known = subprocess.run([*buildah, "inspect", "--type=image", reference], capture_output=True, check=False)
     if known.returncode != 0:

@@ -1,4 +1,4 @@
-"""The programs that build and push images: Docker, or buildah, which needs root but no daemon."""
+"""The two programs that can build and push the operator's image: Docker, and buildah, which needs root but no daemon."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from operatorimage import base
 
 ROOT = Path(__file__).parents[2]
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
-"""The certificate authorities that this machine trusts. Behind a proxy, a build needs them in the image too."""
+"""The file of certificate authorities that this machine trusts. Behind a TLS proxy, a build needs it in the image too."""
 
 BUILDAH_PACKAGE = Package("buildah", "buildah", "builds the operator's image")
 DEBOOTSTRAP = Package("debootstrap", "debootstrap", "creates the base image")
@@ -23,7 +23,7 @@ DEBOOTSTRAP = Package("debootstrap", "debootstrap", "creates the base image")
 
 @dataclass(frozen=True)
 class Engine:
-    """A program that builds, saves and pushes images. Its fields are the options that differ between such programs."""
+    """A program that builds, saves and pushes images. The fields are the options in which Docker and buildah differ."""
 
     program: Sequence[str]
     build_options: Sequence[str]
@@ -31,20 +31,28 @@ class Engine:
     plain_http_option: Sequence[str]
 
     def build(self, reference: str, base_image: str, *options: str) -> None:
-        """Build the Dockerfile. `options` are passed to the build, for example `--target`. Raises ClusterError if the build
-        fails.
+        """Build the image `reference` from the project's Dockerfile.
+
+        If `base_image` is empty, the base image is that of the Dockerfile. `options` are further options of the build command,
+        such as `--target`. Raises ClusterError if the build fails.
         """
         arguments = [f"--build-arg=BASE_IMAGE={base_image}"] if base_image else []
         self._run("build", *self.build_options, *arguments, f"--tag={reference}", *options, str(ROOT))
 
     def save(self, reference: str, archive: Path) -> None:
-        """Write an image as a tar file that containerd, Docker and kind can load. Raises ClusterError if that fails."""
+        """Write the image `reference` to the tar file `archive`, which containerd, Docker and kind can load.
+
+        Raises ClusterError if that fails.
+        """
         archive.parent.mkdir(parents=True, exist_ok=True)
         archive.unlink(missing_ok=True)  # buildah cannot add an image to an existing archive
         self._run(*(part.format(reference=reference, archive=archive) for part in self.save_command))
 
     def push(self, reference: str, *, plain_http: bool) -> None:
-        """Push an image to the registry that its reference names. Raises ClusterError if that fails."""
+        """Push an image to the registry in its `reference`. With `plain_http`, that registry has no TLS.
+
+        Raises ClusterError if the push fails.
+        """
         self._run("push", *(self.plain_http_option if plain_http else ()), reference)
 
     def _run(self, *arguments: str) -> None:
@@ -59,7 +67,7 @@ DOCKER = Engine(["docker"], [], ["save", "--output={archive}", "{reference}"], [
 
 
 def _buildah() -> Engine:
-    """Return buildah with its images in the per-user cache, apart from the other images of this machine."""
+    """Return the Engine for buildah. It keeps its images in the per-user cache, apart from the machine's other images."""
     store = cache.root() / "buildah"
     trusted = [f"--volume={AUTHORITIES}:{AUTHORITIES}:ro"] if AUTHORITIES.exists() else []
     return Engine(
@@ -74,7 +82,10 @@ BUILDAH = _buildah()
 
 
 def choose(report: Report) -> Engine:
-    """Return Docker if its engine answers, else buildah, installing it if needed. Raises ClusterError if that fails."""
+    """Return Docker if a Docker engine answers, else buildah. Install buildah if it is missing.
+
+    Raises ClusterError if buildah cannot be installed.
+    """
     if docker_answers():
         return DOCKER
     packages.ensure_package(BUILDAH_PACKAGE, report)
@@ -82,10 +93,9 @@ def choose(report: Report) -> Engine:
 
 
 def debian_base(report: Report) -> str:
-    """Return the reference of a base image for buildah, Debian with Python. The first call builds it, because none can be
-    pulled.
+    """Return the reference of a base image of Debian with Python, which buildah has. The first call builds the image.
 
-    Raises ClusterError if it cannot be built.
+    Raises ClusterError if the image cannot be built.
     """
     packages.ensure_package(DEBOOTSTRAP, report)
     (cache.root() / "buildah").mkdir(parents=True, exist_ok=True)

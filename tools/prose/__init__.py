@@ -1,1 +1,1 @@
-"""Checks the words of the project (STYLE.md): docstrings, comments, messages, documents, test names and commit subjects."""
+"""Checks that texts follow STYLE.md: docstrings, comments, messages, documents, test names and commit subjects."""

@@ -1,4 +1,7 @@
-"""`python -m prose [FILE ...]`: check the words of the given files, else of all files in git and of recent commit subjects."""
+"""`python -m prose [FILE ...]`: check the texts in these files, or without arguments those of the whole repository.
+
+The whole repository means all its files that git does not ignore, and the subjects of recent commits.
+"""
 
 import argparse
 import subprocess
@@ -11,13 +14,13 @@ from prose.texts import complaints
 
 ROOT = Path(__file__).parents[2]
 COMMITS = 50
-"""Number of recent commits that are checked. Commits older than STYLE.md are not."""
+"""How many of the most recent commits are checked. Commits older than STYLE.md are never checked."""
 EXCEPTED = ("STYLE.md", "tools/prose/", "tests/unit/test_prose.py", "tests/fixtures/", "uv.lock")
-"""Files that are not checked: the rules quote what they forbid, and fixtures are output of released versions."""
+"""Path prefixes of files that are not checked: some quote the words that are forbidden, others are not written by hand."""
 
 
 def main() -> int:
-    """Print each complaint as `file:line: what`, or `commit hash: what`. Return 1 if there is any, else 0."""
+    """Print each violation of STYLE.md as `file:line: text`, or `commit hash: text`. Return 1 if there is any, else 0."""
     parser = argparse.ArgumentParser(prog="prose", description=__doc__)
     parser.add_argument("files", metavar="FILE", nargs="*", type=Path)
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository, default: this one")

@@ -69,7 +69,7 @@ _IMPERATIVE = frozenset({"embed", "feed", "need", "seed", "speed", "bring", "str
 
 
 def prose(text: str) -> Iterator[str]:
-    """Yield a complaint for each forbidden word in running text."""
+    """Yield a complaint for each word in `text` that STYLE.md forbids."""
     plain = _QUOTED.sub("", text)
     for pattern, instead in _FORBIDDEN:
         for found in pattern.finditer(plain):
@@ -91,7 +91,7 @@ def test_name(name: str) -> Iterator[str]:
 
 
 def subject(line: str) -> Iterator[str]:
-    """Yield what is wrong with the subject of a commit."""
+    """Yield a complaint if the commit subject `line` is too long, does not start with a verb, or has a forbidden word."""
     if len(line) > SUBJECT_MAX:
         yield f"{len(line)} characters, at most {SUBJECT_MAX}: the why belongs into the body"
     first = line.split(maxsplit=1)[0] if line.strip() else ""

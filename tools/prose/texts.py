@@ -1,4 +1,4 @@
-"""Finds the texts of a file (docstrings, comments, messages) and the line of each, and checks them."""
+"""Finds the docstrings, comments, messages and test names in a file, and checks each by the rules of rules.py."""
 
 import ast
 import io
@@ -10,13 +10,16 @@ from pathlib import Path
 from prose import rules
 
 Complaint = tuple[int, str]
-"""The line, and what is wrong there."""
+"""A line number, and what is wrong in that line."""
 
 _FENCE = re.compile(r"^\s*```")
 
 
 def complaints(path: Path, *, test: bool) -> Iterator[Complaint]:
-    """Yield what is wrong in a file, if its type can contain prose. In a `test`, strings are data and are not checked."""
+    """Yield the complaints about the file `path`: none if files of its type contain no prose.
+
+    If `test` is True, string literals are test data and are not checked.
+    """
     if path.suffix == ".py":
         yield from _python(path.read_text(encoding="utf-8"), messages=not test)
     elif path.suffix == ".md":
@@ -40,7 +43,7 @@ def _markdown(text: str) -> Iterator[Complaint]:
 
 
 def _python(text: str, *, messages: bool) -> Iterator[Complaint]:
-    """Yield the complaints about docstrings, comments and test names. If `messages`, also check all other strings."""
+    """Yield the complaints about docstrings, comments and test names, and with `messages` about other string literals."""
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             yield from ((token.start[0], found) for found in rules.prose(token.string))
@@ -64,6 +67,6 @@ def _function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Complain
 
 
 def _if_prose(text: str, check: Callable[[str], Iterator[str]]) -> Iterator[str]:
-    """Apply `check` to a string of several words; a single word is a name."""
+    """Yield what `check` yields for the text; nothing if the text is a single word, which is a name and no prose."""
     if " " in text.strip():
         yield from check(text)

@@ -1,1 +1,1 @@
-"""Records the objects that this version of the operator leaves in a cluster. The upgrade tests of later versions use them."""
+"""Records the objects that this version of the operator creates in a cluster, for the upgrade tests of later versions."""

@@ -26,14 +26,15 @@ OBJECTS = Path(__file__).with_name("objects.yaml")
 PHASES = {"alice": "Ready", "bob": "Ready", "carol": "Suspended", "dave": "Ready", "erin": "Ready"}
 CHILDREN = ("networkpolicies", "persistentvolumeclaims", "services", "ingresses", "pods")
 COPIES = 200
-"""Number of users with a spec like alice's. Only the hashes of their pods are kept: they depend on the name of the claim, and
-everything else is like alice's.
+"""Number of further users whose spec is like that of alice.
+
+Only the pod hashes of these users are recorded. Everything else differs from that of alice only in the name.
 """
 _TIMEOUT = 300.0
 
 
 def main() -> int:
-    """Write the fixtures of this version. Return 1 if the cluster or the operator fails, else 0."""
+    """Write the fixtures of this version of the operator. Return 1 if the cluster or the operator fails, else 0."""
     parser = argparse.ArgumentParser(prog="releasefixtures", description=__doc__)
     parser.parse_args()
     target = ROOT / "tests/fixtures/released" / version("userstorage-operator")
@@ -52,9 +53,10 @@ def main() -> int:
 
 
 def write(target: Path, directory: Path, report: Report) -> None:
-    """Write one file per user with all objects of that user, one file with the classes, and a copy of the CRDs.
+    """Run the operator on a new cluster, whose files are in `directory`, and write the fixtures to `target`.
 
-    Raises ClusterError if the cluster does not start, or if a user does not get to the expected phase.
+    The fixtures are one file per user with all objects of that user, the classes, the pod hashes and a copy of the CRDs. Raises
+    ClusterError if the cluster does not start, or if a UserStorage does not get to the expected phase.
     """
     cluster = localcluster.start("control-plane", directory / "cluster", report)
     kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig, directory / "cache")
@@ -84,12 +86,15 @@ def write(target: Path, directory: Path, report: Report) -> None:
 
 
 def copy_of(name: str) -> dict[str, Any]:
-    """Return a UserStorage with a spec like alice's."""
+    """Return a UserStorage of the user `name` whose spec is like that of alice."""
     return {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": {"name": name}, "spec": {"userID": name}}
 
 
 def hashes(objects: list[dict[str, Any]], copies: Iterable[str]) -> dict[str, str]:
-    """Return the pod hashes of alice and her copies. Raises ClusterError if the pods differ in more than name and hash."""
+    """Return the pod hashes of alice and of the users `copies`, whose specs are like that of alice, by user.
+
+    Raises ClusterError if one of their pods differs from that of alice in more than name and hash.
+    """
     pods = {user_of(raw): raw for raw in objects if raw["kind"] == "Pod"}
     found = {name: pods[name]["metadata"]["annotations"]["userstorage.dev/pod-hash"] for name in ("alice", *copies)}
     alice = yaml.safe_dump(pods["alice"])
@@ -100,7 +105,7 @@ def hashes(objects: list[dict[str, Any]], copies: Iterable[str]) -> dict[str, st
 
 
 def wait_for_phases(kubectl: Kubectl, expected: dict[str, str]) -> None:
-    """Wait until every UserStorage has the expected phase. Raises ClusterError if that takes too long."""
+    """Wait until every UserStorage has its phase in `expected`, by name. Raises ClusterError after five minutes."""
     deadline, phases = time.monotonic() + _TIMEOUT, dict[str, str]()
     while phases != expected:
         if time.monotonic() > deadline:
@@ -111,14 +116,14 @@ def wait_for_phases(kubectl: Kubectl, expected: dict[str, str]) -> None:
 
 
 def listed(kubectl: Kubectl) -> list[dict[str, Any]]:
-    """Return the classes, the users and their children, in the order in which the operator creates them."""
+    """Return all UserStorageClasses, UserStorages and their children, kind by kind: the pods are last."""
     kinds = ",".join(("userstorageclasses", "userstorages", *CHILDREN))
     found: list[dict[str, Any]] = json.loads(kubectl.run("get", kinds, "-o", "json"))["items"]
     return [raw for raw in found if raw["kind"] != "Service" or raw["metadata"]["name"] != "kubernetes"]
 
 
 def user_of(raw: dict[str, Any]) -> str:
-    """Return the name of the user to whom the object belongs."""
+    """Return the name of the UserStorage to which the object belongs; empty if it belongs to none."""
     if raw["kind"] == "UserStorage":
         return str(raw["metadata"]["name"])
     if raw["metadata"]["name"] == "shared":
@@ -127,7 +132,7 @@ def user_of(raw: dict[str, Any]) -> str:
 
 
 def save(path: Path, objects: list[dict[str, Any]]) -> None:
-    """Write the objects as a manifest."""
+    """Write the objects to the file `path` as a YAML manifest."""
     path.write_text(yaml.safe_dump_all(objects, sort_keys=True, width=128))
 
 

@@ -1,4 +1,4 @@
-"""Removes from objects of a cluster everything that differs from cluster to cluster."""
+"""Removes from Kubernetes objects everything that differs between two recordings, such as uids and times."""
 
 import copy
 from collections.abc import Iterable
@@ -28,12 +28,12 @@ _NODE = "fake-1"
 
 
 def placeholder(raw: Object) -> str:
-    """Return the placeholder that replaces the uid of `raw`, in this object and in all that refer to it."""
+    """Return the text that replaces the uid of the object `raw`, wherever the uid is used."""
     return f"uid-of-{raw['kind']}-{raw['metadata']['name']}"
 
 
 def masked(objects: Iterable[Object]) -> list[Object]:
-    """Return the objects without the fields that differ from cluster to cluster. Each uid is a placeholder."""
+    """Return copies of the objects without the fields that differ between two recordings. Placeholders replace uids."""
     originals = list(objects)
     uids = {raw["metadata"]["uid"]: placeholder(raw) for raw in originals}
     return [_mask(raw, uids) for raw in originals]

@@ -1,4 +1,4 @@
-"""Conditions as in the Kubernetes API conventions: one per type. Its `lastTransitionTime` changes only when its status does."""
+"""Status conditions as in the Kubernetes API conventions: one per type; `lastTransitionTime` changes only with its status."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition without its transition time and generation, which `merge` adds."""
+    """A status condition, still without `lastTransitionTime` and `observedGeneration`, which `merge` adds."""
 
     type: str
     status: bool
@@ -41,8 +41,8 @@ def merge(
 ) -> list[Unstructured]:
     """Return the `current` conditions as they are written to the status, in the given order.
 
-    A condition whose status has not changed keeps its `lastTransitionTime` from `previous`. Types that are missing in `current`
-    are dropped: every reconcile computes all conditions.
+    A condition whose status has not changed keeps its `lastTransitionTime` from `previous`. Conditions of `previous` whose type
+    is missing in `current` are dropped: every reconcile computes all conditions.
     """
     before = {entry["type"]: entry for entry in previous}
     merged: list[Unstructured] = []

@@ -20,12 +20,12 @@ from enum import Enum
 
 
 class Retry(Enum):
-    """When to try the same key again."""
+    """When to reconcile the same key again after an OperatorError."""
 
     BACKOFF = "backoff"
-    """After increasing delays: no event reports that the cause has gone."""
+    """After increasing delays: no watch event reports that the cause has gone."""
     ON_CHANGE = "on change"
-    """Only when an event requeues the object: without a change it would fail in the same way."""
+    """Only when a watch event requeues the key: without a change, a retry would fail in the same way."""
 
 
 class OperatorError(Exception):
@@ -50,7 +50,7 @@ class InternalError(OperatorError):
 
 
 class InvalidSpec(OperatorError):
-    """A field has a value that the schema should have refused, or that this version does not support."""
+    """A field has a value that the schema should have refused, or that this version of the operator does not support."""
 
     reason = "InvalidSpec"
     retry = Retry.ON_CHANGE
@@ -76,7 +76,7 @@ class NotLeader(OperatorError):
 
 
 class AwaitingGarbageCollection(OperatorError):
-    """A child of a deleted UserStorage still has the name that ours needs. The garbage collector will delete it."""
+    """A child of a deleted UserStorage still has the name that a new child needs. The garbage collector will delete it."""
 
     reason = "WaitingForGarbageCollection"
 
@@ -112,7 +112,7 @@ class Refused(ClusterError):
 
 
 class GrowthRefused(Refused):
-    """Expanding a claim was refused: by its StorageClass (reason ExpansionNotSupported), or for another reason."""
+    """The API server refused to expand a claim: the StorageClass forbids it (ExpansionNotSupported), or for another reason."""
 
 
 class Unavailable(ClusterError):

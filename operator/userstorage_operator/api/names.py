@@ -61,5 +61,5 @@ def child_name(slug: str) -> str:
 
 
 def slug_of_child(name: str) -> str | None:
-    """Return the slug in the name of a child; None if it is not the name of a child."""
+    """Return the slug in `name`, such as `alice` in `user-storage-alice`; None if `name` has another form."""
     return name.removeprefix(_CHILD_PREFIX) if name.startswith(_CHILD_PREFIX) else None

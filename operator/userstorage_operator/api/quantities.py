@@ -1,4 +1,4 @@
-"""Kubernetes quantities and durations as the API writes them."""
+"""Parsers of quantities (`1.5Gi`) and durations (`90s`) as they are written in Kubernetes objects."""
 
 import re
 from datetime import timedelta
@@ -32,7 +32,7 @@ def parse_quantity(text: str) -> Decimal:
 
 
 def parse_duration(text: str) -> timedelta:
-    """Parse a duration such as `90s`, `1h30m` or `500ms`. Raises InvalidSpec if `text` is not one."""
+    """Parse a duration such as `90s`, `1h30m` or `500ms`. Raises InvalidSpec if `text` is not a duration."""
     parts = _DURATION_PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise InvalidSpec(f"{text!r} is not a duration such as 90s or 1h30m")

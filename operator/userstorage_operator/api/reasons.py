@@ -1,4 +1,4 @@
-"""Every condition type and every reason it can have. Reasons are API: the API reference is generated from these tables."""
+"""Every condition type, and every reason that it can have. Reasons are API: the API reference is generated from this file."""
 
 READY = "Ready"
 STORAGE_READY = "StorageReady"
@@ -20,7 +20,7 @@ FAILURES = {
         "as they are. Mark a class as default (one with an empty spec gives the built-in values), or set spec.className."
     ),
     "InvalidSpec": "The spec, or that of the class, has a value that is not supported; the message names the field.",
-    "Forbidden": "The API server refused a write; the message has its answer.",
+    "Forbidden": "The API server refused a write; the message has its response.",
     "NamespaceTerminating": "The namespace is being deleted and accepts no new objects; the UserStorage is deleted with it.",
     "QuotaExceeded": (
         "A limit of the namespace is reached: limits.maxPerNamespace of the class (those in use, then the oldest, stay), "
@@ -44,7 +44,10 @@ REASONS: dict[str, dict[str, str]] = {
         "SchedulingGated": "Another controller, such as a queue manager, holds the pod back; the message names its scheduling gates.",
         "ReadinessGatesNotReady": "The containers are ready, a readiness gate of another controller is not; the message names it.",
         "PodTerminating": "The old pod must terminate before a new one is created. The message names its node and what keeps it.",
-        "PodBackoff": "The pod was lost several times in a row; the message says how. The next one follows after a pause.",
+        "PodBackoff": (
+            "The pod was disrupted, terminated or edited several times in a row; the message says how. "
+            "The next pod is created after a pause."
+        ),
         "StartTimeout": "The pod was not ready within spec.lifecycle.startTimeout.",
         "Suspended": "spec.replicas is 0.",
         "StorageNotReady": "The claim keeps the pod from starting; see StorageReady.",
@@ -75,7 +78,7 @@ REASONS: dict[str, dict[str, str]] = {
         ),
         "ExpansionNotSupported": "The StorageClass of the claim does not allow expansion; the files are still served.",
         "ClaimNotAllowed": "spec.storage.claimName names a claim without the label userstorage.dev/shareable=true.",
-        "ClaimInUse": "The claim is in use by another UserStorage. This one takes over when that one is gone.",
+        "ClaimInUse": "The claim is in use by another UserStorage. This UserStorage gets the claim when the other one is gone.",
         "Contested": "Another client keeps changing or deleting the claim; the message names it, if it is known.",
         "MultiAttach": "Other pods mount the claim, so this pod cannot; the message names pods and nodes.",
         "FailedMount": "The node cannot mount the volume; the message has the error from the pod's events.",
@@ -93,10 +96,13 @@ REASONS: dict[str, dict[str, str]] = {
     },
     NETWORK_READY: {
         "Synced": "Service, NetworkPolicy, and Ingress or HTTPRoute exist as the class specifies.",
-        "Pending": "One of these has not been created yet; the message names it.",
-        "OutOfSync": "One of these differs from the class or is no longer needed, and is not repaired or deleted yet.",
+        "Pending": "A NetworkPolicy, Service, Ingress or HTTPRoute that the class asks for does not exist yet; the message names it.",
+        "OutOfSync": (
+            "A NetworkPolicy, Service, Ingress or HTTPRoute differs from the class or is no longer needed, "
+            "and is not repaired or deleted yet; the message names it."
+        ),
         "Contested": (
-            "Another client keeps changing or deleting one of these, or changes the labels by which they select the pod. "
+            "Another client keeps changing or deleting a NetworkPolicy, Service, Ingress or HTTPRoute, or the labels by which it selects the pod. "
             "It is repaired after growing pauses; the message names the client, if it is known."
         ),
         "HostConflict": "Another UserStorage has the same host and path. The browser can be reached only inside the cluster.",
@@ -136,7 +142,7 @@ REASONS: dict[str, dict[str, str]] = {
         "NotStalled": "No manual action is needed.",
     },
 }
-"""Condition type -> reason -> meaning, for UserStorages."""
+"""Condition type -> reason -> meaning, for the status of a UserStorage."""
 
 CLASS_REASONS: dict[str, dict[str, str]] = {
     READY: {

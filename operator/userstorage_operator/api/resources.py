@@ -18,9 +18,9 @@ class Resource:
     kind: str
     namespaced: bool = True
     optional: bool = False
-    """Whether a cluster may lack it, because its CRD is installed separately."""
+    """Whether a cluster may lack the resource, because its CRD is installed separately."""
     unread: frozenset[str] = frozenset()
-    """Fields of the metadata that the operator does not use; `transform` drops them."""
+    """Names of metadata fields that the operator does not use; `transform` drops them."""
 
     @property
     def api_version(self) -> str:
@@ -28,7 +28,10 @@ class Resource:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """Return the URL path of the collection (in all namespaces, or in one), of an object, or of its subresource."""
+        """Return the URL path on the API server: of the collection, of the object `name`, or of its `subresource`.
+
+        If `namespace` is None, the collection is that of all namespaces.
+        """
         parts = ["/apis" if self.group else "/api", self.api_version]
         if namespace is not None and self.namespaced:
             parts += ["namespaces", namespace]
@@ -42,7 +45,7 @@ class Resource:
         return obj | {"metadata": {field: value for field, value in obj["metadata"].items() if field not in self.unread}}
 
     def within(self, namespace: str | None) -> str:
-        """Return the text for a message: `pods in team-b`, or `pods` if `namespace` is None."""
+        """Return plural and namespace for a message: `pods in team-b`, or `pods` if `namespace` is None."""
         return self.plural if namespace is None else f"{self.plural} in {namespace}"
 
 
@@ -56,7 +59,7 @@ SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 CORE_EVENTS = Resource("", "v1", "events", "Event")
-"""The same events in the core API. Only this API can list the events about one object (`involvedObject`)."""
+"""The same Events in the core API group. Only this group can list the Events about one object (`involvedObject`)."""
 TOKEN_REVIEWS = Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
 ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False)
 

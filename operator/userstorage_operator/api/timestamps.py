@@ -1,4 +1,4 @@
-"""Times as in the Kubernetes API: RFC 3339, UTC, in whole seconds unless microseconds are required."""
+"""Times as text, as in the Kubernetes API: RFC 3339, UTC, in whole seconds unless microseconds are required."""
 
 from datetime import UTC, datetime
 
@@ -9,10 +9,10 @@ def parse_time(text: str) -> datetime:
 
 
 def format_time(moment: datetime) -> str:
-    """Format as metav1.Time: in UTC, with fractions of a second cut off."""
+    """Format `moment` as metav1.Time: in UTC, with fractions of a second cut off."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def format_precise_time(moment: datetime) -> str:
-    """Format as metav1.MicroTime: in UTC, with exactly six decimals."""
+    """Format `moment` as metav1.MicroTime: in UTC, with exactly six decimals."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

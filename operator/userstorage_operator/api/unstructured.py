@@ -1,4 +1,4 @@
-"""Typed access to unparsed objects of the API server, which the CRD's schema has validated.
+"""Typed access to the fields of raw objects, which the API server has validated against the CRD's schema.
 
 A value that the schema let through by mistake raises InvalidSpec, which names the field.
 """
@@ -25,13 +25,13 @@ def version_of(obj: Unstructured) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """A mapping inside an unparsed object, with its field path for error messages."""
+    """One section of a raw object, such as its `spec.storage`, with the field path of the section for error messages."""
 
     raw: Mapping[str, Any]
     path: str
 
     def get(self, name: str, kind: type[T], default: T) -> T:
-        """Return the field, or `default` if it is absent or null. Raises InvalidSpec if it has another type."""
+        """Return the value of the field, or `default` if it is absent or null. Raises InvalidSpec if the type is not `kind`."""
         value = self.raw.get(name)
         if value is None:
             return default
@@ -40,11 +40,14 @@ class Fields:
         return value
 
     def optional(self, name: str, kind: type[T]) -> T | None:
-        """Return the field; None if it is absent or null. Raises InvalidSpec if it has another type."""
+        """Return the value of the field; None if it is absent or null. Raises InvalidSpec if the type is not `kind`."""
         return self.get(name, kind, cast("T", None))
 
     def parsed(self, name: str, parse: Callable[[str], T], default: str) -> T:
-        """Return the result of `parse` for the text of the field. Raises InvalidSpec with the field's path if `parse` does."""
+        """Return `parse(text)`, where `text` is the value of the field, or `default` if it is absent.
+
+        Raises InvalidSpec, with the path of the field in its message, if `parse` does or if the value is not text.
+        """
         text = self.get(name, str, default)
         try:
             return parse(text)
@@ -52,12 +55,12 @@ class Fields:
             raise InvalidSpec(f"{self.path}.{name}: {error.message}") from None
 
     def quantity(self, name: str) -> str | None:
-        """Return a quantity as text; None if it is absent. The schema also admits numbers, which are converted to text."""
+        """Return a quantity such as `10Gi` as text; None if the field is absent. The schema also admits integers."""
         value = self.raw.get(name)
         return str(value) if isinstance(value, int) else self.optional(name, str)
 
     def choice(self, name: str, choices: type[T], default: T) -> T:
-        """Return the field as a member of the Enum `choices`, or `default` if it is absent.
+        """Return the value of the field as a member of the Enum `choices`, or `default` if the field is absent or null.
 
         Raises InvalidSpec if the value is not a member.
         """
@@ -70,5 +73,5 @@ class Fields:
             raise InvalidSpec(f"{self.path}.{name}: {value!r} is not supported") from None
 
     def section(self, name: str) -> "Fields":
-        """Return a nested mapping as Fields; an empty one if it is absent."""
+        """Return the section inside this one; a section without fields if it is absent."""
         return Fields(self.get(name, dict, {}), f"{self.path}.{name}")

@@ -20,7 +20,7 @@ class ReclaimPolicy(StrEnum):
 
 
 class UpdateStrategy(StrEnum):
-    """When a change that needs a new pod takes effect."""
+    """When the pod is replaced after a change that needs a new pod."""
 
     IMMEDIATE = "Immediate"
     WHEN_SUSPENDED = "WhenSuspended"
@@ -35,7 +35,7 @@ class Key:
 
     @classmethod
     def of(cls, raw: Unstructured) -> "Key":
-        """Return the key of an unparsed UserStorage."""
+        """Return namespace and name of a raw UserStorage."""
         return cls(raw["metadata"]["namespace"], raw["metadata"]["name"])
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class Key:
 
 
 def named_claim(raw: Unstructured) -> str | None:
-    """Return `spec.storage.claimName` of an unparsed UserStorage; None if it is unset."""
+    """Return `spec.storage.claimName` of a raw UserStorage; None if the field is not set."""
     name: str | None = (raw["spec"].get("storage") or {}).get("claimName")
     return name
 
@@ -72,7 +72,7 @@ class LifecycleSpec:
 
     @classmethod
     def parse(cls, fields: Fields) -> "LifecycleSpec":
-        """Parse the section. Raises InvalidSpec if a field has a wrong type or value."""
+        """Parse `spec.lifecycle`. Raises InvalidSpec if a field has a wrong type or value."""
         return cls(
             start_timeout=fields.parsed("startTimeout", parse_duration, "5m"),
             deletion_timeout=fields.parsed("deletionTimeout", parse_duration, "10m"),
@@ -83,14 +83,14 @@ class LifecycleSpec:
 
 @dataclass(frozen=True, slots=True)
 class Scheduling:
-    """`scheduling` of a UserStorage or of a class."""
+    """`spec.scheduling` of a UserStorage or of a class: where its pods may run."""
 
     node_selector: Mapping[str, str]
     tolerations: tuple[Mapping[str, Any], ...]
 
     @classmethod
     def parse(cls, fields: Fields) -> "Scheduling":
-        """Parse the section. Raises InvalidSpec if a field has a wrong type or value."""
+        """Parse the section `scheduling`. Raises InvalidSpec if a field has a wrong type or value."""
         return cls(
             node_selector=fields.get("nodeSelector", dict, {}),
             tolerations=tuple(fields.get("tolerations", list, [])),
@@ -111,7 +111,7 @@ class Metadata:
 
     @classmethod
     def parse(cls, raw: Unstructured) -> "Metadata":
-        """Parse the metadata of an object as the API server sent it."""
+        """Parse the metadata of a raw UserStorage."""
         meta = raw["metadata"]
         deleted_at = meta.get("deletionTimestamp")
         return cls(
@@ -126,13 +126,13 @@ class Metadata:
 
     @property
     def key(self) -> Key:
-        """The key of the object in the work queue."""
+        """Namespace and name of the UserStorage: its key in the work queue."""
         return Key(self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class UserStorage:
-    """A UserStorage with all defaults filled in."""
+    """A parsed UserStorage: a field that the object lacks has its default."""
 
     meta: Metadata
     user_id: str
@@ -146,7 +146,7 @@ class UserStorage:
 
     @classmethod
     def parse(cls, raw: Unstructured) -> "UserStorage":
-        """Parse an object as the API server sent it. Raises InvalidSpec, which names the field."""
+        """Parse a raw UserStorage. Raises InvalidSpec, naming the field, if a field of its spec has a wrong type or value."""
         spec = Fields(raw.get("spec") or {}, "spec")
         storage, pod = spec.section("storage"), spec.section("podMetadata")
         return cls(
@@ -175,7 +175,7 @@ class UserStorage:
 
     @property
     def is_deleting(self) -> bool:
-        """Whether the object has a deletionTimestamp."""
+        """Whether the UserStorage has a deletionTimestamp."""
         return self.meta.deleted_at is not None
 
     @property

@@ -28,7 +28,7 @@ class AuthMode(StrEnum):
 
 
 class Expose(StrEnum):
-    """How the Service is reached from outside the cluster."""
+    """How the Service is reached from outside the cluster; with ClusterIP not at all."""
 
     CLUSTER_IP = "ClusterIP"
     INGRESS = "Ingress"
@@ -62,7 +62,10 @@ class Permissions:
 
     @classmethod
     def parse(cls, fields: Fields) -> "Permissions":
-        """Parse the section; by default everything but sharing is allowed. Raises InvalidSpec if a field is not a boolean."""
+        """Parse `spec.browser.permissions`. By default everything but sharing is allowed.
+
+        Raises InvalidSpec if a field is not a boolean.
+        """
         return cls(**{name: fields.get(name, bool, name != "share") for name in cls.__dataclass_fields__})
 
 
@@ -95,7 +98,7 @@ class ExposureSpec:
 
     @classmethod
     def parse(cls, network: Fields) -> "ExposureSpec":
-        """Parse the section. Raises InvalidSpec if a field has a wrong type or value."""
+        """Parse the part of `spec.network` about exposure. Raises InvalidSpec if a field has a wrong type or value."""
         return cls(
             expose=network.choice("expose", Expose, Expose.CLUSTER_IP),
             host_template=network.optional("hostTemplate", str),
@@ -108,7 +111,7 @@ class ExposureSpec:
 
 @dataclass(frozen=True, slots=True)
 class UserStorageClass:
-    """A UserStorageClass with all defaults filled in."""
+    """A parsed UserStorageClass: a field that the object lacks has its default."""
 
     name: str
     """Empty for the built-in class."""
@@ -130,11 +133,11 @@ class UserStorageClass:
     scheduling: Scheduling
     max_per_namespace: int | None
     max_unavailable: str
-    """A number, or a percentage of the class's running UserStorages."""
+    """`spec.rollout.maxUnavailable`: a number of pods such as "5", or a percentage of the running ones such as "10%"."""
 
     @classmethod
     def parse(cls, raw: Unstructured) -> "UserStorageClass":
-        """Parse an object as the API server sent it. Raises InvalidSpec, which names the field."""
+        """Parse a raw class. Raises InvalidSpec, naming the field, if a field of its spec has a wrong type or value."""
         spec = Fields(raw.get("spec") or {}, "class spec")
         browser, storage, auth = spec.section("browser"), spec.section("storage"), spec.section("auth")
         network, security = spec.section("network"), spec.section("security")
@@ -185,18 +188,18 @@ BUILT_IN = UserStorageClass.parse({"metadata": {"name": ""}})
 
 
 def default_classes(classes: Iterable[Unstructured]) -> list[Unstructured]:
-    """Return the classes that are marked as default, unparsed, the oldest first.
+    """Return the raw classes that are marked as default, the oldest first.
 
-    The first one is in effect, so marking another class by mistake affects no user.
+    Only the oldest is in effect, so marking another class by mistake affects no user.
     """
     marked = (raw for raw in classes if _is_default(raw))
     return sorted(marked, key=lambda raw: (raw["metadata"]["creationTimestamp"], raw["metadata"]["uid"]))
 
 
 def choose_class(class_name: str | None, classes: Iterable[Unstructured]) -> Unstructured | None:
-    """Return the class named `class_name`, unparsed; if `class_name` is None, return the default class.
+    """Return the raw class named `class_name`; if `class_name` is None, return the raw default class.
 
-    Returns None if there is no such class. This is an error if a name was given; otherwise the built-in class applies.
+    Return None if that class does not exist. With a `class_name` this is an error; otherwise the built-in class applies.
     """
     if class_name is not None:
         return next((raw for raw in classes if raw["metadata"]["name"] == class_name), None)

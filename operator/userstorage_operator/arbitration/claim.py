@@ -14,7 +14,7 @@ from userstorage_operator.plan.builders import claim_name
 
 
 def holder(raw: Unstructured, storage: UserStorage, lister: Lister, reservations: Reservations) -> str | None:
-    """Return the name of the UserStorage that takes precedence over `raw` for the claim; None if `raw` may use it.
+    """Return the name of the UserStorage that takes precedence over `raw` for the claim; None if `raw` may use the claim.
 
     Precedence: a UserStorage whose pod mounts the claim or is being created, then the one that the claim was created for, then
     the oldest. `raw` must own its user id: UserStorages of the same user are not compared here.
@@ -57,12 +57,12 @@ def _mounts(raw: Unstructured, claim: str, lister: Lister) -> bool:
 
 
 def _claim(raw: Unstructured) -> str:
-    """Return the name of the claim that has the files of an unparsed UserStorage."""
+    """Return the name of the claim that has the files of a raw UserStorage."""
     return named_claim(raw) or names.child_name(names.slug(raw["spec"]["userID"]))
 
 
 class ClaimIndex:
-    """The UserStorages on each claim, by namespace and name of the claim."""
+    """Index of the UserStorages that use each claim, by namespace and name of the claim."""
 
     def __init__(self, lister: Lister, user_ids: UserIDIndex) -> None:
         self._lister = lister
@@ -83,7 +83,7 @@ class ClaimIndex:
     def update(self, raw: Unstructured, *, exists: bool) -> list[Key]:
         """Index a UserStorage that was created, changed or deleted.
 
-        Return the other UserStorages on the same claim for which the holder may have changed.
+        Return the other UserStorages that use the same claim, if its holder may have changed for them.
         """
         key, meta, claim = Key.of(raw), raw["metadata"], _index_key(raw)
         rank = (not needs_claim(raw), named_claim(raw) is not None, meta["creationTimestamp"], meta["uid"]) if exists else None
@@ -102,16 +102,16 @@ class ClaimIndex:
         return [Key(key.namespace, name) for name in names_of_affected if name != key.name]
 
     def released(self, key: Key, claim: str) -> list[Key]:
-        """Return the other UserStorages on the claim, after the pod of this one is gone.
+        """Return the other UserStorages that use the claim, to requeue them when the pod of the UserStorage `key` is gone.
 
-        Return none if this one gets the claim again anyway.
+        Return an empty list if the UserStorage `key` gets the claim again anyway.
         """
         if self.is_owner(key, claim):
             return []
         return [other for other in self.claimants(key.namespace, claim) if other != key]
 
     def affected_keys(self, raw: Unstructured) -> list[Key]:
-        """Return the other UserStorages on the claim of `raw`. Requeue them when `raw` gains or loses the right to a pod."""
+        """Return the other UserStorages that use the claim of `raw`, to requeue them when the owner of its user id changes."""
         key = Key.of(raw)
         return [other for other in self.claimants(*_index_key(raw)) if other != key]
 

@@ -1,4 +1,4 @@
-"""Which UserStorage of the cluster owns a host with a path: the one whose Ingress or HTTPRoute serves it, else the oldest."""
+"""Which UserStorage owns a host name with a URL path: the one whose Ingress or HTTPRoute has them, else the oldest."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from userstorage_operator.plan.exposure import HostPath, served_host, wanted_hos
 
 
 def conflict(raw: Unstructured, cls: UserStorageClass, lister: Lister) -> Finding | None:
-    """Return HostConflict if another UserStorage owns the host and path that the class gives to `raw`; otherwise None."""
+    """Return HostConflict if another UserStorage owns the host name and URL path that the class gives to `raw`; else None."""
     if cls.exposure.expose is Expose.CLUSTER_IP:
         return None
     host = wanted_host(raw, lister.classes())
@@ -42,7 +42,7 @@ def _served_hosts(raw: Unstructured, lister: Lister) -> Iterator[HostPath]:
 
 
 class HostIndex:
-    """The UserStorages that want each host and path."""
+    """Index of the UserStorages that want each host name and URL path: their class gives it to them."""
 
     def __init__(self, lister: Lister, user_ids: UserIDIndex) -> None:
         self._lister = lister
@@ -53,7 +53,7 @@ class HostIndex:
     def update(self, raw: Unstructured, *, exists: bool) -> set[Key]:
         """Index a UserStorage again, after a change of itself, of its class, or of the owner of its user id.
 
-        Return the other UserStorages that want its previous or its new host and path.
+        Return the other UserStorages that want the previous or the new host name and URL path of this one.
         """
         key = Key.of(raw)
         host = self._wanted_host(raw) if exists else None
@@ -70,7 +70,7 @@ class HostIndex:
         return affected | self.affected_keys(key)
 
     def affected_keys(self, key: Key) -> set[Key]:
-        """Return the other UserStorages that want the host and path of this one."""
+        """Return the other UserStorages that want the same host name and URL path as the UserStorage `key`."""
         host = self._host_of.get(key)
         return self._keys_of[host] - {key} if host is not None else set()
 

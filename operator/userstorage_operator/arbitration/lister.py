@@ -10,46 +10,46 @@ from userstorage_operator.observed.snapshot import Children
 
 
 class Lister(Protocol):
-    """All objects, in the newest version that a watch or our own write has shown. No method sends a request."""
+    """The caches: every object in the newest version from a watch or from our own writes. No method sends a request."""
 
     def storage(self, key: Key) -> Unstructured | None:
-        """Return the UserStorage; None if it does not exist."""
+        """Return the raw UserStorage `key`; None if it does not exist."""
 
     def in_namespace(self, namespace: str) -> Collection[Unstructured]:
-        """Return all UserStorages of the namespace."""
+        """Return all raw UserStorages of the namespace."""
 
     def user_id_owner(self, namespace: str, user_id: str, children: Children) -> Unstructured | None:
-        """Return the UserStorage that owns the user id: the one that has `children`, else the oldest; None if there is none."""
+        """Return the UserStorage that owns the user id: that which controls `children`, else the oldest; None without any."""
 
     def sharing_claim(self, namespace: str, claim: str) -> Iterable[Unstructured]:
         """Return all UserStorages of the namespace that use the claim for their files."""
 
     def sharing_host(self, key: Key) -> Iterable[Unstructured]:
-        """Return the other UserStorages that want the host and path of this one, if they own their user ids.
+        """Return the other UserStorages that own their user ids and want the same host name and URL path.
 
-        Empty if this one wants no host, or does not own its user id.
+        Empty if the UserStorage `key` wants no host, or does not own its user id.
         """
 
     def classes(self) -> Iterable[Unstructured]:
-        """Return all UserStorageClasses."""
+        """Return all raw UserStorageClasses."""
 
     def binding_modes(self) -> Mapping[str, str]:
-        """Return the volumeBindingMode of each StorageClass by its name."""
+        """Return a mapping from the name of each StorageClass to its volumeBindingMode."""
 
     def pods_on(self, namespace: str, claim: str) -> Iterable[Unstructured]:
         """Return the pods of the namespace that carry our label and mount the claim."""
 
     def children(self, namespace: str, name: str) -> Children:
-        """Return the objects of this name that carry our label."""
+        """Return the objects with the name of the children that carry our label. They may be foreign."""
 
     def serves(self, kind: Kind) -> bool:
-        """Whether the API server serves the kind."""
+        """Whether the API server knows the kind."""
 
     def claim_released(self, key: Key, claim: str) -> None:
-        """Requeue the other UserStorages on the claim, because the pod or the reservation of this one is gone."""
+        """Requeue the other UserStorages that use the claim: the pod or reservation of the UserStorage `key` is gone."""
 
     def put(self, resource: Resource, obj: Unstructured) -> None:
-        """Store the response to our own write."""
+        """Put `obj`, the response to our own write, into the cache of the resource."""
 
     def discard(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
-        """Remove the object: the API server reported that it does not exist any more."""
+        """Remove the object from the cache of the resource: the API server reported that it no longer exists."""

@@ -1,4 +1,4 @@
-"""Which UserStorages fit into `limits.maxPerNamespace` of their class: those that are in use already, then the oldest."""
+"""Which UserStorages fit into `limits.maxPerNamespace` of their class: those with a Service or pod, then the oldest."""
 
 from itertools import islice
 

@@ -1,4 +1,4 @@
-"""The UserStorages that compete for a thing, in order of precedence: the next owner is found without a scan of all."""
+"""The UserStorages that compete for a thing, in order of precedence: the first is found without a scan of all UserStorages."""
 
 from collections import defaultdict
 
@@ -16,12 +16,12 @@ class RankedIndex:
     def __init__(self) -> None:
         self._claimants: defaultdict[IndexKey, SortedList[tuple[Rank, str]]] = defaultdict(SortedList)
         self._rank_of: dict[tuple[IndexKey, str], Rank] = {}
-        """By index key and name."""
+        """Index key and name of a UserStorage -> its rank."""
         self._name_of: dict[tuple[IndexKey, str], str] = {}
-        """By index key and uid."""
+        """Index key and uid of a UserStorage -> its name."""
 
     def update(self, key: IndexKey, name: str, rank: Rank | None) -> Rank | None:
-        """Set the rank of `name`, or remove `name` if `rank` is None. Return the previous rank; None if there was none."""
+        """Set the rank of the UserStorage `name`; remove it if `rank` is None. Return the previous rank, or None."""
         previous = self._rank_of.get((key, name))
         if previous == rank:
             return previous
@@ -36,11 +36,11 @@ class RankedIndex:
         return previous
 
     def rank(self, key: IndexKey, name: str) -> Rank | None:
-        """Return the rank of `name`; None if it is not indexed."""
+        """Return the rank of the UserStorage `name`; None if it is not indexed."""
         return self._rank_of.get((key, name))
 
     def first(self, key: IndexKey, preferred: frozenset[str] = frozenset()) -> str | None:
-        """Return the first name among those whose uid is in `preferred`, else the first of all; None if there is no name."""
+        """Return the first name with a uid in `preferred`, else the first of all; None if the index key has no names."""
         names = [name for uid in preferred if (name := self._name_of.get((key, uid))) is not None]
         if names:
             return min(names, key=lambda name: self._rank_of[key, name])
@@ -52,10 +52,10 @@ class RankedIndex:
         return self._name_of.get((key, uid)) if uid is not None else None
 
     def names(self, key: IndexKey) -> list[str]:
-        """Return all names in order of precedence."""
+        """Return the names of all UserStorages at the index key, in order of precedence."""
         return [name for _, name in self._claimants.get(key, ())]
 
     def after(self, key: IndexKey, name: str) -> list[str]:
-        """Return all names after `name` in order of precedence. `name` must be indexed."""
+        """Return the names of the UserStorages over which `name` takes precedence, in order. `name` must be indexed."""
         own = (self._rank_of[key, name], name)
         return [other for _, other in self._claimants[key].irange(minimum=own, inclusive=(False, True))]

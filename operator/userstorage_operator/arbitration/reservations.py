@@ -1,4 +1,4 @@
-"""Claims and quota places that a reconcile has granted to a UserStorage before any child shows it.
+"""Claims, and places in a quota, that a reconcile has granted to a UserStorage whose pod or Service does not exist yet.
 
 Several requests lie between the decision to create a pod and the pod itself. Meanwhile another reconcile may ask which
 UserStorage holds the claim. Reservations are kept in memory only: after a restart the existing children show who holds what.
@@ -16,12 +16,12 @@ class Reservations:
     """
 
     def __init__(self, on_release: Callable[[Key, str], None] | None = None) -> None:
-        """`on_release(key, thing)` is called for each reservation that ends."""
+        """`on_release(key, thing)` is called when `release` ends a reservation."""
         self._on_release = on_release
         self._reserved: dict[Key, str] = {}
 
     def holds(self, key: Key, thing: str) -> bool:
-        """Whether `thing` is reserved for the UserStorage."""
+        """Whether `thing` (a claim or class name) is reserved for the UserStorage."""
         return self._reserved.get(key) == thing
 
     def reserve(self, key: Key, thing: str) -> None:

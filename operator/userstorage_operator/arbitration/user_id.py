@@ -1,4 +1,4 @@
-"""Which UserStorage owns a user id in a namespace: the one that has the children of the user, else the oldest."""
+"""Which UserStorage owns a user id in a namespace: that which controls the children of the user, else the oldest."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from userstorage_operator.observed.snapshot import Children, controller_uid
 
 
 def conflict(raw: Unstructured, children: Children, lister: Lister) -> str | None:
-    """Return the name of the UserStorage that owns the user id; None if `raw` owns it.
+    """Return the name of the other UserStorage that owns the user id of `raw`; None if `raw` owns it.
 
     Age alone does not decide: a creationTimestamp has whole seconds. If two UserStorages are created in the same second, the
     one that was reconciled first may have the later uid.
@@ -45,18 +45,18 @@ class OwnerChange:
 
 
 class UserIDIndex:
-    """The UserStorages with each user id, and which of them owns it. Only the owner can have a pod, a claim and a host."""
+    """Index of the UserStorages with each user id, and which of them owns it. Only the owner gets a pod, a claim and a host."""
 
     def __init__(self, lister: Lister) -> None:
         self._lister = lister
         self._claimants = RankedIndex()
         self._user_ids: dict[IndexKey, set[str]] = {}
-        """User ids by namespace and slug. Two user ids with the same slug are rare, but possible."""
+        """Namespace and slug -> user ids. Two user ids with the same slug are rare, but possible."""
         self._owners: dict[IndexKey, str] = {}
-        """Names of owners by namespace and user id, as of the last update."""
+        """Namespace and user id -> name of the owner, as of the last update."""
 
     def owner(self, namespace: str, user_id: str, children: Children) -> str | None:
-        """Return the name of the UserStorage that has `children`, else of the oldest with the user id; None without any."""
+        """Return the name of the UserStorage that controls `children`, else of the oldest; None without any."""
         return self._claimants.first((namespace, user_id), _owner_uids(children))
 
     def is_owner(self, raw: Unstructured) -> bool:
@@ -65,7 +65,7 @@ class UserIDIndex:
         return self._owners.get((key.namespace, raw["spec"]["userID"])) == key.name
 
     def update(self, raw: Unstructured, *, exists: bool) -> list[OwnerChange]:
-        """Index a UserStorage that was created, changed or deleted. Return the change of owner; empty if there is none."""
+        """Index a UserStorage that was created, changed or deleted. Return the change of owner, or none."""
         key, user_id, meta = Key.of(raw), raw["spec"]["userID"], raw["metadata"]
         user = (key.namespace, user_id)
         self._claimants.update(user, key.name, (meta["creationTimestamp"], meta["uid"]) if exists else None)
@@ -80,7 +80,7 @@ class UserIDIndex:
         return self._settle(self._users_of(child))
 
     def affected_keys(self, child: Unstructured) -> set[Key]:
-        """Return the UserStorage that controls the child, and the owner of the user id, which repairs the child."""
+        """Return the keys of the UserStorage that controls the child and of the owner of the user id, which repairs it."""
         users = self._users_of(child)
         found = {self._claimants.name_of(user, controller_uid(child)) for user in users} | {
             self._owners.get(user) for user in users

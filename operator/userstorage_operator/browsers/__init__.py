@@ -18,5 +18,8 @@ _RENDERERS = {
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
-    """Render the browser that `cls` asks for. Raises InvalidSpec, naming the field, if the flavor lacks an option."""
+    """Return the parts of the pod that depend on the flavor of `cls`.
+
+    Raises InvalidSpec, naming the field, if the flavor cannot do what the class asks for.
+    """
     return _RENDERERS[cls.browser.flavor](storage, cls)

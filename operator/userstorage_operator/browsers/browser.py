@@ -1,4 +1,4 @@
-"""What the module of a flavor renders. `plan/builders.py` builds the pod from it."""
+"""The parts of a pod that the module of a flavor renders. `plan/builders.py` builds the pod from them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ FILES_VOLUME = "files"
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """A writable directory of the container that is deleted with the pod."""
+    """A writable directory of the container (emptyDir), which is deleted with the pod."""
 
     name: str
     mount_path: str

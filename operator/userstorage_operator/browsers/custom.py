@@ -10,9 +10,10 @@ from userstorage_operator.browsers.environment import environment
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
-    """Render the image that the class names.
+    """Return the parts of a pod that runs the image of the class.
 
-    Raises InvalidSpec if it names none, or asks for authentication or permissions: an unknown program may not enforce them.
+    Raises InvalidSpec if the class names no image, or asks for authentication or permissions, which an unknown program may not
+    enforce.
     """
     browser = cls.browser
     if browser.image is None:

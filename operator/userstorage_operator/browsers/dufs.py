@@ -11,7 +11,7 @@ IMAGE = "docker.io/sigoden/dufs:v0.47.0"
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
-    """Render Dufs. Raises InvalidSpec for an auth mode or permissions that Dufs has no option for."""
+    """Return the parts of a pod that runs Dufs. Raises InvalidSpec for an auth mode or permissions that Dufs lacks."""
     if cls.auth_mode is not AuthMode.NONE:
         raise InvalidSpec(
             "class spec.auth.mode: flavor Dufs cannot check a proxy header; set None and acknowledgeUnauthenticated"

@@ -6,7 +6,7 @@ from userstorage_operator.api.userstorageclass import BrowserSpec
 
 
 def environment(own: Mapping[str, str], browser: BrowserSpec) -> tuple[Mapping[str, str], ...]:
-    """Return the flavor's variables (`own`), then those of the class, which can refer to the former as `$(NAME)`.
+    """Return the variables `own` of the flavor, then those of the class, whose values can refer to the former as `$(NAME)`.
 
     A variable that both set has only the value of the class: a duplicate name is legal but ambiguous.
     """

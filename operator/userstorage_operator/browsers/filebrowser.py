@@ -12,7 +12,7 @@ _DATABASE = "/database/filebrowser.db"
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
-    """Render File Browser. Users, settings and auth method are in a database that an init container creates."""
+    """Return the parts of a pod that runs File Browser. An init container creates its database of users and settings."""
     browser = cls.browser
     base_path = expand(browser.base_path, storage)
     health = browser.health_path or f"{base_path}health"
@@ -40,10 +40,10 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
 
 
 def _configure(storage: UserStorage, cls: UserStorageClass) -> tuple[str, ...]:
-    """Return the command that creates the database: the server has no flags for auth method and permissions.
+    """Return the init container's command, which creates the database: the server has no flags for auth method and permissions.
 
-    It deletes an old database first: after a reboot of the node the init container runs again on the same scratch space,
-    and the program refuses to initialise an existing database. Without a proxy every visitor is the first user of the
+    The command deletes an old database first: after a reboot of the node the init container runs again, the directory still has
+    the database, and the program refuses to initialise an existing database. Without a proxy every visitor is the first user of the
     database. The server would create that user as an administrator, so it is created here with the permissions of the class.
     """
     behind_proxy = cls.auth_mode is AuthMode.PROXY_HEADER

@@ -9,7 +9,7 @@ Probe = dict[str, Any]
 
 
 def http(path: str, port: int) -> Probe:
-    """Return a check that GETs `path`; a status from 200 to 399 is success."""
+    """Return a check that GETs the URL path `path`; a status from 200 to 399 is success."""
     return {"httpGet": {"path": path, "port": port, "scheme": "HTTP"}}
 
 
@@ -19,7 +19,7 @@ def tcp(port: int) -> Probe:
 
 
 def sees_volume(path: str, port: int) -> Probe:
-    """Return a check that lists the volume, then GETs `path`, in the shell of the image.
+    """Return a check that lists the files of the volume, then GETs the URL path `path`, both in a shell of the image.
 
     GET alone does not suffice: a health page succeeds even if the volume is gone.
     """
@@ -28,15 +28,15 @@ def sees_volume(path: str, port: int) -> Probe:
 
 
 def startup(check: Mapping[str, Any]) -> Probe:
-    """Return a probe for every second of up to five minutes: no delay for a fast start, enough time for a slow volume."""
+    """Return a startup probe that runs `check` every second for up to five minutes, as a volume may be slow to respond."""
     return {**check, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 300}
 
 
 def readiness(check: Mapping[str, Any]) -> Probe:
-    """Return a probe for every 10 s; the pod is not ready after two failures."""
+    """Return a readiness probe that runs `check` every 10 s; after two failures in a row the pod is not ready."""
     return {**check, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 2}
 
 
 def liveness(check: Mapping[str, Any]) -> Probe:
-    """Return a probe for every 20 s; the container is restarted after three failures, which take a minute."""
+    """Return a liveness probe that runs `check` every 20 s; after three failures in a row the container is restarted."""
     return {**check, "periodSeconds": 20, "timeoutSeconds": 5, "failureThreshold": 3}

@@ -1,7 +1,7 @@
 """File Browser Quantum, the maintained fork, behind an authenticating proxy or without login. One YAML file configures it.
 
-Its releases 1.5 and 2.0 use different names for the same settings, and exit at once on an unknown name. The tag of the image
-decides which names are used, as nothing else is known about an image before it runs.
+Quantum 1.5 and 2.0 have different names for the same settings, and each exits at once on a name that it does not know. The tag
+of the image decides which names are written, as nothing else is known about an image before it runs.
 """
 
 import json
@@ -30,7 +30,7 @@ Config = dict[str, Any]
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
-    """Render Quantum. Users, settings and index are on scratch space, which an init container sets up for each pod."""
+    """Return the parts of a pod that runs Quantum. Users, settings and index are deleted with the pod."""
     browser = cls.browser
     image = browser.image or IMAGE
     major = _major(image)
@@ -53,7 +53,7 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
 
 
 def _major(image: str) -> int:
-    """Return the major version from the tag, which may precede a digest. Raises InvalidSpec if the tag does not state it."""
+    """Return Quantum's major version from the tag of `image`. Raises InvalidSpec if the tag does not start with 1 or 2."""
     found = _MAJOR.search(image.partition("@")[0])
     if found is None or int(found[1]) not in _DATABASE_VARIABLE:
         raise InvalidSpec(
@@ -64,11 +64,11 @@ def _major(image: str) -> int:
 
 
 def _configure(config: Config) -> tuple[str, ...]:
-    """Return the command that writes the configuration, with a random word for each placeholder. JSON is valid YAML.
+    """Return the init container's command, which writes `config` to a file, as JSON and thus as valid YAML.
 
-    Quantum makes a user an administrator if the proxy sends the administrator's name, so that name must be secret. It is
-    generated in the pod, so it does not change the pod's hash. The command first deletes the state of an earlier run: after a
-    reboot of the node the init container runs again.
+    The command replaces each placeholder by a random word. Quantum makes a user an administrator if the proxy sends the
+    administrator's name, so that name must be secret. It is generated in the pod, so it does not change the pod's hash. The
+    command first deletes the state of an earlier run: after a reboot of the node the init container runs again.
     """
     script = (
         f"set -e; rm -rf {_STATE}/*; word=; "
@@ -79,7 +79,7 @@ def _configure(config: Config) -> tuple[str, ...]:
 
 
 def _config(major: int, base_path: str, storage: UserStorage, cls: UserStorageClass) -> Config:
-    """Return the whole configuration. The names of settings are those of the major version: Quantum exits on unknown ones."""
+    """Return the whole configuration, with the setting names of Quantum version `major`: Quantum exits on an unknown name."""
     files, account = _permissions(storage, cls)
     listen: Config = {"port": cls.browser.port, "baseURL": base_path}
     source: Config = {"defaultEnabled": True, "private": not cls.browser.permissions.share}
@@ -100,7 +100,10 @@ def _config(major: int, base_path: str, storage: UserStorage, cls: UserStorageCl
 
 
 def _auth(major: int, cls: UserStorageClass) -> Config:
-    """Return the auth section. Password login is always off. A random password is set anyway: the default one is known."""
+    """Return the section `auth` of the configuration.
+
+    Password login is always off. A random password is set anyway, because the default password is public.
+    """
     methods: Config = {"password": {"enabled": False}}
     if cls.auth_mode is AuthMode.NONE:
         return {"adminUsername": "visitor", "adminPassword": _RANDOM, "methods": methods | {"noauth": True}}
@@ -111,7 +114,7 @@ def _auth(major: int, cls: UserStorageClass) -> Config:
 
 
 def _permissions(storage: UserStorage, cls: UserStorageClass) -> tuple[Config, Config]:
-    """Return a new user's file permissions and account permissions. Raises InvalidSpec if Quantum cannot set them."""
+    """Return the file permissions and the account permissions of a new user. Raises InvalidSpec if Quantum lacks them."""
     permissions = cls.browser.permissions
     if permissions.modify != permissions.rename:
         raise InvalidSpec(

@@ -1,1 +1,1 @@
-"""Which replica leads: the Lease, its renewal, and the fence that every write passes."""
+"""Leader election: which replica leads, how it renews the Lease, and the fence that is asked before every write."""

@@ -19,27 +19,31 @@ import structlog
 log = structlog.get_logger(__name__)
 
 LEASE_DURATION = 15.0
-"""Seconds without a change after which a lease is free."""
+"""Seconds without a change of the Lease after which a candidate may take it."""
 RENEW_DEADLINE = 10.0
-"""Seconds after its last renewal for which the holder may write."""
+"""Seconds after its last successful renewal for which the leader may write."""
 RETRY_PERIOD = 2.0
-"""Seconds between renewals."""
+"""Seconds between two renewals by the leader."""
 POLL_PERIOD = 1.0
-"""Seconds between the reads of a candidate. The later it reads a renewal, the later it may take over."""
+"""Seconds between two reads of the Lease by a candidate. The later a candidate reads a renewal, the later it may take over."""
 REQUEST_TIMEOUT = 4.0
-"""Seconds for one request about the lease: two tries fit into RENEW_DEADLINE."""
+"""Maximum seconds for one request about the Lease: two tries fit into RENEW_DEADLINE."""
 _TERM_MAX = 2**31 - 1
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Not CLOCK_MONOTONIC on Linux: it stops while the machine is suspended, but the lease still expires for other replicas."""
+"""The clock of the election. On Linux it is not CLOCK_MONOTONIC, which stops while the machine is suspended: meanwhile the
+lease expires for other replicas.
+"""
 
 
 def now() -> float:
-    """Return the seconds on a clock that cannot be set."""
+    """Return the time of the election's clock in seconds. No administrator can set this clock."""
     return time.clock_gettime(_CLOCK)
 
 
 class LeaseUnavailable(Exception):
-    """The API server did not answer, or answered with an error; whether it carried out a write is unknown."""
+    """The API server did not respond to a request about the Lease, or responded with an error. Whether it carried out a write
+    is unknown.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +51,30 @@ class LeaseRecord:
     """The fields of a Lease that the election uses."""
 
     holder_identity: str
-    """Empty if there is no holder."""
+    """Identity of the process that holds the lease; empty if there is none."""
     lease_transitions: int
     """The term: how often the holder has changed."""
     resource_version: str = ""
-    """Changes with every write."""
+    """The resourceVersion of the Lease: changes with every write."""
     released: bool = False
     """Whether the holder has stopped writing and released the lease. A candidate then need not wait."""
 
 
 class LeaseStore(Protocol):
-    """One Lease on the API server. Every call takes `timeout` seconds at most, and may raise LeaseUnavailable."""
+    """The Lease of the election on the API server. Every method takes `timeout` seconds at most, and may raise
+    LeaseUnavailable.
+    """
 
     async def get(self, timeout: float) -> LeaseRecord | None:
-        """Return the record; None if it does not exist."""
+        """Return the record in the Lease; None if the Lease does not exist."""
 
     async def create(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
-        """Create the record and return it as stored; None if it already exists."""
+        """Create the Lease with this record, and return the record as stored. Return None if the Lease already exists."""
 
     async def update(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
-        """Replace the record and return it as stored; None if its resourceVersion is outdated, or it does not exist."""
+        """Replace the record in the Lease, and return the record as stored. Return None if the resourceVersion of `record` is
+        outdated, or the Lease does not exist.
+        """
 
 
 class Fence:
@@ -76,23 +84,25 @@ class Fence:
         self._clock = clock
         self._until = float("-inf")
         self.term = 0
-        """The term for which the fence was last opened; 0 before the first."""
+        """The term for which the fence was last opened; 0 if it never was."""
 
     def remaining(self) -> float:
-        """Return the seconds for which this process may still write; 0 if it may not."""
+        """Return the seconds for which this process may still write; 0 if the fence is closed."""
         return max(0.0, self._until - self._clock())
 
     def prove(self, term: int, sent: float) -> None:
-        """Open the fence for `term`: a request sent at `sent` acquired or renewed the lease."""
+        """Open the fence for `term`, because a request acquired or renewed the lease. `sent` is the time at which this process
+        sent that request; the fence stays open for RENEW_DEADLINE seconds after it.
+        """
         self.term, self._until = term, sent + RENEW_DEADLINE
 
     def revoke(self) -> None:
-        """Close the fence."""
+        """Close the fence: this process may not write any longer."""
         self._until = float("-inf")
 
 
 class Elector:
-    """One candidate. Call `acquire`, `renew` and `release` once each, in this order."""
+    """One candidate of the election. Call `acquire`, `renew` and `release` once each, in this order."""
 
     def __init__(
         self,
@@ -102,7 +112,7 @@ class Elector:
         sleep: Callable[[float], Awaitable[None]],
         clock: Callable[[], float] = now,
     ) -> None:
-        """`identity` must be unique to this process."""
+        """`identity` must be unique to this process. `clock` returns the seconds of a clock that cannot be set."""
         self._store = store
         self._identity = identity
         self._fence = fence
@@ -113,17 +123,19 @@ class Elector:
 
     @property
     def term(self) -> int:
-        """The term of the lease as last read, of any holder; 0 before the first read."""
+        """The term in the Lease as this process last read or wrote it, whichever process is the holder; 0 before the first
+        read.
+        """
         return self._record.lease_transitions if self._record is not None else 0
 
     def unchanged_for(self) -> float:
-        """Return the seconds since this process last renewed the record or first read its current version; 0 before the first
-        read.
+        """Return the seconds since this process last renewed the Lease, or first read its current resourceVersion; 0 before the
+        first read.
         """
         return self._clock() - self._changed_at if self._record is not None else 0.0
 
     async def acquire(self) -> None:
-        """Wait until this process holds the lease. The fence is open then."""
+        """Wait until this process holds the lease. The fence is then open."""
         while True:
             try:
                 if await self._try_acquire():
@@ -134,7 +146,9 @@ class Elector:
             await self._sleep(min(pause, expires_in) if expires_in > 0 else pause)
 
     async def renew(self) -> str:
-        """Renew the lease until it is lost. Then close the fence for good and return the reason as a message."""
+        """Renew the lease periodically until it is lost. Then close the fence for good, and return a message that says why it
+        was lost.
+        """
         reason = f"the lease could not be renewed for {RENEW_DEADLINE:.0f} s"
         while True:
             await self._sleep(min(_jittered(RETRY_PERIOD), self._fence.remaining()))
@@ -154,8 +168,8 @@ class Elector:
         return reason
 
     async def release(self) -> None:
-        """Release the lease, so that a candidate need not wait. Call when no write is in flight. If the release fails, the
-        lease expires.
+        """Release the lease, so that the next leader need not wait until it expires. Call this only when no write is in flight.
+        If the request fails, the lease expires instead.
         """
         if not self._fence.remaining():
             return
@@ -198,8 +212,8 @@ class Elector:
         return LeaseRecord(self._identity, self._fence.term, version)
 
     async def _replace(self, desired: LeaseRecord, timeout: float) -> LeaseRecord | None:
-        """Write `desired` and return it as stored, even if the record was edited or deleted by hand. Return None if the lease
-        was released or another process holds it. Raises LeaseUnavailable.
+        """Write `desired` to the Lease and return the record as stored, even if the Lease was edited or deleted by hand. Return
+        None if the lease was released or another process holds it. Raises LeaseUnavailable.
         """
         written = await self._store.update(desired, timeout)
         if written is None:  # edited, deleted, or changed by an earlier renewal whose answer was lost
@@ -217,7 +231,7 @@ class Elector:
 
 
 def _next_term(term: int) -> int:
-    """Return the term after `term`. A person may have edited `term`, so it may be the largest that the API server accepts."""
+    """Return `term` + 1, or 1 after the largest that the API server accepts: a person may have edited the Lease."""
     return term + 1 if term < _TERM_MAX else 1
 
 

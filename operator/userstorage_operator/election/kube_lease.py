@@ -1,4 +1,4 @@
-"""The lease of the election, stored as a Lease on the API server."""
+"""Stores the record of the leader election as a Lease on the API server."""
 
 from datetime import UTC, datetime
 
@@ -12,7 +12,9 @@ from userstorage_operator.kube.client import KubeClient
 
 LEASE_NAME = "userstorage-operator"
 _RELEASED = 1
-"""`leaseDurationSeconds` of a released lease, as client-go writes it. If a person removes the holder, the duration stays."""
+"""`leaseDurationSeconds` of a released lease, as client-go writes it. If a person removes the holder by hand, the longer
+duration stays, so the lease does not count as released.
+"""
 
 
 class KubeLease:
@@ -25,7 +27,7 @@ class KubeLease:
         self._acquire_time = (0, "")
 
     async def get(self, timeout: float) -> LeaseRecord | None:
-        """Return the record; None if it does not exist."""
+        """Return the record in the Lease; None if the Lease does not exist."""
         try:
             return self._parse(await self._client.get(LEASES, self._namespace, LEASE_NAME, timeout=timeout))
         except NotFound:
@@ -34,7 +36,7 @@ class KubeLease:
             raise LeaseUnavailable(error.message) from error
 
     async def create(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
-        """Create the record and return it as stored; None if it already exists."""
+        """Create the Lease with this record, and return the record as stored. Return None if the Lease already exists."""
         metadata = {
             "name": LEASE_NAME,
             "namespace": self._namespace,
@@ -49,8 +51,8 @@ class KubeLease:
         return self._parse(created)
 
     async def update(self, record: LeaseRecord, timeout: float) -> LeaseRecord | None:
-        """Replace the record and return it as stored; None if its resourceVersion is outdated, or it does not exist. The
-        metadata stays as last read.
+        """Replace the record in the Lease, and return the record as stored. Return None if the resourceVersion of `record` is
+        outdated, or the Lease does not exist. The metadata of the Lease, such as labels, stays as last read.
         """
         metadata = self._metadata | {"resourceVersion": record.resource_version}
         try:
@@ -63,8 +65,8 @@ class KubeLease:
             raise LeaseUnavailable(error.message) from error
 
     def _parse(self, raw: Unstructured) -> LeaseRecord:
-        """Return the record in a Lease. Remember its metadata for the next update, which must not remove labels of other
-        programs.
+        """Return the record in a Lease. Store the Lease's metadata for the next update, which must not remove the labels of
+        other programs.
         """
         self._metadata, spec = raw["metadata"], raw.get("spec") or {}
         holder = spec.get("holderIdentity") or ""

@@ -1,4 +1,4 @@
-"""Leader election of this process: acquire the lease, renew it, and exit if it is lost."""
+"""Leader election of this process: acquires the lease, renews it, and exits the process if the lease is lost."""
 
 import asyncio
 import os
@@ -22,13 +22,13 @@ _EXIT_LEADERSHIP_LOST = 3
 
 
 class LeaderElection:
-    """The election by a lease: its holder is the leader."""
+    """Leader election by a Lease: the process that holds the lease is the leader."""
 
     def __init__(self, lease_namespace: str, client: KubeClient) -> None:
-        """`client` is used for the lease itself and must not be fenced."""
+        """`client` reads and writes the Lease itself, so it must have no fence."""
         self.fence = Fence()
         self.role = "starting"
-        """What this process does, for people: starting, standby, leading or stopped."""
+        """State of this process in the election, for people: starting, standby, leading or stopped."""
         self._identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         self._renewing: asyncio.Task[None] | None = None
         self._elector = Elector(KubeLease(client, lease_namespace), self._identity, self.fence, asyncio.sleep)
@@ -39,18 +39,20 @@ class LeaderElection:
         return self.role == "leading"
 
     def detail(self) -> dict[str, object]:
-        """Return further fields for the answers of `/health` and `/ready`."""
+        """Return the role, identity and term, as further fields for the responses of `/health` and `/ready`."""
         return {"role": self.role, "identity": self._identity, "term": self._elector.term}
 
     def update_gauges(self, metrics: Metrics) -> None:
-        """Set the gauges of the election."""
+        """Set the gauges of the election: whether this process leads, the term, and the time since the last renewal of the
+        lease.
+        """
         metrics.gauges.leader.set(self.fence.remaining() > 0)
         metrics.gauges.leader_term.set(self._elector.term)
         metrics.gauges.lease_renew_age.set(self._elector.unchanged_for())
 
     async def run(self, stop: asyncio.Event) -> int | None:
-        """Wait for the lease and start to renew it. Return the term, or None if `stop` is set first. If the lease is lost later,
-        the process exits at once.
+        """Wait until this process holds the lease, then renew it in the background. Return the term of the lease; None if
+        `stop` is set first. If the lease is lost later, the process exits at once.
         """
         self.role = "standby"
         log.info("waiting_for_lease", identity=self._identity)
@@ -63,8 +65,8 @@ class LeaderElection:
         return self.fence.term
 
     async def resign(self, *, drained: bool) -> None:
-        """Stop being the leader. If `drained`, no write can still be in flight, and the lease is released for the next leader.
-        Else it expires.
+        """Stop being the leader. `drained` means that no write can still be in flight: only then is the lease released for the
+        next leader. Otherwise the lease expires.
         """
         if self._renewing is None:
             return
@@ -87,30 +89,30 @@ class LeaderElection:
 
 
 class NoElection:
-    """No election: the process is always the leader. For a laptop or a test."""
+    """Replaces LeaderElection in a process that runs alone and always leads: on a laptop or in a test."""
 
     fence = NoopFence()
     is_leader = True
 
     def detail(self) -> dict[str, object]:
-        """Return further fields for the answers of `/health` and `/ready`."""
+        """Return the role `leading`, as a further field for the responses of `/health` and `/ready`."""
         return {"role": "leading"}
 
     def update_gauges(self, metrics: Metrics) -> None:
-        """Set the gauges of the election."""
+        """Set the gauge `leader` to 1."""
         metrics.gauges.leader.set(1)
 
     async def run(self, _: asyncio.Event) -> int | None:
-        """Return term 0 at once."""
+        """Return term 0 at once: there is no lease to wait for."""
         log.info("leader_elected", elected=False)
         return 0
 
     async def resign(self, *, drained: bool) -> None:
-        """Do nothing: there is no lease."""
+        """Do nothing: there is no lease to release."""
 
 
 async def _completes_before(stop: asyncio.Event, coroutine: Coroutine[Any, Any, None]) -> bool:
-    """Whether the coroutine returned before `stop` was set. Raises its exception."""
+    """Wait until the coroutine returns or `stop` is set. Return whether the coroutine has returned. Raises its exception."""
     task, stopping = asyncio.create_task(coroutine), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -1,1 +1,1 @@
-"""Caches of the API server and their sources: kopf for our own kinds, list-watches for the children, the sweep."""
+"""Caches of Kubernetes objects, and what fills them: kopf for our own two kinds, list-watches for the others, the sweep."""

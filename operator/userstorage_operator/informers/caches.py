@@ -1,4 +1,4 @@
-"""All caches, and which UserStorages have to be reconciled after a change of any object."""
+"""The caches of all resources. They requeue the UserStorages and classes that a change of an object affects."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
@@ -41,7 +41,7 @@ class Caches:
             kind: ObjectCache(partial(self._child_changed, kind), lambda: self._enqueue_all(self.keys())) for kind in Kind
         }
         self._cache_of_field = {kind.field: cache for kind, cache in self._children.items()}
-        """By field of `Children`. Kept, because `children` needs it on every event."""
+        """Field of `Children` -> cache of that kind. Kept, because `children` needs it on every event."""
         self._children[Kind.POD].add_index(_BY_CLAIM, _claims_of_pod)
         self._caches: dict[Resource, ObjectCache] = {
             USER_STORAGES: self._storages,
@@ -54,16 +54,16 @@ class Caches:
         self._hosts = HostIndex(self, self._user_ids)
         self._sorted = SortedIndex()
         self._summaries: dict[Key, tuple[Unstructured, Unstructured]] = {}
-        """Each UserStorage with its summary. Kept, because summaries are read far more often than they change."""
+        """Key -> UserStorage and its summary. Kept, because summaries are read far more often than they change."""
         self._user_facing: dict[str, tuple[Any, ...] | None] = {}
-        """The part of each class that concerns its users, by name of the class."""
+        """Name of a class -> the part of the class that concerns its UserStorages."""
 
     def cache(self, resource: Resource) -> ObjectCache:
-        """Return the cache of the resource, for the watch that fills it."""
+        """Return the cache of the resource, for the watch or the sweep that fills it."""
         return self._caches[resource]
 
     def not_synced(self, namespaces: Iterable[str | None]) -> Iterator[str]:
-        """Yield a description of each first list that is not in the caches yet. No reconcile may start while there is one."""
+        """Yield a text such as `pods in team-b` for each list not yet in the caches. No reconcile starts before all are."""
         for resource, cache in self._caches.items():
             yield from map(resource.within, cache.namespaces_not_synced(namespaces if resource.namespaced else (None,)))
 
@@ -72,11 +72,11 @@ class Caches:
         return [Key.of(raw) for raw in self._storages.values()]
 
     def after(self, key: Key | None, namespace: str | None, user: str | None) -> Iterator[Unstructured]:
-        """Yield the UserStorages after `key` by (namespace, name). `namespace` and `user`, unless None, filter them."""
+        """Yield the UserStorages after `key` by (namespace, name), only those of `namespace` and `user` if not None."""
         return self._known(self._sorted.after(key, namespace, user))
 
     def summary(self, raw: Unstructured) -> Unstructured:
-        """Return the summary of a UserStorage for platform backends. It is shared: do not change it."""
+        """Return the summary of a raw UserStorage for platform backends. It is shared between callers: do not change it."""
         key = Key.of(raw)
         known = self._summaries.get(key)
         if known is None or known[0] is not raw:
@@ -86,15 +86,15 @@ class Caches:
     # The protocol Lister
 
     def storage(self, key: Key) -> Unstructured | None:
-        """Return the UserStorage; None if it does not exist."""
+        """Return the raw UserStorage `key`; None if it does not exist."""
         return self._storages.get(key.namespace, key.name)
 
     def in_namespace(self, namespace: str) -> Collection[Unstructured]:
-        """Return all UserStorages of the namespace."""
+        """Return all raw UserStorages of the namespace."""
         return self._storages.in_namespace(namespace)
 
     def user_id_owner(self, namespace: str, user_id: str, children: Children) -> Unstructured | None:
-        """Return the UserStorage that owns the user id: the one that has `children`, else the oldest; None if there is none."""
+        """Return the UserStorage that owns the user id: that which controls `children`, else the oldest; None without any."""
         name = self._user_ids.owner(namespace, user_id, children)
         return self.storage(Key(namespace, name)) if name is not None else None
 
@@ -103,15 +103,15 @@ class Caches:
         return self._known(self._claims.claimants(namespace, claim))
 
     def sharing_host(self, key: Key) -> Iterable[Unstructured]:
-        """Return the other UserStorages that want the host and path of this one, if they own their user ids."""
+        """Return the other UserStorages that own their user ids and want the same host name and URL path."""
         return self._known(self._hosts.affected_keys(key))
 
     def classes(self) -> Iterable[Unstructured]:
-        """Return all UserStorageClasses."""
+        """Return all raw UserStorageClasses."""
         return self._classes.values()
 
     def binding_modes(self) -> Mapping[str, str]:
-        """Return the volumeBindingMode of each StorageClass by its name."""
+        """Return a mapping from the name of each StorageClass to its volumeBindingMode."""
         return {raw["metadata"]["name"]: raw.get("volumeBindingMode", "Immediate") for raw in self._storage_classes.values()}
 
     def pods_on(self, namespace: str, claim: str) -> Iterable[Unstructured]:
@@ -119,19 +119,19 @@ class Caches:
         return self._children[Kind.POD].by_index(_BY_CLAIM, (namespace, claim))
 
     def children(self, namespace: str, name: str) -> Children:
-        """Return the objects of this name that carry our label."""
+        """Return the objects with the name of the children that carry our label. They may be foreign."""
         return Children(**{field: cache.get(namespace, name) for field, cache in self._cache_of_field.items()})
 
     def serves(self, kind: Kind) -> bool:
-        """Whether the API server serves the kind."""
+        """Whether the API server knows the kind."""
         return self._children[kind].served
 
     def claim_released(self, key: Key, claim: str) -> None:
-        """Requeue the other UserStorages on the claim, because the pod or the reservation of this one is gone."""
+        """Requeue the other UserStorages that use the claim: the pod or reservation of the UserStorage `key` is gone."""
         self._enqueue_all(self._claims.released(key, claim))
 
     def put(self, resource: Resource, obj: Unstructured) -> None:
-        """Store the response to our own write."""
+        """Put `obj`, the response to our own write, into the cache of the resource."""
         self._caches[resource].put(obj)
         if resource in _EXPOSURE:  # another UserStorage may have created one for the same host at the same moment
             for key in self._user_ids.affected_keys(obj):
@@ -140,7 +140,7 @@ class Caches:
             self._owners_changed(self._user_ids.update_child(obj))
 
     def discard(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
-        """Remove the object: the API server reported that it does not exist any more."""
+        """Remove the object from the cache of the resource: the API server reported that it no longer exists."""
         self._caches[resource].discard(namespace, name, uid)
 
     # From changes to affected keys
@@ -181,10 +181,10 @@ class Caches:
                     self.claim_released(key, claim)
 
     def _class_changed(self, raw: Unstructured) -> None:
-        """Requeue the class. If the change concerns its users, requeue all classes and all UserStorages too.
+        """Requeue the class. If the change concerns its UserStorages, requeue all classes and all UserStorages too.
 
         Any class may be the default, so every UserStorage is reconciled; most of them need no change. A change of only the
-        status of a class, which is frequent, does not concern its users.
+        status of a class, which is frequent, does not concern its UserStorages.
         """
         name = raw["metadata"]["name"]
         self._enqueue_class(name)
@@ -213,11 +213,11 @@ class Caches:
 
 
 def _claims_of_pod(pod: Unstructured) -> Iterator[tuple[str, str]]:
-    """Yield namespace and name of each claim that the pod mounts."""
+    """Yield (namespace, name) of each claim that the pod mounts."""
     return ((pod["metadata"]["namespace"], claim) for claim in mounted_claims(pod))
 
 
 def _user_facing(cls: Unstructured) -> tuple[Any, ...]:
-    """Return the part of an unparsed class that concerns its users."""
+    """Return the part of a raw class that concerns its UserStorages: uid, generation, and whether it is marked as default."""
     meta = cls["metadata"]
     return meta["uid"], meta["generation"], (meta.get("annotations") or {}).get(names.ANNOTATION_DEFAULT_CLASS)

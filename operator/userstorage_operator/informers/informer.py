@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 _MAX_BACKOFF = 15.0
 _EXPIRED, _BAD_VERSION, _NOT_SERVED = 410, 400, 404
-"""Statuses after which a watch can resume only from a new list."""
+"""HTTP statuses after which a watch can resume only from a new list."""
 _ABSENT_RETRY = 60.0
 """Maximum seconds between two lists of a resource that is not installed."""
 _MIN_PAUSE = 0.2
@@ -34,16 +34,16 @@ class Source(Protocol):
     """The part of the API client that a list-watch uses. Its methods raise ClusterError if a request fails."""
 
     async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Unstructured], str]:
-        """Return all objects, and the resourceVersion to watch from."""
+        """Return all objects that the label `selector` selects, and the resourceVersion to watch from."""
 
     def watch(
         self, resource: Resource, namespace: str | None, selector: str, resource_version: str
     ) -> AsyncIterator[Unstructured]:
-        """Yield watch events, bookmarks included."""
+        """Yield the events of one watch that starts at `resource_version`, bookmarks included."""
 
 
 async def relist(source: Source, resource: Resource, namespace: str | None, selector: str, cache: ObjectCache) -> str | None:
-    """Put a full list into the cache. Return the resourceVersion to watch from; None if an optional resource is not served.
+    """Put a full list into the cache. Return the resourceVersion to watch from; None if the cluster lacks an optional resource.
 
     Raises ClusterError if the list fails.
     """
@@ -73,7 +73,7 @@ class Informer:
         self._last_attempt = math.inf
 
     def stuck_for(self) -> float:
-        """Return the seconds since the last attempt or response; 0 before `run`. Each request has a time limit of its own."""
+        """Return the seconds since the last request or response; 0 before `run`. Each request has a time limit of its own."""
         return max(0.0, time.monotonic() - max(self._last_response, self._last_attempt))
 
     def silent_for(self) -> float:
@@ -129,7 +129,7 @@ class Informer:
             self._version = obj["metadata"]["resourceVersion"]
 
     def _failed(self) -> float:
-        """Count a failure. Return the seconds to wait: growing, with jitter."""
+        """Count a failed list or watch. Return the seconds to wait, which grow with each failure in a row, with jitter."""
         self._failures += 1
         limit: float = min(_MAX_BACKOFF, 0.2 * 2 ** min(self._failures, 7))
         return random.uniform(0.5, 1) * limit  # noqa: S311  # jitter

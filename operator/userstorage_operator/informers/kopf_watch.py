@@ -27,7 +27,7 @@ async def run(
     stop: asyncio.Event,
     on_stop: Callable[[], Awaitable[None]],
 ) -> None:
-    """Watch until SIGTERM, SIGINT or `stop`. If `namespaces` is empty, watch all. `on_stop` is called when kopf shuts down.
+    """Watch our two kinds until SIGTERM, SIGINT or `stop`; all namespaces if `namespaces` is empty. kopf then calls `on_stop`.
 
     Start all other tasks first: when kopf shuts down, it cancels every task that was created after it.
     """
@@ -59,7 +59,7 @@ def register(
     caches: dict[Resource, ObjectCache],
     liveness: Iterable[WatchLiveness],
 ) -> None:
-    """Register the handlers, with explicit ids: kopf would derive them from function names, which change."""
+    """Register the handlers for login and events, with ids: kopf would derive these from function names, which change."""
 
     @kopf.on.login(registry=registry, id="login")
     async def log_in(**_: Any) -> kopf.AiohttpSession:
@@ -88,7 +88,7 @@ def register(
 
 
 def settings() -> kopf.OperatorSettings:
-    """Return kopf's settings, each with the reason why it is not the default."""
+    """Return the settings of kopf. A comment says why each differs from kopf's default."""
     chosen = kopf.OperatorSettings()
     chosen.peering.standalone = True  # operators with equal priorities pause each other; we elect with a Lease
     chosen.posting.enabled = False  # its Events repeat log lines; ours report conditions

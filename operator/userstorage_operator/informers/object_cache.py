@@ -10,13 +10,13 @@ ObjectKey = tuple[str, str]
 
 
 def object_key(obj: Unstructured) -> ObjectKey:
-    """Return the key of an object."""
+    """Return namespace and name of a raw object."""
     meta = obj["metadata"]
     return meta.get("namespace", ""), meta["name"]
 
 
 def _foreign_part(obj: Unstructured) -> tuple[Any, ...]:
-    """Return the part that other clients change: uid, generation, deletionTimestamp and finalizers.
+    """Return what shows a change by another client: uid, generation, deletionTimestamp and finalizers.
 
     The finalizers include our own, so adding it costs one more reconcile.
     """
@@ -25,7 +25,7 @@ def _foreign_part(obj: Unstructured) -> tuple[Any, ...]:
 
 
 class _Index:
-    """Keys of objects by the values that a function derives from them."""
+    """Maps each value that `key_function` derives from an object to the keys of these objects."""
 
     def __init__(self, key_function: Callable[[Unstructured], Iterable[Hashable]]) -> None:
         self._key_function = key_function
@@ -48,7 +48,7 @@ class _Index:
 
 
 class ObjectCache:
-    """Keeps the newest version of each object. An event that is older than the response to our own write changes nothing.
+    """Keeps the newest version of each object. A watch event older than the response to our own write changes nothing.
 
     `on_foreign_change(object)` is called for changes by other clients. Such a change may first show in a response to our own
     write.
@@ -68,11 +68,11 @@ class ObjectCache:
         self.served = True
         """Whether the API server serves the resource; `on_served_change()` is called when this changes."""
         self._objects: dict[str, dict[str, Unstructured]] = {}
-        """By namespace, then by name."""
+        """Namespace -> name -> object."""
         self._indexes: dict[str, _Index] = {}
         self._synced: set[str | None] = set()
         self._deleted: dict[ObjectKey, int] = {}
-        """Versions of deletions since the last list: an older event or response must not restore a deleted object."""
+        """Key -> resourceVersion of its deletion since the last list. An older event or response must not restore it."""
 
     def __len__(self) -> int:
         return sum(len(objects) for objects in self._objects.values())
@@ -86,7 +86,7 @@ class ObjectCache:
         self._indexes[name] = _Index(key_function)
 
     def by_index(self, name: str, value: Hashable) -> Iterator[Unstructured]:
-        """Yield the objects with this value in the index, unordered. The iterator is invalid after the next change."""
+        """Yield the objects that the index `name` has for `value`, unordered. The iterator is invalid after the next change."""
         return (self._objects[namespace][key] for namespace, key in self._indexes[name].keys(value))
 
     def get(self, namespace: str, name: str) -> Unstructured | None:
@@ -102,7 +102,7 @@ class ObjectCache:
         return self._objects.get(namespace, {}).values()
 
     def put(self, obj: Unstructured) -> None:
-        """Store the response to our own write. A response older than a deletion that is already known is dropped."""
+        """Put the response to our own write into the cache, unless a newer version or a later deletion is already known."""
         key = object_key(obj)
         known = self.get(*key)
         if version_of(obj) <= self._deleted.get(key, 0):
@@ -114,7 +114,7 @@ class ObjectCache:
                 self._on_foreign_change(obj)  # the event of that change is older than this response and will be dropped
 
     def discard(self, namespace: str, name: str, uid: str) -> None:
-        """Remove the object with this uid: the API server reported that it does not exist any more."""
+        """Remove the object if it has this uid: the API server reported that the object no longer exists."""
         known = self.get(namespace, name)
         if known is not None and known["metadata"]["uid"] == uid:
             self._drop(known)
@@ -156,7 +156,7 @@ class ObjectCache:
     def not_served(self, namespace: str | None = None) -> None:
         """Remove the objects of one namespace, or all if it is None, because the API server does not serve the resource.
 
-        This counts as an empty list.
+        The namespace then counts as synced, as after an empty list.
         """
         for known in self._known(namespace):
             self._drop(known)
@@ -168,7 +168,7 @@ class ObjectCache:
         return (namespace for namespace in namespaces if namespace not in self._synced)
 
     def _known(self, namespace: str | None) -> list[Unstructured]:
-        """Return the objects of one namespace, or of all if it is None, as a list that stays valid while the cache changes."""
+        """Return the objects of one namespace (None: of all) as a list that stays valid while the cache changes."""
         return list(self.values() if namespace is None else self.in_namespace(namespace))
 
     def _drop_predecessor(self, known: Unstructured | None, obj: Unstructured) -> None:

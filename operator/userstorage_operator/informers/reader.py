@@ -1,4 +1,4 @@
-"""The read API's source on the leader, which watches: summaries from the caches."""
+"""The source of the read API on the leader: summaries from the caches, which the watches keep current."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ class CacheReader:
         return self._aged(self._caches.summary(raw) if raw is not None else None)
 
     async def page(self, query: Query) -> Aged[Page]:
-        """Return a page of summaries."""
+        """Return the page of summaries that `query` asks for."""
         return self._aged(page_of(self._summaries(query), query))
 
     def _summaries(self, query: Query) -> Iterator[Unstructured]:

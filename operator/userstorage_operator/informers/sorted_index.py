@@ -1,4 +1,4 @@
-"""Keys of all UserStorages for pages of the read API: sorted, also by user id, and updated on every change."""
+"""The keys of all UserStorages, in the order of the pages of the read API: all together, and those of each user id."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from sortedcontainers import SortedList
 from userstorage_operator.api.userstorage import Key
 
 _Entry = tuple[str, str]
-"""Namespace and name."""
+"""Namespace and name of a UserStorage."""
 
 
 class SortedIndex:
@@ -20,7 +20,10 @@ class SortedIndex:
         self._user_of: dict[_Entry, str] = {}
 
     def add(self, key: Key, user: str) -> None:
-        """Index a UserStorage with its user id."""
+        """Add a UserStorage to the list of all and to that of its user id.
+
+        If its user id has changed, it leaves the list of the old one.
+        """
         entry = (key.namespace, key.name)
         if self._user_of.get(entry) == user:
             return
@@ -30,7 +33,7 @@ class SortedIndex:
         self._by_user[user].add(entry)
 
     def remove(self, key: Key) -> None:
-        """Remove a UserStorage, if it is indexed."""
+        """Remove a UserStorage from both lists, if it is in them."""
         entry = (key.namespace, key.name)
         user = self._user_of.pop(entry, None)
         if user is None:
@@ -41,7 +44,7 @@ class SortedIndex:
             del self._by_user[user]
 
     def after(self, key: Key | None, namespace: str | None, user: str | None) -> Iterator[Key]:
-        """Yield the keys after `key` in order. `namespace` and `user`, unless None, filter them.
+        """Yield the keys after `key` in order, only those of `namespace` and of the user id `user` if these are not None.
 
         The iterator is invalid after the next change.
         """

@@ -1,4 +1,4 @@
-"""The sweep: a periodic relist of everything that requeues every UserStorage, in case a watch missed an event."""
+"""The sweep: list all objects periodically, and requeue every UserStorage, in case a watch missed an event."""
 
 import asyncio
 import random
@@ -18,7 +18,7 @@ from userstorage_operator.informers.informer import Source, relist
 log = structlog.get_logger(__name__)
 
 _RETRY = 5.0
-"""Seconds before the lists that failed are tried again."""
+"""Seconds until the lists that failed are requested again."""
 _NO_RESPONSE = 0
 """Status of a ClusterError if the API server did not respond."""
 _SELECTORS = {kind.resource: names.CHILD_SELECTOR for kind in Kind}
@@ -28,13 +28,13 @@ _List = tuple[Resource, str | None]
 
 
 class Observer(Protocol):
-    """Receives the result of each sweep (metrics)."""
+    """Receives the result of each sweep, for the metrics."""
 
     def swept(self, seconds: float) -> None:
-        """Record a completed sweep."""
+        """Record a sweep that is complete after `seconds`: every list has succeeded."""
 
     def sweep_failed(self) -> None:
-        """Record an attempt in which at least one list failed."""
+        """Record one round of list requests in which at least one failed."""
 
 
 class Sweep:
@@ -80,7 +80,7 @@ class Sweep:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def once(self) -> Sequence[_List]:
-        """Relist everything and requeue every UserStorage. Return the lists that failed."""
+        """Request all lists once and requeue every UserStorage. Return the lists that failed, as (resource, namespace)."""
         known = set(self._caches.keys())
         failed = await self._relist(self._lists)
         for key in known.union(self._caches.keys()):
@@ -88,7 +88,7 @@ class Sweep:
         return failed
 
     async def _relist(self, lists: Sequence[_List]) -> Sequence[_List]:
-        """Request `lists` and put them into the caches. Return those that failed.
+        """Request `lists` and put their objects into the caches. Return those of `lists` that failed.
 
         A refused list does not stop the others. If the API server does not respond, the remaining lists count as failed.
         """

@@ -19,7 +19,7 @@ class WatchLiveness:
         self._failing: set[str] = set()
 
     async def middleware(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        """Track a request. It is a middleware of the client session that kopf gets."""
+        """Send a request of kopf, and record how it went: an aiohttp client middleware in the session that kopf gets."""
         path = request.url.path
         if path not in self._streams:
             return await handler(request)
@@ -39,13 +39,13 @@ class WatchLiveness:
         return response
 
     def age(self) -> float:
-        """Return the seconds for which a watch has been interrupted, the longest of all; 0 while all watches are open."""
+        """Return for how many seconds the watch that is interrupted for longest has been so; 0 while all watches are open."""
         now = self._clock()
         return max(0.0 if _open(stream) else now - self._alive_until[path] for path, stream in self._streams.items())
 
     @property
     def failing(self) -> bool:
-        """Whether the last attempt of any watch failed."""
+        """Whether any of the watches failed at its last attempt, and has not been opened since."""
         return bool(self._failing)
 
 

@@ -1,3 +1,1 @@
-"""Requests to the API server: login, requests without model classes, watches. The only package that imports the kubernetes
-client.
-"""
+"""Requests to the API server: login, requests without model classes, watches. No other package imports the kubernetes client."""

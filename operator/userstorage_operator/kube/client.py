@@ -1,4 +1,4 @@
-"""Requests to the API server over the connections of kubernetes.aio. Objects are plain dicts, and every call has a timeout."""
+"""Requests to the API server over the connections of kubernetes.aio. Objects are plain dicts, and every request has a timeout."""
 
 import asyncio
 import contextlib
@@ -26,9 +26,9 @@ from userstorage_operator.kube.write_gate import Fence, NoopFence, WriteGate
 log = structlog.get_logger(__name__)
 
 REQUEST_TIMEOUT = 10.0
-"""Seconds for one call, from connecting to the last byte."""
+"""Seconds for one request, from connecting to the last byte of the response."""
 WATCH_SILENCE = 70.0
-"""Seconds without a byte after which a watch counts as dead: bookmarks come about every 60 s."""
+"""Seconds without a received byte after which a watch counts as dead: the API server sends a bookmark about every 60 s."""
 _UNAUTHORIZED = 401
 _PAGE = 100
 """Objects per page of a list. Tenants can make each object half a megabyte large, and a page must fit into the memory of the pod."""
@@ -37,24 +37,24 @@ _JSON_PATCH = "application/json-patch+json"
 
 
 class Observer(Protocol):
-    """Receives every call to the API server, for metrics and traces."""
+    """Receives every request to the API server, for metrics and traces."""
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """Record a call and its duration, for a watch until its first byte. `code` is the HTTP status, or 0 if there was no
-        answer.
+        """Record a request and its duration. The duration of a watch ends with the first byte of the response. `code` is the
+        HTTP status, or 0 if there was no response.
         """
 
 
 class NoopObserver:
-    """Records nothing: for commands that run once and have no metrics."""
+    """An Observer that records nothing: for commands that run once and have no metrics."""
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """Do nothing."""
+        """Ignore the request."""
 
 
 class KubeClient:
-    """A client with one connection pool. Every method raises a ClusterError if the status code is 400 or more, or if there is no
-    answer; methods that write raise NotLeader if the fence is closed.
+    """A client of the API server with one connection pool. Every request raises a ClusterError if the status code is 400 or
+    more, or if there is no response. Requests that write raise NotLeader if the fence is closed.
     """
 
     def __init__(self, configuration: Configuration, observer: Observer, fence: Fence | None = None) -> None:
@@ -66,28 +66,30 @@ class KubeClient:
 
     @property
     def ca_file(self) -> str | None:
-        """Path of the CA certificates for the API server; None for those of the system."""
+        """Path of the file with the CA certificates for the API server; None for those of the system."""
         path: str | None = self._configuration.ssl_ca_cert
         return path
 
     async def finish_writing(self) -> bool:
-        """Refuse further writes and wait until those in flight have ended. Return whether the outcome of every write is known."""
+        """Refuse further writes, and wait until those in flight have ended. Return whether the outcome of every write is known."""
         return await self._gate.close()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close all connections to the API server."""
         await self._rest.close()
 
     async def get(
         self, resource: Resource, namespace: str | None, name: str, *, timeout: float = REQUEST_TIMEOUT
     ) -> Unstructured:
-        """Return the object as the API server has it now; no cache is read."""
+        """Return the object as the API server has it now; no cache of this process is read."""
         return await self._json("get", resource, "GET", resource.path(namespace, name), timeout=timeout)
 
     async def list_all(
         self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
     ) -> tuple[list[Unstructured], str]:
-        """Return all objects that match the label and field selectors, and the resourceVersion to watch from. Reads page by page."""
+        """Return all objects that match the label selector `selector` and the field selector `fields`, and the resourceVersion
+        from which to watch. The API server sends the list page by page.
+        """
         items: list[Unstructured] = []
         selectors = {"labelSelector": selector, "fieldSelector": fields}
         query = {"limit": str(_PAGE)} | {name: value for name, value in selectors.items() if value}
@@ -103,7 +105,7 @@ class KubeClient:
     async def create(
         self, resource: Resource, namespace: str, body: Unstructured, *, timeout: float = REQUEST_TIMEOUT
     ) -> Unstructured:
-        """Create the object and return it as the server stored it."""
+        """Create the object `body`, and return it as the API server stored it."""
         query = {"fieldManager": FIELD_MANAGER}
         return await self._json("create", resource, "POST", resource.path(namespace), query, body, timeout=timeout)
 
@@ -119,7 +121,9 @@ class KubeClient:
     async def update(
         self, resource: Resource, namespace: str, body: Unstructured, *, timeout: float = REQUEST_TIMEOUT
     ) -> Unstructured:
-        """Replace the object by `body` and return it as stored. The resourceVersion in `body` is a precondition."""
+        """Replace the object with `body`, and return it as the API server stored it. The resourceVersion in `body` is a
+        precondition.
+        """
         path = resource.path(namespace, body["metadata"]["name"])
         query = {"fieldManager": FIELD_MANAGER}
         return await self._json("update", resource, "PUT", path, query, body, timeout=timeout)
@@ -127,13 +131,13 @@ class KubeClient:
     async def merge_patch(
         self, resource: Resource, namespace: str | None, name: str, patch: Unstructured, subresource: str | None = None
     ) -> Unstructured:
-        """Apply a JSON merge patch and return the object. A `metadata.uid` in the patch is a precondition."""
+        """Apply a JSON merge patch, and return the patched object. A `metadata.uid` in the patch is a precondition."""
         path = resource.path(namespace, name, subresource)
         query = {"fieldManager": FIELD_MANAGER}
         return await self._json("patch", resource, "PATCH", path, query, patch, _MERGE_PATCH)
 
     async def json_patch(self, resource: Resource, namespace: str, name: str, patch: list[Unstructured]) -> Unstructured:
-        """Apply a JSON patch and return the object. Raises Conflict if a `test` operation fails."""
+        """Apply a JSON patch, and return the patched object. Raises Conflict if a `test` operation in the patch fails."""
         query = {"fieldManager": FIELD_MANAGER}
         path = resource.path(namespace, name)
         try:
@@ -153,7 +157,9 @@ class KubeClient:
         propagation: str,
         resource_version: str | None = None,
     ) -> Unstructured:
-        """Request a deletion. Return the object that is being deleted, or a Status if it is already gone."""
+        """Request the deletion of the object with this uid; `grace_period` is in seconds. Return the object, which is then
+        being deleted. Return a Status object instead if the object is gone at once.
+        """
         body: Unstructured = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -164,8 +170,8 @@ class KubeClient:
         return await self._json("delete", resource, "DELETE", resource.path(namespace, name), {}, body)
 
     async def request_token(self, namespace: str, account: str, seconds: int) -> str:
-        """Return a new token of a service account, which expires after `seconds`. Its audience is the API server, and kubelets
-        let the API server check it.
+        """Return a new token of the service account `account`, which expires after `seconds`. The audience of the token is the
+        API server; a kubelet that gets the token asks the API server to check it.
         """
         path = SERVICE_ACCOUNTS.path(namespace, account, "token")
         body = {
@@ -177,8 +183,8 @@ class KubeClient:
         return token
 
     async def discover(self, group: str, version: str) -> set[str]:
-        """Return the plural names of the resources that the API server serves in this group and version. Raises NotFound if
-        none.
+        """Return the plural names of the resources that the API server serves in this API group and version. Raises NotFound if
+        it serves none.
         """
         answer = await self._request("GET", f"/apis/{group}/{version}", {}, None, "application/json")
         return {entry["name"] for entry in answer["resources"]}
@@ -186,9 +192,9 @@ class KubeClient:
     async def watch(
         self, resource: Resource, namespace: str | None, selector: str, resource_version: str
     ) -> AsyncIterator[Unstructured]:
-        """Yield the watch events after `resource_version`, including bookmarks, until the server ends the stream.
+        """Yield the watch events after `resource_version`, including bookmarks, until the API server ends the stream.
 
-        Raises Unavailable after WATCH_SILENCE seconds without a byte.
+        Raises Unavailable after WATCH_SILENCE seconds without a received byte.
         """
         query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": resource_version}
         if selector:
@@ -268,8 +274,8 @@ class KubeClient:
         return parsed
 
     async def _renew_login(self, rejected: Configuration) -> None:
-        """Log in again, because the API server has rejected the login `rejected`: a credential has expired or was rotated. The
-        failed request is not repeated here, but by the caller.
+        """Log in again, because the API server has rejected the login `rejected`: a credential has expired or was rotated. This
+        does not repeat the failed request; its caller may.
         """
         async with self._login_lock:
             if self._configuration is not rejected:
@@ -321,7 +327,9 @@ def _unreachable(error: Exception) -> Unavailable:
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Yield lines of any length: the line limit of aiohttp's reader is smaller than a large object."""
+    """Yield the lines of the response stream, however long they are: the line limit of aiohttp's reader is smaller than a large
+    object.
+    """
     rest = b""
     async for chunk in stream.iter_any():
         *lines, rest = (rest + chunk).split(b"\n")

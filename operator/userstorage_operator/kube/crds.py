@@ -1,4 +1,4 @@
-"""Waiting for the operator's CRDs."""
+"""Waits until the API server serves the operator's CRDs."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,9 @@ log = structlog.get_logger(__name__)
 
 
 async def wait_established(probe: ApiProbe, stop: asyncio.Event) -> None:
-    """Wait until both CRDs are served, or `stop` is set: kopf never watches a kind that was not served when kopf started."""
+    """Wait until the API server serves both CRDs, or `stop` is set: kopf never watches a kind that was not served when kopf
+    started.
+    """
     while not stop.is_set():
         await probe.once()
         if (problem := probe.unreachable or probe.missing_crds) is None:

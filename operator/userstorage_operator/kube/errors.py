@@ -1,4 +1,4 @@
-"""Exceptions for error responses of the API server; their type says how to handle them."""
+"""Exceptions for error responses of the API server. The class of an exception says how to handle it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +12,15 @@ _REASONS = {"exceeded quota": "QuotaExceeded", "the pvc must support resize": "E
 _WEBHOOK_FAILED = "failed calling webhook"
 _NAMESPACE_TERMINATING = "because it is being terminated"
 _NAMESPACE_RETRY = 30.0
-"""Seconds until a retry. Earlier ones would get the same answer, and the deletion of the UserStorage requeues it sooner."""
+"""Seconds until a request that was refused because its namespace is terminating is tried again. A sooner try would be refused
+too; and when the UserStorage is deleted, that event requeues it sooner.
+"""
 
 
 def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterError:
-    """Return the exception for a status code of 400 or more. Its message is the server's, cut to 1 KiB."""
+    """Return the exception for a response with a status code of 400 or more. Its message is that of the API server, cut to 1024
+    characters.
+    """
     details = _status(body)
     message = str(details.get("message") or body[:200].decode(errors="replace") or f"HTTP {status}")[:1024]
     if status == 404:

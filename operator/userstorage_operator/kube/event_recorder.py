@@ -1,4 +1,6 @@
-"""Kubernetes Events, best effort: queued without waiting, sent one after the other, dropped if that fails."""
+"""Sends Kubernetes Events, best effort: an Event is queued without waiting, sent after those before it, and dropped if that
+fails.
+"""
 
 import asyncio
 import socket
@@ -20,20 +22,20 @@ from userstorage_operator.status.events import StatusEvent, event_name
 log = structlog.get_logger(__name__)
 
 _QUEUE_MAX = 1000
-"""Maximum number of Events that wait to be sent. More are not worth the memory."""
+"""Maximum number of Events that wait to be sent. Further Events are dropped, since they are not worth the memory."""
 _PER_OBJECT_MAX = 10
 """Maximum number of Events about one object per minute: enough to show that the object flaps."""
 _MINUTE = timedelta(minutes=1)
 _CONTROLLER = f"{names.GROUP}/operator"
 _CLUSTER_SCOPED_NAMESPACE = "default"
-"""Namespace that the API server demands for events of cluster-scoped objects."""
+"""Namespace that the API server demands for Events about cluster-scoped objects."""
 
 
 class Observer(Protocol):
-    """Receives dropped events, for metrics."""
+    """Receives the Events that were dropped, for metrics."""
 
     def event_dropped(self, reason: str) -> None:
-        """Count a dropped event."""
+        """Count an Event that was not sent; `reason` is queue_full, rate_limited or rejected."""
 
 
 class EventRecorder:
@@ -48,8 +50,8 @@ class EventRecorder:
         self._minute_started = clock()
 
     def record(self, regarding: Unstructured, event: StatusEvent) -> None:
-        """Queue an Event about the object `regarding`, of any kind. It is dropped if the queue is full or the object has too
-        many.
+        """Queue an Event about the object `regarding`, of any kind. The Event is dropped if the queue is full, or if there were
+        too many Events about this object in the current minute.
         """
         if self._queue.full():
             self._observer.event_dropped("queue_full")
@@ -59,7 +61,7 @@ class EventRecorder:
             self._queue.put_nowait(self._event(regarding, event))
 
     async def run(self) -> None:
-        """Send queued events until cancelled, one at a time so that reconciles have priority."""
+        """Send queued Events until cancelled, one at a time so that reconciles have priority."""
         while True:
             event = await self._queue.get()
             try:
@@ -72,8 +74,8 @@ class EventRecorder:
                 log.exception("event_crashed", **_log_fields(event))
 
     def _too_many_of(self, uid: str) -> bool:
-        """Count an Event and return whether its object has too many. All counts are reset every minute, which limits their
-        memory.
+        """Count an Event about the object `uid`. Return whether there were too many about this object in the current minute.
+        All counts are reset every minute, which limits their memory.
         """
         now = self._clock()
         if not self._minute_started <= now < self._minute_started + _MINUTE:  # the minute is over, or the clock was set back
@@ -106,7 +108,9 @@ class EventRecorder:
         }
 
     async def _send(self, event: Unstructured) -> None:
-        """Create the Event. If it exists already, perhaps created by another process, increase the count of its series."""
+        """Create the Event. If an Event with this name exists, perhaps created by another process, increase the count of its
+        series.
+        """
         namespace, name = event["metadata"]["namespace"], event["metadata"]["name"]
         try:
             await self._client.create(EVENTS, namespace, event)
@@ -119,6 +123,6 @@ class EventRecorder:
 
 
 def _log_fields(event: Unstructured) -> dict[str, str]:
-    """Return the log fields that identify the object of the event."""
+    """Return the namespace, name and uid of the object that the Event is about, as log fields."""
     about = event["regarding"]
     return {field: about[field] for field in ("namespace", "name", "uid") if field in about}

@@ -1,4 +1,4 @@
-"""Direct requests to kubelets, with a token that permits nothing else (docs/decisions/0010)."""
+"""Requests the usage of volumes directly from kubelets, with a token that permits nothing else (docs/decisions/0010)."""
 
 import asyncio
 import ssl
@@ -18,21 +18,23 @@ ACCOUNT = "userstorage-volume-stats"
 _PORT = 10250
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 _BODY_MAX = 8 << 20
-"""Maximum size of an answer in bytes: several times that of a node with hundreds of pods."""
+"""Maximum size of a kubelet's response in bytes: several times that of a node with hundreds of pods."""
 _TOKEN_SECONDS = 600
-"""The shortest lifetime that the API server grants."""
+"""Lifetime of the token: the shortest that the API server grants."""
 _UNAUTHORIZED = 401
 
 
 class Kubelets:
     """Implements `reconcile.volume_stats_collector.Kubelets`.
 
-    The token that a node gets to see is not the operator's, with which an attacker on the node would have the operator's rights
-    in every namespace. It belongs to an account that may only read node statistics.
+    Nodes get the token of the service account ACCOUNT, which may only read node statistics. They never get the operator's own
+    token: with it, an attacker on a node would have the operator's rights in every namespace.
     """
 
     def __init__(self, client: KubeClient, namespace: str, *, verify: bool) -> None:
-        """`namespace` is the namespace of that account. If `verify` is false, any certificate of a kubelet is accepted."""
+        """`namespace` is the namespace of the service account ACCOUNT. If `verify` is false, any certificate of a kubelet is
+        accepted.
+        """
         self._client = client
         self._namespace = namespace
         self._verify = verify
@@ -42,7 +44,9 @@ class Kubelets:
         self._token_lock = asyncio.Lock()
 
     async def summary(self, address: str) -> Unstructured:
-        """Return what the kubelet at `address` answers to `/stats/summary`. Raises a ClusterError."""
+        """Return the JSON object that the kubelet at the IP address `address` serves at `/stats/summary`. Raises a
+        ClusterError.
+        """
         headers = {"Authorization": f"Bearer {await self._current_token()}", "User-Agent": FIELD_MANAGER}
         try:
             host = f"[{address}]" if ip_address(address).version == 6 else address
@@ -74,7 +78,9 @@ class Kubelets:
 
 
 def _tls(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
-    """Return a TLS context that trusts the CA of the API server. The same CA signs the certificates that kubelets request."""
+    """Return a TLS context that trusts the API server's CA in `ca_file`: the same CA signs the certificates that kubelets
+    request. If `verify` is false, the context accepts any certificate.
+    """
     context = ssl.create_default_context(cafile=ca_file)
     if not verify:
         context.check_hostname = False
@@ -83,7 +89,7 @@ def _tls(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Return the whole body. Raises ValueError if it is too large."""
+    """Return the whole response body. Raises ValueError if it is larger than _BODY_MAX."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk

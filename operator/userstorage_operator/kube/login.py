@@ -1,4 +1,4 @@
-"""Address of the API server, and the credentials of this process."""
+"""Finds the API server and the credentials of this process, in a kubeconfig or in the service account of the pod."""
 
 import os
 from pathlib import Path
@@ -13,9 +13,10 @@ _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 async def login() -> Configuration:
-    """Load the kubeconfig that KUBECONFIG names, else the pod's service account, else the user's default kubeconfig.
+    """Return the client configuration of the kubeconfig that KUBECONFIG names, else of the pod's service account, else of the
+    user's default kubeconfig.
 
-    Raises OperatorError if that fails.
+    Raises OperatorError if that configuration cannot be loaded.
     """
     configuration = Configuration()
     try:
@@ -34,17 +35,17 @@ async def login() -> Configuration:
 
 
 def in_cluster() -> bool:
-    """Whether `login` uses the service account of this pod."""
+    """Whether `login` uses the pod's service account: this process runs in a pod, and KUBECONFIG is not set."""
     return "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG")
 
 
 def own_namespace() -> str | None:
-    """Return the namespace of this pod; None outside of a cluster."""
+    """Return the namespace of the pod in which this process runs; None if `login` does not use the pod's service account."""
     return _NAMESPACE.read_text().strip() if in_cluster() and _NAMESPACE.exists() else None
 
 
 async def credentials() -> Credentials:
-    """Log in and return the credentials for kopf. Raises OperatorError."""
+    """Log in, and return the address of the API server and the credentials for kopf. Raises OperatorError if the login fails."""
     configuration = await login()
     token = await configuration.get_api_key_with_prefix("BearerToken", "authorization")
     return Credentials(

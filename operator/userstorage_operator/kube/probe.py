@@ -1,4 +1,6 @@
-"""Periodic probe of the API server: whether it answers and serves the CRDs. Requests to `/ready` read the last result."""
+"""Periodic probe of the API server: whether it answers and serves the CRDs. The checks behind `/health` and `/ready` use the
+result of the last probe.
+"""
 
 import asyncio
 import time
@@ -15,38 +17,42 @@ _CRDS = frozenset({USER_STORAGES.plural, USER_STORAGE_CLASSES.plural})
 
 
 class Discovery(Protocol):
-    """The part of KubeClient that the probe needs."""
+    """The part of KubeClient that ApiProbe needs."""
 
     async def discover(self, group: str, version: str) -> set[str]:
-        """Return the plural names of the resources in this group and version. Raises a ClusterError."""
+        """Return the plural names of the resources that the API server serves in this API group and version. Raises a
+        ClusterError.
+        """
 
 
 class ApiProbe:
-    """The result of the last probe; `run` probes periodically."""
+    """The result of the last probe of the API server. `run` probes periodically."""
 
     def __init__(self, client: Discovery, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._clock = clock
         self._reachable_since: float | None = None
         self.unreachable: str | None = "not probed yet"
-        """Why the API server does not answer; None if it does."""
+        """Why the API server did not answer the last probe; None if it did."""
         self.missing_crds: str | None = None
-        """Message with the CRDs that the API server does not serve; None if it serves all of them, or does not answer."""
+        """Message that names the CRDs that the API server does not serve. None if it serves both, or did not answer the last
+        probe.
+        """
         self.reached = False
         """Whether the API server has ever answered this process."""
 
     def reachable_for(self) -> float:
-        """Return for how many seconds every probe has been answered; 0 if the last one was not."""
+        """Return for how many seconds the API server has answered every probe; 0 if it did not answer the last one."""
         return self._clock() - self._reachable_since if self._reachable_since is not None else 0.0
 
     async def run(self) -> None:
-        """Probe every two seconds until cancelled."""
+        """Probe the API server every two seconds until cancelled."""
         while True:
             await self.once()
             await asyncio.sleep(_PERIOD)
 
     async def once(self) -> None:
-        """Probe once; takes three seconds at most."""
+        """Probe the API server once, for three seconds at most, and store the result in the attributes."""
         try:
             async with asyncio.timeout(_TIMEOUT):
                 served = await self._client.discover(names.GROUP, names.VERSION)

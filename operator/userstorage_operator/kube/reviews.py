@@ -9,8 +9,8 @@ from userstorage_operator.readmodel.caller import Access, Caller, PathAccess
 
 
 class KubeReviews:
-    """Implements the interface `readapi.ports.Reviews`. If `audiences` is empty, tokens must have the audience of the API
-    server.
+    """Implements the interface `readapi.ports.Reviews`. A token is accepted if it has one of `audiences`; if `audiences` is
+    empty, if it has that of the API server.
     """
 
     def __init__(self, client: KubeClient, audiences: Sequence[str]) -> None:
@@ -18,7 +18,9 @@ class KubeReviews:
         self._audiences = list(audiences)
 
     async def caller(self, token: str) -> Caller | None:
-        """Return the user whose bearer token it is; None if the token is invalid or has none of the audiences."""
+        """Return the user that the API server authenticates by the bearer token; None if the token is invalid or has no
+        accepted audience.
+        """
         status = await self._review(TOKEN_REVIEWS, {"token": token, "audiences": self._audiences})
         if not status.get("authenticated"):
             return None
@@ -33,7 +35,9 @@ class KubeReviews:
         )
 
     async def allows(self, caller: Caller, access: Access | PathAccess) -> bool:
-        """Whether the caller has this access. Without a namespace it means all namespaces, without a name all objects."""
+        """Whether the API server allows this access to the caller. An Access without a namespace means all namespaces; one
+        without a name means all objects.
+        """
         subject = {
             "user": caller.username,
             "uid": caller.uid,

@@ -1,4 +1,4 @@
-"""The gate that admits or refuses every write of a client."""
+"""Admits or refuses every write of a KubeClient to the API server."""
 
 import asyncio
 import contextlib
@@ -9,22 +9,24 @@ from userstorage_operator.api.errors import NotLeader, Unavailable
 
 
 class Fence(Protocol):
-    """Says for how long this process may write. Checked before every write."""
+    """Says for how long this process may write. WriteGate asks it before every write."""
 
     def remaining(self) -> float:
         """Return the seconds for which this process may write; 0 if it may not."""
 
 
 class NoopFence:
-    """Always open: for commands, for the lease itself, and for a process without leader election."""
+    """A Fence that is always open: for commands, for the client that writes the Lease, and for a process without leader
+    election.
+    """
 
     def remaining(self) -> float:
-        """Return infinity."""
+        """Return infinity: this process may always write."""
         return float("inf")
 
 
 class WriteGate:
-    """Admits writes while the fence is open, and none after `close`."""
+    """Admits writes while the fence is open, and no write after `close`."""
 
     def __init__(self, fence: Fence) -> None:
         self.fence = fence
@@ -36,10 +38,10 @@ class WriteGate:
 
     @contextlib.contextmanager
     def admit(self, timeout: float) -> Iterator[float]:
-        """Admit one write of at most `timeout` seconds. Yield the seconds that it may really take: after them, another process
-        may hold the lease.
+        """Admit one write of at most `timeout` seconds. Yield the time limit of the write in seconds. The limit is shorter than
+        `timeout` if the fence closes sooner, because then another process may hold the lease.
 
-        Raises NotLeader if the fence or the gate is closed.
+        Raises NotLeader if the fence is closed, or if `close` was called.
         """
         remaining = 0.0 if self._closed else self.fence.remaining()
         if not remaining:
@@ -65,9 +67,10 @@ class WriteGate:
                 self._idle.set()
 
     async def close(self) -> bool:
-        """Refuse further writes and wait until those in flight have ended. Return whether the outcome of all writes is known.
+        """Refuse further writes, and wait until those in flight have ended. Return whether the outcome of all writes is known.
 
-        The API server may still carry out a write that got no answer, until the time limit of the write has passed.
+        The outcome of a write without a response is unknown until its time limit has passed: until then the API server may
+        carry it out.
         """
         self._closed = True
         await self._idle.wait()

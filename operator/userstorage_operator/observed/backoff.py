@@ -1,4 +1,4 @@
-"""Growing delays of 1, 3, 9, 27, then always 60 seconds: for failed reconciles, pod creations and repairs."""
+"""Delays of 1, 3, 9, 27, then always 60 seconds: after failed reconciles, and between pod creations or repairs of a child."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -9,7 +9,7 @@ _RESET_AFTER = timedelta(seconds=120)
 
 @dataclass(frozen=True, slots=True)
 class BackoffState:
-    """How often an action was tried in quick succession, and when the next try is allowed."""
+    """How often a pod was created, or a child repaired, in quick succession, and when the next try is allowed."""
 
     count: int = 0
     not_before: datetime | None = None
@@ -25,12 +25,12 @@ class BackoffState:
         return BackoffState(count, now + timedelta(seconds=delay(count)), goal=self.goal)
 
     def lost(self, reason: str) -> "BackoffState":
-        """Return the state after the result of the last try was lost."""
+        """Return this state with `reason` as `last_loss`: why the pod that the last try created was lost."""
         return replace(self, last_loss=reason)
 
 
 def delay(attempts: int) -> float:
-    """Return the seconds to wait after the `attempts`-th failure in a row.
+    """Return the seconds to wait after the `attempts`-th try in a row.
 
     This gives five tries in the first minute, and one in each minute after it.
     """

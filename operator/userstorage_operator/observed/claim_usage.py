@@ -1,4 +1,4 @@
-"""The use of a claim by other objects: UserStorages that name it, pods that mount it, and events about mounting it."""
+"""The use of a claim: UserStorages that need it, pods that mount it, and Events about mounting its volume."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ _MOUNT_REASONS = frozenset({"FailedMount", "FailedAttachVolume", _ATTACHED})
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """Another pod that mounts the claim, and its node."""
+    """Names of a pod that mounts a claim, and of the node that it runs on."""
 
     pod: str
     node: str
@@ -24,27 +24,27 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class ClaimContext:
-    """The part of a snapshot about the claim that other UserStorages, StorageClasses, pods and events determine."""
+    """The part of a snapshot that says how other objects affect the claim: UserStorages, StorageClasses, pods and Events."""
 
     claim_holder: str | None = None
-    """Name of the other UserStorage that holds the claim; None if no other one does."""
+    """Name of another UserStorage that holds the claim; None if no other UserStorage holds it."""
     claim_read_error: str | None = None
     """Why the claim that the spec names was not read; None if there was no error.
 
-    If it was not read, the snapshot has no claim, although the claim may exist.
+    After an error, the snapshot has no claim, although the claim may exist.
     """
     binding_modes: Mapping[str, str] = field(default_factory=dict)
-    """volumeBindingMode of every StorageClass."""
+    """Name of a StorageClass -> its volumeBindingMode."""
     mounts: tuple[Mount, ...] | None = None
     """The other pods that mount the claim; None if they were not listed, because the list costs a request."""
     mount_failure: Finding | None = None
-    """The latest failure to mount the claim for the current pod, from its events."""
+    """The latest failure to mount the claim for the current pod, from the Events of the pod; None if none is known."""
     events_read_at: datetime | None = None
-    """When the events of the pod were last read; None if they were not."""
+    """When the Events of the current pod were last read; None if they were not read."""
 
 
 def needs_claim(storage: Unstructured) -> bool:
-    """Whether an unparsed UserStorage needs its claim: it is not being deleted, or its pod may still exist (our finalizer)."""
+    """Whether a raw UserStorage needs its claim: it is not being deleted, or our finalizer shows that a pod may exist."""
     meta = storage["metadata"]
     return "deletionTimestamp" not in meta or names.FINALIZER in meta.get("finalizers", ())
 
@@ -57,7 +57,7 @@ def mounted_claims(pod: Unstructured) -> Iterator[str]:
 
 
 def mounts_of(claim: str, pods: Iterable[Unstructured]) -> tuple[Mount, ...]:
-    """Return the pods that mount the claim, have a node and have not finished, sorted by node and name."""
+    """Return those of `pods` that mount the claim, have a node and have not finished, sorted by node and name."""
     mounts = [
         Mount(pod["metadata"]["name"], pod["spec"]["nodeName"])
         for pod in pods
@@ -69,7 +69,7 @@ def mounts_of(claim: str, pods: Iterable[Unstructured]) -> tuple[Mount, ...]:
 
 
 def mount_failure(events: Iterable[Unstructured]) -> Finding | None:
-    """Return the mount failure in a pod's events since the volume was last attached; None if there is none.
+    """Return the failure to mount a volume from the Events of its pod, since the last attachment; None if there is none.
 
     Events repeat at intervals of up to two minutes and are kept for an hour, so only the newest failure counts. A
     Multi-Attach failure takes precedence: it explains the mount timeouts that the kubelet keeps reporting meanwhile.
@@ -87,7 +87,7 @@ def _is_multi_attach(event: Unstructured) -> bool:
 
 
 def _last_seen(event: Unstructured) -> datetime:
-    """Return when an event last occurred. Events that were written through the two events APIs have it in different fields."""
+    """Return when an Event last occurred. The field depends on whether it was written as a core or an events.k8s.io Event."""
     series = event.get("series") or {}
     time = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
     return parse_time(time or event["metadata"]["creationTimestamp"])

@@ -22,7 +22,7 @@ _FOREGROUND_FINALIZER = "foregroundDeletion"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A condition reason and a message for people."""
+    """A condition reason such as `OOMKilled`, and a message for people."""
 
     reason: str
     message: str
@@ -51,7 +51,7 @@ def has_restarted(pod: Unstructured) -> bool:
 
 
 def disruption(pod: Unstructured) -> str | None:
-    """Return the message of the condition DisruptionTarget (node drain, preemption, eviction); None if it is not True."""
+    """Return the message of the condition DisruptionTarget (node drain, preemption, eviction); None unless it is True."""
     target = condition(pod, "DisruptionTarget")
     if target is None or target["status"] != "True":
         return None
@@ -59,7 +59,7 @@ def disruption(pod: Unstructured) -> str | None:
 
 
 def termination_overdue_at(pod: Unstructured) -> datetime:
-    """Return when a terminating pod is worth reporting: ten seconds after its grace period.
+    """Return when to start reporting that a pod is still terminating: ten seconds after the end of its grace period.
 
     Earlier, the message would change with each step of a normal termination.
     """
@@ -67,7 +67,7 @@ def termination_overdue_at(pod: Unstructured) -> datetime:
 
 
 def awaits_garbage_collection(pod: Unstructured, now: datetime) -> bool:
-    """Whether the termination of a pod is overdue, and only the finalizer of the garbage collector keeps it."""
+    """Whether the termination of a pod is overdue, and only the finalizer `foregroundDeletion` keeps it."""
     meta = pod["metadata"]
     return now >= termination_overdue_at(pod) and (meta.get("deletionGracePeriodSeconds"), meta.get("finalizers")) == (
         0,
@@ -119,7 +119,7 @@ def _unmet_readiness_gates(pod: Unstructured) -> list[str]:
 
 
 def unschedulable(pod: Unstructured) -> str | None:
-    """Return the scheduler's message why no node fits the pod; None if it has not reported that."""
+    """Return the scheduler's message why no node fits the pod; None if the scheduler has reported no such problem."""
     scheduled = condition(pod, "PodScheduled")
     if scheduled is None or scheduled["status"] != "False" or scheduled.get("reason") != "Unschedulable":
         return None
@@ -127,7 +127,7 @@ def unschedulable(pod: Unstructured) -> str | None:
 
 
 def is_mounting(pod: Unstructured) -> bool:
-    """Whether the pod has a node and no container has started, possibly because its volumes are not mounted.
+    """Whether the pod has a node, and none of its containers has started, perhaps because its volumes are not mounted yet.
 
     The kubelet mounts the volumes, then creates the sandbox and reports it, and only then pulls images.
     """

@@ -28,7 +28,7 @@ _BY_CONDITION = {
     "FileSystemResizePending": Resize.NODE_PENDING,
     "Resizing": Resize.IN_PROGRESS,
 }
-"""In order of precedence: an error condition stays while the expansion is retried."""
+"""Condition type of the claim -> progress, the decisive type first: an error stays while the expansion is retried."""
 
 
 def progress(claim: Unstructured) -> Resize | None:

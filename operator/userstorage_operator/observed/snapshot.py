@@ -26,7 +26,7 @@ class Children:
     http_route: Unstructured | None = None
 
     def owned(self, kind: Kind, uid: str) -> Unstructured | None:
-        """Return the child of that kind if its controller is the UserStorage with this uid; else None."""
+        """Return the child of that kind if the UserStorage with this uid controls it (ownerReference); else None."""
         child: Unstructured | None = getattr(self, kind.field)
         return child if child is not None and is_ours(child, uid) else None
 
@@ -40,9 +40,9 @@ class Snapshot:
     """None if the class does not exist or is invalid."""
     children: Children
     status: Unstructured = field(default_factory=dict)
-    """The status that the object has now."""
+    """The status that the UserStorage has now, as raw JSON."""
     spec_error: OperatorError | None = None
-    """Why the spec cannot be acted on; None if it can."""
+    """The error that keeps the operator from doing what the spec asks for; None if there is none."""
     pod_backoff: BackoffState = field(default_factory=BackoffState)
     may_replace: bool = True
     """Whether the rollout of the class allows the pod to be replaced now, if a change of the class made it outdated."""
@@ -50,7 +50,7 @@ class Snapshot:
     exposure_conflict: Finding | None = None
     """Why the Ingress or HTTPRoute that the class asks for cannot be created; None if it can."""
     volume: MeasuredVolume | None = None
-    """Usage of the volume; None if the operator does not query kubelets (`--volume-stats`)."""
+    """Usage of the volume behind the claim; None if the operator does not query kubelets (`--volume-stats`)."""
 
     @property
     def own_pod(self) -> Unstructured | None:
@@ -62,7 +62,7 @@ class Snapshot:
         return self.children.owned(kind, self.storage.meta.uid)
 
     def with_children(self, children: Children) -> "Snapshot":
-        """Return the snapshot with these children in place of its own, for example after a write."""
+        """Return a copy of the snapshot with other children, for example after a write."""
         return replace(self, children=children)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from userstorage_operator.api.unstructured import Unstructured
 
 _STEP = 1.0
-"""Percent. A smaller change is not written to the status: active users would cause a write after every measurement."""
+"""Percentage points. A smaller change does not change the status: active users would cause a write after every measurement."""
 _MEBI = 1 << 20
 _LIMIT = 1 << 63
 NEARLY_FULL = 0.9
@@ -15,7 +15,7 @@ NEARLY_FULL = 0.9
 
 @dataclass(frozen=True, slots=True)
 class VolumeUse:
-    """Used bytes, and bytes available to an unprivileged process."""
+    """Used bytes of a volume, and bytes that an unprivileged process can still write."""
 
     used: int
     available: int
@@ -45,7 +45,7 @@ class MountedVolume:
 
 
 def parse_summary(summary: Unstructured) -> Iterator[MountedVolume]:
-    """Yield the volumes with a claim in a response of `/stats/summary`, except those that the kubelet has not measured yet.
+    """Yield each volume with a claim in a kubelet's response to `/stats/summary`, unless the kubelet has not measured it yet.
 
     Raises KeyError, TypeError, ValueError or AttributeError if `summary` is not such a response.
     """
@@ -66,7 +66,7 @@ def _use(volume: Unstructured) -> VolumeUse | None:
 
 
 def volume_status(previous: Unstructured, claim: str, use: VolumeUse | None) -> Unstructured:
-    """Return `used` and `usedPercent` of `status.storage` for `claim`; `previous` is the last `status.storage`.
+    """Return the fields `used` and `usedPercent` for `status.storage` of `claim`; `previous` is the current `status.storage`.
 
     If the usage is unknown (None), the previous values are kept: usage is only measured while a pod mounts the volume.
     """

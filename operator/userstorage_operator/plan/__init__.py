@@ -1,1 +1,1 @@
-"""What to do: the children that the spec asks for, the difference to the live ones, and the steps between. Pure."""
+"""The plan of a reconcile: the desired children, how the live children differ from them, and the steps. Pure functions."""

@@ -32,22 +32,22 @@ class Desired:
     service: Unstructured
     pod: Unstructured
     pod_hash: str
-    """Hash of everything that requires a new pod when it changes."""
+    """Hash of everything whose change requires a new pod: spec, labels and annotations of the pod."""
     spec_hash: str
-    """Hash of the part that the user decides. If only `pod_hash` changes, the cause is the class or the operator's version."""
+    """Hash of what the spec of the UserStorage decides. If only `pod_hash` changes, the class or the operator has changed."""
     ingress: Unstructured | None
     """None if the class does not ask for an Ingress, or if it cannot be created now."""
     http_route: Unstructured | None
-    """None in the same cases as `ingress`."""
+    """None if the class does not ask for an HTTPRoute, or if it cannot be created now."""
 
 
 def build(
     storage: UserStorage, cls: UserStorageClass, browser: Browser, *, exposed: bool = True, granted: str | None = None
 ) -> Desired:
-    """Build all children of one UserStorage, Ingress and HTTPRoute only if `exposed`.
+    """Build the desired children of one UserStorage. Ingress or HTTPRoute is left out if `exposed` is False.
 
-    `granted` is the size that the existing claim requests: it stays allowed if the class lowers its maximum. Raises
-    InvalidSpec, naming the field, if the spec or the class cannot be served.
+    `granted` is the size that the existing claim requests: it stays allowed if the class lowers `storage.maxSize`. Raises
+    InvalidSpec, naming the field, if spec or class has a value that is not supported.
     """
     _raise_if_unsupported(storage, cls, granted)
     pod = _pod(storage, cls, browser)
@@ -189,7 +189,7 @@ def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstr
 
 
 def _user_controlled(storage: UserStorage) -> list[Any]:
-    """Return the part of the pod that the user decides.
+    """Return everything about the pod that the spec of the UserStorage decides.
 
     If a new version of the operator changes this list, it treats every pod as changed by its user. It then replaces all
     outdated pods at once, without a rollout.

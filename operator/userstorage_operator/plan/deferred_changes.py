@@ -1,4 +1,4 @@
-"""Changes of a class that do not apply at once: a pod keeps its port and path until it is replaced, a claim keeps its size."""
+"""Changes of a class that do not apply at once: a pod keeps port and URL path until it is replaced, a claim keeps its size."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from userstorage_operator.plan.builders import Desired
 
 
 def current_claim_size(snapshot: Snapshot) -> str | None:
-    """Return the size that the user's own claim requests; None if there is no such claim. A claim cannot shrink."""
+    """Return the size that the claim requests; None if the operator did not create the claim, or there is none."""
     claim = snapshot.children.pvc
     if claim is None or snapshot.storage.storage.claim_name is not None or not claim_is_ours(claim, snapshot.storage):
         return None
@@ -20,7 +20,7 @@ def current_claim_size(snapshot: Snapshot) -> str | None:
 
 
 def served_path(snapshot: Snapshot) -> str | None:
-    """Return the URL path of our pod, from its annotation; None if there is no pod, or the annotation is not a path."""
+    """Return the URL path at which our pod serves, from its annotation; None without our pod or without a valid annotation."""
     pod = snapshot.own_pod
     if pod is None:
         return None
@@ -30,9 +30,9 @@ def served_path(snapshot: Snapshot) -> str | None:
 
 
 def keep_current_endpoint(desired: Desired, snapshot: Snapshot) -> Desired:
-    """Return the desired children for a pod of an older spec, which is not replaced yet.
+    """Return `desired` with the port and URL path of the current pod, which is outdated but not replaced yet.
 
-    The NetworkPolicy keeps the port of the pod. Ingress and HTTPRoute keep their path. It is read from the live Ingress or
+    The NetworkPolicy keeps the port of the pod. Ingress and HTTPRoute keep their URL path. It is read from the live Ingress or
     HTTPRoute, not from the pod's annotation: an account that may edit pods could otherwise direct visitors of other users to
     its own pod.
     """

@@ -1,4 +1,4 @@
-"""Differences between desired and live children, as JSON merge patches (RFC 7386); empty if nothing differs."""
+"""Differences between desired and live children, as JSON merge patches (RFC 7386). A patch is empty if nothing differs."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -18,14 +18,14 @@ _PLACEMENT = frozenset({"f:nodeSelector", "f:affinity", "f:tolerations", "f:sche
 
 
 def without_absent(value: Unstructured) -> Unstructured:
-    """Return `value` for creation: without keys whose value is None, also in nested maps."""
+    """Return `value` as the body of a create request: without keys whose value is None, also in nested maps."""
     return {
         key: without_absent(inner) if isinstance(inner, dict) else inner for key, inner in value.items() if inner is not None
     }
 
 
 def child_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
-    """Return the patch for a child whose whole spec is ours (Service, NetworkPolicy, Ingress, HTTPRoute)."""
+    """Return the patch that repairs metadata and spec of a Service, NetworkPolicy, Ingress or HTTPRoute."""
     metadata = _metadata_patch(desired, live) | _owner_patch(desired, live) | _finalizer_patch(desired, live)
     if withdrawn := _withdrawn_annotations(desired, live):
         metadata["annotations"] = metadata.get("annotations", {}) | dict.fromkeys(withdrawn)
@@ -33,7 +33,7 @@ def child_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
 
 
 def metadata_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
-    """Return the patch of the metadata, for a child whose spec cannot be changed in place (Pod)."""
+    """Return the patch that repairs owner, labels and annotations of a pod, whose spec cannot be changed in place."""
     return _named(_metadata_patch(desired, live) | _owner_patch(desired, live), {})
 
 
@@ -44,7 +44,7 @@ def labels_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
 
 
 def claim_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
-    """Return the patch of a claim's labels and annotations."""
+    """Return the patch that repairs labels and annotations of a claim. Its owners are not changed."""
     return _named(_metadata_patch(desired, live), {})
 
 
@@ -67,7 +67,7 @@ def _other_owners(live: Unstructured, uid: str) -> list[Unstructured]:
 
 
 def claim_growth(live: Unstructured, size: str | None) -> Unstructured:
-    """Return the patch that expands the claim to `size`; empty if `size` is None or not larger, or the claim is not bound.
+    """Return the patch that expands the claim to `size`; empty if `size` is None or no growth, or if the claim is not bound.
 
     The API server refuses to expand a claim that waits for its volume.
     """
@@ -94,7 +94,7 @@ def spec_edited_by_hand(pod: Unstructured) -> bool:
 
 
 def _withdrawn_annotations(desired: Unstructured, live: Unstructured) -> set[str]:
-    """Return the keys of live annotations that the operator has set and no longer desires, according to managedFields."""
+    """Return the keys of annotations in `live` that the operator set (managedFields) but that `desired` lacks."""
     ours: set[str] = set()
     for entry in live["metadata"].get("managedFields", ()):
         if entry.get("manager") == FIELD_MANAGER and not entry.get("subresource"):
@@ -131,7 +131,10 @@ def _named(metadata: Unstructured, spec: Unstructured) -> Unstructured:
 
 
 def _difference(desired: Mapping[str, Any], live: Mapping[str, Any], foreign: Collection[str] = ()) -> Unstructured:
-    """Return the values of `desired` that differ in `live`, and None for each key in `foreign`. Lists are compared whole."""
+    """Return a merge patch: the values of `desired` that differ in `live`, and None for each key in `foreign`.
+
+    A list that differs is replaced as a whole.
+    """
     patch: Unstructured = dict.fromkeys(foreign)
     for key, value in desired.items():
         present = live.get(key)

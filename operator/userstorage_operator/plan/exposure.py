@@ -1,4 +1,4 @@
-"""Access from outside the cluster: the host and path of a user, and the Ingress or HTTPRoute for them.
+"""Access from outside the cluster: host name and URL path of a user, and the spec of the Ingress or HTTPRoute for them.
 
 Every field that the API server would default is written out, and lists are compared whole, so that an entry that another
 writer adds is a difference. The exception are paths beside ours in the rule of an Ingress: certificate managers answer their
@@ -26,14 +26,14 @@ _HOST_MAX = 253
 
 @dataclass(frozen=True, slots=True)
 class HostPath:
-    """The host and path at which one user's file browser is reached."""
+    """The host name and URL path at which the file browser of one user is reached."""
 
     host: str
     path: str
 
 
 def host_path(storage: UserStorage, cls: UserStorageClass) -> HostPath | None:
-    """Return the host and path at which the class exposes this user; None if it does so only inside the cluster.
+    """Return host name and URL path outside the cluster; None if the class exposes its users only inside the cluster.
 
     Raises InvalidSpec if the class has no hostTemplate, or if the host is not a valid DNS name: slugs have up to 50 characters
     and namespaces up to 63, and the API server itself does not check the length of labels.
@@ -61,9 +61,9 @@ def _host_error(host: str) -> str | None:
 
 
 def wanted_host(raw: Unstructured, classes: Iterable[Unstructured]) -> HostPath | None:
-    """Return the host and path that its class gives to an unparsed UserStorage.
+    """Return the host name and URL path that a raw UserStorage gets from its class, which is one of `classes`.
 
-    None if the class exposes it only inside the cluster. None also if it or its class cannot be parsed: it is not exposed then.
+    None if the class exposes its users only inside the cluster, if the class does not exist, or if either object is invalid.
     """
     spec = raw.get("spec") or {}
     chosen = choose_class(spec.get("className"), classes)
@@ -101,7 +101,7 @@ def route_spec(exposure: ExposureSpec, at: HostPath, service: str) -> Unstructur
 
 
 def served_host(child: Unstructured) -> HostPath | None:
-    """Return the host and path of our live Ingress or HTTPRoute; None if an edit left it without exactly one."""
+    """Return host name and URL path of our live Ingress or HTTPRoute; None if an edit left not exactly one of each."""
     spec = child["spec"]
     try:
         [rule] = spec["rules"]
@@ -152,7 +152,7 @@ def _is_foreign(path: Unstructured, service: str) -> bool:
 
 
 def with_path(child: Unstructured, path: str) -> Unstructured:
-    """Return a copy of a desired Ingress or HTTPRoute with another path."""
+    """Return a copy of a desired Ingress or HTTPRoute with another URL path."""
     moved = deepcopy(child)
     [rule] = moved["spec"]["rules"]
     if "hostnames" in moved["spec"]:
@@ -163,10 +163,10 @@ def with_path(child: Unstructured, path: str) -> Unstructured:
 
 
 def route_rejection(route: Unstructured) -> Finding | None:
-    """Return why the Gateway's controller does not serve a live HTTPRoute; None if it does.
+    """Return why the controller of the Gateway does not serve our live HTTPRoute; None if the controller serves it.
 
-    `served_host(route)` must not be None. A route without a status counts as not served: it gets none if the Gateway does not
-    exist or has no controller.
+    `served_host(route)` must not be None. An HTTPRoute without a status counts as not served: no controller
+    writes a status if the Gateway does not exist.
     """
     gateway = route["spec"]["parentRefs"][0]
     conditions = [

@@ -26,9 +26,9 @@ def selects(policy: Unstructured, pod: Unstructured) -> bool:
 
 
 def release_patch(uid: str, finalizers: Sequence[str]) -> list[Unstructured]:
-    """Return the JSON patch that removes our finalizer.
+    """Return the JSON patch that removes our finalizer from a UserStorage whose metadata has `uid` and `finalizers`.
 
-    It fails if the object has another uid, or if our finalizer is no longer at its position in the list.
+    The API server refuses the patch if the uid differs, or if our finalizer is no longer at its position in `finalizers`.
     """
     path = f"/metadata/finalizers/{finalizers.index(FINALIZER)}"
     return [

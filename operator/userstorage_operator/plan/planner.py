@@ -50,7 +50,7 @@ from userstorage_operator.plan.steps import (
 
 
 def plan(snapshot: Snapshot, now: datetime) -> Plan:
-    """Return the plan for any snapshot. If the spec cannot be served, or a child's name is taken, `spec_error` says why."""
+    """Return the plan. If the spec is invalid, or an object that is not ours has a child's name, its `spec_error` says so."""
     desired, spec_error = _render(snapshot)
     if snapshot.storage.is_deleting:
         return replace(plan_deletion(snapshot), desired=desired)
@@ -63,7 +63,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
 
 
 def _render(snapshot: Snapshot) -> tuple[Desired | None, OperatorError | None]:
-    """Return the desired children; or None, and the error if there is one."""
+    """Return the desired children and no error; or None and the error, if there is one."""
     storage, cls = snapshot.storage, snapshot.cls
     if snapshot.spec_error is not None or cls is None:
         return None, snapshot.spec_error
@@ -109,8 +109,9 @@ def plan_changes(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
 
 
 def plan_deletion(snapshot: Snapshot) -> Plan:
-    """Plan a deletion: the pod first, then the finalizers once the pod is gone. The garbage collector deletes the rest.
+    """Plan for a UserStorage that is being deleted: delete its pod, and remove our finalizers once the pod is gone.
 
+    The garbage collector deletes the other children.
     With propagation policy Orphan the children stay: the garbage collector first removes their owner, and the pod is not ours then.
     """
     finalizers = snapshot.storage.meta.finalizers
@@ -145,7 +146,10 @@ def claim_to_collect(snapshot: Snapshot) -> Unstructured | None:
 
 
 def plan_blocked(snapshot: Snapshot, now: datetime) -> Plan:
-    """Plan for a spec that cannot be acted on: change nothing, except that the pod of a suspended UserStorage is deleted."""
+    """Plan for a spec that cannot be carried out (`spec_error`): only delete the pod if the UserStorage is suspended.
+
+    The plan may also read which pods mount the claim, or the Events of the pod, for the status.
+    """
     if (deadline := pod_termination_deadline(snapshot)) is not None:
         return Plan(requeue_at=(deadline,))
     pod = snapshot.own_pod
@@ -159,7 +163,7 @@ def plan_blocked(snapshot: Snapshot, now: datetime) -> Plan:
 
 
 def _keep_claim(snapshot: Snapshot) -> Iterator[Step]:
-    """Remove our ownerReference from the claim if reclaimPolicy is Retain.
+    """Yield the step that removes our ownerReference from the claim if reclaimPolicy is Retain.
 
     The user may have changed reclaimPolicy right before the deletion, or during it: its last value counts.
     """
@@ -171,9 +175,10 @@ def _keep_claim(snapshot: Snapshot) -> Iterator[Step]:
 
 
 def refuse_foreign(kind: Kind, child: Unstructured | None, snapshot: Snapshot) -> None:
-    """Raise NameConflict if `child` exists and is not ours; AwaitingGarbageCollection if another UserStorage controls it.
+    """Raise an error if `child` exists and is not ours: AwaitingGarbageCollection if another UserStorage controls it and it
+    is no claim, else NameConflict.
 
-    That other UserStorage is gone or being deleted: of all that have the user id, only one gets this far.
+    In the first case that other UserStorage is gone or being deleted: only the owner of the user id gets this far.
     """
     if child is None:
         return
@@ -205,7 +210,7 @@ def _finalizer(snapshot: Snapshot) -> Iterator[Step]:
 
 
 def _prune(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
-    """Delete our NetworkPolicy, Ingress or HTTPRoute if the class no longer asks for it. It must not stay in effect."""
+    """Yield the deletion of our NetworkPolicy, Ingress or HTTPRoute if it is no longer desired: it must not stay in effect."""
     for kind in (Kind.NETWORK_POLICY, *EXPOSURE):
         live = _own_or_adoptable(kind, snapshot)
         if getattr(desired, kind.field) is not None or live is None:
@@ -239,9 +244,9 @@ def _ensure_policy(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
 
 
 def _ensure_exposure(kind: Kind, desired: Unstructured | None, snapshot: Snapshot) -> Iterator[Step]:
-    """Create or repair the Ingress or HTTPRoute.
+    """Yield the step that creates or repairs the Ingress or HTTPRoute.
 
-    A foreign object with its name counts as absent. Creating ours then fails, which does not block access to the files.
+    A foreign object with its name counts as absent. The creation then fails, which does not block access to the files.
     """
     yield from _ensure(kind, desired, _own_or_adoptable(kind, snapshot))
 

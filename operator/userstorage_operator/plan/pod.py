@@ -1,4 +1,4 @@
-"""The pod's part of a plan: create, keep, replace or delete it. There are never two: both would have the same name."""
+"""The steps of a plan for the pod: create, keep, replace or delete it. A user never has two pods: their names are equal."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -21,7 +21,7 @@ CLAIM_TERMINATING = "ClaimTerminating"
 
 
 def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
-    """Plan the steps for the pod. If no pod may be created yet, `hold` has the reason. `requeue_at` says when to plan again."""
+    """Plan the steps for the pod. If no pod may be created yet, `hold` of the plan has the reason."""
     pod = snapshot.children.pod
     if pod is None:
         return Plan() if snapshot.storage.suspended else _plan_creation(snapshot, desired, now)
@@ -63,7 +63,7 @@ def deletion_deadline(snapshot: Snapshot) -> datetime | None:
 
 
 def pod_termination_deadline(snapshot: Snapshot) -> datetime | None:
-    """Return when the termination of our pod counts as timed out; None if it is not terminating.
+    """Return when the termination of our pod counts as timed out; None if no pod of ours is terminating.
 
     The deletionTimestamp includes the pod's grace period.
     """
@@ -162,7 +162,10 @@ def kept_despite(snapshot: Snapshot, desired: Desired) -> str | None:
 
 
 def pod_loss_reason(pod: Unstructured) -> str | None:
-    """Return why our pod is lost: it was disrupted, has terminated, was edited, or lacks its hash. None if it is not lost."""
+    """Return why our pod is lost: it was disrupted, has terminated, was edited, or lacks its hash. None if it is not lost.
+
+    The next pod may have to wait, as the loss may repeat itself.
+    """
     if is_terminating(pod):
         disruption = pod_status.disruption(pod)
         return f"another controller terminated it ({disruption})" if disruption is not None else None
@@ -178,7 +181,7 @@ def pod_loss_reason(pod: Unstructured) -> str | None:
 
 
 def deferral(snapshot: Snapshot, desired: Desired) -> str | None:
-    """Return why an outdated pod keeps running, as a reason of PodUpToDate; None if it is up to date or may be replaced."""
+    """Return why an outdated pod keeps running, as a reason of PodUpToDate; None if the pod is current or may be replaced."""
     pod = snapshot.children.pod
     if pod is None or pod_hash(pod) == desired.pod_hash:
         return None
@@ -205,6 +208,9 @@ def _annotation(pod: Unstructured, name: str) -> str | None:
 
 
 def pod_deletion(snapshot: Snapshot, pod: Unstructured, reason: str) -> DeletePod:
-    """Return the step that deletes the pod with the grace period of the spec. It counts as `requested`."""
+    """Return the step that deletes the pod with the grace period of the spec.
+
+    As `requested` is True, the next pod needs no pause.
+    """
     grace_period = snapshot.storage.lifecycle.termination_grace_period
     return DeletePod(pod["metadata"]["uid"], grace_period, reason, requested=True)

@@ -28,7 +28,7 @@ class ReleasePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Create a child."""
+    """Create the child `body`."""
 
     kind: Kind
     body: Unstructured
@@ -108,10 +108,10 @@ Step = Change | Inspection | RemoveFinalizer
 
 
 def is_optional(step: Step) -> bool:
-    """Whether the plan continues if this step fails, because the step is not needed for access to the files.
+    """Whether the plan continues if `step` fails, because access to the files does not depend on it.
 
-    These are the steps for Ingress and HTTPRoute, and best-effort patches of a claim. Their failures are reported and tried
-    again.
+    True for the steps for Ingress and HTTPRoute, and for best-effort patches of a claim. A failure of them is reported, and the
+    next reconcile tries again.
     """
     if isinstance(step, Patch) and step.best_effort:
         return True
@@ -132,17 +132,17 @@ def may_create_pod(step: Step) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps in order. If one fails, the later ones are left to the next reconcile, unless the failed step `is_optional`."""
+    """Steps in the order of their execution. If a step fails for which `is_optional` is False, the later ones are skipped."""
 
     steps: tuple[Step, ...] = ()
     hold: str | None = None
     """Why no pod is created although there should be one, as a reason of the condition Ready; None otherwise."""
     requeue_at: tuple[datetime, ...] = ()
-    """Moments at which to reconcile again, because no event may report the change."""
+    """Times at which to reconcile again, because no watch event may report the change."""
     desired: Desired | None = None
     """The children that spec and class ask for; None if they cannot be rendered."""
     spec_error: OperatorError | None = None
-    """Why the spec cannot be acted on; None if it can."""
+    """The error that keeps the operator from doing what the spec asks for; None if there is none."""
 
     @property
     def creates_pod(self) -> bool:

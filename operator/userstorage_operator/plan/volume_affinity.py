@@ -1,4 +1,4 @@
-"""Volumes that only one node can mount: a new pod runs on the node of the pods that mount it, or waits until they are gone."""
+"""Volumes that only one node can mount: a new pod runs on the node where other pods mount its volume, or waits."""
 
 from datetime import datetime, timedelta
 
@@ -24,7 +24,7 @@ def is_exclusive(claim: Unstructured | None) -> bool:
 
 
 def with_volume_affinity(pod: Unstructured, snapshot: Snapshot) -> Unstructured:
-    """Return the desired pod. If other pods mount its volume, it is pinned to their node.
+    """Return the desired pod; if other pods mount its volume, with a node affinity that pins it to their node.
 
     The affinity is not part of the pod hash: it depends on the cluster, not on the spec.
     """
@@ -38,7 +38,7 @@ def with_volume_affinity(pod: Unstructured, snapshot: Snapshot) -> Unstructured:
 
 
 def pod_blocked_reason(snapshot: Snapshot) -> str | None:
-    """Return why a new pod cannot mount the volume while other pods do; None if it can."""
+    """Return why a new pod cannot mount the volume while other pods mount it; None if a new pod can."""
     mounts, claim = _mounts(snapshot), snapshot.children.pvc
     if not mounts or claim is None:
         return None
@@ -50,7 +50,7 @@ def pod_blocked_reason(snapshot: Snapshot) -> str | None:
 
 
 def is_stuck_on_node(snapshot: Snapshot) -> bool:
-    """Whether our pod is pinned to the node of its volume, and the scheduler cannot place it there."""
+    """Whether our pod is pinned to the node of its volume, and the scheduler reports that it cannot run there."""
     pod = snapshot.own_pod
     if pod is None or is_terminating(pod):
         return False
@@ -60,7 +60,7 @@ def is_stuck_on_node(snapshot: Snapshot) -> bool:
 def rescheduling_reason(snapshot: Snapshot) -> str | None:
     """Return why a pod that `is_stuck_on_node` should be replaced: its volume is no longer on that node.
 
-    None if it should not be replaced, or if the mounts are unknown.
+    None if the pod should not be replaced, or if it is not known which pods mount the volume.
     """
     pod, mounts = snapshot.children.pod, snapshot.claim_context.mounts
     if pod is None or mounts is None or not is_stuck_on_node(snapshot) or pod_blocked_reason(snapshot) is not None:
@@ -92,13 +92,13 @@ def mounting_since(snapshot: Snapshot) -> datetime | None:
 
 
 def events_are_due(snapshot: Snapshot, now: datetime) -> bool:
-    """Whether to read the pod's events now, to learn why the volume is not mounted yet."""
+    """Whether to read the Events of our pod now, to learn why its volume is not mounted yet."""
     due = events_due_at(snapshot, now)
     return due is not None and due <= now
 
 
 def recheck_at(snapshot: Snapshot, now: datetime) -> tuple[datetime, ...]:
-    """Return when to plan again for a pod that waits for its volume, as no event may requeue it; empty if it does not wait."""
+    """Return when to plan again for a pod that waits for its volume, even without an event; empty if it does not wait."""
     if is_stuck_on_node(snapshot):
         return (now + RECHECK_INTERVAL,)
     due = events_due_at(snapshot, now)
@@ -106,7 +106,7 @@ def recheck_at(snapshot: Snapshot, now: datetime) -> tuple[datetime, ...]:
 
 
 def events_due_at(snapshot: Snapshot, now: datetime) -> datetime | None:
-    """Return when to read the pod's events next; None if the pod does not wait for a mount."""
+    """Return when to read the Events of our pod next; None if the pod does not wait for its volume to be mounted."""
     since, read_at = mounting_since(snapshot), snapshot.claim_context.events_read_at
     if since is None:
         return None
@@ -119,7 +119,7 @@ def _mounts(snapshot: Snapshot) -> tuple[Mount, ...]:
 
 
 def _pinned_node(pod: Unstructured) -> str | None:
-    """Return the node that `with_volume_affinity` pinned the pod to; None if it did not."""
+    """Return the node to which `with_volume_affinity` pinned the pod; None if the pod is not pinned."""
     required = (
         (pod["spec"].get("affinity") or {}).get("nodeAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution", {})
     )

@@ -1,4 +1,4 @@
-"""Authentication and authorization of callers by the API server's reviews, which are cached for a few seconds."""
+"""Authenticates and authorizes callers by TokenReview and SubjectAccessReview, whose results are cached for a few seconds."""
 
 import hashlib
 from functools import partial
@@ -16,7 +16,9 @@ log = structlog.get_logger(__name__)
 
 
 class Authorizer:
-    """Checks a caller's token and permissions; raises the Problem to respond with. Tokens are stored only as hashes."""
+    """Checks the token and the permissions of a caller. Every refusal is raised as the Problem to respond with. Tokens are
+    stored only as hashes.
+    """
 
     def __init__(self, reviews: Reviews, grace: float = GRACE) -> None:
         """`grace`: seconds for which an expired positive review is still used while the API server is unavailable."""
@@ -25,7 +27,9 @@ class Authorizer:
         self._rights: ReviewCache[bool] = ReviewCache(grace=grace)
 
     async def caller(self, authorization: str | None, address: str | None) -> Caller:
-        """Return the caller that sent the header `Authorization` from `address`. Raises Problem 401 or 503."""
+        """Return the caller to whom the bearer token in the header `Authorization` belongs. `address` is the IP address of the
+        client. Raises Problem 401 if the token is missing or not valid, and 503 if it cannot be checked.
+        """
         scheme, _, token = (authorization or "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
@@ -40,7 +44,9 @@ class Authorizer:
         return caller
 
     async def authorize(self, caller: Caller, access: Access | PathAccess) -> None:
-        """Check that the caller has the access. Raises Problem 403 or 503, whether or not the requested object exists."""
+        """Check that the caller has the permission `access`. Raises Problem 403 if not, and 503 if the permission cannot be
+        checked. Whether the requested object exists makes no difference.
+        """
         # First a permission that the caller had a moment ago: a wider one may never have been granted, and asking for it again
         # would fail while the API server is unavailable.
         candidates: list[Access | PathAccess] = [*access.wider()]
@@ -59,8 +65,8 @@ def _unauthorized(detail: str, challenge: str) -> Problem:
 
 
 def _review_failed(subject: str, error: ClusterError) -> Problem:
-    """Log the API server's error and return a Problem without it: the caller is not authenticated yet. A review that was not
-    requested is no line, since a flood of requests would be as many.
+    """Return a Problem 503 for a failed review. The API server's error is only logged, since the caller is not authenticated
+    yet. A review that was not requested is not logged either, since a flood of requests would write as many log lines.
     """
     if not isinstance(error, NotAsked):
         log.warning("review_failed", why=subject, error_kind=error.reason, error=error.message, code=error.status)

@@ -1,4 +1,4 @@
-"""Chooses the reader with the freshest data (docs/decisions/0007)."""
+"""Chooses for each request the source of UserStorages with the freshest data (docs/decisions/0007)."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from userstorage_operator.readmodel.query import Aged, Page, Query, StorageReade
 
 
 class FallbackReader:
-    """Implements `readmodel.query.StorageReader`: reads from `watched` while `watches()` is true, else from `shared`."""
+    """Implements `readmodel.query.StorageReader`: reads from `watched` while `watches()` returns true, else from `shared`."""
 
     def __init__(self, watched: StorageReader, watches: Callable[[], bool], shared: StorageReader) -> None:
         self._watched = watched
@@ -20,7 +20,7 @@ class FallbackReader:
         return await self._reader().one(key)
 
     async def page(self, query: Query) -> Aged[Page]:
-        """Return a page of summaries."""
+        """Return the page of summaries that the query asks for."""
         return await self._reader().page(query)
 
     def _reader(self) -> StorageReader:

@@ -1,4 +1,4 @@
-"""Optional authorization of `/metrics`: the cluster's RBAC must grant the caller `get` on this path (`nonResourceURLs`)."""
+"""Optional authorization of `/metrics`: the cluster's RBAC must grant the caller `get` on this URL path (`nonResourceURLs`)."""
 
 from aiohttp import web
 
@@ -9,17 +9,19 @@ from userstorage_operator.readmodel.caller import PathAccess
 
 _ACCESS = PathAccess("/metrics")
 _GRACE = 3600.0
-"""Seconds. The metrics report an outage of the API server, so they must stay readable during one. They name no user."""
+"""Seconds for which an expired positive review is still used while the API server is unavailable. The metrics report such an
+outage, so they must stay readable during it. They name no user.
+"""
 
 
 class MetricsGate:
-    """Guards `/metrics`; its method `refusal` is a `runtime.http.Gate`."""
+    """Authorizes requests to `/metrics`; its method `refusal` is a `runtime.http.Gate`."""
 
     def __init__(self, reviews: Reviews) -> None:
         self._authorizer = Authorizer(reviews, _GRACE)
 
     async def refusal(self, request: web.Request) -> web.Response | None:
-        """Return the response that refuses the request; None if the caller is allowed."""
+        """Return the response that refuses the request; None if the caller may read the metrics."""
         try:
             caller = await self._authorizer.caller(request.headers.get("Authorization"), request.remote)
             await self._authorizer.authorize(caller, _ACCESS)

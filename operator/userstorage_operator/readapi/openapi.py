@@ -100,7 +100,7 @@ _PROBLEM: Unstructured = {
 
 
 def document(version: str) -> Unstructured:
-    """Return the OpenAPI document. `version` is the operator's."""
+    """Return the OpenAPI document as a dict. `version` is that of the operator."""
     paging = [
         _parameter("query", "limit", {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}),
         _parameter("query", "continue", _TEXT, "`metadata.continue` of the previous page."),

@@ -1,4 +1,6 @@
-"""Parses path and query parameters. An unknown or malformed parameter raises a Problem 400 that names it."""
+"""Parses the parameters in the URL path and in the query string. An unknown or malformed parameter raises a Problem 400 that
+names the parameter.
+"""
 
 import base64
 import binascii
@@ -14,12 +16,12 @@ from userstorage_operator.readapi.problems import bad_parameter
 from userstorage_operator.readmodel.query import Query
 
 QueryPairs = Iterable[tuple[str, str]]
-"""The names and values in a query string, decoded."""
+"""The decoded parameters of a query string, as pairs of name and value."""
 
 LIMIT_DEFAULT, LIMIT_MAX = 100, 500
 
 _Known = Mapping[str, tuple[str, Callable[[str, str], Any]]]
-"""Parameter -> the field of Query that it sets, and its parser."""
+"""Name of an accepted parameter -> the field of Query that it sets, and the function that parses its value."""
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _NAMESPACE = re.compile(rf"(?=.{{1,63}}\Z){_LABEL}")
@@ -46,22 +48,22 @@ def user(text: str, parameter: str = "user") -> str:
 
 
 def continue_token(after: Key) -> str:
-    """Return the opaque token for the page that starts after the key `after`."""
+    """Return the value of the parameter `continue` for the page that starts after the key `after`."""
     return base64.urlsafe_b64encode(orjson.dumps([after.namespace, after.name])).decode().rstrip("=")
 
 
 def list_query(query: QueryPairs) -> Query:
-    """Parse the parameters of a list request. Raises Problem 400."""
+    """Return the Query that the parameters of a list request describe. Raises Problem 400."""
     return Query(**_parse(query, _FILTERS))
 
 
 def user_query(user_id: str, query: QueryPairs) -> Query:
-    """Parse the parameters of a request for all UserStorages of a user. Raises Problem 400."""
+    """Return the Query for all UserStorages of a user; the parameters set only its page. Raises Problem 400."""
     return Query(user=user_id, **_parse(query, _PAGING))
 
 
 def reject_all(query: QueryPairs) -> None:
-    """Check that there are no parameters. Raises Problem 400 if there is one."""
+    """Check that a query string has no parameters. Raises Problem 400 if it has one."""
     _parse(query, {})
 
 
@@ -103,7 +105,9 @@ def _limit(text: str, parameter: str) -> int:
 
 
 def _after(token: str, parameter: str) -> Key:
-    """Return the key in a token. Accepts only what `continue_token` returns."""
+    """Return the key in a value of the parameter `continue`. Raises Problem 400 unless `continue_token` returns this value for
+    the key.
+    """
     try:
         parts = orjson.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
         key = Key(*(part if isinstance(part, str) else "" for part in parts))

@@ -1,4 +1,6 @@
-"""JSON responses with their age and a strong ETag; 304 if the caller already has that body."""
+"""JSON responses of the read API, with the age of the data and a strong ETag. A caller that already has the body gets status
+304.
+"""
 
 import hashlib
 
@@ -14,12 +16,12 @@ _CACHE_CONTROL = "private, no-cache"
 
 
 def item_response(request: web.Request, response: Aged[Unstructured]) -> web.Response:
-    """Return the response with one UserStorage."""
+    """Return the HTTP response to `request` with one UserStorage."""
     return _json_response(request, {"metadata": _metadata(response), "item": response.value}, int(response.age))
 
 
 def list_response(request: web.Request, response: Aged[Page]) -> web.Response:
-    """Return the response with a page of UserStorages."""
+    """Return the HTTP response to `request` with a page of UserStorages."""
     metadata, page = _metadata(response), response.value
     if page.more_after is not None:
         metadata["continue"] = continue_token(page.more_after)

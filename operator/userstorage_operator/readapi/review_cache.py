@@ -1,5 +1,5 @@
-"""Caches the API server's reviews for seconds: a thousand requests per second of one caller cost it one review in a few
-seconds.
+"""Caches the API server's reviews of callers for a few seconds: even a caller with a thousand requests per second costs the API
+server only one review in a few seconds.
 """
 
 import asyncio
@@ -24,11 +24,12 @@ NO = 3.0
 GRACE = 60.0
 """Seconds for which an expired positive review is still used while the API server is unavailable (docs/security.md)."""
 _SIZE = 4096
-"""Positive reviews that are kept, and as many negative ones: invented tokens must not displace known callers."""
+"""Maximum number of positive reviews that are kept, and as many negative ones: invented tokens must not displace known callers.
+"""
 
 _CALLERS = 192
-"""Callers that may wait for a first review at a time, many of them for the same one. Each has a connection to the port, and there
-must be some left for probes.
+"""Maximum number of callers that wait for a first review at the same time; many may wait for the same review. Each has a
+connection to the HTTP port, where some connections must be left for probes.
 """
 
 
@@ -36,18 +37,21 @@ must be some left for probes.
 class _Review(Generic[V]):
     value: V
     since: float
-    """When it was requested, not when it was answered."""
+    """When the review was requested, not when the API server answered."""
 
 
 class ReviewCache(Generic[V]):
-    """Keeps the latest reviews, positive (truthy) values longer than negative ones. Concurrent callers share one review. A positive review
-    that is still in use is renewed before it expires, so that no caller waits for it, in a lane that only such reviews use.
+    """Keeps the latest reviews. A positive review has a truthy value and is fresh for longer than a negative one. Concurrent
+    callers share one review.
 
-    docs/decisions/0013 compares it with `redis_cache.last_known_cache`.
+    A positive review that is still in use is renewed before it expires, so that no caller waits for the renewal. Renewals have
+    a ReviewLane of their own.
+
+    docs/decisions/0013 compares this cache with `redis_cache.last_known_cache`.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, grace: float = GRACE) -> None:
-        """`grace` replaces GRACE."""
+        """`grace` is the number of seconds that replaces GRACE."""
         self._clock = clock
 
         def expiry(_: Hashable, review: _Review[V], __: float) -> float:
@@ -56,20 +60,21 @@ class ReviewCache(Generic[V]):
         self._positive: TLRUCache[Hashable, _Review[V]] = TLRUCache(_SIZE, expiry, clock)
         self._negative: TLRUCache[Hashable, _Review[V]] = TLRUCache(_SIZE, expiry, clock)
         self._failed: TTLCache[Hashable, Unavailable] = TTLCache(_SIZE, PAUSE, clock)
-        """The reviews that failed within the last second."""
+        """Key of each review that failed within the last second -> its error."""
         self._flights: SingleFlight[Hashable, V] = SingleFlight()
         self._callers = 0
-        """Callers that wait for a first review."""
+        """Number of callers that wait for a first review."""
         self._known, self._others = ReviewLane(clock), ReviewLane(clock)
 
     def knows(self, key: Hashable) -> bool:
-        """Whether there is a positive review, fresh or within its grace."""
+        """Whether there is a positive review for `key`, fresh or within its grace period."""
         return key in self._positive
 
     async def get(self, key: Hashable, ask: Callable[[], Awaitable[V]], source: Hashable = None) -> V:
-        """Return the value, from memory or from `ask()`. Raises the ClusterError of a review that failed, or NotAsked.
+        """Return the value of the review for `key`, from memory or from `ask()`, which requests the review. Raises the
+        ClusterError of a review that failed, or NotAsked.
 
-        `source` is where the question comes from, such as the address of the caller (`ReviewLane.run`).
+        `source` is where the request comes from, such as the address of the caller (`ReviewLane.run`).
         """
         review = self._positive.get(key) or self._negative.get(key)
         if review is None:
@@ -100,7 +105,7 @@ class ReviewCache(Generic[V]):
             self._callers -= 1
 
     def _renew(self, key: Hashable, ask: Callable[[], Awaitable[V]]) -> None:
-        """Request the review of a known caller in the background, unless it has just failed."""
+        """Request the review for `key` again in the background, unless this review or the last few renewals have just failed."""
         if key not in self._failed and not self._known.pausing:
             self._start(self._known, key, ask, key)
 

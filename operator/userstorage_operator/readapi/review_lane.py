@@ -1,4 +1,6 @@
-"""How many reviews may be requested at a time, and when none is: a flood of invented tokens must not become a flood of reviews."""
+"""Limits how many reviews are requested at the same time, and requests none while the API server fails: a flood of invented
+tokens must not become a flood of reviews.
+"""
 
 import asyncio
 from collections import Counter
@@ -10,34 +12,42 @@ from userstorage_operator.api.errors import ClusterError, Unavailable
 V = TypeVar("V")
 
 TIMEOUT = 3.0
-"""Seconds to wait for the API server, and before that for a slot."""
+"""Maximum seconds to wait for the API server's answer; also the maximum seconds to wait before, while CONCURRENCY other reviews
+are in flight.
+"""
 PAUSE = 1.0
-"""Seconds after a failure in which the failed review is not requested again; after several in a row, no review is."""
+"""Seconds after a failed review in which that review is not requested again. After several failures in a row, no review is
+requested for as long.
+"""
 CONCURRENCY = 8
-"""Reviews of a lane in flight at the same time."""
+"""Maximum number of reviews of a lane that are in flight at the same time."""
 WAITING = 128
-"""Reviews that are in flight or wait for a slot, shared equally among their sources. At a tenth of a second each, the last one
-waits for less than TIMEOUT.
+"""Maximum number of reviews of a lane that are in flight or wait for their turn, shared equally among their sources. At a tenth
+of a second each, the last one waits for less than TIMEOUT.
 """
 WAITING_OF_SOURCE = 32
-"""Of these, the reviews for one source, even if it is the only one."""
+"""Maximum number of reviews of one source among those of WAITING, even if there is no other source."""
 _FAILURES = 3
-"""Failures in a row from which on the API server counts as unavailable. A single one may be due to the token."""
+"""Number of failed reviews in a row from which on the API server counts as unavailable. A single failure may be due to the
+token.
+"""
 
 
 class NotAsked(Unavailable):
-    """No review was requested: too many are waiting, or the last ones failed."""
+    """No review was requested from the API server: too many reviews are waiting, or the last ones failed."""
 
 
 class TooMany(NotAsked):
-    """Too many are waiting."""
+    """Too many reviews are waiting for their turn."""
 
     def __init__(self) -> None:
         super().__init__(0, "too many tokens and permissions are waiting to be checked")
 
 
 class ReviewLane:
-    """Reviews that share slots and a pause. Known callers have a lane of their own, in which no other caller can wait."""
+    """Requests reviews from the API server, a limited number at the same time, and none in the pause after failures. Known
+    callers have a lane of their own, in which no other caller can wait.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock` returns seconds of a monotonic clock."""
@@ -50,18 +60,19 @@ class ReviewLane:
 
     @property
     def failing(self) -> bool:
-        """Whether the API server counts as unavailable."""
+        """Whether the API server counts as unavailable, because the last few reviews have failed."""
         return self._failures >= _FAILURES
 
     @property
     def pausing(self) -> bool:
-        """Whether no review is requested at the moment, since the last ones failed."""
+        """Whether no review is requested at the moment, because the last few reviews have failed."""
         return self.failing and self._clock() - self._failed_at < PAUSE
 
     async def run(self, source: Hashable, ask: Callable[[], Awaitable[V]]) -> V:
-        """Return the result of `ask`. Raises what it raises, Unavailable if it takes too long, or NotAsked.
+        """Return the result of `ask`, which requests a review. Raises what `ask` raises, Unavailable if it takes longer than
+        TIMEOUT, or NotAsked if the review is not requested.
 
-        `source` is where the question comes from: one source cannot take all places.
+        `source` is where the request comes from: one source cannot take all places in the lane.
         """
         self._raise_if_pausing()
         sources = len(self._waiting.keys() | {source})

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class ReadApi:
-    """The handlers of the routes. `namespaces` are those that this operator serves; empty means all."""
+    """The handlers of the routes of the read API. `namespaces` are those that this operator serves; empty means all."""
 
     def __init__(self, reader: StorageReader, reviews: Reviews, namespaces: Collection[str], version: str) -> None:
         self._reader = reader
@@ -30,7 +30,9 @@ class ReadApi:
         self._document = orjson.dumps(document(version))
 
     def application(self) -> web.Application:
-        """Return the application with all routes, relative to the mount point. Every error is a `problem+json` response."""
+        """Return the aiohttp application with all routes, relative to the URL path at which it is mounted. Every error is a
+        `problem+json` response.
+        """
         app = web.Application(middlewares=[_problems_as_responses])
         app.router.add_get("/openapi.json", self._openapi)
         app.router.add_get("/userstorages", self._list)

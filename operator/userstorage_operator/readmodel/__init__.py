@@ -1,1 +1,1 @@
-"""The read model for platform backends: summaries of UserStorages, queries and callers. Pure functions."""
+"""What the read API returns to platform backends, for which query, to which caller. Pure functions."""

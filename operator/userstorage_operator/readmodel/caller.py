@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A user of the cluster, with the fields of TokenReview and SubjectAccessReview."""
+    """A user or service account of the cluster, with the fields that TokenReview returns and SubjectAccessReview needs."""
 
     username: str
     uid: str = ""
@@ -17,7 +17,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Permission to read UserStorages: in all namespaces, in one namespace, or one by name."""
+    """Permission to read UserStorages: all in the cluster, all in one namespace, or one by its name."""
 
     verb: Literal["get", "list"]
     namespace: str | None = None

@@ -13,20 +13,20 @@ class MirrorDiff:
     """The keys of the UserStorages that differ between cluster and mirror, sorted."""
 
     missing: tuple[Key, ...]
-    """Only in the cluster."""
+    """UserStorages that are only in the cluster."""
     extra: tuple[Key, ...]
-    """Only in the mirror."""
+    """UserStorages that are only in the mirror."""
     differing: tuple[Key, ...]
-    """In both but not equal, or in the mirror without a summary."""
+    """UserStorages that are in both, but have another summary in the mirror, or none."""
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.extra or self.differing)
 
 
 def compare(raws: Iterable[Unstructured], mirrored: Mapping[Key, Unstructured | None]) -> MirrorDiff:
-    """Compare the UserStorages of the cluster with the mirror.
+    """Return how the mirror differs from `raws`, the UserStorages of the cluster.
 
-    `mirrored` has every key in the mirror's index, with its summary; None if the mirror has no summary for it.
+    `mirrored` maps every key in the mirror's index to its summary, or to None if the mirror has no summary for it.
     """
     current = {Key.of(raw): summary(raw) for raw in raws}
     return MirrorDiff(

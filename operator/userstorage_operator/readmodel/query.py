@@ -1,4 +1,4 @@
-"""Queries of the read API and pages of results, the same for every source. `summary.py` defines the entries of a page."""
+"""Queries of the read API, and pages of summaries (`summary.py`), the same for every StorageReader."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Filters and a page of UserStorages, ordered by (namespace, name). A filter that is None selects all."""
+    """Which UserStorages to return: filters, and one page of the order (namespace, name). A filter that is None selects all."""
 
     namespace: str | None = None
     phase: str | None = None
     ready: bool | None = None
     user: str | None = None
-    """`spec.userID`, exactly."""
+    """The value of `spec.userID`."""
     limit: int = 100
     after: Key | None = None
-    """Key of the last entry of the previous page."""
+    """Key of the last UserStorage of the previous page; None for the first page."""
 
     def matches(self, summary: Unstructured) -> bool:
-        """Whether a summary passes all filters."""
+        """Whether a summary passes all filters. `limit` and `after` are not filters."""
         return (
             (self.namespace is None or summary["namespace"] == self.namespace)
             and (self.phase is None or summary["phase"] == self.phase)
@@ -36,14 +36,14 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Summaries ordered by (namespace, name), and the key to continue after; None on the last page."""
+    """Summaries ordered by (namespace, name). `more_after` is the key of the last one; None on the last page of a query."""
 
     summaries: tuple[Unstructured, ...]
     more_after: Key | None
 
 
 def page_of(summaries: Iterable[Unstructured], query: Query) -> Page:
-    """Return the first page of the summaries that match.
+    """Return the page with the first `query.limit` of those `summaries` that `query.matches`.
 
     `summaries` must be ordered by (namespace, name) and start after `query.after`.
     """
@@ -55,7 +55,7 @@ def page_of(summaries: Iterable[Unstructured], query: Query) -> Page:
 
 @dataclass(frozen=True, slots=True)
 class Aged(Generic[T]):
-    """A value with its maximum age."""
+    """A value that the read API returns, and how old it can be at most."""
 
     value: T
     age: float
@@ -65,10 +65,10 @@ class Aged(Generic[T]):
 
 
 class StorageReader(Protocol):
-    """A source of summaries. Its methods raise Unavailable if the value is unknown and cannot be read."""
+    """A source of summaries. Its methods raise Unavailable if the summaries are unknown and cannot be read."""
 
     async def one(self, key: Key) -> Aged[Unstructured | None]:
         """Return the summary of one UserStorage; None if it does not exist."""
 
     async def page(self, query: Query) -> Aged[Page]:
-        """Return a page of summaries."""
+        """Return the page of summaries that `query` asks for."""

@@ -18,9 +18,9 @@ _STATUS = (
 
 
 def summary(raw: Unstructured) -> Unstructured:
-    """Return the summary of an unparsed UserStorage.
+    """Return the summary of a raw UserStorage.
 
-    Fields that it lacks are left out, except `ready`, `phase` and `userID`, which are always present.
+    Fields that the UserStorage lacks are left out, except `ready`, `phase` and `userID`, which are always present.
     """
     meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
     fields: Unstructured = {
@@ -45,7 +45,7 @@ def summary(raw: Unstructured) -> Unstructured:
 
 
 def _ready(status: Unstructured) -> Unstructured:
-    """Return the condition Ready as a boolean with its reason and message."""
+    """Return the fields `ready`, `reason` and `message` from the condition Ready; False, Pending and "" if it is missing."""
     for condition in status.get("conditions") or ():
         if condition.get("type") == "Ready":
             return {

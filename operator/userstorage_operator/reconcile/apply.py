@@ -1,4 +1,4 @@
-"""Applies a plan, step by step: the only writer of children. The process may be killed before and after every step."""
+"""Carries out a plan, step by step. No other code writes children. The process may be killed before and after every step."""
 
 from collections import deque
 from contextlib import suppress
@@ -55,7 +55,7 @@ log = structlog.get_logger(__name__)
 
 
 class Applier:
-    """Applies plans. Responses to its writes go into the caches, so that the next reconcile reads its own writes."""
+    """Carries out plans. The API server's responses go into the caches, so that the next reconcile sees what was written."""
 
     def __init__(self, cluster: Cluster, lister: Lister, state: LocalState) -> None:
         self._cluster = cluster
@@ -64,7 +64,7 @@ class Applier:
         self._inspector = MountInspector(cluster, lister)
 
     async def apply(self, plan: Plan, snapshot: Snapshot, now: datetime) -> ApplyResult:
-        """Apply the steps of `plan` in order. Stop at the first blocking failure; the result has the error."""
+        """Apply the steps of `plan` in order. Stop at the first failure that is blocking; the result has its error."""
         result, pending, action = ApplyResult(snapshot, plan), deque(plan.steps), ""
         verified = AddFinalizer() in plan.steps  # adding it fails if the object is gone or being deleted
         try:
@@ -143,7 +143,10 @@ class Applier:
         raise Conflict(409, f"claim {name!r} exists; the watch has not shown it yet")
 
     async def _inspect_mounts(self, step: InspectMounts, result: ApplyResult, now: datetime) -> ApplyResult:
-        """List the pods that mount the claim, and plan the pod from that. The plan of the result has only the pod's steps."""
+        """List the pods that mount the claim, then plan the pod again.
+
+        The plan of the result has only the steps for the pod.
+        """
         snapshot = result.snapshot
         context = replace(snapshot.claim_context, mounts=await self._inspector.mounts(snapshot))
         snapshot = replace(snapshot, claim_context=context)
@@ -258,8 +261,8 @@ class Applier:
     async def _verify_still_exists(self, snapshot: Snapshot) -> None:
         """Ask the API server whether the UserStorage still exists, before the first child is created for it.
 
-        The cache may be behind, and a child of a UserStorage that is gone would be left over. Adding the finalizer verifies it
-        too. Raises Conflict if the UserStorage is gone or being deleted.
+        The cache may be behind, and a child of a UserStorage that is gone would be left over. Adding the finalizer verifies the
+        same, so a plan that does so needs no other check. Raises Conflict if the UserStorage is gone or being deleted.
         """
         meta = snapshot.storage.meta
         try:
@@ -301,7 +304,7 @@ class Applier:
     async def _delete(
         self, kind: Kind, uid: str, grace_period: int, snapshot: Snapshot, resource_version: str | None = None
     ) -> Unstructured | None:
-        """Start the deletion of the child with that uid. Return it as it is now; None if it is gone already."""
+        """Start the deletion of the child with that uid. Return the terminating child; None if it is gone already."""
         namespace, name = snapshot.storage.meta.namespace, names.child_name(snapshot.storage.slug)
         try:
             answer = await self._cluster.delete(
@@ -456,7 +459,7 @@ def _pod_name(kind: Kind, child: Unstructured) -> dict[str, str]:
 
 
 def _action(step: Step) -> str:
-    """Return verb and kind of the step's request for the log, such as `create Pod`."""
+    """Return the verb and the kind of the request that a step sends, for the log: `create Pod`."""
     match step:
         case Create(kind):
             return f"create {kind.resource.kind}"

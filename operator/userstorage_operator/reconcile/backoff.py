@@ -1,6 +1,6 @@
 """Backoff per key: for pods that are lost again and again, and for children that another client keeps changing or deleting.
 
-Kept in memory only; the backoff starts over when the operator restarts.
+The counts are kept in memory only: they start at 0 when the operator restarts.
 """
 
 from collections.abc import Callable, Hashable
@@ -13,14 +13,14 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Backoff(Generic[K]):
-    """Counts the tries of each key."""
+    """Counts the tries of each key, and delays the next one. A try is the creation of a pod, or the repair of a child."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._states: dict[K, BackoffState] = {}
 
     def state(self, key: K) -> BackoffState:
-        """Return the state of the key; an empty state if there was no try."""
+        """Return the count and the delay of the key; the count is 0 if there was no try."""
         return self._states.get(key, BackoffState())
 
     def blocked_until(self, key: K) -> datetime | None:
@@ -36,9 +36,9 @@ class Backoff(Generic[K]):
         return state
 
     def record_loss(self, key: K, reason: str) -> None:
-        """Record why the result of the last try was lost."""
+        """Record why the pod that the last try created was lost."""
         self._states[key] = self.state(key).lost(reason)
 
     def forget(self, key: K) -> None:
-        """Start over: the object is gone, or a person asked for the next try."""
+        """Forget all tries of the key: the UserStorage is gone, or its pod is deleted on purpose."""
         self._states.pop(key, None)

@@ -24,7 +24,7 @@ from userstorage_operator.status.events import class_events
 from userstorage_operator.status.report import status_patch
 
 _UNTIL_COUNTED = 1.0
-"""Seconds until the next try if not every UserStorage has been counted since the start."""
+"""Seconds until the next try while not every UserStorage has been counted since the start of this process."""
 
 _ANY_USER = UserStorage.parse(
     {
@@ -42,7 +42,7 @@ _ANY_USER = UserStorage.parse(
 
 
 class ClassReconciler:
-    """Writes the status of classes."""
+    """Writes the status of UserStorageClasses."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class ClassReconciler:
         self._dry_runs = dry_runs
 
     async def reconcile(self, name: str, failures: int) -> Result:  # noqa: ARG002  # the signature that a worker pool calls
-        """Reconcile the class `name`."""
+        """Write the status of the class `name` if it differs, and send Events about the change."""
         structlog.contextvars.bind_contextvars(class_name=name)
         if not self._rollout.complete:
             return Result(requeue_after=_UNTIL_COUNTED)

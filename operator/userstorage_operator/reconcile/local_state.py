@@ -1,6 +1,6 @@
 """What this process keeps in memory between reconciles: backoffs, reservations, and facts that no watch delivers.
 
-It is lost with the process. That is safe: after a restart the objects themselves show what was done.
+This memory is lost with the process. That is safe: after a restart the objects in the cluster show what was done.
 """
 
 from dataclasses import dataclass, field
@@ -47,11 +47,11 @@ class LocalState:
     claims: Reservations
     """Reservations of claims, each for a pod that is about to be created."""
     quota: Reservations
-    """Reservations of places within `limits.maxPerNamespace`, by the name of the class."""
+    """Reservations of places within `limits.maxPerNamespace` of a class; the reserved thing is the name of the class."""
     volumes: VolumeStatsCache | None
     """Measured usage of volumes; None if the operator does not query kubelets."""
     mount_events: dict[Key, MountEvents] = field(default_factory=dict)
-    """The events that were last read about a pod that waits for its volume."""
+    """UserStorage -> result of the last reading of the Events about its pod, which waits for its volume."""
 
     def forget(self, key: Key) -> None:
         """Remove the state of a UserStorage that is gone."""

@@ -22,12 +22,12 @@ from userstorage_operator.reconcile.ports import Cluster
 log = structlog.get_logger(__name__)
 
 _FOREIGN = f"{names.LABEL_MANAGED_BY}!={names.MANAGED_BY}"
-"""Selects the pods that are not in the caches."""
+"""Label selector of the pods of other controllers, which are not in the caches."""
 
 
 @dataclass(frozen=True, slots=True)
 class MountEvents:
-    """The result of reading the events of a pod. It is kept, so that the next reconciles need not read them again."""
+    """The mount failure that the Events of a pod report, and when they were read. Kept for the next reconciles."""
 
     pod_uid: str
     read_at: datetime
@@ -50,7 +50,7 @@ class MountInspector:
         return mounts_of(claim, (*foreign, *others))
 
     async def events(self, pod: Unstructured, now: datetime) -> MountEvents:
-        """Read the events of the pod. If they cannot be read, report no failure: no decision depends on them."""
+        """Read the Events of the pod. If they cannot be read, the result has no failure: no decision depends on it."""
         meta = pod["metadata"]
         try:
             events, _ = await self._cluster.list_all(CORE_EVENTS, meta["namespace"], fields=f"involvedObject.uid={meta['uid']}")

@@ -1,7 +1,7 @@
 """Gather everything that a reconcile of one UserStorage depends on, as one frozen snapshot.
 
-It reads the caches; its only request is for a claim that the spec names, which no watch delivers. In memory it records a lost pod,
-and reserves a place in the quota of the class.
+The input is the caches, and one request for a claim that the spec names, which no watch delivers. In memory, why the pod was
+lost is recorded (`plan/pod.py: pod_loss_reason`), and a place in the quota of the class is reserved.
 """
 
 from dataclasses import replace
@@ -36,8 +36,8 @@ class WaitingForChange(OperatorError):
 async def observe(key: Key, lister: Lister, cluster: Cluster, state: LocalState) -> Snapshot | None:
     """Return the snapshot of the UserStorage; None if it is gone.
 
-    It also reserves a place in the quota of the class, and records why the pod was lost. The request comes before arbitration:
-    the result of arbitration is only valid until the next await.
+    Also reserve a place in the quota of the class, and record why the pod was lost. The request for a named claim comes before
+    arbitration, because the result of arbitration is only valid until the next await.
     """
     raw = lister.storage(key)
     if raw is None:
@@ -72,7 +72,7 @@ def _from_caches(raw: Unstructured, lister: Lister, state: LocalState) -> Snapsh
 
 
 def with_mount_events(snapshot: Snapshot, state: LocalState) -> Snapshot:
-    """Add the events that were read before about the current pod. Drop them if it no longer waits for its volume."""
+    """Return the snapshot with what was last read from the Events of its pod, if the pod still waits for its volume."""
     key, pod = snapshot.storage.meta.key, snapshot.own_pod
     events = state.mount_events.get(key)
     if events is None:
@@ -85,7 +85,7 @@ def with_mount_events(snapshot: Snapshot, state: LocalState) -> Snapshot:
 
 
 def _without_user_id(snapshot: Snapshot, first: str) -> Snapshot:
-    """Return the snapshot of a UserStorage whose user id `first` owns. It has no children, because they belong to `first`."""
+    """Return the snapshot without children: they belong to the UserStorage `first`, which owns the user id."""
     message = f"spec.userID: UserStorage {first!r} of this namespace has the same userID and came first"
     return replace(
         snapshot,
@@ -99,7 +99,7 @@ def _without_user_id(snapshot: Snapshot, first: str) -> Snapshot:
 def _arbitrate(
     raw: Unstructured, snapshot: Snapshot, read_error: OperatorError | None, lister: Lister, state: LocalState
 ) -> Snapshot:
-    """Add the results of arbitration: the place in the quota of the class, the holder of the claim, and the host."""
+    """Return the snapshot with the results of arbitration: the place in the quota, the holder of the claim, and the host."""
     storage, cls, spec_error = snapshot.storage, snapshot.cls, snapshot.spec_error
     if spec_error is None and cls is not None and cls.max_per_namespace is not None:
         spec_error = _reserve_place(raw, cls.name, cls.max_per_namespace, lister, state)
@@ -113,13 +113,13 @@ def _arbitrate(
 
 
 def _own_children(storage: UserStorage, lister: Lister) -> Children:
-    """Return the user's children. If the spec names a claim, the claim with the name of a child is left out: it is not used."""
+    """Return the children of the user. If the spec names a claim, an unused claim with their name is left out."""
     children = lister.children(storage.meta.namespace, child_name(storage.slug))
     return children if storage.storage.claim_name is None else replace(children, pvc=None)
 
 
 async def _with_named_claim(snapshot: Snapshot, cluster: Cluster) -> tuple[Snapshot, OperatorError | None]:
-    """Read the claim that the spec names, if any, and add it. The second result is the error if it could not be read."""
+    """Return the snapshot with the claim that the spec names, if any; and the error if that claim could not be read."""
     storage = snapshot.storage
     if storage.storage.claim_name is None:
         return snapshot, None

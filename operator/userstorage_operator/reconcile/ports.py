@@ -1,4 +1,4 @@
-"""Protocols of the API server and the Event recorder. Classes in `kube/` implement them; `reconcile/` imports only these."""
+"""Protocols of the API server and the Event recorder. Classes in `kube/` implement them; `reconcile/` imports only the protocols."""
 
 from typing import Protocol
 
@@ -8,15 +8,15 @@ from userstorage_operator.status.events import StatusEvent
 
 
 class Cluster(Protocol):
-    """The API server. Every call raises a ClusterError if it fails."""
+    """The API server. A method raises a ClusterError if its request fails."""
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
-        """Return the live object."""
+        """Return the object. Raises NotFound if it does not exist."""
 
     async def list_all(
         self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
     ) -> tuple[list[Unstructured], str]:
-        """Return the live objects, and the resourceVersion of the list."""
+        """Return the objects for a label selector and a field selector (`fields`), and the resourceVersion of the list."""
 
     async def create(self, resource: Resource, namespace: str, body: Unstructured) -> Unstructured:
         """Create the object and return it as the API server stored it."""

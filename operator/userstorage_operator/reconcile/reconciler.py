@@ -47,7 +47,7 @@ class Reconciler:
         clock: Callable[[], datetime],
         volumes: VolumeStatsCache | None = None,
     ) -> None:
-        """`volumes` is filled by the VolumeStatsCollector; None without `--volume-stats`."""
+        """`volumes` is the cache that the VolumeStatsCollector fills; None without `--volume-stats`."""
         self._cluster = cluster
         self._lister = lister
         self._rollout = rollout
@@ -82,7 +82,10 @@ class Reconciler:
             self._rollout.mark_reconciled(key)
 
     async def _forget(self, key: Key, failures: int) -> Result:
-        """Forget a UserStorage that is gone. The key may also name a NetworkPolicy that has outlived its UserStorage."""
+        """Remove what this process keeps in memory about a UserStorage that is gone.
+
+        The key may also name a NetworkPolicy that has outlived its UserStorage: it is released once its pod is gone.
+        """
         self._state.forget(key)
         self._rollout.record(key, None)
         try:
@@ -92,7 +95,7 @@ class Reconciler:
         return Result()
 
     async def _plan_and_apply(self, snapshot: Snapshot, now: datetime) -> ApplyResult:
-        """Plan and apply. The result has the error of whatever failed. End the reservation of the claim if no pod uses it."""
+        """Plan and apply. The result has the error if either failed. Without a pod, release the claim's reservation."""
         snapshot = self._with_rollout(snapshot)
         plan = Plan()
         try:
@@ -154,7 +157,7 @@ class Reconciler:
 
 
 def _failed(failure: Failure) -> Result:
-    """Return what the queue and the log need of a failure."""
+    """Return the Result that reports the failure to the work queue and the log."""
     return Result(
         reason=failure.error.reason,
         retry=failure.retries,

@@ -1,4 +1,4 @@
-"""Reports a change of a status twice, in the same words: as a Kubernetes Event for the user, and as a log line."""
+"""Reports a change of a status in the same words as a Kubernetes Event and as a line in the log of the operator."""
 
 import logging
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 
 
 def record_events(recorder: Recorder, regarding: Unstructured, events: Iterable[StatusEvent]) -> None:
-    """Send each event about the object `regarding`, and log it."""
+    """Send each of `events` as a Kubernetes Event about the object `regarding`, and log it."""
     for event in events:
         recorder.record(regarding, event)
         level = logging.WARNING if event.type == WARNING else logging.INFO

@@ -1,4 +1,4 @@
-"""State of every class's rollout, from the last reconcile of each of its members.
+"""The state of the rollout of every class, computed from the last reconcile of each of its members.
 
 Kept in memory. After a start no rollout continues and no count is reported until every UserStorage was reconciled once.
 Three rules decide which pod may be replaced (docs/semantics.md#rollout):
@@ -206,7 +206,7 @@ class RolloutTracker:
         return total
 
     def users(self) -> dict[str, int]:
-        """Return the number of UserStorages for each class name, also for classes that do not exist."""
+        """Return a mapping from class name to the number of its UserStorages, also for classes that do not exist."""
         return {name: len(cls.members) for name, cls in self._classes.items()}
 
     def longest_standstill(self) -> float:

@@ -1,4 +1,4 @@
-"""The last volume statistics from kubelets. Kept in memory: after a start they are read again."""
+"""The last volume statistics from kubelets. Kept in memory: after a start of the operator they are read again."""
 
 import time
 from collections.abc import Callable
@@ -27,19 +27,19 @@ class VolumeStatsCache:
         self._clock = clock
         self._known: dict[tuple[str, str], tuple[VolumeUse, float]] = {}
         self.fullness = UsageSummary()
-        """As of the last round in which all nodes were queried."""
+        """The usage of all volumes together, as of the last round in which all nodes were queried."""
 
     def record(self, namespace: str, claim: str, use: VolumeUse) -> None:
-        """Record what a kubelet reported now."""
+        """Record the usage of the volume behind a claim, which a kubelet has just reported."""
         self._known[namespace, claim] = use, self._clock()
 
     def of(self, namespace: str, claim: str) -> VolumeUse | None:
-        """Return the usage of a claim; None if it is unknown or too old."""
+        """Return the last usage of the volume behind a claim; None if it is unknown or too old."""
         use, since = self._known.get((namespace, claim), (None, 0.0))
         return use if self._clock() - since <= _TTL else None
 
     def summary(self) -> None:
-        """Drop values that are too old, and set `fullness`. Call this after all nodes were queried."""
+        """Drop usages that are too old, and compute `fullness` from the others. Call this after all nodes were queried."""
         oldest = self._clock() - _TTL
         self._known = {claim: entry for claim, entry in self._known.items() if entry[1] >= oldest}
         ratios = [use.ratio for use, _ in self._known.values()]

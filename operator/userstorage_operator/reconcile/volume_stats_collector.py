@@ -32,7 +32,7 @@ class Kubelets(Protocol):
 
 
 class Observer(Protocol):
-    """Counts failures (metrics)."""
+    """Counts failed queries of kubelets, for the metrics."""
 
     def volume_stats_failed(self) -> None:
         """Count a kubelet that did not respond, or sent an invalid response."""
@@ -64,13 +64,13 @@ class VolumeStatsCollector:
         self._failing = False
 
     async def run(self) -> None:
-        """Collect every half minute, until cancelled."""
+        """Query the kubelets every half minute, until cancelled."""
         while True:
             await self.once()
             await asyncio.sleep(random.uniform(0.9, 1.1) * _PERIOD)  # noqa: S311  # jitter
 
     async def once(self) -> None:
-        """Query each node that runs our pods."""
+        """Query the kubelet of each node that runs our pods, once."""
         nodes: dict[str, dict[str, Unstructured]] = {}
         for pod in self._pods():
             status = pod.get("status") or {}
@@ -108,7 +108,7 @@ class VolumeStatsCollector:
         return raw if raw is not None and is_ours(pod, raw["metadata"]["uid"]) else None
 
     def _requeue_on_change(self, raw: Unstructured, claim: str, use: VolumeUse) -> None:
-        """Enqueue the UserStorage if the usage in its status has to change."""
+        """Requeue the UserStorage if the usage in its status has to change."""
         previous = (raw.get("status") or {}).get("storage") or {}
         if any(previous.get(name) != value for name, value in volume_status(previous, claim, use).items()):
             self._enqueue(Key.of(raw))

@@ -1,1 +1,3 @@
-"""Data that the leader keeps in Redis for the other replicas and for its successor. No reconcile decision reads it."""
+"""Summaries that the leader keeps in Redis for the other replicas, and backoffs for the next leader. No decision of a reconcile
+reads them.
+"""

@@ -17,7 +17,7 @@ JITTER = 0.2
 
 
 class State(StrEnum):
-    """Which calls go through: all (closed), one probe (half open) or none (open)."""
+    """Which calls go through: all of them (closed), one probe (half open) or none (open)."""
 
     CLOSED = "closed"
     HALF_OPEN = "half_open"
@@ -25,8 +25,8 @@ class State(StrEnum):
 
 
 class Breaker:
-    """Counts consecutive failures and decides which calls may be made. `now` returns the seconds of a monotonic clock, `spread`
-    a random number from -1 to 1.
+    """Counts consecutive failures of calls to a server, and decides which calls may be made. `now` returns the seconds of a
+    monotonic clock, `spread` a random number from -1 to 1.
 
     `admit` returns the number of the current era; the caller reports the outcome of the call with this number. Every change of
     state starts a new era. The outcome of a call from an earlier era is ignored.
@@ -43,18 +43,22 @@ class Breaker:
 
     @property
     def state(self) -> State:
-        """The state after the last call. An open breaker stays open after its pause until the next call."""
+        """The state after the last call of a method. An open breaker becomes half open in `admit`, not by itself when its pause
+        ends.
+        """
         return self._state
 
     def admit(self) -> int | None:
-        """Return the current era, to report the outcome of the call with; None if the call must not be made."""
+        """Return the number of the current era if the call may be made, else None. The outcome of the call is reported with
+        this number.
+        """
         if self._state is State.OPEN and self._now() >= self._probe_at:
             self._change_to(State.HALF_OPEN)
             return self._era
         return self._era if self._state is State.CLOSED else None
 
     def succeeded(self, era: int) -> None:
-        """Record that a call of this era succeeded."""
+        """Record that a call that was admitted in `era` has succeeded."""
         if era != self._era:
             return
         self._failures = 0
@@ -63,7 +67,7 @@ class Breaker:
             self._change_to(State.CLOSED)
 
     def failed(self, era: int) -> None:
-        """Record that a call of this era failed because the server does not serve."""
+        """Record that a call that was admitted in `era` has failed because the server does not serve."""
         if era != self._era:
             return
         self._failures += 1
@@ -73,8 +77,8 @@ class Breaker:
             self._change_to(State.OPEN)
 
     def abandoned(self, era: int) -> None:
-        """Record that a call of this era was cancelled or ended with an unrelated error. If it was the probe, the next call
-        becomes the probe.
+        """Record that a call that was admitted in `era` was cancelled or ended with an unrelated error. If it was the probe,
+        the next call becomes the probe.
         """
         if era == self._era and self._state is State.HALF_OPEN:
             self._change_to(State.OPEN)

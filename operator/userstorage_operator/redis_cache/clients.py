@@ -39,7 +39,7 @@ class PasswordFile(CredentialProvider):
 
 
 def connect(settings: RedisSettings, connections: int) -> Client:
-    """Return a client with at most `connections` connections (per node of a cluster). It connects on first use."""
+    """Return a Redis client with at most `connections` connections, in a Redis Cluster for each node. It connects on first use."""
     target = settings.target
     limits: dict[str, Any] = {
         "socket_timeout": settings.timeout,
@@ -71,7 +71,7 @@ def _single(settings: RedisSettings, options: dict[str, Any]) -> Redis:
 
 
 def _master(settings: RedisSettings, limits: dict[str, Any], options: dict[str, Any]) -> Redis:
-    """Return a client of the master that Sentinel names. The credentials are for the master; Sentinel gets none."""
+    """Return a client of the Redis master that Sentinel names. The credentials are sent to the master only, not to Sentinel."""
     target, tls = settings.target, Tls(settings)
     own: dict[str, Any] = {"connection_class": TlsConnection, "tls": tls} if target.tls else {}
     sentinel: Any = Sentinel([], **options)  # type: ignore[no-untyped-call]
@@ -96,7 +96,7 @@ def _cluster(settings: RedisSettings, options: dict[str, Any]) -> RedisCluster:
 
 
 async def drop_idle(client: Client) -> None:
-    """Close the connections that are not in use: they may lead to a server that no longer answers."""
+    """Close the client's connections that are not in use: they may lead to a server that no longer answers."""
     if isinstance(client, RedisCluster):
         await client.aclose()
     else:
@@ -104,7 +104,7 @@ async def drop_idle(client: Client) -> None:
 
 
 async def close(client: Client) -> None:
-    """Close all connections."""
+    """Close all connections of the client, also those to Sentinel."""
     await client.aclose()
     if not isinstance(client, RedisCluster) and isinstance(client.connection_pool, SentinelConnectionPool):
         await client.connection_pool.sentinel_manager.aclose()

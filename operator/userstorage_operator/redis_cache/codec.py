@@ -18,13 +18,13 @@ SCHEMA = 1
 LARGEST = 16 * 1024
 """Maximum size of a value in bytes. A larger value is neither written nor read."""
 GONE = 2**53 - 1
-"""The version of a tombstone: later than that of any object."""
+"""The version of a tombstone, the entry of a deleted object: later than that of any object."""
 _SEAL = 64
 _SHORT_SEAL = 16
 
 
 class Reason(StrEnum):
-    """Why a value was rejected: a label value of `userstorage_cache_rejected_total`."""
+    """Why a value from Redis was rejected: a label value of `userstorage_cache_rejected_total`."""
 
     TOO_BIG = "too_big"
     GARBAGE = "garbage"
@@ -32,11 +32,13 @@ class Reason(StrEnum):
     OTHER_OBJECT = "other_object"
     SEAL = "seal"
     OUTDATED = "outdated"
-    """Older than the version in the index: a write was lost, or an old value was restored."""
+    """Older than the version in the index, or the size of the index is not what the head says: a write was lost, or an old
+    value was restored.
+    """
 
 
 class Rejected(Exception):
-    """A value is not valid for its key."""
+    """A value from Redis is not valid for its key."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
@@ -45,10 +47,10 @@ class Rejected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A value and its metadata."""
+    """A value in Redis with its metadata."""
 
     value: Unstructured | None
-    """The stored fields, such as a summary; None if the object does not exist."""
+    """The stored fields, such as a summary. None says that the object does not exist in the cluster."""
     uid: str = ""
     resource_version: int = 0
     generation: int = 0
@@ -64,7 +66,7 @@ class Entry:
 
 
 Shape = Mapping[str, tuple[type, ...]]
-"""The required fields and the types that each may have."""
+"""Name of each required field -> the types that it may have."""
 
 _SHAPE: Shape = {
     "value": (dict, NoneType),
@@ -94,7 +96,7 @@ class Codec:
         self._signing_key = signing_key
 
     def seal(self, key: str, entry: Entry) -> bytes:
-        """Return the bytes to store at `key`. Raises Rejected if they are more than LARGEST."""
+        """Return `entry` as the sealed bytes to store at the Redis key `key`. Raises Rejected if they are more than LARGEST."""
         body = orjson.dumps({"schema": SCHEMA, **asdict(entry)})
         version = b"%d" % entry.resource_version
         data = b"%b %b %b" % (version, self._mac(key, version, body), body)
@@ -103,8 +105,8 @@ class Codec:
         return data
 
     def open(self, key: str, data: bytes, uid: str | None = None) -> Entry:
-        """Return the entry in `data`. Raises Rejected if `data` was not sealed for `key`, or is not about the object `uid` (if
-        given).
+        """Return the entry in `data`, the bytes that Redis has at `key`. Raises Rejected if they were not sealed for `key`, or
+        if `uid` is given and the entry has another uid.
 
         The seal is checked after the schema and the uid, so that `Rejected.reason` is as precise as possible.
         """
@@ -128,9 +130,7 @@ class Codec:
         return Entry(**fields)
 
     def short_seal(self, *parts: str) -> str:
-        """Return a short seal over `parts`, for an entry of the index. It also serves as a hash of a value that must not be
-        readable.
-        """
+        """Return a short HMAC over `parts`. It is the seal of an entry of the index, or the hash that replaces a user id there."""
         return self._digest("\n".join(parts).encode())[:_SHORT_SEAL]
 
     def _mac(self, key: str, version: bytes, body: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The connection to Redis. Every call has a time limit, and a circuit breaker keeps callers from waiting for a failing server."""
+"""The connection to Redis. Every call has a time limit, and a circuit breaker keeps callers from waiting while Redis fails."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 CONNECTIONS = 16
-"""Maximum number of connections. More would not make one event loop faster, and each costs both sides some work."""
+"""Maximum number of connections to Redis. More would not make one event loop faster, and each costs both sides some work."""
 
 _KINDS: tuple[tuple[type[Exception], str], ...] = (
     # The first match counts: some are subclasses of later ones.
@@ -44,10 +44,10 @@ _BREAKER_OPEN = "breaker_open"
 _NOT_CONFIGURED = "not_configured"
 
 KINDS = (*dict.fromkeys(kind for _, kind in _KINDS), _BUSY, _BREAKER_OPEN)
-"""The kinds of failures that are counted. `not_configured` is not a failure."""
+"""The kinds of failed calls that are counted in the metrics. `not_configured` is not among them, since it is not a failure."""
 
 _NOT_SERVING = frozenset({"timeout", "connection", "auth", "loading", _BUSY})
-"""The kinds of failures that any other call would have too. Only these count for the breaker."""
+"""The kinds of failures that any other call would have too. Only these count as failures for the circuit breaker."""
 
 _STALE_CONNECTIONS = frozenset({"timeout", "connection", "auth", "readonly"})
 """The kinds of failures after which the idle connections are closed: they may lead to a server that is gone, or to a former
@@ -56,7 +56,7 @@ master.
 
 
 class RedisUnavailable(Exception):
-    """A call to Redis failed or was not made. `kind` is one of KINDS or `not_configured`; the text is for logs."""
+    """A call to Redis failed or was not made. `kind` is one of KINDS or `not_configured`; the message is for logs."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
@@ -64,23 +64,27 @@ class RedisUnavailable(Exception):
 
 
 class RedisObserver(Protocol):
-    """Receives the outcome of every call, for metrics."""
+    """Receives the outcome of every call to Redis, for metrics."""
 
     def redis_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
-        """Say beforehand which values `redis_failed` and `redis_breaker` will get, so that all series exist from the start."""
+        """Say beforehand which values `redis_failed` and `redis_breaker` will get, so that all time series exist from the
+        start.
+        """
 
     def redis_answered(self, seconds: float) -> None:
-        """Record the duration of a call, successful or not."""
+        """Record the duration of a call to Redis, successful or not."""
 
     def redis_failed(self, kind: str) -> None:
-        """Record a call that failed, or was not made because the breaker is open (`breaker_open`)."""
+        """Record a call to Redis that failed, or that was not made because the circuit breaker is open (`breaker_open`)."""
 
     def redis_breaker(self, state: str) -> None:
-        """Record the current state of the breaker."""
+        """Record the current state of the circuit breaker, a value of `breaker.State`."""
 
 
 class Connection:
-    """Makes all calls to Redis. It connects on first use. If `settings` is None, every call fails as `not_configured`."""
+    """Makes all calls of this process to Redis, and connects on the first. If `settings` is None, every call fails as
+    `not_configured`.
+    """
 
     def __init__(self, settings: RedisSettings | None, observer: RedisObserver) -> None:
         self._settings = settings
@@ -99,11 +103,11 @@ class Connection:
         return self._breaker.state
 
     async def run(self, operation: str, call: Callable[[Redis], Awaitable[T]]) -> T:
-        """Return the result of `call`, which runs one command, pipeline or script. `operation` names the call in error
-        messages.
+        """Return the result of `call`, which sends one command, pipeline or script to Redis. `operation` names the call in
+        error messages.
 
-        Once the call has a connection, it takes at most twice the timeout. While the breaker is open, it fails at once. Raises
-        RedisUnavailable for every failure of Redis. Other exceptions of `call` pass through.
+        Once the call has a connection, it takes at most twice the timeout. While the circuit breaker is open, it fails at once.
+        Raises RedisUnavailable for every failure of Redis. Other exceptions of `call` pass through.
         """
         if self._settings is None:
             raise RedisUnavailable(_NOT_CONFIGURED)
@@ -123,7 +127,7 @@ class Connection:
                 raise asyncio.CancelledError
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections to Redis."""
         client, self._client = self._client, None
         await asyncio.gather(*self._dropping, return_exceptions=True)
         if client is not None:
@@ -171,7 +175,7 @@ class Connection:
         return failure
 
     def _drop_idle(self) -> None:
-        """Close the idle connections in the background: closing TLS waits for the server, which may hang."""
+        """Close the idle connections in the background: closing a TLS connection waits for the server, which may hang."""
         if self._client is not None:
             task = asyncio.create_task(clients.drop_idle(self._client), name="redis-drop-idle")
             self._dropping.add(task)
@@ -195,7 +199,7 @@ class Connection:
 
 
 def _cancellations() -> int:
-    """Return how many cancellations of the current task were requested."""
+    """Return how many cancellations of the current asyncio task were requested."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0
 

@@ -1,4 +1,5 @@
-"""The index: a sorted set in Redis. Each UserStorage is one row, stored as two entries, one by name and one by user.
+"""The index of the mirror: a sorted set in Redis. Each UserStorage is one row, stored as two entries: one sorts by name, the
+other by user id.
 
     n ∅ namespace ∅ name ∅ uid ∅ version ∅ phase ∅ ready ∅ user ∅ seal
     u ∅ user ∅ namespace ∅ name ∅ uid ∅ version ∅ phase ∅ ready ∅ seal
@@ -18,7 +19,7 @@ from userstorage_operator.redis_cache.codec import Codec, Reason, Rejected
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the index knows about one UserStorage."""
+    """What the index in Redis has about one UserStorage."""
 
     key: Key
     uid: str
@@ -30,7 +31,7 @@ class Row:
 
     @classmethod
     def of(cls, summary: Unstructured, codec: Codec) -> "Row":
-        """Return the row for a summary."""
+        """Return the row for the summary of a UserStorage."""
         return cls(
             Key(summary["namespace"], summary["name"]),
             summary["uid"],
@@ -41,7 +42,9 @@ class Row:
         )
 
     def matches(self, query: Query) -> bool:
-        """Whether the row has the phase and readiness of the query. The query's other fields are covered by `Range.of`."""
+        """Whether the UserStorage of this row has the phase and readiness of the query. The query's other fields are covered by
+        `Range.of`.
+        """
         return (query.phase is None or self.phase == query.phase) and (query.ready is None or self.ready is query.ready)
 
     def members(self, codec: Codec) -> tuple[str, str]:
@@ -52,7 +55,7 @@ class Row:
 
 
 def parse(member: bytes, codec: Codec) -> Row:
-    """Return the row in an entry of the sorted set. Raises Rejected if the entry is not valid."""
+    """Return the row that an entry of the sorted set contains. Raises Rejected if the entry is not valid."""
     try:
         kind, *fields = member.decode().split("\0")
         if kind == "u":
@@ -74,20 +77,20 @@ def hashed(user_id: str, codec: Codec) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The bounds of a ZRANGEBYLEX: entries from `first` (inclusive) to `end` (exclusive)."""
+    """The bounds of a ZRANGEBYLEX over the index: entries from `first` (inclusive) to `end` (exclusive)."""
 
     first: str
     end: str
 
     @classmethod
     def of_one(cls, key: Key) -> "Range":
-        """Return the range that has only the entry of one UserStorage, by name."""
+        """Return the range that contains only one entry: that of the UserStorage `key` by name."""
         prefix = f"n\0{key.namespace}\0{key.name}"
         return cls(f"[{prefix}\0", f"({prefix}\1")
 
     @classmethod
     def of(cls, query: Query, codec: Codec) -> "Range":
-        """Return the range that has the entries for a query, whatever their phase and readiness."""
+        """Return the range that contains the entries for a query, whatever their phase and readiness."""
         order = "n" if query.user is None else f"u\0{hashed(query.user, codec)}"
         prefix = order if query.namespace is None else f"{order}\0{query.namespace}"
         whole = cls(f"[{prefix}\0", f"({prefix}\1")

@@ -1,4 +1,6 @@
-"""Reads everything in Redis, for `kubectl userstorage cache`. Changes nothing, and uses only values with a valid seal."""
+"""Reads everything that the operator has in Redis, for `kubectl userstorage cache`. Changes nothing, and uses only values with
+a valid seal.
+"""
 
 import time
 from collections import Counter
@@ -25,36 +27,40 @@ _REFUSED = frozenset({"permission", "response"})
 
 @dataclass(slots=True)
 class Inspected:
-    """The contents of Redis."""
+    """The contents of Redis, as `inspect` has read them."""
 
     head: Head | None = None
     """None if Redis has no valid head."""
     head_age: float = 0.0
     """Seconds since the leader last wrote the head, by Redis' clock."""
     summaries: dict[Key, Unstructured | None] = field(default_factory=dict)
-    """The summary of each UserStorage in the index; None if Redis has no valid one."""
+    """Key of each UserStorage in the index -> its summary; None if Redis has no valid summary."""
     summary_ages: list[float] = field(default_factory=list)
     """Seconds since each summary was written, by the clock of this machine."""
     rejected: Counter[str] = field(default_factory=Counter)
-    """Number of rejected values by reason."""
+    """Reason -> number of values that were rejected for it."""
     keys: Counter[str] = field(default_factory=Counter)
-    """Number of keys of each kind."""
+    """Kind of key -> number of Redis keys of that kind."""
     lookups: tuple[int, int] | None = None
-    """Hits and misses of the whole server since its start. None if this Redis user may not read them."""
+    """Numbers of key lookups of the whole Redis server since its start: hits and misses. None if this Redis user may not read
+    them.
+    """
 
     def cache_asked(self, result: str, count: int = 1) -> None:
-        """Do nothing; part of `ports.CacheObserver`."""
+        """Ignore the lookups of summaries: only `cache_rejected` is counted here. Part of `ports.CacheObserver`."""
 
     def mirror_filled(self) -> None:
-        """Do nothing; part of `ports.CacheObserver`."""
+        """Ignore the event: an inspection fills no mirror. Part of `ports.CacheObserver`."""
 
     def cache_rejected(self, reason: str) -> None:
-        """Count a rejected value; part of `ports.CacheObserver`."""
+        """Count a value from Redis that was rejected for `reason`. Part of `ports.CacheObserver`."""
         self.rejected[reason] += 1
 
 
 async def inspect(connection: RedisConnection, keys: Keys, codec: Codec) -> Inspected:
-    """Read everything in many small calls, so that none keeps Redis busy for long. Raises RedisUnavailable."""
+    """Return everything that the operator has in Redis. Reads it in many small calls, so that none keeps Redis busy for long.
+    Raises RedisUnavailable.
+    """
     found = Inspected()
     rows = await _rows(connection, keys, codec, found)
     cache, now = ReadThroughCache(connection, codec, found), time.time()
@@ -71,7 +77,9 @@ async def inspect(connection: RedisConnection, keys: Keys, codec: Codec) -> Insp
 
 
 async def _rows(connection: RedisConnection, keys: Keys, codec: Codec, found: Inspected) -> list[Row]:
-    """Return one row for each UserStorage in the index; store the head in `found`."""
+    """Return the row of each UserStorage in the index, and store the head in `found`. If the head or an entry is not valid,
+    return the rows read so far, and store no head.
+    """
     rows: list[Row] = []
     wanted = Range.of(Query(), codec)
     while True:
@@ -95,7 +103,7 @@ async def _read(connection: RedisConnection, keys: Keys, wanted: Range) -> Any:
 
 
 async def _count_keys(connection: RedisConnection, keys: Keys, found: Inspected) -> None:
-    """Count the keys by kind. SCAN may return a key twice; it is counted once."""
+    """Count the Redis keys by kind. SCAN may return a key twice; such a key is counted once."""
     names: set[bytes] = set()
     cursor = b"0"
     while True:

@@ -1,4 +1,4 @@
-"""A cache that serves the last known value, marked stale, if its source fails."""
+"""A cache that serves the last known value of a key, marked stale, if fetching a new value fails."""
 
 import time
 from collections.abc import Awaitable, Callable, Hashable
@@ -26,22 +26,24 @@ class _Stored(Generic[T]):
 
 
 class LastKnownCache(Generic[K, T]):
-    """The cache, for one event loop. docs/decisions/0013 compares it with `readapi.review_cache`."""
+    """Keeps the last known value of each key, for one event loop. docs/decisions/0013 compares this cache with
+    `readapi.review_cache`.
+    """
 
     def __init__(self, fresh: float, size: int) -> None:
-        """Serve a value for `fresh` seconds without a fetch; keep the `size` most recently used values."""
+        """Serve each value for `fresh` seconds without a fetch, and keep the `size` most recently used values."""
         self._fresh = fresh
         self._stored: LRUCache[K, _Stored[T]] = LRUCache(size)
         self._flights: SingleFlight[K, Aged[T]] = SingleFlight()
 
     def fresh(self, key: K) -> Aged[T] | None:
-        """Return the value, or None if it is unknown or no longer fresh."""
+        """Return the value of `key`; None if it is unknown or no longer fresh."""
         stored = self._stored.get(key)
         return stored.aged() if stored is not None and time.monotonic() - stored.since < self._fresh else None
 
     async def get(self, key: K, fetch: Callable[[], Awaitable[Aged[T]]]) -> Aged[T]:
-        """Return the value. If it is not fresh, call `fetch`; if that raises a ClusterError, return the last known value,
-        marked stale.
+        """Return the value of `key` if it is fresh, else the result of `fetch`. If `fetch` raises a ClusterError, return the
+        last known value, marked stale.
 
         Concurrent callers share one fetch. Raises Unavailable if `fetch` fails and no value is known.
         """

@@ -1,5 +1,5 @@
-"""The leader's mirror: writes summaries, index and head to Redis. It reads the watch caches and sends the API server no
-request.
+"""The leader's mirror: writes summaries, index and head to Redis. It gets the UserStorages from the watch caches and sends the
+API server no request.
 """
 
 import asyncio
@@ -26,46 +26,47 @@ from userstorage_operator.redis_cache.scripts import WRITE
 log = structlog.get_logger(__name__)
 
 TTL = 3600.0
-"""Seconds for which summaries and index outlive their last write."""
+"""Seconds after their last write at which summaries and index expire in Redis."""
 _HEAD_TTL = 60
 _HEAD_INTERVAL = 1.0
 """Maximum seconds between two writes of the head."""
 _BATCH_WINDOW = 0.1
-"""Seconds for which changes are collected into one batch."""
+"""Seconds for which changes of UserStorages are collected into one batch."""
 _REFRESH = 0.45 * TTL
 """Seconds within which every summary is written again."""
 _TOMBSTONE = 60.0
-"""Seconds for which a tombstone keeps late writers from restoring a deleted object."""
+"""Seconds for which a tombstone keeps a late writer from storing the summary of a deleted object again."""
 _BATCH = 200
 _BATCH_BYTES = 256 * 1024
-"""Size in bytes from which on a batch takes no more objects, so that it arrives within the timeout of one call."""
+"""A batch that is larger than this number of bytes takes no more objects: it must arrive within the timeout of one call."""
 _MAX_PENDING = 10_000
-"""Maximum number of changed keys that wait while Redis does not answer, without those of a fill. If there are more, a new fill
-starts.
+"""Maximum number of changed UserStorages that wait to be written while Redis does not answer, without those of a fill. If there
+are more, a new fill starts.
 """
 _REFUSALS = (b"fenced", b"lost")
-"""Results of the script if it wrote nothing. Any other result but `ok` comes from a faulty Redis."""
+"""Results of the script WRITE if it wrote nothing. Any other result but `ok` comes from a faulty Redis."""
 _LEADER_TIMEOUT = 15
-"""If the head has a later term, this leader does not write, unless the head is older than this many seconds. Such a head is
-forged, or from before the Lease was deleted and its terms started over.
+"""If the head in Redis has a later term, this leader does not write, unless that head is older than this many seconds. Such a
+head is forged, or from before the Lease was deleted and its terms started over.
 """
 
 
 @dataclass(slots=True)
 class _Batch:
-    """The changes that one call makes to the index and the summaries."""
+    """The changes to the index and the summaries that one call to Redis makes."""
 
     keys: list[Key]
     rows: dict[Key, Row | None] = field(default_factory=dict)
-    """The row of each key in the index after the write; None if the key has none then."""
+    """Key of each UserStorage in the batch -> its row in the index after the write; None if it then has no row."""
     removed: list[str] = field(default_factory=list)
     added: list[str] = field(default_factory=list)
     summaries: list[tuple[str, bytes, float]] = field(default_factory=list)
-    """Key, value, TTL in seconds."""
+    """Redis key, sealed value and TTL in seconds of each summary to write."""
 
 
 class Mirror:
-    """Receives the keys of changed UserStorages. The objects are looked up in the caches when their batch is written.
+    """Receives the keys of changed UserStorages, and writes their state to Redis in batches. The state is read from the watch
+    caches when the batch is written.
 
     A fill is a complete rewrite of the mirror. Every write names its fill, and the sequence number that the previous write left
     in the head. If the head has another fill or number, Redis has lost data, and a new fill starts. If the head has a later
@@ -82,7 +83,7 @@ class Mirror:
         term: int,
         observer: CacheObserver,
     ) -> None:
-        """`term` increases with every change of the leader."""
+        """`term` is the term of this leader; it increases with every change of the leader."""
         self._connection = connection
         self._keys = keys
         self._codec = codec
@@ -94,7 +95,7 @@ class Mirror:
         self._pending: dict[Key, None] = {}
         self._rows: dict[Key, Row] = {}
         self._fill: str | None = None
-        """Id of the current fill; None if a new one must start."""
+        """Random id of the current fill; None if a new fill must start."""
         self._fill_started = False
         """Whether the first batch of the fill is in Redis."""
         self._unfilled: set[Key] = set()
@@ -106,14 +107,14 @@ class Mirror:
         self._refreshes_due = 0.0
 
     def changed(self, key: Key) -> None:
-        """Note that a UserStorage was created, changed or deleted. Does no I/O and never raises."""
+        """Queue a UserStorage that was created, changed or deleted, for `run` to write. Does no I/O and never raises."""
         self._pending[key] = None
         if len(self._pending) - len(self._unfilled) > _MAX_PENDING:
             self._discard_fill()
         self._changes.set()
 
     async def run(self) -> None:
-        """Write changes to Redis until cancelled. Failures of Redis never end it."""
+        """Write changed UserStorages to Redis until cancelled. Failures of Redis never end this loop."""
         refreshed_at = time.monotonic()
         while True:
             succeeded = await self._write()
@@ -137,7 +138,7 @@ class Mirror:
         self._unfilled.clear()
 
     async def _write(self) -> bool:
-        """Write one batch. Return whether Redis accepted it."""
+        """Write the next batch to Redis. Return whether Redis accepted it."""
         fill = self._fill if self._fill is not None and self._fill_started else self._start_fill()
         batch = self._next_batch()
         try:
@@ -165,7 +166,7 @@ class Mirror:
         return self._fill
 
     def _confirm(self, batch: _Batch) -> None:
-        """Record that a batch is in Redis."""
+        """Record that Redis has accepted a batch."""
         self._fill_started = True
         self._attempted += 1
         self._confirmed = self._attempted
@@ -211,7 +212,9 @@ class Mirror:
         return batch
 
     def _add(self, key: Key, batch: _Batch) -> int:
-        """Add one object to the batch. Return by how many bytes the batch has grown."""
+        """Add the current state of one UserStorage to the batch. Return by how many bytes the summaries in the batch have
+        grown.
+        """
         raw, known, written = self._watched.storage(key), self._rows.get(key), len(batch.summaries)
         mirrored = summary(raw) if raw is not None else None
         row = Row.of(mirrored, self._codec) if mirrored is not None else None
@@ -233,8 +236,8 @@ class Mirror:
             batch.summaries.append((name, self._codec.seal(name, entry), ttl))
 
     def _refresh(self, elapsed: float) -> None:
-        """Queue some summaries for writing, more if more seconds have elapsed. So none expires, and those that Redis evicted
-        come back.
+        """Queue some UserStorages to be written again, more if more seconds have elapsed. So no summary expires, and a summary
+        that Redis evicted comes back.
         """
         self._refreshes_due += len(self._rows) * elapsed / _REFRESH
         while self._refreshes_due >= 1 and self._rows:

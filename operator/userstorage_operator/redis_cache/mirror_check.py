@@ -1,4 +1,4 @@
-"""Whether a replica that does not watch could answer from Redis alone."""
+"""Checks whether a replica that does not watch could answer the read API from Redis alone."""
 
 import math
 import time
@@ -10,11 +10,13 @@ from userstorage_operator.redis_cache.mirror_reader import IndexStale, MirrorRea
 from userstorage_operator.runtime.single_flight import SingleFlight
 
 _FRESH = 2.0
-"""Seconds for which a result is used again: every pod may request `/ready`."""
+"""Seconds for which the result of a check is used again: every pod may request `/ready`."""
 
 
 class MirrorCheck:
-    """Reads one row of the mirror, of any age: the read API shows the age of what it answers."""
+    """Checks that the mirror can be read from Redis, by reading one row. The mirror may be of any age, since every response of
+    the read API shows its age.
+    """
 
     def __init__(self, mirror: MirrorReader, clock: Callable[[], float] = time.monotonic) -> None:
         self._mirror = mirror
@@ -24,7 +26,7 @@ class MirrorCheck:
         self._checked_at = -math.inf
 
     async def passed(self) -> bool:
-        """Return the result of a check that is at most two seconds old."""
+        """Whether the mirror can be read, according to a check that is at most two seconds old."""
         if self._clock() - self._checked_at < _FRESH:
             return self._result
         return await self._flights.run(None, self._check)

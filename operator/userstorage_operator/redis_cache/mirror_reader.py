@@ -1,4 +1,4 @@
-"""Reads the index that the leader's mirror writes."""
+"""Reads the index that the leader's mirror writes to Redis."""
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -14,15 +14,15 @@ from userstorage_operator.redis_cache.ports import CacheObserver, RedisConnectio
 from userstorage_operator.redis_cache.scripts import READ
 
 FRESH = 3.0
-"""Maximum age of a head in seconds. The leader renews it every second."""
+"""Maximum age in seconds of the head of a mirror that counts as fresh. The leader writes the head every second."""
 _CHUNK = 500
-"""Number of rows that are read at a time if a filter drops some of them."""
+"""Number of rows that are read at a time if the query filters by phase or readiness."""
 _MAX_PARSED = 10_000
-"""Number of parsed rows that are cached, by the bytes of their entries."""
+"""Number of parsed rows that are cached, by the bytes of their entries in the index."""
 
 
 class IndexStale(Exception):
-    """The index cannot be used: it is missing, incomplete, for other namespaces, or too old."""
+    """The index in Redis cannot be used: it is missing, incomplete, for other namespaces, or too old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,15 @@ class Found:
     rows: tuple[Row, ...]
     age: float
     more: bool
-    """Whether more rows follow."""
+    """Whether more rows for the query follow."""
     summaries: tuple[bytes, ...] | None = None
-    """The sealed summary of each row, empty bytes if Redis has none. None if no summaries were read."""
+    """The sealed summary of each row; empty bytes if Redis has no summary for the row. None if no summaries were read."""
 
 
 class MirrorReader:
-    """Reads the index. Every method raises RedisUnavailable if Redis fails, and IndexStale if the index cannot be used."""
+    """Reads the index in Redis. Every method raises RedisUnavailable if Redis fails, and IndexStale if the index cannot be
+    used.
+    """
 
     def __init__(self, connection: RedisConnection, keys: Keys, codec: Codec, scopes: Scopes, observer: CacheObserver) -> None:
         """`scopes` are the namespaces that this process serves; the index of a leader with other scopes is not used."""
@@ -50,12 +52,14 @@ class MirrorReader:
         self._parse = lru_cache(_MAX_PARSED)(partial(parse, codec=codec))
 
     async def one(self, key: Key, oldest: float = FRESH) -> Found:
-        """Return the row of one UserStorage; no row if it does not exist. `oldest` is the maximum age of the head in seconds."""
+        """Return the row of one UserStorage; no row if the UserStorage does not exist. `oldest` is the maximum age of the head
+        in seconds.
+        """
         rows, summaries, age = await self._read(Range.of_one(key), 1, oldest, with_summaries=True)
         return Found(tuple(rows), age, more=False, summaries=tuple(summaries))
 
     async def page(self, query: Query, oldest: float = FRESH) -> Found:
-        """Return the rows of a page. `oldest` is the maximum age of the head in seconds."""
+        """Return the rows of the page that the query asks for. `oldest` is the maximum age of the head in seconds."""
         found: list[Row] = []
         span, needed = Range.of(query, self._codec), query.limit + 1
         if query.phase is None and query.ready is None:
@@ -72,7 +76,9 @@ class MirrorReader:
     async def _read(
         self, span: Range, count: int, oldest: float, *, with_summaries: bool
     ) -> tuple[list[Row], list[bytes], float]:
-        """Read head, rows and summaries in one step. Otherwise a fill that starts in between would truncate the list."""
+        """Return the first `count` rows in the range `span`, their summaries and the age of the head, all read in one step.
+        Otherwise a fill that starts in between would truncate the list.
+        """
         arguments = [span.first, span.end, count, self._keys.summary("") if with_summaries else ""]
         response = await self._connection.run(
             "index", lambda redis: READ(redis, [self._keys.head, self._keys.index], arguments)

@@ -13,42 +13,42 @@ T = TypeVar("T")
 
 
 class RedisConnection(Protocol):
-    """Runs calls on Redis."""
+    """Makes calls to Redis."""
 
     async def run(self, operation: str, call: Callable[[Redis], Awaitable[T]]) -> T:
-        """Return the result of `call`. `operation` names the call in error messages. Raises RedisUnavailable if Redis fails in
-        any way.
+        """Return the result of `call`, which gets the Redis client. `operation` names the call in error messages. Raises
+        RedisUnavailable if Redis fails in any way.
         """
 
 
 class ApiServer(Protocol):
-    """Reads live objects from the API server. Every call raises a ClusterError if it fails."""
+    """Reads objects from the API server, not from a cache. Every call raises a ClusterError if it fails."""
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
-        """Return the live object."""
+        """Return the object as the API server has it now."""
 
     async def list_all(self, resource: Resource, namespace: str | None) -> tuple[list[Unstructured], str]:
-        """Return the live objects and the resourceVersion of the list."""
+        """Return all objects as the API server has them now, and the resourceVersion of the list."""
 
 
 class WatchedStorages(Protocol):
     """The UserStorages in the watch caches of this process."""
 
     def keys(self) -> Iterable[Key]:
-        """Return the key of every known UserStorage."""
+        """Return the key of every UserStorage in the caches."""
 
     def storage(self, key: Key) -> Unstructured | None:
-        """Return the UserStorage as a dict; None if there is none."""
+        """Return the UserStorage with this key as a dict; None if the caches have none."""
 
 
 class CacheObserver(Protocol):
-    """Receives the counts of the cache, for metrics."""
+    """Receives the results of cache lookups, the fills and the rejected values, for metrics."""
 
     def cache_asked(self, result: str, count: int = 1) -> None:
-        """Record `count` requested summaries; `result` is hit, miss, stale or error."""
+        """Record `count` lookups of summaries; `result` is hit, miss, stale or error."""
 
     def mirror_filled(self) -> None:
-        """Record that the leader has finished a complete rewrite of the mirror."""
+        """Record that the leader has finished a complete rewrite of the mirror in Redis."""
 
     def cache_rejected(self, reason: str) -> None:
-        """Record a rejected value; `reason` is a `codec.Reason`."""
+        """Record that a value from Redis was rejected; `reason` is a `codec.Reason`."""

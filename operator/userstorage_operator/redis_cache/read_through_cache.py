@@ -1,4 +1,6 @@
-"""Read-through cache: memory, then Redis, then the source. One fetch at a time per key, in this process and across processes."""
+"""Read-through cache: looks a value up in memory, then in Redis, then fetches it from its source. There is one fetch at a time
+per key, in this process and across processes.
+"""
 
 import asyncio
 import hashlib
@@ -25,36 +27,36 @@ from userstorage_operator.redis_cache.scripts import PUT, RELEASE
 _FRESH = 1.0
 """Seconds for which a value is served from memory, without a call to Redis."""
 _MAX_STORED = 1000
-"""Number of values kept in memory, for when the source fails."""
+"""Number of values that are kept in memory, to be served if the source fails."""
 _MAX_OPENED = 10_000
-"""Number of decoded values that are cached, by key and bytes."""
+"""Number of decoded values that are cached, by their Redis key and bytes."""
 _LOCK = 2.0
-"""Seconds for which other processes wait for the one that fetches; then they fetch themselves."""
+"""Seconds for which other processes wait for the process that fetches a value; then they fetch it themselves."""
 _POLL = 0.05
 _WRONG_TYPE = "WRONGTYPE"
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A key and the conditions that its value must meet."""
+    """A Redis key, and the conditions that its value must meet."""
 
     key: str
     uid: str | None = None
-    """The uid that the object must have; None if any will do."""
+    """The uid that the object in the value must have; None if any uid will do."""
     version: int = 0
-    """Minimum resourceVersion."""
+    """Minimum resourceVersion of the object in the value."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Lookup:
-    """The result of a read: a valid entry, the SHA-1 of a rejected value, or neither."""
+    """What Redis has at a key: a valid entry, the SHA-1 of a value that was rejected, or neither."""
 
     entry: Entry | None = None
     rejected: str = ""
 
 
 class ReadThroughCache:
-    """The cache of one process. If Redis fails, `get_or_fetch` takes longer, but does not fail for that reason."""
+    """The read-through cache of one process. If Redis fails, `get_or_fetch` takes longer, but does not fail for that reason."""
 
     def __init__(self, connection: RedisConnection, codec: Codec, observer: CacheObserver) -> None:
         self._connection = connection
@@ -66,7 +68,8 @@ class ReadThroughCache:
     async def get_or_fetch(
         self, wanted: Wanted, fetch: Callable[[], Awaitable[Entry]], ttl: float
     ) -> Aged[Unstructured | None]:
-        """Return the value. If neither memory nor Redis has it, fetch it and store it in Redis for about `ttl` seconds.
+        """Return the wanted value from memory or Redis. If neither has it, return the result of `fetch`, and store that in
+        Redis for about `ttl` seconds.
 
         If `fetch` raises a ClusterError, return the last value that this process knows, marked stale. Raises Unavailable if it
         knows none.
@@ -85,13 +88,15 @@ class ReadThroughCache:
         return response
 
     async def get_many(self, wanted: Sequence[Wanted]) -> list[Entry | None]:
-        """Read all keys in one round trip. Return the entry of each; None if it is missing or not valid. Raises
-        RedisUnavailable.
+        """Read all wanted keys from Redis in one round trip. Return the entry of each key; None if it is missing or not valid.
+        Raises RedisUnavailable.
         """
         return self._hits(await self._read(wanted))
 
     def validate(self, wanted: Sequence[Wanted], values: Sequence[bytes]) -> list[Entry | None]:
-        """Return the entry in each of the `values`, which were read before; None if it is missing or not valid."""
+        """Return the entry in each of `values`, the bytes that Redis had at the wanted keys; None if an entry is missing or not
+        valid.
+        """
         return self._hits([self._validate(each, value) for each, value in zip(wanted, values, strict=True)])
 
     def _hits(self, lookups: Sequence[_Lookup]) -> list[Entry | None]:
@@ -153,15 +158,15 @@ class ReadThroughCache:
         return _Lookup(rejected=hashlib.sha1(data, usedforsecurity=False).hexdigest())
 
     async def _lock(self, wanted: Wanted, token: str) -> bool:
-        """Take the lock of a key. Return False if another process holds it; that process then fetches the value."""
+        """Take the lock of a Redis key. Return False if another process holds the lock; that process then fetches the value."""
         taken = await self._connection.run(
             "lock", lambda redis: redis.set(Keys.lock(wanted.key), token, nx=True, px=int(_LOCK * 1000))
         )
         return taken is not None
 
     async def _wait(self, wanted: Wanted) -> _Lookup:
-        """Wait until another process has stored the value. Return no entry if that takes longer than _LOCK. Raises
-        RedisUnavailable.
+        """Wait until another process has stored the value in Redis, and return it. Return no entry if that takes longer than
+        _LOCK. Raises RedisUnavailable.
         """
         deadline = time.monotonic() + _LOCK
         while time.monotonic() < deadline:
@@ -172,8 +177,8 @@ class ReadThroughCache:
         return _Lookup()
 
     async def _put(self, wanted: Wanted, entry: Entry, ttl: float, rejected: str) -> None:
-        """Store a fetched entry unless Redis has a newer one. An object that was recreated is not stored at the key of the old
-        one.
+        """Store a fetched entry in Redis, unless Redis has a newer one. An entry with another uid than the wanted one is not
+        stored: its object was recreated.
         """
         if wanted.uid is not None and entry.uid != wanted.uid:
             return

@@ -1,5 +1,5 @@
-"""The StorageReader of a replica that does not watch. It reads the leader's mirror in Redis, else the API server, else older
-data.
+"""Reads UserStorages for the read API in a replica that does not watch: from the leader's mirror in Redis, else from the API
+server, else from older data.
 """
 
 import asyncio
@@ -47,14 +47,14 @@ class _Listed:
     summaries: dict[tuple[str, str], Unstructured]
 
     def page(self, query: Query) -> Page:
-        """Return a page of the list."""
+        """Return the page of this list that the query asks for."""
         after = query.after
         start = bisect_right(self.keys, (after.namespace, after.name)) if after is not None else 0
         return page_of((self.summaries[self.keys[position]] for position in range(start, len(self.keys))), query)
 
 
 class RedisReader:
-    """Implements `readmodel.query.StorageReader`."""
+    """Implements `readmodel.query.StorageReader` for a replica that does not watch."""
 
     def __init__(
         self, api_server: ApiServer, mirror: MirrorReader, cache: ReadThroughCache, keys: Keys, scopes: Scopes
@@ -68,7 +68,7 @@ class RedisReader:
         self._fetching = asyncio.Semaphore(_CONCURRENCY)
 
     async def one(self, key: Key) -> Aged[Unstructured | None]:
-        """Return the summary of one UserStorage; None if it does not exist. Raises Unavailable."""
+        """Return the summary of one UserStorage; None if it does not exist. Raises Unavailable if no source has data."""
         if self._scopes != (None,) and key.namespace not in self._scopes:
             return Aged(None, 0.0)
 
@@ -80,7 +80,7 @@ class RedisReader:
         return await _freshest(from_mirror, lambda: self._get_from_api_server(key))
 
     async def page(self, query: Query) -> Aged[Page]:
-        """Return a page of summaries. Raises Unavailable."""
+        """Return the page of summaries that the query asks for. Raises Unavailable if no source has data."""
 
         async def from_mirror(oldest: float) -> Aged[Page]:
             found = await self._mirror.page(query, oldest)
@@ -95,9 +95,9 @@ class RedisReader:
         return await _freshest(from_mirror, from_api_server)
 
     async def _summaries(self, found: Found) -> Aged[list[Unstructured | None]]:
-        """Return the summary of each row; None if the object was deleted in the meantime.
+        """Return the summary of each row in `found`; None if the UserStorage was deleted in the meantime.
 
-        A summary that is missing, or older than the version in its row, is fetched from the API server.
+        A summary that is missing in Redis, or older than the version in its row, is fetched from the API server.
         """
         wanted = [Wanted(self._keys.summary(row.uid), row.uid, row.version) for row in found.rows]
         if found.summaries is not None:
@@ -140,8 +140,8 @@ class RedisReader:
 async def _freshest(
     from_mirror: Callable[[float], Awaitable[Aged[T]]], from_api_server: Callable[[], Awaitable[Aged[T]]]
 ) -> Aged[T]:
-    """Return the first fresh response: that of the mirror, else that of the API server. If neither is fresh, return the younger
-    one, marked stale. Raises Unavailable if there is none.
+    """Return the first response that is fresh: that of the mirror, else that of the API server. If neither is fresh, return the
+    younger of their older responses, marked stale. Raises Unavailable if there is none.
     """
     try:
         return await from_mirror(FRESH)

@@ -26,12 +26,12 @@ class RedisCacheObserver(RedisObserver, CacheObserver, Protocol):
     """Receives the counts of the connection and of the cache, for metrics."""
 
     def cache_labels(self, reasons: Iterable[str]) -> None:
-        """Say beforehand which reasons `cache_rejected` will get, so that all series exist from the start."""
+        """Say beforehand which values of `reason` `cache_rejected` will get, so that all time series exist from the start."""
 
 
 class RedisCache:
-    """Everything that one process does with Redis. Without Redis the leader shares nothing, and other replicas read the API
-    server.
+    """Everything that one process does with Redis. If `settings` is None, the leader shares nothing, and the other replicas
+    read the API server.
     """
 
     def __init__(self, settings: RedisSettings | None, scopes: Scopes, observer: RedisCacheObserver) -> None:
@@ -50,7 +50,7 @@ class RedisCache:
 
     @property
     def degradation(self) -> str | None:
-        """Message that Redis fails; None if it works or is not configured."""
+        """Message that Redis fails; None if Redis works or is not configured."""
         return (
             None
             if self._connection.state is State.CLOSED
@@ -58,7 +58,7 @@ class RedisCache:
         )
 
     async def has_mirror(self) -> bool:
-        """Whether Redis answers, and has the state of all UserStorages. Asks it at most once in two seconds."""
+        """Whether Redis answers, and has the state of all UserStorages. Redis is asked at most once in two seconds."""
         return await self._mirror_check.passed()
 
     def reader(self, api_server: ApiServer) -> RedisReader:
@@ -66,14 +66,16 @@ class RedisCache:
         return RedisReader(api_server, self._mirror_reader, self._cache, self._keys, self._scopes)
 
     def changed(self, key: Key) -> None:
-        """Note that a UserStorage was created, changed or deleted. Ignored before `lead` is called, which writes all objects
-        first.
+        """Queue a UserStorage that was created, changed or deleted, to be written to the mirror. Ignored before `lead` is
+        called: the mirror starts with all UserStorages.
         """
         if self._mirror is not None:
             self._mirror.changed(key)
 
     def on_requeue(self, key: Key, failures: int, due_in: float) -> None:
-        """Save the number of consecutive failures of a UserStorage and the seconds until the next try."""
+        """Save in Redis the number of consecutive failures of a UserStorage and the seconds until the next try. Ignored before
+        `lead` is called.
+        """
         if self._backoffs is not None:
             self._backoffs.on_requeue(key, failures, due_in)
 
@@ -81,9 +83,9 @@ class RedisCache:
         self, watched: WatchedStorages, queue: WorkQueue[Key], pause: Callable[[int], float], term: int
     ) -> list[tuple[Coroutine[Any, Any, None], str]]:
         """Resume in `queue` the backoffs that an earlier leader saved. Return the coroutines to run while this process leads,
-        with names for their tasks.
+        each with a name for its task.
 
-        Call it after the first lists and before the workers start. `term` increases with every change of the leader.
+        Call this after the first lists and before the workers start. `term` increases with every change of the leader.
         """
         if self._settings is None:
             return []
@@ -93,5 +95,5 @@ class RedisCache:
         return [(self._mirror.run(), "mirror"), (self._backoffs.run(), "backoffs")]
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to Redis."""
         await self._connection.close()

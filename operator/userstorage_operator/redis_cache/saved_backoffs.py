@@ -30,12 +30,14 @@ _BATCH = 200
 _MAX_TRIES = 4
 """Number of failed calls at the start after which the saved backoffs count as unavailable."""
 _MAX_PENDING = 10_000
-"""Maximum number of objects whose count waits while Redis does not answer. The counts of further objects are dropped."""
+"""Maximum number of UserStorages whose number of failures waits to be written while Redis does not answer. The numbers of
+further UserStorages are dropped.
+"""
 _MAX_FAILURES = 1_000_000
 
 
 class SavedBackoffs:
-    """Saves the counts that the work queue reports: each new failure of a key, and that a key no longer fails."""
+    """Saves in Redis what the work queue reports: each new failure of a UserStorage, and that a UserStorage no longer fails."""
 
     def __init__(self, connection: RedisConnection, keys: Keys, codec: Codec, watched: WatchedStorages) -> None:
         self._connection = connection
@@ -43,11 +45,11 @@ class SavedBackoffs:
         self._codec = codec
         self._watched = watched
         self._pending: dict[str, bytes | None] = {}
-        """The value to write for each key in Redis; None deletes the key."""
+        """Redis key -> the value to write there; None deletes the key."""
 
     def on_requeue(self, key: Key, failures: int, due_in: float) -> None:
-        """Keep the number of consecutive failures and the seconds until the next try, for `run` to save. With 0 failures, the
-        saved entry is deleted. Does no I/O.
+        """Note the number of consecutive failures and the seconds until the next try; `run` saves them in Redis later, or
+        deletes the saved entry if `failures` is 0. Does no I/O.
         """
         raw = self._watched.storage(key)
         if raw is None:
@@ -60,7 +62,7 @@ class SavedBackoffs:
             self._pending[name] = self._codec.seal(name, entry) if failures else None
 
     async def run(self) -> None:
-        """Write the changed counts to Redis until cancelled. Failures of Redis never end it."""
+        """Write the noted numbers of failures to Redis until cancelled. Failures of Redis never end this loop."""
         while True:
             await asyncio.sleep(_WRITE_INTERVAL)
             for _ in range(0, len(self._pending), _BATCH):
@@ -68,7 +70,7 @@ class SavedBackoffs:
                     break
 
     async def resume(self, cache: ReadThroughCache, queue: WorkQueue[Key], pause: Callable[[int], float]) -> None:
-        """Resume in `queue` the backoffs that the last leader saved. If Redis does not answer, every count starts over.
+        """Resume in `queue` the backoffs that the last leader saved. If Redis does not answer, every backoff starts over.
 
         A call may time out only because the first lists keep the event loop busy, so a failed batch is tried again.
         """
@@ -105,7 +107,7 @@ class SavedBackoffs:
         return resumed
 
     async def _write(self, batch: dict[str, bytes | None]) -> bool:
-        """Write a batch. Return whether Redis accepted it."""
+        """Write a batch of noted values to Redis. Return whether Redis accepted them."""
 
         async def write(redis: Redis) -> None:
             pipeline = redis.pipeline(transaction=False)

@@ -1,4 +1,4 @@
-"""Lua scripts: several steps that Redis must execute atomically."""
+"""Lua scripts that Redis executes: each takes several steps that must be atomic."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from redis.exceptions import NoScriptError
 from userstorage_operator.redis_cache.codec import LARGEST
 
 NO_VALUE = "?"
-"""Returned for a summary whose key holds a list, hash or other type instead of a value."""
+"""What READ returns instead of a summary if the Redis key holds a list, hash or other type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script; its text is sent only if Redis does not have it."""
+    """A Lua script for Redis. Its text is sent only if Redis does not have it."""
 
     text: str
     sha: str = field(init=False)
@@ -25,7 +25,7 @@ class Script:
         object.__setattr__(self, "sha", sha)
 
     async def __call__(self, redis: Redis, keys: list[str], args: list[Any]) -> Any:
-        """Run the script and return its result."""
+        """Run the script on the server of `redis`, and return its result."""
         try:
             return await redis.evalsha(self.sha, len(keys), *keys, *args)
         except NoScriptError:
@@ -140,7 +140,7 @@ if type(stored) ~= 'string' or redis.sha1hex(stored) == replaceable_sha1 or vers
 end
 """
 )
-"""Stores a value unless Redis has a newer one."""
+"""Stores a sealed value at a Redis key, unless the key has a newer one."""
 
 SCAN = Script("""
 local cursor, pattern, count = ARGV[1], ARGV[2], ARGV[3]

@@ -1,4 +1,4 @@
-"""How to reach Redis and log in: the URL and the files that go with it."""
+"""Settings of the connection to Redis: the URL, and the files with password, certificates and keys."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -29,18 +29,20 @@ _SCHEMES = {
     "redis+cluster": (Topology.CLUSTER, False),
     "rediss+cluster": (Topology.CLUSTER, True),
 }
-"""Scheme -> topology, and whether it uses TLS."""
+"""URL scheme -> topology, and whether the connection uses TLS."""
 
 
 class BadRedisSettings(OperatorError):
-    """A setting is wrong. The message names its flag and never contains a password."""
+    """A setting of the connection to Redis is wrong. The message names the command line flag and never contains a password."""
 
     reason = "BadRedisSettings"
 
 
 @dataclass(frozen=True, slots=True)
 class RedisTarget:
-    """A parsed URL. Either `path` (a unix socket) or `hosts` is set. `service` is Sentinel's name of the master."""
+    """A parsed `--redis-url`. Either `path` (of a unix socket) or `hosts` is set. `service` is the name that Sentinel has for
+    the master.
+    """
 
     topology: Topology
     hosts: tuple[tuple[str, int], ...] = ()
@@ -63,7 +65,7 @@ class RedisSettings:
     """`redis://`, `rediss://`, `unix://`, `redis+sentinel://host:port,host:port/service/db`, `redis+cluster://host:port,…`;
     the last two with `rediss+` for TLS."""
     cluster_name: str = "default"
-    """Name of the Kubernetes cluster in keys, so that several clusters can share a Redis."""
+    """Name of the Kubernetes cluster in the Redis keys, so that several Kubernetes clusters can share a Redis."""
     username: str = ""
     """The ACL user; empty for `default`."""
     password_file: Path | None = None
@@ -102,7 +104,9 @@ class RedisSettings:
             raise BadRedisSettings(f"--cluster-name: {self.cluster_name!r}: letters, digits, dots and dashes only")
 
     def signing_key(self) -> bytes:
-        """Return the signing key, empty if none is set. Raises BadRedisSettings if its file is unreadable or too short."""
+        """Return the key that signs the values in Redis; empty if none is set. Raises BadRedisSettings if its file is
+        unreadable, or the key is too short.
+        """
         if self.signing_key_file is None:
             return b""
         _check_readable("--redis-signing-key-file", self.signing_key_file)
@@ -115,7 +119,7 @@ class RedisSettings:
 
 
 def parse(url: str) -> RedisTarget:
-    """Parse a URL. Raises BadRedisSettings if it is malformed."""
+    """Parse the URL of `--redis-url`. Raises BadRedisSettings if it is malformed."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -140,7 +144,9 @@ def parse(url: str) -> RedisTarget:
 
 
 def _path(parts: SplitResult, topology: Topology) -> tuple[str, int]:
-    """Return the Sentinel service and the database in the path."""
+    """Return the name of the Sentinel master (else "") and the database number, both from the path of the URL. Raises
+    BadRedisSettings if the path is malformed.
+    """
     names = [unquote(name) for name in parts.path.strip("/").split("/") if name]
     service = ""
     if topology is Topology.SENTINEL:

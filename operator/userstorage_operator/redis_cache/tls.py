@@ -16,7 +16,7 @@ from userstorage_operator.redis_cache.settings import RedisSettings
 
 
 class Tls:
-    """The SSL context of all connections; reloaded when one of its files changes."""
+    """The SSL context of all connections to Redis; loaded again when one of its files changes."""
 
     def __init__(self, settings: RedisSettings) -> None:
         self._ca, self._cert, self._key = settings.ca_file, settings.cert_file, settings.key_file
@@ -38,7 +38,7 @@ class Tls:
 
 
 class TlsConnection(Connection):
-    """A connection of redis-py that uses the context of `tls`."""
+    """A connection of redis-py that uses the SSL context of `tls`."""
 
     def __init__(self, *, tls: Tls, **options: Any) -> None:
         super().__init__(**options)
@@ -49,7 +49,7 @@ class TlsConnection(Connection):
 
 
 class SentinelTlsConnection(SentinelManagedConnection, TlsConnection):
-    """A TLS connection to a master that Sentinel names."""
+    """A TLS connection to a Redis master that Sentinel names."""
 
 
 def _changed(path: Path) -> int:

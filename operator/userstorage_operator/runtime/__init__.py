@@ -1,1 +1,1 @@
-"""Machinery that knows nothing of UserStorage: queue, workers, HTTP server, metrics, logs."""
+"""Parts of the process that know nothing of UserStorages: work queue, workers, HTTP server, metrics, traces and logs."""

@@ -1,5 +1,7 @@
-"""Limits on the connections of an HTTP server. Every pod may connect, so a connection costs little, and one that waits makes
-room for a new one: a probe of the kubelet is answered while other clients hold as many connections as they can.
+"""Limits on the connections of the operator's HTTP server, to which every pod may connect.
+
+If all places are taken, a new connection displaces one that has no request in progress. So a probe of the kubelet is answered
+even while other clients hold as many connections as they can.
 """
 
 import asyncio
@@ -13,49 +15,56 @@ class Closed(StrEnum):
     """Why the server closed a connection."""
 
     TIMEOUT = "timeout"
-    """The request was not complete in time, or the client did not read the response."""
+    """No complete request arrived in time, or the client did not read the response in time."""
     TOO_LARGE = "too_large"
     """The request is larger than `Limits.request_bytes`."""
     DISPLACED = "displaced"
-    """It was waiting, and a new connection needed its place."""
+    """The connection had no request in progress, and a new connection needed its place."""
     REFUSED = "refused"
-    """All places have a request in progress."""
+    """The connection was new, and no other could be closed for it: each had a request in progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one client, and all of them together, may hold."""
+    """Limits on the connections and requests of one client address, and on the connections of all clients together."""
 
     connections: int = 512
-    """Connections of all clients."""
+    """Maximum number of open connections of all clients."""
     per_address: int = 128
-    """Connections of one address."""
+    """Maximum number of open connections of one client IP address."""
     request_bytes: int = 16 * 1024
-    """Bytes of a request: its line, its headers and its body."""
+    """Maximum size of a request in bytes: request line, headers and body together."""
     request_seconds: float = 10.0
-    """Time from the first byte of a request, or from the connection, until it is complete."""
+    """Seconds until a request is complete, counted from its first byte. A new connection has as many seconds until the first
+    byte of its first request.
+    """
     idle_seconds: float = 60.0
-    """Time from a response until the next request."""
+    """Seconds from a response until the next request on the same connection; then the connection is closed."""
     close_seconds: float = 10.0
-    """Time for which a client may take to read the last response after `idle_seconds`."""
+    """Seconds after `idle_seconds` in which the client may still read the last response; then the connection is aborted."""
 
 
 class ConnectionLimiter:
-    """The open connections, by address of the client. If there is no place for a new one, the connection that has been waiting
-    for the longest is closed, of the address that has the most; one with a request in progress never is.
+    """The open connections, grouped by the client's IP address.
+
+    A new connection without a place displaces another one: of its own address if that has too many, else of the address that
+    has the most. The least recently used connection is closed first. A connection with a request in progress is never closed
+    for a new one.
     """
 
     def __init__(self, limits: Limits, observe: Callable[[str], None]) -> None:
-        """`observe` is called with the reason for each connection that the server closes because of a limit."""
+        """`observe` is called with the `Closed` value of each connection that the server closes because of a limit."""
         self.limits = limits
         self.observe = observe
         self._by_address: dict[str, dict[Connection, None]] = {}
-        """Ordered: the one that has been waiting for the longest comes first."""
+        """Client IP address -> its connections as an ordered set, the least recently used first."""
         self._by_protocol: dict[asyncio.BaseProtocol, Connection] = {}
         self._open = 0
 
     def admit(self, connection: "Connection") -> bool:
-        """Add a new connection if there is a place, or another one can be closed for it. Return whether it was added."""
+        """Add a new connection; if there is no place, close another one for it. Return False, and add nothing, if none can be
+        closed.
+        """
         of_address = self._by_address.get(connection.address, {})
         if len(of_address) >= self.limits.per_address:
             if not _displace(of_address):
@@ -70,7 +79,7 @@ class ConnectionLimiter:
         return True
 
     def remove(self, connection: "Connection") -> None:
-        """Forget a connection. A second call does nothing."""
+        """Remove a closed connection. A connection that was already removed is ignored."""
         of_address = self._by_address.get(connection.address, {})
         if connection not in of_address:
             return
@@ -80,21 +89,23 @@ class ConnectionLimiter:
             del self._by_address[connection.address]
 
     def waits_again(self, connection: "Connection") -> None:
-        """Note that a connection has just answered: it is the last of its address to be closed."""
+        """Record that a connection has just sent a response. Of all connections of its address, it is now the last to be
+        closed.
+        """
         of_address = self._by_address.get(connection.address, {})
         if connection in of_address:
             of_address[connection] = of_address.pop(connection)
 
     def of_protocol(self, protocol: asyncio.BaseProtocol) -> "Connection | None":
-        """Return the open connection of the server's protocol."""
+        """Return the open connection that wraps the server's `protocol`; None if that connection is closed."""
         return self._by_protocol.get(protocol)
 
 
 class Connection(asyncio.Protocol):
-    """Passes a connection on to the server's protocol, as far as the limits allow."""
+    """Wraps the server's asyncio protocol for one client connection, and closes the connection when a limit is exceeded."""
 
     def __init__(self, protocol: asyncio.Protocol, limiter: ConnectionLimiter) -> None:
-        """`protocol` is the server's, which parses requests and calls their handlers."""
+        """`protocol` is the HTTP server's own protocol, which parses requests and calls their handlers."""
         self.protocol = protocol
         self.address = ""
         self._limiter = limiter
@@ -102,38 +113,40 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._admitted = False
         self._received = 0
-        """Bytes since the last request that was complete."""
+        """Bytes received since the last complete request."""
         self._in_progress = 0
-        """Requests that are complete but not answered."""
+        """Number of complete requests whose handler has not returned yet."""
         self._deadline: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> bool:
-        """Whether no request is in progress: there is none, or it is not complete."""
+        """Whether no handler is running: the connection is idle, or its next request is not complete."""
         return self._in_progress == 0
 
     def request_started(self) -> None:
-        """Note that a request is complete, and that its handler starts."""
+        """Record that a request is complete and its handler starts. Until the handler returns, no timeout closes the
+        connection.
+        """
         self._received = 0
         self._in_progress += 1
         self._cancel_deadline()
 
     def request_ended(self) -> None:
-        """Note that a handler has returned; the response is sent next."""
+        """Record that a request's handler has returned. If no other handler is running, the idle timeout starts."""
         self._in_progress -= 1
         if self.waiting and self._transport is not None:
             self._limiter.waits_again(self)
             self._close_in(self._limits.idle_seconds + self._limits.close_seconds)
 
     def close(self, reason: Closed) -> None:
-        """Close the connection at once, without sending what is left to send."""
+        """Abort the connection without sending the data that is still buffered, and report `reason` to the limiter's `observe`."""
         self._limiter.observe(reason)
         self._limiter.remove(self)
         if self._transport is not None:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Satisfy asyncio.Protocol."""
+        """Pass an admitted connection on to the server's protocol; refuse any other with status 503."""
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self.address = peer[0] if peer else ""
@@ -145,7 +158,7 @@ class Connection(asyncio.Protocol):
             self._refuse("503 Service Unavailable", Closed.REFUSED)
 
     def data_received(self, data: bytes) -> None:
-        """Satisfy asyncio.Protocol."""
+        """Pass received bytes on to the server's protocol; refuse a request that is too large with status 431."""
         if self._received == 0 and self.waiting:
             self._close_in(self._limits.request_seconds)
         self._received += len(data)
@@ -155,19 +168,19 @@ class Connection(asyncio.Protocol):
             self._refuse("431 Request Header Fields Too Large", Closed.TOO_LARGE)
 
     def eof_received(self) -> bool | None:
-        """Satisfy asyncio.Protocol."""
+        """Return what the server's protocol returns; None for a refused connection, which asyncio then closes."""
         return self.protocol.eof_received() if self._admitted else None
 
     def pause_writing(self) -> None:
-        """Satisfy asyncio.Protocol."""
+        """Pass the call on to the server's protocol."""
         self.protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """Satisfy asyncio.Protocol."""
+        """Pass the call on to the server's protocol."""
         self.protocol.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Satisfy asyncio.Protocol."""
+        """Remove the connection from the limiter, and pass the call on to the server's protocol if the connection was admitted."""
         self._cancel_deadline()
         self._transport = None
         self._limiter.remove(self)
@@ -175,7 +188,9 @@ class Connection(asyncio.Protocol):
             self.protocol.connection_lost(exc)
 
     def _refuse(self, status: str, reason: Closed) -> None:
-        """Send a response without a body, and close the connection."""
+        """Send a response with `status` and an empty body, then close the connection. Ignored if the connection is already
+        closing.
+        """
         if self._transport is None or self._transport.is_closing():
             return
         self._limiter.observe(reason)
@@ -193,7 +208,7 @@ class Connection(asyncio.Protocol):
 
 
 def _displace(connections: dict[Connection, None]) -> bool:
-    """Close the first of the connections that is waiting. Return whether there was one."""
+    """Close the first of the connections that has no request in progress. Return False if there is none."""
     waiting = next((connection for connection in connections if connection.waiting), None)
     if waiting is None:
         return False

@@ -1,11 +1,13 @@
-"""Address and credentials of the API server, in a form that kopf can use."""
+"""The address of the API server and the credentials for it: what `kube.login` returns and kopf's login needs."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The address of the API server, the paths of PEM files, and the bearer token without the word `Bearer`."""
+    """The URL of the API server, the paths of PEM files, and the bearer token without the word `Bearer`; None if not used.
+    `insecure` turns off the verification of the API server's certificate.
+    """
 
     server: str
     ca_path: str | None

@@ -1,4 +1,4 @@
-"""Gauges that are set right before each scrape. All label values are fixed, except the names of classes, which only
+"""Prometheus gauges that are set right before each scrape. All label values are fixed, except the names of classes, which only
 administrators create.
 """
 
@@ -12,7 +12,7 @@ _NAMED_CLASSES_MAX = 10
 
 
 class Gauges:
-    """All gauges of a process. The modules that know the values set them right before each scrape."""
+    """The gauges that are set right before each scrape, by the modules that know their values."""
 
     def __init__(
         self,

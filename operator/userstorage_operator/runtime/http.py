@@ -1,6 +1,6 @@
-"""The operator's HTTP server: health, readiness, metrics, and mounted applications.
+"""The operator's HTTP server: `/health`, `/ready`, `/metrics`, and the aiohttp applications that are mounted into it.
 
-`/health` and `/ready` need no token, so their answers name no UserStorage.
+`/health` and `/ready` need no token, so their responses name no UserStorage.
 """
 
 import asyncio
@@ -16,37 +16,43 @@ from aiohttp.typedefs import Handler, Middleware
 from userstorage_operator.runtime.connections import Connection, ConnectionLimiter, Limits
 
 Check = Callable[[], Awaitable[str | None]]
-"""Returns None if all is well, else a message about the problem."""
+"""A health check: returns None if all is well, else a message about the problem."""
 
 Gate = Callable[[web.Request], Awaitable[web.Response | None]]
-"""Returns the response that refuses an unauthorized caller; None for an authorized one."""
+"""Authorizes a request: returns None if the caller may send it, else the response that refuses it."""
 
 _UNKNOWN = "unknown"
 _LIMITS = Limits()
 _BACKLOG = 1024
-"""Connections that the kernel keeps until the server accepts them: a flood must not make it drop those of a probe."""
+"""Maximum number of connections that the kernel queues until the server accepts them. It is large, so that the kernel does not
+drop the connection of a probe while a client floods the port.
+"""
 _HEADERS = 64
-"""Number of headers of a request."""
+"""Maximum number of headers of a request."""
 
 
 class HttpObserver(Protocol):
-    """Receives what the server counts (metrics)."""
+    """Receives the responses of mounted applications, and the connections that the server closes because of a limit, for
+    metrics.
+    """
 
     def http_answered(self, handler: str, code: int, seconds: float) -> None:
-        """Record a response of a mounted application. `handler` is the route's pattern, not the path, which contains names."""
+        """Record a response of a mounted application. `handler` is the pattern of the route: the URL path itself contains
+        names.
+        """
 
     def http_connection_closed(self, reason: str) -> None:
-        """Record a connection that the server closed because of a limit; `reason` is a `connections.Closed`."""
+        """Record a connection that the server closed because of a limit; `reason` is a value of `connections.Closed`."""
 
 
 async def open_to_all(_: web.Request) -> web.Response | None:
-    """Let every caller through: the gate for open endpoints."""
+    """Return None for every request: the Gate of an endpoint that needs no authorization."""
     return None
 
 
 class HttpServer:
-    """Serves `/health`, `/ready` and `/metrics`. The first two answer 200, or 503 if a check fails; the JSON names the failed
-    checks.
+    """Serves `/health`, `/ready`, `/metrics` and mounted applications. `/health` and `/ready` respond with 200, or with 503 if
+    a check fails; the JSON body names the failed checks.
     """
 
     def __init__(
@@ -60,8 +66,9 @@ class HttpServer:
         observer: HttpObserver,
         gate: Gate = open_to_all,
     ) -> None:
-        """`gate` guards `/metrics`. A failed check of `degraded` is reported by `/ready`, but does not make it fail. `detail`
-        returns more fields for the answers of `/health` and `/ready`, such as the role of this process.
+        """`gate` authorizes requests to `/metrics`. A failed check of `degraded` is named in the response of `/ready`, but does
+        not change its status. `detail` returns more fields for the responses of `/health` and `/ready`, such as the role of
+        this process.
         """
         self._metrics = metrics
         self._metrics_type = metrics_type
@@ -77,15 +84,15 @@ class HttpServer:
         self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=_LIMITS.idle_seconds, max_headers=_HEADERS)
 
     def mount(self, prefix: str, app: web.Application) -> list[str]:
-        """Serve the routes of `app` below the path `prefix` and observe their responses. Return all route patterns with which
-        the observer may be called. Must be called before `start`.
+        """Serve the routes of `app` below the URL path `prefix`, and report their responses to the observer. Return every value
+        of `handler` that the observer can get. Must be called before `start`.
         """
         app.middlewares.insert(0, _observed(self._observer))
         self._app.add_subapp(prefix, app)
         return [*(resource.canonical for resource in app.router.resources()), _UNKNOWN]
 
     async def start(self, port: int, limits: Limits = _LIMITS) -> None:
-        """Listen on all addresses. Raises OSError if the port is in use."""
+        """Listen on TCP port `port` of all addresses. Raises OSError if the port is in use."""
         self._limiter = ConnectionLimiter(limits, self._observer.http_connection_closed)
         await self._runner.setup()
         # Not a TCPSite: aiohttp limits neither the connections, nor the size of a request, nor the time until it is complete.
@@ -103,7 +110,7 @@ class HttpServer:
 
     @web.middleware
     async def _in_progress(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Report the start and the end of a request to its connection."""
+        """Report the start and the end of a request's handler to the request's Connection. An aiohttp middleware."""
         connection = self._limiter.of_protocol(request.protocol)
         if connection is None:  # closed meanwhile
             return await handler(request)
@@ -136,7 +143,9 @@ async def _failing(checks: Mapping[str, Check]) -> dict[str, str]:
 
 
 def _is_no_bad_request(record: logging.LogRecord) -> bool:
-    """Whether a record is about anything but a malformed request: its sender gets status 400, and could fill the log."""
+    """Whether a log record is about anything but a malformed request. Malformed requests are not logged: anyone who can connect
+    could fill the log with them.
+    """
     return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
 
 

@@ -24,7 +24,7 @@ _FRAMES_MAX = 100
 
 
 class Logs:
-    """The log level of this process, and the fields that each of its log lines has."""
+    """Sets the log level of this process, and the fields that every log line has."""
 
     def __init__(self, level: str) -> None:
         self._level = logging.getLevelNamesMapping()[level.upper()]
@@ -32,11 +32,11 @@ class Logs:
         self._set_level(self._level)
 
     def set_leader(self, leader: bool) -> None:
-        """Set the field `leader` of all later log lines. It is false at the start."""
+        """Set the value of the field `leader` in all later log lines. At the start the value is false."""
         self._leader = leader
 
     def toggle_debug(self) -> None:
-        """Switch to debug level, or back to the configured level."""
+        """Switch from the configured log level to debug, or from debug back to the configured one."""
         verbose = logging.getLogger(_OURS).level == logging.DEBUG
         self._set_level(self._level if verbose else logging.DEBUG)
         log.warning("log_level_changed", to=logging.getLevelName(logging.getLogger(_OURS).level).lower())
@@ -63,8 +63,8 @@ class Logs:
 
 
 def configure(level: str, *, json_format: bool, stream: TextIO | None = None) -> Logs:
-    """Set up structlog and the standard library's root logger; both write to `stream`, by default stderr. Log lines of
-    libraries get the same format.
+    """Set up structlog and the root logger of `logging` to write to `stream`, by default stderr. Log lines of libraries get the
+    same format as ours.
     """
     stream = stream or sys.stderr
     logs = Logs(level)
@@ -97,7 +97,7 @@ def configure(level: str, *, json_format: bool, stream: TextIO | None = None) ->
 
 
 def catch_uncaught() -> None:
-    """Log warnings and uncaught exceptions instead of printing them."""
+    """Log Python warnings and uncaught exceptions instead of printing them to stderr."""
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
     threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
@@ -109,8 +109,8 @@ def _uncaught(kind: type[BaseException], error: BaseException | None, trace: Tra
 
 
 def _clean(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Clean all fields. A traceback keeps its line breaks, but each line is indented, so that it cannot be mistaken for an
-    event.
+    """Clean all fields of a log line with `clean_fields`. A traceback keeps its line breaks, but each line is indented, so that
+    it cannot be mistaken for a log line of its own.
     """
     trace = event.pop("exception", None)
     fields = clean_fields(event)

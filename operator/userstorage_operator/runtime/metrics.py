@@ -1,7 +1,7 @@
-"""Prometheus metrics that are updated as events happen. `gauges.py` has those that are read at each scrape.
+"""Prometheus metrics that are updated as events happen. `gauges.py` has the metrics that are set right before each scrape.
 
-Every label has a fixed set of values, and every series exists from the start at zero. Any other value counts as `other`,
-so nothing that a user writes can create a series (docs/observability.md).
+Every label has a fixed set of values, and every time series exists from the start at zero. A value outside of this set counts
+as `other`, so nothing that a user writes can create a time series (docs/observability.md).
 """
 
 from collections.abc import Collection, Iterable
@@ -40,19 +40,19 @@ _DROP_REASONS = ("queue_full", "rate_limited", "rejected")
 
 @dataclass(frozen=True, slots=True)
 class LabelValues:
-    """The label values that depend on the operator's API."""
+    """The label values that depend on the operator's API: reasons, resources, phases and conditions."""
 
     failures: Collection[str] = ()
-    """Reasons of failed reconciles."""
+    """The reasons that a failed reconcile can have."""
     resources: Collection[str] = ()
-    """Plurals of the resources whose API requests are counted separately; all others count as `other`."""
+    """Plural names of the resources whose API requests are counted separately; all others count as `other`."""
     watched: Collection[str] = ()
-    """Plurals of the watched resources."""
+    """Plural names of the watched resources."""
     phases: Collection[str] = ()
     conditions: Collection[tuple[str, str]] = ()
-    """Pairs of type and status."""
+    """Pairs of condition type and condition status."""
     failure_reasons: Collection[str] = ()
-    """Condition reasons that mean a failure."""
+    """Condition reasons that mean a failure of the UserStorage."""
 
 
 class Metrics:
@@ -122,7 +122,7 @@ class Metrics:
         _create_series(self._events_dropped, _DROP_REASONS)
 
     def reconciled(self, result: Result, seconds: float) -> None:
-        """Count a reconcile of a UserStorage."""
+        """Count a reconcile of a UserStorage by its result; `seconds` is its duration."""
         self._reconciles.labels(_result_label(result)).observe(seconds)
         if result.reason != "success":
             self._errors.labels(_known_or_other(result.reason, self._label_values.failures)).inc()
@@ -130,21 +130,21 @@ class Metrics:
             self._retries.inc()
 
     def class_reconciled(self, result: Result, seconds: float) -> None:
-        """Count a reconcile of a UserStorageClass."""
+        """Count a reconcile of a UserStorageClass by its result; `seconds` is its duration."""
         self._class_reconciles.labels(_result_label(result)).observe(seconds)
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """Count a call to the API server; `code` 0 means that it got no answer."""
+        """Count a request to the API server; `code` is the HTTP status, 0 if there was no response."""
         self._requests.labels(verb, _known_or_other(resource, self._label_values.resources), _code_label(code)).inc()
         if verb != "watch":
             self._request_time.labels("read" if verb in _READS else "write").observe(seconds)
 
     def event_dropped(self, reason: str) -> None:
-        """Count a dropped Event."""
+        """Count a Kubernetes Event that was not sent; `reason` is queue_full, rate_limited or rejected."""
         self._events_dropped.labels(reason).inc()
 
     def swept(self, seconds: float) -> None:
-        """Count a completed sweep."""
+        """Count a completed sweep that took `seconds`, and set the time of the last completed sweep to now."""
         self._sweeps.observe(seconds)
         self._swept.set_to_current_time()
 
@@ -157,16 +157,18 @@ class Metrics:
         self._volume_errors.inc()
 
     def became_ready(self, seconds: float) -> None:
-        """Observe that a UserStorage is Ready for the first time, `seconds` after its creation."""
+        """Record that a UserStorage is Ready for the first time, `seconds` after its creation."""
         self._time_to_ready.observe(seconds)
 
     def render(self) -> bytes:
-        """Return all metrics in the text exposition format."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
 
 def _create_series(metric: Counter | Histogram | Summary, *values: Iterable[str]) -> None:
-    """Create every series at the start. PromQL's `rate` does not see the first increase of a series that appears later."""
+    """Create the time series for every combination of the label `values`, at zero. PromQL's `rate` does not see the first
+    increase of a time series that appears later.
+    """
     for labels in product(*values):
         metric.labels(*labels)
 

@@ -1,6 +1,6 @@
-"""OpenTelemetry spans, sent by OTLP over HTTP.
+"""OpenTelemetry traces of reconciles, sent by OTLP over HTTP.
 
-A reconcile that sends a request or fails is a span; each of its requests to the API server is a child span.
+Each reconcile that sends a request or fails is a span; each of its requests to the API server is a child span.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from userstorage_operator.runtime.redaction import clean_fields, clean_text
 
 SERVICE = "userstorage-operator"
 _SHUTDOWN_TIMEOUT = 3.0
-"""Seconds for sending the remaining spans: an unreachable collector must not delay the next leader."""
+"""Maximum seconds for sending the remaining spans at exit: an unreachable collector must not delay the next leader."""
 _REQUESTS = "requests"
 """Attribute of a reconcile's span: the number of its requests."""
 
@@ -32,7 +32,9 @@ class OtelTracer:
     """Implements `runtime.tracing.Tracer`. OpenTelemetry's own environment variables set further options."""
 
     def __init__(self, endpoint: str, version: str, instance: str) -> None:
-        """`endpoint` is the URL of the collector without `/v1/traces`."""
+        """`endpoint` is the URL of the OpenTelemetry collector without `/v1/traces`. `version` and `instance` name this process
+        in all spans.
+        """
         logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # otherwise it logs each of its retries
         resource = {"service.name": SERVICE, "service.version": version, "service.instance.id": instance}
         self._provider = TracerProvider(resource=Resource.create(resource), shutdown_on_exit=False)
@@ -41,13 +43,15 @@ class OtelTracer:
 
     @contextmanager
     def reconcile(self, name: str) -> Iterator[None]:
-        """Trace one reconcile, and add `trace_id` to its log lines."""
+        """Trace the reconcile that runs inside this context manager as a span, and add `trace_id` to its log lines."""
         with self._tracer.start_as_current_span(name, attributes={_REQUESTS: 0}) as span:
             structlog.contextvars.bind_contextvars(trace_id=f"{span.get_span_context().trace_id:032x}")
             yield
 
     def reconciled(self, reason: str, error: str, action: str) -> None:
-        """Set the attributes of the current reconcile's span: the fields of its log lines, and the error."""
+        """Set the attributes of the current reconcile's span to the fields of its log lines. If `error` is not empty, add
+        `reason`, `error` and `action`, and mark the span as failed.
+        """
         span = trace.get_current_span()
         fields = {field: value for field, value in structlog.contextvars.get_contextvars().items() if field != "trace_id"}
         if error:
@@ -56,7 +60,7 @@ class OtelTracer:
         span.set_attributes({field: value for field, value in clean_fields(fields).items() if value != ""})
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """Add a span for a finished request, if a reconcile has sent it."""
+        """Add a child span for a finished request to the API server. A request that was sent outside of a reconcile is ignored."""
         parent = trace.get_current_span()
         if not isinstance(parent, Span):
             return
@@ -71,14 +75,16 @@ class OtelTracer:
         span.end(now)
 
     async def close(self) -> None:
-        """Send the remaining spans; gives up after three seconds."""
+        """Send the remaining spans. Return after three seconds at the latest, even if some could not be sent."""
         shutdown = threading.Thread(target=self._provider.shutdown, daemon=True)
         shutdown.start()
         await asyncio.to_thread(shutdown.join, _SHUTDOWN_TIMEOUT)
 
 
 class _RelevantSpanProcessor(BatchSpanProcessor):
-    """Exports all spans except those of reconciles that sent no request and did not fail: every sweep causes one per object."""
+    """Exports all spans except those of reconciles that sent no request and did not fail: every sweep causes one such reconcile
+    per UserStorage.
+    """
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue the span for export, unless its reconcile sent no request and did not fail."""

@@ -1,4 +1,6 @@
-"""Cleans log fields: no secrets, no control characters, limited length. Tenants and other programs write most of their content."""
+"""Cleans log fields: no secrets, no control characters, limited length. Most of the content of log fields comes from tenants
+and other programs.
+"""
 
 import functools
 import re
@@ -19,8 +21,8 @@ _INT64 = 2**63
 
 
 def clean_text(text: str) -> str:
-    """Return `text` on one line, without control characters and secrets. A longer text is cut to TEXT_MAX characters and
-    marked.
+    """Return `text` with secrets redacted, and with line breaks and other control characters escaped. A result of more than
+    TEXT_MAX characters is cut there and ends with `...[cut]`.
     """
     if text.isprintable() and len(text) <= TEXT_MAX and not (" " in text or ":" in text or "=" in text or "eyJ" in text):
         return text  # a name, a word or a uid, as most texts in a log line are: no pattern can match
@@ -31,8 +33,8 @@ def clean_text(text: str) -> str:
 
 
 def clean_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields with cleaned texts. A value that JSON cannot express is replaced by its `repr`. The whole value of a
-    field with a name like `password` is redacted.
+    """Return the log fields with every text cleaned by `clean_text`. The whole value of a field is redacted if its name is like
+    `password`. A value that JSON cannot express is replaced by its `repr`.
     """
     return _fields(fields, 0)
 

@@ -1,4 +1,4 @@
-"""Metrics of the read API and of the Redis cache behind it; every replica has them."""
+"""Prometheus metrics of the read API and of the Redis cache behind it; every replica has them."""
 
 from collections.abc import Iterable
 
@@ -64,41 +64,41 @@ class ServingMetrics:
             self._http_closed.labels(reason)
 
     def http_labels(self, handlers: Iterable[str]) -> None:
-        """Create the series for these values of the label `handler`."""
+        """Create the time series for these route patterns, at zero."""
         for handler in handlers:
             for code in _CODES:
                 self._http_requests.labels(handler, code)
 
     def http_answered(self, handler: str, code: int, seconds: float) -> None:
-        """Count an answered request to the read API."""
+        """Count a response of the read API by route pattern and status code; `seconds` is the duration of the request."""
         self._http_requests.labels(handler, "2xx" if code < 400 else f"{code // 100}xx").inc()
         self._http_seconds.observe(seconds)
 
     def http_connection_closed(self, reason: str) -> None:
-        """Count a connection that the operator closed because of a limit."""
+        """Count a connection that the HTTP server closed because of a limit; `reason` is a value of `connections.Closed`."""
         self._http_closed.labels(reason).inc()
 
     def redis_labels(self, kinds: Iterable[str], states: Iterable[str]) -> None:
-        """Create the series for these kinds of errors. `states` are those that `redis_breaker` may be called with."""
+        """Create the time series for these kinds of errors, at zero. `states` are all values that `redis_breaker` can get."""
         self._redis_states = tuple(states)
         for kind in kinds:
             self._redis_errors.labels(kind)
 
     def redis_answered(self, seconds: float) -> None:
-        """Observe the duration of a call to Redis."""
+        """Record the duration of a call to Redis, successful or not."""
         self._redis_commands.observe(seconds)
 
     def redis_failed(self, kind: str) -> None:
-        """Count a failed call to Redis."""
+        """Count a call to Redis that failed, or was not made because the circuit breaker was open; `kind` is the kind of error."""
         self._redis_errors.labels(kind).inc()
 
     def redis_breaker(self, state: str) -> None:
-        """Set the state of the circuit breaker."""
+        """Set the gauge of the circuit breaker for Redis: 1 for `state`, 0 for every other state."""
         for known in self._redis_states:
             self._redis_breaker.labels(known).set(known == state)
 
     def cache_labels(self, reasons: Iterable[str]) -> None:
-        """Create the series for these reasons for which a value may be rejected."""
+        """Create the time series for these reasons for which a value from Redis can be rejected, at zero."""
         for reason in reasons:
             self._cache_rejected.labels(reason)
 
@@ -107,9 +107,9 @@ class ServingMetrics:
         self._cache_requests.labels(result).inc(count)
 
     def mirror_filled(self) -> None:
-        """Count a complete rewrite of the mirror."""
+        """Count a complete rewrite of the mirror in Redis."""
         self._mirror_fills.inc()
 
     def cache_rejected(self, reason: str) -> None:
-        """Count an invalid value in Redis."""
+        """Count an invalid value in Redis by the reason for which it was rejected."""
         self._cache_rejected.labels(reason).inc()

@@ -1,4 +1,4 @@
-"""At most one call at a time for each key; concurrent callers share its result (Go calls this singleflight)."""
+"""Runs at most one call at a time for each key; concurrent callers share its result (Go calls this singleflight)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
@@ -9,20 +9,23 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[K, T]):
-    """The running calls by key, for one event loop. A result goes to the callers that wait for it and is not kept."""
+    """Runs at most one call at a time for each key, on one event loop. The result goes to all callers that wait for it, and is
+    not kept.
+    """
 
     def __init__(self) -> None:
         self._flights: dict[K, asyncio.Task[T]] = {}
 
     async def run(self, key: K, call: Callable[[], Awaitable[T]]) -> T:
-        """Wait for the running call for `key`, or start one, and return its result. Raises what the call raises.
+        """Return the result of the running call for `key`; start `call` if none is running. Raises what the running call
+        raises.
 
-        A cancelled caller does not cancel the call: other callers may be waiting for it.
+        A cancelled caller does not cancel the running call: other callers may be waiting for it.
         """
         return await asyncio.shield(self.start(key, call))
 
     def start(self, key: K, call: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
-        """Return the task of the running call for `key`; start one if there is none. The caller need not await it."""
+        """Return the task of the running call for `key`; start `call` if none is running. The caller need not await the task."""
         flight = self._flights.get(key)
         if flight is None:
             flight = self._flights[key] = asyncio.create_task(self._fly(key, call))
@@ -38,6 +41,6 @@ class SingleFlight(Generic[K, T]):
 
 
 def _mark_retrieved(flight: "asyncio.Task[T]") -> None:
-    """Keep asyncio from logging the error of a call that has no waiting caller left."""
+    """Retrieve the exception of a finished call. Otherwise asyncio logs an error if no caller has waited for the call."""
     if not flight.cancelled():
         flight.exception()

@@ -1,4 +1,6 @@
-"""Workers: get a key from the queue, reconcile it, and requeue or forget it according to the result."""
+"""Workers of a work queue: each gets a key, reconciles the object of that key, and requeues or forgets the key as the result
+says.
+"""
 
 import asyncio
 import logging
@@ -22,17 +24,17 @@ class Result:
     """The result of a reconcile: whether it succeeded, and when the key is reconciled next."""
 
     reason: str = "success"
-    """The word `success`, or the reason of the failure in PascalCase."""
+    """`success`, or the reason of the failure in PascalCase."""
     retry: bool = False
     """Whether the key is requeued with backoff."""
     retry_after: float = 0.0
     """Minimum backoff in seconds, such as the `Retry-After` of the API server."""
     requeue_after: float | None = None
-    """Seconds until the next reconcile, if `retry` is false; None to wait for an event."""
+    """Seconds until the next reconcile, if `retry` is false. None means that only an event adds the key again."""
     error: str = ""
     """The message of the failure, for people; empty if there is none."""
     action: str = ""
-    """The failed write, such as `create Pod`; empty if unknown."""
+    """The write to the API server that failed, such as `create Pod`; empty if unknown."""
     exception: BaseException | None = None
     """The exception, if the failure is a bug of the operator. It is logged as an error with its traceback."""
     routine: bool = False
@@ -40,7 +42,7 @@ class Result:
 
 
 class WorkerPool(Generic[K]):
-    """The workers of one queue."""
+    """The workers of one WorkQueue. Each running call of `work` is a worker."""
 
     def __init__(
         self,
@@ -50,8 +52,9 @@ class WorkerPool(Generic[K]):
         tracer: Tracer = NOOP_TRACER,
         kind: str = "",
     ) -> None:
-        """`reconcile(key, failures)` gets the number of consecutive failures so far. `on_reconciled(result, seconds)` is called
-        after each reconcile. `kind`, the kind of the reconciled objects, is part of the span's name.
+        """`reconcile(key, failures)` gets the number of consecutive failures of the key so far. `on_reconciled(result,
+        seconds)` is called after each reconcile with its duration. `kind`, the Kubernetes kind of the reconciled objects,
+        becomes part of the span's name.
         """
         self._queue = queue
         self._reconcile = reconcile
@@ -61,18 +64,18 @@ class WorkerPool(Generic[K]):
         self._logged_failures: dict[K, tuple[str, str]] = {}
         self._last_progress = time.monotonic()
         self._running: dict[K, float] = {}
-        """Key -> start of its running reconcile, oldest first."""
+        """Key -> time at which its running reconcile started, oldest first."""
 
     def stuck_for(self) -> float:
-        """Return the seconds without progress. This is the longer of two times: the duration of the longest running reconcile,
-        and the time for which keys have waited without any reconcile finishing.
+        """Return for how many seconds the workers have made no progress. This is the longer of two times: the duration of the
+        longest running reconcile, and the time for which keys have waited in the queue without any reconcile finishing.
         """
         now = time.monotonic()
         longest = now - next(iter(self._running.values()), now)
         return max(longest, min(now - self._last_progress, self._queue.oldest_wait()))
 
     async def work(self) -> None:
-        """Run one worker until cancelled. The number of concurrent calls is the number of concurrent reconciles."""
+        """Run one worker until cancelled. Called n times concurrently, it reconciles up to n keys at the same time."""
         while True:
             key = await self._queue.get()
             self._running[key] = time.monotonic()
@@ -106,7 +109,9 @@ class WorkerPool(Generic[K]):
             self._queue.add_after(key, result.requeue_after)
 
     def _log_result(self, key: K, result: Result, attempts: int, delay: float | None, duration: float) -> None:
-        """Log a new failure, and the recovery from it. Repetitions and routine failures are logged at debug level."""
+        """Log a new failure, and the recovery from it. A repeated or routine failure is logged at debug level. `delay` is the
+        seconds until the retry; None if there is no retry.
+        """
         if not result.error:
             if self._logged_failures.pop(key, None) is not None:
                 log.info("reconcile_recovered")

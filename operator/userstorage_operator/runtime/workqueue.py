@@ -19,16 +19,16 @@ class WorkQueue(Generic[K]):
         on_requeue: Callable[[K, int, float], None] = lambda _key, _failures, _delay: None,
     ) -> None:
         """`backoff(n)` returns the seconds to wait after the n-th consecutive failure of a key. `on_requeue(key, failures,
-        delay)` is called when the number of consecutive failures of a key changes, with the seconds until the next try. After
-        `forget`, both numbers are 0.
+        delay)` is called when the number of consecutive failures of a key changes; `delay` is the seconds until the next try.
+        `forget` passes 0 for both.
         """
         self._backoff = backoff
         self._on_requeue = on_requeue
         self._queued: OrderedDict[K, float] = OrderedDict()
-        """Key -> when it was queued, oldest first."""
+        """Key -> time at which it was queued, oldest first."""
         self._processing: set[K] = set()
         self._dirty: set[K] = set()
-        """Keys added while they are processed."""
+        """Keys that were added while a worker processes them; `done` queues them again."""
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
         self._ready = asyncio.Semaphore(0)
@@ -42,7 +42,9 @@ class WorkQueue(Generic[K]):
         return asyncio.get_running_loop().time() - next(iter(self._queued.values())) if self._queued else 0.0
 
     def add(self, key: K) -> None:
-        """Queue `key` now, even if it is backing off."""
+        """Queue `key` now, even if it is waiting for the end of its backoff. A key that a worker is processing is queued when
+        the worker is done.
+        """
         if timer := self._timers.pop(key, None):
             timer.cancel()
         if key in self._processing:
@@ -52,12 +54,14 @@ class WorkQueue(Generic[K]):
             self._ready.release()
 
     def add_unless_backing_off(self, key: K) -> None:
-        """Queue `key` now, unless it is backing off after a failure. For callers that do not know whether anything has changed."""
+        """Queue `key` now, unless it is waiting for the end of its backoff. For callers that do not know whether the object has
+        changed.
+        """
         if key not in self._failures or key not in self._timers:
             self.add(key)
 
     def add_after(self, key: K, delay: float) -> None:
-        """Queue `key` in `delay` seconds. If an earlier call has asked for a sooner time, that time stays."""
+        """Queue `key` in `delay` seconds. A sooner time from an earlier call stays."""
         loop = asyncio.get_running_loop()
         if (timer := self._timers.get(key)) is not None:
             if timer.when() <= loop.time() + delay:
@@ -66,8 +70,8 @@ class WorkQueue(Generic[K]):
         self._timers[key] = loop.call_later(delay, self.add, key)
 
     def add_rate_limited(self, key: K, min_delay: float = 0.0) -> float:
-        """Count a failure of `key`, and queue it after its backoff, or after `min_delay` seconds if that is longer. Return the
-        seconds until then.
+        """Count a failure of `key`, and queue it after its backoff or after `min_delay` seconds, whichever is longer. Return
+        that delay in seconds.
         """
         self._failures[key] = self._failures.get(key, 0) + 1
         delay = max(self._backoff(self._failures[key]), min_delay)
@@ -76,8 +80,9 @@ class WorkQueue(Generic[K]):
         return delay
 
     def resume(self, key: K, failures: int, delay: float) -> None:
-        """Continue the backoff of an earlier process: take over its count of `failures`, and queue `key` in `delay` seconds
-        instead of now. Does nothing if this process has already counted a failure of the key, or is processing it.
+        """Continue the backoff of `key` from an earlier process: take over its number of consecutive `failures`, and queue
+        `key` in `delay` seconds instead of now. Ignored if this process has already counted a failure of the key, or is
+        processing it.
         """
         if key in self._failures or key in self._processing:
             return
@@ -90,7 +95,7 @@ class WorkQueue(Generic[K]):
         return self._failures.get(key, 0)
 
     def forget(self, key: K) -> None:
-        """Reset the count of failures of `key`, because it succeeded or is not retried."""
+        """Reset the number of consecutive failures of `key` to 0: its reconcile has succeeded, or the failure is not retried."""
         if self._failures.pop(key, None) is not None:
             self._on_requeue(key, 0, 0.0)
 
@@ -104,7 +109,7 @@ class WorkQueue(Generic[K]):
         return key
 
     def done(self, key: K) -> None:
-        """Mark `key` as processed, whether that succeeded or failed."""
+        """Mark `key` as processed, whether that succeeded or failed. If the key was added in the meantime, it is queued again."""
         self._processing.discard(key)
         if key in self._dirty:
             self._dirty.discard(key)

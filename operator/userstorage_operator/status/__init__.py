@@ -1,1 +1,1 @@
-"""Conditions, phase, events, and the status of a class, computed from the outcome of a reconcile. Pure functions."""
+"""The status of a UserStorage and of a class, and Events about changes of it, computed from reconciles. Pure functions."""

@@ -18,7 +18,7 @@ def class_report(
     now: datetime,
     refusal: ClusterError | None = None,
 ) -> Unstructured:
-    """Return the whole status of the class `raw`.
+    """Return the complete new status of the raw class `raw`.
 
     `browser` is the rendered browser, or the error of rendering it. `defaults` are the classes marked as default, the effective
     one first. `counts` are the members of the class by state: users, updated, pending, deferred, failed, unavailable. `refusal`
@@ -74,7 +74,7 @@ def image_pinned(image: str) -> Condition:
 
 
 def reconciling(counts: Mapping[str, int]) -> Condition:
-    """Return the condition Reconciling of kstatus: True while members wait for a change, except deferred ones."""
+    """Return the condition Reconciling of kstatus: True while pods of members may be outdated, except deferred members."""
     waiting = counts["pending"] - counts["deferred"]
     if waiting > 0:
         message = f"{waiting} of {counts['users']} UserStorages wait for their turn; {counts['unavailable']} are not ready"

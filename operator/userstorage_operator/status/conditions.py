@@ -1,6 +1,6 @@
 """The conditions of a UserStorage, one function per condition, computed from the outcome of a reconcile.
 
-Earlier conditions are never an input.
+The conditions in the previous status are never an input.
 """
 
 from datetime import datetime, timedelta
@@ -39,10 +39,10 @@ def conditions(outcome: Outcome) -> list[Condition]:
 
 
 def ready(outcome: Outcome) -> Condition:
-    """Return the condition Ready: True while the pod serves.
+    """Return the condition Ready: True while our pod is ready and meant to keep running.
 
-    A failure does not make a serving pod not ready. Stalled reports the failure if it is blocking and needs manual action;
-    otherwise Reconciling does.
+    A failed reconcile alone does not make Ready False. Stalled reports the failure if it is blocking and needs manual action;
+    otherwise Reconciling reports it.
     """
     finding = not_ready_finding(outcome)
     if finding is None:
@@ -85,7 +85,7 @@ def _no_pod_finding(outcome: Outcome) -> Finding:
 
 
 def _starting(outcome: Outcome, finding: Finding) -> Finding:
-    """Return StartTimeout if the start has timed out; but keep a `finding` that names a cause, such as a crash."""
+    """Return StartTimeout if the start has timed out and `finding` names no cause such as a crash; else return `finding`."""
     timeout = outcome.snapshot.storage.lifecycle.start_timeout
     if finding.reason in _SLOW_START and timed_out(outcome):
         return Finding(

@@ -1,7 +1,7 @@
-"""Kubernetes Events for changes of a status: conditions that flip, and failures. Pure functions.
+"""Kubernetes Events about changes of a status: a condition becomes True or False, or reports a failure. Pure functions.
 
-Each event is a request to the API server, and a burst of creations must not cause more of them than necessary. A successful
-start is one event, that of Ready. Its intermediate steps, and conditions that only mirror another one, cause no event.
+Each Event is a request to the API server, and a burst of creations must not cause more of them than necessary. A successful
+start is one Event, about Ready. The steps of the start, and conditions that only mirror another condition, cause no Event.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from userstorage_operator.text import printable
 NORMAL = "Normal"
 WARNING = "Warning"
 NOTE_MAX = 1024
-"""Maximum size of a note that the API server accepts, in bytes."""
+"""Maximum size of `note` of an Event that the API server accepts, in bytes."""
 _NAME_MAX = 253
 
 _ACTIONS = {
@@ -26,8 +26,8 @@ _ACTIONS = {
     reasons.SUSPENDED: "Suspend",
     reasons.STALLED: "Reconcile",
 }
-"""Condition type -> `action` of its event. Conditions with the same message share one event, which the first of
-them names. Reconciling mirrors Ready and has no events.
+"""Condition type -> `action` of the Event about it. Conditions with the same message share one Event, whose action is that of
+the first type here. Reconciling mirrors Ready and has no Events.
 """
 
 _NORMAL_REASONS = {
@@ -55,18 +55,18 @@ _NORMAL_REASONS = {
 
 
 class StatusEvent(NamedTuple):
-    """The content of one event and of one log line, without the object and the time."""
+    """The content of one Kubernetes Event, and of the log line about the same change, without the object and the time."""
 
     type: str
     reason: str
     action: str
     note: str
     conditions: tuple[str, ...]
-    """The conditions with this note, such as `Ready=False`. The event is named after the first of them."""
+    """The conditions whose message is this note, such as `Ready=False`. `reason` and `action` are those of the first."""
 
 
 def status_events(previous: Unstructured, current: Unstructured) -> Iterator[StatusEvent]:
-    """Yield the events for the change of a status from `previous` to `current`, one for each distinct note."""
+    """Yield the Events about the change of a UserStorage's status from `previous` to `current`, one for each distinct note."""
     before, after = _by_type(previous), _by_type(current)
     events: dict[str, StatusEvent] = {}
     for condition_type, action in _ACTIONS.items():
@@ -87,7 +87,7 @@ _CLASS_WARNINGS = {
 
 
 def class_events(previous: Unstructured, current: Unstructured) -> Iterator[StatusEvent]:
-    """Yield an event for each new problem of a UserStorageClass that its administrator should fix, and for each fixed one."""
+    """Yield an Event for each problem of a UserStorageClass that is new in `current`, or was fixed since `previous`."""
     before = _by_type(previous)
     for condition_type, now in _by_type(current).items():
         old, failures = before.get(condition_type, {}), _CLASS_WARNINGS.get(condition_type, set())
@@ -100,10 +100,10 @@ def class_events(previous: Unstructured, current: Unstructured) -> Iterator[Stat
 
 
 def _kind(condition_type: str, old: Mapping[str, str], now: Mapping[str, str]) -> str | None:
-    """Return Normal or Warning; None if the change of the condition deserves no event.
+    """Return the type of the Event about a change of a condition, Normal or Warning; None if it deserves no Event.
 
-    StorageReady, NetworkReady and PodUpToDate cause events only for failures and recoveries: their other flips are part of
-    a start, which Ready reports.
+    StorageReady, NetworkReady and PodUpToDate cause Events only for failures and recoveries: their other changes are part
+    of a start, which Ready reports.
     """
     if (old.get("status"), old.get("reason")) == (now["status"], now["reason"]):
         return None
@@ -122,7 +122,7 @@ def _kind(condition_type: str, old: Mapping[str, str], now: Mapping[str, str]) -
 
 
 def is_failure(condition_type: str, reason: str) -> bool:
-    """Whether a condition with that reason causes a Warning; a condition that only mirrors others never does."""
+    """Whether a condition of that type causes a Warning Event with that reason. Never for Reconciling, which mirrors Ready."""
     return condition_type in _NORMAL_REASONS and reason not in _NORMAL_REASONS[condition_type]
 
 
@@ -136,9 +136,9 @@ def note_of(message: str) -> str:
 
 
 def event_name(about: Unstructured, event: StatusEvent) -> str:
-    """Return the name of an Event, made from its object and content.
+    """Return the name of the Event: the name of the object `about`, and a hash of the content.
 
-    It is the same after a restart of the operator. A repetition is recognised by this name.
+    The same Event has the same name after a restart of the operator, so that a repetition is recognised.
     """
     content = "\0".join((about["metadata"]["uid"], event.type, event.reason, event.note))
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The condition NetworkReady, and the URL: whether and where the file browser can be reached as the class specifies."""
+"""The condition NetworkReady, and `status.url`: whether and where the file browser can be reached."""
 
 from userstorage_operator.api import names, reasons
 from userstorage_operator.api.conditions import Condition
@@ -67,9 +67,9 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
 
 
 def url(snapshot: Snapshot, cls: UserStorageClass) -> str:
-    """Return the URL of the file browser: the external one once an Ingress or an accepted HTTPRoute exists.
+    """Return the URL of the file browser: the external URL once an Ingress or an accepted HTTPRoute exists.
 
-    Until then, return the URL inside the cluster, with the path of the current pod, or of the class if there is no pod.
+    Until then, return the URL inside the cluster, with the URL path of the current pod, or of the class if there is no pod.
     """
     storage = snapshot.storage
     for kind in EXPOSURE:

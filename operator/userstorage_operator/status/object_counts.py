@@ -1,4 +1,4 @@
-"""Counts of UserStorages by phase, condition and reason, updated on every change so that a scrape does not iterate over all.
+"""Counts of UserStorages by phase, condition and reason, updated on every change: a scrape iterates over no UserStorages.
 
 `object_metrics.py` exports them as the gauges of `runtime/gauges.py`. A new count needs a field of `Counts`, a gauge there, and
 a line in `ObjectMetrics._collect_storages`.
@@ -29,7 +29,7 @@ _NO_FAILURE = frozenset(
     }
 )  # fmt: skip
 _WITHOUT_FAILURES = frozenset({reasons.RECONCILING, reasons.SUSPENDED, reasons.POD_UP_TO_DATE})
-"""Condition types whose reasons are never failures; only their status matters."""
+"""Condition types whose reasons are never counted as failures."""
 FAILURE_REASONS = tuple(
     sorted(
         {reason for kind, known in reasons.REASONS.items() if kind not in _WITHOUT_FAILURES for reason in known} - _NO_FAILURE
@@ -52,15 +52,15 @@ class _State:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The counts at one moment. Every mapping has every possible key; times are in seconds."""
+    """The counts at one moment. Every mapping has every possible key, also with the count 0. Times are in seconds."""
 
     phases: Mapping[str, int]
     conditions: Mapping[tuple[str, str], int]
-    """By type and status."""
+    """(type, status) of a condition -> number of UserStorages."""
     failure_reasons: Mapping[str, int]
-    """By reason. A UserStorage with several reasons counts for each."""
+    """Reason -> number of UserStorages. A UserStorage with several reasons counts once for each."""
     not_ready_longest: float
-    """The longest time, among the UserStorages that should be ready."""
+    """The longest time for which a UserStorage that should be ready has not been ready."""
     long_not_ready: int
     deletions: int
     deletion_oldest: float
@@ -81,9 +81,9 @@ class ObjectCounts:
         self._deletion_due: dict[Key, datetime] = {}
 
     def update(self, raw: Unstructured, now: datetime) -> timedelta | None:
-        """Record the current version of a UserStorage. If it is ready for the first time, return the time since its creation.
+        """Count a raw UserStorage as it is now. If it is ready for the first time, return the time since its creation.
 
-        Returns None if it had a status when this process first saw it: it may have been ready before.
+        Return None otherwise, and if it had a status when this process first saw it, as it may have been ready before.
         """
         key = Key.of(raw)
         self._forget(key)
@@ -98,13 +98,13 @@ class ObjectCounts:
         return self._first_ready(key, raw, now, ready=ready)
 
     def remove(self, key: Key) -> None:
-        """Record that a UserStorage no longer exists."""
+        """Stop counting a UserStorage that no longer exists."""
         self._forget(key)
         self._states.pop(key, None)
         self._starting.pop(key, None)
 
     def counts(self, now: datetime) -> Counts:
-        """Return the counts. The cost grows with the distinct states, the unready UserStorages, and the deletions."""
+        """Return the counts at `now`. The cost grows with the distinct states, the unready UserStorages, and the deletions."""
         phases, failures = dict.fromkeys(PHASES, 0), dict.fromkeys(FAILURE_REASONS, 0)
         conditions, terminating_in_use = dict.fromkeys(CONDITIONS, 0), 0
         for state, count in self._counts.items():

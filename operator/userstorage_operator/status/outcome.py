@@ -12,7 +12,7 @@ from userstorage_operator.plan.builders import Desired
 from userstorage_operator.plan.steps import Plan
 
 _CONFLICTS = 4
-"""The number of Conflict errors in a row from which on they are reported."""
+"""From this number in a row on, Conflict errors are reported as failures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class ApplyResult:
     non_blocking: bool = False
     """Whether the plan continued after the error: the step `is_optional`, or its repair is delayed (ConflictingController)."""
     finalizer_removed: bool = False
-    """Whether the finalizer was removed. The object may be gone then, so no status is written."""
+    """Whether our finalizer was removed. The UserStorage may be gone then, so no status is written."""
     action: str = ""
     """The request that failed, as in the log (`create Pod`); empty if no request failed."""
     contests: tuple[Contest, ...] = ()
@@ -34,7 +34,7 @@ class ApplyResult:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error, how often it came in a row, and what follows from both.
+    """The error of a reconcile, the number of failed reconciles in a row, and what follows from both.
 
     What follows is decided here and nowhere else:
 
@@ -52,7 +52,7 @@ class Failure:
     error: OperatorError
     attempts: int
     next_retry: datetime | None
-    """None if the queue does not retry, so that only an event leads to another try."""
+    """When the queue retries; None if it does not, so that only a watch event leads to another reconcile."""
     non_blocking: bool = False
     """Whether the plan continued after the error, so that it does not block access to the files."""
     action: str = ""
@@ -62,7 +62,7 @@ class Failure:
     def of(
         cls, error: OperatorError, attempts: int, now: datetime, *, non_blocking: bool = False, action: str = ""
     ) -> "Failure":
-        """Return the failure with this error, which is the `attempts`-th in a row."""
+        """Return the Failure for `error`. The reconcile is the `attempts`-th in a row that failed."""
         retries = error.retry is Retry.BACKOFF
         next_retry = now + timedelta(seconds=backoff.delay(attempts)) if retries else None
         return cls(error, attempts, next_retry, non_blocking, action)
@@ -95,11 +95,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The snapshot after the reconcile's own writes, the desired children, the plan, and what failed."""
+    """What a reconcile ended with: the snapshot after its own writes, the desired children, the plan, and what failed."""
 
     snapshot: Snapshot
     desired: Desired | None
-    """None if they could not be rendered; `failure` says why."""
+    """None if the desired children could not be rendered; `failure` says why."""
     plan: Plan
     failure: Failure | None
     now: datetime
@@ -122,5 +122,5 @@ class Outcome:
 
     @property
     def blocking_failure(self) -> Failure | None:
-        """The failure, unless it is non-blocking: such a failure must not hide the state of the pod."""
+        """The failure; None without any or if it is non-blocking, as such a failure must not hide the state of the pod."""
         return None if self.failure is None or self.failure.non_blocking else self.failure

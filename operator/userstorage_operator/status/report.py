@@ -26,7 +26,7 @@ _ERROR_REFRESH = timedelta(seconds=60)
 
 
 def report(outcome: Outcome, previous: Unstructured) -> Unstructured:
-    """Return the whole status; equal to `previous` if nothing has changed."""
+    """Return the complete new status of the UserStorage; equal to `previous`, its current status, if nothing has changed."""
     storage = outcome.snapshot.storage
     found = conditions.conditions(outcome)
     status: Unstructured = {
@@ -51,7 +51,7 @@ def report(outcome: Outcome, previous: Unstructured) -> Unstructured:
 
 
 def status_patch(new: Unstructured, previous: Unstructured) -> Unstructured:
-    """Return the JSON merge patch that turns `previous` into `new`; an empty one if they are equal."""
+    """Return the JSON merge patch that turns the status `previous` into `new`; an empty patch if they are equal."""
     changed = {key: value for key, value in new.items() if previous.get(key) != value}
     for key, value in changed.items():
         if isinstance(value, dict) and isinstance(previous.get(key), dict):

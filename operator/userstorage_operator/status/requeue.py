@@ -1,4 +1,4 @@
-"""When to reconcile again if nothing has failed and no event comes."""
+"""When to reconcile a UserStorage again if the reconcile did not fail and no watch event requeues it before."""
 
 from datetime import datetime, timedelta
 
@@ -15,7 +15,7 @@ _STARTING = frozenset({"PodPending", "PodNotReady", "SchedulingGated", "Readines
 
 
 def requeue_after(outcome: Outcome) -> float | None:
-    """Return the seconds until the next moment at which the status may change without an event; None if there is none."""
+    """Return the seconds until the status may change without a watch event; None if there is no such time."""
     moments = [
         *outcome.plan.requeue_at,
         conditions.start_deadline(outcome),
@@ -27,7 +27,7 @@ def requeue_after(outcome: Outcome) -> float | None:
 
 
 def first_report_at(outcome: Outcome) -> datetime | None:
-    """Return until when the first status waits for a new pod to become ready; None if it does not wait."""
+    """Return until when the first write of the status waits for a new pod to become ready; None if it does not wait."""
     pod = outcome.snapshot.children.pod
     if "observedGeneration" in outcome.snapshot.status or outcome.failure is not None or pod is None:
         return None

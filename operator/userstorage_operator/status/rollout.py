@@ -12,7 +12,7 @@ from userstorage_operator.status.storage_ready import claim_is_pending, storage_
 
 
 class WaitingFor(Enum):
-    """What a UserStorage waits for because other members of its class have it."""
+    """What a UserStorage waits for as long as other members of its class have it."""
 
     ROLLOUT_SLOT = "turn"
     """A slot in the rollout, to have its pod replaced."""
@@ -28,7 +28,7 @@ class MemberState:
     class_generation: int
     """Generation of the class in this reconcile; 0 if the class does not exist."""
     running: bool = False
-    """Whether it should run, and no problem of its own prevents that. A percentage in `maxUnavailable` is of these members."""
+    """Whether it should run, and no problem of its own prevents that. A percentage in `maxUnavailable` refers to these."""
     available: bool = False
     """Whether it is ready, with a pod that is meant to keep running."""
     updated: bool = False
@@ -68,7 +68,7 @@ _TRANSIENT = frozenset(
 
 
 def member_state(outcome: Outcome) -> MemberState:
-    """Return the state of a member after one reconcile, for the rollout budget and for the status of the class."""
+    """Return the state of a UserStorage as a member of its class, after one reconcile."""
     snapshot, pod = outcome.snapshot, outcome.snapshot.own_pod
     storage = snapshot.storage
     problem, up_to_date = conditions.not_ready_finding(outcome), conditions.pod_up_to_date(outcome)
@@ -98,7 +98,7 @@ def has_ready_pod(snapshot: Snapshot) -> bool:
 def _blocked_by_own_problem(outcome: Outcome) -> bool:
     """Whether the UserStorage is down for a reason that no change of its class can have caused.
 
-    Tenants can bring about such reasons, so they must not use up the rollout budget of the whole class.
+    Tenants can cause such reasons, so these UserStorages must not use up the rollout budget of the whole class.
     """
     error = outcome.blocking_failure.error if outcome.blocking_failure is not None else None
     if isinstance(error, NameConflict) or (error is not None and error.reason in ("QuotaExceeded", "NamespaceTerminating")):
@@ -121,7 +121,7 @@ def _waiting_for(outcome: Outcome, up_to_date_reason: str) -> WaitingFor | None:
 
 
 def unavailable_budget(max_unavailable: str, running: int) -> int:
-    """Return how many of `running` members may be unavailable at a time. A percentage is rounded up, so it is at least 1."""
+    """Return how many of `running` members may be unavailable at a time. A percentage gives at least 1, as it is rounded up."""
     if not max_unavailable.endswith("%"):
         return int(max_unavailable)
     return max(1, -(-int(max_unavailable[:-1]) * running // 100))

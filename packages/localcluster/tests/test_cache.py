@@ -30,11 +30,11 @@ def test_every_change_of_the_inputs_changes_the_digest(tmp_path: Path) -> None:
     assert len(set(digests)) == len(digests)
 
 
-def test_splitting_an_input_in_two_changes_the_digest() -> None:
+def test_moving_text_between_two_inputs_changes_the_digest() -> None:
     assert cache.digest(["ab", "c"]) != cache.digest(["a", "bc"])
 
 
-def test_entry_is_built_once() -> None:
+def test_cache_entry_is_built_once() -> None:
     built: list[Path] = []
 
     def build(directory: Path) -> None:

@@ -62,7 +62,7 @@ def hierarchies(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_group_is_created_in_every_hierarchy_of_cgroup_version_1(hierarchies: Path) -> None:
+def test_control_group_is_created_in_every_hierarchy_of_cgroup_version_1(hierarchies: Path) -> None:
     cgroups.create("node-0", hierarchies)
     assert sorted(path.parent.name for path in hierarchies.glob("*/node-0")) == ["cpu", "memory"]
     (hierarchies / "memory" / "node-0" / "kubepods" / "pod1").mkdir(parents=True)
@@ -70,7 +70,7 @@ def test_group_is_created_in_every_hierarchy_of_cgroup_version_1(hierarchies: Pa
     assert not list(hierarchies.glob("*/node-0"))
 
 
-def test_group_of_cgroup_version_2_delegates_controllers(tmp_path: Path) -> None:
+def test_control_group_of_cgroup_version_2_delegates_controllers(tmp_path: Path) -> None:
     (tmp_path / "cgroup.controllers").write_text("cpuset cpu memory rdma pids\n")
     cgroups.create("node-0", tmp_path)
     assert cgroups.is_unified(tmp_path)

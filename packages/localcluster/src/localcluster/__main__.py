@@ -9,9 +9,9 @@ from localcluster.progress import Console
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code.
+    """Run one command and return its exit code: 0 if it succeeded, 130 if it was interrupted, else 1.
 
-    0: done. 1: the command failed, or `status` found a program that does not run. 130: interrupted.
+    The command `status` succeeds if the cluster exists and all its programs run.
     """
     options = _parser().parse_args(arguments)
     try:

@@ -1,4 +1,4 @@
-"""Unused TCP ports and address ranges of this machine."""
+"""Finds TCP ports and IP address ranges that this machine does not use."""
 
 import ipaddress
 import random
@@ -10,13 +10,14 @@ from typing import Any
 from localcluster.errors import ClusterError
 
 PORTS = range(16000, 30000)
-"""The ports to choose from. The kernel's ephemeral ports are higher, so no outgoing connection can take a chosen port before
-its server listens.
+"""The TCP ports that `free_port` chooses from.
+
+The kernel's ephemeral ports are higher. So no outgoing connection can take a chosen port before the server listens on it.
 """
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """Return a TCP port of that address on which nothing listens. Raises ClusterError if fifty random ports are in use."""
+    """Return a TCP port on which no process listens at `address`. Raises ClusterError if fifty random ports are in use."""
     for port in random.sample(PORTS, 50):
         with socket.socket() as candidate:
             try:
@@ -29,13 +30,16 @@ def free_port(address: str = "127.0.0.1") -> int:
 
 @dataclass(frozen=True)
 class Network:
-    """The addresses of one node: the veth pair between it and this machine, its pods and its Services."""
+    """The IP address ranges of one node: for the veth pair between node and machine, for pods and for Services.
+
+    `number`, 0 to 255, is the third byte of each address.
+    """
 
     number: int
 
     @property
     def veth(self) -> ipaddress.IPv4Network:
-        """The range of the veth pair. This machine has its first address, the node its second."""
+        """The address range of the veth pair. This machine has the first address, the node the second."""
         return ipaddress.IPv4Network(f"10.211.{self.number}.0/30")
 
     @property
@@ -60,21 +64,24 @@ class Network:
 
     @property
     def veth_name(self) -> str:
-        """The name of the interface on this machine."""
+        """The interface name of the veth pair's end on this machine."""
         return f"localcluster{self.number}"
 
     @property
     def peer_name(self) -> str:
-        """The name of the interface on the node."""
+        """The interface name of the veth pair's end on the node."""
         return f"lcnode{self.number}"
 
     def overlaps(self, used: Iterable[ipaddress.IPv4Network]) -> bool:
-        """Whether one of this network's ranges overlaps one of the `used` ranges."""
+        """Whether one of the three address ranges of this node overlaps one of the `used` ranges."""
         return any(mine.overlaps(other) for other in used for mine in (self.veth, self.pods, self.services))
 
 
 def free_network(used: Iterable[ipaddress.IPv4Network]) -> Network:
-    """Return the first network that overlaps none of the `used` ranges. Raises ClusterError if all 256 overlap one."""
+    """Return the node addresses with the lowest number that overlap none of the `used` address ranges.
+
+    Raises ClusterError if the addresses of all 256 numbers overlap a used range.
+    """
     taken = list(used)
     for number in range(256):
         network = Network(number)
@@ -84,5 +91,5 @@ def free_network(used: Iterable[ipaddress.IPv4Network]) -> Network:
 
 
 def routed_ranges(routes: Iterable[Mapping[str, Any]]) -> list[ipaddress.IPv4Network]:
-    """Return the ranges in the output of `ip -json -4 route`, without the default route."""
+    """Return the destinations of `routes`, the parsed output of `ip -json -4 route`, without the default route."""
     return [ipaddress.IPv4Network(route["dst"], strict=False) for route in routes if route.get("dst", "default") != "default"]

@@ -1,4 +1,4 @@
-"""A small Kubernetes API client that needs only the standard library."""
+"""A small client of the Kubernetes API, written with the standard library alone."""
 
 import json
 import ssl
@@ -24,7 +24,7 @@ class ApiError(ClusterError):
 
 
 class Api:
-    """A client of one API server. It authenticates with `<user>.crt` and `<user>.key` of the directory `keys`."""
+    """A client of one API server. Its client certificate is `<user>.crt`, with `<user>.key`, in the directory `keys`."""
 
     def __init__(self, server: str, keys: Path, user: str = "admin") -> None:
         self._server = server
@@ -36,32 +36,32 @@ class Api:
         )
 
     def get(self, path: str) -> Object:
-        """Return the object or list at that path. Raises ApiError if the request fails."""
+        """Return the object or list at the URL path `path`. Raises ApiError if the request fails."""
         response: Object = json.loads(self._request("GET", path, None, "application/json"))
         return response
 
     def create(self, path: str, item: Mapping[str, Any]) -> None:
-        """Create an object in the collection at that path. Raises ApiError if the request fails."""
+        """Create the object `item`; `path` is the URL path of its collection. Raises ApiError if the request fails."""
         self._request("POST", path, item, "application/json")
 
     def delete(self, path: str) -> None:
-        """Delete the object at that path. Raises ApiError if the request fails."""
+        """Delete the object at the URL path `path`. Raises ApiError if the request fails."""
         self._request("DELETE", path, None, "application/json")
 
     def apply(self, path: str, item: Mapping[str, Any]) -> None:
-        """Create or change the object at that path by server-side apply. Raises ApiError if the request fails."""
+        """Create or change the object at the URL path `path` by server-side apply. Raises ApiError if the request fails."""
         query = "?fieldManager=localcluster&force=true"
         self._request("PATCH", path + query, item, "application/apply-patch+yaml")
 
     def ready(self) -> bool:
-        """Whether the API server answers `/readyz` with ok."""
+        """Whether the API server answers GET /readyz with ok. False if it does not answer."""
         try:
             return self._request("GET", "/readyz", None, "application/json") == b"ok"
         except ApiError:
             return False
 
     def exists(self, path: str) -> bool:
-        """Whether the object at that path exists and can be read."""
+        """Whether the object at the URL path `path` can be read. False if the API server does not answer."""
         try:
             self.get(path)
         except ApiError:
@@ -69,7 +69,7 @@ class Api:
         return True
 
     def node_ready(self, name: str) -> bool:
-        """Whether the node exists and its condition Ready is true."""
+        """Whether the Node of that name has the condition Ready=True. False if it cannot be read."""
         try:
             conditions = self.get(f"/api/v1/nodes/{name}")["status"].get("conditions", [])
         except ApiError:

@@ -1,4 +1,4 @@
-"""A program that outlives the command that started it. A later command finds it by its record, a file on disk."""
+"""A program that keeps running when the process that started it exits. A file on disk records its PID for later processes."""
 
 import json
 import os
@@ -17,25 +17,25 @@ _TERMINATION_GRACE_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Background:
-    """One program. Its record and its log are `<name>.json` and `<name>.log` in `directory`."""
+    """A program in the background. In `directory`, `<name>.json` records its process, and `<name>.log` is its log."""
 
     name: str
     directory: Path
 
     @property
     def log(self) -> Path:
-        """The output since the program was last started."""
+        """The file with the program's output since its last start."""
         return self.directory / f"{self.name}.log"
 
     def alive(self, context: str | None = None) -> bool:
-        """Whether the program runs. If a context is given, also whether it was started with that context."""
+        """Whether the program runs. If `context` is given, the program must also have been started with that context."""
         found = self._read()
         return found is not None and context in (None, found[1]) and processes.alive(found[0])
 
     def start(self, command: Sequence[str], context: str = "") -> None:
-        """Stop the program if it runs, and start it. `context` is any string that identifies this run; `alive` compares it.
+        """Start the program; if it runs already, stop it first. `context` is any string that identifies this run, for `alive`.
 
-        Raises ClusterError if it cannot be started.
+        Raises ClusterError if the program cannot be started.
         """
         self.stop()
         self.log.unlink(missing_ok=True)
@@ -44,9 +44,9 @@ class Background:
         self._record.write_text(json.dumps(record, default=str))
 
     def stop(self) -> bool:
-        """Send SIGTERM and wait; send SIGKILL after 15 seconds. Return whether the program was running.
+        """Stop the program with SIGTERM, or with SIGKILL after 15 seconds. Return whether it was running.
 
-        Raises ClusterError if it survives SIGKILL.
+        Raises ClusterError if it still runs 30 s after SIGKILL.
         """
         found = self._read()
         ran = found is not None and processes.alive(found[0])
@@ -60,7 +60,7 @@ class Background:
         return ran
 
     def kill(self) -> None:
-        """Send SIGKILL and wait. Raises ClusterError if the program survives."""
+        """Send SIGKILL if the program runs, and wait for its end. Raises ClusterError if it still runs after 30 s."""
         if found := self._read():
             processes.kill([found[0]])
 

@@ -1,4 +1,4 @@
-"""Builds the programs of a cluster from Go modules and a Rust crate. The per-user cache keeps the results."""
+"""Builds the programs of a cluster from Go modules and a Rust crate. The per-user cache keeps the executables."""
 
 import os
 import platform
@@ -18,12 +18,12 @@ MODULES = Path(__file__).parent / "go"
 DUFS_VERSION = "0.47.0"
 
 CompiledLine = Callable[[str], bool]
-"""Whether a line of compiler output means that one more package was compiled."""
+"""A function that returns whether a line of compiler output means that one more package was compiled."""
 
 
 @dataclass(frozen=True)
 class GoProgram:
-    """A program built from the Go package `package`. `modules/name/go.mod` pins the versions."""
+    """A program built from the Go package `package`. The file `<modules>/<name>/go.mod` pins its version."""
 
     name: str
     package: str
@@ -33,19 +33,20 @@ class GoProgram:
 
     @property
     def module(self) -> Path:
-        """The directory of go.mod."""
+        """The directory of the go.mod that pins the version of this program."""
         return self.modules / self.name
 
     def command(self, output: Path) -> list[str]:
-        """Return the build command. Without -trimpath it shares the Go build cache with other builds."""
+        """Return the `go build` command that writes the executable to `output`."""
+        # Without -trimpath, the build shares the Go build cache with other builds.
         stamps = [f"-X {variable}={value}" for variable, value in self.variables.items()]
         return ["go", "build", "-v", "-ldflags", " ".join(["-s -w", *stamps]), "-o", str(output), self.package]
 
 
 def pinned_version(module: str, required: str) -> str:
-    """Return the version, such as v1.36.3, of the module `required` in `go/<module>/go.mod`.
+    """Return the version, such as v1.36.3, at which `go/<module>/go.mod` requires the Go module `required`.
 
-    Raises ClusterError if this file does not require the module.
+    Raises ClusterError if that go.mod does not require it.
     """
     text = (MODULES / module / "go.mod").read_text()
     found = re.search(rf"^\s*{re.escape(required)} (v\S+)", text, re.MULTILINE)
@@ -55,7 +56,10 @@ def pinned_version(module: str, required: str) -> str:
 
 
 def kube_program() -> GoProgram:
-    """Return the one program that contains etcd, Kubernetes and kubectl. `kubectl version` fails without the version stamp."""
+    """Return what to build for etcd, Kubernetes and kubectl, which are one executable.
+
+    The Kubernetes version is linked into the executable: without it, `kubectl version` fails.
+    """
     version = pinned_version("kube", "k8s.io/kubernetes")
     major, minor, _patch = version.removeprefix("v").split(".", 2)
     stamp = "k8s.io/component-base/version"
@@ -76,7 +80,10 @@ FILEBROWSER = GoProgram(
 
 
 def build_go(program: GoProgram, report: Report) -> Path:
-    """Return the compiled program, from the cache or built now. Raises ClusterError if Go is missing or the build fails."""
+    """Return the path of the program's executable. Build it unless the per-user cache has it.
+
+    Raises ClusterError if Go is missing or the build fails.
+    """
 
     def build(directory: Path) -> None:
         if shutil.which("go") is None:
@@ -102,7 +109,10 @@ def build_go(program: GoProgram, report: Report) -> Path:
 
 
 def build_dufs(report: Report) -> Path:
-    """Return Dufs as one static file, from the cache or built now. Raises ClusterError if Cargo is missing or the build fails."""
+    """Return the path of the statically linked executable of Dufs. Build it unless the per-user cache has it.
+
+    Raises ClusterError if Cargo is missing or the build fails.
+    """
     target = f"{platform.machine()}-unknown-linux-gnu"
     command = ["cargo", "install", "dufs", "--version", DUFS_VERSION, "--locked", "--target", target, "--root"]
     flags = "-C target-feature=+crt-static"
@@ -124,7 +134,8 @@ def build_dufs(report: Report) -> Path:
 
 
 def _package_count(program: GoProgram, environment: Mapping[str, str]) -> int | None:
-    """Return the number of packages of the program; None if `go list` fails (the build then reports why)."""
+    """Return the number of Go packages to compile for the program; None if `go list` fails."""
+    # The build fails for the same reason, and reports it.
     command = ["go", "list", "-deps", program.package]
     listed = subprocess.run(command, cwd=program.module, env=environment, capture_output=True, text=True, check=False)
     return len(listed.stdout.split()) or None
@@ -140,9 +151,9 @@ def _run_build(
     total: int | None,
     report: Report,
 ) -> None:
-    """Run a compiler and report its progress every second. Its output goes to a log file in the cache.
+    """Run the build command `command` and report its progress every second.
 
-    Raises ClusterError if it fails.
+    The compiler's output goes to `<name>.log` in the per-user cache. Raises ClusterError if the command fails.
     """
     log = cache.root() / f"{name}.log"
     start = time.monotonic()
@@ -164,7 +175,7 @@ def _run_build(
 
 
 def _progress(name: str, lines: Sequence[str], compiled: CompiledLine, total: int | None, seconds: float) -> str:
-    """Return one line about the progress of a running build."""
+    """Return the progress of a running build as one line: packages compiled so far, and seconds since the start."""
     done = sum(1 for line in lines if compiled(line))
     if lines and "ownload" in lines[-1]:
         step = lines[-1].strip()

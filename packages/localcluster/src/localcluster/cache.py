@@ -1,7 +1,8 @@
-"""The per-user cache of builds.
+"""The per-user cache of built programs and images.
 
-An entry is a directory `<name>-<digest>`, with the digest of everything that the entry is built from. An entry appears whole or
-not at all, and only one process at a time builds it. Entries are never removed. The whole cache may be deleted at any time.
+A cache entry is a directory `<name>-<digest>`, with the digest of everything that the entry is built from. An entry appears
+whole or not at all, and only one process at a time builds it. Entries are never removed. The whole cache may be deleted at any
+time.
 """
 
 import fcntl
@@ -21,7 +22,10 @@ def root() -> Path:
 
 
 def digest(inputs: Iterable[str | bytes | Path]) -> str:
-    """Return sixteen hex digits that depend on the inputs, on their order, and on the name and content of each file among them."""
+    """Return a digest of the inputs and their order, as sixteen hex digits.
+
+    A Path among the inputs stands for the name and the content of that file.
+    """
     total = hashlib.sha256()
     for item in inputs:
         if isinstance(item, Path):
@@ -35,10 +39,10 @@ def digest(inputs: Iterable[str | bytes | Path]) -> str:
 
 
 def entry(name: str, inputs: Iterable[str | bytes | Path], build: Callable[[Path], None]) -> Path:
-    """Return the directory of the entry with this name and these inputs. If there is none, `build` gets an empty directory to
-    fill.
+    """Return the directory of the cache entry with that name and those inputs.
 
-    If `build` raises an error, the error passes through and no entry remains.
+    If the entry does not exist, `build` is called with an empty directory, which it fills and which becomes the entry. An error
+    that `build` raises passes through, and no entry remains.
     """
     path = root() / f"{name}-{digest(inputs)}"
     if path.is_dir():
@@ -60,7 +64,7 @@ def entry(name: str, inputs: Iterable[str | bytes | Path], build: Callable[[Path
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file while the `with` block runs. Wait first if another process holds it."""
+    """Hold an exclusive lock on the file `path` while the `with` block runs. Wait while another process holds it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:

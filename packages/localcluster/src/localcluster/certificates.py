@@ -1,4 +1,4 @@
-"""The keys and certificates of one cluster, signed by its own authority.
+"""The keys and certificates of one cluster, signed by the cluster's own certificate authority.
 
 All keys are elliptic curve keys: RSA keys would add seconds to every start.
 """
@@ -34,7 +34,10 @@ class Authority:
         _write_certificate(directory / "ca.crt", certificate)
 
     def client(self, name: str, user: str, group: str | None = None) -> None:
-        """Write the key and certificate of a Kubernetes user. If a group is given, the user is in that group."""
+        """Write `<name>.key` and `<name>.crt`, the key and client certificate of a Kubernetes user.
+
+        The user is in `group`, or in no group if `group` is None.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
         certificate = (
@@ -45,7 +48,7 @@ class Authority:
         self._write(name, key, certificate)
 
     def server(self, name: str, hosts: Sequence[str], addresses: Sequence[str]) -> None:
-        """Write the key and certificate of a server with these host names and IP addresses."""
+        """Write `<name>.key` and `<name>.crt`, a server certificate for the host names `hosts` and IP addresses `addresses`."""
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [x509.DNSName(host) for host in hosts]
         names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
@@ -59,7 +62,7 @@ class Authority:
         self._write(name, key, certificate)
 
     def signing_pair(self, name: str) -> None:
-        """Write a key pair that signs service account tokens: `<name>.key` and `<name>.pub`, without a certificate."""
+        """Write `<name>.key` and `<name>.pub`, a key pair without a certificate, for signing service account tokens."""
         key = ec.generate_private_key(ec.SECP256R1())
         _write_key(self.directory / f"{name}.key", key)
         public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

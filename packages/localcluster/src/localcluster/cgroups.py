@@ -1,4 +1,7 @@
-"""The control group of one node, in cgroup version 1 and version 2. The control groups of the node's pods are below it."""
+"""Creates and removes the control group of one node, in cgroup version 1 and version 2.
+
+The kubelet creates the control groups of the node's pods below the control group of the node.
+"""
 
 import time
 from pathlib import Path
@@ -8,16 +11,19 @@ from localcluster.errors import ClusterError
 ROOT = Path("/sys/fs/cgroup")
 
 CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
-"""The controllers that kubelet uses for accounting and limits. This machine may lack some of them."""
+"""The cgroup controllers that kubelet uses for accounting and limits. The kernel of this machine may lack some of them."""
 
 
 def is_unified(root: Path = ROOT) -> bool:
-    """Whether this machine has cgroup version 2."""
+    """Whether this machine has cgroup version 2, not version 1."""
     return (root / "cgroup.controllers").exists()
 
 
 def create(name: str, root: Path = ROOT) -> None:
-    """Create the control group in every hierarchy. Raises ClusterError if the kernel refuses."""
+    """Create the control group `name`: in every hierarchy of cgroup version 1, or in the only one of version 2.
+
+    Raises ClusterError if the kernel refuses to create it.
+    """
     try:
         if is_unified(root):
             available = (root / "cgroup.controllers").read_text().split()
@@ -33,7 +39,7 @@ def create(name: str, root: Path = ROOT) -> None:
 
 
 def remove(name: str, root: Path = ROOT) -> None:
-    """Remove the control group and all below it. Raises ClusterError if processes are still in it after 30 s."""
+    """Remove the control group `name` and all control groups below it. Raises ClusterError if it has processes after 30 s."""
     deadline = time.monotonic() + 30
     while True:
         left = [group for base in (root, *_hierarchies(root)) if (group := base / name).is_dir()]
@@ -48,7 +54,7 @@ def remove(name: str, root: Path = ROOT) -> None:
 
 
 def _remove_tree(group: Path) -> None:
-    """Remove a group and those below it if they are empty. Their files belong to the kernel and need no deletion."""
+    """Remove a control group and those below it, except for those that still have processes."""
     for child in group.iterdir():
         if child.is_dir():
             _remove_tree(child)
@@ -59,7 +65,5 @@ def _remove_tree(group: Path) -> None:
 
 
 def _hierarchies(root: Path) -> list[Path]:
-    """Return the mounted hierarchies of cgroup version 1. Symbolic links are left out: they are second names of the same
-    hierarchies.
-    """
+    """Return the directories of the mounted hierarchies of cgroup version 1, without symbolic links to them."""
     return [path for path in root.iterdir() if path.is_dir() and not path.is_symlink() and (path / "cgroup.procs").exists()]

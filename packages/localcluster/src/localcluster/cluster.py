@@ -15,7 +15,7 @@ from localcluster.starter import Starter
 
 
 class Profile(enum.StrEnum):
-    """The kind of a cluster: a control plane with fake nodes, or one real node."""
+    """What a cluster consists of: a control plane with fake nodes, or one node that runs real containers."""
 
     CONTROL_PLANE = "control-plane"
     NODE = "node"
@@ -23,7 +23,7 @@ class Profile(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster. `processes` maps program names, such as etcd or kube-apiserver, to pids."""
+    """A running cluster: its files and programs. `processes` maps program names, such as kube-apiserver, to PIDs."""
 
     profile: Profile
     directory: Path
@@ -33,7 +33,10 @@ class Cluster:
 
 
 def build(profile: Profile, report: Report = silent) -> None:
-    """Build everything that the profile needs, and keep it in the per-user cache. Raises ClusterError if a build fails."""
+    """Build the programs and images of a profile into the per-user cache, without starting a cluster.
+
+    Raises ClusterError if a build fails.
+    """
     builds.build_go(builds.kube_program(), report)
     if profile is Profile.CONTROL_PLANE:
         builds.build_go(builds.KWOK, report)
@@ -43,10 +46,12 @@ def build(profile: Profile, report: Report = silent) -> None:
 
 
 def start(profile: Profile | str, directory: Path, report: Report = silent) -> Cluster:
-    """Return the running cluster of that directory, or build and start a new one. The cluster outlives the caller.
+    """Return the running cluster whose files are in `directory`; build and start it first if it does not run.
 
-    If programs of a running cluster have exited, they are started again. Raises ClusterError if the cluster does not start.
-    Everything that was started is then stopped; the logs are kept.
+    The cluster keeps running when the calling process exits.
+
+    Programs of a running cluster that have exited are started again. Raises ClusterError if the cluster does not start, or
+    if `directory` has a cluster of another profile. A new cluster that does not start is stopped; its logs are kept.
     """
     profile = Profile(profile)
     layout = Layout(directory.absolute())
@@ -68,7 +73,7 @@ def start(profile: Profile | str, directory: Path, report: Report = silent) -> C
 
 
 def stop(directory: Path) -> None:
-    """Stop the cluster of that directory and delete its files. Do nothing if there is none."""
+    """Stop the cluster whose files are in `directory`, and delete these files. A missing directory is no error."""
     layout = Layout(directory.absolute())
     if not layout.directory.is_dir():
         return
@@ -80,9 +85,10 @@ def stop(directory: Path) -> None:
 
 
 def load_images(directory: Path, archives: Iterable[Path]) -> None:
-    """Import more images into the node of the cluster in that directory, as if it had pulled them.
+    """Import container images into the node of the cluster in `directory`, so that its pods can use them.
 
-    Raises ClusterError if there is no such cluster, or if an import fails.
+    `archives` are the tar files of the images. Raises ClusterError if there is no cluster of the profile `node`, or if an
+    import fails.
     """
     found = state.read(Layout(directory.absolute()).state)
     if found is None or "namespace" not in found.processes:
@@ -91,7 +97,7 @@ def load_images(directory: Path, archives: Iterable[Path]) -> None:
 
 
 def status(directory: Path) -> dict[str, bool]:
-    """Return whether each program of the cluster in that directory runs; empty if there is no cluster."""
+    """Return for each program of the cluster in `directory`, by name, whether it runs. Empty if there is no cluster."""
     found = state.read(Layout(directory.absolute()).state)
     return {} if found is None else {p.name: processes.alive(p) for p in found.processes.values()}
 
@@ -115,12 +121,15 @@ def _start_new(starter: Starter) -> None:
 
 
 def _can_resume(found: state.State) -> bool:
-    """Whether a recorded cluster had started completely, and its exited programs can be started again."""
+    """Whether the exited programs of the recorded cluster can be started again.
+
+    True if the cluster had started completely, and the Linux namespaces of its real node, if it has one, still exist.
+    """
     return found.ready and (found.profile == Profile.CONTROL_PLANE or node.namespace_alive(found))
 
 
 def _restart_exited(starter: Starter) -> None:
-    """Start the exited programs of a cluster again."""
+    """Start the exited programs of a cluster again, and wait until the cluster is usable."""
     exited = [process for process in starter.state.processes.values() if not processes.alive(process)]
     for process in exited:
         starter.report(f"{process.name} had exited: starting it again")
@@ -134,7 +143,7 @@ def _restart_exited(starter: Starter) -> None:
 
 
 def _stop(running: state.State) -> None:
-    """Stop the processes and undo every other change to this machine. The files stay."""
+    """Kill the processes of a cluster and undo its other changes to this machine, except for the files in its directory."""
     processes.kill(running.processes.values())
     node.clean_up(running.undo)
 

@@ -1,4 +1,7 @@
-"""The command lines and configuration files of the control plane, which every profile has."""
+"""The command lines and configuration files of etcd, kube-apiserver, kube-controller-manager and kube-scheduler.
+
+Every profile starts these four programs.
+"""
 
 import base64
 import json
@@ -11,7 +14,7 @@ from localcluster.certificates import Authority
 from localcluster.layout import Layout
 
 PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
-"""The names under which the program `kube` can be called; each name runs another part of it."""
+"""The programs that the executable `kube` contains. The name by which it is called decides which one runs."""
 
 REQUESTS_PER_SECOND = 500
 """The client-side rate limit of the controllers. Their default of 20 or 50 would cost seconds at every start."""
@@ -56,7 +59,10 @@ class Settings:
 
 
 def write_keys(layout: Layout, settings: Settings) -> Authority:
-    """Write the keys, certificates and kubeconfigs of the control plane and its administrator."""
+    """Write the keys, certificates and kubeconfigs of the control plane and its administrator.
+
+    Return the certificate authority that signed the certificates.
+    """
     authority = Authority(layout.keys)
     authority.signing_pair("service-accounts")
     names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
@@ -70,7 +76,7 @@ def write_keys(layout: Layout, settings: Settings) -> Authority:
 
 
 def write_kubeconfig(path: Path, layout: Layout, settings: Settings, user: str) -> None:
-    """Write a kubeconfig for the user `user`. It contains the key and the certificate of that user."""
+    """Write a kubeconfig to `path`, with the key and the certificate of the Kubernetes user `user`."""
 
     def encoded(name: str) -> str:
         return base64.b64encode((layout.keys / name).read_bytes()).decode()
@@ -95,14 +101,14 @@ def write_kubeconfig(path: Path, layout: Layout, settings: Settings, user: str) 
 
 
 def write_json(path: Path, content: Mapping[str, Any], mode: int = 0o644) -> None:
-    """Write a configuration file as JSON, which is also YAML."""
+    """Write `content` to the file `path` as JSON, which programs that expect YAML can read too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=mode)
     path.write_text(json.dumps(content, indent=1))
 
 
 def link_programs(layout: Layout, kube: Path, others: Mapping[str, Path]) -> None:
-    """Create the symbolic links by which the programs of the cluster are called."""
+    """Create a symbolic link in `layout.programs` for each program: to `kube` for those in PARTS, else as in `others`."""
     layout.programs.mkdir(parents=True, exist_ok=True)
     for name, target in {**dict.fromkeys(PARTS, kube), **others}.items():
         link = layout.programs / name
@@ -111,7 +117,7 @@ def link_programs(layout: Layout, kube: Path, others: Mapping[str, Path]) -> Non
 
 
 def etcd_command(layout: Layout, settings: Settings) -> list[str]:
-    """Return the command line of etcd. It runs without fsync, because no cluster is ever recovered after a crash."""
+    """Return the command line of etcd, without fsync: the data of a cluster is not needed after a crash of the machine."""
     return [
         str(layout.programs / "etcd"),
         f"--data-dir={layout.run / 'etcd'}",
@@ -125,7 +131,7 @@ def etcd_command(layout: Layout, settings: Settings) -> list[str]:
 
 
 def apiserver_command(layout: Layout, settings: Settings, extra: Sequence[str]) -> list[str]:
-    """Return the command line of the API server. Its audit log is logs/audit.jsonl; AUDIT_POLICY says what it contains."""
+    """Write the audit policy of the API server, and return its command line. The audit log is logs/audit.jsonl."""
     keys = layout.keys
     policy = layout.run / "audit-policy.json"
     write_json(policy, AUDIT_POLICY)
@@ -152,7 +158,7 @@ def apiserver_command(layout: Layout, settings: Settings, extra: Sequence[str]) 
 
 
 def controller_manager_command(layout: Layout, settings: Settings) -> list[str]:
-    """Return the command line of the controller manager, without leader election: there is only one."""
+    """Return the command line of kube-controller-manager, without leader election, as a cluster has only one."""
     return [
         str(layout.programs / "kube-controller-manager"),
         f"--kubeconfig={layout.run / 'kube-controller-manager.kubeconfig'}",
@@ -168,7 +174,10 @@ def controller_manager_command(layout: Layout, settings: Settings) -> list[str]:
 
 
 def scheduler_command(layout: Layout, settings: Settings) -> list[str]:
-    """Return the command line of the scheduler, without leader election: there is only one."""
+    """Write the configuration file of kube-scheduler, and return the command line that starts it.
+
+    It runs without leader election, as a cluster has only one.
+    """
     config = layout.run / "kube-scheduler.json"
     plugins = {"multiPoint": {"disabled": [{"name": name} for name in settings.scheduler_plugins_off]}}
     write_json(

@@ -1,8 +1,8 @@
 """The profile `control-plane`: a real API server, controller manager and scheduler, and four fake nodes.
 
-kwok plays the kubelet of those nodes by the rules in `stages/`: pods run, fail and terminate as their annotation
-`localcluster.userstorage.dev/life` says, and claims of the class `kwok-volume` are bound. No container runs, no packet is
-sent to a pod, and no root rights are needed.
+kwok simulates the kubelet of the fake nodes by the rules in `stages/`. A pod runs, fails and terminates as its annotation
+`localcluster.userstorage.dev/life` says. A claim of the StorageClass `kwok-volume` becomes bound. No container runs, no packet
+is sent to a pod, and no root rights are needed.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ CONTROLLERS_OFF = (
 )
 
 SCHEDULER_PLUGINS_OFF = ("VolumeBinding", "VolumeRestrictions", "VolumeZone", "NodeVolumeLimits")
-"""Scheduler plugins that look for the volumes of claims. This profile has no volumes."""
+"""Scheduler plugins that are disabled: they look for PersistentVolumes, and this profile has none."""
 
 STORAGE_CLASS = {
     "apiVersion": "storage.k8s.io/v1",
@@ -48,7 +48,7 @@ STORAGE_CLASS = {
 
 
 def settings() -> components.Settings:
-    """Return the settings of a new cluster, with ports that are free now."""
+    """Return the control plane settings of a new cluster, with TCP ports that are free now."""
     return components.Settings(
         address="127.0.0.1",
         port=free_port(),
@@ -61,13 +61,16 @@ def settings() -> components.Settings:
 
 
 def apiserver_options() -> list[str]:
-    """Return the options of the API server that only this profile needs."""
+    """Return the kube-apiserver command line options that only the profile `control-plane` needs."""
     # The API server listens on loopback only, and a Service cannot have a loopback address as its endpoint.
     return ["--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"]
 
 
 def kwok_command(layout: Layout) -> list[str]:
-    """Write the configuration of kwok and return its command line. kwok has no client-side rate limit."""
+    """Write the configuration file of kwok, and return the command line that starts kwok with it.
+
+    kwok sends requests to the API server without a client-side rate limit.
+    """
     config = layout.run / "kwok.yaml"
     components.write_json(
         config,
@@ -98,7 +101,7 @@ def kwok_command(layout: Layout) -> list[str]:
 
 
 def create_objects(api: Api) -> None:
-    """Create the fake nodes and the storage class. Raises ApiError if the API server refuses."""
+    """Create the fake Nodes and the StorageClass `kwok-volume`. Raises ApiError if the API server refuses a request."""
     api.apply("/apis/storage.k8s.io/v1/storageclasses/kwok-volume", STORAGE_CLASS)
     for name in NODES:
         labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
@@ -107,7 +110,10 @@ def create_objects(api: Api) -> None:
 
 
 def start(starter: Starter, kube: Path, kwok: Path) -> None:
-    """Start a new cluster with these programs and wait until its nodes take pods. Raises ClusterError if that fails."""
+    """Start a new cluster and wait until pods can be scheduled. `kube` and `kwok` are the paths of the two executables.
+
+    Raises ClusterError if that fails.
+    """
     layout = starter.layout
     chosen = settings()
     starter.state.server = chosen.server
@@ -125,6 +131,6 @@ def start(starter: Starter, kube: Path, kwok: Path) -> None:
 
 
 def wait_until_usable(starter: Starter, api: Api) -> None:
-    """Wait until pods can be created and scheduled. Raises ClusterError if that takes too long."""
+    """Wait until pods can be created and scheduled. Raises ClusterError if that takes too long, or if a program exits."""
     starter.wait_for_default_account(api)
     starter.wait("four fake nodes ready", lambda: all(api.node_ready(name) for name in NODES))

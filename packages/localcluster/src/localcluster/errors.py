@@ -2,4 +2,4 @@
 
 
 class ClusterError(Exception):
-    """A failure that a person can act on. Its text is one line that says what is wrong and what to do about it."""
+    """A failure that a person can act on. The message is one line: what is wrong, and what to do about it."""

@@ -12,7 +12,7 @@ _DEFINITION = "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"
 
 
 def http_route_definition() -> Path:
-    """Return the file with the CRD of HTTPRoute. Raises ClusterError if Go cannot download it."""
+    """Return the path of the YAML file with the CRD of HTTPRoute. Raises ClusterError if Go cannot download the module."""
     command = ["go", "mod", "download", "-json", _MODULE]
     try:
         done = subprocess.run(command, cwd=MODULES / "gatewayapi", capture_output=True, text=True, check=True)

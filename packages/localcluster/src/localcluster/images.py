@@ -1,7 +1,7 @@
-"""Builds container images from files of this machine, because no registry can be reached. An image is a tar file in OCI layout
-with one layer.
+"""Builds container images from files of this machine, because no registry can be reached.
 
-The same files give the same bytes: an image contains no times or file owners of this machine.
+An image is written as a tar file in OCI layout, with one layer. The same files give the same bytes: the tar file contains no
+times or file owners of this machine.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ _EPOCH = "1970-01-01T00:00:00Z"
 class Image:
     """An image to build.
 
-    `files` maps paths in the image to files of this machine, `links` maps them to targets of symbolic links, and
-    `directories` maps them to modes. Parent directories are added.
+    The keys of `files`, `links` and `directories` are paths in the image. Their values are files of this machine, the targets
+    of symbolic links, and the modes of directories. Parent directories are created.
     """
 
     reference: str
@@ -38,12 +38,12 @@ class Image:
 
     @property
     def archive_name(self) -> str:
-        """The file name of the image's archive."""
+        """The name of the tar file to write the image to."""
         return self.reference.rpartition("/")[2].replace(":", "-") + ".tar"
 
 
 def write_archive(image: Image, path: Path) -> None:
-    """Write the image as a tar file that `ctr images import` and other tools can read. Raises OSError if a file is missing."""
+    """Write the image to `path`, as a tar file that `ctr images import` can read. Raises OSError if a file is missing."""
     layer = _layer(image)
     config = _encode(_config(image, layer))
     manifest = _encode(
@@ -82,7 +82,7 @@ def _layer(image: Image) -> bytes:
 
 
 def _directories(image: Image) -> dict[str, int]:
-    """Return the mode of each directory: of the parents of every path, and of those in `image.directories`."""
+    """Return the mode of each directory in the image, by path: that in `image.directories`, else 0755."""
     parents: dict[str, int] = {}
     for name in (*image.files, *image.links, *image.directories):
         for parent in PurePosixPath(name.strip("/")).parents:

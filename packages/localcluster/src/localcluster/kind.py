@@ -1,4 +1,7 @@
-"""The cluster of kind, for machines with a Docker engine. This module was written on a machine without one and has never run."""
+"""Starts and deletes a cluster with kind, which needs a Docker engine.
+
+This module was written on a machine without Docker and has never run.
+"""
 
 import os
 import shutil
@@ -28,7 +31,7 @@ def docker_answers() -> bool:
 
 
 def kind_cluster(name: str, kubeconfig: Path) -> Any:
-    """Return a pytest_kind.KindCluster that is not created yet."""
+    """Return a pytest_kind.KindCluster for the kind cluster `name`. This call creates no cluster."""
     os.environ.setdefault("KIND_VERSION", KIND_VERSION)
     os.environ.setdefault("KUBECTL_VERSION", KUBECTL_VERSION)
     from pytest_kind.cluster import KindCluster  # type: ignore[import-untyped] # noqa: PLC0415  # it reads the variables at import
@@ -37,7 +40,10 @@ def kind_cluster(name: str, kubeconfig: Path) -> Any:
 
 
 def up(directory: Path) -> Path:
-    """Start the kind cluster of `directory` unless it runs, and return its kubeconfig. Raises ClusterError if it does not start."""
+    """Start the kind cluster unless it runs. Return the path of its kubeconfig, which is in `directory`.
+
+    Raises ClusterError if no Docker engine answers, or if the cluster does not start.
+    """
     if not docker_answers():
         raise ClusterError("no Docker engine answers, and kind needs one: use the profile control-plane or node")
     directory.mkdir(parents=True, exist_ok=True)
@@ -51,7 +57,7 @@ def up(directory: Path) -> Path:
 
 
 def down(directory: Path) -> None:
-    """Delete the kind cluster of `directory`. Do nothing if there is none."""
+    """Delete the kind cluster that `up` started with this `directory`. Without such a cluster, nothing is deleted."""
     if not (directory / PROFILE).exists():
         return
     try:

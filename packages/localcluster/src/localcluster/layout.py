@@ -1,4 +1,4 @@
-"""The paths of one cluster's files in its directory."""
+"""The paths of the files of one cluster, all in one directory."""
 
 import shutil
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Layout:
-    """The paths of a cluster. All but `lock` are deleted with it."""
+    """The paths of the files of a cluster, all in `directory`."""
 
     directory: Path
 
     @property
     def kubeconfig(self) -> Path:
-        """The administrator's kubeconfig."""
+        """The kubeconfig of the cluster's administrator."""
         return self.directory / "kubeconfig"
 
     @property
     def programs(self) -> Path:
-        """The folder of symbolic links by which the programs are called, so that `ps` shows their names."""
+        """The folder with one symbolic link per program. Programs are called by these links, so that `ps` shows their names."""
         return self.directory / "bin"
 
     @property
@@ -28,7 +28,7 @@ class Layout:
 
     @property
     def logs(self) -> Path:
-        """The folder with one log file per process, and with audit.jsonl."""
+        """The folder with one log file per process, and with the audit log, audit.jsonl."""
         return self.directory / "logs"
 
     @property
@@ -38,12 +38,12 @@ class Layout:
 
     @property
     def keys(self) -> Path:
-        """The folder of keys and certificates."""
+        """The folder of the cluster's keys and certificates."""
         return self.run / "keys"
 
     @property
     def state(self) -> Path:
-        """The record of the running processes and of the changes that `stop` has to undo."""
+        """The file with the running processes and the changes to this machine that `stop` has to undo."""
         return self.directory / "state.json"
 
     @property
@@ -56,14 +56,14 @@ class Layout:
         return self.logs / f"{name}.log"
 
     def reset(self) -> None:
-        """Delete the cluster's files except for the lock."""
+        """Delete the files of the cluster except for the lock file. The cluster must be stopped."""
         for path in (self.run, self.programs, self.logs):
             shutil.rmtree(path, ignore_errors=True)
         for path in (self.kubeconfig, self.state):
             path.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Delete the cluster's files, and the directory if it is empty then."""
+        """Delete the files of the cluster and the lock file, and then the directory if it is empty."""
         self.reset()
         self.lock.unlink(missing_ok=True)
         if self.directory.is_dir() and not any(self.directory.iterdir()):

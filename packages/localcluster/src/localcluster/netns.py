@@ -1,8 +1,8 @@
 """The network, mount and PID namespaces of a node.
 
-If the first process of the PID namespace is killed, the kernel kills every process inside and removes their mounts, network
-interfaces and firewall rules. Only two things of a node remain on this machine: the veth pair, which the kernel removes
-with the namespace of either end, and the changes that `node.py` records to undo.
+If the first process of the PID namespace is killed, the kernel kills every process in the namespaces. It also removes the
+mounts, network interfaces and firewall rules in them. A node has only two things outside of its namespaces: one end of the veth
+pair, which the kernel removes with the other end, and the changes to this machine that `node.py` records to undo.
 """
 
 import shlex
@@ -21,17 +21,18 @@ NAMESPACES = ("--net", "--mount", "--pid")
 
 @dataclass(frozen=True)
 class Namespace:
-    """The running namespaces of a node. `pid` is the PID of their first process, as this machine sees it."""
+    """The namespaces of a node. `pid` is the PID of their first process, as seen from outside of the namespaces."""
 
     pid: int
 
     def run(self, command: Sequence[str]) -> str:
-        """Run a command inside and return its output. Raises ClusterError if it fails."""
+        """Run a command in the namespaces and return its standard output. Raises ClusterError if the command fails."""
         return run(["nsenter", f"--target={self.pid}", *NAMESPACES, "--", *command])
 
     def launch(self, name: str, command: Sequence[str], log: Path) -> Process:
-        """Start a command inside, in the background. This method is a `processes.Launch`. Raises ClusterError if the command
-        exits at once.
+        """Start a command in the namespaces, in the background, and return the record of its process.
+
+        The output is appended to the file `log`. Raises ClusterError if the command exits at once.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         # The shell exits at once, so the command becomes a child of the first process, which reaps it.
@@ -43,7 +44,7 @@ class Namespace:
         return processes.record(name, command, log, outer)
 
     def _outer_pid(self, inner: int) -> int | None:
-        """Return the PID that this machine sees for the process with the PID `inner` inside; None if there is none."""
+        """Return the PID outside of the namespaces of the process that has the PID `inner` in them; None if it has exited."""
         namespace = (PROC / str(self.pid) / "ns" / "pid").readlink()
         for path in PROC.iterdir():
             if not path.name.isdigit():
@@ -57,9 +58,9 @@ class Namespace:
 
 
 def create(log: Path, on_start: Callable[[Process], None]) -> Namespace:
-    """Create namespaces. This starts two processes; `on_start` is called with each of them.
+    """Create the namespaces of a node, which two processes keep alive. `on_start` is called with the record of each process.
 
-    Raises ClusterError if the kernel refuses.
+    Raises ClusterError if the kernel refuses to create the namespaces.
     """
     holder = processes.launch(
         "namespace-holder",
@@ -92,7 +93,7 @@ def create(log: Path, on_start: Callable[[Process], None]) -> Namespace:
 
 
 def run(command: Sequence[str]) -> str:
-    """Run a command on this machine and return its output. Raises ClusterError if it fails."""
+    """Run a command outside of the namespaces and return its standard output. Raises ClusterError if the command fails."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines()
@@ -101,7 +102,10 @@ def run(command: Sequence[str]) -> str:
 
 
 def _first_process(holder: int) -> int | None:
-    """Return the PID of the first process inside, which `unshare` starts and which has its own /proc; None before it runs."""
+    """Return the PID of the first process in the namespaces, which `unshare` starts; None before it runs.
+
+    `holder` is the PID of `unshare`.
+    """
     children = (PROC / str(holder) / "task" / str(holder) / "children").read_text().split()
     if not children:
         return None
@@ -110,7 +114,7 @@ def _first_process(holder: int) -> int | None:
 
 
 def _innermost_pid(path: Path) -> int:
-    """Return the PID that a process has in its own namespace. `path` is its directory in /proc."""
+    """Return the PID that a process has in its own PID namespace. `path` is the directory of the process in /proc."""
     for line in (path / "status").read_text().splitlines():
         if line.startswith("NSpid:"):
             return int(line.split()[-1])

@@ -1,7 +1,8 @@
 """The profile `node`: one node that runs real containers, with containerd, kubelet and kube-proxy.
 
-The whole cluster runs in its own namespaces. A veth pair connects them with this machine: the API server, pods and
-Services answer at their addresses. Volumes are directories, and the images are those of `nodeimages.py`; nothing is pulled.
+The whole cluster runs in its own Linux namespaces. A veth pair connects the namespaces with this machine, so that the API
+server, pods and Services can be reached at their own addresses. Volumes are directories. The images are those of
+`nodeimages.py`; nothing is pulled.
 
 Not supported: enforcement of NetworkPolicy (objects are accepted and have no effect), DNS names of Services, Ingress,
 metrics, and connections to other networks.
@@ -34,11 +35,14 @@ SYSCTLS = (
 API_PORT = 6443
 
 PROVISIONER = "provisioner"
-"""The only program of a node that runs outside of its namespaces."""
+"""The name of the provisioner, the only program of a node that runs outside of the node's Linux namespaces."""
 
 
 def start(starter: Starter, kube: Path, images: Iterable[Path]) -> None:
-    """Start a new cluster with these programs and images. Raises ClusterError if that fails."""
+    """Start a new cluster. `kube` is the path of the executable of Kubernetes, and `images` are the tar files of its images.
+
+    Raises ClusterError if that fails.
+    """
     layout, undo = starter.layout, starter.state.undo
     network = _create_veth(starter)
     settings = components.Settings(
@@ -82,25 +86,31 @@ def start(starter: Starter, kube: Path, images: Iterable[Path]) -> None:
 
 
 def wait_until_usable(starter: Starter, api: Api) -> None:
-    """Wait until the node takes pods. Raises ClusterError if that takes too long."""
+    """Wait until pods can be created and scheduled. Raises ClusterError if that takes too long, or if a program exits."""
     starter.wait("node ready", lambda: api.node_ready(NODE))
     starter.wait_for_default_account(api)
 
 
 def namespace_alive(state: State) -> bool:
-    """Whether the namespaces of a recorded cluster exist. Without them none of its programs can be started again."""
+    """Whether the Linux namespaces of the recorded cluster still exist. Its programs can only be started again in them."""
     first = state.processes.get("namespace")
     return first is not None and processes.alive(first)
 
 
 def launcher_for(name: str, state: State) -> processes.Launch:
-    """Return the function that starts the program of that name: inside the namespaces if the cluster has them."""
+    """Return the function that starts the program `name`: in the node's Linux namespaces, or on this machine.
+
+    The provisioner, and all programs of a cluster without a real node, are started on this machine.
+    """
     first = state.processes.get("namespace")
     return processes.launch if first is None or name == PROVISIONER else Namespace(first.pid).launch
 
 
 def clean_up(undo: dict[str, str]) -> None:
-    """Undo the changes that outlive the processes of a node. Raises ClusterError if one cannot be undone."""
+    """Undo those changes to this machine that stay after the processes of a node have ended: veth pair, sysctls, control group.
+
+    Raises ClusterError if one of them cannot be undone.
+    """
     if "veth" in undo:
         _remove_veth(undo["veth"])
     _restore_sysctls(undo)
@@ -120,7 +130,10 @@ def _remove_veth(name: str) -> None:
 
 
 def _create_veth(starter: Starter) -> Network:
-    """Create the veth pair whose name has the number of a free address range. This reserves the range."""
+    """Return the addresses of a new node, and create its veth pair, which reserves the addresses.
+
+    Raises ClusterError if no addresses are free, or if the veth pair cannot be created.
+    """
     used = routed_ranges(json.loads(netns.run(["ip", "-json", "-4", "route", "show", "table", "all"]) or "[]"))
     for _attempt in range(10):
         network = free_network(used)
@@ -136,7 +149,10 @@ def _create_veth(starter: Starter) -> Network:
 
 
 def _create_namespace(starter: Starter, network: Network) -> Namespace:
-    """Create the namespaces, move the peer of the veth pair into them, and add routes from this machine to pods and Services."""
+    """Create the node's Linux namespaces and set up their network.
+
+    One end of the veth pair is moved into the namespaces. This machine gets routes to the pods and Services.
+    """
 
     def record(process: processes.Process) -> None:
         starter.state.processes[process.name] = process
@@ -155,7 +171,10 @@ def _create_namespace(starter: Starter, network: Network) -> Namespace:
 
 
 def import_images(namespace: Namespace, images: Iterable[Path]) -> None:
-    """Import these images into the node. Raises ClusterError if an import fails."""
+    """Import container images into the containerd of the node. `images` are their tar files.
+
+    Raises ClusterError if an import fails.
+    """
     control = ["ctr", f"--address={nodeconfig.CONTAINERD_SOCKET}", "--namespace=k8s.io", "images", "import"]
     for archive in images:
         namespace.run([*control, str(archive)])

@@ -75,12 +75,15 @@ disabled_plugins = [
 
 
 def setup_arguments(layout: Layout, network: Network) -> list[str]:
-    """Return the arguments of `SETUP`."""
+    """Return the arguments of the shell script `SETUP`, which sets up the node's namespaces."""
     return [str(layout.directory), network.peer_name, network.node, str(network.services), network.host]
 
 
 def write(layout: Layout, settings: Settings, network: Network, authority: Authority, group: str) -> None:
-    """Write all configuration files of the node. `group` is the control group above those of its pods."""
+    """Write the keys and configuration files of containerd, its network plugin, kubelet and kube-proxy.
+
+    `group` is the control group in which kubelet creates those of the pods.
+    """
     authority.client("kubelet", f"system:node:{NODE}", "system:nodes")
     authority.client("kube-proxy", "system:kube-proxy")
     authority.client("provisioner", "provisioner", "system:masters")
@@ -171,7 +174,7 @@ def containerd_command(layout: Layout) -> list[str]:
 
 
 def apiserver_options(layout: Layout) -> list[str]:
-    """Return the options of the API server for reaching kubelet: for logs, exec and port-forward."""
+    """Return the kube-apiserver options for requests to kubelet, which logs, exec and port-forward need."""
     keys = layout.keys
     return [
         "--bind-address=0.0.0.0",
@@ -183,7 +186,7 @@ def apiserver_options(layout: Layout) -> list[str]:
 
 
 def node_commands(layout: Layout, network: Network) -> dict[str, list[str]]:
-    """Return the command lines of kubelet and kube-proxy."""
+    """Return the command lines of kubelet and kube-proxy, by program name."""
     return {
         "kubelet": [
             str(layout.programs / "kubelet"),

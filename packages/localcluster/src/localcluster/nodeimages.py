@@ -1,4 +1,4 @@
-"""The images that a node has from the start. They have the same names as the originals in their registries."""
+"""The container images that a node has from the start, built on this machine under the names of the published images."""
 
 from pathlib import Path
 
@@ -32,8 +32,9 @@ SHELL_PROGRAMS = (
 
 
 def build_all(report: Report) -> list[Path]:
-    """Return the tar files of all images, from the cache or built now. Raises ClusterError if one of their programs cannot be
-    built.
+    """Return the tar file of every image that a node has from the start. Build those that are not in the per-user cache.
+
+    Raises ClusterError if a program in one of the images cannot be built.
     """
     return [archive(image) for image in _images(report)]
 
@@ -61,7 +62,7 @@ def _images(report: Report) -> list[Image]:
 
 
 def archive(image: Image) -> Path:
-    """Return the tar file of the image, from the cache or written now."""
+    """Return the path of the image's tar file in the per-user cache. Write the tar file if it is not there yet."""
     sources = [part for path, source in sorted(image.files.items()) for part in (path, source)]
 
     def write(directory: Path) -> None:

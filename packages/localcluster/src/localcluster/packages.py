@@ -14,14 +14,17 @@ from localcluster.progress import Report
 
 @dataclass(frozen=True)
 class Package:
-    """A Debian package and its purpose. `proof` is an absolute path, or a program in the path, that exists if it is installed."""
+    """A Debian package and its purpose. If `proof` exists, the package counts as installed.
+
+    `proof` is the absolute path of a file, or the name of a program on PATH.
+    """
 
     name: str
     proof: str
     purpose: str
 
     def installed(self) -> bool:
-        """Whether `proof` exists, whatever has installed it."""
+        """Whether `proof` exists. It does not matter whether the Debian package or something else has installed it."""
         if self.proof.startswith("/"):
             return Path(self.proof).exists()
         # The path of a user other than root often lacks sbin.
@@ -45,7 +48,10 @@ PACKAGES = (
 
 
 def ensure(report: Report) -> None:
-    """Install the missing packages of PACKAGES. Raises ClusterError without root rights, without apt-get, or if apt-get fails."""
+    """Install those of PACKAGES that are missing.
+
+    Raises ClusterError if this process has no root rights, or if apt-get is missing or fails.
+    """
     missing = [package for package in PACKAGES if not package.installed()]
     names = [package.name for package in missing]
     if os.geteuid() != 0:
@@ -55,7 +61,10 @@ def ensure(report: Report) -> None:
 
 
 def ensure_package(package: Package, report: Report) -> None:
-    """Install a package unless it is installed. Raises ClusterError without root rights, without apt-get, or if apt-get fails."""
+    """Install a package unless it is installed.
+
+    Raises ClusterError if the package is missing and this process has no root rights, or if apt-get is missing or fails.
+    """
     if package.installed():
         return
     if os.geteuid() != 0:
@@ -90,9 +99,9 @@ def _apt_get(*arguments: str) -> None:
 
 
 def unpack(name: str, directory: Path) -> None:
-    """Download a Debian package and extract it below the directory. This needs no root rights and starts no service.
+    """Download the Debian package `name` and extract its files into `directory`, without installing it.
 
-    Raises ClusterError without apt-get and dpkg-deb, or if the download fails.
+    This needs no root rights. Raises ClusterError if apt-get or dpkg-deb is missing or fails.
     """
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise ClusterError(f"apt-get and dpkg-deb are missing; they download the Debian package {name}")

@@ -1,4 +1,4 @@
-"""Background processes that outlive the process that started them. They are found and killed by their PID.
+"""Background processes that keep running when the process that started them exits. They are found and killed by their PID.
 
 A PID alone does not identify a process, because the kernel reuses it. So every record also has the start time of its process,
 and a signal is sent only if both match.
@@ -18,7 +18,7 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Process:
-    """A process that was started: its name in the cluster, command, log file, pid and start time in clock ticks."""
+    """The record of a started process. `started` is its start time, in clock ticks since boot."""
 
     name: str
     command: tuple[str, ...]
@@ -28,11 +28,11 @@ class Process:
 
 
 Launch = Callable[[str, Sequence[str], Path], Process]
-"""Starts a command, under the given name, with its output appended to the given file."""
+"""A function that starts a command in the background. It gets a name, the command and the file to append the output to."""
 
 
 def start_time(pid: int) -> int | None:
-    """Return when the process started, in clock ticks since boot; None if there is none, or if it is a zombie."""
+    """Return the start time of the process with that PID, in clock ticks since boot. None if it has exited or is a zombie."""
     try:
         # The command name is in parentheses and may contain any character, so fields are counted after the last parenthesis.
         fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
@@ -42,7 +42,7 @@ def start_time(pid: int) -> int | None:
 
 
 def record(name: str, command: Sequence[str], log: Path, pid: int) -> Process:
-    """Return the record of a process that was just started. Raises ClusterError if it has exited already."""
+    """Return the record of the process with the PID `pid`, just started. Raises ClusterError if it has exited already."""
     started = start_time(pid)
     if started is None:
         raise ClusterError(f"{name} exited at once: {last_line(log)} (log: {log})")
@@ -50,13 +50,16 @@ def record(name: str, command: Sequence[str], log: Path, pid: int) -> Process:
 
 
 def alive(process: Process) -> bool:
-    """Whether this process still runs, and not a later one with the same PID."""
+    """Whether the recorded process still runs. False if another process has its PID now."""
     _reap(process.pid)
     return start_time(process.pid) == process.started
 
 
 def launch(name: str, command: Sequence[str], log: Path) -> Process:
-    """Start a command in a new session; it inherits no open files. Raises ClusterError if it cannot be started."""
+    """Start a command in a new session, without the open files of this process. Its output is appended to the file `log`.
+
+    Raises ClusterError if the command cannot be started.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     try:
@@ -79,9 +82,10 @@ def launch(name: str, command: Sequence[str], log: Path) -> Process:
 
 
 def kill(processes: Iterable[Process]) -> None:
-    """Send SIGKILL to the processes that still run, and wait until they have ended. Raises ClusterError if one runs after 30 s.
+    """Send SIGKILL to those processes that still run, and wait until they have ended.
 
-    SIGTERM is not enough: a process that is stopped by SIGSTOP does not react to it, and the data is deleted next.
+    Raises ClusterError if a process still runs after 30 s. SIGTERM is not enough: a process that is stopped by SIGSTOP does not
+    react to it, and callers delete the data of the processes next.
     """
     running = [process for process in processes if alive(process)]
     for process in running:
@@ -98,7 +102,7 @@ def kill(processes: Iterable[Process]) -> None:
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of a log file that is not blank, cut to 300 characters."""
+    """Return the last line of a log file that is not blank, cut to 300 characters; `no log` if there is none."""
     try:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     except FileNotFoundError:
@@ -107,7 +111,7 @@ def last_line(log: Path) -> str:
 
 
 def _reap(pid: int) -> None:
-    """Reap a child that has exited. Otherwise it would be a zombie until the caller exits."""
+    """Reap the process with that PID if it is an exited child of this process. Else it would stay a zombie."""
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:

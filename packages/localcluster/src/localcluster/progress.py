@@ -19,11 +19,11 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 def silent(_line: str) -> None:
-    """Discard the line; a `Report` for callers that want none."""
+    """Discard the line. Callers that want no progress reports pass this function as the `Report`."""
 
 
 class Console:
-    """A `Report` for people. Each line starts with the seconds since the start.
+    """A `Report` that writes to a terminal or a log file. Each line starts with the seconds since the Console was created.
 
     On a terminal, a line about work in progress overwrites the previous one. Elsewhere, such a line is written every twenty
     seconds.
@@ -37,7 +37,7 @@ class Console:
         self._terminal = stream.isatty()
 
     def __call__(self, line: str) -> None:
-        """Write one line."""
+        """Write the line. Without a terminal, drop a line about work in progress if the previous line is too recent."""
         now = self._clock()
         in_progress = line.endswith(MORE)
         if in_progress and not self._terminal and now - self._last_written < SECONDS_BETWEEN_LINES:
@@ -53,7 +53,7 @@ class Console:
 
 
 def _columns(stream: TextIO) -> int:
-    """Return the width of the terminal of a stream, 80 if it is unknown."""
+    """Return the width in columns of the terminal that `stream` writes to; 80 if it is unknown."""
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except OSError:

@@ -1,4 +1,4 @@
-"""Creates volumes for the claims of a node: `python -m localcluster.provisioner SERVER KEYS VOLUMES NODE`.
+"""Creates volumes for the PersistentVolumeClaims of a node: `python -m localcluster.provisioner SERVER KEYS VOLUMES NODE`.
 
 A volume is a directory and a PersistentVolume of type `local`. kubelet applies fsGroup to that type, as to the volumes of a
 cloud, but not to hostPath. Sizes are recorded and not enforced.
@@ -29,7 +29,7 @@ log = logging.getLogger("provisioner")
 
 
 def wants_volume(claim: Object, node: str) -> bool:
-    """Whether a claim waits for this provisioner: its pod is scheduled to the node, and it has no volume yet."""
+    """Whether this provisioner has to create a volume: the claim has none yet, and its pod is scheduled to the node."""
     annotations = claim["metadata"].get("annotations") or {}
     return (
         annotations.get("volume.kubernetes.io/storage-provisioner") == PROVISIONER
@@ -40,7 +40,10 @@ def wants_volume(claim: Object, node: str) -> bool:
 
 
 def is_released(volume: Object) -> bool:
-    """Whether a volume is of this provisioner, its claim is deleted, and its data is to be deleted too."""
+    """Whether this provisioner has to delete the volume.
+
+    True if it created the volume, the claim is deleted, and the reclaim policy of the PersistentVolume is Delete.
+    """
     metadata, spec = volume["metadata"], volume["spec"]
     return (
         (metadata.get("annotations") or {}).get("pv.kubernetes.io/provisioned-by") == PROVISIONER
@@ -51,7 +54,7 @@ def is_released(volume: Object) -> bool:
 
 
 def volume_for(claim: Object, directory: Path, node: str) -> Object:
-    """Return the PersistentVolume of that directory, reserved for that claim."""
+    """Return the PersistentVolume object that stores its data in `directory` and is reserved for `claim`."""
     metadata, spec = claim["metadata"], claim["spec"]
     on_node = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
     return {
@@ -78,7 +81,10 @@ def volume_for(claim: Object, directory: Path, node: str) -> Object:
 
 
 def reconcile_once(api: Api, volumes: Path, node: str) -> None:
-    """Create the volumes that claims wait for and delete the released ones. Raises ApiError if the API server refuses."""
+    """Create a volume for each claim that waits for one, and delete the volumes of deleted claims.
+
+    Raises ApiError if the API server refuses a request.
+    """
     for claim in api.get("/api/v1/persistentvolumeclaims")["items"]:
         if not wants_volume(claim, node):
             continue
@@ -102,7 +108,7 @@ def reconcile_once(api: Api, volumes: Path, node: str) -> None:
 
 
 def main() -> None:
-    """Reconcile forever. Failed requests are logged and repeated."""
+    """Create and delete volumes until the process is killed. Failed requests are logged and repeated."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     server, keys, volumes, node = sys.argv[1:]
     api = Api(server, Path(keys), "provisioner")

@@ -20,10 +20,10 @@ _PACKAGE = "docker-registry"
 
 
 def start(directory: Path, report: Report = silent) -> str:
-    """Start the registry of the cluster in that directory unless it runs. Return its host:port, the prefix of image names.
+    """Start the image registry of the cluster in `directory` unless it runs. Return its address as host:port.
 
-    The address is the same on the node and on this machine. Raises ClusterError if there is no such cluster, or if the
-    registry does not start.
+    The address is the first part of image names, and is the same on the node and on this machine. Raises ClusterError if
+    `directory` has no cluster of the profile `node`, or if the registry does not start.
     """
     layout = Layout(directory.absolute())
     with cache.locked(layout.lock):

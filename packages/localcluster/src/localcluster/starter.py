@@ -1,4 +1,4 @@
-"""The steps in which a cluster starts: start a program, record it, wait for a condition."""
+"""Starts the programs of a cluster, records them, and waits until they answer."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,8 +14,8 @@ from localcluster.state import State
 class Starter:
     """Starts the programs of one cluster.
 
-    Each program is recorded in the state file before the next one starts, so `stop` finds all of them even if this process is
-    killed.
+    Each program is recorded in the cluster's state file before the next one starts. So `cluster.stop` finds all programs, even
+    if the process that starts the cluster is killed.
     """
 
     def __init__(self, layout: Layout, state: State, report: Report) -> None:
@@ -24,18 +24,18 @@ class Starter:
         self.report = report
 
     def run(self, name: str, command: Sequence[str], launch: processes.Launch = processes.launch) -> None:
-        """Start a program in the background and record it. Raises ClusterError if it cannot be started."""
+        """Start the program `name` in the background and record its process. Raises ClusterError if it cannot be started."""
         self.state.processes[name] = launch(name, command, self.layout.log(name))
         self.save()
 
     def save(self) -> None:
-        """Write the state file."""
+        """Write `self.state` to the state file of the cluster."""
         self.state.write(self.layout.state)
 
     def wait(self, description: str, condition: Callable[[], bool], seconds: float = 180.0) -> None:
-        """Wait until the condition holds, then report `description`.
+        """Wait until `condition` returns True, then report `description`.
 
-        Raises ClusterError if it does not hold within `seconds`, or if a program of the cluster exits.
+        Raises ClusterError if that takes longer than `seconds`, or if a program of the cluster exits.
         """
         start = reported = time.monotonic()
         while not condition():
@@ -59,7 +59,7 @@ class Starter:
         apiserver_options: Sequence[str],
         launch: processes.Launch = processes.launch,
     ) -> None:
-        """Start etcd, API server, controller manager and scheduler, and wait until the API server is ready."""
+        """Start etcd, API server, controller manager and scheduler. The last two start once the API server is ready."""
         layout = self.layout
         self.run("etcd", components.etcd_command(layout, settings), launch)
         self.run("kube-apiserver", components.apiserver_command(layout, settings, apiserver_options), launch)
@@ -68,6 +68,6 @@ class Starter:
         self.run("kube-scheduler", components.scheduler_command(layout, settings), launch)
 
     def wait_for_default_account(self, api: Api) -> None:
-        """Wait for the service account `default`: without it the namespace `default` takes no pods."""
+        """Wait until the service account `default` exists. Before, no pod can be created in the namespace `default`."""
         path = "/api/v1/namespaces/default/serviceaccounts/default"
         self.wait("default service account created", lambda: api.exists(path))

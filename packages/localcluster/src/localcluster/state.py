@@ -1,4 +1,4 @@
-"""The record on disk of what one cluster started, so that any later process can find and stop it."""
+"""The file that records what one cluster started, so that any later process can find and stop the cluster."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -12,8 +12,8 @@ from localcluster.processes import Process
 class State:
     """The processes of a cluster and its other changes to this machine.
 
-    `ready` is true once the whole cluster has answered; it stays false if the start is interrupted. `undo` contains the changes
-    to undo that are neither processes nor files; only the profile `node` uses it.
+    `ready` is true if the cluster has once started completely. `undo` maps each change that is neither a process nor a file to
+    what is needed to undo it, for example a sysctl to its old value; only the profile `node` uses it.
     """
 
     profile: str
@@ -23,14 +23,14 @@ class State:
     ready: bool = False
 
     def write(self, path: Path) -> None:
-        """Write the record atomically: a reader gets the old record or the new one."""
+        """Write this state to the file `path` atomically: a reader gets the old content or the new one."""
         unfinished = path.with_suffix(".new")
         unfinished.write_text(json.dumps(asdict(self), indent=1, default=str))
         unfinished.replace(path)
 
 
 def read(path: Path) -> State | None:
-    """Return the record at that path; None if there is none."""
+    """Return the state in the file `path`; None if the file does not exist."""
     try:
         fields: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:

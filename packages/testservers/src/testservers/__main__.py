@@ -1,4 +1,4 @@
-"""The command line `testservers up|down`, for a Redis that belongs to the cluster in a directory."""
+"""The command line `testservers up|down`: starts or stops a Redis server for the local cluster in a directory."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from testservers import redis
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 on success, also if no Redis can be installed; 1 on failure."""
+    """Run one command and return its exit code: 0 if it succeeded, or if `up` could not start Redis; else 1."""
     options = _parser().parse_args(arguments)
     try:
         if options.command == "down":

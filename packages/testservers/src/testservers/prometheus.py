@@ -1,4 +1,4 @@
-"""A real Prometheus on loopback, and promtool, which checks its configuration files."""
+"""Runs a real Prometheus server on the loopback address, and promtool, which checks and tests rule files."""
 
 import shutil
 import subprocess
@@ -16,14 +16,14 @@ from localcluster.progress import Report, silent
 
 ADDRESS = "127.0.0.1"
 PACKAGE = "prometheus"
-"""The Debian package of both programs."""
+"""The Debian package that contains prometheus and promtool."""
 _START_SECONDS = 30.0
 
 
 def program(name: str, report: Report = silent) -> Path:
-    """Return the file of the program `prometheus` or `promtool`: from the path, or from the Debian package, downloaded once.
+    """Return the path of the executable `name`, which is `prometheus` or `promtool`.
 
-    Raises ClusterError if the package cannot be downloaded.
+    If PATH does not have it, the Debian package is downloaded, once. Raises ClusterError if that fails.
     """
     if (found := shutil.which(name)) is not None:
         return Path(found)
@@ -36,13 +36,13 @@ def program(name: str, report: Report = silent) -> Path:
 
 
 def promtool(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run promtool and return its result, whatever the exit code. Raises ClusterError if it cannot be downloaded."""
+    """Run promtool, and return its output and exit code. Raises ClusterError if promtool cannot be downloaded."""
     command = [str(program("promtool")), *arguments]
     return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=60)
 
 
 class Prometheus:
-    """One Prometheus server with its files in `directory`. The caller writes the configuration file `config`."""
+    """One Prometheus server, with its data and log in `directory`. The caller writes the configuration file `config`."""
 
     def __init__(self, directory: Path, config: Path) -> None:
         self.directory = directory.absolute()
@@ -57,7 +57,7 @@ class Prometheus:
         return f"http://{ADDRESS}:{self.port}"
 
     def start(self, report: Report = silent) -> Self:
-        """Start the server and wait until it is ready. Raises ClusterError if it does not get ready."""
+        """Start the server, wait until it is ready, and return this object. Raises ClusterError if it does not become ready."""
         command = [
             str(program("prometheus", report)),
             f"--config.file={self.config}",
@@ -75,7 +75,7 @@ class Prometheus:
         return self
 
     def stop(self) -> None:
-        """Kill the server. Do nothing if it is not running."""
+        """Stop the server with SIGKILL. A server that is not running is no error."""
         if self._process is not None:
             processes.kill([self._process])
             self._process = None

@@ -1,4 +1,4 @@
-"""Real Redis servers on loopback: one for a cluster, or any number for a test."""
+"""Runs real Redis servers on the loopback address: one for a local cluster, or any number for a test."""
 
 import os
 import shutil
@@ -30,15 +30,14 @@ _ANSWER_SECONDS = 60.0
 
 
 def ensure_installed(report: Report) -> None:
-    """Install Redis unless it is installed. Raises ClusterError if it cannot be installed."""
+    """Install the Debian package with Redis unless Redis is installed. Raises ClusterError if that fails."""
     packages.ensure_package(PACKAGE, report)
 
 
 def image_archive(reference: str, report: Report) -> Path:
-    """Return the tar file of an image called `reference`, with this machine's Redis and the libraries that Redis is linked
-    with.
+    """Return the tar file of a container image that runs redis-server. The name of the image is `reference`.
 
-    Raises ClusterError if Redis cannot be installed.
+    The image contains this machine's redis-server and its shared libraries. Raises ClusterError if Redis cannot be installed.
     """
     ensure_installed(report)
     program = Path(shutil.which(PACKAGE.proof) or "")
@@ -50,10 +49,10 @@ def image_archive(reference: str, report: Report) -> Path:
 
 @dataclass(frozen=True)
 class Options:
-    """The configuration of a server. With the defaults it is a plain server that saves nothing.
+    """The configuration of a Redis server. With the defaults it has no password and no TLS, and writes no data to disk.
 
-    With `user`, only that user can log in, with `password`. Without `user`, `password` is that of the default user. `tls`
-    requires client certificates. `directives` maps the names of directives of redis.conf to their values.
+    With `user`, only that user can log in, with `password`. Without `user`, `password` is that of the default user. With `tls`,
+    the server requires client certificates. `directives` are further directives of redis.conf, by name.
     """
 
     password: str = ""
@@ -68,7 +67,7 @@ class Options:
 
 
 class RedisServer:
-    """One redis-server (or sentinel) with its files in `directory`. It keeps its port when it is restarted."""
+    """One Redis server or Sentinel, with its files in `directory`. It has the same port after a restart."""
 
     def __init__(self, directory: Path, options: Options | None = None) -> None:
         self.directory = directory.absolute()
@@ -80,7 +79,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """The URL of the server, without user and password. Sentinels and clusters have their own URL schemes."""
+        """The URL for clients, without user and password. Its scheme says if this is a Sentinel or a Redis Cluster."""
         if self.options.unix_socket:
             return f"unix://{self.socket}"
         scheme, address = "rediss" if self.options.tls else "redis", f"{ADDRESS}:{self.port}"
@@ -92,18 +91,18 @@ class RedisServer:
 
     @property
     def socket(self) -> Path:
-        """The path of the unix socket, used with the option `unix_socket`."""
+        """The path of the unix socket. The server listens on it only with the option `unix_socket`."""
         return self.directory / "redis.sock"
 
     @property
     def log(self) -> Path:
-        """The log file."""
+        """The file with the output of the server since its last start."""
         return self._background.log
 
     def start(self, report: Report = silent) -> Self:
-        """Install Redis if it is missing, start the server and wait until it accepts connections.
+        """Install Redis if it is missing, start the server and wait until it accepts connections. Return this object.
 
-        Raises ClusterError if it cannot be installed or does not accept connections.
+        Raises ClusterError if Redis cannot be installed, or if the server does not accept connections.
         """
         ensure_installed(report)
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -128,25 +127,26 @@ class RedisServer:
         return self
 
     def stop(self) -> None:
-        """Stop the server. It saves nothing."""
+        """Stop the server with SIGKILL: its data is lost. A server that is not running is no error."""
         self.kill()
         self._background.stop()
 
     def kill(self) -> None:
-        """Send SIGKILL. Do nothing if it is not running."""
+        """Send SIGKILL to the server, and wait for its end. A server that is not running is no error."""
         self._background.kill()
 
     def pause(self) -> None:
-        """Send SIGSTOP. The kernel still accepts connections, but the server answers nothing."""
+        """Suspend the server with SIGSTOP. The kernel still accepts connections for it, but no request is answered."""
         self._background.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Send SIGCONT."""
+        """Resume the server after `pause`, with SIGCONT."""
         self._background.signal(signal.SIGCONT)
 
     def cli(self, *arguments: str) -> str:
-        """Run redis-cli and return its output without the last newline. Raises ClusterError if the server refuses or does not
-        answer.
+        """Send a command to the server with redis-cli, and return the output without the last newline.
+
+        Raises ClusterError if the server refuses the command or does not answer.
         """
         target = ["-s", str(self.socket)] if self.options.unix_socket else ["-h", ADDRESS, "-p", str(self.port)]
         if self.options.tls:
@@ -211,10 +211,9 @@ class RedisServer:
 
 
 def up(directory: Path, report: Report) -> str | None:
-    """Start the Redis for the cluster of `directory` unless it runs. Return its URL, and write it to the file `redis-url`
-    there.
+    """Start a Redis server for the cluster whose files are in `directory`, unless it runs. Return the URL of the server.
 
-    If Redis cannot be started, report why and return None.
+    The URL is also in the file `redis-url` of that directory. If Redis cannot be started, report why and return None.
     """
     url_file, background = directory / "redis-url", Background("redis", directory / "redis")
     if background.alive():
@@ -232,7 +231,10 @@ def up(directory: Path, report: Report) -> str | None:
 
 
 def down(directory: Path) -> None:
-    """Stop the Redis for the cluster of `directory` and delete its files. Do nothing if there is none."""
+    """Stop the Redis server that `up` started for the cluster in `directory`, and delete the files of the server.
+
+    A directory without such a server is no error.
+    """
     if not (directory / "redis").is_dir():
         return
     Background("redis", directory / "redis").stop()
