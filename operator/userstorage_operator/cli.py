@@ -12,7 +12,6 @@ import uvloop
 
 from userstorage_operator import app, uninstall
 from userstorage_operator.api.errors import OperatorError
-from userstorage_operator.api.userstorage import Key
 from userstorage_operator.config import Config, VolumeStats
 from userstorage_operator.kube.client import KubeClient, NoopObserver
 from userstorage_operator.kube.login import in_cluster, login, own_namespace
@@ -138,26 +137,27 @@ def run(log_level: str, log_format: str, **settings: Any) -> None:
     "--namespace", "namespaces", multiple=True, show_envvar=True, help="Namespace to clean up; repeatable. Default: all."
 )
 def release_finalizers(namespaces: tuple[str, ...]) -> None:
-    """Remove the finalizer from all UserStorages. Needed before the operator is uninstalled.
+    """Remove the finalizers from all UserStorages and their NetworkPolicies. Needed before the operator is uninstalled.
 
-    Stop the operator first: a running operator adds the finalizers again. The command deletes nothing. Exit code 1: some
-    finalizer could not be removed; each object is named with the reason.
+    Stop the operator first: a running operator adds the finalizers again. The command deletes nothing. The NetworkPolicies lose
+    their owner, so that they outlive the pods: delete them last. Exit code 1: some finalizer could not be removed; each object
+    is named with the reason.
     """
     try:
         not_released = asyncio.run(_release(namespaces))
     except OperatorError as error:
         raise click.ClickException(error.message) from error
-    for key, reason in not_released.items():
-        click.echo(f"userstorage {key} not released: {reason}", err=True)
+    for held, reason in not_released.items():
+        click.echo(f"{held} not released: {reason}", err=True)
     if not_released:
         raise click.exceptions.Exit(1)
 
 
-async def _release(namespaces: tuple[str, ...]) -> dict[Key, str]:
+async def _release(namespaces: tuple[str, ...]) -> dict[uninstall.Held, str]:
     client = KubeClient(await login(), NoopObserver())
     try:
         return await uninstall.release_finalizers(
-            client, Config(namespaces=namespaces).scopes, lambda key: click.echo(f"userstorage {key} released")
+            client, Config(namespaces=namespaces).scopes, lambda held: click.echo(f"{held} released")
         )
     finally:
         await client.close()

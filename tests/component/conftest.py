@@ -12,7 +12,6 @@ from support.faultproxy import FaultProxy
 from support.inprocess import TLS_CLOSE_SECONDS, RecordedMetrics, serving
 from support.kubectl import Kubectl
 from support.live import ClassOfTest, Live
-from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.config import Config
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
@@ -31,9 +30,7 @@ async def live(kubeconfig: None, namespace: str) -> AsyncIterator[Live]:
     live = Live(client, namespace)
     await live.until_pods_are_admitted()
     yield live
-    # The operator has stopped and cannot remove finalizers, and a namespace that cannot terminate keeps the API server busy.
-    for raw in (await client.list_all(USER_STORAGES, namespace))[0]:
-        await client.merge_patch(USER_STORAGES, namespace, raw["metadata"]["name"], {"metadata": {"finalizers": None}})
+    await live.release_all()
     await client.close()
     await asyncio.sleep(TLS_CLOSE_SECONDS)
 

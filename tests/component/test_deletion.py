@@ -3,16 +3,19 @@
 import asyncio
 import json
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
 
 from component.test_interrupted import WRITES_TO_READY, Killed, is_gone, is_ready, reconcile_until
+from support.inprocess import serving
 from support.kubectl import Kubectl
 from support.live import LIFE, Live
 from userstorage_operator.api.errors import OperatorError
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.config import Config
 from userstorage_operator.kube.client import KubeClient
 
 pytestmark = [pytest.mark.kwok]
@@ -212,3 +215,167 @@ async def test_namespace_with_twenty_users_is_deleted_during_creation(
 async def _not_ready(live: Live) -> bool:
     status, reason = await live.condition("Ready")
     return status == "False" and reason in ("ImagePullBackOff", "CrashLoopBackOff")
+
+
+class Shield:
+    """Watches that a user's NetworkPolicy exists as long as a pod does."""
+
+    def __init__(self, live: Live, user: str = "alice") -> None:
+        self._live = live
+        self._user = user
+        self.terminating_with_pod = 0
+        """Samples of a policy that is being deleted while there is a pod."""
+
+    async def is_pod_gone(self) -> bool:
+        """Take a sample; return whether there is no pod. Fails if there is one without a policy."""
+        # The policy first: a pod that is there after a policy was missing was there before, as no pod is created meanwhile.
+        policy = await self._live.child(Kind.NETWORK_POLICY, self._user)
+        pod = await self._live.child(Kind.POD, self._user)
+        if pod is None:
+            return True
+        assert policy is not None, "the pod has no NetworkPolicy"
+        self.terminating_with_pod += "deletionTimestamp" in policy["metadata"]
+        return False
+
+
+SLOW = {"annotations": {LIFE: "slow-termination"}}
+
+
+@pytest.mark.parametrize("users", [1, 12])
+@pytest.mark.parametrize("propagation", ["Foreground", "Background"])
+async def test_network_policy_outlives_pod_in_every_propagation(
+    live: Live, operator: None, propagation: str, users: int
+) -> None:
+    await live.until_kind_is_collected()
+    names = [f"user{number}" for number in range(users)]
+    await asyncio.gather(*(live.create(name, podMetadata=SLOW) for name in names))
+    for name in names:
+        await live.until_ready(name)
+    shields = [Shield(live, name) for name in names]
+    await asyncio.gather(*(live.delete_with(propagation, name) for name in names))
+    await asyncio.gather(*(live.until(shield.is_pod_gone) for shield in shields))
+    if propagation == "Foreground":
+        assert all(shield.terminating_with_pod for shield in shields)  # the garbage collector did delete the policies
+    for name in names:
+        await until_gone(live, name)
+        await live.until(partial(is_absent, live, Kind.NETWORK_POLICY, name))
+        await live.until(partial(is_absent, live, Kind.SERVICE, name))
+
+
+async def is_absent(live: Live, kind: Kind, user: str = "alice") -> bool:
+    return await live.child(kind, user) is None
+
+
+async def test_foreground_deletion_while_the_operator_is_down_keeps_policy_and_claim(live: Live) -> None:
+    config = Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600)
+    await live.until_kind_is_collected()
+    with serving(config):
+        await live.create(storage={"reclaimPolicy": "Delete"}, podMetadata=SLOW)
+        await live.until_ready()
+    claim = await live.child(Kind.PVC)
+    assert claim is not None
+    await live.delete_with("Foreground")
+    shield = Shield(live)
+    await live.until(shield.is_pod_gone)
+    await live.until(lambda: is_absent(live, Kind.SERVICE))
+    assert await live.child(Kind.NETWORK_POLICY) is not None
+    await live.change({"spec": {"storage": {"reclaimPolicy": "Retain"}}})
+    with serving(config):
+        await until_gone(live)
+        await live.until(lambda: is_absent(live, Kind.NETWORK_POLICY))
+    kept = await live.child(Kind.PVC)
+    assert kept is not None
+    assert kept["metadata"]["uid"] == claim["metadata"]["uid"]
+    assert not kept["metadata"].keys() & {"deletionTimestamp", "ownerReferences"}
+
+
+async def test_deleted_policy_stays_in_force_until_its_pod_is_gone(live: Live, operator: None) -> None:
+    await live.create(podMetadata=SLOW)
+    await live.until_ready()
+    policy, pod = await live.child(Kind.NETWORK_POLICY), await live.pod()
+    assert policy is not None
+    await live.delete(Kind.NETWORK_POLICY.resource, "user-storage-alice")
+    await live.change_child(Kind.NETWORK_POLICY, {"spec": {"egress": [{}]}})
+
+    async def is_closed_again() -> bool:
+        held = await live.child(Kind.NETWORK_POLICY)
+        assert held is not None
+        assert held["metadata"]["uid"] == policy["metadata"]["uid"]
+        return "egress" not in held["spec"]
+
+    await live.until(is_closed_again)
+    assert (await live.pod())["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert await live.condition("NetworkReady") == ("True", "Synced")
+    await live.delete(Kind.POD.resource, "user-storage-alice")
+    shield = Shield(live)
+
+    async def is_replaced() -> bool:
+        await shield.is_pod_gone()
+        now = await live.child(Kind.POD)
+        return now is not None and now["metadata"]["uid"] != pod["metadata"]["uid"]
+
+    await live.until(is_replaced)
+    fresh = await live.child(Kind.NETWORK_POLICY)
+    assert fresh is not None
+    assert fresh["metadata"]["uid"] != policy["metadata"]["uid"]
+    assert "deletionTimestamp" not in fresh["metadata"]
+
+
+async def test_replacing_a_deleted_object_without_finalizers_keeps_the_pod_shielded(
+    live: Live, api: Kubectl, operator: None
+) -> None:
+    await live.until_kind_is_collected()
+    await live.create(podMetadata=SLOW)
+    await live.until_ready()
+    await live.delete(USER_STORAGES, "alice")
+    raw = await live.get()
+    assert raw is not None
+    del raw["metadata"]["finalizers"], raw["metadata"]["resourceVersion"]
+    await asyncio.to_thread(api.run, "replace", "-n", live.namespace, "-f", "-", input=json.dumps(raw))
+    await until_gone(live)
+    assert await live.child(Kind.POD) is not None
+    shield = Shield(live)
+    await live.until(shield.is_pod_gone)
+    await live.until(lambda: is_absent(live, Kind.NETWORK_POLICY))  # nothing of the user holds it any more
+
+
+async def test_policy_without_user_is_released_when_the_operator_starts(live: Live) -> None:
+    config = Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600)
+    with serving(config):
+        await live.create()
+        await live.until_ready()
+    await live.delete_with("Orphan")
+    await live.change({"metadata": {"finalizers": ["orphan"]}})
+    await until_gone(live)
+    await live.delete(Kind.POD.resource, "user-storage-alice")
+    await live.until(lambda: is_absent(live, Kind.POD))
+    await live.delete(Kind.NETWORK_POLICY.resource, "user-storage-alice")
+    assert await live.child(Kind.NETWORK_POLICY) is not None
+    with serving(config):
+        await live.until(lambda: is_absent(live, Kind.NETWORK_POLICY))
+
+
+async def test_next_object_of_the_user_waits_for_the_policy_of_the_former(live: Live, api: Kubectl, operator: None) -> None:
+    await live.until_kind_is_collected()
+    await live.create(podMetadata=SLOW)
+    before = (await live.until_ready())["status"]["podUID"]
+    await live.delete_with("Foreground")
+    await live.change({"metadata": {"finalizers": None}})  # by force
+    await until_gone(live)
+    await live.create("second", user_id="alice")
+    after = await live.until_ready("second")
+    assert after["status"]["podUID"] != before
+
+
+async def test_orphaning_deletion_leaves_the_pod_alone(live: Live, operator: None) -> None:
+    await live.create()
+    before = await live.until_ready()
+    await live.delete_with("Orphan")
+    await until_gone(live)
+    await asyncio.sleep(1)  # a deletion that was in flight would have arrived by now
+    pod = await live.pod()
+    assert pod["metadata"]["uid"] == before["status"]["podUID"]
+    assert not pod["metadata"].keys() & {"deletionTimestamp", "ownerReferences"}
+    policy = await live.child(Kind.NETWORK_POLICY)
+    assert policy is not None
+    assert "deletionTimestamp" not in policy["metadata"]

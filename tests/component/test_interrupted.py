@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -175,12 +176,25 @@ async def test_uninterrupted_creation_makes_expected_writes(live: Live, exposing
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("last", [1, 2, 3], ids=["pod deletion", "status", "finalizer"])
+@pytest.mark.parametrize("last", [1, 2, 3, 4], ids=["pod deletion", "status", "policy", "finalizer"])
 async def test_deletion_killed_at_any_write_is_completed_by_the_next_process(live: Live, last: int, after: bool) -> None:
+    await check_killed_deletion(live, "Background", last, after=after)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("last", [1, 2])
+async def test_foreground_deletion_killed_at_any_write_is_completed_by_the_next_process(
+    live: Live, last: int, after: bool
+) -> None:
+    # The garbage collector may be the first to delete the pod. Policy and finalizer are always two writes of the operator.
+    await check_killed_deletion(live, "Foreground", last, after=after)
+
+
+async def check_killed_deletion(live: Live, propagation: str, last: int, *, after: bool) -> None:
     await live.create()
     await reconcile_until(live, lambda: is_ready(live))
     claim = await live.child(Kind.PVC)
-    await live.delete(USER_STORAGES, "alice")
+    await live.delete_with(propagation)
     with pytest.raises(Killed):
         await reconcile_until(live, lambda: is_gone(live), last, after=after)
     await reconcile_until(live, lambda: is_gone(live))
@@ -189,3 +203,39 @@ async def test_deletion_killed_at_any_write_is_completed_by_the_next_process(liv
     assert claim is not None
     assert kept is not None
     assert kept["metadata"]["uid"] == claim["metadata"]["uid"]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("last", [3, 4, 5], ids=["policy", "claim", "finalizer"])
+async def test_deletion_with_its_claim_killed_at_any_write_is_completed_by_the_next_process(
+    live: Live, last: int, after: bool
+) -> None:
+    await live.create(storage={"reclaimPolicy": "Delete"})
+    await reconcile_until(live, lambda: is_ready(live))
+    await live.delete_with("Background")
+    with pytest.raises(Killed):
+        await reconcile_until(live, lambda: is_gone(live), last, after=after)
+    await reconcile_until(live, lambda: is_gone(live))
+    assert await live.child(Kind.POD) is None
+    for kind in (Kind.NETWORK_POLICY, Kind.PVC):
+        await live.until(partial(is_absent, live, kind))
+
+
+async def is_absent(live: Live, kind: Kind) -> bool:
+    return await live.child(kind) is None
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("last", range(1, 6), ids=["finalizer", "policy", "Service", "pod", "status"])
+async def test_adoption_killed_at_any_write_is_completed_by_the_next_process(live: Live, last: int, after: bool) -> None:
+    await live.create()
+    await reconcile_until(live, lambda: is_ready(live))
+    pod = (await live.pod())["metadata"]["uid"]
+    await live.delete_with("Orphan")
+    await reconcile_until(live, lambda: is_gone(live))
+    await live.create()
+    with pytest.raises(Killed):
+        await reconcile_until(live, lambda: is_ready(live), last, after=after)
+    await reconcile_until(live, lambda: is_ready(live))
+    assert await reconcile_until(live, lambda: is_ready(live)) == 0  # nothing left to write
+    assert (await live.pod())["metadata"]["uid"] == pod

@@ -145,11 +145,15 @@ async def test_deletion_removes_pod_before_object(live: Live, operator: None, po
         assert not await _is_absent(live, Kind.PVC)
 
 
-async def test_switch_to_retain_during_deletion_keeps_claim(live: Live, operator: None) -> None:
+@pytest.mark.parametrize("propagation", ["Background", "Foreground"])
+async def test_switch_to_retain_during_deletion_keeps_claim(live: Live, operator: None, propagation: str) -> None:
+    await live.until_kind_is_collected()
     await live.create(storage={"reclaimPolicy": "Delete"}, podMetadata={"annotations": {LIFE: "slow-termination"}})
     await live.until_ready()
     claim = await live.child(Kind.PVC)
-    await live.delete(USER_STORAGES, "alice")
+    await live.delete_with(propagation)
+    if propagation == "Foreground":
+        await live.until(lambda: _is_absent(live, Kind.SERVICE))  # the garbage collector deletes the children that it may
     await live.change({"spec": {"storage": {"reclaimPolicy": "Retain"}}})
     await live.until(lambda: _is_gone(live))
     await live.until(lambda: _is_absent(live, Kind.SERVICE))  # shows that the garbage collector has processed the owner
@@ -158,6 +162,26 @@ async def test_switch_to_retain_during_deletion_keeps_claim(live: Live, operator
     assert kept is not None
     assert kept["metadata"]["uid"] == claim["metadata"]["uid"]
     assert "ownerReferences" not in kept["metadata"]
+    assert "deletionTimestamp" not in kept["metadata"]
+
+
+@pytest.mark.parametrize(("propagation", "kept"), [("Background", False), ("Foreground", False), ("Orphan", True)])
+async def test_claim_of_delete_goes_with_its_user_unless_orphaned(
+    live: Live, operator: None, propagation: str, kept: bool
+) -> None:
+    await live.until_kind_is_collected()
+    await live.create(storage={"reclaimPolicy": "Delete"})
+    await live.until_ready()
+    await live.delete_with(propagation)
+    await live.until(lambda: _is_gone(live))
+    if kept:
+        await asyncio.sleep(2)
+        claim = await live.child(Kind.PVC)
+        assert claim is not None
+        assert "deletionTimestamp" not in claim["metadata"]
+        assert "ownerReferences" not in claim["metadata"]
+    else:
+        await live.until(lambda: _is_absent(live, Kind.PVC))
 
 
 @pytest.mark.produces("Stalled/DeletionTimedOut")

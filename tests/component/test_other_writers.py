@@ -12,6 +12,7 @@ from support.inprocess import RecordedMetrics, serving
 from support.kubectl import Kubectl
 from support.live import LIFE, ClassOfTest, Live
 from userstorage_operator import plugin
+from userstorage_operator.api.names import API_VERSION, KIND
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.config import Config
@@ -259,21 +260,25 @@ async def test_other_owners_of_a_claim_are_left_alone(
 ) -> None:
     await live.create(storage={"reclaimPolicy": policy})
     await live.until_ready()
-    claim = await live.child(Kind.PVC)
-    assert claim is not None
-    owners = [*claim["metadata"].get("ownerReferences", ()), foreign_owner]
-    await live.change_child(Kind.PVC, {"metadata": {"ownerReferences": owners}})
+    found = await live.get()
+    assert found is not None
+    ours = {"apiVersion": API_VERSION, "kind": KIND, "name": "alice", "uid": found["metadata"]["uid"], "controller": True}
+    await live.change_child(Kind.PVC, {"metadata": {"ownerReferences": [ours, foreign_owner]}})
+
+    async def has_only_the_other() -> bool:
+        claim = await live.child(Kind.PVC)
+        assert claim is not None
+        return [owner["uid"] for owner in claim["metadata"]["ownerReferences"]] == [foreign_owner["uid"]]
+
+    await live.until(has_only_the_other)
     await assert_silent(sweeping, live)
-    await live.change({"spec": {"storage": {"reclaimPolicy": "Delete" if policy == "Retain" else "Retain"}}})
+    await live.delete(USER_STORAGES, "alice")
 
-    async def has_both() -> bool:
-        found = await live.child(Kind.PVC)
-        assert found is not None
-        kinds = [owner["kind"] for owner in found["metadata"].get("ownerReferences", ())]
-        assert "ConfigMap" in kinds
-        return ("UserStorage" in kinds) is (policy == "Retain")
+    async def is_gone() -> bool:
+        return await live.get() is None
 
-    await live.until(has_both)
+    await live.until(is_gone)
+    await live.until(has_only_the_other)  # with Delete, the garbage collector removes our owner: the other one keeps the claim
 
 
 @pytest.mark.produces("StorageReady/ControlledByOther")

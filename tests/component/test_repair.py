@@ -5,6 +5,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from support.inprocess import WRITES, RecordedMetrics
 from support.kubectl import Kubectl
 from support.live import LIFE, ClassOfTest, Live
-from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind
+from userstorage_operator.api.resources import SERVICE_ACCOUNTS, USER_STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = [pytest.mark.kwok]
@@ -261,6 +262,106 @@ async def test_deleted_child_is_recreated(live: Live, operator: None, kind: Kind
     await live.delete(kind.resource, "user-storage-alice")
     await live.until(lambda: live.child(kind))
     assert (await live.pod())["metadata"]["uid"] == pod
+
+
+@pytest.mark.parametrize("kind", [Kind.NETWORK_POLICY, Kind.SERVICE, Kind.POD, Kind.INGRESS])
+async def test_removed_owner_is_restored(live: Live, operator: None, exposing_class: ClassOfTest, kind: Kind) -> None:
+    alice = await live.create(className=exposing_class.name)
+    await live.until_ready()
+    await live.until(lambda: live.child(kind))
+    account = await live.client.get(SERVICE_ACCOUNTS, live.namespace, "default")
+    other = {"apiVersion": "v1", "kind": "ServiceAccount", "name": "default", "uid": account["metadata"]["uid"]}
+    before = await live.change_child(kind, {"metadata": {"ownerReferences": [other]}})
+
+    async def owners() -> list[tuple[str, bool]]:
+        child = await live.child(kind)
+        assert child is not None
+        assert child["metadata"]["uid"] == before["metadata"]["uid"]
+        return [(owner["uid"], bool(owner.get("controller"))) for owner in child["metadata"]["ownerReferences"]]
+
+    async def is_restored() -> bool:
+        return await owners() == [(other["uid"], False), (alice["metadata"]["uid"], True)]
+
+    await live.until(is_restored)
+
+
+@pytest.mark.parametrize("spec", [{}, {"storage": {"readOnly": True}}], ids=["same spec", "another spec"])
+async def test_orphaned_children_are_taken_back(live: Live, operator: RecordedMetrics, spec: dict[str, Any]) -> None:
+    await live.create()
+    before = (await live.until_ready())["status"]["podUID"]
+    claim = await live.child(Kind.PVC)
+    assert claim is not None
+    await live.delete_with("Orphan")
+    await live.until(lambda: _is_gone(live))
+    created = await live.create(**spec)
+    after = await live.until_ready()
+    assert (after["status"]["podUID"] == before) == (not spec)
+    for kind in (Kind.NETWORK_POLICY, Kind.SERVICE, Kind.POD):
+        child = await live.child(kind)
+        assert child is not None
+        assert [owner["uid"] for owner in child["metadata"]["ownerReferences"]] == [created["metadata"]["uid"]]
+        assert child["metadata"]["labels"]["userstorage.dev/uid"] == created["metadata"]["uid"]
+    kept = await live.child(Kind.PVC)
+    assert kept is not None
+    assert kept["metadata"]["uid"] == claim["metadata"]["uid"]
+    writes = operator.writes()
+    await asyncio.sleep(2)
+    assert operator.writes() == writes
+
+
+async def _is_gone(live: Live) -> bool:
+    return await live.get() is None
+
+
+async def test_children_restored_before_their_user_are_taken_over(live: Live, api: Kubectl, operator: None) -> None:
+    """Restore as Velero does: claims, pods, Services and NetworkPolicies first, without owners and finalizers; then the UserStorages."""
+    users = ["alice", "bob", "carol"]
+    await asyncio.gather(*(live.create(user) for user in users))
+    backup: list[Unstructured] = []
+    for user in users:
+        await live.until_ready(user)
+        backup += [_as_restored(kind, await live.child(kind, user)) for kind in (Kind.POD, Kind.SERVICE, Kind.NETWORK_POLICY)]
+    for user in users:
+        await live.delete(USER_STORAGES, user)
+        await live.until(partial(_is_user_gone, live, user))
+    claims = [await live.child(Kind.PVC, user) for user in users]
+    restored = json.dumps({"apiVersion": "v1", "kind": "List", "items": backup})
+    await asyncio.to_thread(api.run, "create", "-n", live.namespace, "-f", "-", input=restored)
+    await asyncio.gather(*(live.create(user) for user in users))
+    for user in users:
+        await live.until_ready(user)
+        assert await live.condition("NetworkReady", user) == ("True", "Synced")
+    assert [(claim or {})["metadata"]["uid"] for claim in claims] == [
+        ((await live.child(Kind.PVC, user)) or {})["metadata"]["uid"] for user in users
+    ]
+
+
+async def _is_user_gone(live: Live, user: str) -> bool:
+    gone = [await live.get(user), *[await live.child(kind, user) for kind in (Kind.POD, Kind.SERVICE, Kind.NETWORK_POLICY)]]
+    return gone == [None] * 4
+
+
+def _as_restored(kind: Kind, child: Unstructured | None) -> Unstructured:
+    """Return the child as a backup tool creates it again."""
+    assert child is not None
+    meta = {key: child["metadata"][key] for key in ("name", "labels", "annotations")}
+    assigned = ("clusterIP", "clusterIPs", "nodeName")
+    spec = {key: value for key, value in child["spec"].items() if key not in assigned}
+    return {"apiVersion": kind.resource.api_version, "kind": kind.resource.kind, "metadata": meta, "spec": spec}
+
+
+async def test_orphaned_pod_without_hash_is_replaced(live: Live, operator: None) -> None:
+    labels = {"app": "filebrowser", "userId": "alice", "app.kubernetes.io/managed-by": "userstorage-operator"}
+    container = {
+        "name": "filebrowser",
+        "image": "example.org/unknown:1",
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    spec = {"securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}, "containers": [container]}
+    annotations = {"userstorage.dev/user-id": "alice"}
+    stray = await live.create_object(Kind.POD, "user-storage-alice", spec, labels=labels, annotations=annotations)
+    await live.create()
+    assert (await live.until_ready())["status"]["podUID"] != stray["metadata"]["uid"]
 
 
 FOREIGN_SPECS: dict[Kind, dict[str, Any]] = {

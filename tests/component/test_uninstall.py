@@ -1,7 +1,9 @@
 """`release-finalizers` unblocks the deletion of objects after the operator is gone."""
 
+import json
 import os
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,19 @@ from support.kubectl import Kubectl, eventually
 from support.operator_process import PROGRAM
 
 OURS = "userstorage.dev/pod-gone"
+RESTRICTED = {
+    "spec": {
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [
+            {
+                "name": "user-storage-bob",
+                "image": "example.org/x:1",
+                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+            }
+        ],
+    }
+}
+"""What a pod needs to be admitted in the namespaces of tests."""
 
 
 def release(api: Kubectl, *options: str) -> subprocess.CompletedProcess[str]:
@@ -48,6 +63,38 @@ def test_objects_can_be_deleted_after_their_finalizers_are_released(
     api.run("patch", "us", "bob", "-n", namespace, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
     api.run("delete", "namespace", namespace, "--wait=false")
     eventually(lambda: not api.run("get", "namespace", namespace, "--ignore-not-found").stdout)
+
+
+def policy(name: str, namespace: str, **meta: Any) -> dict[str, Any]:
+    labels = {"app.kubernetes.io/managed-by": "userstorage-operator"}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels, "finalizers": [OURS], **meta},
+        "spec": {"podSelector": {"matchLabels": {"userId": name}}},
+    }
+
+
+def test_released_policies_outlive_the_pods(api: Kubectl, namespace: str, left_behind: list[str]) -> None:
+    alice = api.get("us", "alice", namespace)
+    assert alice is not None
+    owner = {key: alice[key] for key in ("apiVersion", "kind")} | {key: alice["metadata"][key] for key in ("name", "uid")}
+    owned = {"ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}]}
+    api.apply(policy("user-storage-alice", namespace, **owned), policy("user-storage-bob", namespace))
+    api.run("run", "user-storage-bob", "--image=example.org/x:1", "-n", namespace, f"--overrides={json.dumps(RESTRICTED)}")
+    api.run("delete", "networkpolicy", "user-storage-bob", "-n", namespace, "--wait=false")
+    done = release(api, f"--namespace={namespace}")
+    assert done.returncode == 1
+    assert f"networkpolicy {namespace}/user-storage-bob not released: its pod still exists" in done.stderr
+    assert f"networkpolicy {namespace}/user-storage-alice released" in done.stdout
+    released = api.get("networkpolicy", "user-storage-alice", namespace)
+    assert released is not None
+    assert not released["metadata"].keys() & {"ownerReferences", "finalizers", "deletionTimestamp"}
+    assert api.get("networkpolicy", "user-storage-bob", namespace) is not None
+    api.run("delete", "pod", "user-storage-bob", "-n", namespace)
+    assert release(api, f"--namespace={namespace}").returncode == 0
+    assert api.get("networkpolicy", "user-storage-bob", namespace) is None
+    api.run("patch", "us", "bob", "-n", namespace, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
 
 
 def test_objects_that_cannot_be_released_are_named_and_fail_the_command(

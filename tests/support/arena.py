@@ -138,9 +138,7 @@ async def arena(api: Kubectl) -> AsyncIterator[Arena]:
             await _settle(created)
             yield created
         for live in lives:
-            for raw in (await client.list_all(USER_STORAGES, live.namespace))[0]:
-                meta = {"metadata": {"finalizers": None}}
-                await client.merge_patch(USER_STORAGES, live.namespace, raw["metadata"]["name"], meta)
+            await live.release_all()
         for raw in (await client.list_all(USER_STORAGE_CLASSES, None))[0]:
             if raw["metadata"]["name"].endswith(names[0]):
                 await client.delete(USER_STORAGE_CLASSES, "", raw["metadata"]["name"], raw["metadata"]["uid"], 0, "Background")

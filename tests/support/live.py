@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from support.kubectl import PATIENCE
@@ -105,6 +106,38 @@ class Live:
         """Request the deletion of an object; do not wait for its end."""
         found = await self.client.get(resource, self.namespace, name)
         await self.client.delete(resource, self.namespace, name, found["metadata"]["uid"], 30, "Background")
+
+    async def delete_with(self, propagation: str, name: str = "alice") -> None:
+        """Request the deletion of a UserStorage with a propagation policy."""
+        found = await self.client.get(USER_STORAGES, self.namespace, name)
+        await self.client.delete(USER_STORAGES, self.namespace, name, found["metadata"]["uid"], 30, propagation)
+
+    async def release_all(self) -> None:
+        """Remove all finalizers, as no operator does it any more: a namespace that cannot terminate keeps the API server busy."""
+        for resource in (USER_STORAGES, Kind.NETWORK_POLICY.resource):
+            for raw in (await self.client.list_all(resource, self.namespace))[0]:
+                with suppress(NotFound):
+                    released = {"metadata": {"finalizers": None}}
+                    await self.client.merge_patch(resource, self.namespace, raw["metadata"]["name"], released)
+
+    async def until_kind_is_collected(self) -> None:
+        """Wait until the garbage collector knows UserStorages: up to 30 s after their CRD was created, it collects nothing of theirs
+        and a test of its behaviour would pass falsely.
+        """
+        canary = await self.create("gc-canary", className="none")
+        owner = {
+            "apiVersion": "userstorage.dev/v1",
+            "kind": "UserStorage",
+            "name": "gc-canary",
+            "uid": canary["metadata"]["uid"],
+        }
+        await self.create_object(Kind.SERVICE, "gc-canary", {"ports": [{"port": 1}]}, ownerReferences=[owner])
+        await self.delete_with("Foreground", "gc-canary")
+
+        async def is_collected() -> bool:
+            return await self._get(Kind.SERVICE.resource, "gc-canary") is None and await self.get("gc-canary") is None
+
+        await self.until(is_collected)
 
     async def get(self, name: str = "alice") -> Unstructured | None:
         """Return a UserStorage, or None if it does not exist."""

@@ -204,9 +204,10 @@ class Workload:
 
     def _clear(self) -> None:
         """Remove the finalizers, which no operator handles any more, and delete all objects."""
-        for raw in self._api.list_all("userstorages", self._namespace):
-            patch = '{"metadata":{"finalizers":null}}'
-            self._api.run("patch", "us", raw["metadata"]["name"], "-n", self._namespace, "--type=merge", "-p", patch)
+        patch = ["--type=merge", "-p", '{"metadata":{"finalizers":null}}']
+        for kind in ("userstorages", "networkpolicies"):
+            for raw in self._api.list_all(kind, self._namespace):
+                self._api.run("patch", kind, raw["metadata"]["name"], "-n", self._namespace, *patch)
         self._api.run("delete", KINDS, "--all", "-n", self._namespace, "--wait=false")
         eventually(lambda: not json.loads(self._api.run("get", KINDS, "-n", self._namespace, "-o", "json").stdout)["items"])
 

@@ -277,3 +277,23 @@ def test_deleting_children_of_a_user_id_owner_requeues_the_waiting_storages() ->
     scenario.event("DELETED", Kind.NETWORK_POLICY, scenario.version(policy))
     assert Key("users", "early") in scenario.reconcile()
     assert scenario.answers[Key("users", "early")] == (None, None)
+
+
+def test_held_policy_is_requeued_under_its_own_name_after_every_change_that_may_release_it() -> None:
+    scenario, held = CachesScenario(), Key("users", child_name("alice"))
+    scenario.create("a", "alice")
+    [raw] = scenario.storages().values()
+    for kind in (Kind.NETWORK_POLICY, Kind.POD):
+        create_child(scenario, kind, raw)
+    assert held not in scenario.reconcile()
+    policy, pod = scenario.child(Kind.NETWORK_POLICY, "alice"), scenario.child(Kind.POD, "alice")
+    assert policy is not None
+    assert pod is not None
+    scenario.event("MODIFIED", Kind.NETWORK_POLICY, scenario.version(policy, deletionTimestamp="2026-01-31T11:00:00Z"))
+    assert held in scenario.reconcile()
+    scenario.event("DELETED", Kind.POD, scenario.version(pod))
+    assert held in scenario.reconcile()
+    scenario.event("DELETED", None, scenario.version(raw))
+    assert held in scenario.reconcile()
+    scenario.event("DELETED", Kind.NETWORK_POLICY, scenario.version(policy))
+    assert held not in scenario.reconcile()

@@ -16,6 +16,8 @@ from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.contest import Undone, describe, last_manager
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan import planner
+from userstorage_operator.plan.builders import owner_reference
+from userstorage_operator.plan.diff import with_owner
 from userstorage_operator.reconcile.apply import Applier
 from userstorage_operator.reconcile.backoff import Backoff
 from userstorage_operator.reconcile.local_state import LocalState
@@ -187,8 +189,11 @@ def test_contest_is_reported_from_the_third_repair_until_its_pause_is_over() -> 
 
 def test_owner_of_retained_claim_is_removed_in_a_deletion_however_often() -> None:
     raw = storage_object(meta={"deletionTimestamp": "2026-01-31T11:59:59Z"}, storage={"reclaimPolicy": "Retain"}, lifecycle={})
-    owned = settled_snapshot(storage_object(storage={"reclaimPolicy": "Delete"})).children
-    snapshot = settled_snapshot(raw).with_children(owned)
+    snapshot = settled_snapshot(raw)
+    claim = snapshot.children.pvc
+    assert claim is not None
+    owned = claim | {"metadata": claim["metadata"] | with_owner(claim, owner_reference(snapshot.storage))["metadata"]}
+    snapshot = snapshot.with_children(replace(snapshot.children, pvc=owned))
     contestant = Contestant()
     for _ in range(5):
         contestant.reconcile(snapshot)

@@ -4,9 +4,17 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.builders import UID, desired_of, dufs_class, storage_object, stored
+from support.builders import desired_of, dufs_class, storage_object, stored
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.plan.diff import child_patch, claim_growth, claim_patch, spec_edited_by_hand
+from userstorage_operator.plan.diff import (
+    child_patch,
+    claim_growth,
+    claim_patch,
+    labels_patch,
+    spec_edited_by_hand,
+    with_owner,
+    without_owner,
+)
 from userstorage_operator.plan.exposure import HostPath, served_host
 
 
@@ -114,34 +122,24 @@ def test_unbound_claim_is_not_expanded() -> None:
     assert grown("20Gi", "10Gi", "Pending") == {}
 
 
-def test_claim_owner_follows_reclaim_policy() -> None:
-    kept = desired_of(storage_object(storage={"reclaimPolicy": "Retain"})).pvc
-    deleted = desired_of(storage_object(storage={"reclaimPolicy": "Delete"})).pvc
-    assert kept is not None
-    assert deleted is not None
-    assert claim_patch(deleted, stored(kept), UID)["metadata"]["ownerReferences"][0]["name"] == "alice"
-    assert claim_patch(kept, stored(deleted), UID) == {"metadata": {"ownerReferences": None}}
+def test_owners_of_others_are_kept() -> None:
+    other, ours = {"uid": "other"}, {"uid": "ours", "controller": True}
+    plain: Unstructured = {"metadata": {}}
+    shared = {"metadata": {"ownerReferences": [other, ours]}}
+    assert with_owner(plain, ours) == {"metadata": {"ownerReferences": [ours]}}
+    assert with_owner({"metadata": {"ownerReferences": [{"uid": "ours"}, other]}}, ours) == shared
+    assert without_owner(shared, "ours") == {"metadata": {"ownerReferences": [other]}}
+    assert without_owner({"metadata": {"ownerReferences": [ours]}}, "ours") == {"metadata": {"ownerReferences": None}}
+    assert without_owner({"metadata": {"ownerReferences": [other]}}, "ours") == without_owner(plain, "ours") == {}
 
 
-OTHER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "uid-of-other"}
-
-
-def test_owners_of_other_controllers_stay_on_a_claim() -> None:
-    kept = desired_of(storage_object(storage={"reclaimPolicy": "Retain"})).pvc
-    deleted = desired_of(storage_object(storage={"reclaimPolicy": "Delete"})).pvc
-    assert kept is not None
-    assert deleted is not None
-    [ours] = deleted["metadata"]["ownerReferences"]
-    assert claim_patch(kept, stored(kept, ownerReferences=[OTHER]), UID) == {}
-    assert claim_patch(deleted, stored(deleted, ownerReferences=[OTHER, ours]), UID) == {}
-    assert claim_patch(deleted, stored(kept, ownerReferences=[OTHER]), UID) == {"metadata": {"ownerReferences": [OTHER, ours]}}
-    assert claim_patch(kept, stored(deleted, ownerReferences=[ours, OTHER]), UID) == {"metadata": {"ownerReferences": [OTHER]}}
-
-
-def test_claim_with_another_controller_gets_no_owner() -> None:
+def test_patch_of_a_claim_leaves_owners_alone() -> None:
     desired = desired_of(storage_object(storage={"reclaimPolicy": "Delete"})).pvc
     assert desired is not None
-    assert claim_patch(desired, stored(desired, ownerReferences=[OTHER | {"controller": True}]), UID) == {}
+    assert claim_patch(desired, stored(desired)) == {}
+    changed = stored(desired, ownerReferences=[{"uid": "other", "controller": True}], labels={})
+    assert claim_patch(desired, changed) == labels_patch(desired, changed)
+    assert claim_patch(desired, changed)["metadata"].keys() == {"labels"}
 
 
 def path_to(service: str, path: str) -> Unstructured:

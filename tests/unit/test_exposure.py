@@ -155,7 +155,7 @@ def test_unchanged_exposure_is_kept_and_unrequested_exposure_is_deleted(kind: Ki
 def test_foreign_exposure_does_not_block_pod(kind: Kind, owner_uid: str | None, terminating: Unstructured) -> None:
     snapshot, wanted = exposed_snapshot(kind), desired_of(storage_object(), cls(kind))
     [owner] = child(kind)["metadata"]["ownerReferences"]
-    owners = [owner | {"uid": owner_uid}] if owner_uid else []
+    owners = [owner | {"uid": owner_uid}] if owner_uid else [owner | {"uid": "other", "kind": "Other"}]
     foreign = stored(child(kind), ownerReferences=owners, **terminating)
     snapshot = snapshot.with_children(replace(snapshot.children, pod=None, **{kind.field: foreign}))
     pod, exposure = plan_changes(snapshot, wanted, NOW).steps

@@ -11,8 +11,19 @@ from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed.backoff import BackoffState
 from userstorage_operator.observed.snapshot import Snapshot
-from userstorage_operator.plan.planner import plan_blocked, plan_changes, plan_deletion
-from userstorage_operator.plan.steps import AddFinalizer, Create, DeletePod, Patch, Plan, RemoveFinalizer, is_optional
+from userstorage_operator.plan.builders import owner_reference
+from userstorage_operator.plan.planner import claim_to_collect, plan_blocked, plan_changes, plan_deletion
+from userstorage_operator.plan.steps import (
+    AddFinalizer,
+    Create,
+    Delete,
+    DeletePod,
+    Patch,
+    Plan,
+    ReleasePolicy,
+    RemoveFinalizer,
+    is_optional,
+)
 
 DELETED = {"deletionTimestamp": "2026-01-31T11:59:50Z"}
 
@@ -208,38 +219,178 @@ def test_claim_growth_is_last_step() -> None:
     assert (kinds(Plan((created,))), grown) == ([Kind.POD], GROWN)
 
 
-def test_claim_owner_and_growth_are_separate_steps() -> None:
-    raw = storage_object(storage={"size": "20Gi", "reclaimPolicy": "Delete"})
-    owned, grown = plan_for(raw, replace(settled_snapshot(storage_object()), storage=snapshot_of(raw).storage)).steps
-    assert isinstance(owned, Patch)
-    assert owned.patch["metadata"].keys() == {"ownerReferences"}
-    assert is_optional(owned)
+FOREIGN_OWNER = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "other", "uid": "other"}
+
+
+def with_owned_claim(snapshot: Snapshot, *others: Unstructured) -> Snapshot:
+    """Return the snapshot with a claim as version 0.1 created it for reclaimPolicy Delete, and as an end of a deletion leaves it."""
+    claim = snapshot.children.pvc
+    assert claim is not None
+    owned = claim | {"metadata": claim["metadata"] | {"ownerReferences": [owner_reference(snapshot.storage), *others]}}
+    return snapshot.with_children(replace(snapshot.children, pvc=owned))
+
+
+@pytest.mark.parametrize("policy", ["Retain", "Delete"])
+def test_claim_has_no_owner_before_the_end_of_a_deletion(policy: str) -> None:
+    raw = storage_object(storage={"size": "20Gi", "reclaimPolicy": policy})
+    snapshot = with_owned_claim(replace(settled_snapshot(storage_object()), storage=snapshot_of(raw).storage), FOREIGN_OWNER)
+    disowned, grown = plan_for(raw, snapshot).steps
+    assert disowned == Patch(Kind.PVC, {"metadata": {"ownerReferences": [FOREIGN_OWNER]}}, best_effort=True)
     assert grown == GROWN
 
 
 def test_switch_to_retain_during_deletion_disowns_claim() -> None:
-    owned = settled_snapshot(storage_object(storage={"reclaimPolicy": "Delete"}))
+    owned = with_owned_claim(settled_snapshot(storage_object(storage={"reclaimPolicy": "Delete"})))
     deleting = snapshot_of(storage_object(meta=DELETED, storage={"reclaimPolicy": "Retain"})).storage
     snapshot = replace(owned, storage=deleting).with_children(replace(owned.children, pod=None))
     keep, release = plan_deletion(snapshot).steps
-    assert isinstance(keep, Patch)
-    assert keep.patch == {"metadata": {"ownerReferences": None}}
+    assert keep == Patch(Kind.PVC, {"metadata": {"ownerReferences": None}})
+    assert not is_optional(keep)  # otherwise the garbage collector would delete the claim
     assert release == RemoveFinalizer()
 
 
-def test_claim_owner_patch_is_optional_until_deletion() -> None:
-    # A refused owner patch is only reported until the user is deleted. Then the claim must lose its owner first.
-    # Otherwise the garbage collector would delete the claim.
-    raw = storage_object(storage={"reclaimPolicy": "Delete"})
-    snapshot = settled_snapshot(storage_object())
-    waiting = replace(snapshot, storage=snapshot_of(raw).storage).with_children(replace(snapshot.children, pod=None))
-    tend, _ = plan_for(raw, waiting).steps
-    assert isinstance(tend, Patch)
-    assert tend.patch["metadata"]["ownerReferences"]
-    assert is_optional(tend)
-    owned = settled_snapshot(raw)
-    keep, _ = plan_deletion(replace(owned, storage=snapshot_of(storage_object(meta=DELETED)).storage)).steps
-    assert not is_optional(keep)
+def test_claim_goes_with_its_user_only_if_that_is_asked_for_and_nothing_was_orphaned() -> None:
+    world = settled_snapshot(storage_object(meta=DELETED, storage={"reclaimPolicy": "Delete"}))
+    snapshot = world.with_children(replace(world.children, pod=None))
+    assert claim_to_collect(snapshot) == snapshot.children.pvc
+    retained = replace(snapshot, storage=snapshot_of(storage_object(meta=DELETED)).storage)
+    assert claim_to_collect(retained) is None
+    for field in ("network_policy", "service"):
+        orphaned = without_owners(getattr(snapshot.children, field))
+        assert claim_to_collect(snapshot.with_children(replace(snapshot.children, **{field: orphaned}))) is None
+
+
+def test_claim_that_another_object_controls_gets_no_owner() -> None:
+    raw = storage_object(meta=DELETED, storage={"reclaimPolicy": "Delete"})
+    snapshot = settled_snapshot(raw)
+    claim = snapshot.children.pvc
+    assert claim is not None
+    for owner, collected in ((FOREIGN_OWNER, True), (FOREIGN_OWNER | {"controller": True}, False)):
+        owned = claim | {"metadata": claim["metadata"] | {"ownerReferences": [owner]}}
+        found = claim_to_collect(snapshot.with_children(replace(snapshot.children, pod=None, pvc=owned)))
+        assert found == (owned if collected else None)
+
+
+def without_owners(child: Unstructured, *owners: Unstructured, **meta: object) -> Unstructured:
+    return child | {"metadata": child["metadata"] | {"ownerReferences": list(owners)} | meta}
+
+
+@pytest.mark.parametrize("kind", [Kind.NETWORK_POLICY, Kind.SERVICE, Kind.POD])
+def test_child_without_controller_is_adopted(kind: Kind) -> None:
+    raw = storage_object()
+    snapshot = settled_snapshot(raw)
+    orphan = without_owners(getattr(snapshot.children, kind.field), FOREIGN_OWNER)
+    [step] = plan_for(raw, snapshot.with_children(replace(snapshot.children, **{kind.field: orphan}))).steps
+    assert step == Patch(kind, {"metadata": {"ownerReferences": [FOREIGN_OWNER, owner_reference(snapshot.storage)]}})
+
+
+def test_orphaned_pod_that_waits_for_its_rollout_is_adopted_as_it_is() -> None:
+    raw = storage_object(lifecycle={"updateStrategy": "WhenSuspended"}, storage={"readOnly": True})
+    snapshot = replace(settled_snapshot(storage_object()), storage=snapshot_of(raw).storage)
+    assert snapshot.children.pod is not None
+    orphan = without_owners(snapshot.children.pod)
+    [step] = plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=orphan))).steps
+    assert step == Patch(Kind.POD, {"metadata": {"ownerReferences": [owner_reference(snapshot.storage)]}})
+
+
+def test_orphaned_pod_without_hash_is_deleted() -> None:
+    raw = storage_object()
+    snapshot = settled_snapshot(raw)
+    assert snapshot.children.pod is not None
+    bare = without_owners(snapshot.children.pod, annotations={"userstorage.dev/user-id": "alice"})
+    [step] = plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=bare))).steps
+    assert isinstance(step, DeletePod)
+
+
+@pytest.mark.parametrize("kind", [Kind.NETWORK_POLICY, Kind.SERVICE, Kind.POD])
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"annotations": {"userstorage.dev/user-id": "mallory"}},
+        {"labels": {}},
+        {"ownerReferences": [FOREIGN_OWNER | {"controller": True}]},
+    ],
+    ids=["another user", "no label", "another controller"],
+)
+def test_foreign_child_is_not_adopted(kind: Kind, meta: Unstructured) -> None:
+    raw = storage_object()
+    snapshot = settled_snapshot(raw)
+    foreign = without_owners(getattr(snapshot.children, kind.field))
+    foreign["metadata"] |= meta
+    with pytest.raises(NameConflict):
+        plan_for(raw, snapshot.with_children(replace(snapshot.children, **{kind.field: foreign})))
+
+
+def test_orphaned_child_that_is_terminating_is_waited_for() -> None:
+    raw = storage_object()
+    snapshot = settled_snapshot(raw)
+    assert snapshot.children.service is not None
+    orphan = without_owners(snapshot.children.service, **DELETED)
+    with pytest.raises(AwaitingGarbageCollection):
+        plan_for(raw, snapshot.with_children(replace(snapshot.children, service=orphan)))
+
+
+def with_policy(snapshot: Snapshot, **meta: object) -> Snapshot:
+    policy = snapshot.children.network_policy
+    assert policy is not None
+    changed = policy | {"metadata": policy["metadata"] | meta}
+    return snapshot.with_children(replace(snapshot.children, network_policy=changed))
+
+
+def test_deleted_policy_is_kept_with_its_pod_and_replaced_before_the_next() -> None:
+    raw = storage_object()
+    held = with_policy(settled_snapshot(raw), **DELETED)
+    assert plan_for(raw, held).steps == ()
+    policy = held.children.network_policy
+    assert policy is not None
+    opened = held.with_children(replace(held.children, network_policy=policy | {"spec": {"egress": [{}]}}))
+    assert [step.kind for step in plan_for(raw, opened).steps if isinstance(step, Patch)] == [Kind.NETWORK_POLICY]
+    without_pod = held.with_children(replace(held.children, pod=None))
+    assert kinds(plan_for(raw, without_pod)) == [ReleasePolicy, Kind.NETWORK_POLICY, Kind.POD]
+    foreign = with_policy(without_pod, finalizers=["example.org/held"])
+    assert kinds(plan_for(raw, foreign)) == [Kind.NETWORK_POLICY, Kind.POD]  # refused as long as the old one exists: no pod
+
+
+def test_held_policy_of_a_former_object_is_taken_over() -> None:
+    raw = storage_object()
+    snapshot = settled_snapshot(raw)
+    former = owner_reference(snapshot.storage) | {"uid": "former"}
+    [step] = plan_for(raw, with_policy(snapshot, ownerReferences=[former], **DELETED)).steps
+    assert step == Patch(Kind.NETWORK_POLICY, {"metadata": {"ownerReferences": [owner_reference(snapshot.storage)]}})
+    with pytest.raises(AwaitingGarbageCollection):
+        plan_for(raw, with_policy(snapshot, ownerReferences=[former]))
+
+
+def test_finalizer_of_policy_is_restored() -> None:
+    raw = storage_object()
+    [step] = plan_for(raw, with_policy(settled_snapshot(raw), finalizers=["example.org/held"])).steps
+    assert step == Patch(Kind.NETWORK_POLICY, {"metadata": {"finalizers": ["example.org/held", "userstorage.dev/pod-gone"]}})
+
+
+def test_policy_that_the_class_no_longer_asks_for_goes_at_once() -> None:
+    raw = storage_object()
+    snapshot = settled_snapshot(raw)
+    wanted = replace(desired_of(raw), network_policy=None)
+    deletion = Delete(Kind.NETWORK_POLICY, "uid-NetworkPolicy")
+    assert plan_changes(snapshot, wanted, NOW).steps == (deletion,)
+    assert plan_changes(with_policy(snapshot, **DELETED), wanted, NOW).steps == (deletion,)
+    assert plan_changes(with_policy(snapshot, ownerReferences=[]), wanted, NOW).steps == (deletion,)
+    released = with_policy(snapshot, **DELETED, finalizers=["example.org/held"])
+    assert plan_changes(released, wanted, NOW).steps == ()
+
+
+def test_deletion_without_our_finalizer_releases_a_policy_that_blocks_it() -> None:
+    raw = storage_object(meta=DELETED | {"finalizers": ["foregroundDeletion"]})
+    held = with_policy(settled_snapshot(raw), **DELETED)
+    assert plan_deletion(held).steps == ()
+    assert plan_deletion(held.with_children(replace(held.children, pod=None))).steps == (ReleasePolicy(),)
+
+
+def test_orphaning_deletion_waits_for_the_garbage_collector() -> None:
+    raw = storage_object(meta=DELETED | {"finalizers": ["userstorage.dev/pod-gone", "orphan"]})
+    plan = plan_deletion(settled_snapshot(raw))
+    assert plan.steps == ()
+    assert len(plan.requeue_at) == 1
 
 
 def test_blocked_user_can_be_suspended() -> None:

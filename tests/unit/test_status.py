@@ -223,7 +223,7 @@ def test_terminating_child_is_reported_as_pending(field: str) -> None:
     raw = storage_object()
     snapshot = settled_snapshot(raw)
     child = getattr(snapshot.children, field)
-    terminating = child | {"metadata": child["metadata"] | {"deletionTimestamp": CREATED}}
+    terminating = child | {"metadata": child["metadata"] | {"deletionTimestamp": CREATED, "finalizers": []}}
     reported = report(outcome_of(raw, snapshot.with_children(replace(snapshot.children, **{field: terminating}))), {})
     assert condition(reported, "NetworkReady") == ("False", "Pending")
 

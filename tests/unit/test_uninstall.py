@@ -3,10 +3,11 @@
 from typing import Any, cast
 
 from support.builders import storage_object
+from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.kube.client import KubeClient
-from userstorage_operator.uninstall import release_finalizers
+from userstorage_operator.uninstall import Held, release_finalizers
 
 
 class StillManaged:
@@ -20,6 +21,6 @@ class StillManaged:
 
 
 async def test_finalizer_that_is_added_again_is_reported() -> None:
-    released: list[Key] = []
+    released: list[Held] = []
     failed = await release_finalizers(cast("KubeClient", StillManaged()), [None], released.append)
-    assert "still running" in failed[Key("users", "alice")]
+    assert "still running" in failed[Held(USER_STORAGES, Key("users", "alice"))]

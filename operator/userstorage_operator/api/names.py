@@ -10,6 +10,8 @@ KIND = "UserStorage"
 CLASS_KIND = "UserStorageClass"
 
 FINALIZER = f"{GROUP}/pod-gone"
+ORPHAN_FINALIZER = "orphan"
+"""Kubernetes sets it in a deletion with propagation policy Orphan, until the garbage collector has removed the owner from all children."""
 FIELD_MANAGER = "userstorage-operator"
 
 LABEL_APP = "app"

@@ -15,6 +15,7 @@ from userstorage_operator.informers.object_cache import ObjectCache, object_key
 from userstorage_operator.informers.sorted_index import SortedIndex
 from userstorage_operator.observed.claim_usage import mounted_claims
 from userstorage_operator.observed.snapshot import Children
+from userstorage_operator.plan.finalizers import is_held
 from userstorage_operator.readmodel.summary import summary
 
 _EXPOSURE = frozenset(kind.resource for kind in EXPOSURE)
@@ -156,6 +157,8 @@ class Caches:
             self._owners_changed(self._user_ids.update(raw, exists=exists))
             self._enqueue_all(self._claims.update(raw, exists=exists))
             self._enqueue_all(self._hosts.update(raw, exists=exists))
+            if not exists:
+                self._enqueue_held_policy(key.namespace, names.child_name(names.slug(user_id)))
         self._enqueue(key)
 
     def _owners_changed(self, changes: Iterable[OwnerChange]) -> None:
@@ -171,6 +174,8 @@ class Caches:
         """Requeue the UserStorage that controls the child, and the owner of the user id, which repairs the child."""
         if kind.resource in _MARK_THE_OWNER:
             self._owners_changed(self._user_ids.update_child(child))
+        if kind in (Kind.NETWORK_POLICY, Kind.POD):
+            self._enqueue_held_policy(*object_key(child))
         affected = self._user_ids.affected_keys(child)
         self._enqueue_all(affected)
         if kind is Kind.POD and self._children[kind].get(*object_key(child)) is None:
@@ -195,6 +200,12 @@ class Caches:
         for storage in list(self._storages.values()):
             self._enqueue_all(self._hosts.update(storage, exists=True))
         self._enqueue_all(self.keys())
+
+    def _enqueue_held_policy(self, namespace: str, name: str) -> None:
+        """Requeue a NetworkPolicy that waits for its pod, under its own name: its UserStorage may be gone."""
+        policy = self._children[Kind.NETWORK_POLICY].get(namespace, name)
+        if policy is not None and is_held(policy):
+            self._enqueue(Key(namespace, name))
 
     def _enqueue_all(self, keys: Iterable[Key]) -> None:
         for key in keys:

@@ -150,7 +150,14 @@ class KubeClient:
             raise
 
     async def delete(
-        self, resource: Resource, namespace: str, name: str, uid: str, grace_period: int, propagation: str
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        uid: str,
+        grace_period: int,
+        propagation: str,
+        resource_version: str | None = None,
     ) -> Unstructured:
         """Request the deletion of the object with this uid; `grace_period` is in seconds. Return the object, which is then
         being deleted. Return a Status object instead if the object is gone at once.
@@ -160,7 +167,7 @@ class KubeClient:
             "kind": "DeleteOptions",
             "gracePeriodSeconds": grace_period,
             "propagationPolicy": propagation,
-            "preconditions": {"uid": uid},
+            "preconditions": {"uid": uid} | ({"resourceVersion": resource_version} if resource_version is not None else {}),
         }
         return await self._json("delete", resource, "DELETE", resource.path(namespace, name), {}, body)
 

@@ -74,15 +74,53 @@ def is_ours(child: Unstructured, uid: str) -> bool:
     return controller_uid(child) == uid
 
 
-def former_class(children: Children, uid: str) -> str | None:
-    """Return the class by which the children of the UserStorage `uid` were last built; None if by none, or by the built-in one.
+def is_adoptable(child: Unstructured, storage: UserStorage) -> bool:
+    """Whether `child` was created for this user and has lost its owner: an orphaning deletion, a restored backup or a manual
+    edit removes it (docs/semantics.md#ownership).
+
+    A terminating child is not worth adopting, except for a NetworkPolicy that our finalizer keeps in force: it is taken over from a
+    former UserStorage too, for the pod may be ours by now.
+    """
+    if not _is_labelled_for(child, storage):
+        return False
+    if not is_terminating(child):
+        return controller(child) is None
+    held = names.FINALIZER in (child["metadata"].get("finalizers") or ())
+    return held and (controller(child) is None or is_owned_by_a_user_storage(child))
+
+
+def _is_labelled_for(child: Unstructured, storage: UserStorage) -> bool:
+    labels, annotations = (child["metadata"].get(field) or {} for field in ("labels", "annotations"))
+    ours = labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY
+    return ours and annotations.get(names.ANNOTATION_USER_ID) == storage.user_id
+
+
+def is_former(child: Unstructured, storage: UserStorage) -> bool:
+    """Whether `child` goes by itself: the UserStorage that controlled it is gone, or it was orphaned and deleted since."""
+    orphaned = controller(child) is None and is_terminating(child) and _is_labelled_for(child, storage)
+    return orphaned or is_owned_by_a_user_storage(child)
+
+
+def was_orphaned(children: Children, storage: UserStorage) -> bool:
+    """Whether the garbage collector has removed the owner from the children, as the propagation policy Orphan asks for.
+
+    During a deletion nothing else shows it: the policy is forgotten as soon as it is carried out.
+    """
+    pod_path = (children.network_policy, children.service, children.pod)
+    return any(child is not None and controller(child) is None and _is_labelled_for(child, storage) for child in pod_path)
+
+
+def former_class(children: Children, storage: UserStorage) -> str | None:
+    """Return the class by which the children of the UserStorage were last built, also those that it is about to adopt; None if
+    by none, or by the built-in one.
 
     The Service says it too: a suspended or lost pod says nothing.
     """
     for kind in (Kind.SERVICE, Kind.POD):
-        child = children.owned(kind, uid)
-        annotations = (child["metadata"].get("annotations") or {}) if child is not None else {}
-        if name := annotations.get(names.ANNOTATION_CLASS):
+        child: Unstructured | None = getattr(children, kind.field)
+        if child is None or not (is_ours(child, storage.meta.uid) or is_adoptable(child, storage)):
+            continue
+        if name := (child["metadata"].get("annotations") or {}).get(names.ANNOTATION_CLASS):
             return str(name)
     return None
 

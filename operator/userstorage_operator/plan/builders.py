@@ -14,7 +14,7 @@ from userstorage_operator.api import names
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.quantities import parse_quantity
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.api.userstorage import ReclaimPolicy, Scheduling, UserStorage
+from userstorage_operator.api.userstorage import Scheduling, UserStorage
 from userstorage_operator.api.userstorageclass import Expose, PolicyMode, UserStorageClass
 from userstorage_operator.api.variables import expand
 from userstorage_operator.browsers.browser import FILES_MOUNT, FILES_VOLUME, Browser
@@ -102,7 +102,8 @@ def _policy(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
             }
         ],
     }
-    return _child("networking.k8s.io/v1", "NetworkPolicy", _metadata(storage), spec)
+    metadata = _metadata(storage) | {"finalizers": [names.FINALIZER]}  # keeps it in force until the pod is gone
+    return _child("networking.k8s.io/v1", "NetworkPolicy", metadata, spec)
 
 
 def _stored_peer(peer: Mapping[str, Any]) -> Unstructured:
@@ -121,9 +122,9 @@ def _without_empty(value: Any) -> Any:
 
 
 def _claim(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
-    """Build the claim. It has an ownerReference only if `reclaimPolicy` is Delete (docs/semantics.md#claims-and-data)."""
-    owners = [_owner(storage)] if storage.storage.reclaim_policy is ReclaimPolicy.DELETE else None
-    metadata = _metadata(storage) | {"ownerReferences": owners}
+    """Build the claim. It has no owner: only a deletion gives it one, at its end (docs/semantics.md#claims-and-data)."""
+    metadata = _metadata(storage)
+    del metadata["ownerReferences"]
     del metadata["labels"][names.LABEL_OWNER_UID]  # a claim outlives its UserStorage and serves the next one
     spec = {
         "accessModes": list(cls.access_modes),
@@ -292,7 +293,8 @@ def _scheduling(scheduling: Scheduling) -> Unstructured:
     return placed
 
 
-def _owner(storage: UserStorage) -> Unstructured:
+def owner_reference(storage: UserStorage) -> Unstructured:
+    """Return the controller ownerReference of the children."""
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
@@ -313,7 +315,7 @@ def _metadata(storage: UserStorage) -> Unstructured:
             names.LABEL_OWNER_UID: storage.meta.uid,
         },
         "annotations": {names.ANNOTATION_USER_ID: storage.user_id},
-        "ownerReferences": [_owner(storage)],
+        "ownerReferences": [owner_reference(storage)],
     }
 
 

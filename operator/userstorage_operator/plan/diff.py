@@ -1,11 +1,12 @@
 """Differences between desired and live children, as JSON merge patches (RFC 7386). A patch is empty if nothing differs."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.quantities import parse_quantity
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.observed.snapshot import controller, is_terminating
 from userstorage_operator.plan import exposure
 
 _OWN_MAPS = frozenset({"selector", "matchLabels"})
@@ -25,34 +26,44 @@ def without_absent(value: Unstructured) -> Unstructured:
 
 def child_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
     """Return the patch that repairs metadata and spec of a Service, NetworkPolicy, Ingress or HTTPRoute."""
-    metadata = _metadata_patch(desired, live)
+    metadata = _metadata_patch(desired, live) | _owner_patch(desired, live) | _finalizer_patch(desired, live)
     if withdrawn := _withdrawn_annotations(desired, live):
         metadata["annotations"] = metadata.get("annotations", {}) | dict.fromkeys(withdrawn)
     return _named(metadata, _difference(exposure.with_foreign_paths(desired, live)["spec"], live["spec"]))
 
 
 def metadata_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
-    """Return the patch that repairs labels and annotations of a pod, whose spec cannot be changed in place."""
+    """Return the patch that repairs owner, labels and annotations of a pod, whose spec cannot be changed in place."""
+    return _named(_metadata_patch(desired, live) | _owner_patch(desired, live), {})
+
+
+def labels_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
+    """Return the patch of the labels alone; empty if none differs."""
+    labels = _metadata_patch(desired, live).get("labels")
+    return _named({"labels": labels} if labels else {}, {})
+
+
+def claim_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
+    """Return the patch that repairs labels and annotations of a claim. Its owners are not changed."""
     return _named(_metadata_patch(desired, live), {})
 
 
-def claim_patch(desired: Unstructured, live: Unstructured, uid: str) -> Unstructured:
-    """Return the patch of a claim's metadata and of the owner that reclaimPolicy asks for, which is the UserStorage `uid`."""
-    metadata = _metadata_patch(desired, live) | owners_patch(live, uid, desired["metadata"]["ownerReferences"] or ())
-    return _named(metadata, {})
+def with_owner(live: Unstructured, owner: Unstructured) -> Unstructured:
+    """Return the patch that makes `owner` the controller. References to other owners are kept."""
+    others = _other_owners(live, owner["uid"])
+    return {"metadata": {"ownerReferences": [*others, owner]}}
 
 
-def owners_patch(claim: Unstructured, uid: str, desired: Sequence[Unstructured]) -> Unstructured:
-    """Return the patch of a claim's metadata that makes `desired` the owners with that uid; other owners are left alone.
-
-    Empty also if another object controls the claim: the API server admits one controller only.
-    """
-    live = claim["metadata"].get("ownerReferences") or []
-    others = [owner for owner in live if owner["uid"] != uid]
-    if desired and any(owner.get("controller") for owner in others):
+def without_owner(live: Unstructured, uid: str) -> Unstructured:
+    """Return the patch that removes the owner with this uid; empty if it is none. References to other owners are kept."""
+    others = _other_owners(live, uid)
+    if len(others) == len(live["metadata"].get("ownerReferences") or ()):
         return {}
-    wanted = [*others, *desired]
-    return {} if [owner for owner in live if owner["uid"] == uid] == [*desired] else {"ownerReferences": wanted or None}
+    return {"metadata": {"ownerReferences": others or None}}
+
+
+def _other_owners(live: Unstructured, uid: str) -> list[Unstructured]:
+    return [owner for owner in live["metadata"].get("ownerReferences") or () if owner["uid"] != uid]
 
 
 def claim_growth(live: Unstructured, size: str | None) -> Unstructured:
@@ -91,6 +102,23 @@ def _withdrawn_annotations(desired: Unstructured, live: Unstructured) -> set[str
             ours |= {field.removeprefix("f:") for field in fields if field.startswith("f:")}
     withdrawn = ours - desired["metadata"]["annotations"].keys()
     return {key for key in withdrawn if key in (live["metadata"].get("annotations") or {})}
+
+
+def _owner_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
+    """Return the ownerReferences that adopt a child: one without a controller, or a terminating one of a former UserStorage."""
+    [owner] = desired["metadata"]["ownerReferences"]
+    present = controller(live)
+    if present is not None and (present["uid"] == owner["uid"] or not is_terminating(live)):
+        return {}
+    others = [other for other in _other_owners(live, owner["uid"]) if not other.get("controller")]
+    return {"ownerReferences": [*others, owner]}
+
+
+def _finalizer_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
+    """Return the finalizers with those that the child lacks. The API server accepts no new one on a terminating object."""
+    present = live["metadata"].get("finalizers") or []
+    missing = [finalizer for finalizer in desired["metadata"].get("finalizers", ()) if finalizer not in present]
+    return {"finalizers": [*present, *missing]} if missing and not is_terminating(live) else {}
 
 
 def _metadata_patch(desired: Unstructured, live: Unstructured) -> Unstructured:

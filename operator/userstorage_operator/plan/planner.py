@@ -14,14 +14,18 @@ from userstorage_operator.observed.lost_claim import waits_for_consent
 from userstorage_operator.observed.snapshot import (
     Snapshot,
     claim_is_ours,
+    controller_uid,
+    is_adoptable,
+    is_former,
     is_ours,
-    is_owned_by_a_user_storage,
     is_terminating,
+    was_orphaned,
 )
 from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.builders import Desired, build
 from userstorage_operator.plan.deferred_changes import current_claim_size, keep_current_access, keep_current_endpoint
-from userstorage_operator.plan.diff import child_patch, claim_growth, claim_patch, owners_patch
+from userstorage_operator.plan.diff import child_patch, claim_growth, claim_patch, without_owner
+from userstorage_operator.plan.finalizers import has_finalizer, is_held
 from userstorage_operator.plan.pod import (
     claim_is_disappearing,
     deferral,
@@ -39,6 +43,7 @@ from userstorage_operator.plan.steps import (
     InspectMounts,
     Patch,
     Plan,
+    ReleasePolicy,
     RemoveFinalizer,
     Step,
 )
@@ -92,7 +97,7 @@ def plan_changes(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
     steps = [
         *_finalizer(snapshot),
         *_prune(snapshot, desired),
-        *_ensure(Kind.NETWORK_POLICY, desired.network_policy, snapshot.children.network_policy),
+        *_ensure_policy(snapshot, desired),
         *_ensure_claim(snapshot, desired),
         *_ensure(Kind.SERVICE, desired.service, snapshot.children.service),
         *pod_plan.steps,
@@ -104,20 +109,40 @@ def plan_changes(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
 
 
 def plan_deletion(snapshot: Snapshot) -> Plan:
-    """Plan for a UserStorage that is being deleted: delete its pod, and remove our finalizer once the pod is gone.
+    """Plan for a UserStorage that is being deleted: delete its pod, and remove our finalizers once the pod is gone.
 
     The garbage collector deletes the other children.
+    With propagation policy Orphan the children stay: the garbage collector first removes their owner, and the pod is not ours then.
     """
-    if names.FINALIZER not in snapshot.storage.meta.finalizers:
-        return Plan()
+    finalizers = snapshot.storage.meta.finalizers
+    if names.FINALIZER not in finalizers:
+        policy = snapshot.own(Kind.NETWORK_POLICY)
+        held = policy is not None and is_held(policy) and snapshot.children.pod is None
+        return Plan((ReleasePolicy(),) if held else ())
+    deadline = deletion_deadline(snapshot)
+    requeue_at = (deadline,) if deadline else ()
+    if names.ORPHAN_FINALIZER in finalizers:
+        return Plan(requeue_at=requeue_at)
     pod, keep = snapshot.own_pod, tuple(_keep_claim(snapshot))
     if pod is None:
         return Plan((*keep, RemoveFinalizer()))
-    deadline = deletion_deadline(snapshot)
-    requeue_at = (deadline,) if deadline else ()
     if is_terminating(pod):
         return Plan(keep, requeue_at=requeue_at)
-    return Plan((*keep, pod_deletion(snapshot, pod, "its UserStorage is being deleted")), requeue_at=requeue_at)
+    # The garbage collector may have orphaned the pod since it was cached: another version of it must not be deleted.
+    deletion = replace(
+        pod_deletion(snapshot, pod, "its UserStorage is being deleted"), resource_version=pod["metadata"]["resourceVersion"]
+    )
+    return Plan((*keep, deletion), requeue_at=requeue_at)
+
+
+def claim_to_collect(snapshot: Snapshot) -> Unstructured | None:
+    """Return the claim that goes with its UserStorage at the end of a deletion; None if it stays, or another object controls it."""
+    claim, storage = snapshot.children.pvc, snapshot.storage
+    if claim is None or storage.storage.claim_name is not None or storage.storage.reclaim_policy is not ReclaimPolicy.DELETE:
+        return None
+    if controller_uid(claim) not in (None, storage.meta.uid) or was_orphaned(snapshot.children, storage):
+        return None
+    return claim if claim_is_ours(claim, storage) else None
 
 
 def plan_blocked(snapshot: Snapshot, now: datetime) -> Plan:
@@ -145,8 +170,8 @@ def _keep_claim(snapshot: Snapshot) -> Iterator[Step]:
     claim, storage = snapshot.children.pvc, snapshot.storage
     if claim is None or storage.storage.claim_name is not None or storage.storage.reclaim_policy is ReclaimPolicy.DELETE:
         return
-    if claim_is_ours(claim, storage) and (metadata := owners_patch(claim, storage.meta.uid, ())):
-        yield Patch(Kind.PVC, {"metadata": metadata})
+    if claim_is_ours(claim, storage) and (disowned := without_owner(claim, storage.meta.uid)):
+        yield Patch(Kind.PVC, disowned)
 
 
 def refuse_foreign(kind: Kind, child: Unstructured | None, snapshot: Snapshot) -> None:
@@ -157,16 +182,26 @@ def refuse_foreign(kind: Kind, child: Unstructured | None, snapshot: Snapshot) -
     """
     if child is None:
         return
-    ours = claim_is_ours(child, snapshot.storage) if kind is Kind.PVC else is_ours(child, snapshot.storage.meta.uid)
-    if not ours:
+    if not _is_ours_or_adoptable(kind, child, snapshot):
         name = child["metadata"]["name"]
-        if kind is not Kind.PVC and is_owned_by_a_user_storage(child):
+        if kind is not Kind.PVC and is_former(child, snapshot.storage):
             raise AwaitingGarbageCollection(
                 f"{kind.resource.kind} {name!r} belongs to a deleted UserStorage and has not been garbage-collected yet"
             )
         raise NameConflict(
             f"{kind.resource.kind} {name!r} exists and does not belong to this UserStorage; it is left alone, delete or rename it"
         )
+
+
+def _is_ours_or_adoptable(kind: Kind, child: Unstructured, snapshot: Snapshot) -> bool:
+    if kind is Kind.PVC:
+        return claim_is_ours(child, snapshot.storage)
+    return is_ours(child, snapshot.storage.meta.uid) or is_adoptable(child, snapshot.storage)
+
+
+def _own_or_adoptable(kind: Kind, snapshot: Snapshot) -> Unstructured | None:
+    child: Unstructured | None = getattr(snapshot.children, kind.field)
+    return child if child is not None and _is_ours_or_adoptable(kind, child, snapshot) else None
 
 
 def _finalizer(snapshot: Snapshot) -> Iterator[Step]:
@@ -177,8 +212,10 @@ def _finalizer(snapshot: Snapshot) -> Iterator[Step]:
 def _prune(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
     """Yield the deletion of our NetworkPolicy, Ingress or HTTPRoute if it is no longer desired: it must not stay in effect."""
     for kind in (Kind.NETWORK_POLICY, *EXPOSURE):
-        live = snapshot.own(kind)
-        if getattr(desired, kind.field) is None and live is not None and not is_terminating(live):
+        live = _own_or_adoptable(kind, snapshot)
+        if getattr(desired, kind.field) is not None or live is None:
+            continue
+        if not is_terminating(live) or has_finalizer(live):
             yield Delete(kind, live["metadata"]["uid"])
 
 
@@ -191,12 +228,27 @@ def _ensure(kind: Kind, desired: Unstructured | None, live: Unstructured | None)
         yield Patch(kind, patch)
 
 
+def _ensure_policy(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
+    """Ensure the NetworkPolicy. One that is being deleted is in force until our finalizer is removed: it is kept as long as there
+    is a pod, and replaced before the next pod.
+    """
+    policy, live = desired.network_policy, snapshot.children.network_policy
+    if policy is None or live is None or not is_terminating(live):
+        yield from _ensure(Kind.NETWORK_POLICY, policy, live)
+    elif snapshot.children.pod is None:
+        if is_held(live):
+            yield ReleasePolicy()
+        yield Create(Kind.NETWORK_POLICY, policy)
+    elif is_held(live) and (patch := child_patch(policy, live)):
+        yield Patch(Kind.NETWORK_POLICY, patch)
+
+
 def _ensure_exposure(kind: Kind, desired: Unstructured | None, snapshot: Snapshot) -> Iterator[Step]:
     """Yield the step that creates or repairs the Ingress or HTTPRoute.
 
     A foreign object with its name counts as absent. The creation then fails, which does not block access to the files.
     """
-    yield from _ensure(kind, desired, snapshot.own(kind))
+    yield from _ensure(kind, desired, _own_or_adoptable(kind, snapshot))
 
 
 def _ensure_claim(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
@@ -205,8 +257,12 @@ def _ensure_claim(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
         return
     if claim is None:
         yield InspectClaim(desired.pvc) if waits_for_consent(snapshot) else Create(Kind.PVC, desired.pvc)
-    elif not claim_is_disappearing(snapshot) and (patch := claim_patch(desired.pvc, claim, snapshot.storage.meta.uid)):
-        yield Patch(Kind.PVC, patch, best_effort=True)
+    elif not claim_is_disappearing(snapshot):
+        if patch := claim_patch(desired.pvc, claim):
+            yield Patch(Kind.PVC, patch, best_effort=True)
+        # An owner from before the end of a deletion, as early builds set it: a foreground deletion would delete the claim at once.
+        if disowned := without_owner(claim, snapshot.storage.meta.uid):
+            yield Patch(Kind.PVC, disowned, best_effort=True)
 
 
 def _expand_claim(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:

@@ -105,15 +105,17 @@ def _claim_blocks_pod(snapshot: Snapshot, desired: Desired) -> bool:
 def _pod_patch(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> Unstructured:
     """Return the patch of the pod's metadata.
 
-    If the replacement of the pod is deferred, the patch only repairs the labels by which Service and NetworkPolicy select the
-    pod. The hash annotations stay, because they record the spec that the pod was built from.
+    If the replacement of the pod is deferred, the patch only repairs its owner and the labels by which Service and NetworkPolicy
+    select the pod. The hash annotations stay, because they record the spec that the pod was built from.
     """
     patch = metadata_patch(desired.pod, pod)
     if deferral(snapshot, desired) is None:
         return patch
     selected = desired.service["metadata"]["labels"]
-    labels = {key: value for key, value in patch.get("metadata", {}).get("labels", {}).items() if key in selected}
-    return {"metadata": {"labels": labels}} if labels else {}
+    metadata = patch.get("metadata", {})
+    labels = {key: value for key, value in metadata.get("labels", {}).items() if key in selected}
+    kept = ({"labels": labels} if labels else {}) | {key: metadata[key] for key in ("ownerReferences",) if key in metadata}
+    return {"metadata": kept} if kept else {}
 
 
 def _stop_reason(snapshot: Snapshot) -> str | None:

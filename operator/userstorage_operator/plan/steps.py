@@ -16,7 +16,14 @@ class AddFinalizer:
 
 @dataclass(frozen=True, slots=True)
 class RemoveFinalizer:
-    """Remove our finalizer, once the API server itself has confirmed that no pod is left."""
+    """End the deletion, once the API server itself has confirmed that no pod is left: release the NetworkPolicy, give a claim of
+    reclaimPolicy Delete to the garbage collector, and remove our finalizer.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasePolicy:
+    """Remove our finalizer from a NetworkPolicy that is being deleted, once the API server has confirmed that no pod is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,9 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete a child that the class no longer asks for; the `uid` precondition protects a newer object of the same name."""
+    """Delete a child that the class no longer asks for, without waiting for the pod. The `uid` precondition protects a newer
+    object of the same name.
+    """
 
     kind: Kind
     uid: str
@@ -60,6 +69,8 @@ class DeletePod:
     reason: str
     requested: bool
     """False if the pod was lost: the next one may then be created only after a pause. True for all other reasons."""
+    resource_version: str | None = None
+    """A further precondition: no newer version of the pod exists."""
     by_rollout: bool = False
     """Whether a change of the class is the only reason."""
     unless_claim_terminates: bool = False
@@ -91,7 +102,7 @@ class InspectMountEvents:
     """Read the Events about mounting the volume. The result is only reported in the status; no later step depends on it."""
 
 
-Change = AddFinalizer | Create | Patch | Delete | DeletePod
+Change = AddFinalizer | Create | Patch | Delete | DeletePod | ReleasePolicy
 Inspection = InspectClaim | InspectMounts | InspectMountEvents
 Step = Change | Inspection | RemoveFinalizer
 

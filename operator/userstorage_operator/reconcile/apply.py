@@ -1,6 +1,7 @@
 """Carries out a plan, step by step. No other code writes children. The process may be killed before and after every step."""
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -18,12 +19,14 @@ from userstorage_operator.api.errors import (
 )
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.api.userstorage import Key, ReclaimPolicy, UserStorage
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.contest import REPORTED_FROM, Contest, Undone, describe, last_manager
-from userstorage_operator.observed.snapshot import Snapshot, is_terminating
-from userstorage_operator.plan.diff import metadata_patch, without_absent
-from userstorage_operator.plan.finalizers import release_patch
-from userstorage_operator.plan.planner import refuse_foreign
+from userstorage_operator.observed.snapshot import Snapshot, controller, controller_uid, is_terminating
+from userstorage_operator.plan.builders import owner_reference
+from userstorage_operator.plan.diff import labels_patch, with_owner, without_absent
+from userstorage_operator.plan.finalizers import has_finalizer, is_held, release_patch, selects
+from userstorage_operator.plan.planner import claim_to_collect, refuse_foreign
 from userstorage_operator.plan.pod import plan_pod, pod_deletion
 from userstorage_operator.plan.steps import (
     AddFinalizer,
@@ -36,13 +39,14 @@ from userstorage_operator.plan.steps import (
     InspectMounts,
     Patch,
     Plan,
+    ReleasePolicy,
     RemoveFinalizer,
     Step,
     is_needed_by_pod,
     is_optional,
     may_create_pod,
 )
-from userstorage_operator.reconcile.local_state import TARGETS, LocalState, Target
+from userstorage_operator.reconcile.local_state import TARGETS, LocalState, Part, Target
 from userstorage_operator.reconcile.mount_inspector import MountInspector
 from userstorage_operator.reconcile.ports import Cluster
 from userstorage_operator.status.outcome import ApplyResult
@@ -70,7 +74,7 @@ class Applier:
                     if is_needed_by_pod(step):
                         pending = deque(later for later in pending if not may_create_pod(later))
                     continue
-                if isinstance(step, Create) and not verified:
+                if _ties_to_owner(step) and not verified:
                     action, verified = f"get {names.KIND}", True
                     await self._verify_still_exists(result.snapshot)
                 action = _action(step)
@@ -113,12 +117,16 @@ class Applier:
                 return _with_child(snapshot, kind, child)
             case Delete(kind, uid):
                 seen = getattr(snapshot.children, kind.field)
+                if has_finalizer(seen):
+                    await self._release(seen)
                 snapshot = _with_child(snapshot, kind, await self._delete(kind, uid, 0, snapshot))
                 self._record_write(step, result, Undone.CREATED, last_manager(seen, {"metadata": {"ownerReferences": None}}))
                 log.info("removed", action=f"delete {kind.resource.kind}")
                 return snapshot
             case DeletePod():
                 return _with_child(snapshot, Kind.POD, await self._delete_pod(step, snapshot))
+            case ReleasePolicy():
+                return await self._release_policy(snapshot)
             case AddFinalizer():
                 await self._add_finalizer(snapshot)
                 return snapshot
@@ -189,8 +197,8 @@ class Applier:
         if result.snapshot.storage.is_deleting or result.plan.spec_error is not None:
             return result
         contests, moments = list[Contest](), list[datetime]()
-        for kind, growth in TARGETS:
-            target = Target(result.snapshot.storage.meta.key, kind, growth)
+        for kind, part in TARGETS:
+            target = Target(result.snapshot.storage.meta.key, kind, part)
             if (until := self._state.writes.blocked_until(target)) is not None:
                 moments.append(until)
                 state = self._state.writes.state(target)
@@ -228,7 +236,7 @@ class Applier:
         if labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY:
             self._lister.put(step.kind.resource, child)
         elif not is_terminating(child):
-            patch = {"metadata": {"labels": metadata_patch(step.body, child)["metadata"]["labels"]}}
+            patch = labels_patch(step.body, child)
             await self._patch(step.kind, child, patch, result.snapshot)
             self._record_write(step, result, Undone.CHANGED, last_manager(child, patch))
 
@@ -285,7 +293,7 @@ class Applier:
     async def _delete_pod(self, step: DeletePod, snapshot: Snapshot) -> Unstructured | None:
         if step.unless_claim_terminates:
             await self._verify_claim_stays(snapshot)
-        pod = await self._delete(Kind.POD, step.uid, step.grace_period, snapshot)
+        pod = await self._delete(Kind.POD, step.uid, step.grace_period, snapshot, step.resource_version)
         name = names.child_name(snapshot.storage.slug)
         if step.requested:
             self._state.pods.forget(snapshot.storage.meta.key)
@@ -293,11 +301,15 @@ class Applier:
         log.info("pod_deletion_started", action="delete Pod", pod_name=name, why=step.reason)
         return pod
 
-    async def _delete(self, kind: Kind, uid: str, grace_period: int, snapshot: Snapshot) -> Unstructured | None:
+    async def _delete(
+        self, kind: Kind, uid: str, grace_period: int, snapshot: Snapshot, resource_version: str | None = None
+    ) -> Unstructured | None:
         """Start the deletion of the child with that uid. Return the terminating child; None if it is gone already."""
         namespace, name = snapshot.storage.meta.namespace, names.child_name(snapshot.storage.slug)
         try:
-            answer = await self._cluster.delete(kind.resource, namespace, name, uid, grace_period, "Foreground")
+            answer = await self._cluster.delete(
+                kind.resource, namespace, name, uid, grace_period, "Foreground", resource_version
+            )
         except NotFound:
             answer = None
         if answer is None or answer["kind"] != kind.resource.kind:
@@ -307,44 +319,134 @@ class Applier:
         return answer
 
     async def _remove_finalizer(self, result: ApplyResult) -> ApplyResult:
-        """Remove the finalizer, once the API server itself confirms that no pod is left: the cache may be behind."""
-        snapshot = result.snapshot
-        meta, name = snapshot.storage.meta, names.child_name(snapshot.storage.slug)
-        try:
-            pod: Unstructured | None = await self._cluster.get(Kind.POD.resource, meta.namespace, name)
-        except NotFound:
-            pod = None
-        snapshot = _with_child(snapshot, Kind.POD, pod)
+        """End the deletion, once the API server itself confirms that no pod is left: the cache may be behind.
+
+        The finalizer goes last: a process that is killed before leaves the rest to the next one.
+        """
+        meta = result.snapshot.storage.meta
+        snapshot = await self._reread(Kind.POD, result.snapshot)
         if (left := snapshot.own_pod) is not None:
             self._lister.put(Kind.POD.resource, left)
             if not is_terminating(left):
                 step = pod_deletion(snapshot, left, "its UserStorage is being deleted; the cache had missed the pod")
                 snapshot = await self._change(step, replace(result, snapshot=snapshot))
             return replace(result, snapshot=snapshot)
+        policy = snapshot.own(Kind.NETWORK_POLICY)
+        if policy is not None and has_finalizer(policy) and snapshot.children.pod is None:
+            await self._release(policy)
+        collected = claim_to_collect(snapshot) is not None and await self._give_claim_to_garbage_collector(snapshot)
+        # A change to Retain that comes after the claim got its owner: the test fails, and the next reconcile removes the owner.
+        test: Unstructured = {"op": "test", "path": "/spec/storage/reclaimPolicy", "value": ReclaimPolicy.DELETE.value}
+        patch = [*([test] if collected else []), *release_patch(meta.uid, meta.finalizers)]
         try:
-            await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, release_patch(meta.uid, meta.finalizers))
+            left = (await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, patch))["metadata"].get(
+                "finalizers"
+            )
         except NotFound:
+            left = None
+        if not left:  # gone: events of its children must not end the deletion again before the watch reports its end
             self._lister.discard(USER_STORAGES, meta.namespace, meta.name, meta.uid)
         log.info("released", action="patch UserStorage")
         return replace(result, finalizer_removed=True)
+
+    async def _reread(self, kind: Kind, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot with the child as the API server has it."""
+        namespace, name = snapshot.storage.meta.namespace, names.child_name(snapshot.storage.slug)
+        try:
+            child: Unstructured | None = await self._cluster.get(kind.resource, namespace, name)
+        except NotFound:
+            child = None
+        return _with_child(snapshot, kind, child)
+
+    async def _give_claim_to_garbage_collector(self, snapshot: Snapshot) -> bool:
+        """Make the UserStorage the owner of its claim, so that the claim is deleted with it; return whether it is the owner.
+
+        Last look at what may have changed since: the spec, and whether the children were orphaned. Raises Conflict if the spec
+        asks for Retain by now.
+        """
+        meta = snapshot.storage.meta
+        live = await self._cluster.get(USER_STORAGES, meta.namespace, meta.name)
+        if UserStorage.parse(live).storage.reclaim_policy is not ReclaimPolicy.DELETE or live["metadata"]["uid"] != meta.uid:
+            self._lister.put(USER_STORAGES, live)
+            raise Conflict(409, "spec.storage.reclaimPolicy has changed; the watch has not caught up yet")
+        claim = claim_to_collect(await self._reread(Kind.SERVICE, snapshot))
+        if claim is None:
+            return False
+        if controller_uid(claim) != meta.uid:
+            await self._patch(Kind.PVC, claim, with_owner(claim, owner_reference(snapshot.storage)), snapshot)
+        return True
+
+    async def _release_policy(self, snapshot: Snapshot) -> Snapshot:
+        """Remove our finalizer from the NetworkPolicy. Raises Conflict if the API server still has a pod that it selects."""
+        policy = snapshot.children.network_policy
+        if policy is None:
+            return snapshot
+        await self._raise_if_selected(policy)
+        await self._release(policy)
+        return _with_child(snapshot, Kind.NETWORK_POLICY, None)
+
+    async def release_former_policy(self, key: Key) -> None:
+        """Release the NetworkPolicy `key` if it is being deleted, and neither its UserStorage nor its pod exists any more."""
+        children = self._lister.children(key.namespace, key.name)
+        policy = children.network_policy
+        if policy is None or not is_held(policy) or children.pod is not None:
+            return
+        owner = controller(policy)
+        storage = self._lister.storage(Key(key.namespace, owner["name"])) if owner is not None else None
+        if owner is not None and storage is not None and storage["metadata"]["uid"] == owner["uid"]:
+            return  # its own reconcile does it
+        await self._raise_if_selected(policy)
+        await self._release(policy)
+
+    async def _raise_if_selected(self, policy: Unstructured) -> None:
+        meta = policy["metadata"]
+        with suppress(NotFound):
+            pod = await self._cluster.get(Kind.POD.resource, meta["namespace"], meta["name"])
+            if selects(policy, pod):
+                raise Conflict(409, f"Pod {meta['name']!r} still exists; its NetworkPolicy is kept")
+
+    async def _release(self, policy: Unstructured) -> None:
+        meta = policy["metadata"]
+        try:
+            patch = release_patch(meta["uid"], meta["finalizers"])
+            released = await self._cluster.json_patch(Kind.NETWORK_POLICY.resource, meta["namespace"], meta["name"], patch)
+        except NotFound:
+            self._lister.discard(Kind.NETWORK_POLICY.resource, meta["namespace"], meta["name"], meta["uid"])
+            return
+        log.info("released", action="patch NetworkPolicy")
+        if is_terminating(released):  # gone now, unless a finalizer of another controller keeps it
+            self._lister.discard(Kind.NETWORK_POLICY.resource, meta["namespace"], meta["name"], meta["uid"])
+        else:
+            self._lister.put(Kind.NETWORK_POLICY.resource, released)
 
 
 def _with_child(snapshot: Snapshot, kind: Kind, child: Unstructured | None) -> Snapshot:
     return snapshot.with_children(replace(snapshot.children, **{kind.field: child}))
 
 
+def _ties_to_owner(step: Step) -> bool:
+    """Whether the step sets the UserStorage as the owner of a child, which must not be done once its deletion has started: the
+    garbage collector may have removed the owner on purpose. A planned patch of a claim only removes the owner.
+    """
+    if isinstance(step, Patch):
+        return step.kind is not Kind.PVC and "ownerReferences" in step.patch.get("metadata", {})
+    return isinstance(step, Create)
+
+
 def _target(step: Step, result: ApplyResult) -> Target:
     """Return what a write of a child is counted by; that of a pod, for the inspection before its creation."""
     kind = step.kind if isinstance(step, Create | Patch | Delete) else Kind.POD
-    growth = kind is Kind.PVC and isinstance(step, Patch) and "spec" in step.patch
-    return Target(result.snapshot.storage.meta.key, kind, growth)
+    part = Part.REST
+    if kind is Kind.PVC and isinstance(step, Patch):
+        part = Part.GROWTH if "spec" in step.patch else Part.OWNER if "ownerReferences" in step.patch["metadata"] else Part.REST
+    return Target(result.snapshot.storage.meta.key, kind, part)
 
 
 def _goal(step: Step, result: ApplyResult) -> int:
     """Return a digest of what the child should be: a change of the spec or of the class is no repair."""
     target = _target(step, result)
     goal: Unstructured | None = getattr(result.plan.desired, target.kind.field, None)
-    if isinstance(step, Patch) and target.growth:
+    if isinstance(step, Patch) and target.part is not Part.REST:
         goal = step.patch
     elif goal is not None and target.kind is Kind.PVC:
         goal = goal["metadata"]  # the rest of a claim is never repaired
@@ -367,6 +469,8 @@ def _action(step: Step) -> str:
             return f"delete {kind.resource.kind}"
         case DeletePod():
             return "delete Pod"
+        case ReleasePolicy():
+            return "patch NetworkPolicy"
         case InspectClaim():
             return "get PersistentVolumeClaim"
         case InspectMounts():

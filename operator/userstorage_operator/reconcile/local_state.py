@@ -4,6 +4,7 @@ This memory is lost with the process. That is safe: after a restart the objects 
 """
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import NamedTuple
 
 from userstorage_operator.api.resources import Kind
@@ -14,17 +15,25 @@ from userstorage_operator.reconcile.mount_inspector import MountEvents
 from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
 
 
+class Part(Enum):
+    """The parts of a claim that are written one by one: a pause or refusal of one must not delay the others."""
+
+    REST = "rest"
+    OWNER = "owner"
+    GROWTH = "growth"
+
+
 class Target(NamedTuple):
     """What writes of a child are counted by."""
 
     key: Key
     kind: Kind
-    growth: bool = False
-    """Whether the write expands a claim, which repairs of its metadata must not delay."""
+    part: Part = Part.REST
+    """REST for all children but claims."""
 
 
-TARGETS = (*((kind, False) for kind in Kind), (Kind.PVC, True))
-"""The kinds and growths of all targets of one UserStorage."""
+TARGETS = (*((kind, Part.REST) for kind in Kind), (Kind.PVC, Part.OWNER), (Kind.PVC, Part.GROWTH))
+"""The kinds and parts of all targets of one UserStorage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +56,8 @@ class LocalState:
     def forget(self, key: Key) -> None:
         """Remove the state of a UserStorage that is gone."""
         self.pods.forget(key)
-        for kind, growth in TARGETS:
-            self.writes.forget(Target(key, kind, growth))
+        for kind, part in TARGETS:
+            self.writes.forget(Target(key, kind, part))
         self.claims.release(key)
         self.quota.release(key)
         self.mount_events.pop(key, None)

@@ -151,7 +151,7 @@ def _class_of(storage: UserStorage, children: Children, lister: Lister) -> tuple
     if raw is None and storage.class_name is not None:
         message = f"spec.className: there is no UserStorageClass {storage.class_name!r}"
         return None, WaitingForChange(message, "ClassNotFound")
-    if raw is None and (former := former_class(children, storage.meta.uid)) is not None:
+    if raw is None and (former := former_class(children, storage)) is not None:
         message = (
             f"spec.className is unset and no UserStorageClass is the default; class {former!r} served this UserStorage before: "
             f'annotate a class with {names.ANNOTATION_DEFAULT_CLASS}="true", or set spec.className'

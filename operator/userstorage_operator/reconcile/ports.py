@@ -30,9 +30,17 @@ class Cluster(Protocol):
         """Apply a JSON patch and return the object after it. Raises Conflict if a test of the patch fails."""
 
     async def delete(
-        self, resource: Resource, namespace: str, name: str, uid: str, grace_period: int, propagation: str
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        uid: str,
+        grace_period: int,
+        propagation: str,
+        resource_version: str | None = None,
     ) -> Unstructured:
-        """Start the deletion of the object with that uid. Return the terminating object, or a Status if it is gone.
+        """Start the deletion of the object with that uid, and that version unless None. Return the terminating object, or a
+        Status if it is gone.
 
         `grace_period` is in seconds.
         """

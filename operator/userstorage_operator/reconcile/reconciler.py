@@ -68,7 +68,7 @@ class Reconciler:
         try:
             snapshot = await observe(key, self._lister, self._cluster, self._state)
             if snapshot is None:
-                return self._forget(key)
+                return await self._forget(key, failures)
             structlog.contextvars.bind_contextvars(uid=snapshot.storage.meta.uid, user_id=snapshot.storage.user_id)
             now = self._clock()
             result = await self._plan_and_apply(snapshot, now)
@@ -81,10 +81,17 @@ class Reconciler:
         finally:
             self._rollout.mark_reconciled(key)
 
-    def _forget(self, key: Key) -> Result:
-        """Remove what this process keeps in memory about a UserStorage that is gone."""
+    async def _forget(self, key: Key, failures: int) -> Result:
+        """Remove what this process keeps in memory about a UserStorage that is gone.
+
+        The key may also name a NetworkPolicy that has outlived its UserStorage: it is released once its pod is gone.
+        """
         self._state.forget(key)
         self._rollout.record(key, None)
+        try:
+            await self._applier.release_former_policy(key)
+        except OperatorError as error:
+            return _failed(Failure.of(error, failures + 1, self._clock(), action="patch NetworkPolicy"))
         return Result()
 
     async def _plan_and_apply(self, snapshot: Snapshot, now: datetime) -> ApplyResult:
@@ -94,6 +101,7 @@ class Reconciler:
         try:
             plan = self._plan(snapshot, now)
             result = await self._applier.apply(plan, snapshot, now)
+            await self._applier.release_former_policy(snapshot.storage.meta.key)  # of another user, with this object's name
         except OperatorError as error:
             result = ApplyResult(snapshot, plan, error)
         except Exception as exception:  # noqa: BLE001  # a fault of the operator is reported in the status of the object that it hits

@@ -187,6 +187,8 @@ def reconciling(outcome: Outcome) -> Condition:
     if stalled(outcome).status:
         return Condition(reasons.RECONCILING, False, "Done", "see the condition Stalled")
     if outcome.snapshot.storage.is_deleting:
+        if names.ORPHAN_FINALIZER in outcome.snapshot.storage.meta.finalizers:
+            return in_progress("WaitingForGarbageCollection", "waiting for the garbage collector to orphan the children")
         if names.FINALIZER in outcome.snapshot.storage.meta.finalizers:
             pod = _terminating_pod(outcome)
             collectable = pod is not None and pod_status.awaits_garbage_collection(pod, outcome.now)

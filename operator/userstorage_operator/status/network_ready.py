@@ -10,6 +10,7 @@ from userstorage_operator.observed.snapshot import Snapshot, is_terminating
 from userstorage_operator.plan import exposure
 from userstorage_operator.plan.deferred_changes import served_path
 from userstorage_operator.plan.diff import child_patch
+from userstorage_operator.plan.finalizers import is_held
 from userstorage_operator.status.outcome import Outcome
 
 _KINDS = (Kind.NETWORK_POLICY, Kind.SERVICE, *EXPOSURE)
@@ -48,7 +49,7 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
         return Finding("Contested", contest.message)
     for kind in _KINDS:
         live, name = snapshot.own(kind), kind.resource.kind
-        exists = live is not None and not is_terminating(live)
+        exists = live is not None and (not is_terminating(live) or is_held(live))
         if _is_desired(kind, outcome) and not exists:
             return Finding("Pending", f"the {name} has not been created yet")
         if desired is None:
