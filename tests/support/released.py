@@ -15,7 +15,7 @@ VERSIONS = sorted(path.name for path in RELEASED.iterdir())
 USERS = ("alice", "bob", "carol", "dave", "erin")
 SERVED = {"alice", "bob", "dave", "erin"}
 _OURS = "userstorage-operator"
-_PLACEHOLDER = "uid-of-"
+_PLACEHOLDERS = ("uid-of-", "volume-of-")
 
 
 def unchanged(raw: Unstructured) -> Unstructured:
@@ -51,7 +51,9 @@ class ReleasedObjects:
         api.run("wait", "pods", "--all", "-n", namespace, "--for=condition=Ready", WAIT)
         reported = [raw for raw in self.users if "status" in raw]
         if reported:
-            _send(api, namespace, "replace", _replaced(reported, uids | _uids(api, "pods", namespace)), "--subresource=status")
+            api.run("wait", "pvc", "--all", "-n", namespace, "--for=jsonpath={.status.phase}=Bound", WAIT)
+            known = uids | _uids(api, "pods", namespace) | _uids(api, "pvc", namespace) | _volumes(api, namespace)
+            _send(api, namespace, "replace", _replaced(reported, known), "--subresource=status")
 
     def phases(self) -> dict[str, str]:
         """Return the phase of each user when the version stopped, by name."""
@@ -87,7 +89,11 @@ def _texts(directory: Path, copies: int) -> Iterator[str]:
 
 def _uids(api: Kubectl, kind: str, namespace: str) -> dict[str, str]:
     found = api.list_all(kind, namespace)
-    return {f"{_PLACEHOLDER}{raw['kind']}-{raw['metadata']['name']}": raw["metadata"]["uid"] for raw in found}
+    return {f"uid-of-{raw['kind']}-{raw['metadata']['name']}": raw["metadata"]["uid"] for raw in found}
+
+
+def _volumes(api: Kubectl, namespace: str) -> dict[str, str]:
+    return {f"volume-of-{raw['metadata']['name']}": raw["spec"]["volumeName"] for raw in api.list_all("pvc", namespace)}
 
 
 def _replaced(objects: Iterable[Unstructured], uids: dict[str, str]) -> list[Unstructured]:
@@ -96,7 +102,7 @@ def _replaced(objects: Iterable[Unstructured], uids: dict[str, str]) -> list[Uns
             return {key: replace(inner) for key, inner in value.items()}
         if isinstance(value, list):
             return [replace(inner) for inner in value]
-        return uids[value] if isinstance(value, str) and value.startswith(_PLACEHOLDER) else value
+        return uids[value] if isinstance(value, str) and value.startswith(_PLACEHOLDERS) else value
 
     return [replace(raw) for raw in objects]
 

@@ -32,14 +32,21 @@ def placeholder(raw: Object) -> str:
     return f"uid-of-{raw['kind']}-{raw['metadata']['name']}"
 
 
+def volume_placeholder(claim: Object) -> str:
+    """Return the text that replaces the name of the volume of the claim `claim`, wherever that name is used."""
+    return f"volume-of-{claim['metadata']['name']}"
+
+
 def masked(objects: Iterable[Object]) -> list[Object]:
     """Return copies of the objects without the fields that differ between two recordings. Placeholders replace uids."""
     originals = list(objects)
-    uids = {raw["metadata"]["uid"]: placeholder(raw) for raw in originals}
-    return [_mask(raw, uids) for raw in originals]
+    claims = [raw for raw in originals if raw["kind"] == "PersistentVolumeClaim" and "volumeName" in raw["spec"]]
+    texts = {raw["metadata"]["uid"]: placeholder(raw) for raw in originals}
+    texts |= {raw["spec"]["volumeName"]: volume_placeholder(raw) for raw in claims}
+    return [_mask(raw, texts) for raw in originals]
 
 
-def _mask(original: Object, uids: dict[str, str]) -> Object:
+def _mask(original: Object, texts: dict[str, str]) -> Object:
     raw = copy.deepcopy(original)
     for field in (*_OF_THE_CLUSTER, "uid"):
         raw["metadata"].pop(field, None)
@@ -52,13 +59,13 @@ def _mask(original: Object, uids: dict[str, str]) -> Object:
         raw.pop("status", None)  # other controllers write it again
     elif "nodeName" in raw["status"]:
         raw["status"]["nodeName"] = _NODE
-    result: Object = _replace(raw, uids)
+    result: Object = _replace(raw, texts)
     return result
 
 
-def _replace(value: Any, uids: dict[str, str]) -> Any:
+def _replace(value: Any, texts: dict[str, str]) -> Any:
     if isinstance(value, dict):
-        return {key: _FIXED.get(key, _replace(inner, uids)) for key, inner in value.items()}
+        return {key: _FIXED.get(key, _replace(inner, texts)) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_replace(inner, uids) for inner in value]
-    return uids.get(value, value) if isinstance(value, str) else value
+        return [_replace(inner, texts) for inner in value]
+    return texts.get(value, value) if isinstance(value, str) else value
