@@ -12,6 +12,8 @@ from support.faultproxy import FaultProxy
 from support.inprocess import TLS_CLOSE_SECONDS, RecordedMetrics, serving
 from support.kubectl import Kubectl
 from support.live import ClassOfTest, Live
+from support.redis_replicas import FakeApiServer, InProcessReplicas
+from testservers.redis import RedisServer
 from userstorage_operator.config import Config
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
@@ -33,6 +35,20 @@ async def live(kubeconfig: None, namespace: str) -> AsyncIterator[Live]:
     await live.release_all()
     await client.close()
     await asyncio.sleep(TLS_CLOSE_SECONDS)
+
+
+@pytest.fixture
+def api_server() -> FakeApiServer:
+    """An API server in memory, for replicas in the process of the test."""
+    return FakeApiServer()
+
+
+@pytest.fixture
+async def replicas(redis_server: RedisServer, api_server: FakeApiServer) -> AsyncIterator[InProcessReplicas]:
+    """Replicas that share a real Redis and the API server in memory."""
+    these = InProcessReplicas(redis_server, api_server)
+    yield these
+    await these.close()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from support.faultproxy import Fault, FaultProxy
 from support.inprocess import serving
 from support.kubectl import Kubectl
 from support.live import Live
+from support.scrape import SERIES_BUDGET, series_names
 from testservers import prometheus
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.config import Config
@@ -28,7 +29,6 @@ from userstorage_operator.status.outcome import ApplyResult
 pytestmark = [pytest.mark.kwok]
 
 Answer = tuple[int, dict[str, Any]]
-BUDGET = 330
 
 
 class Endpoints:
@@ -169,11 +169,8 @@ async def test_refused_watch_of_our_kinds_degrades_readiness_and_counts_its_sile
 
 
 async def test_scrape_is_valid_and_small_and_has_the_same_series_for_more_users(endpoints: Endpoints, live: Live) -> None:
-    def names(text: str) -> list[str]:
-        return sorted(line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#"))
-
-    before = names(await endpoints.metrics())
-    assert len(before) <= BUDGET
+    before = series_names(await endpoints.metrics())
+    assert len(before) <= SERIES_BUDGET
     for n in range(20):
         await live.create(f"u{n}")
     await live.create("unlucky", className="no-such-class")
@@ -181,7 +178,7 @@ async def test_scrape_is_valid_and_small_and_has_the_same_series_for_more_users(
         await live.until_ready(f"u{n}")
     await live.until_condition("Ready", "False", "ClassNotFound", "unlucky")
     text = await endpoints.metrics()
-    assert names(text) == before
+    assert series_names(text) == before
     for line in (
         'userstorage_objects{phase="Ready"} 20.0',
         'userstorage_condition_reasons{reason="ClassNotFound"} 1.0',

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
@@ -24,18 +23,6 @@ class LeaderProcess:
 
     backoffs: SavedBackoffs
     queue: WorkQueue[Key]
-
-
-@pytest.fixture
-def api_server() -> FakeApiServer:
-    return FakeApiServer()
-
-
-@pytest.fixture
-async def replicas(redis_server: RedisServer, api_server: FakeApiServer) -> AsyncIterator[InProcessReplicas]:
-    these = InProcessReplicas(redis_server, api_server)
-    yield these
-    await these.close()
 
 
 def leader(replicas: InProcessReplicas) -> LeaderProcess:

@@ -1,7 +1,7 @@
 """The leader's mirror in Redis, and its recovery from failures of Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -14,18 +14,6 @@ from userstorage_operator.readmodel.summary import summary
 from userstorage_operator.redis_cache.codec import Entry
 from userstorage_operator.redis_cache.read_through_cache import Wanted
 from userstorage_operator.redis_cache.reader import RedisReader
-
-
-@pytest.fixture
-def api_server() -> FakeApiServer:
-    return FakeApiServer()
-
-
-@pytest.fixture
-async def replicas(redis_server: RedisServer, api_server: FakeApiServer) -> AsyncIterator[InProcessReplicas]:
-    these = InProcessReplicas(redis_server, api_server)
-    yield these
-    await these.close()
 
 
 async def names(reader: RedisReader, **query: Any) -> list[str]:

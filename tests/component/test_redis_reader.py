@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -21,18 +21,6 @@ from userstorage_operator.redis_cache.reader import RedisReader
 
 ALICE = Key("users", "alice")
 PHASES = ("Ready", "Pending", "Failed")
-
-
-@pytest.fixture
-def api_server() -> FakeApiServer:
-    return FakeApiServer()
-
-
-@pytest.fixture
-async def replicas(redis_server: RedisServer, api_server: FakeApiServer) -> AsyncIterator[InProcessReplicas]:
-    these = InProcessReplicas(redis_server, api_server)
-    yield these
-    await these.close()
 
 
 async def mirror_serves(replicas: InProcessReplicas) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from support.builders import class_object
+from support.scrape import SERIES_BUDGET
 from userstorage_operator import browsers
 from userstorage_operator.api import reasons
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES
@@ -28,7 +29,6 @@ from userstorage_operator.runtime.http import HttpServer
 from userstorage_operator.runtime.metrics import Metrics
 from userstorage_operator.runtime.worker import Result
 
-BUDGET = 330
 UNUSED: Any = None
 IMAGE = "docker.io/filebrowser/filebrowser:v2"
 DOCUMENT = Path(__file__).parents[2] / "docs/observability.md"
@@ -88,7 +88,7 @@ def objects_of(metrics: Metrics) -> tuple[ObjectMetrics, Caches]:
 def test_number_of_series_does_not_depend_on_number_of_users() -> None:
     none, ten, thousand = (series(metrics_of(count)) for count in (0, 10, 1000))
     assert none.keys() == ten.keys() == thousand.keys()
-    assert len(none) <= BUDGET
+    assert len(none) <= SERIES_BUDGET
     assert thousand['userstorage_objects{phase="Pending"}'] == 1000
     assert thousand['userstorage_reconcile_errors_total{reason="other"}'] == 1000
 
