@@ -162,25 +162,27 @@ async def test_a_required_resource_that_is_not_found_raises() -> None:
         await relist(Uninstalled(absent=1), Kind.POD.resource, None, "", ObjectCache(lambda _: None))
 
 
-def selected(kind: str, version: int, **meta: Any) -> dict[str, Any]:
-    return {"type": kind, "object": {"metadata": pod(version)["metadata"] | meta}}
+RUNNING, ENDED = {"status": {"phase": "Running"}}, {"status": {"phase": "Succeeded"}}
+TERMINATING = {"metadata": {"deletionTimestamp": "2026-01-31T11:59:50Z"}}
 
 
 @pytest.mark.parametrize(
-    ("deleted", "live", "kept"),
+    ("last", "live", "kept"),
     [
-        ({}, [{"metadata": pod(14)["metadata"]}], "14"),
-        ({}, [{"metadata": pod(14)["metadata"] | {"uid": "2"}}], None),
-        ({}, [], None),
-        ({"deletionTimestamp": "2026-01-31T11:59:50Z"}, [{"metadata": pod(14)["metadata"]}], None),
+        (RUNNING, [pod(14)], "14"),
+        (RUNNING | TERMINATING, [pod(14)], "14"),
+        (RUNNING, [{"metadata": pod(14)["metadata"] | {"uid": "2"}}], None),
+        (RUNNING, [], None),
+        (ENDED | TERMINATING, [pod(14)], None),
     ],
-    ids=["label lost", "another of that name", "gone", "terminated"],
+    ids=["label lost", "label lost while terminating", "another of that name", "deleted by force", "ended"],
 )
 async def test_pod_that_only_left_the_selection_stays(
-    deleted: dict[str, Any], live: list[dict[str, Any]], kept: str | None
+    last: dict[str, Any], live: list[dict[str, Any]], kept: str | None
 ) -> None:
     cache = ObjectCache(lambda _: None)
-    source = Scripted([selected("DELETED", 12, **deleted), event("BOOKMARK", 13)])
+    deleted = {"status": last["status"], "metadata": pod(12)["metadata"] | last.get("metadata", {})}
+    source = Scripted([{"type": "DELETED", "object": deleted}, event("BOOKMARK", 13)])
     source.live = live
     await play(source, streams=2, cache=cache)
     known = cache.get("n", "p")
@@ -199,7 +201,7 @@ async def test_event_is_read_again_if_the_object_could_not_be() -> None:
             return await super().get(resource, namespace, name)
 
     cache = ObjectCache(lambda _: None)
-    source = Failing([selected("DELETED", 12)], [selected("DELETED", 12)])
+    source = Failing([event("DELETED", 12)], [event("DELETED", 12)])
     await play(source, streams=3, cache=cache)
     assert source.watched == ["10", "10", "12"]
     assert cache.get("n", "p") is None

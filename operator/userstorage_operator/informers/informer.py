@@ -131,7 +131,7 @@ class Informer:
                 self._failures = 0
                 log.info("watch_resumed", resource=self.resource.plural)
             self._last_response = time.monotonic()
-            if kind == "DELETED" and self.resource.graceful and "deletionTimestamp" not in obj["metadata"]:
+            if kind == "DELETED" and self.resource.graceful and not _has_ended(obj):
                 await self._left_selection(obj)
             elif kind != "BOOKMARK":
                 self._cache.event(kind, obj)
@@ -151,3 +151,10 @@ class Informer:
         self._failures += 1
         limit: float = min(_MAX_BACKOFF, 0.2 * 2 ** min(self._failures, 7))
         return random.uniform(0.5, 1) * limit  # noqa: S311  # jitter
+
+
+def _has_ended(obj: Unstructured) -> bool:
+    """Whether the last state of an object of a graceful resource is that of an end: the kubelet reports how the containers of a pod
+    ended before the pod goes. A pod that was deleted by force looks like one that has lost its label.
+    """
+    return "deletionTimestamp" in obj["metadata"] and obj.get("status", {}).get("phase") != "Running"
