@@ -43,7 +43,8 @@ async def observe(key: Key, lister: Lister, cluster: Cluster, state: LocalState)
     if raw is None:
         return None
     snapshot = _from_caches(raw, lister, state)
-    if not snapshot.storage.is_deleting and (first := user_id.conflict(raw, snapshot.children, lister)) is not None:
+    children = user_id.children_of(raw, lister)  # also those of another UserStorage
+    if not snapshot.storage.is_deleting and (first := user_id.conflict(raw, children, lister)) is not None:
         return _without_user_id(snapshot, first)
     snapshot, read_error = await _with_named_claim(snapshot, cluster)
     if snapshot.storage.is_deleting:
