@@ -84,10 +84,9 @@ async def _pod_exists(client: KubeClient, policy: Key) -> bool:
 
 
 async def _with_finalizer(client: KubeClient, namespaces: list[str | None]) -> list[tuple[Resource, Unstructured]]:
-    selectors = {USER_STORAGES: "", Kind.NETWORK_POLICY.resource: names.CHILD_SELECTOR}
     found: list[tuple[Resource, Unstructured]] = []
     for namespace in namespaces:
-        for resource, selector in selectors.items():
-            listed, _ = await client.list_all(resource, namespace, selector)
+        for resource in (USER_STORAGES, Kind.NETWORK_POLICY.resource):
+            listed, _ = await client.list_all(resource, namespace)
             found += [(resource, raw) for raw in listed if has_finalizer(raw)]
     return found

@@ -68,7 +68,7 @@ def test_documented_uninstall_removes_everything_but_claims(own_cluster: Kubectl
     for kind in ("pods", "services", "ingresses"):
         eventually(lambda kind=kind: not own_cluster.list_all(kind, USERS))  # type: ignore[misc]
     assert not [raw for raw in own_cluster.list_all("networkpolicies", USERS) if "finalizers" in raw["metadata"]]
-    own_cluster.run("delete", "networkpolicies", "-A", "-l", "app.kubernetes.io/managed-by=userstorage-operator", WAIT)
+    own_cluster.run("delete", "networkpolicies", "-A", "-l", "userstorage.dev/managed-by=userstorage-operator", WAIT)
     kept = {raw["metadata"]["name"] for raw in own_cluster.list_all("pvc", USERS)}
     assert {"user-storage-alice", "user-storage-carol", "shared"} <= kept
     assert any(name.startswith("user-storage-bob") for name in kept)

@@ -6,6 +6,7 @@
 import copy
 import json
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 from conftest import ROOT, install_manifests
-from support.kubectl import Kubectl, eventually
+from support.kubectl import WAIT, Kubectl, eventually
 from support.live import condition_of
 from support.operator_account import ACCOUNT, Login, Request, log_in, requests
 from support.operator_process import OperatorProcess
@@ -27,6 +28,14 @@ REPORTED = {"userstorages/status", "userstorageclasses/status", "events"}
 """Resources that a takeover may write: pods created for the test became ready at another time than the released status says."""
 
 
+OWNER_REFERENCES = str(ROOT / "deploy/owner-references")
+
+
+def allow_change_of_owners(api: Kubectl) -> None:
+    """Grant the right that OwnerReferencesPermissionEnforcement, which the test API server runs, requires for owners of claims."""
+    api.run("apply", "-k", OWNER_REFERENCES)
+
+
 @pytest.fixture
 def login(api: Kubectl, tmp_path: Path) -> Login:
     return log_in(api, tmp_path)
@@ -37,9 +46,11 @@ def operator(api: Kubectl, login: Login, namespace: str, tmp_path: Path) -> Iter
     """An operator that the test starts after it has created the leftovers; at the end, it serves the deletion of all users."""
     process = OperatorProcess(login.kubeconfig, tmp_path / "operator.log", f"--namespace={namespace}")
     yield process
+    allow_change_of_owners(api)  # a claim of reclaimPolicy Delete gets an owner
     api.run("delete", "us", "--all", "-n", namespace, "--wait=false")
     eventually(lambda: not api.list_all("us", namespace))
     process.stop()
+    api.run("delete", "-k", OWNER_REFERENCES, "--ignore-not-found")
     api.run("delete", "usc", "released", "--ignore-not-found")
     print(process.log.read_text()[-4000:])  # noqa: T201  # shown with a failure
 
@@ -102,6 +113,17 @@ def with_less(raw: Unstructured) -> Unstructured:
         for mark in ("userstorage.dev/class", "userstorage.dev/spec-hash"):
             older["metadata"].get("annotations", {}).pop(mark, None)
         older["metadata"]["labels"].pop("userstorage.dev/uid", None)
+    return without_label(older)
+
+
+UNLABELLED = "userId,!userstorage.dev/managed-by"
+
+
+def without_label(raw: Unstructured) -> Unstructured:
+    """Return the child as of an older version that had no label of its own domain, under a policy on the recommended one."""
+    older = copy.deepcopy(raw)
+    if older["metadata"].get("labels", {}).pop("userstorage.dev/managed-by", None):
+        older["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "platform"
     return older
 
 
@@ -120,6 +142,28 @@ def test_fields_of_newer_version_are_added_without_restarting_pods(
         assert raw["status"].keys() == released["status"].keys()
         assert raw["status"]["slug"] == released["status"]["slug"]
         assert condition_of(raw, "Stalled") == ("False", "NotStalled")
+
+
+CHILDREN = {"networkpolicies": 5, "services": 5, "ingresses": 1, "pods": 4, "persistentvolumeclaims": 4}
+"""Number of children of the users, by resource; dave names a claim of his own."""
+
+
+def test_children_are_labelled_by_one_write_each(api: Kubectl, namespace: str, operator: OperatorProcess, login: Login) -> None:
+    left = ReleasedObjects(VERSIONS[-1], age=without_label)
+    left.create_in(api, namespace)
+    api.run("patch", "us", "alice", "-n", namespace, "--type=merge", "-p", '{"spec":{"replicas":0}}')
+    before = pods(api, namespace)
+    operator.start()
+    until_phases(api, namespace, left.phases() | {"alice": "Suspended"})
+    assert before.pop("user-storage-alice")
+    assert pods(api, namespace) == before
+
+    def unlabelled() -> str:
+        return str(api.run("get", ",".join(CHILDREN), "-n", namespace, "-l", UNLABELLED, "-o", "name").stdout)
+
+    eventually(lambda: not unlabelled())
+    done = Counter((write.verb, write.resource) for write in writes(api, login) if write.resource not in REPORTED)
+    assert done == {("patch", resource): count for resource, count in CHILDREN.items()} | {("delete", "pods"): 1}
 
 
 def by_name(objects: list[Unstructured]) -> list[Unstructured]:
@@ -207,6 +251,11 @@ def test_restored_backup_reaches_the_same_phases(api: Kubectl, namespace: str, o
         raw["metadata"].pop("ownerReferences", None)  # docs/install.md: otherwise the garbage collector deletes them at once
     api.apply(*left.classes)
     create(api, namespace, claims)
+    api.run("wait", "pvc", "--all", "-n", namespace, "--for=jsonpath={.status.phase}=Bound", WAIT)
+    volumes = {raw["metadata"]["name"]: raw["spec"]["volumeName"] for raw in api.list_all("pvc", namespace)}
+    for raw in users:  # a claim is restored with its volume, under another uid
+        storage = raw["status"]["storage"]
+        storage |= {"claimUID": str(uuid.uuid4()), "volumeName": volumes[storage["claimName"]]}
     create(api, namespace, users)
     listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": users})
     api.run("replace", "-n", namespace, "-f", "-", "--subresource=status", input=listed)
@@ -223,17 +272,8 @@ def test_restored_backup_reaches_the_same_phases(api: Kubectl, namespace: str, o
     assert {raw["metadata"]["name"]: raw["metadata"]["uid"] for raw in api.list_all("pvc", namespace)} == kept
 
 
-@pytest.fixture
-def may_change_owners(api: Kubectl) -> Iterator[Callable[[], object]]:
-    manifests = str(ROOT / "deploy/owner-references")
-    yield lambda: api.run("apply", "-k", manifests)
-    api.run("delete", "-k", manifests, "--ignore-not-found")
-
-
-def test_refused_claim_owner_keeps_deletion_waiting(
-    api: Kubectl, namespace: str, operator: OperatorProcess, may_change_owners: Callable[[], object]
-) -> None:
-    # The test API server runs OwnerReferencesPermissionEnforcement, and the operator has no right to delete claims.
+def test_refused_claim_owner_keeps_deletion_waiting(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
+    # The operator has no right to delete claims.
     [erin] = [raw for raw in ReleasedObjects(VERSIONS[-1]).users if raw["metadata"]["name"] == "erin"]
     assert erin["spec"]["storage"]["reclaimPolicy"] == "Delete"
     create(api, namespace, [erin])
@@ -251,7 +291,7 @@ def test_refused_claim_owner_keeps_deletion_waiting(
     claim = api.get("pvc", "user-storage-erin", namespace)
     assert claim is not None
     assert "deletionTimestamp" not in claim["metadata"]
-    may_change_owners()
+    allow_change_of_owners(api)
     delete = ["delete", "pvc", "user-storage-erin", "-n", namespace, "--dry-run=server", f"--as={ACCOUNT}"]
     eventually(lambda: api.get("us", "erin", namespace) is None)
     eventually(lambda: api.get("pvc", "user-storage-erin", namespace) is None)

@@ -17,7 +17,7 @@ DUFS = "docker.io/sigoden/dufs:v0.47.0"
 OTHER = "docker.io/library/busybox:1.37"
 CONTAINER = ("spec", "containers", 0)
 CLASS = ("metadata", "annotations", "userstorage.dev/class")
-MANAGED_BY = ("metadata", "labels", "app.kubernetes.io/managed-by")
+MANAGED_BY = ("metadata", "labels", "userstorage.dev/managed-by")
 
 
 def modified_pod(path: tuple[str | int, ...], value: Any) -> Unstructured:
@@ -153,6 +153,8 @@ def test_unrestricted_pod_is_refused_with_field(policies: Policies, row: str) ->
 def test_operators_own_pod_is_admitted(policies: Policies) -> None:
     assert policies.refusal(pod()) == ""
     assert policies.refusal(pod(DUFS)) == ""
+    recommended = ("metadata", "labels", "app.kubernetes.io/managed-by")
+    assert policies.refusal(modified_pod(recommended, "platform")) == ""
 
 
 @pytest.mark.parametrize(

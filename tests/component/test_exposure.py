@@ -52,7 +52,7 @@ async def test_ingress_routes_to_service_and_status_has_url(live: Live, exposing
     assert found["spec"]["tls"] == [{"hosts": [host], "secretName": "wildcard"}]
     assert found["spec"]["ingressClassName"] == "nginx"
     assert found["metadata"]["annotations"] == {"example.org/rewrite": "on", "userstorage.dev/user-id": "alice"}
-    assert found["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "userstorage-operator"
+    assert found["metadata"]["labels"]["userstorage.dev/managed-by"] == "userstorage-operator"
     owner = await live.get()
     assert owner is not None
     assert [ref["uid"] for ref in found["metadata"]["ownerReferences"]] == [owner["metadata"]["uid"]]
@@ -103,7 +103,7 @@ async def test_ingress_follows_class_changes(live: Live, api: Kubectl, exposing_
         {"spec": {"tls": [{"hosts": ["x.example.org"], "secretName": "other"}]}},
         {"spec": {"defaultBackend": {"service": {"name": "evil", "port": {"number": 1}}}}},
         {"spec": {"rules": [], "defaultBackend": {"service": {"name": "evil", "port": {"number": 1}}}}},
-        {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}},
+        {"metadata": {"labels": {"userstorage.dev/managed-by": None}}},
         {"metadata": {"annotations": {"example.org/a": "2"}}},
     ],
 )
@@ -138,7 +138,7 @@ async def test_deleted_ingress_is_recreated(live: Live, exposing_class: ClassOfT
 async def test_foreign_ingress_is_kept_but_reported_only_while_class_asks_for_ingress(
     live: Live, exposing_class: ClassOfTest, operator: None, forged: bool
 ) -> None:
-    labels = {"app.kubernetes.io/managed-by": "userstorage-operator"} if forged else {}
+    labels = {"userstorage.dev/managed-by": "userstorage-operator"} if forged else {}
     spec = {"defaultBackend": {"service": {"name": "foreign", "port": {"number": 1}}}}
     before = await live.create_object(Kind.INGRESS, "user-storage-alice", spec, labels=labels)
     await live.create(className=exposing_class.name)

@@ -42,6 +42,7 @@ def labels(user: str, uid: str) -> dict[str, str]:
         "app": "filebrowser",
         "userId": user,
         "app.kubernetes.io/managed-by": "userstorage-operator",
+        "userstorage.dev/managed-by": "userstorage-operator",
         "userstorage.dev/uid": uid,
     }
 

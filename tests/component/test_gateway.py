@@ -181,7 +181,7 @@ async def test_unchanged_route_is_not_written_again(
         {"spec": {"hostnames": None}},
         {"spec": {"parentRefs": [{"name": "other"}]}},
         {"spec": {"rules": [{"backendRefs": [{"name": "evil", "port": 80}]}]}},
-        {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}},
+        {"metadata": {"labels": {"userstorage.dev/managed-by": None}}},
     ],
 )
 async def test_manually_edited_route_is_repaired(

@@ -63,13 +63,13 @@ async def test_finished_pod_is_recreated_with_backoff_and_never_twice(
         (Kind.SERVICE, {"spec": {"selector": {"color": "blue"}}}),
         (Kind.SERVICE, {"metadata": {"labels": {"app": "other"}}}),
         (Kind.SERVICE, {"spec": {"internalTrafficPolicy": "Local"}}),
-        (Kind.SERVICE, {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}),
+        (Kind.SERVICE, {"metadata": {"labels": {"userstorage.dev/managed-by": None}}}),
         (Kind.NETWORK_POLICY, {"spec": {"ingress": [{}]}}),
         (Kind.NETWORK_POLICY, {"spec": {"egress": [{}]}}),
         (Kind.NETWORK_POLICY, {"spec": {"podSelector": {"matchExpressions": [{"key": "no", "operator": "Exists"}]}}}),
         (Kind.NETWORK_POLICY, {"spec": {"podSelector": {"matchLabels": {"color": "blue"}}}}),
         (Kind.POD, {"metadata": {"labels": {"userId": "mallory"}}}),
-        (Kind.POD, {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}),
+        (Kind.POD, {"metadata": {"labels": {"userstorage.dev/managed-by": None}}}),
         (Kind.PVC, {"metadata": {"labels": {"app": "other"}}}),
     ],
 )
@@ -133,7 +133,7 @@ class Opponent:
 
 
 RELABEL = ("label", "app=foreign", "--overwrite", "--field-manager=rival")
-UNMANAGE = ("label", "app.kubernetes.io/managed-by=rival", "--overwrite", "--field-manager=rival")
+UNMANAGE = ("label", "userstorage.dev/managed-by=rival", "--overwrite", "--field-manager=rival")
 DELETE = ("delete", "--wait=false")
 BY_RIVAL = "field manager 'rival' keeps changing the {} back: it was repaired 3 times in quick succession"
 BY_SOMEONE = "another client keeps deleting the {}: it was created again 3 times in quick succession"
@@ -351,7 +351,7 @@ def _as_restored(kind: Kind, child: Unstructured | None) -> Unstructured:
 
 
 async def test_orphaned_pod_without_hash_is_replaced(live: Live, operator: None) -> None:
-    labels = {"app": "filebrowser", "userId": "alice", "app.kubernetes.io/managed-by": "userstorage-operator"}
+    labels = {"app": "filebrowser", "userId": "alice", "userstorage.dev/managed-by": "userstorage-operator"}
     container = {
         "name": "filebrowser",
         "image": "example.org/unknown:1",
@@ -375,7 +375,7 @@ FOREIGN_SPECS: dict[Kind, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", FOREIGN_SPECS)
 @pytest.mark.parametrize("forged", [False, True], ids=["plain", "with our labels"])
 async def test_foreign_object_with_our_name_is_kept(live: Live, operator: None, kind: Kind, forged: bool) -> None:
-    labels = {"app": "filebrowser", "userId": "alice", "app.kubernetes.io/managed-by": "userstorage-operator"} if forged else {}
+    labels = {"app": "filebrowser", "userId": "alice", "userstorage.dev/managed-by": "userstorage-operator"} if forged else {}
     before = await live.create_object(kind, "user-storage-alice", FOREIGN_SPECS[kind], labels=labels)
     await live.create()
     message = await live.until_condition("Ready", "False", "NameConflict")

@@ -66,7 +66,7 @@ def test_objects_can_be_deleted_after_their_finalizers_are_released(
 
 
 def policy(name: str, namespace: str, **meta: Any) -> dict[str, Any]:
-    labels = {"app.kubernetes.io/managed-by": "userstorage-operator"}
+    labels = {"userstorage.dev/managed-by": "userstorage-operator"}
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",

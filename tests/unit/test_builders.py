@@ -38,6 +38,7 @@ def test_operator_labels_override_pod_metadata(labels: dict[str, str], annotatio
     assert pod["metadata"]["labels"]["app"] == "filebrowser"
     assert pod["metadata"]["labels"]["userId"] == "alice"
     assert pod["metadata"]["labels"][names.LABEL_MANAGED_BY] == names.MANAGED_BY
+    assert pod["metadata"]["labels"][names.LABEL_RECOMMENDED_MANAGED_BY] == names.MANAGED_BY
 
 
 def test_building_twice_gives_equal_and_independent_objects() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from userstorage_operator.api import names
 from userstorage_operator.api.errors import ClusterError, NotFound, Unavailable
 from userstorage_operator.api.resources import Kind, Resource
 from userstorage_operator.informers import informer
@@ -24,6 +25,13 @@ class Scripted:
         self.streams = list(streams)
         self.lists = 0
         self.watched: list[str] = []
+        self.live: list[dict[str, Any]] = []
+        """The answers to `get`; NotFound after the last."""
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
+        if not self.live:
+            raise NotFound(404, "not found")
+        return self.live.pop(0)
 
     async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Any], str]:
         self.lists += 1
@@ -46,9 +54,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(informer, "_MIN_PAUSE", 0.0)
 
 
-async def play(source: Scripted, *, streams: int) -> Informer:
+async def play(source: Scripted, *, streams: int, cache: ObjectCache | None = None) -> Informer:
     """Run an informer until it has requested this many streams."""
-    running = Informer(source, Kind.POD.resource, None, "", ObjectCache(lambda _: None))
+    cache = cache if cache is not None else ObjectCache(lambda _: None)
+    running = Informer(source, Kind.POD.resource, None, "", cache)
     task = asyncio.create_task(running.run())
     async with asyncio.timeout(10):
         while len(source.watched) < streams:  # noqa: ASYNC110  # the source is polled, as it has no event to offer
@@ -151,3 +160,64 @@ async def test_objects_of_an_uninstalled_resource_are_removed_and_reported() -> 
 async def test_a_required_resource_that_is_not_found_raises() -> None:
     with pytest.raises(NotFound):
         await relist(Uninstalled(absent=1), Kind.POD.resource, None, "", ObjectCache(lambda _: None))
+
+
+RUNNING, ENDED = {"status": {"phase": "Running"}}, {"status": {"phase": "Succeeded"}}
+TERMINATING = {"metadata": {"deletionTimestamp": "2026-01-31T11:59:50Z"}}
+
+
+@pytest.mark.parametrize(
+    ("last", "live", "kept"),
+    [
+        (RUNNING, [pod(14)], "14"),
+        (RUNNING | TERMINATING, [pod(14)], "14"),
+        (RUNNING, [{"metadata": pod(14)["metadata"] | {"uid": "2"}}], None),
+        (RUNNING, [], None),
+        (ENDED | TERMINATING, [pod(14)], None),
+    ],
+    ids=["label lost", "label lost while terminating", "another of that name", "deleted by force", "ended"],
+)
+async def test_pod_that_only_left_the_selection_stays(
+    last: dict[str, Any], live: list[dict[str, Any]], kept: str | None
+) -> None:
+    cache = ObjectCache(lambda _: None)
+    deleted = {"status": last["status"], "metadata": pod(12)["metadata"] | last.get("metadata", {})}
+    source = Scripted([{"type": "DELETED", "object": deleted}, event("BOOKMARK", 13)])
+    source.live = live
+    await play(source, streams=2, cache=cache)
+    known = cache.get("n", "p")
+    assert (known["metadata"]["resourceVersion"] if known is not None else None) == kept
+    assert source.watched == ["10", "13"]
+
+
+async def test_event_is_read_again_if_the_object_could_not_be() -> None:
+    class Failing(Scripted):
+        failed = False
+
+        async def get(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
+            if not self.failed:
+                self.failed = True
+                raise Unavailable(503, "no")
+            return await super().get(resource, namespace, name)
+
+    cache = ObjectCache(lambda _: None)
+    source = Failing([event("DELETED", 12)], [event("DELETED", 12)])
+    await play(source, streams=3, cache=cache)
+    assert source.watched == ["10", "10", "12"]
+    assert cache.get("n", "p") is None
+
+
+class OfTwoVersions(Scripted):
+    """A source with one pod without our label and one that gets it between the two lists."""
+
+    async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Any], str]:
+        older, labelled = pod(3)["metadata"] | {"name": "older"}, pod(4)["metadata"]
+        if selector == names.UNLABELLED_SELECTOR:
+            return [{"metadata": older}, {"metadata": labelled}], "10"
+        return [{"metadata": labelled | {"resourceVersion": "11"}}], "12"
+
+
+async def test_children_without_their_label_are_listed_besides() -> None:
+    cache = ObjectCache(lambda _: None)
+    assert await relist(OfTwoVersions(), Kind.POD.resource, None, names.CHILD_SELECTOR, cache) == "12"
+    assert {raw["metadata"]["name"]: raw["metadata"]["resourceVersion"] for raw in cache.values()} == {"older": "3", "p": "11"}

@@ -95,7 +95,7 @@ def test_new_pod_on_bound_claim_costs_one_request() -> None:
     snapshot = settled_snapshot(RAW)
     result = Inspections(cluster).apply(snapshot.with_children(replace(snapshot.children, pod=None)))
     assert result.claim_context.mounts == (Mount("backup", "node-1"),)
-    assert cluster.asked == [("pods", "app.kubernetes.io/managed-by!=userstorage-operator", "")]
+    assert cluster.asked == [("pods", "userstorage.dev/managed-by!=userstorage-operator", "")]
 
 
 def test_events_are_read_every_fifteen_seconds_and_cached() -> None:

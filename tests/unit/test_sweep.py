@@ -17,7 +17,9 @@ from userstorage_operator.informers.sweep import Sweep
 
 TEAMS = ("team-a", "team-b", "team-c")
 LISTS_PER_TEAM = 1 + len(Kind)
-"""Lists in each namespace."""
+"""Resources in each namespace."""
+REQUESTS_PER_TEAM = LISTS_PER_TEAM + len(Kind)
+"""List requests in each namespace: children without their label are listed besides."""
 
 
 class SweptServer:
@@ -38,6 +40,9 @@ class SweptServer:
         return [storage_object("alice", meta={"namespace": namespace, "uid": f"uid-{namespace}"})] if found else [], "900"
 
     def watch(self, *_: Any) -> AsyncIterator[Unstructured]:
+        raise NotImplementedError
+
+    async def get(self, *_: Any) -> Unstructured:
         raise NotImplementedError
 
 
@@ -79,7 +84,7 @@ async def test_only_refused_lists_are_retried(monkeypatch: pytest.MonkeyPatch) -
         while scenario.failed < 3:  # noqa: ASYNC110  # the sweep offers no event to wait for
             await asyncio.sleep(0.001)
         assert not scenario.done.is_set()
-        assert sum(namespace == "team-a" for _, namespace in scenario.server.requests) == LISTS_PER_TEAM
+        assert sum(namespace == "team-a" for _, namespace in scenario.server.requests) == REQUESTS_PER_TEAM
         scenario.server.refusing.clear()
         await scenario.done.wait()
     running.cancel()

@@ -19,6 +19,8 @@ class Resource:
     namespaced: bool = True
     optional: bool = False
     """Whether a cluster may lack the resource, because its CRD is installed separately."""
+    graceful: bool = False
+    """Whether each object has a deletionTimestamp before it is gone: its kind or a finalizer sees to that."""
     unread: frozenset[str] = frozenset()
     """Names of metadata fields that the operator does not use; `transform` drops them."""
 
@@ -67,10 +69,10 @@ ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", 
 class Kind(Enum):
     """The kinds of children. A member's name in lower case is the field of `Children` that has the child of this kind."""
 
-    NETWORK_POLICY = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
-    PVC = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+    NETWORK_POLICY = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", graceful=True)
+    PVC = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", graceful=True)
     SERVICE = Resource("", "v1", "services", "Service")
-    POD = Resource("", "v1", "pods", "Pod")
+    POD = Resource("", "v1", "pods", "Pod", graceful=True)
     INGRESS = Resource("networking.k8s.io", "v1", "ingresses", "Ingress")
     HTTP_ROUTE = Resource("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute", optional=True)
 

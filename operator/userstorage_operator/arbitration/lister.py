@@ -40,10 +40,10 @@ class Lister(Protocol):
         """Return a mapping from the name of each StorageClass to its volumeBindingMode."""
 
     def pods_on(self, namespace: str, claim: str) -> Iterable[Unstructured]:
-        """Return the pods of the namespace that carry our label and mount the claim."""
+        """Return the pods of the namespace that have our label, or were listed without it, and mount the claim."""
 
     def children(self, namespace: str, name: str) -> Children:
-        """Return the objects with the name of the children that carry our label. They may be foreign."""
+        """Return the objects with the name of the children that have our label, or were listed without it. They may be foreign."""
 
     def serves(self, kind: Kind) -> bool:
         """Whether the API server knows the kind."""

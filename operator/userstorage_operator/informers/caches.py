@@ -118,11 +118,11 @@ class Caches:
         return {raw["metadata"]["name"]: raw.get("volumeBindingMode", "Immediate") for raw in self._storage_classes.values()}
 
     def pods_on(self, namespace: str, claim: str) -> Iterable[Unstructured]:
-        """Return the pods of the namespace that carry our label and mount the claim."""
+        """Return the pods of the namespace that have our label, or were listed without it, and mount the claim."""
         return self._children[Kind.POD].by_index(_BY_CLAIM, (namespace, claim))
 
     def children(self, namespace: str, name: str) -> Children:
-        """Return the objects with the name of the children that carry our label. They may be foreign."""
+        """Return the objects with the name of the children that have our label, or were listed without it. They may be foreign."""
         return Children(**{field: cache.get(namespace, name) for field, cache in self._cache_of_field.items()})
 
     def serves(self, kind: Kind) -> bool:

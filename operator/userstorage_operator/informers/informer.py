@@ -5,6 +5,7 @@ watch was interrupted (docs/decisions/0001-kopf-for-our-kinds-list-watch-for-the
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
@@ -14,6 +15,7 @@ from typing import Protocol
 
 import structlog
 
+from userstorage_operator.api import names
 from userstorage_operator.api.errors import ClusterError, NotFound
 from userstorage_operator.api.resources import Resource
 from userstorage_operator.api.unstructured import Unstructured
@@ -33,6 +35,9 @@ _MIN_PAUSE = 0.2
 class Source(Protocol):
     """The part of the API client that a list-watch uses. Its methods raise ClusterError if a request fails."""
 
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
+        """Return the object. Raises NotFound if it does not exist."""
+
     async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Unstructured], str]:
         """Return all objects that the label `selector` selects, and the resourceVersion to watch from."""
 
@@ -45,16 +50,18 @@ class Source(Protocol):
 async def relist(source: Source, resource: Resource, namespace: str | None, selector: str, cache: ObjectCache) -> str | None:
     """Put a full list into the cache. Return the resourceVersion to watch from; None if the cluster lacks an optional resource.
 
-    Raises ClusterError if the list fails.
+    A `selector` selects children; those without their label are listed besides. They come first: one that gets its label in
+    between is in both lists. Raises ClusterError if a list fails.
     """
     try:
+        unlabelled = (await source.list_all(resource, namespace, names.UNLABELLED_SELECTOR))[0] if selector else []
         objects, version = await source.list_all(resource, namespace, selector)
     except NotFound:
         if not resource.optional:
             raise
         cache.not_served(namespace)
         return None
-    cache.replace(objects, version, namespace)
+    cache.replace([*unlabelled, *objects], version, namespace)
     return version
 
 
@@ -124,12 +131,30 @@ class Informer:
                 self._failures = 0
                 log.info("watch_resumed", resource=self.resource.plural)
             self._last_response = time.monotonic()
-            if kind != "BOOKMARK":
+            if kind == "DELETED" and self.resource.graceful and not _has_ended(obj):
+                await self._left_selection(obj)
+            elif kind != "BOOKMARK":
                 self._cache.event(kind, obj)
             self._version = obj["metadata"]["resourceVersion"]
+
+    async def _left_selection(self, obj: Unstructured) -> None:
+        """Keep the object in the cache if it still exists and has only lost the label that the watch selects."""
+        meta, kind = obj["metadata"], "DELETED"
+        with contextlib.suppress(NotFound):
+            live = await self._source.get(self.resource, meta["namespace"], meta["name"])
+            if live["metadata"]["uid"] == meta["uid"]:
+                kind, obj = "MODIFIED", live
+        self._cache.event(kind, obj)
 
     def _failed(self) -> float:
         """Count a failed list or watch. Return the seconds to wait, which grow with each failure in a row, with jitter."""
         self._failures += 1
         limit: float = min(_MAX_BACKOFF, 0.2 * 2 ** min(self._failures, 7))
         return random.uniform(0.5, 1) * limit  # noqa: S311  # jitter
+
+
+def _has_ended(obj: Unstructured) -> bool:
+    """Whether the last state of an object of a graceful resource is that of an end: the kubelet reports how the containers of a pod
+    ended before the pod goes. A pod that was deleted by force looks like one that has lost its label.
+    """
+    return "deletionTimestamp" in obj["metadata"] and obj.get("status", {}).get("phase") != "Running"

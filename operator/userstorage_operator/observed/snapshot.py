@@ -89,9 +89,30 @@ def is_adoptable(child: Unstructured, storage: UserStorage) -> bool:
     return held and (controller(child) is None or is_owned_by_a_user_storage(child))
 
 
+def is_labelled(child: Unstructured) -> bool:
+    """Whether `child` has the label by which the watches select it."""
+    return (child["metadata"].get("labels") or {}).get(names.LABEL_MANAGED_BY) == names.MANAGED_BY
+
+
+def without_unlabelled(children: Children, storage: UserStorage) -> Children:
+    """Return the children without those that lack the label of the watches and get none, as they are not of this UserStorage: only
+    a list has found them, and no watch would report their end.
+    """
+    found = ((kind, getattr(children, kind.field)) for kind in Kind)
+    strange = [kind for kind, child in found if child and not is_labelled(child) and not _is_of(kind, child, storage)]
+    return replace(children, **dict.fromkeys(kind.field for kind in strange)) if strange else children
+
+
+def _is_of(kind: Kind, child: Unstructured, storage: UserStorage) -> bool:
+    if kind is Kind.PVC:
+        return claim_is_ours(child, storage)
+    orphaned = controller(child) is None and _is_labelled_for(child, storage)
+    return is_ours(child, storage.meta.uid) or orphaned or is_adoptable(child, storage)
+
+
 def _is_labelled_for(child: Unstructured, storage: UserStorage) -> bool:
     labels, annotations = (child["metadata"].get(field) or {} for field in ("labels", "annotations"))
-    ours = labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY
+    ours = is_labelled(child) or labels.get(names.LABEL_RECOMMENDED_MANAGED_BY) == names.MANAGED_BY
     return ours and annotations.get(names.ANNOTATION_USER_ID) == storage.user_id
 
 

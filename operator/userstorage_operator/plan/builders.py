@@ -312,6 +312,7 @@ def _metadata(storage: UserStorage) -> Unstructured:
         "labels": {
             **selector(storage),
             names.LABEL_MANAGED_BY: names.MANAGED_BY,
+            names.LABEL_RECOMMENDED_MANAGED_BY: names.MANAGED_BY,
             names.LABEL_OWNER_UID: storage.meta.uid,
         },
         "annotations": {names.ANNOTATION_USER_ID: storage.user_id},

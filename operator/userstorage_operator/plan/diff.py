@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from userstorage_operator.api.names import FIELD_MANAGER
+from userstorage_operator.api.names import FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_RECOMMENDED_MANAGED_BY, MANAGED_BY
 from userstorage_operator.api.quantities import parse_quantity
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed.snapshot import controller, is_terminating
@@ -11,6 +11,8 @@ from userstorage_operator.plan import exposure
 
 _OWN_MAPS = frozenset({"selector", "matchLabels"})
 """Maps in which an extra key is a difference too: a selector with one more label selects nothing."""
+LABEL_PATCH: Unstructured = {"metadata": {"labels": {LABEL_MANAGED_BY: MANAGED_BY}}}
+"""The patch that shows a child to the watches."""
 _ANCIENT_CHANGES = "ancient-changes"
 """The manager into which the API server merges the oldest entries if there are more than ten, our own included."""
 _PLACEMENT = frozenset({"f:nodeSelector", "f:affinity", "f:tolerations", "f:schedulingGates"})
@@ -122,7 +124,9 @@ def _finalizer_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
 
 
 def _metadata_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
-    metadata = {field: desired["metadata"][field] for field in ("labels", "annotations")}
+    """Return the labels and annotations that differ. The recommended label is left alone: policies of a platform may own it."""
+    metadata = {field: dict(desired["metadata"][field]) for field in ("labels", "annotations")}
+    metadata["labels"].pop(LABEL_RECOMMENDED_MANAGED_BY, None)
     return _difference(metadata, {field: live["metadata"].get(field) or {} for field in metadata})
 
 

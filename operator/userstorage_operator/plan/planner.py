@@ -17,6 +17,7 @@ from userstorage_operator.observed.snapshot import (
     controller_uid,
     is_adoptable,
     is_former,
+    is_labelled,
     is_ours,
     is_terminating,
     was_orphaned,
@@ -24,7 +25,7 @@ from userstorage_operator.observed.snapshot import (
 from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.builders import Desired, build
 from userstorage_operator.plan.deferred_changes import current_claim_size, keep_current_access, keep_current_endpoint
-from userstorage_operator.plan.diff import child_patch, claim_growth, claim_patch, without_owner
+from userstorage_operator.plan.diff import LABEL_PATCH, child_patch, claim_growth, claim_patch, without_owner
 from userstorage_operator.plan.finalizers import has_finalizer, is_held
 from userstorage_operator.plan.pod import (
     claim_is_disappearing,
@@ -53,13 +54,37 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     """Return the plan. If the spec is invalid, or an object that is not ours has a child's name, its `spec_error` says so."""
     desired, spec_error = _render(snapshot)
     if snapshot.storage.is_deleting:
-        return replace(plan_deletion(snapshot), desired=desired)
+        return replace(with_labels(plan_deletion(snapshot), snapshot), desired=desired)
     if desired is not None:
         try:
-            return replace(plan_changes(snapshot, desired, now), desired=desired)
+            return replace(with_labels(plan_changes(snapshot, desired, now), snapshot), desired=desired)
         except (NameConflict, AwaitingGarbageCollection) as conflict:
             spec_error = conflict
-    return replace(plan_blocked(snapshot, now), desired=desired, spec_error=spec_error)
+    return replace(with_labels(plan_blocked(snapshot, now), snapshot), desired=desired, spec_error=spec_error)
+
+
+def with_labels(plan: Plan, snapshot: Snapshot) -> Plan:
+    """Return the plan with a first patch for each child that lacks the label of our watches and keeps it in `plan`: without the
+    label, no event would report that its pod has started, failed or ended.
+    """
+    labelled = {step.kind for step in plan.steps if isinstance(step, Delete) or (isinstance(step, Patch) and _labels(step))}
+    patches = tuple(Patch(kind, LABEL_PATCH, best_effort=True) for kind in _unlabelled(snapshot) if kind not in labelled)
+    return replace(plan, steps=(*patches, *plan.steps)) if patches else plan
+
+
+def _labels(step: Patch) -> bool:
+    return names.LABEL_MANAGED_BY in step.patch.get("metadata", {}).get("labels", {})
+
+
+def _unlabelled(snapshot: Snapshot) -> Iterator[Kind]:
+    """Yield the kinds of our children without the label. A child that has been orphaned is not ours while its UserStorage goes."""
+    for kind in Kind:
+        child: Unstructured | None = getattr(snapshot.children, kind.field)
+        if child is None or is_labelled(child) or (kind is Kind.PVC and snapshot.storage.storage.claim_name is not None):
+            continue
+        deleting = snapshot.storage.is_deleting
+        if _is_ours(kind, child, snapshot) if deleting else _is_ours_or_adoptable(kind, child, snapshot):
+            yield kind
 
 
 def _render(snapshot: Snapshot) -> tuple[Desired | None, OperatorError | None]:
@@ -129,9 +154,7 @@ def plan_deletion(snapshot: Snapshot) -> Plan:
     if is_terminating(pod):
         return Plan(keep, requeue_at=requeue_at)
     # The garbage collector may have orphaned the pod since it was cached: another version of it must not be deleted.
-    deletion = replace(
-        pod_deletion(snapshot, pod, "its UserStorage is being deleted"), resource_version=pod["metadata"]["resourceVersion"]
-    )
+    deletion = replace(pod_deletion(snapshot, pod, "its UserStorage is being deleted"), unless_changed=True)
     return Plan((*keep, deletion), requeue_at=requeue_at)
 
 
@@ -193,10 +216,12 @@ def refuse_foreign(kind: Kind, child: Unstructured | None, snapshot: Snapshot) -
         )
 
 
+def _is_ours(kind: Kind, child: Unstructured, snapshot: Snapshot) -> bool:
+    return claim_is_ours(child, snapshot.storage) if kind is Kind.PVC else is_ours(child, snapshot.storage.meta.uid)
+
+
 def _is_ours_or_adoptable(kind: Kind, child: Unstructured, snapshot: Snapshot) -> bool:
-    if kind is Kind.PVC:
-        return claim_is_ours(child, snapshot.storage)
-    return is_ours(child, snapshot.storage.meta.uid) or is_adoptable(child, snapshot.storage)
+    return _is_ours(kind, child, snapshot) or (kind is not Kind.PVC and is_adoptable(child, snapshot.storage))
 
 
 def _own_or_adoptable(kind: Kind, snapshot: Snapshot) -> Unstructured | None:

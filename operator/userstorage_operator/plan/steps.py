@@ -45,7 +45,7 @@ class Patch:
 
     True for claims, except in a deletion: a StorageClass may forbid growth, and OwnerReferencesPermissionEnforcement refuses an
     ownerReference, because the operator may not delete claims. Growth and metadata are two patches, so that the refusal of one
-    does not prevent the other.
+    does not prevent the other. Also True for the label alone of a child that is to be deleted, or left as it is.
     """
 
 
@@ -69,8 +69,8 @@ class DeletePod:
     reason: str
     requested: bool
     """False if the pod was lost: the next one may then be created only after a pause. True for all other reasons."""
-    resource_version: str | None = None
-    """A further precondition: no newer version of the pod exists."""
+    unless_changed: bool = False
+    """Whether no newer version of the pod may exist: a further precondition."""
     by_rollout: bool = False
     """Whether a change of the class is the only reason."""
     unless_claim_terminates: bool = False

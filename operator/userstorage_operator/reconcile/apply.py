@@ -22,9 +22,9 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, ReclaimPolicy, UserStorage
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.contest import REPORTED_FROM, Contest, Undone, describe, last_manager
-from userstorage_operator.observed.snapshot import Snapshot, controller, controller_uid, is_terminating
+from userstorage_operator.observed.snapshot import Snapshot, controller, controller_uid, is_labelled, is_terminating
 from userstorage_operator.plan.builders import owner_reference
-from userstorage_operator.plan.diff import labels_patch, with_owner, without_absent
+from userstorage_operator.plan.diff import LABEL_PATCH, labels_patch, with_owner, without_absent
 from userstorage_operator.plan.finalizers import has_finalizer, is_held, release_patch, selects
 from userstorage_operator.plan.planner import claim_to_collect, refuse_foreign
 from userstorage_operator.plan.pod import plan_pod, pod_deletion
@@ -228,14 +228,12 @@ class Applier:
         return child
 
     async def _restore_labels(self, step: Create, child: Unstructured, result: ApplyResult) -> None:
-        """Put an existing child into the cache. If it lacks the label that our watch selects, restore its labels first.
-
-        A child without the label that is being deleted is left out: no event would remove it from the cache again.
+        """Put an existing child into the cache. If it lacks the label that our watch selects, restore its labels first: no event would
+        remove it from the cache again.
         """
-        labels = child["metadata"].get("labels") or {}
-        if labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY:
+        if is_labelled(child):
             self._lister.put(step.kind.resource, child)
-        elif not is_terminating(child):
+        else:
             patch = labels_patch(step.body, child)
             await self._patch(step.kind, child, patch, result.snapshot)
             self._record_write(step, result, Undone.CHANGED, last_manager(child, patch))
@@ -250,6 +248,11 @@ class Applier:
         except NotFound as error:
             self._lister.discard(kind.resource, namespace, meta["name"], meta["uid"])
             raise Conflict(error.status, error.message) from error
+        except Conflict:
+            if not is_labelled(seen):  # no event brings the newer version
+                with suppress(NotFound):
+                    self._lister.put(kind.resource, await self._cluster.get(kind.resource, namespace, meta["name"]))
+            raise
         except Refused as error:
             if kind is Kind.PVC and "spec" in patch:
                 raise GrowthRefused(error.status, error.message, error.reason, error.retry_after) from error
@@ -286,14 +289,16 @@ class Applier:
             self._lister.discard(Kind.PVC.resource, namespace, meta["name"], meta["uid"])
             raise Conflict(error.status, error.message) from error
         if is_terminating(live):
-            if (live["metadata"].get("labels") or {}).get(names.LABEL_MANAGED_BY) == names.MANAGED_BY:
+            if is_labelled(live):
                 self._lister.put(Kind.PVC.resource, live)
             raise Conflict(409, f"claim {meta['name']!r} is being deleted; the watch has not caught up yet")
 
     async def _delete_pod(self, step: DeletePod, snapshot: Snapshot) -> Unstructured | None:
         if step.unless_claim_terminates:
             await self._verify_claim_stays(snapshot)
-        pod = await self._delete(Kind.POD, step.uid, step.grace_period, snapshot, step.resource_version)
+        seen = snapshot.children.pod  # as the plan saw it, or as an earlier step left it
+        version = seen["metadata"]["resourceVersion"] if step.unless_changed and seen is not None else None
+        pod = await self._delete(Kind.POD, step.uid, step.grace_period, snapshot, version)
         name = names.child_name(snapshot.storage.slug)
         if step.requested:
             self._state.pods.forget(snapshot.storage.meta.key)
@@ -327,10 +332,13 @@ class Applier:
         snapshot = await self._reread(Kind.POD, result.snapshot)
         if (left := snapshot.own_pod) is not None:
             self._lister.put(Kind.POD.resource, left)
+            result = replace(result, snapshot=snapshot)
+            if not is_labelled(left):  # no event would report its end
+                result = await self._try(Patch(Kind.POD, LABEL_PATCH, best_effort=True), result)
             if not is_terminating(left):
                 step = pod_deletion(snapshot, left, "its UserStorage is being deleted; the cache had missed the pod")
-                snapshot = await self._change(step, replace(result, snapshot=snapshot))
-            return replace(result, snapshot=snapshot)
+                result = replace(result, snapshot=await self._change(step, result))
+            return result
         policy = snapshot.own(Kind.NETWORK_POLICY)
         if policy is not None and has_finalizer(policy) and snapshot.children.pod is None:
             await self._release(policy)

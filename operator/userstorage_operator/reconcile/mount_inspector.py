@@ -15,14 +15,14 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.claim_usage import Mount, mount_failure, mounts_of
 from userstorage_operator.observed.pod_status import Finding
-from userstorage_operator.observed.snapshot import Snapshot, is_ours
+from userstorage_operator.observed.snapshot import Snapshot, is_labelled, is_ours
 from userstorage_operator.plan.builders import claim_name
 from userstorage_operator.reconcile.ports import Cluster
 
 log = structlog.get_logger(__name__)
 
-_FOREIGN = f"{names.LABEL_MANAGED_BY}!={names.MANAGED_BY}"
-"""Label selector of the pods of other controllers, which are not in the caches."""
+_UNWATCHED = f"{names.LABEL_MANAGED_BY}!={names.MANAGED_BY}"
+"""Label selector of the pods that no watch delivers: those of other controllers, and our own without their label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,10 @@ class MountInspector:
     async def mounts(self, snapshot: Snapshot) -> tuple[Mount, ...]:
         """List the pods, other than our own, that mount the claim. Raises ClusterError if the pods cannot be listed."""
         meta = snapshot.storage.meta
-        foreign, _ = await self._cluster.list_all(Kind.POD.resource, meta.namespace, _FOREIGN)
+        listed, _ = await self._cluster.list_all(Kind.POD.resource, meta.namespace, _UNWATCHED)
         claim = claim_name(snapshot.storage)
-        others = (pod for pod in self._lister.pods_on(meta.namespace, claim) if not is_ours(pod, meta.uid))
-        return mounts_of(claim, (*foreign, *others))
+        watched = filter(is_labelled, self._lister.pods_on(meta.namespace, claim))
+        return mounts_of(claim, (pod for pod in (*listed, *watched) if not is_ours(pod, meta.uid)))
 
     async def events(self, pod: Unstructured, now: datetime) -> MountEvents:
         """Read the Events of the pod. If they cannot be read, the result has no failure: no decision depends on it."""

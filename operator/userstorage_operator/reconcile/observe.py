@@ -18,7 +18,7 @@ from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.claim_usage import ClaimContext
 from userstorage_operator.observed.gateway_api import gateway_api_missing
 from userstorage_operator.observed.pod_status import Finding
-from userstorage_operator.observed.snapshot import Children, Snapshot, former_class
+from userstorage_operator.observed.snapshot import Children, Snapshot, former_class, without_unlabelled
 from userstorage_operator.observed.volume_usage import MeasuredVolume
 from userstorage_operator.plan.builders import claim_name
 from userstorage_operator.plan.pod import pod_loss_reason
@@ -43,7 +43,8 @@ async def observe(key: Key, lister: Lister, cluster: Cluster, state: LocalState)
     if raw is None:
         return None
     snapshot = _from_caches(raw, lister, state)
-    if not snapshot.storage.is_deleting and (first := user_id.conflict(raw, snapshot.children, lister)) is not None:
+    children = user_id.children_of(raw, lister)  # also those of another UserStorage
+    if not snapshot.storage.is_deleting and (first := user_id.conflict(raw, children, lister)) is not None:
         return _without_user_id(snapshot, first)
     snapshot, read_error = await _with_named_claim(snapshot, cluster)
     if snapshot.storage.is_deleting:
@@ -114,7 +115,7 @@ def _arbitrate(
 
 def _own_children(storage: UserStorage, lister: Lister) -> Children:
     """Return the children of the user. If the spec names a claim, an unused claim with their name is left out."""
-    children = lister.children(storage.meta.namespace, child_name(storage.slug))
+    children = without_unlabelled(lister.children(storage.meta.namespace, child_name(storage.slug)), storage)
     return children if storage.storage.claim_name is None else replace(children, pvc=None)
 
 

@@ -1,0 +1,180 @@
+"""Children are found by the label of our own domain, whatever a platform does with `app.kubernetes.io/managed-by`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from support.inprocess import RecordedMetrics, serving
+from support.kubectl import Kubectl
+from support.live import ClassOfTest, Live
+from userstorage_operator.api import names
+from userstorage_operator.api.resources import USER_STORAGES, Kind
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.config import Config
+
+pytestmark = [pytest.mark.kwok]
+
+RECOMMENDED = "app.kubernetes.io/managed-by"
+WITHOUT_LABEL: Unstructured = {"metadata": {"labels": {names.LABEL_MANAGED_BY: None}}}
+LABELLED = (Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE, Kind.POD, Kind.INGRESS)
+
+
+@pytest.fixture
+def sweeping(live: Live) -> Iterator[RecordedMetrics]:
+    """A running operator that reconciles everything each second."""
+    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=1)) as metrics:
+        yield metrics
+
+
+@pytest.fixture
+async def platform_label(api: Kubectl, live: Live) -> AsyncIterator[None]:
+    """An admission policy that sets the recommended label of each child of the namespace, whenever one is written."""
+    name = f"platform-{live.namespace}"
+    rules = [
+        {"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": resources}
+        for group, resources in (
+            ("", ["pods", "services", "persistentvolumeclaims"]),
+            ("networking.k8s.io", ["networkpolicies", "ingresses"]),
+        )
+    ]
+    label = f'JSONPatch{{op: "add", path: "/metadata/labels/" + jsonpatch.escapeKey("{RECOMMENDED}"), value: "platform"}}'
+    policy = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "failurePolicy": "Fail",
+            "reinvocationPolicy": "Never",
+            "matchConstraints": {
+                "resourceRules": rules,
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": live.namespace}},
+            },
+            "matchConditions": [{"name": "labelled", "expression": "has(object.metadata.labels)"}],
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": f"[{label}]"}}],
+        },
+    }
+    binding = policy | {"kind": "MutatingAdmissionPolicyBinding", "spec": {"policyName": name}}
+    await asyncio.to_thread(api.apply, policy)
+    await asyncio.to_thread(api.apply, binding)
+    probe = ("create", "service", "clusterip", "probe", "--clusterip=None", "-n", live.namespace)
+
+    async def is_in_effect() -> bool:
+        done = await asyncio.to_thread(api.run, *probe, "--dry-run=server", "-o", "json")
+        return "platform" in done.stdout
+
+    await live.until(is_in_effect)
+    yield
+    for kind in ("mutatingadmissionpolicybinding", "mutatingadmissionpolicy"):
+        await asyncio.to_thread(api.run, "delete", kind, name, "--ignore-not-found")
+
+
+async def assert_silent(sweeping: RecordedMetrics, live: Live) -> None:
+    """Assert that the operator, once it has written what was due, writes nothing while it reconciles five more times."""
+
+    async def written_during_reconciles() -> int:
+        before, reconciles = sweeping.writes(), sweeping.reconciles()
+
+        async def has_reconciled() -> bool:
+            return sweeping.reconciles() >= reconciles + 5
+
+        await live.until(has_reconciled)
+        return sweeping.writes() - before
+
+    await written_during_reconciles()  # events are sent later than the status
+    assert await written_during_reconciles() == 0
+
+
+async def is_gone(live: Live) -> bool:
+    return await live.get() is None
+
+
+async def until_suspended(live: Live) -> None:
+    """Wait until alice is reported as suspended; fails if a pod of hers runs by then."""
+    await live.until_condition("Suspended", "True", "Requested")
+    assert await live.child(Kind.POD) is None
+
+
+async def test_policy_on_the_recommended_label_hides_no_child(
+    live: Live, exposing_class: ClassOfTest, platform_label: None, sweeping: RecordedMetrics
+) -> None:
+    await live.create(className=exposing_class.name)
+    before = (await live.until_ready())["status"]["podUID"]
+    await live.until_condition("NetworkReady", "True", "Synced")
+    for kind in LABELLED:
+        child = await live.child(kind)
+        assert child is not None
+        assert child["metadata"]["labels"][RECOMMENDED] == "platform"
+    await assert_silent(sweeping, live)
+    assert (await live.pod())["metadata"]["uid"] == before
+    await live.change({"spec": {"replicas": 0}})
+    await until_suspended(live)
+    await live.change({"spec": {"replicas": 1}})
+    await live.until_ready()
+    await live.delete(USER_STORAGES, "alice")
+    await live.until(lambda: is_gone(live))
+    assert await live.child(Kind.POD) is None
+
+
+async def test_pod_that_loses_its_label_with_the_suspension_is_stopped(live: Live, operator: RecordedMetrics) -> None:
+    await live.create()
+    await live.until_ready()
+    await asyncio.gather(live.change_child(Kind.POD, WITHOUT_LABEL), live.change({"spec": {"replicas": 0}}))
+    await until_suspended(live)
+
+
+@pytest.mark.parametrize("kind", [Kind.POD, Kind.NETWORK_POLICY])
+async def test_child_that_loses_its_label_with_the_deletion_is_not_left_over(
+    live: Live, operator: RecordedMetrics, kind: Kind
+) -> None:
+    await live.create()
+    await live.until_ready()
+    await asyncio.gather(live.change_child(kind, WITHOUT_LABEL), live.delete(USER_STORAGES, "alice"))
+    await live.until(lambda: is_gone(live), within=20)
+
+    async def is_child_gone() -> bool:
+        return await live.child(kind) is None
+
+    await live.until(is_child_gone, within=20)
+
+
+@pytest.mark.parametrize("kind", LABELLED)
+async def test_lost_label_is_restored_and_ready_stays(
+    live: Live, exposing_class: ClassOfTest, operator: RecordedMetrics, kind: Kind
+) -> None:
+    await live.create(className=exposing_class.name)
+    before = (await live.until_ready())["status"]["podUID"]
+    await live.until_condition("NetworkReady", "True", "Synced")
+    await live.change_child(kind, WITHOUT_LABEL)
+
+    async def is_restored() -> bool:
+        child = await live.child(kind)
+        assert await live.condition("Ready") == ("True", "PodReady")
+        return child is not None and names.LABEL_MANAGED_BY in child["metadata"]["labels"]
+
+    await live.until(is_restored)
+    assert (await live.until_ready())["status"]["podUID"] == before
+
+
+async def test_unlabelled_children_are_found_at_the_start(live: Live) -> None:
+    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600)):
+        for user in ("alice", "bob"):
+            await live.create(user)
+        for user in ("alice", "bob"):
+            await live.until_ready(user)
+    for user in ("alice", "bob"):
+        for kind in (Kind.NETWORK_POLICY, Kind.SERVICE, Kind.PVC, Kind.POD):
+            await live.change_child(kind, WITHOUT_LABEL, user)
+    await live.change({"spec": {"replicas": 0}})
+    await live.delete(USER_STORAGES, "bob")
+    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600)):
+        await until_suspended(live)
+
+        async def bob_is_gone() -> bool:
+            found = [await live.get("bob"), await live.child(Kind.POD, "bob"), await live.child(Kind.NETWORK_POLICY, "bob")]
+            return found == [None] * 3
+
+        await live.until(bob_is_gone, within=20)
+        claim = await live.child(Kind.PVC, "bob")
+        assert claim is not None
+        assert names.LABEL_MANAGED_BY in claim["metadata"]["labels"]
