@@ -17,6 +17,7 @@ from userstorage_operator.config import Config, VolumeStats
 from userstorage_operator.informers import kopf_watch
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.informers.informer import Informer
+from userstorage_operator.informers.kopf_lists import KopfLists
 from userstorage_operator.informers.object_cache import ObjectCache
 from userstorage_operator.informers.reader import CacheReader
 from userstorage_operator.informers.sweep import Sweep
@@ -73,6 +74,10 @@ class Manager:
             USER_STORAGES: WatchLiveness([USER_STORAGES.path(scope) for scope in config.scopes]),
             USER_STORAGE_CLASSES: WatchLiveness([USER_STORAGE_CLASSES.path()]),
         }
+        self._kopf_lists = [
+            KopfLists(client, USER_STORAGES, config.scopes, self._cache(USER_STORAGES)),
+            KopfLists(client, USER_STORAGE_CLASSES, (None,), self._cache(USER_STORAGE_CLASSES)),
+        ]
         self.reader = CacheReader(self.caches, self._kopf_watches[USER_STORAGES])
         self._workers = self._storage_workers(tracer)
         self._class_workers = self._storage_class_workers(tracer)
@@ -151,6 +156,8 @@ class Manager:
     def _start_caches(self, start: Start) -> None:
         start(self._sweep.run(self._config.sweep_period), "sweep")
         start(self._recorder.run(), "events")
+        for lists in self._kopf_lists:
+            start(lists.run(), "kopf-lists")
         for informer in self._informers:
             start(informer.run(), f"informer-{informer.resource.plural}")
 
@@ -168,7 +175,11 @@ class Manager:
     async def _run_kopf(self, stop: asyncio.Event, resign: Callable[[], Awaitable[None]]) -> None:
         """Watch UserStorages and UserStorageClasses with kopf until the operator stops."""
         caches = {resource: self._cache(resource) for resource in self._kopf_watches}
-        await kopf_watch.run(credentials, caches, self._config.namespaces, self._kopf_watches.values(), stop, resign)
+        middlewares = [
+            *(watch.middleware for watch in self._kopf_watches.values()),
+            *(lists.middleware for lists in self._kopf_lists),
+        ]
+        await kopf_watch.run(credentials, caches, self._config.namespaces, middlewares, stop, resign)
 
     def _volume_stats_collector(self, cache: VolumeStatsCache) -> VolumeStatsCollector:
         verify = self._config.volume_stats is VolumeStats.VERIFIED

@@ -30,9 +30,10 @@ REQUEST_TIMEOUT = 10.0
 WATCH_SILENCE = 70.0
 """Seconds without a received byte after which a watch counts as dead: the API server sends a bookmark about every 60 s."""
 _UNAUTHORIZED = 401
-_PAGE = 100
-"""Maximum number of objects in a page of a list. Tenants can make each object half a megabyte large, and a page must fit into
-the memory of the pod.
+_EXPIRED = 410
+_PAGES = (100, 300, 1000)
+"""Maximum numbers of objects in a page of a list: of the first try, and of those after a list has expired. Tenants can make each
+object half a megabyte large, and a page must fit into the memory of the pod.
 """
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
@@ -91,10 +92,23 @@ class KubeClient:
     ) -> tuple[list[Unstructured], str]:
         """Return all objects that match the label selector `selector` and the field selector `fields`, and the resourceVersion
         from which to watch. The API server sends the list page by page.
+
+        A list that takes longer than etcd keeps its version (five minutes by default) is started again with larger pages.
         """
+        for page_size in _PAGES[:-1]:
+            try:
+                return await self._list_by_pages(resource, namespace, selector, fields, page_size)
+            except ClusterError as error:
+                if error.status != _EXPIRED:
+                    raise
+        return await self._list_by_pages(resource, namespace, selector, fields, _PAGES[-1])
+
+    async def _list_by_pages(
+        self, resource: Resource, namespace: str | None, selector: str, fields: str, page_size: int
+    ) -> tuple[list[Unstructured], str]:
         items: list[Unstructured] = []
         selectors = {"labelSelector": selector, "fieldSelector": fields}
-        query = {"limit": str(_PAGE)} | {name: value for name, value in selectors.items() if value}
+        query = {"limit": str(page_size)} | {name: value for name, value in selectors.items() if value}
         while True:
             page = await self._json("list", resource, "GET", resource.path(namespace), query)
             kind = {"apiVersion": resource.api_version, "kind": resource.kind}
@@ -103,6 +117,11 @@ class KubeClient:
             if not token:
                 return items, page["metadata"]["resourceVersion"]
             query["continue"] = token
+
+    async def latest_version(self, resource: Resource, namespace: str | None) -> int:
+        """Return the resourceVersion of a list that is requested now: at least that of the last write that anyone knows of."""
+        page = await self._json("list", resource, "GET", resource.path(namespace), {"limit": "1"})
+        return int(page["metadata"]["resourceVersion"])
 
     async def create(
         self, resource: Resource, namespace: str, body: Unstructured, *, timeout: float = REQUEST_TIMEOUT
