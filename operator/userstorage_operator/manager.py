@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -48,10 +47,6 @@ _CLASS_STATUS_DELAY = 1.0
 """Seconds for which changes of the UserStorages of a class are collected before the status of the class is written."""
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Manager:
     """All parts of the leader that watch and write, connected but not yet running. `client` must have a fence."""
 
@@ -65,9 +60,9 @@ class Manager:
         self.caches = Caches(self._queue.add, self._class_queue.add)
         self.caches.cache(USER_STORAGES).add_event_handler(lambda key, _: redis.changed(Key(*key)))
         self._rollouts = RolloutTracker(self._queue.add, lambda name: self._class_queue.add_after(name, _CLASS_STATUS_DELAY))
-        self._recorder = EventRecorder(client, metrics, _now)
+        self._recorder = EventRecorder(client, metrics, client.now)
         self._volume_stats = VolumeStatsCache() if config.volume_stats is not VolumeStats.OFF else None
-        self._object_metrics = ObjectMetrics(metrics, self.caches, self._rollouts, self._volume_stats, _now)
+        self._object_metrics = ObjectMetrics(metrics, self.caches, self._rollouts, self._volume_stats, client.now)
         self._sweep = Sweep(client, self.caches, config.scopes, self._queue.add_unless_backing_off, metrics)
         self._informers = [*self._child_informers(), Informer(client, STORAGE_CLASSES, None, "", self._cache(STORAGE_CLASSES))]
         self._kopf_watches = {
@@ -88,12 +83,12 @@ class Manager:
                 yield Informer(self._client, kind.resource, scope, names.CHILD_SELECTOR, self._cache(kind.resource))
 
     def _storage_workers(self, tracer: Tracer) -> WorkerPool[Key]:
-        reconciler = Reconciler(self._client, self.caches, self._rollouts, self._recorder, _now, self._volume_stats)
+        reconciler = Reconciler(self._client, self.caches, self._rollouts, self._recorder, self._client.now, self._volume_stats)
         return WorkerPool(self._queue, reconciler.reconcile, self._metrics.reconciled, tracer, names.KIND)
 
     def _storage_class_workers(self, tracer: Tracer) -> WorkerPool[str]:
-        dry_runs = DryRuns(self._client, self._config.lease_namespace, _now)
-        reconciler = ClassReconciler(self._client, self.caches, self._rollouts, self._recorder, _now, dry_runs)
+        dry_runs = DryRuns(self._client, self._config.lease_namespace, self._client.now)
+        reconciler = ClassReconciler(self._client, self.caches, self._rollouts, self._recorder, self._client.now, dry_runs)
         return WorkerPool(self._class_queue, reconciler.reconcile, self._metrics.class_reconciled, tracer, names.CLASS_KIND)
 
     def _cache(self, resource: Resource) -> ObjectCache:

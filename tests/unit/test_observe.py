@@ -48,6 +48,9 @@ class ClaimServer:
     async def unasked(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError
 
+    def pages(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
     list_all = create = merge_patch = json_patch = delete = unasked
 
 

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -29,6 +31,7 @@ REQUEST_TIMEOUT = 10.0
 """Seconds for one request, from connecting to the last byte of the response."""
 WATCH_SILENCE = 70.0
 """Seconds without a received byte after which a watch counts as dead: the API server sends a bookmark about every 60 s."""
+_CLOCK_TOLERANCE = timedelta(seconds=5)
 _UNAUTHORIZED = 401
 _EXPIRED = 410
 _PAGES = (100, 300, 1000)
@@ -66,12 +69,20 @@ class KubeClient:
         self._rest = _pool(configuration, self._gate.fence)
         self._observer = observer
         self._login_lock = asyncio.Lock()
+        self._clock_offset = timedelta()
 
     @property
     def ca_file(self) -> str | None:
         """Path of the file with the CA certificates for the API server; None for those of the system."""
         path: str | None = self._configuration.ssl_ca_cert
         return path
+
+    def now(self) -> datetime:
+        """Return the time of the API server, as its last response shows it: times in objects are by that clock.
+
+        If the clock of this machine differs by less than a few seconds, it is right, as responses have whole seconds only.
+        """
+        return _local_time() + self._clock_offset
 
     async def finish_writing(self) -> bool:
         """Refuse further writes, and wait until those in flight have ended. Return whether the outcome of every write is known."""
@@ -107,16 +118,29 @@ class KubeClient:
         self, resource: Resource, namespace: str | None, selector: str, fields: str, page_size: int
     ) -> tuple[list[Unstructured], str]:
         items: list[Unstructured] = []
+        version = ""
+        async for page, version in self._pages(resource, namespace, selector, fields, page_size):  # noqa: B007  # the last one
+            items.extend(page)
+        return items, version
+
+    async def pages(self, resource: Resource, namespace: str | None, *, fields: str) -> AsyncIterator[list[Unstructured]]:
+        """Yield the objects that match the field selector `fields`, page by page, so that no more than a page is in memory."""
+        async for page, _ in self._pages(resource, namespace, "", fields, _PAGES[0]):
+            yield page
+
+    async def _pages(
+        self, resource: Resource, namespace: str | None, selector: str, fields: str, page_size: int
+    ) -> AsyncIterator[tuple[list[Unstructured], str]]:
+        """Yield each page of a list, and the resourceVersion of the list."""
         selectors = {"labelSelector": selector, "fieldSelector": fields}
         query = {"limit": str(page_size)} | {name: value for name, value in selectors.items() if value}
+        kind = {"apiVersion": resource.api_version, "kind": resource.kind}
         while True:
             page = await self._json("list", resource, "GET", resource.path(namespace), query)
-            kind = {"apiVersion": resource.api_version, "kind": resource.kind}
-            items.extend(kind | resource.transform(item) for item in page["items"])
-            token = page["metadata"].get("continue")
-            if not token:
-                return items, page["metadata"]["resourceVersion"]
-            query["continue"] = token
+            yield [kind | resource.transform(item) for item in page["items"]], page["metadata"]["resourceVersion"]
+            query["continue"] = page["metadata"].get("continue") or ""
+            if not query["continue"]:
+                return
 
     async def latest_version(self, resource: Resource, namespace: str | None) -> int:
         """Return the resourceVersion of a list that is requested now: at least that of the last write that anyone knows of."""
@@ -324,7 +348,20 @@ class KubeClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(error) from error
         response: aiohttp.ClientResponse = answer.response
+        self._note_time(response.headers.get("Date"))
         return response
+
+    def _note_time(self, date: str | None) -> None:
+        """Compare the clocks. `date` is the header Date of a response that has just arrived."""
+        try:
+            offset = parsedate_to_datetime(date) - _local_time() if date is not None else timedelta()
+        except (TypeError, ValueError):
+            return
+        self._clock_offset = offset if abs(offset) > _CLOCK_TOLERANCE else timedelta()
+
+
+def _local_time() -> datetime:
+    return datetime.now(UTC)
 
 
 def _pool(configuration: Configuration, fence: Fence) -> RESTClientObject:
