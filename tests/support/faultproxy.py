@@ -42,6 +42,7 @@ class FaultProxy:
         self.kubeconfig = kubeconfig  # for the operator
         self.requests: list[tuple[str, str, int]] = []  # method, path and status code of every request
         self._faults: tuple[Fault, ...] = ()
+        self._expiring: str | None = None
         self.cut_off = False  # while set, requests are neither forwarded nor answered
         self._streams: dict[asyncio.Transport, asyncio.AbstractEventLoop] = {}
 
@@ -64,6 +65,25 @@ class FaultProxy:
     def fail(self, *faults: Fault) -> None:
         """Replace the rules; without arguments the proxy forwards every request."""
         self._faults = faults
+
+    def expire_next_watch(self, path: str) -> None:
+        """Answer the next watch whose path and query match `path` as the API server does once etcd has compacted its version."""
+        self._expiring = path
+
+    def expired_watch(self, path: str) -> web.Response | None:
+        """Return the response to a watch that `expire_next_watch` is about; None for any other request."""
+        if self._expiring is None or "watch=" not in path or not re.search(self._expiring, path):
+            return None
+        self._expiring = None
+        status = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "status": "Failure",
+            "reason": "Expired",
+            "code": 410,
+            "message": "too old",
+        }
+        return web.Response(text=json.dumps({"type": "ERROR", "object": status}) + "\n", content_type="application/json")
 
     def injected_response(self, method: str, path: str) -> web.Response | None:
         """Return the injected error response, or None if no rule matches."""
@@ -107,7 +127,8 @@ def running(upstream: Path, directory: Path) -> Iterator[FaultProxy]:
 async def _forward(
     proxy: FaultProxy, session: aiohttp.ClientSession, server: str, extra: dict[str, str], request: web.BaseRequest
 ) -> web.StreamResponse:
-    if (injected := proxy.injected_response(request.method, request.path_qs)) is not None:
+    injected = proxy.injected_response(request.method, request.path_qs) or proxy.expired_watch(request.path_qs)
+    if injected is not None:
         proxy.requests.append((request.method, request.path_qs, injected.status))
         return injected
     headers = {key: value for key, value in request.headers.items() if key.lower() not in _HOP_BY_HOP} | extra
