@@ -59,6 +59,7 @@ class Manager:
         self._class_queue: WorkQueue[str] = WorkQueue(backoff.delay)
         self.caches = Caches(self._queue.add, self._class_queue.add)
         self.caches.cache(USER_STORAGES).add_event_handler(lambda key, _: redis.changed(Key(*key)))
+        self.caches.cache(USER_STORAGES).add_restore_handler(redis.refill)
         self._rollouts = RolloutTracker(self._queue.add, lambda name: self._class_queue.add_after(name, _CLASS_STATUS_DELAY))
         self._recorder = EventRecorder(client, metrics, client.now)
         self._volume_stats = VolumeStatsCache() if config.volume_stats is not VolumeStats.OFF else None

@@ -210,10 +210,11 @@ def versions(cache: ObjectCache) -> dict[str, int]:
 @pytest.mark.parametrize("version", [60, 95], ids=["older-than-the-cache", "numbers-have-caught-up"])
 async def test_a_list_after_etcd_was_restored_decides_about_everything(version: int) -> None:
     cache, changes = filled_cache()
+    cache.add_restore_handler(lambda: changes.append("restored"))
     restored = [named("alice", 50), named("bob", 51)]
     await relist(Restored(restored, version, restored), Kind.POD.resource, None, "", cache)
     assert versions(cache) == {"alice": 50, "bob": 51}
-    assert sorted(changes) == ["alice", "bob", "dave"]
+    assert sorted(changes) == ["alice", "bob", "dave", "restored"]
     cache.event("MODIFIED", named("alice", 61))
     assert versions(cache)["alice"] == 61
 
@@ -229,6 +230,7 @@ async def test_a_list_of_a_server_that_lags_overwrites_nothing() -> None:
 
 async def test_a_deletion_that_is_newer_than_a_list_is_no_proof_of_a_restoration() -> None:
     cache = ObjectCache(lambda _: None)
+    cache.add_restore_handler(lambda: pytest.fail("nothing was restored"))
     cache.event("ADDED", named("alice", 50))
     cache.event("DELETED", named("alice", 90))
     await relist(Restored([named("alice", 50)], 60, []), Kind.POD.resource, None, "", cache)

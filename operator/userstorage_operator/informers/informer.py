@@ -77,7 +77,8 @@ async def _is_restored(source: Source, resource: Resource, namespace: str | None
     The list alone is no proof: an API server that lags behind etcd must not send an old list, but some did. A GET of one object
     is always answered by etcd. An object that does not exist is removed from the cache.
     """
-    for (object_namespace, name), version in cache.newer_than(listed, namespace)[:_WITNESSES]:
+    newer = sorted(cache.newer_than(listed, namespace), key=lambda entry: entry[1], reverse=True)
+    for (object_namespace, name), version in newer[:_WITNESSES]:
         try:
             current = await source.get(resource, object_namespace or None, name)
         except NotFound:

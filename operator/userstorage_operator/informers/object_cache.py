@@ -65,6 +65,7 @@ class ObjectCache:
         self._on_foreign_change = on_foreign_change
         self._on_served_change = on_served_change
         self._transform = transform
+        self._restore_handlers: list[Callable[[], None]] = []
         self._event_handlers: list[Callable[[ObjectKey, Unstructured | None], None]] = []
         self.served = True
         """Whether the API server serves the resource; `on_served_change()` is called when this changes."""
@@ -81,6 +82,10 @@ class ObjectCache:
     def add_event_handler(self, handler: Callable[[ObjectKey, Unstructured | None], None]) -> None:
         """Call `handler(key, object)` on each change, also by our own writes. `object` is None if it was removed."""
         self._event_handlers.append(handler)
+
+    def add_restore_handler(self, handler: Callable[[], None]) -> None:
+        """Call `handler()` after a list has shown that etcd was restored: resourceVersions and deletions have gone back."""
+        self._restore_handlers.append(handler)
 
     def add_index(self, name: str, key_function: Callable[[Unstructured], Iterable[Hashable]]) -> None:
         """Index objects by all values that `key_function(object)` returns (client-go's Indexer). The cache must be empty."""
@@ -139,12 +144,12 @@ class ObjectCache:
 
     def newer_than(self, version: int, namespace: str | None = None) -> list[tuple[ObjectKey, int]]:
         """Return key and resourceVersion of each object and deletion of one namespace, or of all if it is None, that is newer
-        than `version`; the newest first.
+        than `version`, unordered.
         """
         found = [(object_key(known), version_of(known)) for known in self._known(namespace)] + [
             (key, deleted) for key, deleted in self._deleted.items() if namespace in (None, key[0])
         ]
-        return sorted(((key, newer) for key, newer in found if newer > version), key=lambda entry: entry[1], reverse=True)
+        return [(key, newer) for key, newer in found if newer > version]
 
     def replace(
         self, objects: Iterable[Unstructured], resource_version: str, namespace: str | None = None, *, restored: bool = False
@@ -156,10 +161,11 @@ class ObjectCache:
         etcd was restored.
         """
         bound = math.inf if restored else int(resource_version)
-        self._deleted = {
-            key: version for key, version in self._deleted.items() if version > bound or namespace not in (None, key[0])
-        }
         listed = {object_key(obj): obj for obj in objects}
+        kept = {key: version for key, version in self._deleted.items() if version > bound or namespace not in (None, key[0])}
+        for key in self._deleted.keys() & listed.keys() - kept.keys():
+            restored = restored or version_of(listed[key]) < self._deleted[key]
+        self._deleted = kept
         for known in self._known(namespace):
             if version_of(known) > bound:
                 continue
@@ -167,6 +173,7 @@ class ObjectCache:
             if current is None:
                 self._drop(known)
             elif version_of(current) < version_of(known) or (restored and self._transform(current) != known):
+                restored = True
                 self._drop_predecessor(known, current)
                 self._store(current)
                 self._on_foreign_change(current)
@@ -174,6 +181,9 @@ class ObjectCache:
             self.event("ADDED", obj)
         self._synced.add(namespace)
         self._set_served(served=True)
+        if restored:
+            for handler in self._restore_handlers:
+                handler()
 
     def not_served(self, namespace: str | None = None) -> None:
         """Remove the objects of one namespace, or all if it is None, because the API server does not serve the resource.
