@@ -42,6 +42,7 @@ class KopfLists:
         self._expired: set[str] = set()
         """URL paths whose watch must not resume from the version that kopf knows."""
         self._due: set[str | None] = set()
+        self._failing: set[str | None] = set()
         self._wake = asyncio.Event()
 
     async def middleware(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -80,9 +81,12 @@ class KopfLists:
         try:
             await relist(self._source, self._resource, namespace, "", self._cache)
         except ClusterError as error:
+            level = logging.DEBUG if namespace in self._failing else logging.WARNING
             fields = {"error_kind": error.reason, "error": error.message, "code": error.status}
-            log.log(logging.WARNING, "watch_failed", resource=self._resource.plural, **fields)
+            log.log(level, "watch_failed", resource=self._resource.within(namespace), **fields)
+            self._failing.add(namespace)
             return False
+        self._failing.discard(namespace)
         return True
 
     async def _prepare_watch(self, request: ClientRequest) -> None:
