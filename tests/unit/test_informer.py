@@ -29,7 +29,7 @@ class Scripted:
     async def latest_version(self, resource: Resource, namespace: str | None) -> int:
         return self.latest
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
+    async def current(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
         raise NotFound(404, name)
 
     async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Any], str]:
@@ -181,7 +181,7 @@ class Restored(Scripted):
     async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Any], str]:
         return self.listed, str(self.version)
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
+    async def current(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
         self.got.append(name)
         if name not in self.live:
             raise NotFound(404, name)

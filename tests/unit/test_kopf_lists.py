@@ -42,7 +42,7 @@ class Kopf:
             raise Unavailable(0, "no answer")
         return self.latest
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
+    async def current(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
         raise NotImplementedError
 
     def watch(self, *_: Any) -> AsyncIterator[Unstructured]:

@@ -40,7 +40,7 @@ class SweptServer:
     async def latest_version(self, *_: Any) -> int:
         raise NotImplementedError
 
-    async def get(self, *_: Any) -> Unstructured:
+    async def current(self, *_: Any) -> Unstructured:
         raise NotImplementedError
 
     def watch(self, *_: Any) -> AsyncIterator[Unstructured]:

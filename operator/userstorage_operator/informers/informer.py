@@ -41,7 +41,7 @@ class Source(Protocol):
     async def latest_version(self, resource: Resource, namespace: str | None) -> int:
         """Return the resourceVersion of a list that is requested now."""
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
+    async def current(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
         """Return the object as etcd has it now. Raises NotFound if it does not exist."""
 
     def watch(
@@ -74,13 +74,13 @@ async def relist(source: Source, resource: Resource, namespace: str | None, sele
 async def _is_restored(source: Source, resource: Resource, namespace: str | None, listed: int, cache: ObjectCache) -> bool:
     """Whether the API server has an object only in an older version than the cache, which has newer ones than the list `listed`.
 
-    The list alone is no proof: an API server that lags behind etcd must not send an old list, but some did. A GET of one object
-    is always answered by etcd. An object that does not exist is removed from the cache.
+    The list alone is no proof: an API server that lags behind etcd must not send an old list, but some did. A request for
+    one object is answered by etcd. An object that does not exist is removed from the cache.
     """
     newer = sorted(cache.newer_than(listed, namespace), key=lambda entry: entry[1], reverse=True)
     for (object_namespace, name), version in newer[:_WITNESSES]:
         try:
-            current = await source.get(resource, object_namespace or None, name)
+            current = await source.current(resource, object_namespace or None, name)
         except NotFound:
             if (known := cache.get(object_namespace, name)) is not None:
                 cache.discard(object_namespace, name, known["metadata"]["uid"])

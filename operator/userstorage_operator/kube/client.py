@@ -17,7 +17,7 @@ from aiohttp.connector import Connection
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
-from userstorage_operator.api.errors import AlreadyExists, ClusterError, Conflict, OperatorError, Unavailable
+from userstorage_operator.api.errors import AlreadyExists, ClusterError, Conflict, NotFound, OperatorError, Unavailable
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.resources import SERVICE_ACCOUNTS, Resource
 from userstorage_operator.api.unstructured import Unstructured
@@ -97,6 +97,17 @@ class KubeClient:
     ) -> Unstructured:
         """Return the object as the API server has it now; no cache of this process is read."""
         return await self._json("get", resource, "GET", resource.path(namespace, name), timeout=timeout)
+
+    async def current(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
+        """Return the object as etcd has it now, by a right that the operator's watches need anyway: cluster-scoped objects are
+        listed by name. Raises NotFound if the object does not exist.
+        """
+        if resource.namespaced:
+            return await self.get(resource, namespace, name)
+        found, _ = await self.list_all(resource, None, fields=f"metadata.name={name}")
+        if not found:
+            raise NotFound(404, f"{resource.plural} {name!r} does not exist")
+        return found[0]
 
     async def list_all(
         self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
