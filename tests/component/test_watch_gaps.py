@@ -33,8 +33,9 @@ async def until_requested(live: Live, proxy: FaultProxy, part: str, status: int)
     await live.until(is_requested)
 
 
+@pytest.mark.parametrize("code", [410, 500])
 async def test_user_that_vanished_in_a_gap_makes_room_for_its_successor(
-    live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy
+    live: Live, proxied_operator: RecordedMetrics, proxy: FaultProxy, code: int
 ) -> None:
     await live.create("alice", user_id="alice")
     await live.until_ready()
@@ -48,7 +49,7 @@ async def test_user_that_vanished_in_a_gap_makes_room_for_its_successor(
 
     await live.until(is_gone)
     await live.create("alice-again", user_id="alice")
-    proxy.expire_next_watch("/userstorages")
+    proxy.end_next_watch("/userstorages", code)
     proxy.fail()
     await live.until_ready("alice-again")
 

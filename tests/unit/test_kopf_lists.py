@@ -27,6 +27,8 @@ class Kopf:
         self.latest = 100
         self.listed: list[ClusterError | list[Unstructured]] = []
         self.lists = 0
+        self.body: Any = None
+        self.response: Any = None
         self.cache = ObjectCache(lambda _: None)
         self.middleware = KopfLists(self, USER_STORAGES, (None,), self.cache)
 
@@ -53,9 +55,9 @@ class Kopf:
         request = cast("Any", SimpleNamespace(url=URL(f"https://api{PATH}?{query}")))
 
         async def handler(_: Any) -> Any:
-            return SimpleNamespace(status=status, close=lambda: None)
+            return SimpleNamespace(status=status, close=lambda: None, content=self.body)
 
-        await self.middleware.middleware(request, handler)
+        self.response = await self.middleware.middleware(request, handler)
         return dict(request.url.query)
 
     async def until_listed(self, times: int) -> None:
@@ -102,3 +104,38 @@ async def test_unreachable_server_is_an_error_that_kopf_retries() -> None:
     kopf.latest = 0
     with pytest.raises(aiohttp.ClientConnectionError):
         await kopf.send("watch=true&resourceVersion=90")
+
+
+class Body:
+    """The body of a watch response, in the given chunks."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self.chunks = chunks
+
+    async def iter_chunked(self, _: int) -> AsyncIterator[bytes]:
+        for chunk in self.chunks:
+            yield chunk
+
+    def is_eof(self) -> bool:
+        return True
+
+
+EXPIRED = b'{"type":"ERROR","object":{"code":410}}\n'
+
+
+@pytest.mark.parametrize(
+    ("chunks", "seen", "resumed_from"),
+    [
+        ((b'{"type":"ADDED"', b"}\n" + EXPIRED), b'{"type":"ADDED"}\n' + EXPIRED, "90"),
+        ((b'{"type":"ADDED"}\n{"type":"ERR', b'OR","object":{"code":500}}\n{"type":"ADDED"}\n'), b'{"type":"ADDED"}\n', "100"),
+        ((b'{"type":"ERROR","object":{}}\n',), b"", "100"),
+        ((b'{"type":"ADDED"}\n{"cut',), b'{"type":"ADDED"}\n{"cut', "90"),
+    ],
+)
+async def test_error_in_a_watch_ends_the_watch_and_not_kopf(chunks: tuple[bytes, ...], seen: bytes, resumed_from: str) -> None:
+    kopf = Kopf()
+    kopf.body = Body(*chunks)
+    await kopf.send("watch=true&resourceVersion=90")
+    assert kopf.response.content.is_eof()
+    assert b"".join([part async for part in kopf.response.content.iter_chunked(1024)]) == seen
+    assert (await kopf.send("watch=true&resourceVersion=90"))["resourceVersion"] == resumed_from

@@ -1,21 +1,25 @@
 """Lists for kopf's watches: the informers' lists replace kopf's own.
 
 kopf lists before it watches, and hands each listed object on as an event. It reports no object that the list lacks, exits on a
-page that has expired or is refused as malformed, and resumes a watch from a resourceVersion that may be in the future. So kopf's
+page that has expired or is refused as malformed and on an error in a watch, and resumes a watch from a resourceVersion that may be in the future. So kopf's
 lists are made to return no object, only the resourceVersion to watch from, and `relist` puts the full list into the cache.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
+from typing import Any
 
 import aiohttp
+import orjson
 import structlog
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from userstorage_operator.api.errors import ClusterError
 from userstorage_operator.api.resources import Resource
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.informers.informer import Source, relist
 from userstorage_operator.informers.object_cache import ObjectCache
 
@@ -25,6 +29,11 @@ _NO_OBJECT = "metadata.name=-"
 """Field selector that no object matches: a name cannot consist of a hyphen."""
 _EXIT_STATUSES = frozenset({400, 404, 410})
 """HTTP statuses on which kopf would end the process."""
+_GONE = 410
+"""The only error in a watch that kopf answers with a new list."""
+_ERROR = b'{"type":"ERROR"'
+_RESUME_PAUSE = 0.5
+"""Minimum seconds until a watch that ended with an error is resumed: kopf would resume it at once."""
 _RETRY = 5.0
 """Seconds until a list that failed is requested again."""
 
@@ -53,6 +62,7 @@ class KopfLists:
         if "watch" in request.url.query:
             await self._prepare_watch(request)
             response = await handler(request)
+            response.content = _Events(response.content, partial(self._watch_failed, path))  # type: ignore[assignment]
         else:
             request.url = request.url.with_query(fieldSelector=_NO_OBJECT)
             response = await handler(request)
@@ -96,6 +106,8 @@ class KopfLists:
             self._listed.discard(path)
             self._expired.discard(path)
             return
+        if path in self._expired:
+            await asyncio.sleep(random.uniform(1, 2) * _RESUME_PAUSE)  # noqa: S311  # jitter
         try:
             latest = await self._source.latest_version(self._resource, self._scopes[path])
         except ClusterError as error:
@@ -105,6 +117,36 @@ class KopfLists:
             self._expired.discard(path)
             self._request_list(path)
 
+    def _watch_failed(self, path: str, error: Unstructured) -> None:
+        """Have the watch resume from now. `error` is the Status that the API server has sent as its last event."""
+        code = int(error.get("code") or 0)
+        log.warning("watch_failed", resource=self._resource.plural, error=str(error.get("message")), code=code)
+        self._expired.add(path)
+
     def _request_list(self, path: str) -> None:
         self._due.add(self._scopes[path])
         self._wake.set()
+
+
+class _Events:
+    """The body of a watch response for kopf. It ends where an error is on which kopf would end the process."""
+
+    def __init__(self, body: aiohttp.StreamReader, on_error: Callable[[Unstructured], None]) -> None:
+        self._body = body
+        self._on_error = on_error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        """Yield the body line by line: the method that kopf reads it with."""
+        rest = b""
+        async for chunk in self._body.iter_chunked(size):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                if line.startswith(_ERROR) and (error := orjson.loads(line)["object"]).get("code") != _GONE:
+                    self._on_error(error)
+                    return
+                yield line + b"\n"
+        if rest:
+            yield rest
