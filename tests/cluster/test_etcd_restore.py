@@ -118,7 +118,9 @@ def served(port: int, token: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("leader_goes_on", [True, False], ids=["leader-goes-on", "beyond-the-lease"])
-def test_operator_ends_as_a_restarted_one(cluster: RestorableCluster, tmp_path: Path, *, leader_goes_on: bool) -> None:
+def test_operator_ends_as_a_restarted_one(
+    cluster: RestorableCluster, tmp_path: Path, request: pytest.FixtureRequest, *, leader_goes_on: bool
+) -> None:
     kubectl = cluster.kubectl
     kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": USERS}})
     token = account(kubectl, USERS, here=True)
@@ -127,6 +129,7 @@ def test_operator_ends_as_a_restarted_one(cluster: RestorableCluster, tmp_path: 
     election = [] if leader_goes_on else ["--leader-elect", f"--lease-namespace={SYSTEM}"]
     port = free_port()
     operator = OperatorProcess(kubeconfig, tmp_path / "log", f"--http-port={port}", *election)
+    request.addfinalizer(operator.kill)
     operator.start()
     for name in ("alice", "bob", "carol"):
         cluster.add_user(name)
@@ -160,4 +163,3 @@ def test_operator_ends_as_a_restarted_one(cluster: RestorableCluster, tmp_path: 
     eventually(lambda: served(port, token) == expected)
     time.sleep(3)  # it reconciles everything once
     assert kubectl.list_all("us", USERS) == objects, "a restarted operator found something to change"
-    operator.stop()
