@@ -32,6 +32,7 @@ REQUEST_TIMEOUT = 10.0
 WATCH_SILENCE = 70.0
 """Seconds without a received byte after which a watch counts as dead: the API server sends a bookmark about every 60 s."""
 _CLOCK_TOLERANCE = timedelta(seconds=5)
+"""Difference between two clocks that is ignored, and time after which the date in a response may be outdated."""
 _UNAUTHORIZED = 401
 _EXPIRED = 410
 _PAGES = (100, 300, 1000)
@@ -352,6 +353,7 @@ class KubeClient:
         if token := await self._configuration.get_api_key_with_prefix("BearerToken", "authorization"):
             headers["Authorization"] = token
         url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        sent = time.monotonic()
         try:
             answer = await self._rest.request(  # type: ignore[no-untyped-call]
                 method, url, headers=headers, body=body, _request_timeout=timeout
@@ -359,7 +361,8 @@ class KubeClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(error) from error
         response: aiohttp.ClientResponse = answer.response
-        self._note_time(response.headers.get("Date"))
+        if time.monotonic() - sent < _CLOCK_TOLERANCE.total_seconds():
+            self._note_time(response.headers.get("Date"))
         return response
 
     def _note_time(self, date: str | None) -> None:
