@@ -94,5 +94,5 @@ async def test_clock_that_is_ahead_times_nothing_out(
     await live.create("bob", podMetadata={"annotations": {LIFE: "slow-termination"}})
     await live.until_ready("bob")
     await live.delete_with("Background", "bob")
-    await live.until_condition("Ready", "False", "PodTerminating", "bob")
+    await live.until_condition("Reconciling", "True", "Terminating", "bob")
     assert (await live.condition("Stalled", "bob"))[0] == "False"
