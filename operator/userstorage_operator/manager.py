@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -17,6 +16,7 @@ from userstorage_operator.config import Config, VolumeStats
 from userstorage_operator.informers import kopf_watch
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.informers.informer import Informer
+from userstorage_operator.informers.kopf_lists import KopfLists
 from userstorage_operator.informers.object_cache import ObjectCache
 from userstorage_operator.informers.reader import CacheReader
 from userstorage_operator.informers.sweep import Sweep
@@ -47,10 +47,6 @@ _CLASS_STATUS_DELAY = 1.0
 """Seconds for which changes of the UserStorages of a class are collected before the status of the class is written."""
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Manager:
     """All parts of the leader that watch and write, connected but not yet running. `client` must have a fence."""
 
@@ -63,16 +59,21 @@ class Manager:
         self._class_queue: WorkQueue[str] = WorkQueue(backoff.delay)
         self.caches = Caches(self._queue.add, self._class_queue.add)
         self.caches.cache(USER_STORAGES).add_event_handler(lambda key, _: redis.changed(Key(*key)))
+        self.caches.cache(USER_STORAGES).add_restore_handler(redis.refill)
         self._rollouts = RolloutTracker(self._queue.add, lambda name: self._class_queue.add_after(name, _CLASS_STATUS_DELAY))
-        self._recorder = EventRecorder(client, metrics, _now)
+        self._recorder = EventRecorder(client, metrics, client.now)
         self._volume_stats = VolumeStatsCache() if config.volume_stats is not VolumeStats.OFF else None
-        self._object_metrics = ObjectMetrics(metrics, self.caches, self._rollouts, self._volume_stats, _now)
+        self._object_metrics = ObjectMetrics(metrics, self.caches, self._rollouts, self._volume_stats, client.now)
         self._sweep = Sweep(client, self.caches, config.scopes, self._queue.add_unless_backing_off, metrics)
         self._informers = [*self._child_informers(), Informer(client, STORAGE_CLASSES, None, "", self._cache(STORAGE_CLASSES))]
         self._kopf_watches = {
             USER_STORAGES: WatchLiveness([USER_STORAGES.path(scope) for scope in config.scopes]),
             USER_STORAGE_CLASSES: WatchLiveness([USER_STORAGE_CLASSES.path()]),
         }
+        self._kopf_lists = [
+            KopfLists(client, USER_STORAGES, config.scopes, self._cache(USER_STORAGES)),
+            KopfLists(client, USER_STORAGE_CLASSES, (None,), self._cache(USER_STORAGE_CLASSES)),
+        ]
         self.reader = CacheReader(self.caches, self._kopf_watches[USER_STORAGES])
         self._workers = self._storage_workers(tracer)
         self._class_workers = self._storage_class_workers(tracer)
@@ -83,12 +84,12 @@ class Manager:
                 yield Informer(self._client, kind.resource, scope, names.CHILD_SELECTOR, self._cache(kind.resource))
 
     def _storage_workers(self, tracer: Tracer) -> WorkerPool[Key]:
-        reconciler = Reconciler(self._client, self.caches, self._rollouts, self._recorder, _now, self._volume_stats)
+        reconciler = Reconciler(self._client, self.caches, self._rollouts, self._recorder, self._client.now, self._volume_stats)
         return WorkerPool(self._queue, reconciler.reconcile, self._metrics.reconciled, tracer, names.KIND)
 
     def _storage_class_workers(self, tracer: Tracer) -> WorkerPool[str]:
-        dry_runs = DryRuns(self._client, self._config.lease_namespace, _now)
-        reconciler = ClassReconciler(self._client, self.caches, self._rollouts, self._recorder, _now, dry_runs)
+        dry_runs = DryRuns(self._client, self._config.lease_namespace, self._client.now)
+        reconciler = ClassReconciler(self._client, self.caches, self._rollouts, self._recorder, self._client.now, dry_runs)
         return WorkerPool(self._class_queue, reconciler.reconcile, self._metrics.class_reconciled, tracer, names.CLASS_KIND)
 
     def _cache(self, resource: Resource) -> ObjectCache:
@@ -151,6 +152,8 @@ class Manager:
     def _start_caches(self, start: Start) -> None:
         start(self._sweep.run(self._config.sweep_period), "sweep")
         start(self._recorder.run(), "events")
+        for lists in self._kopf_lists:
+            start(lists.run(), "kopf-lists")
         for informer in self._informers:
             start(informer.run(), f"informer-{informer.resource.plural}")
 
@@ -168,7 +171,11 @@ class Manager:
     async def _run_kopf(self, stop: asyncio.Event, resign: Callable[[], Awaitable[None]]) -> None:
         """Watch UserStorages and UserStorageClasses with kopf until the operator stops."""
         caches = {resource: self._cache(resource) for resource in self._kopf_watches}
-        await kopf_watch.run(credentials, caches, self._config.namespaces, self._kopf_watches.values(), stop, resign)
+        middlewares = [
+            *(watch.middleware for watch in self._kopf_watches.values()),
+            *(lists.middleware for lists in self._kopf_lists),
+        ]
+        await kopf_watch.run(credentials, caches, self._config.namespaces, middlewares, stop, resign)
 
     def _volume_stats_collector(self, cache: VolumeStatsCache) -> VolumeStatsCollector:
         verify = self._config.volume_stats is VolumeStats.VERIFIED

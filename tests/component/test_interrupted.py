@@ -6,7 +6,7 @@ process, each run starts only with the objects that the API server lists.
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -49,6 +49,9 @@ class DyingClient:
 
     async def list_all(self, *args: Any, **kwargs: Any) -> tuple[list[Unstructured], str]:
         return await self._client.list_all(*args, **kwargs)
+
+    def pages(self, *args: Any, **kwargs: Any) -> AsyncIterator[list[Unstructured]]:
+        return self._client.pages(*args, **kwargs)
 
     async def create(self, *args: Any) -> Unstructured:
         return await self._write(self._client.create, *args)

@@ -67,6 +67,25 @@ async def test_next_write_brings_changes_and_deletions_to_other_replicas(
     assert CODEC.open(KEYS.summary(uid), tombstone.encode(), uid).value is None
 
 
+async def test_refill_after_etcd_was_restored_replaces_newer_summaries_and_tombstones(
+    replicas: InProcessReplicas, api_server: FakeApiServer
+) -> None:
+    alice, bob = api_server.put("alice", phase="Ready"), api_server.put("bob", phase="Ready")
+    restored = dict(api_server.objects)
+    reader = replicas.reader()
+    async with replicas.leading() as mirror:
+        await until(filled(reader, replicas))
+        api_server.put("alice", phase="Failed")
+        api_server.put("dave", phase="Ready")
+        api_server.remove(bob)
+        await until(filled(reader, replicas))
+        api_server.objects = restored
+        mirror.refill()
+        await until(filled(reader, replicas))
+        shown = [(await reader.one(key)).value for key in (alice, bob)]
+        assert [value and value["phase"] for value in shown] == ["Ready", "Ready"]
+
+
 async def test_late_writer_does_not_restore_a_deleted_object(
     replicas: InProcessReplicas, api_server: FakeApiServer, redis_server: RedisServer
 ) -> None:

@@ -1,14 +1,21 @@
 """A volume attached to one node: new pods follow it or wait, and mount failures are reported."""
 
+import asyncio
+import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
+from support.inprocess import RecordedMetrics
 from support.live import LIFE, Live
 from support.volumes import create_claim, create_mounting_pod
 from userstorage_operator.api.resources import CORE_EVENTS, Kind
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.observed.claim_usage import MOUNT_REASONS
+from userstorage_operator.plan import volume_affinity
+from userstorage_operator.reconcile import mount_inspector
 
 pytestmark = [pytest.mark.kwok]
 
@@ -129,3 +136,42 @@ async def test_mount_failure_is_reported_from_pod_events(live: Live, operator: N
     await live.change({"spec": {"podMetadata": {"annotations": {LIFE: None}}}})
     await live.until_ready()
     await live.until_condition("StorageReady", "True", "ClaimBound")
+
+
+async def test_pods_that_wait_for_volumes_share_lists_of_events(
+    live: Live, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    count = 100
+    monkeypatch.setattr(volume_affinity, "_MOUNT_TIME", timedelta(seconds=1))
+    operator: RecordedMetrics = request.getfixturevalue("operator")
+    started = time.monotonic()
+    names = [f"u{number}" for number in range(count)]
+    for name in names:
+        await live.create(name, podMetadata={"annotations": {LIFE: "container-creating"}})
+    for name in names:
+        pod: Unstructured = await live.until(partial(live.child, Kind.POD, name))
+        await create_pod_event(live, pod, "FailedMount", f"no such export: {name}", timedelta())
+    for name in names:
+        assert f"no such export: {name}" in await live.until_condition("StorageReady", "False", "FailedMount", name)
+    readings = 2 + (time.monotonic() - started) / mount_inspector._PERIOD.total_seconds()
+    assert 0 < operator.requests["list", "events"] <= readings * len(MOUNT_REASONS)
+
+
+async def test_missing_claims_are_asked_for_in_growing_pauses(
+    live: Live, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setattr(volume_affinity, "RECHECK_INTERVAL", timedelta(seconds=0.5))
+    operator: RecordedMetrics = request.getfixturevalue("operator")
+    names = [f"u{number}" for number in range(100)]
+    for name in names:
+        await live.create(name, storage={"claimName": f"missing-{name}"})
+    for name in names:
+        await live.until_condition("StorageReady", "False", "ClaimNotFound", name)
+    counts = []
+    for _ in range(3):
+        before = operator.requests["get", "persistentvolumeclaims"]
+        await asyncio.sleep(6)
+        counts.append(operator.requests["get", "persistentvolumeclaims"] - before)
+    assert counts[2] < counts[0] * 0.7, counts
+    await create_claim(live, "missing-u7")
+    await live.until_ready("u7")

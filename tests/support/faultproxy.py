@@ -42,6 +42,7 @@ class FaultProxy:
         self.kubeconfig = kubeconfig  # for the operator
         self.requests: list[tuple[str, str, int]] = []  # method, path and status code of every request
         self._faults: tuple[Fault, ...] = ()
+        self._ending: tuple[str, int] | None = None
         self.cut_off = False  # while set, requests are neither forwarded nor answered
         self._streams: dict[asyncio.Transport, asyncio.AbstractEventLoop] = {}
 
@@ -64,6 +65,20 @@ class FaultProxy:
     def fail(self, *faults: Fault) -> None:
         """Replace the rules; without arguments the proxy forwards every request."""
         self._faults = faults
+
+    def end_next_watch(self, path: str, code: int) -> None:
+        """Answer the next watch whose path and query match `path` with an error event. The API server sends 410 once etcd has
+        compacted the version from which the watch starts.
+        """
+        self._ending = path, code
+
+    def ended_watch(self, path: str) -> web.Response | None:
+        """Return the response to a watch that `end_next_watch` is about; None for any other request."""
+        if self._ending is None or "watch=" not in path or not re.search(self._ending[0], path):
+            return None
+        (_, code), self._ending = self._ending, None
+        status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "injected by a test"}
+        return web.Response(text=json.dumps({"type": "ERROR", "object": status}) + "\n", content_type="application/json")
 
     def injected_response(self, method: str, path: str) -> web.Response | None:
         """Return the injected error response, or None if no rule matches."""
@@ -107,7 +122,8 @@ def running(upstream: Path, directory: Path) -> Iterator[FaultProxy]:
 async def _forward(
     proxy: FaultProxy, session: aiohttp.ClientSession, server: str, extra: dict[str, str], request: web.BaseRequest
 ) -> web.StreamResponse:
-    if (injected := proxy.injected_response(request.method, request.path_qs)) is not None:
+    injected = proxy.injected_response(request.method, request.path_qs) or proxy.ended_watch(request.path_qs)
+    if injected is not None:
         proxy.requests.append((request.method, request.path_qs, injected.status))
         return injected
     headers = {key: value for key, value in request.headers.items() if key.lower() not in _HOP_BY_HOP} | extra

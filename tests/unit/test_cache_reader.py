@@ -1,5 +1,7 @@
 """Answers of the read API from the caches."""
 
+import asyncio
+
 from support.builders import storage_object
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.api.unstructured import Unstructured
@@ -52,3 +54,25 @@ async def test_pages_are_sorted_and_filtered_by_user() -> None:
     watched.cache.replace([named("a", 5, "bob", uid="another")], "6")
     assert await watched.names(user="alice") == []
     assert await watched.names(user="bob") == ["a"]
+
+
+async def test_walk_through_many_users_lets_the_event_loop_turn_and_stays_complete() -> None:
+    watched = Watched()
+    watched.cache.replace([named(f"u{number:05}", number + 1) for number in range(5000)], "5000")
+    ready = named("u04321", 6000) | {"status": {"phase": "Ready"}}
+    turns, done = 0, asyncio.Event()
+
+    async def other_work() -> None:
+        nonlocal turns
+        while not done.is_set():
+            turns += 1
+            if turns == 3:
+                watched.cache.event("MODIFIED", ready)  # behind the point that the walk has reached
+                watched.cache.event("DELETED", named("u00010", 6001))
+            await asyncio.sleep(0)
+
+    work = asyncio.create_task(other_work())
+    assert await watched.names(phase="Ready") == ["u04321"]
+    done.set()
+    await work
+    assert turns >= 5000 / 300 - 1

@@ -66,6 +66,9 @@ class GatedAPIServer:
     async def unasked(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError
 
+    def pages(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
     json_patch = delete = unasked
 
 

@@ -99,6 +99,9 @@ class Server:
     async def unasked(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError
 
+    def pages(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
     list_all = json_patch = unasked
 
 

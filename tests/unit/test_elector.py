@@ -41,6 +41,11 @@ class LeaseServer:
         self.record = replace(record, resource_version=str(next(self._versions)))
         return self.record
 
+    def restore(self, record: LeaseRecord) -> None:
+        """Go back to the moment at which `record` was the newest: etcd was restored."""
+        self.record = record
+        self._versions = itertools.count(int(record.resource_version) + 1)
+
     def create(self, record: LeaseRecord) -> LeaseRecord | None:
         return self.put(record) if self.record is None else None
 
@@ -249,6 +254,30 @@ def test_released_lease_is_taken_over_within_two_seconds_with_the_next_term() ->
     simulation.run(until=22)
     assert led(simulation) is not leader
     assert led(simulation).fence.term == leader.fence.term + 1
+
+
+def test_lease_that_was_released_before_etcd_was_restored_is_not_taken_from_its_later_holder() -> None:
+    simulation, former = started()
+    simulation.terminate(former)
+    simulation.run(until=20.1)
+    released = simulation.server.record
+    assert released is not None
+    assert released.released
+    simulation.run(until=30)
+    later = led(simulation)
+    simulation.server.restore(released)
+    simulation.run(until=60)  # checks after each event that only one may write
+    assert led(simulation) is not later
+
+
+def test_leader_goes_on_if_etcd_is_restored_to_an_earlier_renewal() -> None:
+    simulation, leader = started()
+    earlier = simulation.server.record
+    assert earlier is not None
+    simulation.run(until=60)
+    simulation.server.restore(earlier)
+    simulation.run(until=120)
+    assert led(simulation) is leader
 
 
 def test_killed_leader_is_replaced_only_after_the_lease_expired_and_within_17_seconds() -> None:

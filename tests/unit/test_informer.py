@@ -25,13 +25,17 @@ class Scripted:
         self.streams = list(streams)
         self.lists = 0
         self.watched: list[str] = []
-        self.live: list[dict[str, Any]] = []
-        """The answers to `get`; NotFound after the last."""
+        self.answers: list[dict[str, Any]] = []
+        """The answers to `current`; NotFound after the last."""
+        self.latest = 1_000_000
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
-        if not self.live:
-            raise NotFound(404, "not found")
-        return self.live.pop(0)
+    async def latest_version(self, resource: Resource, namespace: str | None) -> int:
+        return self.latest
+
+    async def current(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
+        if not self.answers:
+            raise NotFound(404, name)
+        return self.answers.pop(0)
 
     async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Any], str]:
         self.lists += 1
@@ -183,7 +187,7 @@ async def test_pod_that_only_left_the_selection_stays(
     cache = ObjectCache(lambda _: None)
     deleted = {"status": last["status"], "metadata": pod(12)["metadata"] | last.get("metadata", {})}
     source = Scripted([{"type": "DELETED", "object": deleted}, event("BOOKMARK", 13)])
-    source.live = live
+    source.answers = live
     await play(source, streams=2, cache=cache)
     known = cache.get("n", "p")
     assert (known["metadata"]["resourceVersion"] if known is not None else None) == kept
@@ -194,11 +198,11 @@ async def test_event_is_read_again_if_the_object_could_not_be() -> None:
     class Failing(Scripted):
         failed = False
 
-        async def get(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
+        async def current(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
             if not self.failed:
                 self.failed = True
                 raise Unavailable(503, "no")
-            return await super().get(resource, namespace, name)
+            return await super().current(resource, namespace, name)
 
     cache = ObjectCache(lambda _: None)
     source = Failing([event("DELETED", 12)], [event("DELETED", 12)])
@@ -221,3 +225,88 @@ async def test_children_without_their_label_are_listed_besides() -> None:
     cache = ObjectCache(lambda _: None)
     assert await relist(OfTwoVersions(), Kind.POD.resource, None, names.CHILD_SELECTOR, cache) == "12"
     assert {raw["metadata"]["name"]: raw["metadata"]["resourceVersion"] for raw in cache.values()} == {"older": "3", "p": "11"}
+
+
+async def test_a_watch_is_not_resumed_from_a_future_version() -> None:
+    source = Scripted([event("BOOKMARK", 900)], [event("MODIFIED", 23)])
+    source.latest = 30
+    await play(source, streams=3)
+    assert source.watched == ["10", "20", "23"]
+    assert source.lists == 2
+
+
+class Restored(Scripted):
+    """A source whose list is a fixed one; `live` are the objects of etcd by name."""
+
+    def __init__(self, listed: list[dict[str, Any]], version: int, live: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self.listed = listed
+        self.version = version
+        self.live = {obj["metadata"]["name"]: obj for obj in live}
+        self.got: list[str] = []
+
+    async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Any], str]:
+        return self.listed, str(self.version)
+
+    async def current(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
+        self.got.append(name)
+        if name not in self.live:
+            raise NotFound(404, name)
+        return self.live[name]
+
+
+def named(name: str, version: int, uid: str = "1") -> dict[str, Any]:
+    return {"metadata": {"namespace": "n", "name": name, "uid": uid, "resourceVersion": str(version)}}
+
+
+def filled_cache() -> tuple[ObjectCache, list[str]]:
+    """Return a cache in which alice was changed, bob deleted and dave created, all after version 60; and its changes."""
+    changes: list[str] = []
+    cache = ObjectCache(lambda obj: changes.append(obj["metadata"]["name"]))
+    for obj in (named("alice", 50), named("alice", 90), named("bob", 51), named("dave", 91, uid="2")):
+        cache.event("ADDED", obj)
+    cache.event("DELETED", named("bob", 92))
+    changes.clear()
+    return cache, changes
+
+
+def versions(cache: ObjectCache) -> dict[str, int]:
+    return {obj["metadata"]["name"]: int(obj["metadata"]["resourceVersion"]) for obj in cache.values()}
+
+
+@pytest.mark.parametrize("version", [60, 95], ids=["older-than-the-cache", "numbers-have-caught-up"])
+async def test_a_list_after_etcd_was_restored_decides_about_everything(version: int) -> None:
+    cache, changes = filled_cache()
+    cache.add_restore_handler(lambda: changes.append("restored"))
+    restored = [named("alice", 50), named("bob", 51)]
+    await relist(Restored(restored, version, restored), Kind.POD.resource, None, "", cache)
+    assert versions(cache) == {"alice": 50, "bob": 51}
+    assert sorted(changes) == ["alice", "bob", "dave", "restored"]
+    cache.event("MODIFIED", named("alice", 61))
+    assert versions(cache)["alice"] == 61
+
+
+async def test_a_list_of_a_server_that_lags_overwrites_nothing() -> None:
+    for live in ([named("alice", 90), named("dave", 91, uid="2")], [named("alice", 99), named("bob", 98, uid="3")]):
+        cache, _ = filled_cache()
+        source = Restored([named("alice", 50), named("bob", 51)], 60, live)
+        await relist(source, Kind.POD.resource, None, "", cache)
+        assert versions(cache)["alice"] == 90
+        assert "bob" not in versions(cache)
+
+
+async def test_a_deletion_that_is_newer_than_a_list_is_no_proof_of_a_restoration() -> None:
+    cache = ObjectCache(lambda _: None)
+    cache.add_restore_handler(lambda: pytest.fail("nothing was restored"))
+    cache.event("ADDED", named("alice", 50))
+    cache.event("DELETED", named("alice", 90))
+    await relist(Restored([named("alice", 50)], 60, []), Kind.POD.resource, None, "", cache)
+    assert versions(cache) == {}
+
+
+async def test_objects_that_only_the_lost_future_had_are_removed() -> None:
+    cache = ObjectCache(lambda _: None)
+    for number in range(5):
+        cache.event("ADDED", named(f"dave-{number}", 90 + number, uid=str(number)))
+    await relist(Restored([], 60, []), Kind.POD.resource, None, "", cache)
+    assert versions(cache) == {}

@@ -43,3 +43,8 @@ def test_failing_webhook_is_not_an_unavailable_server() -> None:
     assert isinstance(error, Unavailable)  # tried again with backoff
     assert (error.reason, error.message) == ("WebhookFailed", message)
     assert error_from(500, b'{"message": "Internal error occurred: etcd"}', {}).reason == "APIUnavailable"
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("86400", 60.0), ("9" * 400, 60.0), ("soon", None), ("", None)])
+def test_retry_after_is_bounded(header: str, seconds: float | None) -> None:
+    assert error_from(503, b"", {"Retry-After": header}).retry_after == seconds

@@ -1,9 +1,13 @@
 """The requests that inspecting mounts costs: only pods that wait for a volume cost any, new users none."""
 
 import asyncio
+import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+
+import pytest
 
 from support.builders import NOW, desired_of, settled_snapshot, snapshot_of, storage_object, stored
 from userstorage_operator.api.errors import Refused
@@ -11,24 +15,35 @@ from userstorage_operator.api.resources import CORE_EVENTS, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.informers.caches import Caches
-from userstorage_operator.observed.claim_usage import Mount
+from userstorage_operator.observed.claim_usage import MOUNT_REASONS, Mount
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.planner import plan_changes, plan_deletion
 from userstorage_operator.plan.steps import Inspection, InspectMounts, Plan
+from userstorage_operator.reconcile import mount_inspector
 from userstorage_operator.reconcile.apply import Applier
 from userstorage_operator.reconcile.backoff import Backoff
 from userstorage_operator.reconcile.local_state import LocalState
+from userstorage_operator.reconcile.mount_inspector import MountInspector
 from userstorage_operator.reconcile.observe import with_mount_events
 
 RAW = storage_object()
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mount_inspector, "_PAUSE", 0.0)
+    monkeypatch.setattr(mount_inspector, "_SHARE", 0.0)
+
+
 BACKUP: Unstructured = {
     "metadata": {"name": "backup", "namespace": "users"},
     "spec": {"nodeName": "node-1", "volumes": [{"persistentVolumeClaim": {"claimName": "user-storage-alice"}}]},
 }
 FAILED: Unstructured = {
     "metadata": {},
+    "involvedObject": {"kind": "Pod", "uid": "uid-Pod"},
     "reason": "FailedMount",
     "message": "no such export",
     "lastTimestamp": "2026-01-31T11:59:30Z",
@@ -49,6 +64,12 @@ class ListServer:
         if resource not in self.answers:
             raise Refused(403, "not for you")
         return self.answers[resource], "1"
+
+    async def pages(self, resource: Resource, namespace: str | None, *, fields: str) -> AsyncIterator[list[Unstructured]]:
+        self.asked.append((resource.plural, "", fields))
+        if resource not in self.answers:
+            raise Refused(403, "not for you")
+        yield [event for event in self.answers[resource] if fields.startswith(f"reason={event['reason']},")]
 
     async def unasked(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError
@@ -104,7 +125,8 @@ def test_events_are_read_every_fifteen_seconds_and_cached() -> None:
     for seconds in (0, 5, 14, 15, 20):
         result = inspections.apply(waiting_snapshot(), NOW + timedelta(seconds=seconds))
         assert result.claim_context.mount_failure == Finding("FailedMount", "no such export")
-    assert cluster.asked == [("events", "", "involvedObject.uid=uid-Pod")] * 2
+    reading = [("events", "", f"reason={reason},involvedObject.kind=Pod") for reason in MOUNT_REASONS]
+    assert cluster.asked == reading * 2
 
 
 def test_events_are_read_again_after_clock_set_back() -> None:
@@ -153,3 +175,53 @@ def test_events_of_recently_created_pod_are_not_requested() -> None:
 
 def test_mount_failure_is_unknown_if_events_are_forbidden() -> None:
     assert Inspections(ListServer({})).apply(waiting_snapshot()).claim_context.mount_failure is None
+
+
+class Flood(ListServer):
+    """An API server with any number of Events about each of the given pods, in pages of a hundred."""
+
+    def __init__(self, *uids: str, size: int) -> None:
+        super().__init__({})
+        self.uids = uids
+        self.size = size
+        self.pages_sent = 0
+
+    async def pages(self, resource: Resource, namespace: str | None, *, fields: str) -> AsyncIterator[list[Unstructured]]:
+        self.asked.append((resource.plural, namespace or "", fields))
+        for uid in self.uids:
+            event = FAILED | {"involvedObject": {"uid": uid}, "message": "x" * 10_000}
+            for _ in range(self.size):
+                self.pages_sent += 1
+                yield [event] * 100 if fields.startswith("reason=FailedMount,") else []
+
+
+def waiting_pod(uid: str, namespace: str = "users") -> Unstructured:
+    return {"metadata": {"namespace": namespace, "name": f"pod-{uid}", "uid": uid}}
+
+
+async def test_number_of_waiting_pods_costs_no_request() -> None:
+    cluster = Flood(*map(str, range(300)), size=0)
+    inspector = MountInspector(cluster, Caches(lambda _: None, lambda _: None))
+    for seconds in (0, 5, 14):
+        await asyncio.gather(*(inspector.events(waiting_pod(str(n)), NOW + timedelta(seconds=seconds)) for n in range(300)))
+    assert len(cluster.asked) == 2 * len(MOUNT_REASONS)
+
+
+async def test_readings_of_many_namespaces_share_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mount_inspector, "_PAUSE", 0.1)
+    cluster = Flood(size=0)
+    inspector = MountInspector(cluster, Caches(lambda _: None, lambda _: None))
+    started = time.monotonic()
+    await asyncio.gather(*(inspector.events(waiting_pod(str(n), f"n{n}"), NOW) for n in range(100)))
+    assert len(cluster.asked) == len(MOUNT_REASONS), "only the first namespace is read while its pod waits"
+    await asyncio.sleep(0.35)
+    readings = len(cluster.asked) / len(MOUNT_REASONS)
+    assert 2 <= readings <= 1 + (time.monotonic() - started) / 0.1
+
+
+async def test_events_that_a_tenant_floods_are_read_and_kept_in_part() -> None:
+    cluster = Flood("1", "unknown", size=1000)
+    inspector = MountInspector(cluster, Caches(lambda _: None, lambda _: None))
+    result = await inspector.events(waiting_pod("1"), NOW)
+    assert result.failure == Finding("FailedMount", "x" * 1024)
+    assert cluster.pages_sent < 60 + 2 * 2 * 1000

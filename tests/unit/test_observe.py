@@ -48,6 +48,9 @@ class ClaimServer:
     async def unasked(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError
 
+    def pages(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
     list_all = create = merge_patch = json_patch = delete = unasked
 
 
@@ -172,3 +175,18 @@ def test_deletion_is_not_stalled_by_unshareable_claim() -> None:
     conditions = report(outcome_of(observe_claim(ClaimServer(claim), alice(meta))), {})["conditions"]
     reasons = {entry["type"]: entry["reason"] for entry in conditions}
     assert (reasons["Stalled"], reasons["Reconciling"]) == ("NotStalled", "WaitingForFinalizers")
+
+
+def test_recreated_user_storage_does_not_inherit_the_pauses_of_the_former() -> None:
+    former, caches = storage_object(), Caches(lambda _: None, lambda _: None)
+    key = Key.of(former)
+    state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), Reservations(caches.claim_released), Reservations(), None)
+    caches.put(USER_STORAGES, former)
+    asyncio.run(observe(key, caches, ClaimServer(NotFound(404, "")), state))
+    for _ in range(4):
+        state.pods.record_try(key)
+    again = storage_object(meta={"uid": "uid-again", "resourceVersion": "900"})
+    caches.cache(USER_STORAGES).event("ADDED", again)
+    seen = asyncio.run(observe(key, caches, ClaimServer(NotFound(404, "")), state))
+    assert seen is not None
+    assert seen.pod_backoff.count == 0

@@ -39,6 +39,12 @@ class SweptServer:
         found = resource is USER_STORAGES
         return [storage_object("alice", meta={"namespace": namespace, "uid": f"uid-{namespace}"})] if found else [], "900"
 
+    async def latest_version(self, *_: Any) -> int:
+        raise NotImplementedError
+
+    async def current(self, *_: Any) -> Unstructured:
+        raise NotImplementedError
+
     def watch(self, *_: Any) -> AsyncIterator[Unstructured]:
         raise NotImplementedError
 

@@ -159,3 +159,11 @@ def test_attach_failure_outranks_mount_timeout() -> None:
     assert mount_failure([waits, multi]) == Finding("MultiAttach", "Multi-Attach error")
     assert mount_failure([waits, multi, attached]) == Finding("FailedMount", "timed out waiting for the condition")
     assert mount_failure([waits, multi, attached, again]) == Finding("MultiAttach", "Multi-Attach error again")
+
+
+@pytest.mark.parametrize(("waited", "pause"), [(None, 15), (0, 15), (60, 15), (120, 30), (3600, 300), (-600, 15)])
+def test_pauses_between_two_looks_at_a_missing_claim_grow(waited: float | None, pause: float) -> None:
+    since = NOW - timedelta(seconds=waited) if waited is not None else None
+    snapshot = settled_snapshot(RAW)
+    snapshot = replace(snapshot, claim_context=replace(snapshot.claim_context, waiting_since=since))
+    assert volume_affinity.claim_recheck_at(snapshot, NOW) == NOW + timedelta(seconds=pause)

@@ -6,6 +6,7 @@ candidate *read* it, by the clock of the candidate. A renewal is read after it w
 RENEW_DEADLINE. So the candidate's wait ends only when the leader may no longer write, however the clocks are set and
 however the network delays or loses messages. The API server refuses to update a record that has changed since it was read.
 A candidate waits just as long for a record that was deleted or edited by hand.
+If etcd is restored to an earlier moment, the record is an old one: that it is released proves nothing about its later holder.
 """
 
 import random
@@ -120,6 +121,8 @@ class Elector:
         self._clock = clock
         self._record: LeaseRecord | None = None
         self._changed_at = float("-inf")
+        self._restored_version = ""
+        """resourceVersion of the last record that was older than the one read before it."""
 
     @property
     def term(self) -> int:
@@ -187,12 +190,15 @@ class Elector:
             if observed is None:
                 return False
         read_at = self._clock()
+        if self._record is not None and int(observed.resource_version) < int(self._record.resource_version):
+            self._restored_version = observed.resource_version
         if self._record is None or observed.resource_version != self._record.resource_version:
             self._record, self._changed_at = (
                 replace(observed, lease_transitions=max(observed.lease_transitions, self.term)),
                 read_at,
             )
-        if not observed.released and read_at - self._changed_at < LEASE_DURATION:
+        released = observed.released and observed.resource_version != self._restored_version
+        if not released and read_at - self._changed_at < LEASE_DURATION:
             return False
         ours = LeaseRecord(self._identity, _next_term(self._record.lease_transitions), observed.resource_version)
         sent = self._clock()

@@ -1,7 +1,7 @@
 """List-watch of one resource into a cache.
 
 kopf is not used for children: its bookkeeping costs 1-2 ms per event, and its caches keep objects that were deleted while a
-watch was interrupted (docs/decisions/0001-kopf-for-our-kinds-list-watch-for-the-children.md).
+watch was interrupted (docs/decisions/0001-kopf-for-custom-resources-informers-for-children.md).
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import structlog
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import ClusterError, NotFound
 from userstorage_operator.api.resources import Resource
-from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.api.unstructured import Unstructured, version_of
 from userstorage_operator.informers.object_cache import ObjectCache
 
 log = structlog.get_logger(__name__)
@@ -28,6 +28,8 @@ _EXPIRED, _BAD_VERSION, _NOT_SERVED = 410, 400, 404
 """HTTP statuses after which a watch can resume only from a new list."""
 _ABSENT_RETRY = 60.0
 """Maximum seconds between two lists of a resource that is not installed."""
+_WITNESSES = 100
+"""Maximum number of objects that are requested one by one to learn whether etcd was restored."""
 _MIN_PAUSE = 0.2
 """Seconds between two streams: a proxy that closes every stream at once must not cause a busy loop."""
 
@@ -35,11 +37,14 @@ _MIN_PAUSE = 0.2
 class Source(Protocol):
     """The part of the API client that a list-watch uses. Its methods raise ClusterError if a request fails."""
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
-        """Return the object. Raises NotFound if it does not exist."""
-
     async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Unstructured], str]:
         """Return all objects that the label `selector` selects, and the resourceVersion to watch from."""
+
+    async def latest_version(self, resource: Resource, namespace: str | None) -> int:
+        """Return the resourceVersion of a list that is requested now."""
+
+    async def current(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
+        """Return the object as etcd has it now. Raises NotFound if it does not exist."""
 
     def watch(
         self, resource: Resource, namespace: str | None, selector: str, resource_version: str
@@ -51,8 +56,10 @@ async def relist(source: Source, resource: Resource, namespace: str | None, sele
     """Put a full list into the cache. Return the resourceVersion to watch from; None if the cluster lacks an optional resource.
 
     A `selector` selects children; those without their label are listed besides. They come first: one that gets its label in
-    between is in both lists. Raises ClusterError if a list fails.
+    between is in both lists. Raises ClusterError if a request fails.
     """
+    # Before the request: what arrives later may rightly be newer than the list.
+    newest = max((version for _, version in cache.newer_than(0, namespace)), default=0)
     try:
         unlabelled = (await source.list_all(resource, namespace, names.UNLABELLED_SELECTOR))[0] if selector else []
         objects, version = await source.list_all(resource, namespace, selector)
@@ -61,8 +68,29 @@ async def relist(source: Source, resource: Resource, namespace: str | None, sele
             raise
         cache.not_served(namespace)
         return None
-    cache.replace([*unlabelled, *objects], version, namespace)
+    restored = int(version) < newest and await _is_restored(source, resource, namespace, int(version), cache)
+    if restored:
+        log.warning("etcd_restored", resource=resource.within(namespace))
+    cache.replace([*unlabelled, *objects], version, namespace, restored=restored)
     return version
+
+
+async def _is_restored(source: Source, resource: Resource, namespace: str | None, listed: int, cache: ObjectCache) -> bool:
+    """Whether the API server has an object only in an older version than the cache, which has newer ones than the list `listed`.
+
+    The list alone is no proof: an API server that lags behind etcd must not send an old list, but some did. A request for
+    one object is answered by etcd. An object that does not exist is removed from the cache.
+    """
+    newer = sorted(cache.newer_than(listed, namespace), key=lambda entry: entry[1], reverse=True)
+    for (object_namespace, name), version in newer[:_WITNESSES]:
+        try:
+            current = await source.current(resource, object_namespace or None, name)
+        except NotFound:
+            if (known := cache.get(object_namespace, name)) is not None:
+                cache.discard(object_namespace, name, known["metadata"]["uid"])
+            continue
+        return version_of(current) < version
+    return False
 
 
 class Informer:
@@ -76,6 +104,7 @@ class Informer:
         self._cache = cache
         self._failures = 0
         self._version: str | None = None
+        self._listed: str | None = None
         self._last_response = time.monotonic()
         self._last_attempt = math.inf
 
@@ -97,7 +126,7 @@ class Informer:
         while True:
             wait, self._last_attempt = _MIN_PAUSE, time.monotonic()
             try:
-                if self._version is not None:
+                if self._version is not None and not await self._is_ahead(self._version):
                     await self._watch(self._version)
                 elif not await self._list():
                     wait = random.uniform(0.5, 1) * _ABSENT_RETRY  # noqa: S311  # jitter
@@ -115,11 +144,20 @@ class Informer:
 
     async def _list(self) -> bool:
         """Put a full list into the cache. Return False if the resource is optional and not served."""
-        self._version = await relist(self._source, self.resource, self._namespace, self._selector, self._cache)
+        self._version = self._listed = await relist(self._source, self.resource, self._namespace, self._selector, self._cache)
         self._last_response = time.monotonic()
         if self._version is None:
             self._failures = 0
         return self._version is not None
+
+    async def _is_ahead(self, version: str) -> bool:
+        """Whether `version`, from which a watch would resume, is in the future: etcd was restored to an earlier moment.
+
+        Such a watch would be silent until the resourceVersions have caught up, and then have missed what happened in between.
+        """
+        if version == self._listed:  # right after the list
+            return False
+        return int(version) > await self._source.latest_version(self.resource, self._namespace)
 
     async def _watch(self, version: str) -> None:
         """Put the events of one stream into the cache, until it ends. The next stream resumes from the last version."""
@@ -141,7 +179,7 @@ class Informer:
         """Keep the object in the cache if it still exists and has only lost the label that the watch selects."""
         meta, kind = obj["metadata"], "DELETED"
         with contextlib.suppress(NotFound):
-            live = await self._source.get(self.resource, meta["namespace"], meta["name"])
+            live = await self._source.current(self.resource, meta["namespace"], meta["name"])
             if live["metadata"]["uid"] == meta["uid"]:
                 kind, obj = "MODIFIED", live
         self._cache.event(kind, obj)

@@ -5,7 +5,7 @@ The handlers decide nothing: they hand each event to the cache, and the cache re
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,6 @@ import kopf
 from userstorage_operator.api import names
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Resource
 from userstorage_operator.informers.object_cache import ObjectCache
-from userstorage_operator.informers.watch_liveness import WatchLiveness
 from userstorage_operator.runtime.credentials import Credentials
 
 
@@ -23,16 +22,18 @@ async def run(
     login: Callable[[], Awaitable[Credentials]],
     caches: dict[Resource, ObjectCache],
     namespaces: Iterable[str],
-    liveness: Iterable[WatchLiveness],
+    middlewares: Sequence[aiohttp.ClientMiddlewareType],
     stop: asyncio.Event,
     on_stop: Callable[[], Awaitable[None]],
 ) -> None:
     """Watch our two kinds until SIGTERM, SIGINT or `stop`; all namespaces if `namespaces` is empty. kopf then calls `on_stop`.
 
+    `middlewares` see each request of kopf, the first of them first.
+
     Start all other tasks first: when kopf shuts down, it cancels every task that was created after it.
     """
     registry = kopf.OperatorRegistry()
-    register(registry, login, caches, liveness)
+    register(registry, login, caches, middlewares)
 
     @kopf.on.cleanup(registry=registry, id="cleanup")
     async def clean_up(**_: Any) -> None:
@@ -57,7 +58,7 @@ def register(
     registry: kopf.OperatorRegistry,
     login: Callable[[], Awaitable[Credentials]],
     caches: dict[Resource, ObjectCache],
-    liveness: Iterable[WatchLiveness],
+    middlewares: Sequence[aiohttp.ClientMiddlewareType],
 ) -> None:
     """Register the handlers for login and events, with ids: kopf would derive these from function names, which change."""
 
@@ -75,7 +76,7 @@ def register(
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
             headers=info.as_http_headers(),
-            middlewares=tuple(watch.middleware for watch in liveness),
+            middlewares=middlewares,
         )
         return _Session(server=credentials.server, aiohttp_session=session, login=info)
 
@@ -83,8 +84,7 @@ def register(
 
         @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id=resource.plural)
         async def apply(event: Any, cache: ObjectCache = caches[resource], **_: Any) -> None:
-            # kopf gives listed objects the type None. The cache handles them like added ones.
-            cache.event(event["type"] or "ADDED", event["object"])
+            cache.event(event["type"], event["object"])
 
 
 def settings() -> kopf.OperatorSettings:
@@ -96,7 +96,6 @@ def settings() -> kopf.OperatorSettings:
     chosen.persistence.diffbase_storage = _NoDiffBase()  # the default copies the object on each event
     chosen.persistence.progress_storage = _NoProgress()  # event handlers have no progress to store on the object
     chosen.persistence.finalizer = f"{names.GROUP}/kopf"  # never set; must differ from the finalizer that we set
-    chosen.watching.chunk_size = 100  # the default reads all objects at once, and tenants choose their size
     chosen.networking.request_timeout = 15  # the default of five minutes exceeds the limit of every probe
     chosen.networking.error_backoffs = _EndlessBackoffs()  # the default gives up, and the process exits
     chosen.queueing.idle_timeout = 0.5  # a task per object lives this long after its last event

@@ -1,5 +1,6 @@
 """The newest known version of each object of one resource, from list-watches and from responses to our own writes."""
 
+import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Any
 
@@ -64,6 +65,7 @@ class ObjectCache:
         self._on_foreign_change = on_foreign_change
         self._on_served_change = on_served_change
         self._transform = transform
+        self._restore_handlers: list[Callable[[], None]] = []
         self._event_handlers: list[Callable[[ObjectKey, Unstructured | None], None]] = []
         self.served = True
         """Whether the API server serves the resource; `on_served_change()` is called when this changes."""
@@ -80,6 +82,10 @@ class ObjectCache:
     def add_event_handler(self, handler: Callable[[ObjectKey, Unstructured | None], None]) -> None:
         """Call `handler(key, object)` on each change, also by our own writes. `object` is None if it was removed."""
         self._event_handlers.append(handler)
+
+    def add_restore_handler(self, handler: Callable[[], None]) -> None:
+        """Call `handler()` after a list has shown that etcd was restored: resourceVersions and deletions have gone back."""
+        self._restore_handlers.append(handler)
 
     def add_index(self, name: str, key_function: Callable[[Unstructured], Iterable[Hashable]]) -> None:
         """Index objects by all values that `key_function(object)` returns (client-go's Indexer). The cache must be empty."""
@@ -136,22 +142,48 @@ class ObjectCache:
             self._store(obj)
         self._on_foreign_change(obj)
 
-    def replace(self, objects: Iterable[Unstructured], resource_version: str, namespace: str | None = None) -> None:
+    def newer_than(self, version: int, namespace: str | None = None) -> list[tuple[ObjectKey, int]]:
+        """Return key and resourceVersion of each object and deletion of one namespace, or of all if it is None, that is newer
+        than `version`, unordered.
+        """
+        found = [(object_key(known), version_of(known)) for known in self._known(namespace)] + [
+            (key, deleted) for key, deleted in self._deleted.items() if namespace in (None, key[0])
+        ]
+        return [(key, newer) for key, newer in found if newer > version]
+
+    def replace(
+        self, objects: Iterable[Unstructured], resource_version: str, namespace: str | None = None, *, restored: bool = False
+    ) -> None:
         """Put a full list of one namespace, or of all if `namespace` is None, into the cache.
 
-        Objects that are not in the list are removed, unless they are newer than the list.
+        The list decides about every object and deletion that is not newer than the list: it may even return an older version, if
+        etcd was restored to an earlier moment. What is newer than the list stays, unless `restored`: the caller knows then that
+        etcd was restored.
         """
-        listed = {
-            key: obj for key, obj in ((object_key(obj), obj) for obj in objects) if version_of(obj) > self._deleted.get(key, 0)
-        }
+        bound = math.inf if restored else int(resource_version)
+        listed = {object_key(obj): obj for obj in objects}
+        kept = {key: version for key, version in self._deleted.items() if version > bound or namespace not in (None, key[0])}
+        for key in self._deleted.keys() & listed.keys() - kept.keys():
+            restored = restored or version_of(listed[key]) < self._deleted[key]
+        self._deleted = kept
         for known in self._known(namespace):
-            if object_key(known) not in listed and version_of(known) <= int(resource_version):
+            if version_of(known) > bound:
+                continue
+            current = listed.get(object_key(known))
+            if current is None:
                 self._drop(known)
+            elif version_of(current) < version_of(known) or (restored and self._transform(current) != known):
+                restored = True
+                self._drop_predecessor(known, current)
+                self._store(current)
+                self._on_foreign_change(current)
         for obj in listed.values():
             self.event("ADDED", obj)
-        self._deleted = {key: version for key, version in self._deleted.items() if version > int(resource_version)}
         self._synced.add(namespace)
         self._set_served(served=True)
+        if restored:
+            for handler in self._restore_handlers:
+                handler()
 
     def not_served(self, namespace: str | None = None) -> None:
         """Remove the objects of one namespace, or all if it is None, because the API server does not serve the resource.

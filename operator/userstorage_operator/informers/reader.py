@@ -1,12 +1,16 @@
 """The source of the read API on the leader: summaries from the caches, which the watches keep current."""
 
-from collections.abc import Iterator
+import asyncio
+from itertools import islice
 
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.informers.watch_liveness import WatchLiveness
 from userstorage_operator.readmodel.query import Aged, Page, Query, T, page_of
+
+_STRETCH = 300
+"""Number of UserStorages that are looked at in a row."""
 
 
 class CacheReader:
@@ -22,11 +26,19 @@ class CacheReader:
         return self._aged(self._caches.summary(raw) if raw is not None else None)
 
     async def page(self, query: Query) -> Aged[Page]:
-        """Return the page of summaries that `query` asks for."""
-        return self._aged(page_of(self._summaries(query), query))
+        """Return the page of summaries that `query` asks for.
 
-    def _summaries(self, query: Query) -> Iterator[Unstructured]:
-        return (self._caches.summary(raw) for raw in self._caches.after(query.after, query.namespace, query.user))
+        A filter that few pass leads through all UserStorages, so the event loop gets its turn every few hundred.
+        """
+        found: list[Unstructured] = []
+        after = query.after
+        while True:
+            walked = list(islice(self._caches.after(after, query.namespace, query.user), _STRETCH))
+            found += filter(query.matches, map(self._caches.summary, walked))
+            if len(walked) < _STRETCH or len(found) > query.limit:
+                return self._aged(page_of(found, query))
+            after = Key.of(walked[-1])
+            await asyncio.sleep(0)
 
     def _aged(self, value: T) -> Aged[T]:
         return Aged(value, self._liveness.age(), self._liveness.failing)

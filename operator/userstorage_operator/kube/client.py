@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -15,7 +17,7 @@ from aiohttp.connector import Connection
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
-from userstorage_operator.api.errors import AlreadyExists, ClusterError, Conflict, OperatorError, Unavailable
+from userstorage_operator.api.errors import AlreadyExists, ClusterError, Conflict, NotFound, OperatorError, Unavailable
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.resources import SERVICE_ACCOUNTS, Resource
 from userstorage_operator.api.unstructured import Unstructured
@@ -29,10 +31,13 @@ REQUEST_TIMEOUT = 10.0
 """Seconds for one request, from connecting to the last byte of the response."""
 WATCH_SILENCE = 70.0
 """Seconds without a received byte after which a watch counts as dead: the API server sends a bookmark about every 60 s."""
+_CLOCK_TOLERANCE = timedelta(seconds=5)
+"""Difference between two clocks that is ignored, and time after which the date in a response may be outdated."""
 _UNAUTHORIZED = 401
-_PAGE = 100
-"""Maximum number of objects in a page of a list. Tenants can make each object half a megabyte large, and a page must fit into
-the memory of the pod.
+_EXPIRED = 410
+_PAGES = (100, 300, 1000)
+"""Maximum numbers of objects in a page of a list: of the first try, and of those after a list has expired. Tenants can make each
+object half a megabyte large, and a page must fit into the memory of the pod.
 """
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
@@ -65,12 +70,20 @@ class KubeClient:
         self._rest = _pool(configuration, self._gate.fence)
         self._observer = observer
         self._login_lock = asyncio.Lock()
+        self._clock_offset = timedelta()
 
     @property
     def ca_file(self) -> str | None:
         """Path of the file with the CA certificates for the API server; None for those of the system."""
         path: str | None = self._configuration.ssl_ca_cert
         return path
+
+    def now(self) -> datetime:
+        """Return the time of the API server, as its last response shows it: times in objects are by that clock.
+
+        If the clock of this machine differs by less than a few seconds, it is right, as responses have whole seconds only.
+        """
+        return _local_time() + self._clock_offset
 
     async def finish_writing(self) -> bool:
         """Refuse further writes, and wait until those in flight have ended. Return whether the outcome of every write is known."""
@@ -86,23 +99,65 @@ class KubeClient:
         """Return the object as the API server has it now; no cache of this process is read."""
         return await self._json("get", resource, "GET", resource.path(namespace, name), timeout=timeout)
 
+    async def current(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
+        """Return the object as etcd has it now, by a right that the operator's watches need anyway: cluster-scoped objects are
+        listed by name. Raises NotFound if the object does not exist.
+        """
+        if resource.namespaced:
+            return await self.get(resource, namespace, name)
+        found, _ = await self.list_all(resource, None, fields=f"metadata.name={name}")
+        if not found:
+            raise NotFound(404, f"{resource.plural} {name!r} does not exist")
+        return found[0]
+
     async def list_all(
         self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
     ) -> tuple[list[Unstructured], str]:
         """Return all objects that match the label selector `selector` and the field selector `fields`, and the resourceVersion
         from which to watch. The API server sends the list page by page.
+
+        A list that takes longer than etcd keeps its version (five minutes by default) is started again with larger pages.
         """
+        for page_size in _PAGES[:-1]:
+            try:
+                return await self._list_by_pages(resource, namespace, selector, fields, page_size)
+            except ClusterError as error:
+                if error.status != _EXPIRED:
+                    raise
+        return await self._list_by_pages(resource, namespace, selector, fields, _PAGES[-1])
+
+    async def _list_by_pages(
+        self, resource: Resource, namespace: str | None, selector: str, fields: str, page_size: int
+    ) -> tuple[list[Unstructured], str]:
         items: list[Unstructured] = []
+        version = ""
+        async for page, version in self._pages(resource, namespace, selector, fields, page_size):  # noqa: B007  # the last one
+            items.extend(page)
+        return items, version
+
+    async def pages(self, resource: Resource, namespace: str | None, *, fields: str) -> AsyncIterator[list[Unstructured]]:
+        """Yield the objects that match the field selector `fields`, page by page, so that no more than a page is in memory."""
+        async for page, _ in self._pages(resource, namespace, "", fields, _PAGES[0]):
+            yield page
+
+    async def _pages(
+        self, resource: Resource, namespace: str | None, selector: str, fields: str, page_size: int
+    ) -> AsyncIterator[tuple[list[Unstructured], str]]:
+        """Yield each page of a list, and the resourceVersion of the list."""
         selectors = {"labelSelector": selector, "fieldSelector": fields}
-        query = {"limit": str(_PAGE)} | {name: value for name, value in selectors.items() if value}
+        query = {"limit": str(page_size)} | {name: value for name, value in selectors.items() if value}
+        kind = {"apiVersion": resource.api_version, "kind": resource.kind}
         while True:
             page = await self._json("list", resource, "GET", resource.path(namespace), query)
-            kind = {"apiVersion": resource.api_version, "kind": resource.kind}
-            items.extend(kind | resource.transform(item) for item in page["items"])
-            token = page["metadata"].get("continue")
-            if not token:
-                return items, page["metadata"]["resourceVersion"]
-            query["continue"] = token
+            yield [kind | resource.transform(item) for item in page["items"]], page["metadata"]["resourceVersion"]
+            query["continue"] = page["metadata"].get("continue") or ""
+            if not query["continue"]:
+                return
+
+    async def latest_version(self, resource: Resource, namespace: str | None) -> int:
+        """Return the resourceVersion of a list that is requested now: at least that of the last write that anyone knows of."""
+        page = await self._json("list", resource, "GET", resource.path(namespace), {"limit": "1"})
+        return int(page["metadata"]["resourceVersion"])
 
     async def create(
         self, resource: Resource, namespace: str, body: Unstructured, *, timeout: float = REQUEST_TIMEOUT
@@ -298,6 +353,7 @@ class KubeClient:
         if token := await self._configuration.get_api_key_with_prefix("BearerToken", "authorization"):
             headers["Authorization"] = token
         url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        sent = time.monotonic()
         try:
             answer = await self._rest.request(  # type: ignore[no-untyped-call]
                 method, url, headers=headers, body=body, _request_timeout=timeout
@@ -305,7 +361,21 @@ class KubeClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(error) from error
         response: aiohttp.ClientResponse = answer.response
+        if time.monotonic() - sent < _CLOCK_TOLERANCE.total_seconds():
+            self._note_time(response.headers.get("Date"))
         return response
+
+    def _note_time(self, date: str | None) -> None:
+        """Compare the clocks. `date` is the header Date of a response that has just arrived."""
+        try:
+            offset = parsedate_to_datetime(date) - _local_time() if date is not None else timedelta()
+        except (TypeError, ValueError):
+            return
+        self._clock_offset = offset if abs(offset) > _CLOCK_TOLERANCE else timedelta()
+
+
+def _local_time() -> datetime:
+    return datetime.now(UTC)
 
 
 def _pool(configuration: Configuration, fence: Fence) -> RESTClientObject:

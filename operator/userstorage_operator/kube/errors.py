@@ -15,6 +15,8 @@ _NAMESPACE_RETRY = 30.0
 """Seconds until a request that was refused because its namespace is terminating is tried again. A sooner try would be refused
 too; and when the UserStorage is deleted, that event requeues it sooner.
 """
+_LONGEST_RETRY_AFTER = 60.0
+"""Maximum seconds of a Retry-After header that are waited, as long as the longest backoff: a proxy or gateway may ask for days."""
 
 
 def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterError:
@@ -47,4 +49,4 @@ def _status(body: bytes) -> dict[str, Any]:
 
 
 def _seconds(text: str | None) -> float | None:
-    return float(text) if text is not None and text.isdigit() else None
+    return min(float(text), _LONGEST_RETRY_AFTER) if text is not None and text.isdecimal() else None

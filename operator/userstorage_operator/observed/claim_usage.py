@@ -11,7 +11,8 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed.pod_status import Finding
 
 _ATTACHED = "SuccessfulAttachVolume"
-_MOUNT_REASONS = frozenset({"FailedMount", "FailedAttachVolume", _ATTACHED})
+MOUNT_REASONS = ("FailedMount", "FailedAttachVolume", _ATTACHED)
+"""Reasons of the Events about mounting the volumes of a pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class ClaimContext:
     """The other pods that mount the claim; None if they were not listed, because the list costs a request."""
     mount_failure: Finding | None = None
     """The latest failure to mount the claim for the current pod, from the Events of the pod; None if none is known."""
+    waiting_since: datetime | None = None
+    """Since when the pod waits for its claim, as far as this process knows; None if it did not wait before this reconcile."""
     events_read_at: datetime | None = None
     """When the Events of the current pod were last read; None if they were not read."""
 
@@ -74,7 +77,7 @@ def mount_failure(events: Iterable[Unstructured]) -> Finding | None:
     Events repeat at intervals of up to two minutes and are kept for an hour, so only the newest failure counts. A
     Multi-Attach failure takes precedence: it explains the mount timeouts that the kubelet keeps reporting meanwhile.
     """
-    relevant = sorted((event for event in events if event.get("reason") in _MOUNT_REASONS), key=_last_seen, reverse=True)
+    relevant = sorted((event for event in events if event.get("reason") in MOUNT_REASONS), key=_last_seen, reverse=True)
     failures = list(takewhile(lambda event: event["reason"] != _ATTACHED, relevant))
     if not failures:
         return None

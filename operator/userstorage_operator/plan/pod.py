@@ -45,7 +45,7 @@ def _plan_creation(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
         # The deletion of another UserStorage and consent to a lost claim are events. Changes of claims and pods of other controllers
         # are not.
         has_event = snapshot.claim_context.claim_holder is not None or waits_for_consent(snapshot)
-        return Plan(hold="StorageNotReady", requeue_at=() if has_event else (now + volume_affinity.RECHECK_INTERVAL,))
+        return Plan(hold="StorageNotReady", requeue_at=() if has_event else (volume_affinity.claim_recheck_at(snapshot, now),))
     if (not_before := backoff.blocked_until(snapshot.pod_backoff, now)) is not None:
         return Plan(hold="PodBackoff", requeue_at=(not_before,))
     if volume_affinity.is_exclusive(snapshot.children.pvc) and snapshot.claim_context.mounts is None:

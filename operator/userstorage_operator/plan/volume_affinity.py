@@ -11,6 +11,8 @@ from userstorage_operator.observed.snapshot import Snapshot, is_terminating
 
 RECHECK_INTERVAL = timedelta(seconds=15)
 """How often to read facts that no watch delivers: claims, pods and events of other controllers."""
+_LONGEST_RECHECK = timedelta(minutes=5)
+"""How often to read a claim for which a pod has waited for long."""
 _MOUNT_TIME = timedelta(seconds=10)
 """How long the mount of a volume may take before the pod's events are read."""
 
@@ -89,6 +91,13 @@ def mounting_since(snapshot: Snapshot) -> datetime | None:
         return None
     scheduled = pod_status.condition(pod, "PodScheduled") or {}
     return parse_time(scheduled.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
+
+
+def claim_recheck_at(snapshot: Snapshot, now: datetime) -> datetime:
+    """Return when to look again at a claim that no watch delivers: in pauses that grow with the time that the pod has waited."""
+    since = snapshot.claim_context.waiting_since
+    waited = max(now - since, timedelta()) if since is not None else timedelta()
+    return now + min(max(RECHECK_INTERVAL, waited / 4), _LONGEST_RECHECK)
 
 
 def events_are_due(snapshot: Snapshot, now: datetime) -> bool:

@@ -4,11 +4,12 @@ This memory is lost with the process. That is safe: after a restart the objects 
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
 
 from userstorage_operator.api.resources import Kind
-from userstorage_operator.api.userstorage import Key
+from userstorage_operator.api.userstorage import Key, Metadata
 from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.reconcile.backoff import Backoff
 from userstorage_operator.reconcile.mount_inspector import MountEvents
@@ -53,6 +54,25 @@ class LocalState:
     mount_events: dict[Key, MountEvents] = field(default_factory=dict)
     """UserStorage -> result of the last reading of the Events about its pod, which waits for its volume."""
 
+    held_since: dict[Key, tuple[int, datetime]] = field(default_factory=dict)
+    """UserStorage whose pod waits for its claim -> generation, and since when it waits."""
+
+    uids: dict[Key, str] = field(default_factory=dict)
+    """UserStorage -> the uid that the rest of this state is about."""
+
+    def identify(self, key: Key, uid: str) -> None:
+        """Remove the state of a former UserStorage of that name: it was deleted and created again within one reconcile."""
+        if self.uids.setdefault(key, uid) != uid:
+            self.forget(key)
+            self.uids[key] = uid
+
+    def record_hold(self, meta: Metadata, hold: str | None, now: datetime) -> None:
+        """Record whether a plan at `now` creates no pod because of the claim, for the pauses between two looks at the claim."""
+        if hold != "StorageNotReady":
+            self.held_since.pop(meta.key, None)
+        elif self.held_since.get(meta.key, (None, now))[0] != meta.generation:
+            self.held_since[meta.key] = (meta.generation, now)
+
     def forget(self, key: Key) -> None:
         """Remove the state of a UserStorage that is gone."""
         self.pods.forget(key)
@@ -61,3 +81,5 @@ class LocalState:
         self.claims.release(key)
         self.quota.release(key)
         self.mount_events.pop(key, None)
+        self.held_since.pop(key, None)
+        self.uids.pop(key, None)

@@ -1,10 +1,15 @@
 """Reads two facts that no watch delivers: which other pods mount a claim, and what the Events say about mounting it.
 
-Each costs a request, so it is read only if a plan asks for it. A burst of new users costs no such request.
+Each costs requests, so it is read only if a plan asks for it. A burst of new users costs no such request. The Events are listed
+for all pods of a namespace at once, and all these lists share a budget.
 """
 
-from dataclasses import dataclass
-from datetime import datetime
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -13,16 +18,32 @@ from userstorage_operator.api.errors import ClusterError
 from userstorage_operator.api.resources import CORE_EVENTS, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.arbitration.lister import Lister
-from userstorage_operator.observed.claim_usage import Mount, mount_failure, mounts_of
+from userstorage_operator.observed.claim_usage import MOUNT_REASONS, Mount, mount_failure, mounts_of
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Snapshot, is_labelled, is_ours
 from userstorage_operator.plan.builders import claim_name
 from userstorage_operator.reconcile.ports import Cluster
+from userstorage_operator.runtime.single_flight import SingleFlight
 
 log = structlog.get_logger(__name__)
 
 _UNWATCHED = f"{names.LABEL_MANAGED_BY}!={names.MANAGED_BY}"
 """Label selector of the pods that no watch delivers: those of other controllers, and our own without their label."""
+
+
+_PERIOD = timedelta(seconds=14)
+"""How long a list of Events serves the pods of its namespace; less than the interval at which a pod asks."""
+_PAUSE = 0.5
+"""Minimum seconds between two readings, of whatever namespaces."""
+_SHARE = 20
+"""A reading that takes a second is followed by a pause of this many seconds."""
+_MOST_EVENTS = 5000
+"""Maximum number of Events of one reason that are read: anyone who may write Events in the namespace chooses their number."""
+_MOST_PER_POD = 20
+_FORGET = timedelta(minutes=2)
+"""Time after which a pod that has not asked again no longer waits for its volume."""
+_READ_FIELDS = ("reason", "message", "series", "lastTimestamp", "eventTime")
+_MESSAGE_MAX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +61,7 @@ class MountInspector:
     def __init__(self, cluster: Cluster, lister: Lister) -> None:
         self._cluster = cluster
         self._lister = lister
+        self._events = _EventLists(cluster)
 
     async def mounts(self, snapshot: Snapshot) -> tuple[Mount, ...]:
         """List the pods, other than our own, that mount the claim. Raises ClusterError if the pods cannot be listed."""
@@ -50,11 +72,87 @@ class MountInspector:
         return mounts_of(claim, (pod for pod in (*listed, *watched) if not is_ours(pod, meta.uid)))
 
     async def events(self, pod: Unstructured, now: datetime) -> MountEvents:
-        """Read the Events of the pod. If they cannot be read, the result has no failure: no decision depends on it."""
+        """Return what the Events of the pod report, as last read. If they cannot be read, the result has no failure: no decision
+        depends on it.
+        """
         meta = pod["metadata"]
+        return MountEvents(meta["uid"], now, await self._events.failure(meta["namespace"], meta["uid"], now))
+
+
+@dataclass(slots=True)
+class _Reading:
+    """The pods of one namespace that wait for their volumes, and what was last read about them."""
+
+    asked_at: dict[str, datetime] = field(default_factory=dict)
+    """uid of a pod -> when its Events were last asked for."""
+    failures: dict[str, Finding] = field(default_factory=dict)
+    """uid of a pod -> its mount failure."""
+    read_at: datetime | None = None
+    turn: float = 0.0
+    """When the next reading may start, by the monotonic clock."""
+
+
+class _EventLists:
+    """Reads the Events about mounts, one namespace after the other, with pauses: the number of pods that ask costs no request."""
+
+    def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._readings: dict[str, _Reading] = {}
+        self._flights: SingleFlight[str, None] = SingleFlight()
+        self._next_turn = 0.0
+
+    async def failure(self, namespace: str, uid: str, now: datetime) -> Finding | None:
+        """Return the mount failure of the pod. Waits for a reading only if that reading is this namespace's turn now."""
+        reading = self._readings.setdefault(namespace, _Reading())
+        reading.asked_at[uid] = now
+        if reading.read_at is None or not now - _PERIOD < reading.read_at <= now:
+            flight = self._flights.start(namespace, partial(self._read_in_turn, namespace, now))
+            await asyncio.sleep(0)  # the flight reserves its turn
+            if reading.turn <= self._clock():
+                await asyncio.shield(flight)
+        return reading.failures.get(uid)
+
+    async def _read_in_turn(self, namespace: str, now: datetime) -> None:
+        reading = self._readings[namespace]
+        reading.turn = max(self._clock(), self._next_turn)
+        self._next_turn = reading.turn + _PAUSE
+        await asyncio.sleep(reading.turn - self._clock())
+        started = self._clock()
+        reading.asked_at = {uid: at for uid, at in reading.asked_at.items() if now - _FORGET < at}
         try:
-            events, _ = await self._cluster.list_all(CORE_EVENTS, meta["namespace"], fields=f"involvedObject.uid={meta['uid']}")
+            reading.failures = await self._read(namespace, reading)
         except ClusterError as error:
-            log.warning("mount_events_failed", pod_name=meta["name"], error_kind=error.reason, error=error.message)
-            return MountEvents(meta["uid"], now, None)
-        return MountEvents(meta["uid"], now, mount_failure(events))
+            log.warning(
+                "mount_events_failed", resource=CORE_EVENTS.within(namespace), error_kind=error.reason, error=error.message
+            )
+        reading.read_at = now
+        self._next_turn = max(self._next_turn, self._clock() + _SHARE * (self._clock() - started))
+        for other in [name for name, known in self._readings.items() if not _is_used(known, now)]:
+            del self._readings[other]
+
+    async def _read(self, namespace: str, reading: _Reading) -> dict[str, Finding]:
+        events: dict[str, list[Unstructured]] = {}
+        for reason in MOUNT_REASONS:
+            count = 0
+            async for page in self._cluster.pages(CORE_EVENTS, namespace, fields=f"reason={reason},involvedObject.kind=Pod"):
+                for event in page:
+                    uid = event["involvedObject"].get("uid")
+                    if uid in reading.asked_at and len(events.setdefault(uid, [])) < _MOST_PER_POD:
+                        events[uid].append(_brief(event))
+                count += len(page)
+                if count >= _MOST_EVENTS:
+                    break
+        found = {uid: mount_failure(of_pod) for uid, of_pod in events.items()}
+        return {uid: failure for uid, failure in found.items() if failure is not None}
+
+
+def _is_used(reading: _Reading, now: datetime) -> bool:
+    return any(now - _FORGET < at for at in reading.asked_at.values())
+
+
+def _brief(event: Unstructured) -> Unstructured:
+    """Return the part of an Event that `mount_failure` reads, with a message of bounded length."""
+    kept: Unstructured = {name: event.get(name) for name in _READ_FIELDS}
+    kept["message"] = str(event.get("message") or "")[:_MESSAGE_MAX]
+    return kept | {"metadata": {"creationTimestamp": event["metadata"].get("creationTimestamp")}}

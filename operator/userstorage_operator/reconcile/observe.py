@@ -42,6 +42,7 @@ async def observe(key: Key, lister: Lister, cluster: Cluster, state: LocalState)
     raw = lister.storage(key)
     if raw is None:
         return None
+    state.identify(key, raw["metadata"]["uid"])
     snapshot = _from_caches(raw, lister, state)
     children = user_id.children_of(raw, lister)  # also those of another UserStorage
     if not snapshot.storage.is_deleting and (first := user_id.conflict(raw, children, lister)) is not None:
@@ -63,7 +64,9 @@ def _from_caches(raw: Unstructured, lister: Lister, state: LocalState) -> Snapsh
         children,
         status=raw.get("status") or {},
         spec_error=spec_error or class_error,
-        claim_context=ClaimContext(binding_modes=lister.binding_modes()),
+        claim_context=ClaimContext(
+            binding_modes=lister.binding_modes(), waiting_since=state.held_since.get(key, (None, None))[1]
+        ),
         volume=MeasuredVolume(state.volumes.of(key.namespace, claim_name(storage))) if state.volumes is not None else None,
     )
     pod = snapshot.own_pod

@@ -1,5 +1,6 @@
 """Protocols of the API server and the Event recorder: `kube/` implements them, and `reconcile/` imports only them."""
 
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 from userstorage_operator.api.resources import Resource
@@ -17,6 +18,9 @@ class Cluster(Protocol):
         self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
     ) -> tuple[list[Unstructured], str]:
         """Return the objects for a label selector and a field selector (`fields`), and the resourceVersion of the list."""
+
+    def pages(self, resource: Resource, namespace: str | None, *, fields: str) -> AsyncIterator[list[Unstructured]]:
+        """Yield the objects that match the field selector `fields`, page by page."""
 
     async def create(self, resource: Resource, namespace: str, body: Unstructured) -> Unstructured:
         """Create the object and return it as the API server stored it."""

@@ -76,8 +76,9 @@ class Reconciler:
                 return Result()  # the object may be gone by now: there is no status to write
             outcome = Outcome.of(result, failures, now)
             status_failure = await self._report(outcome)
-            failure = status_failure or outcome.failure  # without a status, the outcome is not visible: write that first
-            return Result(requeue_after=requeue_after(outcome)) if failure is None else _failed(failure)
+            # The status first: without it, the outcome is not visible.
+            failed = [failure for failure in (status_failure, outcome.failure) if failure is not None]
+            return _failed(*failed) if failed else Result(requeue_after=requeue_after(outcome))
         finally:
             self._rollout.mark_reconciled(key)
 
@@ -101,6 +102,7 @@ class Reconciler:
         try:
             plan = self._plan(snapshot, now)
             result = await self._applier.apply(plan, snapshot, now)
+            self._state.record_hold(snapshot.storage.meta, result.plan.hold, now)
             await self._applier.release_former_policy(snapshot.storage.meta.key)  # of another user, with this object's name
         except OperatorError as error:
             result = ApplyResult(snapshot, plan, error)
@@ -159,12 +161,12 @@ class Reconciler:
         return None
 
 
-def _failed(failure: Failure) -> Result:
-    """Return the Result that reports the failure to the work queue and the log."""
+def _failed(failure: Failure, *others: Failure) -> Result:
+    """Return the Result that reports `failure` to the work queue and the log. The pauses that `others` ask for count too."""
     return Result(
         reason=failure.error.reason,
         retry=failure.retries,
-        retry_after=failure.retry_after,
+        retry_after=max(each.retry_after for each in (failure, *others)),
         error=failure.error.message,
         action=failure.action,
         exception=failure.exception,

@@ -115,6 +115,11 @@ class Mirror:
             self._discard_fill()
         self._changes.set()
 
+    def refill(self) -> None:
+        """Start a new fill, which replaces every summary in Redis, also by one with a lower resourceVersion."""
+        self._discard_fill()
+        self._changes.set()
+
     async def run(self) -> None:
         """Write changed UserStorages to Redis until cancelled. Failures of Redis never end this loop."""
         refreshed_at = time.monotonic()

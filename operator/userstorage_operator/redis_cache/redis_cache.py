@@ -72,6 +72,11 @@ class RedisCache:
         if self._mirror is not None:
             self._mirror.changed(key)
 
+    def refill(self) -> None:
+        """Write the whole mirror again: etcd was restored, and Redis would keep its newer versions. Ignored before `lead`."""
+        if self._mirror is not None:
+            self._mirror.refill()
+
     def on_requeue(self, key: Key, failures: int, due_in: float) -> None:
         """Save in Redis the number of consecutive failures of a UserStorage and the seconds until the next try. Ignored before
         `lead` is called.

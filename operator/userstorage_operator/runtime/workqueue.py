@@ -7,6 +7,11 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
+_OWN_PACE = 5
+"""Failures in a row up to which a key is tried again at its own pace."""
+_REPEATS_PER_SECOND = 50.0
+"""Maximum rate of the tries after that, of all keys together: each costs a few requests."""
+
 
 class WorkQueue(Generic[K]):
     """A work queue for one event loop; not thread-safe. A key that is added while a worker processes it is queued again when
@@ -32,6 +37,7 @@ class WorkQueue(Generic[K]):
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
         self._ready = asyncio.Semaphore(0)
+        self._next_repeat = 0.0
 
     def __len__(self) -> int:
         """Return the number of keys that wait for a worker."""
@@ -72,9 +78,15 @@ class WorkQueue(Generic[K]):
     def add_rate_limited(self, key: K, min_delay: float = 0.0) -> float:
         """Count a failure of `key`, and queue it after its backoff or after `min_delay` seconds, whichever is longer. Return
         that delay in seconds.
+
+        Keys that keep failing share a rate: the more of them there are, the later each is tried again.
         """
         self._failures[key] = self._failures.get(key, 0) + 1
         delay = max(self._backoff(self._failures[key]), min_delay)
+        if self._failures[key] > _OWN_PACE:
+            now = asyncio.get_running_loop().time()
+            self._next_repeat = max(self._next_repeat + 1 / _REPEATS_PER_SECOND, now + delay)
+            delay = self._next_repeat - now
         self.add_after(key, delay)
         self._on_requeue(key, self._failures[key], delay)
         return delay

@@ -64,7 +64,8 @@ class Failure:
     ) -> "Failure":
         """Return the Failure for `error`. The reconcile is the `attempts`-th in a row that failed."""
         retries = error.retry is Retry.BACKOFF
-        next_retry = now + timedelta(seconds=backoff.delay(attempts)) if retries else None
+        wait = max(backoff.delay(attempts), (error.retry_after or 0.0) if isinstance(error, ClusterError) else 0.0)
+        next_retry = now + timedelta(seconds=wait) if retries else None
         return cls(error, attempts, next_retry, non_blocking, action)
 
     @property
