@@ -3,7 +3,7 @@
 from typing import Any
 
 from support.builders import NOW, storage_object
-from userstorage_operator.api.errors import NotFound, Unavailable
+from userstorage_operator.api.errors import Unavailable
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.informers.caches import Caches
@@ -19,7 +19,7 @@ class BusyServer:
         raise Unavailable(429, "too many requests", retry_after=40)
 
     async def get(self, *_: Any) -> Any:
-        raise NotFound(404, "not here")
+        return storage_object()
 
     async def merge_patch(self, *_: Any) -> Any:
         raise Unavailable(500, "the status cannot be written")
