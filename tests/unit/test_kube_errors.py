@@ -43,3 +43,8 @@ def test_failing_webhook_is_not_an_unavailable_server() -> None:
     assert isinstance(error, Unavailable)  # tried again with backoff
     assert (error.reason, error.message) == ("WebhookFailed", message)
     assert error_from(500, b'{"message": "Internal error occurred: etcd"}', {}).reason == "APIUnavailable"
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("3", 3.0), ("\u00b2", None), ("\u0663", None), ("Wed, 21 Oct", None)])
+def test_retry_after_is_read_in_ascii_digits(header: str, seconds: float | None) -> None:
+    assert error_from(503, b"", {"Retry-After": header}).retry_after == seconds

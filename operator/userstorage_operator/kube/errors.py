@@ -47,4 +47,4 @@ def _status(body: bytes) -> dict[str, Any]:
 
 
 def _seconds(text: str | None) -> float | None:
-    return float(text) if text is not None and text.isdigit() else None
+    return float(text) if text is not None and text.isascii() and text.isdigit() else None
