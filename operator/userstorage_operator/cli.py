@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import re
 import signal
 import sys
 from typing import Any
@@ -23,6 +24,26 @@ log = structlog.get_logger(__name__)
 _DEFAULTS = Config()
 
 
+class _Integer(click.IntRange):
+    """An integer in ASCII digits. `int` also reads those of other scripts, spaces and underscores."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the integer. Raises click's usage error for any other text."""
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value) is None:
+            self.fail(f"{value!r} is not a valid integer.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class _Seconds(click.FloatRange):
+    """A number of seconds in ASCII digits. `float` also reads `nan`, `inf` and digits of other scripts."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the seconds. Raises click's usage error for any other text."""
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}([.][0-9]{1,9})?", value) is None:
+            self.fail(f"{value!r} is not a valid number of seconds.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.group(context_settings={"auto_envvar_prefix": "USERSTORAGE", "show_default": True, "max_content_width": 100})
 @click.version_option(package_name="userstorage-operator")
 def main() -> None:
@@ -35,21 +56,21 @@ def main() -> None:
 )
 @click.option(
     "--http-port",
-    type=click.IntRange(0, 65535),
+    type=_Integer(0, 65535),
     default=_DEFAULTS.http_port,
     show_envvar=True,
     help="Port of /health, /ready, /metrics and the read API; 0 to serve none of them.",
 )
 @click.option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=_Integer(min=1),
     default=_DEFAULTS.workers,
     show_envvar=True,
     help="Number of UserStorages reconciled at the same time.",
 )
 @click.option(
     "--sweep-period",
-    type=click.FloatRange(min=1),
+    type=_Seconds(min=1),
     default=_DEFAULTS.sweep_period,
     show_envvar=True,
     help="Seconds between sweeps. A sweep lists all objects and reconciles every UserStorage.",

@@ -33,7 +33,22 @@ def _requirement(**fields: object) -> dict[str, Any]:
     return _allowed_from(podSelector={"matchExpressions": [fields]})
 
 
+def _host(template: str) -> dict[str, Any]:
+    return _network(expose="Ingress", hostTemplate=template)
+
+
+_RESERVED = "network.hostTemplate must not make a label with hyphens in the third and fourth place"
+
 REFUSED = [
+    Refused("reserved label", _host("ab--${slug}.example.org"), _RESERVED),
+    Refused("reserved label beside a variable", _host("${slug}.ab--cd.example.org"), _RESERVED),
+    Refused("reserved label of a slug of two characters", _host("${slug}--files.example.org"), _RESERVED),
+    Refused("reserved label of a slug of one character", _host("a${slug}--files.example.org"), _RESERVED),
+    Refused("reserved label of a namespace of two characters", _host("${namespace}--${slug}.example.org"), _RESERVED),
+    Refused("a label that looks internationalised", _host("xn--${slug}.example.org"), _RESERVED),
+    Refused("defaultSize with an exponent that is cut", _storage(defaultSize="1e4294967303"), "storage.defaultSize must be a"),
+    Refused("maxSize in Arabic digits", _storage(maxSize="\u0665Gi"), "storage.maxSize must be a quantity"),
+    Refused("maxUnavailable in Arabic digits", {"rollout": {"maxUnavailable": "\u0665"}}, "rollout.maxUnavailable must be"),
     Refused("1 no spec", ABSENT, "spec: Required value"),
     Refused("flavor unknown", _browser(flavor="Nextcloud"), "spec.browser.flavor: Unsupported value"),
     Refused("Custom without image", _browser(flavor="Custom") | {"auth": _OPEN}, "browser.image is required"),
@@ -159,6 +174,8 @@ REFUSED = [
 ]
 
 ACCEPTED = [
+    Accepted("an internationalised domain", _host("${slug}.xn--mnchen-3ya.example.org")),
+    Accepted("hyphens elsewhere", _host("abc--${slug}--${namespace}.example.org")),
     Accepted("only defaults", {}),
     Accepted(
         "browser",

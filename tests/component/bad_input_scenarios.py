@@ -7,9 +7,10 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from support import identities
 from support.arena import FOREIGN_SPECS, Arena
 from support.kubectl import PATIENCE
-from support.live import LIFE, QUOTAS, Live
+from support.live import HEALED, LIFE, QUOTAS, Live
 from support.manifests import storage, to_json
 from userstorage_operator.api.errors import ClusterError, Refused
 from userstorage_operator.api.names import slug
@@ -29,6 +30,20 @@ async def email_address(arena: Arena, number: int) -> None:
     await arena.live.until_ready(f"row{number}")
     pod = await arena.live.pod(slug("a.b+c@x.org"))
     assert pod["metadata"]["labels"]["userId"] == slug("a.b+c@x.org")
+
+
+async def identities_of_row(arena: Arena, number: int) -> None:
+    """Check that the children have the raw user id as an annotation, and the slug in their names and labels."""
+    for index, user_id in enumerate(identities.ROWS[number]):
+        name = f"row{number}-{index}"
+        await arena.create(name, userID=user_id)
+        status = (await arena.live.until_ready(name))["status"]
+        assert status["slug"] == slug(user_id)
+        for kind in (Kind.POD, Kind.PVC, Kind.SERVICE, Kind.NETWORK_POLICY):
+            child = await arena.live.child(kind, slug(user_id))
+            assert child is not None
+            assert child["metadata"]["annotations"].pop("userstorage.dev/user-id") == user_id
+            assert child["metadata"]["labels"]["userId"] == slug(user_id)
 
 
 async def object_names(arena: Arena, number: int) -> None:
@@ -394,7 +409,7 @@ async def _unprovisioned(arena: Arena, number: int, fields: Unstructured) -> Non
     bound = {"status": {"phase": "Bound", "capacity": {"storage": "10Gi"}}}
     await arena.live.client.merge_patch(Kind.PVC.resource, arena.live.namespace, f"user-storage-{name}", bound, "status")
     await arena.live.until_condition("StorageReady", "True", "ClaimBound", name)
-    await arena.live.change({"spec": {"podMetadata": None}}, name)
+    await arena.live.change(HEALED, name)
     await arena.live.until_ready(name)
 
 

@@ -60,7 +60,7 @@ async def change_refused(arena: Arena, number: int) -> None:
     tables: list[Change] = list(_numbered(bad_inputs.CHANGES, number))
     for index, row in enumerate(tables):
         name = f"row{number}-{index}"
-        await arena.create(name, **(row.before | {"userID": name}))
+        await arena.create(name, **(row.before | {"userID": name}))  # the operator reports the status of the row
         served = "claimName" not in row.before.get("storage", {})
         before = await arena.live.until_ready(name) if served else {}
         after = row.after | ({"userID": name} if row.after.get("userID") == "alice" else {})
@@ -100,11 +100,11 @@ CATALOGUE = [
     BadInput(3, "userID missing", "R", (refused,)),
     BadInput(4, "userID empty", "R", (refused,)),
     BadInput(5, "userID with space, tab, newline", "R", (refused,)),
-    BadInput(6, "userID with ../", "R", (refused,)),
-    BadInput(7, "userID with / \\ NUL %2e", "R", (refused,)),
+    BadInput(6, "userID with ../", "A", (scenarios.identities_of_row,)),
+    BadInput(7, "userID with / \\ NUL %2e", "R/A", (refused, scenarios.identities_of_row)),
     BadInput(8, "userID too long", "R", (refused,)),
     BadInput(9, "userID beyond ASCII", "R", (refused,)),
-    BadInput(10, "userID of templates and commands", "R", (refused,)),
+    BadInput(10, "userID of templates and commands", "A", (scenarios.identities_of_row,)),
     BadInput(11, "userID an e-mail address", "A", (scenarios.email_address,)),
     BadInput(12, "userID a number", "R", (refused,)),
     BadInput(13, "userID changed", "R", (change_refused,)),

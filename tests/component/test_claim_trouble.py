@@ -3,7 +3,7 @@
 import pytest
 
 from support.inprocess import RecordedMetrics
-from support.live import LIFE, Live
+from support.live import HEALED, LIFE, Live
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 
@@ -52,7 +52,7 @@ async def test_refused_growth_is_reported_and_does_not_block_pod(live: Live, ope
         assert (await live.condition("Ready"))[1] in {"PodPending", "PodNotReady"}  # of the pod, not of the claim
         assert await live.condition("Reconciling") == ("True", "Retrying")
         assert _size(await live.child(Kind.PVC)) == "1Gi"
-        await live.change({"spec": {"podMetadata": {"annotations": {LIFE: None}}}})
+        await live.change(HEALED)
         await live.until_condition("Ready", "True", "PodReady")  # the files are served although the claim cannot grow
         assert await live.condition("StorageReady") == ("False", "ExpansionNotSupported")
     finally:

@@ -46,6 +46,9 @@ def test_valid_user_storage_is_admitted(api: Kubectl, row: Accepted) -> None:
 @pytest.mark.parametrize("row", bad_inputs.CHANGES, ids=named)
 def test_user_storage_change_is_admitted_or_refused_as_listed(api: Kubectl, namespace: str, row: Change) -> None:
     create(api, storage(namespace, row.before))
+    if row.status is not None:
+        status = json.dumps({"status": row.status})
+        api.run("patch", "us", "candidate", "-n", namespace, "--subresource=status", "--type=merge", "-p", status)
     change(api, storage(namespace, row.after), row)
 
 

@@ -104,7 +104,7 @@ async def test_nothing_replaces_the_pod_that_keeps_a_deleted_claim(live: Live, a
     pod, claim = await create_user_with_deleted_claim(live)
     match wish:
         case "spec":
-            await live.change({"spec": {"podMetadata": {"labels": {"team": "blue"}}}})
+            await live.change({"spec": {"lifecycle": {"terminationGracePeriodSeconds": 29}}})
         case "hash":
             await live.change_child(Kind.POD, {"metadata": {"annotations": {"userstorage.dev/pod-hash": None}}})
         case "edit":
@@ -129,7 +129,7 @@ async def test_claim_deletion_that_the_cache_missed_keeps_the_pod(live: Live, pr
     proxy.fail(Fault("GET", "/persistentvolumeclaims[?]", 503))  # lists and watches
     proxy.hang_up()
     await delete_claim(live)
-    await live.change({"spec": {"podMetadata": {"labels": {"team": "blue"}}}})
+    await live.change({"spec": {"lifecycle": {"terminationGracePeriodSeconds": 29}}})
     await live.until_condition("PodUpToDate", "False", "ClaimTerminating")
     assert (await uid_of(live, Kind.POD), await uid_of(live, Kind.PVC)) == (pod, claim)
     proxy.fail()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.live import LIFE, Live
+from support.live import HEALED, LIFE, Live
 from userstorage_operator.api.resources import Kind
 
 pytestmark = [pytest.mark.kwok]
@@ -31,7 +31,7 @@ async def test_failing_start_is_reported(live: Live, operator: None, life: str, 
     await live.create(podMetadata={"annotations": {LIFE: life}})
     assert words in await live.until_condition("Ready", "False", reason)
     assert await live.condition("Reconciling") == ("True", "Progressing")
-    await live.change({"spec": {"podMetadata": {"annotations": {LIFE: None}}}})
+    await live.change(HEALED)
     await live.until_ready()
 
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from support import identities
 from support.backend import ApiResponse, Backend, account, free_port
 from support.faultproxy import Fault, FaultProxy
 from support.inprocess import RecordedMetrics, serving
@@ -95,6 +97,25 @@ async def test_item_and_list_contain_summaries_of_the_cluster(
 
     head = await backend.get(f"/namespaces/{live.namespace}/userstorages/alice", "HEAD")
     assert (head.status, head.body, head.headers["ETag"]) == (200, None, one.headers["ETag"])
+
+
+async def test_users_of_any_provider_are_found(
+    live: Live, api: Kubectl, backend: Backend, serving_all: RecordedMetrics
+) -> None:
+    for number, user_id in enumerate(identities.ALL):
+        await live.create(f"user-{number}", user_id=user_id, replicas=0)
+    for number, user_id in enumerate(identities.ALL):
+        await live.until_condition("Ready", "False", "Suspended", f"user-{number}")
+        name, encoded = f"{live.namespace}/user-{number}", quote(user_id, safe="").replace(".", "%2E")
+        listed = await responded(backend, f"/users/{encoded}")  # in all namespaces
+        assert name in listed.names
+        assert {item["userID"] for item in listed.body["items"]} == {user_id}
+        query = f"/userstorages?namespace={live.namespace}&user={encoded}"
+        assert (await responded(backend, query)).names == [name], user_id
+        escaped = user_id.replace("\\", r"\\").replace(",", r"\,").replace("=", r"\=")  # the syntax of field selectors
+        selector = f"--field-selector=spec.userID={escaped}"
+        selected = await asyncio.to_thread(api.run, "get", "us", "-n", live.namespace, selector, "-o", "name")
+        assert selected.stdout.split() == [f"userstorage.userstorage.dev/user-{number}"], user_id
 
 
 async def test_openapi_document_is_served(backend: Backend, serving_all: RecordedMetrics) -> None:

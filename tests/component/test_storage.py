@@ -7,6 +7,7 @@ import pytest
 
 from support.live import LIFE, Live
 from support.volumes import SHAREABLE, bind_claim, create_claim, create_storage_class, patch_claim_status, storage_class
+from userstorage_operator.api.errors import Refused
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.plan import volume_affinity
@@ -58,6 +59,108 @@ async def test_unsupported_claim_growth_is_reported(live: Live, operator: None) 
         await live.change({"spec": {"storage": {"size": "2Gi"}}})
         assert OURS in await live.until_condition("StorageReady", "False", "ExpansionNotSupported")
         assert await live.condition("Ready") == ("True", "PodReady")
+
+
+async def until_requested(live: Live, size: str) -> None:
+    async def is_requested() -> bool:
+        claim = await live.child(Kind.PVC)
+        return claim is not None and claim["spec"]["resources"]["requests"]["storage"] == size
+
+    await live.until(is_requested)
+
+
+async def test_mistyped_size_is_taken_back(live: Live, operator: None) -> None:
+    async with storage_class(live, allowVolumeExpansion=True) as name:
+        await live.create(className=name, storage={"size": "2Gi"})
+        await live.until(lambda: live.child(Kind.PVC))
+        await bind_claim(live, OURS, "2Gi")
+        pod = (await live.until_ready())["status"]["podUID"]
+        await live.change({"spec": {"storage": {"size": "1000Ti"}}})
+        await until_requested(live, "1000Ti")
+        error = {"type": "ControllerResizeError", "status": "True", "message": "no array has that much"}
+        await patch_claim_status(
+            live, OURS, {"conditions": [error], "allocatedResourceStatuses": {"storage": "ControllerResizeInfeasible"}}
+        )
+        await live.until_condition("StorageReady", "True", "ResizeFailed")
+        with pytest.raises(Refused, match=r"spec.storage.size must not shrink below what the volume has"):
+            await live.change({"spec": {"storage": {"size": "2047Mi"}}})
+        await live.change({"spec": {"storage": {"size": "2Gi"}}})
+        await until_requested(live, "2147483649")  # Kubernetes accepts no request that equals the capacity
+        await until_resize(live, None)
+        await live.until_condition("StorageReady", "True", "ClaimBound")
+        await live.change({"spec": {"storage": {"size": "3Gi"}}})
+        await until_requested(live, "3Gi")
+        await live.change({"spec": {"storage": {"size": "2560Mi"}}})
+        await until_requested(live, "2560Mi")
+        assert (await live.until_ready())["status"]["podUID"] == pod
+
+
+@pytest.mark.produces("StorageReady/SizeDiffers")
+@pytest.mark.parametrize("by_hand", ["3Gi", "999Ti"])
+async def test_claim_changed_by_hand_is_left_alone(live: Live, operator: None, by_hand: str) -> None:
+    async with storage_class(live, allowVolumeExpansion=True) as name:
+        await live.create(className=name, storage={"size": "2Gi"})
+        await live.until(lambda: live.child(Kind.PVC))
+        await bind_claim(live, OURS, "2Gi")
+        await live.until_ready()
+        await live.change({"spec": {"storage": {"size": "1000Ti"}}})
+        await until_requested(live, "1000Ti")
+        await live.change_child(Kind.PVC, {"spec": {"resources": {"requests": {"storage": by_hand}}}})
+        assert f"another client made it request {by_hand}" in await live.until_condition("StorageReady", "True", "SizeDiffers")
+        await live.change({"spec": {"lifecycle": {"startTimeout": "6m"}}})  # a reconcile
+        await live.until_ready()
+        await until_requested(live, by_hand)
+        await live.change({"spec": {"storage": {"size": "4Gi"}}})
+        await until_requested(live, "4Gi")
+        await live.until_condition("StorageReady", "True", "ClaimBound")
+
+
+async def test_size_that_no_volume_has_is_corrected_by_deleting_the_claim(live: Live, operator: None) -> None:
+    async with storage_class(live) as name:
+        await live.create(className=name, storage={"size": "1000Ti"}, replicas=0)  # kwok would run a pod without a volume
+        await live.until(lambda: live.child(Kind.PVC))
+        await live.change({"spec": {"storage": {"size": "2Gi"}}})
+
+        async def is_explained() -> bool:
+            conditions = ((await live.get()) or {})["status"]["conditions"]
+            return any("delete it, and it is created again" in entry["message"] for entry in conditions)
+
+        await live.until(is_explained)
+        await live.delete(Kind.PVC.resource, OURS)
+        await until_requested(live, "2Gi")
+        await live.until_condition("StorageReady", "False", "ClaimPending")
+
+
+async def test_pods_keep_running_as_the_owner_of_their_files(live: Live, operator: None) -> None:
+    name = f"ids-{live.namespace}"
+    await live.create_class(name)
+    await live.create_class(f"{name}-other", security={"runAsUser": 4000, "runAsGroup": 4000, "fsGroup": 4000})
+    try:
+        await live.create(className=name)
+        before = (await live.until_ready())["status"]["podUID"]
+        await live.change_class(name, {"spec": {"security": {"runAsUser": 2000, "fsGroup": 3000}}})
+        await live.create("bob", className=name)
+        await live.until_ready("bob")
+        security = (await live.pod("bob"))["spec"]["securityContext"]
+        assert (security["runAsUser"], security["runAsGroup"], security["fsGroup"]) == (2000, 1000, 3000)
+
+        async def is_said() -> bool:
+            conditions = ((await live.get()) or {})["status"]["conditions"]
+            return any("its files belong to 1000:1000:1000" in entry["message"] for entry in conditions)
+
+        await live.until(is_said)
+        assert (await live.until_ready())["status"]["podUID"] == before
+        await live.change({"spec": {"className": f"{name}-other", "lifecycle": {"terminationGracePeriodSeconds": 7}}})
+
+        async def is_replaced() -> bool:
+            pod = await live.child(Kind.POD)
+            return pod is not None and pod["metadata"]["uid"] != before
+
+        await live.until(is_replaced)
+        assert (await live.pod())["spec"]["securityContext"]["runAsUser"] == 1000
+    finally:
+        await live.delete_class(name)
+        await live.delete_class(f"{name}-other")
 
 
 @pytest.mark.produces("StorageReady/ClaimInUse", "Stalled/ClaimInUse")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from support.inprocess import RecordedMetrics
-from support.live import LIFE, Live
+from support.live import HEALED, LIFE, Live
 from support.volumes import create_claim, create_mounting_pod
 from userstorage_operator.api.resources import CORE_EVENTS, Kind
 from userstorage_operator.api.unstructured import Unstructured
@@ -133,7 +133,7 @@ async def test_mount_failure_is_reported_from_pod_events(live: Live, operator: N
     assert await live.condition("Ready") == ("False", "StorageNotReady")
     await create_pod_event(live, pod, "FailedAttachVolume", "Multi-Attach error for volume: already used by pod(s) x", now)
     assert "used by pod(s) x" in await live.until_condition("StorageReady", "False", "MultiAttach")
-    await live.change({"spec": {"podMetadata": {"annotations": {LIFE: None}}}})
+    await live.change(HEALED)
     await live.until_ready()
     await live.until_condition("StorageReady", "True", "ClaimBound")
 

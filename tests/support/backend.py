@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 from jsonschema import Draft202012Validator
+from yarl import URL
 
 from support.kubectl import Kubectl
 from userstorage_operator.api.unstructured import Unstructured
@@ -64,10 +65,11 @@ class Backend:
         return Backend(self._session, self._port, token)
 
     async def get(self, path: str, method: str = "GET", **headers: str) -> ApiResponse:
-        """Return the response to `path` below /v1, validated against its schema."""
+        """Return the response to `path` below /v1, validated against its schema. The path is sent as it is, `%2E` included."""
         login = {"Authorization": f"Bearer {self.token}"} if self.token is not None else {}
         known = {name.replace("_", "-"): value for name, value in headers.items()}
-        async with self._session.request(method, f"{self._base}/v1{path}", headers=login | known) as response:
+        url = URL(f"{self._base}/v1{path}", encoded=True)
+        async with self._session.request(method, url, headers=login | known) as response:
             payload = await response.read()
             result = ApiResponse(response.status, response.headers, json.loads(payload) if payload else None)
         if result.status == 200 and method == "GET" and path != "/openapi.json":

@@ -21,10 +21,18 @@ class FileBrowser:
     @property
     def permissions(self) -> dict[str, Any]:
         """The user's permissions, as encoded in the server's token."""
-        payload = self._token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        found: dict[str, Any] = claims["user"]["perm"]
+        found: dict[str, Any] = self._account()["perm"]
         return found
+
+    @property
+    def user(self) -> str:
+        """The user's name, as encoded in the server's token."""
+        return str(self._account()["username"])
+
+    def _account(self) -> dict[str, Any]:
+        payload = self._token.split(".")[1]
+        claims: dict[str, dict[str, Any]] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return claims["user"]
 
     def request(self, method: str, path: str, body: bytes | None = None) -> Response:
         """Send a request with this user's token."""

@@ -13,6 +13,10 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.client import KubeClient
 
 LIFE = "localcluster.userstorage.dev/life"
+HEALED: Unstructured = {
+    "spec": {"podMetadata": {"annotations": {LIFE: None}}, "lifecycle": {"terminationGracePeriodSeconds": 29}}
+}
+"""Patch of a UserStorage after which a new pod starts and runs: labels and annotations alone change in place."""
 QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 

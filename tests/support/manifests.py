@@ -34,6 +34,8 @@ class Change:
     before: Object
     after: Object
     message: str | None = None
+    status: Object | None = None
+    """What the operator has reported before the update."""
 
 
 def storage(namespace: str, spec: Any, name: str = "candidate") -> Object:

@@ -26,7 +26,6 @@ def test_pod_hash_covers_fields_that_need_new_pod() -> None:
         {"storage": {"readOnly": True}},
         {"lifecycle": {"terminationGracePeriodSeconds": 5}},
         {"scheduling": {"nodeSelector": {"disk": "ssd"}}},
-        {"podMetadata": {"labels": {"team": "blue"}}},
     ]
     hashes = {desired_of(storage_object(**spec)).pod_hash for spec in changes}
     assert len(hashes) == len(changes)

@@ -71,3 +71,17 @@ def test_redis_options_without_a_url_are_a_usage_error(served: list[Config]) -> 
     assert result.exit_code == 2
     assert "--redis-url: missing" in result.output
     assert served == []
+
+
+@pytest.mark.parametrize("option", ["--workers", "--http-port", "--sweep-period"])
+@pytest.mark.parametrize("text", ["\u0663", "1_0", " 5", "nan", "inf", "1e3", "\u00b2", "-1", "9" * 5000])
+def test_number_in_other_than_ascii_digits_is_a_usage_error(served: list[Config], option: str, text: str) -> None:
+    result = run(f"{option}={text}")
+    assert result.exit_code == 2
+    assert option in result.output
+    assert served == []
+
+
+def test_numbers_are_read(served: list[Config]) -> None:
+    assert run("--workers=5", "--http-port=0", "--sweep-period=2.5").exit_code == 0
+    assert [(config.workers, config.http_port, config.sweep_period) for config in served] == [(5, 0, 2.5)]

@@ -6,21 +6,25 @@ from typing import Any
 import pytest
 
 from support.builders import NOW, UID, class_object, desired_of, settled_snapshot, snapshot_of, storage_object, stored
+from userstorage_operator.api import names
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorageclass import UserStorageClass
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.deferred_changes import (
     current_claim_size,
+    ids_of_files,
     keep_current_access,
     keep_current_endpoint,
     served_path,
 )
 from userstorage_operator.plan.diff import child_patch
-from userstorage_operator.plan.steps import Plan
+from userstorage_operator.plan.planner import plan
+from userstorage_operator.plan.steps import Patch, Plan
 from userstorage_operator.status.network_ready import url
 from userstorage_operator.status.outcome import Outcome
 from userstorage_operator.status.report import report
+from userstorage_operator.status.storage_ready import storage_ready
 
 EXPOSE: dict[str, Any] = {
     "ingress": {"expose": "Ingress", "hostTemplate": "${slug}.example.org"},
@@ -42,6 +46,42 @@ def served_by(cls: UserStorageClass) -> Snapshot:
         if (child := getattr(desired, field))
     }
     return replace(snapshot, cls=cls).with_children(replace(snapshot.children, **children))
+
+
+OTHER_IDS = class_object(security={"runAsUser": 2000, "runAsGroup": 3000, "fsGroup": 4000})
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "earlier-build"])
+def test_pod_runs_as_the_owner_of_its_files(recorded: bool) -> None:
+    raw, cls = storage_object(), UserStorageClass.parse(OTHER_IDS)
+    snapshot = replace(settled_snapshot(raw, UserStorageClass.parse(class_object())), cls=cls)
+    claim = snapshot.children.pvc or {}
+    if not recorded:
+        del claim["metadata"]["annotations"][names.ANNOTATION_RUN_AS]
+    planned = plan(snapshot, NOW)
+    assert planned.desired is not None
+    assert planned.desired.pod["spec"] == desired_of(raw).pod["spec"]
+    assert [step.patch for step in planned.steps if isinstance(step, Patch)] == (
+        [] if recorded else [{"metadata": {"annotations": {names.ANNOTATION_RUN_AS: "1000:1000:1000"}}}]
+    )
+    message = storage_ready(Outcome(snapshot, planned.desired, planned, None, NOW)).message
+    assert "its files belong to 1000:1000:1000" in message
+    assert "2000:3000:4000 of the class" in message
+
+
+@pytest.mark.parametrize("text", ["", "0:0:0", "1000:0:1000", "1000:1000", "\u0661:1:1", "2147483648:1:1", "1:1:1:1", "1:1:x"])
+def test_ids_that_no_pod_may_have_are_not_read(text: str) -> None:
+    raw, cls = storage_object(), UserStorageClass.parse(OTHER_IDS)
+    snapshot = replace(settled_snapshot(raw, cls), cls=cls)
+    claim = snapshot.children.pvc or {}
+    claim["metadata"]["annotations"][names.ANNOTATION_RUN_AS] = text
+    assert ids_of_files(replace(snapshot.with_children(replace(snapshot.children, pod=None)))) is None
+
+
+def test_new_claim_belongs_to_the_ids_of_the_class() -> None:
+    claim = desired_of(storage_object(), UserStorageClass.parse(OTHER_IDS)).pvc
+    assert claim is not None
+    assert claim["metadata"]["annotations"][names.ANNOTATION_RUN_AS] == "2000:3000:4000"
 
 
 @pytest.mark.parametrize("kind", EXPOSE)

@@ -1,6 +1,7 @@
 import copy
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,9 +9,10 @@ from support.builders import desired_of, dufs_class, storage_object, stored
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.plan.diff import (
     child_patch,
-    claim_growth,
     claim_patch,
+    claim_resize,
     labels_patch,
+    metadata_patch,
     spec_edited_by_hand,
     with_owner,
     without_owner,
@@ -105,21 +107,86 @@ def test_any_damage_is_repaired_by_one_patch(path: tuple[str, ...], value: Any) 
     assert repaired["spec"]["selector"] == live["spec"]["selector"]
 
 
-def grown(size: str | None, live_size: str, phase: str = "Bound") -> Unstructured:
+def requested(size: str | None, live_size: str, capacity: str | None = None, **changes: Any) -> str | None:
+    """Return what a claim is made to request that was created for `live_size`; None if it is not changed."""
     was = desired_of(storage_object(storage={"size": live_size})).pvc
     assert was is not None
-    return claim_growth(stored(was) | {"status": {"phase": phase}}, size)
+    claim = stored(was) | {"status": {"phase": "Bound", "capacity": {"storage": capacity or live_size}}} | changes
+    patch = claim_resize(claim, size)
+    if not patch:
+        return None
+    assert claim_resize(apply_merge_patch(claim, patch), size) == {}, "a second write"
+    assert patch["metadata"]["annotations"] == {"userstorage.dev/requested-size": size}
+    request: str | None = patch["spec"]["resources"]["requests"]["storage"] if "spec" in patch else None
+    return request
 
 
-def test_claim_grows_and_never_shrinks() -> None:
-    assert grown("20Gi", "10Gi") == {"spec": {"resources": {"requests": {"storage": "20Gi"}}}}
-    assert grown("10Gi", "20Gi") == {}
-    assert grown("10240Mi", "10Gi") == {}
-    assert grown(None, "10Gi") == {}
+def test_claim_grows() -> None:
+    assert requested("20Gi", "10Gi") == "20Gi"
+    assert requested("10240Mi", "10Gi") is None
+    assert requested(None, "10Gi") is None
 
 
-def test_unbound_claim_is_not_expanded() -> None:
-    assert grown("20Gi", "10Gi", "Pending") == {}
+def test_growth_that_the_volume_has_not_reached_is_taken_back() -> None:
+    assert requested("3Gi", "1000Ti", "2Gi") == "3Gi"
+    assert requested("2Gi", "1000Ti", "2Gi") == "2147483649", "the least that the API server accepts"
+    assert requested("1Gi", "1000Ti", "1.5Gi") == "1610612737"
+
+
+def test_volume_never_shrinks() -> None:
+    assert requested("10Gi", "20Gi") is None
+    assert requested("10Gi", "20Gi", "30Gi") is None
+
+
+def test_unbound_claim_is_not_resized() -> None:
+    assert requested("20Gi", "10Gi", status={"phase": "Pending"}) is None
+    assert requested("5Gi", "10Gi", status={"phase": "Pending"}) is None
+
+
+@pytest.mark.parametrize("by_hand", ["3Gi", "5000Ti"])
+def test_claim_that_was_changed_by_hand_is_left_alone(by_hand: str) -> None:
+    spec = {"resources": {"requests": {"storage": by_hand}}}
+    assert requested("1000Ti", "1000Ti", "2Gi", spec=spec) is None
+    assert requested("1001Ti", "1000Ti", "2Gi", spec=spec) == "1001Ti", "until the spec changes"
+
+
+def test_size_that_the_claim_has_already_is_recorded() -> None:
+    """Check that a later change by hand does not look like a request of the operator that was taken back."""
+    three = {"resources": {"requests": {"storage": "3Gi"}}}
+    claim = stored(desired_of(storage_object(storage={"size": "1000Ti"})).pvc or {}, resourceVersion="7")
+    claim |= {"spec": three, "status": {"phase": "Bound", "capacity": {"storage": "2Gi"}}}
+    patch = claim_resize(claim, "3Gi")
+    assert patch == {"metadata": {"annotations": {"userstorage.dev/requested-size": "3Gi"}}}
+    by_hand = apply_merge_patch(claim, patch) | {"spec": {"resources": {"requests": {"storage": "5Gi"}}}}
+    assert claim_resize(by_hand, "3Gi") == {}
+
+
+def test_claim_of_an_earlier_build_grows_only() -> None:
+    for annotations in ({}, {"userstorage.dev/requested-size": "much"}):
+        meta = {"metadata": {"name": "claim", "annotations": annotations}}
+        assert requested("2000Ti", "1000Ti", "2Gi", **meta) == "2000Ti"
+        assert requested("2Gi", "1000Ti", "2Gi", **meta) is None
+
+
+MANAGED = {"manager": "userstorage-operator", "operation": "Update"}
+
+
+def managed(pod: Unstructured, **fields: list[str]) -> Unstructured:
+    """Return the pod with an entry in managedFields that says the operator set these labels or annotations."""
+    owned: Unstructured = {f"f:{field}": {".": {}} | {f"f:{key}": {} for key in keys} for field, keys in fields.items()}
+    entry = MANAGED | {"fieldsV1": {"f:metadata": owned}}
+    return pod | {"metadata": pod["metadata"] | {"managedFields": [entry]}}
+
+
+@pytest.mark.parametrize("field", ["labels", "annotations"])
+def test_pod_metadata_is_changed_and_removed_in_place(field: str) -> None:
+    before = stored(desired_of(storage_object(podMetadata={field: {"team": "blue", "tier": "gold"}})).pod)
+    keys = [*before["metadata"][field]]
+    before["metadata"][field] |= {"other/controller": "x"}
+    after = desired_of(storage_object(podMetadata={field: {"team": "red"}})).pod
+    patch = metadata_patch(after, managed(before, **{field: keys}))
+    assert patch == {"metadata": {field: {"team": "red", "tier": None}}}
+    assert metadata_patch(after, managed(apply_merge_patch(before, patch), **{field: keys})) == {}
 
 
 def test_owners_of_others_are_kept() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support import identities
 from support.builders import CREATED, NOW, class_object, desired_of, settled_snapshot, storage_object, stored
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.names import FIELD_MANAGER
@@ -70,18 +71,17 @@ def network_ready(status: Unstructured) -> tuple[str, str]:
     return entry["status"], entry["reason"]
 
 
-USER_IDS = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._@+-]{0,126}[A-Za-z0-9])?", fullmatch=True)
 NAMESPACES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True)
 TEMPLATES = st.sampled_from(
     ["${slug}.example.org", "${slug}-${namespace}.example.org", HOST, "x${slug}", f"{'a' * 60}.{'b' * 60}.{'c' * 60}." + HOST]
 )
 
 
-@given(USER_IDS, NAMESPACES, TEMPLATES)
+@given(identities.VALID, NAMESPACES, TEMPLATES)
 def test_host_is_valid_dns_name_or_refused(user_id: str, namespace: str, template: str) -> None:
     storage = UserStorage.parse(storage_object(user_id, meta={"namespace": namespace}))
     expanded = template.replace("${slug}", storage.slug).replace("${namespace}", namespace)
-    fits = len(expanded) <= 253 and all(len(label) <= 63 for label in expanded.split("."))
+    fits = len(expanded) <= 253 and all(len(label) <= 63 and label[2:4] != "--" for label in expanded.split("."))
     if not fits:
         with pytest.raises(InvalidSpec, match=rf"class spec.network.hostTemplate.* spec.userID {re.escape(repr(user_id))}"):
             host_path(storage, cls(hostTemplate=template))
@@ -90,6 +90,30 @@ def test_host_is_valid_dns_name_or_refused(user_id: str, namespace: str, templat
     assert at is not None
     assert at.host == expanded
     assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", label) for label in at.host.split("."))
+
+
+@pytest.mark.parametrize(
+    ("template", "user_id", "namespace", "label"),
+    [
+        ("ab--${slug}.example.org", "alice", "users", "ab--alice"),
+        ("${slug}--x.example.org", "jo", "users", "jo--x"),
+        ("${namespace}.${slug}.example.org", "alice", "ab--c", "ab--c"),
+        ("x${namespace}--${slug}.example.org", "alice", "n", "xn--alice"),
+        ("${slug}.ab--c.example.org", "alice", "users", "ab--c"),
+    ],
+)
+def test_reserved_label_is_refused(template: str, user_id: str, namespace: str, label: str) -> None:
+    raw = storage_object(user_id, meta={"namespace": namespace})
+    cls = UserStorageClass.parse(class_object(network={"expose": "Ingress", "hostTemplate": template}))
+    with pytest.raises(InvalidSpec, match=f"'{label}' has hyphens in the third and fourth place"):
+        host_path(UserStorage.parse(raw), cls)
+
+
+@pytest.mark.parametrize("user_id", ["AB", "Jo", "A", "|", "jo", "a"])
+def test_host_of_a_short_user_id_is_accepted(user_id: str) -> None:
+    for template in ("${slug}.files.example.org", "a${slug}.example.org", "${slug}.xn--mnchen-3ya.example.org"):
+        cls = UserStorageClass.parse(class_object(network={"expose": "Ingress", "hostTemplate": template}))
+        assert host_path(UserStorage.parse(storage_object(user_id)), cls) is not None
 
 
 def test_invalid_host_template_is_refused() -> None:

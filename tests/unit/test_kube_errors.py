@@ -45,6 +45,9 @@ def test_failing_webhook_is_not_an_unavailable_server() -> None:
     assert error_from(500, b'{"message": "Internal error occurred: etcd"}', {}).reason == "APIUnavailable"
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("86400", 60.0), ("9" * 400, 60.0), ("soon", None), ("", None)])
-def test_retry_after_is_bounded(header: str, seconds: float | None) -> None:
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("7", 7.0), ("86400", 60.0), ("9" * 400, 60.0), ("soon", None), ("", None), ("\u00b2", None), ("\u0663", None)],
+)
+def test_retry_after_is_bounded_and_read_in_ascii_digits(header: str, seconds: float | None) -> None:
     assert error_from(503, b"", {"Retry-After": header}).retry_after == seconds

@@ -65,9 +65,9 @@ def test_defaults_of_parsed_spec_equal_schema_defaults(path: tuple[str, ...], va
         (("auth", "headerName"), BUILT_IN.auth_header),
         (("network", "expose"), BUILT_IN.exposure.expose),
         (("network", "policy"), BUILT_IN.policy),
-        (("security", "runAsUser"), BUILT_IN.run_as_user),
-        (("security", "runAsGroup"), BUILT_IN.run_as_group),
-        (("security", "fsGroup"), BUILT_IN.fs_group),
+        (("security", "runAsUser"), BUILT_IN.ids.user),
+        (("security", "runAsGroup"), BUILT_IN.ids.group),
+        (("security", "fsGroup"), BUILT_IN.ids.fs_group),
     ],
 )
 def test_built_in_class_equals_schema_defaults(path: tuple[str, ...], value: Any) -> None:

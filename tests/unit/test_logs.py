@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from support import identities
 from support.logschema import ALWAYS, check_line
 from userstorage_operator.observed import backoff
 from userstorage_operator.runtime import logs
@@ -378,3 +379,21 @@ async def test_fields_bound_by_one_reconcile_do_not_leak_into_another() -> None:
         "unbound too": None,
     }
     assert len({line["reconcile_id"] for line in lines}) == 4
+
+
+@FORMS
+@given(st.sampled_from(identities.ALL) | identities.VALID)
+def test_user_id_is_logged_as_it_was_sent(json_format: bool, user_id: str) -> None:
+    written = Written(json_format)
+    log.info("created", user_id=user_id, message=f"spec.userID: {user_id}")
+    [line] = written.text().splitlines()
+    assert json.loads(line)["user_id"] == user_id if json_format else f"user_id={user_id}" in line or repr(user_id) in line
+
+
+def test_user_id_that_no_schema_has_checked_is_one_short_line() -> None:
+    written = Written()
+    log.info("created", user_id="a\nb\x1b[2J" + "x" * 5000)
+    [line] = written.text().splitlines()
+    found = json.loads(line)["user_id"]
+    assert found.startswith(r"a\nb\x1b[2Jxxx")
+    assert found.endswith("...[cut]")

@@ -1,9 +1,13 @@
+import hashlib
+import json
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from support.builders import NOW, bound_claim, desired_of, ready_pod, settled_snapshot, snapshot_of, storage_object, stored
+from userstorage_operator.api import names
 from userstorage_operator.api.errors import AwaitingGarbageCollection, NameConflict
 from userstorage_operator.api.names import API_VERSION
 from userstorage_operator.api.resources import EXPOSURE, Kind
@@ -36,7 +40,14 @@ def kinds(plan: Plan) -> list[object]:
     return [step.kind if isinstance(step, Create) else type(step) for step in plan.steps]
 
 
-GROWN = Patch(Kind.PVC, {"spec": {"resources": {"requests": {"storage": "20Gi"}}}}, best_effort=True)
+GROWN = Patch(
+    Kind.PVC,
+    {
+        "metadata": {"annotations": {names.ANNOTATION_REQUESTED_SIZE: "20Gi"}},
+        "spec": {"resources": {"requests": {"storage": "20Gi"}}},
+    },
+    best_effort=True,
+)
 
 
 def test_new_user_gets_network_policy_first_and_pod_last() -> None:
@@ -182,6 +193,49 @@ def test_pod_labels_are_repaired_in_place() -> None:
     [step] = plan_for(raw, snapshot.with_children(replace(snapshot.children, pod=bare))).steps
     assert isinstance(step, Patch)
     assert step.patch["metadata"]["labels"]["userId"] == "alice"
+
+
+@pytest.mark.parametrize("strategy", ["Immediate", "WhenSuspended"])
+def test_pod_metadata_changes_in_place(strategy: str) -> None:
+    snapshot = settled_snapshot(storage_object(podMetadata={"labels": {"team": "blue"}}))
+    raw = storage_object(podMetadata={"labels": {"team": "red"}}, lifecycle={"updateStrategy": strategy})
+    [step] = plan_for(raw, replace(snapshot, storage=snapshot_of(raw).storage)).steps
+    assert step == Patch(Kind.POD, {"metadata": {"labels": {"team": "red"}}})
+
+
+def test_pod_metadata_changes_in_place_while_the_replacement_is_deferred() -> None:
+    lifecycle = {"updateStrategy": "WhenSuspended", "terminationGracePeriodSeconds": 7}
+    raw = storage_object(podMetadata={"labels": {"team": "red"}}, lifecycle=lifecycle)
+    snapshot = settled_snapshot(storage_object())
+    [step] = plan_for(raw, replace(snapshot, storage=snapshot_of(raw).storage)).steps
+    assert step == Patch(Kind.POD, {"metadata": {"labels": {"team": "red"}}}), "not the record of what it was built from"
+
+
+@pytest.mark.parametrize("may_replace", [True, False])
+def test_pod_of_a_build_that_hashed_its_metadata_is_kept(may_replace: bool) -> None:
+    raw = storage_object(podMetadata={"labels": {"team": "blue"}, "annotations": {"note": "x"}})
+    desired, snapshot = desired_of(raw), settled_snapshot(raw)
+    pod = desired.pod["spec"]
+    metadata = [{"team": "blue"}, {"note": "x"}]
+    decided = [None, [None, None, False], 30, None, metadata]
+    former = {names.ANNOTATION_POD_HASH: former_hash([pod, *metadata]), names.ANNOTATION_SPEC_HASH: former_hash(decided)}
+    assert snapshot.children.pod is not None
+    meta = snapshot.children.pod["metadata"]
+    old = snapshot.children.pod | {"metadata": meta | {"annotations": meta["annotations"] | former}}
+    snapshot = replace(snapshot.with_children(replace(snapshot.children, pod=old)), may_replace=may_replace)
+    [step] = plan_for(raw, snapshot).steps
+    kept = {names.ANNOTATION_POD_HASH: desired.pod_hash, names.ANNOTATION_SPEC_HASH: desired.spec_hash}
+    assert step == Patch(Kind.POD, {"metadata": {"annotations": kept}})
+
+
+def test_pod_without_metadata_of_its_own_has_the_hash_of_earlier_builds() -> None:
+    desired = desired_of(storage_object())
+    assert desired.pod_hash == former_hash([desired.pod["spec"], {}, {}])
+    assert desired.spec_hash == former_hash([None, [None, None, False], 30, None, [{}, {}]])
+
+
+def former_hash(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def test_deletion_deletes_pod_then_waits_then_removes_finalizer() -> None:

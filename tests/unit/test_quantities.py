@@ -1,3 +1,4 @@
+import contextlib
 from datetime import timedelta
 from decimal import Decimal
 
@@ -25,7 +26,7 @@ def test_quantity_is_parsed(text: str, value: Decimal) -> None:
     assert parse_quantity(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "abc", "5 GB", "1Gib", "--1", "1e", "0x10"])
+@pytest.mark.parametrize("text", ["", "abc", "5 GB", "1Gib", "--1", "1e", "0x10", "\u0665Gi", "1_0", "1Gi\n", "1e1234"])
 def test_invalid_quantity_is_refused_with_its_text(text: str) -> None:
     with pytest.raises(InvalidSpec, match="is not a quantity"):
         parse_quantity(text)
@@ -41,7 +42,17 @@ def test_duration_is_parsed() -> None:
     assert parse_duration("1500ms") == timedelta(seconds=1.5)
 
 
-@pytest.mark.parametrize("text", ["", "5", "5d", "m5", "5m ", "-5m"])
+TOO_LONG = ["100000s", "1s1s1s1s1s", "999999999999999h"]
+
+
+@pytest.mark.parametrize("text", ["", "5", "5d", "m5", "5m ", "-5m", "\u0665m", "1.5h", "5us", "5m\n", *TOO_LONG])
 def test_invalid_duration_is_refused(text: str) -> None:
     with pytest.raises(InvalidSpec, match="is not a duration"):
         parse_duration(text)
+
+
+@given(st.text())
+def test_no_text_breaks_a_parser(text: str) -> None:
+    for parse in (parse_quantity, parse_duration):
+        with contextlib.suppress(InvalidSpec):
+            parse(text)

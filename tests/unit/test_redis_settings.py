@@ -46,6 +46,7 @@ def test_url_is_parsed(url: str, target: RedisTarget) -> None:
         ("redis://a,", "host is missing"),
         ("redis://cache/one", "the database must be a number, not 'one'"),
         ("redis://cache/²", "the database must be a number"),
+        ("redis://cache/" + "9" * 5000, "the database must be a number"),
         ("redis://cache/0/1", "too many segments"),
         ("redis://cache?db=1", "query and fragment are not supported"),
         ("unix://run/redis.sock", "absolute path"),
@@ -94,6 +95,8 @@ def existing_file(tmp_path: Path) -> Path:
         ("redis://a", {"username": "me"}, "--redis-password-file: a Redis user needs a password"),
         ("redis://a", {"cluster_name": ""}, "--cluster-name: ''"),
         ("redis://a", {"cluster_name": "a:b"}, "--cluster-name: 'a:b'"),
+        ("redis://a", {"cluster_name": "eu-\u0661"}, "--cluster-name: 'eu-"),
+        ("redis://a", {"cluster_name": "-."}, "--cluster-name: '-.'"),
     ],
 )
 def test_contradicting_settings_are_refused_with_their_flag(

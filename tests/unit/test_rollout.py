@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.builders import NOW, class_object, desired_of, dufs_class, settled_snapshot, snapshot_of, storage_object
-from userstorage_operator.api.errors import NameConflict, OperatorError, QuotaExceeded
+from userstorage_operator.api.errors import InvalidSpec, NameConflict, OperatorError, QuotaExceeded
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import UserStorageClass
 from userstorage_operator.observed.snapshot import Snapshot
@@ -384,3 +384,9 @@ def test_member_that_recovered_needs_a_slot() -> None:
     platform.observe_all()
     platform.reconcile(other)  # takes the only slot
     assert not platform.tracker.may_replace(recovered, platform.cls, available=True)
+
+
+@pytest.mark.parametrize("text", ["\u0665", "\u00b2", "5%%", "0", "0%", "101%", "1_0", " 5", "-1", True, 1.5, [5]])
+def test_budget_that_an_older_crd_admits_is_refused_by_the_operator(text: Any) -> None:
+    with pytest.raises(InvalidSpec, match=r"class spec.rollout.maxUnavailable"):
+        UserStorageClass.parse(class_object(rollout={"maxUnavailable": text}))

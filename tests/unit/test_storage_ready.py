@@ -54,7 +54,41 @@ def holding(*kinds: str) -> Unstructured:
     ],
 )
 def test_progress_of_expansion_is_reported(claim: Unstructured, resize: Resize | None) -> None:
-    assert progress(claim) is resize
+    assert progress(claim, None) is resize
+    assert progress(claim, "1Gi") is None, "the volume has what the spec asks for"
+
+
+@pytest.mark.parametrize(
+    ("size", "claim", "words"),
+    [
+        ("1Gi", growing("2Gi", "2Gi"), "its volume has 2Gi, more than spec.storage.size 1Gi"),
+        ("1Gi", growing("2Gi", "1000Ti"), "its volume has 2Gi"),
+        ("1000Ti", growing("2Gi", "3Gi"), "another client made it request 3Gi"),
+        ("3Gi", growing("2Gi", "5Gi"), "another client made it request 5Gi"),
+        ("2Gi", growing("2Gi", "2147483649"), None),
+        ("1Gi", growing("10Gi", "1Gi"), None),
+    ],
+)
+def test_claim_of_another_size_than_the_spec_is_reported(size: str, claim: Unstructured, words: str | None) -> None:
+    raw = storage_object(storage={"size": size})
+    snapshot, desired = settled_snapshot(raw), desired_of(raw)
+    assert desired.pvc is not None
+    annotated = claim | {"metadata": stored(desired.pvc)["metadata"]}
+    condition = storage_ready(
+        Outcome(snapshot.with_children(replace(snapshot.children, pvc=annotated)), desired, Plan(), None, NOW)
+    )
+    assert condition.status is True
+    assert (condition.reason, (words or "is bound") in condition.message) == ("SizeDiffers" if words else "ClaimBound", True)
+
+
+def test_claim_that_is_too_large_for_any_volume_is_reported_with_the_way_out() -> None:
+    raw = storage_object(storage={"size": "2Gi"})
+    snapshot = settled_snapshot(raw)
+    claim = stored(desired_of(storage_object(storage={"size": "1000Ti"})).pvc or {}) | {"status": {"phase": "Pending"}}
+    waiting = snapshot.with_children(replace(snapshot.children, pvc=claim, pod=None))
+    condition = storage_ready(Outcome(waiting, desired_of(raw), Plan(), None, NOW))
+    assert (condition.status, condition.reason) == (False, "ClaimPending")
+    assert "delete it, and it is created again" in condition.message
 
 
 def test_values_of_status_storage_resize_equal_the_schema() -> None:

@@ -28,6 +28,8 @@ ANNOTATION_POD_HASH = f"{GROUP}/pod-hash"
 ANNOTATION_SPEC_HASH = f"{GROUP}/spec-hash"
 ANNOTATION_CLASS = f"{GROUP}/class"
 ANNOTATION_BASE_PATH = f"{GROUP}/base-path"
+ANNOTATION_REQUESTED_SIZE = f"{GROUP}/requested-size"
+ANNOTATION_RUN_AS = f"{GROUP}/run-as"
 ANNOTATION_DEFAULT_CLASS = f"{GROUP}/is-default-class"
 
 SERVICE_PORT = 80
@@ -44,7 +46,14 @@ UNLABELLED_SELECTOR = f"{LABEL_APP}={APP},{LABEL_USER},{LABEL_MANAGED_BY}!={MANA
 _CHILD_PREFIX = "user-storage-"
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SLUG_MAX = 50
-_PREFIX_MAX = 39
+_PREFIX_MIN, _PREFIX_MAX = 3, 39
+_USER_ID = re.compile(r"(?=.{1,255}\Z)[!-~]([ -~]*[!-~])?")
+USER_ID_RULE = "1 to 255 printable ASCII characters, as an HTTP header carries them, without spaces at its ends"
+
+
+def is_user_id(text: str) -> bool:
+    """Whether `text` is a user id that a UserStorage can have: USER_ID_RULE."""
+    return _USER_ID.fullmatch(text) is not None
 
 
 def slug(user_id: str) -> str:
@@ -52,11 +61,14 @@ def slug(user_id: str) -> str:
 
     A user id that is such a label already, and has no `--`, is its own slug. Any other user id becomes a readable prefix,
     `---` and 8 hex digits of its SHA-256. The `---` keeps the two forms apart: no user can choose an id whose slug equals
-    the hashed slug of another user (docs/semantics.md#slug).
+    the hashed slug of another user (docs/semantics.md#slug). A prefix of less than 3 characters gets `user` in front, so that
+    the third and fourth character of a label are never both hyphens, which is reserved (RFC 5891, 4.2.3.1).
     """
     if len(user_id) <= _SLUG_MAX and "--" not in user_id and _DNS_LABEL.fullmatch(user_id):
         return user_id
     readable = re.sub(r"[^a-z0-9]+", "-", user_id.lower()).strip("-")[:_PREFIX_MAX].rstrip("-")
+    if len(readable) < _PREFIX_MIN:
+        readable = f"user-{readable}".rstrip("-")
     return f"{readable}---{hashlib.sha256(user_id.encode()).hexdigest()[:8]}"
 
 

@@ -64,7 +64,11 @@ REASONS: dict[str, dict[str, str]] = {
         "ControlledByOther": "As ClaimBound, but another object controls the claim: deleting that deletes the files. The message names it.",
         "ClaimNotFound": "The claim does not exist (yet), or it could not be read; the message says which and why.",
         "WaitForFirstConsumer": "The claim gets its volume when the pod is scheduled.",
-        "ResizeFailed": "The claim is bound and in use, but expanding it failed or was refused; the message says why.",
+        "ResizeFailed": "The claim is bound and in use, but changing its size failed or was refused; the message says why.",
+        "SizeDiffers": (
+            "The claim is bound and in use, but does not request spec.storage.size: another client has changed it since, or its "
+            "volume has more already. The message says which."
+        ),
         "ClaimPending": "The claim waits for a volume; the message gives the cause if it is known.",
         "ClaimLost": "The volume of the claim no longer exists.",
         "ClaimTerminating": "The claim is being deleted. A pod that uses it keeps it; no pod is started on it.",

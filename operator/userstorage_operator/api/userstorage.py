@@ -174,6 +174,11 @@ class UserStorage:
         return names.slug(self.user_id)
 
     @property
+    def own_size(self) -> str | None:
+        """`spec.storage.size`; None if it is not set, or has no effect because the spec names a claim."""
+        return self.storage.size if self.storage.claim_name is None else None
+
+    @property
     def is_deleting(self) -> bool:
         """Whether the UserStorage has a deletionTimestamp."""
         return self.meta.deleted_at is not None

@@ -1,5 +1,6 @@
 """The typed UserStorageClass, and the choice of the class of a UserStorage."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,6 +48,11 @@ class OnClaimLoss(StrEnum):
 
     RECREATE = "Recreate"
     WAIT = "Wait"
+
+
+_ID_MAX = 2**31 - 1
+_IDS = re.compile(r"[1-9][0-9]{0,9}(:[1-9][0-9]{0,9}){2}")
+_MAX_UNAVAILABLE = re.compile(r"[1-9][0-9]{0,5}|([1-9][0-9]?|100)%")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,26 @@ class ExposureSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Ids:
+    """`spec.security`: the numbers of user and group as which the container runs, and of the group that owns the files."""
+
+    user: int
+    group: int
+    fs_group: int
+
+    def __str__(self) -> str:
+        return f"{self.user}:{self.group}:{self.fs_group}"
+
+    @classmethod
+    def read(cls, text: str) -> "Ids | None":
+        """Return the ids in the text form of an Ids; None if `text` is none, or names root."""
+        if _IDS.fullmatch(text) is None:
+            return None
+        numbers = [int(part) for part in text.split(":")]
+        return cls(*numbers) if max(numbers) <= _ID_MAX else None
+
+
+@dataclass(frozen=True, slots=True)
 class UserStorageClass:
     """A parsed UserStorageClass: a field that the object lacks has its default."""
 
@@ -127,9 +153,7 @@ class UserStorageClass:
     exposure: ExposureSpec
     policy: PolicyMode
     allowed_from: tuple[Mapping[str, Any], ...]
-    run_as_user: int
-    run_as_group: int
-    fs_group: int
+    ids: Ids
     scheduling: Scheduling
     max_per_namespace: int | None
     max_unavailable: str
@@ -166,9 +190,7 @@ class UserStorageClass:
             exposure=ExposureSpec.parse(network),
             policy=network.choice("policy", PolicyMode, PolicyMode.MANAGED),
             allowed_from=tuple(network.get("allowedFrom", list, [])),
-            run_as_user=security.get("runAsUser", int, 1000),
-            run_as_group=security.get("runAsGroup", int, 1000),
-            fs_group=security.get("fsGroup", int, 1000),
+            ids=Ids(*(security.get(field, int, 1000) for field in ("runAsUser", "runAsGroup", "fsGroup"))),
             scheduling=Scheduling.parse(spec.section("scheduling")),
             max_per_namespace=spec.section("limits").optional("maxPerNamespace", int),
             max_unavailable=_max_unavailable(spec.section("rollout")),
@@ -178,8 +200,8 @@ class UserStorageClass:
 def _max_unavailable(rollout: Fields) -> str:
     """Return `maxUnavailable` as text: the schema admits 5, "5" and "5%"."""
     text = str(rollout.raw.get("maxUnavailable", "10%"))
-    if not text.removesuffix("%").isdigit():
-        raise InvalidSpec(f"{rollout.path}.maxUnavailable: {text!r} is neither a number nor a percentage")
+    if _MAX_UNAVAILABLE.fullmatch(text) is None:
+        raise InvalidSpec(f"{rollout.path}.maxUnavailable: {text!r} is neither a number nor a percentage up to 100%")
     return text
 
 

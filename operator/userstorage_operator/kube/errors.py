@@ -49,4 +49,4 @@ def _status(body: bytes) -> dict[str, Any]:
 
 
 def _seconds(text: str | None) -> float | None:
-    return min(float(text), _LONGEST_RETRY_AFTER) if text is not None and text.isdecimal() else None
+    return min(float(text), _LONGEST_RETRY_AFTER) if text is not None and text.isascii() and text.isdigit() else None

@@ -31,12 +31,16 @@ _BY_CONDITION = {
 """Condition type of the claim -> progress, the decisive type first: an error stays while the expansion is retried."""
 
 
-def progress(claim: Unstructured) -> Resize | None:
-    """Return the progress of the expansion; None if the volume has the requested size or does not exist yet."""
+def progress(claim: Unstructured, wanted: str | None) -> Resize | None:
+    """Return the progress of the expansion; None if the volume has the requested size or does not exist yet, or if it has the
+    `wanted` one: of a growth that was taken back, Kubernetes keeps a request that is larger than the volume.
+    """
     status = claim.get("status", {})
     capacity = status.get("capacity", {}).get("storage")
     requested = claim["spec"]["resources"]["requests"]["storage"]
     if status.get("phase") != "Bound" or capacity is None or parse_quantity(requested) <= parse_quantity(capacity):
+        return None
+    if wanted is not None and parse_quantity(wanted) <= parse_quantity(capacity):
         return None
     conditions = _true_conditions(claim)
     by_condition = next((resize for kind, resize in _BY_CONDITION.items() if kind in conditions), None)

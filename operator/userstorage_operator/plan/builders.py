@@ -32,13 +32,23 @@ class Desired:
     service: Unstructured
     pod: Unstructured
     pod_hash: str
-    """Hash of everything whose change requires a new pod: spec, labels and annotations of the pod."""
+    """Hash of everything whose change requires a new pod. Labels and annotations change in place."""
     spec_hash: str
     """Hash of what the spec of the UserStorage decides. If only `pod_hash` changes, the class or the operator has changed."""
+    former_hashes: frozenset[str]
+    """Both hashes as builds before 0.1.0 computed them, with podMetadata: the same pod."""
     ingress: Unstructured | None
     """None if the class does not ask for an Ingress, or if it cannot be created now."""
     http_route: Unstructured | None
     """None if the class does not ask for an HTTPRoute, or if it cannot be created now."""
+
+
+BUILT_FROM = frozenset(
+    (names.ANNOTATION_POD_HASH, names.ANNOTATION_SPEC_HASH, names.ANNOTATION_CLASS, names.ANNOTATION_BASE_PATH)
+)
+"""Annotations that record what a pod was built from, as long as it runs."""
+_IN_PLACE: list[Any] = [{}, {}]
+"""In the hashes in place of labels and annotations, which earlier builds hashed: a pod without podMetadata keeps its hashes."""
 
 
 def build(
@@ -61,12 +71,15 @@ def build(
         pod=pod,
         pod_hash=annotations[names.ANNOTATION_POD_HASH],
         spec_hash=annotations[names.ANNOTATION_SPEC_HASH],
+        former_hashes=_former_hashes(storage, pod["spec"]),
         ingress=_ingress(storage, cls, host) if host is not None and expose is Expose.INGRESS else None,
         http_route=_route(storage, cls, host) if host is not None and expose is Expose.GATEWAY else None,
     )
 
 
 def _raise_if_unsupported(storage: UserStorage, cls: UserStorageClass, granted: str | None) -> None:
+    if not names.is_user_id(storage.user_id):
+        raise InvalidSpec(f"spec.userID: must be {names.USER_ID_RULE}")
     size = storage.storage.size
     if size is None or cls.max_size is None:
         return
@@ -126,6 +139,9 @@ def _claim(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
     metadata = _metadata(storage)
     del metadata["ownerReferences"]
     del metadata["labels"][names.LABEL_OWNER_UID]  # a claim outlives its UserStorage and serves the next one
+    metadata["annotations"][names.ANNOTATION_RUN_AS] = str(cls.ids)
+    if storage.storage.size is not None:
+        metadata["annotations"][names.ANNOTATION_REQUESTED_SIZE] = storage.storage.size
     spec = {
         "accessModes": list(cls.access_modes),
         "resources": {"requests": {"storage": storage.storage.size or cls.default_size}},
@@ -171,16 +187,16 @@ def _exposed_metadata(storage: UserStorage, cls: UserStorageClass) -> Unstructur
 
 
 def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
-    """Build the pod. The operator adds four annotations: a hash of the pod spec with the user's labels and annotations, a hash of
-    what the UserStorage decides about the pod, the class name (for the admission policy) and the base path (for the URL).
+    """Build the pod. The operator adds the annotations BUILT_FROM: a hash of the pod spec, a hash of what the UserStorage decides
+    about it, the class name (for the admission policy) and the base path (for the URL).
     """
     metadata = _metadata(storage)
     metadata["labels"] = {**storage.pod_labels, **metadata["labels"]}
     metadata["annotations"] = {**storage.pod_annotations, **metadata["annotations"]}
     spec = _pod_spec(storage, cls, browser)
     metadata["annotations"] |= {
-        names.ANNOTATION_POD_HASH: _hash([spec, dict(storage.pod_labels), dict(storage.pod_annotations)]),
-        names.ANNOTATION_SPEC_HASH: _hash(_user_controlled(storage)),
+        names.ANNOTATION_POD_HASH: _hash([spec, *_IN_PLACE]),
+        names.ANNOTATION_SPEC_HASH: _hash([*_user_controlled(storage), _IN_PLACE]),
         names.ANNOTATION_CLASS: cls.name,
         names.ANNOTATION_BASE_PATH: expand(cls.browser.base_path, storage),
     }
@@ -188,7 +204,7 @@ def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstr
 
 
 def _user_controlled(storage: UserStorage) -> list[Any]:
-    """Return everything about the pod that the spec of the UserStorage decides.
+    """Return everything about the pod that the spec of the UserStorage decides and that needs a new pod.
 
     If a new version of the operator changes this list, it treats every pod as changed by its user. It then replaces all
     outdated pods at once, without a rollout.
@@ -199,8 +215,12 @@ def _user_controlled(storage: UserStorage) -> list[Any]:
         [files.claim_name, files.sub_path, files.read_only],
         storage.lifecycle.termination_grace_period,
         [dict(placed.node_selector), [dict(toleration) for toleration in placed.tolerations]] if placed else None,
-        [dict(storage.pod_labels), dict(storage.pod_annotations)],
     ]
+
+
+def _former_hashes(storage: UserStorage, spec: Unstructured) -> frozenset[str]:
+    metadata = [dict(storage.pod_labels), dict(storage.pod_annotations)]
+    return frozenset((_hash([spec, *metadata]), _hash([*_user_controlled(storage), metadata])))
 
 
 def _hash(parts: list[Any]) -> str:
@@ -241,9 +261,9 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
         "terminationGracePeriodSeconds": storage.lifecycle.termination_grace_period,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": cls.run_as_user,  # a number: the kubelet cannot check that a name is not root
-            "runAsGroup": cls.run_as_group,
-            "fsGroup": cls.fs_group,
+            "runAsUser": cls.ids.user,  # a number: the kubelet cannot check that a name is not root
+            "runAsGroup": cls.ids.group,
+            "fsGroup": cls.ids.fs_group,
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },

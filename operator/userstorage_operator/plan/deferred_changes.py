@@ -1,4 +1,6 @@
-"""Changes of a class that do not apply at once: a pod keeps port and URL path until it is replaced, a claim keeps its size."""
+"""Changes of a class that do not apply at once: a pod keeps port and URL path until it is replaced, a claim keeps its size and
+the owner of its files.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -6,6 +8,7 @@ from typing import Any
 from userstorage_operator.api import names
 from userstorage_operator.api.resources import EXPOSURE, Kind
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.api.userstorageclass import Ids
 from userstorage_operator.observed.snapshot import Snapshot, claim_is_ours, is_terminating
 from userstorage_operator.plan import exposure
 from userstorage_operator.plan.builders import Desired
@@ -17,6 +20,22 @@ def current_claim_size(snapshot: Snapshot) -> str | None:
     if claim is None or snapshot.storage.storage.claim_name is not None or not claim_is_ours(claim, snapshot.storage):
         return None
     return str(claim["spec"]["resources"]["requests"]["storage"])
+
+
+def ids_of_files(snapshot: Snapshot) -> Ids | None:
+    """Return the ids to which the files of the user's own claim belong: no other user may write them all. None if there is no
+    claim yet, or nothing is known.
+
+    An annotation of the claim records them when it is created; for a claim without one, they are those of the pod that uses it.
+    """
+    claim, pod = snapshot.children.pvc, snapshot.own_pod
+    if claim is None or snapshot.storage.storage.claim_name is not None or not claim_is_ours(claim, snapshot.storage):
+        return None
+    recorded = Ids.read(str((claim["metadata"].get("annotations") or {}).get(names.ANNOTATION_RUN_AS, "")))
+    if recorded is None and pod is not None:
+        security = pod["spec"].get("securityContext") or {}
+        recorded = Ids.read(":".join(str(security.get(field)) for field in ("runAsUser", "runAsGroup", "fsGroup")))
+    return recorded
 
 
 def served_path(snapshot: Snapshot) -> str | None:

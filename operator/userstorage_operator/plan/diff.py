@@ -1,9 +1,17 @@
 """Differences between desired and live children, as JSON merge patches (RFC 7386). A patch is empty if nothing differs."""
 
 from collections.abc import Collection, Mapping
+from decimal import Decimal
 from typing import Any
 
-from userstorage_operator.api.names import FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_RECOMMENDED_MANAGED_BY, MANAGED_BY
+from userstorage_operator.api.errors import InvalidSpec
+from userstorage_operator.api.names import (
+    ANNOTATION_REQUESTED_SIZE,
+    FIELD_MANAGER,
+    LABEL_MANAGED_BY,
+    LABEL_RECOMMENDED_MANAGED_BY,
+    MANAGED_BY,
+)
 from userstorage_operator.api.quantities import parse_quantity
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed.snapshot import controller, is_terminating
@@ -29,14 +37,18 @@ def without_absent(value: Unstructured) -> Unstructured:
 def child_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
     """Return the patch that repairs metadata and spec of a Service, NetworkPolicy, Ingress or HTTPRoute."""
     metadata = _metadata_patch(desired, live) | _owner_patch(desired, live) | _finalizer_patch(desired, live)
-    if withdrawn := _withdrawn_annotations(desired, live):
-        metadata["annotations"] = metadata.get("annotations", {}) | dict.fromkeys(withdrawn)
+    metadata = _with_withdrawn("annotations", metadata, desired, live)
     return _named(metadata, _difference(exposure.with_foreign_paths(desired, live)["spec"], live["spec"]))
 
 
 def metadata_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
-    """Return the patch that repairs owner, labels and annotations of a pod, whose spec cannot be changed in place."""
-    return _named(_metadata_patch(desired, live) | _owner_patch(desired, live), {})
+    """Return the patch that repairs owner, labels and annotations of a pod, whose spec cannot be changed in place. What the
+    operator has set and does not want any more is removed.
+    """
+    metadata = _metadata_patch(desired, live) | _owner_patch(desired, live)
+    for field in ("labels", "annotations"):
+        metadata = _with_withdrawn(field, metadata, desired, live)
+    return _named(metadata, {})
 
 
 def labels_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
@@ -47,7 +59,14 @@ def labels_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
 
 def claim_patch(desired: Unstructured, live: Unstructured) -> Unstructured:
     """Return the patch that repairs labels and annotations of a claim. Its owners are not changed."""
-    return _named(_metadata_patch(desired, live), {})
+    return _named(_metadata_patch({"metadata": claim_metadata(desired)}, live), {})
+
+
+def claim_metadata(desired: Unstructured) -> Unstructured:
+    """Return the metadata of a claim that is repaired: without the record of the requested size, which changes with the size."""
+    metadata: Unstructured = desired["metadata"]
+    kept = {key: value for key, value in metadata["annotations"].items() if key != ANNOTATION_REQUESTED_SIZE}
+    return metadata | {"annotations": kept}
 
 
 def with_owner(live: Unstructured, owner: Unstructured) -> Unstructured:
@@ -68,16 +87,41 @@ def _other_owners(live: Unstructured, uid: str) -> list[Unstructured]:
     return [owner for owner in live["metadata"].get("ownerReferences") or () if owner["uid"] != uid]
 
 
-def claim_growth(live: Unstructured, size: str | None) -> Unstructured:
-    """Return the patch that expands the claim to `size`; empty if `size` is None or no growth, or if the claim is not bound.
+def claim_resize(live: Unstructured, size: str | None) -> Unstructured:
+    """Return the patch that makes the claim request `size`, and records that; empty if `size` is None, or is what was requested
+    last: if another client has changed the claim since, that stays.
 
-    The API server refuses to expand a claim that waits for its volume.
+    The request can shrink as long as the volume has not reached it, but only to more than the volume has (Kubernetes,
+    RecoverVolumeExpansionFailure). The API server refuses to change a claim that waits for its volume.
     """
-    requested = live["spec"]["resources"]["requests"]["storage"]
-    bound = live.get("status", {}).get("phase") == "Bound"
-    if size is None or not bound or parse_quantity(size) <= parse_quantity(requested):
+    if size is None or live.get("status", {}).get("phase") != "Bound" or is_requested(live, size):
         return {}
-    return {"spec": {"resources": {"requests": {"storage": size}}}}
+    wanted, requested = parse_quantity(size), parse_quantity(live["spec"]["resources"]["requests"]["storage"])
+    request = {"spec": {"resources": {"requests": {"storage": size}}}}
+    if wanted <= requested:
+        capacity = live["status"].get("capacity", {}).get("storage")
+        if _last_requested(live) is None or capacity is None:
+            return {}
+        least = int(parse_quantity(capacity)) + 1
+        if wanted == requested or requested < least:
+            request = {}
+        elif wanted < least:
+            request = {"spec": {"resources": {"requests": {"storage": str(least)}}}}
+    return {"metadata": {"annotations": {ANNOTATION_REQUESTED_SIZE: size}}} | request
+
+
+def is_requested(live: Unstructured, size: str) -> bool:
+    """Whether `size` is what the operator has made the claim request last."""
+    last = _last_requested(live)
+    return last is not None and last == parse_quantity(size)
+
+
+def _last_requested(live: Unstructured) -> Decimal | None:
+    text = (live["metadata"].get("annotations") or {}).get(ANNOTATION_REQUESTED_SIZE)
+    try:
+        return parse_quantity(text) if text is not None else None
+    except InvalidSpec:  # edited by hand
+        return None
 
 
 def spec_edited_by_hand(pod: Unstructured) -> bool:
@@ -95,15 +139,18 @@ def spec_edited_by_hand(pod: Unstructured) -> bool:
     )
 
 
-def _withdrawn_annotations(desired: Unstructured, live: Unstructured) -> set[str]:
-    """Return the keys of annotations in `live` that the operator set (managedFields) but that `desired` lacks."""
+def _with_withdrawn(field: str, metadata: Unstructured, desired: Unstructured, live: Unstructured) -> Unstructured:
+    """Return the patch `metadata` with the removal of the labels or annotations (`field`) in `live` that the operator set
+    (managedFields) but that `desired` lacks. Those that another client has set, or set to another value, stay.
+    """
     ours: set[str] = set()
     for entry in live["metadata"].get("managedFields", ()):
         if entry.get("manager") == FIELD_MANAGER and not entry.get("subresource"):
-            fields = entry.get("fieldsV1", {}).get("f:metadata", {}).get("f:annotations", {})
-            ours |= {field.removeprefix("f:") for field in fields if field.startswith("f:")}
-    withdrawn = ours - desired["metadata"]["annotations"].keys()
-    return {key for key in withdrawn if key in (live["metadata"].get("annotations") or {})}
+            fields = entry.get("fieldsV1", {}).get("f:metadata", {}).get(f"f:{field}", {})
+            ours |= {key.removeprefix("f:") for key in fields if key.startswith("f:")}
+    unwanted = ours - desired["metadata"][field].keys()
+    withdrawn = [key for key in sorted(unwanted) if key in (live["metadata"].get(field) or {})]
+    return metadata | {field: metadata.get(field, {}) | dict.fromkeys(withdrawn)} if withdrawn else metadata
 
 
 def _owner_patch(desired: Unstructured, live: Unstructured) -> Unstructured:

@@ -44,12 +44,17 @@ def host_path(storage: UserStorage, cls: UserStorageClass) -> HostPath | None:
     if template is None:
         raise InvalidSpec(f"class spec.network.hostTemplate is required with spec.network.expose {cls.exposure.expose}")
     host = expand(template, storage)
-    if (error := _host_error(host)) is not None:
+    if (error := _host_error(host, template)) is not None:
         raise InvalidSpec(f"class spec.network.hostTemplate makes {host!r} of spec.userID {storage.user_id!r}: {error}")
     return HostPath(host, expand(cls.browser.base_path, storage))
 
 
-def _host_error(host: str) -> str | None:
+def _host_error(host: str, template: str) -> str | None:
+    """Return why `host` is no DNS name for which clients accept a certificate; None if it is one.
+
+    Labels with hyphens in the third and fourth place are reserved (RFC 5891, 4.2.3.1). Only an internationalised label that the
+    administrator wrote into the template is one of these.
+    """
     if len(host) > _HOST_MAX:
         return f"a DNS name has at most {_HOST_MAX} characters, this one {len(host)}"
     for label in host.split("."):
@@ -57,6 +62,8 @@ def _host_error(host: str) -> str | None:
             return f"a label of a DNS name has at most {_LABEL_MAX} characters, {label!r} has {len(label)}"
         if not _LABEL.fullmatch(label):
             return f"{label!r} is not a label of a DNS name"
+        if label[2:4] == "--" and not (label.startswith("xn--") and label in template.split(".")):
+            return f"{label!r} has hyphens in the third and fourth place, which is reserved"
     return None
 
 

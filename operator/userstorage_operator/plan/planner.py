@@ -24,8 +24,13 @@ from userstorage_operator.observed.snapshot import (
 )
 from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.builders import Desired, build
-from userstorage_operator.plan.deferred_changes import current_claim_size, keep_current_access, keep_current_endpoint
-from userstorage_operator.plan.diff import LABEL_PATCH, child_patch, claim_growth, claim_patch, without_owner
+from userstorage_operator.plan.deferred_changes import (
+    current_claim_size,
+    ids_of_files,
+    keep_current_access,
+    keep_current_endpoint,
+)
+from userstorage_operator.plan.diff import LABEL_PATCH, child_patch, claim_patch, claim_resize, without_owner
 from userstorage_operator.plan.finalizers import has_finalizer, is_held
 from userstorage_operator.plan.pod import (
     claim_is_disappearing,
@@ -92,6 +97,7 @@ def _render(snapshot: Snapshot) -> tuple[Desired | None, OperatorError | None]:
     storage, cls = snapshot.storage, snapshot.cls
     if snapshot.spec_error is not None or cls is None:
         return None, snapshot.spec_error
+    cls = replace(cls, ids=ids_of_files(snapshot) or cls.ids)
     try:
         browser = browsers.render(storage, cls)
         exposed = snapshot.exposure_conflict is None
@@ -128,7 +134,7 @@ def plan_changes(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
         *pod_plan.steps,
         *_ensure_exposure(Kind.INGRESS, desired.ingress, snapshot),
         *_ensure_exposure(Kind.HTTP_ROUTE, desired.http_route, snapshot),
-        *_expand_claim(snapshot, desired),
+        *_resize_claim(snapshot, desired),
     ]
     return replace(pod_plan, steps=tuple(steps))
 
@@ -290,11 +296,11 @@ def _ensure_claim(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
             yield Patch(Kind.PVC, disowned, best_effort=True)
 
 
-def _expand_claim(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
+def _resize_claim(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
     claim = snapshot.children.pvc
     if desired.pvc is None or claim is None or claim_is_disappearing(snapshot):
         return
     if snapshot.claim_context.claim_holder is not None:
         return
-    if patch := claim_growth(claim, snapshot.storage.storage.size):
+    if patch := claim_resize(claim, snapshot.storage.storage.size):
         yield Patch(Kind.PVC, patch, best_effort=True)

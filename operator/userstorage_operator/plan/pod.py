@@ -12,7 +12,7 @@ from userstorage_operator.observed import backoff, pod_status
 from userstorage_operator.observed.lost_claim import waits_for_consent
 from userstorage_operator.observed.snapshot import Snapshot, controller_uid, is_owned_by_a_user_storage, is_terminating
 from userstorage_operator.plan import volume_affinity
-from userstorage_operator.plan.builders import Desired
+from userstorage_operator.plan.builders import BUILT_FROM, Desired
 from userstorage_operator.plan.diff import metadata_patch, spec_edited_by_hand
 from userstorage_operator.plan.steps import Create, DeletePod, InspectMountEvents, InspectMounts, Patch, Plan
 
@@ -103,18 +103,16 @@ def _claim_blocks_pod(snapshot: Snapshot, desired: Desired) -> bool:
 
 
 def _pod_patch(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> Unstructured:
-    """Return the patch of the pod's metadata.
-
-    If the replacement of the pod is deferred, the patch only repairs its owner and the labels by which Service and NetworkPolicy
-    select the pod. The hash annotations stay, because they record the spec that the pod was built from.
+    """Return the patch of the pod's metadata. If the replacement of the pod is deferred, the annotations stay that record what the
+    pod was built from.
     """
     patch = metadata_patch(desired.pod, pod)
-    if deferral(snapshot, desired) is None:
+    if deferral(snapshot, desired) is None or not patch:
         return patch
-    selected = desired.service["metadata"]["labels"]
-    metadata = patch.get("metadata", {})
-    labels = {key: value for key, value in metadata.get("labels", {}).items() if key in selected}
-    kept = ({"labels": labels} if labels else {}) | {key: metadata[key] for key in ("ownerReferences",) if key in metadata}
+    metadata = patch["metadata"]
+    annotations = {key: value for key, value in metadata.get("annotations", {}).items() if key not in BUILT_FROM}
+    kept = {field: value for field, value in metadata.items() if field != "annotations"}
+    kept |= {"annotations": annotations} if annotations else {}
     return {"metadata": kept} if kept else {}
 
 
@@ -132,8 +130,8 @@ def _replacement(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> Del
     It is the operator's own wish, not the user's. So it must not happen while the pod is what keeps the files: pvc-protection holds
     a claim that is being deleted for as long as a pod uses it, also a pod that has terminated.
     """
-    built_from = pod_hash(pod)
-    if built_from is not None and built_from != desired.pod_hash and deferral(snapshot, desired) in (None, CLAIM_TERMINATING):
+    outdated = pod_hash(pod) is not None and not is_current(pod, desired)
+    if outdated and deferral(snapshot, desired) in (None, CLAIM_TERMINATING):
         by_user = _changed_by_user(desired, pod)
         step = pod_deletion(snapshot, pod, "the spec asks for another pod" if by_user else "the class asks for another pod")
         step = replace(step, by_rollout=not by_user)
@@ -183,7 +181,7 @@ def pod_loss_reason(pod: Unstructured) -> str | None:
 def deferral(snapshot: Snapshot, desired: Desired) -> str | None:
     """Return why an outdated pod keeps running, as a reason of PodUpToDate; None if the pod is current or may be replaced."""
     pod = snapshot.children.pod
-    if pod is None or pod_hash(pod) == desired.pod_hash:
+    if pod is None or is_current(pod, desired):
         return None
     if snapshot.storage.lifecycle.update_strategy is UpdateStrategy.WHEN_SUSPENDED:
         return "UpdateDeferred"
@@ -194,7 +192,13 @@ def deferral(snapshot: Snapshot, desired: Desired) -> str | None:
 
 def _changed_by_user(desired: Desired, pod: Unstructured) -> bool:
     built_from = _annotation(pod, names.ANNOTATION_SPEC_HASH)
-    return built_from is not None and built_from != desired.spec_hash
+    return built_from is not None and built_from != desired.spec_hash and built_from not in desired.former_hashes
+
+
+def is_current(pod: Unstructured, desired: Desired) -> bool:
+    """Whether the pod was built from what is desired now."""
+    built_from = pod_hash(pod)
+    return built_from == desired.pod_hash or built_from in desired.former_hashes
 
 
 def pod_hash(pod: Unstructured) -> str | None:

@@ -124,7 +124,7 @@ def document(version: str) -> Unstructured:
             "/v1/users/{userID}": _get(
                 "listUserStoragesOfUser",
                 "List all UserStorages of a user in all namespaces.",
-                [_parameter("path", "userID", _TEXT, "Exact `spec.userID`, percent-encoded if needed."), *paging],
+                [_parameter("path", "userID", _TEXT, "Exact `spec.userID`, percent-encoded."), *paging],
                 "List",
             ),
         },

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from userstorage_operator.api.conditions import Phase
+from userstorage_operator.api.names import USER_ID_RULE, is_user_id
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.readapi.problems import bad_parameter
 from userstorage_operator.readmodel.query import Query
@@ -26,7 +27,6 @@ _Known = Mapping[str, tuple[str, Callable[[str, str], Any]]]
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _NAMESPACE = re.compile(rf"(?=.{{1,63}}\Z){_LABEL}")
 _NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
-_USER = re.compile(r"(?=.{1,128}\Z)[A-Za-z0-9]([A-Za-z0-9._@+-]*[A-Za-z0-9])?")
 _LIMIT = re.compile(r"[0-9]{1,3}")
 _TRUTH = {"true": True, "false": False}
 
@@ -43,8 +43,9 @@ def name(text: str, parameter: str = "name") -> str:
 
 def user(text: str, parameter: str = "user") -> str:
     """Check that `text` is a user id as the schema of UserStorage allows it, and return it. Raises Problem 400."""
-    detail = "must be a user id: at most 128 letters, digits and . _ @ + -, starting and ending with a letter or digit"
-    return _matching(_USER, text, parameter, detail)
+    if not is_user_id(text):
+        raise bad_parameter(parameter, f"must be a user id: {USER_ID_RULE}")
+    return text
 
 
 def continue_token(after: Key) -> str:

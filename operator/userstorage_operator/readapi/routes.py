@@ -37,7 +37,7 @@ class ReadApi:
         app.router.add_get("/openapi.json", self._openapi)
         app.router.add_get("/userstorages", self._list)
         app.router.add_get("/namespaces/{namespace}/userstorages/{name}", self._get)
-        app.router.add_get("/users/{userID}", self._list_of_user)
+        app.router.add_get("/users/{userID:[^/]+}", self._list_of_user)  # by default, a variable has no braces
         return app
 
     async def _openapi(self, _: web.Request) -> web.Response:

@@ -24,7 +24,7 @@ from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.contest import REPORTED_FROM, Contest, Undone, describe, last_manager
 from userstorage_operator.observed.snapshot import Snapshot, controller, controller_uid, is_labelled, is_terminating
 from userstorage_operator.plan.builders import owner_reference
-from userstorage_operator.plan.diff import LABEL_PATCH, labels_patch, with_owner, without_absent
+from userstorage_operator.plan.diff import LABEL_PATCH, claim_metadata, labels_patch, with_owner, without_absent
 from userstorage_operator.plan.finalizers import has_finalizer, is_held, release_patch, selects
 from userstorage_operator.plan.planner import claim_to_collect, refuse_foreign
 from userstorage_operator.plan.pod import plan_pod, pod_deletion
@@ -457,7 +457,7 @@ def _goal(step: Step, result: ApplyResult) -> int:
     if isinstance(step, Patch) and target.part is not Part.REST:
         goal = step.patch
     elif goal is not None and target.kind is Kind.PVC:
-        goal = goal["metadata"]  # the rest of a claim is never repaired
+        goal = claim_metadata(goal)  # the rest of a claim is never repaired
     return hash(orjson.dumps(goal, option=orjson.OPT_SORT_KEYS))
 
 

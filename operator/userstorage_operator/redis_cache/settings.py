@@ -1,5 +1,6 @@
 """Settings of the connection to Redis: the URL, and the files with password, certificates and keys."""
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -10,6 +11,8 @@ from userstorage_operator.api.errors import OperatorError
 _PORT = 6379
 _SENTINEL_PORT = 26379
 _SHORTEST_KEY = 16
+_DATABASE = re.compile(r"[0-9]{1,4}")
+_CLUSTER_NAME = re.compile(r"[-.]*[A-Za-z0-9][-.A-Za-z0-9]*")
 _FORMS = "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
 
 
@@ -101,7 +104,7 @@ class RedisSettings:
         has_password = bool(target.password) or self.password_file is not None
         if (self.username or target.username) and not has_password:
             raise BadRedisSettings("--redis-password-file: a Redis user needs a password")
-        if not self.cluster_name or not self.cluster_name.replace("-", "").replace(".", "").isalnum():
+        if _CLUSTER_NAME.fullmatch(self.cluster_name) is None:
             raise BadRedisSettings(f"--cluster-name: {self.cluster_name!r}: letters, digits, dots and dashes only")
 
     def signing_key(self) -> bytes:
@@ -156,7 +159,7 @@ def _path(parts: SplitResult, topology: Topology) -> tuple[str, int]:
         service = names.pop(0)
     if len(names) > 1:
         raise _bad("the path has too many segments")
-    if names and not (names[0].isascii() and names[0].isdigit()):
+    if names and _DATABASE.fullmatch(names[0]) is None:
         raise _bad(f"the database must be a number, not {names[0]!r}")
     database = int(names[0]) if names else 0
     if topology is Topology.CLUSTER and database:

@@ -12,6 +12,8 @@ from userstorage_operator.text import REDACTED, redacted
 TEXT_MAX = 1024
 """Characters of one string; messages of conditions are never longer."""
 _SECRET_KEY = re.compile(r"token|passw|secret|authorization|api[-_]?key|private[-_]?key|credential|cookie", re.IGNORECASE)
+_IDENTITY = "user_id"
+"""The field with a user id: it is no secret, and has to be found in the log as the authenticating proxy sends it."""
 _SCANNED_MAX = 4 * TEXT_MAX
 """Number of characters of a text that are searched for secrets. It is larger than TEXT_MAX, because a secret that is cut in
 half matches no pattern.
@@ -27,9 +29,7 @@ def clean_text(text: str) -> str:
     if text.isprintable() and len(text) <= TEXT_MAX and not (" " in text or ":" in text or "=" in text or "eyJ" in text):
         return text  # a name, a word or a uid, as most texts in a log line are: no pattern can match
     shown = text if len(text) <= _SCANNED_MAX else text[:_SCANNED_MAX].rsplit(None, 1)[0]
-    shown = redacted(shown)
-    escaped = shown if shown.isprintable() else _escape(shown)
-    return escaped if len(escaped) <= TEXT_MAX and len(text) <= _SCANNED_MAX else f"{escaped[:TEXT_MAX]}...[cut]"
+    return _cut(_escape(redacted(shown)), cut_before=len(text) > _SCANNED_MAX)
 
 
 def clean_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,7 +53,13 @@ def _clean(value: Any, depth: int) -> Any:
 
 
 def _fields(fields: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-    return {clean_text(str(key)): REDACTED if _is_secret(str(key)) else _clean(value, depth) for key, value in fields.items()}
+    return {clean_text(str(key)): _field(str(key), value, depth) for key, value in fields.items()}
+
+
+def _field(key: str, value: Any, depth: int) -> Any:
+    if key == _IDENTITY and isinstance(value, str):
+        return _cut(_escape(value))
+    return REDACTED if _is_secret(key) else _clean(value, depth)
 
 
 @functools.lru_cache(maxsize=256)
@@ -61,5 +67,11 @@ def _is_secret(key: str) -> bool:
     return _SECRET_KEY.search(key) is not None
 
 
+def _cut(text: str, *, cut_before: bool = False) -> str:
+    return text if len(text) <= TEXT_MAX and not cut_before else f"{text[:TEXT_MAX]}...[cut]"
+
+
 def _escape(text: str) -> str:
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -124,7 +124,7 @@ def pod_up_to_date(outcome: Outcome) -> Condition:
         return Condition(reasons.POD_UP_TO_DATE, False, plans.CLAIM_TERMINATING, message)
     if desired is not None and not terminating and (deferral := plans.deferral(outcome.snapshot, desired)) is not None:
         return Condition(reasons.POD_UP_TO_DATE, False, deferral, _DEFERRALS[deferral])
-    if desired is None or pod is None or terminating or plans.pod_hash(pod) != desired.pod_hash:
+    if desired is None or pod is None or terminating or not plans.is_current(pod, desired):
         if outcome.snapshot.storage.suspended and pod is None:
             return Condition(reasons.POD_UP_TO_DATE, True, "Suspended", "the UserStorage is suspended and has no pod")
         return Condition(reasons.POD_UP_TO_DATE, False, "Recreating", "the pod of the current spec does not exist yet")

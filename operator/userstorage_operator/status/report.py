@@ -110,7 +110,7 @@ def _storage(outcome: Outcome, previous: Unstructured) -> Unstructured:
     status["requested"] = claim["spec"]["resources"]["requests"]["storage"]
     if capacity := claim.get("status", {}).get("capacity", {}).get("storage"):
         status["capacity"] = capacity
-    if (growth := pvc_resize.progress(claim)) is not None:
+    if (growth := pvc_resize.progress(claim, outcome.snapshot.storage.own_size)) is not None:
         status["resize"] = str(growth)
     if (volume := outcome.snapshot.volume) is not None:
         status |= volume_usage.volume_status(previous, status["claimName"], volume.use)

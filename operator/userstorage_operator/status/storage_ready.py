@@ -3,6 +3,7 @@
 from userstorage_operator.api import reasons
 from userstorage_operator.api.conditions import Condition
 from userstorage_operator.api.errors import GrowthRefused
+from userstorage_operator.api.quantities import parse_quantity
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status
@@ -13,6 +14,8 @@ from userstorage_operator.observed.snapshot import Snapshot, controller, is_term
 from userstorage_operator.plan import pod as plans
 from userstorage_operator.plan import volume_affinity
 from userstorage_operator.plan.builders import claim_name
+from userstorage_operator.plan.deferred_changes import ids_of_files
+from userstorage_operator.plan.diff import is_requested
 from userstorage_operator.status.outcome import Outcome
 
 NEEDS_MANUAL_ACTION = frozenset({"ClaimNotAllowed", "ClaimInUse", "ClaimDeleted"})
@@ -33,19 +36,21 @@ def storage_ready(outcome: Outcome) -> Condition:
     if not _has_volume(snapshot, claim):
         message = f"claim {name!r} gets its volume when the pod is scheduled"
         return Condition(reasons.STORAGE_READY, True, _FIRST_CONSUMER, message)
-    if progress(claim) is Resize.FAILED:
+    if progress(claim, snapshot.storage.own_size) is Resize.FAILED:
         message = f"claim {name!r} is bound and in use, but expanding it failed: {failure(claim)}"
         return Condition(reasons.STORAGE_READY, True, "ResizeFailed", message)
     if (refused := _growth_refused(outcome)) is not None:
-        message = f"claim {name!r} is bound and in use, but may not be expanded: {refused.message}"
+        message = f"claim {name!r} is bound and in use, but its size may not be changed: {refused.message}"
         return Condition(reasons.STORAGE_READY, True, "ResizeFailed", message)
+    if (difference := _size_difference(snapshot, claim)) is not None:
+        return Condition(reasons.STORAGE_READY, True, "SizeDiffers", f"claim {name!r} is bound, but {difference}")
     if (contest := outcome.contest(Kind.PVC)) is not None:
         return Condition(reasons.STORAGE_READY, True, "Contested", f"claim {name!r} is bound, but {contest.message}")
     if (owner := _foreign_controller(snapshot, claim)) is not None:
         owned_by = f"{owner['kind']} {owner['name']!r}"
         message = f"claim {name!r} is bound, but {owned_by} controls it: deleting that deletes the claim and its files"
         return Condition(reasons.STORAGE_READY, True, "ControlledByOther", message)
-    return Condition(reasons.STORAGE_READY, True, "ClaimBound", f"claim {name!r} is bound")
+    return Condition(reasons.STORAGE_READY, True, "ClaimBound", f"claim {name!r} is bound{_owner_note(snapshot)}")
 
 
 def keeps_pod_from_starting(outcome: Outcome) -> Finding | None:
@@ -150,6 +155,33 @@ def _growth_refused(outcome: Outcome) -> GrowthRefused | None:
     return error if isinstance(error, GrowthRefused) else None
 
 
+def _owner_note(snapshot: Snapshot) -> str:
+    """Return, for the end of a message, that the pod runs as other ids than the class asks for; empty if it does not."""
+    ids, cls = ids_of_files(snapshot), snapshot.cls
+    if ids is None or cls is None or ids == cls.ids:
+        return ""
+    return f"; its files belong to {ids} (user:group:fsGroup), as which the pod runs instead of {cls.ids} of the class"
+
+
+def _size_difference(snapshot: Snapshot, claim: Unstructured) -> str | None:
+    """Return why the claim does not request the size that the spec asks for, and will not; None if it does, or is about to.
+
+    A volume that is larger than what was ever requested is no difference: provisioners round up.
+    """
+    size, capacity = snapshot.storage.own_size, claim.get("status", {}).get("capacity", {}).get("storage")
+    requested = claim["spec"]["resources"]["requests"]["storage"]
+    if size is None or capacity is None or parse_quantity(size) == parse_quantity(requested):
+        return None
+    if parse_quantity(size) < min(parse_quantity(capacity), parse_quantity(requested)):
+        return f"its volume has {capacity}, more than spec.storage.size {size}; a volume cannot shrink"
+    if parse_quantity(size) <= parse_quantity(capacity) or not is_requested(claim, size):
+        return None
+    return (
+        f"another client made it request {requested} instead of spec.storage.size {size}; "
+        "it stays so until spec.storage.size changes"
+    )
+
+
 def _foreign_controller(snapshot: Snapshot, claim: Unstructured) -> Unstructured | None:
     """Return the ownerReference of another object that controls the user's own claim; None if there is none."""
     owner = controller(claim)
@@ -174,6 +206,13 @@ def _pending(snapshot: Snapshot, claim: Unstructured) -> Finding | None:
     """
     name, class_name = claim["metadata"]["name"], claim["spec"].get("storageClassName")
     modes = snapshot.claim_context.binding_modes
+    size, requested = snapshot.storage.own_size, claim["spec"]["resources"]["requests"]["storage"]
+    if size is not None and parse_quantity(size) < parse_quantity(requested):
+        message = (
+            f"claim {name!r} waits for a volume of {requested}, and spec.storage.size is {size}: Kubernetes changes no claim "
+            "without a volume; delete it, and it is created again"
+        )
+        return Finding("ClaimPending", message)
     if class_name is None:
         return Finding(
             "ClaimPending", f"claim {name!r} waits for a volume: it names no StorageClass and there was no default one"
