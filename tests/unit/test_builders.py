@@ -11,6 +11,12 @@ from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.userstorageclass import UserStorageClass
 from userstorage_operator.plan.diff import without_absent
 
+ALLOWING = UserStorageClass.parse(
+    class_object(
+        podMetadata={"allowed": ["team", "app", "userId", names.LABEL_MANAGED_BY]},
+        scheduling={"allowed": {"nodeSelector": ["disk"]}},
+    )
+)
 LABELS = st.dictionaries(st.sampled_from(["team", "app", "userId", names.LABEL_MANAGED_BY]), st.text("abc", max_size=5))
 
 
@@ -28,13 +34,13 @@ def test_pod_hash_covers_fields_that_need_new_pod() -> None:
         {"scheduling": {"nodeSelector": {"disk": "ssd"}}},
         {"podMetadata": {"labels": {"team": "blue"}}},
     ]
-    hashes = {desired_of(storage_object(**spec)).pod_hash for spec in changes}
+    hashes = {desired_of(storage_object(**spec), ALLOWING).pod_hash for spec in changes}
     assert len(hashes) == len(changes)
 
 
 @given(LABELS, LABELS)
 def test_operator_labels_override_pod_metadata(labels: dict[str, str], annotations: dict[str, str]) -> None:
-    pod = desired_of(storage_object(podMetadata={"labels": labels, "annotations": annotations})).pod
+    pod = desired_of(storage_object(podMetadata={"labels": labels, "annotations": annotations}), ALLOWING).pod
     assert pod["metadata"]["labels"]["app"] == "filebrowser"
     assert pod["metadata"]["labels"]["userId"] == "alice"
     assert pod["metadata"]["labels"][names.LABEL_MANAGED_BY] == names.MANAGED_BY

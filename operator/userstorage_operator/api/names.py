@@ -27,6 +27,13 @@ ANNOTATION_SPEC_HASH = f"{GROUP}/spec-hash"
 ANNOTATION_CLASS = f"{GROUP}/class"
 ANNOTATION_BASE_PATH = f"{GROUP}/base-path"
 ANNOTATION_DEFAULT_CLASS = f"{GROUP}/is-default-class"
+ANNOTATION_PAUSED = f"{GROUP}/paused"
+ANNOTATION_RESTARTED_AT = f"{GROUP}/restartedAt"
+"""On a UserStorage, the last restart that was asked for; on a pod, the value with which it was created. The name is that of
+`kubectl rollout restart`."""
+
+CONTROL_PLANE_KEYS = frozenset({"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"})
+"""Labels and taints of control-plane nodes."""
 
 SERVICE_PORT = 80
 

@@ -18,7 +18,7 @@ from userstorage_operator.api.userstorage import Scheduling, UserStorage
 from userstorage_operator.api.userstorageclass import Expose, PolicyMode, UserStorageClass
 from userstorage_operator.api.variables import expand
 from userstorage_operator.browsers.browser import FILES_MOUNT, FILES_VOLUME, Browser
-from userstorage_operator.plan import exposure
+from userstorage_operator.plan import class_bounds, exposure
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ def build(
     InvalidSpec, naming the field, if spec or class has a value that is not supported.
     """
     _raise_if_unsupported(storage, cls, granted)
+    class_bounds.raise_if_not_allowed(storage, cls)
     pod = _pod(storage, cls, browser)
     annotations = pod["metadata"]["annotations"]
     host = exposure.host_path(storage, cls)
@@ -171,15 +172,18 @@ def _exposed_metadata(storage: UserStorage, cls: UserStorageClass) -> Unstructur
 
 
 def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
-    """Build the pod. The operator adds four annotations: a hash of the pod spec with the user's labels and annotations, a hash of
-    what the UserStorage decides about the pod, the class name (for the admission policy) and the base path (for the URL).
+    """Build the pod. The operator adds four annotations: a hash of the pod spec with the labels and annotations of user and class, a
+    hash of what the UserStorage decides about the pod, the class name (for the admission policy) and the base path (for the URL);
+    and a fifth after a restart: which one the pod was created for.
     """
-    metadata = _metadata(storage)
-    metadata["labels"] = {**storage.pod_labels, **metadata["labels"]}
-    metadata["annotations"] = {**storage.pod_annotations, **metadata["annotations"]}
+    metadata, added = _metadata(storage), class_bounds.pod_metadata(storage, cls)
+    metadata["labels"] = {**added.labels, **metadata["labels"]}
+    metadata["annotations"] = {**added.annotations, **metadata["annotations"]}
+    if storage.meta.restarted_at is not None:
+        metadata["annotations"][names.ANNOTATION_RESTARTED_AT] = storage.meta.restarted_at
     spec = _pod_spec(storage, cls, browser)
     metadata["annotations"] |= {
-        names.ANNOTATION_POD_HASH: _hash([spec, dict(storage.pod_labels), dict(storage.pod_annotations)]),
+        names.ANNOTATION_POD_HASH: _hash([spec, dict(added.labels), dict(added.annotations)]),
         names.ANNOTATION_SPEC_HASH: _hash(_user_controlled(storage)),
         names.ANNOTATION_CLASS: cls.name,
         names.ANNOTATION_BASE_PATH: expand(cls.browser.base_path, storage),
@@ -199,7 +203,7 @@ def _user_controlled(storage: UserStorage) -> list[Any]:
         [files.claim_name, files.sub_path, files.read_only],
         storage.lifecycle.termination_grace_period,
         [dict(placed.node_selector), [dict(toleration) for toleration in placed.tolerations]] if placed else None,
-        [dict(storage.pod_labels), dict(storage.pod_annotations)],
+        [dict(storage.pod_metadata.labels), dict(storage.pod_metadata.annotations)],
     ]
 
 
@@ -255,7 +259,7 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
             },
             *({"name": space.name, "emptyDir": {"sizeLimit": space.size_limit}} for space in browser.scratch),
         ],
-        **_scheduling(storage.scheduling or cls.scheduling),
+        **_scheduling(class_bounds.placement(storage, cls)),
     }
     if browser.init_command:
         spec["initContainers"] = [
