@@ -204,6 +204,18 @@ def test_gitops_tools_report_health_of_each_phase(
     assert flux(raw) == {"Suspended": "Current", "Terminating": ending}.get(row.phase, row.kstatus)
 
 
+def test_argo_reports_a_paused_object_as_suspended(
+    served: ServedNamespace, argo: Callable[[Unstructured], tuple[str, str]]
+) -> None:
+    raw = served.until_phase("ready", CASES["ready"])
+    [entry] = [entry for entry in raw["status"]["conditions"] if entry["type"] == "Paused"]
+    assert entry["status"] == "False"
+    entry |= {"status": "True", "message": "nothing is changed"}
+    assert argo(raw) == ("Suspended", "nothing is changed")
+    del raw["status"]["observedGeneration"]
+    assert argo(raw) == ("Suspended", "nothing is changed")
+
+
 def test_health_check_cases_cover_every_phase() -> None:
     definition = yaml.safe_load((ROOT / "deploy/crds/userstorage.dev_userstorages.yaml").read_text())
     schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]

@@ -7,11 +7,11 @@ REFUSED = [
     Refused("pod label key", {"labels": {"/x": "a"}}, "podMetadata.labels keys must be valid"),
     Refused("pod label too long", {"labels": {"a": "b" * 64}}, "spec.podMetadata.labels.a: Too long"),
     Refused("pod annotation key", {"annotations": {"a/b/c": "x"}}, "podMetadata.annotations keys must be"),
-    Refused("a label of the operator", {"labels": {"userstorage.dev/uid": "x"}}, "podMetadata.labels keys must not begin with"),
+    Refused("a label of the operator", {"labels": {"userstorage.dev/uid": "x"}}, "podMetadata.labels keys must not start with"),
     Refused(
         "an annotation of the operator",
         {"annotations": {"userstorage.dev/pod-hash": "x"}},
-        "podMetadata.annotations keys must not begin with",
+        "podMetadata.annotations keys must not start with",
     ),
     Refused(
         "60 an object of 1.4 MiB",
