@@ -13,7 +13,7 @@ from userstorage_operator.api.userstorageclass import UserStorageClass
 
 
 def raise_if_not_allowed(storage: UserStorage, cls: UserStorageClass) -> None:
-    """Raise InvalidSpec with the reason NotAllowedByClass, naming the keys, if the UserStorage sets one that its class does not allow."""
+    """Raise InvalidSpec, with the reason NotAllowedByClass, if the UserStorage sets a key that its class does not allow."""
     refused = "; ".join(_refusals(storage, cls))
     if refused:
         raise InvalidSpec(refused, "NotAllowedByClass")
@@ -26,7 +26,7 @@ def pod_metadata(storage: UserStorage, cls: UserStorageClass) -> PodMetadata:
 
 
 def placement(storage: UserStorage, cls: UserStorageClass) -> Scheduling:
-    """Return where the pod may run: on nodes that both the class and the UserStorage select, despite the taints that either tolerates."""
+    """Return where the pod may run: on nodes that both class and UserStorage select, despite the taints that either tolerates."""
     own, of_class = storage.scheduling, cls.scheduling
     if own is None:
         return of_class

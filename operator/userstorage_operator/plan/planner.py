@@ -50,7 +50,9 @@ from userstorage_operator.plan.steps import (
 
 
 def plan(snapshot: Snapshot, now: datetime) -> Plan:
-    """Return the plan; without steps if the UserStorage is paused. If the spec is invalid, or an object that is not ours has a child's name, its `spec_error` says so."""
+    """Return the plan; without steps if the UserStorage is paused. If the spec is invalid, or an object that is not ours has a
+    child's name, its `spec_error` says so.
+    """
     desired, spec_error = _render(snapshot)
     if snapshot.storage.is_deleting:
         return replace(plan_deletion(snapshot), desired=desired)
