@@ -1,13 +1,16 @@
-"""`kubectl userstorage`: explains the status of a UserStorage to the person on call."""
+"""`kubectl userstorage`: explains the status of a UserStorage to the person on call, and restarts its pod."""
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import click
 
 from userstorage_operator.api.errors import NotFound, OperatorError
-from userstorage_operator.api.reasons import REASONS
+from userstorage_operator.api.names import ANNOTATION_RESTARTED_AT
+from userstorage_operator.api.reasons import PAUSED, REASONS
 from userstorage_operator.api.resources import USER_STORAGES
+from userstorage_operator.api.timestamps import format_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.client import KubeClient, NoopObserver
 from userstorage_operator.kube.login import login
@@ -18,7 +21,7 @@ from userstorage_operator.text import printable
 @click.group(context_settings={"show_default": True})
 @click.version_option(package_name="userstorage-operator")
 def main() -> None:
-    """Inspect UserStorages, and the Redis cache of the read API."""
+    """Inspect and restart UserStorages; inspect the Redis cache of the read API."""
 
 
 main.add_command(cache)
@@ -41,12 +44,33 @@ def explain(name: str, namespace: str) -> None:
         raise click.exceptions.Exit(1)
 
 
+@main.command()
+@click.argument("name")
+@click.option("-n", "--namespace", default="default", help="Namespace of the object.")
+def restart(name: str, namespace: str) -> None:
+    """Restart the pod of a UserStorage, as `kubectl rollout restart` does: sets the annotation userstorage.dev/restartedAt.
+
+    The operator terminates the pod gracefully and creates another one, also with updateStrategy WhenSuspended. A suspended
+    UserStorage stays suspended. Exit code 1: the annotation could not be set.
+    """
+    patch = {"metadata": {"annotations": {ANNOTATION_RESTARTED_AT: format_time(datetime.now(UTC))}}}
+    try:
+        asyncio.run(_patch(namespace, name, patch))
+    except NotFound as error:
+        raise click.ClickException(f"there is no UserStorage {name!r} in namespace {namespace!r}") from error
+    except OperatorError as error:
+        raise click.ClickException(printable(error.message)) from error
+    click.echo(f"userstorage.userstorage.dev/{name} restarted")
+
+
 def describe(raw: Unstructured) -> Iterator[str]:
     """Yield the lines that `explain` prints for the UserStorage `raw`."""
     status = raw.get("status") or {}
     yield f"{raw['metadata']['namespace']}/{raw['metadata']['name']}: {status.get('phase', 'Pending')}"
     if status.get("observedGeneration") != raw["metadata"]["generation"]:
         yield "  the operator has not processed the current spec yet"
+    if any(entry["type"] == PAUSED and entry["status"] == "True" for entry in status.get("conditions") or ()):
+        yield "  paused: everything else here is as it was at that moment"
     for condition in status.get("conditions") or ():
         yield f"  {condition['type']}={condition['status']} {condition['reason']} since {condition['lastTransitionTime']}"
         meaning = REASONS.get(condition["type"], {}).get(condition["reason"])
@@ -65,6 +89,14 @@ def describe(raw: Unstructured) -> Iterator[str]:
 def _is_ready(raw: Unstructured) -> bool:
     conditions = (raw.get("status") or {}).get("conditions") or ()
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+async def _patch(namespace: str, name: str, patch: Unstructured) -> None:
+    client = KubeClient(await login(), NoopObserver())
+    try:
+        await client.merge_patch(USER_STORAGES, namespace, name, patch, field_manager="kubectl-userstorage")
+    finally:
+        await client.close()
 
 
 async def _get(namespace: str, name: str) -> Unstructured:

@@ -20,7 +20,7 @@ from conftest import ROOT
 from localcluster.builds import GoProgram, build_go
 from localcluster.progress import silent
 from support.kubectl import WAIT, Kubectl, eventually
-from support.live import LIFE, condition_of
+from support.live import ALLOWED, LIFE, condition_of
 from support.operator_account import log_in
 from support.operator_process import OperatorProcess
 from userstorage_operator.api.unstructured import Unstructured
@@ -49,11 +49,13 @@ class HealthCase:
 
 
 def life(name: str, **more: Any) -> Unstructured:
-    return {"podMetadata": {"annotations": {LIFE: name}}, **more}
+    return {"className": LAB, "podMetadata": {"annotations": {LIFE: name}}, **more}
 
 
 EXPOSED = "exposed"
 """Placeholder for the class that exposes its users through a Gateway, whose API is not installed."""
+LAB = "lab"
+"""Placeholder for the class that lets its users set what the tests need."""
 CASES = {
     "unseen": HealthCase("Pending", "InProgress", "Progressing", "waiting for the operator"),
     "pending": HealthCase("Pending", "InProgress", "Progressing", "claim", {"storage": {"claimName": "missing"}}),
@@ -127,6 +129,10 @@ class ServedNamespace:
     exposed: str
     unseen: Unstructured
 
+    @property
+    def lab(self) -> str:
+        return f"{self.exposed}-lab"
+
     def apply(self, kind: str, name: str, spec: Unstructured) -> None:
         metadata = {"name": name} | ({"namespace": self.namespace} if kind == "UserStorage" else {})
         self.api.apply({"apiVersion": "userstorage.dev/v1", "kind": kind, "metadata": metadata, "spec": spec})
@@ -160,19 +166,23 @@ def served(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     here = ServedNamespace(api, name, name, before.get("unseen"))
     network = {"expose": "Gateway", "gatewayName": "public", "hostTemplate": "${slug}.example.org"}
     here.apply("UserStorageClass", here.exposed, {"network": network})
+    scheduling = {"allowed": {"nodeSelector": ["kubernetes.io/os"], "tolerations": ["spot"]}}
+    pod_metadata = {"allowed": [*ALLOWED["allowed"], "example.org/"]}
+    here.apply("UserStorageClass", here.lab, {"podMetadata": pod_metadata, "scheduling": scheduling})
     process = OperatorProcess(log_in(api, directory).kubeconfig, directory / "operator.log")
     process.start()
     try:
         for row_name, row in CASES.items():
             spec = {"userID": row_name} | row.spec
-            here.apply("UserStorage", row_name, spec | ({"className": name} if "className" in spec else {}))
+            named = {"className": {EXPOSED: here.exposed, LAB: here.lab}[spec["className"]]} if "className" in spec else {}
+            here.apply("UserStorage", row_name, spec | named)
         yield here
         api.run("delete", "us", "--all", "-n", name, "--wait=false")
         eventually(lambda: not api.list_all("us", name))
     finally:
         process.stop()
         print(process.log.read_text()[-4000:])  # noqa: T201  # shown with a failure
-    api.run("delete", "usc", name)
+    api.run("delete", "usc", name, here.lab)
     api.run("delete", "namespace", name, "--wait=false")
 
 
@@ -192,6 +202,18 @@ def test_gitops_tools_report_health_of_each_phase(
     assert row.message in message
     ending = "Failed" if row.stalled else "InProgress"
     assert flux(raw) == {"Suspended": "Current", "Terminating": ending}.get(row.phase, row.kstatus)
+
+
+def test_argo_reports_a_paused_object_as_suspended(
+    served: ServedNamespace, argo: Callable[[Unstructured], tuple[str, str]]
+) -> None:
+    raw = served.until_phase("ready", CASES["ready"])
+    [entry] = [entry for entry in raw["status"]["conditions"] if entry["type"] == "Paused"]
+    assert entry["status"] == "False"
+    entry |= {"status": "True", "message": "nothing is changed"}
+    assert argo(raw) == ("Suspended", "nothing is changed")
+    del raw["status"]["observedGeneration"]
+    assert argo(raw) == ("Suspended", "nothing is changed")
 
 
 def test_health_check_cases_cover_every_phase() -> None:
@@ -258,7 +280,7 @@ def test_operator_writes_are_not_reported_as_drift(served: ServedNamespace, tmp_
     names = [f"{kind}-{len(how)}" for kind in ("plain", "full", "idle")]
     specs: list[Unstructured] = [
         {"userID": names[0]},
-        FULL | {"userID": f"{names[1]}@example.org"},
+        FULL | {"userID": f"{names[1]}@example.org", "className": served.lab},
         {"userID": names[2], "replicas": 0},
     ]
     items = [

@@ -23,7 +23,7 @@ from localcluster.errors import ClusterError
 from localcluster.gatewayapi import http_route_definition
 from support.backend import account
 from support.kubectl import COMMAND_TIMEOUT, PATIENCE, WAIT, Kubectl, eventually
-from support.live import LIFE
+from support.live import ALLOWED, LIFE
 from support.operator_account import ACCOUNT, NAME, SYSTEM, Login, log_in, requests
 from support.operator_process import PROGRAM, OperatorProcess
 from support.operator_replicas import LEASE, free_lease
@@ -85,7 +85,7 @@ def classes(api: Kubectl) -> Iterator[dict[str, str]]:
     for way, name in names.items():
         network = {"expose": way, "gatewayName": "public", "hostTemplate": f"${{slug}}.{name}.example.org"}
         metadata = {"name": name}
-        spec = {"network": network}
+        spec = {"network": network, "podMetadata": ALLOWED}
         api.apply({"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": metadata, "spec": spec})
     yield names
     api.run("delete", "usc", *names.values())
@@ -233,7 +233,7 @@ def create_foreign_objects(api: Kubectl, namespace: str) -> None:
 def create_users(api: Kubectl, namespace: str, classes: dict[str, str]) -> None:
     """Create two users that become ready, one whose pod mounts slowly so that events are read, and those with name conflicts."""
     ways = {"alice": "Ingress", "bob": "Gateway", "route": "Gateway"}
-    slow = user(namespace, "slow", podMetadata={"annotations": {LIFE: "container-creating"}})
+    slow = user(namespace, "slow", className=classes["Ingress"], podMetadata={"annotations": {LIFE: "container-creating"}})
     api.apply(
         slow,
         *(user(namespace, name, className=classes[ways.get(name, "Ingress")]) for name in ("alice", "bob", *FOREIGN_OBJECTS)),

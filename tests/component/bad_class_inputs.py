@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from component import bad_scheduling
+from component import bad_pod_metadata, bad_scheduling
 from support.manifests import ABSENT, Accepted, Change, Refused
 
 _OPEN = {"mode": "None", "acknowledgeUnauthenticated": True}
@@ -27,6 +27,10 @@ def _network(**fields: object) -> dict[str, Any]:
 
 def _allowed_from(**peer: object) -> dict[str, Any]:
     return _network(allowedFrom=[peer])
+
+
+def _allowed(*keys: str) -> dict[str, Any]:
+    return {"podMetadata": {"allowed": list(keys)}}
 
 
 def _requirement(**fields: object) -> dict[str, Any]:
@@ -166,11 +170,21 @@ REFUSED = [
     Refused("root's files", {"security": {"fsGroup": 0}}, "spec.security.fsGroup: Invalid value"),
     Refused("user id past 31 bits", {"security": {"runAsUser": 2**31}}, "spec.security.runAsUser: Invalid value"),
     *(Refused(row.name, {"scheduling": row.spec}, row.message) for row in bad_scheduling.REFUSED),
+    *(Refused(row.name, {"scheduling": row.spec}, row.message) for row in bad_scheduling.REFUSED_FOR_CLASSES),
+    *(Refused(row.name, {"podMetadata": row.spec}, row.message) for row in bad_pod_metadata.REFUSED),
+    Refused("pod metadata allowed: every key", _allowed("/"), "podMetadata.allowed must hold valid label keys, or prefixes"),
+    Refused("pod metadata allowed: a pattern", _allowed("example.org/*"), "podMetadata.allowed must hold valid label keys"),
+    Refused("pod metadata allowed: empty", _allowed(""), "spec.podMetadata.allowed[0]: Invalid value"),
+    Refused("pod metadata allowed: ours", _allowed("userstorage.dev/"), "podMetadata.allowed must not hold keys of this"),
+    Refused("pod metadata allowed: our label", _allowed("app"), "podMetadata.allowed must not hold keys of this operator"),
+    Refused("pod metadata allowed twice", _allowed("a", "a"), "spec.podMetadata.allowed[1]: Duplicate value"),
+    Refused("30 keys of pod metadata allowed", _allowed(*(f"k{n}" for n in range(33))), "spec.podMetadata.allowed: Too many"),
     Refused("limit of 0", {"limits": {"maxPerNamespace": 0}}, "spec.limits.maxPerNamespace: Invalid value"),
     Refused("rollout 0", {"rollout": {"maxUnavailable": 0}}, "rollout.maxUnavailable must be a number"),
     Refused("rollout 0%", {"rollout": {"maxUnavailable": "0%"}}, "rollout.maxUnavailable must be a number"),
     Refused("rollout 101%", {"rollout": {"maxUnavailable": "101%"}}, "rollout.maxUnavailable must be a number"),
     Refused("rollout a word", {"rollout": {"maxUnavailable": "all"}}, "rollout.maxUnavailable must be a number"),
+    Refused("rollout paused by a word", {"rollout": {"paused": "yes"}}, "spec.rollout.paused: Invalid value"),
 ]
 
 ACCEPTED = [
@@ -233,9 +247,13 @@ ACCEPTED = [
     Accepted("peer by key", _requirement(key="a", operator="DoesNotExist")),
     Accepted("ids", {"security": {"runAsUser": 1, "runAsGroup": 2, "fsGroup": 2**31 - 1}}),
     *(Accepted(row.name, {"scheduling": row.spec}) for row in bad_scheduling.ACCEPTED),
+    *(Accepted(row.name, {"scheduling": row.spec}) for row in bad_scheduling.ACCEPTED_FOR_CLASSES),
+    *(Accepted(row.name, {"podMetadata": row.spec}) for row in bad_pod_metadata.ACCEPTED),
+    Accepted("pod metadata allowed", _allowed("team", "example.org/", "cluster-autoscaler.kubernetes.io/safe-to-evict")),
     Accepted("limits", {"limits": {"maxPerNamespace": 500}}),
     Accepted("rollout by number", {"rollout": {"maxUnavailable": 3}}),
     Accepted("rollout of all", {"rollout": {"maxUnavailable": "100%"}}),
+    Accepted("rollout paused", {"rollout": {"paused": True}}),
 ]
 
 CHANGES = [

@@ -10,7 +10,7 @@ from typing import Any
 from support import identities
 from support.arena import FOREIGN_SPECS, Arena
 from support.kubectl import PATIENCE
-from support.live import HEALED, LIFE, QUOTAS, Live
+from support.live import ALLOWED, HEALED, LIFE, QUOTAS, Live
 from support.manifests import storage, to_json
 from userstorage_operator.api.errors import ClusterError, Refused
 from userstorage_operator.api.names import slug
@@ -402,7 +402,7 @@ async def tightened_rules(arena: Arena, number: int) -> None:
 async def _unprovisioned(arena: Arena, number: int, fields: Unstructured) -> None:
     """Create a claim that is not provisioned, then bind it."""
     name = f"row{number}"
-    cls = await arena.create_class(name, {"storage": fields})
+    cls = await arena.create_class(name, {"storage": fields, "podMetadata": ALLOWED})
     await arena.create(name, className=cls, podMetadata=NEVER_READY)
     assert f"user-storage-{name}" in await arena.live.until_condition("StorageReady", "False", "ClaimPending", name)
     await arena.live.change_child(Kind.PVC, {"spec": {"volumeName": f"volume-of-{name}"}}, name)

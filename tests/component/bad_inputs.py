@@ -5,7 +5,7 @@ For every rule of the CRD there is at least one spec that it refuses and one tha
 
 from typing import Any
 
-from component import bad_scheduling
+from component import bad_pod_metadata, bad_scheduling
 from support import identities
 from support.manifests import ABSENT, Accepted, Change, Refused
 
@@ -20,10 +20,6 @@ def _storage(**fields: object) -> dict[str, Any]:
 
 def _lifecycle(**fields: object) -> dict[str, Any]:
     return _ALICE | {"lifecycle": fields}
-
-
-def _pod_metadata(**fields: object) -> dict[str, Any]:
-    return _ALICE | {"podMetadata": fields}
 
 
 _NO_SUCH_USER = (
@@ -125,26 +121,8 @@ REFUSED = [
     ),
     Refused("updateStrategy unknown", _lifecycle(updateStrategy="Never"), "spec.lifecycle.updateStrategy: Unsupported value"),
     *(Refused(row.name, _ALICE | {"scheduling": row.spec}, row.message) for row in bad_scheduling.REFUSED),
-    Refused("pod label value", _pod_metadata(labels={"team": "a b"}), "podMetadata.labels values must be valid"),
-    Refused("pod label key", _pod_metadata(labels={"/x": "a"}), "podMetadata.labels keys must be valid"),
-    Refused("pod label too long", _pod_metadata(labels={"a": "b" * 64}), "spec.podMetadata.labels.a: Too long"),
-    Refused(
-        "a label for a mesh", _pod_metadata(labels={"sidecar.istio.io/inject": "true"}), "podMetadata.labels keys must not"
-    ),
-    Refused(
-        "an annotation for the node",
-        _pod_metadata(annotations={"container.apparmor.security.beta.kubernetes.io/filebrowser": "unconfined"}),
-        "podMetadata.annotations keys must not",
-    ),
-    Refused("an annotation for networks", _pod_metadata(annotations={"k8s.v1.cni.cncf.io/networks": "x"}), "keys must not"),
-    Refused("an annotation of the operator", _pod_metadata(annotations={"userstorage.dev/pod-hash": "x"}), "keys must not"),
-    Refused("pod annotation key", _pod_metadata(annotations={"a/b/c": "x"}), "podMetadata.annotations keys must be"),
-    Refused(
-        "60 an object of 1.4 MiB",
-        _pod_metadata(annotations={f"a{n}": "x" * 4096 for n in range(350)}),
-        "spec.podMetadata.annotations: Too many",
-    ),
-    Refused("60 a huge annotation", _pod_metadata(annotations={"a": "x" * 4097}), "spec.podMetadata.annotations.a: Too long"),
+    *(Refused(row.name, _ALICE | {"scheduling": row.spec}, row.message) for row in bad_scheduling.REFUSED_FOR_USERS),
+    *(Refused(row.name, _ALICE | {"podMetadata": row.spec}, row.message) for row in bad_pod_metadata.REFUSED),
 ]
 
 ACCEPTED = [
@@ -178,7 +156,7 @@ ACCEPTED = [
         ),
     ),
     *(Accepted(row.name, _ALICE | {"scheduling": row.spec}) for row in bad_scheduling.ACCEPTED),
-    Accepted("pod metadata", _pod_metadata(labels={"example.org/team": "a"}, annotations={"example.org/note": "any text, ü"})),
+    *(Accepted(row.name, _ALICE | {"podMetadata": row.spec}) for row in bad_pod_metadata.ACCEPTED),
 ]
 
 CHANGES = [

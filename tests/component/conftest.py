@@ -31,8 +31,10 @@ async def live(kubeconfig: None, namespace: str) -> AsyncIterator[Live]:
     client = KubeClient(await login(), Metrics("test"))
     live = Live(client, namespace)
     await live.until_pods_are_admitted()
+    await live.create_class(live.lab_class)
     yield live
     await live.release_all()
+    await live.delete_class(live.lab_class)
     await client.close()
     await asyncio.sleep(TLS_CLOSE_SECONDS)
 

@@ -62,12 +62,19 @@ def lenient(api: Kubectl) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def classes(api: Kubectl) -> Iterator[dict[str, str]]:
-    """The names of three classes: with its own image, of another flavor, and with all defaults."""
+    """The names of four classes: with its own image, of another flavor, with all defaults, and with keys for pods."""
     none = {"mode": "None", "acknowledgeUnauthenticated": True}
     specs: dict[str, Unstructured] = {
         "own": {"browser": {"flavor": "Custom", "image": OTHER}, "auth": none},
         "dufs": {"browser": {"flavor": "Dufs"}, "auth": none},
         "plain": {},
+        "keys": {
+            "podMetadata": {"annotations": {"example.org/set": "1"}, "allowed": ["team", "example.org/"]},
+            "scheduling": {
+                "tolerations": [{"key": "example.org/set", "operator": "Exists"}],
+                "allowed": {"tolerations": ["example.org/gpu"]},
+            },
+        },
     }
     names = {kind: f"{kind}-{uuid.uuid4().hex[:8]}" for kind in specs}
     for kind, spec in specs.items():
@@ -175,6 +182,75 @@ def test_image_must_be_that_of_the_class(
     refusal = policies.refusal(pod(image, classes[kind]))
     assert (refusal == "") == admitted
     assert admitted or f"not the one of UserStorageClass {classes[kind]}" in refusal
+
+
+EXISTS = {"operator": "Exists"}
+LABELS: tuple[str | int, ...] = ("metadata", "labels")
+ANNOTATIONS: tuple[str | int, ...] = ("metadata", "annotations")
+CONTROL_PLANE = [EXISTS | {"key": "node-role.kubernetes.io/control-plane"}]
+TOLERATIONS: tuple[str | int, ...] = ("spec", "tolerations")
+ADDED: dict[str, tuple[tuple[str | int, ...], Any, str]] = {
+    "an allowed label": ((*LABELS, "team"), "blue", ""),
+    "a label with an allowed prefix": ((*LABELS, "example.org/team"), "blue", ""),
+    "another label": ((*LABELS, "component"), "api", "metadata.labels"),
+    "an annotation of the class": ((*ANNOTATIONS, "example.org/set"), "1", ""),
+    "an annotation of the API server": ((*ANNOTATIONS, "kubernetes.io/limit-ranger"), "defaults", ""),
+    "a hook of a backup": ((*ANNOTATIONS, "pre.hook.backup.velero.io/command"), '["sh"]', "metadata.annotations"),
+    "an identity": ((*LABELS, "azure.workload.identity/use"), "true", "metadata.labels"),
+    "a toleration of the class": (TOLERATIONS, [EXISTS | {"key": "example.org/set"}], ""),
+    "an allowed toleration": (TOLERATIONS, [{"key": "example.org/gpu", "value": "a", "effect": "NoSchedule"}], ""),
+    "another toleration": (TOLERATIONS, [EXISTS | {"key": "dedicated"}], "spec.tolerations"),
+    "a toleration of the control plane": (TOLERATIONS, CONTROL_PLANE, "spec.tolerations"),
+    "a toleration of everything": (TOLERATIONS, [EXISTS], "every taint"),
+    "a toleration of lost nodes for ever": (
+        TOLERATIONS, [EXISTS | {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}], "spec.tolerations",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ADDED)
+def test_pod_has_only_keys_of_its_class(policies: Policies, classes: dict[str, str], row: str) -> None:
+    path, value, message = ADDED[row]
+    changed = modified_pod(path, value)
+    changed["metadata"]["annotations"]["userstorage.dev/class"] = classes["keys"]
+    refusal = policies.refusal(changed)
+    assert (refusal == "") == (message == "")
+    assert message in refusal
+    assert not message or f"UserStorageClass {classes['keys']} neither sets nor allows" in refusal
+
+
+@pytest.mark.parametrize("row", ADDED)
+def test_pod_without_class_has_only_keys_of_the_operator(policies: Policies, row: str) -> None:
+    path, value, _ = ADDED[row]
+    refusal = policies.refusal(modified_pod(path, value))
+    assert (refusal == "") == (row == "an annotation of the API server")
+    assert not refusal or "without the annotation userstorage.dev/class must not have" in refusal
+
+
+def test_running_pod_gets_only_keys_of_its_class(policies: Policies, classes: dict[str, str]) -> None:
+    for name, class_name in (("with-keys", classes["keys"]), ("without-class", "")):
+        running = pod(class_name=class_name)
+        running["metadata"]["name"] = name
+        assert policies.run("create", "-f", "-", manifest=running) == ""
+        hook = {"metadata": {"annotations": {"post.hook.backup.velero.io/command": '["sh"]'}}}
+        assert "post.hook.backup.velero.io/command" in policies.run("patch", "pod", name, "-p", json.dumps(hook))
+        own = {"metadata": {"annotations": {"userstorage.dev/base-path": "/files/"}}}
+        assert policies.run("patch", "pod", name, "-p", json.dumps(own)) == ""
+    team = {"metadata": {"labels": {"team": "red"}}}
+    assert policies.run("patch", "pod", "with-keys", "-p", json.dumps(team)) == ""
+    assert "must not have team" in policies.run("patch", "pod", "without-class", "-p", json.dumps(team))
+    unnamed = {"metadata": {"annotations": {"userstorage.dev/class": "", "example.org/note": "x"}}}
+    assert "must not have example.org/note" in policies.run("patch", "pod", "with-keys", "-p", json.dumps(unnamed))
+
+
+def test_key_of_another_controller_does_not_block_an_update(api: Kubectl, policies: Policies, lenient: str) -> None:
+    running = pod()
+    running["metadata"]["name"] = "networked"
+    assert policies.run("create", "-f", "-", manifest=running) == ""
+    network = {"metadata": {"annotations": {"k8s.v1.cni.cncf.io/network-status": "[]"}}}
+    api.run("patch", "pod", "networked", "-n", lenient, "-p", json.dumps(network))
+    own = {"metadata": {"annotations": {"userstorage.dev/base-path": "/files/"}}}
+    assert policies.run("patch", "pod", "networked", "-p", json.dumps(own)) == ""
 
 
 def test_unknown_class_is_refused_if_role_lists_classes(api: Kubectl, policies: Policies, classes: dict[str, str]) -> None:

@@ -232,7 +232,7 @@ async def test_default_class_moved_in_two_steps_keeps_access_of_waiting_users(
     old = await make_class("old", annotations=DEFAULT, network=host)
     users = ("alice", "bob")
     for user in users:
-        await live.create(user, podMetadata={"annotations": {LIFE: "slow-termination"}})
+        await live.create(user, className=None, podMetadata={"annotations": {LIFE: "slow-termination"}})
         await live.until_ready(user)
     access = {user: (await identities(live, user))[:1] + (await identities(live, user))[-1:] for user in users}
     network: dict[str, Any] = {"allowedFrom": [{"podSelector": {}}]}

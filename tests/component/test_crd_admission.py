@@ -147,7 +147,7 @@ def test_class_gets_the_documented_defaults(api: Kubectl) -> None:
         "auth": {"mode": "ProxyHeader", "headerName": "X-Forwarded-User", "acknowledgeUnauthenticated": False},
         "network": {"expose": "ClusterIP", "policy": "Managed"},
         "security": {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000},
-        "rollout": {"maxUnavailable": "10%"},
+        "rollout": {"maxUnavailable": "10%", "paused": False},
     }
 
 

@@ -138,6 +138,7 @@ def test_kubectl_get_shows_the_columns_of_a_storage(api: Kubectl, namespace: str
         "CLAIM",
         "USED%",
         "CLASS",
+        "PAUSED",
     ]
     assert row.split()[:6] == ["alice", "alice", "Ready", "True", "PodReady", "10Gi"]
 

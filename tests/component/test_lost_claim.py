@@ -11,6 +11,7 @@ from component.test_events import Events
 from support.faultproxy import Fault, FaultProxy
 from support.kubectl import Kubectl
 from support.live import LIFE, Live
+from userstorage_operator.api.names import ANNOTATION_RESTARTED_AT
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 
@@ -41,8 +42,8 @@ async def delete_claim(live: Live) -> None:
 
 
 async def create_user(live: Live, **spec: Any) -> Unstructured:
-    """Create alice, and wait until she is Ready and her status knows the volume."""
-    created = await live.create(**spec)
+    """Create alice in a class that allows pod labels, and wait until she is Ready and her status knows the volume."""
+    created = await live.create(**{"className": live.lab_class} | spec)
     await live.until_ready()
 
     async def is_known() -> bool:
@@ -99,12 +100,14 @@ async def test_rollout_does_not_end_the_pod_that_keeps_a_deleted_claim(
     assert warnings >= {"ClaimTerminating"}
 
 
-@pytest.mark.parametrize("wish", ["spec", "hash", "edit", "label"])
+@pytest.mark.parametrize("wish", ["spec", "restart", "hash", "edit", "label"])
 async def test_nothing_replaces_the_pod_that_keeps_a_deleted_claim(live: Live, api: Kubectl, operator: None, wish: str) -> None:
     pod, claim = await create_user_with_deleted_claim(live)
     match wish:
         case "spec":
             await live.change({"spec": {"lifecycle": {"terminationGracePeriodSeconds": 29}}})
+        case "restart":
+            await live.change({"metadata": {"annotations": {ANNOTATION_RESTARTED_AT: "2026-01-31T12:00:00Z"}}})
         case "hash":
             await live.change_child(Kind.POD, {"metadata": {"annotations": {"userstorage.dev/pod-hash": None}}})
         case "edit":

@@ -1,5 +1,6 @@
 """Raw objects for unit tests, as the API server sends them."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,7 +8,7 @@ from userstorage_operator import browsers
 from userstorage_operator.api.names import FINALIZER
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UserStorage
-from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass
+from userstorage_operator.api.userstorageclass import BUILT_IN, Allowed, UserStorageClass
 from userstorage_operator.observed.claim_usage import ClaimContext
 from userstorage_operator.observed.snapshot import Children, Snapshot
 from userstorage_operator.plan.builders import Desired, build
@@ -50,6 +51,12 @@ def dufs_class(**spec: Any) -> UserStorageClass:
         "auth": {"mode": "None", "acknowledgeUnauthenticated": True},
     }
     return UserStorageClass.parse(class_object(**(fields | spec)))
+
+
+ALLOWING = replace(
+    BUILT_IN, allowed=Allowed(pod_metadata=("team", "tier", "note", "app", "userId"), node_selector=("disk",), tolerations=())
+)
+"""The built-in class, if it let its users set these keys."""
 
 
 def desired_of(raw: Unstructured, cls: UserStorageClass = BUILT_IN) -> Desired:

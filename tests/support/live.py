@@ -17,6 +17,8 @@ HEALED: Unstructured = {
     "spec": {"podMetadata": {"annotations": {LIFE: None}}, "lifecycle": {"terminationGracePeriodSeconds": 29}}
 }
 """Patch of a UserStorage after which a new pod starts and runs: labels and annotations alone change in place."""
+ALLOWED = {"allowed": [LIFE, "team"]}
+"""`podMetadata` of the classes of tests."""
 QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 
@@ -35,9 +37,14 @@ class Live:
     def __init__(self, client: KubeClient, namespace: str) -> None:
         self.client = client
         self.namespace = namespace
+        self.lab_class = f"lab-{namespace}"
+        """The class of UserStorages with a `podMetadata`, which the built-in class does not allow. Created by the fixture `live`."""
 
     async def create(self, name: str = "alice", *, user_id: str | None = None, **spec: Any) -> Unstructured:
-        """Create a UserStorage."""
+        """Create a UserStorage; one with a podMetadata gets `lab_class`, unless `className` is given (None: the default class)."""
+        if "podMetadata" in spec:
+            spec = {"className": self.lab_class} | spec
+        spec = {field: value for field, value in spec.items() if (field, value) != ("className", None)}
         body = {
             "apiVersion": "userstorage.dev/v1",
             "kind": "UserStorage",
@@ -47,12 +54,12 @@ class Live:
         return await self.client.create(USER_STORAGES, self.namespace, body)
 
     async def create_class(self, name: str, *, annotations: Unstructured | None = None, **spec: Any) -> None:
-        """Create a UserStorageClass; the caller deletes it."""
+        """Create a UserStorageClass that allows the pod metadata of tests; the caller deletes it."""
         body = {
             "apiVersion": "userstorage.dev/v1",
             "kind": "UserStorageClass",
             "metadata": {"name": name, "annotations": annotations or {}},
-            "spec": spec,
+            "spec": {"podMetadata": ALLOWED} | spec,
         }
         await self.client.create(USER_STORAGE_CLASSES, "", body)
 

@@ -217,7 +217,7 @@ def manifests(count: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     dice = random.Random(SEED)  # noqa: S311  # the same workload every time
     users = [user(f"u{number}", storage={"size": f"{dice.randint(1, 9)}Gi"}) for number in range(count)]
     yield "create", [*users, user(FAILING)]
-    yield "change", [_changed(raw, podMetadata={"labels": {"tier": "gold"}}) for raw in dice.sample(users, count // 3)]
+    yield "change", [_changed(raw, lifecycle={"terminationGracePeriodSeconds": 7}) for raw in dice.sample(users, count // 3)]
     suspended = dice.sample(users, count // 3)
     yield "suspend", [_changed(raw, replicas=0) for raw in suspended]
     yield "resume", [_changed(raw, replicas=1) for raw in suspended[::2]]

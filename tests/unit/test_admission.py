@@ -50,7 +50,7 @@ def test_images_of_previous_release_are_allowed_after_rollback() -> None:
 
 
 def test_every_policy_fails_closed_and_applies_to_the_operator_only() -> None:
-    assert len(policies()) == 3
+    assert len(policies()) == 4
     for policy in policies().values():
         assert policy["spec"]["failurePolicy"] == "Fail"
         [condition] = policy["spec"]["matchConditions"]
@@ -58,5 +58,5 @@ def test_every_policy_fails_closed_and_applies_to_the_operator_only() -> None:
 
 
 def test_policies_read_the_annotation_that_the_operator_writes() -> None:
-    for policy in ("class-images", "class-names"):
+    for policy in ("class-images", "class-names", "class-pods"):
         assert f"'{names.ANNOTATION_CLASS}'" in variable(policy, "named")

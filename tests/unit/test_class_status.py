@@ -39,6 +39,14 @@ def test_rollout_is_done_if_all_pending_users_are_deferred() -> None:
     assert [entry["reason"] for entry in status["conditions"] if entry["type"] == "Reconciling"] == ["Done"]
 
 
+def test_paused_rollout_says_how_many_wait() -> None:
+    raw = class_object(rollout={"paused": True})
+    assert conditions_with(raw)["Reconciling"] == ("False", "RolloutPaused")
+    status = class_report(raw, BROWSER, [], COUNTS, NOW)
+    [message] = [entry["message"] for entry in status["conditions"] if entry["type"] == "Reconciling"]
+    assert message == "rollout.paused is true; 1 of 5 UserStorages wait for this version of the class"
+
+
 def test_both_of_two_default_classes_report_the_conflict() -> None:
     older, newer = marked("older", "2026-01-01T00:00:00Z"), marked("newer", "2026-01-02T00:00:00Z")
     both = (newer, older)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.builders import desired_of, dufs_class, storage_object, stored
+from support.builders import ALLOWING, desired_of, dufs_class, storage_object, stored
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.plan.diff import (
     child_patch,
@@ -180,10 +180,10 @@ def managed(pod: Unstructured, **fields: list[str]) -> Unstructured:
 
 @pytest.mark.parametrize("field", ["labels", "annotations"])
 def test_pod_metadata_is_changed_and_removed_in_place(field: str) -> None:
-    before = stored(desired_of(storage_object(podMetadata={field: {"team": "blue", "tier": "gold"}})).pod)
+    before = stored(desired_of(storage_object(podMetadata={field: {"team": "blue", "tier": "gold"}}), ALLOWING).pod)
     keys = [*before["metadata"][field]]
     before["metadata"][field] |= {"other/controller": "x"}
-    after = desired_of(storage_object(podMetadata={field: {"team": "red"}})).pod
+    after = desired_of(storage_object(podMetadata={field: {"team": "red"}}), ALLOWING).pod
     patch = metadata_patch(after, managed(before, **{field: keys}))
     assert patch == {"metadata": {field: {"team": "red", "tier": None}}}
     assert metadata_patch(after, managed(apply_merge_patch(before, patch), **{field: keys})) == {}

@@ -6,13 +6,24 @@ from typing import Any
 
 import pytest
 
-from support.builders import NOW, bound_claim, desired_of, ready_pod, settled_snapshot, snapshot_of, storage_object, stored
+from support.builders import (
+    ALLOWING,
+    NOW,
+    bound_claim,
+    desired_of,
+    ready_pod,
+    settled_snapshot,
+    snapshot_of,
+    storage_object,
+    stored,
+)
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import AwaitingGarbageCollection, NameConflict
 from userstorage_operator.api.names import API_VERSION
 from userstorage_operator.api.resources import EXPOSURE, Kind
 from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.api.userstorageclass import BUILT_IN
 from userstorage_operator.observed.backoff import BackoffState
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.builders import owner_reference
@@ -33,7 +44,7 @@ DELETED = {"deletionTimestamp": "2026-01-31T11:59:50Z"}
 
 
 def plan_for(raw: Unstructured, snapshot: Snapshot) -> Plan:
-    return plan_changes(snapshot, desired_of(raw), NOW)
+    return plan_changes(snapshot, desired_of(raw, snapshot.cls or BUILT_IN), NOW)
 
 
 def kinds(plan: Plan) -> list[object]:
@@ -197,7 +208,7 @@ def test_pod_labels_are_repaired_in_place() -> None:
 
 @pytest.mark.parametrize("strategy", ["Immediate", "WhenSuspended"])
 def test_pod_metadata_changes_in_place(strategy: str) -> None:
-    snapshot = settled_snapshot(storage_object(podMetadata={"labels": {"team": "blue"}}))
+    snapshot = settled_snapshot(storage_object(podMetadata={"labels": {"team": "blue"}}), ALLOWING)
     raw = storage_object(podMetadata={"labels": {"team": "red"}}, lifecycle={"updateStrategy": strategy})
     [step] = plan_for(raw, replace(snapshot, storage=snapshot_of(raw).storage)).steps
     assert step == Patch(Kind.POD, {"metadata": {"labels": {"team": "red"}}})
@@ -206,7 +217,7 @@ def test_pod_metadata_changes_in_place(strategy: str) -> None:
 def test_pod_metadata_changes_in_place_while_the_replacement_is_deferred() -> None:
     lifecycle = {"updateStrategy": "WhenSuspended", "terminationGracePeriodSeconds": 7}
     raw = storage_object(podMetadata={"labels": {"team": "red"}}, lifecycle=lifecycle)
-    snapshot = settled_snapshot(storage_object())
+    snapshot = settled_snapshot(storage_object(), ALLOWING)
     [step] = plan_for(raw, replace(snapshot, storage=snapshot_of(raw).storage)).steps
     assert step == Patch(Kind.POD, {"metadata": {"labels": {"team": "red"}}}), "not the record of what it was built from"
 
@@ -214,7 +225,7 @@ def test_pod_metadata_changes_in_place_while_the_replacement_is_deferred() -> No
 @pytest.mark.parametrize("may_replace", [True, False])
 def test_pod_of_a_build_that_hashed_its_metadata_is_kept(may_replace: bool) -> None:
     raw = storage_object(podMetadata={"labels": {"team": "blue"}, "annotations": {"note": "x"}})
-    desired, snapshot = desired_of(raw), settled_snapshot(raw)
+    desired, snapshot = desired_of(raw, ALLOWING), settled_snapshot(raw, ALLOWING)
     pod = desired.pod["spec"]
     metadata = [{"team": "blue"}, {"note": "x"}]
     decided = [None, [None, None, False], 30, None, metadata]

@@ -353,7 +353,7 @@ def test_class_without_members_is_dropped() -> None:
 
 
 def test_problem_caused_by_tenant_excludes_member_from_budget() -> None:
-    placed = storage_object(scheduling={"nodeSelector": {"no": "where"}})
+    placed = storage_object(scheduling={"nodeSelector": {}})
     unschedulable = {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/4"}]}
     for raw, running in ((placed, False), (storage_object(), True)):
         snapshot = settled_snapshot(raw, OLDER)

@@ -57,6 +57,7 @@ def test_snapshot_with_ready_pod_is_reported_as_ready() -> None:
         "Suspended": "False",
         "Reconciling": "False",
         "Stalled": "False",
+        "Paused": "False",
     }
 
 

@@ -31,6 +31,13 @@ ANNOTATION_BASE_PATH = f"{GROUP}/base-path"
 ANNOTATION_REQUESTED_SIZE = f"{GROUP}/requested-size"
 ANNOTATION_RUN_AS = f"{GROUP}/run-as"
 ANNOTATION_DEFAULT_CLASS = f"{GROUP}/is-default-class"
+ANNOTATION_PAUSED = f"{GROUP}/paused"
+ANNOTATION_RESTARTED_AT = f"{GROUP}/restartedAt"
+"""On a UserStorage, the last restart that was asked for; on a pod, the value with which it was created. The name is that of
+`kubectl rollout restart`."""
+
+CONTROL_PLANE_KEYS = frozenset({"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"})
+"""Labels and taints of control-plane nodes."""
 
 SERVICE_PORT = 80
 

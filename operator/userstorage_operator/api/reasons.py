@@ -7,6 +7,7 @@ NETWORK_READY = "NetworkReady"
 SUSPENDED = "Suspended"
 RECONCILING = "Reconciling"
 STALLED = "Stalled"
+PAUSED = "Paused"
 DEFAULT = "Default"
 IMAGE_PINNED = "ImagePinned"
 
@@ -18,6 +19,10 @@ FAILURES = {
     "NoDefaultClass": (
         "spec.className is unset and the default UserStorageClass that served this UserStorage before is gone; all children stay "
         "as they are. Mark a class as default (one with an empty spec gives the built-in values), or set spec.className."
+    ),
+    "NotAllowedByClass": (
+        "The spec sets a label, annotation, node label or toleration that the class does not allow (podMetadata.allowed, "
+        "scheduling.allowed); the message names keys and class. A running pod keeps running."
     ),
     "InvalidSpec": "The spec, or that of the class, has a value that is not supported; the message names the field.",
     "Forbidden": "The API server refused a write; the message has its response.",
@@ -91,6 +96,7 @@ REASONS: dict[str, dict[str, str]] = {
         "UpToDate": "The pod matches the spec and the class.",
         "Recreating": "A pod of the current spec is being created.",
         "UpdateDeferred": "The pod is outdated. It is replaced at the next suspension (updateStrategy WhenSuspended).",
+        "RolloutPaused": "The pod is outdated; it is replaced after rollout.paused of the class is false again, or if it fails.",
         "WaitingForRollout": "The pod is outdated; it is replaced when rollout.maxUnavailable of the class permits it.",
         "ClaimTerminating": (
             "The pod should be replaced, but its claim is being deleted and this pod is the last that keeps the files; it is "
@@ -138,12 +144,20 @@ REASONS: dict[str, dict[str, str]] = {
         "NameConflict": FAILURES["NameConflict"],
         "ClassNotFound": FAILURES["ClassNotFound"],
         "NoDefaultClass": FAILURES["NoDefaultClass"],
+        "NotAllowedByClass": FAILURES["NotAllowedByClass"],
         "InvalidSpec": FAILURES["InvalidSpec"],
         "QuotaExceeded": FAILURES["QuotaExceeded"],
         "ClaimNotAllowed": "The claim that spec.storage.claimName names may not be shared.",
         "ClaimInUse": "The claim is in use by another UserStorage.",
         "ClaimDeleted": "The claim that held the files was deleted; spec.storage.acceptedClaimLoss has to accept the loss.",
         "NotStalled": "No manual action is needed.",
+    },
+    PAUSED: {
+        "Paused": (
+            'The annotation userstorage.dev/paused is "true": until it is removed, the operator changes nothing and updates no other '
+            "part of the status. A deletion is carried out."
+        ),
+        "NotPaused": 'The annotation userstorage.dev/paused is not "true".',
     },
 }
 """Condition type -> reason -> meaning, for the status of a UserStorage."""
@@ -168,6 +182,7 @@ CLASS_REASONS: dict[str, dict[str, str]] = {
         "NoDigest": "The image has no digest, so its content may change.",
     },
     RECONCILING: {
+        "RolloutPaused": "rollout.paused is true: no pod is replaced for a change of the class; the message says how many wait.",
         "RollingOut": "A change is being rolled out to the users; the message says how many wait.",
         "Done": "No UserStorage waits for its turn, not counting those with updateStrategy WhenSuspended.",
     },

@@ -72,6 +72,18 @@ class Fields:
         except ValueError:
             raise InvalidSpec(f"{self.path}.{name}: {value!r} is not supported") from None
 
+    def texts(self, name: str) -> Mapping[str, str]:
+        """Return a field that maps text to text; an empty map if it is absent. Raises InvalidSpec if a value is no text."""
+        values = Fields(self.get(name, dict, {}), f"{self.path}.{name}")
+        return {key: values.get(key, str, "") for key in values.raw}
+
+    def keys(self, name: str) -> tuple[str, ...]:
+        """Return a list of text; no entry if it is absent. Raises InvalidSpec if an entry is no text."""
+        entries = self.get(name, list, [])
+        if not all(isinstance(entry, str) for entry in entries):
+            raise InvalidSpec(f"{self.path}.{name} must hold text only")
+        return tuple(entries)
+
     def section(self, name: str) -> "Fields":
         """Return the section `name` inside this one; a section without fields if it is absent."""
         return Fields(self.get(name, dict, {}), f"{self.path}.{name}")

@@ -7,9 +7,13 @@ from enum import StrEnum
 from typing import Any
 
 from userstorage_operator.api import names
+from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.quantities import parse_duration
 from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Fields, Unstructured
+
+POD_METADATA_MAX = 4096
+"""Bytes that the labels and annotations of `podMetadata` may have together, keys and values."""
 
 
 class ReclaimPolicy(StrEnum):
@@ -91,10 +95,27 @@ class Scheduling:
     @classmethod
     def parse(cls, fields: Fields) -> "Scheduling":
         """Parse the section `scheduling`. Raises InvalidSpec if a field has a wrong type or value."""
-        return cls(
-            node_selector=fields.get("nodeSelector", dict, {}),
-            tolerations=tuple(fields.get("tolerations", list, [])),
-        )
+        tolerations = fields.get("tolerations", list, [])
+        if not all(isinstance(toleration, dict) for toleration in tolerations):
+            raise InvalidSpec(f"{fields.path}.tolerations must hold tolerations only")
+        return cls(node_selector=fields.texts("nodeSelector"), tolerations=tuple(tolerations))
+
+
+@dataclass(frozen=True, slots=True)
+class PodMetadata:
+    """Labels and annotations for the pod: `spec.podMetadata` of a UserStorage or of a class."""
+
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, fields: Fields) -> "PodMetadata":
+        """Parse the section `podMetadata`. Raises InvalidSpec if a value is no text, or if they are too large together."""
+        labels, annotations = fields.texts("labels"), fields.texts("annotations")
+        size = sum(len(f"{key}{value}".encode()) for part in (labels, annotations) for key, value in part.items())
+        if size > POD_METADATA_MAX:
+            raise InvalidSpec(f"{fields.path}: labels and annotations have {size} bytes together; at most {POD_METADATA_MAX}")
+        return cls(labels, annotations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +129,16 @@ class Metadata:
     resource_version: str
     deleted_at: datetime | None
     finalizers: tuple[str, ...]
+    paused: str | None
+    """The annotation `userstorage.dev/paused`."""
+    restarted_at: str | None
+    """The annotation `userstorage.dev/restartedAt`, the first 64 characters of it."""
 
     @classmethod
     def parse(cls, raw: Unstructured) -> "Metadata":
         """Parse the metadata of a raw UserStorage."""
         meta = raw["metadata"]
-        deleted_at = meta.get("deletionTimestamp")
+        deleted_at, annotations = meta.get("deletionTimestamp"), meta.get("annotations") or {}
         return cls(
             namespace=meta["namespace"],
             name=meta["name"],
@@ -122,6 +147,8 @@ class Metadata:
             resource_version=meta["resourceVersion"],
             deleted_at=parse_time(deleted_at) if deleted_at else None,
             finalizers=tuple(meta.get("finalizers", ())),
+            paused=annotations.get(names.ANNOTATION_PAUSED),
+            restarted_at=annotations.get(names.ANNOTATION_RESTARTED_AT),
         )
 
     @property
@@ -141,14 +168,13 @@ class UserStorage:
     storage: StorageSpec
     lifecycle: LifecycleSpec
     scheduling: Scheduling | None
-    pod_labels: Mapping[str, str]
-    pod_annotations: Mapping[str, str]
+    pod_metadata: PodMetadata
 
     @classmethod
     def parse(cls, raw: Unstructured) -> "UserStorage":
         """Parse a raw UserStorage. Raises InvalidSpec, naming the field, if a field of its spec has a wrong type or value."""
         spec = Fields(raw.get("spec") or {}, "spec")
-        storage, pod = spec.section("storage"), spec.section("podMetadata")
+        storage = spec.section("storage")
         return cls(
             meta=Metadata.parse(raw),
             user_id=spec.get("userID", str, ""),
@@ -164,8 +190,7 @@ class UserStorage:
             ),
             lifecycle=LifecycleSpec.parse(spec.section("lifecycle")),
             scheduling=Scheduling.parse(spec.section("scheduling")) if "scheduling" in spec.raw else None,
-            pod_labels=pod.get("labels", dict, {}),
-            pod_annotations=pod.get("annotations", dict, {}),
+            pod_metadata=PodMetadata.parse(spec.section("podMetadata")),
         )
 
     @property
@@ -182,6 +207,11 @@ class UserStorage:
     def is_deleting(self) -> bool:
         """Whether the UserStorage has a deletionTimestamp."""
         return self.meta.deleted_at is not None
+
+    @property
+    def paused(self) -> bool:
+        """Whether the annotation `userstorage.dev/paused` freezes the UserStorage. Only "true" does, and no deletion is paused."""
+        return self.meta.paused == "true" and not self.is_deleting
 
     @property
     def suspended(self) -> bool:

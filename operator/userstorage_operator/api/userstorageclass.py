@@ -9,7 +9,7 @@ from typing import Any
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.unstructured import Fields, Unstructured
-from userstorage_operator.api.userstorage import Scheduling
+from userstorage_operator.api.userstorage import PodMetadata, Scheduling
 
 
 class Flavor(StrEnum):
@@ -136,6 +136,28 @@ class Ids:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a UserStorage of the class may set: `podMetadata.allowed` and `scheduling.allowed`. By default nothing."""
+
+    pod_metadata: tuple[str, ...]
+    """Keys of labels and annotations; an entry that ends with `/` is the prefix of keys."""
+    node_selector: tuple[str, ...]
+    """Keys of node labels."""
+    tolerations: tuple[str, ...]
+    """Keys of taints."""
+
+    @classmethod
+    def parse(cls, spec: Fields) -> "Allowed":
+        """Parse both sections of a class. Raises InvalidSpec if a field has a wrong type."""
+        scheduling = spec.section("scheduling").section("allowed")
+        return cls(
+            pod_metadata=spec.section("podMetadata").keys("allowed"),
+            node_selector=scheduling.keys("nodeSelector"),
+            tolerations=scheduling.keys("tolerations"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class UserStorageClass:
     """A parsed UserStorageClass: a field that the object lacks has its default."""
 
@@ -154,10 +176,13 @@ class UserStorageClass:
     policy: PolicyMode
     allowed_from: tuple[Mapping[str, Any], ...]
     ids: Ids
+    pod_metadata: PodMetadata
     scheduling: Scheduling
+    allowed: Allowed
     max_per_namespace: int | None
     max_unavailable: str
     """`spec.rollout.maxUnavailable`: a number of pods such as "5", or a percentage of the running ones such as "10%"."""
+    rollout_paused: bool
 
     @classmethod
     def parse(cls, raw: Unstructured) -> "UserStorageClass":
@@ -191,9 +216,12 @@ class UserStorageClass:
             policy=network.choice("policy", PolicyMode, PolicyMode.MANAGED),
             allowed_from=tuple(network.get("allowedFrom", list, [])),
             ids=Ids(*(security.get(field, int, 1000) for field in ("runAsUser", "runAsGroup", "fsGroup"))),
+            pod_metadata=PodMetadata.parse(spec.section("podMetadata")),
             scheduling=Scheduling.parse(spec.section("scheduling")),
+            allowed=Allowed.parse(spec),
             max_per_namespace=spec.section("limits").optional("maxPerNamespace", int),
             max_unavailable=_max_unavailable(spec.section("rollout")),
+            rollout_paused=spec.section("rollout").get("paused", bool, False),
         )
 
 

@@ -1,8 +1,9 @@
 """Lists for kopf's watches: the informers' lists replace kopf's own.
 
 kopf lists before it watches, and hands each listed object on as an event. It reports no object that the list lacks, exits on a
-page that has expired or is refused as malformed and on an error in a watch, and resumes a watch from a resourceVersion that may be in the future. So kopf's
-lists are made to return no object, only the resourceVersion to watch from, and `relist` puts the full list into the cache.
+page that has expired or is refused as malformed and on an error in a watch, and resumes a watch from a resourceVersion that may
+be in the future. So kopf's lists are made to return no object, only the resourceVersion to watch from, and `relist` puts the full
+list into the cache.
 """
 
 import asyncio
@@ -31,7 +32,10 @@ _EXIT_STATUSES = frozenset({400, 404, 410})
 """HTTP statuses on which kopf would end the process."""
 _GONE = 410
 """The only error in a watch that kopf answers with a new list."""
-_ERROR = b'{"type":"ERROR"'
+_ERROR = b'"ERROR"'
+"""What the start of a line has if the line is an error: the type of the event, which comes first."""
+_START = 20
+"""Bytes of that start."""
 _RESUME_PAUSE = 0.5
 """Minimum seconds until a watch that ended with an error is resumed: kopf would resume it at once."""
 _RETRY = 5.0
@@ -144,7 +148,7 @@ class _Events:
         async for chunk in self._body.iter_chunked(size):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
-                if line.startswith(_ERROR) and (error := orjson.loads(line)["object"]).get("code") != _GONE:
+                if _ERROR in line[:_START] and (error := orjson.loads(line)["object"]).get("code") != _GONE:
                     self._on_error(error)
                     return
                 yield line + b"\n"

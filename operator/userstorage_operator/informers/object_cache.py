@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Any
 
+from userstorage_operator.api import names
 from userstorage_operator.api.unstructured import Unstructured, version_of
 
 ObjectKey = tuple[str, str]
@@ -17,12 +18,14 @@ def object_key(obj: Unstructured) -> ObjectKey:
 
 
 def _foreign_part(obj: Unstructured) -> tuple[Any, ...]:
-    """Return what shows a change by another client: uid, generation, deletionTimestamp and finalizers.
+    """Return what shows a change by another client: uid, generation, deletionTimestamp, finalizers, and the annotations that a
+    tenant sets for the operator.
 
     The finalizers include our own, so adding it costs one more reconcile.
     """
-    meta = obj["metadata"]
-    return meta["uid"], meta.get("generation"), meta.get("deletionTimestamp"), meta.get("finalizers") or []
+    meta, annotations = obj["metadata"], obj["metadata"].get("annotations") or {}
+    asked = [annotations.get(name) for name in (names.ANNOTATION_PAUSED, names.ANNOTATION_RESTARTED_AT)]
+    return meta["uid"], meta.get("generation"), meta.get("deletionTimestamp"), meta.get("finalizers") or [], asked
 
 
 class _Index:
@@ -116,7 +119,7 @@ class ObjectCache:
         if known is None or version_of(known) < version_of(obj):
             self._drop_predecessor(known, obj)
             self._store(obj)
-            if known is not None and _foreign_part(known) != _foreign_part(obj):
+            if known is not None and _foreign_part(known) != _foreign_part(self._transform(obj)):
                 self._on_foreign_change(obj)  # the event of that change is older than this response and will be dropped
 
     def discard(self, namespace: str, name: str, uid: str) -> None:

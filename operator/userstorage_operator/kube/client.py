@@ -186,11 +186,18 @@ class KubeClient:
         return await self._json("update", resource, "PUT", path, query, body, timeout=timeout)
 
     async def merge_patch(
-        self, resource: Resource, namespace: str | None, name: str, patch: Unstructured, subresource: str | None = None
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        patch: Unstructured,
+        subresource: str | None = None,
+        *,
+        field_manager: str = FIELD_MANAGER,
     ) -> Unstructured:
         """Apply a JSON merge patch, and return the patched object. A `metadata.uid` in the patch is a precondition."""
         path = resource.path(namespace, name, subresource)
-        query = {"fieldManager": FIELD_MANAGER}
+        query = {"fieldManager": field_manager}
         return await self._json("patch", resource, "PATCH", path, query, patch, _MERGE_PATCH)
 
     async def json_patch(self, resource: Resource, namespace: str, name: str, patch: list[Unstructured]) -> Unstructured:

@@ -18,7 +18,7 @@ from userstorage_operator.api.userstorage import Scheduling, UserStorage
 from userstorage_operator.api.userstorageclass import Expose, PolicyMode, UserStorageClass
 from userstorage_operator.api.variables import expand
 from userstorage_operator.browsers.browser import FILES_MOUNT, FILES_VOLUME, Browser
-from userstorage_operator.plan import exposure
+from userstorage_operator.plan import class_bounds, exposure
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ def build(
     InvalidSpec, naming the field, if spec or class has a value that is not supported.
     """
     _raise_if_unsupported(storage, cls, granted)
+    class_bounds.raise_if_not_allowed(storage, cls)
     pod = _pod(storage, cls, browser)
     annotations = pod["metadata"]["annotations"]
     host = exposure.host_path(storage, cls)
@@ -188,11 +189,14 @@ def _exposed_metadata(storage: UserStorage, cls: UserStorageClass) -> Unstructur
 
 def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
     """Build the pod. The operator adds the annotations BUILT_FROM: a hash of the pod spec, a hash of what the UserStorage decides
-    about it, the class name (for the admission policy) and the base path (for the URL).
+    about it, the class name (for the admission policy) and the base path (for the URL); and after a restart, which one the pod
+    was created for.
     """
-    metadata = _metadata(storage)
-    metadata["labels"] = {**storage.pod_labels, **metadata["labels"]}
-    metadata["annotations"] = {**storage.pod_annotations, **metadata["annotations"]}
+    metadata, added = _metadata(storage), class_bounds.pod_metadata(storage, cls)
+    metadata["labels"] = {**added.labels, **metadata["labels"]}
+    metadata["annotations"] = {**added.annotations, **metadata["annotations"]}
+    if storage.meta.restarted_at is not None:
+        metadata["annotations"][names.ANNOTATION_RESTARTED_AT] = storage.meta.restarted_at
     spec = _pod_spec(storage, cls, browser)
     metadata["annotations"] |= {
         names.ANNOTATION_POD_HASH: _hash([spec, *_IN_PLACE]),
@@ -219,7 +223,7 @@ def _user_controlled(storage: UserStorage) -> list[Any]:
 
 
 def _former_hashes(storage: UserStorage, spec: Unstructured) -> frozenset[str]:
-    metadata = [dict(storage.pod_labels), dict(storage.pod_annotations)]
+    metadata = [dict(storage.pod_metadata.labels), dict(storage.pod_metadata.annotations)]
     return frozenset((_hash([spec, *metadata]), _hash([*_user_controlled(storage), metadata])))
 
 
@@ -275,7 +279,7 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
             },
             *({"name": space.name, "emptyDir": {"sizeLimit": space.size_limit}} for space in browser.scratch),
         ],
-        **_scheduling(storage.scheduling or cls.scheduling),
+        **_scheduling(class_bounds.placement(storage, cls)),
     }
     if browser.init_command:
         spec["initContainers"] = [

@@ -56,10 +56,14 @@ from userstorage_operator.plan.steps import (
 
 
 def plan(snapshot: Snapshot, now: datetime) -> Plan:
-    """Return the plan. If the spec is invalid, or an object that is not ours has a child's name, its `spec_error` says so."""
+    """Return the plan; without steps if the UserStorage is paused. If the spec is invalid, or an object that is not ours has a
+    child's name, its `spec_error` says so.
+    """
     desired, spec_error = _render(snapshot)
     if snapshot.storage.is_deleting:
         return replace(with_labels(plan_deletion(snapshot), snapshot), desired=desired)
+    if snapshot.storage.paused:
+        return Plan(desired=desired)
     if desired is not None:
         try:
             return replace(with_labels(plan_changes(snapshot, desired, now), snapshot), desired=desired)
@@ -107,7 +111,7 @@ def _render(snapshot: Snapshot) -> tuple[Desired | None, OperatorError | None]:
     match deferral(snapshot, desired):
         case None:
             return desired, None
-        case "WaitingForRollout":
+        case "WaitingForRollout" | "RolloutPaused":
             return keep_current_access(desired, snapshot), None
         case _:
             return keep_current_endpoint(desired, snapshot), None

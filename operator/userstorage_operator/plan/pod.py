@@ -106,7 +106,7 @@ def _pod_patch(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> Unstr
     """Return the patch of the pod's metadata. If the replacement of the pod is deferred, the annotations stay that record what the
     pod was built from.
     """
-    patch = metadata_patch(desired.pod, pod)
+    patch = metadata_patch(_with_restart_of(pod, desired.pod), pod)
     if deferral(snapshot, desired) is None or not patch:
         return patch
     metadata = patch["metadata"]
@@ -114,6 +114,16 @@ def _pod_patch(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> Unstr
     kept = {field: value for field, value in metadata.items() if field != "annotations"}
     kept |= {"annotations": annotations} if annotations else {}
     return {"metadata": kept} if kept else {}
+
+
+def _with_restart_of(pod: Unstructured, desired: Unstructured) -> Unstructured:
+    """Return the desired pod with the restart that `pod` was created for: with a later one, a restart that has to wait would be
+    forgotten.
+    """
+    others = {key: value for key, value in desired["metadata"]["annotations"].items() if key != names.ANNOTATION_RESTARTED_AT}
+    created_for = _annotation(pod, names.ANNOTATION_RESTARTED_AT)
+    kept = {names.ANNOTATION_RESTARTED_AT: created_for} if created_for is not None else {}
+    return desired | {"metadata": desired["metadata"] | {"annotations": others | kept}}
 
 
 def _stop_reason(snapshot: Snapshot) -> str | None:
@@ -131,7 +141,10 @@ def _replacement(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> Del
     a claim that is being deleted for as long as a pod uses it, also a pod that has terminated.
     """
     outdated = pod_hash(pod) is not None and not is_current(pod, desired)
-    if outdated and deferral(snapshot, desired) in (None, CLAIM_TERMINATING):
+    if _restart_is_requested(snapshot, pod):
+        # With a pause if it is one of many in quick succession, as for a lost pod.
+        step = replace(pod_deletion(snapshot, pod, "a restart was requested"), requested=False)
+    elif outdated and deferral(snapshot, desired) in (None, CLAIM_TERMINATING):
         by_user = _changed_by_user(desired, pod)
         step = pod_deletion(snapshot, pod, "the spec asks for another pod" if by_user else "the class asks for another pod")
         step = replace(step, by_rollout=not by_user)
@@ -143,6 +156,15 @@ def _replacement(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> Del
         return None
     # A claim that the spec names was read in this reconcile.
     return replace(step, unless_claim_terminates=desired.pvc is not None and snapshot.children.pvc is not None)
+
+
+def _restart_is_requested(snapshot: Snapshot, pod: Unstructured) -> bool:
+    """Whether the UserStorage has another annotation userstorage.dev/restartedAt than the one for which the pod was created.
+
+    It overrides the updateStrategy and the rollout of the class: a restart is the user's own act, not a change that waits.
+    """
+    requested = snapshot.storage.meta.restarted_at
+    return requested is not None and requested != _annotation(pod, names.ANNOTATION_RESTARTED_AT)
 
 
 def _keeps_files(snapshot: Snapshot) -> bool:
@@ -187,7 +209,11 @@ def deferral(snapshot: Snapshot, desired: Desired) -> str | None:
         return "UpdateDeferred"
     if _keeps_files(snapshot):
         return CLAIM_TERMINATING
-    return None if _changed_by_user(desired, pod) or snapshot.may_replace else "WaitingForRollout"
+    if _changed_by_user(desired, pod):
+        return None
+    if snapshot.cls is not None and snapshot.cls.rollout_paused:
+        return "RolloutPaused"
+    return None if snapshot.may_replace else "WaitingForRollout"
 
 
 def _changed_by_user(desired: Desired, pod: Unstructured) -> bool:

@@ -68,7 +68,7 @@ class DeletePod:
     """Seconds."""
     reason: str
     requested: bool
-    """False if the pod was lost: the next one may then be created only after a pause. True for all other reasons."""
+    """False if the pod was lost or is restarted: the next one may then be created only after a pause. True for all other reasons."""
     unless_changed: bool = False
     """Whether no newer version of the pod may exist: a further precondition."""
     by_rollout: bool = False

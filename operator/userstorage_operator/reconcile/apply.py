@@ -302,6 +302,8 @@ class Applier:
         name = names.child_name(snapshot.storage.slug)
         if step.requested:
             self._state.pods.forget(snapshot.storage.meta.key)
+        else:
+            self._state.pods.record_loss(snapshot.storage.meta.key, step.reason)
         self._state.writes.forget(Target(snapshot.storage.meta.key, Kind.POD))
         log.info("pod_deletion_started", action="delete Pod", pod_name=name, why=step.reason)
         return pod

@@ -25,7 +25,7 @@ def class_report(
     is the API server's answer if it refused a dry run of a user's NetworkPolicy or pod.
     """
     generation = raw["metadata"]["generation"]
-    found = [ready(browser, refusal), default(raw, defaults), reconciling(counts)]
+    found = [ready(browser, refusal), default(raw, defaults), reconciling(raw, counts)]
     if isinstance(browser, Browser):
         found.append(image_pinned(browser.image))
     return {
@@ -73,9 +73,15 @@ def image_pinned(image: str) -> Condition:
     return Condition(IMAGE_PINNED, False, "NoDigest", message)
 
 
-def reconciling(counts: Mapping[str, int]) -> Condition:
-    """Return the condition Reconciling of kstatus: True while pods of members may be outdated, except deferred members."""
+def reconciling(raw: Unstructured, counts: Mapping[str, int]) -> Condition:
+    """Return the condition Reconciling of kstatus: True while pods of members may be outdated, except deferred members.
+
+    It is False while the rollout is paused: nothing happens until a person continues it.
+    """
     waiting = counts["pending"] - counts["deferred"]
+    if (raw["spec"].get("rollout") or {}).get("paused") is True:
+        message = f"rollout.paused is true; {waiting} of {counts['users']} UserStorages wait for this version of the class"
+        return Condition(RECONCILING, False, "RolloutPaused", message)
     if waiting > 0:
         message = f"{waiting} of {counts['users']} UserStorages wait for their turn; {counts['unavailable']} are not ready"
         return Condition(RECONCILING, True, "RollingOut", message)

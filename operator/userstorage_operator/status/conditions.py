@@ -19,6 +19,7 @@ from userstorage_operator.status.storage_ready import NEEDS_MANUAL_ACTION, keeps
 
 _DEFERRALS = {
     "UpdateDeferred": "the pod is outdated; it is replaced at the next suspension (updateStrategy WhenSuspended)",
+    "RolloutPaused": "the pod is outdated; the class holds its rollout back (rollout.paused)",
     "WaitingForRollout": "the pod is outdated; it is replaced when the rollout of the class allows it (rollout.maxUnavailable)",
 }
 _SLOW_START = frozenset({"PodPending", "PodNotReady", "SchedulingGated", "ReadinessGatesNotReady"})
@@ -35,6 +36,7 @@ def conditions(outcome: Outcome) -> list[Condition]:
         suspended(outcome),
         reconciling(outcome),
         stalled(outcome),
+        paused(outcome),
     ]
 
 
@@ -141,6 +143,20 @@ def suspended(outcome: Outcome) -> Condition:
             return Condition(reasons.SUSPENDED, False, "Stopping", message)
         return Condition(reasons.SUSPENDED, True, "Requested", "spec.replicas is 0")
     return Condition(reasons.SUSPENDED, False, "Running", "spec.replicas is 1")
+
+
+def paused(outcome: Outcome) -> Condition:
+    """Return the condition Paused: whether the annotation userstorage.dev/paused freezes the UserStorage."""
+    storage = outcome.snapshot.storage
+    if storage.paused:
+        message = (
+            f"the annotation {names.ANNOTATION_PAUSED} is true: nothing is changed, and the rest of the status is not updated"
+        )
+        return Condition(reasons.PAUSED, True, "Paused", message)
+    value = storage.meta.paused
+    ignored = value not in (None, "true", "false")
+    message = f"the annotation {names.ANNOTATION_PAUSED} is {value!r}; only 'true' pauses" if ignored else ""
+    return Condition(reasons.PAUSED, False, "NotPaused", message)
 
 
 def stalled(outcome: Outcome) -> Condition:

@@ -24,6 +24,7 @@ _ACTIONS = {
     reasons.NETWORK_READY: "Connect",
     reasons.POD_UP_TO_DATE: "Update",
     reasons.SUSPENDED: "Suspend",
+    reasons.PAUSED: "Pause",
     reasons.STALLED: "Reconcile",
 }
 """Condition type -> `action` of the Event about it. Conditions with the same message share one Event, whose action is that of
@@ -47,8 +48,9 @@ _NORMAL_REASONS = {
         "APIUnavailable",  # every object would send an event at once, to the API server that just failed
     },
     reasons.NETWORK_READY: {"Synced", "Pending", "OutOfSync", "RoutePending"},
-    reasons.POD_UP_TO_DATE: {"UpToDate", "Recreating", "Suspended", "UpdateDeferred", "WaitingForRollout"},
+    reasons.POD_UP_TO_DATE: {"UpToDate", "Recreating", "Suspended", "UpdateDeferred", "WaitingForRollout", "RolloutPaused"},
     reasons.SUSPENDED: {"Requested", "Running", "Stopping"},
+    reasons.PAUSED: {"Paused", "NotPaused"},
     reasons.STALLED: {"NotStalled"},
 }
 """Condition type -> reasons that are no failure. All others are failures, so that a new reason is reported by default."""
@@ -116,7 +118,7 @@ def _kind(condition_type: str, old: Mapping[str, str], now: Mapping[str, str]) -
     if condition_type == reasons.READY and "True" in (old.get("status"), now["status"]):
         # A starting pod is not ready at first; here it was ready and now fails its probe.
         return WARNING if now["reason"] == "PodNotReady" else NORMAL
-    if condition_type == reasons.SUSPENDED and old.get("status") in ("True", "False"):
+    if condition_type in (reasons.SUSPENDED, reasons.PAUSED) and old.get("status") in ("True", "False"):
         return NORMAL
     return NORMAL if old and is_failure(condition_type, old["reason"]) else None
 

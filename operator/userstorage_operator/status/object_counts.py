@@ -28,7 +28,7 @@ _NO_FAILURE = frozenset(
         "Synced", "OutOfSync", "NotStalled",
     }
 )  # fmt: skip
-_WITHOUT_FAILURES = frozenset({reasons.RECONCILING, reasons.SUSPENDED, reasons.POD_UP_TO_DATE})
+_WITHOUT_FAILURES = frozenset({reasons.RECONCILING, reasons.SUSPENDED, reasons.POD_UP_TO_DATE, reasons.PAUSED})
 """Condition types whose reasons are never counted as failures."""
 FAILURE_REASONS = tuple(
     sorted(
@@ -44,7 +44,7 @@ class _State:
 
     phase: str
     conditions: tuple[tuple[str, str], ...]
-    """Pairs of type and status. Empty until the first reconcile: the schema's default conditions do not count."""
+    """Pairs of type and status. Of an object without a reconcile only Paused: the schema's default conditions do not count."""
     failure_reasons: frozenset[str]
     may_lose_claim: bool
     """Whether its pod is what keeps a claim that is being deleted."""
@@ -149,7 +149,9 @@ class ObjectCounts:
 def _state(raw: Unstructured) -> _State:
     """Return the counted properties of a UserStorage, without unknown values: another client may have written its status."""
     status = raw.get("status") or {}
-    reported = (status.get("conditions") or ()) if "observedGeneration" in status else ()
+    # Of a status without a reconcile, only Paused is the operator's: the others are the defaults of the schema.
+    found = status.get("conditions") or ()
+    reported = found if "observedGeneration" in status else [entry for entry in found if entry["type"] == reasons.PAUSED]
     conditions = tuple((entry["type"], entry["status"]) for entry in reported)
     phase = status.get("phase", str(Phase.PENDING))
     return _State(

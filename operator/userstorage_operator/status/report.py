@@ -28,6 +28,8 @@ _ERROR_REFRESH = timedelta(seconds=60)
 def report(outcome: Outcome, previous: Unstructured) -> Unstructured:
     """Return the complete new status of the UserStorage; equal to `previous`, its current status, if nothing has changed."""
     storage = outcome.snapshot.storage
+    if storage.paused:
+        return previous | {"conditions": _frozen_conditions(outcome, previous.get("conditions") or [])}
     found = conditions.conditions(outcome)
     status: Unstructured = {
         "observedGeneration": storage.meta.generation,
@@ -48,6 +50,13 @@ def report(outcome: Outcome, previous: Unstructured) -> Unstructured:
     if (error := _last_error(outcome, previous.get("lastError"))) is not None:
         status["lastError"] = error
     return status
+
+
+def _frozen_conditions(outcome: Outcome, previous: list[Unstructured]) -> list[Unstructured]:
+    """Return the conditions of a paused UserStorage: the previous ones, and Paused."""
+    generation = outcome.snapshot.storage.meta.generation
+    others = [entry for entry in previous if entry["type"] != reasons.PAUSED]
+    return [*others, *merge(previous, [conditions.paused(outcome)], generation, outcome.now)]
 
 
 def status_patch(new: Unstructured, previous: Unstructured) -> Unstructured:

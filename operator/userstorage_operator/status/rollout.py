@@ -28,7 +28,7 @@ class MemberState:
     class_generation: int
     """Generation of the class in this reconcile; 0 if the class does not exist."""
     running: bool = False
-    """Whether the UserStorage should run, and no problem of its own prevents that.
+    """Whether the UserStorage should run, and neither a problem of its own nor a pause prevents that.
 
     A percentage in `maxUnavailable` is of the running members.
     """
@@ -39,7 +39,7 @@ class MemberState:
     outdated: bool = False
     """Whether the pod was created from an earlier version of the class, or of the spec of the UserStorage."""
     deferred: bool = False
-    """Whether the pod stays outdated because the updateStrategy of the UserStorage is WhenSuspended."""
+    """Whether the pod stays outdated because the updateStrategy of the UserStorage is WhenSuspended, or because it is paused."""
     failed: bool = False
     """Whether it should run, but is not ready for a reason that does not pass by itself."""
     evicted: bool = False
@@ -81,14 +81,14 @@ def member_state(outcome: Outcome) -> MemberState:
     return MemberState(
         class_name=snapshot.cls.name if snapshot.cls is not None else storage.class_name or "",
         class_generation=snapshot.cls.generation if snapshot.cls is not None else 0,
-        running=should_run and outcome.desired is not None and not _blocked_by_own_problem(outcome),
+        running=should_run and not storage.paused and outcome.desired is not None and not _blocked_by_own_problem(outcome),
         available=problem is None,
         updated=up_to_date.status,
         outdated=outdated,
-        deferred=outdated and up_to_date.reason == "UpdateDeferred",
+        deferred=outdated and (storage.paused or up_to_date.reason == "UpdateDeferred"),
         failed=should_run and problem is not None and problem.reason not in _TRANSIENT,
         evicted=pod is not None and pod_status.disruption(pod) is not None,
-        waiting_for=_waiting_for(outcome, up_to_date.reason),
+        waiting_for=_waiting_for(outcome, up_to_date.reason) if not storage.paused else None,
     )
 
 

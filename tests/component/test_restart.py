@@ -1,0 +1,88 @@
+"""`kubectl userstorage restart`, and the annotation userstorage.dev/restartedAt that it sets."""
+
+import asyncio
+
+import pytest
+from click.testing import CliRunner, Result
+
+from support.inprocess import RecordedMetrics
+from support.live import Live
+from userstorage_operator import plugin
+from userstorage_operator.api.names import ANNOTATION_RESTARTED_AT
+from userstorage_operator.api.resources import Kind
+
+pytestmark = pytest.mark.kwok
+
+
+async def restart(live: Live, name: str = "alice") -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, plugin.main, ["restart", name, "-n", live.namespace])
+
+
+async def ask(live: Live, value: str) -> None:
+    await live.change({"metadata": {"annotations": {ANNOTATION_RESTARTED_AT: value}}})
+
+
+@pytest.mark.parametrize("strategy", ["Immediate", "WhenSuspended"])
+async def test_restart_replaces_the_pod_once(live: Live, operator: RecordedMetrics, strategy: str) -> None:
+    await live.create(lifecycle={"updateStrategy": strategy})
+    uid = (await live.until_ready())["status"]["podUID"]
+    done = await restart(live)
+    assert (done.exit_code, done.output) == (0, "userstorage.userstorage.dev/alice restarted\n")
+
+    async def is_replaced() -> bool:
+        pod = await live.child(Kind.POD)
+        return pod is not None and pod["metadata"]["uid"] != uid
+
+    await live.until(is_replaced)
+    found = await live.until_ready()
+    pod = await live.pod()
+    asked = found["metadata"]["annotations"][ANNOTATION_RESTARTED_AT]
+    assert pod["metadata"]["annotations"][ANNOTATION_RESTARTED_AT] == asked
+    [manager] = [
+        entry["manager"]
+        for entry in found["metadata"]["managedFields"]
+        if f"f:{ANNOTATION_RESTARTED_AT}" in entry["fieldsV1"].get("f:metadata", {}).get("f:annotations", {})
+    ]
+    assert manager == "kubectl-userstorage"
+    writes = operator.writes()
+    await live.change({"metadata": {"labels": {"touched": "true"}}})
+    await asyncio.sleep(2)
+    assert operator.writes() == writes
+    assert (await live.pod())["metadata"]["uid"] == pod["metadata"]["uid"]
+
+
+async def test_restart_of_a_missing_object_fails_and_names_it(live: Live) -> None:
+    done = await restart(live, "nobody")
+    assert done.exit_code == 1
+    assert f"there is no UserStorage 'nobody' in namespace '{live.namespace}'" in done.output
+
+
+async def test_restart_does_not_start_a_suspended_user(live: Live, operator: RecordedMetrics) -> None:
+    await live.create(replicas=0)
+    await live.until_condition("Suspended", "True", "Requested")
+    assert (await restart(live)).exit_code == 0
+    await asyncio.sleep(2)
+    assert await live.child(Kind.POD) is None
+    await live.change({"spec": {"replicas": 1}})
+    await live.until_ready()
+    found = await live.get()
+    assert found is not None
+    annotations = (await live.pod())["metadata"]["annotations"]
+    assert annotations[ANNOTATION_RESTARTED_AT] == found["metadata"]["annotations"][ANNOTATION_RESTARTED_AT]
+
+
+async def test_restarts_in_a_hot_loop_are_slowed_down_and_harm_no_other_user(live: Live, operator: RecordedMetrics) -> None:
+    await live.create()
+    await live.until_ready()
+    created = operator.requests["create", "pods"]
+    slowed_down = asyncio.create_task(live.until_condition("Ready", "False", "PodBackoff"))
+    for number in range(40):
+        await ask(live, f"loop-{number}" + "x" * 100_000)
+        await asyncio.sleep(0.1)
+    await live.create("bob")
+    await live.until_ready("bob")
+    assert operator.requests["create", "pods"] - created <= 6  # bob's, and alice's with pauses of 3, 9 and 27 s
+    assert "a restart was requested" in await slowed_down
+    await live.until_ready()
+    annotation = (await live.pod())["metadata"]["annotations"][ANNOTATION_RESTARTED_AT]
+    assert len(annotation) == 64
