@@ -2,7 +2,7 @@
 
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import AuthMode, UserStorageClass
-from userstorage_operator.api.variables import expand
+from userstorage_operator.api.variables import base_path, health_path
 from userstorage_operator.browsers import probes
 from userstorage_operator.browsers.browser import FILES_MOUNT, Browser, Scratch
 
@@ -14,14 +14,14 @@ _DATABASE = "/database/filebrowser.db"
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
     """Return the parts of a pod that runs File Browser. An init container creates its database of users and settings."""
     browser = cls.browser
-    base_path = expand(browser.base_path, storage)
-    health = browser.health_path or f"{base_path}health"
+    base = base_path(storage, cls)
+    health = health_path(storage, cls) or f"{base}health"
     serve = (
         f"--database={_DATABASE}",
         f"--root={FILES_MOUNT}",
         "--address=",  # all addresses, IPv4 and IPv6
         f"--port={browser.port}",
-        f"--baseURL={base_path.rstrip('/')}",
+        f"--baseURL={base.rstrip('/')}",
         "--cacheDir=/tmp/cache",
         "--disableExec",
     )

@@ -16,7 +16,8 @@ from userstorage_operator.api.quantities import parse_quantity
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Scheduling, UserStorage
 from userstorage_operator.api.userstorageclass import Expose, PolicyMode, UserStorageClass
-from userstorage_operator.api.variables import expand
+from userstorage_operator.api.variables import annotations as exposure_annotations
+from userstorage_operator.api.variables import base_path
 from userstorage_operator.browsers.browser import FILES_MOUNT, FILES_VOLUME, Browser
 from userstorage_operator.plan import exposure
 
@@ -152,12 +153,12 @@ def _service(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
 
 
 def _ingress(storage: UserStorage, cls: UserStorageClass, host: exposure.HostPath) -> Unstructured:
-    spec = exposure.ingress_spec(cls.exposure, host, names.child_name(storage.slug))
+    spec = exposure.ingress_spec(cls.exposure, storage, host)
     return _child("networking.k8s.io/v1", "Ingress", _exposed_metadata(storage, cls), spec)
 
 
 def _route(storage: UserStorage, cls: UserStorageClass, host: exposure.HostPath) -> Unstructured:
-    spec = exposure.route_spec(cls.exposure, host, names.child_name(storage.slug))
+    spec = exposure.route_spec(cls.exposure, storage, host)
     return _child("gateway.networking.k8s.io/v1", "HTTPRoute", _exposed_metadata(storage, cls), spec)
 
 
@@ -167,7 +168,7 @@ def _exposed_metadata(storage: UserStorage, cls: UserStorageClass) -> Unstructur
     Such annotations configure many ingress controllers, so no tenant may set them.
     """
     metadata = _metadata(storage)
-    return metadata | {"annotations": {**cls.exposure.annotations, **metadata["annotations"]}}
+    return metadata | {"annotations": {**exposure_annotations(storage, cls), **metadata["annotations"]}}
 
 
 def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
@@ -182,7 +183,7 @@ def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstr
         names.ANNOTATION_POD_HASH: _hash([spec, dict(storage.pod_labels), dict(storage.pod_annotations)]),
         names.ANNOTATION_SPEC_HASH: _hash(_user_controlled(storage)),
         names.ANNOTATION_CLASS: cls.name,
-        names.ANNOTATION_BASE_PATH: expand(cls.browser.base_path, storage),
+        names.ANNOTATION_BASE_PATH: base_path(storage, cls),
     }
     return _child("v1", "Pod", metadata, spec)
 
