@@ -8,10 +8,10 @@ import json
 import re
 from typing import Any
 
+from userstorage_operator.api import variables
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import AuthMode, UserStorageClass
-from userstorage_operator.api.variables import base_path, health_path
 from userstorage_operator.browsers import probes
 from userstorage_operator.browsers.browser import FILES_MOUNT, Browser, Scratch
 from userstorage_operator.browsers.environment import environment
@@ -34,15 +34,16 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
     browser = cls.browser
     image = browser.image or IMAGE
     major = _major(image)
-    base = base_path(storage, cls)
-    health = health_path(storage, cls) or f"{base}health"  # other paths redirect, and a probe counts a redirect as success
-    variables = {"FILEBROWSER_CONFIG": _CONFIG, _DATABASE_VARIABLE[major]: f"{_STATE}/quantum.db"}
+    base_path = variables.base_path(storage, cls)
+    # Other paths redirect, and a probe counts a redirect as success.
+    health = variables.health_path(storage, cls) or f"{base_path}health"
+    own = {"FILEBROWSER_CONFIG": _CONFIG, _DATABASE_VARIABLE[major]: f"{_STATE}/quantum.db"}
     return Browser(
         image=image,
         command=browser.command or (_PROGRAM,),
         args=browser.args,
-        env=environment(variables, browser),
-        init_command=_configure(_config(major, base, storage, cls)),
+        env=environment(own, browser),
+        init_command=_configure(_config(major, base_path, storage, cls)),
         startup_probe=probes.startup(probes.http(health, browser.port)),
         readiness_probe=probes.readiness(probes.sees_volume(health, browser.port)),
         liveness_probe=probes.liveness(probes.http(health, browser.port)),
@@ -78,10 +79,10 @@ def _configure(config: Config) -> tuple[str, ...]:
     return ("/bin/sh", "-c", script, "configure", *json.dumps(config, sort_keys=True).split(_RANDOM))
 
 
-def _config(major: int, base: str, storage: UserStorage, cls: UserStorageClass) -> Config:
+def _config(major: int, base_path: str, storage: UserStorage, cls: UserStorageClass) -> Config:
     """Return the whole configuration, with the setting names of Quantum version `major`: Quantum exits on an unknown name."""
     files, account = _permissions(storage, cls)
-    listen: Config = {"port": cls.browser.port, "baseURL": base}
+    listen: Config = {"port": cls.browser.port, "baseURL": base_path}
     source: Config = {"defaultEnabled": True, "private": not cls.browser.permissions.share}
     if storage.storage.read_only:
         source["readOnly"] = True

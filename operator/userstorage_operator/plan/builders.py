@@ -10,14 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from userstorage_operator.api import names
+from userstorage_operator.api import names, variables
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.quantities import parse_quantity
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Scheduling, UserStorage
 from userstorage_operator.api.userstorageclass import Expose, PolicyMode, UserStorageClass
-from userstorage_operator.api.variables import annotations as exposure_annotations
-from userstorage_operator.api.variables import base_path
 from userstorage_operator.browsers.browser import FILES_MOUNT, FILES_VOLUME, Browser
 from userstorage_operator.plan import exposure
 
@@ -168,7 +166,7 @@ def _exposed_metadata(storage: UserStorage, cls: UserStorageClass) -> Unstructur
     Such annotations configure many ingress controllers, so no tenant may set them.
     """
     metadata = _metadata(storage)
-    return metadata | {"annotations": {**exposure_annotations(storage, cls), **metadata["annotations"]}}
+    return metadata | {"annotations": {**variables.annotations(storage, cls), **metadata["annotations"]}}
 
 
 def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
@@ -183,7 +181,7 @@ def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstr
         names.ANNOTATION_POD_HASH: _hash([spec, dict(storage.pod_labels), dict(storage.pod_annotations)]),
         names.ANNOTATION_SPEC_HASH: _hash(_user_controlled(storage)),
         names.ANNOTATION_CLASS: cls.name,
-        names.ANNOTATION_BASE_PATH: base_path(storage, cls),
+        names.ANNOTATION_BASE_PATH: variables.base_path(storage, cls),
     }
     return _child("v1", "Pod", metadata, spec)
 
