@@ -235,6 +235,21 @@ def test_storage_that_waits_for_a_whole_host_keeps_no_later_user_from_it() -> No
     assert (scenario.conflicts[whole], scenario.conflicts[late]) == (True, False)
 
 
+def test_only_the_owner_of_a_user_id_has_a_host() -> None:
+    scenario = HostScenario()
+    first = scenario.create("blue", "alice", "own", 0)
+    second = scenario.create("blue", "alice", "path", 1, name="second")
+    waits = scenario.create("green", "alice", "path", 2)
+    scenario.reconcile()
+    assert not scenario.conflicts[waits], "the second of blue has no host while the first owns the user id"
+    scenario.delete(first)
+    assert waits in scenario.reconcile()
+    assert scenario.conflicts[waits]
+    scenario.delete(second)
+    assert waits in scenario.reconcile()
+    assert not scenario.conflicts[waits]
+
+
 def test_users_keep_their_host_while_the_path_of_their_class_changes() -> None:
     scenario = HostScenario()
     scenario.apply(scenario.create("blue", "alice", "path", 1))
