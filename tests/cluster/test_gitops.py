@@ -164,7 +164,7 @@ def served(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     before = ServedNamespace(api, name, name, {})
     before.apply("UserStorage", "unseen", {"userID": "unseen"})
     here = ServedNamespace(api, name, name, before.get("unseen"))
-    network = {"expose": "Gateway", "gatewayName": "public", "hostTemplate": "${slug}.example.org"}
+    network = {"expose": "Gateway", "gateway": {"name": "public"}, "hostTemplate": "${slug}.example.org"}
     here.apply("UserStorageClass", here.exposed, {"network": network})
     scheduling = {"allowed": {"nodeSelector": ["kubernetes.io/os"], "tolerations": ["spot"]}}
     pod_metadata = {"allowed": [*ALLOWED["allowed"], "example.org/"]}

@@ -18,9 +18,9 @@ import pytest
 import yaml
 
 from conftest import ROOT
+from localcluster import gatewayapi
 from localcluster.addresses import free_port
 from localcluster.errors import ClusterError
-from localcluster.gatewayapi import http_route_definition
 from support.backend import account
 from support.kubectl import COMMAND_TIMEOUT, PATIENCE, WAIT, Kubectl, eventually
 from support.live import ALLOWED, LIFE
@@ -69,7 +69,7 @@ EDITED = ("services", "networkpolicies", "persistentvolumeclaims", "pods", "ingr
 @pytest.fixture
 def gateway_api(api: Kubectl) -> Iterator[None]:
     try:
-        definition = http_route_definition()
+        definition = gatewayapi.definition("httproutes")
     except ClusterError as error:
         pytest.skip(str(error))
     api.run("apply", "--server-side", "-f", str(definition))
@@ -83,7 +83,7 @@ def classes(api: Kubectl) -> Iterator[dict[str, str]]:
     """The names of one class for each kind of exposure."""
     names = {way: f"{way.lower()}-{uuid.uuid4().hex[:8]}" for way in ("Ingress", "Gateway")}
     for way, name in names.items():
-        network = {"expose": way, "gatewayName": "public", "hostTemplate": f"${{slug}}.{name}.example.org"}
+        network = {"expose": way, "gateway": {"name": "public"}, "hostTemplate": f"${{slug}}.{name}.example.org"}
         metadata = {"name": name}
         spec = {"network": network, "podMetadata": ALLOWED}
         api.apply({"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": metadata, "spec": spec})

@@ -7,6 +7,7 @@ from support.manifests import ABSENT, Accepted, Change, Refused
 
 _OPEN = {"mode": "None", "acknowledgeUnauthenticated": True}
 _HOST = "${slug}.files.example.org"
+_GATEWAY = {"name": "public"}
 
 
 def _browser(**fields: object) -> dict[str, Any]:
@@ -23,6 +24,10 @@ def _storage(**fields: object) -> dict[str, Any]:
 
 def _network(**fields: object) -> dict[str, Any]:
     return {"network": fields}
+
+
+def _annotation(value: str) -> dict[str, Any]:
+    return _network(annotations={"example.org/a": value})
 
 
 def _allowed_from(**peer: object) -> dict[str, Any]:
@@ -69,12 +74,14 @@ REFUSED = [
     Refused("env name", _browser(env=[{"name": "a=b"}]), "spec.browser.env[0].name: Invalid value"),
     Refused("env twice", _browser(env=[{"name": "A"}, {"name": "A"}]), "spec.browser.env[1]: Duplicate value"),
     Refused("30 env", _browser(env=[{"name": f"A{n}"} for n in range(65)]), "spec.browser.env: Too many"),
-    Refused("healthPath relative", _browser(healthPath="health"), "spec.browser.healthPath: Invalid value"),
-    Refused("healthPath a command", _browser(healthPath="/$(id)"), "spec.browser.healthPath: Invalid value"),
+    Refused("healthPath relative", _browser(healthPath="health"), "browser.healthPath must start with /"),
+    Refused("healthPath a command", _browser(healthPath="/$(id)"), "browser.healthPath may hold letters"),
     Refused("basePath relative", _browser(basePath="files/"), "browser.basePath must start and end with one /"),
     Refused("basePath without end", _browser(basePath="/files"), "browser.basePath must start and end with one /"),
     Refused("basePath //", _browser(basePath="//"), "browser.basePath must start and end with one /"),
-    Refused("basePath variable", _browser(basePath="/${userID}/"), "browser.basePath may hold"),
+    Refused("C23 basePath with an unknown variable", _browser(basePath="/${user}/"), "browser.basePath may hold letters"),
+    Refused("C23 basePath with a nested variable", _browser(basePath="/${na${slug}me}/"), "${slug}, ${namespace}, ${name}"),
+    Refused("C23 healthPath with an unknown variable", _browser(healthPath="/${user}"), "browser.healthPath may hold"),
     Refused("basePath ..", _browser(basePath="/a/../"), "browser.basePath must not have . or .."),
     Refused("permission a word", _browser(permissions={"share": "no"}), "spec.browser.permissions.share: Invalid"),
     Refused("24 cpu limit below request", _resources({"cpu": "2"}, {"cpu": "1"}), "limits must not be below"),
@@ -111,18 +118,46 @@ REFUSED = [
     Refused("Dufs behind a header", _browser(flavor="Dufs"), "auth.mode must be None"),
     Refused("Custom behind a header", _browser(flavor="Custom", image="x"), "auth.mode must be None"),
     Refused("header name", {"auth": {"headerName": "X User"}}, "spec.auth.headerName: Invalid value"),
+    *(
+        Refused(f"header {name}", {"auth": {"headerName": name}}, "auth.headerName must not be a header of HTTP itself")
+        for name in ("Authorization", "cookie", "HOST", "Content-Length", "Proxy-Authorization", "Transfer-Encoding", "TE")
+    ),
     Refused("expose unknown", _network(expose="NodePort"), "spec.network.expose: Unsupported value"),
     Refused("Ingress without host", _network(expose="Ingress"), "network.hostTemplate is required"),
-    Refused("Gateway without host", _network(expose="Gateway", gatewayName="g"), "network.hostTemplate is required"),
-    Refused("Gateway without its name", _network(expose="Gateway", hostTemplate=_HOST), "network.gatewayName is required"),
-    Refused("host for all users", _network(hostTemplate="files.example.org"), "network.hostTemplate must contain ${slug}"),
+    Refused("Gateway without host", _network(expose="Gateway", gateway=_GATEWAY), "network.hostTemplate is required"),
+    Refused("Gateway without gateway", _network(expose="Gateway", hostTemplate=_HOST), "network.gateway is required"),
+    Refused("C24 gateway without name", _network(gateway={"namespace": "infra"}), "spec.network.gateway.name: Required value"),
+    Refused("C24 gateway with a path", _network(gateway={"name": "infra/gw"}), "spec.network.gateway.name: Invalid value"),
+    Refused("C24 gateway namespace", _network(gateway=_GATEWAY | {"namespace": "a.b"}), "spec.network.gateway.namespace: Inv"),
+    Refused("C24 listener", _network(gateway=_GATEWAY | {"sectionName": "HTTPS"}), "spec.network.gateway.sectionName: Invalid"),
+    Refused(
+        "C23 one host and path for all users",
+        _network(expose="Ingress", hostTemplate="files.example.org"),
+        "network.hostTemplate or browser.basePath must contain ${slug}",
+    ),
+    Refused(
+        "C23 one host and path for all users of a namespace",
+        _network(expose="Ingress", hostTemplate="${namespace}.example.org") | _browser(basePath="/${namespace}/"),
+        "network.hostTemplate or browser.basePath must contain ${slug}",
+    ),
     Refused("42 host *", _network(hostTemplate="*.${slug}.org"), "network.hostTemplate must be a DNS name"),
     Refused("42 host -a", _network(hostTemplate="-a.${slug}.org"), "network.hostTemplate must be a DNS name"),
     Refused("host with a path", _network(hostTemplate=_HOST + "/x"), "network.hostTemplate must be a DNS name"),
+    Refused("C23 raw id in a host", _network(hostTemplate="${userID}.example.org"), "network.hostTemplate must be a DNS name"),
+    Refused("C23 host with an unknown variable", _network(hostTemplate="${user}.org"), "${slug}, ${namespace} and ${name}"),
+    Refused(
+        "C25 reserved by a name of two characters", _network(hostTemplate="${name}--${slug}.org"), "in the third and fourth"
+    ),
+    Refused("C25 reserved host label", _network(hostTemplate="us--${slug}.org"), "not make a label with hyphens in the third"),
     Refused("ingressClassName", _network(ingressClassName="A"), "spec.network.ingressClassName: Invalid value"),
-    Refused("gatewayName", _network(gatewayName="infra/gw"), "spec.network.gatewayName: Invalid value"),
-    Refused("tlsSecretName", _network(tlsSecretName="../x"), "spec.network.tlsSecretName: Invalid value"),
+    Refused("tlsSecretName", _network(tlsSecretName="../x"), "network.tlsSecretName must be a DNS name"),
+    Refused("C23 raw id in a Secret", _network(tlsSecretName="${userID}-tls"), "network.tlsSecretName must be a DNS name"),
+    Refused("C23 Secret with an unknown variable", _network(tlsSecretName="${user}-tls"), "network.tlsSecretName must be"),
     Refused("ingress annotation key", _network(annotations={"a b": "x"}), "network.annotations keys must be valid"),
+    Refused("C23 annotation with an unknown variable", _annotation("${user}"), "network.annotations values know the variables"),
+    Refused(
+        "C23 annotation with an open variable", _annotation("a${slug"), "${slug}, ${namespace}, ${name} and ${userID} only"
+    ),
     Refused("policy unknown", _network(policy="Open"), "spec.network.policy: Unsupported value"),
     Refused("peer of nothing", _allowed_from(), "network.allowedFrom[] needs podSelector"),
     Refused("peer of two kinds", _allowed_from(ipBlock={"cidr": "10.0.0.0/8"}, podSelector={}), "ipBlock cannot be joined"),
@@ -235,7 +270,27 @@ ACCEPTED = [
             policy="None",
         ),
     ),
-    Accepted("Gateway", _network(expose="Gateway", hostTemplate=_HOST, gatewayName="public")),
+    Accepted("Gateway", _network(expose="Gateway", hostTemplate=_HOST, gateway=_GATEWAY)),
+    Accepted(
+        "C24 one listener of a Gateway elsewhere",
+        _network(expose="Gateway", hostTemplate=_HOST, gateway=_GATEWAY | {"namespace": "infra", "sectionName": "https"}),
+    ),
+    Accepted(
+        "C23 one host for all",
+        _network(expose="Ingress", hostTemplate="files.example.org", tlsSecretName="${slug}-tls")
+        | _browser(basePath="/u/${slug}/", healthPath="/u/${slug}/health"),
+    ),
+    Accepted(
+        "C23 every variable",
+        _network(
+            expose="Ingress",
+            hostTemplate="${slug}-${namespace}.${name}.xn--bcher-kva.example",
+            tlsSecretName="${namespace}.${name}.${slug}",
+            annotations={"example.org/url": "https://sso/${namespace}/${name}/${slug}/?user=${userID}&rd=$request_uri"},
+        )
+        | _browser(basePath="/${namespace}/${name}/${slug}/${userID}/"),
+    ),
+    Accepted("C23 annotations as long as can be", _network(annotations={f"a{n}": "${slug}" * 585 for n in range(32)})),
     Accepted("peer: all pods of the namespace", _allowed_from(podSelector={})),
     Accepted("peer by both selectors", _allowed_from(podSelector={}, namespaceSelector={"matchLabels": {"team": "proxy"}})),
     Accepted("peer addresses", _allowed_from(ipBlock={"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]})),

@@ -271,3 +271,85 @@ async def test_host_owner_is_kept_when_older_user_wants_the_host(
         return urls == [f"http://alice.{tenant.namespace}.example.org/" for tenant in (live, other_tenant)]
 
     await live.until(have_separate_urls)
+
+
+SHARED = {"hostTemplate": "files.example.org"}
+
+
+async def test_users_share_one_host_with_a_path_each(
+    live: Live, other_tenant: Live, exposing_class: ClassOfTest, operator_of_both: None
+) -> None:
+    await live.change_class(exposing_class.name, {"spec": {"browser": {"basePath": "/u/${slug}/"}}})
+    annotations = {"example.org/auth": "https://sso/v1/of/${namespace}/${name}/${slug}?user=${userID}&rd=$request_uri"}
+    await exposing_class.change(**SHARED, tlsSecretName="${slug}-tls", annotations=annotations)
+    users = {"alice": "alice", "bob": "bob", "carol": "carol@example.org"}
+    for name, user_id in users.items():
+        created = await live.create(name, user_id=user_id, className=exposing_class.name)
+        assert created["spec"]["userID"] == user_id
+        await live.until_condition("NetworkReady", "True", "Synced", name)
+        slug = (await live.until_ready(name))["status"]["slug"]
+        found = await live.client.get(Kind.INGRESS.resource, live.namespace, f"user-storage-{slug}")
+        [rule] = found["spec"]["rules"]
+        [path] = rule["http"]["paths"]
+        assert (rule["host"], path["path"], path["pathType"]) == ("files.example.org", f"/u/{slug}/", "Prefix")
+        assert found["spec"]["tls"] == [{"hosts": ["files.example.org"], "secretName": f"{slug}-tls"}]
+        encoded = user_id.replace("@", "%40")
+        expected = f"https://sso/v1/of/{live.namespace}/{name}/{slug}?user={encoded}&rd=$request_uri"
+        assert found["metadata"]["annotations"]["example.org/auth"] == expected
+        assert await url(live, name) == f"https://files.example.org/u/{slug}/"
+        pod = await live.client.get(Kind.POD.resource, live.namespace, f"user-storage-{slug}")
+        [container] = pod["spec"]["containers"]
+        assert f"--baseURL=/u/{slug}" in container["args"]
+        assert container["livenessProbe"]["httpGet"]["path"] == f"/u/{slug}/health"
+        before = found["metadata"]["resourceVersion"]
+        await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}}, name)  # triggers a full reconcile
+        await live.until_ready(name)
+        found = await live.client.get(Kind.INGRESS.resource, live.namespace, f"user-storage-{slug}")
+        assert found["metadata"]["resourceVersion"] == before
+    await other_tenant.create("bob", className=exposing_class.name)
+    assert "'/u/bob/'" in await other_tenant.until_condition("NetworkReady", "False", "HostConflict", "bob")
+    await live.delete(USER_STORAGES, "bob")
+    await other_tenant.until_condition("NetworkReady", "True", "Synced", "bob")
+
+
+@pytest.mark.parametrize("path", ["/", "/u/", "/u/alice/files/"])
+async def test_path_above_or_below_that_of_another_user_is_a_conflict(
+    live: Live, other_tenant: Live, exposing_class: ClassOfTest, operator_of_both: None, path: str
+) -> None:
+    await live.change_class(exposing_class.name, {"spec": {"browser": {"basePath": "/u/${slug}/"}}})
+    await exposing_class.change(**SHARED)
+    await create_exposed_user(live, exposing_class)
+    # With the user id `files` a host per user is the host that the others share.
+    rival = ClassOfTest(other_tenant, f"class-{other_tenant.namespace}")
+    network = {"expose": "Ingress", "hostTemplate": "${slug}.example.org"}
+    await other_tenant.create_class(rival.name, network=network, browser={"basePath": path})
+    try:
+        await other_tenant.create("files", className=rival.name)
+        message = await other_tenant.until_condition("NetworkReady", "False", "HostConflict", "files")
+        assert "'files.example.org'" in message
+        assert "alice" not in message.replace(path, "")
+        await live.create("bob", className=exposing_class.name)
+        await live.until_condition("NetworkReady", "True", "Synced", "bob")
+        for user in ("alice", "bob"):
+            await live.delete(USER_STORAGES, user)
+        await other_tenant.until_condition("NetworkReady", "True", "Synced", "files")
+        assert await url(other_tenant, "files") == f"http://files.example.org{path}"
+        await live.create("carol", className=exposing_class.name)
+        if path.startswith("/u/alice/"):
+            await live.until_condition("NetworkReady", "True", "Synced", "carol")
+        else:
+            await live.until_condition("NetworkReady", "False", "HostConflict", "carol")
+    finally:
+        await other_tenant.delete_class(rival.name)
+
+
+async def test_user_id_that_no_path_can_hold_is_reported_with_both_fields(
+    live: Live, exposing_class: ClassOfTest, operator: None
+) -> None:
+    await live.change_class(exposing_class.name, {"spec": {"browser": {"basePath": "/u/${userID}/"}}})
+    await exposing_class.change(**SHARED)
+    await live.create(className=exposing_class.name, user_id="alice@example.org")
+    message = await live.until_condition("Stalled", "True", "InvalidSpec")
+    assert "class spec.browser.basePath makes '/u/alice%40example.org/' of spec.userID 'alice@example.org'" in message
+    await live.change_class(exposing_class.name, {"spec": {"browser": {"basePath": "/u/${slug}/"}}})
+    await live.until_ready()

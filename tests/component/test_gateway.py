@@ -4,13 +4,16 @@ The cluster has no Gateway controller: the tests write the route status that a c
 """
 
 import asyncio
+import json
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from localcluster import gatewayapi
 from localcluster.errors import ClusterError
-from localcluster.gatewayapi import http_route_definition
 from support.kubectl import Kubectl
 from support.live import ClassOfTest, Live
 from userstorage_operator.api.resources import Kind
@@ -19,6 +22,7 @@ from userstorage_operator.informers import informer
 
 pytestmark = [pytest.mark.kwok]
 
+GATEWAYS = "crd/gateways.gateway.networking.k8s.io"
 CRD = "crd/httproutes.gateway.networking.k8s.io"
 
 
@@ -26,7 +30,7 @@ CRD = "crd/httproutes.gateway.networking.k8s.io"
 def definition() -> Path:
     """The path of the manifest with the HTTPRoute CRD."""
     try:
-        return http_route_definition()
+        return gatewayapi.definition("httproutes")
     except ClusterError as error:
         pytest.skip(str(error))
 
@@ -53,7 +57,7 @@ def without_gateway_api(api: Kubectl) -> None:
 
 @pytest.fixture
 async def through_gateway(exposing_class: ClassOfTest) -> ClassOfTest:
-    await exposing_class.change(expose="Gateway", gatewayName="public")
+    await exposing_class.change(expose="Gateway", gateway={"name": "public"})
     return exposing_class
 
 
@@ -223,3 +227,115 @@ async def test_foreign_route_is_kept(live: Live, gateway_api: None, through_gate
     now = await live.child(Kind.HTTP_ROUTE)
     assert now is not None
     assert (now["metadata"]["uid"], now["spec"]) == (before["metadata"]["uid"], before["spec"])
+
+
+@dataclass(frozen=True)
+class SharedGateway:
+    """A Gateway in a namespace of its own, with a listener for HTTP and one for HTTPS, and what its controller would do."""
+
+    api: Kubectl
+    namespace: str
+
+    def read(self) -> Unstructured:
+        found = self.api.get("gateway", "public", self.namespace)
+        assert found is not None
+        return found
+
+    def admit(self, listener: str, whom: str) -> None:
+        """Let the listener admit routes of these namespaces: Same or All."""
+        listeners = self.read()["spec"]["listeners"]
+        [found] = [entry for entry in listeners if entry["name"] == listener]
+        found["allowedRoutes"] = {"namespaces": {"from": whom}}
+        patch = json.dumps({"spec": {"listeners": listeners}})
+        self.api.run("patch", "gateway", "public", "-n", self.namespace, "--type=merge", f"--patch={patch}")
+
+    async def answer(self, live: Live, user: str) -> list[str]:
+        """Write the status of the user's HTTPRoute. Return the names of the listeners that it is attached to."""
+        route = await live.client.get(Kind.HTTP_ROUTE.resource, live.namespace, f"user-storage-{user}")
+        attached: list[str] = []
+        parents = []
+        for ref in route["spec"]["parentRefs"]:
+            assert (ref["group"], ref["kind"], ref["namespace"]) == ("gateway.networking.k8s.io", "Gateway", self.namespace)
+            named = [entry for entry in self.read()["spec"]["listeners"] if ref.get("sectionName") in (None, entry["name"])]
+            admitting = [entry["name"] for entry in named if entry["allowedRoutes"]["namespaces"]["from"] == "All"]
+            attached += admitting
+            reason = "Accepted" if admitting else "NotAllowedByListeners" if named else "NoMatchingParent"
+            meta = {"observedGeneration": route["metadata"]["generation"], "lastTransitionTime": "2026-01-31T12:00:00Z"}
+            accepted = {
+                "type": "Accepted",
+                "status": str(bool(admitting)),
+                "reason": reason,
+                "message": f"message: {reason}",
+                **meta,
+            }
+            parents.append({"parentRef": ref, "controllerName": "example.org/gateway", "conditions": [accepted]})
+        patch = {"status": {"parents": parents}}
+        await live.client.merge_patch(Kind.HTTP_ROUTE.resource, live.namespace, f"user-storage-{user}", patch, "status")
+        return attached
+
+
+@pytest.fixture
+def shared_gateway(api: Kubectl, gateway_api: None) -> Iterator[SharedGateway]:
+    api.run("apply", "--server-side", "-f", str(gatewayapi.definition("gateways")))
+    api.wait_established(GATEWAYS)
+    name = f"infra-{uuid.uuid4().hex[:8]}"
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    certificate = {"certificateRefs": [{"name": "wildcard"}]}
+    listeners = [
+        {"name": "http", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}}},
+        {
+            "name": "https",
+            "port": 443,
+            "protocol": "HTTPS",
+            "tls": certificate,
+            "allowedRoutes": {"namespaces": {"from": "Same"}},
+        },
+    ]
+    spec = {"gatewayClassName": "example", "listeners": listeners}
+    metadata = {"name": "public", "namespace": name}
+    api.apply({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": metadata, "spec": spec})
+    yield SharedGateway(api, name)
+    api.run("delete", "namespace", name, "--wait=false")
+    api.run("delete", GATEWAYS)
+
+
+def test_example_of_a_gateway_is_admitted(shared_gateway: SharedGateway) -> None:
+    example = (Path(__file__).resolve().parents[2] / "examples/gateway.yaml").read_text()
+    elsewhere = example.replace("namespace: infra", f"namespace: {shared_gateway.namespace}").replace("name: public", "name: b")
+    shared_gateway.api.run("create", "--dry-run=server", "--validate=strict", "-f", "-", input=elsewhere)
+
+
+async def test_users_of_one_gateway_elsewhere_attach_to_its_https_listener_only(
+    live: Live, shared_gateway: SharedGateway, exposing_class: ClassOfTest, operator: None
+) -> None:
+    parent = {"name": "public", "namespace": shared_gateway.namespace, "sectionName": "https"}
+    await exposing_class.change(expose="Gateway", gateway=parent, tlsSecretName="of-the-listener")
+    users = ("alice", "bob")
+    for user in users:
+        await live.create(user, className=exposing_class.name)
+        message = await live.until_condition("NetworkReady", "False", "RoutePending", user)
+        assert f"Gateway 'public' of namespace {shared_gateway.namespace!r}, listener 'https'" in message
+        assert await shared_gateway.answer(live, user) == []
+        message = await live.until_condition("NetworkReady", "False", "RouteNotAccepted", user)
+        assert "message: NotAllowedByListeners" in message
+        assert f"must allow HTTPRoutes of namespace {live.namespace!r}" in message
+    await asyncio.to_thread(shared_gateway.admit, "https", "All")
+    for user in users:
+        assert await shared_gateway.answer(live, user) == ["https"]
+        await live.until_condition("NetworkReady", "True", "Synced", user)
+        found = await live.until_ready(user)
+        assert found["status"]["url"] == f"https://{user}.{live.namespace}.example.org/"
+        await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}}, user)  # triggers a full reconcile
+        await live.until_ready(user)
+        route = await live.client.get(Kind.HTTP_ROUTE.resource, live.namespace, f"user-storage-{user}")
+        assert route["metadata"]["generation"] == 1, "what the API server stores is what the operator asked for"
+    await exposing_class.change(gateway={"sectionName": "none"})
+
+    async def has_new_parent() -> bool:
+        route = await live.child(Kind.HTTP_ROUTE)
+        return route is not None and route["spec"]["parentRefs"][0]["sectionName"] == "none"
+
+    await live.until(has_new_parent)
+    assert await shared_gateway.answer(live, "alice") == []
+    message = await live.until_condition("NetworkReady", "False", "RouteNotAccepted")
+    assert "network.gateway.sectionName of the class must be the name of a listener" in message

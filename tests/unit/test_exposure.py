@@ -22,13 +22,14 @@ from userstorage_operator.plan.diff import child_patch
 from userstorage_operator.plan.exposure import HostPath, host_path, route_rejection, served_host, wanted_host
 from userstorage_operator.plan.planner import plan_changes
 from userstorage_operator.plan.steps import Create, Delete, Patch, Plan, is_optional
+from userstorage_operator.status.network_ready import url
 from userstorage_operator.status.outcome import Outcome
 from userstorage_operator.status.report import report
 
 HOST = "${slug}.${namespace}.example.org"
 NETWORKS: dict[Kind, dict[str, Any]] = {
     Kind.INGRESS: {"expose": "Ingress", "hostTemplate": HOST},
-    Kind.HTTP_ROUTE: {"expose": "Gateway", "hostTemplate": HOST, "gatewayName": "public"},
+    Kind.HTTP_ROUTE: {"expose": "Gateway", "hostTemplate": HOST, "gateway": {"name": "public"}},
 }
 HOST_PATH = HostPath("alice.users.example.org", "/")
 ACCEPTED = {"type": "Accepted", "status": "True", "reason": "Accepted", "message": ""}
@@ -81,7 +82,8 @@ TEMPLATES = st.sampled_from(
 def test_host_is_valid_dns_name_or_refused(user_id: str, namespace: str, template: str) -> None:
     storage = UserStorage.parse(storage_object(user_id, meta={"namespace": namespace}))
     expanded = template.replace("${slug}", storage.slug).replace("${namespace}", namespace)
-    fits = len(expanded) <= 253 and all(len(label) <= 63 and label[2:4] != "--" for label in expanded.split("."))
+    reserved = any(label[2:4] == "--" for label in expanded.split("."))
+    fits = len(expanded) <= 253 and all(len(label) <= 63 for label in expanded.split(".")) and not reserved
     if not fits:
         with pytest.raises(InvalidSpec, match=rf"class spec.network.hostTemplate.* spec.userID {re.escape(repr(user_id))}"):
             host_path(storage, cls(hostTemplate=template))
@@ -239,6 +241,52 @@ def test_annotation_dropped_from_class_is_removed_and_annotations_of_others_stay
 def test_operator_annotations_override_those_of_class() -> None:
     found = child(Kind.INGRESS, annotations={"userstorage.dev/user-id": "mallory"})
     assert found["metadata"]["annotations"] == {"userstorage.dev/user-id": "alice"}
+
+
+LISTENER = {"name": "public", "namespace": "infra", "sectionName": "https"}
+
+
+def test_route_attaches_to_one_listener_of_a_gateway_elsewhere() -> None:
+    route = stored(child(Kind.HTTP_ROUTE, gateway=LISTENER))
+    assert route["spec"]["parentRefs"] == [{"group": "gateway.networking.k8s.io", "kind": "Gateway"} | LISTENER]
+    for ref in ({}, {"namespace": "infra"}, {"sectionName": "https"}, LISTENER | {"sectionName": "http"}):
+        finding = route_rejection(with_parent_status(route, ACCEPTED, **ref))
+        assert finding is not None
+        assert finding.reason == "RoutePending"
+        assert "'public' of namespace 'infra', listener 'https'" in finding.message
+    assert route_rejection(with_parent_status(route, ACCEPTED, **LISTENER)) is None
+
+
+def test_status_of_one_listener_says_nothing_of_a_route_to_all() -> None:
+    route = stored(child(Kind.HTTP_ROUTE))
+    assert route_rejection(with_parent_status(route, ACCEPTED, sectionName="http")) is not None
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("NotAllowedByListeners", "must allow HTTPRoutes of namespace 'users' in its listener: allowedRoutes"),
+        ("NoMatchingListenerHostname", "must cover network.hostTemplate"),
+        ("NoMatchingParent", "network.gateway.sectionName of the class"),
+    ],
+)
+def test_rejected_route_says_what_has_to_change(reason: str, words: str) -> None:
+    rejected = ACCEPTED | {"status": "False", "reason": reason, "message": "no"}
+    finding = route_rejection(with_parent_status(stored(child(Kind.HTTP_ROUTE)), rejected))
+    assert finding is not None
+    assert words in finding.message
+
+
+def test_class_without_gateway_is_refused() -> None:
+    with pytest.raises(InvalidSpec, match=r"class spec.network.gateway is required"):
+        child(Kind.HTTP_ROUTE, gateway={"namespace": "infra"})
+
+
+def test_invalid_path_has_no_url() -> None:
+    snapshot = settled_snapshot(storage_object(), INSIDE)
+    snapshot = snapshot.with_children(replace(snapshot.children, pod=None))
+    raw = class_object(browser={"basePath": "/${user}/"})
+    assert url(snapshot, UserStorageClass.parse(raw)) is None
 
 
 def test_route_is_pending_until_its_gateway_accepts_current_spec() -> None:

@@ -11,7 +11,7 @@ from userstorage_operator.observed.gateway_api import gateway_api_missing
 )
 def test_only_a_class_with_a_gateway_needs_the_gateway_api(expose: str, served: bool, reason: str | None) -> None:
     cls = UserStorageClass.parse(
-        class_object(network={"expose": expose, "hostTemplate": "${slug}.example.org", "gatewayName": "g"})
+        class_object(network={"expose": expose, "hostTemplate": "${slug}.example.org", "gateway": {"name": "g"}})
     )
     finding = gateway_api_missing(cls, served=served)
     assert (finding.reason if finding is not None else None) == reason

@@ -1,94 +1,305 @@
+"""Which UserStorage owns a host with a path: the same as by a plain comparison of all, and found without it."""
+
+from itertools import count
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from support.builders import class_object, desired_of, storage_object, stored
-from userstorage_operator.api.resources import USER_STORAGE_CLASSES, Kind
+from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import UserStorageClass
-from userstorage_operator.arbitration.host import HostIndex
-from userstorage_operator.arbitration.user_id import UserIDIndex
+from userstorage_operator.arbitration import host
 from userstorage_operator.informers.caches import Caches
+from userstorage_operator.plan.exposure import HostPath, served_host, wanted_host
 
-EXPOSED = {"expose": "Ingress", "hostTemplate": "${slug}.example.org"}
-HERE, THERE = {"user_id": "here"}, {"user_id": "there"}
-OTHER_PATH = {"user_id": "here", "className": "below"}
-NO_HOST = {"user_id": "here", "className": "internal"}
-ONE, OTHER = Key("blue", "alice"), Key("green", "alice")
+MANY = 10_000
+SHARED = {"expose": "Ingress", "hostTemplate": "files.example.org"}
+CLASSES: dict[str, dict[str, Any]] = {
+    "own": {"network": {"expose": "Ingress", "hostTemplate": "${slug}.example.org"}},
+    "path": {"network": SHARED, "browser": {"basePath": "/u/${slug}/"}},
+    "name": {"network": SHARED, "browser": {"basePath": "/u/${name}/"}},
+    "below": {"network": SHARED, "browser": {"basePath": "/u/${slug}/files/"}},
+    "parent": {"network": SHARED, "browser": {"basePath": "/u/"}},
+    "internal": {},
+}
+"""With the user id `files`, class `own` gives the whole host that others share."""
+Place = tuple[str, str, str]
+"""Namespace, user id and class of a UserStorage."""
 
 
-class Owners(UserIDIndex):
-    """Of user ids: all but those in `losers`."""
+class HostScenario:
+    """Caches, and the conflict that the last reconcile of each UserStorage found."""
 
-    losers: frozenset[Key] = frozenset()
+    def __init__(self) -> None:
+        self.requeued: list[Key] = []
+        self.caches = Caches(self.requeued.append, lambda _: None)
+        self.versions = count(1000)
+        for name, spec in CLASSES.items():
+            self.set_class(name, spec)
+        self.conflicts: dict[Key, bool] = {}
 
-    def is_owner(self, raw: Unstructured) -> bool:
-        return Key.of(raw) not in self.losers
+    def version(self, obj: Unstructured, **meta: Any) -> Unstructured:
+        return obj | {"metadata": obj["metadata"] | {"resourceVersion": str(next(self.versions))} | meta}
+
+    def set_class(self, name: str, spec: dict[str, Any] | None) -> None:
+        """Create or change a class; delete it if `spec` is None."""
+        number = next(self.versions)
+        body = class_object(name, meta={"generation": number, "resourceVersion": str(number)}, **(spec or {}))
+        self.caches.cache(USER_STORAGE_CLASSES).event("MODIFIED" if spec is not None else "DELETED", body)
+
+    def create(self, namespace: str, user_id: str, class_name: str | None, second: int = 0, name: str | None = None) -> Key:
+        """Create a UserStorage, or change the class of an existing one."""
+        known = self.caches.storage(Key(namespace, name or user_id))
+        if known is not None:
+            created = known | {"spec": known["spec"] | {"className": class_name}}
+        else:
+            meta = {
+                "namespace": namespace,
+                "name": name or user_id,
+                "uid": f"uid-{next(self.versions) % 7}-{user_id}-{namespace}",
+            }
+            created = storage_object(
+                user_id, meta=meta | {"creationTimestamp": f"2026-01-31T10:00:0{second}Z"}, className=class_name
+            )
+        self.caches.cache(USER_STORAGES).event("MODIFIED", self.version(created))
+        return Key.of(created)
+
+    def delete(self, key: Key) -> None:
+        if (raw := self.caches.storage(key)) is not None:
+            self.caches.cache(USER_STORAGES).event("DELETED", self.version(raw))
+
+    def ingress(self, key: Key) -> Unstructured | None:
+        raw = self.caches.storage(key)
+        name = f"user-storage-{raw['spec']['userID']}" if raw is not None else ""
+        return self.caches.children(key.namespace, name).ingress
+
+    def apply(self, key: Key) -> None:
+        """Do what a reconcile does: create, move or delete the Ingress."""
+        raw, live = self.caches.storage(key), self.ingress(key)
+        if raw is None:
+            return
+        place = wanted_host(raw, self.caches.classes())
+        if place is None or self.conflict(key):
+            if live is not None:
+                self.caches.discard(Kind.INGRESS.resource, key.namespace, live["metadata"]["name"], live["metadata"]["uid"])
+            return
+        cls = next(cls for cls in self.caches.classes() if cls["metadata"]["name"] == raw["spec"]["className"])
+        desired = desired_of(raw, UserStorageClass.parse(cls)).ingress
+        assert desired is not None
+        uid = live["metadata"]["uid"] if live is not None else f"uid-{next(self.versions)}"
+        self.caches.put(Kind.INGRESS.resource, self.version(stored(desired), uid=uid))
+
+    def lose(self, key: Key) -> None:
+        if (live := self.ingress(key)) is not None:
+            self.caches.cache(Kind.INGRESS.resource).event("DELETED", self.version(live))
+
+    def conflict(self, key: Key) -> bool:
+        """Return whether a reconcile of the UserStorage finds a conflict."""
+        raw = self.caches.storage(key)
+        assert raw is not None
+        cls = next((cls for cls in self.caches.classes() if cls["metadata"]["name"] == raw["spec"]["className"]), None)
+        return cls is not None and host.conflict(raw, UserStorageClass.parse(cls), self.caches) is not None
+
+    def storages(self) -> list[Key]:
+        return self.caches.keys()
+
+    def reconcile(self) -> set[Key]:
+        """Reconcile every requeued UserStorage, without writing. Return their keys."""
+        requeued = set(self.requeued)
+        self.requeued.clear()
+        for key in requeued:
+            self.conflicts.pop(key, None)
+            if self.caches.storage(key) is not None:
+                self.conflicts[key] = self.conflict(key)
+        return requeued
+
+    def expected(self) -> dict[Key, bool]:
+        """Return for each UserStorage with a class whether it is in conflict, by comparing each with all that precede it."""
+        ranked = []
+        for key in self.storages():
+            raw = self.caches.storage(key)
+            assert raw is not None
+            live = self.ingress(key)
+            served = served_host(live) if live is not None else None
+            known = any(cls["metadata"]["name"] == raw["spec"]["className"] for cls in self.caches.classes())
+            place = wanted_host(raw, self.caches.classes()) if known else served
+            if place is not None:
+                meta = raw["metadata"]
+                on_host = served is not None and served.host == place.host
+                ranked.append(((served != place, not on_host, meta["creationTimestamp"], meta["uid"]), key, place, known))
+        owners: list[HostPath] = []
+        taken = {}
+        for _, key, place, known in sorted(ranked, key=lambda entry: entry[0]):
+            conflict = any(
+                owner.host == place.host and (owner.path.startswith(place.path) or place.path.startswith(owner.path))
+                for owner in owners
+            )
+            if not conflict:
+                owners.append(place)
+            taken[key] = conflict and known
+        return {key: taken.get(key, False) for key in self.storages()}
 
 
-@pytest.fixture
-def owners() -> Owners:
-    caches = Caches(lambda _: None, lambda _: None)
-    for number, (name, spec) in enumerate(
-        {"root": {"network": EXPOSED}, "below": {"network": EXPOSED, "browser": {"basePath": "/u/"}}, "internal": {}}.items()
+NAMESPACES, USERS = ("blue", "green"), ("alice", "files", "u")
+Step = tuple[str, str, str, str | None, int]
+steps = st.tuples(
+    st.sampled_from(["create", "create", "create", "delete", "apply", "apply", "apply", "lose", "unclass", "class", "move"]),
+    st.sampled_from(NAMESPACES),
+    st.sampled_from(USERS),
+    st.sampled_from([*CLASSES, None]),
+    st.integers(0, 2),
+)
+
+
+def take(scenario: HostScenario, step: Step) -> None:
+    action, namespace, user, class_name, second = step
+    key = Key(namespace, user)
+    match action:
+        case "create":
+            scenario.create(namespace, user, class_name, second)
+        case "delete":
+            scenario.delete(key)
+        case "apply":
+            scenario.apply(key)
+        case "lose":
+            scenario.lose(key)
+        case "unclass" if class_name is not None:
+            scenario.set_class(class_name, None)
+        case "class" if class_name is not None:
+            scenario.set_class(class_name, CLASSES[class_name])
+        case "move" if class_name is not None:
+            scenario.set_class(class_name, {"network": SHARED, "browser": {"basePath": ("/", "/u/", "/u/${slug}/x/")[second]}})
+
+
+@settings(max_examples=400)
+@given(history=st.lists(steps, max_size=25))
+def test_host_conflicts_are_those_of_a_comparison_of_all_and_each_change_requeues(history: list[Step]) -> None:
+    scenario = HostScenario()
+    for step in history:
+        take(scenario, step)
+        scenario.reconcile()
+        assert scenario.conflicts == scenario.expected(), step
+
+
+@settings(max_examples=200)
+@given(history=st.lists(steps, max_size=25))
+def test_no_two_owners_of_a_host_have_overlapping_paths(history: list[Step]) -> None:
+    scenario = HostScenario()
+    for step in history:
+        take(scenario, step)
+        index = scenario.caches._hosts
+        owned = list(index._owners)
+        for place in owned:
+            assert [other for other in owned if other.host == place.host and other.path.startswith(place.path)] == [place]
+
+
+def test_deleted_storages_leave_nothing_in_the_index() -> None:
+    scenario = HostScenario()
+    for namespace in NAMESPACES:
+        for user, class_name in (("alice", "path"), ("alice", "own"), ("files", "own"), ("u", "below")):
+            scenario.apply(scenario.create(namespace, user, class_name))
+    for key in scenario.storages():
+        scenario.lose(key)
+        scenario.delete(key)
+    index = scenario.caches._hosts
+    assert (index._claims, index._owners) == ({}, {})
+    for ranked in (index._wanting, index._first_within, index._owners_within):
+        assert (ranked._claimants, ranked._rank_of, ranked._name_of) == ({}, {}, {})
+
+
+def test_two_paths_of_one_host_are_no_conflict_and_nested_ones_are() -> None:
+    scenario = HostScenario()
+    first = scenario.create("blue", "alice", "path")
+    scenario.create("blue", "al", "path", 1)  # /u/al/ is no prefix of /u/alice/
+    same = scenario.create("green", "alice", "path", 1)
+    nested = scenario.create("red", "alice", "below", 2)
+    whole = scenario.create("red", "files", "own", 2)
+    above = scenario.create("red", "u", "parent", 2)
+    scenario.reconcile()
+    assert {key for key, conflict in scenario.conflicts.items() if conflict} == {same, nested, whole, above}
+    scenario.delete(first)
+    assert same in scenario.reconcile()
+    assert {key for key, conflict in scenario.conflicts.items() if conflict} == {nested, whole, above}
+
+
+def test_storage_that_waits_for_a_whole_host_keeps_no_later_user_from_it() -> None:
+    scenario = HostScenario()
+    scenario.apply(scenario.create("blue", "alice", "path", 1))
+    whole = scenario.create("red", "files", "own", 0)
+    late = scenario.create("blue", "bob", "path", 2)
+    scenario.reconcile()
+    assert (scenario.conflicts[whole], scenario.conflicts[late]) == (True, False)
+
+
+def test_only_the_owner_of_a_user_id_has_a_host() -> None:
+    scenario = HostScenario()
+    first = scenario.create("blue", "alice", "own", 0)
+    second = scenario.create("blue", "alice", "path", 1, name="second")
+    waits = scenario.create("green", "alice", "path", 2)
+    scenario.reconcile()
+    assert not scenario.conflicts[waits], "the second of blue has no host while the first owns the user id"
+    scenario.delete(first)
+    assert waits in scenario.reconcile()
+    assert scenario.conflicts[waits]
+    scenario.delete(second)
+    assert waits in scenario.reconcile()
+    assert not scenario.conflicts[waits]
+
+
+def test_users_keep_their_host_while_the_path_of_their_class_changes() -> None:
+    scenario = HostScenario()
+    scenario.apply(scenario.create("blue", "alice", "path", 1))
+    whole = scenario.create("red", "files", "own", 0)
+    scenario.set_class("path", {"network": SHARED, "browser": {"basePath": "/files/${slug}/"}})
+    scenario.reconcile()
+    assert scenario.conflicts == {Key("blue", "alice"): False, whole: True}
+
+
+@pytest.mark.parametrize("class_name", ["path", "own"])
+def test_host_stays_claimed_while_class_is_missing(class_name: str) -> None:
+    scenario = HostScenario()
+    scenario.apply(scenario.create("blue", "files", class_name))
+    scenario.set_class(class_name, None)
+    scenario.set_class("second", CLASSES[class_name])
+    waits = scenario.create("green", "files", "second")
+    scenario.reconcile()
+    assert scenario.conflicts[waits]
+    scenario.lose(Key("blue", "files"))
+    assert waits in scenario.reconcile()
+    assert not scenario.conflicts[waits]
+
+
+def test_an_event_of_one_of_many_users_of_a_host_requeues_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = HostScenario()
+    for number in range(MANY):
+        scenario.create("blue", f"user-{number:05}", "path", 1)
+    whole = scenario.create("red", "files", "own", 2)
+    scenario.reconcile()
+    assert [key for key, conflict in scenario.conflicts.items() if conflict] == [whole]
+    visited = 0
+    rank = host._prefixes
+
+    def counted(place: HostPath) -> Any:
+        nonlocal visited
+        visited += 1
+        return rank(place)
+
+    monkeypatch.setattr(host, "_prefixes", counted)
+    some = Key("blue", "user-00042")
+    for change in (
+        lambda: scenario.apply(some),
+        lambda: scenario.lose(some),
+        lambda: scenario.create("red", "files", "internal"),
+        lambda: scenario.create("red", "files", "own"),
+        lambda: scenario.conflict(whole),
+        lambda: scenario.delete(some),
+        lambda: scenario.delete(whole),
     ):
-        caches.cache(USER_STORAGE_CLASSES).event("ADDED", class_object(name, meta={"resourceVersion": str(number + 1)}, **spec))
-    return Owners(caches)
-
-
-@pytest.fixture
-def index(owners: Owners) -> HostIndex:
-    return HostIndex(owners._lister, owners)
-
-
-def storage(key: Key, *, user_id: str, **spec: Any) -> Unstructured:
-    meta = {"namespace": key.namespace, "name": key.name, "uid": str(key)}
-    return storage_object(user_id, meta=meta, **{"className": "root"} | spec)
-
-
-def update(index: HostIndex, key: Key, wanted: dict[str, Any], *, exists: bool = True) -> set[Key]:
-    return index.update(storage(key, **wanted), exists=exists)
-
-
-def test_update_returns_the_other_storages_of_the_old_and_the_new_host(index: HostIndex) -> None:
-    assert update(index, ONE, HERE) == set()
-    assert update(index, OTHER, HERE) == {ONE}
-    assert update(index, OTHER, HERE) == set()
-    assert index.affected_keys(ONE) == {OTHER}
-    assert update(index, ONE, THERE) == {OTHER}
-    assert index.affected_keys(OTHER) == set()
-    assert update(index, OTHER, NO_HOST) == set()
-    assert update(index, OTHER, OTHER_PATH) == set()
-    assert index.affected_keys(ONE) == set()
-
-
-def test_a_deleted_storage_leaves_nothing_in_the_index(index: HostIndex) -> None:
-    for wanted in (HERE, THERE, NO_HOST, HERE):
-        update(index, ONE, wanted)
-    update(index, ONE, HERE, exists=False)
-    assert (index._host_of, index._keys_of) == ({}, {})
-
-
-def test_only_the_owner_of_a_user_id_gets_a_host(index: HostIndex, owners: Owners) -> None:
-    update(index, ONE, HERE)
-    owners.losers = frozenset({OTHER})
-    assert update(index, OTHER, HERE) == set()
-    owners.losers = frozenset({ONE})
-    assert update(index, OTHER, HERE) == {ONE}
-    assert update(index, ONE, HERE) == {OTHER}
-    assert index.affected_keys(OTHER) == set()
-
-
-@pytest.mark.parametrize("wanted", [{"className": "gone"}, {"className": None}])
-def test_host_stays_claimed_while_class_is_missing(index: HostIndex, wanted: dict[str, Any]) -> None:
-    caches = index._lister
-    assert isinstance(caches, Caches)
-    ingress = desired_of(storage(ONE, **HERE), UserStorageClass.parse(class_object(network=EXPOSED))).ingress
-    assert ingress is not None
-    caches.cache(Kind.INGRESS.resource).event("ADDED", stored(ingress))
-    assert update(index, OTHER, HERE) == set()
-    assert update(index, ONE, HERE | wanted) == {OTHER}
-    caches.cache(Kind.INGRESS.resource).event("DELETED", stored(ingress, resourceVersion="102"))
-    assert update(index, ONE, HERE | wanted) == {OTHER}
-    assert index.affected_keys(ONE) == set()
+        visited = 0
+        change()
+        assert visited <= 20
+        assert scenario.reconcile() <= {some, whole}

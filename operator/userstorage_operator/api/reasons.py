@@ -115,10 +115,10 @@ REASONS: dict[str, dict[str, str]] = {
             "Another client keeps changing or deleting a NetworkPolicy, Service, Ingress or HTTPRoute, or the labels by which it selects the pod. "
             "It is repaired after growing pauses; the message names the client, if it is known."
         ),
-        "HostConflict": "Another UserStorage has the same host and path. The browser can be reached only inside the cluster.",
+        "HostConflict": "Another UserStorage has the host and path, or a path above or below it. The browser can be reached only inside the cluster.",
         "GatewayAPIMissing": "The class asks for a Gateway, but the cluster serves no HTTPRoutes. Checked again every minute.",
-        "RoutePending": "No controller has accepted the HTTPRoute yet. Check that the Gateway exists.",
-        "RouteNotAccepted": "The controller of the Gateway rejects the HTTPRoute; the message has its explanation.",
+        "RoutePending": "No controller has accepted the HTTPRoute yet. Check that the Gateway and its listener exist.",
+        "RouteNotAccepted": "The controller of the Gateway rejects the HTTPRoute; the message has its explanation and, for usual ones, what to change.",
     },
     SUSPENDED: {
         "Requested": "spec.replicas is 0: the pod is stopped, the data is kept.",

@@ -98,7 +98,8 @@ class ExposureSpec:
     expose: Expose
     host_template: str | None
     ingress_class_name: str | None
-    gateway_name: str | None
+    gateway: Mapping[str, str] | None
+    """`name`, and if set, `namespace` and `sectionName` (a listener) of the Gateway: as a parentRef has them."""
     tls_secret_name: str | None
     annotations: Mapping[str, str]
 
@@ -109,7 +110,7 @@ class ExposureSpec:
             expose=network.choice("expose", Expose, Expose.CLUSTER_IP),
             host_template=network.optional("hostTemplate", str),
             ingress_class_name=network.optional("ingressClassName", str),
-            gateway_name=network.optional("gatewayName", str),
+            gateway=_gateway(network.section("gateway")),
             tls_secret_name=network.optional("tlsSecretName", str),
             annotations=network.get("annotations", dict, {}),
         )
@@ -211,7 +212,7 @@ class UserStorageClass:
             max_size=storage.quantity("maxSize"),
             on_claim_loss=storage.choice("onClaimLoss", OnClaimLoss, OnClaimLoss.RECREATE),
             auth_mode=auth.choice("mode", AuthMode, AuthMode.PROXY_HEADER),
-            auth_header=auth.get("headerName", str, "X-Forwarded-User"),
+            auth_header=_header_name(auth),
             exposure=ExposureSpec.parse(network),
             policy=network.choice("policy", PolicyMode, PolicyMode.MANAGED),
             allowed_from=tuple(network.get("allowedFrom", list, [])),
@@ -223,6 +224,29 @@ class UserStorageClass:
             max_unavailable=_max_unavailable(spec.section("rollout")),
             rollout_paused=spec.section("rollout").get("paused", bool, False),
         )
+
+
+_RESERVED_HEADERS = frozenset(
+    {
+        *("accept", "authorization", "connection", "content-encoding", "content-length", "content-type", "cookie", "expect"),
+        *("host", "keep-alive", "origin", "proxy-authenticate", "proxy-authorization", "proxy-connection", "range", "referer"),
+        *("set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "user-agent", "via", "www-authenticate"),
+    }
+)
+"""Headers of HTTP itself and of logins, in lower case: proxies act on them, or every client sends them."""
+
+
+def _header_name(auth: Fields) -> str:
+    header = auth.get("headerName", str, "X-Forwarded-User")
+    if header.lower() in _RESERVED_HEADERS:
+        raise InvalidSpec(f"{auth.path}.headerName: {header!r} is a header of HTTP itself or of logins")
+    return header
+
+
+def _gateway(gateway: Fields) -> Mapping[str, str] | None:
+    """Return the fields of `spec.network.gateway` that are set; None without a name."""
+    fields = {field: gateway.optional(field, str) for field in ("name", "namespace", "sectionName")}
+    return {field: value for field, value in fields.items() if value is not None} if fields["name"] is not None else None
 
 
 def _max_unavailable(rollout: Fields) -> str:

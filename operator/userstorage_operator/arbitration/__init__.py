@@ -6,7 +6,7 @@ There is one file and one condition reason for each such thing:
 |---|---|---|---|
 | `user_id.py` | a user id in a namespace | UserIDConflict | `reconcile/observe.py: _without_user_id` |
 | `claim.py` | a PersistentVolumeClaim | ClaimInUse | `status/storage_ready.py: _not_ready_finding` |
-| `host.py` | a host with a path | HostConflict | `arbitration/host.py: conflict` |
+| `host.py` | a host with a path and those below it | HostConflict | `arbitration/host.py: conflict` |
 | `quota.py` | a place in `limits.maxPerNamespace` of a class | QuotaExceeded | `reconcile/observe.py: _reserve_place` |
 
 Each file has up to three parts:
@@ -19,6 +19,9 @@ Each file has up to three parts:
   claim.
 - `Reservations`, if a reconcile grants the thing before a child shows it: `reserve` when it is granted, `release` when it is
   free.
+
+`host.py` is decided in its index: whether a path is taken depends on the owners above and below it, and so on those that wait no
+more. `update` returns who got or lost a host, and `conflict` reads the index.
 
 `quota.py` has no index: the UserStorages of the namespace compete, and `reconcile/rollout_tracker.py`, which counts the members
 of each class, requeues those that wait.

@@ -27,10 +27,10 @@ class Lister(Protocol):
     def sharing_claim(self, namespace: str, claim: str) -> Iterable[Unstructured]:
         """Return all UserStorages of the namespace that use the claim for their files."""
 
-    def sharing_host(self, key: Key) -> Iterable[Unstructured]:
-        """Return the other UserStorages that own their user ids and want the same host name and URL path.
+    def host_taken(self, key: Key) -> bool:
+        """Whether another UserStorage owns the host and path that the UserStorage `key` wants, or an overlapping path.
 
-        Empty if the UserStorage `key` wants no host, or does not own its user id.
+        False if the UserStorage wants no host, or does not own its user id.
         """
 
     def classes(self) -> Iterable[Unstructured]:

@@ -1,11 +1,12 @@
 """The UserStorages that compete for a thing, in order of precedence: the first is found without a scan of all UserStorages."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 from sortedcontainers import SortedList
 
 IndexKey = tuple[str, str]
-"""Namespace, and the thing in it that UserStorages compete for: a user id, or the name of a claim."""
+"""Namespace, and the thing in it that UserStorages compete for: a user id, or the name of a claim. Or a host, and a path of it."""
 Rank = tuple[str | bool, ...]
 """Sort key of a UserStorage; the lowest has precedence. The last element is the uid, so no two ranks are equal."""
 
@@ -54,6 +55,10 @@ class RankedIndex:
     def names(self, key: IndexKey) -> list[str]:
         """Return the names of all UserStorages at the index key, in order of precedence."""
         return [name for _, name in self._claimants.get(key, ())]
+
+    def ranked(self, key: IndexKey) -> Iterator[tuple[Rank, str]]:
+        """Yield rank and name of all UserStorages at the index key, in order of precedence."""
+        return iter(self._claimants.get(key, ()))
 
     def after(self, key: IndexKey, name: str) -> list[str]:
         """Return the names of the UserStorages over which `name` takes precedence, in order. `name` must be indexed."""

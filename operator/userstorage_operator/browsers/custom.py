@@ -1,9 +1,9 @@
 """Custom: any image that serves files over HTTP. Environment variables give it root directory, port and base path."""
 
+from userstorage_operator.api import variables
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import BUILT_IN, AuthMode, Permissions, UserStorageClass
-from userstorage_operator.api.variables import expand
 from userstorage_operator.browsers import probes
 from userstorage_operator.browsers.browser import FILES_MOUNT, Browser, Scratch
 from userstorage_operator.browsers.environment import environment
@@ -23,9 +23,10 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
             "class spec.auth.mode: flavor Custom cannot check a proxy header; set None and acknowledgeUnauthenticated"
         )
     _refuse_permissions(browser.permissions)
-    base_path = expand(browser.base_path, storage)
-    page = probes.http(browser.health_path or base_path, browser.port)
-    variables = {
+    base_path = variables.base_path(storage, cls)
+    health_path = variables.health_path(storage, cls)
+    page = probes.http(health_path or base_path, browser.port)
+    own = {
         "USERSTORAGE_ROOT": FILES_MOUNT,
         "USERSTORAGE_PORT": str(browser.port),
         "USERSTORAGE_BASE_PATH": base_path,
@@ -34,12 +35,12 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
         image=browser.image,
         command=browser.command,
         args=browser.args,
-        env=environment(variables, browser),
+        env=environment(own, browser),
         startup_probe=probes.startup(page),
         # No better probe is known for an unknown program; whether this page reads the volume depends on the image.
         readiness_probe=probes.readiness(page),
         # Without a health path, probe only the port: the page may fail because of the volume, which a restart does not repair.
-        liveness_probe=probes.liveness(page if browser.health_path else probes.tcp(browser.port)),
+        liveness_probe=probes.liveness(page if health_path else probes.tcp(browser.port)),
         default_resources={"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
         scratch=(Scratch("tmp", "/tmp", "256Mi"),),  # noqa: S108  # in the pod
     )

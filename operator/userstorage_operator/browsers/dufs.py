@@ -1,9 +1,9 @@
 """Dufs: one static binary that serves a directory over HTTP and WebDAV. It cannot authenticate by a proxy header."""
 
+from userstorage_operator.api import variables
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import AuthMode, UserStorageClass
-from userstorage_operator.api.variables import expand
 from userstorage_operator.browsers import probes
 from userstorage_operator.browsers.browser import FILES_MOUNT, Browser
 
@@ -17,7 +17,8 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
             "class spec.auth.mode: flavor Dufs cannot check a proxy header; set None and acknowledgeUnauthenticated"
         )
     browser = cls.browser
-    base_path = expand(browser.base_path, storage)
+    base_path = variables.base_path(storage, cls)
+    health = variables.health_path(storage, cls) or f"{base_path}__dufs__/health"
     return Browser(
         image=browser.image or IMAGE,
         command=browser.command or ("/bin/dufs",),
@@ -29,10 +30,10 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
             *browser.args,
         ),
         env=browser.env,
-        startup_probe=probes.startup(probes.http(browser.health_path or f"{base_path}__dufs__/health", browser.port)),
+        startup_probe=probes.startup(probes.http(health, browser.port)),
         # The listing of the root is the cheapest response that reads the volume; it is an error if the volume cannot be read.
         readiness_probe=probes.readiness(probes.http(f"{base_path}?simple", browser.port)),
-        liveness_probe=probes.liveness(probes.http(browser.health_path or f"{base_path}__dufs__/health", browser.port)),
+        liveness_probe=probes.liveness(probes.http(health, browser.port)),
         default_resources={"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "128Mi"}},
         # As process 1, Dufs ignores SIGTERM: each deletion would take the whole grace period.
         stop_signal="SIGINT",

@@ -1,8 +1,8 @@
 """File Browser (archived on 2026-09-01; v2.63.23 is the last release), behind an authenticating proxy or without login."""
 
+from userstorage_operator.api import variables
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import AuthMode, UserStorageClass
-from userstorage_operator.api.variables import expand
 from userstorage_operator.browsers import probes
 from userstorage_operator.browsers.browser import FILES_MOUNT, Browser, Scratch
 
@@ -14,8 +14,8 @@ _DATABASE = "/database/filebrowser.db"
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
     """Return the parts of a pod that runs File Browser. An init container creates its database of users and settings."""
     browser = cls.browser
-    base_path = expand(browser.base_path, storage)
-    health = browser.health_path or f"{base_path}health"
+    base_path = variables.base_path(storage, cls)
+    health = variables.health_path(storage, cls) or f"{base_path}health"
     serve = (
         f"--database={_DATABASE}",
         f"--root={FILES_MOUNT}",

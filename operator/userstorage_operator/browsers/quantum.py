@@ -8,10 +8,10 @@ import json
 import re
 from typing import Any
 
+from userstorage_operator.api import variables
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import AuthMode, UserStorageClass
-from userstorage_operator.api.variables import expand
 from userstorage_operator.browsers import probes
 from userstorage_operator.browsers.browser import FILES_MOUNT, Browser, Scratch
 from userstorage_operator.browsers.environment import environment
@@ -34,14 +34,15 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
     browser = cls.browser
     image = browser.image or IMAGE
     major = _major(image)
-    base_path = expand(browser.base_path, storage)
-    health = browser.health_path or f"{base_path}health"  # other paths redirect, and a probe counts a redirect as success
-    variables = {"FILEBROWSER_CONFIG": _CONFIG, _DATABASE_VARIABLE[major]: f"{_STATE}/quantum.db"}
+    base_path = variables.base_path(storage, cls)
+    # Other paths redirect, and a probe counts a redirect as success.
+    health = variables.health_path(storage, cls) or f"{base_path}health"
+    own = {"FILEBROWSER_CONFIG": _CONFIG, _DATABASE_VARIABLE[major]: f"{_STATE}/quantum.db"}
     return Browser(
         image=image,
         command=browser.command or (_PROGRAM,),
         args=browser.args,
-        env=environment(variables, browser),
+        env=environment(own, browser),
         init_command=_configure(_config(major, base_path, storage, cls)),
         startup_probe=probes.startup(probes.http(health, browser.port)),
         readiness_probe=probes.readiness(probes.sees_volume(health, browser.port)),

@@ -105,9 +105,9 @@ class Caches:
         """Return all UserStorages of the namespace that use the claim for their files."""
         return self._known(self._claims.claimants(namespace, claim))
 
-    def sharing_host(self, key: Key) -> Iterable[Unstructured]:
-        """Return the other UserStorages that own their user ids and want the same host name and URL path."""
-        return self._known(self._hosts.affected_keys(key))
+    def host_taken(self, key: Key) -> bool:
+        """Whether another UserStorage owns the host and path that the UserStorage `key` wants, or an overlapping path."""
+        return self._hosts.is_taken(key)
 
     def classes(self) -> Iterable[Unstructured]:
         """Return all raw UserStorageClasses."""
@@ -136,9 +136,8 @@ class Caches:
     def put(self, resource: Resource, obj: Unstructured) -> None:
         """Put `obj`, the response to our own write, into the cache of the resource."""
         self._caches[resource].put(obj)
-        if resource in _EXPOSURE:  # another UserStorage may have created one for the same host at the same moment
-            for key in self._user_ids.affected_keys(obj):
-                self._enqueue_all(self._hosts.affected_keys(key))
+        if resource in _EXPOSURE:
+            self._exposure_changed(obj)
         elif resource in _MARK_THE_OWNER:
             self._owners_changed(self._user_ids.update_child(obj))
 
@@ -170,12 +169,19 @@ class Caches:
                 if change.previous is not None:  # another UserStorage of the user may have a pod now, and with it a claim
                     self._enqueue_all(self._claims.affected_keys(raw))
 
+    def _exposure_changed(self, child: Unstructured) -> None:
+        """Index again the UserStorages whose Ingress or HTTPRoute it is: who is served already keeps the host."""
+        for raw in self._known(self._user_ids.affected_keys(child)):
+            self._enqueue_all(self._hosts.update(raw, exists=True))
+
     def _child_changed(self, kind: Kind, child: Unstructured) -> None:
         """Requeue the UserStorage that controls the child, and the owner of the user id, which repairs the child."""
         if kind.resource in _MARK_THE_OWNER:
             self._owners_changed(self._user_ids.update_child(child))
         if kind in (Kind.NETWORK_POLICY, Kind.POD):
             self._enqueue_held_policy(*object_key(child))
+        elif kind in EXPOSURE:
+            self._exposure_changed(child)
         affected = self._user_ids.affected_keys(child)
         self._enqueue_all(affected)
         if kind is Kind.POD and self._children[kind].get(*object_key(child)) is None:

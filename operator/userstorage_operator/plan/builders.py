@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from userstorage_operator.api import names
+from userstorage_operator.api import names, variables
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.quantities import parse_quantity
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Scheduling, UserStorage
 from userstorage_operator.api.userstorageclass import Expose, PolicyMode, UserStorageClass
-from userstorage_operator.api.variables import expand
 from userstorage_operator.browsers.browser import FILES_MOUNT, FILES_VOLUME, Browser
 from userstorage_operator.plan import class_bounds, exposure
 
@@ -169,12 +168,12 @@ def _service(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
 
 
 def _ingress(storage: UserStorage, cls: UserStorageClass, host: exposure.HostPath) -> Unstructured:
-    spec = exposure.ingress_spec(cls.exposure, host, names.child_name(storage.slug))
+    spec = exposure.ingress_spec(cls.exposure, storage, host)
     return _child("networking.k8s.io/v1", "Ingress", _exposed_metadata(storage, cls), spec)
 
 
 def _route(storage: UserStorage, cls: UserStorageClass, host: exposure.HostPath) -> Unstructured:
-    spec = exposure.route_spec(cls.exposure, host, names.child_name(storage.slug))
+    spec = exposure.route_spec(cls.exposure, storage, host)
     return _child("gateway.networking.k8s.io/v1", "HTTPRoute", _exposed_metadata(storage, cls), spec)
 
 
@@ -184,7 +183,7 @@ def _exposed_metadata(storage: UserStorage, cls: UserStorageClass) -> Unstructur
     Such annotations configure many ingress controllers, so no tenant may set them.
     """
     metadata = _metadata(storage)
-    return metadata | {"annotations": {**cls.exposure.annotations, **metadata["annotations"]}}
+    return metadata | {"annotations": {**variables.annotations(storage, cls), **metadata["annotations"]}}
 
 
 def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
@@ -202,7 +201,7 @@ def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstr
         names.ANNOTATION_POD_HASH: _hash([spec, *_IN_PLACE]),
         names.ANNOTATION_SPEC_HASH: _hash([*_user_controlled(storage), _IN_PLACE]),
         names.ANNOTATION_CLASS: cls.name,
-        names.ANNOTATION_BASE_PATH: expand(cls.browser.base_path, storage),
+        names.ANNOTATION_BASE_PATH: variables.base_path(storage, cls),
     }
     return _child("v1", "Pod", metadata, spec)
 

@@ -15,7 +15,7 @@ from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import Expose, ExposureSpec, UserStorageClass, choose_class
-from userstorage_operator.api.variables import expand
+from userstorage_operator.api.variables import base_path, dns_name
 from userstorage_operator.observed.pod_status import Finding
 
 GATEWAY_GROUP = "gateway.networking.k8s.io"
@@ -35,18 +35,18 @@ class HostPath:
 def host_path(storage: UserStorage, cls: UserStorageClass) -> HostPath | None:
     """Return host name and URL path outside the cluster; None if the class exposes its users only inside the cluster.
 
-    Raises InvalidSpec if the class has no hostTemplate, or if the host is not a valid DNS name: slugs have up to 50 characters
-    and namespaces up to 63, and the API server itself does not check the length of labels.
+    Raises InvalidSpec if the class has no hostTemplate, if the host is not a valid DNS name: slugs have up to 50 characters
+    and namespaces up to 63, and the API server itself does not check the length of labels; or if the path is not valid.
     """
     template = cls.exposure.host_template
     if cls.exposure.expose is Expose.CLUSTER_IP:
         return None
     if template is None:
         raise InvalidSpec(f"class spec.network.hostTemplate is required with spec.network.expose {cls.exposure.expose}")
-    host = expand(template, storage)
+    host = dns_name("network.hostTemplate", template, storage)
     if (error := _host_error(host, template)) is not None:
         raise InvalidSpec(f"class spec.network.hostTemplate makes {host!r} of spec.userID {storage.user_id!r}: {error}")
-    return HostPath(host, expand(cls.browser.base_path, storage))
+    return HostPath(host, base_path(storage, cls))
 
 
 def _host_error(host: str, template: str) -> str | None:
@@ -83,12 +83,16 @@ def wanted_host(raw: Unstructured, classes: Iterable[Unstructured]) -> HostPath 
         return None
 
 
-def ingress_spec(exposure: ExposureSpec, at: HostPath, service: str) -> Unstructured:
-    """Build the spec of the Ingress. If the class names no IngressClass, the API server sets the default one on creation."""
-    backend = {"service": {"name": service, "port": {"number": names.SERVICE_PORT}}}
+def ingress_spec(exposure: ExposureSpec, storage: UserStorage, at: HostPath) -> Unstructured:
+    """Build the spec of the Ingress. If the class names no IngressClass, the API server sets the default one on creation.
+
+    Raises InvalidSpec if the Secret of the certificate has no valid name.
+    """
+    backend = {"service": {"name": names.child_name(storage.slug), "port": {"number": names.SERVICE_PORT}}}
+    secret = _tls_secret(exposure, storage)
     spec: Unstructured = {
         "rules": [{"host": at.host, "http": {"paths": [{"path": at.path, "pathType": "Prefix", "backend": backend}]}}],
-        "tls": [{"hosts": [at.host], "secretName": exposure.tls_secret_name}] if exposure.tls_secret_name else None,
+        "tls": [{"hosts": [at.host], "secretName": secret}] if secret is not None else None,
         "defaultBackend": None,
     }
     if exposure.ingress_class_name is not None:
@@ -96,12 +100,28 @@ def ingress_spec(exposure: ExposureSpec, at: HostPath, service: str) -> Unstruct
     return spec
 
 
-def route_spec(exposure: ExposureSpec, at: HostPath, service: str) -> Unstructured:
-    """Build the spec of the HTTPRoute, including the defaults of its CRD inside lists, because lists are compared whole."""
+def _tls_secret(exposure: ExposureSpec, storage: UserStorage) -> str | None:
+    template = exposure.tls_secret_name
+    if template is None:
+        return None
+    secret = dns_name("network.tlsSecretName", template, storage)
+    if len(secret) > _HOST_MAX or not all(_LABEL.fullmatch(part) for part in secret.split(".")):
+        raise InvalidSpec(f"class spec.network.tlsSecretName makes {secret!r}, which is not a valid name of a Secret")
+    return secret
+
+
+def route_spec(exposure: ExposureSpec, storage: UserStorage, at: HostPath) -> Unstructured:
+    """Build the spec of the HTTPRoute, including the defaults of its CRD inside lists, because lists are compared whole.
+
+    Raises InvalidSpec if the class names no Gateway.
+    """
+    if exposure.gateway is None:
+        raise InvalidSpec("class spec.network.gateway is required with spec.network.expose Gateway")
+    service = names.child_name(storage.slug)
     backend = {"group": "", "kind": "Service", "name": service, "port": names.SERVICE_PORT, "weight": 1}
     match = {"path": {"type": "PathPrefix", "value": at.path}}
     return {
-        "parentRefs": [{"group": GATEWAY_GROUP, "kind": "Gateway", "name": exposure.gateway_name}],
+        "parentRefs": [{"group": GATEWAY_GROUP, "kind": "Gateway", **exposure.gateway}],
         "hostnames": [at.host],
         "rules": [{"matches": [match], "backendRefs": [backend]}],
     }
@@ -176,6 +196,7 @@ def route_rejection(route: Unstructured) -> Finding | None:
     writes a status if the Gateway does not exist.
     """
     gateway = route["spec"]["parentRefs"][0]
+    name = _gateway_name(gateway)
     conditions = [
         condition
         for parent in route.get("status", {}).get("parents") or ()
@@ -185,16 +206,36 @@ def route_rejection(route: Unstructured) -> Finding | None:
     ]
     for condition in conditions:
         if condition["type"] in ("Accepted", "ResolvedRefs") and condition["status"] == "False":
-            answer = f"{condition['type']} is False ({condition['reason']}): {condition['message']}"
-            return Finding("RouteNotAccepted", f"Gateway {gateway['name']!r}: {answer}")
+            answer = f"{name}: {condition['type']} is False ({condition['reason']}): {condition['message']}"
+            remedy = _REMEDIES.get(condition["reason"], "").format(namespace=route["metadata"]["namespace"])
+            return Finding("RouteNotAccepted", f"{answer}; {remedy}" if remedy else answer)
     if not any(condition["type"] == "Accepted" and condition["status"] == "True" for condition in conditions):
         return Finding(
             "RoutePending",
-            f"Gateway {gateway['name']!r} has not accepted the HTTPRoute yet; check that the Gateway exists and has a controller",
+            f"{name} has not accepted the HTTPRoute yet; check that the Gateway exists and has a controller",
         )
     return None
 
 
+_REMEDIES = {
+    "NotAllowedByListeners": (
+        "the owner of the Gateway must allow HTTPRoutes of namespace {namespace!r} in its listener:"
+        " allowedRoutes.namespaces.from All, or Selector with a label of that namespace"
+    ),
+    "NoMatchingListenerHostname": (
+        "the hostname of the listener must cover network.hostTemplate of the class, for example *.files.example.org"
+    ),
+    "NoMatchingParent": "network.gateway.sectionName of the class must be the name of a listener of the Gateway",
+}
+"""Reason of a condition in the status of an HTTPRoute -> what has to change."""
+
+
+def _gateway_name(parent: Unstructured) -> str:
+    """Return a parentRef in words for people."""
+    name = f"Gateway {parent['name']!r}" + (f" of namespace {parent['namespace']!r}" if "namespace" in parent else "")
+    return name + (f", listener {parent['sectionName']!r}" if "sectionName" in parent else "")
+
+
 def _is_parent(reference: Unstructured, gateway: Unstructured, namespace: str) -> bool:
-    defaults = {"group": GATEWAY_GROUP, "kind": "Gateway", "namespace": namespace}
-    return all((defaults | reference)[key] == (defaults | gateway)[key] for key in ("group", "kind", "namespace", "name"))
+    defaults = {"group": GATEWAY_GROUP, "kind": "Gateway", "namespace": namespace, "sectionName": None}
+    return all((defaults | reference)[key] == (defaults | gateway)[key] for key in (*defaults, "name"))

@@ -2,9 +2,10 @@
 
 from userstorage_operator.api import names, reasons
 from userstorage_operator.api.conditions import Condition
+from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.resources import EXPOSURE, Kind
 from userstorage_operator.api.userstorageclass import PolicyMode, UserStorageClass
-from userstorage_operator.api.variables import expand
+from userstorage_operator.api.variables import base_path
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Snapshot, is_terminating
 from userstorage_operator.plan import exposure
@@ -66,10 +67,11 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
     return None
 
 
-def url(snapshot: Snapshot, cls: UserStorageClass) -> str:
+def url(snapshot: Snapshot, cls: UserStorageClass) -> str | None:
     """Return the URL of the file browser: the external URL once an Ingress or an accepted HTTPRoute exists.
 
-    Until then, return the URL inside the cluster, with the URL path of the current pod, or of the class if there is no pod.
+    Until then, return the URL inside the cluster, with the URL path of the current pod, or of the class if there is no pod;
+    None if the class gives no valid path.
     """
     storage = snapshot.storage
     for kind in EXPOSURE:
@@ -82,5 +84,8 @@ def url(snapshot: Snapshot, cls: UserStorageClass) -> str:
         # TLS of an HTTPRoute as the class states it: a Gateway's listener decides, and the operator may not read Gateways.
         secure = bool(child["spec"].get("tls")) if kind is Kind.INGRESS else cls.exposure.tls_secret_name is not None
         return f"{'https' if secure else 'http'}://{served.host}{served.path}"
-    path = served_path(snapshot) or expand(cls.browser.base_path, storage)
+    try:
+        path = served_path(snapshot) or base_path(storage, cls)
+    except InvalidSpec:
+        return None
     return f"http://{names.child_name(storage.slug)}.{storage.meta.namespace}.svc{path}"

@@ -1,4 +1,4 @@
-"""Downloads the CRD of HTTPRoute, which is in the Go module of the Gateway API.
+"""Downloads the CRDs of the Gateway API, which are in its Go module.
 
 The files in go/gatewayapi pin the version and the checksum of that module.
 """
@@ -11,14 +11,17 @@ from localcluster.builds import MODULES
 from localcluster.errors import ClusterError
 
 _MODULE = "sigs.k8s.io/gateway-api"
-_DEFINITION = "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"
+_DEFINITIONS = "config/crd/standard"
 
 
-def http_route_definition() -> Path:
-    """Return the path of the YAML file with the CRD of HTTPRoute. Raises ClusterError if Go cannot download the module."""
+def definition(plural: str) -> Path:
+    """Return the path of the YAML file with the CRD of a resource, such as `httproutes`.
+
+    Raises ClusterError if Go cannot download the module.
+    """
     command = ["go", "mod", "download", "-json", _MODULE]
     try:
         done = subprocess.run(command, cwd=MODULES / "gatewayapi", capture_output=True, text=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
         raise ClusterError(f"Go could not fetch {_MODULE}: {getattr(error, 'stdout', None) or error}") from error
-    return Path(json.loads(done.stdout)["Dir"]) / _DEFINITION
+    return Path(json.loads(done.stdout)["Dir"]) / _DEFINITIONS / f"gateway.networking.k8s.io_{plural}.yaml"

@@ -1,1 +1,1 @@
-"""Runs real Redis and Prometheus servers on the loopback address, for tests and the demo."""
+"""Runs real Redis, Prometheus and nginx servers on the loopback address, for tests and the demo."""
