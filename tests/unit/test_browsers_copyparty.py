@@ -64,9 +64,13 @@ class Program:
             command = [sys.executable, *found["command"][1:], *words]
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
-    def request(self, method: str, path: str, user: str | None, body: bytes | None = None) -> Response:
-        headers = {} if user is None else {HEADER: user}
-        return send_request(f"127.0.0.1:{self.port}", method, path, body, headers)
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def request(self, method: str, path: str, user: str | None, body: bytes | None = None, **headers: str) -> Response:
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        return send_request(self.address, method, path, body, names if user is None else names | {HEADER: user})
 
     def answers(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
@@ -160,6 +164,14 @@ def test_many_refusals_do_not_shut_out_the_owner(start: Any) -> None:
         program.request("GET", "/a.txt", "bob")
         program.request("GET", "/wp-admin/x.php", None)
     assert program.request("GET", "/a.txt", "alice").body == CONTENT
+
+
+def test_page_of_a_gateway_with_tls_can_upload(start: Any) -> None:
+    program = start("alice")
+    page, forwarded = f"https://{program.address}", {"X_Forwarded_For": "192.0.2.1", "X_Forwarded_Proto": "https"}
+    assert program.request("PUT", "/b.txt", "alice", b"new", Origin=page, **forwarded).code == 201
+    foreign = program.request("PUT", "/c.txt", "alice", b"new", Origin="https://evil.example.org", **forwarded)
+    assert foreign.code == 403, "a page of another origin"
 
 
 def test_permissions_become_rights_on_the_volume() -> None:
