@@ -94,6 +94,7 @@ def test_config_has_the_setting_names_of_release_2(tmp_path: Path) -> None:
     assert source["config"] == {
         "defaultEnabled": True,
         "private": False,
+        "createUserDir": True,
         "defaultPermissions": {"view": True, "create": True, "modify": True, "delete": False, "download": True},
     }
     assert "createUser" not in config["auth"]["methods"]["proxy"]
