@@ -241,6 +241,7 @@ ACCEPTED = [
         ),
     ),
     Accepted("Custom", _browser(flavor="Custom", image="registry.example.org:5000/a/b:1") | {"auth": _OPEN}),
+    Accepted("Copyparty", _browser(flavor="Copyparty")),
     Accepted("Dufs", _browser(flavor="Dufs") | {"auth": _OPEN}),
     Accepted(
         "resources",

@@ -17,6 +17,8 @@ FLAVORS = [
     pytest.param({"browser": {"flavor": "Quantum"}}, id="Quantum 1"),
     pytest.param({"browser": {"flavor": "Quantum", "image": "gtstef/filebrowser:2.0.0-stable"}}, id="Quantum 2"),
     pytest.param({"browser": {"flavor": "Quantum"}, "auth": OPEN}, id="Quantum, open"),
+    pytest.param({"browser": {"flavor": "Copyparty"}}, id="Copyparty"),
+    pytest.param({"browser": {"flavor": "Copyparty"}, "auth": OPEN}, id="Copyparty, open"),
     pytest.param({"browser": {"flavor": "Dufs"}, "auth": OPEN}, id="Dufs"),
     pytest.param({"browser": {"flavor": "Custom", "image": "example.org/files:1"}, "auth": OPEN}, id="Custom"),
 ]
@@ -48,6 +50,7 @@ async def test_restricted_pod_of_each_flavor_becomes_ready_and_is_not_replaced(
         ({"flavor": "Quantum", "permissions": {"rename": False}}, "class spec.browser.permissions.rename"),
         ({"flavor": "Quantum", "permissions": {"delete": False}}, "class spec.browser.permissions.delete"),
         ({"flavor": "Dufs", "permissions": {"delete": False}}, "class spec.browser.permissions"),
+        ({"flavor": "Copyparty", "permissions": {"delete": False}}, "class spec.browser.permissions.delete"),
         (
             {"flavor": "Custom", "image": "example.org/files:1", "permissions": {"share": True}},
             "class spec.browser.permissions.share",

@@ -41,3 +41,13 @@ def test_page_offers_no_upload_without_create_permission(users: NamespaceUsers, 
     page.goto(f"http://{users.address('alice')}/")
     expect(page.locator(".breadcrumb a")).to_be_visible()
     expect(page.locator(".upload-file")).to_be_hidden()
+
+
+def test_every_visitor_is_the_user(users: NamespaceUsers, dufs: str, page: Page) -> None:
+    """Dufs checks no header: a class for it must acknowledge that, and gateway and NetworkPolicy are the only login."""
+    users.apply_user("alice", dufs)
+    users.until_ready("alice")
+    assert users.web("alice").request("PUT", "notes.txt", b"of alice", {"X-Forwarded-User": "alice"}).code == 201
+    page.set_extra_http_headers({"X-Forwarded-User": "bob"})
+    page.goto(f"http://{users.address('alice')}/")
+    expect(page.locator(".paths-table").get_by_role("link", name="notes.txt", exact=True)).to_be_visible()

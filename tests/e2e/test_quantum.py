@@ -38,3 +38,14 @@ def test_every_pod_gets_random_administrator_credentials(users: NamespaceUsers) 
     ]
     assert len(set(credentials)) == 4
     assert first == second
+
+
+def test_no_directory_can_be_made_for_another_user(users: NamespaceUsers) -> None:
+    users.apply_user("alice", users.create_class(STAND_IN))
+    users.until_ready("alice")
+    assert get_configuration(users)["server"]["sources"][0]["config"]["createUserDir"] is True
+    assert users.exec("alice", "touch", "/srv/notes.txt")[0] == 0
+    assert users.exec("alice", "ls", "/owners", "/owners/alice") == (0, "/owners:\nalice\n\n/owners/alice:\nnotes.txt")
+    code, output = users.exec("alice", "mkdir", "/owners/bob")
+    assert code != 0
+    assert "Read-only file system" in output

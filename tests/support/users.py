@@ -22,6 +22,7 @@ NOT_READY_SECONDS = PATIENCE
 
 DUFS: Object = {"browser": {"flavor": "Dufs"}, "auth": {"mode": "None", "acknowledgeUnauthenticated": True}}
 FILE_BROWSER: Object = {"browser": {"flavor": "FileBrowser"}}
+COPYPARTY: Object = {"browser": {"flavor": "Copyparty"}}
 
 
 class NamespaceUsers:

@@ -49,7 +49,13 @@ def test_config_has_the_setting_names_of_release_1(tmp_path: Path) -> None:
         "server": {
             "port": 9090,
             "baseURL": "/u/users/alice/",
-            "sources": [{"path": "/srv", "name": "files", "config": {"defaultEnabled": True, "private": True}}],
+            "sources": [
+                {
+                    "path": "/owners",
+                    "name": "files",
+                    "config": {"defaultEnabled": True, "private": True, "createUserDir": True},
+                }
+            ],
             "cacheDir": "/tmp/cache",  # noqa: S108  # in the pod
             "maxArchiveSize": 5,
             "disableUpdateCheck": True,
@@ -88,6 +94,7 @@ def test_config_has_the_setting_names_of_release_2(tmp_path: Path) -> None:
     assert source["config"] == {
         "defaultEnabled": True,
         "private": False,
+        "createUserDir": True,
         "defaultPermissions": {"view": True, "create": True, "modify": True, "delete": False, "download": True},
     }
     assert "createUser" not in config["auth"]["methods"]["proxy"]
@@ -169,3 +176,22 @@ def test_environment_variable_of_class_replaces_that_of_flavor() -> None:
     env = [{"name": "FILEBROWSER_DATABASE", "value": "/tmp/x.db"}, {"name": "TZ", "value": "UTC"}]  # noqa: S108
     spec = pod_spec(image=ONE, env=env)
     assert spec["containers"][0]["env"] == [{"name": "FILEBROWSER_CONFIG", "value": "/database/config.yaml"}, *env]
+
+
+def owner_mounts(user_id: str, **spec: Any) -> list[str]:
+    cls = UserStorageClass.parse(class_object(browser={"flavor": "Quantum"}, **spec))
+    [container] = desired_of(storage_object(user_id, storage={"readOnly": True}), cls).pod["spec"]["containers"]
+    mounts = [mount for mount in container["volumeMounts"] if mount["name"] == "files"]
+    assert all(mount["readOnly"] for mount in mounts)
+    return [mount["mountPath"] for mount in mounts]
+
+
+@pytest.mark.parametrize("user_id", ["alice", "alice@example.org", "CORP\\alice", "alice smith", "auth0|5f7c"])
+def test_files_are_in_a_directory_of_the_owner(user_id: str) -> None:
+    assert owner_mounts(user_id) == ["/srv", f"/owners/{user_id}"]
+    assert owner_mounts(user_id, auth=OPEN) == ["/srv"], "every visitor has the files"
+
+
+@pytest.mark.parametrize("user_id", ["f:1b2c:alice", "https://idp.example.org/u/1", "a/b", "..", ".", "-", "a..b", "../etc"])
+def test_user_id_that_is_no_name_of_a_directory_gets_none(user_id: str) -> None:
+    assert owner_mounts(user_id) == ["/srv"]

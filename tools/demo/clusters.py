@@ -47,7 +47,7 @@ def start(choice: str, directory: Path, files: Path, report: Report) -> DemoClus
     """
     if choice == "kind":
         return _start_kind(directory, files, report)
-    cluster = localcluster.start(localcluster.Profile.NODE, directory, report)
+    cluster = localcluster.start(localcluster.Profile.NODE, directory, report, browsers=["copyparty"])
     kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig, files / "kubectl-cache")
     # This machine has routes to the Services of the node.
     return DemoCluster(kubectl, lambda service: f"http://{kubectl.get('service', service)['spec']['clusterIP']}")

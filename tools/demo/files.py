@@ -1,4 +1,4 @@
-"""Uploads and downloads a user's files, over the HTTP API of Dufs."""
+"""Uploads and downloads a user's files, by HTTP PUT and GET."""
 
 import time
 import urllib.error

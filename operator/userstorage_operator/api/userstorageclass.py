@@ -17,6 +17,7 @@ class Flavor(StrEnum):
 
     FILE_BROWSER = "FileBrowser"
     QUANTUM = "Quantum"
+    COPYPARTY = "Copyparty"
     DUFS = "Dufs"
     CUSTOM = "Custom"
 

@@ -6,12 +6,13 @@ enum in deploy/crds, and with its image to `deploy/admission/class-images.yaml`.
 
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import Flavor, UserStorageClass
-from userstorage_operator.browsers import custom, dufs, filebrowser, quantum
+from userstorage_operator.browsers import copyparty, custom, dufs, filebrowser, quantum
 from userstorage_operator.browsers.browser import Browser
 
 _RENDERERS = {
     Flavor.FILE_BROWSER: filebrowser.render,
     Flavor.QUANTUM: quantum.render,
+    Flavor.COPYPARTY: copyparty.render,
     Flavor.DUFS: dufs.render,
     Flavor.CUSTOM: custom.render,
 }

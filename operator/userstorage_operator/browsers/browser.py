@@ -32,6 +32,8 @@ class Browser:
     """Must not read the volume: a restart does not repair a volume."""
     default_resources: Mapping[str, Any]
     scratch: tuple[Scratch, ...] = ()
+    owner_mount: str | None = None
+    """A second path at which the files are mounted, if the program finds the owner's files by the owner's name."""
     init_command: tuple[str, ...] = ()
     """A command of the same image for an init container; empty for none."""
     stop_signal: str | None = None

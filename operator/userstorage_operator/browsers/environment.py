@@ -1,4 +1,4 @@
-"""The container's environment variables: those that the flavor sets, overridden by those of the class."""
+"""The container's environment variables, those of the flavor overridden by those of the class, and references to them."""
 
 from collections.abc import Mapping
 
@@ -12,3 +12,8 @@ def environment(own: Mapping[str, str], browser: BrowserSpec) -> tuple[Mapping[s
     """
     overridden = {variable["name"] for variable in browser.env}
     return (*({"name": name, "value": value} for name, value in own.items() if name not in overridden), *browser.env)
+
+
+def literal(text: str) -> str:
+    """Return `text` as a word of a command that the kubelet leaves as it is: it would expand `$(NAME)` and `$$`."""
+    return text.replace("$", "$$")

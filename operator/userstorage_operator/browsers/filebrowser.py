@@ -5,10 +5,13 @@ from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import AuthMode, UserStorageClass
 from userstorage_operator.browsers import probes
 from userstorage_operator.browsers.browser import FILES_MOUNT, Browser, Scratch
+from userstorage_operator.browsers.environment import literal
 
 IMAGE = "docker.io/filebrowser/filebrowser:v2.63.23"
 _PROGRAM = "/bin/filebrowser"  # not the image's init script, which writes to the read-only root
 _DATABASE = "/database/filebrowser.db"
+_GENERATE = "read -r a </proc/sys/kernel/random/uuid && read -r b </proc/sys/kernel/random/uuid && password=$a$b"
+"""Sets `password` in a shell to 72 random characters, which are as many as the program can hash."""
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
@@ -43,19 +46,27 @@ def _configure(storage: UserStorage, cls: UserStorageClass) -> tuple[str, ...]:
     """Return the init container's command, which creates the database: the server has no flags for auth method and permissions.
 
     The command deletes an old database first: after a reboot of the node the init container runs again, the directory still has
-    the database, and the program refuses to initialise it. Without a proxy every visitor is the first user of the database. The
-    server would create that user as an administrator, so it is created here with the permissions of the class.
+    the database, and the program refuses to initialise it. It also creates the only account. Without a proxy every visitor is
+    the first user of the database, whom the server would create as an administrator. Behind a proxy the account is the owner's.
+    The server would create one for any other name, with a random password of 32 characters: less than the required length, so
+    it refuses the login instead.
     """
-    behind_proxy = cls.auth_mode is AuthMode.PROXY_HEADER
-    method = ("--auth.method=proxy", f"--auth.header={cls.auth_header}") if behind_proxy else ("--auth.method=noauth",)
-    script = f'rm -f {_DATABASE} && {_PROGRAM} "$@" --database={_DATABASE}'
-    if not behind_proxy:
-        script += f" && {_PROGRAM} users add visitor password-that-opens-nothing --database={_DATABASE}"
+    if cls.auth_mode is AuthMode.PROXY_HEADER:
+        method = ["--auth.method=proxy", f"--auth.header={cls.auth_header}", "--minimumPasswordLength=64"]
+        name, set_password = storage.user_id, _GENERATE
+    else:
+        method = ["--auth.method=noauth"]
+        name, set_password = "visitor", "password=password-that-opens-nothing"
+    script = (
+        f'name=$1 && shift && rm -f {_DATABASE} && {_PROGRAM} "$@" --database={_DATABASE} && {set_password}'
+        f' && {_PROGRAM} users add --database={_DATABASE} --lockPassword -- "$name" "$password"'
+    )
     return (
         "/bin/sh",
         "-c",
         script,
         "configure",
+        literal(name),
         "config",
         "init",
         *method,

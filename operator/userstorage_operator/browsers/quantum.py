@@ -26,6 +26,10 @@ _MAJOR = re.compile(r":v?([0-9]+)(?:[.-][^/:]*)?$")
 _RANDOM = "@random@"
 """Placeholder in the configuration for a random word that the init container generates."""
 
+_OWNERS = "/owners"
+_DIRECTORY_NAME = re.compile(r"(?!-$)(?!.*\.\.)(?!\.$)[^/:]+")
+"""User ids that are the name of one directory, for Quantum and as a mount path."""
+
 Config = dict[str, Any]
 
 
@@ -49,6 +53,7 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
         liveness_probe=probes.liveness(probes.http(health, browser.port)),
         default_resources={"requests": {"cpu": "10m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
         # Uploads and archives are assembled in /tmp before they are written to the volume.
+        owner_mount=f"{_OWNERS}/{storage.user_id}" if _has_owner_directory(storage, cls) else None,
         scratch=(Scratch("database", _STATE, "64Mi"), Scratch("tmp", "/tmp", "10Gi")),  # noqa: S108  # in the pod
     )
 
@@ -79,6 +84,15 @@ def _configure(config: Config) -> tuple[str, ...]:
     return ("/bin/sh", "-c", script, "configure", *json.dumps(config, sort_keys=True).split(_RANDOM))
 
 
+def _has_owner_directory(storage: UserStorage, cls: UserStorageClass) -> bool:
+    """Whether the files are in a directory with the name of the owner.
+
+    Quantum then creates such a directory for any other name that the proxy sends, which the read-only root refuses, and so this
+    name gets no files. It cuts `..` and resolves the rest as a path: `../alice` is alice, too.
+    """
+    return cls.auth_mode is AuthMode.PROXY_HEADER and _DIRECTORY_NAME.fullmatch(storage.user_id) is not None
+
+
 def _config(major: int, base_path: str, storage: UserStorage, cls: UserStorageClass) -> Config:
     """Return the whole configuration, with the setting names of Quantum version `major`: Quantum exits on an unknown name."""
     files, account = _permissions(storage, cls)
@@ -86,8 +100,11 @@ def _config(major: int, base_path: str, storage: UserStorage, cls: UserStorageCl
     source: Config = {"defaultEnabled": True, "private": not cls.browser.permissions.share}
     if storage.storage.read_only:
         source["readOnly"] = True
+    path = FILES_MOUNT
+    if _has_owner_directory(storage, cls):
+        path, source["createUserDir"] = _OWNERS, True
     server: Config = {
-        "sources": [{"path": FILES_MOUNT, "name": "files", "config": source}],
+        "sources": [{"path": path, "name": "files", "config": source}],
         "cacheDir": "/tmp/cache",  # noqa: S108  # in the pod
         "maxArchiveSize": 5,
         "disableUpdateCheck": True,

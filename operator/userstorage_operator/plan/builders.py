@@ -237,6 +237,7 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
         files["readOnly"] = True
     if storage.storage.sub_path is not None:
         files["subPath"] = storage.storage.sub_path.replace("${slug}", storage.slug)
+    by_owner = [files | {"mountPath": browser.owner_mount}] if browser.owner_mount is not None else []
     scratch = [{"name": space.name, "mountPath": space.mount_path} for space in browser.scratch]
     container: Unstructured = {
         "name": names.CONTAINER,
@@ -246,7 +247,7 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
         "ports": [{"name": "http", "containerPort": cls.browser.port, "protocol": "TCP"}],
         "resources": dict(cls.browser.resources or browser.default_resources),
         "securityContext": _CONTAINER_SECURITY,
-        "volumeMounts": [files, *scratch],
+        "volumeMounts": [files, *by_owner, *scratch],
         "startupProbe": dict(browser.startup_probe),
         "readinessProbe": dict(browser.readiness_probe),
         "livenessProbe": dict(browser.liveness_probe),

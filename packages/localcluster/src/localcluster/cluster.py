@@ -1,7 +1,7 @@
 """Starts, describes and stops a cluster of any profile."""
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,10 @@ class Cluster:
     processes: dict[str, int]
 
 
+BROWSERS = tuple(nodeimages.BROWSERS)
+"""The file browsers of which a node has images."""
+
+
 def build(profile: Profile, report: Report = silent) -> None:
     """Build the programs and images of a profile into the per-user cache, without starting a cluster.
 
@@ -42,13 +46,13 @@ def build(profile: Profile, report: Report = silent) -> None:
         builds.build_go(builds.KWOK, report)
     else:
         packages.ensure(report)
-        nodeimages.build_all(report)
+        nodeimages.build(BROWSERS, report)
 
 
-def start(profile: Profile | str, directory: Path, report: Report = silent) -> Cluster:
+def start(profile: Profile | str, directory: Path, report: Report = silent, browsers: Collection[str] = BROWSERS) -> Cluster:
     """Return the running cluster whose files are in `directory`; build and start it first if it does not run.
 
-    The cluster keeps running when the calling process exits.
+    The cluster keeps running when the calling process exits. Of the profile `node`, a new cluster has the images of `browsers`.
 
     Programs of a running cluster that have exited are started again. Raises ClusterError if the cluster does not start, or
     if `directory` has a cluster of another profile. A new cluster that does not start is stopped; its logs are kept.
@@ -68,7 +72,7 @@ def start(profile: Profile | str, directory: Path, report: Report = silent) -> C
                 _stop(found)
             layout.reset()
             running = state.State(profile=profile, server="")
-            _start_new(Starter(layout, running, report))
+            _start_new(Starter(layout, running, report), browsers)
         return _describe(layout, running)
 
 
@@ -102,14 +106,14 @@ def status(directory: Path) -> dict[str, bool]:
     return {} if found is None else {p.name: processes.alive(p) for p in found.processes.values()}
 
 
-def _start_new(starter: Starter) -> None:
+def _start_new(starter: Starter, browsers: Collection[str]) -> None:
     layout, report = starter.layout, starter.report
     try:
         if starter.state.profile == Profile.NODE:
             packages.ensure(report)
         kube = builds.build_go(builds.kube_program(), report)
         if starter.state.profile == Profile.NODE:
-            node.start(starter, kube, nodeimages.build_all(report))
+            node.start(starter, kube, nodeimages.build(browsers, report))
         else:
             controlplane.start(starter, kube, builds.build_go(builds.KWOK, report))
         starter.state.ready = True

@@ -1,8 +1,10 @@
 """The container images that a node has from the start, built on this machine under the names of the published images."""
 
+import importlib.metadata
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from localcluster import builds, cache, images
+from localcluster import builds, cache, images, pythonimage
 from localcluster.images import Image
 from localcluster.progress import Report
 
@@ -28,37 +30,57 @@ SHELL_PROGRAMS = (
     "touch",
     "wget",
 )
-"""The busybox commands in the File Browser image: those that probes and tests need."""
+"""The busybox commands in the images that have a shell: those that probes and tests need."""
 
 
-def build_all(report: Report) -> list[Path]:
-    """Return the tar file of every image that a node has from the start. Build those that are not in the per-user cache.
+def _pause(_report: Report) -> Image:
+    return Image(PAUSE, ["/catatonit", "-P"], {"/catatonit": CATATONIT}, user="65535:65535")
 
-    Raises ClusterError if a program in one of the images cannot be built.
+
+def _filebrowser(report: Report) -> Image:
+    version = builds.pinned_version("filebrowser", "github.com/filebrowser/filebrowser/v2")
+    return Image(
+        # The original image has busybox too.
+        f"docker.io/filebrowser/filebrowser:{version}",
+        ["/bin/filebrowser"],
+        {"/bin/filebrowser": builds.build_go(builds.FILEBROWSER, report), "/bin/busybox": BUSYBOX},
+        links=_SHELL,
+        directories={"/tmp": 0o1777, "/srv": 0o777},  # noqa: S108 (a path in the image)
+    )
+
+
+def _dufs(report: Report) -> Image:
+    return Image(
+        f"docker.io/sigoden/dufs:v{builds.DUFS_VERSION}",
+        ["/bin/dufs"],
+        {"/bin/dufs": builds.build_dufs(report)},
+        stop_signal="SIGINT",
+    )
+
+
+def _copyparty(_report: Report) -> Image:
+    return Image(
+        # The original image has Python and busybox of Alpine.
+        f"docker.io/copyparty/min:{importlib.metadata.version('copyparty')}",
+        ["/usr/bin/python3", "-m", "copyparty"],
+        {**pythonimage.files(("copyparty", "jinja2", "markupsafe")), "/bin/busybox": BUSYBOX},
+        links={**_SHELL, "/usr/bin/python3": pythonimage.program()},
+        directories={"/tmp": 0o1777, "/srv": 0o777},  # noqa: S108 (a path in the image)
+    )
+
+
+_SHELL = {f"/bin/{name}": "busybox" for name in SHELL_PROGRAMS}
+
+BROWSERS: Mapping[str, Callable[[Report], Image]] = {"filebrowser": _filebrowser, "dufs": _dufs, "copyparty": _copyparty}
+"""The images of file browsers, by the name of the program."""
+
+
+def build(browsers: Collection[str], report: Report) -> list[Path]:
+    """Return the tar files of the images that a node has from the start: that of pods themselves, and those of `browsers`.
+
+    Images that are not in the per-user cache are built. Raises ClusterError if a program in one of them cannot be built.
     """
-    return [archive(image) for image in _images(report)]
-
-
-def _images(report: Report) -> list[Image]:
-    filebrowser = builds.pinned_version("filebrowser", "github.com/filebrowser/filebrowser/v2")
-    shell = {f"/bin/{name}": "busybox" for name in SHELL_PROGRAMS}
-    return [
-        Image(PAUSE, ["/catatonit", "-P"], {"/catatonit": CATATONIT}, user="65535:65535"),
-        Image(
-            # The original image has busybox too.
-            f"docker.io/filebrowser/filebrowser:{filebrowser}",
-            ["/bin/filebrowser"],
-            {"/bin/filebrowser": builds.build_go(builds.FILEBROWSER, report), "/bin/busybox": BUSYBOX},
-            links=shell,
-            directories={"/tmp": 0o1777, "/srv": 0o777},  # noqa: S108 (a path in the image)
-        ),
-        Image(
-            f"docker.io/sigoden/dufs:v{builds.DUFS_VERSION}",
-            ["/bin/dufs"],
-            {"/bin/dufs": builds.build_dufs(report)},
-            stop_signal="SIGINT",
-        ),
-    ]
+    return [archive(image(report)) for image in (_pause, *(BROWSERS[name] for name in browsers))]
 
 
 def archive(image: Image) -> Path:
