@@ -51,7 +51,8 @@ def test_config_has_the_setting_names_of_release_1(tmp_path: Path) -> None:
             "baseURL": "/u/users/alice/",
             "sources": [{"path": "/srv", "name": "files", "config": {"defaultEnabled": True, "private": True}}],
             "cacheDir": "/tmp/cache",  # noqa: S108  # in the pod
-            "maxArchiveSize": 5,
+            "disablePreviews": True,
+            "maxArchiveSize": 1,
             "disableUpdateCheck": True,
         },
         "auth": {
@@ -120,7 +121,7 @@ def test_health_is_probed_below_base_path_and_readiness_lists_volume() -> None:
     for probe in ("startupProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["path"] == "/alice/health"
     ready = container["readinessProbe"]["exec"]["command"][-1]
-    assert "ls /srv/ " in ready
+    assert "find /srv/ " in ready
     assert ready.endswith("http://127.0.0.1:8080/alice/health")
     assert container["resources"]["limits"]["memory"] == "512Mi"
 

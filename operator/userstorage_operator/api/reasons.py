@@ -9,6 +9,7 @@ RECONCILING = "Reconciling"
 STALLED = "Stalled"
 DEFAULT = "Default"
 IMAGE_PINNED = "ImagePinned"
+END_OF_LIFE = "EndOfLife"
 
 FAILURES = {
     "UserIDConflict": "Another UserStorage of the namespace with the same userID takes precedence; this one changes nothing.",
@@ -162,6 +163,13 @@ CLASS_REASONS: dict[str, dict[str, str]] = {
     IMAGE_PINNED: {
         "Digest": "The image is named by its digest.",
         "NoDigest": "The image has no digest, so its content may change.",
+    },
+    END_OF_LIFE: {
+        "NoSecurityFixes": (
+            "The program of the flavor gets no security fixes any more; the message says since when. UserStorages of the class are "
+            "served all the same. Change browser.flavor when it suits the users: their files stay, shares and settings do not."
+        ),
+        "NoneKnown": "No end of life of the program is known to this version of the operator.",
     },
     RECONCILING: {
         "RollingOut": "A change is being rolled out to the users; the message says how many wait.",

@@ -22,7 +22,10 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
         "--address=",  # all addresses, IPv4 and IPv6
         f"--port={browser.port}",
         f"--baseURL={base_path.rstrip('/')}",
-        "--cacheDir=/tmp/cache",
+        # A photo of 48 megapixels takes half a gigabyte to resize, and the cache of the results has no limit. The page shows the
+        # photos themselves instead.
+        "--disableThumbnails",
+        "--disablePreviewResize",
         "--disableExec",
     )
     return Browser(
@@ -35,7 +38,8 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
         readiness_probe=probes.readiness(probes.sees_volume(health, browser.port)),
         liveness_probe=probes.liveness(probes.http(health, browser.port)),
         default_resources={"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-        scratch=(Scratch("database", "/database", "64Mi"), Scratch("tmp", "/tmp", "256Mi")),  # noqa: S108  # in the pod
+        scratch=(Scratch("database", "/database", "64Mi"), Scratch("tmp", "/tmp", "64Mi")),  # noqa: S108  # in the pod
+        end_of_life="File Browser was archived on 2026-09-01; v2.63.23 is its last release and gets no security fixes",
     )
 
 

@@ -47,8 +47,8 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
         readiness_probe=probes.readiness(probes.sees_volume(health, browser.port)),
         liveness_probe=probes.liveness(probes.http(health, browser.port)),
         default_resources={"requests": {"cpu": "10m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
-        # Uploads and archives are assembled in /tmp before they are written to the volume.
-        scratch=(Scratch("database", _STATE, "64Mi"), Scratch("tmp", "/tmp", "10Gi")),  # noqa: S108  # in the pod
+        # Archives are assembled in /tmp before they are sent.
+        scratch=(Scratch("database", _STATE, "64Mi"), Scratch("tmp", "/tmp", "2Gi")),  # noqa: S108  # in the pod
     )
 
 
@@ -88,7 +88,9 @@ def _config(major: int, base_path: str, storage: UserStorage, cls: UserStorageCl
     server: Config = {
         "sources": [{"path": FILES_MOUNT, "name": "files", "config": source}],
         "cacheDir": "/tmp/cache",  # noqa: S108  # in the pod
-        "maxArchiveSize": 5,
+        # A photo of 48 megapixels takes half a gigabyte to resize, and the cache of the results has no limit.
+        "disablePreviews": True,
+        "maxArchiveSize": 1,
         "disableUpdateCheck": True,
     }
     if major == 1:

@@ -14,6 +14,7 @@ CATATONIT = Path("/usr/bin/catatonit")
 SHELL_PROGRAMS = (
     "cat",
     "echo",
+    "find",
     "id",
     "kill",
     "ls",
