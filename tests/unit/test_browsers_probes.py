@@ -24,7 +24,7 @@ def check(directory: Path, **env: str) -> subprocess.CompletedProcess[str]:
     (directory / "wget").write_text("#!/bin/sh\nenv")
     (directory / "wget").chmod(0o755)
     [_, _, script] = probes.sees_volume("/health", 8080)["exec"]["command"]
-    script = script.replace("/tmp/", f"{directory}/").replace("/srv/", f"{directory}/files/")  # noqa: S108  # in the pod
+    script = script.replace("/dev/shm/", f"{directory}/").replace("/srv/", f"{directory}/files/")  # noqa: S108  # in the pod
     path = f"{directory}:/usr/bin:/bin"
     return subprocess.run(["/bin/sh", "-c", script], env={"PATH": path, **env}, capture_output=True, text=True, check=False)
 
@@ -48,8 +48,8 @@ def test_request_of_the_probe_uses_no_proxy(tmp_path: Path) -> None:
 
 def test_no_second_check_starts_while_one_hangs(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
-    with subprocess.Popen(["/bin/sleep", "600"]) as hanging:
-        (tmp_path / ".volume-check").write_text(f"{hanging.pid}\n")
+    with subprocess.Popen(["find", "-files0-from", "-"], stdin=subprocess.PIPE) as hanging:
+        (tmp_path / "volume-check").write_text(f"{hanging.pid}\n")
         done = check(tmp_path)
         assert done.returncode == 1
         assert "has not returned" in done.stderr

@@ -27,21 +27,23 @@ def tcp(port: int) -> Probe:
 def sees_volume(path: str, port: int) -> Probe:
     """Return a check that reads the directory of the volume, then GETs the URL path `path`, both in a shell of the image.
 
-    GET alone does not suffice: a health page succeeds even if the volume is gone. The check needs a writable /tmp.
+    GET alone does not suffice: a health page succeeds even if the volume is gone.
     """
     url = shlex.quote(f"http://127.0.0.1:{port}{path}")
     return {"exec": {"command": ["/bin/sh", "-c", f"{_READS_VOLUME} && exec wget -q -T 4 -O /dev/null {url}"]}}
 
 
 _READS_VOLUME = f"""unset {" ".join(_PROXY_VARIABLES)}
-read -r last 2>/dev/null </tmp/.volume-check
-if [ -e "/proc/$last/exe" ]; then echo "the last check of the volume has not returned" >&2; exit 1; fi
-find {FILES_MOUNT}/ -mindepth 1 -maxdepth 1 -quit & echo $! >/tmp/.volume-check
+read -r last 2>/dev/null </dev/shm/volume-check
+if [ "$(cat "/proc/$last/comm" 2>/dev/null)" = find ] && [ -e "/proc/$last/exe" ]
+then echo "the last check of the volume has not returned" >&2; exit 1; fi
+find {FILES_MOUNT}/ -mindepth 1 -maxdepth 1 -quit & echo $! >/dev/shm/volume-check
 wait $!"""
 """Reads one entry of the directory: a list of it would cost more with each file.
 
 A process that reads a network volume whose server hangs cannot be killed, but the shell that waits for it can. So the script starts no
-second one: the probes of a day would use up the process ids of the container. A process that is gone, or a zombie, has no `exe`.
+second one: the probes of a day would use up the process ids of the container. A process that is gone, or a zombie, has no `exe`; after
+a restart of the container, its id may be that of another program. Every container can write to /dev/shm.
 """
 
 
