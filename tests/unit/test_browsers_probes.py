@@ -94,3 +94,14 @@ def test_no_flavor_resizes_photos_or_caches_them() -> None:
     args = container_of(flavor="FileBrowser")["args"]
     assert {"--disableThumbnails", "--disablePreviewResize"} < set(args)
     assert not [arg for arg in args if arg.startswith("--cacheDir")]
+
+
+@pytest.mark.parametrize("flavor", ["FileBrowser", "Quantum"])
+def test_go_collects_garbage_below_the_memory_limit(flavor: str) -> None:
+    def variables(**resources: Any) -> dict[str, str]:
+        env = container_of(flavor=flavor, resources=resources).get("env", ())
+        return {variable["name"]: variable["value"] for variable in env}
+
+    assert variables()["GOMEMLIMIT"] == str((512 << 20) * 4 // 5)
+    assert variables(limits={"memory": "1Gi"})["GOMEMLIMIT"] == str((1 << 30) * 4 // 5)
+    assert "GOMEMLIMIT" not in variables(requests={"memory": "1Gi"})

@@ -5,10 +5,12 @@ from userstorage_operator.api.userstorageclass import AuthMode, UserStorageClass
 from userstorage_operator.api.variables import expand
 from userstorage_operator.browsers import probes
 from userstorage_operator.browsers.browser import FILES_MOUNT, Browser, Scratch
+from userstorage_operator.browsers.environment import environment, go_memory_limit
 
 IMAGE = "docker.io/filebrowser/filebrowser:v2.63.23"
 _PROGRAM = "/bin/filebrowser"  # not the image's init script, which writes to the read-only root
 _DATABASE = "/database/filebrowser.db"
+_RESOURCES = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
@@ -32,12 +34,12 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
         image=browser.image or IMAGE,
         command=browser.command or (_PROGRAM,),
         args=(*serve, *browser.args),
-        env=browser.env,
+        env=environment(go_memory_limit(browser.resources or _RESOURCES), browser),
         init_command=_configure(storage, cls),
         startup_probe=probes.startup(probes.http(health, browser.port)),
         readiness_probe=probes.readiness(probes.sees_volume(health, browser.port)),
         liveness_probe=probes.liveness(probes.http(health, browser.port)),
-        default_resources={"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+        default_resources=_RESOURCES,
         scratch=(Scratch("database", "/database", "64Mi"), Scratch("tmp", "/tmp", "64Mi")),  # noqa: S108  # in the pod
         end_of_life="File Browser was archived on 2026-09-01; v2.63.23 is its last release and gets no security fixes",
     )

@@ -14,11 +14,12 @@ from userstorage_operator.api.userstorageclass import AuthMode, UserStorageClass
 from userstorage_operator.api.variables import expand
 from userstorage_operator.browsers import probes
 from userstorage_operator.browsers.browser import FILES_MOUNT, Browser, Scratch
-from userstorage_operator.browsers.environment import environment
+from userstorage_operator.browsers.environment import environment, go_memory_limit
 
 IMAGE = "docker.io/gtstef/filebrowser:1.5.6-stable"
 _PROGRAM = "/home/filebrowser/filebrowser"
 _STATE = "/database"
+_RESOURCES = {"requests": {"cpu": "10m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
 _CONFIG = f"{_STATE}/config.yaml"
 _DATABASE_VARIABLE = {1: "FILEBROWSER_DATABASE", 2: "FILEBROWSER_DATABASE_PATH"}
 """Major version -> variable with the path of the database. Version 2 exits at once if the variable of version 1 is set."""
@@ -36,7 +37,11 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
     major = _major(image)
     base_path = expand(browser.base_path, storage)
     health = browser.health_path or f"{base_path}health"  # other paths redirect, and a probe counts a redirect as success
-    variables = {"FILEBROWSER_CONFIG": _CONFIG, _DATABASE_VARIABLE[major]: f"{_STATE}/quantum.db"}
+    variables = {
+        "FILEBROWSER_CONFIG": _CONFIG,
+        _DATABASE_VARIABLE[major]: f"{_STATE}/quantum.db",
+        **go_memory_limit(browser.resources or _RESOURCES),
+    }
     return Browser(
         image=image,
         command=browser.command or (_PROGRAM,),
@@ -46,7 +51,7 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
         startup_probe=probes.startup(probes.http(health, browser.port)),
         readiness_probe=probes.readiness(probes.sees_volume(health, browser.port)),
         liveness_probe=probes.liveness(probes.http(health, browser.port)),
-        default_resources={"requests": {"cpu": "10m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+        default_resources=_RESOURCES,
         # Archives are assembled in /tmp before they are sent.
         scratch=(Scratch("database", _STATE, "64Mi"), Scratch("tmp", "/tmp", "2Gi")),  # noqa: S108  # in the pod
     )
