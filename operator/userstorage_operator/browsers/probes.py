@@ -30,7 +30,7 @@ def sees_volume(path: str, port: int) -> Probe:
     GET alone does not suffice: a health page succeeds even if the volume is gone.
     """
     url = shlex.quote(f"http://127.0.0.1:{port}{path}")
-    return {"exec": {"command": ["/bin/sh", "-c", f"{_READS_VOLUME} && exec wget -q -T 4 -O /dev/null {url}"]}}
+    return {"exec": {"command": ["/bin/sh", "-c", f"{_READS_VOLUME} && exec wget -q -O /dev/null {url}"]}}
 
 
 _READS_VOLUME = f"""unset {" ".join(_PROXY_VARIABLES)}
