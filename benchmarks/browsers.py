@@ -186,7 +186,8 @@ def main() -> None:
     results = {name: measure(name, program, given.files) for name, program in programs.items() if program is not None}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     machine = {"cpus": os.cpu_count(), "kernel": platform.release(), "machine": platform.machine()}
-    command = shlex.join(["python", "benchmarks/browsers.py", f"--files={given.files}"])
+    outside = [f"--{name}={program.name}" for name in ("quantum", "copyparty") if (program := getattr(given, name)) is not None]
+    command = shlex.join(["python", "benchmarks/browsers.py", f"--files={given.files}", *outside])
     sys.stdout.write(
         json.dumps({"commit": commit, "command": command, "machine": machine, "results": results}, indent=2) + "\n"
     )
