@@ -48,7 +48,6 @@ async def test_pod_with_a_stale_mount_is_replaced(live: Live, operator: None) ->
     first = await create_user(live)
     claim = await live.child(Kind.PVC)
     await fail_readiness(live)
-    await live.until_condition("Ready", "False", "PodNotReady")
     await until_replaced(live, first)
     await live.until_ready()
     kept = await live.child(Kind.PVC)
@@ -67,9 +66,8 @@ async def test_container_that_cannot_start_again_on_a_stale_mount_is_replaced(li
 
 
 async def test_each_pod_in_a_row_has_twice_as_long_to_become_ready(live: Live, operator: None) -> None:
-    await live.create(lifecycle={"startTimeout": f"{PATIENT}s"}, podMetadata={"annotations": {LIFE: "never-ready"}})
-    await live.until_condition("Ready", "False", "PodNotReady")
-    first = (await live.pod())["metadata"]["uid"]
+    await live.create(lifecycle={"startTimeout": f"{2 * PATIENT}s"}, podMetadata={"annotations": {LIFE: "never-ready"}})
+    first = (await live.until(lambda: live.child(Kind.POD)))["metadata"]["uid"]
     second = await until_replaced(live, first)
     message = await live.until_condition("Ready", "False", "StartTimeout")
     assert "as 1 before it" in message
