@@ -6,13 +6,13 @@ Every event of the caches updates the counts. So a scrape need not go through al
 from collections.abc import Callable
 from datetime import datetime
 
-from userstorage_operator.api.reasons import FAILURES
+from userstorage_operator.api.reasons import END_OF_LIFE, FAILURES, IMAGE_PINNED
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.informers.object_cache import ObjectKey
-from userstorage_operator.reconcile.class_reconciler import lacks_digest
+from userstorage_operator.reconcile.class_reconciler import image_flaws
 from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 from userstorage_operator.reconcile.volume_stats_cache import UsageSummary, VolumeStatsCache
 from userstorage_operator.runtime.metrics import LabelValues, Metrics
@@ -50,8 +50,8 @@ class ObjectMetrics:
         self._volume_stats = volume_stats
         self._clock = clock
         self._counts = object_counts.ObjectCounts()
-        self._lacks_digest: dict[str, bool] = {}
-        """Name of each existing class -> whether its image reference has no digest."""
+        self._flaws: dict[str, frozenset[str]] = {}
+        """Name of each existing class -> the conditions that report a flaw of its image (`class_reconciler.image_flaws`)."""
         caches.cache(USER_STORAGES).add_event_handler(self._on_event)
         caches.cache(USER_STORAGE_CLASSES).add_event_handler(self._on_class_event)
 
@@ -64,9 +64,9 @@ class ObjectMetrics:
     def _on_class_event(self, key: ObjectKey, raw: Unstructured | None) -> None:
         _, name = key
         if raw is None:
-            self._lacks_digest.pop(name, None)
+            self._flaws.pop(name, None)
         else:
-            self._lacks_digest[name] = lacks_digest(raw)
+            self._flaws[name] = image_flaws(raw)
 
     def collect(self) -> None:
         """Set the gauges of UserStorages, classes and volumes. The cost does not depend on the number of UserStorages, and no
@@ -93,10 +93,11 @@ class ObjectMetrics:
 
     def _collect_classes(self) -> None:
         gauges, users = self._metrics.gauges, self._rollouts.users()
-        of_existing = {name: users.get(name, 0) for name in ("", *self._lacks_digest)}
+        of_existing = {name: users.get(name, 0) for name in ("", *self._flaws)}
         gauges.set_classes(of_existing, sum(users.values()) - sum(of_existing.values()))
         gauges.rollout_standstill.set(self._rollouts.longest_standstill())
-        gauges.classes_without_digest.set(sum(self._lacks_digest.values()))
+        gauges.classes_without_digest.set(sum(IMAGE_PINNED in flaws for flaws in self._flaws.values()))
+        gauges.classes_end_of_life.set(sum(END_OF_LIFE in flaws for flaws in self._flaws.values()))
 
     def _collect_volumes(self) -> None:
         gauges = self._metrics.gauges

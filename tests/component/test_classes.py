@@ -57,9 +57,10 @@ async def until_counts(live: Live, name: str, **expected: int) -> None:
 
 
 async def test_class_status_counts_its_users(live: Live, operator_of_all: None, make_class: MakeClass) -> None:
-    name = await make_class()
+    name = await make_class(browser={"flavor": "FileBrowser"})
     await until_class_condition(live, name, "Ready", "True", "Valid")
     await until_class_condition(live, name, "ImagePinned", "False", "NoDigest")
+    await until_class_condition(live, name, "EndOfLife", "True", "NoSecurityFixes")
     await until_class_condition(live, name, "Default", "False", "NotDefault")
     await live.create("alice", className=name)
     await live.create("bob", className=name, replicas=0)
@@ -79,6 +80,7 @@ async def test_invalid_class_is_reported_in_its_status(live: Live, operator_of_a
     await live.change_class(name, {"spec": {"browser": {"permissions": {"share": False}, "image": image}}})
     await until_class_condition(live, name, "Ready", "True", "Valid")
     await until_class_condition(live, name, "ImagePinned", "True", "Digest")
+    await until_class_condition(live, name, "EndOfLife", "False", "NoneKnown")
 
 
 async def test_older_of_two_default_classes_wins(live: Live, operator_of_all: None, make_class: MakeClass) -> None:

@@ -10,7 +10,8 @@ from support.users import NamespaceUsers
 
 def test_unreadable_volume_is_not_ready_until_repaired(users: NamespaceUsers, dufs: str, filebrowser: str) -> None:
     health = {"alice": "/__dufs__/health", "bob": "/health"}
-    users.apply_user("alice", dufs)
+    # Dufs that accepts uploads looks only for the directory, which one without any rights still is: see test_real_use.py.
+    users.apply_user("alice", dufs, storage={"size": "1Gi", "readOnly": True})
     users.apply_user("bob", filebrowser)
     for user in health:
         users.until_ready(user)

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from localcluster.netns import Namespace
+from support import fuse
 from support.kubectl import Kubectl, eventually
 
 
@@ -48,6 +50,12 @@ class LocalNode:
         """Mount a tmpfs of that size at the directory in the node's namespace; it is unmounted with the cluster."""
         directory.mkdir(parents=True)
         self.namespace.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0770", "tmpfs", str(directory)])
+
+    def network_volume(self, directory: Path, log: Path) -> int:
+        """Mount an empty network volume at the directory in the node's namespace; return the process id of its server."""
+        process = self.namespace.launch("fuse", [sys.executable, str(Path(fuse.__file__)), str(directory)], log)
+        eventually(lambda: "mounted" in log.read_text())
+        return process.pid
 
     def close(self) -> None:
         """Do nothing: the routes are removed with the cluster."""

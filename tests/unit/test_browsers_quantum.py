@@ -41,6 +41,7 @@ def test_config_has_the_setting_names_of_release_1(tmp_path: Path) -> None:
     assert variables(spec) == {
         "FILEBROWSER_CONFIG": "/database/config.yaml",
         "FILEBROWSER_DATABASE": "/database/quantum.db",
+        "GOMEMLIMIT": "429496729",
     }
     config = written_config(spec, tmp_path)
     name, password = config["auth"].pop("adminUsername"), config["auth"].pop("adminPassword")
@@ -57,7 +58,8 @@ def test_config_has_the_setting_names_of_release_1(tmp_path: Path) -> None:
                 }
             ],
             "cacheDir": "/tmp/cache",  # noqa: S108  # in the pod
-            "maxArchiveSize": 5,
+            "disablePreviews": True,
+            "maxArchiveSize": 1,
             "disableUpdateCheck": True,
         },
         "auth": {
@@ -86,6 +88,7 @@ def test_config_has_the_setting_names_of_release_2(tmp_path: Path) -> None:
     assert variables(spec) == {
         "FILEBROWSER_CONFIG": "/database/config.yaml",
         "FILEBROWSER_DATABASE_PATH": "/database/quantum.db",
+        "GOMEMLIMIT": "429496729",
     }
     config = written_config(spec, tmp_path)
     assert config["http"] == {"port": 8080, "baseURL": "/"}
@@ -127,7 +130,7 @@ def test_health_is_probed_below_base_path_and_readiness_lists_volume() -> None:
     for probe in ("startupProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["path"] == "/alice/health"
     ready = container["readinessProbe"]["exec"]["command"][-1]
-    assert "ls /srv/ " in ready
+    assert "find /srv/ " in ready
     assert ready.endswith("http://127.0.0.1:8080/alice/health")
     assert container["resources"]["limits"]["memory"] == "512Mi"
 
@@ -175,7 +178,10 @@ def test_without_login_password_login_is_disabled(tmp_path: Path) -> None:
 def test_environment_variable_of_class_replaces_that_of_flavor() -> None:
     env = [{"name": "FILEBROWSER_DATABASE", "value": "/tmp/x.db"}, {"name": "TZ", "value": "UTC"}]  # noqa: S108
     spec = pod_spec(image=ONE, env=env)
-    assert spec["containers"][0]["env"] == [{"name": "FILEBROWSER_CONFIG", "value": "/database/config.yaml"}, *env]
+    [config, limit, *rest] = spec["containers"][0]["env"]
+    assert config == {"name": "FILEBROWSER_CONFIG", "value": "/database/config.yaml"}
+    assert limit["name"] == "GOMEMLIMIT"
+    assert rest == env
 
 
 def owner_mounts(user_id: str, **spec: Any) -> list[str]:

@@ -63,6 +63,16 @@ def test_image_without_digest_is_reported() -> None:
     assert conditions_with(pinned, browser)["ImagePinned"] == ("True", "Digest")
 
 
+def test_end_of_life_of_the_program_is_reported() -> None:
+    archived = class_object(browser={"flavor": "FileBrowser"})
+    browser = browsers.render(_ANY_USER, BUILT_IN.parse(archived))
+    assert conditions_with(archived, browser)["EndOfLife"] == ("True", "NoSecurityFixes")
+    maintained = class_object(browser={"flavor": "Quantum"})
+    browser = browsers.render(_ANY_USER, BUILT_IN.parse(maintained))
+    assert conditions_with(maintained, browser)["EndOfLife"] == ("False", "NoneKnown")
+    assert conditions_with(maintained, browser)["Ready"][0] == "True"
+
+
 def test_class_with_invalid_spec_is_reported_as_not_ready() -> None:
     assert conditions_with(class_object(), InvalidSpec("class spec.browser.flavor: …"))["Ready"] == ("False", "InvalidSpec")
 

@@ -187,6 +187,16 @@ def test_scrape_counts_classes_without_image_digest_without_rendering_them(monke
     assert 'userstorage_class_objects{class="tagged"}' not in series(metrics)
 
 
+def test_scrape_counts_classes_past_the_end_of_life_of_their_program() -> None:
+    metrics = Metrics("test", LABEL_VALUES)
+    object_metrics, caches = objects_of(metrics)
+    for version, flavor in enumerate(("FileBrowser", "Quantum"), start=1):
+        obj = class_object(flavor.lower(), meta={"resourceVersion": f"{version}"}, browser={"flavor": flavor})
+        caches.cache(USER_STORAGE_CLASSES).event("ADDED", obj)
+    object_metrics.collect()
+    assert series(metrics)["userstorage_classes_end_of_life"] == 1
+
+
 def documented() -> set[tuple[str, ...]]:
     section = DOCUMENT.read_text().partition("\n## Metrics\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.*?) \|$", section, re.MULTILINE)

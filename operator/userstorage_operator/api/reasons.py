@@ -10,6 +10,7 @@ STALLED = "Stalled"
 PAUSED = "Paused"
 DEFAULT = "Default"
 IMAGE_PINNED = "ImagePinned"
+END_OF_LIFE = "EndOfLife"
 
 FAILURES = {
     "UserIDConflict": "Another UserStorage of the namespace with the same userID takes precedence; this one changes nothing.",
@@ -180,6 +181,13 @@ CLASS_REASONS: dict[str, dict[str, str]] = {
     IMAGE_PINNED: {
         "Digest": "The image is named by its digest.",
         "NoDigest": "The image has no digest, so its content may change.",
+    },
+    END_OF_LIFE: {
+        "NoSecurityFixes": (
+            "The program of the flavor gets no security fixes any more; the message says since when. UserStorages of the class are "
+            "served all the same. Change browser.flavor when it suits the users: their files stay, shares and settings do not."
+        ),
+        "NoneKnown": "No end of life of the program is known to this version of the operator.",
     },
     RECONCILING: {
         "RolloutPaused": "rollout.paused is true: no pod is replaced for a change of the class; the message says how many wait.",

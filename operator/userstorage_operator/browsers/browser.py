@@ -38,3 +38,5 @@ class Browser:
     """A command of the same image for an init container; empty for none."""
     stop_signal: str | None = None
     """The signal that stops the program gracefully, if it is not SIGTERM. Requires a cluster that supports `stopSignal`."""
+    end_of_life: str | None = None
+    """Why the program gets no security fixes any more; None if it does, or if nothing is known about it."""

@@ -8,6 +8,7 @@ from userstorage_operator.browsers import probes
 from userstorage_operator.browsers.browser import FILES_MOUNT, Browser
 
 IMAGE = "docker.io/sigoden/dufs:v0.47.0"
+_NO_DIRECTORY = ".userstorage-no-such-directory"
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
@@ -31,13 +32,28 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
         ),
         env=browser.env,
         startup_probe=probes.startup(probes.http(health, browser.port)),
-        # The listing of the root is the cheapest response that reads the volume; it is an error if the volume cannot be read.
-        readiness_probe=probes.readiness(probes.http(f"{base_path}?simple", browser.port)),
+        readiness_probe=_readiness(base_path, storage, cls),
         liveness_probe=probes.liveness(probes.http(health, browser.port)),
         default_resources={"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "128Mi"}},
         # As process 1, Dufs ignores SIGTERM: each deletion would take the whole grace period.
         stop_signal="SIGINT",
     )
+
+
+def _readiness(base_path: str, storage: UserStorage, cls: UserStorageClass) -> probes.Probe:
+    """Return a probe whose response is an error if the volume is gone. The image has no shell, and Dufs no page for that.
+
+    If uploads are allowed, Dufs lists a directory that does not exist as an empty one, after it has looked for it and for the root. A
+    list of the root takes ten seconds for 300,000 files: only if nothing else is possible, with pauses that make up for it.
+    """
+    if _may_upload(storage, cls):
+        return probes.readiness(probes.http(f"{base_path}{_NO_DIRECTORY}/?simple", cls.browser.port))
+    listing = probes.http(f"{base_path}?simple", cls.browser.port)
+    return probes.readiness(listing) | {"periodSeconds": 60, "timeoutSeconds": 60}
+
+
+def _may_upload(storage: UserStorage, cls: UserStorageClass) -> bool:
+    return cls.browser.permissions.create and not storage.storage.read_only
 
 
 def _permissions(storage: UserStorage, cls: UserStorageClass) -> tuple[str, ...]:
@@ -52,7 +68,7 @@ def _permissions(storage: UserStorage, cls: UserStorageClass) -> tuple[str, ...]
             "class spec.browser.permissions: flavor Dufs cannot distinguish modify, rename and delete; set all three alike"
         )
     options = ["--allow-search", "--allow-archive"]
-    if permissions.create and not storage.storage.read_only:
+    if _may_upload(storage, cls):
         options.append("--allow-upload")
     if permissions.delete and not storage.storage.read_only:
         options.append("--allow-delete")

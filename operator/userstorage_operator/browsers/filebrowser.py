@@ -5,13 +5,14 @@ from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import AuthMode, UserStorageClass
 from userstorage_operator.browsers import probes
 from userstorage_operator.browsers.browser import FILES_MOUNT, Browser, Scratch
-from userstorage_operator.browsers.environment import literal
+from userstorage_operator.browsers.environment import environment, go_memory_limit, literal
 
 IMAGE = "docker.io/filebrowser/filebrowser:v2.63.23"
 _PROGRAM = "/bin/filebrowser"  # not the image's init script, which writes to the read-only root
 _DATABASE = "/database/filebrowser.db"
 _GENERATE = "read -r a </proc/sys/kernel/random/uuid && read -r b </proc/sys/kernel/random/uuid && password=$a$b"
 """Sets `password` in a shell to 72 random characters, which are as many as the program can hash."""
+_RESOURCES = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}
 
 
 def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
@@ -25,20 +26,24 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
         "--address=",  # all addresses, IPv4 and IPv6
         f"--port={browser.port}",
         f"--baseURL={base_path.rstrip('/')}",
-        "--cacheDir=/tmp/cache",
+        # A photo of 48 megapixels takes half a gigabyte to resize, and the cache of the results has no limit. The page shows the
+        # photos themselves instead.
+        "--disableThumbnails",
+        "--disablePreviewResize",
         "--disableExec",
     )
     return Browser(
         image=browser.image or IMAGE,
         command=browser.command or (_PROGRAM,),
         args=(*serve, *browser.args),
-        env=browser.env,
+        env=environment(go_memory_limit(browser.resources or _RESOURCES), browser),
         init_command=_configure(storage, cls),
         startup_probe=probes.startup(probes.http(health, browser.port)),
         readiness_probe=probes.readiness(probes.sees_volume(health, browser.port)),
         liveness_probe=probes.liveness(probes.http(health, browser.port)),
-        default_resources={"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-        scratch=(Scratch("database", "/database", "64Mi"), Scratch("tmp", "/tmp", "256Mi")),  # noqa: S108  # in the pod
+        default_resources=_RESOURCES,
+        scratch=(Scratch("database", "/database", "64Mi"), Scratch("tmp", "/tmp", "64Mi")),  # noqa: S108  # in the pod
+        end_of_life="File Browser was archived on 2026-09-01; v2.63.23 is its last release and gets no security fixes",
     )
 
 

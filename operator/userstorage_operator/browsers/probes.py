@@ -1,11 +1,17 @@
 """Probes of a file browser: frequent during the start, infrequent afterwards."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from userstorage_operator.browsers.browser import FILES_MOUNT
 
 Probe = dict[str, Any]
+
+_PROXY_VARIABLES = tuple(
+    spelling for scheme in ("http", "https", "all") for spelling in (f"{scheme}_proxy", f"{scheme}_proxy".upper())
+)
+"""Variables of a class or a webhook that would send the request of a probe to a proxy: not every wget knows `no_proxy`."""
 
 
 def http(path: str, port: int) -> Probe:
@@ -19,12 +25,26 @@ def tcp(port: int) -> Probe:
 
 
 def sees_volume(path: str, port: int) -> Probe:
-    """Return a check that lists the files of the volume, then GETs the URL path `path`, both in a shell of the image.
+    """Return a check that reads the directory of the volume, then GETs the URL path `path`, both in a shell of the image.
 
     GET alone does not suffice: a health page succeeds even if the volume is gone.
     """
-    script = f"ls {FILES_MOUNT}/ >/dev/null && wget -q -O /dev/null http://127.0.0.1:{port}{path}"
-    return {"exec": {"command": ["/bin/sh", "-c", script]}}
+    url = shlex.quote(f"http://127.0.0.1:{port}{path}")
+    return {"exec": {"command": ["/bin/sh", "-c", f"{_READS_VOLUME} && exec wget -q -O /dev/null {url}"]}}
+
+
+_READS_VOLUME = f"""unset {" ".join(_PROXY_VARIABLES)}
+read -r last 2>/dev/null </dev/shm/volume-check
+if [ "$(cat "/proc/$last/comm" 2>/dev/null)" = find ] && [ -e "/proc/$last/exe" ]
+then echo "the last check of the volume has not returned" >&2; exit 1; fi
+find {FILES_MOUNT}/ -mindepth 1 -maxdepth 1 -quit & echo $! >/dev/shm/volume-check
+wait $!"""
+"""Reads one entry of the directory: a list of it would cost more with each file.
+
+A process that reads a network volume whose server hangs cannot be killed, but the shell that waits for it can. So the script starts no
+second one: the probes of a day would use up the process ids of the container. A process that is gone, or a zombie, has no `exe`; after
+a restart of the container, its id may be that of another program. Every container can write to /dev/shm.
+"""
 
 
 def startup(check: Mapping[str, Any]) -> Probe:

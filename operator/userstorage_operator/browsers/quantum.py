@@ -14,11 +14,12 @@ from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import AuthMode, UserStorageClass
 from userstorage_operator.browsers import probes
 from userstorage_operator.browsers.browser import FILES_MOUNT, Browser, Scratch
-from userstorage_operator.browsers.environment import environment
+from userstorage_operator.browsers.environment import environment, go_memory_limit
 
 IMAGE = "docker.io/gtstef/filebrowser:1.5.6-stable"
 _PROGRAM = "/home/filebrowser/filebrowser"
 _STATE = "/database"
+_RESOURCES = {"requests": {"cpu": "10m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
 _CONFIG = f"{_STATE}/config.yaml"
 _DATABASE_VARIABLE = {1: "FILEBROWSER_DATABASE", 2: "FILEBROWSER_DATABASE_PATH"}
 """Major version -> variable with the path of the database. Version 2 exits at once if the variable of version 1 is set."""
@@ -41,7 +42,11 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
     base_path = variables.base_path(storage, cls)
     # Other paths redirect, and a probe counts a redirect as success.
     health = variables.health_path(storage, cls) or f"{base_path}health"
-    own = {"FILEBROWSER_CONFIG": _CONFIG, _DATABASE_VARIABLE[major]: f"{_STATE}/quantum.db"}
+    own = {
+        "FILEBROWSER_CONFIG": _CONFIG,
+        _DATABASE_VARIABLE[major]: f"{_STATE}/quantum.db",
+        **go_memory_limit(browser.resources or _RESOURCES),
+    }
     return Browser(
         image=image,
         command=browser.command or (_PROGRAM,),
@@ -51,10 +56,10 @@ def render(storage: UserStorage, cls: UserStorageClass) -> Browser:
         startup_probe=probes.startup(probes.http(health, browser.port)),
         readiness_probe=probes.readiness(probes.sees_volume(health, browser.port)),
         liveness_probe=probes.liveness(probes.http(health, browser.port)),
-        default_resources={"requests": {"cpu": "10m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
-        # Uploads and archives are assembled in /tmp before they are written to the volume.
+        default_resources=_RESOURCES,
         owner_mount=f"{_OWNERS}/{storage.user_id}" if _has_owner_directory(storage, cls) else None,
-        scratch=(Scratch("database", _STATE, "64Mi"), Scratch("tmp", "/tmp", "10Gi")),  # noqa: S108  # in the pod
+        # Archives are assembled in /tmp before they are sent.
+        scratch=(Scratch("database", _STATE, "64Mi"), Scratch("tmp", "/tmp", "2Gi")),  # noqa: S108  # in the pod
     )
 
 
@@ -106,7 +111,9 @@ def _config(major: int, base_path: str, storage: UserStorage, cls: UserStorageCl
     server: Config = {
         "sources": [{"path": path, "name": "files", "config": source}],
         "cacheDir": "/tmp/cache",  # noqa: S108  # in the pod
-        "maxArchiveSize": 5,
+        # A photo of 48 megapixels takes half a gigabyte to resize, and the cache of the results has no limit.
+        "disablePreviews": True,
+        "maxArchiveSize": 1,
         "disableUpdateCheck": True,
     }
     if major == 1:

@@ -15,6 +15,8 @@ _TERMINATION_MESSAGE_MAX = 200
 _NORMAL_WAITING = frozenset({"", "ContainerCreating", "PodInitializing"})
 """Waiting reasons of a normal start; any other reason is a failure."""
 _OWN_CONTAINERS = frozenset({names.CONTAINER, names.INIT_CONTAINER})
+_STALE_MOUNTS = ("transport endpoint is not connected", "stale file handle", "stale nfs file handle")
+"""What ENOTCONN and ESTALE are called in the messages of container runtimes, in lower case."""
 _OVERDUE = timedelta(seconds=10)
 _FOREGROUND_FINALIZER = "foregroundDeletion"
 """Set by a foreground deletion, which is how the operator deletes pods. The garbage collector removes it."""
@@ -48,6 +50,25 @@ def restart_count(pod: Unstructured) -> int:
 def has_restarted(pod: Unstructured) -> bool:
     """Whether any container of the pod has restarted, also one that another controller added."""
     return any(status.get("restartCount", 0) for status in _containers(pod))
+
+
+def without_files_since(pod: Unstructured) -> datetime | None:
+    """Return since when the browser runs but cannot read its volume, as far as its readiness probe shows; None if it does not run,
+    is ready, or has not started.
+
+    A container that the kubelet cannot start again because of the mount counts too. The time starts with the container, so a crash
+    loop does not count, and neither does a lost node or a readiness gate, which leave the container ready.
+    """
+    status = next((entry for entry in _containers(pod) if entry["name"] == names.CONTAINER), None)
+    since = (condition(pod, "Ready") or {}).get("lastTransitionTime")
+    if status is None or status.get("ready") or since is None or pod.get("status", {}).get("phase") != "Running":
+        return None
+    running, waiting = (status.get("state", {}).get(name) for name in ("running", "waiting"))
+    if running is not None and running.get("startedAt") and status.get("started"):
+        return max(parse_time(since), parse_time(running["startedAt"]))
+    if waiting is not None and any(error in (waiting.get("message") or "").lower() for error in _STALE_MOUNTS):
+        return parse_time(since)
+    return None
 
 
 def disruption(pod: Unstructured) -> str | None:

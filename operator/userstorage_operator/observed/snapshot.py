@@ -44,6 +44,8 @@ class Snapshot:
     spec_error: OperatorError | None = None
     """The error that keeps the operator from doing what the spec asks for; None if there is none."""
     pod_backoff: BackoffState = field(default_factory=BackoffState)
+    remounts: int = 0
+    """How many pods were replaced in a row because they could not read their volume."""
     may_replace: bool = True
     """Whether the rollout of the class allows the pod to be replaced now, if a change of the class made it outdated."""
     claim_context: ClaimContext = field(default_factory=ClaimContext)

@@ -245,7 +245,7 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
         "command": list(browser.command),
         "args": list(browser.args),
         "ports": [{"name": "http", "containerPort": cls.browser.port, "protocol": "TCP"}],
-        "resources": dict(cls.browser.resources or browser.default_resources),
+        "resources": _resources(cls, browser),
         "securityContext": _CONTAINER_SECURITY,
         "volumeMounts": [files, *by_owner, *scratch],
         "startupProbe": dict(browser.startup_probe),
@@ -294,6 +294,24 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
             }
         ]
     return spec
+
+
+def _resources(cls: UserStorageClass, browser: Browser) -> Unstructured:
+    """Return the resources of the class or the flavor, with what scratch and logs may take of the node's disk.
+
+    All of it is requested: on a node whose disk is full, the kubelet first evicts the pods that use more than they request.
+    """
+    resources = dict(cls.browser.resources or browser.default_resources)
+    kinds = ("requests", "limits")
+    if not browser.scratch or any("ephemeral-storage" in (resources.get(kind) or {}) for kind in kinds):
+        return resources
+    space = sum(parse_quantity(scratch.size_limit) for scratch in browser.scratch) + parse_quantity(_LOGS)
+    storage = {"ephemeral-storage": f"{int(space) >> 20}Mi"}
+    return resources | {kind: dict(resources.get(kind) or {}) | storage for kind in kinds}
+
+
+_LOGS = "128Mi"
+"""What the logs of the containers may take: a kubelet keeps 50 MiB of each by default."""
 
 
 _TERMINATION_MESSAGE = "FallbackToLogsOnError"

@@ -11,13 +11,14 @@ from userstorage_operator.api.userstorage import UpdateStrategy
 from userstorage_operator.observed import backoff, pod_status
 from userstorage_operator.observed.lost_claim import waits_for_consent
 from userstorage_operator.observed.snapshot import Snapshot, controller_uid, is_owned_by_a_user_storage, is_terminating
-from userstorage_operator.plan import volume_affinity
+from userstorage_operator.plan import remount, volume_affinity
 from userstorage_operator.plan.builders import BUILT_FROM, Desired
 from userstorage_operator.plan.diff import metadata_patch, spec_edited_by_hand
 from userstorage_operator.plan.steps import Create, DeletePod, InspectMountEvents, InspectMounts, Patch, Plan
 
 CLAIM_TERMINATING = "ClaimTerminating"
 """The deferral of a pod that is the last to keep a claim which is being deleted."""
+_NO_FILES = "the browser runs but cannot read its volume; a new pod mounts it again"
 
 
 def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
@@ -29,7 +30,7 @@ def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
         return Plan(requeue_at=(deadline,))
     if reason := _stop_reason(snapshot):
         return Plan((pod_deletion(snapshot, pod, reason),))
-    if (replacement := _replacement(snapshot, desired, pod)) is not None and not _keeps_files(snapshot):
+    if (replacement := _replacement(snapshot, desired, pod, now)) is not None and not _keeps_files(snapshot):
         return Plan((replacement,))
     if volume_affinity.is_stuck_on_node(snapshot) and snapshot.claim_context.mounts is None:
         return Plan((InspectMounts(desired),))
@@ -37,7 +38,8 @@ def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
     steps = (Patch(Kind.POD, patch),) if patch else ()
     if volume_affinity.events_are_due(snapshot, now):
         return Plan((*steps, InspectMountEvents()), requeue_at=(now + volume_affinity.RECHECK_INTERVAL,))
-    return Plan(steps, requeue_at=volume_affinity.recheck_at(snapshot, now))
+    due = remount.due_at(snapshot)
+    return Plan(steps, requeue_at=(*volume_affinity.recheck_at(snapshot, now), *((due,) if due is not None else ())))
 
 
 def _plan_creation(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
@@ -134,7 +136,7 @@ def _stop_reason(snapshot: Snapshot) -> str | None:
     return None
 
 
-def _replacement(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> DeletePod | None:
+def _replacement(snapshot: Snapshot, desired: Desired, pod: Unstructured, now: datetime) -> DeletePod | None:
     """Return the deletion that makes room for another pod; None if the pod may stay.
 
     It is the operator's own wish, not the user's. So it must not happen while the pod is what keeps the files: pvc-protection holds
@@ -152,6 +154,10 @@ def _replacement(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> Del
         step = pod_deletion(snapshot, pod, reason)
     elif reason := pod_loss_reason(pod):
         step = replace(pod_deletion(snapshot, pod, reason), requested=False)
+    elif (due := remount.due_at(snapshot)) is not None and due <= now:
+        # A pod that has become ready in the meantime is a newer version.
+        step = pod_deletion(snapshot, pod, _NO_FILES)
+        step = replace(step, requested=False, remounts=True, unless_changed=True)
     else:
         return None
     # A claim that the spec names was read in this reconcile.
@@ -172,12 +178,12 @@ def _keeps_files(snapshot: Snapshot) -> bool:
     return claim_is_disappearing(snapshot) or waits_for_consent(snapshot)
 
 
-def kept_despite(snapshot: Snapshot, desired: Desired) -> str | None:
+def kept_despite(snapshot: Snapshot, desired: Desired, now: datetime) -> str | None:
     """Return why the pod would be replaced if it did not keep the files of its claim; None if it would not, or does not."""
     pod = snapshot.own_pod
     if pod is None or is_terminating(pod) or not _keeps_files(snapshot) or _stop_reason(snapshot) is not None:
         return None
-    replacement = _replacement(snapshot, desired, pod)
+    replacement = _replacement(snapshot, desired, pod, now)
     return replacement.reason if replacement is not None else None
 
 

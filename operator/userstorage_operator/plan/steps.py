@@ -73,6 +73,8 @@ class DeletePod:
     """Whether no newer version of the pod may exist: a further precondition."""
     by_rollout: bool = False
     """Whether a change of the class is the only reason."""
+    remounts: bool = False
+    """Whether the pod is replaced only so that its volume is mounted again."""
     unless_claim_terminates: bool = False
     """Whether to ask the API server first if our claim is being deleted: the cache may be behind, and the pod may be what keeps it."""
 

@@ -300,11 +300,15 @@ class Applier:
         version = seen["metadata"]["resourceVersion"] if step.unless_changed and seen is not None else None
         pod = await self._delete(Kind.POD, step.uid, step.grace_period, snapshot, version)
         name = names.child_name(snapshot.storage.slug)
+        key = snapshot.storage.meta.key
         if step.requested:
-            self._state.pods.forget(snapshot.storage.meta.key)
+            self._state.pods.forget(key)
+            self._state.remounts.pop(key, None)
         else:
-            self._state.pods.record_loss(snapshot.storage.meta.key, step.reason)
-        self._state.writes.forget(Target(snapshot.storage.meta.key, Kind.POD))
+            self._state.pods.record_loss(key, step.reason)
+        if step.remounts:
+            self._state.remounts[key] = snapshot.remounts + 1
+        self._state.writes.forget(Target(key, Kind.POD))
         log.info("pod_deletion_started", action="delete Pod", pod_name=name, why=step.reason)
         return pod
 

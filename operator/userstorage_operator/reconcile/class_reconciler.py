@@ -7,6 +7,7 @@ import structlog
 
 from userstorage_operator import browsers
 from userstorage_operator.api.errors import InvalidSpec, NotFound, OperatorError
+from userstorage_operator.api.reasons import END_OF_LIFE, IMAGE_PINNED
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UserStorage
@@ -19,7 +20,7 @@ from userstorage_operator.reconcile.ports import Cluster, Recorder
 from userstorage_operator.reconcile.record import record_events
 from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 from userstorage_operator.runtime.worker import Result
-from userstorage_operator.status.class_status import class_report, image_pinned
+from userstorage_operator.status.class_status import class_report, end_of_life, image_pinned
 from userstorage_operator.status.events import class_events
 from userstorage_operator.status.report import status_patch
 
@@ -100,10 +101,13 @@ class ClassReconciler:
         return settled
 
 
-def lacks_digest(raw: Unstructured) -> bool:
-    """Whether the image of the raw class is not named by its digest. A class that cannot be rendered does not count."""
+def image_flaws(raw: Unstructured) -> frozenset[str]:
+    """Return those of the conditions ImagePinned and EndOfLife that report a flaw. None for a class that cannot be rendered."""
     rendered = _render(raw)
-    return isinstance(rendered, tuple) and not image_pinned(rendered[0].image).status
+    if not isinstance(rendered, tuple):
+        return frozenset()
+    flaws = {IMAGE_PINNED: not image_pinned(rendered[0].image).status, END_OF_LIFE: end_of_life(rendered[0]).status}
+    return frozenset(flaw for flaw, found in flaws.items() if found)
 
 
 def _render(raw: Unstructured) -> tuple[Browser, Desired] | InvalidSpec:

@@ -51,6 +51,8 @@ class LocalState:
     """Reservations of places within `limits.maxPerNamespace` of a class; the reserved thing is the name of the class."""
     volumes: VolumeStatsCache | None
     """Measured usage of volumes; None if the operator does not query kubelets."""
+    remounts: dict[Key, int] = field(default_factory=dict)
+    """UserStorage -> how many pods were replaced in a row because they could not read their volume."""
     mount_events: dict[Key, MountEvents] = field(default_factory=dict)
     """UserStorage -> result of the last reading of the Events about its pod, which waits for its volume."""
 
@@ -80,6 +82,7 @@ class LocalState:
             self.writes.forget(Target(key, kind, part))
         self.claims.release(key)
         self.quota.release(key)
+        self.remounts.pop(key, None)
         self.mount_events.pop(key, None)
         self.held_since.pop(key, None)
         self.uids.pop(key, None)

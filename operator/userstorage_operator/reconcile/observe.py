@@ -17,7 +17,7 @@ from userstorage_operator.arbitration import claim, host, quota, user_id
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.claim_usage import ClaimContext
 from userstorage_operator.observed.gateway_api import gateway_api_missing
-from userstorage_operator.observed.pod_status import Finding
+from userstorage_operator.observed.pod_status import Finding, is_ready
 from userstorage_operator.observed.snapshot import Children, Snapshot, former_class, without_unlabelled
 from userstorage_operator.observed.volume_usage import MeasuredVolume
 from userstorage_operator.plan.builders import claim_name
@@ -72,7 +72,10 @@ def _from_caches(raw: Unstructured, lister: Lister, state: LocalState) -> Snapsh
     pod = snapshot.own_pod
     if pod is not None and (reason := pod_loss_reason(pod)) is not None:
         state.pods.record_loss(key, reason)  # after the pod is gone, no object has the reason
-    return with_mount_events(replace(snapshot, pod_backoff=state.pods.state(key)), state)
+    if pod is not None and is_ready(pod):
+        state.remounts.pop(key, None)
+    snapshot = replace(snapshot, pod_backoff=state.pods.state(key), remounts=state.remounts.get(key, 0))
+    return with_mount_events(snapshot, state)
 
 
 def with_mount_events(snapshot: Snapshot, state: LocalState) -> Snapshot:

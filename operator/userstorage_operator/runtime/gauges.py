@@ -39,6 +39,7 @@ class Gauges:
             "Time since this process last saw a renewal of the lease; above 10, no process may write.",
         )
         self.classes_without_digest = gauge("classes_without_digest", "Classes whose image reference has no digest.")
+        self.classes_end_of_life = gauge("classes_end_of_life", "Classes whose program gets no security fixes any more.")
         self.rollout_standstill = gauge(
             "rollout_standstill_seconds",
             "Longest time for which UserStorages of any class wait for its rollout and none was replaced.",

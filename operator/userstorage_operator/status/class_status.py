@@ -5,7 +5,7 @@ from datetime import datetime
 
 from userstorage_operator.api.conditions import Condition, merge
 from userstorage_operator.api.errors import ClusterError, InvalidSpec
-from userstorage_operator.api.reasons import DEFAULT, IMAGE_PINNED, READY, RECONCILING
+from userstorage_operator.api.reasons import DEFAULT, END_OF_LIFE, IMAGE_PINNED, READY, RECONCILING
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.browsers.browser import Browser
 
@@ -27,7 +27,7 @@ def class_report(
     generation = raw["metadata"]["generation"]
     found = [ready(browser, refusal), default(raw, defaults), reconciling(raw, counts)]
     if isinstance(browser, Browser):
-        found.append(image_pinned(browser.image))
+        found += [image_pinned(browser.image), end_of_life(browser)]
     return {
         "observedGeneration": generation,
         **{name: counts[name] for name in ("users", "updated", "pending", "failed")},
@@ -71,6 +71,13 @@ def image_pinned(image: str) -> Condition:
         return Condition(IMAGE_PINNED, True, "Digest", "the image is named by its digest")
     message = f"image {image!r} has no digest, so its content may change; pin it as name@sha256:…"
     return Condition(IMAGE_PINNED, False, "NoDigest", message)
+
+
+def end_of_life(browser: Browser) -> Condition:
+    """Return the condition EndOfLife: whether the program gets no security fixes any more (abnormal-true). It changes nothing else."""
+    if browser.end_of_life is not None:
+        return Condition(END_OF_LIFE, True, "NoSecurityFixes", browser.end_of_life)
+    return Condition(END_OF_LIFE, False, "NoneKnown", "")
 
 
 def reconciling(raw: Unstructured, counts: Mapping[str, int]) -> Condition:

@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 
 from userstorage_operator.api import names, reasons
 from userstorage_operator.api.conditions import Condition
-from userstorage_operator.api.timestamps import parse_time
+from userstorage_operator.api.timestamps import format_time, parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import is_terminating
 from userstorage_operator.plan import pod as plans
+from userstorage_operator.plan import remount
 from userstorage_operator.status.network_ready import network_ready
 from userstorage_operator.status.outcome import Outcome
 from userstorage_operator.status.storage_ready import NEEDS_MANUAL_ACTION, keeps_pod_from_starting, storage_ready
@@ -92,9 +93,19 @@ def _starting(outcome: Outcome, finding: Finding) -> Finding:
     if finding.reason in _SLOW_START and timed_out(outcome):
         return Finding(
             "StartTimeout",
-            f"the pod has not been ready for {_duration(timeout)} (spec.lifecycle.startTimeout): {finding.message}",
+            f"the pod has not been ready for {_duration(timeout)} (spec.lifecycle.startTimeout): {finding.message}"
+            f"{_remount_note(outcome)}",
         )
     return finding
+
+
+def _remount_note(outcome: Outcome) -> str:
+    """Return the end of a message about a pod that is replaced so that its volume is mounted again; "" for any other pod."""
+    due = remount.due_at(outcome.snapshot)
+    if due is None:
+        return ""
+    times = f", as {outcome.snapshot.remounts} before it" if outcome.snapshot.remounts else ""
+    return f"; the volume may have to be mounted again, so the pod is replaced at {format_time(due)}{times}"
 
 
 def start_deadline(outcome: Outcome) -> datetime | None:
@@ -121,7 +132,7 @@ def pod_up_to_date(outcome: Outcome) -> Condition:
     """Return the condition PodUpToDate: whether the pod matches the current spec and class."""
     pod, desired = outcome.snapshot.children.pod, outcome.desired
     terminating = pod is not None and is_terminating(pod)
-    if desired is not None and (why := plans.kept_despite(outcome.snapshot, desired)) is not None:
+    if desired is not None and (why := plans.kept_despite(outcome.snapshot, desired, outcome.now)) is not None:
         message = f"the pod should be replaced ({why}), but the files of its claim may end with it; see StorageReady"
         return Condition(reasons.POD_UP_TO_DATE, False, plans.CLAIM_TERMINATING, message)
     if desired is not None and not terminating and (deferral := plans.deferral(outcome.snapshot, desired)) is not None:

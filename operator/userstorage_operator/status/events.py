@@ -85,6 +85,7 @@ _CLASS_WARNINGS = {
     reasons.READY: {"InvalidSpec", "DryRunRefused"},
     reasons.DEFAULT: {"SeveralDefaults", "OlderDefaultWins"},
     reasons.IMAGE_PINNED: {"NoDigest"},
+    reasons.END_OF_LIFE: {"NoSecurityFixes"},
 }
 
 

@@ -58,7 +58,7 @@ def keeps_pod_from_starting(outcome: Outcome) -> Finding | None:
 
     Ready then reports this instead of PodPending.
     """
-    if outcome.desired is not None and plans.kept_despite(outcome.snapshot, outcome.desired) is not None:
+    if outcome.desired is not None and plans.kept_despite(outcome.snapshot, outcome.desired, outcome.now) is not None:
         return Finding("StorageNotReady", storage_ready(outcome).message)
     problem = volume_affinity.volume_problem(outcome.snapshot)
     return Finding("StorageNotReady", problem.message) if problem is not None else None

@@ -16,6 +16,7 @@ CATATONIT = Path("/usr/bin/catatonit")
 SHELL_PROGRAMS = (
     "cat",
     "echo",
+    "find",
     "id",
     "kill",
     "ls",
