@@ -19,6 +19,10 @@ LABEL_USER = "userId"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_OWNER_UID = f"{GROUP}/uid"
 LABEL_SHAREABLE = f"{GROUP}/shareable"
+SHARE_ONE = "true"
+"""Value of the label on a claim that one UserStorage at a time may use."""
+SHARE_DIRECTORIES = "Directories"
+"""Value of the label on a claim that many UserStorages may use, each with a directory of its own."""
 LABEL_GATEWAY = f"{GROUP}/gateway"
 
 ANNOTATION_USER_ID = f"{GROUP}/user-id"
@@ -32,7 +36,9 @@ SERVICE_PORT = 80
 
 APP = "filebrowser"
 CONTAINER = "filebrowser"
+FILES_VOLUME = "files"
 INIT_CONTAINER = "configure"
+DIRECTORY_CONTAINER = "directory"
 MANAGED_BY = "userstorage-operator"
 CHILD_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 

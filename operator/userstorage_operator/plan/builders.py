@@ -13,11 +13,13 @@ from typing import Any
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.quantities import parse_quantity
+from userstorage_operator.api.subpath import directory
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Scheduling, UserStorage
 from userstorage_operator.api.userstorageclass import Expose, PolicyMode, UserStorageClass
 from userstorage_operator.api.variables import expand
-from userstorage_operator.browsers.browser import FILES_MOUNT, FILES_VOLUME, Browser
+from userstorage_operator.browsers.browser import FILES_MOUNT, Browser
+from userstorage_operator.observed.claim_usage import ClaimUse
 from userstorage_operator.plan import exposure
 
 
@@ -83,6 +85,12 @@ def selector(storage: UserStorage) -> dict[str, str]:
 def claim_name(storage: UserStorage) -> str:
     """Return the name of the claim that holds the files."""
     return storage.storage.claim_name or names.child_name(storage.slug)
+
+
+def claim_use(storage: UserStorage) -> ClaimUse:
+    """Return the claim and the directory of it that the UserStorage wants."""
+    files = storage.storage
+    return ClaimUse(claim_name(storage), directory(files.sub_path, storage.slug), files.read_only)
 
 
 def _policy(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
@@ -209,7 +217,7 @@ def _hash(parts: list[Any]) -> str:
 
 def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
     """Build a pod spec that Pod Security `restricted` admits, without a service account token and with a read-only root."""
-    files: Unstructured = {"name": FILES_VOLUME, "mountPath": FILES_MOUNT}
+    files: Unstructured = {"name": names.FILES_VOLUME, "mountPath": FILES_MOUNT}
     if storage.storage.read_only:
         files["readOnly"] = True
     if storage.storage.sub_path is not None:
@@ -250,7 +258,7 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
         "containers": [container],
         "volumes": [
             {
-                "name": FILES_VOLUME,
+                "name": names.FILES_VOLUME,
                 "persistentVolumeClaim": {"claimName": claim_name(storage), "readOnly": storage.storage.read_only},
             },
             *({"name": space.name, "emptyDir": {"sizeLimit": space.size_limit}} for space in browser.scratch),
