@@ -22,6 +22,9 @@ from userstorage_operator.browsers.browser import FILES_MOUNT, Browser
 from userstorage_operator.observed.claim_usage import ClaimUse
 from userstorage_operator.plan import exposure
 
+DIRECTORY_IMAGE = "docker.io/library/busybox:1.37.0"
+"""The image of the init container that creates the directory `spec.storage.subPath`, unless the class names one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Desired:
@@ -265,8 +268,11 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
         ],
         **_scheduling(storage.scheduling or cls.scheduling),
     }
+    init_containers = []
+    if storage.storage.sub_path is not None:
+        init_containers.append(_directory_container(storage, cls))
     if browser.init_command:
-        spec["initContainers"] = [
+        init_containers.append(
             {
                 "name": names.INIT_CONTAINER,
                 "image": browser.image,
@@ -276,8 +282,46 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
                 "volumeMounts": scratch,
                 "terminationMessagePolicy": _TERMINATION_MESSAGE,
             }
-        ]
+        )
+    if init_containers:
+        spec["initContainers"] = init_containers
     return spec
+
+
+_DIRECTORY_SCRIPT = """\
+umask 006
+at=$1
+cd "$at" || exit 1
+shift
+while [ $# -gt 0 ]; do
+  [ $# -gt 1 ] || umask 007
+  at=$at/$1
+  [ -d "./$1" ] || mkdir "./$1" 2>/dev/null || [ -d "./$1" ] || { echo "spec.storage.subPath: cannot create the directory $at: \
+the directory above it must be writable for uid $(id -u) or gid $(id -G)" >&2; exit 1; }
+  cd -P "./$1" || exit 1
+  [ "$(pwd -P)" = "$at" ] || { echo "spec.storage.subPath: $at is a symbolic link, which is not followed" >&2; exit 1; }
+  shift
+done
+"""
+"""Creates a directory, and fails if an element of its path is a link. The arguments are the root and the elements.
+
+The kubelet would follow a link to another directory of the claim, and what it creates belongs to root.
+"""
+
+
+def _directory_container(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
+    """Build the init container that creates the directory of the user with the uid and gid of the browser, before the kubelet
+    mounts it (docs/decisions/0017-directories-of-a-shared-claim.md). Only this container sees the whole claim.
+    """
+    return {
+        "name": names.DIRECTORY_CONTAINER,
+        "image": cls.directory_image or DIRECTORY_IMAGE,
+        "command": ["/bin/sh", "-c", _DIRECTORY_SCRIPT, "directory", FILES_MOUNT, *claim_use(storage).directory],
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "32Mi"}},
+        "securityContext": _CONTAINER_SECURITY,
+        "volumeMounts": [{"name": names.FILES_VOLUME, "mountPath": FILES_MOUNT}],
+        "terminationMessagePolicy": _TERMINATION_MESSAGE,
+    }
 
 
 _TERMINATION_MESSAGE = "FallbackToLogsOnError"

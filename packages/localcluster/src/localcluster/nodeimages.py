@@ -8,6 +8,9 @@ from localcluster.progress import Report
 
 PAUSE = "localhost/localcluster/pause:1"
 
+DIRECTORIES = "docker.io/library/busybox:1.37.0"
+"""The image in which the operator creates directories of claims."""
+
 BUSYBOX = Path("/bin/busybox")
 CATATONIT = Path("/usr/bin/catatonit")
 
@@ -51,6 +54,12 @@ def _images(report: Report) -> list[Image]:
             {"/bin/filebrowser": builds.build_go(builds.FILEBROWSER, report), "/bin/busybox": BUSYBOX},
             links=shell,
             directories={"/tmp": 0o1777, "/srv": 0o777},  # noqa: S108 (a path in the image)
+        ),
+        Image(
+            DIRECTORIES,
+            ["/bin/sh"],
+            {"/bin/busybox": BUSYBOX},
+            links={f"/bin/{name}": "busybox" for name in ("id", "mkdir", "sh")},
         ),
         Image(
             f"docker.io/sigoden/dufs:v{builds.DUFS_VERSION}",
