@@ -115,6 +115,40 @@ def test_directory_replaced_by_a_link_is_not_served(users: NamespaceUsers, homes
     assert users.web("alice").request("GET", "?simple").body == b""
 
 
+def test_kubelet_alone_follows_links_and_creates_directories_of_root(users: NamespaceUsers, homes: Path) -> None:
+    # Why there is an init container: docs/decisions/0017-directories-of-a-shared-claim.md
+    (homes / "bob").mkdir()
+    (homes / "bob" / "secret.txt").touch()
+    (homes / "alice").symlink_to("bob")
+    security = {
+        "allowPrivilegeEscalation": False,
+        "runAsNonRoot": True,
+        "runAsUser": BROWSER_UID,
+        "seccompProfile": {"type": "RuntimeDefault"},
+        "capabilities": {"drop": ["ALL"]},
+    }
+    mounts = [{"name": "files", "mountPath": f"/{path}", "subPath": path} for path in ("alice", "new")]
+    container = {
+        "name": "plain",
+        "image": "docker.io/library/busybox:1.37.0",
+        "command": ["/bin/sh", "-c", "echo /alice/*"],
+        "securityContext": security,
+        "volumeMounts": mounts,
+    }
+    spec = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "containers": [container],
+        "volumes": [{"name": "files", "persistentVolumeClaim": {"claimName": "homes"}}],
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "plain", "namespace": users.namespace}, "spec": spec}
+    users.kubectl.apply(pod)
+    eventually(lambda: ((users.get("pod", "plain") or {}).get("status") or {}).get("phase") == "Succeeded")
+    assert users.kubectl.run("logs", "plain", "-n", users.namespace).stdout == "/alice/secret.txt\n"
+    created = (homes / "new").stat()
+    assert (created.st_uid, created.st_mode & 0o7777) == (0, 0o755)
+
+
 def says(users: NamespaceUsers, user: str, text: str) -> Callable[[], bool]:
     def is_said() -> bool:
         found = users.get("userstorage", user) or {}

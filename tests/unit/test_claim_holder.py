@@ -185,7 +185,7 @@ def test_new_directory_is_held_by_the_pod_that_mounts_it() -> None:
 
 
 def test_older_storage_above_is_not_starved_by_directories_below() -> None:
-    # Alice holds a directory; the root waits for her, and whoever comes after the root waits for the root.
+    # Alice holds a directory; the root waits for her, and those who come after the root wait for the root.
     root, late = directory_user("root", "11:00", None), directory_user("late", "12:00", "late")
     caches = caches_of(ALICE, root, late, pods=(ALICE,))
     assert [holder_before(raw, caches, claim=SHARED) for raw in (ALICE, root, late)] == [None, "alice", "root"]
