@@ -119,18 +119,24 @@ def test_a_user_storage_that_can_have_no_pod_does_not_hold_the_claim() -> None:
     assert holder_before(SECOND, caches_of(incumbent, *losers, SECOND, pods=(losers[1],))) == "bob3"
 
 
-def test_next_claimant_is_requeued_when_holder_loses_its_finalizer_and_when_it_is_gone() -> None:
+def test_next_claimant_is_requeued_when_holder_loses_its_finalizer() -> None:
     requeued: list[str] = []
     caches = caches_of(FIRST, SECOND, requeued=requeued)
-    cache = caches.cache(USER_STORAGES)
     requeued.clear()
     released = user("first", "10:00", **DELETED, finalizers=["example.com/backup"], resourceVersion="201")
     assert FINALIZER not in released["metadata"]["finalizers"]
-    cache.event("MODIFIED", released)
+    caches.cache(USER_STORAGES).event("MODIFIED", released)
     assert "second" in requeued
+    assert holder_before(SECOND, caches) is None
+
+
+def test_next_claimant_is_requeued_when_holder_is_gone() -> None:
+    requeued: list[str] = []
+    caches = caches_of(FIRST, SECOND, requeued=requeued)
     requeued.clear()
-    cache.event("DELETED", user("first", "10:00", **DELETED, resourceVersion="202"))
+    caches.cache(USER_STORAGES).event("DELETED", user("first", "10:00", resourceVersion="201"))
     assert "second" in requeued
+    assert holder_before(SECOND, caches) is None
 
 
 def directory_user(name: str, created: str, sub_path: str | None, **storage: object) -> Unstructured:

@@ -164,10 +164,10 @@ class ClaimIndex:
             return _keys(key, self.wanting.above(namespace, scope))
         dominating = self.mounting.conflicting if whole else self.mounting.dominating
         other = _first_but(key, dominating(namespace, scope))
-        if other is not None and wanted is not None and other.rank < wanted.rank:
-            # Its own user, if another UserStorage has the user id by now, does not wait for it.
-            if self.wanting.get(Key(namespace, other.name)) is not None:
-                return set()
+        # If another UserStorage has the user id of `other` by now, that one does not wait for `other`.
+        is_owner = other is not None and self.wanting.get(Key(namespace, other.name)) is not None
+        if is_owner and other is not None and wanted is not None and other.rank < wanted.rank:
+            return set()
         return _keys(key, self.wanting.conflicting(namespace, scope))
 
     def _affected_by_wanting(self, key: Key, claimant: Claimant) -> set[Key]:
