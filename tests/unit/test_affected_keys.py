@@ -87,29 +87,16 @@ class CachesScenario:
 
 
 NAMES, USERS = ("a", "b", "c", "d"), ("alice", "bob", "carol")
-ACTIONS = (
-    "create",
-    "create",
-    "delete",
-    "release",
-    "gone",
-    "edit",
-    "apply",
-    "apply",
-    "disown",
-    "lose",
-    "discard",
-    "share",
-    "move",
-)
-DIRECTORIES = (None, "x", "x/y", "x/y/z", "x/w", "v")
+ACTIONS = ("delete", "release", "gone", "edit", "disown", "lose", "discard", "share", "move")
+FREQUENT = ("create", "apply", "lose")
+DIRECTORIES = (None, "x", "x/y", "x/w")
 Step = tuple[str, int, str, str, str | None, int, str | None, bool]
 steps = st.tuples(
-    st.sampled_from(ACTIONS),
+    st.sampled_from([*FREQUENT, *FREQUENT, *FREQUENT, *FREQUENT, *ACTIONS]),
     st.integers(0, 5),
     st.sampled_from(NAMES),
     st.sampled_from(USERS),
-    st.sampled_from([None, "photos", "photos", "user-storage-alice"]),
+    st.sampled_from(["photos", "photos", "photos", None, "user-storage-alice"]),
     st.integers(0, 1),
     st.sampled_from(DIRECTORIES),
     st.sampled_from([False, False, True]),
@@ -175,8 +162,8 @@ def create_child(scenario: CachesScenario, kind: Kind, raw: Unstructured) -> Non
         scenario.caches.put(kind.resource, scenario.version(created, uid=f"uid-{next(scenario.versions)}"))
 
 
-@settings(max_examples=500)
-@given(history=st.lists(steps, max_size=25))
+@settings(max_examples=300, deadline=None)
+@given(history=st.lists(steps, min_size=25, max_size=50))
 def test_a_change_of_user_id_conflict_or_claim_holder_requeues_the_storage(history: list[Step]) -> None:
     scenario = CachesScenario()
     for step in history:
@@ -198,8 +185,8 @@ def conflicts(one: Unstructured, other: Unstructured) -> bool:
     return first.claim == second.claim and nested and not (first.read_only and second.read_only)
 
 
-@settings(max_examples=500)
-@given(history=st.lists(steps, max_size=25))
+@settings(max_examples=300, deadline=None)
+@given(history=st.lists(steps, min_size=25, max_size=50))
 def test_a_directory_has_one_writer_or_many_readers_in_any_history(history: list[Step]) -> None:
     scenario = CachesScenario()
     scenario.share("photos", "Directories")
@@ -213,7 +200,7 @@ def test_a_directory_has_one_writer_or_many_readers_in_any_history(history: list
         assert not [pair for pair in combinations(owned, 2) if conflicts(*pair)], step
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(history=st.lists(steps, max_size=15))
 def test_the_first_of_those_that_wait_for_a_directory_is_never_passed(history: list[Step]) -> None:
     # With all pods gone, the oldest that may have a pod waits for none, so none starves.
