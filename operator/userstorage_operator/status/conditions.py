@@ -20,6 +20,8 @@ from userstorage_operator.status.storage_ready import NEEDS_MANUAL_ACTION, keeps
 _DEFERRALS = {
     "UpdateDeferred": "the pod is outdated; it is replaced at the next suspension (updateStrategy WhenSuspended)",
     "WaitingForRollout": "the pod is outdated; it is replaced when the rollout of the class allows it (rollout.maxUnavailable)",
+    plans.CLAIM_TERMINATING: "the pod is outdated, and its claim is being deleted; see StorageReady",
+    plans.CLAIM_NOT_ALLOWED: "the pod is outdated, and the next pod may not use its claim; see StorageReady",
 }
 _SLOW_START = frozenset({"PodPending", "PodNotReady", "SchedulingGated", "ReadinessGatesNotReady"})
 """Reasons of a start that goes on; after the start timeout, the message still says what it waits for."""
