@@ -114,7 +114,8 @@ async def test_withdrawn_consent_ends_no_user(live: Live, operator: None) -> Non
     await label(live, "true")  # for one user, while two are running
     for name in ("alice", "bob"):
         await live.until_condition("StorageReady", "True", "ClaimBound", name)
-        assert (await live.pod(name))["metadata"]["uid"] == pods[name] or name == "alice"
+    assert (await live.until_ready("alice"))["status"]["podUID"] != pods["alice"]  # what was deferred, though bob is running
+    assert (await live.until_ready("bob"))["status"]["podUID"] == pods["bob"]
     await live.create("carol", storage=OWN)
     await live.until_condition("StorageReady", "False", "ClaimInUse", "carol")
 
