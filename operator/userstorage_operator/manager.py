@@ -82,6 +82,8 @@ class Manager:
         for kind in Kind:
             for scope in self._config.scopes:
                 yield Informer(self._client, kind.resource, scope, names.CHILD_SELECTOR, self._cache(kind.resource))
+        for scope in self._config.scopes:
+            yield Informer(self._client, Kind.PVC.resource, scope, names.LABEL_SHAREABLE, self.caches.shared_claims)
 
     def _storage_workers(self, tracer: Tracer) -> WorkerPool[Key]:
         reconciler = Reconciler(self._client, self.caches, self._rollouts, self._recorder, self._client.now, self._volume_stats)

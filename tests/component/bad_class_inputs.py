@@ -62,6 +62,8 @@ REFUSED = [
     Refused("flavor unknown", _browser(flavor="Nextcloud"), "spec.browser.flavor: Unsupported value"),
     Refused("Custom without image", _browser(flavor="Custom") | {"auth": _OPEN}, "browser.image is required"),
     Refused("image empty", _browser(image=""), "spec.browser.image: Invalid value"),
+    Refused("directoryImage empty", _storage(directoryImage=""), "spec.storage.directoryImage: Invalid value"),
+    Refused("directoryImage with a space", _storage(directoryImage="a b"), "spec.storage.directoryImage: Invalid value"),
     Refused("image with a space", _browser(image="a b"), "spec.browser.image: Invalid value"),
     Refused("41 port 0", _browser(port=0), "spec.browser.port: Invalid value"),
     Refused("41 port 80", _browser(port=80), "spec.browser.port: Invalid value"),
@@ -258,6 +260,7 @@ ACCEPTED = [
         ),
     ),
     Accepted("one pod's volume", _storage(accessModes=["ReadWriteOncePod"], defaultSize="1Gi", maxSize="1Gi")),
+    Accepted("directoryImage", _storage(directoryImage="registry.example.org:5000/busybox@sha256:" + "0" * 64)),
     Accepted("no new claim without consent", _storage(onClaimLoss="Wait")),
     Accepted("another header", {"auth": {"headerName": "X-Auth-Request-Email"}}),
     Accepted(

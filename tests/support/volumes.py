@@ -9,6 +9,7 @@ from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGE_CLA
 from userstorage_operator.api.unstructured import Unstructured
 
 SHAREABLE = {"userstorage.dev/shareable": "true"}
+SHARED = {"userstorage.dev/shareable": "Directories"}
 
 
 @asynccontextmanager
@@ -29,10 +30,12 @@ async def create_storage_class(live: Live, name: str, **fields: Any) -> None:
     await live.client.create(STORAGE_CLASSES, "", body | fields)
 
 
-async def create_claim(live: Live, name: str, mode: str = "ReadWriteOnce", **spec: Any) -> Unstructured:
+async def create_claim(
+    live: Live, name: str, mode: str = "ReadWriteOnce", labels: dict[str, str] = SHAREABLE, **spec: Any
+) -> Unstructured:
     """Create a claim with the label that allows UserStorages to use it."""
     defaults = {"accessModes": [mode], "resources": {"requests": {"storage": "1Gi"}}}
-    return await live.create_object(Kind.PVC, name, defaults | spec, labels=SHAREABLE)
+    return await live.create_object(Kind.PVC, name, defaults | spec, labels=labels)
 
 
 async def bind_claim(live: Live, name: str, size: str) -> None:

@@ -12,6 +12,7 @@ import yaml
 from support.released import VERSIONS, ReleasedObjects
 from userstorage_operator import browsers
 from userstorage_operator.api import names
+from userstorage_operator.plan.builders import DIRECTORY_IMAGE
 
 ADMISSION = Path(__file__).parent.parent.parent / "deploy/admission"
 
@@ -39,6 +40,13 @@ def test_built_in_images_of_the_policy_equal_those_of_the_flavors() -> None:
     assert {images[0] for images in by_flavor.values()} == built_in_images()
     assert by_flavor.keys() == {str(flavor) for flavor in browsers._RENDERERS} - {"Custom"}
     assert set(ast.literal_eval(variable("class-names", "builtIn"))) == {*chain(*by_flavor.values())}
+
+
+def test_image_that_creates_directories_is_allowed() -> None:
+    assert ast.literal_eval(variable("class-names", "directoryImage")) == DIRECTORY_IMAGE
+    assert f"orValue('{DIRECTORY_IMAGE}')" in variable("class-images", "directoryImage")
+    for policy in ("class-images", "class-names"):
+        assert f"c.name == '{names.DIRECTORY_CONTAINER}'" in str(policies()[policy]["spec"]["validations"])
 
 
 def test_images_of_previous_release_are_allowed_after_rollback() -> None:

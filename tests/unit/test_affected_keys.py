@@ -1,20 +1,21 @@
 """An event requeues each UserStorage whose answer it changes, and next to no other."""
 
-from itertools import count
+from itertools import combinations, count
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.builders import desired_of, ready_pod, storage_object
-from userstorage_operator.api.names import FINALIZER, child_name
+from userstorage_operator.api.names import FINALIZER, LABEL_SHAREABLE, child_name
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, UserStorage
 from userstorage_operator.arbitration import claim, user_id
-from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.informers.caches import Caches
+from userstorage_operator.observed.claim_usage import files_use
 from userstorage_operator.observed.snapshot import controller_uid
+from userstorage_operator.plan.builders import claim_name
 
 MANY = 300
 KINDS = (Kind.NETWORK_POLICY, Kind.POD)
@@ -30,6 +31,7 @@ class CachesScenario:
         self.caches = Caches(self.requeued.append, lambda _: None)
         self.versions = count(1000)
         self.answers: dict[Key, Answer] = {}
+        self.claims: dict[str, Unstructured] = {}
 
     def version(self, obj: Unstructured, **meta: Any) -> Unstructured:
         """Return the object with a new resourceVersion and these metadata; None removes a field."""
@@ -39,10 +41,21 @@ class CachesScenario:
     def event(self, event_type: str, kind: Kind | None, obj: Unstructured) -> None:
         self.caches.cache(kind.resource if kind is not None else USER_STORAGES).event(event_type, obj)
 
-    def create(self, name: str, user: str, claim: str | None = None, second: int = 0) -> None:
+    def share(self, name: str, share: str | None) -> None:
+        """Create or change a claim so that its owner shares it like that. None stands for a claim without the label."""
+        labels = {LABEL_SHAREABLE: share} if share is not None else {}
+        meta = {"name": name, "namespace": "users", "uid": f"uid-{name}", "labels": labels}
+        claim = self.claims[name] = self.version({"metadata": meta, "spec": {"accessModes": ["ReadWriteMany"]}})
+        self.caches.shared_claims.event("MODIFIED" if share is not None else "DELETED", claim)
+
+    def create(
+        self, name: str, user: str, claim: str | None = None, second: int = 0, directory: str | None = None, **storage: Any
+    ) -> None:
         number = next(self.versions)
         meta = {"name": name, "uid": f"uid-{number % 7}-{number}", "creationTimestamp": f"2026-01-31T10:00:0{second}Z"}
-        storage = {"claimName": claim} if claim is not None else {}
+        storage |= {"claimName": claim} if claim is not None else {}
+        if claim is not None and directory is not None:
+            storage["subPath"] = directory
         created = storage_object(user, meta=meta | {"finalizers": [FINALIZER]}, storage=storage)
         self.event("ADDED", None, self.version(created))
 
@@ -50,7 +63,10 @@ class CachesScenario:
         children = self.caches.children("users", child_name(raw["spec"]["userID"]))
         if (first := user_id.conflict(raw, children, self.caches)) is not None:
             return first, None
-        return None, claim.holder(raw, UserStorage.parse(raw), self.caches, Reservations())
+        storage = UserStorage.parse(raw)
+        found = self.claims.get(claim_name(storage))
+        holder = claim.holder(raw, storage, found, self.caches, claim.ClaimReservations(self.caches))
+        return None, holder.name if holder is not None else None
 
     def storages(self) -> dict[str, Unstructured]:
         return {raw["metadata"]["name"]: raw for raw in self.caches.in_namespace("users")}
@@ -70,25 +86,33 @@ class CachesScenario:
         return requeued
 
 
-NAMES, USERS = ("a", "b", "c"), ("alice", "bob")
-Step = tuple[str, int, str, str, str | None, int]
+NAMES, USERS = ("a", "b", "c", "d"), ("alice", "bob", "carol")
+ACTIONS = ("delete", "release", "gone", "edit", "disown", "lose", "discard", "share", "move")
+FREQUENT = ("create", "apply", "lose")
+DIRECTORIES = (None, "x", "x/y", "x/w")
+Step = tuple[str, int, str, str, str | None, int, str | None, bool]
 steps = st.tuples(
-    st.sampled_from(["create", "create", "delete", "release", "gone", "edit", "apply", "apply", "disown", "lose", "discard"]),
+    st.sampled_from([*FREQUENT, *FREQUENT, *FREQUENT, *FREQUENT, *ACTIONS]),
     st.integers(0, 5),
     st.sampled_from(NAMES),
     st.sampled_from(USERS),
-    st.sampled_from([None, "photos", "user-storage-alice"]),
+    st.sampled_from(["photos", "photos", "photos", None, "user-storage-alice"]),
     st.integers(0, 1),
+    st.sampled_from(DIRECTORIES),
+    st.sampled_from([False, False, True]),
 )
 
 
 def apply(scenario: CachesScenario, step: Step) -> None:
     """Apply one step to one of the existing objects."""
-    action, number, name, user, claim, second = step
+    action, number, name, user, claim, second, directory, reads = step
     storages = list(scenario.storages().values())
     children = [(kind, child) for kind in KINDS for user in USERS if (child := scenario.child(kind, user)) is not None]
     if action == "create":
-        scenario.create(name, user, claim, second)  # if one with this name exists, its deletion was missed
+        # If one with this name exists, its deletion was missed.
+        scenario.create(name, user, claim, second, directory, readOnly=reads)
+    elif action == "share":
+        scenario.share(claim or "photos", (None, "true", "Directories")[number % 3])
     elif action == "apply":
         for raw in storages:
             # A UserStorage that is being deleted gets no children: the applier verifies that.
@@ -98,12 +122,15 @@ def apply(scenario: CachesScenario, step: Step) -> None:
         if children:
             change_child(scenario, action, *children[number % len(children)])
     elif storages:
-        change_storage(scenario, action, storages[number % len(storages)])
+        change_storage(scenario, action, storages[number % len(storages)], directory, reads=reads)
 
 
-def change_storage(scenario: CachesScenario, action: str, raw: Unstructured) -> None:
-    deleting = "deletionTimestamp" in raw["metadata"]
+def change_storage(scenario: CachesScenario, action: str, raw: Unstructured, directory: str | None, *, reads: bool) -> None:
+    deleting, storage = "deletionTimestamp" in raw["metadata"], raw["spec"]["storage"]
     match action:
+        case "move" if "claimName" in storage:
+            moved = {"claimName": storage["claimName"], "readOnly": reads} | ({"subPath": directory} if directory else {})
+            scenario.event("MODIFIED", None, scenario.version(raw | {"spec": raw["spec"] | {"storage": moved}}))
         case "delete" if not deleting:
             finalizers = [*raw["metadata"]["finalizers"], "example.org/backup"]
             scenario.event(
@@ -135,8 +162,8 @@ def create_child(scenario: CachesScenario, kind: Kind, raw: Unstructured) -> Non
         scenario.caches.put(kind.resource, scenario.version(created, uid=f"uid-{next(scenario.versions)}"))
 
 
-@settings(max_examples=500)
-@given(history=st.lists(steps, max_size=25))
+@settings(max_examples=300, deadline=None)
+@given(history=st.lists(steps, min_size=25, max_size=50))
 def test_a_change_of_user_id_conflict_or_claim_holder_requeues_the_storage(history: list[Step]) -> None:
     scenario = CachesScenario()
     for step in history:
@@ -146,6 +173,46 @@ def test_a_change_of_user_id_conflict_or_claim_holder_requeues_the_storage(histo
         assert scenario.answers.keys() == {Key.of(raw) for raw in scenario.storages().values()}
         for raw in not_deleting:  # nothing depends on the answer of one that is being deleted
             assert scenario.answers[Key.of(raw)] == scenario.answer(raw), step
+
+
+def conflicts(one: Unstructured, other: Unstructured) -> bool:
+    """Whether two pods mount directories of one claim that are not to be shared."""
+    first, second = files_use(one), files_use(other)
+    assert first is not None
+    assert second is not None
+    shorter, longer = sorted((first.directory, second.directory), key=len)
+    nested = longer[: len(shorter)] == shorter
+    return first.claim == second.claim and nested and not (first.read_only and second.read_only)
+
+
+@settings(max_examples=300, deadline=None)
+@given(history=st.lists(steps, min_size=25, max_size=50))
+def test_a_directory_has_one_writer_or_many_readers_in_any_history(history: list[Step]) -> None:
+    scenario = CachesScenario()
+    scenario.share("photos", "Directories")
+    scenario.share("user-storage-alice", "Directories")
+    for step in history:
+        apply(scenario, step)
+        pods = [pod for user in USERS if (pod := scenario.child(Kind.POD, user)) is not None]
+        owned = [
+            pod for pod in pods if any(raw["metadata"]["uid"] == controller_uid(pod) for raw in scenario.storages().values())
+        ]
+        assert not [pair for pair in combinations(owned, 2) if conflicts(*pair)], step
+
+
+@settings(max_examples=300, deadline=None)
+@given(history=st.lists(steps, max_size=15))
+def test_the_first_of_those_that_wait_for_a_directory_is_never_passed(history: list[Step]) -> None:
+    # With all pods gone, the oldest that may have a pod waits for none, so none starves.
+    scenario = CachesScenario()
+    for step in history:
+        apply(scenario, step)
+    for user in USERS:
+        if (pod := scenario.child(Kind.POD, user)) is not None:
+            scenario.event("DELETED", Kind.POD, scenario.version(pod))
+    answers = [scenario.answer(raw) for raw in scenario.storages().values() if "deletionTimestamp" not in raw["metadata"]]
+    deleting = [raw for raw in scenario.storages().values() if "deletionTimestamp" in raw["metadata"]]
+    assert deleting or not answers or (None, None) in answers
 
 
 def many(scenario: CachesScenario, *, same_user: bool) -> list[str]:
@@ -159,6 +226,25 @@ def many(scenario: CachesScenario, *, same_user: bool) -> list[str]:
     scenario.reconcile()
     others = [name for name in scenario.storages() if name != first["metadata"]["name"]]
     return [first["metadata"]["name"], *others]
+
+
+def test_an_event_requeues_only_one_of_many_storages_with_a_directory_each() -> None:
+    scenario = CachesScenario()
+    scenario.share("photos", "Directories")
+    for number in range(MANY):
+        scenario.create(f"user-{number:03}", f"user-{number:03}", "photos", directory=f"homes/{number}")
+    scenario.reconcile()
+    assert set(scenario.answers.values()) == {(None, None)}
+    for name, raw in scenario.storages().items():
+        create_child(scenario, Kind.POD, raw)
+        assert not scenario.requeued
+        scenario.event("MODIFIED", None, scenario.version(raw, annotations={"by": "hand"}))
+        pod = scenario.child(Kind.POD, name)
+        assert pod is not None
+        scenario.event("DELETED", Kind.POD, scenario.version(pod))
+        assert scenario.reconcile() == {Key("users", name)}
+        scenario.event("DELETED", None, scenario.version(raw))
+        assert scenario.reconcile() == {Key("users", name)}
 
 
 def test_an_event_requeues_only_one_of_many_storages_with_the_same_user_or_claim() -> None:

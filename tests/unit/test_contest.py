@@ -11,6 +11,7 @@ from support.builders import NOW, desired_of, settled_snapshot, storage_object
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.resources import Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.arbitration.claim import ClaimReservations
 from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.contest import Undone, describe, last_manager
@@ -113,7 +114,7 @@ class Contestant:
         self.server = Server()
         caches = Caches(lambda _: None, lambda _: None)
         clock = lambda: self.now  # noqa: E731
-        self.state = LocalState(Backoff(clock), Backoff(clock), Reservations(caches.claim_released), Reservations(), None)
+        self.state = LocalState(Backoff(clock), Backoff(clock), ClaimReservations(caches), Reservations(), None)
         self.applier = Applier(self.server, caches, self.state)
 
     def reconcile(self, snapshot: Snapshot) -> ApplyResult:

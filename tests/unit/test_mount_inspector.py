@@ -13,6 +13,7 @@ from support.builders import NOW, desired_of, settled_snapshot, snapshot_of, sto
 from userstorage_operator.api.errors import Refused
 from userstorage_operator.api.resources import CORE_EVENTS, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.arbitration.claim import ClaimReservations
 from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.claim_usage import MOUNT_REASONS, Mount
@@ -82,9 +83,7 @@ class Inspections:
 
     def __init__(self, cluster: ListServer) -> None:
         caches = Caches(lambda _: None, lambda _: None)
-        self.state = LocalState(
-            Backoff(lambda: NOW), Backoff(lambda: NOW), Reservations(caches.claim_released), Reservations(), None
-        )
+        self.state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), ClaimReservations(caches), Reservations(), None)
         self.applier = Applier(cluster, caches, self.state)
 
     def apply(self, snapshot: Snapshot, now: datetime = NOW) -> Snapshot:

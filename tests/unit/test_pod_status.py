@@ -41,3 +41,12 @@ def test_reported_last_line_is_short_and_printable(message: str) -> None:
     last_line = message_with(message).removeprefix(CRASHES).removeprefix(": ")
     assert len(last_line) <= 200
     assert last_line.isprintable()
+
+
+def test_failed_init_container_is_reported_while_its_kubelet_shows_it_as_terminated() -> None:
+    message = "spec.storage.subPath: /srv/alice is a symbolic link, which is not followed\n"
+    failed = {"exitCode": 1, "reason": "Error", "message": message}
+    status = {"name": "directory", "ready": False, "restartCount": 3, "state": {"terminated": failed}}
+    finding = not_ready_finding({"spec": {}, "status": {"phase": "Pending", "initContainerStatuses": [status]}})
+    assert finding.reason == "CrashLoopBackOff"
+    assert finding.message == f"container directory keeps exiting, last exit code 1, 3 restarts: {message.strip()}"

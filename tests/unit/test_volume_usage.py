@@ -101,6 +101,14 @@ def test_old_measurements_expire() -> None:
     assert cache.fullness == UsageSummary()
 
 
+def test_volume_of_many_users_is_counted_once() -> None:
+    cache = VolumeStatsCache(FakeClock())
+    for _ in range(50):  # each user's pod reports the whole volume
+        cache.record("users", "homes", use(95))
+    cache.summary()
+    assert cache.fullness == UsageSummary(known=1, nearly_full=1, fullest=use(95).ratio)
+
+
 def summary_of(*volumes: tuple[str, str, str, Any]) -> Unstructured:
     """Return a kubelet's summary of volumes given as (pod uid, namespace, claim, usage); usage None is not measured yet."""
     return {

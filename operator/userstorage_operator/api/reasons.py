@@ -87,8 +87,14 @@ REASONS: dict[str, dict[str, str]] = {
             "before spec.storage.acceptedClaimLoss accepts the loss."
         ),
         "ExpansionNotSupported": "The StorageClass of the claim does not allow expansion; the files are still served.",
-        "ClaimNotAllowed": "spec.storage.claimName names a claim without the label userstorage.dev/shareable=true.",
-        "ClaimInUse": "The claim is in use by another UserStorage. This UserStorage gets the claim when the other one is gone.",
+        "ClaimNotAllowed": (
+            "spec.storage.claimName names a claim without the label userstorage.dev/shareable: true or Directories. If the owner "
+            "has removed the label, a pod that runs keeps running and is not replaced."
+        ),
+        "ClaimInUse": (
+            "The claim, or the directory of a claim with userstorage.dev/shareable: Directories, is in use by another UserStorage, "
+            "which the message names. This UserStorage gets it when the other one is gone."
+        ),
         "Contested": "Another client keeps changing or deleting the claim; the message names it, if it is known.",
         "MultiAttach": "Other pods mount the claim, so this pod cannot; the message names pods and nodes.",
         "FailedMount": "The node cannot mount the volume; the message has the error from the pod's events.",
@@ -101,6 +107,10 @@ REASONS: dict[str, dict[str, str]] = {
         "WaitingForRollout": "The pod is outdated; it is replaced when rollout.maxUnavailable of the class permits it.",
         "ClaimTerminating": (
             "The pod should be replaced, but its claim is being deleted and this pod is the last that keeps the files; it is "
+            "left running. The message says why it should be replaced."
+        ),
+        "ClaimNotAllowed": (
+            "The pod should be replaced, but the owner of its claim has removed the label, so that no other pod may follow; it is "
             "left running. The message says why it should be replaced."
         ),
         "Suspended": "The UserStorage is suspended and has no pod.",

@@ -9,6 +9,7 @@ from typing import Any
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.quantities import parse_duration
+from userstorage_operator.api.subpath import parse_sub_path
 from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Fields, Unstructured
 
@@ -50,6 +51,14 @@ def named_claim(raw: Unstructured) -> str | None:
     """Return `spec.storage.claimName` of a raw UserStorage; None if the field is not set."""
     name: str | None = (raw["spec"].get("storage") or {}).get("claimName")
     return name
+
+
+def _sub_path(storage: Fields) -> str | None:
+    if storage.raw.get("subPath") is None:
+        return None
+    if storage.raw.get("claimName") is None:
+        raise InvalidSpec(f"{storage.path}.subPath is only allowed with {storage.path}.claimName")
+    return storage.parsed("subPath", parse_sub_path, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +192,7 @@ class UserStorage:
             storage=StorageSpec(
                 size=storage.quantity("size"),
                 claim_name=storage.optional("claimName", str),
-                sub_path=storage.optional("subPath", str),
+                sub_path=_sub_path(storage),
                 read_only=storage.get("readOnly", bool, False),
                 reclaim_policy=storage.choice("reclaimPolicy", ReclaimPolicy, ReclaimPolicy.RETAIN),
                 accepted_claim_loss=storage.optional("acceptedClaimLoss", str),

@@ -172,6 +172,7 @@ class UserStorageClass:
     default_size: str
     max_size: str | None
     on_claim_loss: OnClaimLoss
+    directory_image: str | None
     auth_mode: AuthMode
     auth_header: str
     exposure: ExposureSpec
@@ -212,6 +213,7 @@ class UserStorageClass:
             default_size=storage.quantity("defaultSize") or "10Gi",
             max_size=storage.quantity("maxSize"),
             on_claim_loss=storage.choice("onClaimLoss", OnClaimLoss, OnClaimLoss.RECREATE),
+            directory_image=storage.optional("directoryImage", str),
             auth_mode=auth.choice("mode", AuthMode, AuthMode.PROXY_HEADER),
             auth_header=_header_name(auth),
             exposure=ExposureSpec.parse(network),

@@ -5,7 +5,7 @@ There is one file and one condition reason for each such thing:
 | file | thing | reason | where its message is written |
 |---|---|---|---|
 | `user_id.py` | a user id in a namespace | UserIDConflict | `reconcile/observe.py: _without_user_id` |
-| `claim.py` | a PersistentVolumeClaim | ClaimInUse | `status/storage_ready.py: _not_ready_finding` |
+| `claim.py` | a PersistentVolumeClaim, or a directory of a shared one | ClaimInUse | `status/storage_ready.py: _in_use_message` |
 | `host.py` | a host with a path and those below it | HostConflict | `arbitration/host.py: conflict` |
 | `quota.py` | a place in `limits.maxPerNamespace` of a class | QuotaExceeded | `reconcile/observe.py: _reserve_place` |
 
@@ -17,7 +17,7 @@ Each file has up to three parts:
   says which one has the thing as far as the index knows, and `affected_keys` returns the other UserStorages that compete for
   it. `Caches` adds these to the queue. An update takes O(log n): thousands of UserStorages may compete for a user id or a
   claim.
-- `Reservations`, if a reconcile grants the thing before a child shows it: `reserve` when it is granted, `release` when it is
+- `Reservations` or `ClaimReservations`, if a reconcile grants the thing before a child shows it: `reserve` when it is granted, `release` when it is
   free.
 
 `host.py` is decided in its index: whether a path is taken depends on the owners above and below it, and so on those that wait no
@@ -33,7 +33,7 @@ owner.
 To add a fifth thing:
 
 1. Write a file here, with the function and the index.
-2. Add a method to `lister.py: Lister` that returns the UserStorages that compete for the thing, such as `sharing_claim`, and
+2. Add a method to `lister.py: Lister` that returns the UserStorages that compete for the thing, such as `claimants`, and
    implement it in `informers/caches.py: Caches`.
 3. Update the index in `Caches._storage_changed` and `Caches._owners_changed`. If the class takes part in the decision, also
    update it in `Caches._class_changed`. If a child decides who has the thing, requeue the others in `Caches._child_changed`,

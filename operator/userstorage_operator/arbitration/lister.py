@@ -1,11 +1,13 @@
 """The protocol by which reconciles read the caches, as with client-go's Lister, and put their own writes into them."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from userstorage_operator.api.resources import Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
+from userstorage_operator.arbitration.directories import Claimant
+from userstorage_operator.observed.claim_usage import ClaimUse
 from userstorage_operator.observed.snapshot import Children
 
 
@@ -24,8 +26,14 @@ class Lister(Protocol):
         None if no UserStorage has it.
         """
 
-    def sharing_claim(self, namespace: str, claim: str) -> Iterable[Unstructured]:
-        """Return all UserStorages of the namespace that use the claim for their files."""
+    def claimants(self, namespace: str, use: ClaimUse) -> Iterator[Claimant]:
+        """Yield the UserStorages that need a claim, own their user id and conflict with `use`, in order of precedence."""
+
+    def claim_mounters(self, namespace: str, use: ClaimUse) -> Iterator[Claimant]:
+        """Yield the UserStorages whose pod conflicts with `use`, in order of precedence."""
+
+    def claim_mounter(self, key: Key) -> Claimant | None:
+        """Return the UserStorage `key` with the use of a claim by its pod; None if it has no pod."""
 
     def host_taken(self, key: Key) -> bool:
         """Whether another UserStorage owns the host and path that the UserStorage `key` wants, or an overlapping path.
@@ -48,8 +56,8 @@ class Lister(Protocol):
     def serves(self, kind: Kind) -> bool:
         """Whether the API server knows the kind."""
 
-    def claim_released(self, key: Key, claim: str) -> None:
-        """Requeue the other UserStorages that use the claim: the pod or reservation of the UserStorage `key` is gone."""
+    def claim_released(self, key: Key, use: ClaimUse) -> None:
+        """Requeue the other UserStorages that conflict with `use`: the reservation of the UserStorage `key` is gone."""
 
     def put(self, resource: Resource, obj: Unstructured) -> None:
         """Put `obj`, the response to our own write, into the cache of the resource."""

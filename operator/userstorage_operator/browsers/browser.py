@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 FILES_MOUNT = "/srv"
-FILES_VOLUME = "files"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ from userstorage_operator.api.resources import EXPOSURE, STORAGE_CLASSES, USER_S
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.arbitration.claim import ClaimIndex
+from userstorage_operator.arbitration.directories import Claimant
 from userstorage_operator.arbitration.host import HostIndex
 from userstorage_operator.arbitration.user_id import OwnerChange, UserIDIndex
 from userstorage_operator.informers.object_cache import ObjectCache, object_key
 from userstorage_operator.informers.sorted_index import SortedIndex
-from userstorage_operator.observed.claim_usage import mounted_claims
+from userstorage_operator.observed.claim_usage import ClaimUse, mounted_claims
 from userstorage_operator.observed.snapshot import Children
 from userstorage_operator.plan.finalizers import is_held
 from userstorage_operator.readmodel.summary import summary
@@ -49,6 +50,9 @@ class Caches:
             STORAGE_CLASSES: self._storage_classes,
             **{kind.resource: cache for kind, cache in self._children.items()},
         }
+        self.shared_claims = ObjectCache(self._shared_claim_changed, transform=_slim_claim)
+        """The claims that carry the label by which their owner lets UserStorages use them. Only its changes are used: a reconcile
+        reads the claim that its spec names."""
         self._user_ids = UserIDIndex(self)
         self._claims = ClaimIndex(self, self._user_ids)
         self._hosts = HostIndex(self, self._user_ids)
@@ -101,9 +105,17 @@ class Caches:
         name = self._user_ids.owner(namespace, user_id, children)
         return self.storage(Key(namespace, name)) if name is not None else None
 
-    def sharing_claim(self, namespace: str, claim: str) -> Iterable[Unstructured]:
-        """Return all UserStorages of the namespace that use the claim for their files."""
-        return self._known(self._claims.claimants(namespace, claim))
+    def claimants(self, namespace: str, use: ClaimUse) -> Iterator[Claimant]:
+        """Yield the UserStorages that need a claim, own their user id and conflict with `use`, in order of precedence."""
+        return self._claims.wanting.conflicting(namespace, use)
+
+    def claim_mounters(self, namespace: str, use: ClaimUse) -> Iterator[Claimant]:
+        """Yield the UserStorages whose pod conflicts with `use`, in order of precedence."""
+        return self._claims.mounting.conflicting(namespace, use)
+
+    def claim_mounter(self, key: Key) -> Claimant | None:
+        """Return the UserStorage `key` with the use of a claim by its pod; None if it has no pod."""
+        return self._claims.mounting.get(key)
 
     def host_taken(self, key: Key) -> bool:
         """Whether another UserStorage owns the host and path that the UserStorage `key` wants, or an overlapping path."""
@@ -129,9 +141,9 @@ class Caches:
         """Whether the API server knows the kind."""
         return self._children[kind].served
 
-    def claim_released(self, key: Key, claim: str) -> None:
-        """Requeue the other UserStorages that use the claim: the pod or reservation of the UserStorage `key` is gone."""
-        self._enqueue_all(self._claims.released(key, claim))
+    def claim_released(self, key: Key, use: ClaimUse) -> None:
+        """Requeue the other UserStorages that conflict with `use`: the reservation of the UserStorage `key` is gone."""
+        self._enqueue_all(self._claims.released(key, use))
 
     def put(self, resource: Resource, obj: Unstructured) -> None:
         """Put `obj`, the response to our own write, into the cache of the resource."""
@@ -140,6 +152,8 @@ class Caches:
             self._exposure_changed(obj)
         elif resource in _MARK_THE_OWNER:
             self._owners_changed(self._user_ids.update_child(obj))
+            if resource is Kind.POD.resource:
+                self._enqueue_all(self._claims.update_pod(obj))
 
     def discard(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
         """Remove the object from the cache of the resource: the API server reported that it no longer exists."""
@@ -166,8 +180,7 @@ class Caches:
             self._enqueue_all(change.claimants)
             for raw in self._known(change.owners):
                 self._enqueue_all(self._hosts.update(raw, exists=True))
-                if change.previous is not None:  # another UserStorage of the user may have a pod now, and with it a claim
-                    self._enqueue_all(self._claims.affected_keys(raw))
+                self._enqueue_all(self._claims.update(raw, exists=True))
 
     def _exposure_changed(self, child: Unstructured) -> None:
         """Index again the UserStorages whose Ingress or HTTPRoute it is: who is served already keeps the host."""
@@ -182,12 +195,14 @@ class Caches:
             self._enqueue_held_policy(*object_key(child))
         elif kind in EXPOSURE:
             self._exposure_changed(child)
-        affected = self._user_ids.affected_keys(child)
-        self._enqueue_all(affected)
-        if kind is Kind.POD and self._children[kind].get(*object_key(child)) is None:
-            for claim in mounted_claims(child):
-                for key in affected:
-                    self.claim_released(key, claim)
+        self._enqueue_all(self._user_ids.affected_keys(child))
+        if kind is Kind.POD:
+            self._enqueue_all(self._claims.update_pod(child))
+
+    def _shared_claim_changed(self, claim: Unstructured) -> None:
+        """Requeue the UserStorages of a claim whose owner lets UserStorages use it: most of them name it, and no other watch has it."""
+        exists = self.shared_claims.get(*object_key(claim)) is not None
+        self._enqueue_all(self._claims.update_claim(claim, exists=exists))
 
     def _class_changed(self, raw: Unstructured) -> None:
         """Requeue the class. If the change concerns its UserStorages, requeue all classes and all UserStorages too.
@@ -224,6 +239,12 @@ class Caches:
 def _claims_of_pod(pod: Unstructured) -> Iterator[tuple[str, str]]:
     """Yield (namespace, name) of each claim that the pod mounts."""
     return ((pod["metadata"]["namespace"], claim) for claim in mounted_claims(pod))
+
+
+def _slim_claim(claim: Unstructured) -> Unstructured:
+    """Return what identifies a claim: its owner can fill the rest."""
+    meta = claim["metadata"]
+    return {"metadata": {field: meta[field] for field in ("namespace", "name", "uid", "resourceVersion")}}
 
 
 def _user_facing(cls: Unstructured) -> tuple[Any, ...]:

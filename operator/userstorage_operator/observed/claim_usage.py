@@ -1,13 +1,16 @@
 """The use of a claim: UserStorages that need it, pods that mount it, and Events about mounting its volume."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import takewhile
 
 from userstorage_operator.api import names
+from userstorage_operator.api.errors import InvalidSpec
+from userstorage_operator.api.subpath import ROOT, Directory, directory, parse_sub_path
 from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.api.userstorage import named_claim
 from userstorage_operator.observed.pod_status import Finding
 
 _ATTACHED = "SuccessfulAttachVolume"
@@ -24,11 +27,22 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimUse:
+    """A directory of a claim, as a UserStorage wants it or as its pod mounts it."""
+
+    claim: str
+    directory: Directory = ROOT
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimContext:
     """The part of a snapshot that says how other objects affect the claim: UserStorages, StorageClasses, pods and Events."""
 
     claim_holder: str | None = None
-    """Name of another UserStorage that holds the claim; None if no other UserStorage holds it."""
+    """Name of another UserStorage that holds the claim or its directory; None if no other UserStorage holds it."""
+    holder_directory: Directory = ROOT
+    """The directory of the claim that `claim_holder` uses."""
     claim_read_error: str | None = None
     """Why the claim that the spec names was not read; None if there was no error.
 
@@ -50,6 +64,54 @@ def needs_claim(storage: Unstructured) -> bool:
     """Whether a raw UserStorage needs its claim: it is not being deleted, or our finalizer shows that a pod may exist."""
     meta = storage["metadata"]
     return "deletionTimestamp" not in meta or names.FINALIZER in meta.get("finalizers", ())
+
+
+def wanted_use(storage: Unstructured) -> ClaimUse | None:
+    """Return the use of a claim that a raw UserStorage wants; None if its `spec.storage.subPath` is invalid, so that it gets no pod."""
+    claim, slug = named_claim(storage), names.slug(storage["spec"]["userID"])
+    fields = storage["spec"].get("storage") or {}
+    sub_path = fields.get("subPath")
+    if claim is None:
+        return ClaimUse(names.child_name(slug), ROOT, fields.get("readOnly") is True)
+    try:
+        found = directory(parse_sub_path(sub_path), slug) if sub_path is not None else ROOT
+    except (InvalidSpec, AttributeError):
+        return None
+    return ClaimUse(claim, found, fields.get("readOnly") is True)
+
+
+def files_use(pod: Unstructured) -> ClaimUse | None:
+    """Return the use of a claim by the browser in one of our pods; None if it has no volume of files."""
+    volumes = pod["spec"].get("volumes") or ()
+    claim = next((volume.get("persistentVolumeClaim") for volume in volumes if volume["name"] == names.FILES_VOLUME), None)
+    if claim is None:
+        return None
+    browsers = (container for container in pod["spec"]["containers"] if container["name"] == names.CONTAINER)
+    browser: Unstructured = next(browsers, {})
+    mounts: Sequence[Unstructured] = browser.get("volumeMounts") or ()
+    sub_path = next((mount.get("subPath") for mount in mounts if mount["name"] == names.FILES_VOLUME), None)
+    return ClaimUse(claim["claimName"], directory(sub_path or None, ""), claim.get("readOnly") is True)
+
+
+def share_of(claim: Unstructured) -> str | None:
+    """Return whom the owner of the claim lets use it: the value of its label, `names.SHARE_ONE` or `names.SHARE_DIRECTORIES`.
+
+    None if it lacks the label, or the label has another value.
+    """
+    value: str | None = (claim["metadata"].get("labels") or {}).get(names.LABEL_SHAREABLE)
+    return value if value in (names.SHARE_ONE, names.SHARE_DIRECTORIES) else None
+
+
+def single_node(claim: Unstructured) -> bool:
+    """Whether only one node, or only one pod, can mount the volume of the claim at a time."""
+    modes = claim["spec"].get("accessModes") or ()
+    return "ReadWriteMany" not in modes and ("ReadWriteOnce" in modes or "ReadWriteOncePod" in modes)
+
+
+def serves_one(claim: Unstructured) -> bool:
+    """Whether the claim may be used by one UserStorage at a time: its label or its access modes say so."""
+    share = share_of(claim)
+    return share == names.SHARE_ONE or (share == names.SHARE_DIRECTORIES and single_node(claim))
 
 
 def mounted_claims(pod: Unstructured) -> Iterator[str]:

@@ -14,7 +14,7 @@ _IMAGE_REASONS = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPu
 _TERMINATION_MESSAGE_MAX = 200
 _NORMAL_WAITING = frozenset({"", "ContainerCreating", "PodInitializing"})
 """Waiting reasons of a normal start; any other reason is a failure."""
-_OWN_CONTAINERS = frozenset({names.CONTAINER, names.INIT_CONTAINER})
+_OWN_CONTAINERS = frozenset({names.CONTAINER, names.INIT_CONTAINER, names.DIRECTORY_CONTAINER})
 _STALE_MOUNTS = ("transport endpoint is not connected", "stale file handle", "stale nfs file handle")
 """What ENOTCONN and ESTALE are called in the messages of container runtimes, in lower case."""
 _OVERDUE = timedelta(seconds=10)
@@ -175,19 +175,23 @@ def _container_finding(status: Unstructured) -> Finding | None:
     if "OOMKilled" in (last.get("reason"), now.get("reason")):
         return Finding("OOMKilled", f"container {name} was killed at its memory limit ({status['restartCount']} restarts)")
     if waiting is None:
-        return None
+        # The kubelet may show a failed init container as terminated for all of its backoff.
+        return _crash_loop(name, now, status["restartCount"]) if now.get("exitCode") and status["restartCount"] else None
     reason, message = waiting.get("reason", ""), waiting.get("message") or ""
     if reason in _IMAGE_REASONS:
         return Finding("ImagePullBackOff", f"container {name}: {message or reason}")
     if reason == "CrashLoopBackOff":
-        exit_code = last.get("exitCode", "unknown")
-        restarts = status["restartCount"]
-        crashes = f"container {name} keeps exiting, last exit code {exit_code}, {restarts} restarts"
-        last_line = _last_line(last.get("message") or "")
-        return Finding("CrashLoopBackOff", f"{crashes}: {last_line}" if last_line else crashes)
+        return _crash_loop(name, last, status["restartCount"])
     if reason not in _NORMAL_WAITING:
         return Finding("PodNotReady", f"container {name}: {reason}: {message or 'no details given'}")
     return None
+
+
+def _crash_loop(name: str, terminated: Unstructured, restarts: int) -> Finding:
+    exit_code = terminated.get("exitCode", "unknown")
+    crashes = f"container {name} keeps exiting, last exit code {exit_code}, {restarts} restarts"
+    last_line = _last_line(terminated.get("message") or "")
+    return Finding("CrashLoopBackOff", f"{crashes}: {last_line}" if last_line else crashes)
 
 
 def _last_line(message: str) -> str:

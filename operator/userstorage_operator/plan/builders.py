@@ -13,11 +13,16 @@ from typing import Any
 from userstorage_operator.api import names, variables
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.quantities import parse_quantity
+from userstorage_operator.api.subpath import directory
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Scheduling, UserStorage
 from userstorage_operator.api.userstorageclass import Expose, PolicyMode, UserStorageClass
-from userstorage_operator.browsers.browser import FILES_MOUNT, FILES_VOLUME, Browser
+from userstorage_operator.browsers.browser import FILES_MOUNT, Browser
+from userstorage_operator.observed.claim_usage import ClaimUse
 from userstorage_operator.plan import class_bounds, exposure
+
+DIRECTORY_IMAGE = "docker.io/library/busybox:1.37.0"
+"""The image of the init container that creates the directory `spec.storage.subPath`, unless the class names one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,12 @@ def selector(storage: UserStorage) -> dict[str, str]:
 def claim_name(storage: UserStorage) -> str:
     """Return the name of the claim that holds the files."""
     return storage.storage.claim_name or names.child_name(storage.slug)
+
+
+def claim_use(storage: UserStorage) -> ClaimUse:
+    """Return the claim and the directory of it that the UserStorage wants."""
+    files = storage.storage
+    return ClaimUse(claim_name(storage), directory(files.sub_path, storage.slug), files.read_only)
 
 
 def _policy(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
@@ -232,7 +243,7 @@ def _hash(parts: list[Any]) -> str:
 
 def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
     """Build a pod spec that Pod Security `restricted` admits, without a service account token and with a read-only root."""
-    files: Unstructured = {"name": FILES_VOLUME, "mountPath": FILES_MOUNT}
+    files: Unstructured = {"name": names.FILES_VOLUME, "mountPath": FILES_MOUNT}
     if storage.storage.read_only:
         files["readOnly"] = True
     if storage.storage.sub_path is not None:
@@ -274,15 +285,18 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
         "containers": [container],
         "volumes": [
             {
-                "name": FILES_VOLUME,
+                "name": names.FILES_VOLUME,
                 "persistentVolumeClaim": {"claimName": claim_name(storage), "readOnly": storage.storage.read_only},
             },
             *({"name": space.name, "emptyDir": {"sizeLimit": space.size_limit}} for space in browser.scratch),
         ],
         **_scheduling(class_bounds.placement(storage, cls)),
     }
+    init_containers = []
+    if storage.storage.sub_path is not None:
+        init_containers.append(_directory_container(storage, cls))
     if browser.init_command:
-        spec["initContainers"] = [
+        init_containers.append(
             {
                 "name": names.INIT_CONTAINER,
                 "image": browser.image,
@@ -292,7 +306,9 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
                 "volumeMounts": scratch,
                 "terminationMessagePolicy": _TERMINATION_MESSAGE,
             }
-        ]
+        )
+    if init_containers:
+        spec["initContainers"] = init_containers
     return spec
 
 
@@ -312,6 +328,42 @@ def _resources(cls: UserStorageClass, browser: Browser) -> Unstructured:
 
 _LOGS = "128Mi"
 """What the logs of the containers may take: a kubelet keeps 50 MiB of each by default."""
+
+
+_DIRECTORY_SCRIPT = """\
+umask 006
+at=$1
+cd "$at" || exit 1
+shift
+while [ $# -gt 0 ]; do
+  [ $# -gt 1 ] || umask 007
+  at=$at/$1
+  [ -d "./$1" ] || mkdir "./$1" 2>/dev/null || [ -d "./$1" ] || { echo "spec.storage.subPath: cannot create the directory $at: \
+the directory above it must be writable for uid $(id -u) or gid $(id -G)" >&2; exit 1; }
+  cd -P "./$1" || exit 1
+  [ "$(pwd -P)" = "$at" ] || { echo "spec.storage.subPath: $at is a symbolic link, which is not followed" >&2; exit 1; }
+  shift
+done
+"""
+"""Creates a directory, and fails if an element of its path is a link. The arguments are the root and the elements.
+
+The kubelet would follow a link to another directory of the claim, and what it creates belongs to root.
+"""
+
+
+def _directory_container(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
+    """Build the init container that creates the directory of the user with the uid and gid of the browser, before the kubelet
+    mounts it (docs/decisions/0017-directories-of-a-shared-claim.md). Only this container sees the whole claim.
+    """
+    return {
+        "name": names.DIRECTORY_CONTAINER,
+        "image": cls.directory_image or DIRECTORY_IMAGE,
+        "command": ["/bin/sh", "-c", _DIRECTORY_SCRIPT, "directory", FILES_MOUNT, *claim_use(storage).directory],
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "32Mi"}},
+        "securityContext": _CONTAINER_SECURITY,
+        "volumeMounts": [{"name": names.FILES_VOLUME, "mountPath": FILES_MOUNT}],
+        "terminationMessagePolicy": _TERMINATION_MESSAGE,
+    }
 
 
 _TERMINATION_MESSAGE = "FallbackToLogsOnError"

@@ -9,6 +9,7 @@ from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UpdateStrategy
 from userstorage_operator.observed import backoff, pod_status
+from userstorage_operator.observed.claim_usage import share_of
 from userstorage_operator.observed.lost_claim import waits_for_consent
 from userstorage_operator.observed.snapshot import Snapshot, controller_uid, is_owned_by_a_user_storage, is_terminating
 from userstorage_operator.plan import remount, volume_affinity
@@ -19,6 +20,8 @@ from userstorage_operator.plan.steps import Create, DeletePod, InspectMountEvent
 CLAIM_TERMINATING = "ClaimTerminating"
 """The deferral of a pod that is the last to keep a claim which is being deleted."""
 _NO_FILES = "the browser runs but cannot read its volume; a new pod mounts it again"
+CLAIM_NOT_ALLOWED = "ClaimNotAllowed"
+"""The deferral of a pod on a claim that no other pod may use, since its owner has removed the label."""
 
 
 def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
@@ -30,7 +33,7 @@ def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
         return Plan(requeue_at=(deadline,))
     if reason := _stop_reason(snapshot):
         return Plan((pod_deletion(snapshot, pod, reason),))
-    if (replacement := _replacement(snapshot, desired, pod, now)) is not None and not _keeps_files(snapshot):
+    if (replacement := _replacement(snapshot, desired, pod, now)) is not None and not _is_the_last(snapshot):
         return Plan((replacement,))
     if volume_affinity.is_stuck_on_node(snapshot) and snapshot.claim_context.mounts is None:
         return Plan((InspectMounts(desired),))
@@ -88,9 +91,10 @@ def claim_is_disappearing(snapshot: Snapshot) -> bool:
     return is_terminating(claim) or former
 
 
-def claim_is_shareable(claim: Unstructured) -> bool:
-    """Whether the claim has the label that allows UserStorages to name it in their spec."""
-    return (claim["metadata"].get("labels") or {}).get(names.LABEL_SHAREABLE) == "true"
+def claim_is_withdrawn(snapshot: Snapshot) -> bool:
+    """Whether the claim that the spec names exists, and its owner does not let a UserStorage use it."""
+    claim = snapshot.children.pvc
+    return snapshot.storage.storage.claim_name is not None and claim is not None and share_of(claim) is None
 
 
 def _claim_blocks_pod(snapshot: Snapshot, desired: Desired) -> bool:
@@ -100,8 +104,7 @@ def _claim_blocks_pod(snapshot: Snapshot, desired: Desired) -> bool:
         return True
     if desired.pvc is not None:
         return False
-    claim = snapshot.children.pvc
-    return claim is None or not claim_is_shareable(claim)
+    return snapshot.children.pvc is None or claim_is_withdrawn(snapshot)
 
 
 def _pod_patch(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> Unstructured:
@@ -132,7 +135,7 @@ def _stop_reason(snapshot: Snapshot) -> str | None:
     if snapshot.storage.suspended:
         return "the UserStorage is suspended"
     if snapshot.claim_context.claim_holder is not None:
-        return f"its claim is in use by UserStorage {snapshot.claim_context.claim_holder!r}"
+        return f"its claim, or its directory, is in use by UserStorage {snapshot.claim_context.claim_holder!r}"
     return None
 
 
@@ -146,7 +149,7 @@ def _replacement(snapshot: Snapshot, desired: Desired, pod: Unstructured, now: d
     if _restart_is_requested(snapshot, pod):
         # With a pause if it is one of many in quick succession, as for a lost pod.
         step = replace(pod_deletion(snapshot, pod, "a restart was requested"), requested=False)
-    elif outdated and deferral(snapshot, desired) in (None, CLAIM_TERMINATING):
+    elif outdated and deferral(snapshot, desired) in (None, CLAIM_TERMINATING, CLAIM_NOT_ALLOWED):
         by_user = _changed_by_user(desired, pod)
         step = pod_deletion(snapshot, pod, "the spec asks for another pod" if by_user else "the class asks for another pod")
         step = replace(step, by_rollout=not by_user)
@@ -173,15 +176,20 @@ def _restart_is_requested(snapshot: Snapshot, pod: Unstructured) -> bool:
     return requested is not None and requested != _annotation(pod, names.ANNOTATION_RESTARTED_AT)
 
 
-def _keeps_files(snapshot: Snapshot) -> bool:
+def may_end_files(snapshot: Snapshot) -> bool:
     """Whether the files may end with the pod: its claim is being deleted, or was removed in spite of its protection."""
     return claim_is_disappearing(snapshot) or waits_for_consent(snapshot)
 
 
+def _is_the_last(snapshot: Snapshot) -> bool:
+    """Whether no other pod could follow: the claim may end with this one, or its owner lets no new pod use it."""
+    return may_end_files(snapshot) or claim_is_withdrawn(snapshot)
+
+
 def kept_despite(snapshot: Snapshot, desired: Desired, now: datetime) -> str | None:
-    """Return why the pod would be replaced if it did not keep the files of its claim; None if it would not, or does not."""
+    """Return why the pod would be replaced if it were not the last on its claim; None if it would not, or is not the last."""
     pod = snapshot.own_pod
-    if pod is None or is_terminating(pod) or not _keeps_files(snapshot) or _stop_reason(snapshot) is not None:
+    if pod is None or is_terminating(pod) or not _is_the_last(snapshot) or _stop_reason(snapshot) is not None:
         return None
     replacement = _replacement(snapshot, desired, pod, now)
     return replacement.reason if replacement is not None else None
@@ -213,8 +221,10 @@ def deferral(snapshot: Snapshot, desired: Desired) -> str | None:
         return None
     if snapshot.storage.lifecycle.update_strategy is UpdateStrategy.WHEN_SUSPENDED:
         return "UpdateDeferred"
-    if _keeps_files(snapshot):
+    if may_end_files(snapshot):
         return CLAIM_TERMINATING
+    if claim_is_withdrawn(snapshot):
+        return CLAIM_NOT_ALLOWED
     if _changed_by_user(desired, pod):
         return None
     if snapshot.cls is not None and snapshot.cls.rollout_paused:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status
-from userstorage_operator.observed.claim_usage import Mount
+from userstorage_operator.observed.claim_usage import Mount, single_node
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Snapshot, is_terminating
 
@@ -19,10 +19,7 @@ _MOUNT_TIME = timedelta(seconds=10)
 
 def is_exclusive(claim: Unstructured | None) -> bool:
     """Whether the claim has a volume that only one node, or only one pod, can mount at a time."""
-    if claim is None or claim.get("status", {}).get("phase") != "Bound":
-        return False
-    modes = claim["spec"].get("accessModes") or ()
-    return "ReadWriteMany" not in modes and ("ReadWriteOnce" in modes or "ReadWriteOncePod" in modes)
+    return claim is not None and claim.get("status", {}).get("phase") == "Bound" and single_node(claim)
 
 
 def with_volume_affinity(pod: Unstructured, snapshot: Snapshot) -> Unstructured:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.userstorage import Key, Metadata
+from userstorage_operator.arbitration.claim import ClaimReservations
 from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.reconcile.backoff import Backoff
 from userstorage_operator.reconcile.mount_inspector import MountEvents
@@ -45,8 +46,8 @@ class LocalState:
     """Backoff of pod creations."""
     writes: Backoff[Target]
     """Backoff of writes of children; of pods, repairs only. The first write for a goal has no pause; each further one is a repair."""
-    claims: Reservations
-    """Reservations of claims, each for a pod that is about to be created."""
+    claims: ClaimReservations
+    """Reservations of claims and their directories, each for a pod that is about to be created."""
     quota: Reservations
     """Reservations of places within `limits.maxPerNamespace` of a class; the reserved thing is the name of the class."""
     volumes: VolumeStatsCache | None

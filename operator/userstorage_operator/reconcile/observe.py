@@ -110,10 +110,12 @@ def _arbitrate(
     storage, cls, spec_error = snapshot.storage, snapshot.cls, snapshot.spec_error
     if spec_error is None and cls is not None and cls.max_per_namespace is not None:
         spec_error = _reserve_place(raw, cls.name, cls.max_per_namespace, lister, state)
-    holder = claim.holder(raw, storage, lister, state.claims)
+    context = snapshot.claim_context
+    if (holder := claim.holder(raw, storage, snapshot.children.pvc, lister, state.claims)) is not None:
+        context = replace(context, claim_holder=holder.name, holder_directory=holder.use.directory)
     return replace(
         snapshot,
-        claim_context=replace(snapshot.claim_context, claim_holder=holder),
+        claim_context=context,
         exposure_conflict=_exposure_conflict(raw, cls, lister) if cls is not None else None,
         spec_error=spec_error or read_error,
     )

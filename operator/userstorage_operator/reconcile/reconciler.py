@@ -13,11 +13,12 @@ from userstorage_operator.api.errors import InternalError, NotFound, OperatorErr
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import BUILT_IN
+from userstorage_operator.arbitration.claim import ClaimReservations
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan import planner
-from userstorage_operator.plan.builders import claim_name
+from userstorage_operator.plan.builders import claim_use
 from userstorage_operator.plan.steps import Plan
 from userstorage_operator.reconcile.apply import Applier
 from userstorage_operator.reconcile.backoff import Backoff
@@ -56,7 +57,7 @@ class Reconciler:
         self._state = LocalState(
             pods=Backoff(clock),
             writes=Backoff(clock),
-            claims=Reservations(lister.claim_released),
+            claims=ClaimReservations(lister),
             quota=Reservations(),
             volumes=volumes,
         )
@@ -132,7 +133,7 @@ class Reconciler:
             cls = snapshot.cls or BUILT_IN  # no class: it was deleted, or never parsed
             self._rollout.mark_unavailable(key, cls, by_rollout=deletion.by_rollout, available=has_ready_pod(snapshot))
         if plan.creates_pod:
-            self._state.claims.reserve(key, claim_name(snapshot.storage))
+            self._state.claims.reserve(key, claim_use(snapshot.storage))
         return plan
 
     async def _report(self, outcome: Outcome) -> Failure | None:

@@ -22,6 +22,8 @@ _DEFERRALS = {
     "UpdateDeferred": "the pod is outdated; it is replaced at the next suspension (updateStrategy WhenSuspended)",
     "RolloutPaused": "the pod is outdated; the class holds its rollout back (rollout.paused)",
     "WaitingForRollout": "the pod is outdated; it is replaced when the rollout of the class allows it (rollout.maxUnavailable)",
+    plans.CLAIM_TERMINATING: "the pod is outdated, and its claim is being deleted; see StorageReady",
+    plans.CLAIM_NOT_ALLOWED: "the pod is outdated, and the next pod may not use its claim; see StorageReady",
 }
 _SLOW_START = frozenset({"PodPending", "PodNotReady", "SchedulingGated", "ReadinessGatesNotReady"})
 """Reasons of a start that goes on; after the start timeout, the message still says what it waits for."""
@@ -133,8 +135,12 @@ def pod_up_to_date(outcome: Outcome) -> Condition:
     pod, desired = outcome.snapshot.children.pod, outcome.desired
     terminating = pod is not None and is_terminating(pod)
     if desired is not None and (why := plans.kept_despite(outcome.snapshot, desired, outcome.now)) is not None:
-        message = f"the pod should be replaced ({why}), but the files of its claim may end with it; see StorageReady"
-        return Condition(reasons.POD_UP_TO_DATE, False, plans.CLAIM_TERMINATING, message)
+        ends_claim = plans.may_end_files(outcome.snapshot)
+        cause = "the files of its claim may end with it" if ends_claim else "the next pod may not use its claim"
+        reason = plans.CLAIM_TERMINATING if ends_claim else plans.CLAIM_NOT_ALLOWED
+        return Condition(
+            reasons.POD_UP_TO_DATE, False, reason, f"the pod should be replaced ({why}), but {cause}; see StorageReady"
+        )
     if desired is not None and not terminating and (deferral := plans.deferral(outcome.snapshot, desired)) is not None:
         return Condition(reasons.POD_UP_TO_DATE, False, deferral, _DEFERRALS[deferral])
     if desired is None or pod is None or terminating or not plans.is_current(pod, desired):
@@ -191,7 +197,8 @@ def _stalled_finding(outcome: Outcome) -> Finding | None:
         error = outcome.blocking_failure.error
         return Finding(error.reason, error.message) if outcome.blocking_failure.needs_manual_action else None
     storage = storage_ready(outcome)
-    if storage.reason in NEEDS_MANUAL_ACTION:
+    is_served = storage.reason == "ClaimNotAllowed" and outcome.snapshot.own_pod is not None
+    if storage.reason in NEEDS_MANUAL_ACTION and not is_served:
         return Finding(storage.reason, storage.message)
     if not outcome.snapshot.storage.suspended and timed_out(outcome):
         finding = not_ready_finding(outcome)

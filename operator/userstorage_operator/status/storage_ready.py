@@ -1,19 +1,21 @@
 """The condition StorageReady: whether the claim has a volume and the pod can use it."""
 
-from userstorage_operator.api import reasons
+from userstorage_operator.api import names, reasons
 from userstorage_operator.api.conditions import Condition
 from userstorage_operator.api.errors import GrowthRefused
 from userstorage_operator.api.quantities import parse_quantity
 from userstorage_operator.api.resources import Kind
+from userstorage_operator.api.subpath import Directory
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status
+from userstorage_operator.observed.claim_usage import serves_one, single_node
 from userstorage_operator.observed.lost_claim import ClaimIdentity, lost_claim, waits_for_consent
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.pvc_resize import Resize, failure, progress
 from userstorage_operator.observed.snapshot import Snapshot, controller, is_terminating
 from userstorage_operator.plan import pod as plans
 from userstorage_operator.plan import volume_affinity
-from userstorage_operator.plan.builders import claim_name
+from userstorage_operator.plan.builders import claim_name, claim_use
 from userstorage_operator.plan.deferred_changes import ids_of_files
 from userstorage_operator.plan.diff import is_requested
 from userstorage_operator.status.outcome import Outcome
@@ -66,20 +68,15 @@ def keeps_pod_from_starting(outcome: Outcome) -> Finding | None:
 
 def _not_ready_finding(outcome: Outcome) -> Finding | None:
     snapshot, claim = outcome.snapshot, outcome.snapshot.children.pvc
-    existing, holder = snapshot.storage.storage.claim_name, snapshot.claim_context.claim_holder
+    holder = snapshot.claim_context.claim_holder
     if claim is None:
         contest = outcome.contest(Kind.PVC)
         return Finding("Contested", contest.message) if contest is not None else _missing_claim_finding(snapshot)
     name = claim["metadata"]["name"]
-    if existing and not plans.claim_is_shareable(claim):
-        message = (
-            f"spec.storage.claimName: claim {name!r} lacks the label userstorage.dev/shareable=true; its owner must set it"
-        )
-        return Finding("ClaimNotAllowed", message)
+    if plans.claim_is_withdrawn(snapshot):
+        return Finding("ClaimNotAllowed", _not_allowed_message(snapshot, name))
     if holder is not None:
-        field = "spec.storage.claimName: " if existing else ""
-        message = f"{field}claim {name!r} is in use by UserStorage {holder!r}; a claim can serve only one UserStorage at a time"
-        return Finding("ClaimInUse", message)
+        return Finding("ClaimInUse", _in_use_message(snapshot, claim, holder))
     if plans.claim_is_disappearing(snapshot):
         return Finding("ClaimTerminating", _terminating_message(snapshot, name))
     if claim.get("status", {}).get("phase") == "Lost":
@@ -91,6 +88,43 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
     if (refused := _growth_refused(outcome)) is not None and refused.reason == "ExpansionNotSupported":
         return Finding("ExpansionNotSupported", f"claim {name!r} cannot be expanded: {refused.message}")
     return None if _has_volume(snapshot, claim) else _pending(snapshot, claim)
+
+
+def _not_allowed_message(snapshot: Snapshot, name: str) -> str:
+    message = (
+        f"spec.storage.claimName: claim {name!r} lacks the label {_label(names.SHARE_ONE)}, or {_label(names.SHARE_DIRECTORIES)} "
+        "for many UserStorages with a directory each (storage.subPath); its owner must set it"
+    )
+    if snapshot.own_pod is None or is_terminating(snapshot.own_pod):
+        return message
+    return f"{message}. The pod keeps running; the operator does not replace it, because the next pod may not use the claim"
+
+
+def _in_use_message(snapshot: Snapshot, claim: Unstructured, holder: str) -> str:
+    name, storage = claim["metadata"]["name"], snapshot.storage.storage
+    if not serves_one(claim):
+        field = "spec.storage.subPath: " if storage.sub_path is not None else ""
+        own, other = claim_use(snapshot.storage).directory, snapshot.claim_context.holder_directory
+        uses = f"{_directory(own)} of claim {name!r} is in use by UserStorage {holder!r}"
+        detail = "" if own == other else f", which has {_directory(other)}"
+        return f"{field}{uses}{detail}; a directory, with all below it, serves one UserStorage, or several that only read"
+    field = "spec.storage.claimName: " if storage.claim_name is not None else ""
+    message = f"{field}claim {name!r} is in use by UserStorage {holder!r}; a claim can serve only one UserStorage at a time"
+    if single_node(claim):
+        modes = ", ".join(claim["spec"].get("accessModes") or ())
+        return f"{message}: its access mode is {modes}, and only one with ReadWriteMany can be shared"
+    return (
+        f"{message}, unless its owner sets the label {_label(names.SHARE_DIRECTORIES)} and each UserStorage has a directory of "
+        "its own (storage.subPath)"
+    )
+
+
+def _label(value: str) -> str:
+    return f"{names.LABEL_SHAREABLE}={value}"
+
+
+def _directory(directory: Directory) -> str:
+    return f"directory {'/'.join(directory)!r}" if directory else "the root"
 
 
 def _missing_claim_finding(snapshot: Snapshot) -> Finding | None:

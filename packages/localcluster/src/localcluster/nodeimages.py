@@ -10,6 +10,9 @@ from localcluster.progress import Report
 
 PAUSE = "localhost/localcluster/pause:1"
 
+DIRECTORIES = "docker.io/library/busybox:1.37.0"
+"""The image in which the operator creates directories of claims."""
+
 BUSYBOX = Path("/bin/busybox")
 CATATONIT = Path("/usr/bin/catatonit")
 
@@ -59,6 +62,11 @@ def _dufs(report: Report) -> Image:
     )
 
 
+def _directories(_report: Report) -> Image:
+    links = {f"/bin/{name}": "busybox" for name in ("id", "mkdir", "sh")}
+    return Image(DIRECTORIES, ["/bin/sh"], {"/bin/busybox": BUSYBOX}, links=links)
+
+
 def _copyparty(_report: Report) -> Image:
     return Image(
         # The original image has Python and busybox of Alpine.
@@ -81,7 +89,7 @@ def build(browsers: Collection[str], report: Report) -> list[Path]:
 
     Images that are not in the per-user cache are built. Raises ClusterError if a program in one of them cannot be built.
     """
-    return [archive(image(report)) for image in (_pause, *(BROWSERS[name] for name in browsers))]
+    return [archive(image(report)) for image in (_pause, _directories, *(BROWSERS[name] for name in browsers))]
 
 
 def archive(image: Image) -> Path:

@@ -1,0 +1,95 @@
+"""The UserStorages that use the directories of claims, in order of precedence. No query scans all of them."""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from heapq import merge
+from typing import NamedTuple
+
+from userstorage_operator.api.subpath import Directory
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.arbitration.ranking import Rank
+from userstorage_operator.observed.claim_usage import ClaimUse
+
+
+class Claimant(NamedTuple):
+    """A UserStorage and the directory that it uses. Claimants sort by rank; no two ranks are equal."""
+
+    rank: Rank
+    name: str
+    user_id: str
+    use: ClaimUse
+
+
+class _List(NamedTuple):
+    """Key of a list of claimants."""
+
+    namespace: str
+    claim: str
+    directory: Directory
+    below: bool
+    """Whether the list has all directories in `directory` too; otherwise only `directory` itself."""
+    read_only: bool
+
+
+class DirectoryIndex:
+    """At most one use of a claim for each UserStorage. A change and a query take O(log n), times the depth of the directory.
+
+    Two uses conflict if one directory is, or contains, the other, and not both only read.
+    """
+
+    def __init__(self) -> None:
+        self._claimants: dict[Key, Claimant] = {}
+        self._lists: dict[_List, list[Claimant]] = {}
+
+    def get(self, key: Key) -> Claimant | None:
+        """Return the UserStorage with its use; None if it uses nothing."""
+        return self._claimants.get(key)
+
+    def update(self, key: Key, claimant: Claimant | None) -> None:
+        """Set the use of the UserStorage; None removes it."""
+        if (previous := self._claimants.pop(key, None)) is not None:
+            for place in _lists_of(key.namespace, previous.use):
+                claimants = self._lists[place]
+                del claimants[bisect_left(claimants, previous)]
+                if not claimants:
+                    del self._lists[place]
+        if claimant is not None:
+            self._claimants[key] = claimant
+            for place in _lists_of(key.namespace, claimant.use):
+                insort(self._lists.setdefault(place, []), claimant)
+
+    def conflicting(self, namespace: str, use: ClaimUse) -> Iterator[Claimant]:
+        """Yield the UserStorages whose use conflicts with `use`, in order. The iterator is invalid after the next change."""
+        modes = (False,) if use.read_only else (False, True)
+        for_each = [(mode, parent) for mode in modes for parent in _prefixes(use.directory)]
+        return self._merged(
+            *(_List(namespace, use.claim, parent, False, mode) for mode, parent in for_each if parent != use.directory),
+            *(_List(namespace, use.claim, use.directory, True, mode) for mode in modes),
+        )
+
+    def dominating(self, namespace: str, use: ClaimUse) -> Iterator[Claimant]:
+        """Yield the UserStorages, in order, that conflict with every use that conflicts with `use`."""
+        modes = (False, True) if use.read_only else (False,)
+        return self._merged(
+            *(_List(namespace, use.claim, parent, False, mode) for mode in modes for parent in _prefixes(use.directory))
+        )
+
+    def above(self, namespace: str, use: ClaimUse) -> Iterator[Claimant]:
+        """Yield the UserStorages, in order, with a directory that contains that of `use`, and that conflict with `use`."""
+        modes = (False,) if use.read_only else (False, True)
+        parents = (parent for parent in _prefixes(use.directory) if parent != use.directory)
+        return self._merged(*(_List(namespace, use.claim, parent, False, mode) for parent in parents for mode in modes))
+
+    def _merged(self, *places: _List) -> Iterator[Claimant]:
+        return merge(*(self._lists[place] for place in places if place in self._lists))
+
+
+def _prefixes(directory: Directory) -> Iterator[Directory]:
+    """Yield the root, each directory on the way, and the directory itself."""
+    return (directory[:length] for length in range(len(directory) + 1))
+
+
+def _lists_of(namespace: str, use: ClaimUse) -> Iterator[_List]:
+    yield _List(namespace, use.claim, use.directory, False, use.read_only)
+    for parent in _prefixes(use.directory):
+        yield _List(namespace, use.claim, parent, True, use.read_only)
