@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from userstorage_operator.api.errors import NotFound, OperatorError
-from userstorage_operator.api.names import ANNOTATION_RESTARTED_AT
+from userstorage_operator.api.names import ANNOTATION_PAUSED, ANNOTATION_RESTARTED_AT
 from userstorage_operator.api.reasons import PAUSED, REASONS
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.api.timestamps import format_time
@@ -51,11 +51,10 @@ def restart(name: str, namespace: str) -> None:
     """Restart the pod of a UserStorage, as `kubectl rollout restart` does: sets the annotation userstorage.dev/restartedAt.
 
     The operator terminates the pod gracefully and creates another one, also with updateStrategy WhenSuspended. A suspended
-    UserStorage stays suspended. Exit code 1: the annotation could not be set.
+    UserStorage stays suspended. Exit code 1: there is no such object, it is paused, or the annotation could not be set.
     """
-    patch = {"metadata": {"annotations": {ANNOTATION_RESTARTED_AT: format_time(datetime.now(UTC))}}}
     try:
-        asyncio.run(_patch(namespace, name, patch))
+        asyncio.run(_restart(namespace, name))
     except NotFound as error:
         raise click.ClickException(f"there is no UserStorage {name!r} in namespace {namespace!r}") from error
     except OperatorError as error:
@@ -91,9 +90,14 @@ def _is_ready(raw: Unstructured) -> bool:
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
-async def _patch(namespace: str, name: str, patch: Unstructured) -> None:
+async def _restart(namespace: str, name: str) -> None:
     client = KubeClient(await login(), NoopObserver())
     try:
+        meta = (await client.get(USER_STORAGES, namespace, name))["metadata"]
+        if (meta.get("annotations") or {}).get(ANNOTATION_PAUSED) == "true":  # as kubectl refuses it for a paused Deployment
+            raise click.ClickException(f"UserStorage {name!r} is paused; remove the annotation {ANNOTATION_PAUSED} first")
+        annotations = {ANNOTATION_RESTARTED_AT: format_time(datetime.now(UTC))}
+        patch = {"metadata": {"uid": meta["uid"], "annotations": annotations}}
         await client.merge_patch(USER_STORAGES, namespace, name, patch, field_manager="kubectl-userstorage")
     finally:
         await client.close()

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 from support.inprocess import RecordedMetrics
 from support.live import Live
 from userstorage_operator import plugin
-from userstorage_operator.api.names import ANNOTATION_RESTARTED_AT
+from userstorage_operator.api.names import ANNOTATION_PAUSED, ANNOTATION_RESTARTED_AT
 from userstorage_operator.api.resources import Kind
 
 pytestmark = pytest.mark.kwok
@@ -55,6 +55,17 @@ async def test_restart_of_a_missing_object_fails_and_names_it(live: Live) -> Non
     done = await restart(live, "nobody")
     assert done.exit_code == 1
     assert f"there is no UserStorage 'nobody' in namespace '{live.namespace}'" in done.output
+
+
+async def test_restart_of_a_paused_object_fails_and_says_so(live: Live) -> None:
+    await live.create()
+    await live.change({"metadata": {"annotations": {ANNOTATION_PAUSED: "true"}}})
+    done = await restart(live)
+    assert done.exit_code == 1
+    assert "UserStorage 'alice' is paused; remove the annotation userstorage.dev/paused first" in done.output
+    found = await live.get()
+    assert found is not None
+    assert ANNOTATION_RESTARTED_AT not in found["metadata"]["annotations"]
 
 
 async def test_restart_does_not_start_a_suspended_user(live: Live, operator: RecordedMetrics) -> None:
