@@ -11,7 +11,7 @@ from support import faultproxy
 from support.faultproxy import FaultProxy
 from support.inprocess import TLS_CLOSE_SECONDS, RecordedMetrics, serving
 from support.kubectl import Kubectl
-from support.live import ClassOfTest, Live
+from support.live import NODES_ALLOWED, ClassOfTest, Live
 from support.redis_replicas import FakeApiServer, InProcessReplicas
 from testservers.redis import RedisServer
 from userstorage_operator.config import Config
@@ -31,7 +31,7 @@ async def live(kubeconfig: None, namespace: str) -> AsyncIterator[Live]:
     client = KubeClient(await login(), Metrics("test"))
     live = Live(client, namespace)
     await live.until_pods_are_admitted()
-    await live.create_class(live.lab_class)
+    await live.create_class(live.lab_class, scheduling=NODES_ALLOWED)
     yield live
     await live.release_all()
     await live.delete_class(live.lab_class)

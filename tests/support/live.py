@@ -19,6 +19,8 @@ HEALED: Unstructured = {
 """Patch of a UserStorage after which a new pod starts and runs: labels and annotations alone change in place."""
 ALLOWED = {"allowed": [LIFE, "team"]}
 """`podMetadata` of the classes of tests."""
+NODES_ALLOWED = {"allowed": {"nodeSelector": ["kubernetes.io/hostname", "disk"]}}
+"""`scheduling` of the class `lab_class`."""
 QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 
@@ -38,11 +40,13 @@ class Live:
         self.client = client
         self.namespace = namespace
         self.lab_class = f"lab-{namespace}"
-        """The class of UserStorages with a `podMetadata`, which the built-in class does not allow. Created by the fixture `live`."""
+        """The class of UserStorages with a section that the built-in class does not allow. Created by the fixture `live`."""
 
     async def create(self, name: str = "alice", *, user_id: str | None = None, **spec: Any) -> Unstructured:
-        """Create a UserStorage; one with a podMetadata gets `lab_class`, unless `className` is given (None: the default class)."""
-        if "podMetadata" in spec:
+        """Create a UserStorage; one with `podMetadata` or `scheduling` gets `lab_class`, unless `className` is given (None: the
+        default class).
+        """
+        if not spec.keys().isdisjoint(("podMetadata", "scheduling")):
             spec = {"className": self.lab_class} | spec
         spec = {field: value for field, value in spec.items() if (field, value) != ("className", None)}
         body = {
