@@ -3,7 +3,9 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.plan.builders import DIRECTORY_IMAGE
 
+UNPRIVILEGED = 65534
 SHELLS = [shell for shell in (["/bin/sh"], ["/bin/busybox", "sh"]) if shutil.which(shell[0])]
 
 
@@ -23,11 +26,11 @@ def container_of(sub_path: str, user: str = "alice") -> Unstructured:
     return dict(container)
 
 
-def create(root: Path, sub_path: str, shell: list[str]) -> "subprocess.CompletedProcess[str]":
+def create(root: Path, sub_path: str, shell: list[str], **options: Any) -> "subprocess.CompletedProcess[str]":
     """Run the script of the init container with another root."""
     _, option, script, name, _, *elements = container_of(sub_path)["command"]
     command = [*shell, option, script, name, str(root), *elements]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **options)
 
 
 def test_directory_is_created_before_the_browser_starts() -> None:
@@ -73,12 +76,13 @@ def test_directory_is_not_created_through_a_link(tmp_path: Path, shell: list[str
     assert create(root, "file/alice", shell).returncode == 1
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_unwritable_root_is_reported(tmp_path: Path) -> None:
-    tmp_path.chmod(0o555)
-    done = create(tmp_path, "alice", SHELLS[0])
-    assert done.returncode == 1
-    assert f"must be writable for uid {os.getuid()}" in done.stderr
+def test_unwritable_root_is_reported() -> None:
+    user = UNPRIVILEGED if os.geteuid() == 0 else os.geteuid()  # root may write everywhere
+    with tempfile.TemporaryDirectory() as root:  # other users cannot enter tmp_path
+        Path(root).chmod(0o555)
+        done = create(Path(root), "alice", SHELLS[0], user=user)
+        assert done.returncode == 1
+        assert f"must be writable for uid {user}" in done.stderr
 
 
 @pytest.mark.parametrize(
