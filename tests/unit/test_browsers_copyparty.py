@@ -204,5 +204,18 @@ def test_liveness_does_not_read_the_volume_and_readiness_does() -> None:
     assert found["livenessProbe"]["tcpSocket"] == found["startupProbe"]["tcpSocket"] == {"port": 8080}
     script = found["readinessProbe"]["exec"]["command"][-1]
     assert "/srv" in script
-    assert "http://127.0.0.1:8080/u/alice/" in script
+    assert "http://127.0.0.1:8080/u/alice/.cpr/ui.css" in script
     assert container(healthPath="/up")["livenessProbe"]["httpGet"]["path"] == "/up"
+
+
+def test_page_of_the_readiness_probe_lists_no_files(start: Any) -> None:
+    program = start(basePath="/u/${slug}/")
+    script = container(basePath="/u/${slug}/")["readinessProbe"]["exec"]["command"][-1]
+    path = re.search(r"127\.0\.0\.1:8080(/\S+)", script)[1]  # type: ignore[index]
+    for directory in ("", "u/alice/"):  # a file of the user at that path is not what the probe gets
+        (program.files / directory / ".cpr").mkdir(parents=True)
+        (program.files / directory / ".cpr/ui.css").write_bytes(CONTENT)
+    answer = program.request("GET", path, None)
+    assert answer.code == 200
+    assert CONTENT not in answer.body
+    assert b"a.txt" not in answer.body
