@@ -12,6 +12,7 @@ from support.kubectl import Kubectl, eventually
 from support.operator_account import ACCOUNT
 from support.operator_pod import FILEBROWSER, pod
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.browsers import copyparty
 
 DUFS = "docker.io/sigoden/dufs:v0.47.0"
 OTHER = "docker.io/library/busybox:1.37"
@@ -171,7 +172,8 @@ def test_operators_own_pod_is_admitted(policies: Policies) -> None:
         ("own", FILEBROWSER, False),
         ("dufs", DUFS, True),
         ("dufs", FILEBROWSER, False),
-        ("plain", FILEBROWSER, True),
+        ("plain", copyparty.IMAGE, True),
+        ("plain", FILEBROWSER, False),
         ("plain", DUFS, False),
         ("plain", OTHER, False),
     ],

@@ -44,6 +44,11 @@ def class_object(name: str = "standard", *, meta: Unstructured | None = None, **
     return {"kind": "UserStorageClass", "metadata": metadata | (meta or {}), "spec": spec}
 
 
+def filebrowser_class(**spec: Any) -> UserStorageClass:
+    """Return a class for File Browser, whose pod has an init container."""
+    return UserStorageClass.parse(class_object(browser={"flavor": "FileBrowser"}, **spec))
+
+
 def dufs_class(**spec: Any) -> UserStorageClass:
     """Return a class of flavor Dufs with the acknowledgement that it requires."""
     fields: dict[str, Any] = {

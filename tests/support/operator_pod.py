@@ -2,7 +2,7 @@
 
 import copy
 
-from support.builders import desired_of, storage_object
+from support.builders import desired_of, filebrowser_class, storage_object
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.plan.diff import without_absent
 
@@ -14,7 +14,7 @@ def pod(image: str = FILEBROWSER, class_name: str = "") -> Unstructured:
 
     The API server would look for the owner in the namespace.
     """
-    pod_object = without_absent(desired_of(storage_object()).pod)
+    pod_object = without_absent(desired_of(storage_object(), filebrowser_class()).pod)
     pod_object["metadata"] = {
         "name": "user-storage-alice",
         "labels": pod_object["metadata"]["labels"],

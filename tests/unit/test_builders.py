@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.builders import ALLOWING, class_object, desired_of, dufs_class, storage_object
+from support.builders import ALLOWING, class_object, desired_of, dufs_class, filebrowser_class, storage_object
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.userstorageclass import UserStorageClass
@@ -75,7 +75,7 @@ def test_class_sets_allowed_sources_or_disables_network_policy() -> None:
 
 
 def test_pod_has_no_token_and_cannot_be_root() -> None:
-    spec = desired_of(storage_object()).pod["spec"]
+    spec = desired_of(storage_object(), filebrowser_class()).pod["spec"]
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True
     for container in [*spec["containers"], *spec["initContainers"]]:
@@ -85,7 +85,7 @@ def test_pod_has_no_token_and_cannot_be_root() -> None:
 
 
 def test_termination_message_falls_back_to_logs() -> None:
-    spec = desired_of(storage_object()).pod["spec"]
+    spec = desired_of(storage_object(), filebrowser_class()).pod["spec"]
     policies = [container["terminationMessagePolicy"] for container in [*spec["containers"], *spec["initContainers"]]]
     assert policies == ["FallbackToLogsOnError"] * 2
 
@@ -158,7 +158,7 @@ def test_network_policy_peers_are_built_as_the_api_server_stores_them(peers: lis
 def test_file_browser_without_proxy_has_no_administrator() -> None:
     auth = {"mode": "None", "acknowledgeUnauthenticated": True}
     permissions = {"delete": False, "share": False}
-    cls = UserStorageClass.parse(class_object(browser={"permissions": permissions}, auth=auth))
+    cls = UserStorageClass.parse(class_object(browser={"flavor": "FileBrowser", "permissions": permissions}, auth=auth))
     [init] = desired_of(storage_object(storage={"readOnly": True}), cls).pod["spec"]["initContainers"]
     command = " ".join(init["command"])
     assert "users add" in command

@@ -197,7 +197,7 @@ class UserStorageClass:
             name=raw["metadata"]["name"],
             generation=raw["metadata"].get("generation", 0),
             browser=BrowserSpec(
-                flavor=browser.choice("flavor", Flavor, Flavor.FILE_BROWSER),
+                flavor=browser.choice("flavor", Flavor, Flavor.COPYPARTY),
                 image=browser.optional("image", str),
                 port=browser.get("port", int, 8080),
                 command=tuple(browser.get("command", list, [])),
