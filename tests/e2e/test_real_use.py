@@ -12,7 +12,7 @@ from support.cluster_access import LocalNode
 from support.filebrowser import FileBrowser
 from support.kubectl import eventually
 from support.photos import photo
-from support.users import DUFS, FILE_BROWSER, NamespaceUsers
+from support.users import COPYPARTY, DUFS, FILE_BROWSER, NamespaceUsers
 
 MANY = 300_000
 PROXY = "http://192.0.2.1:3128"
@@ -49,7 +49,7 @@ def test_proxy_variables_do_not_keep_a_pod_from_ready(users: NamespaceUsers) -> 
     users.until_ready("alice")
 
 
-@pytest.mark.parametrize("cls", [DUFS, FILE_BROWSER], ids=["Dufs", "FileBrowser"])
+@pytest.mark.parametrize("cls", [COPYPARTY, DUFS, FILE_BROWSER], ids=["Copyparty", "Dufs", "FileBrowser"])
 def test_many_files_do_not_slow_down_the_probe(users: NamespaceUsers, cls: dict[str, object]) -> None:
     users.apply_user("alice", users.create_class(cls))
     users.until_ready("alice")
@@ -72,7 +72,7 @@ def pod_events(users: NamespaceUsers, user: str) -> list[dict[str, str]]:
     return [{"reason": event["reason"], "note": event["message"]} for event in json.loads(found.stdout)["items"]]
 
 
-@pytest.mark.parametrize("cls", [DUFS, FILE_BROWSER], ids=["Dufs", "FileBrowser"])
+@pytest.mark.parametrize("cls", [COPYPARTY, DUFS, FILE_BROWSER], ids=["Copyparty", "Dufs", "FileBrowser"])
 def test_stale_mount_is_replaced_with_its_pod(users: NamespaceUsers, cls: dict[str, object], tmp_path: Path) -> None:
     # Only a new pod gets the new mount after the program that serves the volume was killed.
     if not isinstance(users.cluster, LocalNode):

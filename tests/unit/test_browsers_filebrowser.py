@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.builders import class_object, desired_of, dufs_class, storage_object
-from userstorage_operator.api.userstorageclass import UserStorageClass
+from support.builders import desired_of, dufs_class, filebrowser_class, storage_object
 
 OPEN = {"mode": "None", "acknowledgeUnauthenticated": True}
 RECORDER = """#!{python}
@@ -24,7 +23,7 @@ def calls(directory: Path, user_id: str, **spec: Any) -> list[list[str]]:
     log, program = directory / "log", directory / "filebrowser"
     program.write_text(RECORDER.format(python=sys.executable, log=str(log)))
     program.chmod(0o755)
-    pod = desired_of(storage_object(user_id), UserStorageClass.parse(class_object(**spec))).pod
+    pod = desired_of(storage_object(user_id), filebrowser_class(**spec)).pod
     [init] = pod["spec"]["initContainers"]
     paths = {"/bin/filebrowser": str(program), "/database": str(directory)}
     command = init["command"]

@@ -90,6 +90,11 @@ def test_scratch_and_logs_are_requested_unless_the_class_says_otherwise() -> Non
     assert "ephemeral-storage" not in container_of(None, OPEN, flavor="Dufs")["resources"]["requests"]
 
 
+def test_request_of_copyparty_lists_no_files() -> None:
+    command = container_of(flavor="Copyparty", basePath="/u/${slug}/")["readinessProbe"]["exec"]["command"][-1]
+    assert command.endswith("http://127.0.0.1:8080/u/alice/.cpr/ui.css")
+
+
 def test_no_flavor_resizes_photos_or_caches_them() -> None:
     args = container_of(flavor="FileBrowser")["args"]
     assert {"--disableThumbnails", "--disablePreviewResize"} < set(args)
