@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.builders import desired_of, dufs_class, storage_object
+from support.builders import desired_of, dufs_class, filebrowser_class, storage_object
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.subpath import directory, parse_sub_path
 from userstorage_operator.api.unstructured import Unstructured
@@ -35,7 +35,7 @@ def create(root: Path, sub_path: str, shell: list[str], **options: Any) -> "subp
 
 def test_directory_is_created_before_the_browser_starts() -> None:
     raw = storage_object(storage={"claimName": "homes", "subPath": "team/${slug}"})
-    first, configure = desired_of(raw).pod["spec"]["initContainers"]
+    first, configure = desired_of(raw, filebrowser_class()).pod["spec"]["initContainers"]
     assert (first["name"], first["image"], configure["name"]) == ("directory", DIRECTORY_IMAGE, "configure")
     assert first["command"][-3:] == ["/srv", "team", "alice"]
     assert first["volumeMounts"] == [{"name": "files", "mountPath": "/srv"}]

@@ -33,7 +33,7 @@ from userstorage_operator.redis_cache.keys import Keys
 
 BASE_PATH = {"basePath": "/of-${slug}-/"}
 CLASSES = {
-    "FileBrowser": UserStorageClass.parse(class_object(browser=BASE_PATH)),
+    "FileBrowser": UserStorageClass.parse(class_object(browser={"flavor": "FileBrowser", **BASE_PATH})),
     "Quantum": UserStorageClass.parse(class_object(browser={"flavor": "Quantum", **BASE_PATH})),
     "Copyparty": UserStorageClass.parse(
         class_object(browser={"flavor": "Copyparty", "permissions": {"share": False}, **BASE_PATH})
