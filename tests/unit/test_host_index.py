@@ -14,6 +14,7 @@ from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import UserStorageClass
 from userstorage_operator.arbitration import host
 from userstorage_operator.informers.caches import Caches
+from userstorage_operator.observed.snapshot import controller_uid
 from userstorage_operator.plan.exposure import HostPath, served_host, wanted_host
 
 MANY = 10_000
@@ -123,8 +124,9 @@ class HostScenario:
         for key in self.storages():
             raw = self.caches.storage(key)
             assert raw is not None
-            live = self.ingress(key)
-            served = served_host(live) if live is not None else None
+            live = self.ingress(key)  # one that a former UserStorage of that name has left does not count
+            own = live is not None and controller_uid(live) == raw["metadata"]["uid"]
+            served = served_host(live) if live is not None and own else None
             known = any(cls["metadata"]["name"] == raw["spec"]["className"] for cls in self.caches.classes())
             place = wanted_host(raw, self.caches.classes()) if known else served
             if place is not None:
