@@ -165,6 +165,7 @@ async def test_creation_killed_at_any_write_is_completed_by_the_next_process(
         ("Suspended", "False", "Running"),
         ("Reconciling", "False", "Done"),
         ("Stalled", "False", "NotStalled"),
+        ("Paused", "False", "NotPaused"),
         ["userstorage.dev/pod-gone"],
         "Ready",
         (await live.get() or {})["status"]["appliedHash"],

@@ -27,7 +27,7 @@ async def until_metadata(live: Live, expected: str | None) -> None:
 
 
 async def test_pod_metadata_changes_in_place_and_interrupts_no_user(live: Live, api: Kubectl, operator: None) -> None:
-    await asyncio.gather(*(live.create(user) for user in USERS))
+    await asyncio.gather(*(live.create(user, podMetadata={}) for user in USERS))
     before = {user: (await live.until_ready(user))["status"]["podUID"] for user in USERS}
     for user in USERS[:3]:  # by kubectl: the test's client has the operator's field manager
         other = json.dumps({"metadata": {"labels": {"other": "x"}, "annotations": {"other": "y"}}})
@@ -48,8 +48,8 @@ async def test_pod_metadata_changes_in_place_and_interrupts_no_user(live: Live, 
         assert pod["labels"]["userId"] == user
 
 
-async def test_operator_keys_win_and_foreign_value_is_set_back(live: Live, api: Kubectl, operator: None) -> None:
-    await live.create(podMetadata={"labels": {"app": "mine", "userId": "bob", "team": "blue"}})
+async def test_foreign_value_of_a_key_of_the_user_is_set_back(live: Live, api: Kubectl, operator: None) -> None:
+    await live.create(podMetadata={"labels": {"team": "blue"}})
     uid = (await live.until_ready())["status"]["podUID"]
     labels = (await live.pod())["metadata"]["labels"]
     assert (labels["app"], labels["userId"], labels["team"]) == ("filebrowser", "alice", "blue")
@@ -66,7 +66,7 @@ async def test_operator_keys_win_and_foreign_value_is_set_back(live: Live, api: 
 
 
 async def test_deferred_update_changes_metadata_but_keeps_what_the_pod_was_built_from(live: Live, operator: None) -> None:
-    await live.create(lifecycle={"updateStrategy": "WhenSuspended"})
+    await live.create(lifecycle={"updateStrategy": "WhenSuspended"}, podMetadata={})
     before = (await live.until_ready())["status"]
     change = {"lifecycle": {"terminationGracePeriodSeconds": 7}, "podMetadata": {"labels": {"team": "blue"}}}
     await live.change({"spec": change})

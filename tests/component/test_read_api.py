@@ -149,7 +149,7 @@ async def test_malformed_requests_and_missing_objects_are_refused(
         f"{here}/a%2Fb": "name",
         "/namespaces/A/userstorages/a": "namespace",
         "/users/alice?user=bob": "user",
-        "/users/-alice": "userID",
+        "/users/%20alice": "userID",
         "/users/a%0Ab": "userID",
     }.items():
         refused = await backend.get(path)

@@ -17,7 +17,7 @@ HEALED: Unstructured = {
     "spec": {"podMetadata": {"annotations": {LIFE: None}}, "lifecycle": {"terminationGracePeriodSeconds": 29}}
 }
 """Patch of a UserStorage after which a new pod starts and runs: labels and annotations alone change in place."""
-ALLOWED = {"allowed": [LIFE, "team"]}
+ALLOWED = {"allowed": [LIFE, "team", "cost-center", "example.org/"]}
 """`podMetadata` of the classes of tests."""
 NODES_ALLOWED = {"allowed": {"nodeSelector": ["kubernetes.io/hostname", "disk"]}}
 """`scheduling` of the class `lab_class`."""
