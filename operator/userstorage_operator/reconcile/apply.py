@@ -452,8 +452,16 @@ def _target(step: Step, result: ApplyResult) -> Target:
     kind = step.kind if isinstance(step, Create | Patch | Delete) else Kind.POD
     part = Part.REST
     if kind is Kind.PVC and isinstance(step, Patch):
-        part = Part.GROWTH if "spec" in step.patch else Part.OWNER if "ownerReferences" in step.patch["metadata"] else Part.REST
+        part = _part_of_claim(step.patch)
     return Target(result.snapshot.storage.meta.key, kind, part)
+
+
+def _part_of_claim(patch: Unstructured) -> Part:
+    """Return the part of a claim that the patch writes. A size that the claim requests already is only recorded."""
+    metadata = patch.get("metadata", {})
+    if "spec" in patch or names.ANNOTATION_REQUESTED_SIZE in metadata.get("annotations", {}):
+        return Part.GROWTH
+    return Part.OWNER if "ownerReferences" in metadata else Part.REST
 
 
 def _goal(step: Step, result: ApplyResult) -> int:
