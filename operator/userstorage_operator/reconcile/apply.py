@@ -303,11 +303,12 @@ class Applier:
         key = snapshot.storage.meta.key
         if step.requested:
             self._state.pods.forget(key)
-            self._state.remounts.pop(key, None)
         else:
             self._state.pods.record_loss(key, step.reason)
         if step.remounts:
             self._state.remounts[key] = snapshot.remounts + 1
+        else:
+            self._state.remounts.pop(key, None)
         self._state.writes.forget(Target(key, Kind.POD))
         log.info("pod_deletion_started", action="delete Pod", pod_name=name, why=step.reason)
         return pod
