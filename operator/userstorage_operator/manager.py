@@ -15,7 +15,7 @@ from userstorage_operator.api.userstorage import Key
 from userstorage_operator.config import Config, VolumeStats
 from userstorage_operator.informers import kopf_watch
 from userstorage_operator.informers.caches import Caches
-from userstorage_operator.informers.informer import Informer
+from userstorage_operator.informers.informer import Informer, longest_silences
 from userstorage_operator.informers.kopf_lists import KopfLists
 from userstorage_operator.informers.object_cache import ObjectCache
 from userstorage_operator.informers.reader import CacheReader
@@ -126,10 +126,10 @@ class Manager:
         gauges = self._metrics.gauges
         gauges.queue_depth.set(len(self._queue))
         gauges.queue_oldest.set(self._queue.oldest_wait())
-        for informer in self._informers:
-            gauges.watch_silence.labels(informer.resource.plural).set(informer.silent_for())
-        for resource, watch in self._kopf_watches.items():
-            gauges.watch_silence.labels(resource.plural).set(watch.age())
+        children = ((informer.resource, informer.silent_for()) for informer in self._informers)
+        own = ((resource, watch.age()) for resource, watch in self._kopf_watches.items())
+        for plural, seconds in longest_silences((*children, *own)).items():
+            gauges.watch_silence.labels(plural).set(seconds)
         self._object_metrics.collect()
 
     async def run(self, stop: asyncio.Event, resign: Callable[[], Awaitable[None]], term: int) -> None:

@@ -63,13 +63,14 @@ def lenient(api: Kubectl) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def classes(api: Kubectl) -> Iterator[dict[str, str]]:
-    """The names of four classes: with its own image, of another flavor, with all defaults, and with keys for pods."""
+    """The names of four classes: with its own image, of another flavor, with all defaults, and with keys for pods of File Browser."""
     none = {"mode": "None", "acknowledgeUnauthenticated": True}
     specs: dict[str, Unstructured] = {
         "own": {"browser": {"flavor": "Custom", "image": OTHER}, "auth": none},
         "dufs": {"browser": {"flavor": "Dufs"}, "auth": none},
         "plain": {},
         "keys": {
+            "browser": {"flavor": "FileBrowser"},
             "podMetadata": {"annotations": {"example.org/set": "1"}, "allowed": ["team", "example.org/"]},
             "scheduling": {
                 "tolerations": [{"key": "example.org/set", "operator": "Exists"}],
@@ -191,6 +192,9 @@ LABELS: tuple[str | int, ...] = ("metadata", "labels")
 ANNOTATIONS: tuple[str | int, ...] = ("metadata", "annotations")
 CONTROL_PLANE = [EXISTS | {"key": "node-role.kubernetes.io/control-plane"}]
 TOLERATIONS: tuple[str | int, ...] = ("spec", "tolerations")
+MEMORY_PRESSURE = [EXISTS | {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}]
+"""What the admission plugin PodTolerationRestriction adds."""
+RECOMMENDED: tuple[str | int, ...] = (*LABELS, "app.kubernetes.io/managed-by")
 ADDED: dict[str, tuple[tuple[str | int, ...], Any, str]] = {
     "an allowed label": ((*LABELS, "team"), "blue", ""),
     "a label with an allowed prefix": ((*LABELS, "example.org/team"), "blue", ""),
@@ -204,6 +208,10 @@ ADDED: dict[str, tuple[tuple[str | int, ...], Any, str]] = {
     "another toleration": (TOLERATIONS, [EXISTS | {"key": "dedicated"}], "spec.tolerations"),
     "a toleration of the control plane": (TOLERATIONS, CONTROL_PLANE, "spec.tolerations"),
     "a toleration of everything": (TOLERATIONS, [EXISTS], "every taint"),
+    "a toleration of memory pressure": (TOLERATIONS, MEMORY_PRESSURE, ""),
+    "a toleration of any memory pressure": (
+        TOLERATIONS, [EXISTS | {"key": "node.kubernetes.io/memory-pressure"}], "spec.tolerations",
+    ),
     "a toleration of lost nodes for ever": (
         TOLERATIONS, [EXISTS | {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}], "spec.tolerations",
     ),
@@ -221,11 +229,22 @@ def test_pod_has_only_keys_of_its_class(policies: Policies, classes: dict[str, s
     assert not message or f"UserStorageClass {classes['keys']} neither sets nor allows" in refusal
 
 
+@pytest.mark.parametrize("value", [None, "platform"])
+def test_keys_are_checked_whatever_the_recommended_label_is(
+    policies: Policies, classes: dict[str, str], value: str | None
+) -> None:
+    changed = modified_pod(RECOMMENDED, value)
+    changed["metadata"]["annotations"]["userstorage.dev/class"] = classes["keys"]
+    assert policies.refusal(changed) == ""
+    changed["metadata"]["labels"]["component"] = "api"
+    assert "neither sets nor allows component" in policies.refusal(changed)
+
+
 @pytest.mark.parametrize("row", ADDED)
 def test_pod_without_class_has_only_keys_of_the_operator(policies: Policies, row: str) -> None:
     path, value, _ = ADDED[row]
     refusal = policies.refusal(modified_pod(path, value))
-    assert (refusal == "") == (row == "an annotation of the API server")
+    assert (refusal == "") == (row in ("an annotation of the API server", "a toleration of memory pressure"))
     assert not refusal or "without the annotation userstorage.dev/class must not have" in refusal
 
 
@@ -245,6 +264,37 @@ def test_running_pod_gets_only_keys_of_its_class(policies: Policies, classes: di
     assert "must not have example.org/note" in policies.run("patch", "pod", "with-keys", "-p", json.dumps(unnamed))
 
 
+@pytest.mark.parametrize("kind", ["keys", ""], ids=["with-class", "without-class"])
+def test_running_pod_gets_only_tolerations_of_its_class(
+    api: Kubectl, policies: Policies, lenient: str, classes: dict[str, str], kind: str
+) -> None:
+    running = pod(class_name=classes[kind] if kind else "")
+    running["metadata"]["name"] = name = f"tolerant-{kind}x"
+    assert policies.run("create", "-f", "-", manifest=running) == ""
+    append = json.dumps([{"op": "add", "path": "/spec/tolerations/-", "value": EXISTS | {"key": "dedicated"}}])
+    patch = ("patch", "pod", name, "--type=json", "-p")
+    assert "spec.tolerations" in policies.run(*patch, append)
+    pressure = json.dumps([{"op": "add", "path": "/spec/tolerations/-", "value": MEMORY_PRESSURE[0]}])
+    assert policies.run(*patch, pressure) == ""
+    api.run(*patch, append, "-n", lenient)  # another controller's, as a queue manager's
+    own = {"metadata": {"annotations": {"userstorage.dev/base-path": "/files/"}}}
+    assert policies.run("patch", "pod", name, "-p", json.dumps(own)) == ""
+
+
+def test_running_pod_keeps_the_label_by_which_policies_select_it(
+    api: Kubectl, policies: Policies, lenient: str, classes: dict[str, str]
+) -> None:
+    running = pod(class_name=classes["keys"])
+    running["metadata"]["name"] = "labelled"
+    assert policies.run("create", "-f", "-", manifest=running) == ""
+    for value in (None, "helm"):
+        lost = json.dumps({"metadata": {"labels": {"userstorage.dev/managed-by": value}}})
+        assert "userstorage.dev/managed-by" in policies.run("patch", "pod", "labelled", "-p", lost)
+    api.run("patch", "pod", "labelled", "-n", lenient, "-p", lost)
+    restored = json.dumps({"metadata": {"labels": {"userstorage.dev/managed-by": "userstorage-operator"}}})
+    assert policies.run("patch", "pod", "labelled", "-p", restored) == ""
+
+
 def test_key_of_another_controller_does_not_block_an_update(api: Kubectl, policies: Policies, lenient: str) -> None:
     running = pod()
     running["metadata"]["name"] = "networked"
@@ -257,8 +307,12 @@ def test_key_of_another_controller_does_not_block_an_update(api: Kubectl, polici
 
 def test_unknown_class_is_refused_if_role_lists_classes(api: Kubectl, policies: Policies, classes: dict[str, str]) -> None:
     invented = pod(OTHER, "invented")
+    for name, class_name in (("of-keys", classes["keys"]), ("of-plain", classes["plain"])):
+        running = pod(FILEBROWSER if name == "of-keys" else copyparty.IMAGE, class_name)
+        running["metadata"]["name"] = name
+        assert policies.run("create", "-f", "-", manifest=running) == ""
     assert policies.refusal(invented) == ""  # the default, as documented in docs/security.md
-    narrow = {
+    narrow: Unstructured = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
         "metadata": {"name": "userstorage-operator-classes"},
@@ -275,6 +329,16 @@ def test_unknown_class_is_refused_if_role_lists_classes(api: Kubectl, policies: 
     try:
         eventually(lambda: "may not use the class invented" in policies.refusal(invented))
         assert policies.refusal(pod(OTHER, classes["own"])) == ""
+        renamed = {"metadata": {"annotations": {"userstorage.dev/class": "invented"}, "labels": {"component": "api"}}}
+        assert "may not use the class invented" in policies.run("patch", "pod", "of-keys", "-p", json.dumps(renamed))
+        own = {"metadata": {"annotations": {"userstorage.dev/base-path": "/files/"}}}
+        listed = {"metadata": {"annotations": {"userstorage.dev/class": classes["plain"]}}}
+        for update in (own, listed):  # the second, of a pod whose new class asks for the same pod
+            assert policies.run("patch", "pod", "of-keys", "-p", json.dumps(update)) == ""
+        narrow["rules"][0]["resourceNames"] = [classes["own"]]
+        api.apply(narrow)
+        eventually(lambda: "may not use the class" in policies.refusal(pod(class_name=classes["keys"])))
+        assert policies.run("patch", "pod", "of-plain", "-p", json.dumps(own)) == ""
     finally:
         api.run("apply", "-k", str(ROOT / "deploy/admission"))
         eventually(lambda: policies.refusal(invented) == "")

@@ -68,3 +68,15 @@ def test_every_policy_fails_closed_and_applies_to_the_operator_only() -> None:
 def test_policies_read_the_annotation_that_the_operator_writes() -> None:
     for policy in ("class-images", "class-names", "class-pods"):
         assert f"'{names.ANNOTATION_CLASS}'" in variable(policy, "named")
+
+
+def test_policies_select_by_the_label_that_the_operator_enforces() -> None:
+    """Check that no policy selects by the recommended label, which policies of a platform may own."""
+    constraints = {name: policy["spec"]["matchConstraints"] for name, policy in policies().items()}
+    selectors = {name: found["objectSelector"] for name, found in constraints.items() if "objectSelector" in found}
+    assert selectors.keys() == {"class-images", "class-pods"}
+    for name, selector in selectors.items():
+        assert selector == {"matchLabels": {names.LABEL_MANAGED_BY: names.MANAGED_BY}}, name
+    enforced = f"labels['{names.LABEL_MANAGED_BY}'].orValue('') == '{names.MANAGED_BY}'"
+    expressions = [entry["expression"] for entry in policies()["class-names"]["spec"]["validations"]]
+    assert any(expression == f"object.metadata.?{enforced}" for expression in expressions)

@@ -11,6 +11,7 @@ from support.builders import NOW, desired_of, settled_snapshot, storage_object
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.resources import Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.api.userstorage import Key
 from userstorage_operator.arbitration.claim import ClaimReservations
 from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.informers.caches import Caches
@@ -21,7 +22,7 @@ from userstorage_operator.plan.builders import owner_reference
 from userstorage_operator.plan.diff import with_owner
 from userstorage_operator.reconcile.apply import Applier
 from userstorage_operator.reconcile.backoff import Backoff
-from userstorage_operator.reconcile.local_state import LocalState
+from userstorage_operator.reconcile.local_state import LocalState, Part, Target
 from userstorage_operator.status.outcome import ApplyResult
 
 
@@ -213,6 +214,23 @@ def test_growth_does_not_wait_for_repairs_of_the_claim() -> None:
     contestant.reconcile(relabelled(Kind.PVC))
     contestant.reconcile(snapshot)
     assert contestant.server.writes == ["patch PersistentVolumeClaim"] * 3
+
+
+def test_record_of_a_size_that_the_claim_has_already_is_no_repair() -> None:
+    contestant = Contestant()
+    raw = storage_object(storage={"size": "10Gi"})
+    snapshot = settled_snapshot(raw)
+    claim = snapshot.children.pvc or {}
+    shrunk = claim["metadata"]["annotations"] | {"userstorage.dev/requested-size": "20Gi"}
+    recorded = snapshot.with_children(
+        replace(snapshot.children, pvc=claim | {"metadata": claim["metadata"] | {"annotations": shrunk}})
+    )
+    contestant.reconcile(relabelled(Kind.PVC, raw))
+    contestant.reconcile(recorded)
+    contestant.reconcile(relabelled(Kind.PVC, raw))
+    assert contestant.server.writes == ["patch PersistentVolumeClaim"] * 3
+    parts = {part: contestant.state.writes.state(Target(Key("users", "alice"), Kind.PVC, part)).count for part in Part}
+    assert parts == {Part.REST: 1, Part.OWNER: 0, Part.GROWTH: 0}, "one repair, of the label"
 
 
 def test_no_pod_is_created_while_its_policy_waits() -> None:

@@ -38,6 +38,9 @@ def test_directory_is_created_before_the_browser_starts() -> None:
     first, configure = desired_of(raw, filebrowser_class()).pod["spec"]["initContainers"]
     assert (first["name"], first["image"], configure["name"]) == ("directory", DIRECTORY_IMAGE, "configure")
     assert first["command"][-3:] == ["/srv", "team", "alice"]
+    assert first["resources"] == configure["resources"], (
+        "a ResourceQuota or LimitRange admits all containers of the pod or none"
+    )
     assert first["volumeMounts"] == [{"name": "files", "mountPath": "/srv"}]
     own = dufs_class(storage={"directoryImage": "registry.example.org/busybox:1"})
     [container] = desired_of(raw, own).pod["spec"]["initContainers"]
@@ -76,13 +79,27 @@ def test_directory_is_not_created_through_a_link(tmp_path: Path, shell: list[str
     assert create(root, "file/alice", shell).returncode == 1
 
 
-def test_unwritable_root_is_reported() -> None:
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_reason_why_there_is_no_directory_is_reported(shell: list[str]) -> None:
     user = UNPRIVILEGED if os.geteuid() == 0 else os.geteuid()  # root may write everywhere
-    with tempfile.TemporaryDirectory() as root:  # other users cannot enter tmp_path
-        Path(root).chmod(0o555)
-        done = create(Path(root), "alice", SHELLS[0], user=user)
-        assert done.returncode == 1
-        assert f"must be writable for uid {user}" in done.stderr
+    with tempfile.TemporaryDirectory() as name:  # other users cannot enter tmp_path
+        root = Path(name)
+        (root / "file").touch()
+        (root / "closed").mkdir(mode=0o700 if os.geteuid() == 0 else 0)
+        root.chmod(0o555)
+        for sub_path, problem, cause in (
+            ("alice", "create", "Permission denied"),
+            ("file/alice", "create", "File exists"),
+            ("closed/alice", "enter", ""),  # dash does not say why
+        ):
+            done = create(root, sub_path, shell, user=user)
+            assert done.returncode == 1
+            [message] = done.stderr.splitlines()
+            at = root / sub_path.split("/")[0]
+            assert message.startswith(f"spec.storage.subPath: cannot {problem} the directory {at} as uid {user}, gid ")
+            assert message.endswith(cause)
+        done = create(root / "missing", "alice", shell)
+        assert done.stderr.startswith(f"spec.storage.subPath: cannot enter the directory {root / 'missing'} as uid ")
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import ClusterError, NotFound, Unavailable
-from userstorage_operator.api.resources import Kind, Resource
+from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
 from userstorage_operator.informers import informer
-from userstorage_operator.informers.informer import Informer, relist
+from userstorage_operator.informers.informer import Informer, longest_silences, relist
 from userstorage_operator.informers.object_cache import ObjectCache
 
 
@@ -227,6 +227,12 @@ async def test_children_without_their_label_are_listed_besides() -> None:
     assert {raw["metadata"]["name"]: raw["metadata"]["resourceVersion"] for raw in cache.values()} == {"older": "3", "p": "11"}
 
 
+async def test_claims_of_others_are_not_listed_with_children_that_lost_their_label() -> None:
+    source, cache = OfTwoVersions(), ObjectCache(lambda _: None)
+    assert await relist(source, Kind.PVC.resource, None, names.LABEL_SHAREABLE, cache) == "12"
+    assert {raw["metadata"]["name"] for raw in cache.values()} == {"p"}
+
+
 async def test_a_watch_is_not_resumed_from_a_future_version() -> None:
     source = Scripted([event("BOOKMARK", 900)], [event("MODIFIED", 23)])
     source.latest = 30
@@ -310,3 +316,9 @@ async def test_objects_that_only_the_lost_future_had_are_removed() -> None:
         cache.event("ADDED", named(f"dave-{number}", 90 + number, uid=str(number)))
     await relist(Restored([], 60, []), Kind.POD.resource, None, "", cache)
     assert versions(cache) == {}
+
+
+def test_silent_watch_is_not_hidden_by_another_of_its_resource() -> None:
+    claims, pods = Kind.PVC.resource, Kind.POD.resource
+    found = longest_silences([(claims, 500.0), (pods, 2.0), (claims, 1.0), (USER_STORAGES, 0.0)])
+    assert found == {"persistentvolumeclaims": 500, "pods": 2, "userstorages": 0}

@@ -8,8 +8,19 @@ import pytest
 
 from support.builders import NOW, desired_of, ready_pod, settled_snapshot, storage_object
 from userstorage_operator.api.timestamps import format_time
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.api.userstorage import Key, UserStorage
+from userstorage_operator.arbitration.claim import ClaimReservations
+from userstorage_operator.arbitration.reservations import Reservations
+from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan import planner, remount
+from userstorage_operator.plan.steps import Plan
+from userstorage_operator.reconcile.apply import Applier
+from userstorage_operator.reconcile.backoff import Backoff
+from userstorage_operator.reconcile.local_state import LocalState
+from userstorage_operator.status.conditions import ready, stalled
+from userstorage_operator.status.outcome import Outcome
 
 ALICE = storage_object()
 """Her startTimeout is five minutes."""
@@ -71,3 +82,50 @@ def test_pod_that_has_become_ready_since_is_not_deleted() -> None:
     plan = planner.plan(waiting, NOW)
     assert plan.pod_deletion is None
     assert NOW + timedelta(minutes=1) in plan.requeue_at
+
+
+def test_replacement_is_announced_only_if_it_will_happen() -> None:
+    second = snapshot_with(running(), ready_since=timedelta(minutes=5), remounts=1)  # timed out; due in another five minutes
+    claim = second.children.pvc or {}
+    gone = claim | {"metadata": claim["metadata"] | {"deletionTimestamp": "2026-01-31T11:59:50Z"}}
+    of_a_share = storage_object(storage={"claimName": "user-storage-alice"})
+    withdrawn = replace(second, storage=UserStorage.parse(of_a_share))  # the claim does not have the label
+    for snapshot, announced in (
+        (second, True),
+        (second.with_children(replace(second.children, pvc=gone)), False),
+        (withdrawn, False),
+    ):
+        outcome = Outcome(snapshot, planner.plan(snapshot, NOW).desired, Plan(), failure=None, now=NOW)
+        assert (planner.plan(snapshot, NOW + timedelta(minutes=5)).pod_deletion is not None) == announced
+        for condition in (ready(outcome), stalled(outcome)):
+            assert ("is replaced at" in condition.message) == announced
+
+
+class Server:
+    """An API server that has the UserStorage and its claim, and deletes pods at once."""
+
+    async def get(self, *_: Any) -> Unstructured:
+        return ALICE
+
+    async def delete(self, *_: Any) -> Unstructured:
+        return {"kind": "Status"}
+
+    async def unasked(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+    def pages(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+    create = merge_patch = json_patch = list_all = unasked
+
+
+@pytest.mark.parametrize(("restarted_at", "remounts"), [(None, 4), ("2026-01-31T12:00:00Z", None)])
+async def test_restart_by_the_user_starts_the_patience_again(restarted_at: str | None, remounts: int | None) -> None:
+    caches, key = Caches(lambda _: None, lambda _: None), Key("users", "alice")
+    state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), ClaimReservations(caches), Reservations(), None)
+    state.remounts[key] = 3
+    snapshot = snapshot_with(running(), ready_since=timedelta(hours=2), remounts=3)
+    meta = replace(snapshot.storage.meta, restarted_at=restarted_at)
+    snapshot = replace(snapshot, storage=replace(snapshot.storage, meta=meta))
+    await Applier(Server(), caches, state).apply(planner.plan(snapshot, NOW), snapshot, NOW)
+    assert state.remounts.get(key) == remounts

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.builders import NOW, class_object, desired_of, dufs_class, settled_snapshot, snapshot_of, storage_object
+from support.builders import NOW, class_object, desired_of, dufs_class, ready_pod, settled_snapshot, snapshot_of, storage_object
 from userstorage_operator.api.errors import InvalidSpec, NameConflict, OperatorError, QuotaExceeded
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import UserStorageClass
@@ -79,6 +79,26 @@ def test_member_state_follows_outcome() -> None:
     assert member_state(outcome_of(nothing, OLDER)) == replace(healthy, available=False, updated=False)
     full = member_state(replace(outcome_of(nothing, OLDER, error=QuotaExceeded("full")), desired=None))
     assert full == replace(healthy, running=False, available=False, updated=False, failed=True, waiting_for=WaitingFor.QUOTA)
+
+
+@pytest.mark.parametrize("trouble", ["withdrawn", "terminating"])
+def test_pod_that_is_kept_for_its_claim_does_not_hold_up_the_rollout(trouble: str) -> None:
+    raw = storage_object(storage={"claimName": "homes"}) if trouble == "withdrawn" else storage_object()
+    claim = settled_snapshot(storage_object()).children.pvc or {}
+    if trouble == "terminating":
+        claim |= {"metadata": claim["metadata"] | {"deletionTimestamp": "2026-01-31T11:59:50Z"}}
+    snapshot = snapshot_of(raw, OLDER, pvc=claim, pod=ready_pod(desired_of(raw, OLDER).pod))
+    for may_replace in (False, True):
+        kept = replace(snapshot, cls=NEWER, may_replace=may_replace)
+        state = member_state(Outcome(kept, desired_of(raw, NEWER), Plan(), failure=None, now=NOW))
+        assert (state.running, state.available, state.outdated, state.deferred) == (True, True, True, True)
+        assert not state.is_next
+    platform = Platform(3, "1")
+    first, down, other = platform.keys
+    platform.ready[down], platform.updated[other] = False, True
+    platform.observe_all()
+    platform.tracker.record(first, replace(state, class_name=platform.cls.name))
+    assert platform.tracker.may_replace(down, platform.cls, available=False)
 
 
 def test_own_problem_excludes_member_from_budget() -> None:

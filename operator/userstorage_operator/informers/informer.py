@@ -10,7 +10,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Protocol
 
 import structlog
@@ -52,16 +52,26 @@ class Source(Protocol):
         """Yield the events of one watch that starts at `resource_version`, bookmarks included."""
 
 
+def longest_silences(silences: Iterable[tuple[Resource, float]]) -> dict[str, float]:
+    """Return a mapping from plural name to the longest of the `silences`, in seconds, of the watches of that resource."""
+    found: dict[str, float] = {}
+    for resource, seconds in silences:
+        found[resource.plural] = max(seconds, found.get(resource.plural, 0.0))
+    return found
+
+
 async def relist(source: Source, resource: Resource, namespace: str | None, selector: str, cache: ObjectCache) -> str | None:
     """Put a full list into the cache. Return the resourceVersion to watch from; None if the cluster lacks an optional resource.
 
-    A `selector` selects children; those without their label are listed besides. They come first: one that gets its label in
-    between is in both lists. Raises ClusterError if a request fails.
+    With CHILD_SELECTOR, the children without their label are listed besides. They come first: one that gets its label in between
+    is in both lists. Raises ClusterError if a request fails.
     """
     # Before the request: what arrives later may rightly be newer than the list.
     newest = max((version for _, version in cache.newer_than(0, namespace)), default=0)
+    unlabelled: list[Unstructured] = []
     try:
-        unlabelled = (await source.list_all(resource, namespace, names.UNLABELLED_SELECTOR))[0] if selector else []
+        if selector == names.CHILD_SELECTOR:
+            unlabelled, _ = await source.list_all(resource, namespace, names.UNLABELLED_SELECTOR)
         objects, version = await source.list_all(resource, namespace, selector)
     except NotFound:
         if not resource.optional:

@@ -294,7 +294,7 @@ def _pod_spec(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
     }
     init_containers = []
     if storage.storage.sub_path is not None:
-        init_containers.append(_directory_container(storage, cls))
+        init_containers.append(_directory_container(storage, cls, container["resources"]))
     if browser.init_command:
         init_containers.append(
             {
@@ -331,17 +331,18 @@ _LOGS = "128Mi"
 
 
 _DIRECTORY_SCRIPT = """\
+fail() { echo "spec.storage.subPath: $1" >&2; exit 1; }
+cannot() { fail "cannot $1 the directory $at as uid $(id -u), gid $(id -G): ${error##*: }"; }
 umask 006
 at=$1
-cd "$at" || exit 1
+error=$(cd "$at" 2>&1) && cd "$at" || cannot enter
 shift
 while [ $# -gt 0 ]; do
   [ $# -gt 1 ] || umask 007
   at=$at/$1
-  [ -d "./$1" ] || mkdir "./$1" 2>/dev/null || [ -d "./$1" ] || { echo "spec.storage.subPath: cannot create the directory $at: \
-the directory above it must be writable for uid $(id -u) or gid $(id -G)" >&2; exit 1; }
-  cd -P "./$1" || exit 1
-  [ "$(pwd -P)" = "$at" ] || { echo "spec.storage.subPath: $at is a symbolic link, which is not followed" >&2; exit 1; }
+  [ -d "./$1" ] || error=$(mkdir "./$1" 2>&1) || [ -d "./$1" ] || cannot create
+  error=$(cd -P "./$1" 2>&1) && cd -P "./$1" || cannot enter
+  [ "$(pwd -P)" = "$at" ] || fail "$at is a symbolic link, which is not followed"
   shift
 done
 """
@@ -351,15 +352,16 @@ The kubelet would follow a link to another directory of the claim, and what it c
 """
 
 
-def _directory_container(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
+def _directory_container(storage: UserStorage, cls: UserStorageClass, resources: Unstructured) -> Unstructured:
     """Build the init container that creates the directory of the user with the uid and gid of the browser, before the kubelet
-    mounts it (docs/decisions/0017-directories-of-a-shared-claim.md). Only this container sees the whole claim.
+    mounts it (docs/decisions/0017-directories-of-a-shared-claim.md). Only this container sees the whole claim. It needs less than
+    the `resources` of the browser, but what a LimitRange or ResourceQuota demands of a container, those have.
     """
     return {
         "name": names.DIRECTORY_CONTAINER,
         "image": cls.directory_image or DIRECTORY_IMAGE,
         "command": ["/bin/sh", "-c", _DIRECTORY_SCRIPT, "directory", FILES_MOUNT, *claim_use(storage).directory],
-        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "32Mi"}},
+        "resources": resources,
         "securityContext": _CONTAINER_SECURITY,
         "volumeMounts": [{"name": names.FILES_VOLUME, "mountPath": FILES_MOUNT}],
         "terminationMessagePolicy": _TERMINATION_MESSAGE,

@@ -33,7 +33,7 @@ def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
         return Plan(requeue_at=(deadline,))
     if reason := _stop_reason(snapshot):
         return Plan((pod_deletion(snapshot, pod, reason),))
-    if (replacement := _replacement(snapshot, desired, pod, now)) is not None and not _is_the_last(snapshot):
+    if (replacement := _replacement(snapshot, desired, pod, now)) is not None and not is_the_last(snapshot):
         return Plan((replacement,))
     if volume_affinity.is_stuck_on_node(snapshot) and snapshot.claim_context.mounts is None:
         return Plan((InspectMounts(desired),))
@@ -181,7 +181,7 @@ def may_end_files(snapshot: Snapshot) -> bool:
     return claim_is_disappearing(snapshot) or waits_for_consent(snapshot)
 
 
-def _is_the_last(snapshot: Snapshot) -> bool:
+def is_the_last(snapshot: Snapshot) -> bool:
     """Whether no other pod could follow: the claim may end with this one, or its owner lets no new pod use it."""
     return may_end_files(snapshot) or claim_is_withdrawn(snapshot)
 
@@ -189,7 +189,7 @@ def _is_the_last(snapshot: Snapshot) -> bool:
 def kept_despite(snapshot: Snapshot, desired: Desired, now: datetime) -> str | None:
     """Return why the pod would be replaced if it were not the last on its claim; None if it would not, or is not the last."""
     pod = snapshot.own_pod
-    if pod is None or is_terminating(pod) or not _is_the_last(snapshot) or _stop_reason(snapshot) is not None:
+    if pod is None or is_terminating(pod) or not is_the_last(snapshot) or _stop_reason(snapshot) is not None:
         return None
     replacement = _replacement(snapshot, desired, pod, now)
     return replacement.reason if replacement is not None else None

@@ -303,11 +303,12 @@ class Applier:
         key = snapshot.storage.meta.key
         if step.requested:
             self._state.pods.forget(key)
-            self._state.remounts.pop(key, None)
         else:
             self._state.pods.record_loss(key, step.reason)
         if step.remounts:
             self._state.remounts[key] = snapshot.remounts + 1
+        else:
+            self._state.remounts.pop(key, None)
         self._state.writes.forget(Target(key, Kind.POD))
         log.info("pod_deletion_started", action="delete Pod", pod_name=name, why=step.reason)
         return pod
@@ -452,8 +453,16 @@ def _target(step: Step, result: ApplyResult) -> Target:
     kind = step.kind if isinstance(step, Create | Patch | Delete) else Kind.POD
     part = Part.REST
     if kind is Kind.PVC and isinstance(step, Patch):
-        part = Part.GROWTH if "spec" in step.patch else Part.OWNER if "ownerReferences" in step.patch["metadata"] else Part.REST
+        part = _part_of_claim(step.patch)
     return Target(result.snapshot.storage.meta.key, kind, part)
+
+
+def _part_of_claim(patch: Unstructured) -> Part:
+    """Return the part of a claim that the patch writes. A size that the claim requests already is only recorded."""
+    metadata = patch.get("metadata", {})
+    if "spec" in patch or names.ANNOTATION_REQUESTED_SIZE in metadata.get("annotations", {}):
+        return Part.GROWTH
+    return Part.OWNER if "ownerReferences" in metadata else Part.REST
 
 
 def _goal(step: Step, result: ApplyResult) -> int:

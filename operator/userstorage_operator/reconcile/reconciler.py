@@ -104,15 +104,26 @@ class Reconciler:
             plan = self._plan(snapshot, now)
             result = await self._applier.apply(plan, snapshot, now)
             self._state.record_hold(snapshot.storage.meta, result.plan.hold, now)
-            await self._applier.release_former_policy(snapshot.storage.meta.key)  # of another user, with this object's name
         except OperatorError as error:
             result = ApplyResult(snapshot, plan, error)
         except Exception as exception:  # noqa: BLE001  # a fault of the operator is reported in the status of the object that it hits
             result = ApplyResult(snapshot, plan, InternalError(exception))
+        else:
+            result = await self._with_former_policy_released(result)
         # After a request without an answer, the pod may have been created although the snapshot has none.
         may_have_pod = result.snapshot.own_pod is not None or isinstance(result.error, Unavailable)
         if not may_have_pod:
             self._state.claims.release(snapshot.storage.meta.key)
+        return result
+
+    async def _with_former_policy_released(self, result: ApplyResult) -> ApplyResult:
+        """Release the NetworkPolicy of another user that has this object's name. The result gets the error if it has none."""
+        try:
+            await self._applier.release_former_policy(result.snapshot.storage.meta.key)
+        except Exception as exception:  # noqa: BLE001  # as above; what was applied is reported too
+            error = exception if isinstance(exception, OperatorError) else InternalError(exception)
+            if result.error is None:
+                return replace(result, error=error, non_blocking=True, action="patch NetworkPolicy")
         return result
 
     def _with_rollout(self, snapshot: Snapshot) -> Snapshot:

@@ -102,9 +102,11 @@ def _starting(outcome: Outcome, finding: Finding) -> Finding:
 
 
 def _remount_note(outcome: Outcome) -> str:
-    """Return the end of a message about a pod that is replaced so that its volume is mounted again; "" for any other pod."""
+    """Return the end of a message about a pod that is replaced so that its volume is mounted again; "" for any other pod, also one
+    that is kept because no other could follow.
+    """
     due = remount.due_at(outcome.snapshot)
-    if due is None:
+    if due is None or plans.is_the_last(outcome.snapshot):
         return ""
     times = f", as {outcome.snapshot.remounts} before it" if outcome.snapshot.remounts else ""
     return f"; the volume may have to be mounted again, so the pod is replaced at {format_time(due)}{times}"

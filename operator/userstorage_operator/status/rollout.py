@@ -6,6 +6,7 @@ from enum import Enum
 from userstorage_operator.api.errors import NameConflict, QuotaExceeded
 from userstorage_operator.observed import pod_status
 from userstorage_operator.observed.snapshot import Snapshot, is_terminating
+from userstorage_operator.plan import pod as plans
 from userstorage_operator.status import conditions
 from userstorage_operator.status.outcome import Outcome
 from userstorage_operator.status.storage_ready import claim_is_pending, storage_ready
@@ -39,7 +40,9 @@ class MemberState:
     outdated: bool = False
     """Whether the pod was created from an earlier version of the class, or of the spec of the UserStorage."""
     deferred: bool = False
-    """Whether the pod stays outdated because the updateStrategy of the UserStorage is WhenSuspended, or because it is paused."""
+    """Whether the pod stays outdated until a person acts: the UserStorage is paused, its updateStrategy is WhenSuspended, or no other
+    pod could use its claim.
+    """
     failed: bool = False
     """Whether it should run, but is not ready for a reason that does not pass by itself."""
     evicted: bool = False
@@ -64,6 +67,8 @@ class MemberState:
         return self.running and self.available and self.outdated and not self.deferred
 
 
+_DEFERRED = frozenset({"UpdateDeferred", plans.CLAIM_TERMINATING, plans.CLAIM_NOT_ALLOWED})
+"""Reasons of PodUpToDate that no rollout ends."""
 _TRANSIENT = frozenset(
     {"PodPending", "PodNotReady", "SchedulingGated", "ReadinessGatesNotReady", "PodTerminating", "StorageNotReady"}
 )
@@ -85,7 +90,7 @@ def member_state(outcome: Outcome) -> MemberState:
         available=problem is None,
         updated=up_to_date.status,
         outdated=outdated,
-        deferred=outdated and (storage.paused or up_to_date.reason == "UpdateDeferred"),
+        deferred=outdated and (storage.paused or up_to_date.reason in _DEFERRED),
         failed=should_run and problem is not None and problem.reason not in _TRANSIENT,
         evicted=pod is not None and pod_status.disruption(pod) is not None,
         waiting_for=_waiting_for(outcome, up_to_date.reason) if not storage.paused else None,
