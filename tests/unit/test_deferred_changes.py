@@ -19,7 +19,9 @@ from userstorage_operator.plan.deferred_changes import (
     served_path,
 )
 from userstorage_operator.plan.diff import child_patch
+from userstorage_operator.plan.exposure import HostPath, served_host
 from userstorage_operator.plan.planner import plan
+from userstorage_operator.plan.pod import deferral
 from userstorage_operator.plan.steps import Patch, Plan
 from userstorage_operator.status.network_ready import url
 from userstorage_operator.status.outcome import Outcome
@@ -105,6 +107,33 @@ def test_other_class_changes_apply_at_once_if_update_is_deferred(kind: str) -> N
     kept = keep_current_endpoint(newer, snapshot)
     assert kept.network_policy == newer.network_policy
     assert getattr(kept, kind) == getattr(newer, kind)
+
+
+@pytest.mark.parametrize("kind", EXPOSE)
+@pytest.mark.parametrize("reason", ["UpdateDeferred", "ClaimTerminating", "ClaimNotAllowed"])
+def test_deferred_pod_keeps_host_and_path_while_its_class_moves_to_a_shared_host(kind: str, reason: str) -> None:
+    # The host of the new class with the path of the old one would be `/` of the shared host, for every deferred user.
+    snapshot = served_by(class_of(kind))
+    spec: dict[str, Any] = {"lifecycle": {"updateStrategy": "WhenSuspended"}} if reason == "UpdateDeferred" else {}
+    if reason == "ClaimNotAllowed":
+        spec = {"storage": {"claimName": "user-storage-alice"}}
+    claim = snapshot.children.pvc
+    assert claim is not None
+    if reason == "ClaimTerminating":
+        claim = claim | {"metadata": claim["metadata"] | {"deletionTimestamp": "2026-01-31T11:59:50Z"}}
+    network = EXPOSE[kind] | {"hostTemplate": "files.example.org", "tlsSecretName": "files"}
+    shared = UserStorageClass.parse(class_object(network=network, browser={"basePath": "/u/${slug}/"}))
+    snapshot = replace(snapshot, cls=shared, storage=snapshot_of(storage_object(**spec)).storage)
+    snapshot = snapshot.with_children(replace(snapshot.children, pvc=claim))
+    planned = plan(snapshot, NOW)
+    assert planned.desired is not None
+    assert deferral(snapshot, planned.desired) == reason
+    wanted = getattr(planned.desired, kind)
+    assert served_host(wanted) == HostPath("alice.example.org", "/")
+    if kind == "ingress":
+        assert wanted["spec"]["tls"] == [{"hosts": ["alice.example.org"], "secretName": "files"}]
+        applied = snapshot.with_children(replace(snapshot.children, ingress=stored(wanted)))
+        assert url(applied, shared) == "https://alice.example.org/"
 
 
 def test_class_change_applies_at_once_if_ingress_is_missing_or_foreign() -> None:

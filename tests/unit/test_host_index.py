@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.builders import class_object, desired_of, storage_object, stored
+from userstorage_operator.api import names
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
@@ -28,6 +29,9 @@ CLASSES: dict[str, dict[str, Any]] = {
     "internal": {},
 }
 """With the user id `files`, class `own` gives the whole host that others share."""
+PAUSED: dict[str, Any] = {"annotations": {names.ANNOTATION_PAUSED: "true"}}
+DELETING: dict[str, Any] = {"deletionTimestamp": "2026-01-31T11:59:50Z"}
+INVALID: dict[str, Any] = {"spec": {"storage": {"size": "many"}}}
 Place = tuple[str, str, str]
 """Namespace, user id and class of a UserStorage."""
 
@@ -68,6 +72,11 @@ class HostScenario:
             )
         self.caches.cache(USER_STORAGES).event("MODIFIED", self.version(created))
         return Key.of(created)
+
+    def edit(self, key: Key, *, spec: dict[str, Any] | None = None, **meta: Any) -> None:
+        """Change spec and metadata of an existing UserStorage."""
+        if (raw := self.caches.storage(key)) is not None:
+            self.caches.cache(USER_STORAGES).event("MODIFIED", self.version(raw | {"spec": raw["spec"] | (spec or {})}, **meta))
 
     def delete(self, key: Key) -> None:
         if (raw := self.caches.storage(key)) is not None:
@@ -120,36 +129,47 @@ class HostScenario:
 
     def expected(self) -> dict[Key, bool]:
         """Return for each UserStorage with a class whether it is in conflict, by comparing each with all that precede it."""
-        ranked = []
+        ranked: list[tuple[tuple[Any, ...], Key, HostPath, bool]] = []
+        wanting = set()
         for key in self.storages():
             raw = self.caches.storage(key)
             assert raw is not None
+            meta = raw["metadata"]
             live = self.ingress(key)  # one that a former UserStorage of that name has left does not count
-            own = live is not None and controller_uid(live) == raw["metadata"]["uid"]
+            own = live is not None and controller_uid(live) == meta["uid"]
             served = served_host(live) if live is not None and own else None
-            known = any(cls["metadata"]["name"] == raw["spec"]["className"] for cls in self.caches.classes())
-            place = wanted_host(raw, self.caches.classes()) if known else served
-            if place is not None:
-                meta = raw["metadata"]
-                on_host = served is not None and served.host == place.host
-                ranked.append(((served != place, not on_host, meta["creationTimestamp"], meta["uid"]), key, place, known))
+            place = wanted = wanted_host(raw, self.caches.classes())
+            if wanted is not None:
+                wanting.add(key)
+            if served is not None and (wanted is None or "annotations" in meta or "deletionTimestamp" in meta):
+                place = served
+            if place is None:
+                continue
+            on_host = served is not None and served.host == place.host
+            second = place != wanted if place == served else not on_host
+            ranked.append(((served != place, second, meta["creationTimestamp"], meta["uid"]), key, place, True))
+            if served is not None and not overlap(served, place):
+                ranked.append(((False, True, meta["creationTimestamp"], f"{meta['uid']}/0"), key, served, False))
         owners: list[HostPath] = []
-        taken = {}
-        for _, key, place, known in sorted(ranked, key=lambda entry: entry[0]):
-            conflict = any(
-                owner.host == place.host and (owner.path.startswith(place.path) or place.path.startswith(owner.path))
-                for owner in owners
-            )
-            if not conflict:
+        taken = set()
+        for _, key, place, is_main in sorted(ranked, key=lambda entry: entry[0]):
+            if not any(overlap(owner, place) for owner in owners):
                 owners.append(place)
-            taken[key] = conflict and known
-        return {key: taken.get(key, False) for key in self.storages()}
+            elif is_main and key in wanting:
+                taken.add(key)
+        return {key: key in taken for key in self.storages()}
+
+
+def overlap(one: HostPath, other: HostPath) -> bool:
+    return one.host == other.host and (one.path.startswith(other.path) or other.path.startswith(one.path))
 
 
 NAMESPACES, USERS = ("blue", "green"), ("alice", "files", "u")
 Step = tuple[str, str, str, str | None, int]
 steps = st.tuples(
-    st.sampled_from(["create", "create", "create", "delete", "apply", "apply", "apply", "lose", "unclass", "class", "move"]),
+    st.sampled_from(
+        ["create", "create", "create", "delete", "apply", "apply", "apply", "lose", "unclass", "class", "move", "edit"]
+    ),
     st.sampled_from(NAMESPACES),
     st.sampled_from(USERS),
     st.sampled_from([*CLASSES, None]),
@@ -169,6 +189,8 @@ def take(scenario: HostScenario, step: Step) -> None:
             scenario.apply(key)
         case "lose":
             scenario.lose(key)
+        case "edit":
+            scenario.edit(key, **(PAUSED, DELETING, INVALID)[second])
         case "unclass" if class_name is not None:
             scenario.set_class(class_name, None)
         case "class" if class_name is not None:
@@ -273,6 +295,52 @@ def test_host_stays_claimed_while_class_is_missing(class_name: str) -> None:
     scenario.lose(Key("blue", "files"))
     assert waits in scenario.reconcile()
     assert not scenario.conflicts[waits]
+
+
+@pytest.mark.parametrize("edit", [PAUSED, DELETING, INVALID], ids=["paused", "deleting", "invalid"])
+@pytest.mark.parametrize("moved", [{"spec": {"className": "own"}}, {"spec": {"className": "internal"}}, {}])
+def test_place_of_an_ingress_that_no_reconcile_moves_stays_claimed(edit: dict[str, Any], moved: dict[str, Any]) -> None:
+    scenario = HostScenario()
+    alice, late = scenario.create("blue", "alice", "path"), scenario.create("green", "alice", "path", 1)
+    scenario.apply(alice)
+    scenario.edit(alice, **edit)
+    scenario.edit(alice, **moved)
+    scenario.reconcile()
+    assert (scenario.conflict(alice), scenario.conflict(late)) == (False, True)
+    scenario.lose(alice)
+    scenario.edit(alice, spec={"className": "internal"})
+    assert late in scenario.reconcile()
+    assert not scenario.conflicts[late]
+
+
+def test_place_of_an_ingress_that_waits_with_its_pod_stays_claimed() -> None:
+    scenario = HostScenario()
+    alice, late = scenario.create("blue", "alice", "own"), scenario.create("green", "alice", "own", 1)
+    scenario.apply(alice)
+    moved = scenario.create("blue", "alice", "path")
+    same = scenario.create("red", "alice", "path", 2)
+    scenario.reconcile()
+    assert scenario.conflicts == {alice: False, late: True, same: True}, "the former place and the new one"
+    scenario.apply(moved)
+    assert late in scenario.reconcile()
+    assert (scenario.conflict(late), scenario.conflict(same)) == (False, True)
+
+
+@pytest.mark.parametrize("edit", [{}, PAUSED, DELETING], ids=["none", "paused", "deleting"])
+def test_an_edited_ingress_takes_no_place_from_its_owner(edit: dict[str, Any]) -> None:
+    scenario = HostScenario()
+    alice, bob = scenario.create("blue", "alice", "path"), scenario.create("green", "bob", "path", 1)
+    scenario.apply(alice)
+    scenario.apply(bob)
+    scenario.edit(alice, **edit)
+    live, of_bob = scenario.ingress(alice), scenario.ingress(bob)
+    assert live is not None
+    assert of_bob is not None
+    [ours], [theirs] = live["spec"]["rules"], of_bob["spec"]["rules"]
+    path = ours["http"]["paths"][0] | {"path": theirs["http"]["paths"][0]["path"]}
+    edited = live | {"spec": live["spec"] | {"rules": [theirs | {"http": {"paths": [path]}}]}}
+    scenario.caches.cache(Kind.INGRESS.resource).event("MODIFIED", scenario.version(edited))
+    assert not scenario.conflict(bob)
 
 
 def test_an_event_of_one_of_many_users_of_a_host_requeues_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from support.builders import (
     ALLOWING,
     NOW,
     bound_claim,
+    class_object,
     desired_of,
     ready_pod,
     settled_snapshot,
@@ -23,7 +24,7 @@ from userstorage_operator.api.names import API_VERSION
 from userstorage_operator.api.resources import EXPOSURE, Kind
 from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.api.userstorageclass import BUILT_IN
+from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass
 from userstorage_operator.observed.backoff import BackoffState
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.builders import owner_reference
@@ -220,6 +221,38 @@ def test_pod_metadata_changes_in_place_while_the_replacement_is_deferred() -> No
     snapshot = settled_snapshot(storage_object(), ALLOWING)
     [step] = plan_for(raw, replace(snapshot, storage=snapshot_of(raw).storage)).steps
     assert step == Patch(Kind.POD, {"metadata": {"labels": {"team": "red"}}}), "not the record of what it was built from"
+
+
+@pytest.mark.parametrize("named", ["old", "", None])
+def test_deferred_pod_of_another_class_keeps_the_metadata_of_its_class(named: str | None) -> None:
+    # The admission policy class-pods compares the pod with the class that the pod names, and would refuse those of the new one.
+    old = class_of("old", {"labels": {"cost": "a"}, "annotations": {"mesh": "off"}})
+    new = class_of("new", {"labels": {"tier": "b"}, "annotations": {"scan": "on"}})
+    deferred = storage_object(lifecycle={"updateStrategy": "WhenSuspended"})
+    settled = settled_snapshot(deferred, old)
+    assert settled.children.pod is not None
+    ours: Unstructured = {"f:labels": {"f:cost": {}}, "f:annotations": {"f:mesh": {}}}
+    entry = {"manager": names.FIELD_MANAGER, "fieldsV1": {"f:metadata": ours}}
+    meta = settled.children.pod["metadata"] | {"managedFields": [entry]}
+    others = {key: value for key, value in meta["annotations"].items() if key != names.ANNOTATION_CLASS}
+    annotations = others | ({names.ANNOTATION_CLASS: named} if named is not None else {})
+    pod = settled.children.pod | {"metadata": meta | {"annotations": annotations}}
+    snapshot = replace(settled.with_children(replace(settled.children, pod=pod)), cls=new)
+    assert [step for step in plan_for(deferred, snapshot).steps if isinstance(step, Patch) and step.kind is Kind.POD] == []
+    assert snapshot.children.pod is not None
+    meta = snapshot.children.pod["metadata"]
+    labels = {key: value for key, value in meta["labels"].items() if key != "userId"}
+    edited = meta | {"labels": labels, "ownerReferences": []}
+    pod = snapshot.children.pod | {"metadata": edited}
+    planned = plan_for(deferred, snapshot.with_children(replace(snapshot.children, pod=pod)))
+    [patch] = [step.patch for step in planned.steps if isinstance(step, Patch) and step.kind is Kind.POD]
+    assert patch["metadata"] == {"labels": {"userId": "alice"}, "ownerReferences": [owner_reference(snapshot.storage)]}
+
+
+def class_of(name: str, pod_metadata: Unstructured) -> UserStorageClass:
+    return UserStorageClass.parse(
+        class_object(name, podMetadata=pod_metadata, browser={"port": 8000 if name == "old" else 9000})
+    )
 
 
 @pytest.mark.parametrize("may_replace", [True, False])

@@ -3,7 +3,12 @@
 Two places, each a host with a path, overlap if the hosts are equal and one path is a prefix of the other: `/` overlaps with every
 path of its host, `/u/alice/` does not overlap with `/u/bob/`. A UserStorage owns the place that its class gives to it unless an
 owner of an overlapping place precedes it. The first is the one whose Ingress or HTTPRoute has its place already, then one that
-another place of the host leads to, which keeps the host while its class changes, then the oldest.
+has an Ingress or HTTPRoute with that place although its class gives it none or another, then one that another place of the host
+leads to, which keeps the host while its class changes, then the oldest.
+
+So a place is claimed as long as an Ingress or HTTPRoute has it: that of a paused UserStorage, or of one whose pod waits for its
+replacement, may stay for long. A former place that overlaps with the new one of the same UserStorage is left out. One that comes
+from an edit takes nothing from a UserStorage that is served where its class wants it.
 
 One that waits holds up no other: without that, a tenant who wants `/` of a host, and does not get it, would keep every later
 user from the paths of that host.
@@ -13,10 +18,11 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from userstorage_operator.api import names
 from userstorage_operator.api.resources import EXPOSURE
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.api.userstorageclass import Expose, UserStorageClass, choose_class
+from userstorage_operator.api.userstorageclass import Expose, UserStorageClass
 from userstorage_operator.api.variables import PATH_MAX
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.arbitration.ranking import Rank, RankedIndex
@@ -41,7 +47,7 @@ def conflict(raw: Unstructured, cls: UserStorageClass, lister: Lister) -> Findin
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """The place that a UserStorage wants, and its rank."""
+    """A place that a UserStorage wants or is served at, and its rank."""
 
     place: HostPath
     rank: Rank
@@ -58,7 +64,9 @@ class HostIndex:
         self._lister = lister
         self._user_ids = user_ids
         self._claims: dict[str, _Claim] = {}
-        """`namespace/name` of a UserStorage -> what it wants. The indexes have the same names."""
+        """`namespace/name` of a UserStorage -> what it wants; with `/0` or `/1` after it, where else it is served. The indexes have
+        the same names.
+        """
         self._wanting = RankedIndex()
         """Host and path -> all that want exactly this place."""
         self._first_within = RankedIndex()
@@ -77,39 +85,44 @@ class HostIndex:
 
         Return the other UserStorages that got or lost their place by that.
         """
-        name = str(Key.of(raw))
-        claim = self._wanted(raw) if exists else None
+        key = Key.of(raw)
+        claims = self._claims_of(raw) if exists else {}
+        changed: set[str] = set()
+        for name in (str(key), *(f"{key}/{number}" for number in range(len(EXPOSURE)))):
+            self._update(name, claims.get(name), changed)
+        return {Key(*name.split("/")[:2]) for name in changed} - {key}
+
+    def _update(self, name: str, claim: _Claim | None, changed: set[str]) -> None:
         previous = self._claims.pop(name, None)
         if claim is not None:
             self._claims[name] = claim
         if claim == previous:
-            return set()
+            return
         undecided: list[tuple[Rank, str]] = []
-        changed: set[str] = set()
         if previous is not None and (claim is None or claim.place != previous.place):
             self._rank(name, previous.place, None, undecided, changed)
         if claim is not None:
             self._rank(name, claim.place, claim.rank, undecided, changed)
         self._decide(undecided, changed)
-        return {Key(*other.split("/")) for other in changed - {name}}
 
-    def _wanted(self, raw: Unstructured) -> _Claim | None:
-        """Return what `raw` wants: the place that its class gives to it, or that it serves if its class is missing.
-
-        None if `raw` does not own its user id.
+    def _claims_of(self, raw: Unstructured) -> dict[str, _Claim]:
+        """Return the claims of `raw` by name: the place that its class gives to it, or that it serves if the class gives none or no
+        reconcile moves it; and the places that it serves besides. Empty if `raw` does not own its user id.
         """
         if not self._user_ids.is_owner(raw):
-            return None
+            return {}
         served = list(_served_hosts(raw, self._lister))
-        if choose_class((raw.get("spec") or {}).get("className"), self._lister.classes()) is not None:
-            place = wanted_host(raw, self._lister.classes())
-        else:
-            place = next(iter(served), None)  # Ingress and HTTPRoute stay while the class is missing
+        wanted = wanted_host(raw, self._lister.classes())
+        place = next(iter(served), wanted) if wanted is None or _stays(raw) else wanted
         if place is None:
-            return None
-        on_host = any(at.host == place.host for at in served)
-        meta = raw["metadata"]
-        return _Claim(place, (place not in served, not on_host, meta["creationTimestamp"], meta["uid"]))
+            return {}
+        elsewhere = place != wanted if place in served else all(at.host != place.host for at in served)
+        name, created, uid = str(Key.of(raw)), raw["metadata"]["creationTimestamp"], raw["metadata"]["uid"]
+        claims = {name: _Claim(place, (place not in served, elsewhere, created, uid))}
+        for number, other in enumerate(served):
+            if not any(_overlap(other, claim.place) for claim in claims.values()):
+                claims[f"{name}/{number}"] = _Claim(other, (False, True, created, f"{uid}/{number}"))
+        return claims
 
     def _rank(
         self, name: str, place: HostPath, rank: Rank | None, undecided: list[tuple[Rank, str]], changed: set[str]
@@ -189,6 +202,16 @@ class HostIndex:
         changed ^= {name}
         for prefix in _prefixes(place):
             self._owners_within.update((prefix.host, prefix.path), name, None)
+
+
+def _stays(raw: Unstructured) -> bool:
+    """Whether no reconcile moves the Ingress or HTTPRoute: the UserStorage is paused, or it is being deleted."""
+    meta = raw["metadata"]
+    return "deletionTimestamp" in meta or (meta.get("annotations") or {}).get(names.ANNOTATION_PAUSED) == "true"
+
+
+def _overlap(one: HostPath, other: HostPath) -> bool:
+    return one.host == other.host and (one.path.startswith(other.path) or other.path.startswith(one.path))
 
 
 def _prefixes(place: HostPath) -> Iterator[HostPath]:

@@ -51,9 +51,10 @@ def served_path(snapshot: Snapshot) -> str | None:
 def keep_current_endpoint(desired: Desired, snapshot: Snapshot) -> Desired:
     """Return `desired` with the port and URL path of the current pod, which is outdated but not replaced yet.
 
-    The NetworkPolicy keeps the port of the pod. Ingress and HTTPRoute keep their URL path. It is read from the live Ingress or
-    HTTPRoute, not from the pod's annotation: an account that may edit pods could otherwise direct visitors of other users to
-    its own pod.
+    The NetworkPolicy keeps the port of the pod. Ingress and HTTPRoute keep their URL path, and with it their host: a host that
+    many users share, with the path `/` of a host of one's own, would be all of it. If only the host changes, it changes at once.
+    The path is read from the live Ingress or HTTPRoute, not from the pod's annotation: an account that may edit pods could
+    otherwise direct visitors of other users to its own pod.
     """
     kept: dict[str, Any] = {}
     if desired.network_policy is not None and (port := _port(snapshot)) is not None:
@@ -64,8 +65,9 @@ def keep_current_endpoint(desired: Desired, snapshot: Snapshot) -> Desired:
         exposure_child, live = getattr(desired, kind.field), snapshot.own(kind)
         if exposure_child is None or live is None:
             continue
-        if (served := exposure.served_host(live)) is not None:
-            kept[kind.field] = exposure.with_path(exposure_child, served.path)
+        served, wanted = exposure.served_host(live), exposure.served_host(exposure_child)
+        if served is not None and wanted is not None and served.path != wanted.path:
+            kept[kind.field] = exposure.with_place(exposure_child, served)
     return replace(desired, **kept)
 
 

@@ -178,14 +178,19 @@ def _is_foreign(path: Unstructured, service: str) -> bool:
     return bool((path["backend"].get("service") or {}).get("name") != service)
 
 
-def with_path(child: Unstructured, path: str) -> Unstructured:
-    """Return a copy of a desired Ingress or HTTPRoute with another URL path."""
+def with_place(child: Unstructured, at: HostPath) -> Unstructured:
+    """Return a copy of a desired Ingress or HTTPRoute with another host and URL path."""
     moved = deepcopy(child)
-    [rule] = moved["spec"]["rules"]
-    if "hostnames" in moved["spec"]:
-        rule["matches"][0]["path"]["value"] = path
+    spec = moved["spec"]
+    [rule] = spec["rules"]
+    if "hostnames" in spec:
+        spec["hostnames"] = [at.host]
+        rule["matches"][0]["path"]["value"] = at.path
     else:
-        rule["http"]["paths"][0]["path"] = path
+        rule["host"] = at.host
+        rule["http"]["paths"][0]["path"] = at.path
+        for certificate in spec["tls"] or ():
+            certificate["hosts"] = [at.host]
     return moved
 
 

@@ -109,16 +109,36 @@ def _claim_blocks_pod(snapshot: Snapshot, desired: Desired) -> bool:
 
 def _pod_patch(snapshot: Snapshot, desired: Desired, pod: Unstructured) -> Unstructured:
     """Return the patch of the pod's metadata. If the replacement of the pod is deferred, the annotations stay that record what the
-    pod was built from.
+    pod was built from; if that was another class, what class and UserStorage add stays too.
     """
+    is_deferred = deferral(snapshot, desired) is not None
+    if is_deferred and _is_of_another_class(pod, desired):
+        return metadata_patch(_with_own_metadata(pod, desired), pod)
     patch = metadata_patch(_with_restart_of(pod, desired.pod), pod)
-    if deferral(snapshot, desired) is None or not patch:
+    if not is_deferred or not patch:
         return patch
     metadata = patch["metadata"]
     annotations = {key: value for key, value in metadata.get("annotations", {}).items() if key not in BUILT_FROM}
     kept = {field: value for field, value in metadata.items() if field != "annotations"}
     kept |= {"annotations": annotations} if annotations else {}
     return {"metadata": kept} if kept else {}
+
+
+def _is_of_another_class(pod: Unstructured, desired: Desired) -> bool:
+    return _annotation(pod, names.ANNOTATION_CLASS) != _annotation(desired.pod, names.ANNOTATION_CLASS)
+
+
+def _with_own_metadata(pod: Unstructured, desired: Desired) -> Unstructured:
+    """Return the desired pod with the labels and annotations of `pod`, apart from those that every child has.
+
+    The policies in deploy/admission compare an update of the pod with the class that the pod names, or with none: they would
+    refuse those of another class in every reconcile.
+    """
+    meta, own = pod["metadata"], desired.service["metadata"]
+    labels = {**(meta.get("labels") or {}), **own["labels"]}
+    user_id = {names.ANNOTATION_USER_ID: own["annotations"][names.ANNOTATION_USER_ID]}
+    kept = {"labels": labels, "annotations": {**(meta.get("annotations") or {}), **user_id}}
+    return desired.pod | {"metadata": desired.pod["metadata"] | kept}
 
 
 def _with_restart_of(pod: Unstructured, desired: Unstructured) -> Unstructured:

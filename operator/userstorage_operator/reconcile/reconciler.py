@@ -79,7 +79,8 @@ class Reconciler:
             status_failure = await self._report(outcome)
             # The status first: without it, the outcome is not visible.
             failed = [failure for failure in (status_failure, outcome.failure) if failure is not None]
-            return _failed(*failed) if failed else Result(requeue_after=requeue_after(outcome))
+            reconciled = _failed(*failed) if failed else Result()
+            return replace(reconciled, requeue_after=requeue_after(outcome))  # also after a failure that is not retried
         finally:
             self._rollout.mark_reconciled(key)
 

@@ -41,7 +41,7 @@ class Failure:
     | error | queue | condition | event | log |
     |---|---|---|---|---|
     | a lost race (Conflict), fewer than 4 in a row | backoff | none: the next reconcile reads the new state | none | debug |
-    | waits for a change (Retry.ON_CHANGE) | no retry | Stalled | Warning | warning |
+    | waits for a change (Retry.ON_CHANGE) | no retry, but a reconcile at the next deadline (status/requeue.py) | Stalled | Warning | warning |
     | NameConflict | backoff | Stalled | Warning | warning |
     | InternalError, a fault of the operator | backoff | Reconciling | Warning | error with traceback |
     | any other | backoff, not before its Retry-After | Reconciling | by reason (status/events.py) | warning |
@@ -52,7 +52,7 @@ class Failure:
     error: OperatorError
     attempts: int
     next_retry: datetime | None
-    """When the queue retries; None if it does not, so that only a watch event leads to another reconcile."""
+    """When the queue retries; None if it does not, so that only a watch event or a deadline leads to another reconcile."""
     non_blocking: bool = False
     """Whether the plan continued after the error, so that it does not block access to the files."""
     action: str = ""

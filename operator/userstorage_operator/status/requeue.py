@@ -1,4 +1,4 @@
-"""When to reconcile a UserStorage again if the reconcile did not fail and no watch event requeues it before."""
+"""When to reconcile a UserStorage again if the queue does not retry and no watch event requeues it before."""
 
 from datetime import datetime, timedelta
 
