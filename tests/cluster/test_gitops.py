@@ -167,7 +167,7 @@ def served(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     network = {"expose": "Gateway", "gateway": {"name": "public"}, "hostTemplate": "${slug}.example.org"}
     here.apply("UserStorageClass", here.exposed, {"network": network})
     scheduling = {"allowed": {"nodeSelector": ["kubernetes.io/os"], "tolerations": ["spot"]}}
-    pod_metadata = {"allowed": [*ALLOWED["allowed"], "example.org/"]}
+    pod_metadata = ALLOWED
     here.apply("UserStorageClass", here.lab, {"podMetadata": pod_metadata, "scheduling": scheduling})
     process = OperatorProcess(log_in(api, directory).kubeconfig, directory / "operator.log")
     process.start()
