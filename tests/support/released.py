@@ -29,7 +29,7 @@ class ReleasedObjects:
     def __init__(self, version: str, copies: int = 0, age: Callable[[Unstructured], Unstructured] = unchanged) -> None:
         self.definitions = RELEASED / version / "definitions"
         self.classes = list(yaml.safe_load_all((RELEASED / version / "classes.yaml").read_text()))
-        self._objects = [age(raw) for text in _texts(RELEASED / version, copies) for raw in yaml.safe_load_all(text)]
+        self._objects = [age(raw) for raw in _objects(RELEASED / version, copies)]
 
     @property
     def users(self) -> list[Unstructured]:
@@ -79,12 +79,14 @@ def until_phases(api: Kubectl, namespace: str, expected: dict[str, str]) -> None
     eventually(lambda: phases(api, namespace) == expected, every=0.5)
 
 
-def _texts(directory: Path, copies: int) -> Iterator[str]:
+def _objects(directory: Path, copies: int) -> Iterator[Unstructured]:
     for name in USERS:
-        yield (directory / f"{name}.yaml").read_text()
-    alice, hashes = (directory / "alice.yaml").read_text(), json.loads((directory / "hashes.json").read_text())
+        yield from yaml.safe_load_all((directory / f"{name}.yaml").read_text())
+    # As JSON: in YAML, some hashes need quotes.
+    alice = json.dumps(list(yaml.safe_load_all((directory / "alice.yaml").read_text())))
+    hashes = json.loads((directory / "hashes.json").read_text())
     for name in (f"u{number}" for number in range(copies)):
-        yield alice.replace("alice", name).replace(hashes["alice"], hashes[name])
+        yield from json.loads(alice.replace("alice", name).replace(hashes["alice"], hashes[name]))
 
 
 def _uids(api: Kubectl, kind: str, namespace: str) -> dict[str, str]:

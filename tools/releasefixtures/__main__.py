@@ -97,9 +97,9 @@ def hashes(objects: list[dict[str, Any]], copies: Iterable[str]) -> dict[str, st
     """
     pods = {user_of(raw): raw for raw in objects if raw["kind"] == "Pod"}
     found = {name: pods[name]["metadata"]["annotations"]["userstorage.dev/pod-hash"] for name in ("alice", *copies)}
-    alice = yaml.safe_dump(pods["alice"])
+    alice = json.dumps(pods["alice"])
     for name in copies:
-        if yaml.safe_dump(pods[name]) != alice.replace("alice", name).replace(found["alice"], found[name]):
+        if json.dumps(pods[name]) != alice.replace("alice", name).replace(found["alice"], found[name]):
             raise ClusterError(f"the pod of {name} differs from that of alice in more than name and hash")
     return found
 
