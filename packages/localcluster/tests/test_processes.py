@@ -70,7 +70,9 @@ def test_last_line_skips_blank_lines(tmp_path: Path) -> None:
 
 
 def test_written_state_is_read_back_unchanged(tmp_path: Path, sleeper: Process) -> None:
-    written = state.State("node", "https://10.211.0.2:6443", {"sleeper": sleeper}, {"veth": "localcluster0"}, ready=True)
-    written.write(tmp_path / "state.json")
-    assert state.read(tmp_path / "state.json") == written
+    # Not the name of the file of a cluster: at the end of a run with several workers, what it names would be stopped and deleted.
+    file = tmp_path / "written.json"
+    written = state.State("node", "https://10.211.0.2:6443", {"sleeper": sleeper}, {"veth": "none"}, ready=True)
+    written.write(file)
+    assert state.read(file) == written
     assert state.read(tmp_path / "none.json") is None
