@@ -5,13 +5,13 @@ from pathlib import Path
 
 from support import web
 from support.kubectl import eventually
-from support.users import NamespaceUsers
+from support.users import DUFS, NamespaceUsers
 
 
-def test_unreadable_volume_is_not_ready_until_repaired(users: NamespaceUsers, dufs: str, filebrowser: str) -> None:
+def test_unreadable_volume_is_not_ready_until_repaired(users: NamespaceUsers, filebrowser: str) -> None:
     health = {"alice": "/__dufs__/health", "bob": "/health"}
     # Dufs that accepts uploads looks only for the directory, which one without any rights still is: see test_real_use.py.
-    users.apply_user("alice", dufs, storage={"size": "1Gi", "readOnly": True})
+    users.apply_user("alice", users.create_class(DUFS, permissions={"create": False}))
     users.apply_user("bob", filebrowser)
     for user in health:
         users.until_ready(user)

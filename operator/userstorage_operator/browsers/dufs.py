@@ -44,12 +44,13 @@ def _readiness(base_path: str, storage: UserStorage, cls: UserStorageClass) -> p
     """Return a probe whose response is an error if the volume is gone. The image has no shell, and Dufs no page for that.
 
     If uploads are allowed, Dufs lists a directory that does not exist as an empty one, after it has looked for it and for the root. A
-    list of the root takes ten seconds for 300,000 files: only if nothing else is possible, with pauses that make up for it.
+    list of the root takes ten seconds for 300,000 files: only if nothing else is possible, with pauses that make up for it, so that the first failure
+    counts.
     """
     if _may_upload(storage, cls):
         return probes.readiness(probes.http(f"{base_path}{_NO_DIRECTORY}/?simple", cls.browser.port))
     listing = probes.http(f"{base_path}?simple", cls.browser.port)
-    return probes.readiness(listing) | {"periodSeconds": 60, "timeoutSeconds": 60}
+    return probes.readiness(listing) | {"periodSeconds": 60, "timeoutSeconds": 60, "failureThreshold": 1}
 
 
 def _may_upload(storage: UserStorage, cls: UserStorageClass) -> bool:
