@@ -157,6 +157,17 @@ async def test_suspension_ends_the_pod_and_status_says_what_follows(live: Live, 
     assert await uid_of(live, Kind.PVC) != claim
 
 
+async def test_drain_of_the_node_ends_the_pod_and_the_loss_is_reported(live: Live, api: Kubectl, operator: None) -> None:
+    pod, claim = await create_user_with_deleted_claim(live)
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": OURS, "namespace": live.namespace}}
+    path = f"/api/v1/namespaces/{live.namespace}/pods/{OURS}/eviction"
+    await asyncio.to_thread(api.run, "create", "--raw", path, "-f", "-", input=json.dumps(eviction))
+    await live.until_condition("StorageReady", "False", "ClaimReplaced")
+    assert await uid_of(live, Kind.PVC) != claim
+    await live.until_ready()
+    assert await uid_of(live, Kind.POD) != pod
+
+
 async def test_deletion_of_the_user_ends_the_pod(live: Live, operator: None) -> None:
     await create_user_with_deleted_claim(live)
     await live.delete(USER_STORAGES, "alice")

@@ -58,24 +58,19 @@ class ListServer:
         self.answers = answers
         self.asked: list[tuple[str, str, str]] = []
 
-    async def list_all(
+    async def pages(
         self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
-    ) -> tuple[list[Unstructured], str]:
+    ) -> AsyncIterator[list[Unstructured]]:
         self.asked.append((resource.plural, selector, fields))
+        await asyncio.sleep(0)
         if resource not in self.answers:
             raise Refused(403, "not for you")
-        return self.answers[resource], "1"
-
-    async def pages(self, resource: Resource, namespace: str | None, *, fields: str) -> AsyncIterator[list[Unstructured]]:
-        self.asked.append((resource.plural, "", fields))
-        if resource not in self.answers:
-            raise Refused(403, "not for you")
-        yield [event for event in self.answers[resource] if fields.startswith(f"reason={event['reason']},")]
+        yield [obj for obj in self.answers[resource] if not fields or fields.startswith(f"reason={obj['reason']},")]
 
     async def unasked(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError
 
-    get = create = merge_patch = json_patch = delete = unasked
+    get = list_all = create = merge_patch = json_patch = delete = unasked
 
 
 class Inspections:
@@ -116,6 +111,50 @@ def test_new_pod_on_bound_claim_costs_one_request() -> None:
     result = Inspections(cluster).apply(snapshot.with_children(replace(snapshot.children, pod=None)))
     assert result.claim_context.mounts == (Mount("backup", "node-1"),)
     assert cluster.asked == [("pods", "userstorage.dev/managed-by!=userstorage-operator", "")]
+
+
+async def ask_about(inspector: MountInspector, user: str) -> tuple[Mount, ...]:
+    raw = storage_object(user)
+    return await inspector.mounts(settled_snapshot(raw))
+
+
+def pod_on(claim: str) -> Unstructured:
+    return {
+        "metadata": {"name": f"of-{claim}", "namespace": "users"},
+        "spec": {"nodeName": "node-1", "volumes": [{"persistentVolumeClaim": {"claimName": claim}}]},
+    }
+
+
+async def test_users_that_ask_at_the_same_time_share_one_list() -> None:
+    users = [f"u{number}" for number in range(300)]
+    cluster = ListServer({Kind.POD.resource: [pod_on(f"user-storage-{user}") for user in users]})
+    inspector = MountInspector(cluster, Caches(lambda _: None, lambda _: None))
+    found = await asyncio.gather(*(ask_about(inspector, user) for user in users))
+    assert found == [(Mount(f"of-user-storage-{user}", "node-1"),) for user in users]
+    assert len(cluster.asked) == 1
+
+
+async def test_question_during_a_list_is_answered_by_a_later_one() -> None:
+    cluster = ListServer({Kind.POD.resource: []})
+    inspector = MountInspector(cluster, Caches(lambda _: None, lambda _: None))
+    first = asyncio.create_task(ask_about(inspector, "alice"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert len(cluster.asked) == 1
+    cluster.answers[Kind.POD.resource] = [pod_on("user-storage-bob")]
+    later = [asyncio.create_task(ask_about(inspector, "bob")) for _ in range(9)]
+    await asyncio.gather(first, *later)
+    assert {task.result() for task in later} == {(Mount("of-user-storage-bob", "node-1"),)}
+    assert len(cluster.asked) == 2
+
+
+async def test_failure_of_a_shared_list_reaches_all_and_the_next_list_is_tried() -> None:
+    cluster = ListServer({})
+    inspector = MountInspector(cluster, Caches(lambda _: None, lambda _: None))
+    failed = await asyncio.gather(*(ask_about(inspector, user) for user in ("alice", "bob")), return_exceptions=True)
+    assert [type(error) for error in failed] == [Refused, Refused]
+    cluster.answers[Kind.POD.resource] = [pod_on("user-storage-alice")]
+    assert await ask_about(inspector, "alice") == (Mount("of-user-storage-alice", "node-1"),)
 
 
 def test_events_are_read_every_fifteen_seconds_and_cached() -> None:
@@ -185,7 +224,9 @@ class Flood(ListServer):
         self.size = size
         self.pages_sent = 0
 
-    async def pages(self, resource: Resource, namespace: str | None, *, fields: str) -> AsyncIterator[list[Unstructured]]:
+    async def pages(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
+    ) -> AsyncIterator[list[Unstructured]]:
         self.asked.append((resource.plural, namespace or "", fields))
         for uid in self.uids:
             event = FAILED | {"involvedObject": {"uid": uid}, "message": "x" * 10_000}

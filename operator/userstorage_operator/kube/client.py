@@ -135,9 +135,11 @@ class KubeClient:
             items.extend(page)
         return items, version
 
-    async def pages(self, resource: Resource, namespace: str | None, *, fields: str) -> AsyncIterator[list[Unstructured]]:
-        """Yield the objects that match the field selector `fields`, page by page, so that no more than a page is in memory."""
-        async for page, _ in self._pages(resource, namespace, "", fields, _PAGES[0]):
+    async def pages(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
+    ) -> AsyncIterator[list[Unstructured]]:
+        """Yield the objects that match both selectors as in `list_all`, page by page: no more than a page is in memory."""
+        async for page, _ in self._pages(resource, namespace, selector, fields, _PAGES[0]):
             yield page
 
     async def _pages(

@@ -1,7 +1,7 @@
 """Reads two facts that no watch delivers: which other pods mount a claim, and what the Events say about mounting it.
 
-Each costs requests, so it is read only if a plan asks for it. A burst of new users costs no such request. The Events are listed
-for all pods of a namespace at once, and all these lists share a budget.
+Each costs requests, so it is read only if a plan asks for it. A burst of new users costs no such request. Pods and Events are
+listed for all users of a namespace at once, and the lists of Events share a budget.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from userstorage_operator.api.errors import ClusterError
 from userstorage_operator.api.resources import CORE_EVENTS, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.arbitration.lister import Lister
-from userstorage_operator.observed.claim_usage import MOUNT_REASONS, Mount, mount_failure, mounts_of
+from userstorage_operator.observed.claim_usage import MOUNT_REASONS, Mount, mount_failure, mounted_claims, mounts_of
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Snapshot, is_labelled, is_ours
 from userstorage_operator.plan.builders import claim_name
@@ -59,15 +59,14 @@ class MountInspector:
     """Carries out the steps InspectMounts and InspectMountEvents."""
 
     def __init__(self, cluster: Cluster, lister: Lister) -> None:
-        self._cluster = cluster
         self._lister = lister
+        self._pods = _PodLists(cluster)
         self._events = _EventLists(cluster)
 
     async def mounts(self, snapshot: Snapshot) -> tuple[Mount, ...]:
         """List the pods, other than our own, that mount the claim. Raises ClusterError if the pods cannot be listed."""
-        meta = snapshot.storage.meta
-        listed, _ = await self._cluster.list_all(Kind.POD.resource, meta.namespace, _UNWATCHED)
-        claim = claim_name(snapshot.storage)
+        meta, claim = snapshot.storage.meta, claim_name(snapshot.storage)
+        listed = await self._pods.mounting(meta.namespace, claim)
         watched = filter(is_labelled, self._lister.pods_on(meta.namespace, claim))
         return mounts_of(claim, (pod for pod in (*listed, *watched) if not is_ours(pod, meta.uid)))
 
@@ -77,6 +76,64 @@ class MountInspector:
         """
         meta = pod["metadata"]
         return MountEvents(meta["uid"], now, await self._events.failure(meta["namespace"], meta["uid"], now))
+
+
+_PodsByClaim = dict[str, list[Unstructured]]
+"""Name of a claim -> the pods that mount it."""
+
+
+class _PodLists:
+    """Lists the pods that no watch delivers, for all questions about a namespace at the same time.
+
+    An answer is from a list that starts after the question: an earlier one may lack a pod. So a question during a list waits for
+    the next one, and a namespace has one list at a time, however many users ask.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._turns: SingleFlight[str, asyncio.Task[_PodsByClaim]] = SingleFlight()
+        """Namespace -> its next list."""
+        self._lists: dict[str, asyncio.Task[_PodsByClaim]] = {}
+        """Namespace -> its list that is under way."""
+
+    async def mounting(self, namespace: str, claim: str) -> tuple[Unstructured, ...]:
+        """Return what `mounts_of` reads of the pods that mount the claim. Raises ClusterError if the pods cannot be listed."""
+        listing = await self._turns.run(namespace, partial(self._start, namespace))
+        return tuple((await asyncio.shield(listing)).get(claim, ()))
+
+    async def _start(self, namespace: str) -> asyncio.Task[_PodsByClaim]:
+        if (previous := self._lists.get(namespace)) is not None:
+            await asyncio.wait([previous])
+        listing = self._lists[namespace] = asyncio.create_task(self._list(namespace))
+        listing.add_done_callback(partial(self._ended, namespace))
+        return listing
+
+    async def _list(self, namespace: str) -> _PodsByClaim:
+        found: _PodsByClaim = {}
+        async for page in self._cluster.pages(Kind.POD.resource, namespace, _UNWATCHED):
+            for pod in page:
+                for claim in mounted_claims(pod):
+                    found.setdefault(claim, []).append(_brief_pod(pod))
+        return found
+
+    def _ended(self, namespace: str, listing: asyncio.Task[_PodsByClaim]) -> None:
+        if self._lists.get(namespace) is listing:
+            del self._lists[namespace]
+        if not listing.cancelled():
+            listing.exception()  # retrieved here, as all who asked may have been cancelled
+
+
+def _brief_pod(pod: Unstructured) -> Unstructured:
+    """Return the part of a pod that `mounts_of` and `is_ours` read."""
+    meta, spec = pod["metadata"], pod["spec"]
+    return {
+        "metadata": {"name": meta["name"], "ownerReferences": meta.get("ownerReferences")},
+        "spec": {
+            "nodeName": spec.get("nodeName"),
+            "volumes": [{"persistentVolumeClaim": {"claimName": name}} for name in mounted_claims(pod)],
+        },
+        "status": {"phase": pod.get("status", {}).get("phase")},
+    }
 
 
 @dataclass(slots=True)

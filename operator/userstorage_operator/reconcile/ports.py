@@ -19,8 +19,10 @@ class Cluster(Protocol):
     ) -> tuple[list[Unstructured], str]:
         """Return the objects for a label selector and a field selector (`fields`), and the resourceVersion of the list."""
 
-    def pages(self, resource: Resource, namespace: str | None, *, fields: str) -> AsyncIterator[list[Unstructured]]:
-        """Yield the objects that match the field selector `fields`, page by page."""
+    def pages(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
+    ) -> AsyncIterator[list[Unstructured]]:
+        """Yield the objects that match the label selector and the field selector, page by page."""
 
     async def create(self, resource: Resource, namespace: str, body: Unstructured) -> Unstructured:
         """Create the object and return it as the API server stored it."""
