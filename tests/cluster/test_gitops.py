@@ -21,7 +21,7 @@ from localcluster.builds import GoProgram, build_go
 from localcluster.progress import silent
 from support.kubectl import WAIT, Kubectl, eventually
 from support.live import ALLOWED, LIFE, condition_of
-from support.operator_account import log_in
+from support.operator_account import changing_owners, log_in
 from support.operator_process import OperatorProcess
 from userstorage_operator.api.unstructured import Unstructured
 
@@ -177,8 +177,9 @@ def served(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
             named = {"className": {EXPOSED: here.exposed, LAB: here.lab}[spec["className"]]} if "className" in spec else {}
             here.apply("UserStorage", row_name, spec | named)
         yield here
-        api.run("delete", "us", "--all", "-n", name, "--wait=false")
-        eventually(lambda: not api.list_all("us", name))
+        with changing_owners(api):
+            api.run("delete", "us", "--all", "-n", name, "--wait=false")
+            eventually(lambda: not api.list_all("us", name))
     finally:
         process.stop()
         print(process.log.read_text()[-4000:])  # noqa: T201  # shown with a failure

@@ -17,7 +17,7 @@ import yaml
 from conftest import ROOT, install_manifests
 from support.kubectl import WAIT, Kubectl, eventually
 from support.live import condition_of
-from support.operator_account import ACCOUNT, Login, Request, log_in, requests
+from support.operator_account import ACCOUNT, Login, Request, changing_owners, log_in, requests
 from support.operator_process import OperatorProcess
 from support.released import SERVED, VERSIONS, ReleasedObjects, pods, until_phases
 from userstorage_operator.api.unstructured import Unstructured
@@ -26,14 +26,6 @@ pytestmark = [pytest.mark.kwok]
 
 REPORTED = {"userstorages/status", "userstorageclasses/status", "events"}
 """Resources that a takeover may write: pods created for the test became ready at another time than the released status says."""
-
-
-OWNER_REFERENCES = str(ROOT / "deploy/owner-references")
-
-
-def allow_change_of_owners(api: Kubectl) -> None:
-    """Grant the right that OwnerReferencesPermissionEnforcement, which the test API server runs, requires for owners of claims."""
-    api.run("apply", "-k", OWNER_REFERENCES)
 
 
 @pytest.fixture
@@ -46,11 +38,10 @@ def operator(api: Kubectl, login: Login, namespace: str, tmp_path: Path) -> Iter
     """An operator that the test starts after it has created the leftovers; at the end, it serves the deletion of all users."""
     process = OperatorProcess(login.kubeconfig, tmp_path / "operator.log", f"--namespace={namespace}")
     yield process
-    allow_change_of_owners(api)  # a claim of reclaimPolicy Delete gets an owner
-    api.run("delete", "us", "--all", "-n", namespace, "--wait=false")
-    eventually(lambda: not api.list_all("us", namespace))
+    with changing_owners(api):
+        api.run("delete", "us", "--all", "-n", namespace, "--wait=false")
+        eventually(lambda: not api.list_all("us", namespace))
     process.stop()
-    api.run("delete", "-k", OWNER_REFERENCES, "--ignore-not-found")
     api.run("delete", "usc", "released", "--ignore-not-found")
     print(process.log.read_text()[-4000:])  # noqa: T201  # shown with a failure
 
@@ -291,13 +282,13 @@ def test_refused_claim_owner_keeps_deletion_waiting(api: Kubectl, namespace: str
     claim = api.get("pvc", "user-storage-erin", namespace)
     assert claim is not None
     assert "deletionTimestamp" not in claim["metadata"]
-    allow_change_of_owners(api)
-    delete = ["delete", "pvc", "user-storage-erin", "-n", namespace, "--dry-run=server", f"--as={ACCOUNT}"]
-    eventually(lambda: api.get("us", "erin", namespace) is None)
-    eventually(lambda: api.get("pvc", "user-storage-erin", namespace) is None)
-    create(api, namespace, [erin])
-    eventually(lambda: api.get("pvc", "user-storage-erin", namespace))
-    eventually(lambda: "the operator deletes no claims" in api.run(*delete, check=False).stderr)
+    with changing_owners(api):
+        delete = ["delete", "pvc", "user-storage-erin", "-n", namespace, "--dry-run=server", f"--as={ACCOUNT}"]
+        eventually(lambda: api.get("us", "erin", namespace) is None)
+        eventually(lambda: api.get("pvc", "user-storage-erin", namespace) is None)
+        create(api, namespace, [erin])
+        eventually(lambda: api.get("pvc", "user-storage-erin", namespace))
+        eventually(lambda: "the operator deletes no claims" in api.run(*delete, check=False).stderr)
 
 
 def create(api: Kubectl, namespace: str, objects: list[Any]) -> None:

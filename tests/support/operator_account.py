@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ SYSTEM = "userstorage-system"
 NAME = "userstorage-operator"
 ACCOUNT = f"system:serviceaccount:{SYSTEM}:{NAME}"
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+_OWNER_REFERENCES = str(Path(__file__).parents[2] / "deploy/owner-references")
 _CREDENTIAL = "authentication.kubernetes.io/credential-id"
 
 
@@ -34,6 +36,16 @@ def log_in(api: Kubectl, directory: Path, account: str = NAME, namespace: str = 
     path.write_text(json.dumps(config))
     claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "==="))
     return Login(path, f"JTI={claims['jti']}")
+
+
+@contextmanager
+def changing_owners(api: Kubectl) -> Iterator[None]:
+    """Grant the right that OwnerReferencesPermissionEnforcement, which the test API server runs, requires for owners of claims: the
+    end of a deletion gives a claim of reclaimPolicy Delete an owner.
+    """
+    api.run("apply", "-k", _OWNER_REFERENCES)
+    yield
+    api.run("delete", "-k", _OWNER_REFERENCES, "--ignore-not-found")
 
 
 @dataclass(frozen=True, slots=True)
