@@ -279,7 +279,7 @@ SHARED = {"hostTemplate": "files.example.org"}
 async def test_users_share_one_host_with_a_path_each(
     live: Live, other_tenant: Live, exposing_class: ClassOfTest, operator_of_both: None
 ) -> None:
-    await live.change_class(exposing_class.name, {"spec": {"browser": {"basePath": "/u/${slug}/"}}})
+    await live.change_class(exposing_class.name, {"spec": {"browser": {"flavor": "FileBrowser", "basePath": "/u/${slug}/"}}})
     annotations = {"example.org/auth": "https://sso/v1/of/${namespace}/${name}/${slug}?user=${userID}&rd=$request_uri"}
     await exposing_class.change(**SHARED, tlsSecretName="${slug}-tls", annotations=annotations)
     users = {"alice": "alice", "bob": "bob", "carol": "carol@example.org"}
@@ -316,7 +316,7 @@ async def test_users_share_one_host_with_a_path_each(
 async def test_path_above_or_below_that_of_another_user_is_a_conflict(
     live: Live, other_tenant: Live, exposing_class: ClassOfTest, operator_of_both: None, path: str
 ) -> None:
-    await live.change_class(exposing_class.name, {"spec": {"browser": {"basePath": "/u/${slug}/"}}})
+    await live.change_class(exposing_class.name, {"spec": {"browser": {"flavor": "FileBrowser", "basePath": "/u/${slug}/"}}})
     await exposing_class.change(**SHARED)
     await create_exposed_user(live, exposing_class)
     # With the user id `files` a host per user is the host that the others share.
@@ -351,5 +351,5 @@ async def test_user_id_that_no_path_can_hold_is_reported_with_both_fields(
     await live.create(className=exposing_class.name, user_id="alice@example.org")
     message = await live.until_condition("Stalled", "True", "InvalidSpec")
     assert "class spec.browser.basePath makes '/u/alice%40example.org/' of spec.userID 'alice@example.org'" in message
-    await live.change_class(exposing_class.name, {"spec": {"browser": {"basePath": "/u/${slug}/"}}})
+    await live.change_class(exposing_class.name, {"spec": {"browser": {"flavor": "FileBrowser", "basePath": "/u/${slug}/"}}})
     await live.until_ready()
