@@ -131,7 +131,7 @@ def test_partial_section_keeps_other_defaults(api: Kubectl) -> None:
 def test_class_gets_the_documented_defaults(api: Kubectl) -> None:
     assert create(api, storage_class("candidate", {}), DRY)["spec"] == {
         "browser": {
-            "flavor": "FileBrowser",
+            "flavor": "Copyparty",
             "port": 8080,
             "basePath": "/",
             "permissions": {

@@ -159,7 +159,7 @@ def test_kubectl_get_shows_the_columns_of_a_class(api: Kubectl, namespace: str) 
     finally:
         api.run("delete", "usc", namespace)
     assert header.split() == ["NAME", "FLAVOR", "DEFAULT", "USERS", "UPDATED", "AGE"]
-    assert row.split()[1:5] == ["FileBrowser", "true", "7", "5"]
+    assert row.split()[1:5] == ["Copyparty", "true", "7", "5"]
 
 
 def test_storages_are_listed_in_their_own_category_only(api: Kubectl, namespace: str, alice: list[str]) -> None:

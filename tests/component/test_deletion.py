@@ -341,11 +341,18 @@ async def test_replacing_a_deleted_object_without_finalizers_keeps_the_pod_shiel
 
 async def test_policy_without_user_is_released_when_the_operator_starts(live: Live) -> None:
     config = Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600)
+    await live.until_kind_is_collected()
     with serving(config):
         await live.create()
         await live.until_ready()
     await live.delete_with("Orphan")
-    await live.change({"metadata": {"finalizers": ["orphan"]}})
+
+    async def is_orphaned() -> bool:
+        raw = await live.get()
+        return raw is not None and "orphan" not in raw["metadata"]["finalizers"]
+
+    await live.until(is_orphaned)
+    await live.change({"metadata": {"finalizers": None}})  # by force
     await until_gone(live)
     await live.delete(Kind.POD.resource, "user-storage-alice")
     await live.until(lambda: is_absent(live, Kind.POD))
