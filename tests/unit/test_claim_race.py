@@ -1,7 +1,7 @@
 """Two UserStorages name one claim, and their reconciles run concurrently: there are never two pods on the claim."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from itertools import count
 from typing import Any
 
@@ -53,8 +53,8 @@ class GatedAPIServer:
             raise NotFound(404, "not here")
         return self.objects[resource, name]
 
-    async def list_all(self, *_: Any, **__: Any) -> tuple[list[Unstructured], str]:
-        return [], "1"
+    async def pages(self, *_: Any, **__: Any) -> AsyncIterator[list[Unstructured]]:
+        yield []
 
     async def merge_patch(
         self, resource: Resource, _: str | None, name: str, patch: Unstructured, subresource: str | None = None
@@ -66,10 +66,7 @@ class GatedAPIServer:
     async def unasked(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError
 
-    def pages(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError
-
-    json_patch = delete = unasked
+    list_all = json_patch = delete = unasked
 
 
 class NullEventRecorder:
