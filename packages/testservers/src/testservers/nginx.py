@@ -1,16 +1,16 @@
 """Runs a real nginx on the loopback address, with the servers that a test configures."""
 
-import shutil
 import socket
 import time
 from pathlib import Path
 from typing import Self
 
-from localcluster import cache, packages, processes
+from localcluster import processes
 from localcluster.addresses import free_port
 from localcluster.errors import ClusterError
 from localcluster.processes import Process
 from localcluster.progress import Report, silent
+from testservers import debian
 
 ADDRESS = "127.0.0.1"
 PACKAGE = "nginx"
@@ -38,14 +38,7 @@ def program(report: Report = silent) -> Path:
 
     Raises ClusterError if that fails.
     """
-    if (found := shutil.which("nginx")) is not None:
-        return Path(found)
-    report(f"looking for nginx in the Debian package {PACKAGE}")
-    try:
-        files = cache.entry("debian-nginx", [PACKAGE], lambda directory: packages.unpack(PACKAGE, directory))
-    except ClusterError as error:
-        raise ClusterError(f"no nginx in the path, and it cannot be downloaded: {error.args[0]}") from error
-    return files / "usr/sbin/nginx"
+    return debian.program("nginx", PACKAGE, "usr/sbin", report)
 
 
 class Nginx:

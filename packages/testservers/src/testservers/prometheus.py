@@ -1,6 +1,5 @@
 """Runs a real Prometheus server on the loopback address, and promtool, which checks and tests rule files."""
 
-import shutil
 import subprocess
 import time
 import urllib.error
@@ -8,11 +7,12 @@ import urllib.request
 from pathlib import Path
 from typing import Self
 
-from localcluster import cache, packages, processes
+from localcluster import processes
 from localcluster.addresses import free_port
 from localcluster.errors import ClusterError
 from localcluster.processes import Process
 from localcluster.progress import Report, silent
+from testservers import debian
 
 ADDRESS = "127.0.0.1"
 PACKAGE = "prometheus"
@@ -25,14 +25,7 @@ def program(name: str, report: Report = silent) -> Path:
 
     If PATH does not have it, the Debian package is downloaded, once. Raises ClusterError if that fails.
     """
-    if (found := shutil.which(name)) is not None:
-        return Path(found)
-    report(f"looking for {name} in the Debian package {PACKAGE}")
-    try:
-        files = cache.entry("debian-prometheus", [PACKAGE], lambda directory: packages.unpack(PACKAGE, directory))
-    except ClusterError as error:
-        raise ClusterError(f"no {name} in the path, and it cannot be downloaded: {error.args[0]}") from error
-    return files / "usr/bin" / name
+    return debian.program(name, PACKAGE, "usr/bin", report)
 
 
 def promtool(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
