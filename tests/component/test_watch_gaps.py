@@ -11,6 +11,7 @@ from support.inprocess import RecordedMetrics, serving
 from support.live import LIFE, Live
 from userstorage_operator.config import Config
 from userstorage_operator.kube import client as kube_client
+from userstorage_operator.kube import transport
 
 pytestmark = [pytest.mark.kwok]
 
@@ -85,8 +86,8 @@ async def test_long_list_that_expires_is_started_again_with_larger_pages(
 async def test_clock_that_is_ahead_times_nothing_out(
     live: Live, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    local = kube_client._local_time
-    monkeypatch.setattr(kube_client, "_local_time", lambda: local() + timedelta(minutes=10))
+    local = transport._local_time
+    monkeypatch.setattr(transport, "_local_time", lambda: local() + timedelta(minutes=10))
     request.getfixturevalue("operator")
     await live.create(podMetadata={"annotations": {LIFE: "never-ready"}})
     await live.until_condition("Ready", "False", "PodNotReady")

@@ -1,39 +1,24 @@
-"""Requests to the API server over the connections of kubernetes.aio. Objects are plain dicts, and every request has a timeout."""
+"""Requests to the API server. Objects are plain dicts, and every request has a timeout."""
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any, Protocol
-from urllib.parse import urlencode
 
 import aiohttp
 import orjson
-import structlog
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.connector import Connection
 from kubernetes.aio.client import Configuration
-from kubernetes.aio.client.rest import RESTClientObject
 
-from userstorage_operator.api.errors import AlreadyExists, ClusterError, Conflict, NotFound, OperatorError, Unavailable
+from userstorage_operator.api.errors import AlreadyExists, ClusterError, Conflict, NotFound
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.resources import SERVICE_ACCOUNTS, Resource
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.kube.errors import error_from
-from userstorage_operator.kube.login import login
+from userstorage_operator.kube.transport import REQUEST_TIMEOUT, Transport, unreachable
 from userstorage_operator.kube.write_gate import Fence, NoopFence, WriteGate
 
-log = structlog.get_logger(__name__)
-
-REQUEST_TIMEOUT = 10.0
-"""Seconds for one request, from connecting to the last byte of the response."""
 WATCH_SILENCE = 70.0
 """Seconds without a received byte after which a watch counts as dead: the API server sends a bookmark about every 60 s."""
-_CLOCK_TOLERANCE = timedelta(seconds=5)
-"""Difference between two clocks that is ignored, and time after which the date in a response may be outdated."""
-_UNAUTHORIZED = 401
 _EXPIRED = 410
 _PAGES = (100, 300, 1000)
 """Maximum numbers of objects in a page of a list: of the first try, and of those after a list has expired. Tenants can make each
@@ -66,24 +51,20 @@ class KubeClient:
 
     def __init__(self, configuration: Configuration, observer: Observer, fence: Fence | None = None) -> None:
         self._gate = WriteGate(fence or NoopFence())
-        self._configuration = configuration
-        self._rest = _pool(configuration, self._gate.fence)
+        self._transport = Transport(configuration, self._gate.fence)
         self._observer = observer
-        self._login_lock = asyncio.Lock()
-        self._clock_offset = timedelta()
 
     @property
     def ca_file(self) -> str | None:
         """Path of the file with the CA certificates for the API server; None for those of the system."""
-        path: str | None = self._configuration.ssl_ca_cert
-        return path
+        return self._transport.ca_file
 
     def now(self) -> datetime:
         """Return the time of the API server, as its last response shows it: times in objects are by that clock.
 
         If the clock of this machine differs by less than a few seconds, it is right, as responses have whole seconds only.
         """
-        return _local_time() + self._clock_offset
+        return self._transport.now()
 
     async def finish_writing(self) -> bool:
         """Refuse further writes, and wait until those in flight have ended. Return whether the outcome of every write is known."""
@@ -91,7 +72,7 @@ class KubeClient:
 
     async def close(self) -> None:
         """Close all connections to the API server."""
-        await self._rest.close()
+        await self._transport.close()
 
     async def get(
         self, resource: Resource, namespace: str | None, name: str, *, timeout: float = REQUEST_TIMEOUT
@@ -252,7 +233,7 @@ class KubeClient:
         """Return the plural names of the resources that the API server serves in this API group and version. Raises NotFound if
         it serves none.
         """
-        answer = await self._request("GET", f"/apis/{group}/{version}", {}, None, "application/json")
+        answer = await self._transport.request("GET", f"/apis/{group}/{version}", {}, None, "application/json")
         return {entry["name"] for entry in answer["resources"]}
 
     async def watch(
@@ -266,22 +247,20 @@ class KubeClient:
         if selector:
             query["labelSelector"] = selector
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT, sock_read=WATCH_SILENCE)
-        configuration, started = self._configuration, time.monotonic()
+        code, started = 0, time.monotonic()
         try:
-            response = await self._send("GET", resource.path(namespace), query, None, "application/json", timeout)
-        except Unavailable:
-            self._observer.requested("watch", resource.plural, 0, time.monotonic() - started)
+            response = await self._transport.stream(resource.path(namespace), query, timeout)
+            code = response.status
+        except ClusterError as error:
+            code = error.status
             raise
-        self._observer.requested("watch", resource.plural, response.status, time.monotonic() - started)
+        finally:
+            self._observer.requested("watch", resource.plural, code, time.monotonic() - started)
         try:
-            if response.status == _UNAUTHORIZED:
-                await self._renew_login(configuration)
-            if response.status >= 400:
-                raise error_from(response.status, await response.read(), response.headers)
             async for line in _lines(response.content):
                 yield orjson.loads(line)
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
         finally:
             response.close()
 
@@ -300,12 +279,12 @@ class KubeClient:
         code, started = 0, time.monotonic()
         try:
             if method == "GET":
-                answer = await self._request(method, path, query, body, content_type, timeout)
+                answer = await self._transport.request(method, path, query, body, content_type, timeout)
             else:
                 with self._gate.admit(timeout) as limit:
                     # The server gets the limit too, so that it does not carry out a write that has waited there for longer.
                     query = {**query, "timeout": f"{limit:.3f}s"}
-                    answer = await self._request(method, path, query, body, content_type, limit)
+                    answer = await self._transport.request(method, path, query, body, content_type, limit)
         except ClusterError as error:
             code = error.status
             raise
@@ -314,97 +293,6 @@ class KubeClient:
             return answer
         finally:
             self._observer.requested(verb, resource.plural, code, time.monotonic() - started)
-
-    async def _request(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        body: Any,
-        content_type: str,
-        timeout: float = REQUEST_TIMEOUT,
-    ) -> Unstructured:
-        limit = aiohttp.ClientTimeout(total=timeout)
-        configuration = self._configuration
-        response = await self._send(method, path, query, body, content_type, limit)
-        try:
-            payload = await response.read()
-            if response.status >= 400:
-                raise error_from(response.status, payload, response.headers)
-            parsed: Unstructured = orjson.loads(payload)
-        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
-            raise _unreachable(error) from error
-        finally:
-            if response.status == _UNAUTHORIZED:
-                await self._renew_login(configuration)
-        return parsed
-
-    async def _renew_login(self, rejected: Configuration) -> None:
-        """Log in again, because the API server has rejected the login `rejected`: a credential has expired or was rotated. This
-        does not repeat the failed request; its caller may.
-        """
-        async with self._login_lock:
-            if self._configuration is not rejected:
-                return  # another request has logged in meanwhile
-            try:
-                fresh = await login()
-            except OperatorError as error:
-                log.warning("login_failed", error_kind=error.reason, error=error.message)
-                return
-            log.info("logged_in_again")
-            old, self._rest, self._configuration = self._rest, _pool(fresh, self._gate.fence), fresh
-            await old.close()
-
-    async def _send(
-        self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str, timeout: aiohttp.ClientTimeout
-    ) -> aiohttp.ClientResponse:
-        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
-        if token := await self._configuration.get_api_key_with_prefix("BearerToken", "authorization"):
-            headers["Authorization"] = token
-        url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        sent = time.monotonic()
-        try:
-            answer = await self._rest.request(  # type: ignore[no-untyped-call]
-                method, url, headers=headers, body=body, _request_timeout=timeout
-            )
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _unreachable(error) from error
-        response: aiohttp.ClientResponse = answer.response
-        if time.monotonic() - sent < _CLOCK_TOLERANCE.total_seconds():
-            self._note_time(response.headers.get("Date"))
-        return response
-
-    def _note_time(self, date: str | None) -> None:
-        """Compare the clocks. `date` is the header Date of a response that has just arrived."""
-        try:
-            offset = parsedate_to_datetime(date) - _local_time() if date is not None else timedelta()
-        except (TypeError, ValueError):
-            return
-        self._clock_offset = offset if abs(offset) > _CLOCK_TOLERANCE else timedelta()
-
-
-def _local_time() -> datetime:
-    return datetime.now(UTC)
-
-
-def _pool(configuration: Configuration, fence: Fence) -> RESTClientObject:
-    """Return a connection pool that checks the fence once more right before it sends a write. Much time may have passed since
-    the first check: for connecting, for the TLS handshake, or because the whole process was suspended.
-    """
-
-    class Fenced(aiohttp.ClientRequest):
-        async def write_bytes(self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None) -> None:
-            if fence.remaining():
-                await super().write_bytes(writer, conn, content_length)
-            else:
-                conn.close()  # headers are sent together with the body: nothing has been sent yet
-
-    configuration.client_session_kwargs = {**(configuration.client_session_kwargs or {}), "request_class": Fenced}
-    return RESTClientObject(configuration)
-
-
-def _unreachable(error: Exception) -> Unavailable:
-    return Unavailable(0, f"no answer from the API server: {type(error).__name__} {error}".strip())
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:

@@ -67,6 +67,10 @@ class Snapshot:
         """Return a copy of the snapshot with other children, for example after a write."""
         return replace(self, children=children)
 
+    def with_child(self, kind: Kind, child: Unstructured | None) -> "Snapshot":
+        """Return a copy of the snapshot in which `child`, None if it is gone, is the child of that kind."""
+        return self.with_children(replace(self.children, **{kind.field: child}))
+
 
 def is_ours(child: Unstructured, uid: str) -> bool:
     """Whether the controller ownerReference of `child` names the UserStorage with this uid.

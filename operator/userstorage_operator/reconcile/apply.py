@@ -1,7 +1,6 @@
 """Carries out a plan, step by step. No other code writes children. The process may be killed before and after every step."""
 
 from collections import deque
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,21 +11,17 @@ from userstorage_operator.api import names
 from userstorage_operator.api.errors import (
     AlreadyExists,
     Conflict,
-    GrowthRefused,
     NotFound,
     OperatorError,
-    Refused,
 )
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.api.userstorage import Key, ReclaimPolicy, UserStorage
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.contest import REPORTED_FROM, Contest, Undone, describe, last_manager
-from userstorage_operator.observed.snapshot import Snapshot, controller, controller_uid, is_labelled, is_terminating
-from userstorage_operator.plan.builders import owner_reference
-from userstorage_operator.plan.diff import LABEL_PATCH, claim_metadata, labels_patch, with_owner, without_absent
-from userstorage_operator.plan.finalizers import has_finalizer, is_held, release_patch, selects
-from userstorage_operator.plan.planner import claim_to_collect, refuse_foreign
+from userstorage_operator.observed.snapshot import Snapshot, is_labelled, is_terminating
+from userstorage_operator.plan.diff import LABEL_PATCH, claim_metadata, labels_patch, without_absent
+from userstorage_operator.plan.finalizers import has_finalizer
+from userstorage_operator.plan.planner import refuse_foreign
 from userstorage_operator.plan.pod import plan_pod, pod_deletion
 from userstorage_operator.plan.steps import (
     AddFinalizer,
@@ -46,6 +41,8 @@ from userstorage_operator.plan.steps import (
     is_optional,
     may_create_pod,
 )
+from userstorage_operator.reconcile.children import patch_child, pod_name, with_live_child
+from userstorage_operator.reconcile.finalizers import Finalizers
 from userstorage_operator.reconcile.local_state import TARGETS, LocalState, Part, Target
 from userstorage_operator.reconcile.mount_inspector import MountInspector
 from userstorage_operator.reconcile.ports import Cluster
@@ -62,6 +59,7 @@ class Applier:
         self._lister = lister
         self._state = state
         self._inspector = MountInspector(cluster, lister)
+        self._finalizers = Finalizers(cluster, lister)
 
     async def apply(self, plan: Plan, snapshot: Snapshot, now: datetime) -> ApplyResult:
         """Apply the steps of `plan` in order. Stop at the first failure that is blocking; the result has its error."""
@@ -108,27 +106,29 @@ class Applier:
         snapshot = result.snapshot
         match step:
             case Create(kind):
-                return _with_child(snapshot, kind, await self._create(step, result))
+                return snapshot.with_child(kind, await self._create(step, result))
             case Patch(kind, patch):
                 # The child as the plan saw it, or as an earlier step left it.
                 seen = getattr(snapshot.children, kind.field)
-                child = await self._patch(kind, seen, patch, snapshot)
+                child = await patch_child(self._cluster, self._lister, kind, seen, patch)
                 self._record_write(step, result, Undone.CHANGED, last_manager(seen, patch))
-                return _with_child(snapshot, kind, child)
+                return snapshot.with_child(kind, child)
             case Delete(kind, uid):
                 seen = getattr(snapshot.children, kind.field)
                 if has_finalizer(seen):
-                    await self._release(seen)
-                snapshot = _with_child(snapshot, kind, await self._delete(kind, uid, 0, snapshot))
+                    await self._finalizers.release(seen)
+                snapshot = snapshot.with_child(kind, await self._delete(kind, uid, 0, snapshot))
                 self._record_write(step, result, Undone.CREATED, last_manager(seen, {"metadata": {"ownerReferences": None}}))
                 log.info("removed", action=f"delete {kind.resource.kind}")
                 return snapshot
             case DeletePod():
-                return _with_child(snapshot, Kind.POD, await self._delete_pod(step, snapshot))
+                return snapshot.with_child(Kind.POD, await self._delete_pod(step, snapshot))
             case ReleasePolicy():
-                return await self._release_policy(snapshot)
+                if (policy := snapshot.children.network_policy) is not None:
+                    await self._finalizers.release_unless_selected(policy)
+                return snapshot.with_child(Kind.NETWORK_POLICY, None)
             case AddFinalizer():
-                await self._add_finalizer(snapshot)
+                await self._finalizers.add(snapshot)
                 return snapshot
 
     async def _inspect_claim(self, body: Unstructured, result: ApplyResult) -> None:
@@ -163,16 +163,20 @@ class Applier:
         context = replace(snapshot.claim_context, mount_failure=events.failure, events_read_at=events.read_at)
         return replace(result, snapshot=replace(snapshot, claim_context=context))
 
-    async def _add_finalizer(self, snapshot: Snapshot) -> None:
-        meta = snapshot.storage.meta
-        path, value = (
-            ("/metadata/finalizers/-", names.FINALIZER) if meta.finalizers else ("/metadata/finalizers", [names.FINALIZER])
-        )
-        add: Unstructured = {"op": "add", "path": path, "value": value}
-        # Without the test, the finalizer could reach an object whose deletion has started, or another object of that name.
-        test: Unstructured = {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version}
-        patched = await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, [test, add])
-        self._lister.put(USER_STORAGES, patched)
+    async def _remove_finalizer(self, result: ApplyResult) -> ApplyResult:
+        """End the deletion, once the API server itself confirms that no pod is left: the cache may be behind."""
+        snapshot = await with_live_child(self._cluster, Kind.POD, result.snapshot)
+        if (left := snapshot.own_pod) is None:
+            await self._finalizers.remove(snapshot)
+            return replace(result, finalizer_removed=True)
+        self._lister.put(Kind.POD.resource, left)
+        result = replace(result, snapshot=snapshot)
+        if not is_labelled(left):  # no event would report its end
+            result = await self._try(Patch(Kind.POD, LABEL_PATCH, best_effort=True), result)
+        if not is_terminating(left):
+            step = pod_deletion(snapshot, left, "its UserStorage is being deleted; the cache had missed the pod")
+            result = replace(result, snapshot=await self._change(step, result))
+        return result
 
     def _has_to_wait(self, step: Step, result: ApplyResult) -> bool:
         """Whether the step would repair a child again before the pause since the last repair is over.
@@ -223,7 +227,7 @@ class Applier:
             self._state.pods.record_try(snapshot.storage.meta.key)
             self._state.writes.forget(_target(step, result))  # its loss has pauses of its own
         self._record_write(step, result, Undone.DELETED, None)
-        log.info("created", action=f"create {kind.resource.kind}", **_pod_name(kind, child))
+        log.info("created", action=f"create {kind.resource.kind}", **pod_name(kind, child))
         self._lister.put(kind.resource, child)
         return child
 
@@ -235,31 +239,8 @@ class Applier:
             self._lister.put(step.kind.resource, child)
         else:
             patch = labels_patch(step.body, child)
-            await self._patch(step.kind, child, patch, result.snapshot)
+            await patch_child(self._cluster, self._lister, step.kind, child, patch)
             self._record_write(step, result, Undone.CHANGED, last_manager(child, patch))
-
-    async def _patch(self, kind: Kind, seen: Unstructured, patch: Unstructured, snapshot: Snapshot) -> Unstructured:
-        namespace, meta = snapshot.storage.meta.namespace, seen["metadata"]
-        # Without resourceVersion, a later change by another client would be overwritten, or hidden by our response.
-        precondition = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
-        patch = patch | {"metadata": patch.get("metadata", {}) | precondition}
-        try:
-            child = await self._cluster.merge_patch(kind.resource, namespace, meta["name"], patch)
-        except NotFound as error:
-            self._lister.discard(kind.resource, namespace, meta["name"], meta["uid"])
-            raise Conflict(error.status, error.message) from error
-        except Conflict:
-            if not is_labelled(seen):  # no event brings the newer version
-                with suppress(NotFound):
-                    self._lister.put(kind.resource, await self._cluster.get(kind.resource, namespace, meta["name"]))
-            raise
-        except Refused as error:
-            if kind is Kind.PVC and "spec" in patch:
-                raise GrowthRefused(error.status, error.message, error.reason, error.retry_after) from error
-            raise
-        log.info("repaired", action=f"patch {kind.resource.kind}", fields=sorted(patch), **_pod_name(kind, child))
-        self._lister.put(kind.resource, child)
-        return child
 
     async def _verify_still_exists(self, snapshot: Snapshot) -> None:
         """Ask the API server whether the UserStorage still exists, before the first child is created for it.
@@ -330,114 +311,6 @@ class Applier:
         self._lister.put(kind.resource, answer)
         return answer
 
-    async def _remove_finalizer(self, result: ApplyResult) -> ApplyResult:
-        """End the deletion, once the API server itself confirms that no pod is left: the cache may be behind.
-
-        The finalizer goes last: a process that is killed before leaves the rest to the next one.
-        """
-        meta = result.snapshot.storage.meta
-        snapshot = await self._reread(Kind.POD, result.snapshot)
-        if (left := snapshot.own_pod) is not None:
-            self._lister.put(Kind.POD.resource, left)
-            result = replace(result, snapshot=snapshot)
-            if not is_labelled(left):  # no event would report its end
-                result = await self._try(Patch(Kind.POD, LABEL_PATCH, best_effort=True), result)
-            if not is_terminating(left):
-                step = pod_deletion(snapshot, left, "its UserStorage is being deleted; the cache had missed the pod")
-                result = replace(result, snapshot=await self._change(step, result))
-            return result
-        policy = snapshot.own(Kind.NETWORK_POLICY)
-        if policy is not None and has_finalizer(policy) and snapshot.children.pod is None:
-            await self._release(policy)
-        collected = claim_to_collect(snapshot) is not None and await self._give_claim_to_garbage_collector(snapshot)
-        # A change to Retain that comes after the claim got its owner: the test fails, and the next reconcile removes the owner.
-        test: Unstructured = {"op": "test", "path": "/spec/storage/reclaimPolicy", "value": ReclaimPolicy.DELETE.value}
-        patch = [*([test] if collected else []), *release_patch(meta.uid, meta.finalizers)]
-        try:
-            left = (await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, patch))["metadata"].get(
-                "finalizers"
-            )
-        except NotFound:
-            left = None
-        if not left:  # gone: events of its children must not end the deletion again before the watch reports its end
-            self._lister.discard(USER_STORAGES, meta.namespace, meta.name, meta.uid)
-        log.info("released", action="patch UserStorage")
-        return replace(result, finalizer_removed=True)
-
-    async def _reread(self, kind: Kind, snapshot: Snapshot) -> Snapshot:
-        """Return the snapshot with the child as the API server has it."""
-        namespace, name = snapshot.storage.meta.namespace, names.child_name(snapshot.storage.slug)
-        try:
-            child: Unstructured | None = await self._cluster.get(kind.resource, namespace, name)
-        except NotFound:
-            child = None
-        return _with_child(snapshot, kind, child)
-
-    async def _give_claim_to_garbage_collector(self, snapshot: Snapshot) -> bool:
-        """Make the UserStorage the owner of its claim, so that the claim is deleted with it; return whether it is the owner.
-
-        Last look at what may have changed since: the spec, and whether the children were orphaned. Raises Conflict if the spec
-        asks for Retain by now.
-        """
-        meta = snapshot.storage.meta
-        live = await self._cluster.get(USER_STORAGES, meta.namespace, meta.name)
-        if UserStorage.parse(live).storage.reclaim_policy is not ReclaimPolicy.DELETE or live["metadata"]["uid"] != meta.uid:
-            self._lister.put(USER_STORAGES, live)
-            raise Conflict(409, "spec.storage.reclaimPolicy has changed; the watch has not caught up yet")
-        claim = claim_to_collect(await self._reread(Kind.SERVICE, snapshot))
-        if claim is None:
-            return False
-        if controller_uid(claim) != meta.uid:
-            await self._patch(Kind.PVC, claim, with_owner(claim, owner_reference(snapshot.storage)), snapshot)
-        return True
-
-    async def _release_policy(self, snapshot: Snapshot) -> Snapshot:
-        """Remove our finalizer from the NetworkPolicy. Raises Conflict if the API server still has a pod that it selects."""
-        policy = snapshot.children.network_policy
-        if policy is None:
-            return snapshot
-        await self._raise_if_selected(policy)
-        await self._release(policy)
-        return _with_child(snapshot, Kind.NETWORK_POLICY, None)
-
-    async def release_former_policy(self, key: Key) -> None:
-        """Release the NetworkPolicy `key` if it is being deleted, and neither its UserStorage nor its pod exists any more."""
-        children = self._lister.children(key.namespace, key.name)
-        policy = children.network_policy
-        if policy is None or not is_held(policy) or children.pod is not None:
-            return
-        owner = controller(policy)
-        storage = self._lister.storage(Key(key.namespace, owner["name"])) if owner is not None else None
-        if owner is not None and storage is not None and storage["metadata"]["uid"] == owner["uid"]:
-            return  # its own reconcile does it
-        await self._raise_if_selected(policy)
-        await self._release(policy)
-
-    async def _raise_if_selected(self, policy: Unstructured) -> None:
-        meta = policy["metadata"]
-        with suppress(NotFound):
-            pod = await self._cluster.get(Kind.POD.resource, meta["namespace"], meta["name"])
-            if selects(policy, pod):
-                raise Conflict(409, f"Pod {meta['name']!r} still exists; its NetworkPolicy is kept")
-
-    async def _release(self, policy: Unstructured) -> None:
-        meta = policy["metadata"]
-        try:
-            patch = release_patch(meta["uid"], meta["finalizers"])
-            released = await self._cluster.json_patch(Kind.NETWORK_POLICY.resource, meta["namespace"], meta["name"], patch)
-        except NotFound:
-            self._lister.discard(Kind.NETWORK_POLICY.resource, meta["namespace"], meta["name"], meta["uid"])
-            return
-        log.info("released", action="patch NetworkPolicy")
-        if is_terminating(released):  # gone now, unless a finalizer of another controller keeps it
-            self._lister.discard(Kind.NETWORK_POLICY.resource, meta["namespace"], meta["name"], meta["uid"])
-        else:
-            self._lister.put(Kind.NETWORK_POLICY.resource, released)
-
-
-def _with_child(snapshot: Snapshot, kind: Kind, child: Unstructured | None) -> Snapshot:
-    return snapshot.with_children(replace(snapshot.children, **{kind.field: child}))
-
 
 def _ties_to_owner(step: Step) -> bool:
     """Whether the step sets the UserStorage as the owner of a child, which must not be done once its deletion has started: the
@@ -474,11 +347,6 @@ def _goal(step: Step, result: ApplyResult) -> int:
     elif goal is not None and target.kind is Kind.PVC:
         goal = claim_metadata(goal)  # the rest of a claim is never repaired
     return hash(orjson.dumps(goal, option=orjson.OPT_SORT_KEYS))
-
-
-def _pod_name(kind: Kind, child: Unstructured) -> dict[str, str]:
-    """Return the log field `pod_name`; no field if the child is not a pod."""
-    return {"pod_name": child["metadata"]["name"]} if kind is Kind.POD else {}
 
 
 def _action(step: Step) -> str:

@@ -22,6 +22,7 @@ from userstorage_operator.plan.builders import claim_use
 from userstorage_operator.plan.steps import Plan
 from userstorage_operator.reconcile.apply import Applier
 from userstorage_operator.reconcile.backoff import Backoff
+from userstorage_operator.reconcile.finalizers import Finalizers
 from userstorage_operator.reconcile.local_state import LocalState
 from userstorage_operator.reconcile.observe import observe
 from userstorage_operator.reconcile.ports import Cluster, Recorder
@@ -62,6 +63,7 @@ class Reconciler:
             volumes=volumes,
         )
         self._applier = Applier(cluster, lister, self._state)
+        self._finalizers = Finalizers(cluster, lister)
 
     async def reconcile(self, key: Key, failures: int) -> Result:
         """Reconcile the UserStorage `key`, after `failures` failed reconciles in a row."""
@@ -92,7 +94,7 @@ class Reconciler:
         self._state.forget(key)
         self._rollout.record(key, None)
         try:
-            await self._applier.release_former_policy(key)
+            await self._finalizers.release_former_policy(key)
         except OperatorError as error:
             return _failed(Failure.of(error, failures + 1, self._clock(), action="patch NetworkPolicy"))
         return Result()
@@ -120,7 +122,7 @@ class Reconciler:
     async def _with_former_policy_released(self, result: ApplyResult) -> ApplyResult:
         """Release the NetworkPolicy of another user that has this object's name. The result gets the error if it has none."""
         try:
-            await self._applier.release_former_policy(result.snapshot.storage.meta.key)
+            await self._finalizers.release_former_policy(result.snapshot.storage.meta.key)
         except Exception as exception:  # noqa: BLE001  # as above; what was applied is reported too
             error = exception if isinstance(exception, OperatorError) else InternalError(exception)
             if result.error is None:

@@ -1,0 +1,172 @@
+"""The connections to the API server: sends single requests, logs in again after a 401, and compares the clocks."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+import orjson
+import structlog
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import Connection
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+
+from userstorage_operator.api.errors import OperatorError, Unavailable
+from userstorage_operator.api.names import FIELD_MANAGER
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.kube.errors import error_from
+from userstorage_operator.kube.login import login
+from userstorage_operator.kube.write_gate import Fence
+
+log = structlog.get_logger(__name__)
+
+REQUEST_TIMEOUT = 10.0
+"""Seconds for one request, from connecting to the last byte of the response."""
+_CLOCK_TOLERANCE = timedelta(seconds=5)
+"""Difference between two clocks that is ignored, and time after which the date in a response may be outdated."""
+_UNAUTHORIZED = 401
+
+
+class Transport:
+    """One connection pool, with one login at a time."""
+
+    def __init__(self, configuration: Configuration, fence: Fence) -> None:
+        self._configuration = configuration
+        self._fence = fence
+        self._rest = _pool(configuration, fence)
+        self._login_lock = asyncio.Lock()
+        self._clock_offset = timedelta()
+
+    @property
+    def ca_file(self) -> str | None:
+        """Path of the file with the CA certificates for the API server; None for those of the system."""
+        path: str | None = self._configuration.ssl_ca_cert
+        return path
+
+    def now(self) -> datetime:
+        """Return the time of the API server, as its last response shows it: times in objects are by that clock.
+
+        If the clock of this machine differs by less than a few seconds, it is right, as responses have whole seconds only.
+        """
+        return _local_time() + self._clock_offset
+
+    async def close(self) -> None:
+        """Close all connections to the API server."""
+        await self._rest.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Any,
+        content_type: str,
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> Unstructured:
+        """Send a request and return the parsed response. Raises a ClusterError if the status code is 400 or more, or if there is
+        no response within `timeout` seconds.
+        """
+        limit = aiohttp.ClientTimeout(total=timeout)
+        configuration = self._configuration
+        response = await self._send(method, path, query, body, content_type, limit)
+        try:
+            payload = await response.read()
+            if response.status >= 400:
+                raise error_from(response.status, payload, response.headers)
+            parsed: Unstructured = orjson.loads(payload)
+        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
+            raise unreachable(error) from error
+        finally:
+            if response.status == _UNAUTHORIZED:
+                await self._renew_login(configuration)
+        return parsed
+
+    async def stream(self, path: str, query: Mapping[str, str], timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        """Send a GET request and return the response, whose body the caller reads and closes. Raises a ClusterError if the status
+        code is 400 or more, or if there is no response.
+        """
+        configuration = self._configuration
+        response = await self._send("GET", path, query, None, "application/json", timeout)
+        if response.status < 400:
+            return response
+        try:
+            raise error_from(response.status, await response.read(), response.headers)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise unreachable(error) from error
+        finally:
+            response.close()
+            if response.status == _UNAUTHORIZED:
+                await self._renew_login(configuration)
+
+    async def _renew_login(self, rejected: Configuration) -> None:
+        """Log in again, because the API server has rejected the login `rejected`: a credential has expired or was rotated. This
+        does not repeat the failed request; its caller may.
+        """
+        async with self._login_lock:
+            if self._configuration is not rejected:
+                return  # another request has logged in meanwhile
+            try:
+                fresh = await login()
+            except OperatorError as error:
+                log.warning("login_failed", error_kind=error.reason, error=error.message)
+                return
+            log.info("logged_in_again")
+            old, self._rest, self._configuration = self._rest, _pool(fresh, self._fence), fresh
+            await old.close()
+
+    async def _send(
+        self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str, timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+        if token := await self._configuration.get_api_key_with_prefix("BearerToken", "authorization"):
+            headers["Authorization"] = token
+        url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        sent = time.monotonic()
+        try:
+            answer = await self._rest.request(  # type: ignore[no-untyped-call]
+                method, url, headers=headers, body=body, _request_timeout=timeout
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise unreachable(error) from error
+        response: aiohttp.ClientResponse = answer.response
+        if time.monotonic() - sent < _CLOCK_TOLERANCE.total_seconds():
+            self._note_time(response.headers.get("Date"))
+        return response
+
+    def _note_time(self, date: str | None) -> None:
+        """Compare the clocks. `date` is the header Date of a response that has just arrived."""
+        try:
+            offset = parsedate_to_datetime(date) - _local_time() if date is not None else timedelta()
+        except (TypeError, ValueError):
+            return
+        self._clock_offset = offset if abs(offset) > _CLOCK_TOLERANCE else timedelta()
+
+
+def _local_time() -> datetime:
+    return datetime.now(UTC)
+
+
+def _pool(configuration: Configuration, fence: Fence) -> RESTClientObject:
+    """Return a connection pool that checks the fence once more right before it sends a write. Much time may have passed since
+    the first check: for connecting, for the TLS handshake, or because the whole process was suspended.
+    """
+
+    class Fenced(aiohttp.ClientRequest):
+        async def write_bytes(self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None) -> None:
+            if fence.remaining():
+                await super().write_bytes(writer, conn, content_length)
+            else:
+                conn.close()  # headers are sent together with the body: nothing has been sent yet
+
+    configuration.client_session_kwargs = {**(configuration.client_session_kwargs or {}), "request_class": Fenced}
+    return RESTClientObject(configuration)
+
+
+def unreachable(error: Exception) -> Unavailable:
+    """Return the error for a request that got no response, or not all of it."""
+    return Unavailable(0, f"no answer from the API server: {type(error).__name__} {error}".strip())
