@@ -224,6 +224,32 @@ async def assert_contest_is_slow(
         assert count <= (2 * allowed if request == "patch userstorages" else allowed), made
 
 
+async def test_contested_finalizer_is_added_after_growing_pauses(live: Live, operator: RecordedMetrics) -> None:
+    await live.create()
+    await live.until_ready()
+    before, started, removals = operator.requests["patch", "userstorages"], time.monotonic(), 0
+
+    async def is_reported() -> bool:
+        nonlocal removals
+        alice = await live.get() or {}
+        if alice["metadata"].get("finalizers"):
+            await live.change({"metadata": {"finalizers": None}})
+            removals += 1
+        messages = [entry["message"] for entry in alice["status"]["conditions"] if entry["type"] == "Reconciling"]
+        return any("keeps removing the operator's finalizer from the UserStorage" in message for message in messages)
+
+    await live.until(is_reported)
+    allowed = sum(moment <= time.monotonic() - started for moment in REPAIR_TIMES)
+    assert removals >= 3
+    # Besides the finalizer, the status is written at most twice for each repair.
+    assert operator.requests["patch", "userstorages"] - before <= 3 * allowed
+
+    async def is_protected() -> bool:
+        return bool((await live.get() or {})["metadata"].get("finalizers"))
+
+    await live.until(is_protected)
+
+
 @pytest.mark.produces("Ready/Contested")
 async def test_no_pod_is_created_without_its_policy(live: Live, api: Kubectl, operator: RecordedMetrics) -> None:
     await live.create(replicas=0)

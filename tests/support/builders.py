@@ -106,3 +106,26 @@ def settled_snapshot(raw: Unstructured, cls: UserStorageClass = BUILT_IN) -> Sna
         service=stored(desired.service),
         pod=ready_pod(desired.pod),
     )
+
+
+EXPOSE: dict[str, Any] = {
+    "ingress": {"expose": "Ingress", "hostTemplate": "${slug}.example.org"},
+    "http_route": {"expose": "Gateway", "hostTemplate": "${slug}.example.org", "gateway": {"name": "g"}},
+}
+
+
+def class_of(kind: str, **browser: Any) -> UserStorageClass:
+    """Return a class whose users are reached through an `ingress` or `http_route`."""
+    return UserStorageClass.parse(class_object(network=EXPOSE[kind], browser=browser))
+
+
+def served_by(cls: UserStorageClass) -> Snapshot:
+    """Return a snapshot in which every child is as the class wants it."""
+    raw, snapshot = storage_object(), settled_snapshot(storage_object())
+    desired = desired_of(raw, cls)
+    children = {
+        field: stored(child)
+        for field in ("network_policy", "service", "pod", "ingress", "http_route")
+        if (child := getattr(desired, field))
+    }
+    return replace(snapshot, cls=cls).with_children(replace(snapshot.children, **children))

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from support.builders import NOW, desired_of, settled_snapshot, storage_object
-from userstorage_operator.api.names import FIELD_MANAGER
+from support.builders import NOW, class_of, desired_of, served_by, settled_snapshot, storage_object
+from userstorage_operator.api.names import FIELD_MANAGER, FINALIZER
 from userstorage_operator.api.resources import Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
@@ -104,7 +104,11 @@ class Server:
     def pages(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError
 
-    list_all = json_patch = unasked
+    async def json_patch(self, resource: Resource, namespace: str, name: str, patch: list[Unstructured]) -> Unstructured:
+        self.writes.append(f"patch {resource.kind}")
+        return storage_object()
+
+    list_all = unasked
 
 
 class Contestant:
@@ -192,17 +196,76 @@ def test_contest_is_reported_from_the_third_repair_until_its_pause_is_over() -> 
     assert contestant.reconcile(settled_snapshot(storage_object())).contests == ()
 
 
-def test_owner_of_retained_claim_is_removed_in_a_deletion_however_often() -> None:
-    raw = storage_object(meta={"deletionTimestamp": "2026-01-31T11:59:59Z"}, storage={"reclaimPolicy": "Retain"}, lifecycle={})
-    snapshot = settled_snapshot(raw)
+def deleted(*finalizers: str) -> Snapshot:
+    """Return the settled snapshot of a UserStorage that is being deleted, with reclaimPolicy Retain and an owner on its claim."""
+    meta = {"deletionTimestamp": "2026-01-31T11:59:59Z", "finalizers": [FINALIZER, *finalizers]}
+    snapshot = settled_snapshot(storage_object(meta=meta, storage={"reclaimPolicy": "Retain"}, lifecycle={}))
     claim = snapshot.children.pvc
     assert claim is not None
     owned = claim | {"metadata": claim["metadata"] | with_owner(claim, owner_reference(snapshot.storage))["metadata"]}
-    snapshot = snapshot.with_children(replace(snapshot.children, pvc=owned))
+    return snapshot.with_children(replace(snapshot.children, pvc=owned))
+
+
+def test_owner_of_retained_claim_is_removed_after_growing_pauses_while_the_pod_ends() -> None:
+    contestant = Contestant()
+    contestant.written_at(deleted(), range(180))
+    assert contestant.server.writes.count("patch PersistentVolumeClaim") == len(PACED)
+
+
+@pytest.mark.parametrize("foreground", [True, False])
+def test_owner_of_retained_claim_never_waits_when_the_claim_could_be_collected(*, foreground: bool) -> None:
+    snapshot = deleted("foregroundDeletion") if foreground else deleted()
+    if not foreground:
+        snapshot = snapshot.with_children(replace(snapshot.children, pod=None))
     contestant = Contestant()
     for _ in range(5):
         contestant.reconcile(snapshot)
     assert contestant.server.writes.count("patch PersistentVolumeClaim") == 5
+
+
+def test_label_is_restored_after_growing_pauses_in_a_deletion() -> None:
+    snapshot = deleted()
+    policy, pod = snapshot.children.network_policy, snapshot.children.pod
+    assert policy is not None
+    assert pod is not None
+    unlabelled = policy | {"metadata": policy["metadata"] | {"labels": {}}}
+    ending = pod | {"metadata": pod["metadata"] | {"deletionTimestamp": "2026-01-31T11:59:59Z"}}
+    snapshot = snapshot.with_children(replace(snapshot.children, network_policy=unlabelled, pod=ending, pvc=None))
+    assert Contestant().written_at(snapshot, range(180)) == PACED
+
+
+def test_finalizer_that_is_removed_each_time_is_added_after_growing_pauses() -> None:
+    snapshot = settled_snapshot(storage_object(meta={"finalizers": []}))
+    contestant = Contestant()
+    assert contestant.written_at(snapshot, range(180)) == PACED
+    assert set(contestant.server.writes) == {"patch UserStorage"}
+    [contest] = contestant.reconcile(snapshot).contests
+    assert contest.message.startswith("another client keeps removing the operator's finalizer from the UserStorage")
+
+
+def test_nothing_is_created_while_the_finalizer_waits() -> None:
+    snapshot = settled_snapshot(storage_object(meta={"finalizers": []}))
+    contestant = Contestant()
+    for _ in range(3):
+        contestant.reconcile(snapshot)
+    contestant.server.writes.clear()
+    contestant.reconcile(snapshot.with_children(replace(snapshot.children, pod=None, service=None, pvc=None)))
+    assert contestant.server.writes == []
+
+
+@pytest.mark.parametrize("kind", [Kind.INGRESS, Kind.HTTP_ROUTE])
+def test_way_in_that_is_kept_for_an_outdated_pod_is_repaired_after_growing_pauses(kind: Kind) -> None:
+    cls = class_of(kind.field)
+    served = served_by(cls)
+    outdated = replace(served, cls=replace(cls, browser=replace(cls.browser, image="browser:2")), may_replace=False)
+    contestant, moments = Contestant(), list[int]()
+    for second in range(180):
+        child = getattr(served.children, kind.field)
+        labels = child["metadata"]["labels"] | {"app": "foreign"}
+        meta = child["metadata"] | {"labels": labels, "resourceVersion": str(5000 + second)}
+        snapshot = outdated.with_children(replace(served.children, **{kind.field: child | {"metadata": meta}}))
+        moments += contestant.written_at(snapshot, range(second, second + 1))
+    assert moments == PACED
 
 
 def test_growth_does_not_wait_for_repairs_of_the_claim() -> None:

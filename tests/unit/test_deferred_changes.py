@@ -5,12 +5,23 @@ from typing import Any
 
 import pytest
 
-from support.builders import NOW, UID, class_object, desired_of, settled_snapshot, snapshot_of, storage_object, stored
+from support.builders import (
+    EXPOSE,
+    NOW,
+    UID,
+    class_object,
+    class_of,
+    desired_of,
+    served_by,
+    settled_snapshot,
+    snapshot_of,
+    storage_object,
+    stored,
+)
 from userstorage_operator.api import names
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorageclass import UserStorageClass
 from userstorage_operator.observed.pod_status import Finding
-from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.deferred_changes import (
     current_claim_size,
     ids_of_files,
@@ -27,28 +38,6 @@ from userstorage_operator.status.network_ready import url
 from userstorage_operator.status.outcome import Outcome
 from userstorage_operator.status.report import report
 from userstorage_operator.status.storage_ready import storage_ready
-
-EXPOSE: dict[str, Any] = {
-    "ingress": {"expose": "Ingress", "hostTemplate": "${slug}.example.org"},
-    "http_route": {"expose": "Gateway", "hostTemplate": "${slug}.example.org", "gateway": {"name": "g"}},
-}
-
-
-def class_of(kind: str, **browser: Any) -> UserStorageClass:
-    return UserStorageClass.parse(class_object(network=EXPOSE[kind], browser=browser))
-
-
-def served_by(cls: UserStorageClass) -> Snapshot:
-    """Return a snapshot in which every child is as the class wants it."""
-    raw, snapshot = storage_object(), settled_snapshot(storage_object())
-    desired = desired_of(raw, cls)
-    children = {
-        field: stored(child)
-        for field in ("network_policy", "service", "pod", "ingress", "http_route")
-        if (child := getattr(desired, field))
-    }
-    return replace(snapshot, cls=cls).with_children(replace(snapshot.children, **children))
-
 
 OTHER_IDS = class_object(security={"runAsUser": 2000, "runAsGroup": 3000, "fsGroup": 4000})
 

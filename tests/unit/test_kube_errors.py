@@ -45,6 +45,32 @@ def test_failing_webhook_is_not_an_unavailable_server() -> None:
     assert error_from(500, b'{"message": "Internal error occurred: etcd"}', {}).reason == "APIUnavailable"
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 429, 500, 503])
+@pytest.mark.parametrize(
+    "message",
+    [
+        'admission webhook "sizes.example.org" denied the request: too large',
+        'admission webhook "sizes.example.org" denied the request without explanation',
+        "pods \"user-storage-alice\" is forbidden: ValidatingAdmissionPolicy 'sizes' with binding 'all' denied request: too large",
+    ],
+)
+def test_denied_request_is_refused_whatever_its_status(status: int, message: str) -> None:
+    error = error_from(status, json.dumps({"message": message}).encode(), {})
+    assert isinstance(error, Refused)
+    assert (error.reason, error.message) == ("Forbidden", message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'Internal error occurred: admission plugin "MutatingAdmissionWebhook" failed to complete mutation in 13s',
+        "Internal error occurred: jsonpatch add operation does not apply: doc is missing path: /metadata/labels/team",
+    ],
+)
+def test_webhook_that_fails_otherwise_is_named_too(message: str) -> None:
+    assert error_from(500, json.dumps({"message": message}).encode(), {}).reason == "WebhookFailed"
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [("7", 7.0), ("86400", 60.0), ("9" * 400, 60.0), ("soon", None), ("", None), ("\u00b2", None), ("\u0663", None)],

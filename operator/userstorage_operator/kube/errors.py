@@ -1,5 +1,6 @@
 """Exceptions for error responses of the API server. The class of an exception says how to handle it."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,12 @@ from userstorage_operator.api.errors import AlreadyExists, ClusterError, Conflic
 
 _REASONS = {"exceeded quota": "QuotaExceeded", "the pvc must support resize": "ExpansionNotSupported"}
 """Part of the server's message -> the reason of the refusal, which the status code does not show."""
-_WEBHOOK_FAILED = "failed calling webhook"
+_DENIED = re.compile(r"admission webhook .* denied the request|ValidatingAdmissionPolicy .* denied request", re.DOTALL)
+"""A webhook chooses any status code from 400 on for its refusal, and an admission policy also 401."""
+_WEBHOOK_FAILED = re.compile(
+    r"failed calling webhook|admission plugin .* failed to complete|Internal error occurred: jsonpatch"
+)
+"""The API server itself works, but a webhook did not answer, or with a patch that does not apply."""
 _NAMESPACE_TERMINATING = "because it is being terminated"
 _NAMESPACE_RETRY = 30.0
 """Seconds until a request that was refused because its namespace is terminating is tried again. A sooner try would be refused
@@ -25,12 +31,14 @@ def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterE
     """
     details = _status(body)
     message = str(details.get("message") or body[:200].decode(errors="replace") or f"HTTP {status}")[:1024]
+    if _DENIED.search(message):
+        return Refused(status, message)
+    if _WEBHOOK_FAILED.search(message):
+        return Unavailable(status, message, "WebhookFailed")
     if status == 404:
         return NotFound(status, message)
     if status == 409:
         return AlreadyExists(status, message) if details.get("reason") == "AlreadyExists" else Conflict(status, message)
-    if _WEBHOOK_FAILED in message:  # with 500, but the API server itself works
-        return Unavailable(status, message, "WebhookFailed")
     if status == 429 or status >= 500:
         return Unavailable(status, message, retry_after=_seconds(headers.get("Retry-After")))
     if status in (401, 408):

@@ -1,10 +1,11 @@
-"""Contests: another client changes, deletes or creates a child again, each time that the operator has written it."""
+"""Contests: another client changes, deletes or creates an object again, each time that the operator has written it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from userstorage_operator.api import names
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
@@ -15,9 +16,10 @@ REPORTED_FROM = 3
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """A child that the operator writes only after growing pauses, because each write was undone."""
+    """An object that the operator writes only after growing pauses, because each write was undone."""
 
-    kind: Kind
+    kind: Kind | None
+    """None: the UserStorage itself."""
     message: str
     """Who undid the writes, if managedFields names it, and how often."""
 
@@ -27,19 +29,24 @@ class Undone(Enum):
 
     CHANGED = ("changing {} back", "repaired", "repair")
     DELETED = ("deleting {}", "created again", "creation")
+    FINALIZER_REMOVED = ("removing the operator's finalizer from {}", "added again", "addition")
     CREATED = ("creating {} again, which is not needed any more", "deleted", "deletion")
 
 
-def describe(kind: Kind, undone: Undone, manager: str | None, count: int) -> str:
-    """Return the message of a contest after `count` repairs; `manager` is None if managedFields names no other client."""
+def describe(kind: Kind | None, undone: Undone, manager: str | None, count: int) -> str:
+    """Return the message of a contest after `count` repairs of a child, or of the UserStorage itself if `kind` is None.
+
+    `manager` is None if managedFields names no other client.
+    """
     act, repaired, repair = undone.value
     who, note = f"field manager {manager!r}" if manager else "another client", ""
-    if undone is Undone.DELETED:
-        note = "; the API server does not record who deletes"
+    noun = kind.resource.kind if kind is not None else names.KIND
+    if undone in (Undone.DELETED, Undone.FINALIZER_REMOVED):
+        note = f"; the API server does not record who {'deletes' if undone is Undone.DELETED else 'removes a field'}"
     elif manager is None:
         note = "; managedFields does not name it, it may be an admission webhook"
     return (
-        f"{who} keeps {act.format(f'the {kind.resource.kind}')}: it was {repaired} {count} times in quick succession;"
+        f"{who} keeps {act.format(f'the {noun}')}: it was {repaired} {count} times in quick succession;"
         f" the next {repair} comes after a pause{note}"
     )
 

@@ -120,11 +120,21 @@ def is_optional(step: Step) -> bool:
     return isinstance(step, Create | Patch | Delete) and step.kind in EXPOSURE
 
 
-def is_needed_by_pod(step: Step) -> bool:
-    """Whether no pod is created before this step: it would have no volume or no Service, or be open to other pods."""
-    if isinstance(step, Create):
-        return step.kind in (Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE)
-    return isinstance(step, Patch) and step.kind is Kind.NETWORK_POLICY
+def depends_on(later: Step, step: Step) -> bool:
+    """Whether `later` must not be carried out before `step`.
+
+    Without our finalizer nothing is created: a deletion would not wait for it. Without NetworkPolicy, claim and Service no pod is
+    created: it would be open to other pods, have no volume or have no Service.
+    """
+    match step:
+        case AddFinalizer():
+            return isinstance(later, Create) or may_create_pod(later)
+        case Create(kind):
+            return kind in (Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE) and may_create_pod(later)
+        case Patch(kind):
+            return kind is Kind.NETWORK_POLICY and may_create_pod(later)
+        case _:
+            return False
 
 
 def may_create_pod(step: Step) -> bool:

@@ -37,9 +37,8 @@ from userstorage_operator.plan.steps import (
     ReleasePolicy,
     RemoveFinalizer,
     Step,
-    is_needed_by_pod,
+    depends_on,
     is_optional,
-    may_create_pod,
 )
 from userstorage_operator.reconcile.children import patch_child, pod_name, with_live_child
 from userstorage_operator.reconcile.finalizers import Finalizers
@@ -69,8 +68,8 @@ class Applier:
             while pending:
                 step = pending.popleft()
                 if self._has_to_wait(step, result):
-                    if is_needed_by_pod(step):
-                        pending = deque(later for later in pending if not may_create_pod(later))
+                    verified = verified and step != AddFinalizer()
+                    pending = deque(later for later in pending if not depends_on(later, step))
                     continue
                 if _ties_to_owner(step) and not verified:
                     action, verified = f"get {names.KIND}", True
@@ -129,6 +128,7 @@ class Applier:
                 return snapshot.with_child(Kind.NETWORK_POLICY, None)
             case AddFinalizer():
                 await self._finalizers.add(snapshot)
+                self._record_write(step, result, Undone.FINALIZER_REMOVED, None)
                 return snapshot
 
     async def _inspect_claim(self, body: Unstructured, result: ApplyResult) -> None:
@@ -179,12 +179,11 @@ class Applier:
         return result
 
     def _has_to_wait(self, step: Step, result: ApplyResult) -> bool:
-        """Whether the step would repair a child again before the pause since the last repair is over.
-
-        A deletion never waits: the owner of a retained claim has to go before the object does, however often it is set again.
-        """
+        """Whether the step would repair a child, or the finalizer, again before the pause since the last repair is over."""
         inspects_for_creation = isinstance(step, InspectMounts) and result.snapshot.children.pod is None
-        if result.snapshot.storage.is_deleting or not (isinstance(step, Create | Patch | Delete) or inspects_for_creation):
+        if not (isinstance(step, AddFinalizer | Create | Patch | Delete) or inspects_for_creation):
+            return False
+        if _saves_claim(step, result.snapshot):
             return False
         target, goal = _target(step, result), _goal(step, result)
         return self._state.writes.state(target).goal == goal and self._state.writes.blocked_until(target) is not None
@@ -197,8 +196,8 @@ class Applier:
             self._state.writes.record_loss(target, describe(target.kind, undone, manager, state.count))
 
     def _with_contests(self, result: ApplyResult) -> ApplyResult:
-        """Add the children that another client contests, and when the pause before the next repair of each child is over."""
-        if result.snapshot.storage.is_deleting or result.plan.spec_error is not None:
+        """Add the objects that another client contests, and when the pause before the next repair of each is over."""
+        if result.plan.spec_error is not None:
             return result
         contests, moments = list[Contest](), list[datetime]()
         for kind, part in TARGETS:
@@ -322,7 +321,9 @@ def _ties_to_owner(step: Step) -> bool:
 
 
 def _target(step: Step, result: ApplyResult) -> Target:
-    """Return what a write of a child is counted by; that of a pod, for the inspection before its creation."""
+    """Return what a write is counted by; for the inspection before the creation of a pod, what that creation is counted by."""
+    if isinstance(step, AddFinalizer):
+        return Target(result.snapshot.storage.meta.key, None)
     kind = step.kind if isinstance(step, Create | Patch | Delete) else Kind.POD
     part = Part.REST
     if kind is Kind.PVC and isinstance(step, Patch):
@@ -338,14 +339,29 @@ def _part_of_claim(patch: Unstructured) -> Part:
     return Part.OWNER if "ownerReferences" in metadata else Part.REST
 
 
+def _saves_claim(step: Step, snapshot: Snapshot) -> bool:
+    """Whether the step removes the owner of a retained claim, which the garbage collector may delete from now on: no pause, however
+    often another client sets the owner again.
+    """
+    if not isinstance(step, Patch) or step.kind is not Kind.PVC or _part_of_claim(step.patch) is not Part.OWNER:
+        return False
+    meta, ends = snapshot.storage.meta, snapshot.own_pod is None
+    return snapshot.storage.is_deleting and (ends or names.FOREGROUND_FINALIZER in meta.finalizers)
+
+
 def _goal(step: Step, result: ApplyResult) -> int:
     """Return a digest of what the child should be: a change of the spec or of the class is no repair."""
     target = _target(step, result)
-    goal: Unstructured | None = getattr(result.plan.desired, target.kind.field, None)
+    goal: Unstructured | None = getattr(result.plan.desired, target.kind.field, None) if target.kind is not None else None
     if isinstance(step, Patch) and target.part is not Part.REST:
         goal = step.patch
     elif goal is not None and target.kind is Kind.PVC:
         goal = claim_metadata(goal)  # the rest of a claim is never repaired
+    elif (
+        goal is not None
+    ):  # a way in that is kept for an outdated pod is the live one, with a new resourceVersion in each reconcile
+        metadata = {field: goal["metadata"].get(field) for field in ("labels", "annotations", "ownerReferences")}
+        goal = {"metadata": metadata, "spec": goal.get("spec")}
     return hash(orjson.dumps(goal, option=orjson.OPT_SORT_KEYS))
 
 

@@ -26,15 +26,16 @@ class Part(Enum):
 
 
 class Target(NamedTuple):
-    """What writes of a child are counted by."""
+    """What writes of a child, or of our finalizer on the UserStorage, are counted by."""
 
     key: Key
-    kind: Kind
+    kind: Kind | None
+    """None: the UserStorage itself."""
     part: Part = Part.REST
     """REST for all children but claims."""
 
 
-TARGETS = (*((kind, Part.REST) for kind in Kind), (Kind.PVC, Part.OWNER), (Kind.PVC, Part.GROWTH))
+TARGETS = (*((kind, Part.REST) for kind in (None, *Kind)), (Kind.PVC, Part.OWNER), (Kind.PVC, Part.GROWTH))
 """The kinds and parts of all targets of one UserStorage."""
 
 
@@ -45,7 +46,7 @@ class LocalState:
     pods: Backoff[Key]
     """Backoff of pod creations."""
     writes: Backoff[Target]
-    """Backoff of writes of children; of pods, repairs only. The first write for a goal has no pause; each further one is a repair."""
+    """Backoff of writes of children and of our finalizer; of pods, repairs only. The first write for a goal has no pause; each further one is a repair."""
     claims: ClaimReservations
     """Reservations of claims and their directories, each for a pod that is about to be created."""
     quota: Reservations
