@@ -82,6 +82,7 @@ REFUSED = [
     Refused("subPath with //", _storage(**_SHARED, subPath="a//b"), "storage.subPath may hold"),
     Refused("subPath too long", _storage(**_SHARED, subPath="a" * 513), "spec.storage.subPath: Too long"),
     Refused("subPath with a trailing /", _storage(**_SHARED, subPath="a/"), "storage.subPath may hold"),
+    Refused("subPath with a dot at its end", _storage(**_SHARED, subPath="home./alice"), "no element ends with a dot"),
     Refused("subPath with .", _storage(**_SHARED, subPath="a/./b"), "storage.subPath must be relative"),
     Refused("subPath with a backslash", _storage(**_SHARED, subPath="a\\..\\b"), "storage.subPath may hold"),
     Refused("subPath with a line break", _storage(**_SHARED, subPath="a\nb"), "storage.subPath may hold"),

@@ -156,7 +156,17 @@ def test_directories_of_a_shared_claim_are_held_one_by_one() -> None:
 
 
 def test_a_directory_contains_those_below_it() -> None:
-    for taken, sub_path in (("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a", None), (None, "a"), (None, None)):
+    for taken, sub_path in (
+        ("a", "a"),
+        ("a", "A"),
+        ("a", "A/b"),
+        ("A/b", "a"),
+        ("a", "a/b"),
+        ("a/b", "a"),
+        ("a", None),
+        (None, "a"),
+        (None, None),
+    ):
         first, second = directory_user("first", "10:00", taken), directory_user("second", "11:00", sub_path)
         assert holder_before(second, caches_of(first, second), claim=SHARED) == "first", (taken, sub_path)
     for sub_path in ("b", "ab", "b/a"):

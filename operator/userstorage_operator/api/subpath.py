@@ -10,8 +10,8 @@ Directory = tuple[str, ...]
 ROOT: Directory = ()
 _DEPTH_MAX = 8
 """Elements of a path. `arbitration/directories.py` keeps an entry for each of them."""
-_ELEMENT = re.compile(r"[A-Za-z0-9._@+-]{1,200}")
-"""A file name has at most 255 bytes, and the longest slug is 43 longer than its variable."""
+_ELEMENT = re.compile(r"[A-Za-z0-9._@+-]{0,199}[A-Za-z0-9_@+-]")
+"""A file name has at most 255 bytes, and the longest slug is 43 longer than its variable. SMB drops a dot at its end."""
 _SLUG = "${slug}"
 
 
@@ -20,10 +20,10 @@ def parse_sub_path(text: str) -> str:
     elements = text.replace(_SLUG, "slug").split("/")
     if len(elements) > _DEPTH_MAX:
         raise InvalidSpec(f"has more than {_DEPTH_MAX} elements")
-    if any(element in (".", "..") or not _ELEMENT.fullmatch(element) for element in elements):
+    if any(not _ELEMENT.fullmatch(element) for element in elements):
         raise InvalidSpec(
-            f"{text!r} must be relative, without . and .. as elements, and may hold letters, digits, . _ @ + - between single / "
-            f"and the variable {_SLUG}"
+            f"{text!r} must be relative, without elements that end with a dot, and may hold letters, digits, . _ @ + - between "
+            f"single / and the variable {_SLUG}"
         )
     return text
 
@@ -31,3 +31,11 @@ def parse_sub_path(text: str) -> str:
 def directory(sub_path: str | None, slug: str) -> Directory:
     """Return the directory that a valid subPath names for the user with this slug; the root if it is None."""
     return tuple(sub_path.replace(_SLUG, slug).split("/")) if sub_path is not None else ROOT
+
+
+def comparable(path: Directory) -> Directory:
+    """Return the directory as file systems compare it that ignore case, such as Azure Files and other SMB shares.
+
+    The operator does not know the file system of a claim.
+    """
+    return tuple(element.lower() for element in path)

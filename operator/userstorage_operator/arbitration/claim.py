@@ -6,6 +6,7 @@ from itertools import chain
 from typing import Any
 
 from userstorage_operator.api.resources import Kind
+from userstorage_operator.api.subpath import comparable
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, UserStorage, named_claim
 from userstorage_operator.arbitration.directories import Claimant, DirectoryIndex
@@ -80,7 +81,8 @@ def _first_of_others(claimants: Iterable[Claimant], user_id: str) -> Claimant | 
 
 def _includes(use: ClaimUse, other: ClaimUse) -> bool:
     """Whether a pod with the first use needs no more for the other one."""
-    return (use.claim, use.directory) == (other.claim, other.directory) and (other.read_only or not use.read_only)
+    same = comparable(use.directory) == comparable(other.directory)
+    return use.claim == other.claim and same and (other.read_only or not use.read_only)
 
 
 def _claimant(raw: Unstructured, use: ClaimUse) -> Claimant:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from heapq import merge
 from typing import NamedTuple
 
-from userstorage_operator.api.subpath import Directory
+from userstorage_operator.api.subpath import Directory, comparable
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.arbitration.ranking import Rank
 from userstorage_operator.observed.claim_usage import ClaimUse
@@ -26,6 +26,7 @@ class _List(NamedTuple):
     namespace: str
     claim: str
     directory: Directory
+    """As `comparable` returns it."""
     below: bool
     """Whether the list has all directories in `directory` too; otherwise only `directory` itself."""
     read_only: bool
@@ -34,7 +35,7 @@ class _List(NamedTuple):
 class DirectoryIndex:
     """At most one use of a claim for each UserStorage. A change and a query take O(log n), times the depth of the directory.
 
-    Two uses conflict if one directory is, or contains, the other, and not both only read.
+    Two uses conflict if one directory is, or contains, the other, and not both only read. Case makes no difference.
     """
 
     def __init__(self) -> None:
@@ -60,24 +61,22 @@ class DirectoryIndex:
 
     def conflicting(self, namespace: str, use: ClaimUse) -> Iterator[Claimant]:
         """Yield the UserStorages whose use conflicts with `use`, in order. The iterator is invalid after the next change."""
-        modes = (False,) if use.read_only else (False, True)
-        for_each = [(mode, parent) for mode in modes for parent in _prefixes(use.directory)]
+        modes, own = (False,) if use.read_only else (False, True), comparable(use.directory)
+        for_each = [(mode, parent) for mode in modes for parent in _prefixes(own)]
         return self._merged(
-            *(_List(namespace, use.claim, parent, False, mode) for mode, parent in for_each if parent != use.directory),
-            *(_List(namespace, use.claim, use.directory, True, mode) for mode in modes),
+            *(_List(namespace, use.claim, parent, False, mode) for mode, parent in for_each if parent != own),
+            *(_List(namespace, use.claim, own, True, mode) for mode in modes),
         )
 
     def dominating(self, namespace: str, use: ClaimUse) -> Iterator[Claimant]:
         """Yield the UserStorages, in order, that conflict with every use that conflicts with `use`."""
-        modes = (False, True) if use.read_only else (False,)
-        return self._merged(
-            *(_List(namespace, use.claim, parent, False, mode) for mode in modes for parent in _prefixes(use.directory))
-        )
+        modes, own = (False, True) if use.read_only else (False,), comparable(use.directory)
+        return self._merged(*(_List(namespace, use.claim, parent, False, mode) for mode in modes for parent in _prefixes(own)))
 
     def above(self, namespace: str, use: ClaimUse) -> Iterator[Claimant]:
         """Yield the UserStorages, in order, with a directory that contains that of `use`, and that conflict with `use`."""
-        modes = (False,) if use.read_only else (False, True)
-        parents = (parent for parent in _prefixes(use.directory) if parent != use.directory)
+        modes, own = (False,) if use.read_only else (False, True), comparable(use.directory)
+        parents = (parent for parent in _prefixes(own) if parent != own)
         return self._merged(*(_List(namespace, use.claim, parent, False, mode) for parent in parents for mode in modes))
 
     def _merged(self, *places: _List) -> Iterator[Claimant]:
@@ -90,6 +89,7 @@ def _prefixes(directory: Directory) -> Iterator[Directory]:
 
 
 def _lists_of(namespace: str, use: ClaimUse) -> Iterator[_List]:
-    yield _List(namespace, use.claim, use.directory, False, use.read_only)
-    for parent in _prefixes(use.directory):
+    own = comparable(use.directory)
+    yield _List(namespace, use.claim, own, False, use.read_only)
+    for parent in _prefixes(own):
         yield _List(namespace, use.claim, parent, True, use.read_only)
