@@ -1,8 +1,11 @@
 """deploy/admission on the real API server: pods that no holder of the operator's token can create."""
 
 import json
+import re
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -87,9 +90,19 @@ def classes(api: Kubectl) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def policies(api: Kubectl, lenient: str, classes: dict[str, str]) -> Policies:
+def platform_policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the kustomization of docs/security.md, which allows what the platform adds to every pod."""
+    directory = tmp_path_factory.mktemp("platform")
+    copytree(ROOT / "deploy/admission", directory / "admission")
+    [text] = re.findall(r"```yaml\n(resources: \[admission\].*?)```", (ROOT / "docs/security.md").read_text(), re.DOTALL)
+    (directory / "kustomization.yaml").write_text(text)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def policies(api: Kubectl, lenient: str, classes: dict[str, str], platform_policies: Path) -> Policies:
     """kubectl once the policies are in force: the API server loads policies and classes with a delay."""
-    api.run("apply", "-k", str(ROOT / "deploy/admission"))
+    api.run("apply", "-k", str(platform_policies))
     found = Policies(api, lenient)
     eventually(lambda: "hostNetwork" in found.refusal(modified_pod(("spec", "hostNetwork"), value=True)))
     eventually(lambda: "built-in image" in found.refusal(pod(OTHER)))
@@ -248,6 +261,28 @@ def test_pod_without_class_has_only_keys_of_the_operator(policies: Policies, row
     assert not refusal or "without the annotation userstorage.dev/class must not have" in refusal
 
 
+@pytest.mark.parametrize("has_class", [True, False])
+@pytest.mark.parametrize(
+    ("field", "key", "admitted"),
+    [
+        ("labels", "platform", False),
+        ("labels", "cost-centers", False),
+        ("labels", "kueue.x-k8s.io", False),
+        ("labels", "cost-center", True),
+        ("labels", "kueue.x-k8s.io/managed", True),
+        ("annotations", "kueue.x-k8s.io/workload", True),
+    ],
+)
+def test_platform_adds_only_its_keys(
+    policies: Policies, classes: dict[str, str], field: str, key: str, has_class: bool, admitted: bool
+) -> None:
+    named = pod(FILEBROWSER, classes["keys"]) if has_class else pod()
+    metadata = named["metadata"] | {field: named["metadata"].get(field, {}) | {key: "x"}}
+    refusal = policies.refusal(named | {"metadata": metadata})
+    assert (key in refusal) is not admitted, refusal
+    assert bool(refusal) is not admitted, refusal
+
+
 def test_running_pod_gets_only_keys_of_its_class(policies: Policies, classes: dict[str, str]) -> None:
     for name, class_name in (("with-keys", classes["keys"]), ("without-class", "")):
         running = pod(class_name=class_name)
@@ -361,3 +396,27 @@ def test_policies_bind_only_the_operator(api: Kubectl, policies: Policies, lenie
     shared = modified_pod(("spec", "hostNetwork"), value=True)
     shared["metadata"]["name"] = "shared"
     api.run("create", "--dry-run=server", "-f", "-", "-n", lenient, input=json.dumps(shared))
+
+
+@pytest.fixture
+def class_policy(api: Kubectl) -> Iterator[None]:
+    """The policy of docs/security.md that keeps a class for some namespaces."""
+    text = (ROOT / "docs/security.md").read_text()
+    [manifest] = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "name: userstorage-classes" in block]
+    api.run("apply", "-f", "-", input=manifest)
+    yield
+    api.run("delete", "-f", "-", input=manifest)
+
+
+def test_class_can_be_kept_for_labelled_namespaces(api: Kubectl, lenient: str, class_policy: None) -> None:
+    def refusal(class_name: str | None) -> str:
+        spec = {"userID": "alice"} | ({"className": class_name} if class_name else {})
+        alice = {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": {"name": "alice"}, "spec": spec}
+        done = api.run("create", "--dry-run=server", "-n", lenient, "-f", "-", input=json.dumps(alice), check=False)
+        return done.stderr if done.returncode else ""
+
+    eventually(lambda: "spec.className: the class tools is for namespaces" in refusal("tools"))
+    assert refusal("other") == ""
+    assert refusal(None) == ""
+    api.run("label", "namespace", lenient, "example.org/tools=true")
+    eventually(lambda: refusal("tools") == "")

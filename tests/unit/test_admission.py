@@ -80,3 +80,10 @@ def test_policies_select_by_the_label_that_the_operator_enforces() -> None:
     enforced = f"labels['{names.LABEL_MANAGED_BY}'].orValue('') == '{names.MANAGED_BY}'"
     expressions = [entry["expression"] for entry in policies()["class-names"]["spec"]["validations"]]
     assert any(expression == f"object.metadata.?{enforced}" for expression in expressions)
+
+
+def test_policies_allow_no_further_keys_as_shipped() -> None:
+    """Check where the patch of docs/security.md finds the list, too."""
+    for policy in ("class-names", "class-pods"):
+        [first, *_] = policies()[policy]["spec"]["variables"]
+        assert first == {"name": "platformKeys", "expression": "[]"}

@@ -15,7 +15,7 @@ from userstorage_operator.api.userstorageclass import UserStorageClass, default_
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.browsers.browser import Browser
 from userstorage_operator.plan.builders import Desired, build
-from userstorage_operator.reconcile.dry_runs import RETRY_REFUSED, DryRuns
+from userstorage_operator.reconcile.dry_runs import DryRuns
 from userstorage_operator.reconcile.ports import Cluster, Recorder
 from userstorage_operator.reconcile.record import record_events
 from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
@@ -85,7 +85,7 @@ class ClassReconciler:
             self._clock(),
             refusal,
         )
-        settled = Result(requeue_after=RETRY_REFUSED.total_seconds() if refusal is not None else None)
+        settled = Result(requeue_after=self._dry_runs.retry_after(name))
         patch = status_patch(status, previous)
         if not patch:
             return settled
