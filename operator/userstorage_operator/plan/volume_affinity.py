@@ -12,7 +12,7 @@ from userstorage_operator.observed.snapshot import Snapshot, is_terminating
 RECHECK_INTERVAL = timedelta(seconds=15)
 """How often to read facts that no watch delivers: claims, pods and events of other controllers."""
 _LONGEST_RECHECK = timedelta(minutes=5)
-"""How often to read a claim for which a pod has waited for long."""
+"""How often to read a fact for which a pod has waited for long."""
 _MOUNT_TIME = timedelta(seconds=10)
 """How long the mount of a volume may take before the pod's events are read."""
 
@@ -92,7 +92,10 @@ def mounting_since(snapshot: Snapshot) -> datetime | None:
 
 def claim_recheck_at(snapshot: Snapshot, now: datetime) -> datetime:
     """Return when to look again at a claim that no watch delivers: in pauses that grow with the time that the pod has waited."""
-    since = snapshot.claim_context.waiting_since
+    return _next_look(snapshot.claim_context.waiting_since, now)
+
+
+def _next_look(since: datetime | None, now: datetime) -> datetime:
     waited = max(now - since, timedelta()) if since is not None else timedelta()
     return now + min(max(RECHECK_INTERVAL, waited / 4), _LONGEST_RECHECK)
 
@@ -104,9 +107,13 @@ def events_are_due(snapshot: Snapshot, now: datetime) -> bool:
 
 
 def recheck_at(snapshot: Snapshot, now: datetime) -> tuple[datetime, ...]:
-    """Return when to plan again for a pod that waits for its volume, even without an event; empty if it does not wait."""
-    if is_stuck_on_node(snapshot):
-        return (now + RECHECK_INTERVAL,)
+    """Return when to plan again for a pod that waits for its volume, even without an event; empty if it does not wait.
+
+    A node that goes strands hundreds of pods at once, and each plan lists the pods of a namespace: the pauses grow.
+    """
+    if (pod := snapshot.own_pod) is not None and is_stuck_on_node(snapshot):
+        scheduled = pod_status.condition(pod, "PodScheduled") or {}
+        return (_next_look(parse_time(scheduled.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"]), now),)
     due = events_due_at(snapshot, now)
     return (due,) if due is not None else ()
 
