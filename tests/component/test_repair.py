@@ -303,7 +303,7 @@ async def test_orphaned_children_are_taken_back(live: Live, operator: RecordedMe
     claim = await live.child(Kind.PVC)
     assert claim is not None
     await live.delete_with("Orphan")
-    await live.until(lambda: _is_gone(live))
+    await live.until_gone()
     created = await live.create(**spec)
     after = await live.until_ready()
     assert (after["status"]["podUID"] == before) == (not spec)
@@ -318,10 +318,6 @@ async def test_orphaned_children_are_taken_back(live: Live, operator: RecordedMe
     writes = operator.writes()
     await asyncio.sleep(2)
     assert operator.writes() == writes
-
-
-async def _is_gone(live: Live) -> bool:
-    return await live.get() is None
 
 
 async def test_children_restored_before_their_user_are_taken_over(live: Live, api: Kubectl, operator: None) -> None:
