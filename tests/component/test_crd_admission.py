@@ -1,7 +1,6 @@
 """Every rule of the CRDs, checked with valid and invalid objects on the real API server."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from support.manifests import Accepted, Change, Object, Refused, storage, storag
 DRY = "--dry-run=server"
 """Validate without storing, for tests that need no object afterwards."""
 TRY = ("create", DRY, "-f", "-")
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def named(row: Refused | Accepted | Change) -> str:
@@ -196,8 +194,3 @@ def test_annotations_above_256_kib_are_refused(api: Kubectl, size: int, fits: bo
         api.run(*TRY, input=to_json(manifest))
     else:
         assert "metadata.annotations: Too long" in refusal(api, *TRY, manifest=manifest)
-
-
-@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("userstorage*.yaml")), ids=lambda path: path.stem)
-def test_examples_are_admitted(api: Kubectl, example: Path) -> None:
-    api.run("create", DRY, "--validate=strict", "-f", str(example))
