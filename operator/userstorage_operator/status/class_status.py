@@ -8,7 +8,7 @@ from userstorage_operator.api.errors import ClusterError, InvalidSpec
 from userstorage_operator.api.reasons import DEFAULT, END_OF_LIFE, IMAGE_PINNED, READY, RECONCILING
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.browsers.browser import Browser
-from userstorage_operator.plan.builders import DIRECTORY_IMAGE
+from userstorage_operator.plan.pod_builder import DIRECTORY_IMAGE
 
 
 def class_report(
