@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
+from support import apiproxy
+from support.apiproxy import ApiProxy
 from support.kubectl import Kubectl, eventually
 from support.operator_account import ACCOUNT
 from support.operator_pod import FILEBROWSER, pod
@@ -35,15 +37,17 @@ def modified_pod(path: tuple[str | int, ...], value: Any) -> Unstructured:
 
 
 class Policies:
-    """kubectl with the policies in force, acting as the operator."""
+    """The API server with the policies in force, used by the operator's account."""
 
-    def __init__(self, api: Kubectl, namespace: str) -> None:
+    def __init__(self, api: Kubectl, proxy: ApiProxy, namespace: str) -> None:
         self._api = api
+        self._proxy = proxy
         self._namespace = namespace
 
     def refusal(self, manifest: Unstructured) -> str:
         """Return the API server's refusal to create the pod (dry run), or an empty string if it would be created."""
-        return self.run("create", "--dry-run=server", "-f", "-", manifest=manifest)
+        metadata = manifest["metadata"] | {"namespace": self._namespace}
+        return apiproxy.refusal(self._proxy.create(manifest | {"metadata": metadata}, as_user=ACCOUNT, dry_run=True))
 
     def run(self, *command: str, manifest: Unstructured | None = None) -> str:
         """Run kubectl as the operator's account; return its error, or an empty string if it succeeds."""
@@ -87,10 +91,10 @@ def classes(api: Kubectl) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def policies(api: Kubectl, lenient: str, classes: dict[str, str]) -> Policies:
-    """kubectl once the policies are in force: the API server loads policies and classes with a delay."""
+def policies(api: Kubectl, api_proxy: ApiProxy, lenient: str, classes: dict[str, str]) -> Policies:
+    """The API server once the policies are in force: the API server loads policies and classes with a delay."""
     api.run("apply", "-k", str(ROOT / "deploy/admission"))
-    found = Policies(api, lenient)
+    found = Policies(api, api_proxy, lenient)
     eventually(lambda: "hostNetwork" in found.refusal(modified_pod(("spec", "hostNetwork"), value=True)))
     eventually(lambda: "built-in image" in found.refusal(pod(OTHER)))
     for name in classes.values():
