@@ -13,7 +13,7 @@ import localcluster
 from localcluster import ClusterError, Profile
 from localcluster.kind import docker_answers, kind_cluster
 from localcluster.progress import silent
-from support import apiproxy, parallel, reruns
+from support import parallel, reruns
 from support.apiproxy import ApiProxy, refusal
 from support.kubectl import Kubectl, eventually
 from support.operator_account import ACCOUNT, log_in
@@ -143,7 +143,7 @@ def as_operator(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def api_proxy(api: Kubectl) -> Iterator[ApiProxy]:
     """The API server of `api`, for many small requests."""
-    with apiproxy.running(api) as proxy:
+    with api.proxied() as proxy:
         yield proxy
 
 
