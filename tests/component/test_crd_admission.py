@@ -41,12 +41,16 @@ def test_valid_user_storage_is_admitted(api_proxy: ApiProxy, row: Accepted) -> N
 
 
 @pytest.mark.parametrize("row", bad_inputs.CHANGES, ids=named)
-def test_user_storage_change_is_admitted_or_refused_as_listed(api_proxy: ApiProxy, namespace: str, row: Change) -> None:
-    created = create(api_proxy, storage(namespace, row.before), dry_run=False)
-    if row.status is not None:
-        path = f"/apis/userstorage.dev/v1/namespaces/{namespace}/userstorages/{created['metadata']['name']}/status"
-        assert not refusal(api_proxy.request("PATCH", path, {"status": row.status}))
-    change(api_proxy, storage(namespace, row.after), row)
+def test_user_storage_change_is_admitted_or_refused_as_listed(api_proxy: ApiProxy, row: Change) -> None:
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    created = create(api_proxy, storage("default", row.before, name), dry_run=False)
+    try:
+        if row.status is not None:
+            path = f"/apis/userstorage.dev/v1/namespaces/default/userstorages/{name}/status"
+            assert not refusal(api_proxy.request("PATCH", path, {"status": row.status}))
+        change(api_proxy, storage("default", row.after, name), row)
+    finally:
+        api_proxy.delete(created)
 
 
 @pytest.mark.parametrize("row", bad_class_inputs.REFUSED, ids=named)
