@@ -76,6 +76,12 @@ coverage: install ## All tests that need no root rights; their coverage is in co
 test-e2e: install ## Tests with real containers: on kind if a Docker engine answers, else on a local node
 	$(RUN) pytest -q tests/e2e $(TEST_ARGS)
 
+.PHONY: test-oldest
+test-oldest: install ## CRDs, admission policies and rights on the oldest supported Kubernetes; its first run compiles it for ten minutes
+	@$(LOCALCLUSTER) build --profile control-plane-1.32
+	$(RUN) pytest -q tests/component/test_crd_admission.py tests/component/test_admission_policy.py tests/component/test_rbac.py \
+	  tests/component/test_examples.py --cluster=local --control-plane=control-plane-1.32 $(TEST_ARGS)
+
 .PHONY: test-upgrade
 test-upgrade: install ## Upgrades from every released version, with 200 objects each
 	$(RUN) pytest -q tests/cluster/test_upgrade.py tests/cluster/test_uninstall.py --upgrade-objects=200 --timeout=1800 $(TEST_ARGS)

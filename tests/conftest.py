@@ -10,10 +10,11 @@ import pytest
 from hypothesis import settings
 
 import localcluster
-from localcluster import ClusterError
+from localcluster import ClusterError, Profile
 from localcluster.kind import docker_answers, kind_cluster
 from localcluster.progress import silent
 from support import parallel, reruns
+from support.apiproxy import ApiProxy, refusal
 from support.kubectl import Kubectl, eventually
 from support.operator_account import ACCOUNT, log_in
 from support.recorder import ReasonRecorder, declared_by, recording
@@ -29,6 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=["auto", "local", "kind", "existing"],
         default="auto",
         help="auto: kind if a Docker engine answers, else local; existing: the cluster of KUBECONFIG",
+    )
+    parser.addoption(
+        "--control-plane",
+        choices=[Profile.CONTROL_PLANE, Profile.OLDEST_CONTROL_PLANE],
+        default=Profile.CONTROL_PLANE,
+        help="profile of the local cluster without a node",
     )
     parser.addoption("--election-trials", type=int, default=1, help="number of trials for each way to lose the leader")
     parser.addoption("--election-table", help="file for the table of failover times")
@@ -108,7 +115,7 @@ def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
                 kind.delete()
         case _:
             directory = tmp_path_factory.mktemp("control-plane")
-            cluster = localcluster.start("control-plane", directory)
+            cluster = localcluster.start(request.config.getoption("--control-plane"), directory)
             try:
                 yield install_manifests(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
             finally:
@@ -133,14 +140,22 @@ def as_operator(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return log_in(api, tmp_path_factory.mktemp("operator")).kubeconfig
 
 
+@pytest.fixture(scope="session")
+def api_proxy(api: Kubectl) -> Iterator[ApiProxy]:
+    """The API server of `api`, for many small requests."""
+    with api.proxied() as proxy:
+        yield proxy
+
+
 @pytest.fixture
-def namespace(api: Kubectl) -> Iterator[str]:
+def namespace(api_proxy: ApiProxy) -> Iterator[str]:
     """A new namespace that enforces Pod Security `restricted`."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    assert not refusal(api_proxy.create(manifest))
     yield name
-    api.run("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+    api_proxy.delete(manifest)
 
 
 @pytest.fixture

@@ -1,25 +1,23 @@
 """The operator as a process, with a real API server and pods simulated by kwok."""
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.kubectl import COMMAND_TIMEOUT, Kubectl
-from support.operator_process import PROGRAM, OperatorProcess
+from support.apiproxy import ApiProxy
+from support.operator_process import OperatorProcess
 
 
 @pytest.fixture
-def operator(api: Kubectl, as_operator: Path, namespace: str, tmp_path: Path) -> Iterator[OperatorProcess]:
+def operator(api_proxy: ApiProxy, as_operator: Path, namespace: str, tmp_path: Path) -> Iterator[OperatorProcess]:
     """An operator process for the test's namespace, with the rights of deploy/rbac, not yet started."""
     process = OperatorProcess(as_operator, tmp_path / "operator.log", f"--namespace={namespace}")
     yield process
     process.stop()
     # Without an operator, finalizers would remain, and a namespace that cannot terminate keeps the API server busy.
-    command = [PROGRAM, "release-finalizers", f"--namespace={namespace}"]
-    subprocess.run(
-        command, env={**os.environ, "KUBECONFIG": str(api.kubeconfig)}, capture_output=True, check=True, timeout=COMMAND_TIMEOUT
-    )
+    for group, plural in (("userstorage.dev", "userstorages"), ("networking.k8s.io", "networkpolicies")):
+        path = f"/apis/{group}/v1/namespaces/{namespace}/{plural}"
+        for raw in api_proxy.request("GET", path)["items"]:
+            api_proxy.request("PATCH", f"{path}/{raw['metadata']['name']}", {"metadata": {"finalizers": None}})
     print(process.log.read_text()[-4000:] if process.log.exists() else "never started")  # noqa: T201  # shown with a failure

@@ -1,13 +1,15 @@
 """This version takes over the objects of every released version: it deletes no pod and makes no needless write.
 
-0.1.0 is the first release, so it stands in for its own predecessor; `make release-fixtures` adds the next version.
+0.1.0 is the first release, so it stands in for its own predecessor; `make release-fixtures` adds the next version. If another
+version makes other pods, their users are interrupted within the budget of their class: seen with objects of a commit before 0.1.0.
 """
 
 import copy
 import json
+import math
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,14 @@ import pytest
 import yaml
 
 from conftest import ROOT, install_manifests
-from support.kubectl import WAIT, Kubectl, eventually
+from support.availability import max_unavailable, recorded_pod_events
+from support.kubectl import PATIENCE, WAIT, Kubectl, eventually
 from support.live import condition_of
 from support.operator_account import ACCOUNT, Login, Request, changing_owners, log_in, requests
 from support.operator_process import OperatorProcess
-from support.released import SERVED, VERSIONS, ReleasedObjects, pods, until_phases
+from support.released import SERVED, UNRELEASED, VERSIONS, ReleasedObjects, phases, pods, until_phases
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.browsers import copyparty
 
 pytestmark = [pytest.mark.kwok]
 
@@ -155,6 +159,31 @@ def test_children_are_labelled_by_one_write_each(api: Kubectl, namespace: str, o
     eventually(lambda: not unlabelled())
     done = Counter((write.verb, write.resource) for write in writes(api, login) if write.resource not in REPORTED)
     assert done == {("patch", resource): count for resource, count in CHILDREN.items()} | {("delete", "pods"): 1}
+
+
+def test_new_default_flavor_reaches_users_within_the_rollout_budget(
+    api: Kubectl, namespace: str, operator: OperatorProcess, tmp_path: Path
+) -> None:
+    # At 96d03da, the built-in class ran File Browser.
+    left = ReleasedObjects("96d03da", copies=29, parent=UNRELEASED)
+    left.create_in(api, namespace)
+    before = pods(api, namespace)
+    built_in = {raw["metadata"]["name"] for raw in left.users if "className" not in raw["spec"]}
+    replaced = {f"user-storage-{name}" for name in built_in} & before.keys()
+    with recorded_pod_events(api, namespace, tmp_path / "pods.json"):
+        operator.start()
+        eventually(lambda: browser_images(api, namespace, replaced) == {copyparty.IMAGE}, within=3 * PATIENCE, every=1)
+        eventually(lambda: {phases(api, namespace).get(name) for name in built_in} == {"Ready", "Suspended"}, every=0.5)
+    assert max_unavailable(tmp_path / "pods.json", replaced) in range(1, math.ceil(len(replaced) / 10) + 1)
+    after = pods(api, namespace)
+    assert not {name for name in replaced if after[name] == before[name]}
+    assert {name: after[name] for name in after.keys() - replaced} == {name: before[name] for name in before.keys() - replaced}
+
+
+def browser_images(api: Kubectl, namespace: str, names: Container[str]) -> set[str]:
+    """Return the images of these pods' browsers."""
+    found = [raw for raw in api.list_all("pods", namespace) if raw["metadata"]["name"] in names]
+    return {raw["spec"]["containers"][0]["image"] for raw in found}
 
 
 def by_name(objects: list[Unstructured]) -> list[Unstructured]:

@@ -111,7 +111,7 @@ async def claim_in_use(arena: Arena, number: int) -> None:
     assert await arena.live.child(Kind.POD, name) is None
     assert (await arena.live.until_ready(owner))["status"]["podUID"] == pod
     await arena.live.delete(USER_STORAGES, name)  # claimName is immutable
-    await arena.until_gone(name)
+    await arena.live.until_gone(name)
     await arena.create(name)
     await arena.live.until_ready(name)
 
@@ -136,7 +136,7 @@ async def same_user(arena: Arena, number: int) -> None:
     await arena.create(second, userID=first)
     assert "spec.userID" in await arena.live.until_condition("Ready", "False", "UserIDConflict", second)
     await arena.live.delete(USER_STORAGES, second)  # userID is immutable
-    await arena.until_gone(second)
+    await arena.live.until_gone(second)
     await arena.create(second)
     await arena.live.until_ready(second)
     assert (await arena.live.until_ready(first))["status"]["podUID"] == before["status"]["podUID"]
@@ -265,7 +265,7 @@ async def spoofed_pod(arena: Arena, number: int) -> None:
     await arena.live.change({"spec": {"storage": {"readOnly": True}}}, name)
     await arena.live.until_ready(name)
     await arena.live.delete(USER_STORAGES, name)
-    await arena.until_gone(name)
+    await arena.live.until_gone(name)
     after = await arena.live.client.get(Kind.POD.resource, arena.live.namespace, f"{name}-spoofed")
     same = ("uid", "labels", "ownerReferences", "deletionTimestamp")
     assert [after["metadata"].get(key) for key in same] == [before["metadata"].get(key) for key in same]
@@ -279,7 +279,7 @@ async def absent_owner(arena: Arena, number: int) -> None:
     before = await arena.live.child(Kind.PVC, name)
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "absent", "uid": "0b5f8c3e-0000-4000-8000-000000000001"}
     await arena.live.change({"metadata": {"ownerReferences": [owner]}}, name)
-    await arena.until_gone(name)
+    await arena.live.until_gone(name)
     assert await arena.live.child(Kind.POD, name) is None
     after = await arena.live.child(Kind.PVC, name)
     assert before is not None
@@ -296,7 +296,7 @@ async def foreign_finalizer(arena: Arena, number: int) -> None:
     assert "example.org/backup" in message
     await _expect_idle(arena)
     await arena.live.change({"metadata": {"finalizers": None}}, name)
-    await arena.until_gone(name)
+    await arena.live.until_gone(name)
 
 
 async def preset_finalizer(arena: Arena, number: int) -> None:
@@ -304,7 +304,7 @@ async def preset_finalizer(arena: Arena, number: int) -> None:
     await arena.create(name, {"finalizers": ["userstorage.dev/pod-gone"]})
     await arena.live.until_ready(name)
     await arena.live.delete(USER_STORAGES, name)
-    await arena.until_gone(name)
+    await arena.live.until_gone(name)
     assert await arena.live.child(Kind.POD, name) is None
 
 

@@ -69,6 +69,13 @@ def operator(live: Live) -> Iterator[RecordedMetrics]:
 
 
 @pytest.fixture
+def sweeping(live: Live) -> Iterator[RecordedMetrics]:
+    """A running operator that serves the test's namespace and reconciles everything each second."""
+    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=1)) as metrics:
+        yield metrics
+
+
+@pytest.fixture
 def operator_of_all(live: Live) -> Iterator[RecordedMetrics]:
     """A running operator that serves every namespace, and so writes the status of classes."""
     with serving(Config(namespaces=(), http_port=0, sweep_period=3600)) as metrics:

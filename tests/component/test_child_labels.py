@@ -1,11 +1,12 @@
 """Children are found by the label of our own domain, whatever a platform does with `app.kubernetes.io/managed-by`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
-from support.inprocess import RecordedMetrics, serving
+from support.admission import mutating_policy
+from support.inprocess import RecordedMetrics, assert_silent, serving
 from support.kubectl import Kubectl
 from support.live import ClassOfTest, Live
 from userstorage_operator.api import names
@@ -21,16 +22,8 @@ LABELLED = (Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE, Kind.POD, Kind.INGRESS)
 
 
 @pytest.fixture
-def sweeping(live: Live) -> Iterator[RecordedMetrics]:
-    """A running operator that reconciles everything each second."""
-    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=1)) as metrics:
-        yield metrics
-
-
-@pytest.fixture
 async def platform_label(api: Kubectl, live: Live) -> AsyncIterator[None]:
     """An admission policy that sets the recommended label of each child of the namespace, whenever one is written."""
-    name = f"platform-{live.namespace}"
     rules = [
         {"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": resources}
         for group, resources in (
@@ -39,54 +32,16 @@ async def platform_label(api: Kubectl, live: Live) -> AsyncIterator[None]:
         )
     ]
     label = f'JSONPatch{{op: "add", path: "/metadata/labels/" + jsonpatch.escapeKey("{RECOMMENDED}"), value: "platform"}}'
-    policy = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingAdmissionPolicy",
-        "metadata": {"name": name},
-        "spec": {
-            "failurePolicy": "Fail",
-            "reinvocationPolicy": "Never",
-            "matchConstraints": {
-                "resourceRules": rules,
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": live.namespace}},
-            },
-            "matchConditions": [{"name": "labelled", "expression": "has(object.metadata.labels)"}],
-            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": f"[{label}]"}}],
-        },
-    }
-    binding = policy | {"kind": "MutatingAdmissionPolicyBinding", "spec": {"policyName": name}}
-    await asyncio.to_thread(api.apply, policy)
-    await asyncio.to_thread(api.apply, binding)
+    conditions = [{"name": "labelled", "expression": "has(object.metadata.labels)"}]
     probe = ("create", "service", "clusterip", "probe", "--clusterip=None", "-n", live.namespace)
 
     async def is_in_effect() -> bool:
         done = await asyncio.to_thread(api.run, *probe, "--dry-run=server", "-o", "json")
         return "platform" in done.stdout
 
-    await live.until(is_in_effect)
-    yield
-    for kind in ("mutatingadmissionpolicybinding", "mutatingadmissionpolicy"):
-        await asyncio.to_thread(api.run, "delete", kind, name, "--ignore-not-found")
-
-
-async def assert_silent(sweeping: RecordedMetrics, live: Live) -> None:
-    """Assert that the operator, once it has written what was due, writes nothing while it reconciles five more times."""
-
-    async def written_during_reconciles() -> int:
-        before, reconciles = sweeping.writes(), sweeping.reconciles()
-
-        async def has_reconciled() -> bool:
-            return sweeping.reconciles() >= reconciles + 5
-
-        await live.until(has_reconciled)
-        return sweeping.writes() - before
-
-    await written_during_reconciles()  # events are sent later than the status
-    assert await written_during_reconciles() == 0
-
-
-async def is_gone(live: Live) -> bool:
-    return await live.get() is None
+    async with mutating_policy(api, live.namespace, rules, f"[{label}]", matchConditions=conditions):
+        await live.until(is_in_effect)
+        yield
 
 
 async def until_suspended(live: Live) -> None:
@@ -112,7 +67,7 @@ async def test_policy_on_the_recommended_label_hides_no_child(
     await live.change({"spec": {"replicas": 1}})
     await live.until_ready()
     await live.delete(USER_STORAGES, "alice")
-    await live.until(lambda: is_gone(live))
+    await live.until_gone()
     assert await live.child(Kind.POD) is None
 
 
@@ -129,13 +84,14 @@ async def test_child_that_loses_its_label_with_the_deletion_is_not_left_over(
 ) -> None:
     await live.create()
     await live.until_ready()
+    await live.until_kind_is_collected()  # the policy goes by the garbage collector
     await asyncio.gather(live.change_child(kind, WITHOUT_LABEL), live.delete(USER_STORAGES, "alice"))
-    await live.until(lambda: is_gone(live), within=20)
+    await live.until_gone()
 
     async def is_child_gone() -> bool:
         return await live.child(kind) is None
 
-    await live.until(is_child_gone, within=20)
+    await live.until(is_child_gone)
 
 
 @pytest.mark.parametrize("kind", LABELLED)
@@ -162,6 +118,7 @@ async def test_unlabelled_children_are_found_at_the_start(live: Live) -> None:
             await live.create(user)
         for user in ("alice", "bob"):
             await live.until_ready(user)
+    await live.until_kind_is_collected()  # the policy of bob goes by the garbage collector
     for user in ("alice", "bob"):
         for kind in (Kind.NETWORK_POLICY, Kind.SERVICE, Kind.PVC, Kind.POD):
             await live.change_child(kind, WITHOUT_LABEL, user)
@@ -174,7 +131,7 @@ async def test_unlabelled_children_are_found_at_the_start(live: Live) -> None:
             found = [await live.get("bob"), await live.child(Kind.POD, "bob"), await live.child(Kind.NETWORK_POLICY, "bob")]
             return found == [None] * 3
 
-        await live.until(bob_is_gone, within=20)
+        await live.until(bob_is_gone)
         claim = await live.child(Kind.PVC, "bob")
         assert claim is not None
         assert names.LABEL_MANAGED_BY in claim["metadata"]["labels"]

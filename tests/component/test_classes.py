@@ -77,7 +77,8 @@ async def test_invalid_class_is_reported_in_its_status(live: Live, operator_of_a
     [message] = [entry["message"] for entry in raw["status"]["conditions"] if entry["type"] == "Ready"]
     assert "spec.browser.permissions.share" in message
     image = f"example.org/dufs@sha256:{'0' * 64}"
-    await live.change_class(name, {"spec": {"browser": {"permissions": {"share": False}, "image": image}}})
+    storage = {"directoryImage": f"example.org/busybox@sha256:{'0' * 64}"}
+    await live.change_class(name, {"spec": {"browser": {"permissions": {"share": False}, "image": image}, "storage": storage}})
     await until_class_condition(live, name, "Ready", "True", "Valid")
     await until_class_condition(live, name, "ImagePinned", "True", "Digest")
     await until_class_condition(live, name, "EndOfLife", "False", "NoneKnown")
@@ -365,7 +366,11 @@ async def test_class_is_valid_only_if_a_dry_run_of_its_pod_is_accepted(
                     "expression": "object.metadata.?annotations[?'userstorage.dev/class'].orValue('') "
                     f"!= 'class-{live.namespace}' || object.spec.containers[0].ports[0].containerPort == 9999",
                     "message": "only port 9999",
-                }
+                },
+                {
+                    "expression": "object.spec.?initContainers.orValue([]).all(c, c.image != 'registry.example.org/refused')",
+                    "message": "not from this registry",
+                },
             ],
         },
     }
@@ -392,6 +397,12 @@ async def test_class_is_valid_only_if_a_dry_run_of_its_pod_is_accepted(
         await live.until_ready()
         await until_counts(live, name, users=1)
         assert operator_of_all.requests["create", "pods"] == before + 1  # no second dry run
+        await live.change_class(name, {"spec": {"storage": {"directoryImage": "registry.example.org/refused"}}})
+        raw = await until_class_condition(live, name, "Ready", "False", "DryRunRefused")
+        [message] = [entry["message"] for entry in raw["status"]["conditions"] if entry["type"] == "Ready"]
+        assert "not from this registry" in message
+        await live.change_class(name, {"spec": {"storage": {"directoryImage": "registry.example.org/busybox"}}})
+        await until_class_condition(live, name, "Ready", "True", "Valid")
     finally:
         for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
             await asyncio.to_thread(api.run, "delete", kind, policy)

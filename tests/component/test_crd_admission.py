@@ -1,101 +1,107 @@
 """Every rule of the CRDs, checked with valid and invalid objects on the real API server."""
 
-import json
-from pathlib import Path
+import uuid
 from typing import Any
 
 import pytest
 
 from component import bad_class_inputs, bad_inputs
+from support.apiproxy import ApiProxy, refusal
 from support.kubectl import Kubectl
 from support.manifests import Accepted, Change, Object, Refused, storage, storage_class, to_json
-
-DRY = "--dry-run=server"
-"""Validate without storing, for tests that need no object afterwards."""
-TRY = ("create", DRY, "-f", "-")
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def named(row: Refused | Accepted | Change) -> str:
     return row.name
 
 
-def create(api: Kubectl, manifest: Object, *flags: str) -> Object:
-    """Create an object and return it as the API server stored it."""
-    created: Object = json.loads(api.run("create", "-f", "-", "-o", "json", *flags, input=to_json(manifest)).stdout)
+def create(api: ApiProxy, manifest: Object, *, dry_run: bool = True, validation: str = "Strict") -> Object:
+    """Create an object and return it as the API server stored it, or would store it."""
+    created = api.create(manifest, dry_run=dry_run, validation=validation)
+    assert not refusal(created)
     return created
 
 
-def refusal(api: Kubectl, *args: str, manifest: Object | None = None) -> str:
-    """Run a command that must fail, and return its error."""
-    done = api.run(*args, input=None if manifest is None else to_json(manifest), check=False)
-    assert done.returncode != 0, f"admitted: {done.stdout}"
-    return done.stderr
+def refused(api: ApiProxy, manifest: Object) -> str:
+    """Try to create an object that must be refused, and return the message."""
+    answer = api.create(manifest, dry_run=True)
+    message = refusal(answer)
+    assert message, f"admitted: {answer}"
+    return message
 
 
 @pytest.mark.parametrize("row", bad_inputs.REFUSED, ids=named)
-def test_invalid_user_storage_is_refused_with_its_message(api: Kubectl, row: Refused) -> None:
-    assert row.message in refusal(api, *TRY, manifest=storage("default", row.spec))
+def test_invalid_user_storage_is_refused_with_its_message(api_proxy: ApiProxy, row: Refused) -> None:
+    assert row.message in refused(api_proxy, storage("default", row.spec))
 
 
 @pytest.mark.parametrize("row", bad_inputs.ACCEPTED, ids=named)
-def test_valid_user_storage_is_admitted(api: Kubectl, row: Accepted) -> None:
-    api.run(*TRY, input=to_json(storage("default", row.spec)))
+def test_valid_user_storage_is_admitted(api_proxy: ApiProxy, row: Accepted) -> None:
+    create(api_proxy, storage("default", row.spec))
 
 
 @pytest.mark.parametrize("row", bad_inputs.CHANGES, ids=named)
-def test_user_storage_change_is_admitted_or_refused_as_listed(api: Kubectl, namespace: str, row: Change) -> None:
-    create(api, storage(namespace, row.before))
-    if row.status is not None:
-        status = json.dumps({"status": row.status})
-        api.run("patch", "us", "candidate", "-n", namespace, "--subresource=status", "--type=merge", "-p", status)
-    change(api, storage(namespace, row.after), row)
+def test_user_storage_change_is_admitted_or_refused_as_listed(api_proxy: ApiProxy, row: Change) -> None:
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    created = create(api_proxy, storage("default", row.before, name), dry_run=False)
+    try:
+        if row.status is not None:
+            path = f"/apis/userstorage.dev/v1/namespaces/default/userstorages/{name}/status"
+            assert not refusal(api_proxy.request("PATCH", path, {"status": row.status}))
+        change(api_proxy, storage("default", row.after, name), row)
+    finally:
+        api_proxy.delete(created)
 
 
 @pytest.mark.parametrize("row", bad_class_inputs.REFUSED, ids=named)
-def test_invalid_class_is_refused_with_its_message(api: Kubectl, row: Refused) -> None:
-    assert row.message in refusal(api, *TRY, manifest=storage_class("candidate", row.spec))
+def test_invalid_class_is_refused_with_its_message(api_proxy: ApiProxy, row: Refused) -> None:
+    assert row.message in refused(api_proxy, storage_class("candidate", row.spec))
 
 
 @pytest.mark.parametrize("row", bad_class_inputs.ACCEPTED, ids=named)
-def test_valid_class_is_admitted(api: Kubectl, row: Accepted) -> None:
-    api.run(*TRY, input=to_json(storage_class("candidate", row.spec)))
+def test_valid_class_is_admitted(api_proxy: ApiProxy, row: Accepted) -> None:
+    create(api_proxy, storage_class("candidate", row.spec))
 
 
 @pytest.mark.parametrize("row", bad_class_inputs.CHANGES, ids=named)
-def test_class_change_is_admitted_or_refused_as_listed(api: Kubectl, namespace: str, row: Change) -> None:
-    create(api, storage_class(namespace, row.before))  # the namespace's name is free for a class as well
+def test_class_change_is_admitted_or_refused_as_listed(api_proxy: ApiProxy, row: Change) -> None:
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    created = create(api_proxy, storage_class(name, row.before), dry_run=False)
     try:
-        change(api, storage_class(namespace, row.after), row)
+        change(api_proxy, storage_class(name, row.after), row)
     finally:
-        api.run("delete", "userstorageclass", namespace)
+        api_proxy.delete(created)
 
 
-def change(api: Kubectl, manifest: Object, row: Change) -> None:
-    """Replace the object, which must be admitted or refused as the row says.
-
-    Unlike a patch, this also removes fields that `manifest` lacks.
-    """
+def change(api: ApiProxy, manifest: Object, row: Change) -> None:
+    """Replace the object, which must be admitted or refused as the row says."""
+    message = refusal(api.replace(manifest))
     if row.message is None:
-        api.run("replace", "-f", "-", input=to_json(manifest))
+        assert not message
     else:
-        assert row.message in refusal(api, "replace", "-f", "-", manifest=manifest)
+        assert row.message in message
 
 
 @pytest.mark.parametrize("row", bad_inputs.PRUNED)
-def test_unknown_field_is_dropped(api: Kubectl, row: str) -> None:
+def test_unknown_field_is_dropped(api_proxy: ApiProxy, row: str) -> None:
     unknown = bad_inputs.PRUNED[row]
     sections: Object = {"scheduling": {}} if "scheduling" in unknown else {}
-    plain = create(api, storage("default", {"userID": "alice"} | sections), DRY)
-    given = create(api, storage("default", {"userID": "alice"} | unknown), DRY, "--validate=ignore")
+    plain = create(api_proxy, storage("default", {"userID": "alice"} | sections))
+    given = create(api_proxy, storage("default", {"userID": "alice"} | unknown), validation="Ignore")
     assert given["spec"] == plain["spec"]
 
 
 @pytest.mark.parametrize("row", bad_inputs.PRUNED)
-def test_unknown_field_is_refused_by_kubectl(api: Kubectl, row: str) -> None:
-    # kubectl asks for strict validation by default.
+def test_unknown_field_is_refused_by_strict_validation(api_proxy: ApiProxy, row: str) -> None:
     manifest = storage("default", {"userID": "alice"} | bad_inputs.PRUNED[row])
-    assert 'unknown field "spec.' in refusal(api, *TRY, manifest=manifest)
+    assert 'unknown field "spec.' in refused(api_proxy, manifest)
+
+
+def test_unknown_field_is_refused_by_kubectl(api: Kubectl) -> None:
+    # kubectl asks for strict validation by default.
+    manifest = storage("default", {"userID": "alice", "unknown": True})
+    done = api.run("create", "--dry-run=server", "-f", "-", input=to_json(manifest), check=False)
+    assert 'unknown field "spec.unknown"' in done.stderr
 
 
 def test_duplicate_field_is_refused_by_strict_validation(api: Kubectl) -> None:
@@ -107,8 +113,8 @@ def test_duplicate_field_is_refused_by_strict_validation(api: Kubectl) -> None:
     assert 'duplicate field "spec.userID"' in done.stderr
 
 
-def test_user_id_is_the_only_required_field(api: Kubectl) -> None:
-    assert create(api, storage("default", {"userID": "alice"}), DRY)["spec"] == {
+def test_user_id_is_the_only_required_field(api_proxy: ApiProxy) -> None:
+    assert create(api_proxy, storage("default", {"userID": "alice"}))["spec"] == {
         "userID": "alice",
         "replicas": 1,
         "storage": {"readOnly": False, "reclaimPolicy": "Retain"},
@@ -121,15 +127,15 @@ def test_user_id_is_the_only_required_field(api: Kubectl) -> None:
     }
 
 
-def test_partial_section_keeps_other_defaults(api: Kubectl) -> None:
+def test_partial_section_keeps_other_defaults(api_proxy: ApiProxy) -> None:
     spec = {"userID": "alice", "storage": {"size": "1Gi"}, "lifecycle": {"startTimeout": "1m"}}
-    found = create(api, storage("default", spec), DRY)["spec"]
+    found = create(api_proxy, storage("default", spec))["spec"]
     assert found["storage"] == {"size": "1Gi", "readOnly": False, "reclaimPolicy": "Retain"}
     assert found["lifecycle"]["deletionTimeout"] == "10m"
 
 
-def test_class_gets_the_documented_defaults(api: Kubectl) -> None:
-    assert create(api, storage_class("candidate", {}), DRY)["spec"] == {
+def test_class_gets_the_documented_defaults(api_proxy: ApiProxy) -> None:
+    assert create(api_proxy, storage_class("candidate", {}))["spec"] == {
         "browser": {
             "flavor": "Copyparty",
             "port": 8080,
@@ -152,23 +158,23 @@ def test_class_gets_the_documented_defaults(api: Kubectl) -> None:
 
 
 @pytest.mark.parametrize("name", ["a" * 253, "alice.example.org", "7-of-nine"], ids=["253", "dots", "digit"])
-def test_any_object_name_is_admitted(api: Kubectl, name: str) -> None:
+def test_any_object_name_is_admitted(api_proxy: ApiProxy, name: str) -> None:
     # Row 14: children are named after the slug.
-    api.run(*TRY, input=to_json(storage("default", {"userID": "alice"}, name=name)))
+    create(api_proxy, storage("default", {"userID": "alice"}, name=name))
 
 
-def test_generated_names_are_unique(api: Kubectl, namespace: str) -> None:
+def test_generated_names_are_unique(api_proxy: ApiProxy, namespace: str) -> None:
     # Row 15.
     manifest = storage(namespace, {"userID": "alice"})
     del manifest["metadata"]["name"]
     manifest["metadata"]["generateName"] = "user-"
-    names = {create(api, manifest)["metadata"]["name"] for _ in range(2)}
+    names = {create(api_proxy, manifest, dry_run=False)["metadata"]["name"] for _ in range(2)}
     assert len(names) == 2
 
 
 @pytest.mark.parametrize("name", ["a.b", "a" * 64], ids=["dot", "64"])
-def test_class_name_must_be_a_dns_label(api: Kubectl, name: str) -> None:
-    assert "metadata.name" in refusal(api, *TRY, manifest=storage_class(name, {}))
+def test_class_name_must_be_a_dns_label(api_proxy: ApiProxy, name: str) -> None:
+    assert "metadata.name" in refused(api_proxy, storage_class(name, {}))
 
 
 @pytest.mark.parametrize(
@@ -180,24 +186,21 @@ def test_class_name_must_be_a_dns_label(api: Kubectl, name: str) -> None:
     ],
     ids=["56 finalizer", "57 deletionTimestamp", "54 owner"],
 )
-def test_metadata_set_by_tenant_is_kept_or_ignored_as_listed(api: Kubectl, metadata: dict[str, Any], survives: bool) -> None:
+def test_metadata_set_by_tenant_is_kept_or_ignored_as_listed(
+    api_proxy: ApiProxy, metadata: dict[str, Any], survives: bool
+) -> None:
     manifest = storage("default", {"userID": "alice"})
     manifest["metadata"] |= metadata
-    created = create(api, manifest, DRY)["metadata"]
+    created = create(api_proxy, manifest)["metadata"]
     assert all((key in created) is survives for key in metadata)
 
 
 @pytest.mark.parametrize(("size", "fits"), [(255, True), (300, False)])
-def test_annotations_above_256_kib_are_refused(api: Kubectl, size: int, fits: bool) -> None:
+def test_annotations_above_256_kib_are_refused(api_proxy: ApiProxy, size: int, fits: bool) -> None:
     # Row 52: Kubernetes' own limit of 256 KiB.
     manifest = storage("default", {"userID": "alice"})
     manifest["metadata"]["annotations"] = {"note": "x" * size * 1024}
     if fits:
-        api.run(*TRY, input=to_json(manifest))
+        create(api_proxy, manifest)
     else:
-        assert "metadata.annotations: Too long" in refusal(api, *TRY, manifest=manifest)
-
-
-@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("userstorage*.yaml")), ids=lambda path: path.stem)
-def test_examples_are_admitted(api: Kubectl, example: Path) -> None:
-    api.run("create", DRY, "--validate=strict", "-f", str(example))
+        assert "metadata.annotations: Too long" in refused(api_proxy, manifest)

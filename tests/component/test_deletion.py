@@ -24,13 +24,6 @@ FOREIGN = "example.com/backup"
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 
 
-async def until_gone(live: Live, name: str = "alice") -> None:
-    async def is_absent() -> bool:
-        return await live.get(name) is None
-
-    await live.until(is_absent)
-
-
 @pytest.mark.parametrize("writes", range(1, WRITES_TO_READY + 1))
 async def test_deletion_after_any_write_of_creation_leaves_no_pod(live: Live, writes: int) -> None:
     await live.create()
@@ -47,7 +40,7 @@ async def test_deletion_during_creation_leaves_no_pod(live: Live, operator: None
     if kind is not None:
         await live.until(lambda: live.child(kind))
     await live.delete(USER_STORAGES, "alice")
-    await until_gone(live)
+    await live.until_gone()
     assert await live.child(Kind.POD) is None
     await asyncio.sleep(1)  # a write that was in flight would have arrived by now
     assert await live.child(Kind.POD) is None
@@ -66,7 +59,7 @@ async def test_foreign_pod_finalizer_is_reported_and_pod_not_forced(live: Live, 
     assert held["metadata"]["uid"] == pod["metadata"]["uid"]
     assert held["metadata"]["deletionGracePeriodSeconds"] == 30
     await live.change_child(Kind.POD, {"metadata": {"finalizers": None}})
-    await until_gone(live)
+    await live.until_gone()
     assert await live.child(Kind.POD) is None
 
 
@@ -88,7 +81,7 @@ async def test_slow_garbage_collection_is_reported(live: Live, operator: None) -
     assert held is not None
     assert held["status"]["phase"] == "Terminating"
     await live.client.merge_patch(CONFIG_MAPS, live.namespace, "owned", {"metadata": {"finalizers": None}})
-    await until_gone(live)
+    await live.until_gone()
     assert await live.child(Kind.POD) is None
 
 
@@ -119,7 +112,7 @@ async def test_foreign_object_finalizer_is_reported_without_retries(live: Live, 
     await asyncio.sleep(2)
     assert await live.get() == before  # no status write while waiting
     await live.change({"metadata": {"finalizers": None}})
-    await until_gone(live)
+    await live.until_gone()
 
 
 async def test_deletion_completes_after_class_was_deleted(live: Live, operator: None) -> None:
@@ -131,7 +124,7 @@ async def test_deletion_completes_after_class_was_deleted(live: Live, operator: 
     await live.client.delete(USER_STORAGE_CLASSES, "", name, found["metadata"]["uid"], 0, "Background")
     await live.until_condition("Stalled", "True", "ClassNotFound")
     await live.delete(USER_STORAGES, "alice")
-    await until_gone(live)
+    await live.until_gone()
     assert await live.child(Kind.POD) is None
 
 
@@ -139,7 +132,7 @@ async def test_deletion_completes_if_class_never_existed(live: Live, operator: N
     await live.create(className="no-such-class")
     await live.until_condition("Ready", "False", "ClassNotFound")
     await live.delete(USER_STORAGES, "alice")
-    await until_gone(live)
+    await live.until_gone()
 
 
 @pytest.mark.parametrize("wait", [False, True], ids=["while its pod terminates", "stopped"])
@@ -149,7 +142,7 @@ async def test_deletion_of_suspended_storage_completes(live: Live, operator: Non
     await live.change({"spec": {"replicas": 0}})
     await live.until_condition("Suspended", *(("True", "Requested") if wait else ("False", "Stopping")))
     await live.delete(USER_STORAGES, "alice")
-    await until_gone(live)
+    await live.until_gone()
     assert await live.child(Kind.POD) is None
 
 
@@ -158,7 +151,7 @@ async def test_deletion_during_failing_start_completes(live: Live, operator: Non
     await live.create(podMetadata={"annotations": {LIFE: life}})
     await live.until(lambda: _not_ready(live))
     await live.delete(USER_STORAGES, "alice")
-    await until_gone(live)
+    await live.until_gone()
     assert await live.child(Kind.POD) is None
 
 
@@ -171,7 +164,7 @@ async def test_deleting_conflicting_object_keeps_owner_of_user_id(live: Live, op
     if held:
         await live.change({"metadata": {"finalizers": ["userstorage.dev/pod-gone"]}}, "loser")
     await live.delete(USER_STORAGES, "loser")
-    await until_gone(live, "loser")
+    await live.until_gone("loser")
     await asyncio.sleep(1)
     after = await live.get("winner")
     assert after is not None
@@ -257,7 +250,7 @@ async def test_network_policy_outlives_pod_in_every_propagation(
     if propagation == "Foreground":
         assert all(shield.terminating_with_pod for shield in shields)  # the garbage collector did delete the policies
     for name in names:
-        await until_gone(live, name)
+        await live.until_gone(name)
         await live.until(partial(is_absent, live, Kind.NETWORK_POLICY, name))
         await live.until(partial(is_absent, live, Kind.SERVICE, name))
 
@@ -281,7 +274,7 @@ async def test_foreground_deletion_while_the_operator_is_down_keeps_policy_and_c
     assert await live.child(Kind.NETWORK_POLICY) is not None
     await live.change({"spec": {"storage": {"reclaimPolicy": "Retain"}}})
     with serving(config):
-        await until_gone(live)
+        await live.until_gone()
         await live.until(lambda: is_absent(live, Kind.NETWORK_POLICY))
     kept = await live.child(Kind.PVC)
     assert kept is not None
@@ -332,7 +325,7 @@ async def test_replacing_a_deleted_object_without_finalizers_keeps_the_pod_shiel
     assert raw is not None
     del raw["metadata"]["finalizers"], raw["metadata"]["resourceVersion"]
     await asyncio.to_thread(api.run, "replace", "-n", live.namespace, "-f", "-", input=json.dumps(raw))
-    await until_gone(live)
+    await live.until_gone()
     assert await live.child(Kind.POD) is not None
     shield = Shield(live)
     await live.until(shield.is_pod_gone)
@@ -353,7 +346,7 @@ async def test_policy_without_user_is_released_when_the_operator_starts(live: Li
 
     await live.until(is_orphaned)
     await live.change({"metadata": {"finalizers": None}})  # by force
-    await until_gone(live)
+    await live.until_gone()
     await live.delete(Kind.POD.resource, "user-storage-alice")
     await live.until(lambda: is_absent(live, Kind.POD))
     await live.delete(Kind.NETWORK_POLICY.resource, "user-storage-alice")
@@ -368,7 +361,7 @@ async def test_next_object_of_the_user_waits_for_the_policy_of_the_former(live: 
     before = (await live.until_ready())["status"]["podUID"]
     await live.delete_with("Foreground")
     await live.change({"metadata": {"finalizers": None}})  # by force
-    await until_gone(live)
+    await live.until_gone()
     await live.create("second", user_id="alice")
     after = await live.until_ready("second")
     assert after["status"]["podUID"] != before
@@ -378,7 +371,7 @@ async def test_orphaning_deletion_leaves_the_pod_alone(live: Live, operator: Non
     await live.create()
     before = await live.until_ready()
     await live.delete_with("Orphan")
-    await until_gone(live)
+    await live.until_gone()
     await asyncio.sleep(1)  # a deletion that was in flight would have arrived by now
     pod = await live.pod()
     assert pod["metadata"]["uid"] == before["status"]["podUID"]

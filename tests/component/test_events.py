@@ -87,10 +87,7 @@ async def test_deletion_event_outlives_object(live: Live, api: Kubectl, operator
     await live.until_ready()
     await live.delete(USER_STORAGES, "alice")
 
-    async def is_gone() -> bool:
-        return await live.get() is None
-
-    await live.until(is_gone)
+    await live.until_gone()
     events = Events(api, created)
 
     async def is_recorded() -> bool:

@@ -60,6 +60,33 @@ async def test_ingress_routes_to_service_and_status_has_url(live: Live, exposing
     assert owner["status"]["phase"] == "Ready"
 
 
+async def test_ingress_controller_of_the_host_network_is_admitted_by_addresses_as_the_field_says(
+    live: Live, api: Kubectl, exposing_class: ClassOfTest, operator: None
+) -> None:
+    explained = await asyncio.to_thread(api.run, "explain", "userstorageclass.spec.network.expose")
+    text = " ".join(explained.stdout.split())
+    assert "controller on the host network has the addresses of its nodes, to which no label applies" in text
+    assert "it needs allowedFrom with an `ipBlock`" in text
+    gateways = {"namespaceSelector": {"matchLabels": {"userstorage.dev/gateway": "true"}}}
+    nodes = {"ipBlock": {"cidr": "192.0.2.0/28"}}
+    await create_exposed_user(live, exposing_class)
+    assert await allowed_peers(live) == [gateways]
+    await exposing_class.change(allowedFrom=[gateways, nodes])
+
+    async def are_admitted() -> bool:
+        return await allowed_peers(live) == [gateways, nodes]
+
+    await live.until(are_admitted)
+
+
+async def allowed_peers(live: Live) -> list[Unstructured]:
+    policy = await live.child(Kind.NETWORK_POLICY)
+    assert policy is not None
+    [rule] = policy["spec"]["ingress"]
+    peers: list[Unstructured] = rule["from"]
+    return peers
+
+
 async def test_unchanged_ingress_is_not_written_again(live: Live, exposing_class: ClassOfTest, operator: None) -> None:
     await exposing_class.change(tlsSecretName="wildcard", annotations={"example.org/rewrite": "on"})
     before = await create_exposed_user(live, exposing_class)
@@ -163,10 +190,7 @@ async def test_recreated_user_is_served_while_former_ingress_terminates(
     await live.change_child(Kind.INGRESS, {"metadata": {"finalizers": ["example.org/load-balancer"]}})
     await live.delete(USER_STORAGES, "alice")
 
-    async def is_gone() -> bool:
-        return await live.get() is None
-
-    await live.until(is_gone)
+    await live.until_gone()
     await live.create(className=exposing_class.name)
     await live.until_condition("Ready", "True", "PodReady")
     await live.until_condition("NetworkReady", "False", "Pending")

@@ -5,16 +5,14 @@ Runs for ten seconds by default; `--forged-seconds=300` runs for the five minute
 
 import asyncio
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from support.arena import FOREIGN_SPECS
-from support.inprocess import RecordedMetrics, serving
+from support.inprocess import RecordedMetrics
 from support.live import Live
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.config import Config
 
 pytestmark = [pytest.mark.kwok]
 
@@ -28,13 +26,6 @@ BLOCKED = {"bob": "NameConflict", "carol": "NameConflict", "dave": "NameConflict
 def seconds(request: pytest.FixtureRequest) -> int:
     chosen: int = request.config.getoption("--forged-seconds")
     return chosen
-
-
-@pytest.fixture
-def sweeping_operator(live: Live) -> Iterator[RecordedMetrics]:
-    """A running operator that sweeps every second."""
-    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=1)) as metrics:
-        yield metrics
 
 
 def labels(user: str, uid: str) -> dict[str, str]:
@@ -86,13 +77,11 @@ async def get_object(live: Live, kind: Kind, name: str) -> Unstructured:
 
 
 @pytest.mark.timeout(600)
-async def test_foreign_objects_are_unchanged_after_many_reconciles(
-    live: Live, sweeping_operator: RecordedMetrics, seconds: int
-) -> None:
+async def test_foreign_objects_are_unchanged_after_many_reconciles(live: Live, sweeping: RecordedMetrics, seconds: int) -> None:
     foreign = await create_users_and_foreign_objects(live)
     before = [await get_object(live, kind, name) for kind, name in foreign]
-    reconciles, until, touch = sweeping_operator.reconciles(), time.monotonic() + seconds, 0
-    while time.monotonic() < until or sweeping_operator.reconciles() - reconciles < 100:  # takes longer on a slow machine
+    reconciles, until, touch = sweeping.reconciles(), time.monotonic() + seconds, 0
+    while time.monotonic() < until or sweeping.reconciles() - reconciles < 100:  # takes longer on a slow machine
         touch += 1
         for user in ("alice", *BLOCKED):
             await live.change({"spec": {"lifecycle": {"startTimeout": f"{300 + touch % 2}s"}}}, user)
@@ -101,7 +90,7 @@ async def test_foreign_objects_are_unchanged_after_many_reconciles(
     assert await live.condition("Ready") == ("True", "PodReady")
     for user, reason in BLOCKED.items():
         assert await live.condition("Ready", user) == ("False", reason)
-    print(f"{sweeping_operator.reconciles() - reconciles} reconciles, {sweeping_operator.requests}")  # noqa: T201  # shown with -s
+    print(f"{sweeping.reconciles() - reconciles} reconciles, {sweeping.requests}")  # noqa: T201  # shown with -s
 
 
 @pytest.mark.timeout(600)

@@ -16,7 +16,7 @@ from localcluster.addresses import free_port
 from localcluster.layout import Layout
 from support.faultproxy import Fault, FaultProxy
 from support.inprocess import serving
-from support.kubectl import Kubectl
+from support.kubectl import PATIENCE, Kubectl
 from support.live import Live
 from support.scrape import SERIES_BUDGET, series_names
 from testservers import prometheus
@@ -47,7 +47,7 @@ class Endpoints:
             return await answer.text()
 
     async def until(
-        self, path: str, code: int, within: float, meanwhile: Callable[[], Awaitable[None]] | None = None
+        self, path: str, code: int, within: float = PATIENCE, meanwhile: Callable[[], Awaitable[None]] | None = None
     ) -> Answer:
         """Return the first answer with that code. Fails if there is none within `within` seconds."""
         deadline = time.monotonic() + within
@@ -71,10 +71,10 @@ def port(live: Live) -> Iterator[int]:
 async def endpoints(port: int) -> AsyncIterator[Endpoints]:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         endpoints = Endpoints(session, port)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                await endpoints.until("/ready", 200, within=20)
+                await endpoints.until("/ready", 200)
                 break
             except aiohttp.ClientConnectorError:
                 assert time.monotonic() < deadline
@@ -102,14 +102,14 @@ async def test_ready_follows_the_api_server_and_health_does_not(
     await live.until_ready()
     for _ in range(2):
         stop_and_go(signal.SIGSTOP)
-        _, answer = await endpoints.until("/ready", 503, within=10, meanwhile=healthy)
+        _, answer = await endpoints.until("/ready", 503, meanwhile=healthy)
         assert answer["status"] == "failing"
         assert "no answer" in answer["failing"]["apiServer"]
         for _ in range(80):  # long enough for the timeouts of informers and kopf
             await healthy()
             await asyncio.sleep(0.1)
         stop_and_go(signal.SIGCONT)
-        _, answer = await endpoints.until("/ready", 200, within=10, meanwhile=healthy)
+        _, answer = await endpoints.until("/ready", 200, meanwhile=healthy)
         assert answer["failing"] == {}
         assert answer["role"] == "leading"
     await healthy()

@@ -155,7 +155,7 @@ async def test_switch_to_retain_during_deletion_keeps_claim(live: Live, operator
     if propagation == "Foreground":
         await live.until(lambda: _is_absent(live, Kind.SERVICE))  # the garbage collector deletes the children that it may
     await live.change({"spec": {"storage": {"reclaimPolicy": "Retain"}}})
-    await live.until(lambda: _is_gone(live))
+    await live.until_gone()
     await live.until(lambda: _is_absent(live, Kind.SERVICE))  # shows that the garbage collector has processed the owner
     kept = await live.child(Kind.PVC)
     assert claim is not None
@@ -173,7 +173,7 @@ async def test_claim_of_delete_goes_with_its_user_unless_orphaned(
     await live.create(storage={"reclaimPolicy": "Delete"})
     await live.until_ready()
     await live.delete_with(propagation)
-    await live.until(lambda: _is_gone(live))
+    await live.until_gone()
     if kept:
         await asyncio.sleep(2)
         claim = await live.child(Kind.PVC)
@@ -193,7 +193,7 @@ async def test_overdue_deletion_is_reported_and_not_forced(live: Live, operator:
     await live.until_condition("Stalled", "True", "DeletionTimedOut")
     pod = await live.pod()
     assert (pod["metadata"]["uid"], pod["metadata"]["deletionGracePeriodSeconds"]) == (uid, 30)
-    await live.until(lambda: _is_gone(live))
+    await live.until_gone()
 
 
 @pytest.mark.produces("Reconciling/WaitingForFinalizers")
@@ -205,7 +205,7 @@ async def test_foreign_finalizer_is_reported_and_waited_for(live: Live, operator
     assert "example.com/backup" in await live.until_condition("Reconciling", "True", "WaitingForFinalizers")
     assert await live.child(Kind.POD) is None
     await live.change({"metadata": {"finalizers": None}})
-    await live.until(lambda: _is_gone(live))
+    await live.until_gone()
 
 
 async def test_removed_finalizer_is_restored(live: Live, operator: None) -> None:
@@ -225,7 +225,7 @@ async def test_next_object_of_user_reuses_claim(live: Live, operator: None) -> N
     await live.until_ready()
     claim = await live.child(Kind.PVC)
     await live.delete(USER_STORAGES, "alice")
-    await live.until(lambda: _is_gone(live))
+    await live.until_gone()
     await live.create("restored", user_id="alice")
     await live.until_ready("restored")
     reused = await live.child(Kind.PVC)
@@ -249,7 +249,3 @@ async def test_claim_grows_with_spec(live: Live, operator: None) -> None:
 
 async def _is_absent(live: Live, kind: Kind) -> bool:
     return await live.child(kind) is None
-
-
-async def _is_gone(live: Live) -> bool:
-    return await live.get() is None

@@ -267,10 +267,7 @@ async def test_restored_user_without_status_knows_no_lost_claim(live: Live, oper
     before = (await create_user(live))["metadata"]["uid"]
     await live.delete(USER_STORAGES, "alice")
 
-    async def is_gone() -> bool:
-        return await live.get() is None
-
-    await live.until(is_gone)
+    await live.until_gone()
     await delete_claim(live)
 
     async def claim_is_gone() -> bool:
@@ -291,10 +288,7 @@ async def test_claim_deleted_with_a_previous_user_storage_is_no_lost_claim(live:
     await live.change_child(Kind.PVC, {"metadata": {"finalizers": ["example.com/keep"]}})
     await live.delete(USER_STORAGES, "alice")
 
-    async def is_gone() -> bool:
-        return await live.get() is None
-
-    await live.until(is_gone)
+    await live.until_gone()
     await live.create(storage=delete)
     await live.until_condition("StorageReady", "False", "ClaimTerminating")
     await live.change_child(Kind.PVC, {"metadata": {"finalizers": None}})

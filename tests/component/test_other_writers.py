@@ -2,20 +2,21 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from support.inprocess import RecordedMetrics, serving
+from support.admission import mutating_policy
+from support.inprocess import RecordedMetrics, assert_silent
 from support.kubectl import Kubectl
 from support.live import LIFE, ClassOfTest, Live
 from userstorage_operator import plugin
 from userstorage_operator.api.names import API_VERSION, KIND
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.config import Config
 
 pytestmark = [pytest.mark.kwok]
 
@@ -23,13 +24,6 @@ GATE = "example.org/queue"
 POD = "user-storage-alice"
 Mutate = Callable[[str], Awaitable[None]]
 RunKubectl = Callable[..., Awaitable[str]]
-
-
-@pytest.fixture
-def sweeping(live: Live) -> Iterator[RecordedMetrics]:
-    """A running operator that reconciles everything each second."""
-    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=1)) as metrics:
-        yield metrics
 
 
 @pytest.fixture
@@ -47,27 +41,13 @@ def kubectl(api: Kubectl, live: Live) -> RunKubectl:
 @pytest.fixture
 async def mutate(api: Kubectl, live: Live, kubectl: RunKubectl) -> AsyncIterator[Mutate]:
     """A function that makes admission apply a JSON patch (in CEL) to each new pod of the namespace, and waits until it does."""
-    name = f"mutate-{live.namespace}"
+    policies = AsyncExitStack()
 
     async def create(patch: str) -> None:
         pods = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
-        namespace = {"matchLabels": {"kubernetes.io/metadata.name": live.namespace}}
         mark = 'JSONPatch{op: "add", path: "/metadata/annotations", value: {"example.org/mutated": "yes"}}'
         marked = f"(has(object.metadata.annotations) ? [] : [{mark}]) + [{patch}]"
-        policy = {
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "MutatingAdmissionPolicy",
-            "metadata": {"name": name},
-            "spec": {
-                "failurePolicy": "Fail",
-                "reinvocationPolicy": "Never",
-                "matchConstraints": {"resourceRules": [pods], "namespaceSelector": namespace},
-                "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": marked}}],
-            },
-        }
-        binding = policy | {"kind": "MutatingAdmissionPolicyBinding", "spec": {"policyName": name}}
-        await asyncio.to_thread(api.apply, policy)
-        await asyncio.to_thread(api.apply, binding)
+        await policies.enter_async_context(mutating_policy(api, live.namespace, [pods], marked))
         security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
         probe = {
             "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
@@ -80,25 +60,8 @@ async def mutate(api: Kubectl, live: Live, kubectl: RunKubectl) -> AsyncIterator
 
         await live.until(is_in_effect)
 
-    yield create
-    for kind in ("mutatingadmissionpolicybinding", "mutatingadmissionpolicy"):
-        await asyncio.to_thread(api.run, "delete", kind, name, "--ignore-not-found")
-
-
-async def assert_silent(sweeping: RecordedMetrics, live: Live) -> None:
-    """Assert that the operator, once it has written what was due, writes nothing while it reconciles alice five more times."""
-
-    async def written_during_reconciles() -> int:
-        before, reconciles = sweeping.writes(), sweeping.reconciles()
-
-        async def has_reconciled() -> bool:
-            return sweeping.reconciles() >= reconciles + 5
-
-        await live.until(has_reconciled)
-        return sweeping.writes() - before
-
-    await written_during_reconciles()  # events are sent later than the status
-    assert await written_during_reconciles() == 0
+    async with policies:
+        yield create
 
 
 async def phase(live: Live) -> str:
@@ -274,10 +237,7 @@ async def test_other_owners_of_a_claim_are_left_alone(
     await assert_silent(sweeping, live)
     await live.delete(USER_STORAGES, "alice")
 
-    async def is_gone() -> bool:
-        return await live.get() is None
-
-    await live.until(is_gone)
+    await live.until_gone()
     await live.until(has_only_the_other)  # with Delete, the garbage collector removes our owner: the other one keeps the claim
 
 
@@ -293,9 +253,13 @@ async def test_claim_of_another_controller_is_used_and_its_controller_named(
     await live.until_ready()
     message = await live.until_condition("StorageReady", "True", "ControlledByOther")
     assert "ConfigMap 'import-of-alice'" in message
+    before = (await live.pod())["metadata"]["uid"]
     await live.delete(Kind.POD.resource, POD)
-    await live.until(lambda: live.child(Kind.POD))
-    await live.until_ready()
+
+    async def is_ready_again() -> bool:
+        return bool((await live.until_ready())["status"]["podUID"] != before)
+
+    await live.until(is_ready_again)
     claim = await live.child(Kind.PVC)
     assert claim is not None
     assert [entry["uid"] for entry in claim["metadata"]["ownerReferences"]] == [owner["uid"]]

@@ -39,10 +39,7 @@ async def test_fifty_users_share_a_claim_with_a_directory_each(live: Live, opera
         assert await live.condition("StorageReady", user) == ("True", "ClaimBound")
     await live.delete(USER_STORAGES, users[0])
 
-    async def is_gone() -> bool:
-        return await live.get(users[0]) is None
-
-    await live.until(is_gone)
+    await live.until_gone(users[0])
     kept = await live.client.get(Kind.PVC.resource, live.namespace, "homes")
     assert "deletionTimestamp" not in kept["metadata"]
     assert "ownerReferences" not in kept["metadata"]
@@ -135,10 +132,7 @@ async def test_deleted_shared_claim_keeps_its_users(live: Live, operator: None) 
     assert await live.child(Kind.POD, "carol") is None
     await live.delete(USER_STORAGES, "alice")
 
-    async def is_gone() -> bool:
-        return await live.get("alice") is None
-
-    await live.until(is_gone)
+    await live.until_gone()
     kept = await live.client.get(Kind.PVC.resource, live.namespace, "homes")  # bob's pod keeps it
     assert "deletionTimestamp" in kept["metadata"]
     assert await live.condition("Ready", "bob") == ("True", "PodReady")

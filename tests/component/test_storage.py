@@ -285,10 +285,7 @@ async def test_sub_path_of_named_claim_is_mounted_read_only(live: Live, operator
     assert spec["volumes"][0]["persistentVolumeClaim"] == {"claimName": "photos", "readOnly": True}
     await live.delete(USER_STORAGES, "alice")
 
-    async def is_gone() -> bool:
-        return await live.get() is None
-
-    await live.until(is_gone)
+    await live.until_gone()
     await asyncio.sleep(1)  # the garbage collector would have deleted an owned claim by now
     kept = await live.client.get(Kind.PVC.resource, live.namespace, "photos")
     assert "deletionTimestamp" not in kept["metadata"]

@@ -45,10 +45,7 @@ async def test_user_that_vanished_in_a_gap_makes_room_for_its_successor(
     await live.delete_with("Background")
     await live.change({"metadata": {"finalizers": None}})
 
-    async def is_gone() -> bool:
-        return await live.get() is None
-
-    await live.until(is_gone)
+    await live.until_gone()
     await live.create("alice-again", user_id="alice")
     proxy.end_next_watch("/userstorages", code)
     proxy.fail()

@@ -40,7 +40,8 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         pytest.skip(f"end-to-end tests on real containers: {error}")
     try:
         kubectl = install_manifests(Kubectl(str(node.kubectl), node.kubeconfig))
-        yield LocalNode(kubectl, Namespace(node.processes["namespace"]))
+        with kubectl.proxied():
+            yield LocalNode(kubectl, Namespace(node.processes["namespace"]))
     finally:
         localcluster.stop(directory)
 

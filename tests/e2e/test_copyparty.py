@@ -97,19 +97,3 @@ def test_container_is_unprivileged_and_ends_gracefully(users: NamespaceUsers, co
     users.kubectl.run("delete", "userstorage", "alice", "-n", users.namespace, "--wait=false")
     eventually(lambda: users.pod("alice") is None)
     assert time.monotonic() - start < 120, "killed at the end of the grace period"
-
-
-def test_unreadable_volume_is_not_ready_and_repaired_without_a_restart(users: NamespaceUsers, copyparty: str) -> None:
-    users.apply_user("alice", copyparty)
-    users.until_ready("alice")
-    volume = users.volume("alice")
-    mode = volume.stat().st_mode
-    volume.chmod(0)
-    try:
-        users.until_not_ready("alice", "PodNotReady")
-    finally:
-        volume.chmod(mode & 0o7777)
-    eventually(lambda: users.ready_condition("alice")[:2] == ("True", "PodReady"))
-    pod = users.pod("alice")
-    assert pod is not None
-    assert pod["status"]["containerStatuses"][0]["restartCount"] == 0

@@ -5,27 +5,33 @@ from pathlib import Path
 
 from support import web
 from support.kubectl import eventually
-from support.users import DUFS, NamespaceUsers
+from support.users import COPYPARTY, DUFS, NamespaceUsers
+
+PROBED = ("bob", "carol")
 
 
 def test_unreadable_volume_is_not_ready_until_repaired(users: NamespaceUsers, filebrowser: str) -> None:
-    health = {"alice": "/__dufs__/health", "bob": "/health"}
     # Dufs that accepts uploads looks only for the directory, which one without any rights still is: see test_real_use.py.
+    # One that does not is probed once a minute: the test sends the request itself.
     users.apply_user("alice", users.create_class(DUFS, permissions={"create": False}))
     users.apply_user("bob", filebrowser)
-    for user in health:
+    users.apply_user("carol", users.create_class(COPYPARTY))
+    for user in ("alice", *PROBED):
         users.until_ready(user)
-    volumes = {user: users.volume(user) for user in health}
-    modes = {volume: volume.stat().st_mode for volume in volumes.values()}
+    volumes = [users.volume(user) for user in ("alice", *PROBED)]
+    modes = {volume: volume.stat().st_mode for volume in volumes}
     # The directory is not moved away: the container has mounted the directory itself and would not notice.
     set_modes(dict.fromkeys(modes, 0))
     try:
-        for user, path in health.items():
+        for user in PROBED:
             assert "filebrowser" in users.until_not_ready(user, "PodNotReady")
-            assert is_alive(users, user, path), "the program itself has ended, so this test proves nothing"
+        assert probe(users, "alice", "readinessProbe") >= 400
+        for user in ("alice", "bob"):
+            assert probe(users, user, "livenessProbe") == 200, "the program itself has ended, so this test proves nothing"
     finally:
         set_modes(modes)
-    for user in health:
+    assert probe(users, "alice", "readinessProbe") == 200
+    for user in PROBED:
         eventually(partial(is_pod_ready, users, user))
         pod = users.pod(user)
         assert pod is not None
@@ -43,8 +49,9 @@ def set_modes(modes: dict[Path, int]) -> None:
         volume.chmod(mode & 0o7777)
 
 
-def is_alive(users: NamespaceUsers, user: str, path: str) -> bool:
-    """Whether the program's health endpoint responds with 200; asked at the pod, as a Service leads only to ready pods."""
+def probe(users: NamespaceUsers, user: str, name: str) -> int:
+    """Send the HTTP request of a probe as the kubelet does, at the pod: a Service leads only to ready pods. Return the status."""
     pod = users.pod(user)
     assert pod is not None
-    return web.send_request(f"{pod['status']['podIP']}:8080", "GET", path, None, {}).code == 200
+    request = pod["spec"]["containers"][0][name]["httpGet"]
+    return web.send_request(f"{pod['status']['podIP']}:{request['port']}", "GET", request["path"], None, {}).code

@@ -23,25 +23,15 @@ def homes(users: NamespaceUsers, tmp_path: Path) -> Path:
     """
     if not users.cluster.has_local_volumes:
         pytest.skip("volumes can be read only on the local node (--cluster=local, as root)")
-    directory, name = tmp_path / "homes", users.namespace
+    directory = tmp_path / "homes"
     directory.mkdir(mode=0o755)
     os.chown(directory, BROWSER_UID, BROWSER_UID)
-    common = {"accessModes": ["ReadWriteMany"], "storageClassName": "", "volumeMode": "Filesystem"}
-    volume = {
-        "capacity": {"storage": "1Gi"},
-        "hostPath": {"path": str(directory), "type": "Directory"},
-        "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": name, "name": "homes"},
-        "persistentVolumeReclaimPolicy": "Retain",
-    }
-    labels = {"userstorage.dev/shareable": "Directories"}
-    users.kubectl.apply(
-        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": common | volume},
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "homes", "namespace": name, "labels": labels},
-            "spec": common | {"volumeName": name, "resources": {"requests": {"storage": "1Gi"}}},
-        },
+    users.create_volume(
+        "homes",
+        mode="ReadWriteMany",
+        size="1Gi",
+        shareable="Directories",
+        hostPath={"path": str(directory), "type": "Directory"},
     )
     return directory
 

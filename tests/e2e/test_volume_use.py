@@ -25,28 +25,17 @@ def claim(users: NamespaceUsers, tmp_path: Path) -> str:
     """A claim whose volume is a separate file system of 16 MiB."""
     if not isinstance(users.cluster, LocalNode):
         pytest.skip("a volume of limited size can be created only on the local node (--cluster=local, as root)")
-    name = users.namespace
     directory = tmp_path / "volume"
     users.cluster.small_file_system(directory, "16m")
     [node] = json.loads(users.kubectl.run("get", "nodes", "-o", "json").stdout)["items"]
     here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node["metadata"]["labels"]["kubernetes.io/hostname"]]}
-    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeMode": "Filesystem"}
-    volume = {
-        "capacity": {"storage": "16Mi"},
-        "local": {"path": str(directory)},
-        "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": name, "name": "small"},
-        "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
-        "persistentVolumeReclaimPolicy": "Retain",
-    }
-    labels = {"userstorage.dev/shareable": "true"}
-    users.kubectl.apply(
-        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": common | volume},
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "small", "namespace": name, "labels": labels},
-            "spec": common | {"volumeName": name, "resources": {"requests": {"storage": "16Mi"}}},
-        },
+    users.create_volume(
+        "small",
+        mode="ReadWriteOnce",
+        size="16Mi",
+        shareable="true",
+        local={"path": str(directory)},
+        nodeAffinity={"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
     )
     return "small"
 

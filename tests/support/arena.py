@@ -114,14 +114,6 @@ class Arena:
         spec = {key: value for key, value in pod["spec"].items() if key != "nodeName"}
         return json.dumps([meta, spec], sort_keys=True).replace(user, "user")
 
-    async def until_gone(self, name: str) -> None:
-        """Wait until a UserStorage is gone."""
-
-        async def is_gone() -> bool:
-            return await self.live.get(name) is None
-
-        await self.live.until(is_gone)
-
 
 @contextlib.asynccontextmanager
 async def arena(api: Kubectl) -> AsyncIterator[Arena]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from support.kubectl import PATIENCE
+from support.live import Live
 from userstorage_operator import app
 from userstorage_operator.config import Config
 from userstorage_operator.object_metrics import LABEL_VALUES
@@ -45,13 +46,33 @@ class RecordedMetrics(Metrics):
         """Return the number of reconciles so far."""
         return self.outcomes.total()
 
+    def write_requests(self) -> Counter[tuple[str, str]]:
+        """Return the number of write requests so far by (verb, resource), including refused ones."""
+        return Counter({request: count for request, count in list(self.requests.items()) if request[0] in WRITES})
+
     def writes(self) -> int:
         """Return the number of write requests so far, including refused ones."""
-        return sum(count for (verb, _), count in list(self.requests.items()) if verb in WRITES)
+        return self.write_requests().total()
 
     def internal_errors(self) -> int:
         """Return the number of reconciles that hit a bug of the operator."""
         return sum(self.outcomes[outcome] for outcome in INTERNAL_ERROR_OUTCOMES)
+
+
+async def assert_silent(sweeping: RecordedMetrics, live: Live) -> None:
+    """Assert that a sweeping operator, once it has written what was due, writes nothing in five more reconciles."""
+
+    async def written_during_reconciles() -> Counter[tuple[str, str]]:
+        before, reconciles = sweeping.write_requests(), sweeping.reconciles()
+
+        async def has_reconciled() -> bool:
+            return sweeping.reconciles() >= reconciles + 5
+
+        await live.until(has_reconciled)
+        return sweeping.write_requests() - before
+
+    await written_during_reconciles()  # events are sent later than the status
+    assert await written_during_reconciles() == Counter()
 
 
 @contextlib.contextmanager

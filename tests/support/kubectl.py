@@ -3,9 +3,13 @@
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+
+from support import apiproxy
+from support.apiproxy import ApiProxy
 
 T = TypeVar("T")
 PATIENCE = 180.0
@@ -28,6 +32,14 @@ class Kubectl:
         cache = kubeconfig.with_suffix(".cache")
         self._command = [program, f"--kubeconfig={kubeconfig}", f"--cache-dir={cache}", "--request-timeout=60s"]
         self.kubeconfig = kubeconfig
+        self._proxy: ApiProxy | None = None
+
+    @contextmanager
+    def proxied(self) -> Iterator[ApiProxy]:
+        """Read objects through `kubectl proxy` while the block runs: tests that poll would start a process for each look."""
+        with apiproxy.running(self.command()) as self._proxy:
+            yield self._proxy
+        self._proxy = None
 
     def logged_in(self, kubeconfig: Path) -> "Kubectl":
         """Return kubectl with another kubeconfig."""
@@ -58,11 +70,15 @@ class Kubectl:
 
     def get(self, kind: str, name: str, namespace: str) -> dict[str, Any] | None:
         """Return an object, or None if it does not exist."""
+        if self._proxy is not None:
+            return self._proxy.get(kind, name, namespace)
         found = self.run("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")
         return json.loads(found.stdout) if found.stdout else None
 
     def list_all(self, kind: str, namespace: str) -> list[dict[str, Any]]:
         """Return all objects of a kind in a namespace."""
+        if self._proxy is not None:
+            return self._proxy.list_all(kind, namespace)
         found: list[dict[str, Any]] = json.loads(self.run("get", kind, "-n", namespace, "-o", "json").stdout)["items"]
         return found
 

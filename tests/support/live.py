@@ -158,6 +158,14 @@ class Live:
         """Return a UserStorage, or None if it does not exist."""
         return await self._get(USER_STORAGES, name)
 
+    async def until_gone(self, name: str = "alice") -> None:
+        """Wait until a UserStorage does not exist any more."""
+
+        async def is_gone() -> bool:
+            return await self.get(name) is None
+
+        await self.until(is_gone)
+
     async def child(self, kind: Kind, user: str = "alice") -> Unstructured | None:
         """Return a user's child of that kind, or None if it does not exist."""
         return await self._get(kind.resource, f"user-storage-{user}")

@@ -1,4 +1,4 @@
-"""Objects that a released version left (tests/fixtures/released), created as if that version had just stopped."""
+"""Objects that an earlier version left (tests/fixtures), created as if that version had just stopped."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +11,8 @@ from support.kubectl import WAIT, Kubectl, eventually
 from userstorage_operator.api.unstructured import Unstructured
 
 RELEASED = Path(__file__).parents[1] / "fixtures/released"
+UNRELEASED = RELEASED.with_name("unreleased")
+"""Objects of commits before 0.1.0, one directory for each."""
 VERSIONS = sorted(path.name for path in RELEASED.iterdir())
 USERS = ("alice", "bob", "carol", "dave", "erin")
 SERVED = {"alice", "bob", "dave", "erin"}
@@ -26,10 +28,17 @@ def unchanged(raw: Unstructured) -> Unstructured:
 class ReleasedObjects:
     """The objects that a version left in a namespace: its users, and `copies` copies of alice; `age` changes each object."""
 
-    def __init__(self, version: str, copies: int = 0, age: Callable[[Unstructured], Unstructured] = unchanged) -> None:
-        self.definitions = RELEASED / version / "definitions"
-        self.classes = list(yaml.safe_load_all((RELEASED / version / "classes.yaml").read_text()))
-        self._objects = [age(raw) for raw in _objects(RELEASED / version, copies)]
+    def __init__(
+        self,
+        version: str,
+        copies: int = 0,
+        age: Callable[[Unstructured], Unstructured] = unchanged,
+        *,
+        parent: Path = RELEASED,
+    ) -> None:
+        self.definitions = parent / version / "definitions"
+        self.classes = list(yaml.safe_load_all((parent / version / "classes.yaml").read_text()))
+        self._objects = [age(raw) for raw in _objects(parent / version, copies)]
 
     @property
     def users(self) -> list[Unstructured]:

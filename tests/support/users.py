@@ -53,6 +53,23 @@ class NamespaceUsers:
         metadata = {"name": name, "namespace": self.namespace}
         self.kubectl.apply({"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": metadata, "spec": body})
 
+    def create_volume(self, claim: str, *, mode: str, size: str, shareable: str, **source: Any) -> None:
+        """Create a volume with that source, and a claim that has it and that UserStorages may use."""
+        common = {"accessModes": [mode], "storageClassName": "", "volumeMode": "Filesystem"}
+        reference = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": self.namespace, "name": claim}
+        volume = {"capacity": {"storage": size}, "claimRef": reference, "persistentVolumeReclaimPolicy": "Retain", **source}
+        labels = {"userstorage.dev/shareable": shareable}
+        request = {"volumeName": self.namespace, "resources": {"requests": {"storage": size}}}
+        self.kubectl.apply(
+            {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": self.namespace}, "spec": common | volume},
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": claim, "namespace": self.namespace, "labels": labels},
+                "spec": common | request,
+            },
+        )
+
     def get(self, kind: str, name: str) -> Object | None:
         return self.kubectl.get(kind, name, self.namespace)
 

@@ -12,7 +12,7 @@ import yaml
 from support.released import VERSIONS, ReleasedObjects
 from userstorage_operator import browsers
 from userstorage_operator.api import names
-from userstorage_operator.plan.builders import DIRECTORY_IMAGE
+from userstorage_operator.plan.pod_builder import DIRECTORY_IMAGE
 
 ADMISSION = Path(__file__).parent.parent.parent / "deploy/admission"
 

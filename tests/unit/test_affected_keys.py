@@ -15,7 +15,7 @@ from userstorage_operator.arbitration import claim, user_id
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.claim_usage import files_use
 from userstorage_operator.observed.snapshot import controller_uid
-from userstorage_operator.plan.builders import claim_name
+from userstorage_operator.plan.child import claim_name
 
 MANY = 300
 KINDS = (Kind.NETWORK_POLICY, Kind.POD)

@@ -1,11 +1,13 @@
+import re
+
 from support.builders import NOW, class_object
 from userstorage_operator import browsers
 from userstorage_operator.api.errors import InvalidSpec, Refused
-from userstorage_operator.api.reasons import CLASS_REASONS
+from userstorage_operator.api.reasons import CLASS_REASONS, IMAGE_PINNED
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorageclass import BUILT_IN, default_classes
 from userstorage_operator.browsers.browser import Browser
-from userstorage_operator.reconcile.class_reconciler import _ANY_USER
+from userstorage_operator.reconcile.class_reconciler import _ANY_USER, image_flaws
 from userstorage_operator.status.class_status import class_report
 
 BROWSER = browsers.render(_ANY_USER, BUILT_IN)
@@ -57,10 +59,25 @@ def test_both_of_two_default_classes_report_the_conflict() -> None:
 
 
 def test_image_without_digest_is_reported() -> None:
-    assert conditions_with(class_object())["ImagePinned"] == ("False", "NoDigest")
-    pinned = class_object(browser={"image": f"{BROWSER.image}@sha256:{'0' * 64}"})
-    browser = browsers.render(_ANY_USER, BUILT_IN.parse(pinned))
-    assert conditions_with(pinned, browser)["ImagePinned"] == ("True", "Digest")
+    digest = f"@sha256:{'0' * 64}"
+    assert pinned(class_object()) == ("False", ["browser.image", "storage.directoryImage"])
+    browser = {"image": f"{BROWSER.image}{digest}"}
+    assert pinned(class_object(browser=browser)) == ("False", ["storage.directoryImage"])
+    assert pinned(class_object(browser=browser, storage={"directoryImage": "busybox:1"})) == (
+        "False",
+        ["storage.directoryImage"],
+    )
+    own = {"directoryImage": f"busybox{digest}"}
+    assert pinned(class_object(storage=own)) == ("False", ["browser.image"])
+    assert pinned(class_object(browser=browser, storage=own)) == ("True", [])
+
+
+def pinned(raw: Unstructured) -> tuple[str, list[str]]:
+    """Return the status of the condition ImagePinned of a class, and the fields that its message names."""
+    status = class_report(raw, browsers.render(_ANY_USER, BUILT_IN.parse(raw)), [], COUNTS, NOW)
+    [found] = [entry for entry in status["conditions"] if entry["type"] == "ImagePinned"]
+    assert (IMAGE_PINNED in image_flaws(raw)) == (found["status"] == "False")
+    return found["status"], re.findall(r"([a-zA-Z.]+): image", found["message"])
 
 
 def test_end_of_life_of_the_program_is_reported() -> None:

@@ -18,7 +18,7 @@ from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.contest import Undone, describe, last_manager
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan import planner
-from userstorage_operator.plan.builders import owner_reference
+from userstorage_operator.plan.child import owner_reference
 from userstorage_operator.plan.diff import with_owner
 from userstorage_operator.reconcile.apply import Applier
 from userstorage_operator.reconcile.backoff import Backoff

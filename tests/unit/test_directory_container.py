@@ -14,7 +14,7 @@ from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.subpath import directory, parse_sub_path
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UserStorage
-from userstorage_operator.plan.builders import DIRECTORY_IMAGE
+from userstorage_operator.plan.pod_builder import DIRECTORY_IMAGE
 
 UNPRIVILEGED = 65534
 SHELLS = [shell for shell in (["/bin/sh"], ["/bin/busybox", "sh"]) if shutil.which(shell[0])]

@@ -23,8 +23,8 @@ from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass
 from userstorage_operator.observed.lost_claim import ClaimIdentity, lost_claim
 from userstorage_operator.observed.snapshot import Snapshot
-from userstorage_operator.plan.builders import BUILT_FROM
 from userstorage_operator.plan.planner import plan, plan_deletion
+from userstorage_operator.plan.pod_builder import BUILT_FROM
 from userstorage_operator.plan.steps import Create, DeletePod, InspectClaim, Patch, Plan
 from userstorage_operator.status.conditions import conditions
 from userstorage_operator.status.outcome import Failure, Outcome

@@ -170,9 +170,10 @@ def test_scrape_counts_classes_without_image_digest_without_rendering_them(monke
     monkeypatch.setattr(browsers, "render", counted)
     metrics = Metrics("test", LABEL_VALUES)
     object_metrics, caches = objects_of(metrics)
+    digest = f"@sha256:{'0' * 64}"
     assert scrape() == 0
     event("ADDED", "tagged", 1)
-    event("ADDED", "pinned", 2, browser={"image": f"{IMAGE}@sha256:{'0' * 64}"})
+    event("ADDED", "pinned", 2, browser={"image": f"{IMAGE}{digest}"}, storage={"directoryImage": f"busybox{digest}"})
     event("ADDED", "invalid", 3, browser={"flavor": "unknown"})
     assert rendered == ["tagged", "pinned"]
     assert [scrape() for _ in range(3)] == [1, 1, 1]

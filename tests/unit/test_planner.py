@@ -27,7 +27,7 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass
 from userstorage_operator.observed.backoff import BackoffState
 from userstorage_operator.observed.snapshot import Snapshot
-from userstorage_operator.plan.builders import owner_reference
+from userstorage_operator.plan.child import owner_reference
 from userstorage_operator.plan.planner import claim_to_collect, plan_blocked, plan_changes, plan_deletion
 from userstorage_operator.plan.steps import (
     AddFinalizer,

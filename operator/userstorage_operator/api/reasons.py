@@ -189,8 +189,8 @@ CLASS_REASONS: dict[str, dict[str, str]] = {
         "OlderDefaultWins": "The class is marked as default, but so is an older class, which takes precedence.",
     },
     IMAGE_PINNED: {
-        "Digest": "The image is named by its digest.",
-        "NoDigest": "The image has no digest, so its content may change.",
+        "Digest": "The images of the browser and of the container that creates directories are named by their digests.",
+        "NoDigest": "An image has no digest, so its content may change; the message names the field.",
     },
     END_OF_LIFE: {
         "NoSecurityFixes": (

@@ -23,7 +23,7 @@ from userstorage_operator.observed.claim_usage import (
     wanted_use,
 )
 from userstorage_operator.observed.snapshot import controller
-from userstorage_operator.plan.builders import claim_use
+from userstorage_operator.plan.child import claim_use
 
 
 class ClaimReservations:

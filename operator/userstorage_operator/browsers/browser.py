@@ -1,4 +1,4 @@
-"""The parts of a pod that the module of a flavor renders. `plan/builders.py` builds the pod from them."""
+"""The parts of a pod that the module of a flavor renders. `plan/pod_builder.py` builds the pod from them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

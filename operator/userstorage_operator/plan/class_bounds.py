@@ -1,6 +1,6 @@
 """Labels, annotations and placement of the pod: what the class sets, and what it allows its UserStorages to add.
 
-A key that both set has the value of the class. The keys of the operator win over both (`plan/builders.py`).
+A key that both set has the value of the class. The keys of the operator win over both (`plan/pod_builder.py`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -13,8 +13,9 @@ from userstorage_operator.observed.claim_usage import share_of
 from userstorage_operator.observed.lost_claim import waits_for_consent
 from userstorage_operator.observed.snapshot import Snapshot, controller_uid, is_owned_by_a_user_storage, is_terminating
 from userstorage_operator.plan import remount, volume_affinity
-from userstorage_operator.plan.builders import BUILT_FROM, Desired
+from userstorage_operator.plan.builders import Desired
 from userstorage_operator.plan.diff import metadata_patch, spec_edited_by_hand
+from userstorage_operator.plan.pod_builder import BUILT_FROM
 from userstorage_operator.plan.steps import Create, DeletePod, InspectMountEvents, InspectMounts, Patch, Plan
 
 CLAIM_TERMINATING = "ClaimTerminating"

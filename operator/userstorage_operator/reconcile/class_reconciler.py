@@ -20,26 +20,26 @@ from userstorage_operator.reconcile.ports import Cluster, Recorder
 from userstorage_operator.reconcile.record import record_events
 from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 from userstorage_operator.runtime.worker import Result
-from userstorage_operator.status.class_status import class_report, end_of_life, image_pinned
+from userstorage_operator.status.class_status import class_report, directory_image, end_of_life, image_pinned
 from userstorage_operator.status.events import class_events
 from userstorage_operator.status.report import status_patch
 
 _UNTIL_COUNTED = 1.0
 """Seconds until the next try while not every UserStorage has been counted since the start of this process."""
 
-_ANY_USER = UserStorage.parse(
-    {
-        "metadata": {
-            "namespace": "any-namespace",
-            "name": "any-user",
-            "uid": "",
-            "resourceVersion": "",
-            "creationTimestamp": "",
-        },
-        "spec": {"userID": "any-user"},
-    }
-)
+_META = {
+    "namespace": "any-namespace",
+    "name": "any-user",
+    "uid": "",
+    "resourceVersion": "",
+    "creationTimestamp": "",
+}
+_ANY_USER = UserStorage.parse({"metadata": _META, "spec": {"userID": "any-user"}})
 """A UserStorage with defaults only. If the class cannot serve it, the class is invalid."""
+_USER_OF_DIRECTORY = UserStorage.parse(
+    {"metadata": _META, "spec": {"userID": "any-user", "storage": {"claimName": "any-claim", "subPath": "${slug}"}}}
+)
+"""A UserStorage with a directory of a claim. It stands for all users of a class that has an image for it."""
 
 
 class ClassReconciler:
@@ -106,14 +106,16 @@ def image_flaws(raw: Unstructured) -> frozenset[str]:
     rendered = _render(raw)
     if not isinstance(rendered, tuple):
         return frozenset()
-    flaws = {IMAGE_PINNED: not image_pinned(rendered[0].image).status, END_OF_LIFE: end_of_life(rendered[0]).status}
+    pinned = image_pinned(rendered[0].image, directory_image(raw))
+    flaws = {IMAGE_PINNED: not pinned.status, END_OF_LIFE: end_of_life(rendered[0]).status}
     return frozenset(flaw for flaw, found in flaws.items() if found)
 
 
 def _render(raw: Unstructured) -> tuple[Browser, Desired] | InvalidSpec:
     try:
         cls = UserStorageClass.parse(raw)
-        browser = browsers.render(_ANY_USER, cls)
-        return browser, build(_ANY_USER, cls, browser)
+        user = _ANY_USER if cls.directory_image is None else _USER_OF_DIRECTORY
+        browser = browsers.render(user, cls)
+        return browser, build(user, cls, browser)
     except InvalidSpec as error:
         return error

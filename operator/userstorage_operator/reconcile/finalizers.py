@@ -14,7 +14,7 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, ReclaimPolicy, UserStorage
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.snapshot import Snapshot, controller, controller_uid, is_terminating
-from userstorage_operator.plan.builders import owner_reference
+from userstorage_operator.plan.child import owner_reference
 from userstorage_operator.plan.diff import with_owner
 from userstorage_operator.plan.finalizers import has_finalizer, is_held, release_patch, selects
 from userstorage_operator.plan.planner import claim_to_collect

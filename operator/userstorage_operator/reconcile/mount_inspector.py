@@ -21,7 +21,7 @@ from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.claim_usage import MOUNT_REASONS, Mount, mount_failure, mounted_claims, mounts_of
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Snapshot, is_labelled, is_ours
-from userstorage_operator.plan.builders import claim_name
+from userstorage_operator.plan.child import claim_name
 from userstorage_operator.reconcile.ports import Cluster
 from userstorage_operator.runtime.single_flight import SingleFlight
 

@@ -20,7 +20,7 @@ from userstorage_operator.observed.gateway_api import gateway_api_missing
 from userstorage_operator.observed.pod_status import Finding, is_ready
 from userstorage_operator.observed.snapshot import Children, Snapshot, former_class, without_unlabelled
 from userstorage_operator.observed.volume_usage import MeasuredVolume
-from userstorage_operator.plan.builders import claim_name
+from userstorage_operator.plan.child import claim_name
 from userstorage_operator.plan.pod import pod_loss_reason
 from userstorage_operator.plan.volume_affinity import mounting_since
 from userstorage_operator.reconcile.local_state import LocalState

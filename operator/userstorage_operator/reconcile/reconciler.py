@@ -18,7 +18,7 @@ from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan import planner
-from userstorage_operator.plan.builders import claim_use
+from userstorage_operator.plan.child import claim_use
 from userstorage_operator.plan.steps import Plan
 from userstorage_operator.reconcile.apply import Applier
 from userstorage_operator.reconcile.backoff import Backoff

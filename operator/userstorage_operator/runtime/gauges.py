@@ -38,7 +38,7 @@ class Gauges:
             "lease_renew_age_seconds",
             "Time since this process last saw a renewal of the lease; above 10, no process may write.",
         )
-        self.classes_without_digest = gauge("classes_without_digest", "Classes whose image reference has no digest.")
+        self.classes_without_digest = gauge("classes_without_digest", "Classes with an image that has no digest.")
         self.classes_end_of_life = gauge("classes_end_of_life", "Classes whose program gets no security fixes any more.")
         self.rollout_standstill = gauge(
             "rollout_standstill_seconds",

@@ -8,6 +8,7 @@ from userstorage_operator.api.errors import ClusterError, InvalidSpec
 from userstorage_operator.api.reasons import DEFAULT, END_OF_LIFE, IMAGE_PINNED, READY, RECONCILING
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.browsers.browser import Browser
+from userstorage_operator.plan.pod_builder import DIRECTORY_IMAGE
 
 
 def class_report(
@@ -27,7 +28,7 @@ def class_report(
     generation = raw["metadata"]["generation"]
     found = [ready(browser, refusal), default(raw, defaults), reconciling(raw, counts)]
     if isinstance(browser, Browser):
-        found += [image_pinned(browser.image), end_of_life(browser)]
+        found += [image_pinned(browser.image, directory_image(raw)), end_of_life(browser)]
     return {
         "observedGeneration": generation,
         **{name: counts[name] for name in ("users", "updated", "pending", "failed")},
@@ -65,12 +66,21 @@ def default(raw: Unstructured, defaults: Sequence[Unstructured]) -> Condition:
     return Condition(DEFAULT, True, "Default", "UserStorages without a className get this class")
 
 
-def image_pinned(image: str) -> Condition:
-    """Return the condition ImagePinned: whether the image is named by its digest."""
-    if "@sha256:" in image:
-        return Condition(IMAGE_PINNED, True, "Digest", "the image is named by its digest")
-    message = f"image {image!r} has no digest, so its content may change; pin it as name@sha256:…"
-    return Condition(IMAGE_PINNED, False, "NoDigest", message)
+def directory_image(raw: Unstructured) -> str:
+    """Return the image of the init container that a user of the raw class may have, by `spec.storage.subPath`."""
+    return (raw["spec"].get("storage") or {}).get("directoryImage") or DIRECTORY_IMAGE
+
+
+def image_pinned(image: str, directory: str) -> Condition:
+    """Return the condition ImagePinned: whether the images of the browser and of the directory container have a digest."""
+    messages = [
+        f"{field}: image {name!r} has no digest, so its content may change; pin it as name@sha256:…"
+        for field, name in (("browser.image", image), ("storage.directoryImage", directory))
+        if "@sha256:" not in name
+    ]
+    if messages:
+        return Condition(IMAGE_PINNED, False, "NoDigest", "; ".join(messages))
+    return Condition(IMAGE_PINNED, True, "Digest", "the images are named by their digests")
 
 
 def end_of_life(browser: Browser) -> Condition:

@@ -10,7 +10,7 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status, pvc_resize, volume_usage
 from userstorage_operator.observed.lost_claim import lost_claim
 from userstorage_operator.observed.snapshot import Snapshot
-from userstorage_operator.plan.builders import claim_name, selector
+from userstorage_operator.plan.child import claim_name, selector
 from userstorage_operator.plan.pod import claim_is_disappearing
 from userstorage_operator.status import conditions
 from userstorage_operator.status.network_ready import url

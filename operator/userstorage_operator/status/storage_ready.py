@@ -15,7 +15,7 @@ from userstorage_operator.observed.pvc_resize import Resize, failure, progress
 from userstorage_operator.observed.snapshot import Snapshot, controller, is_terminating
 from userstorage_operator.plan import pod as plans
 from userstorage_operator.plan import volume_affinity
-from userstorage_operator.plan.builders import claim_name, claim_use
+from userstorage_operator.plan.child import claim_name, claim_use
 from userstorage_operator.plan.deferred_changes import ids_of_files
 from userstorage_operator.plan.diff import is_requested
 from userstorage_operator.status.outcome import Outcome

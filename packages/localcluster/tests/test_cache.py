@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from localcluster import builds, cache
+from localcluster import Profile, builds, cache
 
 
 @pytest.fixture(autouse=True)
@@ -67,12 +67,18 @@ def test_lock_can_be_taken_after_its_holder_deleted_the_file(tmp_path: Path) -> 
             assert lock.exists()
 
 
-def test_kubernetes_version_is_stamped_into_the_program() -> None:
-    command = builds.kube_program().command(Path("kube"))
-    version = builds.pinned_version("kube", "k8s.io/kubernetes")
+@pytest.mark.parametrize("module", ["kube", builds.OLDEST])
+def test_kubernetes_version_is_stamped_into_the_program(module: str) -> None:
+    command = builds.kube_program(module).command(Path("kube"))
+    version = builds.pinned_version(module, "k8s.io/kubernetes")
     stamps = command[command.index("-ldflags") + 1].split()
     assert f"k8s.io/component-base/version.gitVersion={version}" in stamps
     assert f"k8s.io/component-base/version.gitMinor={version.split('.')[1]}" in stamps
+
+
+def test_oldest_control_plane_is_of_the_version_in_its_name() -> None:
+    assert builds.pinned_version(builds.OLDEST, "k8s.io/kubernetes").startswith(f"v{builds.OLDEST.removeprefix('kube-')}.")
+    assert f"control-plane-{builds.OLDEST.removeprefix('kube-')}" == Profile.OLDEST_CONTROL_PLANE
 
 
 def test_kubernetes_libraries_are_pinned_to_the_version_of_kubernetes() -> None:

@@ -55,16 +55,20 @@ def pinned_version(module: str, required: str) -> str:
     return found.group(1)
 
 
-def kube_program() -> GoProgram:
-    """Return what to build for etcd, Kubernetes and kubectl, which are one executable.
+OLDEST = "kube-1.32"
+"""The module with the control plane of the oldest Kubernetes, without etcd and kubectl."""
+
+
+def kube_program(module: str = "kube") -> GoProgram:
+    """Return what to build for etcd, Kubernetes and kubectl, which are one executable; or for the parts in another module.
 
     The Kubernetes version is linked into the executable: without it, `kubectl version` fails.
     """
-    version = pinned_version("kube", "k8s.io/kubernetes")
+    version = pinned_version(module, "k8s.io/kubernetes")
     major, minor, _patch = version.removeprefix("v").split(".", 2)
     stamp = "k8s.io/component-base/version"
     return GoProgram(
-        "kube",
+        module,
         ".",
         {f"{stamp}.gitVersion": version, f"{stamp}.gitMajor": major, f"{stamp}.gitMinor": minor},
     )

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from localcluster import builds, cache, controlplane, node, nodeimages, packages, processes, state
+from localcluster import builds, cache, components, controlplane, node, nodeimages, packages, processes, state
 from localcluster.api import Api
 from localcluster.errors import ClusterError
 from localcluster.layout import Layout
@@ -15,9 +15,10 @@ from localcluster.starter import Starter
 
 
 class Profile(enum.StrEnum):
-    """What a cluster consists of: a control plane with fake nodes, or one node that runs real containers."""
+    """What a cluster consists of: a control plane with fake nodes, of one of two versions, or one node that runs real containers."""
 
     CONTROL_PLANE = "control-plane"
+    OLDEST_CONTROL_PLANE = "control-plane-1.32"
     NODE = "node"
 
 
@@ -42,11 +43,11 @@ def build(profile: Profile, report: Report = silent) -> None:
     Raises ClusterError if a build fails.
     """
     builds.build_go(builds.kube_program(), report)
-    if profile is Profile.CONTROL_PLANE:
-        builds.build_go(builds.KWOK, report)
-    else:
+    if profile is Profile.NODE:
         packages.ensure(report)
         nodeimages.build(BROWSERS, report)
+    else:
+        _build_control_plane(profile, report)
 
 
 def start(profile: Profile | str, directory: Path, report: Report = silent, browsers: Collection[str] = BROWSERS) -> Cluster:
@@ -106,6 +107,14 @@ def status(directory: Path) -> dict[str, bool]:
     return {} if found is None else {p.name: processes.alive(p) for p in found.processes.values()}
 
 
+def _build_control_plane(profile: str, report: Report) -> dict[str, Path]:
+    """Return the executables of a control plane with fake nodes that are not in `kube`, by program name."""
+    programs = {"kwok": builds.build_go(builds.KWOK, report)}
+    if profile == Profile.OLDEST_CONTROL_PLANE:
+        programs |= dict.fromkeys(components.CONTROL_PLANE, builds.build_go(builds.kube_program(builds.OLDEST), report))
+    return programs
+
+
 def _start_new(starter: Starter, browsers: Collection[str]) -> None:
     layout, report = starter.layout, starter.report
     try:
@@ -115,7 +124,7 @@ def _start_new(starter: Starter, browsers: Collection[str]) -> None:
         if starter.state.profile == Profile.NODE:
             node.start(starter, kube, nodeimages.build(browsers, report))
         else:
-            controlplane.start(starter, kube, builds.build_go(builds.KWOK, report))
+            controlplane.start(starter, kube, _build_control_plane(starter.state.profile, report))
         starter.state.ready = True
         starter.save()
     except BaseException:
@@ -129,7 +138,7 @@ def _can_resume(found: state.State) -> bool:
 
     True if the cluster had started completely, and the Linux namespaces of its real node, if it has one, still exist.
     """
-    return found.ready and (found.profile == Profile.CONTROL_PLANE or node.namespace_alive(found))
+    return found.ready and (found.profile != Profile.NODE or node.namespace_alive(found))
 
 
 def _restart_exited(starter: Starter) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 from localcluster.certificates import Authority
 from localcluster.layout import Layout
 
-PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
+CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+PARTS = ("etcd", *CONTROL_PLANE, "kubelet", "kube-proxy", "kubectl")
 """The programs that the executable `kube` contains. The name by which it is called decides which one runs."""
 
 REQUESTS_PER_SECOND = 500

@@ -5,6 +5,7 @@ kwok simulates the kubelet of the fake nodes by the rules in `stages/`. A pod ru
 is sent to a pod, and no root rights are needed.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from localcluster import components
@@ -109,8 +110,9 @@ def create_objects(api: Api) -> None:
         api.apply(f"/api/v1/nodes/{name}", {"apiVersion": "v1", "kind": "Node", "metadata": metadata})
 
 
-def start(starter: Starter, kube: Path, kwok: Path) -> None:
-    """Start a new cluster and wait until pods can be scheduled. `kube` and `kwok` are the paths of the two executables.
+def start(starter: Starter, kube: Path, others: Mapping[str, Path]) -> None:
+    """Start a new cluster and wait until pods can be scheduled. `kube` is the path of that executable; `others` has that of
+    kwok, and of those parts that are not from `kube`, by program name.
 
     Raises ClusterError if that fails.
     """
@@ -118,7 +120,7 @@ def start(starter: Starter, kube: Path, kwok: Path) -> None:
     chosen = settings()
     starter.state.server = chosen.server
     starter.save()
-    components.link_programs(layout, kube, {"kwok": kwok})
+    components.link_programs(layout, kube, others)
     authority = components.write_keys(layout, chosen)
     # A separate user, so that the audit log distinguishes the writes of kwok from those of the administrator.
     authority.client("kwok", "kwok", "system:masters")
