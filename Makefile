@@ -143,7 +143,7 @@ picture: install ## Draw docs/dashboard.png: five minutes of two operators with 
 	$(RUN) --group picture python -m monitoring.scene docs/dashboard.png
 
 .PHONY: bench
-bench: install ## Compare with the Go peer: one table with the ratio (BENCH_ARGS="--objects 500")
+bench: install ## Compare with the Go peer: one table with the ratios (BENCH_ARGS="--objects 500,1000,3000 --rounds 3")
 	$(RUN) python benchmarks/side_by_side.py $(BENCH_ARGS)
 
 .PHONY: bench-apply
