@@ -146,6 +146,10 @@ picture: install ## Draw docs/dashboard.png: five minutes of two operators with 
 bench: install ## Compare with the Go peer: one table with the ratios (BENCH_ARGS="--objects 500,1000,3000 --rounds 3")
 	$(RUN) python benchmarks/side_by_side.py $(BENCH_ARGS)
 
+.PHONY: profile
+profile: install ## A flame graph of the operator in a burst, and its CPU by package; as root
+	$(RUN) --group profile python benchmarks/profiling.py $(BENCH_ARGS)
+
 .PHONY: bench-apply
 bench-apply: install ## The cost of creating and applying a child for the API server
 	$(RUN) python benchmarks/apply_or_create.py
