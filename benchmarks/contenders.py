@@ -18,7 +18,6 @@ from localcluster.progress import Report, silent
 
 PEER = GoProgram("peer", ".", modules=Path(__file__).parent)
 OPERATOR = Path(sys.executable).with_name("userstorage-operator")
-_OPTIONS = ("run", "--http-port=0", "--log-level=warning")
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,16 @@ class Contender:
         name, _, path = text.partition("=")
         if text == "peer":
             return cls("Go peer", (str(build_go(PEER, report)),))
-        return cls(name, (path or str(OPERATOR), *_OPTIONS))
+        return operator(path or str(OPERATOR), "--http-port=0", name=name)
+
+
+def operator(command: str, *options: str, name: str = "operator") -> Contender:
+    """Return an operator with these options of `run`. It logs warnings only, as the peer logs nothing about an object.
+
+    USERSTORAGE_RUN_LOG_LEVEL=info shows what the default costs; other options are variables of the environment, too.
+    """
+    level = os.environ.get("USERSTORAGE_RUN_LOG_LEVEL", "warning")
+    return Contender(name, (command, "run", f"--log-level={level}", *options))
 
 
 def kubectl(cluster: localcluster.Cluster, *arguments: str, text: str | None = None) -> str:

@@ -8,6 +8,8 @@ from statistics import quantiles
 
 from apiserver import USER_STORAGES, ApiServer, Object
 
+from localcluster.progress import MORE, Report, silent
+
 _AT_ONCE = 16
 """Requests of the harness at the same time."""
 
@@ -68,37 +70,50 @@ async def at_once(work: Callable[[Object], Awaitable[object]], objects: Iterable
             group.create_task(one(obj))
 
 
-async def create_until_ready(api: ApiServer, namespace: str, objects: list[Object], timeout: float = 3600) -> Timeline:
+async def create_until_ready(
+    api: ApiServer, namespace: str, objects: list[Object], timeout: float = 3600, report: Report = silent
+) -> Timeline:
     """Create the UserStorages, and wait until each is Ready. Raises TimeoutError."""
-    path = f"{USER_STORAGES}/namespaces/{namespace}/userstorages"
-    return await _follow(api, path, objects, lambda obj: api.request("POST", path, obj), _is_ready, timeout)
+    path = user_storages(namespace)
+    return await follow(api, path, objects, lambda obj: api.request("POST", path, obj), is_ready, timeout, report)
 
 
-async def delete_until_gone(api: ApiServer, namespace: str, timeout: float = 3600) -> Timeline:
+async def delete_until_gone(api: ApiServer, namespace: str, timeout: float = 3600, report: Report = silent) -> Timeline:
     """Delete all UserStorages of the namespace in the background, and wait until each is gone. Raises TimeoutError."""
-    path = f"{USER_STORAGES}/namespaces/{namespace}/userstorages"
+    path = user_storages(namespace)
     objects, _ = await api.list(path)
 
     def delete(obj: Object) -> Awaitable[object]:
         return api.request("DELETE", f"{path}/{obj['metadata']['name']}", {"propagationPolicy": "Background"})
 
-    return await _follow(api, path, objects, delete, lambda event: event["type"] == "DELETED", timeout)
+    return await follow(api, path, objects, delete, lambda event: event["type"] == "DELETED", timeout, report)
 
 
-def _is_ready(event: Object) -> bool:
-    """Whether the event shows a UserStorage that is Ready."""
-    return event["type"] != "BOOKMARK" and event["object"].get("status", {}).get("phase") == "Ready"
+def user_storages(namespace: str) -> str:
+    """Return the path of the UserStorages of a namespace."""
+    return f"{USER_STORAGES}/namespaces/{namespace}/userstorages"
 
 
-async def _follow(
+def is_ready(event: Object) -> bool:
+    """Whether the event shows an object whose phase is Ready."""
+    return phase(event) == "Ready"
+
+
+def phase(event: Object) -> str:
+    """Return the phase of the object in an event of a watch; empty if the object is gone."""
+    return event["object"].get("status", {}).get("phase", "") if event["type"] != "DELETED" else ""
+
+
+async def follow(
     api: ApiServer,
     path: str,
     objects: list[Object],
     work: Callable[[Object], Awaitable[object]],
     reached: Callable[[Object], bool],
     timeout: float,
+    report: Report = silent,
 ) -> Timeline:
-    """Do the work on all objects, and wait until an event of each has reached what is waited for."""
+    """Do the work on all objects, and wait until an event of each has reached what is waited for. Raises TimeoutError."""
     line = Timeline()
     _, version = await api.list(path)
     start = time.monotonic()
@@ -113,8 +128,9 @@ async def _follow(
             async for event in api.watch(path, at):
                 at = event["object"]["metadata"]["resourceVersion"]
                 name = event["object"]["metadata"].get("name")
-                if reached(event) and name in line.asked:
+                if event["type"] != "BOOKMARK" and name in line.asked and reached(event):
                     line.done.setdefault(name, time.monotonic() - start)
+                    report(f"{len(line.done)} of {len(objects)} after {time.monotonic() - start:.0f} s{MORE}")
                 if len(line.done) >= len(objects):
                     return
 
