@@ -6,6 +6,8 @@ harness. Each round has a new cluster, and the contenders alternate.
 
 import argparse
 import asyncio
+import json
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from apiserver import connect
+from apiserver import ApiServer, connect
 from contenders import Contender, login, new_cluster, running
 from load import create_namespace, create_until_ready, delete_until_gone, users
 from measuring import RESULTS, AuditLog, Cpu, is_write, memory, save, versions
@@ -46,7 +48,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Round:
-    """The result of one contender in one round. Memory in MiB: after the creation, and at its peak."""
+    """The result of one contender in one round. Memory in MiB: after the creation, and at its peak.
+
+    `children` has what a contender has created for one user, by kind, to compare it between contenders.
+    """
 
     contender: str
     objects: int
@@ -54,6 +59,42 @@ class Round:
     deleted: Part
     memory: float
     peak_memory: float
+    children: dict[str, Any]
+
+
+_CHILDREN = {
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/bench/networkpolicies",
+    "PersistentVolumeClaim": "/api/v1/namespaces/bench/persistentvolumeclaims",
+    "Service": "/api/v1/namespaces/bench/services",
+    "Pod": "/api/v1/namespaces/bench/pods",
+}
+_VOLATILE = ("clusterIP", "clusterIPs", "nodeName", "volumeName")
+"""Fields of specs that the cluster fills in."""
+
+
+async def children(api: ApiServer) -> dict[str, Any]:
+    """Return labels, annotations, finalizers, owners and spec of the children of one user, by kind, without what always differs."""
+    found = {}
+    for kind, path in _CHILDREN.items():
+        child = await api.request("GET", f"{path}/user-storage-user-0")
+        meta = child["metadata"]
+        kept = {field: meta.get(field) for field in ("labels", "annotations", "finalizers", "ownerReferences")}
+        kept["spec"] = {field: value for field, value in child["spec"].items() if field not in _VOLATILE}
+        text = json.dumps(kept, sort_keys=True)
+        for uid in (owner["uid"] for owner in meta.get("ownerReferences") or ()):
+            text = text.replace(uid, "UID")
+        found[kind] = json.loads(re.sub(r'(-hash": ")[0-9a-f]+', r"\1HASH", text))
+    return found
+
+
+def differences(rounds: list[Round]) -> str:
+    """Return in which children the contenders differ, as a sentence."""
+    kinds = {
+        kind for kind in _CHILDREN if len({json.dumps(measured.children.get(kind), sort_keys=True) for measured in rounds}) > 1
+    }
+    if kinds:
+        return f"The contenders create different children: {', '.join(sorted(kinds))}."
+    return "The children of all contenders are equal but for uids and hashes."
 
 
 async def measure(contender: Contender, objects: int, cluster: Cluster) -> Round:
@@ -86,8 +127,9 @@ async def measure(contender: Contender, objects: int, cluster: Cluster) -> Round
 
             created = await part(lambda: create_until_ready(api, "bench", users(objects)))
             held, _ = memory(process.pid)
+            created_children = await children(api)
             deleted = await part(lambda: delete_until_gone(api, "bench"))
-            return Round(contender.name, objects, created, deleted, held, memory(process.pid)[1])
+            return Round(contender.name, objects, created, deleted, held, memory(process.pid)[1], created_children)
 
 
 Row = tuple[str, str, Callable[[Round], float]]
@@ -156,7 +198,11 @@ def result(rounds: list[Round], command: str, about: dict[str, Any]) -> tuple[di
     """Return a result as JSON and as Markdown."""
     machine, text = about["machine"], table(rounds)
     head = f"`{command}` at commit {about['commit']}, {about['time']}, {machine['cores']} cores ({machine['model']}, {machine['memory']})"
-    return {**about, "command": command, "rounds": [asdict(measured) for measured in rounds]}, f"{head}\n{text}"
+    return {
+        **about,
+        "command": command,
+        "rounds": [asdict(measured) for measured in rounds],
+    }, f"{head}\n{text}\n\n{differences(rounds)}"
 
 
 def run(contenders: list[Contender], sizes: list[int], rounds: int, apply: list[str], path: Path, report: Report) -> str:
