@@ -7,6 +7,7 @@ runs with leader election; its renewals of the lease are counted apart from its 
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -24,7 +25,7 @@ from apiserver import USER_STORAGES, ApiServer, Object, connect
 from contenders import OPERATOR, Contender, login, new_cluster, operator
 from load import create_namespace, create_until_ready, delete_until_gone, follow, is_ready, phase, user_storages, users
 from measuring import ACCOUNT, RESULTS, AuditLog, Cpu, is_write, memory, save, versions
-from side_by_side import SERVERS, Round, measure
+from side_by_side import CHILDREN, SERVERS, Round, measure
 
 from localcluster import Cluster
 from localcluster.addresses import free_port
@@ -141,6 +142,7 @@ class Scale:
         await create_namespace(self._api, "bench")
         cpu = self._cpu(replica)
         await asyncio.to_thread(cpu.wait_until_quiet)
+        stored = await self._etcd_size()
         cpu.reset()
         self._requests()
         line = await create_until_ready(self._api, "bench", users(self._objects), 7200, self._report)
@@ -163,7 +165,19 @@ class Scale:
             requests=dict(requests.most_common()),
             memory=resident,
             peak_memory=peak,
+            json_kib_per_object=await self._json_size() / 1024,
+            etcd_kib_per_object=(await self._etcd_size() - stored) / self._objects / 1024,
         )
+
+    async def _json_size(self) -> int:
+        """Return the bytes of the JSON of one UserStorage and its children."""
+        found = [await self._api.request("GET", f"{user_storages('bench')}/user-0")]
+        found += [await self._api.request("GET", f"{path}/user-storage-user-0") for path in CHILDREN.values()]
+        return sum(len(json.dumps(obj, separators=(",", ":"))) for obj in found)
+
+    async def _etcd_size(self) -> float:
+        """Return the bytes of etcd's database, with the older versions that it has not compacted yet."""
+        return value(await self._api.text("/metrics"), "apiserver_storage_size_bytes")
 
     async def steady(self) -> None:
         """Change nothing, over two sweeps."""

@@ -62,7 +62,7 @@ class Round:
     children: dict[str, Any]
 
 
-_CHILDREN = {
+CHILDREN = {
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/bench/networkpolicies",
     "PersistentVolumeClaim": "/api/v1/namespaces/bench/persistentvolumeclaims",
     "Service": "/api/v1/namespaces/bench/services",
@@ -75,7 +75,7 @@ _VOLATILE = ("clusterIP", "clusterIPs", "nodeName", "volumeName")
 async def children(api: ApiServer) -> dict[str, Any]:
     """Return labels, annotations, finalizers, owners and spec of the children of one user, by kind, without what always differs."""
     found = {}
-    for kind, path in _CHILDREN.items():
+    for kind, path in CHILDREN.items():
         child = await api.request("GET", f"{path}/user-storage-user-0")
         meta = child["metadata"]
         kept = {field: meta.get(field) for field in ("labels", "annotations", "finalizers", "ownerReferences")}
@@ -90,7 +90,7 @@ async def children(api: ApiServer) -> dict[str, Any]:
 def differences(rounds: list[Round]) -> str:
     """Return in which children the contenders differ, as a sentence."""
     kinds = {
-        kind for kind in _CHILDREN if len({json.dumps(measured.children.get(kind), sort_keys=True) for measured in rounds}) > 1
+        kind for kind in CHILDREN if len({json.dumps(measured.children.get(kind), sort_keys=True) for measured in rounds}) > 1
     }
     if kinds:
         return f"The contenders create different children: {', '.join(sorted(kinds))}."
