@@ -193,7 +193,7 @@ def run(log_level: str, log_format: str, **settings: Any) -> None:
     type=_Duration(),
     default="15m",
     show_envvar=True,
-    help="Admit nobody after this time without a word of the API server.",
+    help="Refuse every request after this time without a word of the API server.",
 )
 @click.option(
     "--log-level",
@@ -232,7 +232,7 @@ def _configure_logs(log_level: str, log_format: str) -> logs.Logs:
 
 
 def _run(serving: Coroutine[Any, Any, None], ports: str) -> None:
-    """Run a process until it is told to stop. Raises click's Exit with code 1 if it cannot run; `ports` names the options."""
+    """Run a process until a signal ends it. Raises click's Exit with code 1 if it cannot run; `ports` names the options."""
     gc.freeze()  # modules are never freed: their 100,000 objects would make every full garbage collection 40 ms longer
     try:
         uvloop.run(serving)

@@ -61,7 +61,7 @@ class GateConfig:
     http_port: int = 8080
     """Port of /health, /ready and /metrics."""
     max_age: float = 900.0
-    """Seconds without a word of the API server after which the gate admits nobody."""
+    """Seconds without a word of the API server after which the gate refuses every request."""
 
 
 class KeyFile:

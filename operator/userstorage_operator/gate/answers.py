@@ -30,7 +30,7 @@ _TEXTS = {
         "Not allowed",
         "You may not open this address. Check the address, and that you are logged in as the right user.",
     ),
-    "Stale": ("Not available", "The gate has not heard of the cluster for too long, and admits nobody."),
+    "Stale": ("Not available", "The gate has not heard of the cluster for too long, and refuses everyone."),
     "CrossSite": ("Not allowed", "Another site has sent this request. Open the address itself."),
     "StoppedByOwner": ("Stopped", "Your files are stopped (replicas: 0). Start them to open them."),
     "Deleting": ("Deleted", "Your files at this address are being deleted."),

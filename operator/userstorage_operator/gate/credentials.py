@@ -1,7 +1,7 @@
 """Proof and identity of a question, which are one header: `Authorization: Basic base64(user:key)`.
 
 The proxy that has authenticated the user sends it on the path of the decision. A client cannot forge it, because it has no key,
-and a gateway that passes on headers of clients cannot be tricked by it.
+and headers of clients that a gateway forwards cannot trick the gate.
 """
 
 import base64

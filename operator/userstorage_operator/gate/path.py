@@ -7,7 +7,7 @@ _DECODINGS = 3
 
 
 def is_below(uri: str, base: str) -> bool:
-    """Whether the path of a request URI, such as `/u/alice/a%20b?x=1`, begins with the base path `base`, which ends with `/`.
+    """Whether the path of a request URI, such as `/u/alice/a%20b?x=1`, starts with the base path `base`, which ends with `/`.
 
     False for a path that some gateway or file browser would take to another place: with empty elements or dots, also behind
     percent-encoding, with a backslash or a control character, or with a fragment. The host's whole path space, `/`, contains

@@ -117,7 +117,7 @@ class HandlerServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
         connection = self._port.connection(request)
-        if connection is None:  # closed meanwhile: nobody gets the response
+        if connection is None:  # closed meanwhile, so that the response goes nowhere
             return web.Response(status=503)
         connection.request_started()
         try:
