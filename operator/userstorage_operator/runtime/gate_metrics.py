@@ -18,7 +18,7 @@ class GateMetrics:
 
     def __init__(self, version: str, dialects: Iterable[str], decisions: Iterable[tuple[str, str]]) -> None:
         """`decisions` are all pairs of outcome and reason."""
-        self._registry = registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         build = Gauge("userstorage_build_info", "Constant 1 with the version.", ["version"], registry=registry)
@@ -72,4 +72,4 @@ class GateMetrics:
 
     def render(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)
