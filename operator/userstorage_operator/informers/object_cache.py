@@ -1,6 +1,7 @@
 """The newest known version of each object of one resource, from list-watches and from responses to our own writes."""
 
 import math
+import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Any
 
@@ -9,6 +10,8 @@ from userstorage_operator.api.unstructured import Unstructured, version_of
 
 ObjectKey = tuple[str, str]
 """Namespace (empty for cluster-scoped objects) and name."""
+_CURRENT = 1.0
+"""Seconds after an event for which what its watch has not delivered counts as not having happened."""
 
 
 def object_key(obj: Unstructured) -> ObjectKey:
@@ -76,6 +79,8 @@ class ObjectCache:
         """Namespace -> name -> object."""
         self._indexes: dict[str, _Index] = {}
         self._synced: set[str | None] = set()
+        self._heard: dict[str | None, float] = {}
+        """Namespace (None: all) -> time at which its watch last delivered anything."""
         self._deleted: dict[ObjectKey, int] = {}
         """Key -> resourceVersion of its deletion since the last list. An older event or response must not restore it."""
 
@@ -101,6 +106,12 @@ class ObjectCache:
     def get(self, namespace: str, name: str) -> Unstructured | None:
         """Return the cached object; None if the cache does not have it."""
         return self._objects.get(namespace, {}).get(name)
+
+    def has(self, obj: Unstructured) -> bool:
+        """Whether the cache knows this version of the object, a newer one or a later deletion: an event about it changes nothing."""
+        key = object_key(obj)
+        known = self.get(*key)
+        return version_of(obj) <= (version_of(known) if known is not None else self._deleted.get(key, 0))
 
     def values(self) -> Iterable[Unstructured]:
         """Yield all objects. The iterator is invalid after the next change."""
@@ -133,17 +144,27 @@ class ObjectCache:
 
         kopf reports the objects of a list as events too. Such an object may be older than the cached one.
         """
-        key = object_key(obj)
-        known = self.get(*key)
-        if version_of(obj) <= (version_of(known) if known is not None else self._deleted.get(key, 0)):
+        if self.has(obj):
             return
-        self._drop_predecessor(known, obj)
+        key = object_key(obj)
+        self._drop_predecessor(self.get(*key), obj)
         if kind == "DELETED":
             self._deleted[key] = version_of(obj)
             self._remove(key)
         else:
             self._store(obj)
         self._on_foreign_change(obj)
+
+    def hear(self, namespace: str | None) -> None:
+        """Record that the watch of the namespace, or of all if it is None, has delivered something, news or not."""
+        self._heard[namespace] = time.monotonic()
+
+    def is_current(self, namespace: str) -> bool:
+        """Whether the watch that covers the namespace has just delivered something. It delivers in order: what happened before that
+        is in the cache. False for a watch that is interrupted, and for one that has nothing to deliver.
+        """
+        last = max(self._heard.get(namespace, -math.inf), self._heard.get(None, -math.inf))
+        return time.monotonic() - last < _CURRENT
 
     def newer_than(self, version: int, namespace: str | None = None) -> list[tuple[ObjectKey, int]]:
         """Return key and resourceVersion of each object and deletion of one namespace, or of all if it is None, that is newer
