@@ -28,7 +28,7 @@ from userstorage_operator.status import requeue
 pytestmark = [pytest.mark.kwok]
 
 WRITES_TO_READY = 6
-"""Finalizer, NetworkPolicy, claim, Service, pod and status; an Ingress adds one more."""
+"""Finalizer, NetworkPolicy, Service, claim, pod and status; an Ingress adds one more."""
 
 
 class Killed(BaseException):

@@ -9,11 +9,12 @@ import pytest
 
 from support.builders import CREATED, NOW, desired_of, settled_snapshot, snapshot_of, storage_object, stored
 from userstorage_operator.api.errors import Unavailable
+from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.timestamps import format_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.plan.steps import Plan
 from userstorage_operator.status.outcome import Failure, Outcome
-from userstorage_operator.status.requeue import report_at, requeue_after
+from userstorage_operator.status.requeue import claim_details_at, report_at, requeue_after
 
 DELAY = timedelta(seconds=5)
 
@@ -64,6 +65,20 @@ def test_pod_that_is_ready_or_has_a_problem_is_reported_at_once() -> None:
     pod = (failing.snapshot.own_pod or {}) | {"status": {"phase": "Pending", "containerStatuses": [container]}}
     failing = replace(failing, snapshot=failing.snapshot.with_children(replace(failing.snapshot.children, pod=pod)))
     assert report_at(failing, DELAY) is None
+
+
+def test_details_of_a_claim_that_is_being_bound_wait() -> None:
+    raw = storage_object()
+    snapshot = settled_snapshot(raw)
+    claim = snapshot.children.pvc
+    assert claim is not None
+    claim |= {"metadata": claim["metadata"] | {"creationTimestamp": format_time(NOW - timedelta(seconds=2))}}
+    outcome = Outcome(snapshot.with_child(Kind.PVC, claim), None, Plan(), None, NOW)
+    bound: Unstructured = {"storage": {"claimPhase": "Bound"}}
+    assert claim_details_at(outcome, bound, DELAY) == after(3)
+    assert claim_details_at(outcome, bound, DELAY / 5) is None
+    assert claim_details_at(outcome, bound | {"phase": "Ready"}, DELAY) is None
+    assert claim_details_at(Outcome(snapshot, None, Plan(), None, NOW), bound, DELAY) is None, "the claim is old"
 
 
 def test_reconcile_follows_when_the_report_is_due() -> None:

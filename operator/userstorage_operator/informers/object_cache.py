@@ -20,15 +20,19 @@ def object_key(obj: Unstructured) -> ObjectKey:
     return meta.get("namespace", ""), meta["name"]
 
 
-def _foreign_part(obj: Unstructured) -> tuple[Any, ...]:
-    """Return what shows a change by another client: uid, generation, deletionTimestamp, finalizers, and the annotations that a
-    tenant sets for the operator.
+def _shows_foreign_change(before: Unstructured, after: Unstructured) -> bool:
+    """Whether `after`, the response to our own write, also shows a change by another client. Our finalizer, added, is none."""
+    old, new = before["metadata"].get("finalizers") or [], after["metadata"].get("finalizers") or []
+    return _foreign_part(before) != _foreign_part(after) or new not in (old, [*old, names.FINALIZER])
 
-    The finalizers include our own, so adding it costs one more reconcile.
+
+def _foreign_part(obj: Unstructured) -> tuple[Any, ...]:
+    """Return what, beside finalizers, shows a change by another client: uid, generation, deletionTimestamp, and the annotations
+    that a tenant sets for the operator.
     """
     meta, annotations = obj["metadata"], obj["metadata"].get("annotations") or {}
     asked = [annotations.get(name) for name in (names.ANNOTATION_PAUSED, names.ANNOTATION_RESTARTED_AT)]
-    return meta["uid"], meta.get("generation"), meta.get("deletionTimestamp"), meta.get("finalizers") or [], asked
+    return meta["uid"], meta.get("generation"), meta.get("deletionTimestamp"), asked
 
 
 class _Index:
@@ -130,7 +134,7 @@ class ObjectCache:
         if known is None or version_of(known) < version_of(obj):
             self._drop_predecessor(known, obj)
             self._store(obj)
-            if known is not None and _foreign_part(known) != _foreign_part(self._transform(obj)):
+            if known is not None and _shows_foreign_change(known, self._transform(obj)):
                 self._on_foreign_change(obj)  # the event of that change is older than this response and will be dropped
 
     def discard(self, namespace: str, name: str, uid: str) -> None:

@@ -39,12 +39,17 @@ class Desired:
     """Hash of everything whose change requires a new pod. Labels and annotations change in place."""
     spec_hash: str
     """Hash of what the spec of the UserStorage decides. If only `pod_hash` changes, the class or the operator has changed."""
-    former_hashes: frozenset[str]
-    """Both hashes as builds before 0.1.0 computed them, with podMetadata: the same pod."""
+    formerly_hashed: tuple[list[Any], list[Any]]
+    """What builds before 0.1.0 put into both hashes, podMetadata included: the same pod."""
     ingress: Unstructured | None
     """None if the class does not ask for an Ingress, or if it cannot be created now."""
     http_route: Unstructured | None
     """None if the class does not ask for an HTTPRoute, or if it cannot be created now."""
+
+    @property
+    def former_hashes(self) -> frozenset[str]:
+        """Both hashes as builds before 0.1.0 computed them."""
+        return frozenset(map(_hash, self.formerly_hashed))
 
 
 BUILT_FROM = frozenset(
@@ -76,7 +81,7 @@ def build(
         pod=pod,
         pod_hash=annotations[names.ANNOTATION_POD_HASH],
         spec_hash=annotations[names.ANNOTATION_SPEC_HASH],
-        former_hashes=_former_hashes(storage, pod["spec"]),
+        formerly_hashed=_formerly_hashed(storage, pod["spec"]),
         ingress=_ingress(storage, cls, host) if host is not None and expose is Expose.INGRESS else None,
         http_route=_route(storage, cls, host) if host is not None and expose is Expose.GATEWAY else None,
     )
@@ -232,9 +237,9 @@ def _user_controlled(storage: UserStorage) -> list[Any]:
     ]
 
 
-def _former_hashes(storage: UserStorage, spec: Unstructured) -> frozenset[str]:
+def _formerly_hashed(storage: UserStorage, spec: Unstructured) -> tuple[list[Any], list[Any]]:
     metadata = [dict(storage.pod_metadata.labels), dict(storage.pod_metadata.annotations)]
-    return frozenset((_hash([spec, *metadata]), _hash([*_user_controlled(storage), metadata])))
+    return [spec, *metadata], [*_user_controlled(storage), metadata]
 
 
 def _hash(parts: list[Any]) -> str:

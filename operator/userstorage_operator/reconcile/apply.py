@@ -189,8 +189,10 @@ class Applier:
         inspects_for_creation = isinstance(step, InspectMounts) and result.snapshot.children.pod is None
         if result.snapshot.storage.is_deleting or not (isinstance(step, Create | Patch | Delete) or inspects_for_creation):
             return False
-        target, goal = _target(step, result), _goal(step, result)
-        return self._state.writes.state(target).goal == goal and self._state.writes.blocked_until(target) is not None
+        target = _target(step, result)
+        return self._state.writes.blocked_until(target) is not None and self._state.writes.state(target).goal == _goal(
+            step, result
+        )
 
     def _record_write(self, step: Change, result: ApplyResult, undone: Undone, manager: str | None) -> None:
         """Record a write of a child; from the second one for the same goal on, it is one that was `undone`."""

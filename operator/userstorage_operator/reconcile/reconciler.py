@@ -5,12 +5,14 @@ Every decision is made from the current state of the caches, never from what an 
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
 from userstorage_operator.api.errors import InternalError, NotFound, OperatorError, Unavailable
 from userstorage_operator.api.resources import USER_STORAGES
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import BUILT_IN
 from userstorage_operator.arbitration.claim import ClaimReservations
@@ -35,7 +37,7 @@ from userstorage_operator.status import requeue
 from userstorage_operator.status.events import status_events
 from userstorage_operator.status.outcome import ApplyResult, Failure, Outcome
 from userstorage_operator.status.report import report, status_patch
-from userstorage_operator.status.requeue import report_at, requeue_after
+from userstorage_operator.status.requeue import claim_details_at, report_at, requeue_after
 from userstorage_operator.status.rollout import has_ready_pod, member_state
 
 
@@ -82,8 +84,7 @@ class Reconciler:
                 return Result()  # the object may be gone by now: there is no status to write
             outcome = Outcome.of(result, failures, now)
             self._rollout.record(key, member_state(outcome))
-            report_due = self._report_at(outcome)
-            status_failure = await self._report(outcome) if report_due is None else None
+            report_due, status_failure = await self._report(outcome)
             # The status first: without it, the outcome is not visible.
             failed = [failure for failure in (status_failure, outcome.failure) if failure is not None]
             reconciled = _failed(*failed) if failed else Result()
@@ -157,24 +158,30 @@ class Reconciler:
             self._state.claims.reserve(key, claim_use(snapshot.storage))
         return plan
 
-    def _report_at(self, outcome: Outcome) -> datetime | None:
-        """Return until when the status waits for the end of a first start or a deletion; None if it is written now."""
-        if (soon := report_at(outcome, requeue.REPORT_DELAY)) is not None:
-            return soon
-        later = report_at(outcome, requeue.REPORT_DELAY_IN_BURST)
-        return later if later is not None and not self._progress_reports.try_accept() else None
+    async def _report(self, outcome: Outcome) -> tuple[datetime | None, Failure | None]:
+        """Write the status if it differs, unless it waits for the end of what is in progress.
 
-    async def _report(self, outcome: Outcome) -> Failure | None:
-        """Patch the status if it differs, then send the Events.
-
-        Return the failure of the patch; None if it succeeded or was not needed.
+        Return until when it waits, and the failure of the write.
         """
         if outcome.failure is not None and outcome.failure.is_lost_race:
-            return None  # the next reconcile, which follows at once, knows better
+            return None, None  # the next reconcile, which follows at once, knows better
+        if (due := self._due(partial(report_at, outcome))) is not None:
+            return due, None
+        patch = status_patch(report(outcome, outcome.snapshot.status), outcome.snapshot.status)
+        if not patch or (due := self._due(partial(claim_details_at, outcome, patch))) is not None:
+            return due, None
+        return None, await self._write_status(outcome, patch)
+
+    def _due(self, due_after: Callable[[timedelta], datetime | None]) -> datetime | None:
+        """Return until when the status waits, None if it is written now. `due_after(delay)` says so for a delay."""
+        if (soon := due_after(requeue.REPORT_DELAY)) is not None:
+            return soon
+        later = due_after(requeue.REPORT_DELAY_IN_BURST)
+        return later if later is not None and not self._progress_reports.try_accept() else None
+
+    async def _write_status(self, outcome: Outcome, patch: Unstructured) -> Failure | None:
+        """Patch the status, then send the Events. Return the failure of the patch; None if it succeeded."""
         snapshot, meta = outcome.snapshot, outcome.snapshot.storage.meta
-        patch = status_patch(report(outcome, snapshot.status), snapshot.status)
-        if not patch:
-            return None
         body = {"metadata": {"uid": meta.uid}, "status": patch}  # the uid protects another object of that name
         try:
             patched = await self._cluster.merge_patch(USER_STORAGES, meta.namespace, meta.name, body, "status")

@@ -4,12 +4,13 @@ from datetime import datetime, timedelta
 
 from userstorage_operator.api.conditions import Phase
 from userstorage_operator.api.timestamps import parse_time
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status
 from userstorage_operator.status import conditions
 from userstorage_operator.status.outcome import Outcome
 
 REPORT_DELAY = timedelta(seconds=5)
-"""How long a first start or a deletion has to end before its progress is written to the status. Until then the schema's default
+"""How long a first start, the binding of a claim or a deletion has to end before its progress is written to the status. Until then the schema's default
 says Pending, or the deletionTimestamp that the object goes: what ends in time costs one write, or none."""
 REPORT_DELAY_IN_BURST = timedelta(seconds=30)
 """The same while many start or go at once: each is slower because of the others, and their progress would be a burst of writes."""
@@ -36,9 +37,26 @@ def report_at(outcome: Outcome, delay: timedelta) -> datetime | None:
     if outcome.failure is not None:
         return None
     due = _deletion_due(outcome, delay) if outcome.snapshot.storage.is_deleting else _first_report_due(outcome, delay)
-    # The times are from the API server's clock: if the clocks differ, the wait must not become longer. An object that was changed
-    # by this reconcile is up to a second younger than `now`.
-    return due if due is not None and outcome.now < due <= outcome.now + delay + timedelta(seconds=1) else None
+    return _ahead(due, outcome, delay) if due is not None else None
+
+
+def claim_details_at(outcome: Outcome, patch: Unstructured, delay: timedelta) -> datetime | None:
+    """Return until when the status waits, for at most `delay`, because `patch` has only details of a claim that is about to be
+    bound, in several steps; None if it does not wait.
+    """
+    claim = outcome.snapshot.children.pvc
+    if patch.keys() != {"storage"} or claim is None:
+        return None
+    return _ahead(parse_time(claim["metadata"]["creationTimestamp"]) + delay, outcome, delay)
+
+
+def _ahead(due: datetime, outcome: Outcome, delay: timedelta) -> datetime | None:
+    """Return `due` if it is in the future.
+
+    The times are from the API server's clock: if the clocks differ, the wait must not become longer. An object that was changed by
+    this reconcile is up to a second younger than `now`.
+    """
+    return due if outcome.now < due <= outcome.now + delay + timedelta(seconds=1) else None
 
 
 def _first_report_due(outcome: Outcome, delay: timedelta) -> datetime | None:
