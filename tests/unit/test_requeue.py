@@ -72,7 +72,7 @@ def test_details_of_a_claim_that_is_being_bound_wait() -> None:
     snapshot = settled_snapshot(raw)
     claim = snapshot.children.pvc
     assert claim is not None
-    claim |= {"metadata": claim["metadata"] | {"creationTimestamp": format_time(NOW - timedelta(seconds=2))}}
+    claim = claim | {"metadata": claim["metadata"] | {"creationTimestamp": format_time(NOW - timedelta(seconds=2))}}
     outcome = Outcome(snapshot.with_child(Kind.PVC, claim), None, Plan(), None, NOW)
     bound: Unstructured = {"storage": {"claimPhase": "Bound"}}
     assert claim_details_at(outcome, bound, DELAY) == after(3)

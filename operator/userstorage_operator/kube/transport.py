@@ -167,7 +167,7 @@ def _session(configuration: Configuration, fence: Fence) -> aiohttp.ClientSessio
     """Return a connection pool that checks the fence once more right before it sends a write. Much time may have passed since
     the first check: for connecting, for the TLS handshake, or because the whole process was suspended.
 
-    The pool is aiohttp's own: that of the kubernetes client costs some 100 µs of CPU more for each write (docs/performance.md).
+    The pool is aiohttp's own: that of the kubernetes client costs some 100 µs of CPU more for each write.
     """
 
     class Fenced(aiohttp.ClientRequest):
