@@ -143,8 +143,16 @@ picture: install ## Draw docs/dashboard.png: five minutes of two operators with 
 	$(RUN) --group picture python -m monitoring.scene docs/dashboard.png
 
 .PHONY: bench
-bench: install ## Compare with the Go peer: one table with the ratio (BENCH_ARGS="--objects 500")
+bench: install ## Compare with the Go peer: one table with the ratios (BENCH_ARGS="--objects 500,1000,3000 --rounds 3")
 	$(RUN) python benchmarks/side_by_side.py $(BENCH_ARGS)
+
+.PHONY: bench-scale
+bench-scale: install ## Ten thousand objects: created, at rest, restarted, failed over, rolled out; an hour (BENCH_ARGS="--objects 1000 --steady-minutes 2")
+	$(RUN) python benchmarks/scale.py $(BENCH_ARGS)
+
+.PHONY: profile
+profile: install ## A flame graph of the operator in a burst, and its CPU by package; as root
+	$(RUN) --group profile python benchmarks/profiling.py $(BENCH_ARGS)
 
 .PHONY: bench-apply
 bench-apply: install ## The cost of creating and applying a child for the API server

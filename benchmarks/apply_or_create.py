@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from side_by_side import cpu_seconds
+from measuring import cpu_seconds
 
 import localcluster
 from userstorage_operator import browsers

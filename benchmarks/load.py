@@ -1,93 +1,140 @@
-"""The work for both contenders: many UserStorages at once, watched until they are Ready, and later until they are deleted."""
+"""The work for a contender: many UserStorages at once, watched until they are Ready, and later until they are gone."""
 
 import asyncio
-import os
 import time
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from statistics import quantiles
 
-from userstorage_operator.api.resources import USER_STORAGES, Resource
-from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.kube.client import KubeClient
-from userstorage_operator.kube.login import login
-from userstorage_operator.runtime.metrics import Metrics
+from apiserver import USER_STORAGES, ApiServer, Object
 
-NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
-_TIMEOUT = 600
+from localcluster.progress import MORE, Report, silent
+
 _AT_ONCE = 16
+"""Requests of the harness at the same time."""
 
 
-class Load:
-    """A namespace with many UserStorages."""
+@dataclass
+class Timeline:
+    """When each object was asked for and when it was seen in the wanted state, in seconds since the first request."""
 
-    def __init__(self, kubeconfig: Path, namespace: str) -> None:
-        os.environ["KUBECONFIG"] = str(kubeconfig)
-        self._namespace = namespace
+    asked: dict[str, float] = field(default_factory=dict)
+    done: dict[str, float] = field(default_factory=dict)
 
-    def create_until_ready(self, count: int) -> float:
-        """Create objects; return the seconds from the first creation until the last is Ready."""
-        return asyncio.run(self._create_until_ready(count))
+    @property
+    def makespan(self) -> float:
+        """Seconds from the first request until the last object was in the wanted state."""
+        return max(self.done.values())
 
-    def delete_until_gone(self) -> float:
-        """Delete all objects; return the seconds from the first deletion until the last object is gone."""
-        return asyncio.run(self._delete_until_gone())
+    def percentile(self, percent: int) -> float:
+        """Return a percentile of the seconds from an object's request to its wanted state."""
+        waited = [done - self.asked[name] for name, done in self.done.items()]
+        return quantiles(waited, n=100, method="inclusive")[percent - 1] if len(waited) > 1 else waited[0]
 
-    async def _create_until_ready(self, count: int) -> float:
-        client = KubeClient(await login(), Metrics("bench"))
-        try:
-            await client.create(NAMESPACES, "", {"metadata": {"name": self._namespace}})
-            await asyncio.sleep(1)  # the namespace's default service account has to exist
-            _, version = await client.list_all(USER_STORAGES, self._namespace)
-            limit = asyncio.Semaphore(_AT_ONCE)
+    def after(self, share: float) -> float:
+        """Return the seconds until that share of the objects was in the wanted state."""
+        times = sorted(self.done.values())
+        return times[max(0, round(len(times) * share) - 1)]
 
-            async def create(number: int) -> None:
-                body = {
-                    "apiVersion": "userstorage.dev/v1",
-                    "kind": "UserStorage",
-                    "metadata": {"name": f"user-{number}"},
-                    "spec": {"userID": f"user-{number}"},
-                }
-                async with limit:
-                    await client.create(USER_STORAGES, self._namespace, body)
 
-            start = time.monotonic()
-            async with asyncio.timeout(_TIMEOUT), asyncio.TaskGroup() as group:
-                group.create_task(self._watch(client, version, count, gone=False))
-                for number in range(count):
-                    group.create_task(create(number))
-            return time.monotonic() - start
-        finally:
-            await client.close()
+def users(count: int, prefix: str = "user") -> list[Object]:
+    """Return UserStorages with names and user ids of their own."""
+    return [
+        {
+            "apiVersion": "userstorage.dev/v1",
+            "kind": "UserStorage",
+            "metadata": {"name": f"{prefix}-{number}"},
+            "spec": {"userID": f"{prefix}-{number}"},
+        }
+        for number in range(count)
+    ]
 
-    async def _delete_until_gone(self) -> float:
-        client = KubeClient(await login(), Metrics("bench"))
-        try:
-            objects, version = await client.list_all(USER_STORAGES, self._namespace)
-            limit = asyncio.Semaphore(_AT_ONCE)
 
-            async def delete(raw: Unstructured) -> None:
-                async with limit:
-                    await client.delete(
-                        USER_STORAGES, self._namespace, raw["metadata"]["name"], raw["metadata"]["uid"], 0, "Background"
-                    )
+async def create_namespace(api: ApiServer, name: str) -> None:
+    """Create a namespace, and wait for its service account, without which it takes no pods."""
+    await api.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    while not (await api.list(f"/api/v1/namespaces/{name}/serviceaccounts"))[0]:  # noqa: ASYNC110  # another process creates it
+        await asyncio.sleep(0.1)
 
-            start = time.monotonic()
-            async with asyncio.timeout(_TIMEOUT), asyncio.TaskGroup() as group:
-                group.create_task(self._watch(client, version, len(objects), gone=True))
-                for raw in objects:
-                    group.create_task(delete(raw))
-            return time.monotonic() - start
-        finally:
-            await client.close()
 
-    async def _watch(self, client: KubeClient, version: str, count: int, *, gone: bool) -> None:
-        """Wait until `count` objects are Ready, or gone."""
-        finished: set[str] = set()
-        while len(finished) < count:
-            async for event in client.watch(USER_STORAGES, self._namespace, "", version):
-                raw = event["object"]
-                version = raw["metadata"]["resourceVersion"]
-                done = event["type"] == "DELETED" if gone else raw.get("status", {}).get("phase") == "Ready"
-                if done and event["type"] != "BOOKMARK":
-                    finished.add(raw["metadata"]["name"])
-                if len(finished) >= count:
-                    break
+async def at_once(work: Callable[[Object], Awaitable[object]], objects: Iterable[Object]) -> None:
+    """Do the work on all objects, `_AT_ONCE` at a time."""
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(obj: Object) -> None:
+        async with limit:
+            await work(obj)
+
+    async with asyncio.TaskGroup() as group:
+        for obj in objects:
+            group.create_task(one(obj))
+
+
+async def create_until_ready(
+    api: ApiServer, namespace: str, objects: list[Object], timeout: float = 3600, report: Report = silent
+) -> Timeline:
+    """Create the UserStorages, and wait until each is Ready. Raises TimeoutError."""
+    path = user_storages(namespace)
+    return await follow(api, path, objects, lambda obj: api.request("POST", path, obj), is_ready, timeout, report)
+
+
+async def delete_until_gone(api: ApiServer, namespace: str, timeout: float = 3600, report: Report = silent) -> Timeline:
+    """Delete all UserStorages of the namespace in the background, and wait until each is gone. Raises TimeoutError."""
+    path = user_storages(namespace)
+    objects, _ = await api.list(path)
+
+    def delete(obj: Object) -> Awaitable[object]:
+        return api.request("DELETE", f"{path}/{obj['metadata']['name']}", {"propagationPolicy": "Background"})
+
+    return await follow(api, path, objects, delete, lambda event: event["type"] == "DELETED", timeout, report)
+
+
+def user_storages(namespace: str) -> str:
+    """Return the path of the UserStorages of a namespace."""
+    return f"{USER_STORAGES}/namespaces/{namespace}/userstorages"
+
+
+def is_ready(event: Object) -> bool:
+    """Whether the event shows an object whose phase is Ready."""
+    return phase(event) == "Ready"
+
+
+def phase(event: Object) -> str:
+    """Return the phase of the object in an event of a watch; empty if the object is gone."""
+    return event["object"].get("status", {}).get("phase", "") if event["type"] != "DELETED" else ""
+
+
+async def follow(
+    api: ApiServer,
+    path: str,
+    objects: list[Object],
+    work: Callable[[Object], Awaitable[object]],
+    reached: Callable[[Object], bool],
+    timeout: float,
+    report: Report = silent,
+) -> Timeline:
+    """Do the work on all objects, and wait until an event of each has reached what is waited for. Raises TimeoutError."""
+    line = Timeline()
+    _, version = await api.list(path)
+    start = time.monotonic()
+
+    async def ask(obj: Object) -> None:
+        line.asked[obj["metadata"]["name"]] = time.monotonic() - start
+        await work(obj)
+
+    async def watch() -> None:
+        at = version
+        while len(line.done) < len(objects):
+            async for event in api.watch(path, at):
+                at = event["object"]["metadata"]["resourceVersion"]
+                name = event["object"]["metadata"].get("name")
+                if event["type"] != "BOOKMARK" and name in line.asked and reached(event):
+                    line.done.setdefault(name, time.monotonic() - start)
+                    report(f"{len(line.done)} of {len(objects)} after {time.monotonic() - start:.0f} s{MORE}")
+                if len(line.done) >= len(objects):
+                    return
+
+    async with asyncio.timeout(timeout), asyncio.TaskGroup() as group:
+        group.create_task(watch())
+        await at_once(ask, objects)
+    return line

@@ -22,8 +22,8 @@ from typing import BinaryIO
 
 import aiohttp
 from constant_rate import Response, generate_load
+from measuring import RESULTS, ROOT, cpu_seconds
 from read_api_workload import NAMESPACES, Workload, lists, run, url_mix
-from side_by_side import RESULTS, ROOT, cpu_seconds
 
 import localcluster
 from localcluster.addresses import free_port

@@ -1,177 +1,249 @@
-"""The operator and a plain Go controller, one after the other on the same cluster, with the same work.
+"""The operator and a plain Go controller (`peer/`), in turn and with the same work.
 
-Only the ratio is meaningful: the numbers are those of one machine that also runs etcd, the API server, the controller manager,
-the scheduler, kwok and this harness. Each round has a new namespace, and the contenders alternate.
+Only ratios mean something: one machine also runs etcd, the API server, the controller manager, the scheduler, kwok and this
+harness. Each round has a new cluster, and the contenders alternate.
 """
 
 import argparse
+import asyncio
 import json
-import os
-import platform
 import re
-import subprocess
+import shlex
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from load import Load
+from apiserver import ApiServer, connect
+from contenders import Contender, login, new_cluster, running
+from load import create_namespace, create_until_ready, delete_until_gone, users
+from measuring import RESULTS, AuditLog, Cpu, is_write, memory, save, versions
 
-import localcluster
-from localcluster.builds import GoProgram, build_go
-from localcluster.progress import Console
+from localcluster import Cluster
+from localcluster.progress import Console, Report
 
-ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
-PEER = GoProgram("peer", ".", modules=Path(__file__).parent)
-WRITES = re.compile(r'apiserver_request_total\{[^}]*[,{]resource="(\w+)"[^}]*verb="(PATCH|PUT|POST|APPLY|DELETE)"[^}]*\} (\S+)')
+SERVERS = ("kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler", "kwok")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One half of a round: all objects are created, or deleted.
+
+    Times are in seconds. CPU is in seconds of one core by process, and is counted twice: until the last object is Ready or
+    gone, and until nothing is left to do. Requests are those of the contender, by name, until nothing is left to do.
+    """
+
+    makespan: float
+    p50: float
+    p99: float
+    first_tenth: float
+    cpu: dict[str, float]
+    cpu_until_quiet: dict[str, float]
+    requests: dict[str, int]
+    writes_of_others: int
 
 
 @dataclass(frozen=True)
 class Round:
-    """The result of one contender in one round. CPU in seconds of one core, memory in MiB."""
+    """The result of one contender in one round. Memory in MiB: after the creation, and at its peak.
+
+    `children` has what a contender has created for one user, by kind, to compare it between contenders.
+    """
 
     contender: str
     objects: int
-    seconds_to_ready: float
-    cpu_to_ready: float
-    writes: dict[str, float]
-    seconds_to_gone: float
-    cpu_to_gone: float
+    created: Part
+    deleted: Part
     memory: float
-
-    @property
-    def rate(self) -> float:
-        """Objects a second, from the first creation to the last Ready."""
-        return self.objects / self.seconds_to_ready
+    peak_memory: float
+    children: dict[str, Any]
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the user and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+_CHILDREN = {
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/bench/networkpolicies",
+    "PersistentVolumeClaim": "/api/v1/namespaces/bench/persistentvolumeclaims",
+    "Service": "/api/v1/namespaces/bench/services",
+    "Pod": "/api/v1/namespaces/bench/pods",
+}
+_VOLATILE = ("clusterIP", "clusterIPs", "nodeName", "volumeName")
+"""Fields of specs that the cluster fills in."""
 
 
-def peak_memory(pid: int) -> float:
-    """Return the peak resident memory of a process so far, in MiB."""
-    return int(re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0]) / 1024
+async def children(api: ApiServer) -> dict[str, Any]:
+    """Return labels, annotations, finalizers, owners and spec of the children of one user, by kind, without what always differs."""
+    found = {}
+    for kind, path in _CHILDREN.items():
+        child = await api.request("GET", f"{path}/user-storage-user-0")
+        meta = child["metadata"]
+        kept = {field: meta.get(field) for field in ("labels", "annotations", "finalizers", "ownerReferences")}
+        kept["spec"] = {field: value for field, value in child["spec"].items() if field not in _VOLATILE}
+        text = json.dumps(kept, sort_keys=True)
+        for uid in (owner["uid"] for owner in meta.get("ownerReferences") or ()):
+            text = text.replace(uid, "UID")
+        found[kind] = json.loads(re.sub(r'(-hash": ")[0-9a-f]+', r"\1HASH", text))
+    return found
 
 
-def writes(kubectl: list[str]) -> dict[str, float]:
-    """Return the number of writes of the API server, by resource, with those of the status."""
-    text = subprocess.run([*kubectl, "get", "--raw", "/metrics"], capture_output=True, text=True, check=True).stdout
-    counted: dict[str, float] = {}
-    for resource, _, value in WRITES.findall(text):
-        counted[resource] = counted.get(resource, 0) + float(value)
-    return counted
+def differences(rounds: list[Round]) -> str:
+    """Return in which children the contenders differ, as a sentence."""
+    kinds = {
+        kind for kind in _CHILDREN if len({json.dumps(measured.children.get(kind), sort_keys=True) for measured in rounds}) > 1
+    }
+    if kinds:
+        return f"The contenders create different children: {', '.join(sorted(kinds))}."
+    return "The children of all contenders are equal but for uids and hashes."
 
 
-@contextmanager
-def running(command: list[str], kubeconfig: Path, log: Path) -> Iterator[int]:
-    """Run the process of a contender for the `with` block. Yield its PID."""
-    with log.open("a") as output:
-        process = subprocess.Popen(command, env={**os.environ, "KUBECONFIG": str(kubeconfig)}, stdout=output, stderr=output)
-        try:
-            time.sleep(4)  # its start is not part of the measurement
-            yield process.pid
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
+async def measure(contender: Contender, objects: int, cluster: Cluster) -> Round:
+    """Measure one round on a new cluster."""
+    kubeconfig = login(cluster)
+    async with connect(cluster) as api:
+        with running(contender, kubeconfig, cluster.directory / "contender.log") as process:
+            pids = {"contender": process.pid, **{name: cluster.processes[name] for name in SERVERS}}
+            cpu, log = Cpu(pids), AuditLog(cluster)
+            # The start of the contender is no part of the measurement, and neither are its first connections.
+            await create_namespace(api, "warm-up")
+            await create_until_ready(api, "warm-up", users(2, "warm-up"), timeout=120)
+            await create_namespace(api, "bench")
+
+            async def part(work: Callable[[], Any]) -> Part:
+                await asyncio.to_thread(cpu.wait_until_quiet)
+                log.skip()
+                cpu.reset()
+                line = await work()
+                used = cpu.used()
+                await asyncio.to_thread(cpu.wait_until_quiet)
+                requests, others = log.count()
+                return Part(
+                    *(round(value, 3) for value in (line.makespan, line.percentile(50), line.percentile(99), line.after(0.1))),
+                    cpu=used,
+                    cpu_until_quiet=cpu.used(),
+                    requests=dict(requests.most_common()),
+                    writes_of_others=others,
+                )
+
+            created = await part(lambda: create_until_ready(api, "bench", users(objects)))
+            held, _ = memory(process.pid)
+            created_children = await children(api)
+            deleted = await part(lambda: delete_until_gone(api, "bench"))
+            return Round(contender.name, objects, created, deleted, held, memory(process.pid)[1], created_children)
 
 
-def measure(contender: str, command: list[str], objects: int, cluster: localcluster.Cluster, load: Load) -> Round:
-    """Measure one round."""
-    kubectl = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}"]
-    with running(command, cluster.kubeconfig, cluster.directory / f"{contender}.log") as pid:
-        before, cpu = writes(kubectl), cpu_seconds(pid)
-        seconds_to_ready = load.create_until_ready(objects)
-        cpu_to_ready = cpu_seconds(pid) - cpu
-        counted = {name: value - before.get(name, 0) for name, value in writes(kubectl).items()}
-        cpu = cpu_seconds(pid)
-        seconds_to_gone = load.delete_until_gone()
-        return Round(
-            contender=contender,
-            objects=objects,
-            seconds_to_ready=seconds_to_ready,
-            cpu_to_ready=cpu_to_ready,
-            writes={name: round(counted.get(name, 0) / objects, 2) for name in ("userstorages", "services", "networkpolicies")},
-            seconds_to_gone=seconds_to_gone,
-            cpu_to_gone=cpu_seconds(pid) - cpu,
-            memory=peak_memory(pid),
+Row = tuple[str, str, Callable[[Round], float]]
+"""Title, format and value of a row."""
+
+
+def _rows(rounds: list[Round]) -> list[Row]:
+    def per_object(part: str, process: str, until: str = "cpu") -> Callable[[Round], float]:
+        return lambda r: getattr(getattr(r, part), until)[process] / r.objects * 1000
+
+    def requests(part: str, counts: Callable[[str], bool]) -> Callable[[Round], float]:
+        return lambda r: sum(n for name, n in getattr(r, part).requests.items() if counts(name)) / r.objects
+
+    def total(part: str) -> Callable[[Round], float]:
+        return lambda r: sum(getattr(r, part).cpu[name] for name in ("contender", *SERVERS)) / r.objects * 1000
+
+    rows: list[Row] = []
+    for part, what, state in (("created", "CR", "Ready"), ("deleted", "deletion", "gone")):
+        rows += [
+            (f"{what}s a second, to {state}", "{:.1f}", lambda r, part=part: r.objects / getattr(r, part).makespan),
+            (f"p50 to {state}", "{:.1f} s", lambda r, part=part: getattr(r, part).p50),
+            (f"p99 to {state}", "{:.1f} s", lambda r, part=part: getattr(r, part).p99),
+            (f"last one {state} after", "{:.1f} s", lambda r, part=part: getattr(r, part).makespan),
+            (f"first tenth {state} after", "{:.1f} s", lambda r, part=part: getattr(r, part).first_tenth),
+            (f"CPU per {what}: contender", "{:.1f} ms", per_object(part, "contender")),
+            (f"CPU per {what}: contender, until it is quiet", "{:.1f} ms", per_object(part, "contender", "cpu_until_quiet")),
+            *((f"CPU per {what}: {name}", "{:.1f} ms", per_object(part, name)) for name in SERVERS),
+            (f"CPU per {what}: all of these", "{:.1f} ms", total(part)),
+            (f"CPU per {what}: harness", "{:.1f} ms", per_object(part, "harness")),
+            (f"CPU per {what}: elsewhere on the machine", "{:.1f} ms", per_object(part, "elsewhere")),
+            (f"requests per {what}", "{:.2f}", requests(part, lambda _: True)),
+            (f"writes per {what}", "{:.2f}", requests(part, is_write)),
+        ]
+        names = {name for measured in rounds for name in getattr(measured, part).requests}
+        rows += [
+            (f"per {what}: {name}", "{:.2f}", requests(part, lambda other, name=name: other == name)) for name in sorted(names)
+        ]
+        rows.append(
+            (
+                f"writes of other clients per {what}",
+                "{:.2f}",
+                lambda r, part=part: getattr(r, part).writes_of_others / r.objects,
+            )
         )
+    rows.append(("memory after the creation", "{:.0f} MiB", lambda r: r.memory))
+    rows.append(("peak memory", "{:.0f} MiB", lambda r: r.peak_memory))
+    return rows
 
 
 def table(rounds: list[Round]) -> str:
-    """Return the medians as a Markdown table, with the ratio below it."""
-    lines = [
-        "| contender | CRs/s to Ready | CPU per CR | CPU per deletion | peak memory | UserStorage writes per CR |",
-        "|---|---|---|---|---|---|",
-    ]
-    rates: dict[str, float] = {}
-    for contender in dict.fromkeys(measured.contender for measured in rounds):
-        own = [measured for measured in rounds if measured.contender == contender]
-        count = own[0].objects
-        rates[contender] = median(measured.rate for measured in own)
-        lines.append(
-            f"| {contender} | {rates[contender]:.1f} "
-            f"| {median(measured.cpu_to_ready for measured in own) / count * 1000:.1f} ms "
-            f"| {median(measured.cpu_to_gone for measured in own) / count * 1000:.1f} ms "
-            f"| {median(measured.memory for measured in own):.0f} MiB "
-            # The harness's creation of the object is one of the counted writes.
-            f"| {median(measured.writes['userstorages'] for measured in own) - 1:.1f} |"
-        )
-    ours, peer = rates.values()
-    lines.append(f"\nRatio of CRs/s to Ready, operator to Go peer: {ours / peer:.2f}")
+    """Return the medians of the rounds as Markdown: a table for each number of objects, with the ratios to the last contender."""
+    lines = []
+    for objects in dict.fromkeys(measured.objects for measured in rounds):
+        of_size = [measured for measured in rounds if measured.objects == objects]
+        names = list(dict.fromkeys(measured.contender for measured in of_size))
+        head = [f"{objects} objects, medians", *names, *(f"{name} / {names[-1]}" for name in names[:-1])]
+        lines += ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        for title, shown, value in _rows(of_size):
+            values = [median(value(measured) for measured in of_size if measured.contender == name) for name in names]
+            ratios = [f"{one / values[-1]:.2f}" if values[-1] else "" for one in values[:-1]]
+            lines.append(f"| {' | '.join([title, *(shown.format(one) for one in values), *ratios])} |")
     return "\n".join(lines)
+
+
+def result(rounds: list[Round], command: str, about: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return a result as JSON and as Markdown."""
+    machine, text = about["machine"], table(rounds)
+    head = f"`{command}` at commit {about['commit']}, {about['time']}, {machine['cores']} cores ({machine['model']}, {machine['memory']})"
+    return {
+        **about,
+        "command": command,
+        "rounds": [asdict(measured) for measured in rounds],
+    }, f"{head}\n{text}\n\n{differences(rounds)}"
+
+
+def run(contenders: list[Contender], sizes: list[int], rounds: int, apply: list[str], path: Path, report: Report) -> str:
+    """Run all rounds; save and return the result so far after each."""
+    command, about = f"make bench BENCH_ARGS={shlex.quote(' '.join(sys.argv[1:]))}", versions()
+    done: list[Round] = []
+    text = ""
+    for objects in sizes:
+        for number in range(rounds):
+            for contender in contenders:
+                with new_cluster(apply) as cluster:
+                    done.append(asyncio.run(measure(contender, objects, cluster)))
+                created = done[-1].created
+                report(
+                    f"{objects} objects, round {number + 1} of {rounds}, {contender.name}: {objects / created.makespan:.1f} CRs/s, "
+                    f"p50 {created.p50:.1f} s, {created.cpu['contender'] / objects * 1000:.1f} ms a CR, "
+                    f"{done[-1].deleted.cpu['contender'] / objects * 1000:.1f} ms a deletion, {done[-1].peak_memory:.0f} MiB"
+                )
+                saved, text = result(done, command, about)
+                save(path, saved, text)
+    return text
 
 
 def main() -> None:
     """Run the rounds, print the table and save the result."""
     parser = argparse.ArgumentParser(prog="make bench BENCH_ARGS=…", description=__doc__)
-    parser.add_argument("--objects", type=int, default=500)
+    parser.add_argument("--objects", default="500", help="numbers of objects, separated by commas")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--contenders",
+        default="operator,peer",
+        help="operator, peer, or NAME=PATH of the command userstorage-operator of another tree, separated by commas",
+    )
+    parser.add_argument("--apply", action="append", default=[], help="kustomization to apply beside CRDs and RBAC; repeatable")
+    parser.add_argument("--output", type=Path, help="file for the result, without suffix; by default in benchmarks/results")
     chosen = parser.parse_args()
     report = Console()
-    contenders = {
-        "operator": [
-            str(Path(sys.executable).with_name("userstorage-operator")),
-            "run",
-            "--http-port=0",
-            "--log-level=warning",
-        ],
-        "Go peer": [str(build_go(PEER, report))],
-    }
-    rounds = []
-    with tempfile.TemporaryDirectory(prefix="userstorage-bench-") as directory:
-        cluster = localcluster.start("control-plane", Path(directory), report)
-        try:
-            kubectl = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}"]
-            subprocess.run([*kubectl, "apply", "-k", str(ROOT / "deploy/crds")], check=True, stdout=subprocess.DEVNULL)
-            time.sleep(2)
-            for number in range(chosen.rounds):
-                for contender, command in contenders.items():
-                    load = Load(cluster.kubeconfig, f"round-{number}-{contender.replace(' ', '-').lower()}")
-                    rounds.append(measure(contender, command, chosen.objects, cluster, load))
-                    report(f"round {number + 1} of {chosen.rounds}, {contender}: {rounds[-1].rate:.1f} CRs/s")
-        finally:
-            localcluster.stop(Path(directory))
-    print(table(rounds))
-    now = datetime.now(UTC)
-    result = {
-        "time": now.isoformat(timespec="seconds"),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip(),
-        "machine": {"cores": os.cpu_count(), "platform": platform.machine(), "python": platform.python_version()},
-        "table": table(rounds).splitlines(),
-        "rounds": [asdict(measured) for measured in rounds],
-    }
-    (RESULTS / f"side-by-side-{now:%Y%m%d-%H%M%S}.json").write_text(json.dumps(result, indent=1) + "\n")
+    contenders = [Contender.parse(text, report) for text in chosen.contenders.split(",")]
+    sizes = [int(size) for size in chosen.objects.split(",")]
+    path = chosen.output or RESULTS / f"side-by-side-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    print(run(contenders, sizes, chosen.rounds, chosen.apply, path, report))
 
 
 if __name__ == "__main__":
