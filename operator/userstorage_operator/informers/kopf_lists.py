@@ -5,7 +5,7 @@ page that has expired or is refused as malformed and on an error in a watch, and
 be in the future. So kopf's lists are made to return no object, only the resourceVersion to watch from, and `relist` puts the full
 list into the cache.
 
-kopf's processing of an event costs a millisecond and more, so what it gets is only what is news: the events of our own writes,
+kopf processes an event for 0.3 ms of CPU, twice as much as a request costs, so it gets only news: the events of our own writes,
 whose responses are in the cache already, reach it as bookmarks.
 """
 
