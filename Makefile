@@ -169,6 +169,10 @@ profile: install ## A flame graph of the operator in a burst, and its CPU by pac
 bench-apply: install ## The cost of creating and applying a child for the API server
 	$(RUN) python benchmarks/apply_or_create.py
 
+.PHONY: bench-requests
+bench-requests: install ## The cost of each kind of request of the operator for the API server
+	$(RUN) python benchmarks/request_costs.py
+
 .PHONY: bench-read-api
 bench-read-api: install ## The read API at 1,000 requests a second, from Redis and from the watch
 	$(RUN) python benchmarks/read_api.py $(BENCH_ARGS)

@@ -57,7 +57,7 @@ def test_documented_uninstall_removes_everything_but_claims(own_cluster: Kubectl
     release(own_cluster, tmp_path)
     eventually(lambda: own_cluster.get("us", "bob", USERS) is None)
     own_cluster.run("delete", "us", "--all", "--all-namespaces", WAIT)
-    for part in ("uninstall", "admission", "owner-references", "volume-stats", "crds", "rbac"):
+    for part in ("finalizer", "uninstall", "admission", "owner-references", "volume-stats", "crds", "rbac"):
         own_cluster.run("delete", "--ignore-not-found", "-k", str(ROOT / "deploy" / part), WAIT)
     assert (
         "userstorage"

@@ -76,3 +76,12 @@ async def test_walk_through_many_users_lets_the_event_loop_turn_and_stays_comple
     done.set()
     await work
     assert turns >= 5000 / 300 - 1
+
+
+def test_deletion_shows_before_the_status_says_so() -> None:
+    ready = {"type": "Ready", "status": "True", "reason": "PodReady", "message": "it serves"}
+    going = named("a", 1, deletionTimestamp="2026-01-31T12:00:00Z") | {"status": {"phase": "Ready", "conditions": [ready]}}
+    shown = summary(going)
+    assert (shown["phase"], shown["ready"], shown["reason"]) == ("Terminating", False, "Terminating")
+    stuck = going | {"status": {"phase": "Failed", "conditions": [ready | {"status": "False", "reason": "Terminating"}]}}
+    assert summary(stuck)["phase"] == "Failed"

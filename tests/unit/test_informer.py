@@ -194,6 +194,18 @@ async def test_pod_that_only_left_the_selection_stays(
     assert source.watched == ["10", "13"]
 
 
+@pytest.mark.parametrize("finalizers", [[], [names.FINALIZER]], ids=["released", "label lost"])
+async def test_policy_that_was_released_is_gone_without_a_request(finalizers: list[str]) -> None:
+    policy = {"metadata": pod(10)["metadata"] | {"finalizers": finalizers}}
+    source, cache = Scripted([{"type": "DELETED", "object": policy}]), ObjectCache(lambda _: None)
+    source.answers = [pod(14)]
+    watched = Informer(source, Kind.NETWORK_POLICY.resource, None, "", cache)
+    async with asyncio.timeout(10):
+        await watched._watch("10")
+    assert len(source.answers) == (1 if not finalizers else 0)
+    assert len(cache) == (0 if not finalizers else 1)
+
+
 async def test_event_is_read_again_if_the_object_could_not_be() -> None:
     class Failing(Scripted):
         failed = False

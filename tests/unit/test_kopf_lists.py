@@ -1,6 +1,7 @@
 """kopf's lists return nothing: the full list goes into the cache, which then also shows what is missing."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -121,15 +122,17 @@ class Body:
 
 
 EXPIRED = b'{"type":"ERROR","object":{"code":410}}\n'
+BOOKMARK = b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}\n'
 
 
 @pytest.mark.parametrize(
     ("chunks", "seen", "resumed_from"),
     [
-        ((b'{"type":"ADDED"', b"}\n" + EXPIRED), b'{"type":"ADDED"}\n' + EXPIRED, "90"),
-        ((b'{"type":"ADDED"}\n{"type":"ERR', b'OR","object":{"code":500}}\n{"type":"ADDED"}\n'), b'{"type":"ADDED"}\n', "100"),
+        ((BOOKMARK[:15], BOOKMARK[15:] + EXPIRED), BOOKMARK + EXPIRED, "90"),
+        ((BOOKMARK + b'{"type":"ERR', b'OR","object":{"code":500}}\n' + BOOKMARK), BOOKMARK, "100"),
         ((b'{"type":"ERROR","object":{}}\n',), b"", "100"),
-        ((b'{"type":"ADDED"}\n{"cut',), b'{"type":"ADDED"}\n{"cut', "90"),
+        ((BOOKMARK + b'{"cut',), BOOKMARK + b'{"cut', "90"),
+        ((b"no JSON\n" + BOOKMARK,), b"no JSON\n" + BOOKMARK, "90"),
     ],
 )
 async def test_error_in_a_watch_ends_the_watch_and_not_kopf(chunks: tuple[bytes, ...], seen: bytes, resumed_from: str) -> None:
@@ -139,3 +142,19 @@ async def test_error_in_a_watch_ends_the_watch_and_not_kopf(chunks: tuple[bytes,
     assert kopf.response.content.is_eof()
     assert b"".join([part async for part in kopf.response.content.iter_chunked(1024)]) == seen
     assert (await kopf.send("watch=true&resourceVersion=90"))["resourceVersion"] == resumed_from
+
+
+async def test_kopf_gets_a_bookmark_in_place_of_what_the_cache_knows() -> None:
+    def event(kind: str, name: str, version: str) -> dict[str, Any]:
+        meta = {"namespace": "n", "name": name, "uid": name, "resourceVersion": version}
+        return {"type": kind, "object": {"apiVersion": "v1", "kind": "K", "metadata": meta}}
+
+    kopf = Kopf()
+    kopf.cache.put(event("MODIFIED", "alice", "7")["object"])  # the response to our own write
+    sent = [event("ADDED", "alice", "5"), event("MODIFIED", "alice", "7"), event("MODIFIED", "alice", "8")]
+    sent += [event("ADDED", "bob", "9"), event("DELETED", "alice", "10")]
+    kopf.body = Body(b"".join(json.dumps(each).encode() + b"\n" for each in sent))
+    await kopf.send("watch=true&resourceVersion=4")
+    seen = b"".join([part async for part in kopf.response.content.iter_chunked(1024)]).splitlines()
+    bookmarks = [{"apiVersion": "v1", "kind": "K", "metadata": {"resourceVersion": version}} for version in ("5", "7")]
+    assert [json.loads(line) for line in seen] == [{"type": "BOOKMARK", "object": each} for each in bookmarks] + sent[2:]

@@ -64,7 +64,7 @@ GROWN = Patch(
 
 def test_new_user_gets_network_policy_first_and_pod_last() -> None:
     raw = storage_object(meta={"finalizers": []})
-    assert kinds(plan_for(raw, snapshot_of(raw))) == [AddFinalizer, Kind.NETWORK_POLICY, Kind.PVC, Kind.SERVICE, Kind.POD]
+    assert kinds(plan_for(raw, snapshot_of(raw))) == [AddFinalizer, Kind.NETWORK_POLICY, Kind.SERVICE, Kind.PVC, Kind.POD]
 
 
 def test_snapshot_that_equals_desired_needs_no_steps() -> None:

@@ -60,7 +60,8 @@ def _function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Complain
     if node.name.startswith("test_"):
         yield from ((node.lineno, found) for found in rules.test_name(node.name))
     noun = any(
-        ast.unparse(decorator).split("(")[0].split(".")[-1] in ("property", "fixture") for decorator in node.decorator_list
+        ast.unparse(decorator).split("(")[0].split(".")[-1] in ("property", "cached_property", "fixture")
+        for decorator in node.decorator_list
     )
     if not noun and (text := ast.get_docstring(node)):
         yield from ((node.lineno, found) for found in rules.docstring(text))

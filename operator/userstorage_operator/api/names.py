@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import lru_cache
 
 GROUP = "userstorage.dev"
 VERSION = "v1"
@@ -70,6 +71,7 @@ def is_user_id(text: str) -> bool:
     return _USER_ID.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=1024)  # asked some twenty times in a reconcile
 def slug(user_id: str) -> str:
     """Return the DNS label of at most 50 characters that represents a user in child names and in the label `userId`.
 

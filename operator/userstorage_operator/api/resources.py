@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from userstorage_operator.api import names
 from userstorage_operator.api.unstructured import Unstructured
@@ -89,12 +90,12 @@ class Kind(Enum):
     INGRESS = Resource("networking.k8s.io", "v1", "ingresses", "Ingress")
     HTTP_ROUTE = Resource("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute", optional=True)
 
-    @property
+    @cached_property  # like `field`, read some sixty times in a reconcile
     def resource(self) -> Resource:
         """The Kubernetes resource of this kind."""
         return self.value
 
-    @property
+    @cached_property
     def field(self) -> str:
         """The name of the field of `Children` that has the child of this kind."""
         return self.name.lower()

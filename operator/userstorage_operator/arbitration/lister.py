@@ -17,6 +17,9 @@ class Lister(Protocol):
     def storage(self, key: Key) -> Unstructured | None:
         """Return the raw UserStorage `key`; None if it does not exist."""
 
+    def is_current(self, namespace: str) -> bool:
+        """Whether the watch of UserStorages in the namespace has just delivered something: no deletion is missing here."""
+
     def in_namespace(self, namespace: str) -> Collection[Unstructured]:
         """Return all raw UserStorages of the namespace."""
 

@@ -93,6 +93,10 @@ class Caches:
         """Return the raw UserStorage `key`; None if it does not exist."""
         return self._storages.get(key.namespace, key.name)
 
+    def is_current(self, namespace: str) -> bool:
+        """Whether the watch of UserStorages in the namespace has just delivered something: no deletion is missing here."""
+        return self._storages.is_current(namespace)
+
     def in_namespace(self, namespace: str) -> Collection[Unstructured]:
         """Return all raw UserStorages of the namespace."""
         return self._storages.in_namespace(namespace)

@@ -17,7 +17,7 @@ import structlog
 
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import ClusterError, NotFound
-from userstorage_operator.api.resources import Resource
+from userstorage_operator.api.resources import Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured, version_of
 from userstorage_operator.informers.object_cache import ObjectCache
 
@@ -179,7 +179,7 @@ class Informer:
                 self._failures = 0
                 log.info("watch_resumed", resource=self.resource.plural)
             self._last_response = time.monotonic()
-            if kind == "DELETED" and self.resource.graceful and not _has_ended(obj):
+            if kind == "DELETED" and self.resource.graceful and not _has_ended(self.resource, obj):
                 await self._left_selection(obj)
             elif kind != "BOOKMARK":
                 self._cache.event(kind, obj)
@@ -201,8 +201,12 @@ class Informer:
         return random.uniform(0.5, 1) * limit  # noqa: S311  # jitter
 
 
-def _has_ended(obj: Unstructured) -> bool:
+def _has_ended(resource: Resource, obj: Unstructured) -> bool:
     """Whether the last state of an object of a graceful resource is that of an end: the kubelet reports how the containers of a pod
-    ended before the pod goes. A pod that was deleted by force looks like one that has lost its label.
+    ended before the pod goes. A pod that was deleted by force looks like one that has lost its label. A NetworkPolicy is graceful
+    until its finalizer is removed, which a reconcile does when the user is deleted.
     """
-    return "deletionTimestamp" in obj["metadata"] and obj.get("status", {}).get("phase") != "Running"
+    meta = obj["metadata"]
+    if resource is Kind.NETWORK_POLICY.resource and names.FINALIZER not in (meta.get("finalizers") or ()):
+        return True
+    return "deletionTimestamp" in meta and obj.get("status", {}).get("phase") != "Running"

@@ -4,6 +4,9 @@ kopf lists before it watches, and hands each listed object on as an event. It re
 page that has expired or is refused as malformed and on an error in a watch, and resumes a watch from a resourceVersion that may
 be in the future. So kopf's lists are made to return no object, only the resourceVersion to watch from, and `relist` puts the full
 list into the cache.
+
+kopf processes an event for 0.3 ms of CPU, twice as much as a request costs, so it gets only news: the events of our own writes,
+whose responses are in the cache already, reach it as bookmarks.
 """
 
 import asyncio
@@ -36,6 +39,8 @@ _ERROR = b'"ERROR"'
 """What the start of a line has if the line is an error: the type of the event, which comes first."""
 _START = 20
 """Bytes of that start."""
+_WITH_OBJECT = frozenset({"ADDED", "MODIFIED", "DELETED"})
+"""The types of events about an object."""
 _RESUME_PAUSE = 0.5
 """Minimum seconds until a watch that ended with an error is resumed: kopf would resume it at once."""
 _RETRY = 5.0
@@ -66,7 +71,9 @@ class KopfLists:
         if "watch" in request.url.query:
             await self._prepare_watch(request)
             response = await handler(request)
-            response.content = _Events(response.content, partial(self._watch_failed, path))  # type: ignore[assignment]
+            response.content = _Events(  # type: ignore[assignment]
+                response.content, partial(self._is_known, self._scopes[path]), partial(self._watch_failed, path)
+            )
         else:
             request.url = request.url.with_query(fieldSelector=_NO_OBJECT)
             response = await handler(request)
@@ -121,6 +128,10 @@ class KopfLists:
             self._expired.discard(path)
             self._request_list(path)
 
+    def _is_known(self, namespace: str | None, obj: Unstructured) -> bool:
+        self._cache.hear(namespace)
+        return self._cache.has(obj)
+
     def _watch_failed(self, path: str, error: Unstructured) -> None:
         """Have the watch resume from now. `error` is the Status that the API server has sent as its last event."""
         code = int(error.get("code") or 0)
@@ -133,10 +144,15 @@ class KopfLists:
 
 
 class _Events:
-    """The body of a watch response for kopf. It ends where an error is on which kopf would end the process."""
+    """The body of a watch response for kopf. It ends where an error is on which kopf would end the process. Objects that
+    `is_known` are replaced by bookmarks.
+    """
 
-    def __init__(self, body: aiohttp.StreamReader, on_error: Callable[[Unstructured], None]) -> None:
+    def __init__(
+        self, body: aiohttp.StreamReader, is_known: Callable[[Unstructured], bool], on_error: Callable[[Unstructured], None]
+    ) -> None:
         self._body = body
+        self._is_known = is_known
         self._on_error = on_error
 
     def __getattr__(self, name: str) -> Any:
@@ -151,6 +167,18 @@ class _Events:
                 if _ERROR in line[:_START] and (error := orjson.loads(line)["object"]).get("code") != _GONE:
                     self._on_error(error)
                     return
-                yield line + b"\n"
+                yield self._without_known(line) + b"\n"
         if rest:
             yield rest
+
+    def _without_known(self, line: bytes) -> bytes:
+        try:
+            event = orjson.loads(line)
+        except orjson.JSONDecodeError:  # kopf's to report
+            return line
+        obj = event.get("object")
+        if event["type"] not in _WITH_OBJECT or not self._is_known(obj):
+            return line
+        reached = {"resourceVersion": obj["metadata"]["resourceVersion"]}
+        identity = {field: obj[field] for field in ("apiVersion", "kind")}
+        return orjson.dumps({"type": "BOOKMARK", "object": identity | {"metadata": reached}})

@@ -1,6 +1,7 @@
 """The newest known version of each object of one resource, from list-watches and from responses to our own writes."""
 
 import math
+import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Any
 
@@ -11,6 +12,8 @@ ObjectKey = tuple[str, str]
 """Namespace (empty for cluster-scoped objects) and name."""
 _DELETIONS_MAX = 10_000
 """Maximum number of deletions that are remembered: the gate may run for months without a new list."""
+_CURRENT = 1.0
+"""Seconds after an event for which what its watch has not delivered counts as not having happened."""
 
 
 def object_key(obj: Unstructured) -> ObjectKey:
@@ -19,15 +22,19 @@ def object_key(obj: Unstructured) -> ObjectKey:
     return meta.get("namespace", ""), meta["name"]
 
 
-def _foreign_part(obj: Unstructured) -> tuple[Any, ...]:
-    """Return what shows a change by another client: uid, generation, deletionTimestamp, finalizers, and the annotations that a
-    tenant sets for the operator.
+def _shows_foreign_change(before: Unstructured, after: Unstructured) -> bool:
+    """Whether `after`, the response to our own write, also shows a change by another client. Our finalizer, added, is none."""
+    old, new = before["metadata"].get("finalizers") or [], after["metadata"].get("finalizers") or []
+    return _foreign_part(before) != _foreign_part(after) or new not in (old, [*old, names.FINALIZER])
 
-    The finalizers include our own, so adding it costs one more reconcile.
+
+def _foreign_part(obj: Unstructured) -> tuple[Any, ...]:
+    """Return what, beside finalizers, shows a change by another client: uid, generation, deletionTimestamp, and the annotations
+    that a tenant sets for the operator.
     """
     meta, annotations = obj["metadata"], obj["metadata"].get("annotations") or {}
     asked = [annotations.get(name) for name in (names.ANNOTATION_PAUSED, names.ANNOTATION_RESTARTED_AT)]
-    return meta["uid"], meta.get("generation"), meta.get("deletionTimestamp"), meta.get("finalizers") or [], asked
+    return meta["uid"], meta.get("generation"), meta.get("deletionTimestamp"), asked
 
 
 class _Index:
@@ -78,6 +85,8 @@ class ObjectCache:
         """Namespace -> name -> object."""
         self._indexes: dict[str, _Index] = {}
         self._synced: set[str | None] = set()
+        self._heard: dict[str | None, float] = {}
+        """Namespace (None: all) -> time at which its watch last delivered anything."""
         self._deleted: dict[ObjectKey, int] = {}
         """Key -> resourceVersion of its deletion since the last list, the latest of them. An older event or response must not restore it."""
 
@@ -104,6 +113,12 @@ class ObjectCache:
         """Return the cached object; None if the cache does not have it."""
         return self._objects.get(namespace, {}).get(name)
 
+    def has(self, obj: Unstructured) -> bool:
+        """Whether the cache knows this version of the object, a newer one or a later deletion: an event about it changes nothing."""
+        key = object_key(obj)
+        known = self.get(*key)
+        return version_of(obj) <= (version_of(known) if known is not None else self._deleted.get(key, 0))
+
     def values(self) -> Iterable[Unstructured]:
         """Yield all objects. The iterator is invalid after the next change."""
         return (obj for objects in self._objects.values() for obj in objects.values())
@@ -121,7 +136,7 @@ class ObjectCache:
         if known is None or version_of(known) < version_of(obj):
             self._drop_predecessor(known, obj)
             self._store(obj)
-            if known is not None and _foreign_part(known) != _foreign_part(self._transform(obj)):
+            if known is not None and _shows_foreign_change(known, self._transform(obj)):
                 self._on_foreign_change(obj)  # the event of that change is older than this response and will be dropped
 
     def discard(self, namespace: str, name: str, uid: str) -> None:
@@ -135,11 +150,10 @@ class ObjectCache:
 
         kopf reports the objects of a list as events too. Such an object may be older than the cached one.
         """
-        key = object_key(obj)
-        known = self.get(*key)
-        if version_of(obj) <= (version_of(known) if known is not None else self._deleted.get(key, 0)):
+        if self.has(obj):
             return
-        self._drop_predecessor(known, obj)
+        key = object_key(obj)
+        self._drop_predecessor(self.get(*key), obj)
         if kind == "DELETED":
             self._deleted[key] = version_of(obj)
             if len(self._deleted) > _DELETIONS_MAX:
@@ -148,6 +162,17 @@ class ObjectCache:
         else:
             self._store(obj)
         self._on_foreign_change(obj)
+
+    def hear(self, namespace: str | None) -> None:
+        """Record that the watch of the namespace, or of all if it is None, has delivered something, news or not."""
+        self._heard[namespace] = time.monotonic()
+
+    def is_current(self, namespace: str) -> bool:
+        """Whether the watch that covers the namespace has just delivered something. It delivers in order: what happened before that
+        is in the cache. False for a watch that is interrupted, and for one that has nothing to deliver.
+        """
+        last = max(self._heard.get(namespace, -math.inf), self._heard.get(None, -math.inf))
+        return time.monotonic() - last < _CURRENT
 
     def newer_than(self, version: int, namespace: str | None = None) -> list[tuple[ObjectKey, int]]:
         """Return key and resourceVersion of each object and deletion of one namespace, or of all if it is None, that is newer

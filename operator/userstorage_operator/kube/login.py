@@ -28,9 +28,6 @@ async def login() -> Configuration:
             await load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError) as error:
         raise OperatorError(f"no login: {error}; set KUBECONFIG, or run in a cluster with a service account") from error
-    configuration.client_session_kwargs = {"trust_env": False}  # otherwise aiohttp reads .netrc on every request
-    configuration.connection_pool_maxsize = 0  # no limit: every watch holds a connection for good
-    configuration.retries = None  # a failed reconcile goes back to the queue, which has the backoff
     return configuration
 
 

@@ -163,8 +163,11 @@ def is_owned_by_a_user_storage(child: Unstructured) -> bool:
 
 def controller(child: Unstructured) -> Unstructured | None:
     """Return the controller ownerReference of `child`; None if it has none."""
-    owners = child["metadata"].get("ownerReferences") or ()
-    return next((owner for owner in owners if owner.get("controller")), None)
+    for owner in child["metadata"].get("ownerReferences") or ():
+        if owner.get("controller"):
+            found: Unstructured = owner
+            return found
+    return None
 
 
 def controller_uid(child: Unstructured) -> str | None:

@@ -16,7 +16,7 @@ from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import Expose, PolicyMode, UserStorageClass
 from userstorage_operator.browsers.browser import Browser
 from userstorage_operator.plan import child, class_bounds, exposure
-from userstorage_operator.plan.pod_builder import build_pod, former_hashes
+from userstorage_operator.plan.pod_builder import build_pod, digest, formerly_hashed
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,17 @@ class Desired:
     """Hash of everything whose change requires a new pod. Labels and annotations change in place."""
     spec_hash: str
     """Hash of what the spec of the UserStorage decides. If only `pod_hash` changes, the class or the operator has changed."""
-    former_hashes: frozenset[str]
-    """Both hashes as builds before 0.1.0 computed them, with podMetadata: the same pod."""
+    formerly_hashed: tuple[list[Any], list[Any]]
+    """What builds before 0.1.0 put into both hashes, podMetadata included: the same pod."""
     ingress: Unstructured | None
     """None if the class does not ask for an Ingress, or if it cannot be created now."""
     http_route: Unstructured | None
     """None if the class does not ask for an HTTPRoute, or if it cannot be created now."""
+
+    @property
+    def former_hashes(self) -> frozenset[str]:
+        """Both hashes as builds before 0.1.0 computed them."""
+        return frozenset(map(digest, self.formerly_hashed))
 
 
 def build(
@@ -62,7 +67,7 @@ def build(
         pod=pod,
         pod_hash=annotations[names.ANNOTATION_POD_HASH],
         spec_hash=annotations[names.ANNOTATION_SPEC_HASH],
-        former_hashes=former_hashes(storage, pod["spec"]),
+        formerly_hashed=formerly_hashed(storage, pod["spec"]),
         ingress=_ingress(storage, cls, host) if host is not None and expose is Expose.INGRESS else None,
         http_route=_route(storage, cls, host) if host is not None and expose is Expose.GATEWAY else None,
     )

@@ -133,8 +133,9 @@ def plan_changes(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
         *_finalizer(snapshot),
         *_prune(snapshot, desired),
         *_ensure_policy(snapshot, desired),
-        *_ensure_claim(snapshot, desired),
+        # Not right before the pod: the controller of Endpoints would see both at once, fail to create them twice, and send an Event.
         *_ensure(Kind.SERVICE, desired.service, snapshot.children.service),
+        *_ensure_claim(snapshot, desired),
         *pod_plan.steps,
         *_ensure_exposure(Kind.INGRESS, desired.ingress, snapshot),
         *_ensure_exposure(Kind.HTTP_ROUTE, desired.http_route, snapshot),

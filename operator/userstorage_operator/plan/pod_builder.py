@@ -35,8 +35,8 @@ def build_pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> 
         metadata["annotations"][names.ANNOTATION_RESTARTED_AT] = storage.meta.restarted_at
     spec = _pod_spec(storage, cls, browser)
     metadata["annotations"] |= {
-        names.ANNOTATION_POD_HASH: _hash([spec, *_IN_PLACE]),
-        names.ANNOTATION_SPEC_HASH: _hash([*_user_controlled(storage), _IN_PLACE]),
+        names.ANNOTATION_POD_HASH: digest([spec, *_IN_PLACE]),
+        names.ANNOTATION_SPEC_HASH: digest([*_user_controlled(storage), _IN_PLACE]),
         names.ANNOTATION_CLASS: cls.name,
         names.ANNOTATION_BASE_PATH: variables.base_path(storage, cls),
     }
@@ -58,13 +58,14 @@ def _user_controlled(storage: UserStorage) -> list[Any]:
     ]
 
 
-def former_hashes(storage: UserStorage, spec: Unstructured) -> frozenset[str]:
-    """Return both hashes as builds before 0.1.0 computed them, with podMetadata."""
+def formerly_hashed(storage: UserStorage, spec: Unstructured) -> tuple[list[Any], list[Any]]:
+    """Return what builds before 0.1.0 put into both hashes, with podMetadata."""
     metadata = [dict(storage.pod_metadata.labels), dict(storage.pod_metadata.annotations)]
-    return frozenset((_hash([spec, *metadata]), _hash([*_user_controlled(storage), metadata])))
+    return [spec, *metadata], [*_user_controlled(storage), metadata]
 
 
-def _hash(parts: list[Any]) -> str:
+def digest(parts: list[Any]) -> str:
+    """Return a hash of what a pod is built from, as an annotation has it."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

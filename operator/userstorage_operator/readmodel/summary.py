@@ -39,6 +39,13 @@ def summary(raw: Unstructured) -> Unstructured:
     }
     if "deletionTimestamp" in meta:
         fields["deletionTimestamp"] = meta["deletionTimestamp"]
+        if fields["ready"]:  # the status of a deletion comes later, and callers must not be sent to a pod that terminates
+            fields |= {
+                "phase": "Terminating",
+                "ready": False,
+                "reason": "Terminating",
+                "message": "the UserStorage is being deleted",
+            }
     if "className" in spec:
         fields["className"] = spec["className"]
     return fields

@@ -63,7 +63,7 @@ class Applier:
     async def apply(self, plan: Plan, snapshot: Snapshot, now: datetime) -> ApplyResult:
         """Apply the steps of `plan` in order. Stop at the first failure that is blocking; the result has its error."""
         result, pending, action = ApplyResult(snapshot, plan), deque(plan.steps), ""
-        verified = AddFinalizer() in plan.steps  # adding it fails if the object is gone or being deleted
+        verified = AddFinalizer() in plan.steps  # adding it fails if the object has changed
         try:
             while pending:
                 step = pending.popleft()
@@ -71,7 +71,7 @@ class Applier:
                     verified = verified and step != AddFinalizer()
                     pending = deque(later for later in pending if not depends_on(later, step))
                     continue
-                if _ties_to_owner(step) and not verified:
+                if not verified and (_adopts(step) or (isinstance(step, Create) and not self._is_current(snapshot))):
                     action, verified = f"get {names.KIND}", True
                     await self._verify_still_exists(result.snapshot)
                 action = _action(step)
@@ -90,6 +90,9 @@ class Applier:
         except OperatorError as error:
             result = replace(result, error=error, non_blocking=False, action=action)
         return self._with_contests(result)
+
+    def _is_current(self, snapshot: Snapshot) -> bool:
+        return self._lister.is_current(snapshot.storage.meta.namespace)
 
     async def _try(self, step: Change, result: ApplyResult) -> ApplyResult:
         """Apply a step. If it `is_optional`, its failure is put into the result if it is the first; any other failure is raised."""
@@ -185,8 +188,10 @@ class Applier:
             return False
         if _saves_claim(step, result.snapshot):
             return False
-        target, goal = _target(step, result), _goal(step, result)
-        return self._state.writes.state(target).goal == goal and self._state.writes.blocked_until(target) is not None
+        target = _target(step, result)
+        return self._state.writes.blocked_until(target) is not None and self._state.writes.state(target).goal == _goal(
+            step, result
+        )
 
     def _record_write(self, step: Change, result: ApplyResult, undone: Undone, manager: str | None) -> None:
         """Record a write of a child; from the second one for the same goal on, it is one that was `undone`."""
@@ -245,7 +250,8 @@ class Applier:
         """Ask the API server whether the UserStorage still exists, before the first child is created for it.
 
         The cache may be behind, and a child of a UserStorage that is gone would be left over. Adding the finalizer verifies the
-        same, so a plan that does so needs no other check. Raises Conflict if the UserStorage is gone or being deleted.
+        same, and before a creation so does a watch that has just delivered an event. Raises Conflict if the UserStorage is gone or
+        being deleted.
         """
         meta = snapshot.storage.meta
         try:
@@ -311,13 +317,11 @@ class Applier:
         return answer
 
 
-def _ties_to_owner(step: Step) -> bool:
-    """Whether the step sets the UserStorage as the owner of a child, which must not be done once its deletion has started: the
-    garbage collector may have removed the owner on purpose. A planned patch of a claim only removes the owner.
+def _adopts(step: Step) -> bool:
+    """Whether the step makes the UserStorage the owner of an existing child, which must not be done once its deletion has started:
+    the garbage collector may have removed the owner on purpose. A planned patch of a claim only removes the owner.
     """
-    if isinstance(step, Patch):
-        return step.kind is not Kind.PVC and "ownerReferences" in step.patch.get("metadata", {})
-    return isinstance(step, Create)
+    return isinstance(step, Patch) and step.kind is not Kind.PVC and "ownerReferences" in step.patch.get("metadata", {})
 
 
 def _target(step: Step, result: ApplyResult) -> Target:

@@ -26,7 +26,7 @@ class Backoff(Generic[K]):
     def blocked_until(self, key: K) -> datetime | None:
         """Return when the next try may be; None if it may be now."""
         state = self._states.get(key)
-        return blocked_until(state, self._clock()) if state is not None else None
+        return blocked_until(state, self._clock()) if state is not None and state.not_before is not None else None
 
     def record_try(self, key: K, goal: int | None = None) -> BackoffState:
         """Record a try at this moment, and return the state after it. A try for another goal starts over, without a pause."""

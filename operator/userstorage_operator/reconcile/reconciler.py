@@ -5,12 +5,14 @@ Every decision is made from the current state of the caches, never from what an 
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
 from userstorage_operator.api.errors import InternalError, NotFound, OperatorError, Unavailable
 from userstorage_operator.api.resources import USER_STORAGES
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import BUILT_IN
 from userstorage_operator.arbitration.claim import ClaimReservations
@@ -29,11 +31,13 @@ from userstorage_operator.reconcile.ports import Cluster, Recorder
 from userstorage_operator.reconcile.record import record_events
 from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
+from userstorage_operator.runtime.token_bucket import TokenBucket
 from userstorage_operator.runtime.worker import Result
+from userstorage_operator.status import requeue
 from userstorage_operator.status.events import status_events
 from userstorage_operator.status.outcome import ApplyResult, Failure, Outcome
 from userstorage_operator.status.report import report, status_patch
-from userstorage_operator.status.requeue import first_report_at, requeue_after
+from userstorage_operator.status.requeue import claim_details_at, report_at, requeue_after
 from userstorage_operator.status.rollout import has_ready_pod, member_state
 
 
@@ -64,6 +68,7 @@ class Reconciler:
         )
         self._applier = Applier(cluster, lister, self._state)
         self._finalizers = Finalizers(cluster, lister)
+        self._progress_reports = TokenBucket(rate=1, burst=20)
 
     async def reconcile(self, key: Key, failures: int) -> Result:
         """Reconcile the UserStorage `key`, after `failures` failed reconciles in a row."""
@@ -78,11 +83,14 @@ class Reconciler:
             if result.finalizer_removed:
                 return Result()  # the object may be gone by now: there is no status to write
             outcome = Outcome.of(result, failures, now)
-            status_failure = await self._report(outcome)
+            self._rollout.record(key, member_state(outcome))
+            report_due, status_failure = await self._report(outcome)
             # The status first: without it, the outcome is not visible.
             failed = [failure for failure in (status_failure, outcome.failure) if failure is not None]
             reconciled = _failed(*failed) if failed else Result()
-            return replace(reconciled, requeue_after=requeue_after(outcome))  # also after a failure that is not retried
+            return replace(
+                reconciled, requeue_after=requeue_after(outcome, report_due)
+            )  # also after a failure that is not retried
         finally:
             self._rollout.mark_reconciled(key)
 
@@ -150,19 +158,30 @@ class Reconciler:
             self._state.claims.reserve(key, claim_use(snapshot.storage))
         return plan
 
-    async def _report(self, outcome: Outcome) -> Failure | None:
-        """Record the outcome for the rollout; patch the status if it differs, then send the Events.
+    async def _report(self, outcome: Outcome) -> tuple[datetime | None, Failure | None]:
+        """Write the status if it differs, unless it waits for the end of what is in progress.
 
-        Return the failure of the patch; None if it succeeded or was not needed.
+        Return until when it waits, and the failure of the write.
         """
+        if outcome.failure is not None and outcome.failure.is_lost_race:
+            return None, None  # the next reconcile, which follows at once, knows better
+        if (due := self._due(partial(report_at, outcome))) is not None:
+            return due, None
+        patch = status_patch(report(outcome, outcome.snapshot.status), outcome.snapshot.status)
+        if not patch or (due := self._due(partial(claim_details_at, outcome, patch))) is not None:
+            return due, None
+        return None, await self._write_status(outcome, patch)
+
+    def _due(self, due_after: Callable[[timedelta], datetime | None]) -> datetime | None:
+        """Return until when the status waits, None if it is written now. `due_after(delay)` says so for a delay."""
+        if (soon := due_after(requeue.REPORT_DELAY)) is not None:
+            return soon
+        later = due_after(requeue.REPORT_DELAY_IN_BURST)
+        return later if later is not None and not self._progress_reports.try_accept() else None
+
+    async def _write_status(self, outcome: Outcome, patch: Unstructured) -> Failure | None:
+        """Patch the status, then send the Events. Return the failure of the patch; None if it succeeded."""
         snapshot, meta = outcome.snapshot, outcome.snapshot.storage.meta
-        self._rollout.record(meta.key, member_state(outcome))
-        lost_race = outcome.failure is not None and outcome.failure.is_lost_race
-        if lost_race or first_report_at(outcome) is not None:
-            return None  # the next reconcile, which follows at once or when the pod is ready, knows better
-        patch = status_patch(report(outcome, snapshot.status), snapshot.status)
-        if not patch:
-            return None
         body = {"metadata": {"uid": meta.uid}, "status": patch}  # the uid protects another object of that name
         try:
             patched = await self._cluster.merge_patch(USER_STORAGES, meta.namespace, meta.name, body, "status")

@@ -13,8 +13,9 @@ log = structlog.get_logger(__name__)
 
 
 def record_events(recorder: Recorder, regarding: Unstructured, events: Iterable[StatusEvent]) -> None:
-    """Send each of `events` as a Kubernetes Event about the object `regarding`, and log it."""
+    """Send each of `events` as a Kubernetes Event about the object `regarding` unless it is `log_only`, and log it."""
     for event in events:
-        recorder.record(regarding, event)
+        if not event.log_only:
+            recorder.record(regarding, event)
         level = logging.WARNING if event.type == WARNING else logging.INFO
         log.log(level, "condition_changed", conditions=event.conditions, reason=event.reason, message=event.note)

@@ -1,7 +1,7 @@
 """Kubernetes Events about changes of a status: a condition becomes True or False, or reports a failure. Pure functions.
 
-Each Event is a request to the API server, and a burst of creations must not cause more of them than necessary. A successful
-start is one Event, about Ready. The steps of the start, and conditions that only mirror another condition, cause no Event.
+Each Event is a request to the API server, and a burst of creations must not cause more of them than necessary. A start whose
+first report says Ready is only logged. The steps of a start, and conditions that only mirror another condition, cause no Event.
 """
 
 import hashlib
@@ -65,6 +65,8 @@ class StatusEvent(NamedTuple):
     note: str
     conditions: tuple[str, ...]
     """The conditions whose message is this note, such as `Ready=False`. `reason` and `action` are those of the first."""
+    log_only: bool = False
+    """Whether it is no Event, only a log line: a start that went well before its progress was reported."""
 
 
 def status_events(previous: Unstructured, current: Unstructured) -> Iterator[StatusEvent]:
@@ -76,7 +78,8 @@ def status_events(previous: Unstructured, current: Unstructured) -> Iterator[Sta
         if now is None or (kind := _kind(condition_type, old, now)) is None:
             continue
         note, flip = note_of(now["message"] or now["reason"]), f"{condition_type}={now['status']}"
-        first = events.get(note) or StatusEvent(kind, now["reason"], action, note, ())
+        log_only = kind == NORMAL and condition_type == reasons.READY and not _was_reported(old)
+        first = events.get(note) or StatusEvent(kind, now["reason"], action, note, (), log_only)
         events[note] = first._replace(conditions=(*first.conditions, flip))
     yield from events.values()
 
@@ -122,6 +125,11 @@ def _kind(condition_type: str, old: Mapping[str, str], now: Mapping[str, str]) -
     if condition_type in (reasons.SUSPENDED, reasons.PAUSED) and old.get("status") in ("True", "False"):
         return NORMAL
     return NORMAL if old and is_failure(condition_type, old["reason"]) else None
+
+
+def _was_reported(condition: Mapping[str, str]) -> bool:
+    """Whether the operator has written the condition: it is neither absent nor the default of the CRD's schema."""
+    return condition.get("status") in ("True", "False")
 
 
 def is_failure(condition_type: str, reason: str) -> bool:

@@ -2,39 +2,74 @@
 
 from datetime import datetime, timedelta
 
+from userstorage_operator.api.conditions import Phase
 from userstorage_operator.api.timestamps import parse_time
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status
 from userstorage_operator.status import conditions
 from userstorage_operator.status.outcome import Outcome
 
-FIRST_REPORT = timedelta(seconds=5)
-"""How long a new pod has to become ready before the first status is written. The schema's default status is Pending already, so a
-start that succeeds in time costs one write instead of two or three, also in a burst of hundreds."""
+REPORT_DELAY = timedelta(seconds=5)
+"""How long a first start, the binding of a claim or a deletion has to end before its progress is written to the status. Until then the schema's default
+says Pending, or the deletionTimestamp that the object goes: what ends in time costs one write, or none."""
+REPORT_DELAY_IN_BURST = timedelta(seconds=30)
+"""The same while many start or go at once: each is slower because of the others, and their progress would be a burst of writes."""
 _STARTING = frozenset({"PodPending", "PodNotReady", "SchedulingGated", "ReadinessGatesNotReady", "Unschedulable"})
 """Reasons of any pod that starts: an unbound claim makes it unschedulable for a moment."""
 
 
-def requeue_after(outcome: Outcome) -> float | None:
-    """Return the seconds until the status may change without a watch event; None if there is no such time."""
+def requeue_after(outcome: Outcome, report_at: datetime | None) -> float | None:
+    """Return the seconds until the status may change without a watch event, or is due (`report_at`); None if there is no such time."""
     moments = [
         *outcome.plan.requeue_at,
         conditions.start_deadline(outcome),
         conditions.overdue_at(outcome),
-        first_report_at(outcome),
+        report_at,
     ]
     ahead = [(moment - outcome.now).total_seconds() for moment in moments if moment is not None and moment > outcome.now]
     return min(ahead, default=None)
 
 
-def first_report_at(outcome: Outcome) -> datetime | None:
-    """Return until when the first write of the status waits for a new pod to become ready; None if it does not wait."""
+def report_at(outcome: Outcome, delay: timedelta) -> datetime | None:
+    """Return until when the status waits, for at most `delay`, because a first start or a deletion may be over soon; None if it
+    does not wait.
+    """
+    if outcome.failure is not None:
+        return None
+    due = _deletion_due(outcome, delay) if outcome.snapshot.storage.is_deleting else _first_report_due(outcome, delay)
+    return _ahead(due, outcome, delay) if due is not None else None
+
+
+def claim_details_at(outcome: Outcome, patch: Unstructured, delay: timedelta) -> datetime | None:
+    """Return until when the status waits, for at most `delay`, because `patch` has only details of a claim that is about to be
+    bound, in several steps; None if it does not wait.
+    """
+    claim = outcome.snapshot.children.pvc
+    if patch.keys() != {"storage"} or claim is None:
+        return None
+    return _ahead(parse_time(claim["metadata"]["creationTimestamp"]) + delay, outcome, delay)
+
+
+def _ahead(due: datetime, outcome: Outcome, delay: timedelta) -> datetime | None:
+    """Return `due` if it is in the future.
+
+    The times are from the API server's clock: if the clocks differ, the wait must not become longer. An object that was changed by
+    this reconcile is up to a second younger than `now`.
+    """
+    return due if outcome.now < due <= outcome.now + delay + timedelta(seconds=1) else None
+
+
+def _first_report_due(outcome: Outcome, delay: timedelta) -> datetime | None:
     pod = outcome.snapshot.children.pod
-    if "observedGeneration" in outcome.snapshot.status or outcome.failure is not None or pod is None:
+    if "observedGeneration" in outcome.snapshot.status or pod is None:
         return None
     if pod_status.is_ready(pod) or pod_status.not_ready_finding(pod).reason not in _STARTING:
         return None
-    created = parse_time(pod["metadata"]["creationTimestamp"])
-    due = created + min(FIRST_REPORT, outcome.snapshot.storage.lifecycle.start_timeout)
-    # creationTimestamp is from the API server's clock: if the clocks differ, the wait must not become longer. A pod that this
-    # reconcile created is up to a second younger than `now`.
-    return due if outcome.now < due <= outcome.now + FIRST_REPORT + timedelta(seconds=1) else None
+    return parse_time(pod["metadata"]["creationTimestamp"]) + min(delay, outcome.snapshot.storage.lifecycle.start_timeout)
+
+
+def _deletion_due(outcome: Outcome, delay: timedelta) -> datetime | None:
+    deleted_at = outcome.snapshot.storage.meta.deleted_at
+    if deleted_at is None or outcome.snapshot.status.get("phase") == Phase.TERMINATING:
+        return None
+    return deleted_at + min(delay, outcome.snapshot.storage.lifecycle.deletion_timeout)

@@ -119,7 +119,7 @@ def _blocked_by_own_problem(outcome: Outcome) -> bool:
 
 
 def _waits_for_volume(outcome: Outcome) -> bool:
-    return storage_ready(outcome).reason in ("ClaimPending", "ClaimReplaced") and claim_is_pending(outcome)
+    return claim_is_pending(outcome) and storage_ready(outcome).reason in ("ClaimPending", "ClaimReplaced")
 
 
 def _waiting_for(outcome: Outcome, up_to_date_reason: str) -> WaitingFor | None:
