@@ -29,18 +29,24 @@ class Caches:
     """Implements the protocol `arbitration.lister.Lister`.
 
     `enqueue(key)` and `enqueue_class(name)` are called for each UserStorage and class that a change by another client affects.
-    After our own write, `enqueue` is called only for the UserStorages that compete with the one that was written.
+    After our own write, `enqueue` is called only for the UserStorages that compete with the one that was written. `resync(key)` is
+    called instead of `enqueue` for each UserStorage if a change may concern all of them.
     """
 
-    def __init__(self, enqueue: Callable[[Key], None], enqueue_class: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        enqueue: Callable[[Key], None],
+        enqueue_class: Callable[[str], None],
+        resync: Callable[[Key], None] | None = None,
+    ) -> None:
+        """Connect the caches; `resync` is `enqueue` by default."""
         self._enqueue = enqueue
+        self._resync = resync or enqueue
         self._enqueue_class = enqueue_class
         self._storages = ObjectCache(self._storage_changed, transform=USER_STORAGES.transform)
         self._classes = ObjectCache(self._class_changed)
-        self._storage_classes = ObjectCache(lambda _: self._enqueue_all(self.keys()))
-        self._children = {
-            kind: ObjectCache(partial(self._child_changed, kind), lambda: self._enqueue_all(self.keys())) for kind in Kind
-        }
+        self._storage_classes = ObjectCache(lambda _: self._resync_all())
+        self._children = {kind: ObjectCache(partial(self._child_changed, kind), self._resync_all) for kind in Kind}
         self._cache_of_field = {kind.field: cache for kind, cache in self._children.items()}
         """Field of `Children` -> cache of that kind. Kept, because `children` needs it on every event."""
         self._children[Kind.POD].add_index(_BY_CLAIM, _claims_of_pod)
@@ -220,7 +226,7 @@ class Caches:
             self._enqueue_class(other["metadata"]["name"])
         for storage in list(self._storages.values()):
             self._enqueue_all(self._hosts.update(storage, exists=True))
-        self._enqueue_all(self.keys())
+        self._resync_all()
 
     def _enqueue_held_policy(self, namespace: str, name: str) -> None:
         """Requeue a NetworkPolicy that waits for its pod, under its own name: its UserStorage may be gone."""
@@ -231,6 +237,10 @@ class Caches:
     def _enqueue_all(self, keys: Iterable[Key]) -> None:
         for key in keys:
             self._enqueue(key)
+
+    def _resync_all(self) -> None:
+        for key in self.keys():
+            self._resync(key)
 
     def _known(self, keys: Iterable[Key]) -> Iterator[Unstructured]:
         return (raw for key in keys if (raw := self.storage(key)) is not None)
