@@ -69,7 +69,7 @@ class CachesScenario:
         return None, holder.name if holder is not None else None
 
     def storages(self) -> dict[str, Unstructured]:
-        return {raw["metadata"]["name"]: raw for raw in self.caches.in_namespace("users")}
+        return {raw["metadata"]["name"]: raw for raw in self.caches.cache(USER_STORAGES).in_namespace("users")}
 
     def child(self, kind: Kind, user: str) -> Unstructured | None:
         found: Unstructured | None = self.caches.cache(kind.resource).get("users", child_name(user))

@@ -94,7 +94,7 @@ def claim_recheck_at(snapshot: Snapshot, now: datetime) -> datetime:
     """Return when to look again at a claim that no watch delivers: in pauses that grow with the time that the pod has waited."""
     since = snapshot.claim_context.waiting_since
     waited = max(now - since, timedelta()) if since is not None else timedelta()
-    return now + min(max(RECHECK_INTERVAL, waited / 4), _LONGEST_RECHECK)
+    return now + min(max(RECHECK_INTERVAL, waited / 4, snapshot.claim_context.recheck_pause), _LONGEST_RECHECK)
 
 
 def events_are_due(snapshot: Snapshot, now: datetime) -> bool:
