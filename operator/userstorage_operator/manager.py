@@ -16,6 +16,7 @@ from userstorage_operator.api.userstorage import Key
 from userstorage_operator.config import Config, VolumeStats
 from userstorage_operator.informers import kopf_watch
 from userstorage_operator.informers.caches import Caches
+from userstorage_operator.informers.crowds import requeue_crowds
 from userstorage_operator.informers.informer import Informer, longest_silences
 from userstorage_operator.informers.kopf_lists import KopfLists
 from userstorage_operator.informers.object_cache import ObjectCache
@@ -169,6 +170,7 @@ class Manager:
         start(self._recorder.run(), "events")
         for lists in self._kopf_lists:
             start(lists.run(), "kopf-lists")
+        start(requeue_crowds(self.caches.take_crowds, self._resync), "crowds")
         for informer in self._informers:
             start(informer.run(), f"informer-{informer.resource.plural}")
 

@@ -62,10 +62,6 @@ class RankedIndex:
         """Return the name of the UserStorage with this uid; None if it is not indexed."""
         return self._name_of.get((key, uid)) if uid is not None else None
 
-    def names(self, key: IndexKey) -> list[str]:
-        """Return the names of all UserStorages at the index key, in order of precedence."""
-        return [name for _, name in self._claimants.get(key, ())]
-
     def ranked(self, key: IndexKey) -> Iterator[tuple[Rank, str]]:
         """Yield rank and name of all UserStorages at the index key, in order of precedence."""
         return iter(self._claimants.get(key, ()))

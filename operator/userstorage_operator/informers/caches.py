@@ -177,6 +177,10 @@ class Caches:
 
     # From changes to affected keys
 
+    def take_crowds(self) -> list[Key]:
+        """Return the UserStorages that changes since the last call concern, but that are too many to be requeued on each change."""
+        return [*self._user_ids.take_crowds(), *self._claims.take_crowds()]
+
     def _index_for_readers(self, key: ObjectKey, raw: Unstructured | None) -> None:
         if raw is None:
             self._summaries.pop(Key(*key), None)
@@ -200,7 +204,7 @@ class Caches:
     def _owners_changed(self, changes: Iterable[OwnerChange]) -> None:
         """Requeue all UserStorages with a user id whose owner changed, and those that compete with the old or new owner."""
         for change in changes:
-            self._enqueue_all(change.claimants)
+            self._enqueue_all(change.claimants.union(change.owners))
             for raw in self._known(change.owners):
                 self._enqueue_all(self._hosts.update(raw, exists=True))
                 self._enqueue_all(self._claims.update(raw, exists=True))
