@@ -154,7 +154,7 @@ def test_place_goes_to_the_oldest_and_is_kept() -> None:
     assert scenario.reconcile("u01")
     scenario.requeued.clear()
     scenario.delete("u01")
-    assert sorted(key.name for key in scenario.requeued) == ["older", "u01"]
+    assert {key.name for key in scenario.requeued} == {"older", "u01"}
     assert scenario.reconcile("older")
 
 
@@ -178,7 +178,7 @@ def work_of_a_pass(members: int, monkeypatch: pytest.MonkeyPatch) -> Counter[str
     assert raw is not None
     assert not scenario.caches.take_place(raw)
     scenario.delete("u1")
-    assert len(scenario.requeued) <= 2
+    assert len(set(scenario.requeued)) <= 2
     return counted
 
 
