@@ -21,7 +21,10 @@ def priority(key: Key, lister: Lister, *, resync: bool) -> int:
     The status only chooses the order here; what a reconcile does never depends on it.
     """
     raw = lister.storage(key)
-    if raw is None or _is_nearly_done(raw, children_of(raw, lister)):
+    if raw is None:
+        return HIGH_PRIORITY
+    # Most events are about those that run already, and thousands of them are queued at once: their children are not read for that.
+    if not _runs(raw) and _is_nearly_done(raw, children_of(raw, lister)):
         return HIGH_PRIORITY
     return LOW_PRIORITY if resync and _is_reported(raw) else DEFAULT_PRIORITY
 
@@ -37,9 +40,15 @@ def _is_nearly_done(raw: Unstructured, children: Children) -> bool:
     if raw["spec"].get("replicas") == 0:
         return pod is None and bool(status.get("replicas"))
     if pod is not None:
-        return is_ready(pod) and not is_terminating(pod) and _reported(status, reasons.READY) != "True"
+        return is_ready(pod) and not is_terminating(pod)
     waited = _is_reported(raw) and _reported(status, reasons.STORAGE_READY) == "False"
     return waited and claim is not None and (claim.get("status") or {}).get("phase") == "Bound"
+
+
+def _runs(raw: Unstructured) -> bool:
+    """Whether the UserStorage should run, and is reported as ready."""
+    should_run = raw["spec"].get("replicas") != 0 and "deletionTimestamp" not in raw["metadata"]
+    return should_run and _reported(raw.get("status") or {}, reasons.READY) == "True"
 
 
 def _is_reported(raw: Unstructured) -> bool:
