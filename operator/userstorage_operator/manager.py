@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from operator import attrgetter
 
 import structlog
 
@@ -13,6 +14,7 @@ from userstorage_operator.background import Start, background
 from userstorage_operator.config import Config, VolumeStats
 from userstorage_operator.informers import kopf_watch
 from userstorage_operator.informers.caches import Caches
+from userstorage_operator.informers.crowds import requeue_crowds
 from userstorage_operator.informers.informer import Informer, longest_silences
 from userstorage_operator.informers.kopf_lists import KopfLists
 from userstorage_operator.informers.object_cache import ObjectCache
@@ -27,6 +29,7 @@ from userstorage_operator.object_metrics import ObjectMetrics
 from userstorage_operator.observed import backoff
 from userstorage_operator.reconcile.class_reconciler import ClassReconciler
 from userstorage_operator.reconcile.dry_runs import DryRuns
+from userstorage_operator.reconcile.priority import priority
 from userstorage_operator.reconcile.reconciler import Reconciler
 from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
@@ -51,16 +54,17 @@ class Manager:
         self._client = client
         self._metrics = metrics
         self._redis = redis
-        self._queue: WorkQueue[Key] = WorkQueue(backoff.delay, redis.on_requeue)
+        self._queue: WorkQueue[Key] = WorkQueue(backoff.delay, redis.on_requeue, attrgetter("namespace"))
         self._class_queue: WorkQueue[str] = WorkQueue(backoff.delay)
-        self.caches = Caches(self._queue.add, self._class_queue.add)
+        self.caches = Caches(self._enqueue, self._class_queue.add, self._resync)
+        self._started = False
         self.caches.cache(USER_STORAGES).add_event_handler(lambda key, _: redis.changed(Key(*key)))
         self.caches.cache(USER_STORAGES).add_restore_handler(redis.refill)
         self._rollouts = RolloutTracker(self._queue.add, lambda name: self._class_queue.add_after(name, _CLASS_STATUS_DELAY))
         self._recorder = EventRecorder(client, metrics, client.now)
         self._volume_stats = VolumeStatsCache() if config.volume_stats is not VolumeStats.OFF else None
         self._object_metrics = ObjectMetrics(metrics, self.caches, self._rollouts, self._volume_stats, client.now)
-        self._sweep = Sweep(client, self.caches, config.scopes, self._queue.add_unless_backing_off, metrics)
+        self._sweep = Sweep(client, self.caches, config.scopes, self._resync_unless_backing_off, metrics)
         self._informers = [*self._child_informers(), Informer(client, STORAGE_CLASSES, None, "", self._cache(STORAGE_CLASSES))]
         self._kopf_watches = {
             USER_STORAGES: WatchLiveness([USER_STORAGES.path(scope) for scope in config.scopes]),
@@ -73,6 +77,16 @@ class Manager:
         self.reader = CacheReader(self.caches, self._kopf_watches[USER_STORAGES])
         self._workers = self._storage_workers(tracer)
         self._class_workers = self._storage_class_workers(tracer)
+
+    def _enqueue(self, key: Key) -> None:
+        """Queue a UserStorage that an event concerns. The events of the first lists are a resync."""
+        self._queue.add(key, priority(key, self.caches, resync=not self._started))
+
+    def _resync(self, key: Key) -> None:
+        self._queue.add(key, priority(key, self.caches, resync=True))
+
+    def _resync_unless_backing_off(self, key: Key) -> None:
+        self._queue.add_unless_backing_off(key, priority(key, self.caches, resync=True))
 
     def _child_informers(self) -> Iterator[Informer]:
         for kind in Kind:
@@ -152,10 +166,12 @@ class Manager:
         start(self._recorder.run(), "events")
         for lists in self._kopf_lists:
             start(lists.run(), "kopf-lists")
+        start(requeue_crowds(self.caches.take_crowds, self._resync), "crowds")
         for informer in self._informers:
             start(informer.run(), f"informer-{informer.resource.plural}")
 
     async def _start_controllers(self, start: Start, term: int) -> None:
+        self._started = True
         self._rollouts.expect(self.caches.keys())
         for task, name in await self._redis.lead(self.caches, self._queue, backoff.delay, term):
             start(task, name)
@@ -179,5 +195,5 @@ class Manager:
         verify = self._config.volume_stats is VolumeStats.VERIFIED
         kubelets = Kubelets(self._client, self._config.lease_namespace, verify=verify)
         return VolumeStatsCollector(
-            kubelets, self.caches, self._cache(Kind.POD.resource).values, cache, self._queue.add, self._metrics
+            kubelets, self.caches, self._cache(Kind.POD.resource).values, cache, self._resync, self._metrics
         )

@@ -92,9 +92,8 @@ class ObjectMetrics:
         gauges.claims_terminating_in_use.set(counts.claims_terminating_in_use)
 
     def _collect_classes(self) -> None:
-        gauges, users = self._metrics.gauges, self._rollouts.users()
-        of_existing = {name: users.get(name, 0) for name in ("", *self._flaws)}
-        gauges.set_classes(of_existing, sum(users.values()) - sum(of_existing.values()))
+        gauges = self._metrics.gauges
+        gauges.set_classes(*self._rollouts.users(("", *self._flaws)))
         gauges.rollout_standstill.set(self._rollouts.longest_standstill())
         gauges.classes_without_digest.set(sum(IMAGE_PINNED in flaws for flaws in self._flaws.values()))
         gauges.classes_end_of_life.set(sum(END_OF_LIFE in flaws for flaws in self._flaws.values()))

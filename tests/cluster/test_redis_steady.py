@@ -52,7 +52,7 @@ def phases(api: Kubectl, namespace: str) -> list[str]:
 
 def is_warm(redis_server: RedisServer, count: int) -> bool:
     summaries = int(redis_server.cli("dbsize")) - int(redis_server.cli("exists", KEYS.head, KEYS.index))
-    return summaries >= count and redis_server.cli("zcard", KEYS.index) == str(2 * count)
+    return summaries >= count and redis_server.cli("zcard", KEYS.index) == str(3 * count)
 
 
 def until_quiet(log: AuditLog) -> None:

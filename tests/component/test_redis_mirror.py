@@ -133,7 +133,7 @@ async def test_mirror_refills_after_flushall_without_requests_to_the_api_server(
         redis_server.cli("flushall")
 
         async def refilled() -> bool:
-            return redis_server.cli("zcard", KEYS.index) == "2000"
+            return redis_server.cli("zcard", KEYS.index) == "3000"
 
         await until(refilled)
         assert api_server.requests.total() == before, "the mirror fills from the watch caches"
@@ -166,7 +166,7 @@ async def test_damaged_index_or_head_is_rebuilt(
         redis_server.cli(*damage)
 
         async def rebuilt() -> bool:
-            return redis_server.cli("type", KEYS.index) == "zset" and redis_server.cli("zcard", KEYS.index) == "20"
+            return redis_server.cli("type", KEYS.index) == "zset" and redis_server.cli("zcard", KEYS.index) == "30"
 
         await until(rebuilt)
         api_server.put("user-9", phase="Ready")
@@ -235,10 +235,10 @@ async def test_mirror_refills_after_redis_lost_the_last_writes(
         await until(lambda: _phase(reader, "user-001", "Ready"))
         redis_server.kill()
         redis_server.start()
-        assert redis_server.cli("zcard", KEYS.index) == "600"
+        assert redis_server.cli("zcard", KEYS.index) == "900"
 
         async def refilled() -> bool:
-            return redis_server.cli("zcard", KEYS.index) == "598"
+            return redis_server.cli("zcard", KEYS.index) == "897"
 
         await until(refilled)
         await until(filled(reader, replicas))

@@ -12,6 +12,7 @@ from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, UserStorage
 from userstorage_operator.arbitration import claim, user_id
+from userstorage_operator.arbitration.crowds import AT_ONCE
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.claim_usage import files_use
 from userstorage_operator.observed.snapshot import controller_uid
@@ -69,7 +70,7 @@ class CachesScenario:
         return None, holder.name if holder is not None else None
 
     def storages(self) -> dict[str, Unstructured]:
-        return {raw["metadata"]["name"]: raw for raw in self.caches.in_namespace("users")}
+        return {raw["metadata"]["name"]: raw for raw in self.caches.cache(USER_STORAGES).in_namespace("users")}
 
     def child(self, kind: Kind, user: str) -> Unstructured | None:
         found: Unstructured | None = self.caches.cache(kind.resource).get("users", child_name(user))
@@ -77,7 +78,7 @@ class CachesScenario:
 
     def reconcile(self) -> set[Key]:
         """Reconcile every requeued UserStorage. Return their keys."""
-        requeued = set(self.requeued)
+        requeued = {*self.requeued, *self.caches.take_crowds()}
         self.requeued.clear()
         for key in requeued:
             self.answers.pop(key, None)
@@ -267,6 +268,23 @@ def test_an_event_requeues_only_one_of_many_storages_with_the_same_user_or_claim
             scenario.event("DELETED", None, scenario.version(scenario.storages()[name]))
             assert set(scenario.requeued) <= {Key("users", name), Key("users", first)}
             scenario.reconcile()
+
+
+def test_deletion_of_the_owner_of_many_requeues_few_at_once_and_the_others_once() -> None:
+    for same_user in (True, False):
+        scenario = CachesScenario()
+        many(scenario, same_user=same_user)
+        at_once = 0
+        for _ in range(20):  # each deletion makes another one the owner
+            first = next(raw for raw in scenario.storages().values() if scenario.answer(raw) == (None, None))
+            scenario.event("DELETED", None, scenario.version(first))
+            nexts = {Key("users", name) for name, raw in scenario.storages().items() if scenario.answer(raw) == (None, None)}
+            assert nexts <= set(scenario.requeued)
+            at_once = max(at_once, len(scenario.requeued))
+            scenario.requeued.clear()
+        assert at_once <= 2 * AT_ONCE
+        assert set(scenario.caches.take_crowds()) == {Key("users", name) for name in scenario.storages()}
+        assert scenario.caches.take_crowds() == []
 
 
 def test_a_child_without_owner_reference_requeues_the_owner_of_the_user_id() -> None:

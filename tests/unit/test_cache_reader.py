@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from support.builders import storage_object
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.api.unstructured import Unstructured
@@ -72,7 +74,7 @@ async def test_walk_through_many_users_lets_the_event_loop_turn_and_stays_comple
             await asyncio.sleep(0)
 
     work = asyncio.create_task(other_work())
-    assert await watched.names(phase="Ready") == ["u04321"]
+    assert await watched.names(user="alice", phase="Ready") == ["u04321"]
     done.set()
     await work
     assert turns >= 5000 / 300 - 1
@@ -85,3 +87,25 @@ def test_deletion_shows_before_the_status_says_so() -> None:
     assert (shown["phase"], shown["ready"], shown["reason"]) == ("Terminating", False, "Terminating")
     stuck = going | {"status": {"phase": "Failed", "conditions": [ready | {"status": "False", "reason": "Terminating"}]}}
     assert summary(stuck)["phase"] == "Failed"
+
+
+async def test_filters_by_phase_and_readiness_look_only_at_what_they_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched()
+    watched.cache.replace([named(f"u{number:04}", number + 1) for number in range(1000)], "1000")
+    for number, phase, ready in ((3, "Ready", "True"), (500, "Degraded", "True"), (700, "Failed", "False")):
+        conditions = [{"type": "Ready", "status": ready}]
+        watched.cache.put(named(f"u{number:04}", 2000 + number) | {"status": {"phase": phase, "conditions": conditions}})
+    looked_at = 0
+    found = watched.caches.summary
+
+    def counting(raw: Unstructured) -> Unstructured:
+        nonlocal looked_at
+        looked_at += 1
+        return found(raw)
+
+    monkeypatch.setattr(watched.caches, "summary", counting)
+    assert await watched.names(phase="Failed") == ["u0700"]
+    assert await watched.names(ready=True) == ["u0003", "u0500"]
+    assert await watched.names(ready=True, phase="Degraded", namespace="users") == ["u0500"]
+    assert await watched.names(ready=True, phase="Failed") == []
+    assert looked_at == 4

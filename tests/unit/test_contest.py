@@ -13,7 +13,6 @@ from userstorage_operator.api.resources import Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.arbitration.claim import ClaimReservations
-from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.contest import Undone, describe, last_manager
 from userstorage_operator.observed.snapshot import Snapshot
@@ -23,6 +22,7 @@ from userstorage_operator.plan.diff import with_owner
 from userstorage_operator.reconcile.apply import Applier
 from userstorage_operator.reconcile.backoff import Backoff
 from userstorage_operator.reconcile.local_state import LocalState, Part, Target
+from userstorage_operator.reconcile.missing_claims import MissingClaims
 from userstorage_operator.status.outcome import ApplyResult
 
 
@@ -119,7 +119,7 @@ class Contestant:
         self.server = Server()
         caches = Caches(lambda _: None, lambda _: None)
         clock = lambda: self.now  # noqa: E731
-        self.state = LocalState(Backoff(clock), Backoff(clock), ClaimReservations(caches), Reservations(), None)
+        self.state = LocalState(Backoff(clock), Backoff(clock), ClaimReservations(caches), None, MissingClaims(clock))
         self.applier = Applier(self.server, caches, self.state)
 
     def reconcile(self, snapshot: Snapshot) -> ApplyResult:

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
+import weakref
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,7 +15,6 @@ from userstorage_operator.api.errors import Refused
 from userstorage_operator.api.resources import CORE_EVENTS, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.arbitration.claim import ClaimReservations
-from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.claim_usage import MOUNT_REASONS, Mount
 from userstorage_operator.observed.pod_status import Finding
@@ -26,6 +26,7 @@ from userstorage_operator.reconcile import mount_inspector
 from userstorage_operator.reconcile.apply import Applier
 from userstorage_operator.reconcile.backoff import Backoff
 from userstorage_operator.reconcile.local_state import LocalState
+from userstorage_operator.reconcile.missing_claims import MissingClaims
 from userstorage_operator.reconcile.mount_inspector import MountInspector
 from userstorage_operator.reconcile.observe import with_mount_events
 
@@ -78,7 +79,9 @@ class Inspections:
 
     def __init__(self, cluster: ListServer) -> None:
         caches = Caches(lambda _: None, lambda _: None)
-        self.state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), ClaimReservations(caches), Reservations(), None)
+        self.state = LocalState(
+            Backoff(lambda: NOW), Backoff(lambda: NOW), ClaimReservations(caches), None, MissingClaims(lambda: NOW)
+        )
         self.applier = Applier(cluster, caches, self.state)
 
     def apply(self, snapshot: Snapshot, now: datetime = NOW) -> Snapshot:
@@ -134,7 +137,21 @@ async def test_users_that_ask_at_the_same_time_share_one_list() -> None:
     assert len(cluster.asked) == 1
 
 
-async def test_question_during_a_list_is_answered_by_a_later_one() -> None:
+async def test_question_is_answered_by_a_list_that_has_started_recently(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mount_inspector, "_FRESH", 0.2)
+    cluster = ListServer({Kind.POD.resource: []})
+    inspector = MountInspector(cluster, Caches(lambda _: None, lambda _: None))
+    await ask_about(inspector, "alice")
+    cluster.answers[Kind.POD.resource] = [pod_on("user-storage-bob")]
+    assert await ask_about(inspector, "bob") == ()
+    assert len(cluster.asked) == 1
+    await asyncio.sleep(0.3)
+    assert await ask_about(inspector, "bob") == (Mount("of-user-storage-bob", "node-1"),)
+    assert len(cluster.asked) == 2
+
+
+async def test_question_during_a_long_list_is_answered_by_a_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mount_inspector, "_FRESH", -1.0)
     cluster = ListServer({Kind.POD.resource: []})
     inspector = MountInspector(cluster, Caches(lambda _: None, lambda _: None))
     first = asyncio.create_task(ask_about(inspector, "alice"))
@@ -146,6 +163,64 @@ async def test_question_during_a_list_is_answered_by_a_later_one() -> None:
     await asyncio.gather(first, *later)
     assert {task.result() for task in later} == {(Mount("of-user-storage-bob", "node-1"),)}
     assert len(cluster.asked) == 2
+
+
+class CrowdedNamespaces(ListServer):
+    """An API server with thousands of pods of others in each namespace, in pages of a hundred, none of which may be kept."""
+
+    def __init__(self, pods: int) -> None:
+        super().__init__({})
+        self.pods = pods
+        self.lists = 0
+        self.running = 0
+        self.most_running = 0
+        self.sent: list[weakref.ref[Any]] = []
+        self.most_held = 0
+
+    async def pages(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
+    ) -> AsyncIterator[list[Unstructured]]:
+        self.lists += 1
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        for start in range(0, self.pods, 100):
+            await asyncio.sleep(0)
+            page = [SentPod(pod_on(f"data-{number}")) for number in range(start, start + 100)]
+            self.sent += map(weakref.ref, page)
+            self.sent = [sent for sent in self.sent if sent() is not None]
+            self.most_held = max(self.most_held, len(self.sent))
+            yield cast("list[Unstructured]", page)
+            del page
+        self.running -= 1
+
+
+class SentPod(dict[str, Any]):
+    """A pod as the API server sent it; a plain dict has no weak references."""
+
+
+async def test_a_mass_resume_in_a_crowded_namespace_costs_few_lists_and_holds_few_pods() -> None:
+    cluster = CrowdedNamespaces(3000)
+    inspector = MountInspector(cluster, Caches(lambda _: None, lambda _: None))
+    workers = asyncio.Semaphore(32)
+
+    async def resume(number: int) -> None:
+        async with workers:
+            assert await ask_about(inspector, f"u{number}") == ()
+            await asyncio.sleep(0)  # the pod is created
+
+    await asyncio.gather(*map(resume, range(300)))
+    assert cluster.lists <= 1 + 300 / 32
+    assert cluster.most_held <= 300
+
+
+async def test_lists_of_many_namespaces_wait_for_each_other() -> None:
+    cluster = CrowdedNamespaces(500)
+    inspector = MountInspector(cluster, Caches(lambda _: None, lambda _: None))
+    snapshots = [settled_snapshot(storage_object(meta={"namespace": f"team-{number}"})) for number in range(32)]
+    await asyncio.gather(*map(inspector.mounts, snapshots))
+    assert cluster.lists == 32
+    assert cluster.most_running <= 4
+    assert cluster.most_held <= 4 * 200
 
 
 async def test_failure_of_a_shared_list_reaches_all_and_the_next_list_is_tried() -> None:

@@ -17,7 +17,7 @@ from userstorage_operator.plan.steps import DeletePod, Plan
 from userstorage_operator.status.object_counts import ObjectCounts
 from userstorage_operator.status.outcome import ApplyResult, Outcome
 from userstorage_operator.status.report import report, status_patch
-from userstorage_operator.status.rollout import WaitingFor, member_state
+from userstorage_operator.status.rollout import member_state
 
 PAUSED = {ANNOTATION_PAUSED: "true"}
 STATUS = {
@@ -90,7 +90,7 @@ def test_paused_member_neither_waits_for_a_slot_nor_uses_one() -> None:
     snapshot = replace(settled_snapshot(storage_object()), storage=snapshot_of(paused()).storage, may_replace=False)
     newer = replace(snapshot, cls=UserStorageClass.parse(class_object(browser={"port": 9999})))
     member = member_state(outcome_of(newer))
-    assert (member.outdated, member.deferred, member.running, member.waiting_for) == (True, True, False, None)
+    assert (member.outdated, member.deferred, member.running, member.waits_for_slot) == (True, True, False, False)
     assert not member.is_next
     down = member_state(outcome_of(newer.with_children(replace(newer.children, pod=None))))
     assert not replace(down, replaced=True).uses_slot
@@ -118,9 +118,9 @@ def test_paused_rollout_replaces_no_pod_and_keeps_its_access() -> None:
     [entry] = [entry for entry in report(outcome, {})["conditions"] if entry["type"] == "PodUpToDate"]
     assert (entry["status"], entry["reason"]) == ("False", "RolloutPaused")
     member = member_state(outcome)
-    assert (member.outdated, member.deferred, member.waiting_for) == (True, False, None)
+    assert (member.outdated, member.deferred, member.waits_for_slot) == (True, False, False)
     going_on = replace(snapshot, cls=replace(HELD, rollout_paused=False), may_replace=False)
-    assert member_state(outcome_of(going_on)).waiting_for is WaitingFor.ROLLOUT_SLOT
+    assert member_state(outcome_of(going_on)).waits_for_slot
 
 
 def test_paused_rollout_still_replaces_failed_pods_and_serves_new_users() -> None:

@@ -1,6 +1,6 @@
 """Sealed values are read back unchanged; all other values are rejected."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import orjson
@@ -14,7 +14,7 @@ from userstorage_operator.readmodel.query import Query
 from userstorage_operator.readmodel.summary import summary
 from userstorage_operator.redis_cache.codec import LARGEST, SCHEMA, Codec, Entry, Reason, Rejected
 from userstorage_operator.redis_cache.head import Head
-from userstorage_operator.redis_cache.index import Range, Row, parse
+from userstorage_operator.redis_cache.index import ENTRIES_PER_ROW, Range, Row, parse
 from userstorage_operator.redis_cache.keys import Keys
 
 KEYS = Keys("test")
@@ -135,7 +135,7 @@ def row(namespace: str, name: str, user: str = "alice") -> Row:
 
 @given(names=st.lists(st.tuples(NAMES, NAMES), unique=True))
 def test_rows_sort_by_namespace_and_name(names: list[tuple[str, str]]) -> None:
-    for order in (0, 1):
+    for order in range(ENTRIES_PER_ROW):
         members = sorted(row(*name).members(CODECS[1])[order].encode() for name in names)
         assert [parse(member, CODECS[1]).key for member in members] == [Key(*name) for name in sorted(names)]
 
@@ -158,6 +158,33 @@ def test_range_contains_exactly_the_rows_that_match_the_query(
         if namespace in (None, name[0])
         and user in (None, name[2])
         and (after is None or name[:2] > (after.namespace, after.name))
+    }
+
+
+@given(
+    rows=st.lists(
+        st.tuples(NAMES, NAMES, st.sampled_from(["Ready", "Failed"]), st.booleans()), unique_by=lambda each: each[:2]
+    ),
+    namespace=st.none() | NAMES,
+    after=st.none() | st.builds(Key, NAMES, NAMES),
+    phase=st.sampled_from([None, "Ready", "Failed", "Pending"]),
+    ready=st.none() | st.booleans(),
+)
+def test_ranges_of_states_contain_exactly_the_rows_that_match_the_query(
+    rows: list[tuple[str, str, str, bool]], namespace: str | None, after: Key | None, phase: str | None, ready: bool | None
+) -> None:
+    stored = [replace(row(*each[:2]), phase=each[2], ready=each[3]) for each in rows]
+    members = [member for each in stored for member in each.members(CODECS[1])]
+    query = Query(namespace=namespace, phase=phase, ready=ready, after=after)
+    spans = Range.of_states(query)
+    found = [parse(entry.encode(), CODECS[1]) for span in spans for entry in members if span.first[1:] <= entry < span.end[1:]]
+    assert len(found) == len(set(found))
+    assert set(found) == {
+        each
+        for each in stored
+        if each.matches(query)
+        and namespace in (None, each.key.namespace)
+        and (after is None or (each.key.namespace, each.key.name) > (after.namespace, after.name))
     }
 
 

@@ -17,7 +17,7 @@ from userstorage_operator.plan.planner import plan_changes
 from userstorage_operator.plan.steps import DeletePod, Patch, Plan
 from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 from userstorage_operator.status.outcome import Failure, Outcome
-from userstorage_operator.status.rollout import MemberState, WaitingFor, member_state, unavailable_budget
+from userstorage_operator.status.rollout import MemberState, member_state, unavailable_budget
 
 NEWER = dufs_class(browser={"flavor": "Dufs", "image": "dufs:newer"})
 OLDER = dufs_class()
@@ -74,11 +74,11 @@ def test_member_state_follows_outcome() -> None:
     healthy = member_state(outcome_of(settled, OLDER))
     assert healthy == MemberState("standard", 1, running=True, available=True, updated=True)
     waiting = member_state(outcome_of(held_back(settled), NEWER))
-    assert waiting == replace(healthy, updated=False, outdated=True, waiting_for=WaitingFor.ROLLOUT_SLOT)
+    assert waiting == replace(healthy, updated=False, outdated=True, waits_for_slot=True)
     nothing = snapshot_of(storage_object(), OLDER)
     assert member_state(outcome_of(nothing, OLDER)) == replace(healthy, available=False, updated=False)
     full = member_state(replace(outcome_of(nothing, OLDER, error=QuotaExceeded("full")), desired=None))
-    assert full == replace(healthy, running=False, available=False, updated=False, failed=True, waiting_for=WaitingFor.QUOTA)
+    assert full == replace(healthy, running=False, available=False, updated=False, failed=True)
 
 
 @pytest.mark.parametrize("trouble", ["withdrawn", "terminating"])
@@ -136,7 +136,7 @@ class Platform:
         self.tracker.expect(self.keys)
 
     def observe(self, key: Key) -> MemberState:
-        waiting_for = None if self.updated[key] else WaitingFor.ROLLOUT_SLOT
+        waits_for_slot = not self.updated[key]
         cls, updated = self.class_of[key], self.updated[key]
         return MemberState(
             cls.name,
@@ -146,7 +146,7 @@ class Platform:
             updated=updated,
             outdated=not updated,
             failed=key in self.broken and not self.ready[key],
-            waiting_for=waiting_for,
+            waits_for_slot=waits_for_slot,
         )
 
     def observe_all(self) -> None:
@@ -320,17 +320,6 @@ def test_failed_deletion_releases_slot() -> None:
     assert not platform.tracker.may_replace(second, platform.cls, available=True)
     platform.tracker.record(first, platform.observe(first))
     assert platform.tracker.may_replace(second, platform.cls, available=True)
-
-
-def test_freed_quota_requeues_waiting_members_of_namespace() -> None:
-    platform = Platform(1, "1")
-    waiting = replace(platform.observe(platform.keys[0]), running=False, waiting_for=WaitingFor.QUOTA)
-    platform.tracker.record(platform.keys[0], platform.observe(platform.keys[0]))
-    platform.tracker.record(Key("users0", "waits"), waiting)
-    platform.tracker.record(Key("elsewhere", "waits"), waiting)
-    platform.requeued.clear()
-    platform.tracker.record(platform.keys[0], None)
-    assert list(platform.requeued) == [Key("users0", "waits")]
 
 
 def test_unchanged_member_state_is_not_reported_again() -> None:

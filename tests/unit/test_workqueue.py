@@ -2,6 +2,7 @@
 
 import asyncio
 
+from userstorage_operator.runtime.fair_queue import HIGH_PRIORITY, LOW_PRIORITY
 from userstorage_operator.runtime.workqueue import WorkQueue
 
 
@@ -119,3 +120,45 @@ async def test_keys_that_keep_failing_share_a_rate() -> None:
     assert delays[-1] > 60 + 10_000 / 50 - 5
     keys.forget(0)
     assert keys.add_rate_limited(0) == 60.0, "a key that has succeeded meanwhile starts over"
+
+
+async def test_key_is_served_with_the_highest_priority_it_was_added_with() -> None:
+    keys = queue()
+    keys.add("a")
+    keys.add("b", HIGH_PRIORITY)
+    keys.add("c", LOW_PRIORITY)
+    keys.add("c", HIGH_PRIORITY)
+    keys.add("b", LOW_PRIORITY)
+    assert [await keys.get() for _ in range(3)] == ["b", "c", "a"]
+
+
+async def test_key_added_while_it_is_processed_keeps_the_highest_of_these_priorities() -> None:
+    keys = queue()
+    keys.add("a")
+    await keys.get()
+    keys.add("a", HIGH_PRIORITY)
+    keys.add("a", LOW_PRIORITY)
+    keys.add("b")
+    keys.done("a")
+    assert [await keys.get(), await keys.get()] == ["a", "b"]
+
+
+async def test_retry_keeps_the_priority() -> None:
+    keys: WorkQueue[str] = WorkQueue(lambda _: 0.0)
+    keys.add("a", HIGH_PRIORITY)
+    await keys.get()
+    keys.add_rate_limited("a")
+    keys.done("a")
+    keys.add("b")
+    await asyncio.sleep(0.01)
+    assert [await keys.get(), await keys.get()] == ["a", "b"]
+
+
+async def test_oldest_wait_is_that_of_the_key_that_priority_and_turns_leave_behind() -> None:
+    keys: WorkQueue[str] = WorkQueue(lambda _: 0.0, flow_of=lambda key: key[0])
+    keys.add("b1", LOW_PRIORITY)
+    await asyncio.sleep(0.03)
+    for key in ("a1", "a2", "b2"):
+        keys.add(key, HIGH_PRIORITY)
+    assert [await keys.get() for _ in range(3)] == ["a1", "b2", "a2"]
+    assert keys.oldest_wait() >= 0.03

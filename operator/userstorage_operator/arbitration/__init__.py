@@ -7,24 +7,24 @@ There is one file and one condition reason for each such thing:
 | `user_id.py` | a user id in a namespace | UserIDConflict | `reconcile/observe.py: _without_user_id` |
 | `claim.py` | a PersistentVolumeClaim, or a directory of a shared one | ClaimInUse | `status/storage_ready.py: _in_use_message` |
 | `host.py` | a host with a path and those below it | HostConflict | `arbitration/host.py: conflict` |
-| `quota.py` | a place in `limits.maxPerNamespace` of a class | QuotaExceeded | `reconcile/observe.py: _reserve_place` |
+| `quota.py` | a place in `limits.maxPerNamespace` of a class | QuotaExceeded | `reconcile/observe.py: _take_place` |
 
 Each file has up to three parts:
 
-- A function that every reconcile calls: `conflict`, `holder` or `exceeded`. It is a pure function over the `Lister` and sends
+- A function that every reconcile calls: `conflict`, `holder` or `take_place`. It is a pure function over the `Lister` and sends
   no request. The order of precedence is the same everywhere: a UserStorage that already has the thing, then the oldest.
 - An index that `informers.caches.Caches` updates on every event. `update(raw, exists=…)` indexes one UserStorage, `is_owner`
   says which one has the thing as far as the index knows, and `affected_keys` returns the other UserStorages that compete for
   it. `Caches` adds these to the queue. An update takes O(log n): thousands of UserStorages may compete for a user id or a
   claim.
-- `Reservations` or `ClaimReservations`, if a reconcile grants the thing before a child shows it: `reserve` when it is granted, `release` when it is
+- `ClaimReservations`, if a reconcile grants the thing before a child shows it: `reserve` when it is granted, `release` when it is
   free.
 
 `host.py` is decided in its index: whether a path is taken depends on the owners above and below it, and so on those that wait no
 more. `update` returns who got or lost a host, and `conflict` reads the index.
 
-`quota.py` has no index: the UserStorages of the namespace compete, and `reconcile/rollout_tracker.py`, which counts the members
-of each class, requeues those that wait.
+`quota.py` is decided in its index too, which also keeps the places that a reconcile has taken. One change moves at most one
+UserStorage across the limit, so `update` returns few, whatever their number.
 
 `user_id.py` comes first: only the owner of a user id can have a pod, and with it a claim or a host. `UserIDIndex.update`
 therefore returns each `OwnerChange`. `Caches` then also requeues the UserStorages that compete with the previous or the new

@@ -1,14 +1,14 @@
 """Which UserStorage holds a claim, or a directory of a claim that many share (docs/semantics.md#shared-claims)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from heapq import merge
-from itertools import chain
 from typing import Any
 
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.subpath import comparable
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, UserStorage, named_claim
+from userstorage_operator.arbitration.crowds import Crowds
 from userstorage_operator.arbitration.directories import Claimant, DirectoryIndex
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.arbitration.ranking import IndexKey, Rank
@@ -109,6 +109,14 @@ class ClaimIndex:
         self._claims: dict[IndexKey, tuple[Any, ...]] = {}
         """Namespace and name of a claim with the label -> what its UserStorages depend on."""
         self._serves_one: set[IndexKey] = set()
+        self._crowds: Crowds[tuple[str, ClaimUse]] = Crowds()
+        """Namespaces, and uses of a claim that the others compete for."""
+
+    def take_crowds(self) -> Iterator[Key]:
+        """Yield the UserStorages for which the holder of their claim may have changed, of those that were not all returned."""
+        for namespace, use in self._crowds.take():
+            users = merge(self.wanting.conflicting(namespace, use), self.mounting.conflicting(namespace, use))
+            yield from (Key(namespace, user.name) for user in users)
 
     def update(self, raw: Unstructured, *, exists: bool) -> set[Key]:
         """Index a UserStorage that was created, changed or deleted, or that has gained or lost its user id.
@@ -138,7 +146,7 @@ class ClaimIndex:
         return set[Key]().union(*map(self._update_mounting, keys))
 
     def update_claim(self, claim: Unstructured, *, exists: bool) -> set[Key]:
-        """Note a claim that carries the label, or does so no longer. Return all its UserStorages if that concerns them."""
+        """Note a claim that carries the label, or does so no longer. Return its first UserStorages if that concerns them."""
         place = claim["metadata"]["namespace"], claim["metadata"]["name"]
         now = _relevant(claim) if exists else None
         if self._claims.get(place) == now:
@@ -149,8 +157,8 @@ class ClaimIndex:
             del self._claims[place]
         (self._serves_one.add if exists and serves_one(claim) else self._serves_one.discard)(place)
         whole = ClaimUse(place[1])
-        users = chain(self.wanting.conflicting(place[0], whole), self.mounting.conflicting(place[0], whole))
-        return {Key(place[0], user.name) for user in users}
+        users = merge(self.wanting.conflicting(place[0], whole), self.mounting.conflicting(place[0], whole))
+        return self._crowds.first((place[0], whole), (Key(place[0], user.name) for user in users))
 
     def released(self, key: Key, use: ClaimUse) -> set[Key]:
         """Return the other UserStorages to requeue when the UserStorage `key` no longer has `use` or has a pod for it.
@@ -163,14 +171,14 @@ class ClaimIndex:
         first = next(self.wanting.conflicting(namespace, scope), None)
         if wanted is not None and wanted.use == use and first == wanted and mounting is None and (whole or not use.read_only):
             # What conflicts with this use conflicts with nothing else before it, unless its directory contains this one.
-            return _keys(key, self.wanting.above(namespace, scope))
+            return self._first(key, scope, self.wanting.above(namespace, scope))
         dominating = self.mounting.conflicting if whole else self.mounting.dominating
         other = _first_but(key, dominating(namespace, scope))
         # If another UserStorage has the user id of `other` by now, that one does not wait for `other`.
         is_owner = other is not None and self.wanting.get(Key(namespace, other.name)) is not None
         if is_owner and other is not None and wanted is not None and other.rank < wanted.rank:
             return set()
-        return _keys(key, self.wanting.conflicting(namespace, scope))
+        return self._first(key, scope, self.wanting.conflicting(namespace, scope))
 
     def _affected_by_wanting(self, key: Key, claimant: Claimant) -> set[Key]:
         """Return those over which a claimant that is new or gone takes precedence, unless another one comes before it for all."""
@@ -182,7 +190,7 @@ class ClaimIndex:
         if first is not None and first.rank < claimant.rank:
             return set()
         conflicting = self.wanting.conflicting(key.namespace, scope)
-        return _keys(key, (other for other in conflicting if other.rank > claimant.rank))
+        return self._first(key, scope, (other for other in conflicting if other.rank > claimant.rank))
 
     def _update_mounting(self, key: Key) -> set[Key]:
         """Index again which claim the pod of the UserStorage mounts. Return the others for which that changes the holder."""
@@ -201,6 +209,11 @@ class ClaimIndex:
         changed = {claimant.use for claimant in (before, now) if claimant is not None}
         return set[Key]().union(*(self.released(key, use) for use in changed))
 
+    def _first(self, key: Key, scope: ClaimUse, others: Iterable[Claimant]) -> set[Key]:
+        """Return the first of the others, but for `key`; the rest is requeued later."""
+        keys = (Key(key.namespace, other.name) for other in others if other.name != key.name)
+        return self._crowds.first((key.namespace, scope), keys)
+
     def _scope(self, namespace: str, use: ClaimUse) -> ClaimUse:
         """Return what a use excludes others from: the whole claim, if it serves one UserStorage at a time."""
         return ClaimUse(use.claim) if (namespace, use.claim) in self._serves_one else use
@@ -208,10 +221,6 @@ class ClaimIndex:
 
 def _first_but(key: Key, claimants: Iterable[Claimant]) -> Claimant | None:
     return next((other for other in claimants if other.name != key.name), None)
-
-
-def _keys(key: Key, others: Iterable[Claimant]) -> set[Key]:
-    return {Key(key.namespace, other.name) for other in others if other.name != key.name}
 
 
 def _relevant(claim: Unstructured) -> tuple[Any, ...]:

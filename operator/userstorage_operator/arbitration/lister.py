@@ -1,6 +1,6 @@
 """The protocol by which reconciles read the caches, as with client-go's Lister, and put their own writes into them."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from userstorage_operator.api.resources import Kind, Resource
@@ -20,9 +20,6 @@ class Lister(Protocol):
     def is_current(self, namespace: str) -> bool:
         """Whether the watch of UserStorages in the namespace has just delivered something: no deletion is missing here."""
 
-    def in_namespace(self, namespace: str) -> Collection[Unstructured]:
-        """Return all raw UserStorages of the namespace."""
-
     def user_id_owner(self, namespace: str, user_id: str, children: Children) -> Unstructured | None:
         """Return the owner of the user id: the UserStorage that controls `children`, else the oldest with this user id.
 
@@ -31,6 +28,9 @@ class Lister(Protocol):
 
     def claimants(self, namespace: str, use: ClaimUse) -> Iterator[Claimant]:
         """Yield the UserStorages that need a claim, own their user id and conflict with `use`, in order of precedence."""
+
+    def is_shareable(self, namespace: str, claim: str) -> bool:
+        """Whether the claim exists with the label by which its owner lets UserStorages use it, whatever the value."""
 
     def claim_mounters(self, namespace: str, use: ClaimUse) -> Iterator[Claimant]:
         """Yield the UserStorages whose pod conflicts with `use`, in order of precedence."""
@@ -42,6 +42,11 @@ class Lister(Protocol):
         """Whether another UserStorage owns the host and path that the UserStorage `key` wants, or an overlapping path.
 
         False if the UserStorage wants no host, or does not own its user id.
+        """
+
+    def take_place(self, raw: Unstructured) -> bool:
+        """Whether the UserStorage has, or gets now, a place within `limits.maxPerNamespace` of its class, so that a concurrent
+        reconcile cannot take it. True if the class has no limit.
         """
 
     def classes(self) -> Iterable[Unstructured]:

@@ -48,13 +48,19 @@ class RankedIndex:
         claimants = self._claimants.get(key)
         return claimants[0][1] if claimants is not None else None
 
+    def position(self, key: IndexKey, name: str) -> int:
+        """Return how many UserStorages take precedence over `name`, which must be indexed."""
+        position: int = self._claimants[key].bisect_left((self._rank_of[key, name], name))
+        return position
+
+    def at(self, key: IndexKey, position: int) -> str | None:
+        """Return the name over which `position` UserStorages take precedence; None if there are not that many."""
+        claimants = self._claimants.get(key, ())
+        return claimants[position][1] if 0 <= position < len(claimants) else None
+
     def name_of(self, key: IndexKey, uid: str | None) -> str | None:
         """Return the name of the UserStorage with this uid; None if it is not indexed."""
         return self._name_of.get((key, uid)) if uid is not None else None
-
-    def names(self, key: IndexKey) -> list[str]:
-        """Return the names of all UserStorages at the index key, in order of precedence."""
-        return [name for _, name in self._claimants.get(key, ())]
 
     def ranked(self, key: IndexKey) -> Iterator[tuple[Rank, str]]:
         """Yield rank and name of all UserStorages at the index key, in order of precedence."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from userstorage_operator.api import names
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
+from userstorage_operator.arbitration.crowds import Crowds
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.arbitration.ranking import IndexKey, RankedIndex
 from userstorage_operator.observed.snapshot import Children, controller_uid
@@ -35,8 +36,10 @@ class OwnerChange:
 
     previous: Key | None
     owner: Key | None
-    claimants: list[Key]
-    """All UserStorages with the user id: the status of those that wait names the owner, so it has to change."""
+    claimants: set[Key]
+    """The first UserStorages with the user id: the status of those that wait names the owner, so it has to change. `take_crowds`
+    returns the others.
+    """
 
     @property
     def owners(self) -> Iterator[Key]:
@@ -54,6 +57,13 @@ class UserIDIndex:
         """Namespace and slug -> user ids. Two user ids with the same slug are rare, but possible."""
         self._owners: dict[IndexKey, str] = {}
         """Namespace and user id -> name of the owner, as of the last update."""
+        self._crowds: Crowds[IndexKey] = Crowds()
+        """Namespaces and user ids."""
+
+    def take_crowds(self) -> Iterator[Key]:
+        """Yield the UserStorages with each user id whose owner has changed, of those that were not all in an OwnerChange."""
+        for user in self._crowds.take():
+            yield from self._all(user)
 
     def owner(self, namespace: str, user_id: str, children: Children) -> str | None:
         """Return the name of the UserStorage that controls `children`, else of the oldest; None without any."""
@@ -100,9 +110,12 @@ class UserIDIndex:
                 del self._owners[user]
             else:
                 self._owners[user] = owner
-            claimants = [Key(namespace, name) for name in self._claimants.names(user)]
+            claimants = self._crowds.first(user, self._all(user))
             changes.append(OwnerChange(_key(namespace, previous), _key(namespace, owner), claimants))
         return changes
+
+    def _all(self, user: IndexKey) -> Iterator[Key]:
+        return (Key(user[0], name) for _, name in self._claimants.ranked(user))
 
     def _users_of(self, child: Unstructured) -> list[IndexKey]:
         """Return (namespace, user id) of the users whose children have the name of `child`."""

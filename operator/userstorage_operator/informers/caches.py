@@ -1,6 +1,6 @@
 """The caches of all resources. They requeue the UserStorages and classes that a change of an object affects."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,12 +11,14 @@ from userstorage_operator.api.userstorage import Key
 from userstorage_operator.arbitration.claim import ClaimIndex
 from userstorage_operator.arbitration.directories import Claimant
 from userstorage_operator.arbitration.host import HostIndex
+from userstorage_operator.arbitration.quota import QuotaIndex
 from userstorage_operator.arbitration.user_id import OwnerChange, UserIDIndex
-from userstorage_operator.informers.object_cache import ObjectCache, object_key
+from userstorage_operator.informers.object_cache import ObjectCache, ObjectKey, object_key
 from userstorage_operator.informers.sorted_index import SortedIndex
 from userstorage_operator.observed.claim_usage import ClaimUse, mounted_claims
 from userstorage_operator.observed.snapshot import Children
 from userstorage_operator.plan.finalizers import is_held
+from userstorage_operator.readmodel.query import Query
 from userstorage_operator.readmodel.summary import summary
 
 _EXPOSURE = frozenset(kind.resource for kind in EXPOSURE)
@@ -29,18 +31,24 @@ class Caches:
     """Implements the protocol `arbitration.lister.Lister`.
 
     `enqueue(key)` and `enqueue_class(name)` are called for each UserStorage and class that a change by another client affects.
-    After our own write, `enqueue` is called only for the UserStorages that compete with the one that was written.
+    After our own write, `enqueue` is called only for the UserStorages that compete with the one that was written. `resync(key)` is
+    called instead of `enqueue` for each UserStorage if a change may concern all of them.
     """
 
-    def __init__(self, enqueue: Callable[[Key], None], enqueue_class: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        enqueue: Callable[[Key], None],
+        enqueue_class: Callable[[str], None],
+        resync: Callable[[Key], None] | None = None,
+    ) -> None:
+        """Connect the caches; `resync` is `enqueue` by default."""
         self._enqueue = enqueue
+        self._resync = resync or enqueue
         self._enqueue_class = enqueue_class
         self._storages = ObjectCache(self._storage_changed, transform=USER_STORAGES.transform)
         self._classes = ObjectCache(self._class_changed)
-        self._storage_classes = ObjectCache(lambda _: self._enqueue_all(self.keys()))
-        self._children = {
-            kind: ObjectCache(partial(self._child_changed, kind), lambda: self._enqueue_all(self.keys())) for kind in Kind
-        }
+        self._storage_classes = ObjectCache(lambda _: self._resync_all())
+        self._children = {kind: ObjectCache(partial(self._child_changed, kind), self._resync_all) for kind in Kind}
         self._cache_of_field = {kind.field: cache for kind, cache in self._children.items()}
         """Field of `Children` -> cache of that kind. Kept, because `children` needs it on every event."""
         self._children[Kind.POD].add_index(_BY_CLAIM, _claims_of_pod)
@@ -56,7 +64,9 @@ class Caches:
         self._user_ids = UserIDIndex(self)
         self._claims = ClaimIndex(self, self._user_ids)
         self._hosts = HostIndex(self, self._user_ids)
+        self._quotas = QuotaIndex(self)
         self._sorted = SortedIndex()
+        self._storages.add_event_handler(self._index_for_readers)
         self._summaries: dict[Key, tuple[Unstructured, Unstructured]] = {}
         """Key -> UserStorage and its summary. Kept, because summaries are read far more often than they change."""
         self._user_facing: dict[str, tuple[Any, ...] | None] = {}
@@ -75,9 +85,11 @@ class Caches:
         """Return the keys of all UserStorages."""
         return [Key.of(raw) for raw in self._storages.values()]
 
-    def after(self, key: Key | None, namespace: str | None, user: str | None) -> Iterator[Unstructured]:
-        """Yield the UserStorages after `key` by (namespace, name), only those of `namespace` and `user` if not None."""
-        return self._known(self._sorted.after(key, namespace, user))
+    def after(self, key: Key | None, query: Query) -> Iterator[Unstructured]:
+        """Yield the UserStorages after `key` by (namespace, name), found by the most selective filter of the query: the others have
+        still to be applied.
+        """
+        return self._known(self._sorted.after(key, query.namespace, query.user, query.phase, query.ready))
 
     def summary(self, raw: Unstructured) -> Unstructured:
         """Return the summary of a raw UserStorage for platform backends. It is shared between callers: do not change it."""
@@ -97,10 +109,6 @@ class Caches:
         """Whether the watch of UserStorages in the namespace has just delivered something: no deletion is missing here."""
         return self._storages.is_current(namespace)
 
-    def in_namespace(self, namespace: str) -> Collection[Unstructured]:
-        """Return all raw UserStorages of the namespace."""
-        return self._storages.in_namespace(namespace)
-
     def user_id_owner(self, namespace: str, user_id: str, children: Children) -> Unstructured | None:
         """Return the owner of the user id: the UserStorage that controls `children`, else the oldest with this user id.
 
@@ -113,6 +121,10 @@ class Caches:
         """Yield the UserStorages that need a claim, own their user id and conflict with `use`, in order of precedence."""
         return self._claims.wanting.conflicting(namespace, use)
 
+    def is_shareable(self, namespace: str, claim: str) -> bool:
+        """Whether the claim exists with the label by which its owner lets UserStorages use it, whatever the value."""
+        return self.shared_claims.get(namespace, claim) is not None
+
     def claim_mounters(self, namespace: str, use: ClaimUse) -> Iterator[Claimant]:
         """Yield the UserStorages whose pod conflicts with `use`, in order of precedence."""
         return self._claims.mounting.conflicting(namespace, use)
@@ -124,6 +136,10 @@ class Caches:
     def host_taken(self, key: Key) -> bool:
         """Whether another UserStorage owns the host and path that the UserStorage `key` wants, or an overlapping path."""
         return self._hosts.is_taken(key)
+
+    def take_place(self, raw: Unstructured) -> bool:
+        """Whether the UserStorage has, or gets now, a place within `limits.maxPerNamespace` of its class."""
+        return self._quotas.take_place(raw)
 
     def classes(self) -> Iterable[Unstructured]:
         """Return all raw UserStorageClasses."""
@@ -165,15 +181,26 @@ class Caches:
 
     # From changes to affected keys
 
+    def take_crowds(self) -> list[Key]:
+        """Return the UserStorages that changes since the last call concern, but that are too many to be requeued on each change."""
+        return [*self._user_ids.take_crowds(), *self._claims.take_crowds()]
+
+    def _index_for_readers(self, key: ObjectKey, raw: Unstructured | None) -> None:
+        if raw is None:
+            self._summaries.pop(Key(*key), None)
+            self._sorted.remove(Key(*key))
+        else:
+            found = summary(raw)
+            self._sorted.add(Key(*key), str(found["userID"] or ""), found["phase"], ready=found["ready"])
+
     def _storage_changed(self, raw: Unstructured) -> None:
         key, user_id = Key.of(raw), raw.get("spec", {}).get("userID")
         exists = self.storage(key) is not None
-        self._summaries.pop(key, None)
-        self._sorted.add(key, str(user_id or "")) if exists else self._sorted.remove(key)
         if isinstance(user_id, str):
             self._owners_changed(self._user_ids.update(raw, exists=exists))
             self._enqueue_all(self._claims.update(raw, exists=exists))
             self._enqueue_all(self._hosts.update(raw, exists=exists))
+            self._enqueue_all(self._quotas.update(raw, exists=exists))
             if not exists:
                 self._enqueue_held_policy(key.namespace, names.child_name(names.slug(user_id)))
         self._enqueue(key)
@@ -181,7 +208,7 @@ class Caches:
     def _owners_changed(self, changes: Iterable[OwnerChange]) -> None:
         """Requeue all UserStorages with a user id whose owner changed, and those that compete with the old or new owner."""
         for change in changes:
-            self._enqueue_all(change.claimants)
+            self._enqueue_all(change.claimants.union(change.owners))
             for raw in self._known(change.owners):
                 self._enqueue_all(self._hosts.update(raw, exists=True))
                 self._enqueue_all(self._claims.update(raw, exists=True))
@@ -199,7 +226,11 @@ class Caches:
             self._enqueue_held_policy(*object_key(child))
         elif kind in EXPOSURE:
             self._exposure_changed(child)
-        self._enqueue_all(self._user_ids.affected_keys(child))
+        affected = self._user_ids.affected_keys(child)
+        self._enqueue_all(affected)
+        if kind in (Kind.SERVICE, Kind.POD):
+            for raw in self._known(affected):
+                self._enqueue_all(self._quotas.update_child(raw))
         if kind is Kind.POD:
             self._enqueue_all(self._claims.update_pod(child))
 
@@ -224,7 +255,8 @@ class Caches:
             self._enqueue_class(other["metadata"]["name"])
         for storage in list(self._storages.values()):
             self._enqueue_all(self._hosts.update(storage, exists=True))
-        self._enqueue_all(self.keys())
+            self._quotas.update(storage, exists=True)
+        self._resync_all()
 
     def _enqueue_held_policy(self, namespace: str, name: str) -> None:
         """Requeue a NetworkPolicy that waits for its pod, under its own name: its UserStorage may be gone."""
@@ -235,6 +267,10 @@ class Caches:
     def _enqueue_all(self, keys: Iterable[Key]) -> None:
         for key in keys:
             self._enqueue(key)
+
+    def _resync_all(self) -> None:
+        for key in self.keys():
+            self._resync(key)
 
     def _known(self, keys: Iterable[Key]) -> Iterator[Unstructured]:
         return (raw for key in keys if (raw := self.storage(key)) is not None)

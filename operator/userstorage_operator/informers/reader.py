@@ -28,12 +28,12 @@ class CacheReader:
     async def page(self, query: Query) -> Aged[Page]:
         """Return the page of summaries that `query` asks for.
 
-        A filter that few pass leads through all UserStorages, so the event loop gets its turn every few hundred.
+        Two filters that few pass together may lead through many UserStorages, so the event loop gets its turn every few hundred.
         """
         found: list[Unstructured] = []
         after = query.after
         while True:
-            walked = list(islice(self._caches.after(after, query.namespace, query.user), _STRETCH))
+            walked = list(islice(self._caches.after(after, query), _STRETCH))
             found += filter(query.matches, map(self._caches.summary, walked))
             if len(walked) < _STRETCH or len(found) > query.limit:
                 return self._aged(page_of(found, query))

@@ -1,7 +1,11 @@
-"""The keys of all UserStorages, in the order of the pages of the read API: all together, and those of each user id."""
+"""The keys of all UserStorages, in the order of the pages of the read API: all together, those of each user id, and those of each
+phase and readiness.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from heapq import merge
+from typing import TypeVar
 
 from sortedcontainers import SortedList
 
@@ -9,6 +13,9 @@ from userstorage_operator.api.userstorage import Key
 
 _Entry = tuple[str, str]
 """Namespace and name of a UserStorage."""
+H = TypeVar("H", bound=Hashable)
+_State = tuple[str, bool]
+"""Phase, and whether it is ready."""
 
 
 class SortedIndex:
@@ -17,41 +24,63 @@ class SortedIndex:
     def __init__(self) -> None:
         self._all: SortedList[_Entry] = SortedList()
         self._by_user: defaultdict[str, SortedList[_Entry]] = defaultdict(SortedList)
-        self._user_of: dict[_Entry, str] = {}
+        self._by_state: defaultdict[_State, SortedList[_Entry]] = defaultdict(SortedList)
+        self._known: dict[_Entry, tuple[str, _State]] = {}
+        """Entry -> user id and state."""
 
-    def add(self, key: Key, user: str) -> None:
-        """Add a UserStorage to the list of all and to that of its user id.
-
-        If its user id has changed, it leaves the list of the old one.
-        """
+    def add(self, key: Key, user: str, phase: str, *, ready: bool) -> None:
+        """Add a UserStorage to the lists. It leaves those of a former user id or state."""
         entry = (key.namespace, key.name)
-        if self._user_of.get(entry) == user:
+        if self._known.get(entry) == (user, (phase, ready)):
             return
         self.remove(key)  # a UserStorage that is created again under its name can have another user id
-        self._user_of[entry] = user
+        self._known[entry] = user, (phase, ready)
         self._all.add(entry)
         self._by_user[user].add(entry)
+        self._by_state[phase, ready].add(entry)
 
     def remove(self, key: Key) -> None:
-        """Remove a UserStorage from both lists, if it is in them."""
+        """Remove a UserStorage from all lists, if it is in them."""
         entry = (key.namespace, key.name)
-        user = self._user_of.pop(entry, None)
-        if user is None:
+        known = self._known.pop(entry, None)
+        if known is None:
             return
+        user, state = known
         self._all.remove(entry)
-        self._by_user[user].remove(entry)
-        if not self._by_user[user]:
-            del self._by_user[user]
+        _remove(self._by_user, user, entry)
+        _remove(self._by_state, state, entry)
 
-    def after(self, key: Key | None, namespace: str | None, user: str | None) -> Iterator[Key]:
-        """Yield the keys after `key` in order, only those of `namespace` and of the user id `user` if these are not None.
+    def after(
+        self,
+        key: Key | None,
+        namespace: str | None,
+        user: str | None = None,
+        phase: str | None = None,
+        ready: bool | None = None,
+    ) -> Iterator[Key]:
+        """Yield the keys after `key` in order, only those of `namespace` and of the user id `user` if these are not None. Without
+        `user`, only those of `phase` and `ready` if these are not None: a user has few UserStorages.
 
         The iterator is invalid after the next change.
         """
-        entries = self._all if user is None else self._by_user.get(user, SortedList())
         last = (key.namespace, key.name) if key is not None else ("", "")
         start = max(last, (namespace or "", ""))
-        for entry in entries.irange(minimum=start, inclusive=(False, True)):
+        lists = self._lists(user, phase, ready)
+        for entry in merge(*(entries.irange(minimum=start, inclusive=(False, True)) for entries in lists)):
             if namespace is not None and entry[0] != namespace:
                 return
             yield Key(*entry)
+
+    def _lists(self, user: str | None, phase: str | None, ready: bool | None) -> "list[SortedList[_Entry]]":
+        if user is not None:
+            return [self._by_user[user]] if user in self._by_user else []
+        if phase is None and ready is None:
+            return [self._all]
+        states = self._by_state.items()
+        return [found for (of, is_ready), found in states if phase in (None, of) and ready in (None, is_ready)]
+
+
+def _remove(lists: "dict[H, SortedList[_Entry]]", value: H, entry: _Entry) -> None:
+    lists[value].remove(entry)
+    if not lists[value]:
+        del lists[value]

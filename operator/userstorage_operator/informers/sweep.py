@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 
 _RETRY = 5.0
 """Seconds until the lists that failed are requested again."""
+_STRETCH = 300
+"""How many UserStorages are requeued before the event loop gets its turn."""
 _NO_RESPONSE = 0
 """Status of a ClusterError if the API server did not respond."""
 _SELECTORS = {kind.resource: names.CHILD_SELECTOR for kind in Kind}
@@ -83,8 +85,10 @@ class Sweep:
         """Request all lists once and requeue every UserStorage. Return the lists that failed, as (resource, namespace)."""
         known = set(self._caches.keys())
         failed = await self._relist(self._lists)
-        for key in known.union(self._caches.keys()):
+        for number, key in enumerate(known.union(self._caches.keys())):
             self._enqueue(key)
+            if number % _STRETCH == 0:
+                await asyncio.sleep(0)
         return failed
 
     async def _relist(self, lists: Sequence[_List]) -> Sequence[_List]:

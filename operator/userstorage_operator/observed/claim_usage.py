@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import takewhile
 
 from userstorage_operator.api import names
@@ -54,6 +54,8 @@ class ClaimContext:
     """The other pods that mount the claim; None if they were not listed, because the list costs a request."""
     mount_failure: Finding | None = None
     """The latest failure to mount the claim for the current pod, from the Events of the pod; None if none is known."""
+    recheck_pause: timedelta = timedelta()
+    """Minimum time until the named claim is asked for again, if it does not exist."""
     waiting_since: datetime | None = None
     """Since when the pod waits for its claim, as far as this process knows; None if it did not wait before this reconcile."""
     events_read_at: datetime | None = None

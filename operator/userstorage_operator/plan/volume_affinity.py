@@ -92,12 +92,13 @@ def mounting_since(snapshot: Snapshot) -> datetime | None:
 
 def claim_recheck_at(snapshot: Snapshot, now: datetime) -> datetime:
     """Return when to look again at a claim that no watch delivers: in pauses that grow with the time that the pod has waited."""
-    return _next_look(snapshot.claim_context.waiting_since, now)
+    context = snapshot.claim_context
+    return _next_look(context.waiting_since, now, max(RECHECK_INTERVAL, context.recheck_pause))
 
 
-def _next_look(since: datetime | None, now: datetime) -> datetime:
+def _next_look(since: datetime | None, now: datetime, least: timedelta = RECHECK_INTERVAL) -> datetime:
     waited = max(now - since, timedelta()) if since is not None else timedelta()
-    return now + min(max(RECHECK_INTERVAL, waited / 4), _LONGEST_RECHECK)
+    return now + min(max(least, waited / 4), _LONGEST_RECHECK)
 
 
 def events_are_due(snapshot: Snapshot, now: datetime) -> bool:

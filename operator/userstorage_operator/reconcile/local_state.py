@@ -11,8 +11,8 @@ from typing import NamedTuple
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.userstorage import Key, Metadata
 from userstorage_operator.arbitration.claim import ClaimReservations
-from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.reconcile.backoff import Backoff
+from userstorage_operator.reconcile.missing_claims import MissingClaims
 from userstorage_operator.reconcile.mount_inspector import MountEvents
 from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
 
@@ -49,10 +49,9 @@ class LocalState:
     """Backoff of writes of children and of our finalizer; of pods, repairs only. The first write for a goal has no pause; each further one is a repair."""
     claims: ClaimReservations
     """Reservations of claims and their directories, each for a pod that is about to be created."""
-    quota: Reservations
-    """Reservations of places within `limits.maxPerNamespace` of a class; the reserved thing is the name of the class."""
     volumes: VolumeStatsCache | None
     """Measured usage of volumes; None if the operator does not query kubelets."""
+    missing_claims: MissingClaims
     remounts: dict[Key, int] = field(default_factory=dict)
     """UserStorage -> how many pods were replaced in a row because they could not read their volume."""
     mount_events: dict[Key, MountEvents] = field(default_factory=dict)
@@ -83,7 +82,6 @@ class LocalState:
         for kind, part in TARGETS:
             self.writes.forget(Target(key, kind, part))
         self.claims.release(key)
-        self.quota.release(key)
         self.remounts.pop(key, None)
         self.mount_events.pop(key, None)
         self.held_since.pop(key, None)

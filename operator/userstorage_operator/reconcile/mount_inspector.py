@@ -5,11 +5,13 @@ listed for all users of a namespace at once, and the lists of Events share a bud
 """
 
 import asyncio
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -31,6 +33,11 @@ _UNWATCHED = f"{names.LABEL_MANAGED_BY}!={names.MANAGED_BY}"
 """Label selector of the pods that no watch delivers: those of other controllers, and our own without their label."""
 
 
+_FRESH = 2.0
+"""Seconds after its start for which a list of pods answers questions. A pod that starts later is missed, as is one that starts between
+the list and the creation of the pod: the scheduler then finds another node, and the kubelet reports what mounts the volume.
+"""
+_LISTS_AT_ONCE = 4
 _PERIOD = timedelta(seconds=14)
 """How long a list of Events serves the pods of its namespace; less than the interval at which a pod asks."""
 _PAUSE = 0.5
@@ -82,45 +89,60 @@ _PodsByClaim = dict[str, list[Unstructured]]
 """Name of a claim -> the pods that mount it."""
 
 
-class _PodLists:
-    """Lists the pods that no watch delivers, for all questions about a namespace at the same time.
+class _Listing:
+    """A list of the pods of one namespace, under way or ended."""
 
-    An answer is from a list that starts after the question: an earlier one may lack a pod. So a question during a list waits for
-    the next one, and a namespace has one list at a time, however many users ask.
+    def __init__(self, work: "Callable[[_Listing], Coroutine[Any, Any, _PodsByClaim]]") -> None:
+        self.started = math.inf
+        """By the monotonic clock; infinite while it waits for its turn."""
+        self.task = asyncio.create_task(work(self))
+
+
+class _PodLists:
+    """Lists the pods that no watch delivers, for all questions about a namespace within a few seconds.
+
+    A namespace has one list at a time, and the operator few, however many users ask: a list holds a page of whole pods.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
-        self._turns: SingleFlight[str, asyncio.Task[_PodsByClaim]] = SingleFlight()
-        """Namespace -> its next list."""
-        self._lists: dict[str, asyncio.Task[_PodsByClaim]] = {}
-        """Namespace -> its list that is under way."""
+        self._clock = clock
+        self._lists: dict[str, _Listing] = {}
+        """Namespace -> its last list, until that is out of date."""
+        self._turns = asyncio.Semaphore(_LISTS_AT_ONCE)
 
     async def mounting(self, namespace: str, claim: str) -> tuple[Unstructured, ...]:
         """Return what `mounts_of` reads of the pods that mount the claim. Raises ClusterError if the pods cannot be listed."""
-        listing = await self._turns.run(namespace, partial(self._start, namespace))
-        return tuple((await asyncio.shield(listing)).get(claim, ()))
+        listing = self._lists.get(namespace)
+        if listing is None or self._clock() - listing.started > _FRESH:
+            listing = self._start(namespace, listing)
+        return tuple((await asyncio.shield(listing.task)).get(claim, ()))
 
-    async def _start(self, namespace: str) -> asyncio.Task[_PodsByClaim]:
-        if (previous := self._lists.get(namespace)) is not None:
-            await asyncio.wait([previous])
-        listing = self._lists[namespace] = asyncio.create_task(self._list(namespace))
-        listing.add_done_callback(partial(self._ended, namespace))
+    def _start(self, namespace: str, previous: _Listing | None) -> _Listing:
+        listing = self._lists[namespace] = _Listing(partial(self._list, namespace, previous))
+        listing.task.add_done_callback(partial(self._ended, namespace, listing))
         return listing
 
-    async def _list(self, namespace: str) -> _PodsByClaim:
+    async def _list(self, namespace: str, previous: _Listing | None, listing: _Listing) -> _PodsByClaim:
+        if previous is not None:
+            await asyncio.wait([previous.task])
         found: _PodsByClaim = {}
-        async for page in self._cluster.pages(Kind.POD.resource, namespace, _UNWATCHED):
-            for pod in page:
-                for claim in mounted_claims(pod):
-                    found.setdefault(claim, []).append(_brief_pod(pod))
+        async with self._turns:
+            listing.started = self._clock()
+            async for page in self._cluster.pages(Kind.POD.resource, namespace, _UNWATCHED):
+                for pod in page:
+                    for claim in mounted_claims(pod):
+                        found.setdefault(claim, []).append(_brief_pod(pod))
         return found
 
-    def _ended(self, namespace: str, listing: asyncio.Task[_PodsByClaim]) -> None:
+    def _ended(self, namespace: str, listing: _Listing, task: asyncio.Task[_PodsByClaim]) -> None:
+        failed = task.cancelled() or task.exception() is not None  # retrieved here, as all who asked may have been cancelled
+        left = 0.0 if failed else max(0.0, listing.started + _FRESH - self._clock())
+        asyncio.get_running_loop().call_later(left, self._forget, namespace, listing)
+
+    def _forget(self, namespace: str, listing: _Listing) -> None:
         if self._lists.get(namespace) is listing:
             del self._lists[namespace]
-        if not listing.cancelled():
-            listing.exception()  # retrieved here, as all who asked may have been cancelled
 
 
 def _brief_pod(pod: Unstructured) -> Unstructured:

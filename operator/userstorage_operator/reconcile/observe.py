@@ -13,7 +13,7 @@ from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, UserStorage
 from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass, choose_class
-from userstorage_operator.arbitration import claim, host, quota, user_id
+from userstorage_operator.arbitration import claim, host, user_id
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.claim_usage import ClaimContext
 from userstorage_operator.observed.gateway_api import gateway_api_missing
@@ -24,6 +24,7 @@ from userstorage_operator.plan.child import claim_name
 from userstorage_operator.plan.pod import pod_loss_reason
 from userstorage_operator.plan.volume_affinity import mounting_since
 from userstorage_operator.reconcile.local_state import LocalState
+from userstorage_operator.reconcile.missing_claims import MissingClaims
 from userstorage_operator.reconcile.ports import Cluster
 
 
@@ -47,7 +48,7 @@ async def observe(key: Key, lister: Lister, cluster: Cluster, state: LocalState)
     children = user_id.children_of(raw, lister)  # also those of another UserStorage
     if not snapshot.storage.is_deleting and (first := user_id.conflict(raw, children, lister)) is not None:
         return _without_user_id(snapshot, first)
-    snapshot, read_error = await _with_named_claim(snapshot, cluster)
+    snapshot, read_error = await _with_named_claim(snapshot, lister, cluster, state.missing_claims)
     if snapshot.storage.is_deleting:
         return replace(snapshot, spec_error=None)
     return _arbitrate(raw, snapshot, read_error, lister, state)
@@ -109,7 +110,7 @@ def _arbitrate(
     """Return the snapshot with the results of arbitration: the place in the quota, the holder of the claim, and the host."""
     storage, cls, spec_error = snapshot.storage, snapshot.cls, snapshot.spec_error
     if spec_error is None and cls is not None and cls.max_per_namespace is not None:
-        spec_error = _reserve_place(raw, cls.name, cls.max_per_namespace, lister, state)
+        spec_error = _take_place(raw, cls.name, cls.max_per_namespace, lister)
     context = snapshot.claim_context
     if (holder := claim.holder(raw, storage, snapshot.children.pvc, lister, state.claims)) is not None:
         context = replace(context, claim_holder=holder.name, holder_directory=holder.use.directory)
@@ -127,18 +128,24 @@ def _own_children(storage: UserStorage, lister: Lister) -> Children:
     return children if storage.storage.claim_name is None else replace(children, pvc=None)
 
 
-async def _with_named_claim(snapshot: Snapshot, cluster: Cluster) -> tuple[Snapshot, OperatorError | None]:
+async def _with_named_claim(
+    snapshot: Snapshot, lister: Lister, cluster: Cluster, missing: MissingClaims
+) -> tuple[Snapshot, OperatorError | None]:
     """Return the snapshot with the claim that the spec names, if any; and the error if that claim could not be read."""
-    storage = snapshot.storage
-    if storage.storage.claim_name is None:
+    namespace, name = snapshot.storage.meta.namespace, snapshot.storage.storage.claim_name
+    if name is None:
         return snapshot, None
+    context = snapshot.claim_context
+    if not lister.is_shareable(namespace, name) and missing.is_missing(namespace, name):
+        return replace(snapshot, claim_context=replace(context, recheck_pause=missing.pause(namespace))), None
     try:
-        named = await cluster.get(Kind.PVC.resource, storage.meta.namespace, storage.storage.claim_name)
+        named = await cluster.get(Kind.PVC.resource, namespace, name)
     except NotFound:
-        return snapshot, None
+        missing.record(namespace, name, missing=True)
+        return replace(snapshot, claim_context=replace(context, recheck_pause=missing.pause(namespace))), None
     except OperatorError as error:
-        context = replace(snapshot.claim_context, claim_read_error=error.message)
-        return replace(snapshot, claim_context=context), error
+        return replace(snapshot, claim_context=replace(context, claim_read_error=error.message)), error
+    missing.record(namespace, name, missing=False)
     return snapshot.with_children(replace(snapshot.children, pvc=named)), None
 
 
@@ -176,9 +183,8 @@ def _exposure_conflict(raw: Unstructured, cls: UserStorageClass, lister: Lister)
     return gateway_api_missing(cls, served=lister.serves(Kind.HTTP_ROUTE)) or host.conflict(raw, cls, lister)
 
 
-def _reserve_place(raw: Unstructured, class_name: str, limit: int, lister: Lister, state: LocalState) -> OperatorError | None:
-    if not quota.exceeded(raw, class_name, limit, lister, state.quota):
-        state.quota.reserve(Key.of(raw), class_name)
+def _take_place(raw: Unstructured, class_name: str, limit: int, lister: Lister) -> OperatorError | None:
+    if lister.take_place(raw):
         return None
     return QuotaExceeded(
         f"class {class_name!r} allows {limit} UserStorages per namespace (limits.maxPerNamespace), and that many exist already"

@@ -17,7 +17,6 @@ from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import BUILT_IN
 from userstorage_operator.arbitration.claim import ClaimReservations
 from userstorage_operator.arbitration.lister import Lister
-from userstorage_operator.arbitration.reservations import Reservations
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan import planner
 from userstorage_operator.plan.child import claim_use
@@ -26,6 +25,7 @@ from userstorage_operator.reconcile.apply import Applier
 from userstorage_operator.reconcile.backoff import Backoff
 from userstorage_operator.reconcile.finalizers import Finalizers
 from userstorage_operator.reconcile.local_state import LocalState
+from userstorage_operator.reconcile.missing_claims import MissingClaims
 from userstorage_operator.reconcile.observe import observe
 from userstorage_operator.reconcile.ports import Cluster, Recorder
 from userstorage_operator.reconcile.record import record_events
@@ -63,8 +63,8 @@ class Reconciler:
             pods=Backoff(clock),
             writes=Backoff(clock),
             claims=ClaimReservations(lister),
-            quota=Reservations(),
             volumes=volumes,
+            missing_claims=MissingClaims(clock),
         )
         self._applier = Applier(cluster, lister, self._state)
         self._finalizers = Finalizers(cluster, lister)

@@ -16,12 +16,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from sortedcontainers import SortedList
+
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import UserStorageClass
-from userstorage_operator.status.rollout import MemberState, WaitingFor, unavailable_budget
+from userstorage_operator.status.rollout import MemberState, unavailable_budget
 
 _BATCH = 100
-"""How many members that are down are requeued at once. Each of their reconciles requeues the next ones."""
+"""How many members are requeued at once. Each of their reconciles requeues the next ones."""
 _FULL_NAMESPACES_MAX = 3
 """A namespace may have no free slot although others have one; more than these cannot be."""
 
@@ -35,9 +37,10 @@ class _Class:
     """Members that use a slot, by namespace."""
     failing: dict[str, int] = field(default_factory=dict)
     """Those of them that failed, by namespace; without namespaces that have none."""
+    most_failing: SortedList[tuple[int, str]] = field(default_factory=SortedList)
+    """Number and namespace of `failing`, in ascending order."""
     users: Counter[str] = field(default_factory=Counter)
     """Members by namespace; without namespaces that have none."""
-    waiting_for_quota: dict[Key, None] = field(default_factory=dict)
     next: dict[str, dict[Key, None]] = field(default_factory=dict)
     """Available members that wait for a slot, by namespace, in order of arrival."""
     down: dict[Key, None] = field(default_factory=dict)
@@ -62,7 +65,7 @@ class _Class:
             self._came_back,
         )
         if came_back:
-            elsewhere = max((count for other, count in self.failing.items() if other != namespace), default=0)
+            elsewhere = next((count for count, other in reversed(self.most_failing) if other != namespace), 0)
             in_proportion = min(self.sum("failing"), unavailable_budget(self.max_unavailable, came_back))
             return budget - used + max(elsewhere, in_proportion)
         if budget > 1 and len(self.users) > 1:  # so that one namespace cannot keep every other from coming back
@@ -83,15 +86,15 @@ class _Class:
         return self.counts.get(self.generation, Counter())["came_back"]
 
     def may_be_replaced(self) -> Iterator[Key]:
-        """Yield the waiting members that may be replaced now."""
+        """Yield the waiting members that may be replaced now, at most `_BATCH` of those that are available, and of those that are down."""
         chosen = full = 0
         for namespace, keys in self.next.items():
             free = self.free_slots(namespace) - chosen
-            for key in islice(keys, max(free, 0)):
+            for key in islice(keys, max(min(free, _BATCH - chosen), 0)):
                 chosen += 1
                 yield key
             full += free <= 0
-            if full == _FULL_NAMESPACES_MAX:
+            if full == _FULL_NAMESPACES_MAX or chosen == _BATCH:
                 break
         yield from islice(self.down, min(max(self.free_for_down(), 0), _BATCH))
 
@@ -100,9 +103,7 @@ class _Class:
         self.users[key.namespace] += 1
         self.counts.setdefault(state.class_generation, Counter()).update(_counts_of(state))
         self._count_slot(key.namespace, state, 1)
-        if state.waiting_for is WaitingFor.QUOTA:
-            self.waiting_for_quota[key] = None
-        elif state.waiting_for is WaitingFor.ROLLOUT_SLOT:
+        if state.waits_for_slot:
             (self.next.setdefault(key.namespace, {}) if state.available else self.down)[key] = None
 
     def remove(self, key: Key) -> None:
@@ -115,7 +116,6 @@ class _Class:
         self._count_slot(key.namespace, state, -1)
         if not self.users[key.namespace]:
             del self.users[key.namespace], self.slots[key.namespace]
-        self.waiting_for_quota.pop(key, None)
         self.down.pop(key, None)
         if (waiting := self.next.get(key.namespace)) is not None:
             waiting.pop(key, None)
@@ -127,9 +127,11 @@ class _Class:
             return
         self.slots[namespace] += change
         if state.failed:
-            self.failing[namespace] = self.failing.get(namespace, 0) + change
-            if not self.failing[namespace]:
-                del self.failing[namespace]
+            before = self.failing.pop(namespace, 0)
+            self.most_failing.discard((before, namespace))
+            if now := before + change:
+                self.failing[namespace] = now
+                self.most_failing.add((now, namespace))
 
 
 def _counts_of(state: MemberState) -> dict[str, int]:
@@ -166,6 +168,8 @@ class RolloutTracker:
         self._clock = clock
         self._classes: dict[str, _Class] = {}
         self._class_of: dict[Key, str] = {}
+        self._waiting: set[str] = set()
+        """Names of the classes with members that wait."""
         self._not_reconciled: set[Key] = set()
 
     def expect(self, keys: Iterable[Key]) -> None:
@@ -205,13 +209,17 @@ class RolloutTracker:
                 total["pending"] += counts["users"]
         return total
 
-    def users(self) -> dict[str, int]:
-        """Return a mapping from class name to the number of its UserStorages, also for classes that do not exist."""
-        return {name: len(cls.members) for name, cls in self._classes.items()}
+    def users(self, class_names: Iterable[str]) -> tuple[dict[str, int], int]:
+        """Return the number of UserStorages of each of these classes, and that of all other classes together: tenants can name any
+        number of them.
+        """
+        found = {name: len(self._classes[name].members) if name in self._classes else 0 for name in class_names}
+        return found, len(self._class_of) - sum(found.values())
 
     def longest_standstill(self) -> float:
         """Return the seconds for which members of a class wait and none was replaced: of the class with the longest; else 0."""
-        return max((self._clock() - cls.moved_at for cls in self._classes.values() if cls.is_waiting), default=0.0)
+        waiting = (self._classes[name] for name in self._waiting)
+        return max((self._clock() - cls.moved_at for cls in waiting), default=0.0)
 
     def may_replace(self, key: Key, cls: UserStorageClass, *, available: bool) -> bool:
         """Whether a pod that a change of the class made outdated may be replaced now. `available` says whether it is ready."""
@@ -228,7 +236,7 @@ class RolloutTracker:
         state = self._state(key) or MemberState(cls.name, cls.generation)
         state = replace(state, class_name=cls.name, class_generation=cls.generation, running=True, available=False)
         taken = by_rollout and available
-        state = replace(state, updated=False, outdated=False, deferred=False, failed=False, waiting_for=None)
+        state = replace(state, updated=False, outdated=False, deferred=False, failed=False, waits_for_slot=False)
         self._update(key, replace(state, replaced=taken))
         if by_rollout:
             self._classes[cls.name].moved_at = self._clock()
@@ -263,12 +271,9 @@ class RolloutTracker:
         if after is not None:
             self._class_of[key] = after.class_name
             self._add(key, after)
-        if before is not None and (
-            after is None or after.class_name != before.class_name or after.waiting_for is WaitingFor.QUOTA
-        ):
-            self._enqueue_quota_waiters(key, self._classes[before.class_name])
         for name in {state.class_name for state in (before, after) if state is not None}:
             self._on_counts_change(name)
+            (self._waiting.add if self._classes[name].is_waiting else self._waiting.discard)(name)
             if self.complete:
                 self._enqueue_next(self._classes[name])
             if not self._classes[name].members:
@@ -280,11 +285,6 @@ class RolloutTracker:
         cls.add(key, state)
         if not waited:
             cls.moved_at = self._clock()
-
-    def _enqueue_quota_waiters(self, key: Key, cls: _Class) -> None:
-        """Requeue the others of the namespace that wait for a place in the quota."""
-        for other in [other for other in cls.waiting_for_quota if other.namespace == key.namespace and other != key]:
-            self._enqueue(other)
 
     def _enqueue_next(self, cls: _Class) -> None:
         """Requeue as many members that wait for the rollout as may be replaced now."""

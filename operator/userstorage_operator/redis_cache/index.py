@@ -1,20 +1,25 @@
-"""The index of the mirror: a sorted set in Redis. Each UserStorage is one row, stored as two entries: one sorts by name, the
-other by user id.
+"""The index of the mirror: a sorted set in Redis. Each UserStorage is one row, stored as three entries: one sorts by name, one by
+user id, and one by phase and readiness.
 
     n ∅ namespace ∅ name ∅ uid ∅ version ∅ phase ∅ ready ∅ user ∅ seal
     u ∅ user ∅ namespace ∅ name ∅ uid ∅ version ∅ phase ∅ ready ∅ seal
+    s ∅ phase ∅ ready ∅ namespace ∅ name ∅ uid ∅ version ∅ user ∅ seal
 
 All entries have score 0, so Redis orders them by their bytes. ∅ is a zero byte: it sorts before every character of a name,
-so the order is that of (namespace, name). `user` is a hash of the user id. Filters are applied to rows, so that only the
-summaries of the requested page are read.
+so the order is that of (namespace, name). `user` is a hash of the user id. Filters select ranges of the set or are applied to
+rows, so that only the summaries of the requested page are read.
 """
 
 from dataclasses import dataclass
+from itertools import product
 
+from userstorage_operator.api.conditions import Phase
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.readmodel.query import Query
 from userstorage_operator.redis_cache.codec import Codec, Reason, Rejected
+
+ENTRIES_PER_ROW = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +52,17 @@ class Row:
         """
         return (query.phase is None or self.phase == query.phase) and (query.ready is None or self.ready is query.ready)
 
-    def members(self, codec: Codec) -> tuple[str, str]:
-        """Return the two entries of the sorted set for this UserStorage: one sorts by namespace and name, the other by user id."""
-        name, rest = (self.key.namespace, self.key.name), (self.uid, str(self.version), self.phase, str(int(self.ready)))
-        seal = codec.short_seal("row", *name, *rest, self.user)
-        return "\0".join(("n", *name, *rest, self.user, seal)), "\0".join(("u", self.user, *name, *rest, seal))
+    def members(self, codec: Codec) -> tuple[str, ...]:
+        """Return the entries of the sorted set for this UserStorage: sorted by namespace and name, by user id, and by state."""
+        name, version = (self.key.namespace, self.key.name), (self.uid, str(self.version))
+        state = self.phase, str(int(self.ready))
+        seal = codec.short_seal("row", *name, *version, *state, self.user)
+        entries = (
+            ("n", *name, *version, *state, self.user, seal),
+            ("u", self.user, *name, *version, *state, seal),
+            ("s", *state, *name, *version, self.user, seal),
+        )
+        return tuple(map("\0".join, entries))
 
 
 def parse(member: bytes, codec: Codec) -> Row:
@@ -60,6 +71,8 @@ def parse(member: bytes, codec: Codec) -> Row:
         kind, *fields = member.decode().split("\0")
         if kind == "u":
             user, namespace, name, uid, version, phase, ready, _ = fields
+        elif kind == "s":
+            phase, ready, namespace, name, uid, version, user, _ = fields
         else:
             namespace, name, uid, version, phase, ready, user, _ = fields
         row = Row(Key(namespace, name), uid, int(version), phase, ready == "1", user)
@@ -91,7 +104,18 @@ class Range:
     @classmethod
     def of(cls, query: Query, codec: Codec) -> "Range":
         """Return the range that contains the entries for a query, whatever their phase and readiness."""
-        order = "n" if query.user is None else f"u\0{hashed(query.user, codec)}"
+        return cls._within("n" if query.user is None else f"u\0{hashed(query.user, codec)}", query)
+
+    @classmethod
+    def of_states(cls, query: Query) -> "list[Range]":
+        """Return the ranges that together contain the entries for a query by phase, readiness or both, of whatever user."""
+        phases = Phase if query.phase is None else (query.phase,)
+        readiness = (False, True) if query.ready is None else (query.ready,)
+        return [cls._within(f"s\0{phase}\0{int(ready)}", query) for phase, ready in product(phases, readiness)]
+
+    @classmethod
+    def _within(cls, order: str, query: Query) -> "Range":
+        """Return the range for the query among the entries that start with `order`."""
         prefix = order if query.namespace is None else f"{order}\0{query.namespace}"
         whole = cls(f"[{prefix}\0", f"({prefix}\1")
         if query.after is None:

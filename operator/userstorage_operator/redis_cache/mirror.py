@@ -18,7 +18,7 @@ from userstorage_operator.readmodel.summary import summary
 from userstorage_operator.redis_cache.codec import GONE, Codec, Entry, Rejected
 from userstorage_operator.redis_cache.connection import RedisUnavailable
 from userstorage_operator.redis_cache.head import Head, Scopes
-from userstorage_operator.redis_cache.index import Row
+from userstorage_operator.redis_cache.index import ENTRIES_PER_ROW, Row
 from userstorage_operator.redis_cache.keys import Keys
 from userstorage_operator.redis_cache.ports import CacheObserver, RedisConnection, WatchedStorages
 from userstorage_operator.redis_cache.scripts import WRITE
@@ -192,7 +192,7 @@ class Mirror:
         """Return the arguments KEYS and ARGV for the Lua script WRITE that writes the batch."""
         gone = sum(row is None and key in self._rows for key, row in batch.rows.items())
         new = sum(row is not None and key not in self._rows for key, row in batch.rows.items())
-        members = 2 * (len(self._rows) + new - gone)
+        members = ENTRIES_PER_ROW * (len(self._rows) + new - gone)
         complete = self._unfilled.issubset(batch.keys)
         head = Head(self._term, self._attempted + 1, complete, self._scopes, members)
         mode = "newest" if self._complete else "fill" if self._fill_started else "start"

@@ -16,7 +16,7 @@ from userstorage_operator.redis_cache.scripts import READ
 FRESH = 3.0
 """Maximum age in seconds of the head of a mirror that counts as fresh. The leader writes the head every second."""
 _CHUNK = 500
-"""Number of rows that are read at a time if the query filters by phase or readiness."""
+"""Number of rows that are read at a time if the query filters by user id, and by phase or readiness."""
 _MAX_PARSED = 10_000
 """Number of parsed rows that are cached, by the bytes of their entries in the index."""
 
@@ -65,6 +65,8 @@ class MirrorReader:
         if query.phase is None and query.ready is None:
             rows, summaries, age = await self._read(span, needed, oldest, with_summaries=True)
             return Found(tuple(rows[: query.limit]), age, more=len(rows) == needed, summaries=tuple(summaries[: query.limit]))
+        if query.user is None:
+            return await self._page_of_states(query, oldest)
         count = max(needed, _CHUNK)
         while True:
             rows, _, age = await self._read(span, count, oldest, with_summaries=False)
@@ -72,6 +74,19 @@ class MirrorReader:
             if len(rows) < count or len(found) >= needed:
                 return Found(tuple(found[: query.limit]), age, more=len(found) >= needed)
             span = span.after(rows[-1])
+
+    async def _page_of_states(self, query: Query, oldest: float) -> Found:
+        """Return the page of a query by phase, readiness or both. A row that changes its state in between is returned once."""
+        found: dict[Key, Row] = {}
+        oldest_read, needed = 0.0, query.limit + 1
+        for span in Range.of_states(query):
+            rows, _, age = await self._read(span, needed, oldest, with_summaries=False)
+            oldest_read = max(oldest_read, age)
+            for row in rows:
+                if row.key not in found or found[row.key].version < row.version:
+                    found[row.key] = row
+        page = sorted(found.values(), key=lambda row: (row.key.namespace, row.key.name))
+        return Found(tuple(page[: query.limit]), oldest_read, more=len(page) >= needed)
 
     async def _read(
         self, span: Range, count: int, oldest: float, *, with_summaries: bool

@@ -26,7 +26,9 @@ class Gauges:
             return Gauge(f"userstorage_{name}", documentation, labels, registry=registry)
 
         self.queue_depth = gauge("queue_depth", "Keys waiting for a worker.")
-        self.queue_oldest = gauge("queue_oldest_wait_seconds", "Time for which the key at the head of the queue has waited.")
+        self.queue_oldest = gauge(
+            "queue_oldest_wait_seconds", "Time for which the key that has waited longest has waited, of all priorities."
+        )
         self.watch_silence = gauge(
             "watch_silence_seconds", "Time since a watch last received data from the API server.", "resource"
         )

@@ -13,8 +13,9 @@ from typing import Any, Generic
 
 import structlog
 
+from userstorage_operator.runtime.fair_queue import K
 from userstorage_operator.runtime.tracing import NOOP_TRACER, Tracer
-from userstorage_operator.runtime.workqueue import K, WorkQueue
+from userstorage_operator.runtime.workqueue import WorkQueue
 
 log = structlog.get_logger(__name__)
 

@@ -1,11 +1,13 @@
-"""A queue of keys like client-go's: each key waits at most once, only one worker processes it at a time, and failures back off."""
+"""A queue of keys like client-go's: each key waits at most once, only one worker processes it at a time, and failures back off.
+
+`fair_queue.py` has the order in which the keys are served.
+"""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Generic
 
-K = TypeVar("K", bound=Hashable)
+from userstorage_operator.runtime.fair_queue import DEFAULT_PRIORITY, FairQueue, K
 
 _OWN_PACE = 5
 """Failures in a row up to which a key is tried again at its own pace."""
@@ -22,18 +24,19 @@ class WorkQueue(Generic[K]):
         self,
         backoff: Callable[[int], float],
         on_requeue: Callable[[K, int, float], None] = lambda _key, _failures, _delay: None,
+        flow_of: Callable[[K], Hashable] = lambda _: None,
     ) -> None:
         """`backoff(n)` returns the seconds to wait after the n-th consecutive failure of a key. `on_requeue(key, failures,
         delay)` is called when the number of consecutive failures of a key changes; `delay` is the seconds until the next try.
-        `forget` passes 0 for both.
+        `forget` passes 0 for both. Flows of the same priority are served in turn; by default there is one flow.
         """
         self._backoff = backoff
         self._on_requeue = on_requeue
-        self._queued: OrderedDict[K, float] = OrderedDict()
-        """Key -> time at which it was queued, oldest first."""
-        self._processing: set[K] = set()
-        self._dirty: set[K] = set()
-        """Keys that were added while a worker processes them; `done` queues them again."""
+        self._queued = FairQueue(flow_of)
+        self._processing: dict[K, int] = {}
+        """Key -> the priority with which it was served."""
+        self._dirty: dict[K, int] = {}
+        """Keys that were added while a worker processes them, with their priority; `done` queues them again."""
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
         self._ready = asyncio.Semaphore(0)
@@ -44,40 +47,42 @@ class WorkQueue(Generic[K]):
         return len(self._queued)
 
     def oldest_wait(self) -> float:
-        """Return the seconds for which the key at the head of the queue has waited; 0 if the queue is empty."""
-        return asyncio.get_running_loop().time() - next(iter(self._queued.values())) if self._queued else 0.0
+        """Return the seconds for which the key that has waited longest has waited, of all priorities; 0 if the queue is empty."""
+        since = self._queued.oldest()
+        return asyncio.get_running_loop().time() - since if since is not None else 0.0
 
-    def add(self, key: K) -> None:
+    def add(self, key: K, priority: int = DEFAULT_PRIORITY) -> None:
         """Queue `key` now, even if it is waiting for the end of its backoff. A key that a worker is processing is queued when
-        the worker is done.
+        the worker is done. If the key is added repeatedly, the highest priority counts.
         """
         if timer := self._timers.pop(key, None):
             timer.cancel()
         if key in self._processing:
-            self._dirty.add(key)
-        elif key not in self._queued:
-            self._queued[key] = asyncio.get_running_loop().time()
+            self._dirty[key] = max(priority, self._dirty.get(key, priority))
+            return
+        if key not in self._queued:
             self._ready.release()
+        self._queued.push(key, priority, asyncio.get_running_loop().time())
 
-    def add_unless_backing_off(self, key: K) -> None:
+    def add_unless_backing_off(self, key: K, priority: int = DEFAULT_PRIORITY) -> None:
         """Queue `key` now, unless it is waiting for the end of its backoff. For callers that do not know whether the object has
         changed.
         """
         if key not in self._failures or key not in self._timers:
-            self.add(key)
+            self.add(key, priority)
 
-    def add_after(self, key: K, delay: float) -> None:
+    def add_after(self, key: K, delay: float, priority: int = DEFAULT_PRIORITY) -> None:
         """Queue `key` in `delay` seconds. A sooner time from an earlier call stays."""
         loop = asyncio.get_running_loop()
         if (timer := self._timers.get(key)) is not None:
             if timer.when() <= loop.time() + delay:
                 return
             timer.cancel()
-        self._timers[key] = loop.call_later(delay, self.add, key)
+        self._timers[key] = loop.call_later(delay, self.add, key, priority)
 
     def add_rate_limited(self, key: K, min_delay: float = 0.0) -> float:
         """Count a failure of `key`, and queue it after its backoff or after `min_delay` seconds, whichever is longer. Return
-        that delay in seconds.
+        that delay in seconds. A key that is being processed keeps its priority.
 
         Keys that keep failing share a rate: the more of them there are, the later each is tried again.
         """
@@ -87,7 +92,7 @@ class WorkQueue(Generic[K]):
             now = asyncio.get_running_loop().time()
             self._next_repeat = max(self._next_repeat + 1 / _REPEATS_PER_SECOND, now + delay)
             delay = self._next_repeat - now
-        self.add_after(key, delay)
+        self.add_after(key, delay, self._processing.get(key, DEFAULT_PRIORITY))
         self._on_requeue(key, self._failures[key], delay)
         return delay
 
@@ -99,7 +104,7 @@ class WorkQueue(Generic[K]):
         if key in self._failures or key in self._processing:
             return
         self._failures[key] = failures
-        self._queued.pop(key, None)
+        self._queued.remove(key)
         self.add_after(key, delay)
 
     def num_requeues(self, key: K) -> int:
@@ -116,13 +121,12 @@ class WorkQueue(Generic[K]):
         await self._ready.acquire()
         while not self._queued:  # `resume` removed the key for which the semaphore was released
             await self._ready.acquire()
-        key, _ = self._queued.popitem(last=False)
-        self._processing.add(key)
+        key, priority = self._queued.pop()
+        self._processing[key] = priority
         return key
 
     def done(self, key: K) -> None:
         """Mark `key` as processed, whether that succeeded or failed. If the key was added in the meantime, it is queued again."""
-        self._processing.discard(key)
-        if key in self._dirty:
-            self._dirty.discard(key)
-            self.add(key)
+        del self._processing[key]
+        if (priority := self._dirty.pop(key, None)) is not None:
+            self.add(key, priority)

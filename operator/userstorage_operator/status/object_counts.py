@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sortedcontainers import SortedList
+
 from userstorage_operator.api import reasons
 from userstorage_operator.api.conditions import Phase
 from userstorage_operator.api.errors import InvalidSpec
@@ -76,9 +78,9 @@ class ObjectCounts:
         self._counts: Counter[_State] = Counter()
         self._starting: dict[Key, str] = {}
         """The uids of UserStorages whose time to ready is measured: first seen without a status, and not ready yet."""
-        self._unready_since: dict[Key, datetime] = {}
-        self._deleted_at: dict[Key, datetime] = {}
-        self._deletion_due: dict[Key, datetime] = {}
+        self._unready_since = _Times()
+        self._deleted_at = _Times()
+        self._deletion_due = _Times()
 
     def update(self, raw: Unstructured, now: datetime) -> timedelta | None:
         """Count a raw UserStorage as it is now. If it is ready for the first time, return the time since its creation.
@@ -91,10 +93,10 @@ class ObjectCounts:
         self._counts[state] += 1
         meta, ready = raw["metadata"], ("Ready", "True") in state.conditions
         if (deleted := meta.get("deletionTimestamp")) is not None:
-            self._deleted_at[key] = parse_time(deleted)
-            self._deletion_due[key] = parse_time(deleted) + _deletion_timeout(raw)
+            self._deleted_at.add(key, parse_time(deleted))
+            self._deletion_due.add(key, parse_time(deleted) + _deletion_timeout(raw))
         elif not ready and raw["spec"].get("replicas") != 0:
-            self._unready_since[key] = _unready_since(raw)
+            self._unready_since.add(key, _unready_since(raw))
         return self._first_ready(key, raw, now, ready=ready)
 
     def remove(self, key: Key) -> None:
@@ -104,7 +106,7 @@ class ObjectCounts:
         self._starting.pop(key, None)
 
     def counts(self, now: datetime) -> Counts:
-        """Return the counts at `now`. The cost grows with the distinct states, the unready UserStorages, and the deletions."""
+        """Return the counts at `now`. The cost grows with the distinct states, not with the number of UserStorages."""
         phases, failures = dict.fromkeys(PHASES, 0), dict.fromkeys(FAILURE_REASONS, 0)
         conditions, terminating_in_use = dict.fromkeys(CONDITIONS, 0), 0
         for state, count in self._counts.items():
@@ -118,11 +120,11 @@ class ObjectCounts:
             phases=phases,
             conditions=conditions,
             failure_reasons=failures,
-            not_ready_longest=_age(self._unready_since, now),
-            long_not_ready=sum(now - since > LONG for since in self._unready_since.values()),
+            not_ready_longest=self._unready_since.longest(now),
+            long_not_ready=self._unready_since.before(now - LONG),
             deletions=len(self._deleted_at),
-            deletion_oldest=_age(self._deleted_at, now),
-            deletions_overdue=sum(now > due for due in self._deletion_due.values()),
+            deletion_oldest=self._deleted_at.longest(now),
+            deletions_overdue=self._deletion_due.before(now),
             claims_terminating_in_use=terminating_in_use,
         )
 
@@ -132,7 +134,7 @@ class ObjectCounts:
             if not self._counts[state]:
                 del self._counts[state]
         for times in (self._unready_since, self._deleted_at, self._deletion_due):
-            times.pop(key, None)
+            times.discard(key)
 
     def _first_ready(self, key: Key, raw: Unstructured, now: datetime, *, ready: bool) -> timedelta | None:
         uid, suspended = raw["metadata"]["uid"], raw["spec"].get("replicas") == 0
@@ -186,7 +188,30 @@ def _deletion_timeout(raw: Unstructured) -> timedelta:
         return timedelta(0)
 
 
-def _age(since: Mapping[Key, datetime], now: datetime) -> float:
-    """Return the seconds since the earliest of the times; 0 if there are none, or if it is in the future."""
-    earliest = min(since.values(), default=now)
-    return max(0.0, (now - earliest).total_seconds())
+class _Times:
+    """One time for each of some UserStorages. A change and a question take O(log n)."""
+
+    def __init__(self) -> None:
+        self._of: dict[Key, datetime] = {}
+        self._sorted: SortedList[datetime] = SortedList()
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def add(self, key: Key, time: datetime) -> None:
+        """Set the time of a UserStorage that has none."""
+        self._of[key] = time
+        self._sorted.add(time)
+
+    def discard(self, key: Key) -> None:
+        if (time := self._of.pop(key, None)) is not None:
+            self._sorted.remove(time)
+
+    def before(self, moment: datetime) -> int:
+        """Return the number of times before `moment`."""
+        count: int = self._sorted.bisect_left(moment)
+        return count
+
+    def longest(self, now: datetime) -> float:
+        """Return the seconds since the earliest of the times; 0 if there are none, or if it is in the future."""
+        return max(0.0, (now - self._sorted[0]).total_seconds()) if self._sorted else 0.0

@@ -1,24 +1,14 @@
 """The rollout of a changed class: the state of each member, and how many members may be unavailable at a time."""
 
 from dataclasses import dataclass
-from enum import Enum
 
-from userstorage_operator.api.errors import NameConflict, QuotaExceeded
+from userstorage_operator.api.errors import NameConflict
 from userstorage_operator.observed import pod_status
 from userstorage_operator.observed.snapshot import Snapshot, is_terminating
 from userstorage_operator.plan import pod as plans
 from userstorage_operator.status import conditions
 from userstorage_operator.status.outcome import Outcome
 from userstorage_operator.status.storage_ready import claim_is_pending, storage_ready
-
-
-class WaitingFor(Enum):
-    """What a UserStorage waits for as long as other members of its class have it."""
-
-    ROLLOUT_SLOT = "turn"
-    """A slot in the rollout of the class: the permission to replace the pod."""
-    QUOTA = "place"
-    """A place within `limits.maxPerNamespace` of the class, in the namespace of the UserStorage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +37,8 @@ class MemberState:
     """Whether it should run, but is not ready for a reason that does not pass by itself."""
     evicted: bool = False
     """Whether another controller terminates its pod: a drain, or a node that was lost."""
-    waiting_for: WaitingFor | None = None
+    waits_for_slot: bool = False
+    """Whether it waits for a slot in the rollout of the class: the permission to replace the pod."""
     replaced: bool = False
     """The rollout of this version of the class replaced its pod while that was available. Set by the rollout tracker."""
 
@@ -93,7 +84,7 @@ def member_state(outcome: Outcome) -> MemberState:
         deferred=outdated and (storage.paused or up_to_date.reason in _DEFERRED),
         failed=should_run and problem is not None and problem.reason not in _TRANSIENT,
         evicted=pod is not None and pod_status.disruption(pod) is not None,
-        waiting_for=_waiting_for(outcome, up_to_date.reason) if not storage.paused else None,
+        waits_for_slot=up_to_date.reason == "WaitingForRollout" and not storage.paused,
     )
 
 
@@ -120,12 +111,6 @@ def _blocked_by_own_problem(outcome: Outcome) -> bool:
 
 def _waits_for_volume(outcome: Outcome) -> bool:
     return claim_is_pending(outcome) and storage_ready(outcome).reason in ("ClaimPending", "ClaimReplaced")
-
-
-def _waiting_for(outcome: Outcome, up_to_date_reason: str) -> WaitingFor | None:
-    if outcome.failure is not None and isinstance(outcome.failure.error, QuotaExceeded):
-        return WaitingFor.QUOTA
-    return WaitingFor.ROLLOUT_SLOT if up_to_date_reason == "WaitingForRollout" else None
 
 
 def unavailable_budget(max_unavailable: str, running: int) -> int:

@@ -1,0 +1,61 @@
+"""Which priority a UserStorage gets in the work queue: nearly done before new, and new before what is only checked again.
+
+In a burst, the first users are then served when their own pods are ready, not when the pods of all are created.
+"""
+
+from userstorage_operator.api import reasons
+from userstorage_operator.api.resources import Kind
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.api.userstorage import Key
+from userstorage_operator.arbitration.lister import Lister
+from userstorage_operator.arbitration.user_id import children_of
+from userstorage_operator.observed.pod_status import is_ready
+from userstorage_operator.observed.snapshot import Children, is_terminating
+from userstorage_operator.runtime.fair_queue import DEFAULT_PRIORITY, HIGH_PRIORITY, LOW_PRIORITY
+
+
+def priority(key: Key, lister: Lister, *, resync: bool) -> int:
+    """Return the priority for the state that the caches have now. `resync` says that nothing shows a change of the UserStorage
+    or its children: the first lists, a sweep, a change that may concern all.
+
+    The status only chooses the order here; what a reconcile does never depends on it.
+    """
+    raw = lister.storage(key)
+    if raw is None:
+        return HIGH_PRIORITY
+    # Most events are about those that run already, and thousands of them are queued at once: their children are not read for that.
+    if not _runs(raw) and _is_nearly_done(raw, children_of(raw, lister)):
+        return HIGH_PRIORITY
+    return LOW_PRIORITY if resync and _is_reported(raw) else DEFAULT_PRIORITY
+
+
+def _is_nearly_done(raw: Unstructured, children: Children) -> bool:
+    """Whether one more write ends a start, a suspension or a deletion: the rest has happened, or the claim that the pod waits
+    for is bound.
+    """
+    meta, status = raw["metadata"], raw.get("status") or {}
+    pod, claim = children.owned(Kind.POD, meta["uid"]), children.pvc
+    if "deletionTimestamp" in meta:
+        return pod is None
+    if raw["spec"].get("replicas") == 0:
+        return pod is None and bool(status.get("replicas"))
+    if pod is not None:
+        return is_ready(pod) and not is_terminating(pod)
+    waited = _is_reported(raw) and _reported(status, reasons.STORAGE_READY) == "False"
+    return waited and claim is not None and (claim.get("status") or {}).get("phase") == "Bound"
+
+
+def _runs(raw: Unstructured) -> bool:
+    """Whether the UserStorage should run, and is reported as ready."""
+    should_run = raw["spec"].get("replicas") != 0 and "deletionTimestamp" not in raw["metadata"]
+    return should_run and _reported(raw.get("status") or {}, reasons.READY) == "True"
+
+
+def _is_reported(raw: Unstructured) -> bool:
+    """Whether a reconcile has reported about this generation of the spec."""
+    observed: object = (raw.get("status") or {}).get("observedGeneration")
+    return observed == raw["metadata"]["generation"] and "deletionTimestamp" not in raw["metadata"]
+
+
+def _reported(status: Unstructured, condition_type: str) -> str | None:
+    return next((entry["status"] for entry in status.get("conditions") or () if entry["type"] == condition_type), None)
