@@ -1,6 +1,5 @@
 """The operator in the process of the test, against the real API server."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,10 +8,11 @@ import pytest
 
 from support import faultproxy
 from support.faultproxy import FaultProxy
-from support.inprocess import TLS_CLOSE_SECONDS, RecordedMetrics, serving
+from support.inprocess import RecordedMetrics, serving
 from support.kubectl import Kubectl
 from support.live import NODES_ALLOWED, ClassOfTest, Live
 from support.redis_replicas import FakeApiServer, InProcessReplicas
+from support.tls import until_connections_closed
 from testservers.redis import RedisServer
 from userstorage_operator.config import Config
 from userstorage_operator.kube.client import KubeClient
@@ -36,7 +36,7 @@ async def live(kubeconfig: None, namespace: str) -> AsyncIterator[Live]:
     await live.release_all()
     await live.delete_class(live.lab_class)
     await client.close()
-    await asyncio.sleep(TLS_CLOSE_SECONDS)
+    await until_connections_closed()
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """A client with a closed fence writes nothing, on the real API server."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from support.inprocess import TLS_CLOSE_SECONDS
 from support.live import Live
 from support.manifests import storage
+from support.tls import until_connections_closed
 from userstorage_operator.api.errors import NotLeader, Unavailable
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.kube.client import KubeClient
@@ -36,7 +35,7 @@ async def fenced(live: Live, fence: FakeFence) -> AsyncIterator[KubeClient]:
     client = KubeClient(await login(), Metrics("test"), fence)
     yield client
     await client.close()
-    await asyncio.sleep(TLS_CLOSE_SECONDS)
+    await until_connections_closed()
 
 
 async def test_writes_are_refused_and_reads_allowed_after_the_lease_expired(

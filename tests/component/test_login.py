@@ -1,11 +1,9 @@
 """An expired login, on the real API server."""
 
-import asyncio
-
 import pytest
 
-from support.inprocess import TLS_CLOSE_SECONDS
 from support.kubectl import Kubectl
+from support.tls import until_connections_closed
 from userstorage_operator.api.errors import Unavailable
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.kube.client import KubeClient
@@ -25,4 +23,4 @@ async def test_expired_credential_is_renewed(api: Kubectl, kubeconfig: None, nam
         assert await client.list_all(Kind.POD.resource, namespace)
     finally:
         await client.close()
-        await asyncio.sleep(TLS_CLOSE_SECONDS)
+        await until_connections_closed()

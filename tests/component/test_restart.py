@@ -10,6 +10,7 @@ from support.live import Live
 from userstorage_operator import plugin
 from userstorage_operator.api.names import ANNOTATION_PAUSED, ANNOTATION_RESTARTED_AT
 from userstorage_operator.api.resources import Kind
+from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = pytest.mark.kwok
 
@@ -29,12 +30,11 @@ async def test_restart_replaces_the_pod_once(live: Live, operator: RecordedMetri
     done = await restart(live)
     assert (done.exit_code, done.output) == (0, "userstorage.userstorage.dev/alice restarted\n")
 
-    async def is_replaced() -> bool:
-        pod = await live.child(Kind.POD)
-        return pod is not None and pod["metadata"]["uid"] != uid
+    async def replacement() -> Unstructured | None:
+        found = await live.until_ready()
+        return found if found["status"]["podUID"] != uid else None
 
-    await live.until(is_replaced)
-    found = await live.until_ready()
+    found = await live.until(replacement)
     pod = await live.pod()
     asked = found["metadata"]["annotations"][ANNOTATION_RESTARTED_AT]
     assert pod["metadata"]["annotations"][ANNOTATION_RESTARTED_AT] == asked
@@ -44,6 +44,13 @@ async def test_restart_replaces_the_pod_once(live: Live, operator: RecordedMetri
         if f"f:{ANNOTATION_RESTARTED_AT}" in entry["fieldsV1"].get("f:metadata", {}).get("f:annotations", {})
     ]
     assert manager == "kubectl-userstorage"
+
+    async def is_quiet() -> bool:
+        before = operator.writes()
+        await asyncio.sleep(1)
+        return operator.writes() == before
+
+    await live.until(is_quiet)  # events are sent later than the status
     writes = operator.writes()
     await live.change({"metadata": {"labels": {"touched": "true"}}})
     await asyncio.sleep(2)

@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -65,9 +66,13 @@ class ApiProxy:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_SECONDS)
         try:
             connection.request(method, path, body, headers)
-            answer: Object = json.loads(connection.getresponse().read())
+            response = connection.getresponse()
+            text = response.read().decode()
         finally:
             connection.close()
+        if not text.startswith("{"):  # of a path that is not served, or of the proxy itself
+            return {"kind": "Status", "status": "Failure", "code": response.status, "message": text}
+        answer: Object = json.loads(text)
         return answer
 
     def _collection_of(self, manifest: Object) -> str:
@@ -75,8 +80,11 @@ class ApiProxy:
 
     def _collection(self, kind: str, namespace: str) -> str:
         """Return the path of the collection of a kind; a kind that is cluster-scoped has no namespace."""
-        if kind.lower() not in self._paths:
+        deadline = time.monotonic() + _SECONDS
+        while kind.lower() not in self._paths:  # that of a new CRD is discovered a moment after it is served
+            assert time.monotonic() < deadline, f"the API server does not serve {kind!r}"
             self._paths = self._discover()
+            time.sleep(0.1)
         root, plural, namespaced = self._paths[kind.lower()]
         return f"{root}/namespaces/{namespace}/{plural}" if namespaced else f"{root}/{plural}"
 

@@ -1,6 +1,5 @@
 """The environment for bad inputs: a running operator, healthy users, and foreign objects that must not change."""
 
-import asyncio
 import contextlib
 import copy
 import json
@@ -11,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from support.inprocess import TLS_CLOSE_SECONDS, RecordedMetrics, serving
+from support.inprocess import RecordedMetrics, serving
 from support.kubectl import Kubectl
 from support.live import Live
 from support.manifests import ABSENT
+from support.tls import until_connections_closed
 from userstorage_operator.api.errors import Conflict, OperatorError, Refused
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
@@ -135,7 +135,7 @@ async def arena(api: Kubectl) -> AsyncIterator[Arena]:
             if raw["metadata"]["name"].endswith(names[0]):
                 await client.delete(USER_STORAGE_CLASSES, "", raw["metadata"]["name"], raw["metadata"]["uid"], 0, "Background")
         await client.close()
-        await asyncio.sleep(TLS_CLOSE_SECONDS)
+        await until_connections_closed()
     api.run("delete", "namespace", *names, "--wait=false")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from support.kubectl import PATIENCE
 from support.live import Live
+from support.tls import until_connections_closed
 from userstorage_operator import app
 from userstorage_operator.config import Config
 from userstorage_operator.object_metrics import LABEL_VALUES
@@ -18,8 +19,6 @@ from userstorage_operator.runtime import logs
 from userstorage_operator.runtime.metrics import Metrics
 from userstorage_operator.runtime.worker import Result
 
-TLS_CLOSE_SECONDS = 0.25
-"""Seconds; aiohttp's documentation requires a pause between closing a TLS session and its loop."""
 WRITES = frozenset({"create", "patch", "delete"})
 INTERNAL_ERROR_OUTCOMES = ("InternalError",)
 """Outcomes of a reconcile that hit a bug of the operator: reported in the status, or caught by the worker pool."""
@@ -87,7 +86,7 @@ def serving(config: Config) -> Iterator[RecordedMetrics]:
     async def serve() -> None:
         loops.append(asyncio.get_running_loop())
         await app.run(config, stop, set_leader)
-        await asyncio.sleep(TLS_CLOSE_SECONDS)
+        await until_connections_closed()
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(app, "Metrics", lambda *_: observed)

@@ -23,8 +23,8 @@ FIRST = (
     "component/test_exposure.py",
     "cluster/test_rollout.py",
 )
-"""Files that take minutes. Started last, they would keep one worker busy after the others have finished. The two with two
-hundred users use the processor all the time, so they are not next to each other.
+"""Files that take minutes. Started last, they would keep one worker busy after the others have finished. The two with a
+hundred users and more use the processor all the time, so they are not next to each other.
 """
 SPREAD = frozenset(
     {

@@ -16,6 +16,7 @@ import pytest
 
 from support.kubectl import PATIENCE
 from support.logschema import check_line
+from support.tls import until_connections_closed
 from userstorage_operator.api.errors import ClusterError
 from userstorage_operator.api.reasons import REASONS
 from userstorage_operator.api.resources import EVENTS, USER_STORAGES
@@ -29,8 +30,6 @@ from userstorage_operator.status.events import is_failure, note_of
 
 _LATE = PATIENCE
 """Seconds by which watch, log or Event may lag behind the response that the test itself has seen."""
-_TLS_CLOSE_SECONDS = 0.25
-"""Seconds; aiohttp's documentation requires a pause between closing a TLS session and its loop."""
 KNOWN = frozenset(f"{condition}/{reason}" for condition, reasons in REASONS.items() for reason in reasons)
 
 
@@ -117,7 +116,7 @@ class ReasonRecorder:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
         await client.close()
-        await asyncio.sleep(_TLS_CLOSE_SECONDS)
+        await until_connections_closed()
 
     async def _watch(self, client: KubeClient) -> None:
         objects, version = await client.list_all(USER_STORAGES, self._namespace)
