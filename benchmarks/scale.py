@@ -441,8 +441,9 @@ class Results:
             ratio = self._parts["create"]["cpu_ms_per_object"] / (small.created.cpu["contender"] / small.objects * 1000)
             lines.append(f"| growth | CPU per object, to that with {small.objects} objects | {ratio:.2f} |")
         for part in ("rollout", "resume"):
-            times = [self._parts.get(f"{part} in the {namespace} namespace", {}).get("seconds") for namespace in _NAMESPACES]
-            if all(times):
+            found = [self._parts.get(f"{part} in the {namespace} namespace") for namespace in _NAMESPACES]
+            times = [one["seconds"] for one in found if one is not None]
+            if len(times) == len(_NAMESPACES):
                 lines.append(
                     f"| {part} | seconds in the crowded namespace, to those in the empty one | {times[1] / times[0]:.2f} |"
                 )
