@@ -118,7 +118,9 @@ def document_blocks() -> dict[str, list[str]]:
     if (bench := newest("side-by-side")) is not None:
         found = rounds(bench[1])
         tables = (side_by_side(found, [title for title, _, _ in COLUMNS]), budget(found), by_request(found))
-        blocks["side-by-side"] = [source(*bench), *(line for table in tables for line in ("", *table))]
+        picture = ["", "![CPU per object, waiting time and memory against the number of objects](performance.png)"]
+        shown = [line for table in tables for line in ("", *table)] + (picture if PICTURE.exists() else [])
+        blocks["side-by-side"] = [source(*bench), *shown]
     if (scale := newest("scale")) is not None:
         text = (RESULTS / f"{scale[0]}.md").read_text().splitlines()
         # Requests have rows of their own in the result: too long for a page.
@@ -155,7 +157,9 @@ def draw(path: Path) -> None:
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     bench, scale = newest("side-by-side"), newest("scale")
-    found = rounds(bench[1]) if bench else []
+    if bench is None:
+        return
+    found = rounds(bench[1])
     mpl.use("Agg")
     figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
     plots: tuple[Column, ...] = (
@@ -168,7 +172,7 @@ def draw(path: Path) -> None:
             sizes = sorted({one.objects for one in found if one.contender == name})
             points = [median(value(one) for one in found if (one.objects, one.contender) == (size, name)) for size in sizes]
             axis.plot(sizes, points, marker="o", label=name)
-        axis.set(title=title, xlabel="objects", xscale="log", ylim=(0, None))
+        axis.set(title=title, xlabel="objects", xscale="log")
     if scale is not None and "create" in scale[1]["parts"]:
         created = scale[1]["parts"]["create"]
         own = (created["cpu_ms_per_object"], created["p50"] / created["seconds"], created["memory"])
@@ -191,6 +195,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="fail if a document is not current; write nothing")
     parser.add_argument("--picture", action="store_true", help="draw the picture, too: needs the dependency group `picture`")
     chosen = parser.parse_args()
+    if chosen.picture:
+        draw(PICTURE)
     for path, blocks in ((DOCUMENT, document_blocks()), (README, readme_blocks())):
         current = path.read_text()
         wanted = with_blocks(current, blocks)
@@ -199,8 +205,6 @@ def main() -> None:
         if chosen.check:
             sys.exit(f"{path.relative_to(ROOT)} has not the figures of the newest result: run `make performance`")
         path.write_text(wanted)
-    if chosen.picture:
-        draw(PICTURE)
 
 
 if __name__ == "__main__":

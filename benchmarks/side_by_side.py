@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import json
 import re
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from typing import Any
 from apiserver import ApiServer, connect
 from contenders import Contender, login, new_cluster, running
 from load import create_namespace, create_until_ready, delete_until_gone, users
-from measuring import RESULTS, AuditLog, Cpu, is_write, memory, save, versions
+from measuring import RESULTS, AuditLog, Cpu, command, is_write, memory, save, versions
 
 from localcluster import Cluster
 from localcluster.progress import Console, Report
@@ -210,20 +209,20 @@ def table(rounds: list[Round]) -> str:
     return "\n".join(lines)
 
 
-def result(rounds: list[Round], command: str, about: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def result(rounds: list[Round], repeat: str, about: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """Return a result as JSON and as Markdown."""
     machine, text = about["machine"], table(rounds)
-    head = f"`{command}` at commit {about['commit']}, {about['time']}, {machine['cores']} cores ({machine['model']}, {machine['memory']})"
+    head = f"`{repeat}` at commit {about['commit']}, {about['time']}, {machine['cores']} cores ({machine['model']}, {machine['memory']})"
     return {
         **about,
-        "command": command,
+        "command": repeat,
         "rounds": [asdict(measured) for measured in rounds],
     }, f"{head}\n{text}\n\n{differences(rounds)}"
 
 
 def run(contenders: list[Contender], sizes: list[int], rounds: int, apply: list[str], path: Path, report: Report) -> str:
     """Run all rounds; save and return the result so far after each."""
-    command, about = f"make bench BENCH_ARGS={shlex.quote(' '.join(sys.argv[1:]))}", versions()
+    repeat, about = command("bench", sys.argv[1:]), versions()
     done: list[Round] = []
     text = ""
     for objects in sizes:
@@ -237,7 +236,7 @@ def run(contenders: list[Contender], sizes: list[int], rounds: int, apply: list[
                     f"p50 {created.p50:.1f} s, {created.cpu['contender'] / objects * 1000:.1f} ms a CR, "
                     f"{done[-1].deleted.cpu['contender'] / objects * 1000:.1f} ms a deletion, {done[-1].peak_memory:.0f} MiB"
                 )
-                saved, text = result(done, command, about)
+                saved, text = result(done, repeat, about)
                 save(path, saved, text)
     return text
 

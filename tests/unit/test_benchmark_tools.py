@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from load import Timeline
-from measuring import ACCOUNT, AuditLog
+from measuring import ACCOUNT, AuditLog, command
 from profiling import flame_graph, shares
 from report import side_by_side, with_blocks
 from scale import value
@@ -103,6 +103,12 @@ def test_generated_blocks_are_replaced_and_the_rest_stays() -> None:
     assert with_blocks(once, {"a": ["new"]}) == once
     with pytest.raises(ValueError, match="no block b"):
         with_blocks(text, {"b": []})
+
+
+@pytest.mark.parametrize("output", [["--output", "/x/result"], ["--output=/x/result"], []])
+def test_command_of_a_result_names_no_path(output: list[str]) -> None:
+    assert command("bench", ["--objects", "5", *output, "--rounds=1"]) == 'make bench BENCH_ARGS="--objects 5 --rounds=1"'
+    assert command("bench", output) == "make bench"
 
 
 def test_metric_is_the_sum_of_its_series() -> None:
