@@ -7,7 +7,7 @@ import re
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -173,6 +173,16 @@ def versions() -> dict[str, Any]:
             "kwok": pinned_version("kwok", "sigs.k8s.io/kwok"),
         },
     }
+
+
+def command(target: str, arguments: Sequence[str]) -> str:
+    """Return the command that repeats a measurement, without the place of its result."""
+    kept = [
+        word
+        for before, word in zip(["", *arguments], arguments, strict=False)
+        if not word.startswith("--output") and before != "--output"
+    ]
+    return f"make {target}" + (f' BENCH_ARGS="{" ".join(kept)}"' if kept else "")
 
 
 def save(path: Path, result: Mapping[str, Any], text: str) -> None:

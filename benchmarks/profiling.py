@@ -20,7 +20,7 @@ from typing import Any
 from apiserver import connect
 from contenders import Contender, login, new_cluster, running
 from load import create_namespace, create_until_ready, delete_until_gone, users
-from measuring import RESULTS, Cpu, save, versions
+from measuring import RESULTS, Cpu, command, save, versions
 
 from localcluster import Cluster
 from localcluster.progress import Console
@@ -168,8 +168,8 @@ async def record(objects: int, contender: Contender, cluster: Cluster) -> dict[s
                 await asyncio.to_thread(cpu.wait_until_quiet)
                 output = cluster.directory / f"{part}.json"
                 options = ["--native", "--function", "--full-filenames", f"--rate={_RATE}", "--format=speedscope"]
-                command = [str(PY_SPY), "record", *options, f"--pid={process.pid}", f"--output={output}"]
-                spy = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
+                options += [f"--pid={process.pid}", f"--output={output}"]
+                spy = await asyncio.create_subprocess_exec(str(PY_SPY), "record", *options, stdout=asyncio.subprocess.DEVNULL)
                 await asyncio.sleep(2)  # until py-spy has read the symbols
                 cpu.reset()
                 if part == "created":
@@ -195,7 +195,7 @@ def main() -> None:
     with new_cluster(report=report) as cluster:
         parts = asyncio.run(record(chosen.objects, Contender.parse("operator", report), cluster))
     about, saved = versions(), {}
-    text = [f"`make profile` with {chosen.objects} objects at commit {about['commit']}, {about['time']}."]
+    text = [f"`{command('profile', sys.argv[1:])}`: {chosen.objects} objects, at commit {about['commit']}."]
     for name, part in parts.items():
         graph = path.with_name(f"{path.name}-{name}.speedscope.json")
         graph.write_text(json.dumps(flame_graph(part.profile), separators=(",", ":")) + "\n")

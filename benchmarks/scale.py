@@ -24,7 +24,7 @@ import aiohttp
 from apiserver import USER_STORAGES, ApiServer, Object, connect
 from contenders import OPERATOR, Contender, login, new_cluster, operator
 from load import create_namespace, create_until_ready, delete_until_gone, follow, is_ready, phase, user_storages, users
-from measuring import ACCOUNT, RESULTS, AuditLog, Cpu, is_write, memory, save, versions
+from measuring import ACCOUNT, RESULTS, AuditLog, Cpu, command, is_write, memory, save, versions
 from side_by_side import CHILDREN, SERVERS, Round, measure
 
 from localcluster import Cluster
@@ -111,10 +111,10 @@ class Scale:
         """Start a replica."""
         port = free_port()
         options = ("--leader-elect", "--lease-namespace=userstorage-system", f"--sweep-period={self._sweep:.0f}")
-        command = operator(str(OPERATOR), f"--http-port={port}", *options).command
+        contender = operator(str(OPERATOR), f"--http-port={port}", *options)
         with (self._cluster.directory / "operator.log").open("a") as output:
             process = await asyncio.create_subprocess_exec(
-                *command, env={**os.environ, "KUBECONFIG": str(self._kubeconfig)}, stdout=output, stderr=output
+                *contender.command, env={**os.environ, "KUBECONFIG": str(self._kubeconfig)}, stdout=output, stderr=output
             )
         self.replicas.append(Replica(process, port))
         return self.replicas[-1]
@@ -393,9 +393,9 @@ def _writes_beside_one(requests: Counter[str]) -> int:
 class Results:
     """The results of the parts so far, written after each."""
 
-    def __init__(self, path: Path, command: str, report: Report) -> None:
+    def __init__(self, path: Path, repeat: str, report: Report) -> None:
         self._path = path
-        self._about = {**versions(), "command": command}
+        self._about = {**versions(), "command": repeat}
         self._parts: dict[str, dict[str, Any]] = {}
         self._rounds: list[Round] = []
         self._report = report
@@ -441,8 +441,9 @@ class Results:
             ratio = self._parts["create"]["cpu_ms_per_object"] / (small.created.cpu["contender"] / small.objects * 1000)
             lines.append(f"| growth | CPU per object, to that with {small.objects} objects | {ratio:.2f} |")
         for part in ("rollout", "resume"):
-            times = [self._parts.get(f"{part} in the {namespace} namespace", {}).get("seconds") for namespace in _NAMESPACES]
-            if all(times):
+            found = [self._parts.get(f"{part} in the {namespace} namespace") for namespace in _NAMESPACES]
+            times = [one["seconds"] for one in found if one is not None]
+            if len(times) == len(_NAMESPACES):
                 lines.append(
                     f"| {part} | seconds in the crowded namespace, to those in the empty one | {times[1] / times[0]:.2f} |"
                 )
@@ -485,8 +486,7 @@ def main() -> None:
     chosen = parser.parse_args()
     report = Console()
     path = chosen.output or RESULTS / f"scale-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    arguments = " ".join(sys.argv[1:])
-    results = Results(path, "make bench-scale" + (f' BENCH_ARGS="{arguments}"' if arguments else ""), report)
+    results = Results(path, command("bench-scale", sys.argv[1:]), report)
     contender = Contender.parse("operator", report)
     for size in filter(None, chosen.sizes.split(",")):
         with new_cluster() as cluster:

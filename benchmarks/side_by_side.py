@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import json
 import re
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from typing import Any
 from apiserver import ApiServer, connect
 from contenders import Contender, login, new_cluster, running
 from load import create_namespace, create_until_ready, delete_until_gone, users
-from measuring import RESULTS, AuditLog, Cpu, is_write, memory, save, versions
+from measuring import RESULTS, AuditLog, Cpu, command, is_write, memory, save, versions
 
 from localcluster import Cluster
 from localcluster.progress import Console, Report
@@ -44,6 +43,16 @@ class Part:
     cpu_until_quiet: dict[str, float]
     requests: dict[str, int]
     writes_of_others: int
+
+    @property
+    def writes(self) -> int:
+        """Writes of the contender."""
+        return sum(count for name, count in self.requests.items() if is_write(name))
+
+    @property
+    def cpu_of_all(self) -> float:
+        """CPU of the contender and the cluster until the last object is Ready or gone."""
+        return sum(self.cpu[name] for name in ("contender", *SERVERS))
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,10 @@ async def measure(contender: Contender, objects: int, cluster: Cluster) -> Round
                 await asyncio.to_thread(cpu.wait_until_quiet)
                 requests, others = log.count()
                 return Part(
-                    *(round(value, 3) for value in (line.makespan, line.percentile(50), line.percentile(99), line.after(0.1))),
+                    makespan=round(line.makespan, 3),
+                    p50=round(line.percentile(50), 3),
+                    p99=round(line.percentile(99), 3),
+                    first_tenth=round(line.after(0.1), 3),
                     cpu=used,
                     cpu_until_quiet=cpu.used(),
                     requests=dict(requests.most_common()),
@@ -136,43 +148,46 @@ Row = tuple[str, str, Callable[[Round], float]]
 """Title, format and value of a row."""
 
 
+def _of(part: str, measured: Callable[[Part, int], float]) -> Callable[[Round], float]:
+    """Return the value of one part of a round, from the part and the number of objects."""
+    return lambda r: measured(getattr(r, part), r.objects)
+
+
+def _cpu(part: str, process: str) -> Callable[[Round], float]:
+    return _of(part, lambda p, objects: p.cpu[process] / objects * 1000)
+
+
+def _requests(part: str, counts: Callable[[str], bool]) -> Callable[[Round], float]:
+    return _of(part, lambda p, objects: sum(count for name, count in p.requests.items() if counts(name)) / objects)
+
+
 def _rows(rounds: list[Round]) -> list[Row]:
-    def per_object(part: str, process: str, until: str = "cpu") -> Callable[[Round], float]:
-        return lambda r: getattr(getattr(r, part), until)[process] / r.objects * 1000
-
-    def requests(part: str, counts: Callable[[str], bool]) -> Callable[[Round], float]:
-        return lambda r: sum(n for name, n in getattr(r, part).requests.items() if counts(name)) / r.objects
-
-    def total(part: str) -> Callable[[Round], float]:
-        return lambda r: sum(getattr(r, part).cpu[name] for name in ("contender", *SERVERS)) / r.objects * 1000
-
     rows: list[Row] = []
     for part, what, state in (("created", "CR", "Ready"), ("deleted", "deletion", "gone")):
+        cpu = f"CPU per {what}"
         rows += [
-            (f"{what}s a second, to {state}", "{:.1f}", lambda r, part=part: r.objects / getattr(r, part).makespan),
-            (f"p50 to {state}", "{:.1f} s", lambda r, part=part: getattr(r, part).p50),
-            (f"p99 to {state}", "{:.1f} s", lambda r, part=part: getattr(r, part).p99),
-            (f"last one {state} after", "{:.1f} s", lambda r, part=part: getattr(r, part).makespan),
-            (f"first tenth {state} after", "{:.1f} s", lambda r, part=part: getattr(r, part).first_tenth),
-            (f"CPU per {what}: contender", "{:.1f} ms", per_object(part, "contender")),
-            (f"CPU per {what}: contender, until it is quiet", "{:.1f} ms", per_object(part, "contender", "cpu_until_quiet")),
-            *((f"CPU per {what}: {name}", "{:.1f} ms", per_object(part, name)) for name in SERVERS),
-            (f"CPU per {what}: all of these", "{:.1f} ms", total(part)),
-            (f"CPU per {what}: harness", "{:.1f} ms", per_object(part, "harness")),
-            (f"CPU per {what}: elsewhere on the machine", "{:.1f} ms", per_object(part, "elsewhere")),
-            (f"requests per {what}", "{:.2f}", requests(part, lambda _: True)),
-            (f"writes per {what}", "{:.2f}", requests(part, is_write)),
+            (f"{what}s a second, to {state}", "{:.1f}", _of(part, lambda p, objects: objects / p.makespan)),
+            (f"p50 to {state}", "{:.1f} s", _of(part, lambda p, _: p.p50)),
+            (f"p99 to {state}", "{:.1f} s", _of(part, lambda p, _: p.p99)),
+            (f"last one {state} after", "{:.1f} s", _of(part, lambda p, _: p.makespan)),
+            (f"first tenth {state} after", "{:.1f} s", _of(part, lambda p, _: p.first_tenth)),
+            (f"{cpu}: contender", "{:.1f} ms", _cpu(part, "contender")),
+            (
+                f"{cpu}: contender, until it is quiet",
+                "{:.1f} ms",
+                _of(part, lambda p, objects: p.cpu_until_quiet["contender"] / objects * 1000),
+            ),
+            *((f"{cpu}: {name}", "{:.1f} ms", _cpu(part, name)) for name in SERVERS),
+            (f"{cpu}: all of these", "{:.1f} ms", _of(part, lambda p, objects: p.cpu_of_all / objects * 1000)),
+            (f"{cpu}: harness", "{:.1f} ms", _cpu(part, "harness")),
+            (f"{cpu}: elsewhere on the machine", "{:.1f} ms", _cpu(part, "elsewhere")),
+            (f"requests per {what}", "{:.2f}", _requests(part, lambda _: True)),
+            (f"writes per {what}", "{:.2f}", _of(part, lambda p, objects: p.writes / objects)),
         ]
         names = {name for measured in rounds for name in getattr(measured, part).requests}
-        rows += [
-            (f"per {what}: {name}", "{:.2f}", requests(part, lambda other, name=name: other == name)) for name in sorted(names)
-        ]
+        rows += [(f"per {what}: {name}", "{:.2f}", _requests(part, name.__eq__)) for name in sorted(names)]
         rows.append(
-            (
-                f"writes of other clients per {what}",
-                "{:.2f}",
-                lambda r, part=part: getattr(r, part).writes_of_others / r.objects,
-            )
+            (f"writes of other clients per {what}", "{:.2f}", _of(part, lambda p, objects: p.writes_of_others / objects))
         )
     rows.append(("memory after the creation", "{:.0f} MiB", lambda r: r.memory))
     rows.append(("peak memory", "{:.0f} MiB", lambda r: r.peak_memory))
@@ -194,20 +209,20 @@ def table(rounds: list[Round]) -> str:
     return "\n".join(lines)
 
 
-def result(rounds: list[Round], command: str, about: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def result(rounds: list[Round], repeat: str, about: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """Return a result as JSON and as Markdown."""
     machine, text = about["machine"], table(rounds)
-    head = f"`{command}` at commit {about['commit']}, {about['time']}, {machine['cores']} cores ({machine['model']}, {machine['memory']})"
+    head = f"`{repeat}` at commit {about['commit']}, {about['time']}, {machine['cores']} cores ({machine['model']}, {machine['memory']})"
     return {
         **about,
-        "command": command,
+        "command": repeat,
         "rounds": [asdict(measured) for measured in rounds],
     }, f"{head}\n{text}\n\n{differences(rounds)}"
 
 
 def run(contenders: list[Contender], sizes: list[int], rounds: int, apply: list[str], path: Path, report: Report) -> str:
     """Run all rounds; save and return the result so far after each."""
-    command, about = f"make bench BENCH_ARGS={shlex.quote(' '.join(sys.argv[1:]))}", versions()
+    repeat, about = command("bench", sys.argv[1:]), versions()
     done: list[Round] = []
     text = ""
     for objects in sizes:
@@ -221,7 +236,7 @@ def run(contenders: list[Contender], sizes: list[int], rounds: int, apply: list[
                     f"p50 {created.p50:.1f} s, {created.cpu['contender'] / objects * 1000:.1f} ms a CR, "
                     f"{done[-1].deleted.cpu['contender'] / objects * 1000:.1f} ms a deletion, {done[-1].peak_memory:.0f} MiB"
                 )
-                saved, text = result(done, command, about)
+                saved, text = result(done, repeat, about)
                 save(path, saved, text)
     return text
 
