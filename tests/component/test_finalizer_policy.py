@@ -9,6 +9,7 @@ from component.test_interrupted import WRITES_TO_READY, is_gone, is_ready, recon
 from conftest import ROOT
 from support.kubectl import Kubectl
 from support.live import Live
+from userstorage_operator.api.errors import Unavailable
 from userstorage_operator.api.names import FINALIZER
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.status import requeue
@@ -24,7 +25,10 @@ async def _policy(live: Live, api: Kubectl) -> AsyncIterator[None]:
     api.run("apply", "-k", str(ROOT / "deploy/finalizer"))
 
     async def is_in_force() -> bool:
-        return await finalizers(live, "probe", []) == [FINALIZER]
+        try:
+            return await finalizers(live, "probe", []) == [FINALIZER]
+        except Unavailable:  # the part of the API server that evaluates policies does not know a new CRD yet
+            return False
 
     await live.until(is_in_force)
     yield
