@@ -76,6 +76,11 @@ coverage: install ## All tests that need no root rights; their coverage is in co
 test-e2e: install ## Tests with real containers: on kind if a Docker engine answers, else on a local node
 	$(RUN) pytest -q tests/e2e $(TEST_ARGS)
 
+.PHONY: test-gateways
+test-gateways: install ## Gateways in front of real pods: every outage behind each, a minute long, and 1 GiB; half an hour
+	$(RUN) pytest -q tests/e2e/test_gateways.py tests/e2e/test_gateway_threats.py \
+	  --all-gateways --gateway-outage=60 --gateway-mebibytes=1024 --timeout=1800 $(TEST_ARGS)
+
 .PHONY: test-upgrade
 test-upgrade: install ## Upgrades from every released version, with 200 objects each
 	$(RUN) pytest -q tests/cluster/test_upgrade.py tests/cluster/test_uninstall.py --upgrade-objects=200 --timeout=1800 $(TEST_ARGS)
@@ -123,6 +128,10 @@ deploy: install ## Build and push IMAGE, apply deploy/ with it and wait; roll ba
 .PHONY: demo
 demo: install ## Start a cluster, the operator and a file browser, and leave them running
 	$(RUN) python -m demo up
+
+.PHONY: demo-door
+demo-door: install ## The demo with a login: nginx, oauth2-proxy and the gate before alice and bob; leaves it running
+	$(RUN) python -m demo door
 
 .PHONY: demo-down
 demo-down: install ## Stop everything that the demo started

@@ -37,8 +37,8 @@ class Envoy(Server):
         path = self.directory / "envoy.json"
         path.write_text(json.dumps(config))
         # One worker, and no shared memory, which only a hot restart needs and which other Envoys of this machine use.
-        options = ["--concurrency=1", "--disable-hot-restart", "--log-level=warning"]
-        return self.run([_program("envoy"), f"--config-path={path}", *options])
+        options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
+        return self.run([_program("envoy"), "--config-path", str(path), *options])
 
 
 def _program(name: str) -> str:

@@ -1,6 +1,5 @@
 """Starts and stops a server program on the loopback address."""
 
-import os
 import signal
 import socket
 import time
@@ -10,24 +9,31 @@ from typing import Self
 
 from localcluster import processes
 from localcluster.addresses import free_port
+from localcluster.background import Background
 from localcluster.errors import ClusterError
-from localcluster.processes import Process
 
 ADDRESS = "127.0.0.1"
 _START_SECONDS = 60.0
 
 
 class Server:
-    """One server, with its files in `directory`. It listens on `port` of the loopback address, also after a restart."""
+    """One server, with its files in `directory`. It listens on `port` of the loopback address, also after a restart.
+
+    It keeps running when the process that started it exits.
+    """
 
     name = "server"
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
         self.port = free_port(ADDRESS)
-        self.log = self.directory / f"{self.name}.log"
+        self._background = Background(self.name, self.directory)
         self._command: Sequence[str] = ()
-        self._process: Process | None = None
+
+    @property
+    def log(self) -> Path:
+        """The file with the output of the server since its last start."""
+        return self._background.log
 
     @property
     def address(self) -> str:
@@ -54,10 +60,10 @@ class Server:
         """
         self._command = command
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._process = processes.launch(self.name, command, self.log)
+        self._background.start(command)
         deadline = time.monotonic() + _START_SECONDS
         while not self.ready():
-            if not processes.alive(self._process) or time.monotonic() > deadline:
+            if not self._background.alive() or time.monotonic() > deadline:
                 self.stop()
                 raise ClusterError(f"{self.name} did not start: {processes.last_line(self.log)} (log: {self.log})")
             time.sleep(0.05)
@@ -69,19 +75,18 @@ class Server:
 
     def stop(self) -> None:
         """Stop the server with SIGKILL. A server that is not running is no error."""
-        if self._process is not None:
-            processes.kill([self._process])
-            self._process = None
+        self._background.kill()
+        self._background.stop()
 
     def pause(self) -> None:
         """Suspend the server with SIGSTOP. The kernel still accepts connections for it, but no request is answered."""
-        self._signal(signal.SIGSTOP)
+        self._background.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Resume the server after `pause`, with SIGCONT."""
-        self._signal(signal.SIGCONT)
+        self._background.signal(signal.SIGCONT)
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is None or not processes.alive(self._process):
-            raise ClusterError(f"{self.name} is not running")
-        os.kill(self._process.pid, number)
+    def peak_memory(self) -> int:
+        """Return the most memory that the server has had resident, in bytes. Raises ClusterError if it does not run."""
+        status = (processes.PROC / str(self._background.process.pid) / "status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
