@@ -2,15 +2,14 @@
 
 import asyncio
 import contextlib
-import signal
 import socket
-import threading
 from collections.abc import Callable
 from importlib.metadata import version
 
 import structlog
 
 from userstorage_operator.api.errors import OperatorError
+from userstorage_operator.background import background, stop_on_signals
 from userstorage_operator.config import Config
 from userstorage_operator.election.leader_election import LeaderElection, NoElection
 from userstorage_operator.health import HealthChecks
@@ -19,7 +18,7 @@ from userstorage_operator.kube.client import KubeClient, Observer
 from userstorage_operator.kube.login import login
 from userstorage_operator.kube.probe import ApiProbe
 from userstorage_operator.kube.reviews import KubeReviews
-from userstorage_operator.manager import Manager, background
+from userstorage_operator.manager import Manager
 from userstorage_operator.object_metrics import LABEL_VALUES
 from userstorage_operator.readapi.fallback_reader import FallbackReader
 from userstorage_operator.readapi.metrics_gate import MetricsGate
@@ -128,7 +127,7 @@ async def run(config: Config, stop: asyncio.Event, set_leader: Callable[[bool], 
 
     Raises OperatorError if the login fails or a background task ended by itself, OSError if the port is in use.
     """
-    _stop_on_signals(stop)
+    stop_on_signals(stop)
     metrics = Metrics(version("userstorage-operator"), LABEL_VALUES)
     async with contextlib.AsyncExitStack() as stack:
         tracer = _tracer(config)
@@ -164,12 +163,3 @@ def _tracer(config: Config) -> Tracer:
     except ImportError as error:
         raise OperatorError(f"--otlp-endpoint: needs userstorage-operator[otel] ({error})", "InvalidOption") from error
     return OtelTracer(config.otlp_endpoint, version("userstorage-operator"), socket.gethostname())
-
-
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    """Set `stop` on SIGTERM or SIGINT. This is needed from the start, because process 1 of a container ignores SIGTERM by
-    default. kopf replaces the signal handlers later.
-    """
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)

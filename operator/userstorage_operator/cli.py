@@ -5,15 +5,19 @@ import gc
 import re
 import signal
 import sys
+from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import click
 import structlog
 import uvloop
 
-from userstorage_operator import app, uninstall
-from userstorage_operator.api.errors import OperatorError
+from userstorage_operator import gate_app, uninstall
+from userstorage_operator.api.errors import InvalidSpec, OperatorError
+from userstorage_operator.api.quantities import parse_duration
 from userstorage_operator.config import Config, VolumeStats
+from userstorage_operator.gate_app import GateConfig
 from userstorage_operator.kube.client import KubeClient, NoopObserver
 from userstorage_operator.kube.login import in_cluster, login, own_namespace
 from userstorage_operator.redis_options import redis_options
@@ -22,6 +26,8 @@ from userstorage_operator.runtime import logs
 log = structlog.get_logger(__name__)
 
 _DEFAULTS = Config()
+_GATE_DEFAULTS = GateConfig(key_file=Path())
+_AGE_MIN = 75.0
 
 
 class _Integer(click.IntRange):
@@ -42,6 +48,22 @@ class _Seconds(click.FloatRange):
         if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}([.][0-9]{1,9})?", value) is None:
             self.fail(f"{value!r} is not a valid number of seconds.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class _Duration(click.ParamType[float]):
+    """A duration such as 15m, in seconds; it is longer than the pause between two bookmarks of a watch."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds. Raises click's usage error for any other text, and for less than 75 s."""
+        try:
+            seconds = parse_duration(value).total_seconds()
+        except InvalidSpec as error:
+            self.fail(error.message, param, ctx)
+        if seconds < _AGE_MIN:
+            self.fail(f"{value} is less than {_AGE_MIN:.0f}s: the API server may be silent for a minute.", param, ctx)
+        return seconds
 
 
 @click.group(context_settings={"auto_envvar_prefix": "USERSTORAGE", "show_default": True, "max_content_width": 100})
@@ -138,18 +160,87 @@ def run(log_level: str, log_format: str, **settings: Any) -> None:
 
     Logs in with the kubeconfig that KUBECONFIG names, else with the pod's service account, else with ~/.kube/config.
     """
+    process_logs = _configure_logs(log_level, log_format)
+    config = Config(**settings)
+    _run(_serve(config, process_logs), f"--http-port {config.http_port}")
+
+
+@main.command()
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    required=True,
+    show_envvar=True,
+    help="File with the keys of the login proxy, one a line, 32 characters or more; the first two count.",
+)
+@click.option("--namespace", "namespaces", multiple=True, show_envvar=True, help="Namespace to know; repeatable. Default: all.")
+@click.option(
+    "--port",
+    type=_Integer(1, 65535),
+    default=_GATE_DEFAULTS.port,
+    show_envvar=True,
+    help="Port on which gateways ask.",
+)
+@click.option(
+    "--http-port",
+    type=_Integer(0, 65535),
+    default=_GATE_DEFAULTS.http_port,
+    show_envvar=True,
+    help="Port of /health, /ready and /metrics; 0 to serve none of them.",
+)
+@click.option(
+    "--max-age",
+    type=_Duration(),
+    default="15m",
+    show_envvar=True,
+    help="Refuse every request after this time without a word of the API server.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_envvar=True,
+    help="Lowest level to log.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "console"]),
+    default="auto",
+    show_envvar=True,
+    help="auto: console on a terminal, else JSON.",
+)
+def gate(log_level: str, log_format: str, **settings: Any) -> None:
+    """Decide for gateways whether a request may reach the file browser at its host, until SIGTERM or SIGINT.
+
+    Logs in as `run` does. Carries no traffic and writes nothing to the cluster. See docs/gate.md.
+    """
+    process_logs = _configure_logs(log_level, log_format)
+    config = GateConfig(**settings)
+    _run(_serve_gate(config, process_logs), f"--port {config.port}, --http-port {config.http_port}")
+
+
+async def _serve_gate(config: GateConfig, process_logs: logs.Logs) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, process_logs.toggle_debug)
+    await gate_app.run(config, asyncio.Event())
+
+
+def _configure_logs(log_level: str, log_format: str) -> logs.Logs:
     json_format = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     process_logs = logs.configure(log_level, json_format=json_format)
     logs.catch_uncaught()
-    config = Config(**settings)
+    return process_logs
+
+
+def _run(serving: Coroutine[Any, Any, None], ports: str) -> None:
+    """Run a process until a signal ends it. Raises click's Exit with code 1 if it cannot run; `ports` names the options."""
     gc.freeze()  # modules are never freed: their 100,000 objects would make every full garbage collection 40 ms longer
     try:
-        uvloop.run(_serve(config, process_logs))
+        uvloop.run(serving)
     except OperatorError as error:
         log.error("cannot_run", error_kind=error.reason, error=error.message)  # noqa: TRY400  # expected: no traceback
         raise click.exceptions.Exit(1) from error
     except OSError as error:
-        log.error("cannot_run", error_kind="InvalidOption", error=f"--http-port {config.http_port}: {error}")  # noqa: TRY400  # as above
+        log.error("cannot_run", error_kind="InvalidOption", error=f"{ports}: {error}")  # noqa: TRY400  # as above
         raise click.exceptions.Exit(1) from error
 
 
@@ -185,5 +276,7 @@ async def _release(namespaces: tuple[str, ...]) -> dict[uninstall.Held, str]:
 
 
 async def _serve(config: Config, process_logs: logs.Logs) -> None:
+    from userstorage_operator import app  # noqa: PLC0415  # kopf and redis: 30 MB that the gate does not need
+
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, process_logs.toggle_debug)
     await app.run(config, asyncio.Event(), process_logs.set_leader)

@@ -1,17 +1,15 @@
 """The manager of the leader: starts the watch caches, then the workers that reconcile."""
 
 import asyncio
-import contextlib
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import structlog
 
 from userstorage_operator.api import names
-from userstorage_operator.api.errors import OperatorError
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.userstorage import Key
+from userstorage_operator.background import Start, background
 from userstorage_operator.config import Config, VolumeStats
 from userstorage_operator.informers import kopf_watch
 from userstorage_operator.informers.caches import Caches
@@ -41,8 +39,6 @@ from userstorage_operator.runtime.workqueue import WorkQueue
 
 log = structlog.get_logger(__name__)
 
-Start = Callable[[Coroutine[Any, Any, None], str], None]
-"""Starts a coroutine as a background task with the given name."""
 _CLASS_STATUS_DELAY = 1.0
 """Seconds for which changes of the UserStorages of a class are collected before the status of the class is written."""
 
@@ -185,33 +181,3 @@ class Manager:
         return VolumeStatsCollector(
             kubelets, self.caches, self._cache(Kind.POD.resource).values, cache, self._queue.add, self._metrics
         )
-
-
-@contextlib.asynccontextmanager
-async def background(stop: asyncio.Event) -> AsyncIterator[Start]:
-    """Yield a function that starts background tasks, and cancel these tasks when the context ends.
-
-    A task that ends by itself is a fault. It sets `stop`, because a restart is better than an operator without one of its
-    parts. Raises OperatorError if a task ended by itself.
-    """
-    tasks: list[asyncio.Task[None]] = []
-    faults: list[str] = []
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            faults.append(f"{task.get_name()} ended: {task.exception()!r}")
-            stop.set()
-
-    def start(coroutine: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(coroutine, name=name)
-        task.add_done_callback(ended)
-        tasks.append(task)
-
-    try:
-        yield start
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    if faults:
-        raise OperatorError("; ".join(faults))

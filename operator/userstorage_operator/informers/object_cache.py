@@ -9,6 +9,8 @@ from userstorage_operator.api.unstructured import Unstructured, version_of
 
 ObjectKey = tuple[str, str]
 """Namespace (empty for cluster-scoped objects) and name."""
+_DELETIONS_MAX = 10_000
+"""Maximum number of deletions that are remembered: the gate may run for months without a new list."""
 
 
 def object_key(obj: Unstructured) -> ObjectKey:
@@ -77,7 +79,7 @@ class ObjectCache:
         self._indexes: dict[str, _Index] = {}
         self._synced: set[str | None] = set()
         self._deleted: dict[ObjectKey, int] = {}
-        """Key -> resourceVersion of its deletion since the last list. An older event or response must not restore it."""
+        """Key -> resourceVersion of its deletion since the last list, the latest of them. An older event or response must not restore it."""
 
     def __len__(self) -> int:
         return sum(len(objects) for objects in self._objects.values())
@@ -140,6 +142,8 @@ class ObjectCache:
         self._drop_predecessor(known, obj)
         if kind == "DELETED":
             self._deleted[key] = version_of(obj)
+            if len(self._deleted) > _DELETIONS_MAX:
+                del self._deleted[next(iter(self._deleted))]
             self._remove(key)
         else:
             self._store(obj)

@@ -5,6 +5,7 @@ even while other clients hold as many connections as they can.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -112,6 +113,8 @@ class Connection(asyncio.Protocol):
         self._limits = limiter.limits
         self._transport: asyncio.Transport | None = None
         self._admitted = False
+        self.received_at = 0.0
+        """Value of `time.perf_counter` when data last arrived."""
         self._received = 0
         """Bytes received since the last complete request."""
         self._in_progress = 0
@@ -161,6 +164,7 @@ class Connection(asyncio.Protocol):
         """Pass received bytes on to the server's protocol; refuse a request that is too large with status 431."""
         if self._received == 0 and self.waiting:
             self._close_in(self._limits.request_seconds)
+        self.received_at = time.perf_counter()
         self._received += len(data)
         if self._received <= self._limits.request_bytes:
             self.protocol.data_received(data)

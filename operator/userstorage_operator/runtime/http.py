@@ -31,23 +31,99 @@ _HEADERS = 64
 """Maximum number of headers of a request."""
 
 
-class HttpObserver(Protocol):
-    """Receives the responses of mounted applications, and the connections that the server closes because of a limit, for
-    metrics.
-    """
+class ConnectionObserver(Protocol):
+    """Receives the connections that a server closes because of a limit, for metrics."""
+
+    def http_connection_closed(self, reason: str) -> None:
+        """Record a connection that the server closed because of a limit; `reason` is a value of `connections.Closed`."""
+
+
+class HttpObserver(ConnectionObserver, Protocol):
+    """Receives the responses of mounted applications too."""
 
     def http_answered(self, handler: str, code: int, seconds: float) -> None:
         """Record a response of a mounted application. `handler` is the pattern of the route: the URL path itself contains
         names.
         """
 
-    def http_connection_closed(self, reason: str) -> None:
-        """Record a connection that the server closed because of a limit; `reason` is a value of `connections.Closed`."""
-
 
 async def open_to_all(_: web.Request) -> web.Response | None:
     """Return None for every request: the Gate of an endpoint that needs no authorization."""
     return None
+
+
+class LimitedPort:
+    """A TCP port whose connections are limited, for an aiohttp server."""
+
+    def __init__(self, runner: web.BaseRunner, observer: ConnectionObserver) -> None:
+        self._runner = runner
+        self._observer = observer
+        self._limiter = ConnectionLimiter(_LIMITS, observer.http_connection_closed)
+        self._listener: asyncio.AbstractServer | None = None
+        logging.getLogger("aiohttp.server").addFilter(_is_no_bad_request)
+
+    async def start(self, port: int, limits: Limits) -> None:
+        """Listen on TCP port `port` of all addresses. Raises OSError if the port is in use."""
+        self._limiter = ConnectionLimiter(limits, self._observer.http_connection_closed)
+        await self._runner.setup()
+        # Not a TCPSite: aiohttp limits neither the connections, nor the size of a request, nor the time until it is complete.
+        self._listener = await asyncio.get_running_loop().create_server(self._connection, port=port, backlog=_BACKLOG)
+
+    async def stop(self) -> None:
+        """Stop listening on the port and close all connections of clients."""
+        if self._listener is not None:
+            self._listener.close()
+        await self._runner.cleanup()
+
+    def connection(self, request: web.BaseRequest) -> Connection | None:
+        """Return the connection of a request; None if it is closed."""
+        return self._limiter.of_protocol(request.protocol)
+
+    def _connection(self) -> Connection:
+        server = cast("web.Server", self._runner.server)
+        return Connection(server(), self._limiter)
+
+
+class HandlerServer:
+    """Serves a port with one function for every request, whatever its method and path: a router would cost more time than an
+    answer from memory.
+    """
+
+    def __init__(
+        self, handler: Callable[[web.BaseRequest, float], web.Response], limits: Limits, observer: ConnectionObserver
+    ) -> None:
+        """`handler(request, received)` returns the response; `received` is the value of `time.perf_counter` when the last byte
+        of the request arrived. It never reads the body of a request.
+        """
+        self._handler = handler
+        self._limits = limits
+        server = web.Server(
+            self._handle,
+            access_log=None,
+            keepalive_timeout=limits.idle_seconds,
+            max_headers=_HEADERS,
+            max_line_size=limits.request_bytes,
+            max_field_size=limits.request_bytes,
+        )
+        self._port = LimitedPort(web.ServerRunner(server), observer)
+
+    async def start(self, port: int) -> None:
+        """Listen on TCP port `port` of all addresses. Raises OSError if the port is in use."""
+        await self._port.start(port, self._limits)
+
+    async def stop(self) -> None:
+        """Stop listening on the port and close all connections of clients."""
+        await self._port.stop()
+
+    async def _handle(self, request: web.BaseRequest) -> web.Response:
+        connection = self._port.connection(request)
+        if connection is None:  # closed meanwhile, so that the response goes nowhere
+            return web.Response(status=503)
+        connection.request_started()
+        try:
+            return self._handler(request, connection.received_at)
+        finally:
+            connection.request_ended()
 
 
 class HttpServer:
@@ -74,14 +150,12 @@ class HttpServer:
         self._metrics_type = metrics_type
         self._observer = observer
         self._gate = gate
-        self._limiter = ConnectionLimiter(_LIMITS, observer.http_connection_closed)
-        self._listener: asyncio.AbstractServer | None = None
         self._app = app = web.Application(middlewares=[self._in_progress])
         app.router.add_get("/health", _checks(health, {}, detail))
         app.router.add_get("/ready", _checks(ready, degraded, detail))
         app.router.add_get("/metrics", self._serve_metrics)
-        logging.getLogger("aiohttp.server").addFilter(_is_no_bad_request)
-        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=_LIMITS.idle_seconds, max_headers=_HEADERS)
+        runner = web.AppRunner(app, access_log=None, keepalive_timeout=_LIMITS.idle_seconds, max_headers=_HEADERS)
+        self._port = LimitedPort(runner, observer)
 
     def mount(self, prefix: str, app: web.Application) -> list[str]:
         """Serve the routes of `app` below the URL path `prefix`, and report their responses to the observer. Return every value
@@ -93,25 +167,16 @@ class HttpServer:
 
     async def start(self, port: int, limits: Limits = _LIMITS) -> None:
         """Listen on TCP port `port` of all addresses. Raises OSError if the port is in use."""
-        self._limiter = ConnectionLimiter(limits, self._observer.http_connection_closed)
-        await self._runner.setup()
-        # Not a TCPSite: aiohttp limits neither the connections, nor the size of a request, nor the time until it is complete.
-        self._listener = await asyncio.get_running_loop().create_server(self._connection, port=port, backlog=_BACKLOG)
+        await self._port.start(port, limits)
 
     async def stop(self) -> None:
         """Stop listening on the port and close all connections of clients."""
-        if self._listener is not None:
-            self._listener.close()
-        await self._runner.cleanup()
-
-    def _connection(self) -> Connection:
-        server = cast("web.Server", self._runner.server)
-        return Connection(server(), self._limiter)
+        await self._port.stop()
 
     @web.middleware
     async def _in_progress(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Report the start and the end of a request's handler to the request's Connection. An aiohttp middleware."""
-        connection = self._limiter.of_protocol(request.protocol)
+        connection = self._port.connection(request)
         if connection is None:  # closed meanwhile
             return await handler(request)
         connection.request_started()
