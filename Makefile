@@ -163,6 +163,10 @@ bench-apply: install ## The cost of creating and applying a child for the API se
 bench-read-api: install ## The read API at 1,000 requests a second, from Redis and from the watch
 	$(RUN) python benchmarks/read_api.py $(BENCH_ARGS)
 
+.PHONY: bench-gate
+bench-gate: install ## The gate at 2,000 questions a second, with 10,000 UserStorages and twenty changes a second
+	$(RUN) python benchmarks/gate.py $(BENCH_ARGS)
+
 .PHONY: clean
 clean: ## Delete the files of builds and tests from the tree
 	rm -rf .venv .tools tools/checkov/.venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .layers .coverage* coverage.xml

@@ -7,7 +7,7 @@ to wait for the previous one counts from its due time, not from the time when it
 import os
 import random
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,14 +36,19 @@ class LoadResult:
     cpu: float
 
 
-def generate_load(urls: Sequence[str], token: str, rate: int, seconds: int, directory: Path, report: Report) -> LoadResult:
-    """Send `rate` requests a second for `seconds`. Each connection repeats `urls` in its own random order.
+def generate_load(
+    urls: Sequence[str], headers: Sequence[Mapping[str, str]], rate: int, seconds: int, directory: Path, report: Report
+) -> LoadResult:
+    """Send `rate` requests a second for `seconds`. Each connection repeats `urls` in its own random order, with one of the sets of
+    `headers`, which are dealt out in turn.
 
     Raises CalledProcessError if h2load fails, and ClusterError if it cannot be installed.
     """
     packages.ensure_package(H2LOAD, report)
     each = rate // CONNECTIONS
-    running = [_start(number, urls, token, each, each * seconds, directory) for number in range(CONNECTIONS)]
+    running = [
+        _start(number, urls, headers[number % len(headers)], each, each * seconds, directory) for number in range(CONNECTIONS)
+    ]
     responses, cpu = [], 0.0
     for number, (process, order) in enumerate(running):
         _, status, usage = os.wait4(process.pid, 0)
@@ -56,7 +61,7 @@ def generate_load(urls: Sequence[str], token: str, rate: int, seconds: int, dire
 
 
 def _start(
-    number: int, urls: Sequence[str], token: str, rate: int, count: int, directory: Path
+    number: int, urls: Sequence[str], headers: Mapping[str, str], rate: int, count: int, directory: Path
 ) -> tuple[subprocess.Popen[bytes], list[str]]:
     order = list(urls)
     random.Random(number).shuffle(order)  # noqa: S311  # the same in every run
@@ -64,7 +69,8 @@ def _start(
     listed.write_text("\n".join(order) + "\n")
     _log(directory, number).unlink(missing_ok=True)
     command = ["h2load", "--h1", "--clients=1", f"--rps={rate}", f"--requests={count}", f"--input-file={listed}"]
-    command += [f"--header=Authorization: Bearer {token}", f"--log-file={_log(directory, number)}"]
+    command += [f"--header={name}: {value}" for name, value in headers.items()]
+    command += [f"--log-file={_log(directory, number)}"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL), order
 
 

@@ -65,7 +65,8 @@ async def measure(
 ) -> Measurement:
     """Measure one run against the replica at `port`."""
     base, load = f"http://127.0.0.1:{port}", os.getloadavg()[0]
-    generator = asyncio.to_thread(generate_load, url_mix(base), workload.token, rate, seconds, directory, Console())
+    headers = [{"Authorization": f"Bearer {workload.token}"}]
+    generator = asyncio.to_thread(generate_load, url_mix(base), headers, rate, seconds, directory, Console())
     before = await lists(workload.kubectl)
     cpu, own = {name: cpu_seconds(pid) for name, pid in pids.items()}, cpu_seconds(os.getpid())
     changing = asyncio.create_task(workload.change(base))
@@ -139,7 +140,7 @@ async def compare(
             stack.callback(operators[port].terminate)
         workload = await Workload.create(kubectl, chosen.objects // NAMESPACES, report)
         for pid in cluster.processes.values():
-            _lower_priority(pid)
+            lower_priority(pid)
         await asyncio.sleep(_SETTLE_SECONDS)
         leader = await _leader(ports)
         roles = {"replica (Redis)": next(port for port in ports if port != leader), "leader (watch)": leader}
@@ -159,7 +160,7 @@ def _operator(command: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=log, stderr=log)
 
 
-def _lower_priority(pid: int) -> None:
+def lower_priority(pid: int) -> None:
     """Set all threads of a process to nice 10; new threads inherit it.
 
     If the kernel groups processes by session (sched_autogroup_enabled), only the value of the session has an effect.

@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from userstorage_operator.api import names
-from userstorage_operator.api.errors import OperatorError
+from userstorage_operator.api.errors import NotFound, OperatorError
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
@@ -95,6 +95,17 @@ class KeyFile:
                 self.keys = keys
 
 
+class GateClient(KubeClient):
+    """A client of the API server that needs no right but to list and to watch."""
+
+    async def current(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
+        """Return the object as etcd has it now. Raises NotFound if it does not exist."""
+        found, _ = await self.list_all(resource, namespace, fields=f"metadata.name={name}")
+        if not found:
+            raise NotFound(404, f"{resource.plural} {name!r} does not exist")
+        return found[0]
+
+
 @dataclass(frozen=True, slots=True)
 class _SlimStorages(Resource):
     """UserStorages without the fields that the gate does not need, from the page of a list on."""
@@ -106,7 +117,7 @@ class _SlimStorages(Resource):
 class GateWatch:
     """Keeps the table up to date by list-watches of UserStorages and UserStorageClasses."""
 
-    def __init__(self, client: KubeClient, scopes: tuple[str | None, ...]) -> None:
+    def __init__(self, client: GateClient, scopes: tuple[str | None, ...]) -> None:
         self.table = Table()
         self._scopes = scopes
         self._classes = ObjectCache(lambda _: None)
@@ -168,7 +179,7 @@ class GateWatch:
 class Gate:
     """The parts of one gate process, connected but not yet running."""
 
-    def __init__(self, config: GateConfig, keys: KeyFile, client: KubeClient, metrics: GateMetrics) -> None:
+    def __init__(self, config: GateConfig, keys: KeyFile, client: GateClient, metrics: GateMetrics) -> None:
         self._config = config
         self._keys = keys
         self._metrics = metrics
@@ -255,7 +266,7 @@ async def run(config: GateConfig, stop: asyncio.Event) -> None:
     keys = KeyFile(config.key_file)
     metrics = GateMetrics(version("userstorage-operator"), DIALECTS, [(reason.outcome, reason) for reason in Reason])
     async with contextlib.AsyncExitStack() as stack:
-        client = KubeClient(await login(), metrics)
+        client = GateClient(await login(), metrics)
         stack.push_async_callback(client.close)
         await Gate(config, keys, client, metrics).run(stack, stop)
     log.info("stopped")

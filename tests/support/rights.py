@@ -25,9 +25,11 @@ def rights_of(rules: Iterable[Unstructured]) -> Iterator[Right]:
                 yield from (Right(group, resource, verb) for verb in rule["verbs"])
 
 
-def granted(api: Kubectl, account: str) -> set[Right]:
-    """Return the rights that our manifests bind to the service account, without bindings that tests create temporarily."""
-    selector = ["-A", "-l", "app.kubernetes.io/name=userstorage-operator", "-o", "json"]
+def granted(api: Kubectl, account: str, app: str = "userstorage-operator") -> set[Right]:
+    """Return the rights that our manifests bind to the service account, without bindings that tests create temporarily. `app`
+    is the label that the manifests have.
+    """
+    selector = ["-A", "-l", f"app.kubernetes.io/name={app}", "-o", "json"]
     bindings = json.loads(api.run("get", "clusterrolebindings,rolebindings", *selector).stdout)["items"]
     found = set[Right]()
     for binding in bindings:

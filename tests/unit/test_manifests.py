@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from manifests.render import PARTS, ROOT, WHOLE, Object, render, schema_errors
+from support.rights import Right, rights_of
+from userstorage_operator.api.names import LABEL_GATEWAY
 
 SCRIPTS = ("deploy.sh", "health-check.sh", "k8s-status.sh", "monitor-cache.sh", "redis-secret.sh")
 
@@ -66,6 +68,56 @@ def test_network_policies_admit_one_port_and_only_the_operator_to_redis() -> Non
     assert rule["ports"] == [{"port": 6379}]
     assert [each["podSelector"]["matchLabels"] for each in rule["from"]] == [pods["userstorage-operator"]]
     assert "egress" not in redis
+
+
+def test_gate_is_restricted_and_has_two_replicas_without_a_cpu_limit() -> None:
+    [deployment] = objects_of("deploy/gate", "Deployment")
+    [budget] = objects_of("deploy/gate", "PodDisruptionBudget")
+    spec = deployment["spec"]
+    assert spec["replicas"] >= 2
+    assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert budget["spec"]["maxUnavailable"] == 1
+    pod = spec["template"]["spec"]
+    [container] = pod["containers"]
+    assert set(container["resources"]["limits"]) == {"memory"}
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    [volume] = pod["volumes"]
+    assert "optional" not in volume["secret"]
+    [mount] = container["volumeMounts"]
+    assert f"--key-file={mount['mountPath']}/keys" in container["args"]
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    assert ports == {"door": 8444, "http": 8080}
+    assert probe(container["readinessProbe"])[:2] == ("/ready", "http")
+    assert probe(container["livenessProbe"])[:2] == ("/health", "http")
+
+
+def test_gate_is_reached_by_gateways_and_prometheus_only() -> None:
+    [policy] = objects_of("deploy/gate", "NetworkPolicy")
+    [deployment] = objects_of("deploy/gate", "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    spec = policy["spec"]
+    assert spec["podSelector"]["matchLabels"] == labels
+    door, metrics = spec["ingress"]
+    assert door["ports"] == [{"port": 8444}]
+    assert door["from"] == [{"namespaceSelector": {"matchLabels": {LABEL_GATEWAY: "true"}}}]
+    assert metrics["ports"] == [{"port": 8080}]
+    assert all(each["namespaceSelector"]["matchLabels"] for each in metrics["from"])
+    for service in objects_of("deploy/gate", "Service"):
+        assert service["spec"]["selector"] == labels
+    assert {each["port"] for rule in spec["egress"] for each in rule["ports"]} == {53, 5353, 443, 6443}
+
+
+def test_account_of_the_gate_may_read_two_kinds_and_nothing_else() -> None:
+    [role] = objects_of("deploy/gate", "ClusterRole")
+    assert set(rights_of(role["rules"])) == {
+        Right("userstorage.dev", kind, verb) for kind in ("userstorages", "userstorageclasses") for verb in ("list", "watch")
+    }
 
 
 def test_redis_password_is_not_in_the_repository() -> None:

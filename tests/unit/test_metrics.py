@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from support.builders import class_object
 from support.scrape import SERIES_BUDGET
@@ -17,6 +18,8 @@ from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAG
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import UserStorageClass
 from userstorage_operator.browsers.browser import Browser
+from userstorage_operator.gate.check import Reason as GateReason
+from userstorage_operator.gate.dialects import DIALECTS
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.object_metrics import LABEL_VALUES, ObjectMetrics
 from userstorage_operator.readapi.routes import ReadApi
@@ -24,6 +27,7 @@ from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
 from userstorage_operator.redis_cache.codec import Reason
 from userstorage_operator.redis_cache.connection import Connection
+from userstorage_operator.runtime.gate_metrics import GateMetrics
 from userstorage_operator.runtime.gauges import BUILT_IN, REST
 from userstorage_operator.runtime.http import HttpServer
 from userstorage_operator.runtime.metrics import Metrics
@@ -197,16 +201,41 @@ def test_scrape_counts_classes_past_the_end_of_life_of_their_program() -> None:
     assert series(metrics)["userstorage_classes_end_of_life"] == 1
 
 
-def documented() -> set[tuple[str, ...]]:
-    section = DOCUMENT.read_text().partition("\n## Metrics\n")[2].partition("\n## ")[0]
+def complete_gate() -> GateMetrics:
+    """Return the metrics of a gate."""
+    return GateMetrics("test", DIALECTS, [(reason.outcome, reason) for reason in GateReason])
+
+
+def documented(heading: str) -> set[tuple[str, ...]]:
+    section = DOCUMENT.read_text().partition(f"\n### {heading}\n")[2].partition("\n## ")[0].partition("\n### ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.*?) \|$", section, re.MULTILINE)
     return {(name, kind, labels.replace("`", ""), meaning) for name, kind, labels, meaning in rows}
 
 
-def test_documentation_lists_exactly_the_metrics_that_exist() -> None:
-    existing = set()
-    for family in complete().registry.collect():
+def existing(registry: CollectorRegistry) -> set[tuple[str, ...]]:
+    found = set[tuple[str, ...]]()
+    for family in registry.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
-        existing.add((name, family.type, ", ".join(labels), family.documentation))
-    assert documented() == existing
+        found.add((name, family.type, ", ".join(labels), family.documentation))
+    return found
+
+
+def test_documentation_lists_exactly_the_metrics_that_exist() -> None:
+    assert documented("List of metrics") == existing(complete().registry)
+
+
+def test_documentation_lists_the_metrics_of_the_gate() -> None:
+    of_every_process = {row for row in existing(complete().registry) if not row[0].startswith("userstorage_")}
+    assert documented("Metrics of the gate") == existing(complete_gate().registry) - of_every_process
+
+
+def test_series_of_the_gate_are_fixed() -> None:
+    metrics = complete_gate()
+    before = len(metrics.render().splitlines())
+    for verb, code in (("list", 200), ("list", 0), ("watch", 403), ("watch", 500)):
+        metrics.requested(verb, "userstorages", code, 0.1)
+    for dialect in DIALECTS:
+        for reason in GateReason:
+            metrics.decided(dialect, reason.outcome, reason, 0.001)
+    assert len(metrics.render().splitlines()) == before

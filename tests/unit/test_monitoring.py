@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import Metric
 
 from localcluster import ClusterError
 from monitoring import rules
 from monitoring.dashboard import dashboard
 from testservers import prometheus
-from unit.test_metrics import complete
+from unit.test_metrics import complete, complete_gate
 from userstorage_operator.api.quantities import parse_quantity
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +73,11 @@ def test_alerts_about_a_limit_use_that_of_the_shipped_deployment(alert: str, rec
     assert 0 < float(threshold[1]) < 1, "a process cannot use more than its limit"
 
 
+def families() -> list[Metric]:
+    """Return the metrics of the operator and of the gate."""
+    return [*complete().registry.collect(), *complete_gate().registry.collect()]
+
+
 def input_series() -> list[tuple[str, dict[str, str], str]]:
     """Return metric, labels and values of each series of the promtool cases."""
     found = []
@@ -107,7 +113,7 @@ def test_promtool_cases_use_series_that_a_process_has() -> None:
         return {(label, float(value) if label == "le" else value) for label, value in labels.items()}
 
     existing: dict[str, list[set[tuple[str, object]]]] = {}
-    for family in complete().registry.collect():
+    for family in families():
         for sample in family.samples:
             existing.setdefault(sample.name, []).append(comparable(sample.labels))
     for name, labels, _ in input_series():
@@ -146,7 +152,7 @@ def expressions() -> list[str]:
 
 
 def test_metrics_in_queries_and_recording_rules_exist() -> None:
-    existing = {sample.name for family in complete().registry.collect() for sample in family.samples}
+    existing = {sample.name for family in families() for sample in family.samples}
     used = {word for text in expressions() for word in re.findall(r"(?<![:\w])(?:userstorage|process)_\w+", text)}
     assert used
     assert used - existing == set()
@@ -155,8 +161,7 @@ def test_metrics_in_queries_and_recording_rules_exist() -> None:
 
 
 def test_metrics_in_the_runbook_exist() -> None:
-    families = complete().registry.collect()
-    existing = {name for family in families for name in (family.name, *(sample.name for sample in family.samples))}
+    existing = {name for family in families() for name in (family.name, *(sample.name for sample in family.samples))}
     used = set(re.findall(r"(?<![:\w])(?:userstorage|process)_\w+", (ROOT / "docs/runbook.md").read_text()))
     assert used
     assert used - existing == set()
@@ -165,7 +170,7 @@ def test_metrics_in_the_runbook_exist() -> None:
 def test_label_values_in_queries_exist() -> None:
     """Fail if a query selects a label value that no series has: its alert would never fire."""
     existing: dict[str, set[tuple[str, str]]] = {}
-    for family in complete().registry.collect():
+    for family in families():
         for sample in family.samples:
             existing.setdefault(sample.name, set()).update(sample.labels.items())
     for text in expressions():

@@ -283,5 +283,16 @@ def choose_class(class_name: str | None, classes: Iterable[Unstructured]) -> Uns
     return next(iter(default_classes(classes)), None)
 
 
+def class_in_effect(class_name: str | None, classes: Iterable[Unstructured]) -> UserStorageClass | None:
+    """Return the class of a UserStorage with this `spec.className`, which may be the built-in one; None if it does not exist.
+
+    Raises InvalidSpec if the class has a wrong type or value.
+    """
+    chosen = choose_class(class_name, classes)
+    if chosen is not None:
+        return UserStorageClass.parse(chosen)
+    return BUILT_IN if class_name is None else None
+
+
 def _is_default(raw: Unstructured) -> bool:
     return (raw["metadata"].get("annotations") or {}).get(names.ANNOTATION_DEFAULT_CLASS) == "true"

@@ -9,7 +9,7 @@ from userstorage_operator.api import names, reasons
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, UserStorage
-from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass, choose_class
+from userstorage_operator.api.userstorageclass import UserStorageClass, class_in_effect
 from userstorage_operator.plan.exposure import HostPath, host_path
 
 T = TypeVar("T")
@@ -143,12 +143,10 @@ class Table:
 
     def _class(self, name: str | None, classes: Iterable[Unstructured]) -> UserStorageClass | None:
         if name not in self._classes:
-            chosen = choose_class(name, classes)
             try:
-                found = UserStorageClass.parse(chosen) if chosen is not None else BUILT_IN if name is None else None
+                self._classes[name] = class_in_effect(name, classes)
             except InvalidSpec:
-                found = None
-            self._classes[name] = found
+                self._classes[name] = None
         return self._classes[name]
 
 

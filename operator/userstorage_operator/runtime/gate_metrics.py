@@ -8,6 +8,8 @@ from prometheus_client.process_collector import ProcessCollector
 
 from userstorage_operator.runtime.connections import Closed
 
+_VERBS = ("list", "watch")
+_CODES = ("2xx", "4xx", "5xx")
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1)
 
 
@@ -18,7 +20,7 @@ class GateMetrics:
 
     def __init__(self, version: str, dialects: Iterable[str], decisions: Iterable[tuple[str, str]]) -> None:
         """`decisions` are all pairs of outcome and reason."""
-        self._registry = registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         build = Gauge("userstorage_build_info", "Constant 1 with the version.", ["version"], registry=registry)
@@ -44,10 +46,12 @@ class GateMetrics:
         self.loop_lag = Gauge(
             "userstorage_loop_lag_seconds", "Largest delay of the event loop in the last minute.", registry=registry
         )
-        self._requests = Counter(
-            "userstorage_gate_api_requests_total", "Requests of the gate to the API server; code 0: without an answer.",
+        requests = Counter(
+            "userstorage_gate_api_requests_total",
+            "Requests of the gate to the API server; code 5xx includes requests without an answer.",
             ["verb", "code"], registry=registry,
         )  # fmt: skip
+        self._requests = {(verb, code): requests.labels(verb, code) for verb in _VERBS for code in _CODES}
         closed = Counter(
             "userstorage_http_connections_closed_total", "Connections that the gate closed because of a limit, by reason.",
             ["reason"], registry=registry,
@@ -61,7 +65,7 @@ class GateMetrics:
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:  # noqa: ARG002  # as KubeClient reports it
         """Count a request to the API server; `code` is the HTTP status, 0 if there was no response."""
-        self._requests.labels(verb, str(code)).inc()
+        self._requests[verb, f"{code // 100}xx" if 400 <= code < 500 else "2xx" if 0 < code < 400 else "5xx"].inc()
 
     def http_answered(self, handler: str, code: int, seconds: float) -> None:
         """Ignore a response of a mounted application: the gate mounts none."""
@@ -72,4 +76,4 @@ class GateMetrics:
 
     def render(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)

@@ -1,0 +1,89 @@
+"""The gate's account has exactly the rights that it uses, and the gate asks the API server nothing besides (T16)."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from support.gate_process import GateProcess, Users
+from support.kubectl import Kubectl, eventually
+from support.operator_account import SYSTEM, Login, log_in, requests
+from support.rights import Right, allowed, granted
+
+pytestmark = [pytest.mark.kwok]
+
+ACCOUNT = f"system:serviceaccount:{SYSTEM}:userstorage-gate"
+QUESTIONS = 500
+
+
+@pytest.fixture
+def users(api: Kubectl, namespace: str) -> Iterator[Users]:
+    users = Users(api, namespace)
+    users.create_classes()
+    yield users
+    users.delete_classes()
+
+
+@pytest.fixture
+def login(api: Kubectl, tmp_path: Path) -> Iterator[Login]:
+    """A login of the gate's account, with the rights that deploy/gate grants."""
+    rights = str(ROOT / "deploy/gate/rights.yaml")
+    api.run("apply", "-f", rights)
+    eventually(lambda: api.run("auth", "can-i", "watch", "us", "-A", f"--as={ACCOUNT}", check=False).returncode == 0)
+    yield log_in(api, tmp_path, "userstorage-gate")
+    api.run("delete", "-f", rights)
+
+
+def test_every_granted_right_is_used_and_nothing_else_is_asked(
+    api: Kubectl, users: Users, login: Login, tmp_path: Path
+) -> None:
+    rights = granted(api, ACCOUNT, "userstorage-gate")
+    assert len(rights) == 4
+    for number in range(3):
+        users.create(f"user-{number}")
+    gate = GateProcess(login.kubeconfig, tmp_path)
+    gate.start()
+    try:
+        before = [request.verb for request in requests(api, login.credential)]
+        for number in range(QUESTIONS):
+            asked, asking = number % 3, number % 4
+            status = gate.ask("ext-authz", f"user-{asking}", users.host(f"user-{asked}")).status
+            assert status == (200 if asked == asking else 403)
+        users.patch("user-1", {"spec": {"replicas": 0}})
+        users.delete("user-2")
+        eventually(lambda: gate.ask("ext-authz", "user-2", users.host("user-2")).status == 403)
+        assert [request.verb for request in requests(api, login.credential)] == before
+    finally:
+        gate.stop()
+
+    def used() -> set[Right]:
+        return {Right(request.group, request.resource, request.verb) for request in requests(api, login.credential)}
+
+    with contextlib.suppress(
+        AssertionError
+    ):  # the audit log has a watch after its end; the next assertion shows what is missing
+        eventually(lambda: used() == rights)
+    assert used() == rights
+    assert not [request for request in requests(api, login.credential) if request.forbidden or request.is_write]
+
+
+def test_account_of_the_gate_reads_no_secret_and_writes_nothing(api: Kubectl, login: Login) -> None:
+    questions = [
+        {"namespace": "default", "group": group, "resource": resource, "subresource": subresource, "verb": verb}
+        for group, resource, subresource in (
+            ("", "secrets", ""),
+            ("", "pods", ""),
+            ("", "pods", "exec"),
+            ("", "serviceaccounts", "token"),
+            ("userstorage.dev", "userstorages", "status"),
+        )
+        for verb in ("get", "list", "watch", "create", "update", "patch", "delete")
+    ]
+    questions += [
+        {"namespace": "default", "group": "userstorage.dev", "resource": resource, "subresource": "", "verb": verb}
+        for resource in ("userstorages", "userstorageclasses")
+        for verb in ("create", "update", "patch", "delete", "deletecollection", "use")
+    ]
+    assert not any(allowed(api, ACCOUNT, questions))
