@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from component import bad_class_inputs, bad_inputs
 from support.kubectl import Kubectl
@@ -201,3 +202,21 @@ def test_annotations_above_256_kib_are_refused(api: Kubectl, size: int, fits: bo
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("userstorage*.yaml")), ids=lambda path: path.stem)
 def test_examples_are_admitted(api: Kubectl, example: Path) -> None:
     api.run("create", DRY, "--validate=strict", "-f", str(example))
+
+
+def of_gateways(*kinds: str) -> list[Any]:
+    """Return the objects of these kinds in the examples for gateways, as parameters."""
+    read = [yaml.safe_load_all(path.read_text()) for path in sorted((EXAMPLES / "gateways").glob("*.yaml"))]
+    found = [manifest for documents in read for manifest in documents if manifest.get("kind") in kinds]
+    return [pytest.param(manifest, id=f"{manifest['kind']}-{manifest['metadata']['name']}") for manifest in found]
+
+
+@pytest.mark.parametrize("manifest", of_gateways("UserStorageClass"))
+def test_classes_of_gateways_are_admitted(api: Kubectl, manifest: Object) -> None:
+    api.run("create", DRY, "--validate=strict", "-f", "-", input=to_json(manifest))
+
+
+@pytest.mark.parametrize("manifest", of_gateways("UserStorage", "Deployment", "Service"))
+def test_objects_of_gateways_are_admitted(api: Kubectl, namespace: str, manifest: Object) -> None:
+    moved = {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}
+    api.run("create", DRY, "--validate=strict", "-f", "-", input=to_json(moved))

@@ -103,7 +103,7 @@ class Gateway:
         self.directory = directory
         self.local = local
         self.dns = NameServer(directory)
-        kinds: dict[str, type[Nginx] | type[Caddy] | type[Envoy]] = {"nginx": Nginx, "caddy": Caddy, "envoy": Envoy}
+        kinds: dict[str, type[Nginx | Caddy | Envoy]] = {"nginx": Nginx, "caddy": Caddy, "envoy": Envoy}
         self.server = kinds[name](directory)
 
     @property
