@@ -156,7 +156,7 @@ class Gateway:
             {
                 f"{SSO}:4180": login.address,
                 "10.96.0.10": self.dns.address,
-                f".{DOMAIN}:443": f".{DOMAIN}:{self.server.port}",
+                ":443": f":{self.server.port}",
                 "admin off": f"admin off\n\tdefault_bind {ADDRESS}",
                 "/etc/caddy/tls": str(self.directory),
                 ".users.svc.cluster.local:80": f".users.svc.cluster.local:{pods.port}",

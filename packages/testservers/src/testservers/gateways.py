@@ -34,7 +34,7 @@ class Envoy(Server):
     def start(self, config: Mapping[str, Any]) -> Self:
         """Start Envoy with that bootstrap configuration, and return this object. Raises ClusterError if it does not start."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        path = self.directory / "envoy.json"
+        path = self.directory / "bootstrap.json"
         path.write_text(json.dumps(config))
         # One worker, and no shared memory, which only a hot restart needs and which other Envoys of this machine use.
         options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
