@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -253,12 +254,15 @@ def test_stranger_stays_out_while_a_part_is_away(
     alice, bob = front_door.session("alice"), front_door.session("bob")
     assert send(gateway.port, "PUT", host("alice"), f"/{NAME}", alice, SECRET).code in (201, 204)
     codes = set[int]()
-    with outage(name, front_door, operator, cluster):
+    requests = [("GET", f"/{NAME}", alice), ("GET", f"/{NAME}", bob), ("PROPFIND", "/", bob), ("DELETE", f"/{NAME}", bob)]
+    with outage(name, front_door, operator, cluster), ThreadPoolExecutor(len(requests)) as pool:
         start = time.monotonic()
         while not codes or time.monotonic() - start < seconds:
-            codes.add(send(gateway.port, "GET", host("alice"), f"/{NAME}", alice).code)
-            for method, path in (("GET", f"/{NAME}"), ("PROPFIND", "/"), ("DELETE", f"/{NAME}")):
-                answer = send(gateway.port, method, host("alice"), path, bob)
+            owner, *strangers = pool.map(
+                lambda request: send(gateway.port, request[0], host("alice"), request[1], request[2]), requests
+            )
+            codes.add(owner.code)
+            for (method, path, _), answer in zip(requests[1:], strangers, strict=True):
                 assert answer.code >= 400, (method, path, answer)
                 assert not leaks(answer, path), (method, path, answer)
     assert codes == {OUTAGES[name][gateway.name]}
