@@ -7,6 +7,7 @@ API server, etcd, the gate, the load generator and this harness share one machin
 import argparse
 import asyncio
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -271,7 +272,8 @@ async def measure_all(chosen: argparse.Namespace, cluster: localcluster.Cluster,
     """Create the UserStorages, start the gate, and measure each run."""
     kubectl = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}"]
     await run([*kubectl, "apply", "-k", str(ROOT / "deploy/crds")])
-    await run([*kubectl, "wait", "--for=condition=Established", "crd", "--all"])
+    async with asyncio.timeout(60):
+        await _established(kubectl)
     workload = await Workload.create(chosen.objects, report)
     keys = cluster.directory / "keys"
     keys.write_text(KEY)
@@ -297,6 +299,15 @@ async def measure_all(chosen: argparse.Namespace, cluster: localcluster.Cluster,
 
 def _start(command: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+async def _established(kubectl: list[str]) -> None:
+    """Wait until the API server serves both kinds: `kubectl wait` fails on a CRD so new that its conditions are null."""
+    while True:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            await run([*kubectl, "wait", "--for=condition=Established", "crd", "--all"])
+            return
+        await asyncio.sleep(0.5)
 
 
 async def _ready(port: int) -> None:

@@ -281,11 +281,17 @@ def test_change_of_class_waits_for_the_operator(gate: GateProcess, users: Users,
     spec = {"network": {"expose": "Ingress", "hostTemplate": f"moved.{users.namespace}.example.org"}}
     api.apply({"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": {"name": twin}, "spec": spec})
     try:
+        users.patch("bob", {"status": {"url": f"https://{users.host('bob')}/"}}, status=True)
         users.patch("bob", {"spec": {"className": twin}})
-        eventually(lambda: gate.ask("ext-authz", "bob", users.host("bob")).status == 403)
-        assert gate.ask("ext-authz", "bob", users.host("moved")).status == 403
+        users.patch("alice", {"spec": {"className": twin}})  # its status has no address
+        eventually(lambda: gate.ask("ext-authz", "alice", users.host("alice")).status == 403)
+        assert gate.ask("ext-authz", "bob", users.host("bob")).status == 200
+        for user in ("alice", "bob"):
+            assert gate.ask("ext-authz", user, users.host("moved")).status == 403
         users.report("bob")
+        users.patch("bob", {"status": {"url": f"https://{users.host('moved')}/"}}, status=True)
         eventually(lambda: gate.ask("ext-authz", "bob", users.host("moved")).status == 200)
+        assert gate.ask("ext-authz", "bob", users.host("bob")).status == 403
     finally:
         api.run("delete", "usc", twin)
 

@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 
 from userstorage_operator import cli
 from userstorage_operator.config import Config
+from userstorage_operator.gate_app import GateConfig
 from userstorage_operator.redis_cache.settings import RedisSettings
 from userstorage_operator.runtime import logs
 from userstorage_operator.runtime.logs import Logs
@@ -85,3 +86,45 @@ def test_number_in_other_than_ascii_digits_is_a_usage_error(served: list[Config]
 def test_numbers_are_read(served: list[Config]) -> None:
     assert run("--workers=5", "--http-port=0", "--sweep-period=2.5").exit_code == 0
     assert [(config.workers, config.http_port, config.sweep_period) for config in served] == [(5, 0, 2.5)]
+
+
+@pytest.fixture
+def gates(monkeypatch: pytest.MonkeyPatch) -> list[GateConfig]:
+    """Collect the configurations with which a gate was started."""
+    configs: list[GateConfig] = []
+
+    async def serve(config: GateConfig, _: Logs) -> None:
+        configs.append(config)
+
+    monkeypatch.setattr(cli, "_serve_gate", serve)
+    monkeypatch.setattr(logs, "catch_uncaught", lambda: None)  # it would change the hooks of the test process
+    return configs
+
+
+def test_options_of_the_gate_are_read_from_flags_or_environment_variables(gates: list[GateConfig]) -> None:
+    runner, keys = CliRunner(), Path("/run/gate/keys")
+    options = ["--key-file=/run/gate/keys", "--port=9444", "--max-age=2m30s", "--namespace=a", "--namespace=b"]
+    assert runner.invoke(cli.main, ["gate", *options]).exit_code == 0
+    environment = {"USERSTORAGE_GATE_KEY_FILE": "/run/gate/keys", "USERSTORAGE_GATE_HTTP_PORT": "0"}
+    assert runner.invoke(cli.main, ["gate"], env=environment).exit_code == 0
+    assert gates == [
+        GateConfig(keys, namespaces=("a", "b"), port=9444, max_age=150.0),
+        GateConfig(keys, http_port=0, max_age=900.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ([], "--key-file"),
+        (["--key-file=x", "--max-age=74s"], "less than 75s"),
+        (["--key-file=x", "--max-age=15"], "is not a duration"),
+        (["--key-file=x", "--port=0"], "--port"),
+        (["--key-file=x", "--max-age=\u0661\u0665m"], "is not a duration"),
+    ],
+)
+def test_invalid_option_of_the_gate_is_a_usage_error(gates: list[GateConfig], options: list[str], named: str) -> None:
+    result = CliRunner().invoke(cli.main, ["gate", *options])
+    assert result.exit_code == 2
+    assert named in result.output
+    assert gates == []

@@ -239,6 +239,21 @@ def test_changed_template_moves_all_rows() -> None:
     assert reason(asked(host="alice.example.com"), table) is Reason.ADMITTED
 
 
+def test_row_stays_until_the_operator_has_moved_the_user() -> None:
+    """Whether users keep their host until it is their turn in the rollout of a class."""
+    before, after = storage(url="https://alice.example.org/"), storage(url="https://alice.example.com/")
+    table = table_of(before)
+    moved = class_object("own", network={"expose": "Ingress", "hostTemplate": "${slug}.example.com"})
+    table.classes_changed()
+    for _ in range(2):
+        table.update(Key("users", "alice"), before, [moved], NOW)
+        assert reason(asked(), table) is Reason.ADMITTED
+        assert reason(asked(host="alice.example.com"), table) is Reason.UNKNOWN_HOST
+    table.update(Key("users", "alice"), after, [moved], NOW)
+    assert reason(asked(), table) is Reason.UNKNOWN_HOST
+    assert reason(asked(host="alice.example.com"), table) is Reason.ADMITTED
+
+
 RAWS = st.builds(
     storage,
     user=st.sampled_from(["alice", "bob"]),

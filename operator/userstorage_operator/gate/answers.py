@@ -76,7 +76,8 @@ def _refusal(status: int, decision: Decision, accept: str, now: float) -> Answer
 
     401 comes without WWW-Authenticate: gateways pass it on, and browsers would ask for a password that does not exist.
     """
-    reason = str(decision.reason) if decision.reason in _FOR_EVERYBODY or decision.is_of_owner else _FORBIDDEN
+    is_shown = decision.reason in _FOR_EVERYBODY or (decision.reason in _TEXTS and decision.is_of_owner)
+    reason = str(decision.reason) if is_shown else _FORBIDDEN
     title, text = _TEXTS[reason]
     headers = {**_NO_STORE, "X-Userstorage-Reason": reason}
     facts: dict[str, str] = {}

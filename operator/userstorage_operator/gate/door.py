@@ -91,7 +91,11 @@ class Door:
 
         No header is logged but the host, in its canonical form.
         """
-        row = decision.row
+        row, outcome = decision.row, decision.reason.outcome
+        once = self._admissions if outcome is Outcome.ADMITTED else self._denials
+        thing = decision.reason, row.key if row is not None else None, decision.user
+        if outcome is Outcome.WAITING or not once.is_first(thing, now):
+            return
         fields = {"user_id": decision.user, "dialect": dialect.name, "reason": str(decision.reason)}
         if row is not None:
             fields |= {"namespace": row.key.namespace, "name": row.key.name, "uid": row.uid}
@@ -99,9 +103,7 @@ class Door:
             fields |= {"host": decision.host}
         if decision.hint:
             fields |= {"hint": decision.hint}
-        thing = decision.reason, row.key if row is not None else None, decision.user
-        if decision.reason.outcome is Outcome.ADMITTED:
-            if self._admissions.is_first(thing, now):
-                log.info("gate_admitted", **fields)
-        elif decision.reason.outcome is not Outcome.WAITING and self._denials.is_first(thing, now):
+        if outcome is Outcome.ADMITTED:
+            log.info("gate_admitted", **fields)
+        else:
             log.warning("gate_denied", **fields)

@@ -120,8 +120,8 @@ class Table:
         if not names.is_user_id(storage.user_id):
             return None
         same = previous if previous is not None and previous.uid == storage.meta.uid else None
-        if place is not None and not _is_served(raw, storage, place, same.place if same is not None else None):
-            place = None
+        if place is not None:
+            place = _given(raw, storage, place, same.place if same is not None else None)
         status = raw.get("status") or {}
         condition = _condition(raw, reasons.READY)
         ready = condition.get("status") == "True"
@@ -156,21 +156,22 @@ def _discard(index: dict[T, dict[Key, Row]], value: T, key: Key) -> None:
         del index[value]
 
 
-def _is_served(raw: Unstructured, storage: UserStorage, place: HostPath, previous: HostPath | None) -> bool:
-    """Whether the operator has given the place of the class to this UserStorage. `previous` is the place of its previous row.
+def _given(raw: Unstructured, storage: UserStorage, wanted: HostPath, previous: HostPath | None) -> HostPath | None:
+    """Return the place that the operator has given to this UserStorage: `wanted`, that of its class, or `previous`, that of its
+    former row, if it has not been moved yet. None if it has neither.
 
-    After a change of the spec that is so once the operator has reported on it, unless the place is the same: with another
-    class, the host may be that of another user. `status.url` never gives a place, since it follows an Ingress that a tenant
-    may edit for a moment; but one that leads elsewhere shows that a place has not been given yet, as while it is paused.
+    After a change of the spec that is so once the operator has reported on it: with another class, the host may be that of
+    another user. `status.url` alone never gives a place, since it follows an Ingress that a tenant may edit for a moment.
     """
     network = _condition(raw, reasons.NETWORK_READY)
     if not network or network.get("reason") in _WITHOUT_PLACE:
-        return False
-    if network.get("observedGeneration", 0) != storage.meta.generation and place != previous:
-        return False
-    served = _SCHEME.sub("", (raw.get("status") or {}).get("url") or "", count=1)
-    inside = f"{names.child_name(storage.slug)}.{storage.meta.namespace}.svc/"
-    return not served or served.startswith(inside) or served == f"{place.host}{place.path}"
+        return None
+    url = _SCHEME.sub("", (raw.get("status") or {}).get("url") or "", count=1)
+    outside = url and not url.startswith(f"{names.child_name(storage.slug)}.{storage.meta.namespace}.svc/")
+    if outside and url != f"{wanted.host}{wanted.path}":
+        return previous if previous is not None and url == f"{previous.host}{previous.path}" else None
+    is_current = network.get("observedGeneration", 0) == storage.meta.generation
+    return wanted if is_current or wanted == previous else None
 
 
 def _condition(raw: Unstructured, kind: str) -> Unstructured:
