@@ -36,6 +36,8 @@ WEBSOCKET = [
     ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ]
 NAVIGATION = [("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Site", "none")]
+RUNNING = 64 * 2**20
+"""Bytes of a file that is still being downloaded when a part fails: more than all buffers on the way."""
 MEMORY = 256 * 2**20
 """Bytes of memory that a gateway may use at most: less than the file."""
 
@@ -253,18 +255,27 @@ def test_stranger_stays_out_while_a_part_is_away(
         pytest.skip("the outages behind each gateway take minutes: make test-gateways")
     alice, bob = front_door.session("alice"), front_door.session("bob")
     assert send(gateway.port, "PUT", host("alice"), f"/{NAME}", alice, SECRET).code in (201, 204)
-    codes = set[int]()
+    running = volume(front_door, "running.bin")
+    running.write_bytes(bytes(RUNNING))
+    os.chown(running, 1000, 1000)
+    codes, count = set[int](), 0
     requests = [("GET", f"/{NAME}", alice), ("GET", f"/{NAME}", bob), ("PROPFIND", "/", bob), ("DELETE", f"/{NAME}", bob)]
-    with outage(name, front_door, operator, cluster), ThreadPoolExecutor(len(requests)) as pool:
-        start = time.monotonic()
-        while not codes or time.monotonic() - start < seconds:
-            owner, *strangers = pool.map(
-                lambda request: send(gateway.port, request[0], host("alice"), request[1], request[2]), requests
-            )
-            codes.add(owner.code)
-            for (method, path, _), answer in zip(requests[1:], strangers, strict=True):
-                assert answer.code >= 400, (method, path, answer)
-                assert not leaks(answer, path), (method, path, answer)
+    with ThreadPoolExecutor(len(requests)) as pool, connected(gateway.port, host("alice")) as connection:
+        connection.sendall(encoded("GET", host("alice"), "/running.bin", alice))
+        download = http.client.HTTPResponse(connection)
+        download.begin()
+        with outage(name, front_door, operator, cluster):
+            start = time.monotonic()
+            while not codes or time.monotonic() - start < seconds:
+                owner, *strangers = pool.map(
+                    lambda request: send(gateway.port, request[0], host("alice"), request[1], request[2]), requests
+                )
+                codes.add(owner.code)
+                count += len(download.read(2**12))
+                for (method, path, _), answer in zip(requests[1:], strangers, strict=True):
+                    assert answer.code >= 400, (method, path, answer)
+                    assert not leaks(answer, path), (method, path, answer)
+            assert count + len(download.read()) == RUNNING, "a download that runs goes on"
     assert codes == {OUTAGES[name][gateway.name]}
 
     def works_again() -> bool:
