@@ -63,6 +63,7 @@ format: install ## Format, apply automatic fixes, regenerate generated files
 test: lint ## Lint, then all tests that this machine can run; lists at the end those that it cannot run
 	@# Build first: pytest would hide the progress and count the build as part of a test.
 	@$(if $(filter kind existing,$(CLUSTER)),:,docker version >/dev/null 2>&1 || $(LOCALCLUSTER) build --profile $$([ "$$(id -u)" = 0 ] && echo node || echo control-plane))
+	@$(if $(filter kind existing,$(CLUSTER)),:,[ "$$(id -u)" != 0 ] || $(RUN) testservers build)
 	@# Three at a time (tests/conftest.py), one by one with TEST_ARGS="-n 0". A test on a cluster that fails is run once more.
 	@# Not included, because they take ten and five minutes: make test-redis, make test-deploy.
 	$(RUN) pytest tests packages --ignore=tests/cluster/test_redis_proof.py --ignore=tests/deploy -n auto --reruns 1 --rerun-exclude-path tests/unit --rerun-exclude-path packages $(if $(filter kind existing,$(CLUSTER)),--cluster=$(CLUSTER)) $(TEST_ARGS)
@@ -75,6 +76,7 @@ coverage: install ## All tests that need no root rights; their coverage is in co
 
 .PHONY: test-e2e
 test-e2e: install ## Tests with real containers: on kind if a Docker engine answers, else on a local node
+	@$(RUN) testservers build
 	$(RUN) pytest -q tests/e2e $(TEST_ARGS)
 
 .PHONY: test-oldest
@@ -82,6 +84,13 @@ test-oldest: install ## CRDs, admission policies and rights on the oldest suppor
 	@$(LOCALCLUSTER) build --profile control-plane-1.32
 	$(RUN) pytest -q tests/component/test_crd_admission.py tests/component/test_admission_policy.py tests/component/test_rbac.py \
 	  tests/component/test_examples.py --cluster=local --control-plane=control-plane-1.32 $(TEST_ARGS)
+
+.PHONY: test-gateways
+test-gateways: install ## Gateways in front of real pods: every outage behind each, a minute long, and 1 GiB; half an hour
+	@$(LOCALCLUSTER) build --profile node
+	@$(RUN) testservers build
+	$(RUN) pytest -q tests/e2e/test_gateways.py tests/e2e/test_gateway_threats.py \
+	  --all-gateways --gateway-outage=60 --gateway-mebibytes=1024 --timeout=1800 $(TEST_ARGS)
 
 .PHONY: test-upgrade
 test-upgrade: install ## Upgrades from every released version, with 200 objects each
@@ -130,6 +139,10 @@ deploy: install ## Build and push IMAGE, apply deploy/ with it and wait; roll ba
 .PHONY: demo
 demo: install ## Start a cluster, the operator and a file browser, and leave them running
 	$(RUN) python -m demo up
+
+.PHONY: demo-door
+demo-door: install ## The demo with a login: nginx, oauth2-proxy and the gate before alice and bob; leaves it running
+	$(RUN) python -m demo door
 
 .PHONY: demo-down
 demo-down: install ## Stop everything that the demo started

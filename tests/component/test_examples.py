@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from support.kubectl import Kubectl
 from support.live import Live
+from support.manifests import Object, to_json
 
 pytestmark = [pytest.mark.kwok]
 
@@ -28,6 +30,8 @@ SCENARIOS = [
 """Files, users, and NetworkReady of the users. For files with a class only, the test creates a user of that name."""
 WITH_GATEWAY_API = "gateway.yaml"
 """In test_gateway.py, which installs the Gateway API."""
+OF_GATEWAYS = "gateways"
+"""Run by tests/e2e/test_gateways.py."""
 
 
 @pytest.fixture
@@ -64,4 +68,22 @@ async def test_users_of_an_example_become_ready(
 
 def test_no_example_is_left_out() -> None:
     files = {name for names, _, _ in SCENARIOS for name in names}
-    assert {path.name for path in EXAMPLES.iterdir()} == files | {WITH_GATEWAY_API}
+    assert {path.name for path in EXAMPLES.iterdir()} == files | {WITH_GATEWAY_API, OF_GATEWAYS}
+
+
+def of_gateways(*kinds: str) -> list[Any]:
+    """Return the objects of these kinds in the examples for gateways, as parameters."""
+    read = [yaml.safe_load_all(path.read_text()) for path in sorted((EXAMPLES / OF_GATEWAYS).glob("*.yaml"))]
+    found = [manifest for documents in read for manifest in documents if manifest.get("kind") in kinds]
+    return [pytest.param(manifest, id=f"{manifest['kind']}-{manifest['metadata']['name']}") for manifest in found]
+
+
+@pytest.mark.parametrize("manifest", of_gateways("UserStorageClass"))
+def test_classes_of_gateways_are_admitted(api: Kubectl, manifest: Object) -> None:
+    api.run("create", "--dry-run=server", "--validate=strict", "-f", "-", input=to_json(manifest))
+
+
+@pytest.mark.parametrize("manifest", of_gateways("UserStorage", "Deployment", "Service"))
+def test_objects_of_gateways_are_admitted(api: Kubectl, namespace: str, manifest: Object) -> None:
+    moved = {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}
+    api.run("create", "--dry-run=server", "--validate=strict", "-f", "-", input=to_json(moved))

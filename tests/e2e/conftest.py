@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from localcluster.addresses import free_port
 from localcluster.netns import Namespace
 from support import chromium
 from support.cluster_access import ClusterAccess, LocalNode, RemoteCluster, can_create_namespaces
+from support.front_door import FrontDoor
 from support.kubectl import WAIT, Kubectl
 from support.operator_process import OperatorProcess
 from support.users import DUFS, FILE_BROWSER, NamespaceUsers
@@ -41,7 +43,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     try:
         kubectl = install_manifests(Kubectl(str(node.kubectl), node.kubeconfig))
         with kubectl.proxied():
-            yield LocalNode(kubectl, Namespace(node.processes["namespace"]))
+            yield LocalNode(kubectl, Namespace(node.processes["namespace"]), node.processes["kube-apiserver"])
     finally:
         localcluster.stop(directory)
 
@@ -69,6 +71,28 @@ def operator(cluster: ClusterAccess, operator_port: int, tmp_path_factory: pytes
 @pytest.fixture
 def users(cluster: ClusterAccess, operator: OperatorProcess) -> Iterator[NamespaceUsers]:
     """The users in a new namespace that enforces Pod Security `restricted`."""
+    with new_namespace(cluster) as users:
+        yield users
+
+
+@pytest.fixture(scope="session")
+def front_door(
+    cluster: ClusterAccess, operator: OperatorProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FrontDoor]:
+    """alice and bob, a gate and a login, for all tests of gateways."""
+    if not cluster.has_local_volumes:
+        pytest.skip("gateways of this machine reach Services only on the local node (--cluster=local, as root)")
+    with new_namespace(cluster) as users:
+        door = FrontDoor(users, tmp_path_factory.mktemp("front-door"))
+        try:
+            yield door.start()
+        finally:
+            door.stop()
+
+
+@contextmanager
+def new_namespace(cluster: ClusterAccess) -> Iterator[NamespaceUsers]:
+    """Create a namespace that enforces Pod Security `restricted`, and delete it with the classes of its users."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted", LABEL: "true"}
     cluster.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})

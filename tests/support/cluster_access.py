@@ -39,6 +39,8 @@ class LocalNode:
 
     kubectl: Kubectl
     namespace: Namespace
+    api_server: int
+    """The process id of the API server."""
     has_local_volumes = True
 
     def address(self, namespace: str, service: str) -> str:

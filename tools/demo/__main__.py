@@ -1,10 +1,10 @@
-"""The command line: `python -m demo up|down`."""
+"""The command line: `python -m demo up|door|down`."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from demo import clusters, steps
+from demo import clusters, door, steps
 from localcluster import ClusterError
 from localcluster.progress import Console
 
@@ -16,7 +16,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "up":
             steps.up(clusters.choose(options.cluster), options.directory.absolute(), report)
+        elif options.command == "door":
+            door.up(options.directory.absolute(), report)
         else:
+            door.down(options.directory.absolute() / "demo")
             steps.down(options.directory.absolute(), report)
     except ClusterError as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -41,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto: kind if a Docker engine answers, else a local node",
     )
+    commands.add_parser("door", parents=[directory], help="start a login, nginx and the gate before alice and bob as well")
     commands.add_parser("down", parents=[directory], help="stop the operator, then Redis and the cluster")
     return parser
 

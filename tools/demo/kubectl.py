@@ -52,7 +52,7 @@ class Kubectl:
             else:
                 return
 
-    def get(self, kind: str, name: str) -> dict[str, Any]:
-        """Return the object of that kind and name in the namespace `default`. Raises ClusterError if it does not exist."""
-        found: dict[str, Any] = json.loads(self.run("get", kind, name, "-o", "json"))
+    def get(self, kind: str, name: str, namespace: str = "default") -> dict[str, Any]:
+        """Return the object of that kind and name in that namespace. Raises ClusterError if it does not exist."""
+        found: dict[str, Any] = json.loads(self.run("get", kind, name, "-n", namespace, "-o", "json"))
         return found

@@ -33,15 +33,13 @@ def up(choice: str, directory: Path, report: Report) -> None:
     own.mkdir(parents=True, exist_ok=True)
     cluster = clusters.start(choice, directory, own, report)
     kubectl = cluster.kubectl
-    kubectl.run("apply", "-k", str(ROOT / "deploy/crds"))
-    kubectl.wait_established(*(f"crd/userstorage{s}.userstorage.dev" for s in ("s", "classes")))
-    report("both kinds are served: UserStorage, UserStorageClass")
+    install_definitions(kubectl, report)
     kubectl.run("apply", "-f", str(ROOT / "examples/copyparty-class.yaml"))
     report("default class applied: examples/copyparty-class.yaml")
-    operator = _operator(own, kubectl, redis.up(directory, report), report)
+    operator = start_operator(own, kubectl, redis.up(directory, report), report)
     kubectl.run("apply", "-f", str(ROOT / f"examples/{USER}.yaml"))
     report(f"examples/{USER}.yaml applied: its whole spec is `userID: {USER}`")
-    first = _until_ready(kubectl, operator, report)
+    first = until_ready(kubectl, operator, report, USER)
 
     content = f"written by the demo at {datetime.now(UTC).isoformat()}"
     url = _url(cluster, first)
@@ -51,13 +49,20 @@ def up(choice: str, directory: Path, report: Report) -> None:
 
     kubectl.run("delete", "pod", first["podName"], "--wait=false")
     report(f"pod {first['podName']} deleted")
-    second = _until_ready(kubectl, operator, report, not_pod=first["podUID"])
+    second = until_ready(kubectl, operator, report, USER, not_pod=first["podUID"])
     url = _url(cluster, second)
     _expect(url + FILE, content)
     report(f"the new pod has the same file: {FILE}")
     report("all steps succeeded; cluster, Redis and operator keep running")
     print(f"\n{kubectl.run('get', 'us', '-o', 'wide')}")
     print(_next_commands(url, kubectl, operator))
+
+
+def install_definitions(kubectl: Kubectl, report: Report) -> None:
+    """Apply the CRDs and wait until the API server serves both kinds. Raises ClusterError if it does not."""
+    kubectl.run("apply", "-k", str(ROOT / "deploy/crds"))
+    kubectl.wait_established(*(f"crd/userstorage{s}.userstorage.dev" for s in ("s", "classes")))
+    report("both kinds are served: UserStorage, UserStorageClass")
 
 
 def down(directory: Path, report: Report) -> None:
@@ -78,7 +83,7 @@ def down(directory: Path, report: Report) -> None:
     report("Redis and cluster stopped")
 
 
-def _operator(own: Path, kubectl: Kubectl, redis_url: str | None, report: Report) -> Background:
+def start_operator(own: Path, kubectl: Kubectl, redis_url: str | None, report: Report) -> Background:
     """Start the operator as a process of this machine, unless it runs already. Return that background process."""
     program = Path(sys.executable).with_name("userstorage-operator")
     if not program.exists():
@@ -97,17 +102,19 @@ def _operator(own: Path, kubectl: Kubectl, redis_url: str | None, report: Report
     return operator
 
 
-def _until_ready(kubectl: Kubectl, operator: Background, report: Report, not_pod: str = "") -> dict[str, Any]:
-    """Wait until the UserStorage is Ready with a pod whose uid is not `not_pod`, and return its status.
+def until_ready(
+    kubectl: Kubectl, operator: Background, report: Report, user: str, namespace: str = "default", *, not_pod: str = ""
+) -> dict[str, Any]:
+    """Wait until the user's UserStorage is Ready with a pod whose uid is not `not_pod`, and return its status.
 
     Every change of phase or reason is reported. Raises ClusterError if the operator exits, or after five minutes.
     """
     summary = ""
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline:
-        status: dict[str, Any] = kubectl.get("userstorage", USER)["status"]
+        status: dict[str, Any] = kubectl.get("userstorage", user, namespace)["status"]
         ready = next(entry for entry in status["conditions"] if entry["type"] == "Ready")
-        current = f"{USER}: {status['phase']} ({ready['reason']})"
+        current = f"{user}: {status['phase']} ({ready['reason']})"
         if current != summary:
             report(f"{current} {ready['message']}".rstrip())
             summary = current

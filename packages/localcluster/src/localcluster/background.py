@@ -32,6 +32,14 @@ class Background:
         found = self._read()
         return found is not None and context in (None, found[1]) and processes.alive(found[0])
 
+    @property
+    def process(self) -> Process:
+        """The record of the running program. Raises ClusterError if it does not run."""
+        found = self._read()
+        if found is None or not processes.alive(found[0]):
+            raise ClusterError(f"{self.name} is not running")
+        return found[0]
+
     def start(self, command: Sequence[str], context: str = "") -> None:
         """Start the program; if it runs already, stop it first. `context` is any string that identifies this run, for `alive`.
 
@@ -66,10 +74,7 @@ class Background:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the program. Raises ClusterError if it does not run."""
-        found = self._read()
-        if found is None or not processes.alive(found[0]):
-            raise ClusterError(f"{self.name} is not running")
-        os.kill(found[0].pid, number)
+        os.kill(self.process.pid, number)
 
     @property
     def _record(self) -> Path:

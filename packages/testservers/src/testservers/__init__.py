@@ -1,1 +1,1 @@
-"""Runs real Redis, Prometheus and nginx servers on the loopback address, for tests and the demo."""
+"""Runs real servers on the loopback address, for tests and the demo: Redis, Prometheus, gateways and a login."""

@@ -1,0 +1,307 @@
+"""nginx, Caddy and Envoy from the files of examples/gateways, with oauth2-proxy, an OIDC provider, the gate and real pods.
+
+docs/gateways.md has the table of the threats T1 to T17.
+"""
+
+import hashlib
+import http.client
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from support import chromium
+from support.cluster_access import LocalNode
+from support.front_door import CANARY, COOKIE, USERS, FrontDoor, host
+from support.gate_process import KEY
+from support.https import Answer, Headers, connected, encoded, send
+from support.kubectl import PATIENCE, eventually
+from support.operator_process import OperatorProcess
+from testservers.frontdoor import GATEWAYS, Gateway
+
+SECRET = b"a secret of alice: " + CANARY
+NAME = f"named-{CANARY.decode()[::-1]}.txt"
+"""A name in the listing of alice. An answer to a request for that very name may repeat it, as a login does."""
+GUESS = "guessed-password-4711"
+WEBSOCKET = [
+    ("Upgrade", "websocket"),
+    ("Connection", "Upgrade"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+]
+NAVIGATION = [("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Site", "none")]
+RUNNING = 64 * 2**20
+"""Bytes of a file that is still being downloaded when a part fails: more than all buffers on the way."""
+MEMORY = 256 * 2**20
+"""Bytes of memory that a gateway may use at most: less than the file."""
+
+
+ADMITTED = dict.fromkeys(GATEWAYS, 200)
+OUTAGES = {
+    "gate killed": {"nginx": 500, "caddy": 502, "envoy": 403},
+    "gate hung": {"nginx": 500, "caddy": 504, "envoy": 403},
+    "oauth2-proxy killed": {"nginx": 500, "caddy": 502, "envoy": 403},
+    "oauth2-proxy hung": {"nginx": 500, "caddy": 504, "envoy": 403},
+    "provider killed": ADMITTED,
+    "operator killed": ADMITTED,
+    "API server hung": ADMITTED,
+}
+"""Outage -> gateway -> what alice gets meanwhile."""
+
+
+@pytest.fixture(scope="module", params=GATEWAYS)
+def gateway(request: pytest.FixtureRequest, front_door: FrontDoor) -> Iterator[Gateway]:
+    """A gateway in front of the real pods."""
+    started = front_door.gateway(request.param, front_door.pods())
+    yield started
+    started.stop()
+
+
+@contextmanager
+def browsing(gateway: Gateway) -> Iterator[Browser]:
+    """Run a Chromium for which all hosts of example.org are that gateway."""
+    mapped = f"--host-resolver-rules=MAP *.example.org:443 127.0.0.1:{gateway.port}"
+    program = chromium.find_or_install()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=[*chromium.ARGUMENTS, mapped])
+        yield browser
+        browser.close()
+
+
+def logged_in(browser: Browser, user: str, url: str) -> Page:
+    """Open a URL in a new window, and log in when the provider asks. Return the page, which is at that URL again."""
+    page = browser.new_context(ignore_https_errors=True).new_page()
+    page.goto(url)
+    page.get_by_role("button", name=f"id-of-{user}", exact=True).click()
+    page.wait_for_url(url)
+    return page
+
+
+def leaks(answer: Answer, path: str) -> bool:
+    """Whether the answer to a request for that path has a byte of alice's files or of their names."""
+    return CANARY in answer or (NAME not in path and NAME.encode() in answer)
+
+
+def volume(front_door: FrontDoor, name: str) -> Path:
+    """Return the path of a file of alice on this machine."""
+    return front_door.users.volume("alice") / name
+
+
+def test_owner_uses_the_files_in_a_browser_and_stranger_is_refused(
+    front_door: FrontDoor, gateway: Gateway, tmp_path: Path
+) -> None:
+    notes = tmp_path / NAME
+    notes.write_bytes(SECRET)
+    home = f"https://{host('alice')}/"
+    with browsing(gateway) as browser:
+        page = logged_in(browser, "alice", f"{home}?first=1&second=2")
+        page.goto(home)
+        page.locator("#ops a[data-dest=up2k]").click()
+        page.locator("#file1").set_input_files(notes)
+        page.locator("#modal-ok").click()
+        expect(page.locator("#files").get_by_role("link", name=NAME, exact=True)).to_be_visible(timeout=60_000)
+        with page.expect_download() as download:
+            page.evaluate("url => { const a = document.createElement('a'); a.href = url; a.download = ''; a.click() }", NAME)
+        assert download.value.path().read_bytes() == SECRET
+
+        page = logged_in(browser, "bob", f"{home}?first=1&second=2")
+        response = page.goto(home)
+        assert response is not None
+        assert response.status == 403
+        assert NAME not in page.content()
+        page.goto(f"https://{host('bob')}/")
+        expect(page.locator("#ops")).to_be_visible()
+        assert NAME not in page.content()
+        for context in browser.contexts:
+            [cookie] = [cookie for cookie in context.cookies() if cookie["name"] == COOKIE]
+            assert (cookie["domain"], cookie["secure"], cookie["httpOnly"]) == (".example.org", True, True)
+    alice = front_door.session("alice")
+    assert send(gateway.port, "DELETE", host("alice"), f"/{NAME}", alice).code in (200, 204)
+    assert send(gateway.port, "GET", host("alice"), f"/{NAME}", alice).code == 404
+
+
+def test_stranger_gets_no_byte_by_any_method(front_door: FrontDoor, gateway: Gateway) -> None:
+    alice, bob = front_door.session("alice"), front_door.session("bob")
+    assert send(gateway.port, "PUT", host("alice"), f"/{NAME}", alice, SECRET).code == 201
+    assert SECRET in send(gateway.port, "GET", host("alice"), f"/{NAME}", alice)
+    listed = [("Depth", "1")]
+    assert NAME.encode() in send(gateway.port, "PROPFIND", host("alice"), "/", [*alice, *listed])
+    ranged = send(gateway.port, "GET", host("alice"), f"/{NAME}", [*alice, ("Range", "bytes=2-7")])
+    assert (ranged.code, ranged.body) == (206, SECRET[2:8])
+    there = [("Destination", f"https://{host('alice')}/b.txt"), ("Overwrite", "T")]
+    attempts: list[tuple[str, str, Headers, bytes | None]] = [
+        ("GET", "/", NAVIGATION, None),
+        ("GET", "/?ls", [], None),
+        ("GET", "/?zip", [], None),
+        ("GET", f"/{NAME}", [], None),
+        ("HEAD", f"/{NAME}", [], None),
+        ("GET", f"/{NAME}", [("Range", "bytes=2-7")], None),
+        ("GET", f"/{NAME}", WEBSOCKET, None),
+        ("GET", "/", WEBSOCKET, None),
+        ("OPTIONS", "/", [], None),
+        ("PROPFIND", "/", listed, None),
+        ("PROPFIND", f"/{NAME}", [("Depth", "0")], None),
+        ("PUT", "/planted.txt", [], b"planted"),
+        ("PUT", f"/{NAME}", [], b"changed"),
+        ("PUT", f"/{NAME}", [("Expect", "100-continue")], b"changed"),
+        ("POST", "/", [], b"planted"),
+        ("POST", f"/{NAME}?delete", [], b""),
+        ("PATCH", f"/{NAME}", [], b"changed"),
+        ("MKCOL", "/planted", [], None),
+        ("MOVE", f"/{NAME}", there, None),
+        ("COPY", f"/{NAME}", there, None),
+        ("LOCK", f"/{NAME}", [], b"<lockinfo xmlns='DAV:'/>"),
+        ("DELETE", f"/{NAME}", [], None),
+        ("TRACE", f"/{NAME}", [], None),
+    ]
+    for method, path, headers, body in attempts:
+        answer = send(gateway.port, method, host("alice"), path, [*bob, *headers], body)
+        # nginx itself refuses TRACE.
+        assert answer.code == 403 or (method, answer.code) == ("TRACE", 405), (method, path, answer)
+        assert not leaks(answer, path), (method, path, answer)
+        anonymous = send(gateway.port, method, host("alice"), path, headers, body)
+        assert anonymous.code in (302, 401, 405), (method, path, anonymous)
+        assert not leaks(anonymous, path), (method, path, anonymous)
+    assert sorted(path.name for path in volume(front_door, "").iterdir()) == [NAME]
+    assert volume(front_door, NAME).read_bytes() == SECRET
+    assert send(gateway.port, "GET", host("alice"), f"/{NAME}", [*alice, *WEBSOCKET]).code == 200, "the owner's upgrade arrives"
+    assert send(gateway.port, "DELETE", host("alice"), f"/{NAME}", alice).code in (200, 204)
+
+
+def test_large_file_is_not_buffered(front_door: FrontDoor, gateway: Gateway, request: pytest.FixtureRequest) -> None:
+    size = request.config.getoption("--gateway-mebibytes") * 2**20
+    large = volume(front_door, "large.bin")
+    with large.open("wb") as file:
+        file.truncate(size - len(SECRET))
+        file.seek(0, os.SEEK_END)
+        file.write(SECRET)
+    os.chown(large, 1000, 1000)
+    question = encoded("GET", host("alice"), "/large.bin", front_door.session("alice"))
+    expected, received, count = hashlib.sha256(), hashlib.sha256(), 0
+    with large.open("rb") as file:
+        while block := file.read(2**20):
+            expected.update(block)
+    with connected(gateway.port, host("alice")) as connection:
+        connection.sendall(question)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert (response.status, response.length) == (200, size)
+        while block := response.read(2**20):
+            if count == 0:
+                time.sleep(1)  # a slow reader: the rest would be in memory or on disk by now
+            received.update(block)
+            count += len(block)
+    assert (count, received.digest()) == (size, expected.digest())
+    assert gateway.server.peak_memory() < MEMORY
+    assert sum(path.stat().st_size for path in gateway.directory.rglob("*") if path.is_file()) < 2**20, "no temporary files"
+    assert (
+        send(gateway.port, "GET", host("alice"), "/large.bin", [*front_door.session("bob"), ("Range", "bytes=-9")]).code == 403
+    )
+    large.unlink()
+
+
+def test_upgrade_that_reaches_the_gate_blocks_no_later_question(front_door: FrontDoor) -> None:
+    # The gateways of the examples send no upgrade to oauth2-proxy. It would pass one on, over a connection that it uses again.
+    for headers in (*[WEBSOCKET] * 3, *[[]] * 6):
+        connection = http.client.HTTPConnection(front_door.login.proxy.address, timeout=PATIENCE)
+        asked = dict([*front_door.session("alice"), *headers, ("Host", host("alice"))])
+        connection.request("GET", "/v1/authorize/ext-authz/", headers=asked)
+        response = connection.getresponse()
+        assert (response.status, response.headers["X-Forwarded-User"]) == (200, "alice")
+        connection.close()
+
+
+@contextmanager
+def outage(name: str, front_door: FrontDoor, operator: OperatorProcess, cluster: LocalNode) -> Iterator[None]:
+    """Kill or suspend a part, and start or resume it afterwards."""
+    login, gate = front_door.login, front_door.gate
+    ends: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "gate killed": (gate.kill, gate.start),
+        "gate hung": (lambda: os.kill(gate.pid, signal.SIGSTOP), lambda: os.kill(gate.pid, signal.SIGCONT)),
+        "oauth2-proxy killed": (login.proxy.stop, login.proxy.restart),
+        "oauth2-proxy hung": (login.proxy.pause, login.proxy.resume),
+        "provider killed": (login.provider.stop, login.provider.restart),
+        "operator killed": (operator.kill, operator.start),
+        "API server hung": (
+            lambda: os.kill(cluster.api_server, signal.SIGSTOP),
+            lambda: os.kill(cluster.api_server, signal.SIGCONT),
+        ),
+    }
+    end, start = ends[name]
+    end()
+    try:
+        yield
+    finally:
+        start()
+
+
+@pytest.mark.parametrize("name", OUTAGES)
+def test_stranger_stays_out_while_a_part_is_away(
+    front_door: FrontDoor,
+    gateway: Gateway,
+    operator: OperatorProcess,
+    cluster: LocalNode,
+    request: pytest.FixtureRequest,
+    name: str,
+) -> None:
+    seconds, everywhere = request.config.getoption("--gateway-outage"), request.config.getoption("--all-gateways")
+    if gateway.name != GATEWAYS[0] and not everywhere:
+        pytest.skip("the outages behind each gateway take minutes: make test-gateways")
+    alice, bob = front_door.session("alice"), front_door.session("bob")
+    assert send(gateway.port, "PUT", host("alice"), f"/{NAME}", alice, SECRET).code in (201, 204)
+    running = volume(front_door, "running.bin")
+    running.write_bytes(bytes(RUNNING))
+    os.chown(running, 1000, 1000)
+    codes, count = set[int](), 0
+    requests = [("GET", f"/{NAME}", alice), ("GET", f"/{NAME}", bob), ("PROPFIND", "/", bob), ("DELETE", f"/{NAME}", bob)]
+    with ThreadPoolExecutor(len(requests)) as pool, connected(gateway.port, host("alice")) as connection:
+        connection.sendall(encoded("GET", host("alice"), "/running.bin", alice))
+        download = http.client.HTTPResponse(connection)
+        download.begin()
+        with outage(name, front_door, operator, cluster):
+            start = time.monotonic()
+            while not codes or time.monotonic() - start < seconds:
+                owner, *strangers = pool.map(
+                    lambda request: send(gateway.port, request[0], host("alice"), request[1], request[2]), requests
+                )
+                codes.add(owner.code)
+                count += len(download.read(2**12))
+                for (method, path, _), answer in zip(requests[1:], strangers, strict=True):
+                    assert answer.code >= 400, (method, path, answer)
+                    assert not leaks(answer, path), (method, path, answer)
+            assert count + len(download.read()) == RUNNING, "a download that runs goes on"
+    assert codes == {OUTAGES[name][gateway.name]}
+
+    def works_again() -> bool:
+        return send(gateway.port, "GET", host("alice"), f"/{NAME}", alice).code == 200
+
+    eventually(works_again)
+    assert send(gateway.port, "GET", host("alice"), f"/{NAME}", bob).code == 403
+
+
+def test_secrets_are_in_no_log(front_door: FrontDoor, gateway: Gateway) -> None:
+    forged = [("Authorization", f"Basic {GUESS}"), ("X-Userstorage-Token", GUESS)]
+    for user in USERS:
+        send(gateway.port, "GET", host("alice"), "/", [*front_door.session(user), *forged])
+    login = front_door.login
+    canaries = [KEY, login.client_secret, login.cookie_secret, GUESS, *front_door.sessions.values()]
+    texts = {str(path): path.read_text(errors="replace") for path in front_door.directory.rglob("*.log")}
+    assert len(texts) >= 4
+    texts["metrics"] = front_door.gate.fetch("/metrics") or ""
+    assert "userstorage_gate" in texts["metrics"]
+    for user in USERS:
+        logs = front_door.users.kubectl.run("logs", f"user-storage-{user}", "-n", front_door.users.namespace)
+        texts[f"pod of {user}"] = logs.stdout
+        texts[f"status of {user}"] = str(front_door.users.get("userstorage", user))
+        page = send(gateway.port, "GET", host("alice"), "/", [*front_door.session(user), *NAVIGATION])
+        if user != "alice":
+            texts["page of the gate"] = str((page.headers.items(), page.body))
+    for name, text in texts.items():
+        for canary in canaries:
+            assert canary not in text, name
