@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -64,7 +65,11 @@ def login(cluster: localcluster.Cluster) -> Path:
 
 @contextmanager
 def new_cluster(apply: Sequence[str] = (), report: Report = silent) -> Iterator[localcluster.Cluster]:
-    """Run a new cluster with the CRDs, the operator's account and rights, and the kustomizations `apply`."""
+    """Run a new cluster with the CRDs, the operator's account and rights, and the kustomizations `apply`.
+
+    From here on, SIGTERM ends this process as an exception does, so that neither the cluster nor a contender outlives it.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="userstorage-bench-") as directory:
         cluster = localcluster.start("control-plane", Path(directory), report)
         try:
