@@ -41,6 +41,10 @@ class Desired:
     """Hash of what the spec of the UserStorage decides. If only `pod_hash` changes, the class or the operator has changed."""
     former_hashes: frozenset[str]
     """Both hashes as builds before 0.1.0 computed them, with podMetadata: the same pod."""
+    sources_hash: str
+    """Hash of the sources that may reach the pod: those of its NetworkPolicy, or that it has none."""
+    exposure_hash: str
+    """Hash of the Ingress or HTTPRoute that the class asks for, also if it cannot be created now."""
     ingress: Unstructured | None
     """None if the class does not ask for an Ingress, or if it cannot be created now."""
     http_route: Unstructured | None
@@ -48,9 +52,16 @@ class Desired:
 
 
 BUILT_FROM = frozenset(
-    (names.ANNOTATION_POD_HASH, names.ANNOTATION_SPEC_HASH, names.ANNOTATION_CLASS, names.ANNOTATION_BASE_PATH)
+    (
+        names.ANNOTATION_POD_HASH,
+        names.ANNOTATION_SPEC_HASH,
+        names.ANNOTATION_SOURCES_HASH,
+        names.ANNOTATION_EXPOSURE_HASH,
+        names.ANNOTATION_CLASS,
+        names.ANNOTATION_BASE_PATH,
+    )
 )
-"""Annotations that record what a pod was built from, as long as it runs."""
+"""Annotations that record what a pod was built from, and who may reach it, as long as it is outdated."""
 _IN_PLACE: list[Any] = [{}, {}]
 """In the hashes in place of labels and annotations, which earlier builds hashed: a pod without podMetadata keeps its hashes."""
 
@@ -65,20 +76,26 @@ def build(
     """
     _raise_if_unsupported(storage, cls, granted)
     class_bounds.raise_if_not_allowed(storage, cls)
+    policy = _policy(storage, cls) if cls.policy is PolicyMode.MANAGED else None
+    ingress, route = _exposure(storage, cls)
     pod = _pod(storage, cls, browser)
     annotations = pod["metadata"]["annotations"]
-    host = exposure.host_path(storage, cls)
-    expose = cls.exposure.expose if exposed else Expose.CLUSTER_IP
+    annotations |= {
+        names.ANNOTATION_SOURCES_HASH: _hash([policy["spec"]["ingress"][0]["from"]] if policy is not None else []),
+        names.ANNOTATION_EXPOSURE_HASH: _hash([_granted(child) for child in (ingress, route)]),
+    }
     return Desired(
-        network_policy=_policy(storage, cls) if cls.policy is PolicyMode.MANAGED else None,
+        network_policy=policy,
         pvc=_claim(storage, cls) if storage.storage.claim_name is None else None,
         service=_service(storage, cls),
         pod=pod,
         pod_hash=annotations[names.ANNOTATION_POD_HASH],
         spec_hash=annotations[names.ANNOTATION_SPEC_HASH],
         former_hashes=_former_hashes(storage, pod["spec"]),
-        ingress=_ingress(storage, cls, host) if host is not None and expose is Expose.INGRESS else None,
-        http_route=_route(storage, cls, host) if host is not None and expose is Expose.GATEWAY else None,
+        sources_hash=annotations[names.ANNOTATION_SOURCES_HASH],
+        exposure_hash=annotations[names.ANNOTATION_EXPOSURE_HASH],
+        ingress=ingress if exposed else None,
+        http_route=route if exposed else None,
     )
 
 
@@ -178,6 +195,22 @@ def _service(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
     return _child("v1", "Service", metadata, spec)
 
 
+def _exposure(storage: UserStorage, cls: UserStorageClass) -> tuple[Unstructured | None, Unstructured | None]:
+    """Return the Ingress and the HTTPRoute, of which a class asks for at most one."""
+    host, expose = exposure.host_path(storage, cls), cls.exposure.expose
+    ingress = _ingress(storage, cls, host) if host is not None and expose is Expose.INGRESS else None
+    return ingress, _route(storage, cls, host) if host is not None and expose is Expose.GATEWAY else None
+
+
+def _granted(child: Unstructured | None) -> list[Any]:
+    """Return what decides who reaches the pod through an Ingress or HTTPRoute: annotations may ask for a login, too. Its
+    certificate decides nothing.
+    """
+    if child is None:
+        return []
+    return [{field: value for field, value in child["spec"].items() if field != "tls"}, child["metadata"]["annotations"]]
+
+
 def _ingress(storage: UserStorage, cls: UserStorageClass, host: exposure.HostPath) -> Unstructured:
     spec = exposure.ingress_spec(cls.exposure, storage, host)
     return _child("networking.k8s.io/v1", "Ingress", _exposed_metadata(storage, cls), spec)
@@ -198,9 +231,9 @@ def _exposed_metadata(storage: UserStorage, cls: UserStorageClass) -> Unstructur
 
 
 def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
-    """Build the pod. The operator adds the annotations BUILT_FROM: a hash of the pod spec, a hash of what the UserStorage decides
-    about it, the class name (for the admission policy) and the base path (for the URL); and after a restart, which one the pod
-    was created for.
+    """Build the pod. The operator adds the annotations BUILT_FROM, of which `build` adds those about access: a hash of the pod
+    spec, a hash of what the UserStorage decides about it, the class name (for the admission policy) and the base path (for the
+    URL); and after a restart, which one the pod was created for.
     """
     metadata, added = _metadata(storage), class_bounds.pod_metadata(storage, cls)
     metadata["labels"] = {**added.labels, **metadata["labels"]}

@@ -28,7 +28,6 @@ from userstorage_operator.plan.deferred_changes import (
     current_claim_size,
     ids_of_files,
     keep_current_access,
-    keep_current_endpoint,
 )
 from userstorage_operator.plan.diff import LABEL_PATCH, child_patch, claim_patch, claim_resize, without_owner
 from userstorage_operator.plan.finalizers import has_finalizer, is_held
@@ -36,6 +35,7 @@ from userstorage_operator.plan.pod import (
     claim_is_disappearing,
     deferral,
     deletion_deadline,
+    is_current,
     plan_pod,
     pod_deletion,
     pod_termination_deadline,
@@ -108,13 +108,11 @@ def _render(snapshot: Snapshot) -> tuple[Desired | None, OperatorError | None]:
         desired = build(storage, cls, browser, exposed=exposed, granted=current_claim_size(snapshot))
     except InvalidSpec as error:
         return None, error
-    match deferral(snapshot, desired):
-        case None:
-            return desired, None
-        case "WaitingForRollout" | "RolloutPaused":
-            return keep_current_access(desired, snapshot), None
-        case _:
-            return keep_current_endpoint(desired, snapshot), None
+    pod = snapshot.children.pod
+    if pod is None or is_current(pod, desired):
+        return desired, None
+    paced = deferral(snapshot, desired) in ("WaitingForRollout", "RolloutPaused")
+    return keep_current_access(desired, snapshot, paced=paced), None
 
 
 def plan_changes(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
