@@ -35,6 +35,10 @@ class Desired:
     """Hash of what the spec of the UserStorage decides. If only `pod_hash` changes, the class or the operator has changed."""
     formerly_hashed: tuple[list[Any], list[Any]]
     """What builds before 0.1.0 put into both hashes, podMetadata included: the same pod."""
+    sources_hash: str
+    """Hash of the sources that may reach the pod: those of its NetworkPolicy, or that it has none."""
+    exposure_hash: str
+    """Hash of the Ingress or HTTPRoute that the class asks for, also if it cannot be created now."""
     ingress: Unstructured | None
     """None if the class does not ask for an Ingress, or if it cannot be created now."""
     http_route: Unstructured | None
@@ -56,20 +60,26 @@ def build(
     """
     _raise_if_unsupported(storage, cls, granted)
     class_bounds.raise_if_not_allowed(storage, cls)
+    policy = _policy(storage, cls) if cls.policy is PolicyMode.MANAGED else None
+    ingress, route = _exposure(storage, cls)
     pod = build_pod(storage, cls, browser)
     annotations = pod["metadata"]["annotations"]
-    host = exposure.host_path(storage, cls)
-    expose = cls.exposure.expose if exposed else Expose.CLUSTER_IP
+    annotations |= {
+        names.ANNOTATION_SOURCES_HASH: digest([policy["spec"]["ingress"][0]["from"]] if policy is not None else []),
+        names.ANNOTATION_EXPOSURE_HASH: digest([_granted(child) for child in (ingress, route)]),
+    }
     return Desired(
-        network_policy=_policy(storage, cls) if cls.policy is PolicyMode.MANAGED else None,
+        network_policy=policy,
         pvc=_claim(storage, cls) if storage.storage.claim_name is None else None,
         service=_service(storage, cls),
         pod=pod,
         pod_hash=annotations[names.ANNOTATION_POD_HASH],
         spec_hash=annotations[names.ANNOTATION_SPEC_HASH],
         formerly_hashed=formerly_hashed(storage, pod["spec"]),
-        ingress=_ingress(storage, cls, host) if host is not None and expose is Expose.INGRESS else None,
-        http_route=_route(storage, cls, host) if host is not None and expose is Expose.GATEWAY else None,
+        sources_hash=annotations[names.ANNOTATION_SOURCES_HASH],
+        exposure_hash=annotations[names.ANNOTATION_EXPOSURE_HASH],
+        ingress=ingress if exposed else None,
+        http_route=route if exposed else None,
     )
 
 
@@ -151,6 +161,22 @@ def _service(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
         "publishNotReadyAddresses": None,
     }
     return child.manifest("v1", "Service", metadata, spec)
+
+
+def _exposure(storage: UserStorage, cls: UserStorageClass) -> tuple[Unstructured | None, Unstructured | None]:
+    """Return the Ingress and the HTTPRoute, of which a class asks for at most one."""
+    host, expose = exposure.host_path(storage, cls), cls.exposure.expose
+    ingress = _ingress(storage, cls, host) if host is not None and expose is Expose.INGRESS else None
+    return ingress, _route(storage, cls, host) if host is not None and expose is Expose.GATEWAY else None
+
+
+def _granted(child: Unstructured | None) -> list[Any]:
+    """Return what decides who reaches the pod through an Ingress or HTTPRoute: annotations may ask for a login, too. Its
+    certificate decides nothing.
+    """
+    if child is None:
+        return []
+    return [{field: value for field, value in child["spec"].items() if field != "tls"}, child["metadata"]["annotations"]]
 
 
 def _ingress(storage: UserStorage, cls: UserStorageClass, host: exposure.HostPath) -> Unstructured:

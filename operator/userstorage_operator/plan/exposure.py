@@ -7,7 +7,6 @@ challenges there.
 
 import re
 from collections.abc import Iterable
-from copy import deepcopy
 from dataclasses import dataclass
 
 from userstorage_operator.api import names
@@ -142,12 +141,21 @@ def served_host(child: Unstructured) -> HostPath | None:
 
 
 def leads_to(child: Unstructured, service: str) -> bool:
-    """Whether a live Ingress or HTTPRoute that has a `served_host` sends all visitors to that Service."""
+    """Whether a live Ingress or HTTPRoute that has a `served_host` sends all visitors of it to that Service."""
+    if "hostnames" not in child["spec"]:  # the path of an Ingress that counts as its `served_host` leads there
+        return "defaultBackend" not in child["spec"]
     [rule] = child["spec"]["rules"]
-    if "hostnames" in child["spec"]:
-        return [backend.get("name") for backend in rule.get("backendRefs") or ()] == [service] and not rule.get("filters")
-    [path] = rule["http"]["paths"]
-    return path["backend"].get("service", {}).get("name") == service and "defaultBackend" not in child["spec"]
+    return [backend.get("name") for backend in rule.get("backendRefs") or ()] == [service] and not rule.get("filters")
+
+
+def without_foreign_paths(child: Unstructured) -> Unstructured:
+    """Return the spec of a live Ingress or HTTPRoute that has a `served_host`, without the paths of other controllers."""
+    spec: Unstructured = child["spec"]
+    if "hostnames" in spec:
+        return spec
+    [rule] = spec["rules"]
+    paths = [path for path in rule["http"]["paths"] if not _is_foreign(path, child["metadata"]["name"])]
+    return spec | {"rules": [rule | {"http": rule["http"] | {"paths": paths}}]}
 
 
 def with_foreign_paths(desired: Unstructured, live: Unstructured) -> Unstructured:
@@ -176,22 +184,6 @@ def with_foreign_paths(desired: Unstructured, live: Unstructured) -> Unstructure
 def _is_foreign(path: Unstructured, service: str) -> bool:
     """Whether a path of an Ingress leads elsewhere than to that Service of ours."""
     return bool((path["backend"].get("service") or {}).get("name") != service)
-
-
-def with_place(child: Unstructured, at: HostPath) -> Unstructured:
-    """Return a copy of a desired Ingress or HTTPRoute with another host and URL path."""
-    moved = deepcopy(child)
-    spec = moved["spec"]
-    [rule] = spec["rules"]
-    if "hostnames" in spec:
-        spec["hostnames"] = [at.host]
-        rule["matches"][0]["path"]["value"] = at.path
-    else:
-        rule["host"] = at.host
-        rule["http"]["paths"][0]["path"] = at.path
-        for certificate in spec["tls"] or ():
-            certificate["hosts"] = [at.host]
-    return moved
 
 
 def route_rejection(route: Unstructured) -> Finding | None:

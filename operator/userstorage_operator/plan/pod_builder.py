@@ -16,17 +16,24 @@ from userstorage_operator.plan import child, class_bounds
 DIRECTORY_IMAGE = "docker.io/library/busybox:1.37.0"
 """The image of the init container that creates the directory `spec.storage.subPath`, unless the class names one."""
 BUILT_FROM = frozenset(
-    (names.ANNOTATION_POD_HASH, names.ANNOTATION_SPEC_HASH, names.ANNOTATION_CLASS, names.ANNOTATION_BASE_PATH)
+    (
+        names.ANNOTATION_POD_HASH,
+        names.ANNOTATION_SPEC_HASH,
+        names.ANNOTATION_SOURCES_HASH,
+        names.ANNOTATION_EXPOSURE_HASH,
+        names.ANNOTATION_CLASS,
+        names.ANNOTATION_BASE_PATH,
+    )
 )
-"""Annotations that record what a pod was built from, as long as it runs."""
+"""Annotations that record what a pod was built from, and who may reach it, as long as it is outdated."""
 _IN_PLACE: list[Any] = [{}, {}]
 """In the hashes in place of labels and annotations, which earlier builds hashed: a pod without podMetadata keeps its hashes."""
 
 
 def build_pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
-    """Build the pod. The operator adds the annotations BUILT_FROM: a hash of the pod spec, a hash of what the UserStorage decides
-    about it, the class name (for the admission policy) and the base path (for the URL); and after a restart, which one the pod
-    was created for.
+    """Build the pod. The operator adds the annotations BUILT_FROM, of which `build` adds those about access: a hash of the pod
+    spec, a hash of what the UserStorage decides about it, the class name (for the admission policy) and the base path (for the
+    URL); and after a restart, which one the pod was created for.
     """
     metadata, added = child.metadata(storage), class_bounds.pod_metadata(storage, cls)
     metadata["labels"] = {**added.labels, **metadata["labels"]}

@@ -126,9 +126,9 @@ class Applier:
             case DeletePod():
                 return snapshot.with_child(Kind.POD, await self._delete_pod(step, snapshot))
             case ReleasePolicy():
-                if (policy := snapshot.children.network_policy) is not None:
-                    await self._finalizers.release_unless_selected(policy)
-                return snapshot.with_child(Kind.NETWORK_POLICY, None)
+                if (policy := snapshot.children.network_policy) is None:
+                    return snapshot
+                return snapshot.with_child(Kind.NETWORK_POLICY, await self._finalizers.release_unless_selected(policy))
             case AddFinalizer():
                 await self._finalizers.add(snapshot)
                 self._record_write(step, result, Undone.FINALIZER_REMOVED, None)

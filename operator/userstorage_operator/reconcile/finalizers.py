@@ -16,7 +16,7 @@ from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.snapshot import Snapshot, controller, controller_uid, is_terminating
 from userstorage_operator.plan.child import owner_reference
 from userstorage_operator.plan.diff import with_owner
-from userstorage_operator.plan.finalizers import has_finalizer, is_held, release_patch, selects
+from userstorage_operator.plan.finalizers import has_finalizer, is_held, protects, release_patch
 from userstorage_operator.plan.planner import claim_to_collect
 from userstorage_operator.reconcile.children import patch_child, with_live_child
 from userstorage_operator.reconcile.ports import Cluster
@@ -85,14 +85,16 @@ class Finalizers:
             await patch_child(self._cluster, self._lister, Kind.PVC, claim, patch)
         return True
 
-    async def release_unless_selected(self, policy: Unstructured) -> None:
-        """Remove our finalizer from the NetworkPolicy. Raises Conflict if the API server still has a pod that it selects."""
+    async def release_unless_selected(self, policy: Unstructured) -> Unstructured | None:
+        """Remove our finalizer from the NetworkPolicy. Return what is left of it; None if it is gone. Raises Conflict if the API
+        server still has a pod that it protects.
+        """
         meta = policy["metadata"]
         with suppress(NotFound):
             pod = await self._cluster.get(Kind.POD.resource, meta["namespace"], meta["name"])
-            if selects(policy, pod):
+            if protects(policy, pod):
                 raise Conflict(409, f"Pod {meta['name']!r} still exists; its NetworkPolicy is kept")
-        await self.release(policy)
+        return await self.release(policy)
 
     async def release_former_policy(self, key: Key) -> None:
         """Release the NetworkPolicy `key` if it is being deleted, and neither its UserStorage nor its pod exists any more."""
@@ -106,17 +108,18 @@ class Finalizers:
             return  # its own reconcile does it
         await self.release_unless_selected(policy)
 
-    async def release(self, policy: Unstructured) -> None:
-        """Remove our finalizer from the NetworkPolicy."""
+    async def release(self, policy: Unstructured) -> Unstructured | None:
+        """Remove our finalizer from the NetworkPolicy. Return what is left of it; None if it is gone."""
         meta = policy["metadata"]
         try:
             patch = release_patch(meta["uid"], meta["finalizers"])
             released = await self._cluster.json_patch(Kind.NETWORK_POLICY.resource, meta["namespace"], meta["name"], patch)
         except NotFound:
             self._lister.discard(Kind.NETWORK_POLICY.resource, meta["namespace"], meta["name"], meta["uid"])
-            return
+            return None
         log.info("released", action="patch NetworkPolicy")
-        if is_terminating(released):  # gone now, unless a finalizer of another controller keeps it
+        if is_terminating(released) and not released["metadata"].get("finalizers"):  # the API server has removed it
             self._lister.discard(Kind.NETWORK_POLICY.resource, meta["namespace"], meta["name"], meta["uid"])
-        else:
-            self._lister.put(Kind.NETWORK_POLICY.resource, released)
+            return None
+        self._lister.put(Kind.NETWORK_POLICY.resource, released)
+        return released

@@ -52,7 +52,7 @@ class Cluster(Protocol):
         """
 
 
-class DryRunner(Cluster, Protocol):
+class DryRunner(Protocol):
     """An API server that validates objects without storing them."""
 
     async def dry_run(self, resource: Resource, namespace: str, body: Unstructured) -> None:

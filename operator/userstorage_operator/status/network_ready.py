@@ -4,18 +4,22 @@ from userstorage_operator.api import names, reasons
 from userstorage_operator.api.conditions import Condition
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.resources import EXPOSURE, Kind
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorageclass import PolicyMode, UserStorageClass
 from userstorage_operator.api.variables import base_path
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Snapshot, is_terminating
 from userstorage_operator.plan import exposure
-from userstorage_operator.plan.deferred_changes import served_path
+from userstorage_operator.plan.deferred_changes import selector_of, served_path
 from userstorage_operator.plan.diff import child_patch
-from userstorage_operator.plan.finalizers import is_held
+from userstorage_operator.plan.finalizers import foreign_finalizers, is_held, selects
 from userstorage_operator.status.outcome import Outcome
 
 _KINDS = (Kind.NETWORK_POLICY, Kind.SERVICE, *EXPOSURE)
 """The most serious first: without its policy, a pod is open to other pods."""
+
+_CONSEQUENCES = {Kind.NETWORK_POLICY: "other pods can reach it", Kind.SERVICE: "no request reaches it"}
+"""Kind of a child that selects the pod -> what follows if it does not."""
 
 
 def network_ready(outcome: Outcome) -> Condition:
@@ -45,14 +49,16 @@ def _is_desired(kind: Kind, outcome: Outcome) -> bool:
 
 
 def _not_ready_finding(outcome: Outcome) -> Finding | None:
-    snapshot, desired = outcome.snapshot, outcome.desired
-    if (contest := outcome.contest(*_KINDS, Kind.POD)) is not None:  # they find the pod by its labels
+    snapshot, desired, contest = outcome.snapshot, outcome.desired, outcome.contest(*_KINDS, Kind.POD)
+    if (unselected := _unselected_message(outcome)) is not None:
+        return Finding("OutOfSync", f"{unselected}; {contest.message}" if contest is not None else unselected)
+    if contest is not None:
         return Finding("Contested", contest.message)
     for kind in _KINDS:
         live, name = snapshot.own(kind), kind.resource.kind
         exists = live is not None and (not is_terminating(live) or is_held(live))
         if _is_desired(kind, outcome) and not exists:
-            return Finding("Pending", f"the {name} has not been created yet")
+            return Finding("Pending", _pending_message(name, live))
         if desired is None:
             continue
         child = getattr(desired, kind.field)
@@ -64,6 +70,25 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
         return snapshot.exposure_conflict
     if desired is not None and desired.http_route is not None and snapshot.children.http_route is not None:
         return exposure.route_rejection(snapshot.children.http_route)
+    return None
+
+
+def _pending_message(name: str, live: Unstructured | None) -> str:
+    finalizers = foreign_finalizers(live) if live is not None else []
+    if not finalizers:
+        return f"the {name} has not been created yet"
+    return f"the former {name} is being deleted, and finalizers of other controllers keep it: {', '.join(finalizers)}"
+
+
+def _unselected_message(outcome: Outcome) -> str | None:
+    """Return that our pod lacks the labels by which the live NetworkPolicy or Service selects it; None if it has them."""
+    pod = outcome.snapshot.own_pod
+    for kind, consequence in _CONSEQUENCES.items():
+        live = outcome.snapshot.own(kind)
+        if pod is None or live is None or not _is_desired(kind, outcome) or selects(selector_of(live), pod):
+            continue
+        wanted = ", ".join(f"{key}={value}" for key, value in sorted(selector_of(live).items()))
+        return f"the pod lacks the labels by which the {kind.resource.kind} selects it ({wanted}), so {consequence}"
     return None
 
 
