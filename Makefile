@@ -146,6 +146,10 @@ picture: install ## Draw docs/dashboard.png: five minutes of two operators with 
 bench: install ## Compare with the Go peer: one table with the ratio (BENCH_ARGS="--objects 500")
 	$(RUN) python benchmarks/side_by_side.py $(BENCH_ARGS)
 
+.PHONY: bench-memory
+bench-memory: install ## Memory of the caches per user, and CPU per event (BENCH_ARGS="--users 10000")
+	PYTHONPATH=tests $(RUN) python benchmarks/memory.py $(BENCH_ARGS)
+
 .PHONY: bench-apply
 bench-apply: install ## The cost of creating and applying a child for the API server
 	$(RUN) python benchmarks/apply_or_create.py

@@ -15,6 +15,7 @@ from userstorage_operator.arbitration.user_id import OwnerChange, UserIDIndex
 from userstorage_operator.informers.object_cache import ObjectCache, object_key
 from userstorage_operator.informers.sorted_index import SortedIndex
 from userstorage_operator.observed.claim_usage import ClaimUse, mounted_claims
+from userstorage_operator.observed.kept import keep, shared_claim
 from userstorage_operator.observed.snapshot import Children
 from userstorage_operator.plan.finalizers import is_held
 from userstorage_operator.readmodel.summary import summary
@@ -35,11 +36,14 @@ class Caches:
     def __init__(self, enqueue: Callable[[Key], None], enqueue_class: Callable[[str], None]) -> None:
         self._enqueue = enqueue
         self._enqueue_class = enqueue_class
-        self._storages = ObjectCache(self._storage_changed, transform=USER_STORAGES.transform)
-        self._classes = ObjectCache(self._class_changed)
-        self._storage_classes = ObjectCache(lambda _: self._enqueue_all(self.keys()))
+        self._storages = ObjectCache(self._storage_changed, keep=keep(USER_STORAGES))
+        self._classes = ObjectCache(self._class_changed, keep=keep(USER_STORAGE_CLASSES))
+        self._storage_classes = ObjectCache(lambda _: self._enqueue_all(self.keys()), keep=keep(STORAGE_CLASSES))
         self._children = {
-            kind: ObjectCache(partial(self._child_changed, kind), lambda: self._enqueue_all(self.keys())) for kind in Kind
+            kind: ObjectCache(
+                partial(self._child_changed, kind), lambda: self._enqueue_all(self.keys()), keep=keep(kind.resource)
+            )
+            for kind in Kind
         }
         self._cache_of_field = {kind.field: cache for kind, cache in self._children.items()}
         """Field of `Children` -> cache of that kind. Kept, because `children` needs it on every event."""
@@ -50,15 +54,15 @@ class Caches:
             STORAGE_CLASSES: self._storage_classes,
             **{kind.resource: cache for kind, cache in self._children.items()},
         }
-        self.shared_claims = ObjectCache(self._shared_claim_changed, transform=_slim_claim)
+        self.shared_claims = ObjectCache(self._shared_claim_changed, keep=shared_claim)
         """The claims that carry the label by which their owner lets UserStorages use them. Only its changes are used: a reconcile
         reads the claim that its spec names."""
         self._user_ids = UserIDIndex(self)
         self._claims = ClaimIndex(self, self._user_ids)
         self._hosts = HostIndex(self, self._user_ids)
         self._sorted = SortedIndex()
-        self._summaries: dict[Key, tuple[Unstructured, Unstructured]] = {}
-        """Key -> UserStorage and its summary. Kept, because summaries are read far more often than they change."""
+        self._summaries: dict[Key, tuple[int, Unstructured]] = {}
+        """Key -> resourceVersion of a UserStorage and its summary. Kept, because summaries are read far more often than they change."""
         self._user_facing: dict[str, tuple[Any, ...] | None] = {}
         """Name of a class -> the part of the class that concerns its UserStorages."""
 
@@ -73,19 +77,24 @@ class Caches:
 
     def keys(self) -> list[Key]:
         """Return the keys of all UserStorages."""
-        return [Key.of(raw) for raw in self._storages.values()]
+        return [Key(*key) for key in self._storages.keys()]  # noqa: SIM118  # not a dict
 
-    def after(self, key: Key | None, namespace: str | None, user: str | None) -> Iterator[Unstructured]:
-        """Yield the UserStorages after `key` by (namespace, name), only those of `namespace` and `user` if not None."""
-        return self._known(self._sorted.after(key, namespace, user))
+    def after(self, key: Key | None, namespace: str | None, user: str | None) -> Iterator[Key]:
+        """Yield the keys of the UserStorages after `key` by (namespace, name), only those of `namespace` and `user` if not None."""
+        return self._sorted.after(key, namespace, user)
 
-    def summary(self, raw: Unstructured) -> Unstructured:
-        """Return the summary of a raw UserStorage for platform backends. It is shared between callers: do not change it."""
-        key = Key.of(raw)
-        known = self._summaries.get(key)
-        if known is None or known[0] is not raw:
-            known = self._summaries[key] = (raw, summary(raw))
-        return known[1]
+    def summary(self, key: Key) -> Unstructured | None:
+        """Return the summary of a UserStorage for platform backends; None if it does not exist. It is shared between callers: do not
+        change it.
+        """
+        version, known = self._storages.version(key.namespace, key.name), self._summaries.get(key)
+        if known is not None and known[0] == version:
+            return known[1]
+        raw = self.storage(key)
+        if raw is None or version is None:
+            return None
+        self._summaries[key] = (version, found := summary(raw))
+        return found
 
     # The protocol Lister
 
@@ -218,7 +227,7 @@ class Caches:
         self._user_facing[name] = user_facing
         for other in list(self.classes()):
             self._enqueue_class(other["metadata"]["name"])
-        for storage in list(self._storages.values()):
+        for storage in self._storages.values():
             self._enqueue_all(self._hosts.update(storage, exists=True))
         self._enqueue_all(self.keys())
 
@@ -239,12 +248,6 @@ class Caches:
 def _claims_of_pod(pod: Unstructured) -> Iterator[tuple[str, str]]:
     """Yield (namespace, name) of each claim that the pod mounts."""
     return ((pod["metadata"]["namespace"], claim) for claim in mounted_claims(pod))
-
-
-def _slim_claim(claim: Unstructured) -> Unstructured:
-    """Return what identifies a claim: its owner can fill the rest."""
-    meta = claim["metadata"]
-    return {"metadata": {field: meta[field] for field in ("namespace", "name", "uid", "resourceVersion")}}
 
 
 def _user_facing(cls: Unstructured) -> tuple[Any, ...]:

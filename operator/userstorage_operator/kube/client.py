@@ -35,10 +35,14 @@ _CLOCK_TOLERANCE = timedelta(seconds=5)
 """Difference between two clocks that is ignored, and time after which the date in a response may be outdated."""
 _UNAUTHORIZED = 401
 _EXPIRED = 410
-_PAGES = (100, 300, 1000)
-"""Maximum numbers of objects in a page of a list: of the first try, and of those after a list has expired. Tenants can make each
-object half a megabyte large, and a page must fit into the memory of the pod.
+_PAGE = 100
+"""Maximum number of objects in a page of a list."""
+_PAGE_BYTES = 8 << 20
+"""Maximum size of a page: tenants can make each object more than a megabyte large. A page that is larger is requested again with
+fewer objects.
 """
+_PAGES_AT_ONCE = 2
+"""Number of pages that are received at the same time: at the start, and in a sweep, all lists are requested together."""
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 
@@ -59,6 +63,10 @@ class NoopObserver:
         """Ignore the request."""
 
 
+class _PageTooLarge(ClusterError):
+    """A page of a list has more than _PAGE_BYTES."""
+
+
 class KubeClient:
     """A client of the API server with one connection pool. Every request raises a ClusterError if the status code is 400 or
     more, or if there is no response. Requests that write raise NotLeader if the fence is closed.
@@ -71,6 +79,7 @@ class KubeClient:
         self._observer = observer
         self._login_lock = asyncio.Lock()
         self._clock_offset = timedelta()
+        self._pages_at_once = asyncio.Semaphore(_PAGES_AT_ONCE)
 
     @property
     def ca_file(self) -> str | None:
@@ -115,23 +124,10 @@ class KubeClient:
     ) -> tuple[list[Unstructured], str]:
         """Return all objects that match the label selector `selector` and the field selector `fields`, and the resourceVersion
         from which to watch. The API server sends the list page by page.
-
-        A list that takes longer than etcd keeps its version (five minutes by default) is started again with larger pages.
         """
-        for page_size in _PAGES[:-1]:
-            try:
-                return await self._list_by_pages(resource, namespace, selector, fields, page_size)
-            except ClusterError as error:
-                if error.status != _EXPIRED:
-                    raise
-        return await self._list_by_pages(resource, namespace, selector, fields, _PAGES[-1])
-
-    async def _list_by_pages(
-        self, resource: Resource, namespace: str | None, selector: str, fields: str, page_size: int
-    ) -> tuple[list[Unstructured], str]:
         items: list[Unstructured] = []
         version = ""
-        async for page, version in self._pages(resource, namespace, selector, fields, page_size):  # noqa: B007  # the last one
+        async for page, version in self.list_pages(resource, namespace, selector, fields=fields):  # noqa: B007  # the last one
             items.extend(page)
         return items, version
 
@@ -139,22 +135,32 @@ class KubeClient:
         self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
     ) -> AsyncIterator[list[Unstructured]]:
         """Yield the objects that match both selectors as in `list_all`, page by page: no more than a page is in memory."""
-        async for page, _ in self._pages(resource, namespace, selector, fields, _PAGES[0]):
+        async for page, _ in self.list_pages(resource, namespace, selector, fields=fields):
             yield page
 
-    async def _pages(
-        self, resource: Resource, namespace: str | None, selector: str, fields: str, page_size: int
+    async def list_pages(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = "", size: int = _PAGE
     ) -> AsyncIterator[tuple[list[Unstructured], str]]:
-        """Yield each page of a list, and the resourceVersion of the list."""
+        """Yield pages as `pages` does, of at most `size` objects, each with the resourceVersion of the list."""
         selectors = {"labelSelector": selector, "fieldSelector": fields}
-        query = {"limit": str(page_size)} | {name: value for name, value in selectors.items() if value}
-        kind = {"apiVersion": resource.api_version, "kind": resource.kind}
+        query = {name: value for name, value in selectors.items() if value}
+        kind, limit = {"apiVersion": resource.api_version, "kind": resource.kind}, size
         while True:
-            page = await self._json("list", resource, "GET", resource.path(namespace), query)
-            yield [kind | resource.transform(item) for item in page["items"]], page["metadata"]["resourceVersion"]
-            query["continue"] = page["metadata"].get("continue") or ""
-            if not query["continue"]:
+            query["limit"] = str(limit)
+            try:
+                async with self._pages_at_once:
+                    page = await self._json("list", resource, "GET", resource.path(namespace), query)
+            except _PageTooLarge:
+                limit = max(1, limit // 4)
+                continue
+            version, following = page["metadata"]["resourceVersion"], page["metadata"].get("continue")
+            items = [kind | item for item in page["items"]]
+            del page
+            yield items, version
+            if not following:
                 return
+            items = []  # the next page comes in its place
+            query["continue"], limit = following, min(size, limit + _PAGE // 20)
 
     async def latest_version(self, resource: Resource, namespace: str | None) -> int:
         """Return the resourceVersion of a list that is requested now: at least that of the last write that anyone knows of."""
@@ -328,7 +334,7 @@ class KubeClient:
         configuration = self._configuration
         response = await self._send(method, path, query, body, content_type, limit)
         try:
-            payload = await response.read()
+            payload = await (_read(response, _PAGE_BYTES) if int(query.get("limit", 1)) > 1 else response.read())
             if response.status >= 400:
                 raise error_from(response.status, payload, response.headers)
             parsed: Unstructured = orjson.loads(payload)
@@ -405,6 +411,18 @@ def _pool(configuration: Configuration, fence: Fence) -> RESTClientObject:
 
 def _unreachable(error: Exception) -> Unavailable:
     return Unavailable(0, f"no answer from the API server: {type(error).__name__} {error}".strip())
+
+
+async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    """Return the body. Raises _PageTooLarge, and closes the connection, if it has more than `max_bytes`."""
+    chunks, size = list[bytes](), 0
+    async for chunk in response.content.iter_any():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > max_bytes:
+            response.close()
+            raise _PageTooLarge(response.status, f"a page of a list has more than {max_bytes} bytes")
+    return b"".join(chunks)
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:

@@ -19,6 +19,7 @@ from userstorage_operator.api.userstorage import Scheduling, UserStorage
 from userstorage_operator.api.userstorageclass import Expose, PolicyMode, UserStorageClass
 from userstorage_operator.browsers.browser import FILES_MOUNT, Browser
 from userstorage_operator.observed.claim_usage import ClaimUse
+from userstorage_operator.observed.kept import MAP_MAX, SPEC_MAX
 from userstorage_operator.plan import class_bounds, exposure
 
 DIRECTORY_IMAGE = "docker.io/library/busybox:1.37.0"
@@ -126,6 +127,10 @@ def _policy(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
             }
         ],
     }
+    if len(json.dumps(spec)) > SPEC_MAX // 2:  # the live one may have more
+        raise InvalidSpec(
+            f"class spec.network.allowedFrom: the NetworkPolicy would have more than {SPEC_MAX // 2} characters of JSON"
+        )
     metadata = _metadata(storage) | {"finalizers": [names.FINALIZER]}  # keeps it in force until the pod is gone
     return _child("networking.k8s.io/v1", "NetworkPolicy", metadata, spec)
 
@@ -194,7 +199,10 @@ def _exposed_metadata(storage: UserStorage, cls: UserStorageClass) -> Unstructur
     Such annotations configure many ingress controllers, so no tenant may set them.
     """
     metadata = _metadata(storage)
-    return metadata | {"annotations": {**variables.annotations(storage, cls), **metadata["annotations"]}}
+    annotations = {**variables.annotations(storage, cls), **metadata["annotations"]}
+    if sum(len(key) + len(text) for key, text in annotations.items()) > MAP_MAX:
+        raise InvalidSpec(f"class spec.network.annotations: more than {MAP_MAX} characters, keys and expanded values together")
+    return metadata | {"annotations": annotations}
 
 
 def _pod(storage: UserStorage, cls: UserStorageClass, browser: Browser) -> Unstructured:
