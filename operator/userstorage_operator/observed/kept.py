@@ -7,6 +7,7 @@ listed here: `tests/unit/test_kept.py` compares plans and reports of whole objec
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from userstorage_operator.api import names
@@ -178,7 +179,7 @@ def _pod(pod: Unstructured) -> Unstructured:
             found["status"]["conditions"] = _conditions(status["conditions"])
         for field in ("initContainerStatuses", "containerStatuses"):
             if field in status:
-                found["status"][field] = [_container_status(entry) for entry in (status[field] or ())[:_LIST_MAX]]
+                found["status"][field] = _fitting_list(_container_status(entry) for entry in status[field] or ())
     return found
 
 
@@ -217,7 +218,7 @@ def _container_status(status: Unstructured) -> Unstructured:
     kept = _cut(_some(status, "name", "ready", "started", "restartCount"), _NAME_MAX)
     for field, states in (("state", ("waiting", "running", "terminated")), ("lastState", ("terminated",))):
         found = {
-            state: _cut(_some(known, "reason", "message", "exitCode", "startedAt"), _TEXT_MAX)
+            state: _cut(_some(known, "reason", "exitCode", "startedAt"), _NAME_MAX) | _cut(_some(known, "message"), _TEXT_MAX)
             for state in states
             if (known := (status.get(field) or {}).get(state)) is not None
         }
@@ -228,7 +229,7 @@ def _container_status(status: Unstructured) -> Unstructured:
 
 def _conditions(conditions: Iterable[Unstructured] | None) -> list[Unstructured]:
     fields = ("type", "status", "reason", "message", "lastTransitionTime", "observedGeneration")
-    return [_cut(_some(condition, *fields), _MESSAGE_MAX) for condition in list(conditions or ())[:_LIST_MAX]]
+    return _fitting_list(_cut(_some(condition, *fields), _MESSAGE_MAX) for condition in conditions or ())
 
 
 def _life(meta: Unstructured) -> Unstructured:
@@ -353,6 +354,14 @@ def _texts(raw: Mapping[str, str] | None, keys: Iterable[str], longest: int) -> 
 def _cut(raw: Unstructured, longest: int) -> Unstructured:
     """Return the map with no text longer than `longest` characters."""
     return {key: value[:longest] if isinstance(value, str) else value for key, value in raw.items()}
+
+
+def _fitting_list(entries: Iterable[Unstructured]) -> list[Unstructured]:
+    """Return the first entries of a list, as many as are in SPEC_MAX characters of JSON."""
+    kept = list(islice(entries, _LIST_MAX))
+    while kept and len(json.dumps(kept)) > SPEC_MAX:
+        kept.pop()
+    return kept
 
 
 def _bounded(raw: Mapping[str, Any], fields: Iterable[str]) -> Unstructured:
