@@ -5,13 +5,14 @@ from heapq import merge
 from itertools import chain
 from typing import Any
 
+from userstorage_operator.api import names
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, UserStorage, named_claim
 from userstorage_operator.arbitration.directories import Claimant, DirectoryIndex
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.arbitration.ranking import IndexKey, Rank
-from userstorage_operator.arbitration.user_id import UserIDIndex, children_of
+from userstorage_operator.arbitration.user_id import UserIDIndex
 from userstorage_operator.observed.claim_usage import (
     ClaimUse,
     files_use,
@@ -21,7 +22,7 @@ from userstorage_operator.observed.claim_usage import (
     single_node,
     wanted_use,
 )
-from userstorage_operator.observed.snapshot import controller
+from userstorage_operator.observed.snapshot import controller, is_ours
 from userstorage_operator.plan.builders import claim_use
 
 
@@ -185,7 +186,7 @@ class ClaimIndex:
     def _update_mounting(self, key: Key) -> set[Key]:
         """Index again which claim the pod of the UserStorage mounts. Return the others for which that changes the holder."""
         raw, before = self._lister.storage(key), self.mounting.get(key)
-        pod = children_of(raw, self._lister).owned(Kind.POD, raw["metadata"]["uid"]) if raw is not None else None
+        pod = self._pod_of_storage(raw) if raw is not None else None
         use = files_use(pod) if pod is not None else None
         now = _claimant(raw, use) if raw is not None and use is not None else None
         if before == now:
@@ -198,6 +199,11 @@ class ClaimIndex:
             self._owner_of_pod[place] = key
         changed = {claimant.use for claimant in (before, now) if claimant is not None}
         return set[Key]().union(*(self.released(key, use) for use in changed))
+
+    def _pod_of_storage(self, raw: Unstructured) -> Unstructured | None:
+        name = names.child_name(names.slug(raw["spec"]["userID"]))
+        pod = self._lister.child(Kind.POD, raw["metadata"]["namespace"], name)
+        return pod if pod is not None and is_ours(pod, raw["metadata"]["uid"]) else None
 
     def _scope(self, namespace: str, use: ClaimUse) -> ClaimUse:
         """Return what a use excludes others from: the whole claim, if it serves one UserStorage at a time."""

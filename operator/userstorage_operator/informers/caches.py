@@ -11,7 +11,7 @@ from userstorage_operator.api.userstorage import Key
 from userstorage_operator.arbitration.claim import ClaimIndex
 from userstorage_operator.arbitration.directories import Claimant
 from userstorage_operator.arbitration.host import HostIndex
-from userstorage_operator.arbitration.user_id import OwnerChange, UserIDIndex
+from userstorage_operator.arbitration.user_id import OwnerChange, UserIDIndex, owner_uids
 from userstorage_operator.informers.object_cache import ObjectCache, object_key
 from userstorage_operator.informers.sorted_index import SortedIndex
 from userstorage_operator.observed.claim_usage import ClaimUse, mounted_claims
@@ -111,7 +111,7 @@ class Caches:
 
         None if no UserStorage has it.
         """
-        name = self._user_ids.owner(namespace, user_id, children)
+        name = self._user_ids.owner(namespace, user_id, owner_uids(children))
         return self.storage(Key(namespace, name)) if name is not None else None
 
     def claimants(self, namespace: str, use: ClaimUse) -> Iterator[Claimant]:
@@ -145,6 +145,15 @@ class Caches:
     def children(self, namespace: str, name: str) -> Children:
         """Return the objects with the name of the children that have our label, or were listed without it. They may be foreign."""
         return Children(**{field: cache.get(namespace, name) for field, cache in self._cache_of_field.items()})
+
+    def child(self, kind: Kind, namespace: str, name: str) -> Unstructured | None:
+        """Return one of the objects that `children` returns."""
+        return self._children[kind].get(namespace, name)
+
+    def controllers(self, namespace: str, name: str) -> frozenset[str]:
+        """Return the uids of the controllers of the NetworkPolicy, Service and pod with the name of the children."""
+        uids = (self._caches[resource].controller(namespace, name) for resource in _MARK_THE_OWNER)
+        return frozenset(uid for uid in uids if uid is not None)
 
     def serves(self, kind: Kind) -> bool:
         """Whether the API server knows the kind."""
@@ -233,7 +242,10 @@ class Caches:
 
     def _enqueue_held_policy(self, namespace: str, name: str) -> None:
         """Requeue a NetworkPolicy that waits for its pod, under its own name: its UserStorage may be gone."""
-        policy = self._children[Kind.NETWORK_POLICY].get(namespace, name)
+        policies = self._children[Kind.NETWORK_POLICY]
+        if not policies.is_terminating(namespace, name):
+            return  # the usual case, decided without parsing: this runs on every event
+        policy = policies.get(namespace, name)
         if policy is not None and is_held(policy):
             self._enqueue(Key(namespace, name))
 

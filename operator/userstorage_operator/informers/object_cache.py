@@ -15,6 +15,7 @@ import orjson
 
 from userstorage_operator.api import names
 from userstorage_operator.api.unstructured import Unstructured, version_of
+from userstorage_operator.observed.snapshot import controller_uid, is_terminating
 
 ObjectKey = tuple[str, str]
 """Namespace (empty for cluster-scoped objects) and name."""
@@ -31,15 +32,19 @@ class _Entry(NamedTuple):
 
     version: int
     uid: str
+    controller: str | None
+    """uid of the controller, which is asked for on each event of a child."""
     json: bytes
-    """The rest of the kept part, without what the key and the other two fields say."""
+    """The rest of the kept part, without what the key and the first two fields say."""
 
     @classmethod
     def of(cls, kept: Unstructured) -> "_Entry":
+        controller = controller_uid(kept)
         meta = {field: value for field, value in kept["metadata"].items() if field not in _OUTSIDE}
         text = orjson.dumps(kept | {"metadata": meta})
         # A copy: orjson does not give back what it has reserved, which is up to three times the length.
-        return cls(version_of(kept), kept["metadata"]["uid"], bytes(memoryview(text)))
+        owner = sys.intern(controller) if controller is not None else None  # that of all children of a user
+        return cls(version_of(kept), kept["metadata"]["uid"], owner, bytes(memoryview(text)))
 
     def parse(self, key: ObjectKey) -> Unstructured:
         """Return the kept part of the object that `key` names."""
@@ -52,6 +57,7 @@ class _Entry(NamedTuple):
 
 _OUTSIDE = frozenset({"name", "namespace", "uid", "resourceVersion"})
 """The fields of the metadata that are not in the JSON of an entry."""
+_TERMINATING = b'"deletionTimestamp"'
 _RECENT = 256
 """Number of objects that are kept parsed: an event is followed by a reconcile, which reads the same object."""
 
@@ -73,21 +79,22 @@ class _Index:
     def __init__(self, key_function: Callable[[Unstructured], Iterable[Hashable]]) -> None:
         self._key_function = key_function
         self._keys: dict[Hashable, set[ObjectKey]] = {}
+        self._values: dict[ObjectKey, frozenset[Hashable]] = {}
 
     def keys(self, value: Hashable) -> Collection[ObjectKey]:
         return self._keys.get(value, ())
 
-    def update(self, key: ObjectKey, previous: Unstructured | None, current: Unstructured | None) -> None:
-        before, after = self._values(previous), self._values(current)
+    def update(self, key: ObjectKey, current: Unstructured | None) -> None:
+        before = self._values.pop(key, frozenset())
+        after = frozenset(self._key_function(current)) if current is not None else frozenset()
         for value in before - after:
             self._keys[value].discard(key)
             if not self._keys[value]:
                 del self._keys[value]
         for value in after - before:
             self._keys.setdefault(value, set()).add(key)
-
-    def _values(self, obj: Unstructured | None) -> frozenset[Hashable]:
-        return frozenset(self._key_function(obj)) if obj is not None else frozenset()
+        if after:
+            self._values[key] = after
 
 
 class _Objects(Collection[Unstructured]):
@@ -180,6 +187,16 @@ class ObjectCache:
         """Return the resourceVersion of the cached object; None if the cache does not have it."""
         entry = self._entry((namespace, name))
         return entry.version if entry is not None else None
+
+    def controller(self, namespace: str, name: str) -> str | None:
+        """Return the uid of the controller of the cached object; None if the object has none, or is not in the cache."""
+        entry = self._entry((namespace, name))
+        return entry.controller if entry is not None else None
+
+    def is_terminating(self, namespace: str, name: str) -> bool:
+        """Whether the cached object has a deletionTimestamp; it is not parsed for that."""
+        entry = self._entry((namespace, name))
+        return entry is not None and _TERMINATING in entry.json and is_terminating(self._parsed((namespace, name), entry))
 
     def keys(self, namespace: str | None = None) -> list[ObjectKey]:
         """Return the keys of all objects of one namespace, or of all if it is None."""
@@ -348,26 +365,23 @@ class ObjectCache:
         previous, entry = entries.get(name), _Entry.of(kept)
         if previous is None:
             name = sys.intern(name)  # the caches of the other kinds have the same name
-        before = self._parsed(key, previous) if previous is not None and self._indexes else None
         entries[name] = entry
         self._remember(key, entry, kept)
-        self._notify(key, before, kept)
-        return previous is None or (previous.uid, previous.json) != (entry.uid, entry.json)
+        self._notify(key, kept)
+        return previous is None or previous[1:] != entry[1:]
 
     def _remove(self, key: ObjectKey) -> None:
         namespace, name = key
         entries = self._entries.get(namespace, {})
-        previous = entries.get(name)
-        before = self._parsed(key, previous) if previous is not None and self._indexes else None
         entries.pop(name, None)
         self._recent.pop(key, None)
         if not entries:
             self._entries.pop(namespace, None)
-        self._notify(key, before, None)
+        self._notify(key, None)
 
-    def _notify(self, key: ObjectKey, previous: Unstructured | None, current: Unstructured | None) -> None:
+    def _notify(self, key: ObjectKey, current: Unstructured | None) -> None:
         for index in self._indexes.values():
-            index.update(key, previous, current)
+            index.update(key, current)
         for handler in self._event_handlers:
             handler(key, current)
 

@@ -218,7 +218,7 @@ def _container_status(status: Unstructured) -> Unstructured:
     kept = _cut(_some(status, "name", "ready", "started", "restartCount"), _NAME_MAX)
     for field, states in (("state", ("waiting", "running", "terminated")), ("lastState", ("terminated",))):
         found = {
-            state: _cut(_some(known, "reason", "exitCode", "startedAt"), _NAME_MAX) | _cut(_some(known, "message"), _TEXT_MAX)
+            state: _cut(_some(known, "reason", "message", "exitCode", "startedAt"), _TEXT_MAX)
             for state in states
             if (known := (status.get(field) or {}).get(state)) is not None
         }
@@ -229,7 +229,7 @@ def _container_status(status: Unstructured) -> Unstructured:
 
 def _conditions(conditions: Iterable[Unstructured] | None) -> list[Unstructured]:
     fields = ("type", "status", "reason", "message", "lastTransitionTime", "observedGeneration")
-    return _fitting_list(_cut(_some(condition, *fields), _MESSAGE_MAX) for condition in conditions or ())
+    return [_cut(_some(condition, *fields), _MESSAGE_MAX) for condition in islice(conditions or (), _LIST_MAX)]
 
 
 def _life(meta: Unstructured) -> Unstructured:
@@ -353,13 +353,16 @@ def _texts(raw: Mapping[str, str] | None, keys: Iterable[str], longest: int) -> 
 
 def _cut(raw: Unstructured, longest: int) -> Unstructured:
     """Return the map with no text longer than `longest` characters."""
-    return {key: value[:longest] if isinstance(value, str) else value for key, value in raw.items()}
+    for value in raw.values():
+        if isinstance(value, str) and len(value) > longest:
+            return {key: text[:longest] if isinstance(text, str) else text for key, text in raw.items()}
+    return raw
 
 
 def _fitting_list(entries: Iterable[Unstructured]) -> list[Unstructured]:
-    """Return the first entries of a list, as many as are in SPEC_MAX characters of JSON."""
+    """Return the first entries of a list: more than two only as far as they are in SPEC_MAX characters of JSON."""
     kept = list(islice(entries, _LIST_MAX))
-    while kept and len(json.dumps(kept)) > SPEC_MAX:
+    while len(kept) > 2 and len(json.dumps(kept)) > SPEC_MAX:
         kept.pop()
     return kept
 
