@@ -144,8 +144,10 @@ def _serve(started: Connection, users: int, events: int) -> None:
                     await response.write(lines)
                     lines.clear()
             await response.write(lines)
-        await asyncio.Event().wait()
-        return response
+        bookmark = b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"%d"}}}\n' % (_VERSION + events)
+        while True:
+            await asyncio.sleep(30)
+            await response.write(bookmark)
 
     async def go(_: web.Request) -> web.Response:
         watched.set()
