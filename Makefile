@@ -178,6 +178,10 @@ performance: install ## Write the newest results into docs/performance.md and th
 profile: install ## A flame graph of the operator in a burst, and its CPU by package; as root
 	$(RUN) --group profile python benchmarks/profiling.py $(BENCH_ARGS)
 
+.PHONY: bench-memory
+bench-memory: install ## Memory of the caches per user, and CPU per event (BENCH_ARGS="--users 10000")
+	PYTHONPATH=tests $(RUN) python benchmarks/memory.py $(BENCH_ARGS)
+
 .PHONY: bench-apply
 bench-apply: install ## The cost of creating and applying a child for the API server
 	$(RUN) python benchmarks/apply_or_create.py

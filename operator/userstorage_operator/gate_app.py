@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -106,14 +106,6 @@ class GateClient(KubeClient):
         return found[0]
 
 
-@dataclass(frozen=True, slots=True)
-class _SlimStorages(Resource):
-    """UserStorages without the fields that the gate does not need, from the page of a list on."""
-
-    def transform(self, obj: Unstructured) -> Unstructured:
-        return slim(obj)
-
-
 class GateWatch:
     """Keeps the table up to date by list-watches of UserStorages and UserStorageClasses."""
 
@@ -121,16 +113,15 @@ class GateWatch:
         self.table = Table()
         self._scopes = scopes
         self._classes = ObjectCache(lambda _: None)
-        self._storages = ObjectCache(lambda _: None, transform=slim)
+        self._storages = ObjectCache(lambda _: None, keep=slim)
         self._clock = asyncio.get_running_loop().time
         self._class_changed = asyncio.Event()
         self._user_facing: dict[str, object] = {}
         self._classes.add_event_handler(self._on_class)
         self._storages.add_event_handler(self._on_storage)
-        storages = _SlimStorages(**{field.name: getattr(USER_STORAGES, field.name) for field in fields(Resource)})
         self.informers = [
             Informer(client, USER_STORAGE_CLASSES, None, "", self._classes),
-            *(Informer(client, storages, scope, "", self._storages) for scope in scopes),
+            *(Informer(client, USER_STORAGES, scope, "", self._storages) for scope in scopes),
         ]
 
     def not_synced(self) -> Iterator[str]:

@@ -87,6 +87,6 @@ async def _with_finalizer(client: KubeClient, namespaces: list[str | None]) -> l
     found: list[tuple[Resource, Unstructured]] = []
     for namespace in namespaces:
         for resource in (USER_STORAGES, Kind.NETWORK_POLICY.resource):
-            listed, _ = await client.list_all(resource, namespace)
-            found += [(resource, raw) for raw in listed if has_finalizer(raw)]
+            async for page in client.pages(resource, namespace):
+                found += [(resource, raw) for raw in page if has_finalizer(raw)]
     return found

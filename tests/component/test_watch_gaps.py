@@ -10,7 +10,7 @@ from support.faultproxy import Fault, FaultProxy
 from support.inprocess import RecordedMetrics, serving
 from support.live import LIFE, Live
 from userstorage_operator.config import Config
-from userstorage_operator.kube import client as kube_client
+from userstorage_operator.informers import informer
 from userstorage_operator.kube import transport
 
 pytestmark = [pytest.mark.kwok]
@@ -71,7 +71,7 @@ async def test_refused_list_or_watch_does_not_end_the_operator(
 async def test_long_list_that_expires_is_started_again_with_larger_pages(
     live: Live, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kube_client, "_PAGES", (1, 10))
+    monkeypatch.setattr(informer, "_PAGE_SIZES", (1, 10))
     for name in ("alice", "bob", "carol"):
         await live.create(name)
     proxy.fail(Fault("GET", r"limit=1&.*continue=", 410))

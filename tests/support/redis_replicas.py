@@ -105,9 +105,9 @@ class FakeApiServer:
         except KeyError:
             raise NotFound(404, "not found") from None
 
-    async def list_all(self, resource: Resource, namespace: str | None) -> tuple[list[Unstructured], str]:
+    async def pages(self, resource: Resource, namespace: str | None) -> AsyncIterator[list[Unstructured]]:
         await self._request("list")
-        return [raw for key, raw in self.objects.items() if namespace in (None, key.namespace)], str(self._version)
+        yield [raw for key, raw in self.objects.items() if namespace in (None, key.namespace)]
 
     async def _request(self, verb: str) -> None:
         self.requests[verb] += 1

@@ -258,7 +258,7 @@ def test_an_event_requeues_only_one_of_many_storages_with_the_same_user_or_claim
         scenario.event("MODIFIED", Kind.POD, scenario.version(pod, annotations={"by": "hand"}))
         assert scenario.requeued == [Key("users", first)]
         scenario.reconcile()
-        scenario.event("MODIFIED", None, scenario.version(scenario.storages()[first], annotations={"by": "hand"}))
+        scenario.event("MODIFIED", None, scenario.version(scenario.storages()[first], generation=2))
         assert scenario.requeued == [Key("users", first)]
         scenario.reconcile()
         scenario.create("late", "alice" if same_user else "late", None if same_user else "photos", second=5)

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from support.builders import storage_object
+from support.caches import put_list
 from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
@@ -48,19 +49,19 @@ async def test_the_newest_version_is_returned_whatever_its_source() -> None:
 
 async def test_pages_are_sorted_and_filtered_by_user() -> None:
     watched = Watched()
-    watched.cache.replace([named("b", 1, "bob"), named("a", 2), named("c", 3, namespace="other")], "3")
+    put_list(watched.cache, [named("b", 1, "bob"), named("a", 2), named("c", 3, namespace="other")], "3")
     assert await watched.names() == ["c", "a", "b"]
     assert await watched.names(user="alice") == ["c", "a"]
     assert await watched.names(user="alice", namespace="users") == ["a"]
     assert await watched.names(after=Key("users", "a")) == ["b"]
-    watched.cache.replace([named("a", 5, "bob", uid="another")], "6")
+    put_list(watched.cache, [named("a", 5, "bob", uid="another")], "6")
     assert await watched.names(user="alice") == []
     assert await watched.names(user="bob") == ["a"]
 
 
 async def test_walk_through_many_users_lets_the_event_loop_turn_and_stays_complete() -> None:
     watched = Watched()
-    watched.cache.replace([named(f"u{number:05}", number + 1) for number in range(5000)], "5000")
+    put_list(watched.cache, [named(f"u{number:05}", number + 1) for number in range(5000)], "5000")
     ready = named("u04321", 6000) | {"status": {"phase": "Ready"}}
     turns, done = 0, asyncio.Event()
 
@@ -91,17 +92,17 @@ def test_deletion_shows_before_the_status_says_so() -> None:
 
 async def test_filters_by_phase_and_readiness_look_only_at_what_they_return(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = Watched()
-    watched.cache.replace([named(f"u{number:04}", number + 1) for number in range(1000)], "1000")
+    put_list(watched.cache, [named(f"u{number:04}", number + 1) for number in range(1000)], "1000")
     for number, phase, ready in ((3, "Ready", "True"), (500, "Degraded", "True"), (700, "Failed", "False")):
         conditions = [{"type": "Ready", "status": ready}]
         watched.cache.put(named(f"u{number:04}", 2000 + number) | {"status": {"phase": phase, "conditions": conditions}})
     looked_at = 0
     found = watched.caches.summary
 
-    def counting(raw: Unstructured) -> Unstructured:
+    def counting(key: Key) -> Unstructured | None:
         nonlocal looked_at
         looked_at += 1
-        return found(raw)
+        return found(key)
 
     monkeypatch.setattr(watched.caches, "summary", counting)
     assert await watched.names(phase="Failed") == ["u0700"]

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from support.builders import desired_of, ready_pod, storage_object
+from support.caches import put_list
 from userstorage_operator.api.names import FINALIZER
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
@@ -26,8 +27,8 @@ DELETED: dict[str, Any] = {"deletionTimestamp": "2026-01-31T12:00:00Z"}
 
 def caches_of(*storages: Unstructured, pods: tuple[Unstructured, ...] = (), requeued: list[str] | None = None) -> Caches:
     caches = Caches(lambda key: requeued.append(key.name) if requeued is not None else None, lambda _: None)
-    caches.cache(USER_STORAGES).replace(storages, "200")
-    caches.cache(Kind.POD.resource).replace([ready_pod(desired_of(raw).pod) for raw in pods], "200")
+    put_list(caches.cache(USER_STORAGES), storages, "200")
+    put_list(caches.cache(Kind.POD.resource), [ready_pod(desired_of(raw).pod) for raw in pods], "200")
     return caches
 
 

@@ -37,9 +37,11 @@ class Scripted:
             raise NotFound(404, name)
         return self.answers.pop(0)
 
-    async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Any], str]:
+    async def list_pages(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100
+    ) -> AsyncIterator[tuple[list[Any], str]]:
         self.lists += 1
-        return [pod(self.lists * 10)], str(self.lists * 10)
+        yield [pod(self.lists * 10)], str(self.lists * 10)
 
     async def watch(
         self, resource: Resource, namespace: str | None, selector: str, resource_version: str
@@ -127,11 +129,14 @@ class Uninstalled(Scripted):
         super().__init__(*streams)
         self.absent = absent
 
-    async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Any], str]:
+    async def list_pages(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100
+    ) -> AsyncIterator[tuple[list[Any], str]]:
         if self.absent:
             self.absent -= 1
             raise NotFound(404, "the server could not find the requested resource")
-        return await super().list_all(resource, namespace, selector)
+        async for page in super().list_pages(resource, namespace, selector):
+            yield page
 
 
 async def test_a_missing_resource_counts_as_an_empty_list_until_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,11 +231,14 @@ async def test_event_is_read_again_if_the_object_could_not_be() -> None:
 class OfTwoVersions(Scripted):
     """A source with one pod without our label and one that gets it between the two lists."""
 
-    async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Any], str]:
+    async def list_pages(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100
+    ) -> AsyncIterator[tuple[list[Any], str]]:
         older, labelled = pod(3)["metadata"] | {"name": "older"}, pod(4)["metadata"]
         if selector == names.UNLABELLED_SELECTOR:
-            return [{"metadata": older}, {"metadata": labelled}], "10"
-        return [{"metadata": labelled | {"resourceVersion": "11"}}], "12"
+            yield [{"metadata": older}, {"metadata": labelled}], "10"
+        else:
+            yield [{"metadata": labelled | {"resourceVersion": "11"}}], "12"
 
 
 async def test_children_without_their_label_are_listed_besides() -> None:
@@ -263,8 +271,10 @@ class Restored(Scripted):
         self.live = {obj["metadata"]["name"]: obj for obj in live}
         self.got: list[str] = []
 
-    async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Any], str]:
-        return self.listed, str(self.version)
+    async def list_pages(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100
+    ) -> AsyncIterator[tuple[list[Any], str]]:
+        yield list(self.listed), str(self.version)
 
     async def current(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
         self.got.append(name)

@@ -33,12 +33,14 @@ class Kopf:
         self.cache = ObjectCache(lambda _: None)
         self.middleware = KopfLists(self, USER_STORAGES, (None,), self.cache)
 
-    async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Any], str]:
+    async def list_pages(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100
+    ) -> AsyncIterator[tuple[list[Any], str]]:
         self.lists += 1
         answer = self.listed.pop(0) if self.listed else []
         if isinstance(answer, ClusterError):
             raise answer
-        return answer, str(self.latest)
+        yield answer, str(self.latest)
 
     async def latest_version(self, resource: Resource, namespace: str | None) -> int:
         if not self.latest:

@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from support.builders import class_object
+from support.caches import put_list
 from support.scrape import SERIES_BUDGET
 from userstorage_operator import browsers
 from userstorage_operator.api import reasons
@@ -75,7 +76,7 @@ def metrics_of(count: int) -> Metrics:
     """Return the metrics of a process with so many users, each of whom does everything that could create a series."""
     metrics = complete()
     object_metrics, caches = objects_of(metrics)
-    caches.cache(USER_STORAGES).replace(objects(count), f"{count + 1}")
+    put_list(caches.cache(USER_STORAGES), objects(count), f"{count + 1}")
     for n in range(count):
         metrics.reconciled(Result(f"ReasonOfUser{n}", retry=n % 2 == 0), 0.1)
         metrics.requested("patch", f"resource-of-u{n}", 200 + n % 400, 0.1)

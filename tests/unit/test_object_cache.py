@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from userstorage_operator.api.resources import USER_STORAGES
+from support.caches import put_list
+from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.informers.object_cache import ObjectCache
+from userstorage_operator.observed.kept import keep
 
 
 def obj(
-    version: int, name: str = "a", *, namespace: str = "n", uid: str = "1", generation: int = 1, **meta: str
+    version: int, name: str = "a", *, namespace: str = "n", uid: str = "1", generation: int = 1, **meta: Any
 ) -> dict[str, Any]:
     known = {"namespace": namespace, "name": name, "uid": uid, "resourceVersion": str(version), "generation": generation}
     return {"metadata": known | meta}
@@ -52,7 +54,7 @@ def test_an_object_missing_from_a_full_list_is_removed_unless_it_is_newer() -> N
     recorder = Recorder()
     recorder.cache.event("ADDED", obj(5, "old"))
     recorder.cache.put(obj(20, "new"))
-    recorder.cache.replace([], "10")
+    put_list(recorder.cache, [], "10")
     assert recorder.cache.get("n", "old") is None
     assert recorder.cache.get("n", "new") is not None
     assert recorder.changes == ["5", "5"]
@@ -62,9 +64,9 @@ def test_a_list_older_than_a_deletion_does_not_restore_the_object() -> None:
     recorder = Recorder()
     recorder.cache.event("ADDED", obj(5))
     recorder.cache.event("DELETED", obj(8))
-    recorder.cache.replace([obj(5)], "6")
+    put_list(recorder.cache, [obj(5)], "6")
     assert recorder.cache.get("n", "a") is None
-    recorder.cache.replace([obj(9, uid="2")], "9")
+    put_list(recorder.cache, [obj(9, uid="2")], "9")
     assert recorder.cache.get("n", "a") == obj(9, uid="2")
 
 
@@ -111,7 +113,7 @@ def test_discarding_an_object_reports_a_change() -> None:
 def test_a_list_of_one_namespace_keeps_the_objects_of_others() -> None:
     recorder = Recorder()
     recorder.cache.event("ADDED", obj(5, namespace="other"))
-    recorder.cache.replace([], "10", "n")
+    put_list(recorder.cache, [], "10", "n")
     assert recorder.cache.get("other", "a") is not None
     assert list(recorder.cache.namespaces_not_synced(["n", "other"])) == ["other"]
 
@@ -139,13 +141,36 @@ def test_in_namespace_returns_the_current_objects_of_that_namespace() -> None:
     assert (names("n"), names("m"), len(cache), len(list(cache.values()))) == (["2"], [], 1, 1)
 
 
-def test_unread_fields_that_a_tenant_can_fill_are_not_kept() -> None:
-    cache = ObjectCache(lambda _: None, transform=USER_STORAGES.transform)
-    full: dict[str, Any] = {"annotations": {"note": "x" * 100_000}, "managedFields": [{"manager": "kubectl"}]}
-    first, second, third = ({"metadata": obj(version)["metadata"] | full} for version in (5, 6, 7))
-    cache.put(first)
-    assert cache.get("n", "a") == obj(5)
+def test_change_of_what_is_not_kept_moves_the_version_only() -> None:
+    changes: list[str] = []
+    cache = ObjectCache(lambda raw: changes.append(raw["metadata"]["resourceVersion"]), keep=keep(USER_STORAGES))
+    versions: list[Any] = []
+    cache.add_event_handler(lambda _, raw: versions.append(raw and raw["metadata"]["resourceVersion"]))
+    first, second, third = (obj(version, annotations={"note": f"{version}" * 100_000}) for version in (5, 6, 7))
+    cache.event("ADDED", first)
     cache.event("MODIFIED", second)
     assert cache.get("n", "a") == obj(6)
-    cache.replace([third], "9")
+    put_list(cache, [third], "9")
     assert cache.get("n", "a") == obj(7)
+    cache.event("MODIFIED", obj(8, generation=2))
+    assert (changes, versions) == (["5", "8"], ["5", "6", "7", "8"])
+
+
+def test_objects_that_are_none_of_ours_leave_no_trace() -> None:
+    cache = ObjectCache(lambda _: None, keep=keep(Kind.SERVICE.resource))
+    cache.event("ADDED", obj(5, "forged"))
+    cache.event("DELETED", obj(6, "forged"))
+    put_list(cache, [obj(7, "forged"), obj(8, "user-storage-alice")], "9")
+    cache.put(obj(10, "forged"))
+    assert cache.keys() == [("n", "user-storage-alice")]
+    assert cache.newest_version() == 8
+
+
+def test_parsed_objects_are_those_that_were_stored() -> None:
+    cache = ObjectCache(lambda _: None)
+    for number in range(1, 2000):
+        cache.event("ADDED", obj(number, f"user-{number}", uid=f"uid-{number}"))
+    assert [cache.get("n", f"user-{number}") for number in (1, 1000, 1999)] == [
+        obj(number, f"user-{number}", uid=f"uid-{number}") for number in (1, 1000, 1999)
+    ]
+    assert [raw["metadata"]["uid"] for raw in cache.values()] == [f"uid-{number}" for number in range(1, 2000)]

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from support.builders import bound_claim, class_object, desired_of, ready_pod, storage_object, stored
+from support.caches import put_list
 from userstorage_operator.api import reasons
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
@@ -27,7 +28,7 @@ def priorities(raw: Unstructured | None, pod: Unstructured | None = None, claim:
     """Return the priority after an event, and that of a resync."""
     caches = Caches(lambda _: None, lambda _: None)
     for resource, obj in ((USER_STORAGES, raw), (Kind.POD.resource, pod), (Kind.PVC.resource, claim)):
-        caches.cache(resource).replace([obj] if obj is not None else [], "200")
+        put_list(caches.cache(resource), [obj] if obj is not None else [], "200")
     return priority(ALICE, caches, resync=False), priority(ALICE, caches, resync=True)
 
 
@@ -91,7 +92,7 @@ def test_change_of_a_class_resyncs_all_and_enqueues_none() -> None:
     enqueued: list[Key] = []
     resynced: list[Key] = []
     caches = Caches(enqueued.append, lambda _: None, resynced.append)
-    caches.cache(USER_STORAGES).replace([READY], "200")
+    put_list(caches.cache(USER_STORAGES), [READY], "200")
     enqueued.clear()
     caches.cache(USER_STORAGE_CLASSES).event("ADDED", class_object(meta={"resourceVersion": "201"}))
     assert (enqueued, resynced) == ([], [ALICE])

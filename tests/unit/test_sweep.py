@@ -8,7 +8,7 @@ import pytest
 
 from support.builders import storage_object
 from userstorage_operator.api.errors import Refused, Unavailable
-from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
+from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.informers import sweep
@@ -30,14 +30,16 @@ class SweptServer:
         self.unreachable = False
         self.requests: list[tuple[Resource, str | None]] = []
 
-    async def list_all(self, resource: Resource, namespace: str | None, _: str = "") -> tuple[list[Unstructured], str]:
+    async def list_pages(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100
+    ) -> AsyncIterator[tuple[list[Unstructured], str]]:
         self.requests.append((resource, namespace))
         if self.unreachable:
             raise Unavailable(0, "no answer")
         if namespace in self.refusing:
             raise Refused(403, f"{resource.plural} is forbidden")
         found = resource is USER_STORAGES
-        return [storage_object("alice", meta={"namespace": namespace, "uid": f"uid-{namespace}"})] if found else [], "900"
+        yield [storage_object("alice", meta={"namespace": namespace, "uid": f"uid-{namespace}"})] if found else [], "900"
 
     async def latest_version(self, *_: Any) -> int:
         raise NotImplementedError
@@ -90,12 +92,27 @@ async def test_only_refused_lists_are_retried(monkeypatch: pytest.MonkeyPatch) -
         while scenario.failed < 3:  # noqa: ASYNC110  # the sweep offers no event to wait for
             await asyncio.sleep(0.001)
         assert not scenario.done.is_set()
-        assert sum(namespace == "team-a" for _, namespace in scenario.server.requests) == REQUESTS_PER_TEAM
+        assert sum(namespace == "team-a" for _, namespace in scenario.server.requests) == 1
         scenario.server.refusing.clear()
         await scenario.done.wait()
     running.cancel()
-    assert list(scenario.caches.not_synced(TEAMS)) == []
     assert Key("team-b", "alice") in scenario.caches.keys()  # noqa: SIM118  # not a dict
+
+
+async def test_first_sweep_leaves_to_the_informers_what_they_list_at_the_same_time() -> None:
+    scenario = SweepScenario()
+    scenario.server.refusing.clear()
+    running = asyncio.create_task(scenario.sweep.run(0.01))
+    async with asyncio.timeout(10):
+        await scenario.done.wait()
+        first = [resource for resource, _ in scenario.server.requests]
+        assert first == [USER_STORAGE_CLASSES, *[USER_STORAGES] * len(TEAMS)]
+        while len(scenario.server.requests) < len(first) + 2 + len(TEAMS) * REQUESTS_PER_TEAM:  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.001)
+    running.cancel()
+    assert {resource for resource, _ in scenario.server.requests} == {
+        USER_STORAGE_CLASSES, STORAGE_CLASSES, USER_STORAGES, *(kind.resource for kind in Kind)
+    }  # fmt: skip
 
 
 async def test_an_unreachable_server_gets_one_request() -> None:

@@ -1,5 +1,6 @@
 """`release-finalizers` while the operator still runs."""
 
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 from support.builders import storage_object
@@ -13,8 +14,8 @@ from userstorage_operator.uninstall import Held, release_finalizers
 class StillManaged:
     """An API server where an operator adds the finalizers again as soon as they are removed."""
 
-    async def list_all(self, *_: Any) -> tuple[list[Unstructured], str]:
-        return [storage_object()], "1"
+    async def pages(self, *_: Any) -> AsyncIterator[list[Unstructured]]:
+        yield [storage_object()]
 
     async def json_patch(self, *_: Any) -> Unstructured:
         return storage_object()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.builders import NOW, desired_of, ready_pod, settled_snapshot, storage_object
+from support.caches import put_list
 from support.clock import FakeClock
 from userstorage_operator.api.errors import OperatorError, Unavailable
 from userstorage_operator.api.resources import USER_STORAGES
@@ -163,7 +164,7 @@ class CollectorSetup:
         self.nodes, self.cache, self.keys = Nodes(answers), VolumeStatsCache(), list[Key]()
         self.caches = Caches(lambda _: None, lambda _: None)
         self.raw = storage_object()
-        self.caches.cache(USER_STORAGES).replace([self.raw], "200")
+        put_list(self.caches.cache(USER_STORAGES), [self.raw], "200")
         self.collector = VolumeStatsCollector(self.nodes, self.caches, lambda: pods, self.cache, self.keys.append, self.nodes)
 
     def store_status(self, storage: Unstructured) -> None:

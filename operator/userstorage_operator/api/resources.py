@@ -5,7 +5,6 @@ from enum import Enum
 from functools import cached_property
 
 from userstorage_operator.api import names
-from userstorage_operator.api.unstructured import Unstructured
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +21,6 @@ class Resource:
     """Whether a cluster may lack the resource, because its CRD is installed separately."""
     graceful: bool = False
     """Whether each object has a deletionTimestamp before it is gone: its kind or a finalizer sees to that."""
-    unread: frozenset[str] = frozenset()
-    """Names of metadata fields that the operator does not use; `transform` drops them."""
-    read_annotations: frozenset[str] = frozenset()
-    """Names of annotations that are kept even if `annotations` is `unread`, each cut to 64 characters."""
 
     @property
     def api_version(self) -> str:
@@ -43,32 +38,12 @@ class Resource:
         parts += [part for part in (self.plural, name, subresource) if part is not None]
         return "/".join(parts)
 
-    def transform(self, obj: Unstructured) -> Unstructured:
-        """Return the object without the metadata fields in `unread`, apart from the annotations in `read_annotations`."""
-        if self.unread.isdisjoint(obj["metadata"]):
-            return obj
-        annotations = obj["metadata"].get("annotations") or {}
-        read = {key: annotations[key][:_ANNOTATION_MAX] for key in self.read_annotations if key in annotations}
-        kept = {field: value for field, value in obj["metadata"].items() if field not in self.unread}
-        return obj | {"metadata": kept | ({"annotations": read} if read else {})}
-
     def within(self, namespace: str | None) -> str:
         """Return plural and namespace for a message: `pods in team-b`, or `pods` if `namespace` is None."""
         return self.plural if namespace is None else f"{self.plural} in {namespace}"
 
 
-# Fields that tenants can fill with up to 256 KiB per object, which would fill the memory of the operator.
-_TENANT_METADATA = frozenset({"annotations", "managedFields"})
-_ANNOTATION_MAX = 64
-
-USER_STORAGES = Resource(
-    names.GROUP,
-    names.VERSION,
-    "userstorages",
-    names.KIND,
-    unread=_TENANT_METADATA,
-    read_annotations=frozenset({names.ANNOTATION_PAUSED, names.ANNOTATION_RESTARTED_AT}),
-)
+USER_STORAGES = Resource(names.GROUP, names.VERSION, "userstorages", names.KIND)
 USER_STORAGE_CLASSES = Resource(names.GROUP, names.VERSION, "userstorageclasses", names.CLASS_KIND, namespaced=False)
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")

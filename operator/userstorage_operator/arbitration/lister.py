@@ -61,6 +61,12 @@ class Lister(Protocol):
     def children(self, namespace: str, name: str) -> Children:
         """Return the objects with the name of the children that have our label, or were listed without it. They may be foreign."""
 
+    def child(self, kind: Kind, namespace: str, name: str) -> Unstructured | None:
+        """Return one of the objects that `children` returns."""
+
+    def controllers(self, namespace: str, name: str) -> frozenset[str]:
+        """Return the uids of the controllers of the NetworkPolicy, Service and pod with the name of the children."""
+
     def serves(self, kind: Kind) -> bool:
         """Whether the API server knows the kind."""
 

@@ -65,9 +65,9 @@ class UserIDIndex:
         for user in self._crowds.take():
             yield from self._all(user)
 
-    def owner(self, namespace: str, user_id: str, children: Children) -> str | None:
-        """Return the name of the UserStorage that controls `children`, else of the oldest; None without any."""
-        return self._claimants.first((namespace, user_id), _owner_uids(children))
+    def owner(self, namespace: str, user_id: str, controllers: frozenset[str]) -> str | None:
+        """Return the name of the UserStorage with a uid in `controllers`, those of the children, else of the oldest; None without any."""
+        return self._claimants.first((namespace, user_id), controllers)
 
     def is_owner(self, raw: Unstructured) -> bool:
         """Whether the UserStorage owned its user id after the last call of `update` or `update_child`."""
@@ -102,8 +102,8 @@ class UserIDIndex:
         changes = []
         for user in users:
             namespace, user_id = user
-            children = self._lister.children(namespace, names.child_name(names.slug(user_id)))
-            previous, owner = self._owners.get(user), self.owner(namespace, user_id, children)
+            controllers = self._lister.controllers(namespace, names.child_name(names.slug(user_id)))
+            previous, owner = self._owners.get(user), self.owner(namespace, user_id, controllers)
             if owner == previous:
                 continue
             if owner is None:
@@ -135,7 +135,7 @@ def _key(namespace: str, name: str | None) -> Key | None:
     return Key(namespace, name) if name is not None else None
 
 
-def _owner_uids(children: Children) -> frozenset[str]:
+def owner_uids(children: Children) -> frozenset[str]:
     """Return the uids of the UserStorages that control the NetworkPolicy, Service and pod."""
     uids = (controller_uid(child) for child in (children.network_policy, children.service, children.pod) if child is not None)
     return frozenset(uid for uid in uids if uid is not None)

@@ -12,10 +12,11 @@ from userstorage_operator.arbitration.claim import ClaimIndex
 from userstorage_operator.arbitration.directories import Claimant
 from userstorage_operator.arbitration.host import HostIndex
 from userstorage_operator.arbitration.quota import QuotaIndex
-from userstorage_operator.arbitration.user_id import OwnerChange, UserIDIndex
+from userstorage_operator.arbitration.user_id import OwnerChange, UserIDIndex, owner_uids
 from userstorage_operator.informers.object_cache import ObjectCache, ObjectKey, object_key
 from userstorage_operator.informers.sorted_index import SortedIndex
 from userstorage_operator.observed.claim_usage import ClaimUse, mounted_claims
+from userstorage_operator.observed.kept import keep, shared_claim
 from userstorage_operator.observed.snapshot import Children
 from userstorage_operator.plan.finalizers import is_held
 from userstorage_operator.readmodel.query import Query
@@ -45,10 +46,12 @@ class Caches:
         self._enqueue = enqueue
         self._resync = resync or enqueue
         self._enqueue_class = enqueue_class
-        self._storages = ObjectCache(self._storage_changed, transform=USER_STORAGES.transform)
-        self._classes = ObjectCache(self._class_changed)
-        self._storage_classes = ObjectCache(lambda _: self._resync_all())
-        self._children = {kind: ObjectCache(partial(self._child_changed, kind), self._resync_all) for kind in Kind}
+        self._storages = ObjectCache(self._storage_changed, keep=keep(USER_STORAGES))
+        self._classes = ObjectCache(self._class_changed, keep=keep(USER_STORAGE_CLASSES))
+        self._storage_classes = ObjectCache(lambda _: self._resync_all(), keep=keep(STORAGE_CLASSES))
+        self._children = {
+            kind: ObjectCache(partial(self._child_changed, kind), self._resync_all, keep=keep(kind.resource)) for kind in Kind
+        }
         self._cache_of_field = {kind.field: cache for kind, cache in self._children.items()}
         """Field of `Children` -> cache of that kind. Kept, because `children` needs it on every event."""
         self._children[Kind.POD].add_index(_BY_CLAIM, _claims_of_pod)
@@ -58,7 +61,7 @@ class Caches:
             STORAGE_CLASSES: self._storage_classes,
             **{kind.resource: cache for kind, cache in self._children.items()},
         }
-        self.shared_claims = ObjectCache(self._shared_claim_changed, transform=_slim_claim)
+        self.shared_claims = ObjectCache(self._shared_claim_changed, keep=shared_claim)
         """The claims that carry the label by which their owner lets UserStorages use them. Only its changes are used: a reconcile
         reads the claim that its spec names."""
         self._user_ids = UserIDIndex(self)
@@ -67,8 +70,8 @@ class Caches:
         self._quotas = QuotaIndex(self)
         self._sorted = SortedIndex()
         self._storages.add_event_handler(self._index_for_readers)
-        self._summaries: dict[Key, tuple[Unstructured, Unstructured]] = {}
-        """Key -> UserStorage and its summary. Kept, because summaries are read far more often than they change."""
+        self._summaries: dict[Key, tuple[int, Unstructured]] = {}
+        """Key -> resourceVersion of a UserStorage and its summary. Kept, because summaries are read far more often than they change."""
         self._user_facing: dict[str, tuple[Any, ...] | None] = {}
         """Name of a class -> the part of the class that concerns its UserStorages."""
 
@@ -83,21 +86,26 @@ class Caches:
 
     def keys(self) -> list[Key]:
         """Return the keys of all UserStorages."""
-        return [Key.of(raw) for raw in self._storages.values()]
+        return [Key(*key) for key in self._storages.keys()]  # noqa: SIM118  # not a dict
 
-    def after(self, key: Key | None, query: Query) -> Iterator[Unstructured]:
-        """Yield the UserStorages after `key` by (namespace, name), found by the most selective filter of the query: the others have
-        still to be applied.
+    def after(self, key: Key | None, query: Query) -> Iterator[Key]:
+        """Yield the keys of the UserStorages after `key` by (namespace, name), found by the most selective filter of the query: the
+        others have still to be applied.
         """
-        return self._known(self._sorted.after(key, query.namespace, query.user, query.phase, query.ready))
+        return self._sorted.after(key, query.namespace, query.user, query.phase, query.ready)
 
-    def summary(self, raw: Unstructured) -> Unstructured:
-        """Return the summary of a raw UserStorage for platform backends. It is shared between callers: do not change it."""
-        key = Key.of(raw)
-        known = self._summaries.get(key)
-        if known is None or known[0] is not raw:
-            known = self._summaries[key] = (raw, summary(raw))
-        return known[1]
+    def summary(self, key: Key) -> Unstructured | None:
+        """Return the summary of a UserStorage for platform backends; None if it does not exist. It is shared between callers: do not
+        change it.
+        """
+        version, known = self._storages.version(key.namespace, key.name), self._summaries.get(key)
+        if known is not None and known[0] == version:
+            return known[1]
+        raw = self.storage(key)
+        if raw is None or version is None:
+            return None
+        self._summaries[key] = (version, found := summary(raw))
+        return found
 
     # The protocol Lister
 
@@ -114,7 +122,7 @@ class Caches:
 
         None if no UserStorage has it.
         """
-        name = self._user_ids.owner(namespace, user_id, children)
+        name = self._user_ids.owner(namespace, user_id, owner_uids(children))
         return self.storage(Key(namespace, name)) if name is not None else None
 
     def claimants(self, namespace: str, use: ClaimUse) -> Iterator[Claimant]:
@@ -156,6 +164,15 @@ class Caches:
     def children(self, namespace: str, name: str) -> Children:
         """Return the objects with the name of the children that have our label, or were listed without it. They may be foreign."""
         return Children(**{field: cache.get(namespace, name) for field, cache in self._cache_of_field.items()})
+
+    def child(self, kind: Kind, namespace: str, name: str) -> Unstructured | None:
+        """Return one of the objects that `children` returns."""
+        return self._children[kind].get(namespace, name)
+
+    def controllers(self, namespace: str, name: str) -> frozenset[str]:
+        """Return the uids of the controllers of the NetworkPolicy, Service and pod with the name of the children."""
+        uids = (self._caches[resource].controller(namespace, name) for resource in _MARK_THE_OWNER)
+        return frozenset(uid for uid in uids if uid is not None)
 
     def serves(self, kind: Kind) -> bool:
         """Whether the API server knows the kind."""
@@ -253,14 +270,17 @@ class Caches:
         self._user_facing[name] = user_facing
         for other in list(self.classes()):
             self._enqueue_class(other["metadata"]["name"])
-        for storage in list(self._storages.values()):
+        for storage in self._storages.values():
             self._enqueue_all(self._hosts.update(storage, exists=True))
             self._quotas.update(storage, exists=True)
         self._resync_all()
 
     def _enqueue_held_policy(self, namespace: str, name: str) -> None:
         """Requeue a NetworkPolicy that waits for its pod, under its own name: its UserStorage may be gone."""
-        policy = self._children[Kind.NETWORK_POLICY].get(namespace, name)
+        policies = self._children[Kind.NETWORK_POLICY]
+        if not policies.is_terminating(namespace, name):
+            return  # the usual case, decided without parsing: this runs on every event
+        policy = policies.get(namespace, name)
         if policy is not None and is_held(policy):
             self._enqueue(Key(namespace, name))
 
@@ -279,12 +299,6 @@ class Caches:
 def _claims_of_pod(pod: Unstructured) -> Iterator[tuple[str, str]]:
     """Yield (namespace, name) of each claim that the pod mounts."""
     return ((pod["metadata"]["namespace"], claim) for claim in mounted_claims(pod))
-
-
-def _slim_claim(claim: Unstructured) -> Unstructured:
-    """Return what identifies a claim: its owner can fill the rest."""
-    meta = claim["metadata"]
-    return {"metadata": {field: meta[field] for field in ("namespace", "name", "uid", "resourceVersion")}}
 
 
 def _user_facing(cls: Unstructured) -> tuple[Any, ...]:

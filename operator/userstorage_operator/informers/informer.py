@@ -19,7 +19,7 @@ from userstorage_operator.api import names
 from userstorage_operator.api.errors import ClusterError, NotFound
 from userstorage_operator.api.resources import Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured, version_of
-from userstorage_operator.informers.object_cache import ObjectCache
+from userstorage_operator.informers.object_cache import Listing, ObjectCache
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +28,8 @@ _EXPIRED, _BAD_VERSION, _NOT_SERVED = 410, 400, 404
 """HTTP statuses after which a watch can resume only from a new list."""
 _ABSENT_RETRY = 60.0
 """Maximum seconds between two lists of a resource that is not installed."""
+_PAGE_SIZES = (100, 300, 1000)
+"""Maximum numbers of objects in a page of a list: of the first try, and of those after a list has expired."""
 _WITNESSES = 100
 """Maximum number of objects that are requested one by one to learn whether etcd was restored."""
 _MIN_PAUSE = 0.2
@@ -37,8 +39,12 @@ _MIN_PAUSE = 0.2
 class Source(Protocol):
     """The part of the API client that a list-watch uses. Its methods raise ClusterError if a request fails."""
 
-    async def list_all(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Unstructured], str]:
-        """Return all objects that the label `selector` selects, and the resourceVersion to watch from."""
+    def list_pages(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100
+    ) -> AsyncIterator[tuple[list[Unstructured], str]]:
+        """Yield the objects that the label `selector` selects, at most `size` at a time, each page with the resourceVersion of the
+        list, which is the one to watch from.
+        """
 
     async def latest_version(self, resource: Resource, namespace: str | None) -> int:
         """Return the resourceVersion of a list that is requested now."""
@@ -63,25 +69,61 @@ def longest_silences(silences: Iterable[tuple[Resource, float]]) -> dict[str, fl
 async def relist(source: Source, resource: Resource, namespace: str | None, selector: str, cache: ObjectCache) -> str | None:
     """Put a full list into the cache. Return the resourceVersion to watch from; None if the cluster lacks an optional resource.
 
-    With CHILD_SELECTOR, the children without their label are listed besides. They come first: one that gets its label in between
-    is in both lists. Raises ClusterError if a request fails.
+    Raises ClusterError if a request fails. What it has listed until then stays in the cache. A list that takes longer than etcd
+    keeps its version (five minutes by default) is started again with larger pages.
     """
+    for size in _PAGE_SIZES:
+        try:
+            return await _relist(source, resource, namespace, selector, cache, size)
+        except ClusterError as error:
+            if error.status != _EXPIRED or size == _PAGE_SIZES[-1]:
+                raise
+    return None
+
+
+async def _relist(
+    source: Source, resource: Resource, namespace: str | None, selector: str, cache: ObjectCache, size: int
+) -> str | None:
     # Before the request: what arrives later may rightly be newer than the list.
-    newest = max((version for _, version in cache.newer_than(0, namespace)), default=0)
-    unlabelled: list[Unstructured] = []
-    try:
-        if selector == names.CHILD_SELECTOR:
-            unlabelled, _ = await source.list_all(resource, namespace, names.UNLABELLED_SELECTOR)
-        objects, version = await source.list_all(resource, namespace, selector)
-    except NotFound:
-        if not resource.optional:
-            raise
-        cache.not_served(namespace)
-        return None
-    restored = int(version) < newest and await _is_restored(source, resource, namespace, int(version), cache)
-    if restored:
+    newest = cache.newest_version(namespace)
+    listing = Listing(namespace)
+    while True:
+        try:
+            version = await _add_pages(source, resource, selector, cache, listing, size, newest)
+        except NotFound:
+            if not resource.optional:
+                raise
+            cache.not_served(namespace)
+            return None
+        if version is not None:
+            cache.finish_list(listing, version)
+            return version
         log.warning("etcd_restored", resource=resource.within(namespace))
-    cache.replace([*unlabelled, *objects], version, namespace, restored=restored)
+        listing = Listing(namespace, restored=True, unbounded=listing.unbounded)
+
+
+async def _add_pages(
+    source: Source, resource: Resource, selector: str, cache: ObjectCache, listing: Listing, size: int, newest: int
+) -> str | None:
+    """Put each page of a list into the cache, and return the resourceVersion of the list. Return None if the list shows that etcd
+    was restored: the objects of earlier pages have to be compared again with that in mind.
+
+    With CHILD_SELECTOR, the children without their label are listed besides. They come first: one that gets its label in between
+    is in both lists.
+    """
+    version, known_before = "0", listing.restored
+    for selected in (names.UNLABELLED_SELECTOR, selector) if selector == names.CHILD_SELECTOR else (selector,):
+        first = True
+        async for page, version in source.list_pages(resource, listing.namespace, selected, size=size):
+            if first and not known_before and int(version) < newest:
+                listing.restored = listing.unbounded = await _is_restored(
+                    source, resource, listing.namespace, int(version), cache
+                )
+            first = False
+            cache.add_page(listing, page, version)
+            page.clear()  # the list would stay in memory until the next page is here
+            if listing.restored and not known_before:
+                return None
     return version
 
 

@@ -1,12 +1,22 @@
-"""The newest known version of each object of one resource, from list-watches and from responses to our own writes."""
+"""The newest known version of each object of one resource, from list-watches and from responses to our own writes.
+
+An object is kept as the JSON of the part of it that is read (`observed/kept.py`), which takes a tenth of what the same object takes
+as dicts and strings; it is parsed again when it is asked for.
+"""
 
 import math
+import sys
 import time
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import orjson
 
 from userstorage_operator.api import names
 from userstorage_operator.api.unstructured import Unstructured, version_of
+from userstorage_operator.observed.snapshot import controller_uid, is_terminating
 
 ObjectKey = tuple[str, str]
 """Namespace (empty for cluster-scoped objects) and name."""
@@ -28,6 +38,41 @@ def _shows_foreign_change(before: Unstructured, after: Unstructured) -> bool:
     return _foreign_part(before) != _foreign_part(after) or new not in (old, [*old, names.FINALIZER])
 
 
+class _Entry(NamedTuple):
+    """A cached object. Objects without a change of what is kept differ in their version only."""
+
+    version: int
+    uid: str
+    controller: str | None
+    """uid of the controller, which is asked for on each event of a child."""
+    json: bytes
+    """The rest of the kept part, without what the key and the first two fields say."""
+
+    @classmethod
+    def of(cls, kept: Unstructured) -> "_Entry":
+        controller = controller_uid(kept)
+        meta = {field: value for field, value in kept["metadata"].items() if field not in _OUTSIDE}
+        text = orjson.dumps(kept | {"metadata": meta})
+        # A copy: orjson does not give back what it has reserved, which is up to three times the length.
+        owner = sys.intern(controller) if controller is not None else None  # that of all children of a user
+        return cls(version_of(kept), kept["metadata"]["uid"], owner, bytes(memoryview(text)))
+
+    def parse(self, key: ObjectKey) -> Unstructured:
+        """Return the kept part of the object that `key` names."""
+        obj: Unstructured = orjson.loads(self.json)
+        namespace, name = key
+        identity = {"name": name, "uid": self.uid, "resourceVersion": str(self.version)}
+        obj["metadata"] |= identity | ({"namespace": namespace} if namespace else {})
+        return obj
+
+
+_OUTSIDE = frozenset({"name", "namespace", "uid", "resourceVersion"})
+"""The fields of the metadata that are not in the JSON of an entry."""
+_TERMINATING = b'"deletionTimestamp"'
+_RECENT = 256
+"""Number of objects that are kept parsed: an event is followed by a reconcile, which reads the same object."""
+
+
 def _foreign_part(obj: Unstructured) -> tuple[Any, ...]:
     """Return what, beside finalizers, shows a change by another client: uid, generation, deletionTimestamp, and the annotations
     that a tenant sets for the operator.
@@ -43,46 +88,81 @@ class _Index:
     def __init__(self, key_function: Callable[[Unstructured], Iterable[Hashable]]) -> None:
         self._key_function = key_function
         self._keys: dict[Hashable, set[ObjectKey]] = {}
+        self._values: dict[ObjectKey, frozenset[Hashable]] = {}
 
     def keys(self, value: Hashable) -> Collection[ObjectKey]:
         return self._keys.get(value, ())
 
-    def update(self, key: ObjectKey, previous: Unstructured | None, current: Unstructured | None) -> None:
-        before, after = self._values(previous), self._values(current)
+    def update(self, key: ObjectKey, current: Unstructured | None) -> None:
+        before = self._values.pop(key, frozenset())
+        after = frozenset(self._key_function(current)) if current is not None else frozenset()
         for value in before - after:
             self._keys[value].discard(key)
             if not self._keys[value]:
                 del self._keys[value]
         for value in after - before:
             self._keys.setdefault(value, set()).add(key)
+        if after:
+            self._values[key] = after
 
-    def _values(self, obj: Unstructured | None) -> frozenset[Hashable]:
-        return frozenset(self._key_function(obj)) if obj is not None else frozenset()
+
+class _Objects(Collection[Unstructured]):
+    """The objects of a namespace: their number costs nothing, and none is parsed before it is asked for."""
+
+    def __init__(self, namespace: str, entries: Mapping[str, _Entry]) -> None:
+        self._namespace = namespace
+        self._entries = entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Unstructured]:
+        return (entry.parse((self._namespace, name)) for name, entry in self._entries.items())
+
+    def __contains__(self, obj: object) -> bool:
+        return any(obj == known for known in self)
+
+
+@dataclass(slots=True)
+class Listing:
+    """A full list of one namespace, or of all if `namespace` is None, that goes into a cache page by page."""
+
+    namespace: str | None = None
+    restored: bool = False
+    """Whether etcd was restored to an earlier moment: the caller knows it before the first page, or a page shows it."""
+    unbounded: bool = False
+    """Whether the list decides also about what is newer than the list: the caller knows that no newer version exists."""
+    keys: set[ObjectKey] = field(default_factory=set)
+
+    def bound(self, resource_version: str) -> float:
+        """Return the highest resourceVersion about which the list decides; `resource_version` is that of the list."""
+        return math.inf if self.unbounded else int(resource_version)
 
 
 class ObjectCache:
     """Keeps the newest version of each object. A watch event older than the response to our own write changes nothing.
 
     `on_foreign_change(object)` is called for changes by other clients. Such a change may first show in a response to our own
-    write.
+    write. Objects are what `keep` returned of them, which is shared between callers: do not change it.
     """
 
     def __init__(
         self,
         on_foreign_change: Callable[[Unstructured], None],
         on_served_change: Callable[[], None] = lambda: None,
-        transform: Callable[[Unstructured], Unstructured] = lambda obj: obj,
+        keep: Callable[[Unstructured], Unstructured | None] = lambda obj: obj,
     ) -> None:
-        """`transform(object)` returns the part of an object that is kept (client-go's SetTransform)."""
+        """`keep(object)` returns the part of an object that is kept (client-go's SetTransform); None to ignore the object."""
         self._on_foreign_change = on_foreign_change
         self._on_served_change = on_served_change
-        self._transform = transform
+        self._keep = keep
         self._restore_handlers: list[Callable[[], None]] = []
         self._event_handlers: list[Callable[[ObjectKey, Unstructured | None], None]] = []
         self.served = True
         """Whether the API server serves the resource; `on_served_change()` is called when this changes."""
-        self._objects: dict[str, dict[str, Unstructured]] = {}
+        self._entries: dict[str, dict[str, _Entry]] = {}
         """Namespace -> name -> object."""
+        self._recent: OrderedDict[ObjectKey, tuple[_Entry, Unstructured]] = OrderedDict()
         self._indexes: dict[str, _Index] = {}
         self._synced: set[str | None] = set()
         self._heard: dict[str | None, float] = {}
@@ -91,7 +171,7 @@ class ObjectCache:
         """Key -> resourceVersion of its deletion since the last list, the latest of them. An older event or response must not restore it."""
 
     def __len__(self) -> int:
-        return sum(len(objects) for objects in self._objects.values())
+        return sum(map(len, self._entries.values()))
 
     def add_event_handler(self, handler: Callable[[ObjectKey, Unstructured | None], None]) -> None:
         """Call `handler(key, object)` on each change, also by our own writes. `object` is None if it was removed."""
@@ -107,43 +187,67 @@ class ObjectCache:
 
     def by_index(self, name: str, value: Hashable) -> Iterator[Unstructured]:
         """Yield the objects that the index `name` has for `value`, unordered. The iterator is invalid after the next change."""
-        return (self._objects[namespace][key] for namespace, key in self._indexes[name].keys(value))
+        return (self._parsed(key, self._entries[key[0]][key[1]]) for key in self._indexes[name].keys(value))
 
     def get(self, namespace: str, name: str) -> Unstructured | None:
         """Return the cached object; None if the cache does not have it."""
-        return self._objects.get(namespace, {}).get(name)
+        entry = self._entry((namespace, name))
+        return self._parsed((namespace, name), entry) if entry is not None else None
 
     def has(self, obj: Unstructured) -> bool:
         """Whether the cache knows this version of the object, a newer one or a later deletion: an event about it changes nothing."""
         key = object_key(obj)
-        known = self.get(*key)
-        return version_of(obj) <= (version_of(known) if known is not None else self._deleted.get(key, 0))
+        known = self._entry(key)
+        return version_of(obj) <= (known.version if known is not None else self._deleted.get(key, 0))
 
-    def values(self) -> Iterable[Unstructured]:
-        """Yield all objects. The iterator is invalid after the next change."""
-        return (obj for objects in self._objects.values() for obj in objects.values())
+    def version(self, namespace: str, name: str) -> int | None:
+        """Return the resourceVersion of the cached object; None if the cache does not have it."""
+        entry = self._entry((namespace, name))
+        return entry.version if entry is not None else None
+
+    def controller(self, namespace: str, name: str) -> str | None:
+        """Return the uid of the controller of the cached object; None if the object has none, or is not in the cache."""
+        entry = self._entry((namespace, name))
+        return entry.controller if entry is not None else None
+
+    def is_terminating(self, namespace: str, name: str) -> bool:
+        """Whether the cached object has a deletionTimestamp; it is not parsed for that."""
+        entry = self._entry((namespace, name))
+        return entry is not None and _TERMINATING in entry.json and is_terminating(self._parsed((namespace, name), entry))
+
+    def keys(self, namespace: str | None = None) -> list[ObjectKey]:
+        """Return the keys of all objects of one namespace, or of all if it is None."""
+        scope = self._entries if namespace is None else {namespace: self._entries.get(namespace, {})}
+        return [(namespace, name) for namespace, entries in scope.items() for name in entries]
+
+    def values(self) -> Iterator[Unstructured]:
+        """Yield all objects, each parsed when it is its turn. An object that was removed meanwhile is left out."""
+        return self._values(self.keys())
 
     def in_namespace(self, namespace: str) -> Collection[Unstructured]:
-        """Return all objects of the namespace."""
-        return self._objects.get(namespace, {}).values()
+        """Return all objects of the namespace, each parsed when it is its turn. Invalid after the next change."""
+        return _Objects(namespace, self._entries.get(namespace, {}))
 
     def put(self, obj: Unstructured) -> None:
         """Put the response to our own write into the cache, unless a newer version or a later deletion is already known."""
-        key = object_key(obj)
-        known = self.get(*key)
-        if version_of(obj) <= self._deleted.get(key, 0):
+        key, version = object_key(obj), version_of(obj)
+        known = self._entry(key)
+        if version <= self._deleted.get(key, 0) or (known is not None and version <= known.version):
             return
-        if known is None or version_of(known) < version_of(obj):
-            self._drop_predecessor(known, obj)
-            self._store(obj)
-            if known is not None and _shows_foreign_change(known, self._transform(obj)):
-                self._on_foreign_change(obj)  # the event of that change is older than this response and will be dropped
+        kept = self._keep(obj)
+        if kept is None:
+            return
+        before = self._parsed(key, known) if known is not None else None
+        self._drop_predecessor(key, known, kept)
+        self._store(key, kept)
+        if before is not None and _shows_foreign_change(before, kept):
+            self._on_foreign_change(kept)  # the event of that change is older than this response and will be dropped
 
     def discard(self, namespace: str, name: str, uid: str) -> None:
         """Remove the object if it has this uid: the API server reported that the object no longer exists."""
-        known = self.get(namespace, name)
-        if known is not None and known["metadata"]["uid"] == uid:
-            self._drop(known)
+        known = self._entry((namespace, name))
+        if known is not None and known.uid == uid:
+            self._drop((namespace, name), known)
 
     def event(self, kind: str, obj: Unstructured) -> None:
         """Handle a watch event: ADDED, MODIFIED or DELETED.
@@ -152,16 +256,38 @@ class ObjectCache:
         """
         if self.has(obj):
             return
+        kept = self._keep(obj)
+        if kept is None:
+            return
         key = object_key(obj)
-        self._drop_predecessor(self.get(*key), obj)
+        self._drop_predecessor(key, self._entry(key), kept)
         if kind == "DELETED":
             self._deleted[key] = version_of(obj)
             if len(self._deleted) > _DELETIONS_MAX:
                 del self._deleted[next(iter(self._deleted))]
             self._remove(key)
-        else:
-            self._store(obj)
-        self._on_foreign_change(obj)
+        elif not self._store(key, kept):
+            return  # what has changed is not kept: nothing depends on it
+        self._on_foreign_change(kept)
+
+    def _add_listed(self, listing: Listing, key: ObjectKey, kept: Unstructured, bound: float) -> None:
+        known, version = self._entry(key), version_of(kept)
+        if known is None:
+            deleted = self._deleted.get(key, 0)
+            if deleted > bound and version <= deleted:
+                return
+            listing.restored = listing.restored or version < deleted
+            self._deleted.pop(key, None)
+        elif known.version > bound:
+            if version <= known.version:
+                return
+        elif version < known.version:
+            listing.restored = True
+        elif version == known.version and not listing.restored:
+            return
+        self._drop_predecessor(key, known, kept)
+        if self._store(key, kept) or (known is not None and version < known.version):
+            self._on_foreign_change(kept)
 
     def hear(self, namespace: str | None) -> None:
         """Record that the watch of the namespace, or of all if it is None, has delivered something, news or not."""
@@ -178,42 +304,40 @@ class ObjectCache:
         """Return key and resourceVersion of each object and deletion of one namespace, or of all if it is None, that is newer
         than `version`, unordered.
         """
-        found = [(object_key(known), version_of(known)) for known in self._known(namespace)] + [
-            (key, deleted) for key, deleted in self._deleted.items() if namespace in (None, key[0])
-        ]
-        return [(key, newer) for key, newer in found if newer > version]
+        found = ((key, self._entries[key[0]][key[1]].version) for key in self.keys(namespace))
+        deleted = ((key, newer) for key, newer in self._deleted.items() if namespace in (None, key[0]))
+        return [(key, newer) for known in (found, deleted) for key, newer in known if newer > version]
 
-    def replace(
-        self, objects: Iterable[Unstructured], resource_version: str, namespace: str | None = None, *, restored: bool = False
-    ) -> None:
-        """Put a full list of one namespace, or of all if `namespace` is None, into the cache.
+    def newest_version(self, namespace: str | None = None) -> int:
+        """Return the highest resourceVersion of the objects and deletions of one namespace, or of all if it is None; 0 if none."""
+        return max((version for _, version in self.newer_than(0, namespace)), default=0)
+
+    def add_page(self, listing: Listing, objects: Iterable[Unstructured], resource_version: str) -> None:
+        """Put a page of a full list into the cache. `resource_version` is that of the list.
 
         The list decides about every object and deletion that is not newer than the list: it may even return an older version, if
-        etcd was restored to an earlier moment. What is newer than the list stays, unless `restored`: the caller knows then that
-        etcd was restored.
+        etcd was restored to an earlier moment; `listing.restored` is True then. What is newer than the list stays, unless
+        `listing.unbounded`.
         """
-        bound = math.inf if restored else int(resource_version)
-        listed = {object_key(obj): obj for obj in objects}
-        kept = {key: version for key, version in self._deleted.items() if version > bound or namespace not in (None, key[0])}
-        for key in self._deleted.keys() & listed.keys() - kept.keys():
-            restored = restored or version_of(listed[key]) < self._deleted[key]
-        self._deleted = kept
-        for known in self._known(namespace):
-            if version_of(known) > bound:
-                continue
-            current = listed.get(object_key(known))
-            if current is None:
-                self._drop(known)
-            elif version_of(current) < version_of(known) or (restored and self._transform(current) != known):
-                restored = True
-                self._drop_predecessor(known, current)
-                self._store(current)
-                self._on_foreign_change(current)
-        for obj in listed.values():
-            self.event("ADDED", obj)
+        for obj in objects:
+            if (kept := self._keep(obj)) is not None:
+                key = object_key(kept)
+                listing.keys.add(key)
+                self._add_listed(listing, key, kept, listing.bound(resource_version))
+
+    def finish_list(self, listing: Listing, resource_version: str) -> None:
+        """Remove the objects that the list lacks, after its last page."""
+        bound, namespace = listing.bound(resource_version), listing.namespace
+        self._deleted = {
+            key: version for key, version in self._deleted.items() if version > bound or namespace not in (None, key[0])
+        }
+        for key in self.keys(namespace):
+            known = self._entry(key)
+            if known is not None and known.version <= bound and key not in listing.keys:
+                self._drop(key, known)
         self._synced.add(namespace)
         self._set_served(served=True)
-        if restored:
+        if listing.restored:
             for handler in self._restore_handlers:
                 handler()
 
@@ -222,8 +346,9 @@ class ObjectCache:
 
         The namespace then counts as synced, as after an empty list.
         """
-        for known in self._known(namespace):
-            self._drop(known)
+        for key in self.keys(namespace):
+            if (known := self._entry(key)) is not None:
+                self._drop(key, known)
         self._synced.add(namespace)
         self._set_served(served=False)
 
@@ -231,36 +356,61 @@ class ObjectCache:
         """Yield those of `namespaces` whose first full list is not in the cache yet. The element None is the whole cluster."""
         return (namespace for namespace in namespaces if namespace not in self._synced)
 
-    def _known(self, namespace: str | None) -> list[Unstructured]:
-        """Return the objects of one namespace (None: of all) as a list that stays valid while the cache changes."""
-        return list(self.values() if namespace is None else self.in_namespace(namespace))
+    def _entry(self, key: ObjectKey) -> _Entry | None:
+        return self._entries.get(key[0], {}).get(key[1])
 
-    def _drop_predecessor(self, known: Unstructured | None, obj: Unstructured) -> None:
+    def _parsed(self, key: ObjectKey, entry: _Entry) -> Unstructured:
+        recent = self._recent.get(key)
+        if recent is not None and recent[0] is entry:
+            self._recent.move_to_end(key)
+            return recent[1]
+        obj = entry.parse(key)
+        self._remember(key, entry, obj)
+        return obj
+
+    def _remember(self, key: ObjectKey, entry: _Entry, obj: Unstructured) -> None:
+        self._recent[key] = (entry, obj)
+        self._recent.move_to_end(key)
+        if len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
+
+    def _values(self, keys: Iterable[ObjectKey]) -> Iterator[Unstructured]:
+        return (entry.parse(key) for key in keys if (entry := self._entry(key)) is not None)
+
+    def _drop_predecessor(self, key: ObjectKey, known: _Entry | None, obj: Unstructured) -> None:
         """Remove `known` if `obj` is another object with its name: no event has reported the deletion of `known`."""
-        if known is not None and known["metadata"]["uid"] != obj["metadata"]["uid"]:
-            self._drop(known)
+        if known is not None and known.uid != obj["metadata"]["uid"]:
+            self._drop(key, known)
 
-    def _drop(self, known: Unstructured) -> None:
-        self._remove(object_key(known))
-        self._on_foreign_change(known)
+    def _drop(self, key: ObjectKey, known: _Entry) -> None:
+        obj = self._parsed(key, known)
+        self._remove(key)
+        self._on_foreign_change(obj)
 
-    def _store(self, obj: Unstructured) -> None:
-        key = namespace, name = object_key(obj)
-        objects = self._objects.setdefault(namespace, {})
-        previous, objects[name] = objects.get(name), self._transform(obj)
-        self._notify(key, previous, objects[name])
+    def _store(self, key: ObjectKey, kept: Unstructured) -> bool:
+        """Store the object. Return whether what is kept of it has changed."""
+        namespace, name = key
+        entries = self._entries.setdefault(namespace, {})
+        previous, entry = entries.get(name), _Entry.of(kept)
+        if previous is None:
+            name = sys.intern(name)  # the caches of the other kinds have the same name
+        entries[name] = entry
+        self._remember(key, entry, kept)
+        self._notify(key, kept)
+        return previous is None or previous[1:] != entry[1:]
 
     def _remove(self, key: ObjectKey) -> None:
         namespace, name = key
-        objects = self._objects.get(namespace, {})
-        previous = objects.pop(name, None)
-        if not objects:
-            self._objects.pop(namespace, None)
-        self._notify(key, previous, None)
+        entries = self._entries.get(namespace, {})
+        entries.pop(name, None)
+        self._recent.pop(key, None)
+        if not entries:
+            self._entries.pop(namespace, None)
+        self._notify(key, None)
 
-    def _notify(self, key: ObjectKey, previous: Unstructured | None, current: Unstructured | None) -> None:
+    def _notify(self, key: ObjectKey, current: Unstructured | None) -> None:
         for index in self._indexes.values():
-            index.update(key, previous, current)
+            index.update(key, current)
         for handler in self._event_handlers:
             handler(key, current)
 

@@ -22,8 +22,7 @@ class CacheReader:
 
     async def one(self, key: Key) -> Aged[Unstructured | None]:
         """Return the summary of one UserStorage; None if it does not exist."""
-        raw = self._caches.storage(key)
-        return self._aged(self._caches.summary(raw) if raw is not None else None)
+        return self._aged(self._caches.summary(key))
 
     async def page(self, query: Query) -> Aged[Page]:
         """Return the page of summaries that `query` asks for.
@@ -34,10 +33,11 @@ class CacheReader:
         after = query.after
         while True:
             walked = list(islice(self._caches.after(after, query), _STRETCH))
-            found += filter(query.matches, map(self._caches.summary, walked))
+            summaries = (summary for key in walked if (summary := self._caches.summary(key)) is not None)
+            found += filter(query.matches, summaries)
             if len(walked) < _STRETCH or len(found) > query.limit:
                 return self._aged(page_of(found, query))
-            after = Key.of(walked[-1])
+            after = walked[-1]
             await asyncio.sleep(0)
 
     def _aged(self, value: T) -> Aged[T]:

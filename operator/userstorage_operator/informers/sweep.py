@@ -57,21 +57,21 @@ class Sweep:
         self._source = source
         self._caches = caches
         scopes = list(namespaces)
-        watched = (USER_STORAGES, *(kind.resource for kind in Kind))
-        self._lists: list[_List] = [(resource, None) for resource in (USER_STORAGE_CLASSES, STORAGE_CLASSES)]
-        self._lists += [(resource, scope) for resource in watched for scope in scopes]
+        self._own: list[_List] = [(USER_STORAGE_CLASSES, None), *((USER_STORAGES, scope) for scope in scopes)]
+        self._others: list[_List] = [(STORAGE_CLASSES, None), *((kind.resource, scope) for kind in Kind for scope in scopes)]
         self._enqueue = enqueue
         self._observer = observer
 
     async def run(self, period: float) -> None:
-        """Sweep every `period` seconds (± 20 %) until cancelled.
+        """Sweep every `period` seconds (± 20 %) until cancelled. The first sweep lists only what no informer lists when it starts.
 
         Only the lists that failed are retried, every few seconds: a namespace that stays forbidden must not cause frequent
         lists of the others.
         """
+        is_first = True
         while True:
             started = time.monotonic()
-            failed = await self.once()
+            failed, is_first = await self.once(only_own=is_first), False
             due = time.monotonic() + random.uniform(0.8, 1.2) * period  # noqa: S311  # jitter
             while failed and time.monotonic() < due:
                 await asyncio.sleep(min(_RETRY, period))
@@ -81,10 +81,12 @@ class Sweep:
                 log.debug("swept", objects=len(self._caches.keys()))
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
-    async def once(self) -> Sequence[_List]:
-        """Request all lists once and requeue every UserStorage. Return the lists that failed, as (resource, namespace)."""
+    async def once(self, *, only_own: bool = False) -> Sequence[_List]:
+        """Request all lists once, or only those of our own two kinds, and requeue every UserStorage. Return the lists that failed, as
+        (resource, namespace).
+        """
         known = set(self._caches.keys())
-        failed = await self._relist(self._lists)
+        failed = await self._relist(self._own if only_own else [*self._own, *self._others])
         for number, key in enumerate(known.union(self._caches.keys())):
             self._enqueue(key)
             if number % _STRETCH == 0:

@@ -1,5 +1,6 @@
 """Requests to the API server. Objects are plain dicts, and every request has a timeout."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -14,16 +15,16 @@ from userstorage_operator.api.errors import AlreadyExists, ClusterError, Conflic
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.resources import SERVICE_ACCOUNTS, Resource
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.kube.transport import REQUEST_TIMEOUT, Transport, unreachable
+from userstorage_operator.kube.transport import REQUEST_TIMEOUT, PageTooLarge, Transport, unreachable
 from userstorage_operator.kube.write_gate import Fence, NoopFence, WriteGate
 
 WATCH_SILENCE = 70.0
 """Seconds without a received byte after which a watch counts as dead: the API server sends a bookmark about every 60 s."""
 _EXPIRED = 410
-_PAGES = (100, 300, 1000)
-"""Maximum numbers of objects in a page of a list: of the first try, and of those after a list has expired. Tenants can make each
-object half a megabyte large, and a page must fit into the memory of the pod.
-"""
+_PAGE = 100
+"""Maximum number of objects in a page of a list."""
+_PAGES_AT_ONCE = 2
+"""Number of pages that are received at the same time: at the start, and in a sweep, all lists are requested together."""
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 
@@ -53,6 +54,7 @@ class KubeClient:
         self._gate = WriteGate(fence or NoopFence())
         self._transport = Transport(configuration, self._gate.fence)
         self._observer = observer
+        self._pages_at_once = asyncio.Semaphore(_PAGES_AT_ONCE)
 
     @property
     def ca_file(self) -> str | None:
@@ -96,23 +98,10 @@ class KubeClient:
     ) -> tuple[list[Unstructured], str]:
         """Return all objects that match the label selector `selector` and the field selector `fields`, and the resourceVersion
         from which to watch. The API server sends the list page by page.
-
-        A list that takes longer than etcd keeps its version (five minutes by default) is started again with larger pages.
         """
-        for page_size in _PAGES[:-1]:
-            try:
-                return await self._list_by_pages(resource, namespace, selector, fields, page_size)
-            except ClusterError as error:
-                if error.status != _EXPIRED:
-                    raise
-        return await self._list_by_pages(resource, namespace, selector, fields, _PAGES[-1])
-
-    async def _list_by_pages(
-        self, resource: Resource, namespace: str | None, selector: str, fields: str, page_size: int
-    ) -> tuple[list[Unstructured], str]:
         items: list[Unstructured] = []
         version = ""
-        async for page, version in self._pages(resource, namespace, selector, fields, page_size):  # noqa: B007  # the last one
+        async for page, version in self.list_pages(resource, namespace, selector, fields=fields):  # noqa: B007  # the last one
             items.extend(page)
         return items, version
 
@@ -120,22 +109,32 @@ class KubeClient:
         self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = ""
     ) -> AsyncIterator[list[Unstructured]]:
         """Yield the objects that match both selectors as in `list_all`, page by page: no more than a page is in memory."""
-        async for page, _ in self._pages(resource, namespace, selector, fields, _PAGES[0]):
+        async for page, _ in self.list_pages(resource, namespace, selector, fields=fields):
             yield page
 
-    async def _pages(
-        self, resource: Resource, namespace: str | None, selector: str, fields: str, page_size: int
+    async def list_pages(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = "", size: int = _PAGE
     ) -> AsyncIterator[tuple[list[Unstructured], str]]:
-        """Yield each page of a list, and the resourceVersion of the list."""
+        """Yield pages as `pages` does, of at most `size` objects, each with the resourceVersion of the list."""
         selectors = {"labelSelector": selector, "fieldSelector": fields}
-        query = {"limit": str(page_size)} | {name: value for name, value in selectors.items() if value}
-        kind = {"apiVersion": resource.api_version, "kind": resource.kind}
+        query = {name: value for name, value in selectors.items() if value}
+        kind, limit = {"apiVersion": resource.api_version, "kind": resource.kind}, size
         while True:
-            page = await self._json("list", resource, "GET", resource.path(namespace), query)
-            yield [kind | resource.transform(item) for item in page["items"]], page["metadata"]["resourceVersion"]
-            query["continue"] = page["metadata"].get("continue") or ""
-            if not query["continue"]:
+            query["limit"] = str(limit)
+            try:
+                async with self._pages_at_once:
+                    page = await self._json("list", resource, "GET", resource.path(namespace), query)
+            except PageTooLarge:  # requested again with fewer objects
+                limit = max(1, limit // 4)
+                continue
+            version, following = page["metadata"]["resourceVersion"], page["metadata"].get("continue")
+            items = [kind | item for item in page["items"]]
+            del page
+            yield items, version
+            if not following:
                 return
+            items = []  # the next page comes in its place
+            query["continue"], limit = following, min(size, limit + _PAGE // 20)
 
     async def latest_version(self, resource: Resource, namespace: str | None) -> int:
         """Return the resourceVersion of a list that is requested now: at least that of the last write that anyone knows of."""

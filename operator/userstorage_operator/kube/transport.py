@@ -17,7 +17,7 @@ from aiohttp.connector import Connection
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
-from userstorage_operator.api.errors import OperatorError, Unavailable
+from userstorage_operator.api.errors import ClusterError, OperatorError, Unavailable
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.errors import error_from
@@ -31,8 +31,14 @@ REQUEST_TIMEOUT = 10.0
 _CLOCK_TOLERANCE = timedelta(seconds=5)
 """Difference between two clocks that is ignored, and time after which the date in a response may be outdated."""
 _UNAUTHORIZED = 401
+_PAGE_BYTES = 8 << 20
+"""Maximum size of a page of a list that has more than one object: tenants can make each more than a megabyte large."""
 _READ_BUFFER = 2**21
 """Bytes of a response that are read ahead; a watch event can be larger than aiohttp's default."""
+
+
+class PageTooLarge(ClusterError):
+    """A page of a list has more than 8 MiB."""
 
 
 class Transport:
@@ -72,13 +78,13 @@ class Transport:
         timeout: float = REQUEST_TIMEOUT,
     ) -> Unstructured:
         """Send a request and return the parsed response. Raises a ClusterError if the status code is 400 or more, or if there is
-        no response within `timeout` seconds.
+        no response within `timeout` seconds; PageTooLarge for such a page of a list.
         """
         limit = aiohttp.ClientTimeout(total=timeout)
         configuration = self._configuration
         response = await self._send(method, path, query, body, content_type, limit)
         try:
-            payload = await response.read()
+            payload = await (_read_page(response) if int(query.get("limit", 1)) > 1 else response.read())
             if response.status >= 400:
                 raise error_from(response.status, payload, response.headers)
             parsed: Unstructured = orjson.loads(payload)
@@ -152,6 +158,18 @@ class Transport:
         except (TypeError, ValueError):
             return
         self._clock_offset = offset if abs(offset) > _CLOCK_TOLERANCE else timedelta()
+
+
+async def _read_page(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body. Raises PageTooLarge, and closes the connection, if it has more than _PAGE_BYTES."""
+    chunks, size = list[bytes](), 0
+    async for chunk in response.content.iter_any():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > _PAGE_BYTES:
+            response.close()
+            raise PageTooLarge(response.status, f"a page of a list has more than {_PAGE_BYTES} bytes")
+    return b"".join(chunks)
 
 
 def _local_time() -> datetime:

@@ -4,6 +4,7 @@ Every field that `diff.py` compares is written out, even with the default of the
 desired one. A value of None means "must be absent": it is left out on creation and removed on repair.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import Expose, PolicyMode, UserStorageClass
 from userstorage_operator.browsers.browser import Browser
+from userstorage_operator.observed.kept import MAP_MAX, SPEC_MAX
 from userstorage_operator.plan import child, class_bounds, exposure
 from userstorage_operator.plan.pod_builder import build_pod, digest, formerly_hashed
 
@@ -111,6 +113,10 @@ def _policy(storage: UserStorage, cls: UserStorageClass) -> Unstructured:
             }
         ],
     }
+    if len(json.dumps(spec)) > SPEC_MAX // 2:  # the live one may have more
+        raise InvalidSpec(
+            f"class spec.network.allowedFrom: the NetworkPolicy would have more than {SPEC_MAX // 2} characters of JSON"
+        )
     metadata = child.metadata(storage) | {"finalizers": [names.FINALIZER]}  # keeps it in force until the pod is gone
     return child.manifest("networking.k8s.io/v1", "NetworkPolicy", metadata, spec)
 
@@ -195,4 +201,7 @@ def _exposed_metadata(storage: UserStorage, cls: UserStorageClass) -> Unstructur
     Such annotations configure many ingress controllers, so no tenant may set them.
     """
     metadata = child.metadata(storage)
-    return metadata | {"annotations": {**variables.annotations(storage, cls), **metadata["annotations"]}}
+    annotations = {**variables.annotations(storage, cls), **metadata["annotations"]}
+    if sum(len(key) + len(text) for key, text in annotations.items()) > MAP_MAX:
+        raise InvalidSpec(f"class spec.network.annotations: more than {MAP_MAX} characters, keys and expanded values together")
+    return metadata | {"annotations": annotations}

@@ -1,6 +1,6 @@
 """The interfaces that redis_cache needs from other packages."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Protocol, TypeVar
 
 from redis.asyncio import Redis
@@ -27,8 +27,8 @@ class ApiServer(Protocol):
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Unstructured:
         """Return the object as the API server has it now."""
 
-    async def list_all(self, resource: Resource, namespace: str | None) -> tuple[list[Unstructured], str]:
-        """Return all objects as the API server has them now, and the resourceVersion of the list."""
+    def pages(self, resource: Resource, namespace: str | None) -> AsyncIterator[list[Unstructured]]:
+        """Yield all objects as the API server has them now, page by page."""
 
 
 class WatchedStorages(Protocol):

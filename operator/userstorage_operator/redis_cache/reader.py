@@ -132,8 +132,8 @@ class RedisReader:
         """List UserStorages in all served namespaces, so that one list answers requests about any namespace or user."""
         summaries: dict[tuple[str, str], Unstructured] = {}
         for namespace in self._scopes:
-            raws, _ = await self._api_server.list_all(USER_STORAGES, namespace)
-            summaries |= {(raw["metadata"]["namespace"], raw["metadata"]["name"]): summary(raw) for raw in raws}
+            async for page in self._api_server.pages(USER_STORAGES, namespace):
+                summaries |= {(raw["metadata"]["namespace"], raw["metadata"]["name"]): summary(raw) for raw in page}
         return Aged(_Listed(sorted(summaries), summaries), 0.0)
 
 
