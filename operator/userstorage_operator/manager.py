@@ -154,8 +154,8 @@ class Manager:
                 await asyncio.sleep(0.05)
             if stop.is_set():
                 return
-            # The listed objects have no cycles, so excluding them loses no memory: a full garbage collection that traverses them
-            # blocks the event loop for 50 ms or more with a thousand users, and for ten times that with ten thousand.
+            # The caches keep JSON, which no garbage collection traverses, but their indexes and the modules are objects without
+            # cycles: excluding them loses no memory, and a full collection blocks the event loop for less time.
             gc.freeze()
             log.info("started", objects=len(self.caches.keys()), namespaces=list(self._config.namespaces) or "all")
             await self._start_controllers(start, term)

@@ -250,3 +250,15 @@ def test_pod_of_another_name_still_counts_for_the_volume_that_it_mounts() -> Non
     [found] = caches.pods_on("users", "user-storage-alice")
     assert mounts_of("user-storage-alice", [found]) == mounts_of("user-storage-alice", [strange])
     assert len(json.dumps(found)) < 1024
+
+
+@pytest.mark.parametrize(
+    ("network", "field"),
+    [
+        (NETWORKS["Ingress"] | {"annotations": {f"example.org/{number}": "x" * 4096 for number in range(4)}}, "annotations"),
+        ({"allowedFrom": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.0.0.0/16"] * 1000}}]}, "allowedFrom"),
+    ],
+)
+def test_class_with_children_that_would_be_cut_is_refused(network: Unstructured, field: str) -> None:
+    with pytest.raises(InvalidSpec, match=f"class spec.network.{field}: "):
+        desired_of(storage_object(), UserStorageClass.parse(class_object(network=network)))

@@ -245,12 +245,11 @@ def _metadata(kind: Kind, meta: Unstructured, spec: Unstructured) -> Unstructure
     kept, ours = _life(meta), _own_fields(meta)
     if owners := meta.get("ownerReferences"):
         kept["ownerReferences"] = [_cut(owner, _NAME_MAX) for owner in _controller_first(owners)[: _LIST_MAX // 4]]
-    for field, known, free in (
-        ("labels", _LABELS, kind in _FREE_LABELS),
-        ("annotations", _ANNOTATIONS, kind in _FREE_ANNOTATIONS),
-    ):
-        if texts := _fitting(meta.get(field) or {}, known, ours[field], free=free):
-            kept[field] = texts
+    if texts := _fitting(meta.get("labels") or {}, _LABELS, ours.get("f:labels") or {}, free=kind in _FREE_LABELS):
+        kept["labels"] = texts
+    free = kind in _FREE_ANNOTATIONS
+    if texts := _fitting(meta.get("annotations") or {}, _ANNOTATIONS, ours.get("f:annotations") or {}, free=free):
+        kept["annotations"] = texts
     if managers := _managers(kind, meta, kept, spec, ours):
         kept["managedFields"] = managers
     return kept
@@ -260,17 +259,17 @@ def _controller_first(owners: list[Unstructured]) -> list[Unstructured]:
     return owners if len(owners) <= _LIST_MAX // 4 else sorted(owners, key=lambda owner: not owner.get("controller"))
 
 
-def _fitting(texts: Mapping[str, str], known: Collection[str], ours: Collection[str], *, free: bool) -> dict[str, str]:
-    """Return the labels or annotations that are `known` or that our field manager has set (`ours`), and all others if `free`; as
-    many as MAP_MAX holds, in that order, the shortest first.
+def _fitting(texts: Mapping[str, str], known: Collection[str], ours: Mapping[str, Any], *, free: bool) -> dict[str, str]:
+    """Return the labels or annotations that are `known` or that our field manager has set (`ours`, of the format FieldsV1), and all
+    others if `free`; as many as MAP_MAX holds, in that order, the shortest first.
     """
-    wanted = texts if free else {key: text for key, text in texts.items() if key in known or key in ours}
+    wanted = texts if free else {key: text for key, text in texts.items() if key in known or f"f:{key}" in ours}
     if sum(map(len, wanted)) + sum(map(len, wanted.values())) <= MAP_MAX:
         return dict(wanted)
 
     def rank(entry: tuple[str, str]) -> tuple[int, int, str]:
         key, text = entry
-        return 0 if key in known else 1 if key in ours else 2, len(key) + len(text), key
+        return 0 if key in known else 1 if f"f:{key}" in ours else 2, len(key) + len(text), key
 
     kept, left = dict[str, str](), MAP_MAX
     for key, text in sorted(wanted.items(), key=rank):
@@ -280,60 +279,60 @@ def _fitting(texts: Mapping[str, str], known: Collection[str], ours: Collection[
     return kept
 
 
-def _own_fields(meta: Unstructured) -> dict[str, set[str]]:
-    """Return field of the metadata -> its keys that our field manager has set."""
-    found: dict[str, set[str]] = {"labels": set(), "annotations": set()}
+def _own_fields(meta: Unstructured) -> Unstructured:
+    """Return the labels and annotations that our field manager has set, in the format FieldsV1."""
+    found: Unstructured = {}
     for entry in meta.get("managedFields") or ():
         if entry.get("manager") == names.FIELD_MANAGER and not entry.get("subresource"):
             owned = (entry.get("fieldsV1") or {}).get("f:metadata") or {}
-            for field, keys in found.items():
-                keys.update(key[2:] for key in owned.get(f"f:{field}") or () if key.startswith("f:"))
+            for field in ("f:labels", "f:annotations"):
+                if fields := owned.get(field):
+                    found[field] = found[field] | fields if field in found else fields
     return found
 
 
-def _managers(
-    kind: Kind, meta: Unstructured, kept: Unstructured, spec: Unstructured, ours: Mapping[str, Collection[str]]
-) -> list[Unstructured]:
+def _managers(kind: Kind, meta: Unstructured, kept: Unstructured, spec: Unstructured, ours: Unstructured) -> list[Unstructured]:
     """Return a digest of managedFields: which labels and annotations we have set, and which of the kept fields others have."""
     digest, left = list[Unstructured](), MAP_MAX
-    own: Unstructured = {
-        f"f:{field}": {f"f:{key}": {} for key in sorted(keys) if key in kept.get(field, ())}
-        for field, keys in ours.items()
-        if kind is Kind.POD or (field == "annotations" and kind is not Kind.PVC)
-    }
-    if any(own.values()):
+    fields = ("f:labels", "f:annotations") if kind is Kind.POD else ("f:annotations",) if kind is not Kind.PVC else ()
+    own = {field: _present(ours[field], kept.get(field[2:], {})) for field in fields if field in ours}
+    if own:
         digest.append({"manager": names.FIELD_MANAGER, "fieldsV1": {"f:metadata": own}})
     for entry in (meta.get("managedFields") or ())[: 2 * _LIST_MAX]:
-        if entry.get("manager") != names.FIELD_MANAGER and (fields := _foreign_fields(kind, entry, kept, spec)):
-            known = _cut(_some(entry, "manager", "time", "subresource"), _NAME_MAX) | {"fieldsV1": fields}
-            left -= len(json.dumps(known))
+        if entry.get("manager") != names.FIELD_MANAGER and (found := _foreign_fields(kind, entry, kept, spec)):
+            left -= sum(sum(map(len, inner)) for part in found.values() for inner in part.values())
             if left < 0:
                 break
-            digest.append(known)
+            digest.append(_cut(_some(entry, "manager", "time", "subresource"), _NAME_MAX) | {"fieldsV1": found})
     return digest[:_LIST_MAX]
+
+
+def _present(owned: Unstructured, texts: Mapping[str, str]) -> Unstructured:
+    """Return the owned labels or annotations: of too many only those that are kept."""
+    return owned if len(owned) <= _LIST_MAX else {key: {} for key in owned if key[2:] in texts}
 
 
 def _foreign_fields(kind: Kind, entry: Unstructured, kept: Unstructured, spec: Unstructured) -> Unstructured:
     """Return those fields of another manager that a patch of ours may concern; of a pod also which fields of its spec."""
-    owned, found = entry.get("fieldsV1") or {}, {}
-    metadata: Unstructured = {}
-    for field, fields in (owned.get("f:metadata") or {}).items():
-        if field in ("f:labels", "f:annotations"):
-            present = kept.get(field[2:], {})
-            if keys := [key for key in fields if key[2:] in present]:
-                metadata[field] = {key: {} for key in keys}
-        elif field in ("f:ownerReferences", "f:finalizers"):
-            metadata[field] = {".": {}}
-    if metadata:
-        found["f:metadata"] = metadata
-    owned_spec = owned.get("f:spec") or {}
-    some: Unstructured
-    if kind is Kind.POD:
-        some = {field: {} for field in owned_spec} if not entry.get("subresource") else {}
-    else:
-        some = {field: _without_items(fields) for field, fields in owned_spec.items() if field[2:] in spec}
-    if some:
-        found["f:spec"] = some
+    owned, found = entry.get("fieldsV1") or {}, Unstructured()
+    if owned_metadata := owned.get("f:metadata"):
+        metadata: Unstructured = {}
+        for field, fields in owned_metadata.items():
+            if field in ("f:labels", "f:annotations"):
+                present = kept.get(field[2:], {})
+                if keys := [key for key in fields if key[2:] in present]:
+                    metadata[field] = {key: {} for key in keys}
+            elif field in ("f:ownerReferences", "f:finalizers"):
+                metadata[field] = {".": {}}
+        if metadata:
+            found["f:metadata"] = metadata
+    if owned_spec := owned.get("f:spec"):
+        if kind is not Kind.POD:
+            some = {field: _without_items(fields) for field, fields in owned_spec.items() if field[2:] in spec}
+        else:
+            some = {field: {} for field in owned_spec} if not entry.get("subresource") else {}
+        if some:
+            found["f:spec"] = some
     return found
 
 
