@@ -54,7 +54,7 @@ def objects(count: int) -> list[dict[str, Any]]:
         status = {"observedGeneration": 1, "phase": f"phase-of-u{n}", "conditions": [condition]}
         result.append(
             {
-                "metadata": meta | {"resourceVersion": f"{n + 1}"},
+                "metadata": meta | {"resourceVersion": f"{n + 1}", "generation": 1},
                 "spec": {"userID": f"u{n}", "className": f"class-of-u{n}"},
                 "status": status,
             }
