@@ -36,6 +36,8 @@ WEBSOCKET = [
     ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ]
 NAVIGATION = [("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Site", "none")]
+WAITING = {"nginx": 503, "caddy": 503, "envoy": 429}
+"""Gateway -> code of the page for the owner of a pod that is not Ready."""
 RUNNING = 64 * 2**20
 """Bytes of a file that is still being downloaded when a part fails: more than all buffers on the way."""
 MEMORY = 256 * 2**20
@@ -227,6 +229,25 @@ def test_large_file_is_not_buffered(front_door: FrontDoor, gateway: Gateway, req
     assert (
         send(gateway.port, "GET", host("alice"), "/large.bin", [*front_door.session("bob"), ("Range", "bytes=-9")]).code == 403
     )
+
+
+def test_owner_waits_at_a_page_of_the_gate_while_the_pod_starts(front_door: FrontDoor, gateway: Gateway) -> None:
+    alice, bob = ([*front_door.session(user), *NAVIGATION] for user in USERS)
+    pages = list[Answer]()
+
+    def waits() -> bool:
+        pages.append(send(gateway.port, "GET", host("alice"), "/", alice))
+        return pages[-1].code == WAITING[gateway.name]
+
+    users = front_door.users
+    users.kubectl.run("delete", "pod", "user-storage-alice", "-n", users.namespace, "--wait=false")
+    eventually(waits)
+    assert (pages[-1].headers["Refresh"], pages[-1].headers["Retry-After"]) == ("2", "2")
+    assert b"<h1>Starting</h1>" in pages[-1].body
+    stranger = send(gateway.port, "GET", host("alice"), "/", bob)
+    assert (stranger.code, stranger.headers["Refresh"]) == (403, None)
+    assert b"Starting" not in stranger.body
+    eventually(lambda: send(gateway.port, "GET", host("alice"), "/", alice).code == 200)
 
 
 def test_upgrade_that_reaches_the_gate_blocks_no_later_question(front_door: FrontDoor) -> None:
