@@ -47,7 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--redis-steady-objects", type=int, default=100, help="number of objects in the steady-state tests of Redis"
     )
     parser.addoption("--upgrade-objects", type=int, default=30, help="number of additional users that an upgrade finds")
-    parser.addoption("--all-gateways", action="store_true", help="every outage behind every gateway, not behind one")
+    parser.addoption(
+        "--all-gateways", action="store_true", help="outages and forged requests at every gateway, not at nginx alone"
+    )
     parser.addoption("--gateway-outage", type=float, default=3, help="seconds for which a part of the front door is away")
     parser.addoption("--gateway-mebibytes", type=int, default=300, help="MiB of the file that is downloaded through gateways")
     parser.addoption("--forged-seconds", type=int, default=10, help="seconds for which the operator meets forged objects")

@@ -36,6 +36,8 @@ WEBSOCKET = [
     ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ]
 NAVIGATION = [("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Site", "none")]
+WAITING = {"nginx": 503, "caddy": 503, "envoy": 429}
+"""Gateway -> code of the page for the owner of a pod that is not Ready."""
 RUNNING = 64 * 2**20
 """Bytes of a file that is still being downloaded when a part fails: more than all buffers on the way."""
 MEMORY = 256 * 2**20
@@ -91,6 +93,20 @@ def leaks(answer: Answer, path: str) -> bool:
 def volume(front_door: FrontDoor, name: str) -> Path:
     """Return the path of a file of alice on this machine."""
     return front_door.users.volume("alice") / name
+
+
+@pytest.fixture(autouse=True)
+def without_files(front_door: FrontDoor) -> None:
+    """Delete alice's files: Copyparty gives an upload another name if there is a file of that name."""
+    for path in volume(front_door, "").iterdir():
+        path.unlink()
+
+
+def place(front_door: FrontDoor, name: str, content: bytes) -> None:
+    """Write a file of alice, past the gateway and the pod."""
+    path = volume(front_door, name)
+    path.write_bytes(content)
+    os.chown(path, 1000, 1000)
 
 
 def test_owner_uses_the_files_in_a_browser_and_stranger_is_refused(
@@ -198,12 +214,40 @@ def test_large_file_is_not_buffered(front_door: FrontDoor, gateway: Gateway, req
             received.update(block)
             count += len(block)
     assert (count, received.digest()) == (size, expected.digest())
+    block = bytes(2**20)
+    with connected(gateway.port, host("alice")) as connection:
+        length = ("Content-Length", str(size))
+        connection.sendall(encoded("PUT", host("alice"), "/uploaded.bin", [*front_door.session("alice"), length]))
+        for _ in range(size // len(block)):
+            connection.sendall(block)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert response.status == 201
+    assert volume(front_door, "uploaded.bin").stat().st_size == size
     assert gateway.server.peak_memory() < MEMORY
     assert sum(path.stat().st_size for path in gateway.directory.rglob("*") if path.is_file()) < 2**20, "no temporary files"
     assert (
         send(gateway.port, "GET", host("alice"), "/large.bin", [*front_door.session("bob"), ("Range", "bytes=-9")]).code == 403
     )
-    large.unlink()
+
+
+def test_owner_waits_at_a_page_of_the_gate_while_the_pod_starts(front_door: FrontDoor, gateway: Gateway) -> None:
+    alice, bob = ([*front_door.session(user), *NAVIGATION] for user in USERS)
+    pages = list[Answer]()
+
+    def waits() -> bool:
+        pages.append(send(gateway.port, "GET", host("alice"), "/", alice))
+        return pages[-1].code == WAITING[gateway.name]
+
+    users = front_door.users
+    users.kubectl.run("delete", "pod", "user-storage-alice", "-n", users.namespace, "--wait=false")
+    eventually(waits)
+    assert (pages[-1].headers["Refresh"], pages[-1].headers["Retry-After"]) == ("2", "2")
+    assert b"<h1>Starting</h1>" in pages[-1].body
+    stranger = send(gateway.port, "GET", host("alice"), "/", bob)
+    assert (stranger.code, stranger.headers["Refresh"]) == (403, None)
+    assert b"Starting" not in stranger.body
+    eventually(lambda: send(gateway.port, "GET", host("alice"), "/", alice).code == 200)
 
 
 def test_upgrade_that_reaches_the_gate_blocks_no_later_question(front_door: FrontDoor) -> None:
@@ -254,10 +298,8 @@ def test_stranger_stays_out_while_a_part_is_away(
     if gateway.name != GATEWAYS[0] and not everywhere:
         pytest.skip("the outages behind each gateway take minutes: make test-gateways")
     alice, bob = front_door.session("alice"), front_door.session("bob")
-    assert send(gateway.port, "PUT", host("alice"), f"/{NAME}", alice, SECRET).code in (201, 204)
-    running = volume(front_door, "running.bin")
-    running.write_bytes(bytes(RUNNING))
-    os.chown(running, 1000, 1000)
+    place(front_door, NAME, SECRET)
+    place(front_door, "running.bin", bytes(RUNNING))
     codes, count = set[int](), 0
     requests = [("GET", f"/{NAME}", alice), ("GET", f"/{NAME}", bob), ("PROPFIND", "/", bob), ("DELETE", f"/{NAME}", bob)]
     with ThreadPoolExecutor(len(requests)) as pool, connected(gateway.port, host("alice")) as connection:
