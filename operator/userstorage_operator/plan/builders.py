@@ -112,7 +112,7 @@ def _raise_if_unsupported(storage: UserStorage, cls: UserStorageClass, granted: 
 
 def selector(storage: UserStorage) -> dict[str, str]:
     """Return the labels by which the Service and the NetworkPolicy select the pod."""
-    return {names.LABEL_APP: names.APP, names.LABEL_USER: storage.slug}
+    return {names.LABEL_SLUG: storage.slug}
 
 
 def claim_name(storage: UserStorage) -> str:
@@ -440,6 +440,8 @@ def _metadata(storage: UserStorage) -> Unstructured:
         "namespace": storage.meta.namespace,
         "labels": {
             **selector(storage),
+            names.LABEL_APP: names.APP,
+            names.LABEL_USER: storage.slug,
             names.LABEL_MANAGED_BY: names.MANAGED_BY,
             names.LABEL_RECOMMENDED_MANAGED_BY: names.MANAGED_BY,
             names.LABEL_OWNER_UID: storage.meta.uid,

@@ -2,6 +2,7 @@
 a claim keeps its size and the owner of its files.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from userstorage_operator.api.userstorageclass import Expose, Ids
 from userstorage_operator.observed.snapshot import Snapshot, claim_is_ours, is_adoptable, is_ours, is_terminating
 from userstorage_operator.plan import exposure
 from userstorage_operator.plan.builders import Desired
+from userstorage_operator.plan.finalizers import selects
 
 
 def current_claim_size(snapshot: Snapshot) -> str | None:
@@ -76,7 +78,10 @@ def _current_policy(desired: Desired, snapshot: Snapshot, *, paced: bool) -> Uns
     policy, live = desired.network_policy, _live(Kind.NETWORK_POLICY, snapshot)
     is_unchanged = _recorded(snapshot, names.ANNOTATION_SOURCES_HASH) == desired.sources_hash
     if policy is None:
-        return None if live is None or is_unchanged else _as_desired(live, live["spec"], desired)
+        if live is None or is_unchanged:
+            return None
+        selector = {"podSelector": {"matchLabels": desired.service["spec"]["selector"], "matchExpressions": None}}
+        return _as_desired(live, live["spec"] | selector, desired)
     [rule] = policy["spec"]["ingress"]
     sources = _sources(live) if live is not None and not is_unchanged else None
     if sources is not None and not paced:
@@ -85,6 +90,31 @@ def _current_policy(desired: Desired, snapshot: Snapshot, *, paced: bool) -> Uns
     rule = rule | ({"from": sources} if sources is not None else {})
     rule = rule | ({"ports": [{"port": port, "protocol": "TCP"}]} if port is not None else {})
     return policy | {"spec": policy["spec"] | {"ingress": [rule]}}
+
+
+def keep_current_selectors(desired: Desired, snapshot: Snapshot) -> Desired:
+    """Return the desired children with the selectors by which the live Service and NetworkPolicy find the pod, as long as it lacks
+    the labels of the desired ones: a pod of an earlier build gets the label first, and is never without its policy.
+    """
+    pod, kept = snapshot.children.pod, dict[str, Any]()
+    if pod is None or selects(desired.service["spec"]["selector"], pod):
+        return desired
+    for kind in (Kind.NETWORK_POLICY, Kind.SERVICE):
+        child, live = getattr(desired, kind.field), _live(kind, snapshot)
+        if child is not None and live is not None and selects(selector_of(live), pod):
+            kept[kind.field] = child | {"spec": child["spec"] | _selecting(live)}
+    return replace(desired, **kept)
+
+
+def selector_of(child: Unstructured) -> Mapping[str, str]:
+    """Return the labels by which a Service or NetworkPolicy selects the pod."""
+    spec = child["spec"]
+    return ((spec.get("podSelector") or {}).get("matchLabels") if "podSelector" in spec else spec.get("selector")) or {}
+
+
+def _selecting(live: Unstructured) -> Unstructured:
+    labels = dict(selector_of(live))
+    return {"podSelector": {"matchLabels": labels, "matchExpressions": None}} if "podSelector" in live["spec"] else {"selector": labels}
 
 
 def _live(kind: Kind, snapshot: Snapshot) -> Unstructured | None:

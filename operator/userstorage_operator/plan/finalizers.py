@@ -3,10 +3,11 @@
 A reconcile removes it, or `userstorage-operator release-finalizers`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from userstorage_operator.api.names import FINALIZER
+from userstorage_operator.api.names import ANNOTATION_USER_ID, FINALIZER
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.observed.snapshot import is_owned_by_a_user_storage
 
 
 def has_finalizer(obj: Unstructured) -> bool:
@@ -19,10 +20,17 @@ def is_held(obj: Unstructured) -> bool:
     return "deletionTimestamp" in obj["metadata"] and has_finalizer(obj)
 
 
-def selects(policy: Unstructured, pod: Unstructured) -> bool:
-    """Whether the pod has the labels that a NetworkPolicy of ours selects."""
-    wanted = policy["spec"].get("podSelector", {}).get("matchLabels") or {}
-    return wanted.items() <= (pod["metadata"].get("labels") or {}).items()
+def selects(selector: Mapping[str, str], pod: Unstructured) -> bool:
+    """Whether the pod has the labels of the selector."""
+    return selector.items() <= (pod["metadata"].get("labels") or {}).items()
+
+
+def protects(policy: Unstructured, pod: Unstructured) -> bool:
+    """Whether a NetworkPolicy of ours is for that pod of its name: it selects the pod, or the pod is ours and has lost its labels."""
+    of_pod, of_policy = ((obj["metadata"].get("annotations") or {}).get(ANNOTATION_USER_ID) for obj in (pod, policy))
+    if is_owned_by_a_user_storage(pod) or (of_pod is not None and of_pod == of_policy):
+        return True
+    return selects(policy["spec"].get("podSelector", {}).get("matchLabels") or {}, pod)
 
 
 def release_patch(uid: str, finalizers: Sequence[str]) -> list[Unstructured]:

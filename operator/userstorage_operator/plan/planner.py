@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from userstorage_operator import browsers
 from userstorage_operator.api import names
@@ -22,15 +22,16 @@ from userstorage_operator.observed.snapshot import (
     is_terminating,
     was_orphaned,
 )
-from userstorage_operator.plan import volume_affinity
+from userstorage_operator.plan import builders, volume_affinity
 from userstorage_operator.plan.builders import Desired, build
 from userstorage_operator.plan.deferred_changes import (
     current_claim_size,
     ids_of_files,
     keep_current_access,
+    keep_current_selectors,
 )
 from userstorage_operator.plan.diff import LABEL_PATCH, child_patch, claim_patch, claim_resize, without_owner
-from userstorage_operator.plan.finalizers import has_finalizer, is_held
+from userstorage_operator.plan.finalizers import has_finalizer, is_held, selects
 from userstorage_operator.plan.pod import (
     claim_is_disappearing,
     deferral,
@@ -53,6 +54,9 @@ from userstorage_operator.plan.steps import (
     RemoveFinalizer,
     Step,
 )
+
+_RELABELLED_AFTER = timedelta(seconds=10)
+"""When to look again at a pod that gets a label: no event reports our own write."""
 
 
 def plan(snapshot: Snapshot, now: datetime) -> Plan:
@@ -109,10 +113,10 @@ def _render(snapshot: Snapshot) -> tuple[Desired | None, OperatorError | None]:
     except InvalidSpec as error:
         return None, error
     pod = snapshot.children.pod
-    if pod is None or is_current(pod, desired):
-        return desired, None
-    paced = deferral(snapshot, desired) in ("WaitingForRollout", "RolloutPaused")
-    return keep_current_access(desired, snapshot, paced=paced), None
+    if pod is not None and not is_current(pod, desired):
+        paced = deferral(snapshot, desired) in ("WaitingForRollout", "RolloutPaused")
+        desired = keep_current_access(desired, snapshot, paced=paced)
+    return keep_current_selectors(desired, snapshot), None
 
 
 def plan_changes(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
@@ -138,7 +142,10 @@ def plan_changes(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
         *_ensure_exposure(Kind.HTTP_ROUTE, desired.http_route, snapshot),
         *_resize_claim(snapshot, desired),
     ]
-    return replace(pod_plan, steps=tuple(steps))
+    pod = snapshot.own_pod
+    relabelled = pod is not None and not is_terminating(pod) and not selects(builders.selector(snapshot.storage), pod)
+    requeue_at = (*pod_plan.requeue_at, *((now + _RELABELLED_AFTER,) if relabelled else ()))
+    return replace(pod_plan, steps=tuple(steps), requeue_at=requeue_at)
 
 
 def plan_deletion(snapshot: Snapshot) -> Plan:

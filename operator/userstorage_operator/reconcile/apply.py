@@ -25,7 +25,7 @@ from userstorage_operator.observed.contest import REPORTED_FROM, Contest, Undone
 from userstorage_operator.observed.snapshot import Snapshot, controller, controller_uid, is_labelled, is_terminating
 from userstorage_operator.plan.builders import owner_reference
 from userstorage_operator.plan.diff import LABEL_PATCH, claim_metadata, labels_patch, with_owner, without_absent
-from userstorage_operator.plan.finalizers import has_finalizer, is_held, release_patch, selects
+from userstorage_operator.plan.finalizers import has_finalizer, is_held, protects, release_patch
 from userstorage_operator.plan.planner import claim_to_collect, refuse_foreign
 from userstorage_operator.plan.pod import plan_pod, pod_deletion
 from userstorage_operator.plan.steps import (
@@ -417,7 +417,7 @@ class Applier:
         meta = policy["metadata"]
         with suppress(NotFound):
             pod = await self._cluster.get(Kind.POD.resource, meta["namespace"], meta["name"])
-            if selects(policy, pod):
+            if protects(policy, pod):
                 raise Conflict(409, f"Pod {meta['name']!r} still exists; its NetworkPolicy is kept")
 
     async def _release(self, policy: Unstructured) -> None:

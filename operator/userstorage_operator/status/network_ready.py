@@ -4,18 +4,22 @@ from userstorage_operator.api import names, reasons
 from userstorage_operator.api.conditions import Condition
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.resources import EXPOSURE, Kind
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorageclass import PolicyMode, UserStorageClass
 from userstorage_operator.api.variables import base_path
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Snapshot, is_terminating
 from userstorage_operator.plan import exposure
-from userstorage_operator.plan.deferred_changes import served_path
+from userstorage_operator.plan.deferred_changes import selector_of, served_path
 from userstorage_operator.plan.diff import child_patch
-from userstorage_operator.plan.finalizers import is_held
+from userstorage_operator.plan.finalizers import is_held, selects
 from userstorage_operator.status.outcome import Outcome
 
 _KINDS = (Kind.NETWORK_POLICY, Kind.SERVICE, *EXPOSURE)
 """The most serious first: without its policy, a pod is open to other pods."""
+
+_CONSEQUENCES = {Kind.NETWORK_POLICY: "other pods can reach it", Kind.SERVICE: "no request reaches it"}
+"""Kind of a child that selects the pod -> what follows if it does not."""
 
 
 def network_ready(outcome: Outcome) -> Condition:
@@ -53,6 +57,8 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
         exists = live is not None and (not is_terminating(live) or is_held(live))
         if _is_desired(kind, outcome) and not exists:
             return Finding("Pending", f"the {name} has not been created yet")
+        if live is not None and (finding := _unselected_finding(kind, live, snapshot)) is not None:
+            return finding
         if desired is None:
             continue
         child = getattr(desired, kind.field)
@@ -65,6 +71,16 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
     if desired is not None and desired.http_route is not None and snapshot.children.http_route is not None:
         return exposure.route_rejection(snapshot.children.http_route)
     return None
+
+
+def _unselected_finding(kind: Kind, live: Unstructured, snapshot: Snapshot) -> Finding | None:
+    """Return OutOfSync if our pod lacks the labels by which the live Service or NetworkPolicy selects it; else None."""
+    pod = snapshot.own_pod
+    if pod is None or kind not in _CONSEQUENCES or selects(selector_of(live), pod):
+        return None
+    wanted = ", ".join(f"{key}={value}" for key, value in sorted(selector_of(live).items()))
+    labels = f"pod {pod['metadata']['name']!r} lacks the labels by which the {kind.resource.kind} selects it ({wanted})"
+    return Finding("OutOfSync", f"{labels}, so {_CONSEQUENCES[kind]}; another client may change the labels of pods")
 
 
 def url(snapshot: Snapshot, cls: UserStorageClass) -> str | None:
