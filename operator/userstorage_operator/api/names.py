@@ -12,6 +12,8 @@ CLASS_KIND = "UserStorageClass"
 FINALIZER = f"{GROUP}/pod-gone"
 ORPHAN_FINALIZER = "orphan"
 """Kubernetes sets it in a deletion with propagation policy Orphan, until the garbage collector has removed the owner from all children."""
+FOREGROUND_FINALIZER = "foregroundDeletion"
+"""Set by a foreground deletion, which is how the operator deletes pods. The garbage collector removes it."""
 FIELD_MANAGER = "userstorage-operator"
 
 LABEL_APP = "app"

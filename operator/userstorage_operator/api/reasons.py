@@ -57,6 +57,7 @@ REASONS: dict[str, dict[str, str]] = {
         "StartTimeout": "The pod was not ready within spec.lifecycle.startTimeout.",
         "Suspended": "spec.replicas is 0.",
         "StorageNotReady": "The claim keeps the pod from starting; see StorageReady.",
+        "NetworkNotReady": "Another controller keeps the former NetworkPolicy, without which no pod is created; see NetworkReady.",
         "ImagePullBackOff": "The image cannot be pulled.",
         "CrashLoopBackOff": "A container keeps exiting; the message has its last exit code and the last line of its output.",
         "OOMKilled": "The container was killed at its memory limit.",
@@ -76,7 +77,7 @@ REASONS: dict[str, dict[str, str]] = {
             "volume has more already. The message says which."
         ),
         "ClaimPending": "The claim waits for a volume; the message gives the cause if it is known.",
-        "ClaimLost": "The volume of the claim no longer exists.",
+        "ClaimLost": "The volume of the claim no longer exists. A pod that uses it is not replaced: it may still have the files.",
         "ClaimTerminating": "The claim is being deleted. A pod that uses it keeps it; no pod is started on it.",
         "ClaimReplaced": (
             "The claim is not the one that held the files, which was deleted; the message says when this one was created. The "
@@ -107,6 +108,10 @@ REASONS: dict[str, dict[str, str]] = {
         "WaitingForRollout": "The pod is outdated; it is replaced when rollout.maxUnavailable of the class permits it.",
         "ClaimTerminating": (
             "The pod should be replaced, but its claim is being deleted and this pod is the last that keeps the files; it is "
+            "left running. The message says why it should be replaced."
+        ),
+        "ClaimLost": (
+            "The pod should be replaced, but the volume of its claim no longer exists, so that no other pod could mount it; it is "
             "left running. The message says why it should be replaced."
         ),
         "ClaimNotAllowed": (
@@ -161,6 +166,10 @@ REASONS: dict[str, dict[str, str]] = {
         "ClaimNotAllowed": "The claim that spec.storage.claimName names may not be shared.",
         "ClaimInUse": "The claim is in use by another UserStorage.",
         "ClaimDeleted": "The claim that held the files was deleted; spec.storage.acceptedClaimLoss has to accept the loss.",
+        "ClaimReplaced": (
+            "Another claim has the place of the one that held the files, and storage.onClaimLoss of the class is Wait: no pod is "
+            "started on it before spec.storage.acceptedClaimLoss accepts the loss."
+        ),
         "NotStalled": "No manual action is needed.",
     },
     PAUSED: {

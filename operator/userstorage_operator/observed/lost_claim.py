@@ -6,7 +6,7 @@ If the status is lost, no claim is known, and a missing claim is created as for 
 
 from dataclasses import dataclass
 
-from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.api import names
 from userstorage_operator.api.userstorageclass import OnClaimLoss
 from userstorage_operator.observed.snapshot import Snapshot
 
@@ -24,17 +24,21 @@ def lost_claim(snapshot: Snapshot) -> ClaimIdentity | None:
 
     Returns None if no claim was lost, as far as the status knows. Another claim on the same volume is no loss.
     """
+    return next(iter(lost_claims(snapshot)), None)
+
+
+def lost_claims(snapshot: Snapshot) -> list[ClaimIdentity]:
+    """Return all such claims, the one that was lost first coming first: each loss has to be accepted."""
     if snapshot.storage.is_deleting or snapshot.claim_context.claim_read_error is not None:
-        return None
-    known = _known(snapshot.status.get("storage") or {})
-    return next((claim for claim in known if _is_lost(claim, snapshot)), None)
+        return []
+    return [claim for claim in _known_claims(snapshot) if _is_lost(claim, snapshot)]
 
 
 def waits_for_consent(snapshot: Snapshot) -> bool:
-    """Whether the claim was lost, and the class asks to create no other one before that is accepted."""
-    if snapshot.children.pvc is not None or snapshot.storage.storage.claim_name is not None or snapshot.cls is None:
-        return False
-    return snapshot.cls.on_claim_loss is OnClaimLoss.WAIT and lost_claim(snapshot) is not None
+    """Whether the claim was lost, and the class asks to create no other one, and to start no pod on one that another client has
+    created, before that is accepted.
+    """
+    return snapshot.cls is not None and snapshot.cls.on_claim_loss is OnClaimLoss.WAIT and lost_claim(snapshot) is not None
 
 
 def _is_lost(known: ClaimIdentity, snapshot: Snapshot) -> bool:
@@ -44,8 +48,14 @@ def _is_lost(known: ClaimIdentity, snapshot: Snapshot) -> bool:
     return claim is None or (claim["metadata"]["uid"] != known.uid and claim["spec"].get("volumeName") != known.volume)
 
 
-def _known(storage: Unstructured) -> list[ClaimIdentity]:
-    """Return the claims that `status.storage` knows, the one that was lost first coming first."""
+def _known_claims(snapshot: Snapshot) -> list[ClaimIdentity]:
+    """Return the claims that `status.storage` knows, the one that was lost first coming first; none if the spec names another claim
+    by now, which is no loss.
+    """
+    storage, spec = snapshot.status.get("storage") or {}, snapshot.storage
+    name = spec.storage.claim_name or names.child_name(spec.slug)
+    if storage.get("claimName", name) != name:
+        return []
     lost = storage.get("lostClaim") or {}
     pairs = ((lost.get("uid"), lost.get("volumeName")), (storage.get("claimUID"), storage.get("volumeName")))
     return [ClaimIdentity(uid, volume) for uid, volume in pairs if uid and volume]

@@ -18,8 +18,6 @@ _OWN_CONTAINERS = frozenset({names.CONTAINER, names.INIT_CONTAINER, names.DIRECT
 _STALE_MOUNTS = ("transport endpoint is not connected", "stale file handle", "stale nfs file handle")
 """What ENOTCONN and ESTALE are called in the messages of container runtimes, in lower case."""
 _OVERDUE = timedelta(seconds=10)
-_FOREGROUND_FINALIZER = "foregroundDeletion"
-"""Set by a foreground deletion, which is how the operator deletes pods. The garbage collector removes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +54,9 @@ def without_files_since(pod: Unstructured) -> datetime | None:
     """Return since when the browser runs but cannot read its volume, as far as its readiness probe shows; None if it does not run,
     is ready, or has not started.
 
-    A container that the kubelet cannot start again because of the mount counts too. The time starts with the container, so a crash
-    loop does not count, and neither does a lost node or a readiness gate, which leave the container ready.
+    A container that the kubelet cannot start again because of the mount counts too. The time starts with the loss of readiness;
+    if the container was never ready, when its start must have ended: no status says when its startup probe succeeded. So neither a
+    slow start nor a crash loop counts, nor a lost node or a readiness gate, which leave the container ready.
     """
     status = next((entry for entry in _containers(pod) if entry["name"] == names.CONTAINER), None)
     since = (condition(pod, "Ready") or {}).get("lastTransitionTime")
@@ -65,10 +64,28 @@ def without_files_since(pod: Unstructured) -> datetime | None:
         return None
     running, waiting = (status.get("state", {}).get(name) for name in ("running", "waiting"))
     if running is not None and running.get("startedAt") and status.get("started"):
-        return max(parse_time(since), parse_time(running["startedAt"]))
+        lost, started = parse_time(since), parse_time(running["startedAt"])
+        return lost if lost > started else started + _longest_start(pod)
     if waiting is not None and any(error in (waiting.get("message") or "").lower() for error in _STALE_MOUNTS):
         return parse_time(since)
     return None
+
+
+def time_to_fail(pod: Unstructured) -> timedelta:
+    """Return how long the readiness probe of the browser takes to find that it fails."""
+    return _duration(pod, "readinessProbe")
+
+
+def _longest_start(pod: Unstructured) -> timedelta:
+    return _duration(pod, "startupProbe")
+
+
+def _duration(pod: Unstructured, name: str) -> timedelta:
+    """Return the time in which a probe of the browser fails as often as it may, with the defaults of Kubernetes."""
+    containers = (container for container in pod["spec"]["containers"] if container["name"] == names.CONTAINER)
+    probe = next(containers, {}).get(name) or {}
+    failures = timedelta(seconds=probe.get("periodSeconds", 10)) * probe.get("failureThreshold", 3)
+    return timedelta(seconds=probe.get("initialDelaySeconds", 0)) + failures
 
 
 def disruption(pod: Unstructured) -> str | None:
@@ -92,7 +109,7 @@ def awaits_garbage_collection(pod: Unstructured, now: datetime) -> bool:
     meta = pod["metadata"]
     return now >= termination_overdue_at(pod) and (meta.get("deletionGracePeriodSeconds"), meta.get("finalizers")) == (
         0,
-        [_FOREGROUND_FINALIZER],
+        [names.FOREGROUND_FINALIZER],
     )
 
 
@@ -105,7 +122,7 @@ def termination_note(pod: Unstructured, now: datetime) -> str:
         notes.append(f"it was disrupted: {cause}")
     if awaits_garbage_collection(pod, now):
         notes.append("it waits only for the garbage collector")
-    elif finalizers := [name for name in meta.get("finalizers") or () if name != _FOREGROUND_FINALIZER]:
+    elif finalizers := [name for name in meta.get("finalizers") or () if name != names.FOREGROUND_FINALIZER]:
         notes.append(f"finalizers of other controllers keep it: {', '.join(finalizers)}")
     elif now >= termination_overdue_at(pod):
         notes.append(f"its grace period ended at {meta['deletionTimestamp']}")

@@ -10,6 +10,8 @@ from userstorage_operator.api import names
 from userstorage_operator.api.resources import EXPOSURE, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorageclass import Expose, Ids
+from userstorage_operator.observed.claim_usage import mounted_claims
+from userstorage_operator.observed.pod_status import is_ready
 from userstorage_operator.observed.snapshot import Snapshot, claim_is_ours, is_adoptable, is_ours, is_terminating
 from userstorage_operator.plan import exposure
 from userstorage_operator.plan.builders import Desired
@@ -25,19 +27,44 @@ def current_claim_size(snapshot: Snapshot) -> str | None:
 
 
 def ids_of_files(snapshot: Snapshot) -> Ids | None:
-    """Return the ids to which the files of the user's own claim belong: no other user may write them all. None if there is no
-    claim yet, or nothing is known.
+    """Return the ids to which the files of the user belong: no other user may write them all. None if nothing is known, as there
+    is no claim yet, or no pod has served the claim that the spec names.
 
-    An annotation of the claim records them when it is created; for a claim without one, they are those of the pod that uses it.
+    An annotation records them: of the user's own claim when it is created, and for a claim that the spec names, of the Service once a
+    pod is ready on it. Without a record, they are those of the pod that uses the claim.
     """
-    claim, pod = snapshot.children.pvc, snapshot.own_pod
-    if claim is None or snapshot.storage.storage.claim_name is not None or not claim_is_ours(claim, snapshot.storage):
+    claim, pod, named = snapshot.children.pvc, _live(Kind.POD, snapshot), snapshot.storage.storage.claim_name
+    if named is not None:
+        recorded_claim, _, ids = _annotation(_live(Kind.SERVICE, snapshot), names.ANNOTATION_RUN_AS).partition(" ")
+        recorded = Ids.read(ids) if recorded_claim == named else None
+        if recorded is None and pod is not None and is_ready(pod) and named in mounted_claims(pod):
+            recorded = _ids_of(pod)
+        return recorded
+    if claim is None or not claim_is_ours(claim, snapshot.storage):
         return None
-    recorded = Ids.read(str((claim["metadata"].get("annotations") or {}).get(names.ANNOTATION_RUN_AS, "")))
-    if recorded is None and pod is not None:
-        security = pod["spec"].get("securityContext") or {}
-        recorded = Ids.read(":".join(str(security.get(field)) for field in ("runAsUser", "runAsGroup", "fsGroup")))
-    return recorded
+    recorded = Ids.read(_annotation(claim, names.ANNOTATION_RUN_AS))
+    return _ids_of(pod) if recorded is None and pod is not None else recorded
+
+
+def record_ids(desired: Desired, snapshot: Snapshot) -> Desired:
+    """Return the desired children with the record of `ids_of_files` in the Service, if the spec names a claim: the claim belongs to
+    another, and a Service outlives the pod.
+    """
+    named, ids = snapshot.storage.storage.claim_name, ids_of_files(snapshot)
+    if named is None or ids is None:
+        return desired
+    meta = desired.service["metadata"]
+    annotations = meta["annotations"] | {names.ANNOTATION_RUN_AS: f"{named} {ids}"}
+    return replace(desired, service=desired.service | {"metadata": meta | {"annotations": annotations}})
+
+
+def _ids_of(pod: Unstructured) -> Ids | None:
+    security = pod["spec"].get("securityContext") or {}
+    return Ids.read(":".join(str(security.get(field)) for field in ("runAsUser", "runAsGroup", "fsGroup")))
+
+
+def _annotation(child: Unstructured | None, name: str) -> str:
+    return str((child["metadata"].get("annotations") or {}).get(name, "")) if child is not None else ""
 
 
 def served_path(snapshot: Snapshot) -> str | None:
@@ -45,7 +72,7 @@ def served_path(snapshot: Snapshot) -> str | None:
     pod = snapshot.own_pod
     if pod is None:
         return None
-    path = str((pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_BASE_PATH, ""))
+    path = _annotation(pod, names.ANNOTATION_BASE_PATH)
     # Without this check, an account that may edit pods could write `@example.org/` and so change the host of the URL.
     return path if path.startswith("/") else None
 
@@ -60,7 +87,7 @@ def keep_current_access(desired: Desired, snapshot: Snapshot, *, paced: bool) ->
     may change NetworkPolicies could create one that lets in the same.
     """
     policy = _current_policy(desired, snapshot, paced=paced)
-    if _recorded(snapshot, names.ANNOTATION_EXPOSURE_HASH) == desired.exposure_hash:
+    if _annotation(snapshot.children.pod, names.ANNOTATION_EXPOSURE_HASH) == desired.exposure_hash:
         return replace(desired, network_policy=policy)
     is_withdrawn = snapshot.cls is not None and snapshot.cls.exposure.expose is Expose.CLUSTER_IP and not paced
     current: dict[str, Any] = dict.fromkeys(kind.field for kind in EXPOSURE)
@@ -76,7 +103,7 @@ def _current_policy(desired: Desired, snapshot: Snapshot, *, paced: bool) -> Uns
     no policies any more, it stays.
     """
     policy, live = desired.network_policy, _live(Kind.NETWORK_POLICY, snapshot)
-    is_unchanged = _recorded(snapshot, names.ANNOTATION_SOURCES_HASH) == desired.sources_hash
+    is_unchanged = _annotation(snapshot.children.pod, names.ANNOTATION_SOURCES_HASH) == desired.sources_hash
     if policy is None:
         if live is None or is_unchanged:
             return None
@@ -114,7 +141,11 @@ def selector_of(child: Unstructured) -> Mapping[str, str]:
 
 def _selecting(live: Unstructured) -> Unstructured:
     labels = dict(selector_of(live))
-    return {"podSelector": {"matchLabels": labels, "matchExpressions": None}} if "podSelector" in live["spec"] else {"selector": labels}
+    return (
+        {"podSelector": {"matchLabels": labels, "matchExpressions": None}}
+        if "podSelector" in live["spec"]
+        else {"selector": labels}
+    )
 
 
 def _live(kind: Kind, snapshot: Snapshot) -> Unstructured | None:
@@ -123,12 +154,6 @@ def _live(kind: Kind, snapshot: Snapshot) -> Unstructured | None:
     if child is None or not (is_ours(child, snapshot.storage.meta.uid) or is_adoptable(child, snapshot.storage)):
         return None
     return child
-
-
-def _recorded(snapshot: Snapshot, annotation: str) -> str | None:
-    """Return what the annotation of our pod records; None for a pod of a build that did not record it."""
-    pod = snapshot.children.pod
-    return (pod["metadata"].get("annotations") or {}).get(annotation) if pod is not None else None
 
 
 def _sources(policy: Unstructured) -> list[Any] | None:

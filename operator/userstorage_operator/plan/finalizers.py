@@ -5,7 +5,7 @@ A reconcile removes it, or `userstorage-operator release-finalizers`.
 
 from collections.abc import Mapping, Sequence
 
-from userstorage_operator.api.names import ANNOTATION_USER_ID, FINALIZER
+from userstorage_operator.api.names import ANNOTATION_USER_ID, FINALIZER, FOREGROUND_FINALIZER
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed.snapshot import is_owned_by_a_user_storage
 
@@ -18,6 +18,13 @@ def has_finalizer(obj: Unstructured) -> bool:
 def is_held(obj: Unstructured) -> bool:
     """Whether the object is being deleted and our finalizer keeps it."""
     return "deletionTimestamp" in obj["metadata"] and has_finalizer(obj)
+
+
+def foreign_finalizers(obj: Unstructured) -> list[str]:
+    """Return the finalizers of other controllers that keep an object which is being deleted."""
+    if "deletionTimestamp" not in obj["metadata"]:
+        return []
+    return [name for name in obj["metadata"].get("finalizers") or () if name not in (FINALIZER, FOREGROUND_FINALIZER)]
 
 
 def selects(selector: Mapping[str, str], pod: Unstructured) -> bool:

@@ -29,9 +29,10 @@ from userstorage_operator.plan.deferred_changes import (
     ids_of_files,
     keep_current_access,
     keep_current_selectors,
+    record_ids,
 )
 from userstorage_operator.plan.diff import LABEL_PATCH, child_patch, claim_patch, claim_resize, without_owner
-from userstorage_operator.plan.finalizers import has_finalizer, is_held, selects
+from userstorage_operator.plan.finalizers import foreign_finalizers, has_finalizer, is_held, selects
 from userstorage_operator.plan.pod import (
     claim_is_disappearing,
     deferral,
@@ -112,7 +113,7 @@ def _render(snapshot: Snapshot) -> tuple[Desired | None, OperatorError | None]:
         desired = build(storage, cls, browser, exposed=exposed, granted=current_claim_size(snapshot))
     except InvalidSpec as error:
         return None, error
-    pod = snapshot.children.pod
+    desired, pod = record_ids(desired, snapshot), snapshot.children.pod
     if pod is not None and not is_current(pod, desired):
         paced = deferral(snapshot, desired) in ("WaitingForRollout", "RolloutPaused")
         desired = keep_current_access(desired, snapshot, paced=paced)
@@ -130,7 +131,7 @@ def plan_changes(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
     for kind in (Kind.NETWORK_POLICY, Kind.PVC):
         if getattr(desired, kind.field) is not None:
             refuse_foreign(kind, getattr(snapshot.children, kind.field), snapshot)
-    pod_plan = plan_pod(snapshot, desired, now)
+    pod_plan = _plan_pod(snapshot, desired, now)
     steps = [
         *_finalizer(snapshot),
         *_prune(snapshot, desired),
@@ -146,6 +147,15 @@ def plan_changes(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
     relabelled = pod is not None and not is_terminating(pod) and not selects(builders.selector(snapshot.storage), pod)
     requeue_at = (*pod_plan.requeue_at, *((now + _RELABELLED_AFTER,) if relabelled else ()))
     return replace(pod_plan, steps=tuple(steps), requeue_at=requeue_at)
+
+
+def _plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
+    """Plan the steps for the pod. None is created as long as another controller keeps the former NetworkPolicy from going."""
+    policy = snapshot.children.network_policy
+    is_kept = desired.network_policy is not None and policy is not None and bool(foreign_finalizers(policy))
+    if is_kept and snapshot.children.pod is None and not snapshot.storage.suspended:
+        return Plan(hold="NetworkNotReady")
+    return plan_pod(snapshot, desired, now)
 
 
 def plan_deletion(snapshot: Snapshot) -> Plan:
@@ -184,15 +194,18 @@ def claim_to_collect(snapshot: Snapshot) -> Unstructured | None:
 
 
 def plan_blocked(snapshot: Snapshot, now: datetime) -> Plan:
-    """Plan for a spec that cannot be carried out (`spec_error`): only delete the pod if the UserStorage is suspended.
+    """Plan for a spec that cannot be carried out (`spec_error`): only delete the pod if the UserStorage is suspended, and release
+    a NetworkPolicy that is being deleted once no pod needs it.
 
     The plan may also read which pods mount the claim, or the Events of the pod, for the status.
     """
     if (deadline := pod_termination_deadline(snapshot)) is not None:
         return Plan(requeue_at=(deadline,))
-    pod = snapshot.own_pod
+    pod, policy = snapshot.own_pod, snapshot.own(Kind.NETWORK_POLICY)
     if snapshot.storage.suspended and pod is not None:
         return Plan((pod_deletion(snapshot, pod, "the UserStorage is suspended"),))
+    if policy is not None and is_held(policy) and snapshot.children.pod is None:
+        return Plan((ReleasePolicy(),))
     if volume_affinity.is_stuck_on_node(snapshot):
         return Plan((InspectMounts(None),))
     if volume_affinity.events_are_due(snapshot, now):
@@ -223,8 +236,10 @@ def refuse_foreign(kind: Kind, child: Unstructured | None, snapshot: Snapshot) -
     if not _is_ours_or_adoptable(kind, child, snapshot):
         name = child["metadata"]["name"]
         if kind is not Kind.PVC and is_former(child, snapshot.storage):
+            kept = foreign_finalizers(child)
+            note = f"; finalizers of other controllers keep it: {', '.join(kept)}" if kept else ""
             raise AwaitingGarbageCollection(
-                f"{kind.resource.kind} {name!r} belongs to a deleted UserStorage and has not been garbage-collected yet"
+                f"{kind.resource.kind} {name!r} belongs to a deleted UserStorage and has not been garbage-collected yet{note}"
             )
         raise NameConflict(
             f"{kind.resource.kind} {name!r} exists and does not belong to this UserStorage; it is left alone, delete or rename it"
@@ -278,7 +293,8 @@ def _ensure_policy(snapshot: Snapshot, desired: Desired) -> Iterator[Step]:
     elif snapshot.children.pod is None:
         if is_held(live):
             yield ReleasePolicy()
-        yield Create(Kind.NETWORK_POLICY, policy)
+        if not foreign_finalizers(live):
+            yield Create(Kind.NETWORK_POLICY, policy)
     elif is_held(live) and (patch := child_patch(policy, live)):
         yield Patch(Kind.NETWORK_POLICY, patch)
 

@@ -9,19 +9,23 @@ from userstorage_operator.api.timestamps import parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UpdateStrategy
 from userstorage_operator.observed import backoff, pod_status
-from userstorage_operator.observed.claim_usage import share_of
+from userstorage_operator.observed.claim_usage import files_use, share_of
 from userstorage_operator.observed.lost_claim import waits_for_consent
 from userstorage_operator.observed.snapshot import Snapshot, controller_uid, is_owned_by_a_user_storage, is_terminating
 from userstorage_operator.plan import remount, volume_affinity
-from userstorage_operator.plan.builders import BUILT_FROM, Desired
+from userstorage_operator.plan.builders import BUILT_FROM, Desired, claim_use
 from userstorage_operator.plan.diff import metadata_patch, spec_edited_by_hand
 from userstorage_operator.plan.steps import Create, DeletePod, InspectMountEvents, InspectMounts, Patch, Plan
 
 CLAIM_TERMINATING = "ClaimTerminating"
 """The deferral of a pod that is the last to keep a claim which is being deleted."""
 _NO_FILES = "the browser runs but cannot read its volume; a new pod mounts it again"
+CLAIM_LOST = "ClaimLost"
+"""The deferral of a pod on a claim whose volume no longer exists, so that no other pod could mount it."""
 CLAIM_NOT_ALLOWED = "ClaimNotAllowed"
 """The deferral of a pod on a claim that no other pod may use, since its owner has removed the label."""
+KEPT_AS_LAST = frozenset((CLAIM_TERMINATING, CLAIM_LOST, CLAIM_NOT_ALLOWED))
+"""All reasons of `kept_as_last`."""
 
 
 def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
@@ -31,9 +35,9 @@ def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
         return Plan() if snapshot.storage.suspended else _plan_creation(snapshot, desired, now)
     if (deadline := pod_termination_deadline(snapshot)) is not None:
         return Plan(requeue_at=(deadline,))
-    if reason := _stop_reason(snapshot):
+    if reason := stop_reason(snapshot, desired):
         return Plan((pod_deletion(snapshot, pod, reason),))
-    if (replacement := _replacement(snapshot, desired, pod, now)) is not None and not is_the_last(snapshot):
+    if (replacement := _replacement(snapshot, desired, pod, now)) is not None and kept_as_last(snapshot) is None:
         return Plan((replacement,))
     if volume_affinity.is_stuck_on_node(snapshot) and snapshot.claim_context.mounts is None:
         return Plan((InspectMounts(desired),))
@@ -48,8 +52,9 @@ def plan_pod(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
 def _plan_creation(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
     if _claim_blocks_pod(snapshot, desired):
         # The deletion of another UserStorage and consent to a lost claim are events. Changes of claims and pods of other controllers
-        # are not.
-        has_event = snapshot.claim_context.claim_holder is not None or waits_for_consent(snapshot)
+        # are not, and the lost claim that the spec names may come back on its volume.
+        is_own = snapshot.storage.storage.claim_name is None
+        has_event = snapshot.claim_context.claim_holder is not None or (is_own and waits_for_consent(snapshot))
         return Plan(hold="StorageNotReady", requeue_at=() if has_event else (volume_affinity.claim_recheck_at(snapshot, now),))
     if (not_before := backoff.blocked_until(snapshot.pod_backoff, now)) is not None:
         return Plan(hold="PodBackoff", requeue_at=(not_before,))
@@ -89,6 +94,12 @@ def claim_is_disappearing(snapshot: Snapshot) -> bool:
         return is_terminating(claim)
     former = is_owned_by_a_user_storage(claim) and controller_uid(claim) != snapshot.storage.meta.uid
     return is_terminating(claim) or former
+
+
+def claim_is_lost(snapshot: Snapshot) -> bool:
+    """Whether the volume of the claim no longer exists: a pod that mounts it may still serve the files, and no other pod could."""
+    claim = snapshot.children.pvc
+    return claim is not None and claim.get("status", {}).get("phase") == "Lost"
 
 
 def claim_is_withdrawn(snapshot: Snapshot) -> bool:
@@ -151,12 +162,28 @@ def _with_restart_of(pod: Unstructured, desired: Unstructured) -> Unstructured:
     return desired | {"metadata": desired["metadata"] | {"annotations": others | kept}}
 
 
-def _stop_reason(snapshot: Snapshot) -> str | None:
+def stop_reason(snapshot: Snapshot, desired: Desired) -> str | None:
+    """Return why our pod is ended without room for another one; None if it is not. The holder of the claim ends neither the last
+    pod on a claim nor an outdated one that mounts what nobody else has, its former directory.
+    """
     if snapshot.storage.suspended:
         return "the UserStorage is suspended"
-    if snapshot.claim_context.claim_holder is not None:
-        return f"its claim, or its directory, is in use by UserStorage {snapshot.claim_context.claim_holder!r}"
-    return None
+    if snapshot.claim_context.claim_holder is None or kept_as_last(snapshot) or _is_elsewhere(snapshot, desired):
+        return None
+    return _in_use(snapshot)
+
+
+def _is_elsewhere(snapshot: Snapshot, desired: Desired) -> bool:
+    """Whether the replacement of our pod is deferred, and it mounts another claim or directory than the spec asks for now."""
+    pod = snapshot.own_pod
+    if pod is None or deferral(snapshot, desired) is None:
+        return False
+    mounted, wanted = files_use(pod), claim_use(snapshot.storage)
+    return mounted is not None and (mounted.claim, mounted.directory) != (wanted.claim, wanted.directory)
+
+
+def _in_use(snapshot: Snapshot) -> str:
+    return f"its claim, or its directory, is in use by UserStorage {snapshot.claim_context.claim_holder!r}"
 
 
 def _replacement(snapshot: Snapshot, desired: Desired, pod: Unstructured, now: datetime) -> DeletePod | None:
@@ -169,7 +196,7 @@ def _replacement(snapshot: Snapshot, desired: Desired, pod: Unstructured, now: d
     if _restart_is_requested(snapshot, pod):
         # With a pause if it is one of many in quick succession, as for a lost pod.
         step = replace(pod_deletion(snapshot, pod, "a restart was requested"), requested=False)
-    elif outdated and deferral(snapshot, desired) in (None, CLAIM_TERMINATING, CLAIM_NOT_ALLOWED):
+    elif outdated and deferral(snapshot, desired) in (None, *KEPT_AS_LAST):
         by_user = _changed_by_user(desired, pod)
         step = pod_deletion(snapshot, pod, "the spec asks for another pod" if by_user else "the class asks for another pod")
         step = replace(step, by_rollout=not by_user)
@@ -196,23 +223,25 @@ def _restart_is_requested(snapshot: Snapshot, pod: Unstructured) -> bool:
     return requested is not None and requested != _annotation(pod, names.ANNOTATION_RESTARTED_AT)
 
 
-def may_end_files(snapshot: Snapshot) -> bool:
-    """Whether the files may end with the pod: its claim is being deleted, or was removed in spite of its protection."""
-    return claim_is_disappearing(snapshot) or waits_for_consent(snapshot)
-
-
-def is_the_last(snapshot: Snapshot) -> bool:
-    """Whether no other pod could follow: the claim may end with this one, or its owner lets no new pod use it."""
-    return may_end_files(snapshot) or claim_is_withdrawn(snapshot)
+def kept_as_last(snapshot: Snapshot) -> str | None:
+    """Return why no other pod could follow ours, as a reason of PodUpToDate: the claim may end with it, being deleted or removed in
+    spite of its protection; the volume is gone; or the owner of the claim lets no new pod use it. None if another pod could follow.
+    """
+    if claim_is_disappearing(snapshot) or waits_for_consent(snapshot):
+        return CLAIM_TERMINATING
+    if claim_is_lost(snapshot):
+        return CLAIM_LOST
+    return CLAIM_NOT_ALLOWED if claim_is_withdrawn(snapshot) else None
 
 
 def kept_despite(snapshot: Snapshot, desired: Desired, now: datetime) -> str | None:
     """Return why the pod would be replaced if it were not the last on its claim; None if it would not, or is not the last."""
     pod = snapshot.own_pod
-    if pod is None or is_terminating(pod) or not is_the_last(snapshot) or _stop_reason(snapshot) is not None:
+    if pod is None or is_terminating(pod) or kept_as_last(snapshot) is None or stop_reason(snapshot, desired) is not None:
         return None
-    replacement = _replacement(snapshot, desired, pod, now)
-    return replacement.reason if replacement is not None else None
+    if (replacement := _replacement(snapshot, desired, pod, now)) is not None:
+        return replacement.reason
+    return _in_use(snapshot) if snapshot.claim_context.claim_holder is not None else None
 
 
 def pod_loss_reason(pod: Unstructured) -> str | None:
@@ -241,10 +270,8 @@ def deferral(snapshot: Snapshot, desired: Desired) -> str | None:
         return None
     if snapshot.storage.lifecycle.update_strategy is UpdateStrategy.WHEN_SUSPENDED:
         return "UpdateDeferred"
-    if may_end_files(snapshot):
-        return CLAIM_TERMINATING
-    if claim_is_withdrawn(snapshot):
-        return CLAIM_NOT_ALLOWED
+    if (reason := kept_as_last(snapshot)) is not None:
+        return reason
     if _changed_by_user(desired, pod):
         return None
     if snapshot.cls is not None and snapshot.cls.rollout_paused:

@@ -397,8 +397,7 @@ class Applier:
         if policy is None:
             return snapshot
         await self._raise_if_selected(policy)
-        await self._release(policy)
-        return _with_child(snapshot, Kind.NETWORK_POLICY, None)
+        return _with_child(snapshot, Kind.NETWORK_POLICY, await self._release(policy))
 
     async def release_former_policy(self, key: Key) -> None:
         """Release the NetworkPolicy `key` if it is being deleted, and neither its UserStorage nor its pod exists any more."""
@@ -420,19 +419,21 @@ class Applier:
             if protects(policy, pod):
                 raise Conflict(409, f"Pod {meta['name']!r} still exists; its NetworkPolicy is kept")
 
-    async def _release(self, policy: Unstructured) -> None:
+    async def _release(self, policy: Unstructured) -> Unstructured | None:
+        """Remove our finalizer. Return what is left of the NetworkPolicy; None if it is gone."""
         meta = policy["metadata"]
         try:
             patch = release_patch(meta["uid"], meta["finalizers"])
             released = await self._cluster.json_patch(Kind.NETWORK_POLICY.resource, meta["namespace"], meta["name"], patch)
         except NotFound:
             self._lister.discard(Kind.NETWORK_POLICY.resource, meta["namespace"], meta["name"], meta["uid"])
-            return
+            return None
         log.info("released", action="patch NetworkPolicy")
-        if is_terminating(released):  # gone now, unless a finalizer of another controller keeps it
+        if is_terminating(released) and not released["metadata"].get("finalizers"):  # the API server has removed it
             self._lister.discard(Kind.NETWORK_POLICY.resource, meta["namespace"], meta["name"], meta["uid"])
-        else:
-            self._lister.put(Kind.NETWORK_POLICY.resource, released)
+            return None
+        self._lister.put(Kind.NETWORK_POLICY.resource, released)
+        return released
 
 
 def _with_child(snapshot: Snapshot, kind: Kind, child: Unstructured | None) -> Snapshot:

@@ -10,21 +10,29 @@ from userstorage_operator.api.conditions import Condition
 from userstorage_operator.api.timestamps import format_time, parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status
+from userstorage_operator.observed.lost_claim import waits_for_consent
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import is_terminating
 from userstorage_operator.plan import pod as plans
 from userstorage_operator.plan import remount
 from userstorage_operator.status.network_ready import network_ready
 from userstorage_operator.status.outcome import Outcome
-from userstorage_operator.status.storage_ready import NEEDS_MANUAL_ACTION, keeps_pod_from_starting, storage_ready
+from userstorage_operator.status.storage_ready import NEEDS_MANUAL_ACTION, keeps_pod_from_starting, keeps_running, storage_ready
 
 _DEFERRALS = {
     "UpdateDeferred": "the pod is outdated; it is replaced at the next suspension (updateStrategy WhenSuspended)",
     "RolloutPaused": "the pod is outdated; the class holds its rollout back (rollout.paused)",
     "WaitingForRollout": "the pod is outdated; it is replaced when the rollout of the class allows it (rollout.maxUnavailable)",
     plans.CLAIM_TERMINATING: "the pod is outdated, and its claim is being deleted; see StorageReady",
+    plans.CLAIM_LOST: "the pod is outdated, and the volume of its claim no longer exists; see StorageReady",
     plans.CLAIM_NOT_ALLOWED: "the pod is outdated, and the next pod may not use its claim; see StorageReady",
 }
+_LAST = {
+    plans.CLAIM_TERMINATING: "the files of its claim may end with it",
+    plans.CLAIM_LOST: "no other pod could mount the volume of its claim",
+    plans.CLAIM_NOT_ALLOWED: "the next pod may not use its claim",
+}
+"""Reason of `plans.kept_as_last` -> why the pod is kept, in words."""
 _SLOW_START = frozenset({"PodPending", "PodNotReady", "SchedulingGated", "ReadinessGatesNotReady"})
 """Reasons of a start that goes on; after the start timeout, the message still says what it waits for."""
 
@@ -79,6 +87,8 @@ def _no_pod_finding(outcome: Outcome) -> Finding:
     """Return why there is no pod although nothing failed."""
     if outcome.plan.hold == "StorageNotReady":
         return Finding("StorageNotReady", storage_ready(outcome).message)
+    if outcome.plan.hold == "NetworkNotReady":
+        return Finding("NetworkNotReady", network_ready(outcome).message)
     if outcome.plan.hold == "PodBackoff":
         backoff = outcome.snapshot.pod_backoff
         cause = f" because {backoff.last_loss}" if backoff.last_loss else ""
@@ -106,7 +116,7 @@ def _remount_note(outcome: Outcome) -> str:
     that is kept because no other could follow.
     """
     due = remount.due_at(outcome.snapshot)
-    if due is None or plans.is_the_last(outcome.snapshot):
+    if due is None or plans.kept_as_last(outcome.snapshot) is not None:
         return ""
     times = f", as {outcome.snapshot.remounts} before it" if outcome.snapshot.remounts else ""
     return f"; the volume may have to be mounted again, so the pod is replaced at {format_time(due)}{times}"
@@ -137,12 +147,9 @@ def pod_up_to_date(outcome: Outcome) -> Condition:
     pod, desired = outcome.snapshot.children.pod, outcome.desired
     terminating = pod is not None and is_terminating(pod)
     if desired is not None and (why := plans.kept_despite(outcome.snapshot, desired, outcome.now)) is not None:
-        ends_claim = plans.may_end_files(outcome.snapshot)
-        cause = "the files of its claim may end with it" if ends_claim else "the next pod may not use its claim"
-        reason = plans.CLAIM_TERMINATING if ends_claim else plans.CLAIM_NOT_ALLOWED
-        return Condition(
-            reasons.POD_UP_TO_DATE, False, reason, f"the pod should be replaced ({why}), but {cause}; see StorageReady"
-        )
+        reason = plans.kept_as_last(outcome.snapshot) or ""
+        message = f"the pod should be replaced ({why}), but {_LAST[reason]}; see StorageReady"
+        return Condition(reasons.POD_UP_TO_DATE, False, reason, message)
     if desired is not None and not terminating and (deferral := plans.deferral(outcome.snapshot, desired)) is not None:
         return Condition(reasons.POD_UP_TO_DATE, False, deferral, _DEFERRALS[deferral])
     if desired is None or pod is None or terminating or not plans.is_current(pod, desired):
@@ -200,7 +207,9 @@ def _stalled_finding(outcome: Outcome) -> Finding | None:
         return Finding(error.reason, error.message) if outcome.blocking_failure.needs_manual_action else None
     storage = storage_ready(outcome)
     is_served = storage.reason == "ClaimNotAllowed" and outcome.snapshot.own_pod is not None
-    if storage.reason in NEEDS_MANUAL_ACTION and not is_served:
+    is_served |= storage.reason == "ClaimInUse" and keeps_running(outcome)
+    waits = storage.reason == "ClaimReplaced" and waits_for_consent(outcome.snapshot)
+    if waits or (storage.reason in NEEDS_MANUAL_ACTION and not is_served):
         return Finding(storage.reason, storage.message)
     if not outcome.snapshot.storage.suspended and timed_out(outcome):
         finding = not_ready_finding(outcome)

@@ -12,7 +12,7 @@ from userstorage_operator.observed.snapshot import Snapshot, is_terminating
 from userstorage_operator.plan import exposure
 from userstorage_operator.plan.deferred_changes import selector_of, served_path
 from userstorage_operator.plan.diff import child_patch
-from userstorage_operator.plan.finalizers import is_held, selects
+from userstorage_operator.plan.finalizers import foreign_finalizers, is_held, selects
 from userstorage_operator.status.outcome import Outcome
 
 _KINDS = (Kind.NETWORK_POLICY, Kind.SERVICE, *EXPOSURE)
@@ -56,7 +56,7 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
         live, name = snapshot.own(kind), kind.resource.kind
         exists = live is not None and (not is_terminating(live) or is_held(live))
         if _is_desired(kind, outcome) and not exists:
-            return Finding("Pending", f"the {name} has not been created yet")
+            return Finding("Pending", _pending_message(name, live))
         if live is not None and (finding := _unselected_finding(kind, live, snapshot)) is not None:
             return finding
         if desired is None:
@@ -71,6 +71,13 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
     if desired is not None and desired.http_route is not None and snapshot.children.http_route is not None:
         return exposure.route_rejection(snapshot.children.http_route)
     return None
+
+
+def _pending_message(name: str, live: Unstructured | None) -> str:
+    finalizers = foreign_finalizers(live) if live is not None else []
+    if not finalizers:
+        return f"the {name} has not been created yet"
+    return f"the former {name} is being deleted, and finalizers of other controllers keep it: {', '.join(finalizers)}"
 
 
 def _unselected_finding(kind: Kind, live: Unstructured, snapshot: Snapshot) -> Finding | None:

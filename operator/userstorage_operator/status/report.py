@@ -8,7 +8,7 @@ from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.timestamps import format_time, parse_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed import pod_status, pvc_resize, volume_usage
-from userstorage_operator.observed.lost_claim import lost_claim
+from userstorage_operator.observed.lost_claim import lost_claims
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.builders import claim_name, selector
 from userstorage_operator.plan.pod import claim_is_disappearing
@@ -135,14 +135,16 @@ def _known_claims(snapshot: Snapshot, previous: Unstructured) -> Unstructured:
     claim = snapshot.children.pvc
     if snapshot.claim_context.claim_read_error is not None:
         return {field: previous[field] for field in ("claimUID", "volumeName", "lostClaim") if field in previous}
-    if claim is None or (claim_is_disappearing(snapshot) and snapshot.own_pod is None):
+    lost = lost_claims(snapshot)
+    is_pending = len(lost) > 1  # a second one: it is reported when the loss of the first one is accepted
+    if claim is None or is_pending or (claim_is_disappearing(snapshot) and snapshot.own_pod is None):
         known: Unstructured = {field: previous[field] for field in ("claimUID", "volumeName") if field in previous}
     else:
         known = {"claimUID": claim["metadata"]["uid"]}
         if volume_name := claim["spec"].get("volumeName"):
             known["volumeName"] = volume_name
-    if (lost := lost_claim(snapshot)) is not None:
-        known["lostClaim"] = {"uid": lost.uid, "volumeName": lost.volume}
+    if lost:
+        known["lostClaim"] = {"uid": lost[0].uid, "volumeName": lost[0].volume}
     return known
 
 

@@ -67,7 +67,7 @@ class MemberState:
         return self.running and self.available and self.outdated and not self.deferred
 
 
-_DEFERRED = frozenset({"UpdateDeferred", plans.CLAIM_TERMINATING, plans.CLAIM_NOT_ALLOWED})
+_DEFERRED = plans.KEPT_AS_LAST | {"UpdateDeferred"}
 """Reasons of PodUpToDate that no rollout ends."""
 _TRANSIENT = frozenset(
     {"PodPending", "PodNotReady", "SchedulingGated", "ReadinessGatesNotReady", "PodTerminating", "StorageNotReady"}
@@ -111,7 +111,7 @@ def _blocked_by_own_problem(outcome: Outcome) -> bool:
     error = outcome.blocking_failure.error if outcome.blocking_failure is not None else None
     if isinstance(error, NameConflict) or (error is not None and error.reason in ("QuotaExceeded", "NamespaceTerminating")):
         return True
-    if outcome.plan.hold == "StorageNotReady" or _waits_for_volume(outcome):
+    if outcome.plan.hold in ("StorageNotReady", "NetworkNotReady") or _waits_for_volume(outcome):
         return True
     problem = conditions.not_ready_finding(outcome)
     has_own_scheduling = outcome.snapshot.storage.scheduling is not None

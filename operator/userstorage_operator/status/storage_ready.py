@@ -66,6 +66,14 @@ def keeps_pod_from_starting(outcome: Outcome) -> Finding | None:
     return Finding("StorageNotReady", problem.message) if problem is not None else None
 
 
+def keeps_running(outcome: Outcome) -> bool:
+    """Whether our pod runs on although another UserStorage has the claim or directory that the spec asks for."""
+    snapshot, pod = outcome.snapshot, outcome.snapshot.own_pod
+    if pod is None or is_terminating(pod) or outcome.desired is None:
+        return False
+    return plans.stop_reason(snapshot, outcome.desired) is None
+
+
 def _not_ready_finding(outcome: Outcome) -> Finding | None:
     snapshot, claim = outcome.snapshot, outcome.snapshot.children.pvc
     holder = snapshot.claim_context.claim_holder
@@ -75,12 +83,13 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
     name = claim["metadata"]["name"]
     if plans.claim_is_withdrawn(snapshot):
         return Finding("ClaimNotAllowed", _not_allowed_message(snapshot, name))
-    if holder is not None:
-        return Finding("ClaimInUse", _in_use_message(snapshot, claim, holder))
+    if holder is not None and not (plans.claim_is_disappearing(snapshot) and keeps_running(outcome)):
+        note = "; the pod keeps running where it was" if keeps_running(outcome) else ""
+        return Finding("ClaimInUse", _in_use_message(snapshot, claim, holder) + note)
     if plans.claim_is_disappearing(snapshot):
         return Finding("ClaimTerminating", _terminating_message(snapshot, name))
-    if claim.get("status", {}).get("phase") == "Lost":
-        return Finding("ClaimLost", f"the volume of claim {name!r} no longer exists")
+    if plans.claim_is_lost(snapshot):
+        return Finding("ClaimLost", _lost_message(outcome, name))
     if problem := volume_affinity.volume_problem(snapshot):
         return problem
     if (lost := lost_claim(snapshot)) is not None:
@@ -88,6 +97,13 @@ def _not_ready_finding(outcome: Outcome) -> Finding | None:
     if (refused := _growth_refused(outcome)) is not None and refused.reason == "ExpansionNotSupported":
         return Finding("ExpansionNotSupported", f"claim {name!r} cannot be expanded: {refused.message}")
     return None if _has_volume(snapshot, claim) else _pending(snapshot, claim)
+
+
+def _lost_message(outcome: Outcome, name: str) -> str:
+    message = f"the volume of claim {name!r} no longer exists"
+    if not keeps_running(outcome):
+        return message
+    return f"{message}; the pod may still have the files, so the operator does not replace it. Copy the files"
 
 
 def _not_allowed_message(snapshot: Snapshot, name: str) -> str:
@@ -133,7 +149,7 @@ def _missing_claim_finding(snapshot: Snapshot) -> Finding | None:
     if waits_for_consent(snapshot) and (lost := lost_claim(snapshot)) is not None:
         message = (
             f"{_identified(lost)} held the files and was deleted; the class asks to wait (storage.onClaimLoss) before another one "
-            f"is created. {_next_step(lost)}"
+            f"is used. {_next_step(lost)}"
         )
         return Finding("ClaimDeleted", message)
     if existing is None:
@@ -163,6 +179,8 @@ def _replaced(snapshot: Snapshot, claim: Unstructured, lost: ClaimIdentity) -> F
     meta = claim["metadata"]
     pending = None if _has_volume(snapshot, claim) else _pending(snapshot, claim)
     note = f"; {pending.message}" if pending is not None else ""
+    if waits_for_consent(snapshot):
+        note = "; the class asks to wait (storage.onClaimLoss), so no pod is started on it"
     message = (
         f"{_identified(lost)} held the files and was deleted; claim {meta['name']!r} was created in its place at "
         f"{meta['creationTimestamp']} and does not have them{note}. {_next_step(lost)}"
