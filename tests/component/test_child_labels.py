@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -27,18 +28,22 @@ def sweeping(live: Live) -> Iterator[RecordedMetrics]:
         yield metrics
 
 
-@pytest.fixture
-async def platform_label(api: Kubectl, live: Live) -> AsyncIterator[None]:
-    """An admission policy that sets the recommended label of each child of the namespace, whenever one is written."""
+@asynccontextmanager
+async def labelling(
+    api: Kubectl, live: Live, resources: dict[str, list[str]], labels: dict[str, str], condition: str = "true"
+) -> AsyncIterator[None]:
+    """An admission policy that sets labels of the children of the namespace, by API group, whenever one is written that meets the
+    condition (CEL).
+    """
     name = f"platform-{live.namespace}"
     rules = [
-        {"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": resources}
-        for group, resources in (
-            ("", ["pods", "services", "persistentvolumeclaims"]),
-            ("networking.k8s.io", ["networkpolicies", "ingresses"]),
-        )
+        {"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": kinds}
+        for group, kinds in resources.items()
     ]
-    label = f'JSONPatch{{op: "add", path: "/metadata/labels/" + jsonpatch.escapeKey("{RECOMMENDED}"), value: "platform"}}'
+    changes = ", ".join(
+        f'JSONPatch{{op: "add", path: "/metadata/labels/" + jsonpatch.escapeKey("{key}"), value: "{value}"}}'
+        for key, value in labels.items()
+    )
     policy = {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingAdmissionPolicy",
@@ -50,8 +55,11 @@ async def platform_label(api: Kubectl, live: Live) -> AsyncIterator[None]:
                 "resourceRules": rules,
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": live.namespace}},
             },
-            "matchConditions": [{"name": "labelled", "expression": "has(object.metadata.labels)"}],
-            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": f"[{label}]"}}],
+            "matchConditions": [
+                {"name": "labelled", "expression": "has(object.metadata.labels)"},
+                {"name": "chosen", "expression": condition},
+            ],
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": f"[{changes}]"}}],
         },
     }
     binding = policy | {"kind": "MutatingAdmissionPolicyBinding", "spec": {"policyName": name}}
@@ -61,12 +69,88 @@ async def platform_label(api: Kubectl, live: Live) -> AsyncIterator[None]:
 
     async def is_in_effect() -> bool:
         done = await asyncio.to_thread(api.run, *probe, "--dry-run=server", "-o", "json")
-        return "platform" in done.stdout
+        return all(value in done.stdout for value in labels.values())
 
     await live.until(is_in_effect)
-    yield
-    for kind in ("mutatingadmissionpolicybinding", "mutatingadmissionpolicy"):
-        await asyncio.to_thread(api.run, "delete", kind, name, "--ignore-not-found")
+    try:
+        yield
+    finally:
+        for kind in ("mutatingadmissionpolicybinding", "mutatingadmissionpolicy"):
+            await asyncio.to_thread(api.run, "delete", kind, name, "--ignore-not-found")
+
+
+@pytest.fixture
+async def platform_label(api: Kubectl, live: Live) -> AsyncIterator[None]:
+    """An admission policy that sets the recommended label of each child of the namespace, whenever one is written."""
+    children = {
+        "": ["pods", "services", "persistentvolumeclaims"],
+        "networking.k8s.io": ["networkpolicies", "ingresses"],
+    }
+    async with labelling(api, live, children, {RECOMMENDED: "platform"}):
+        yield
+
+
+PODS = {"": ["pods", "services"]}
+IS_POD = "object.kind == 'Pod' || object.metadata.name == 'probe'"
+
+
+def is_selected(pod: Unstructured, labels: dict[str, str]) -> bool:
+    return labels.items() <= pod["metadata"]["labels"].items()
+
+
+async def test_labels_of_a_platform_on_pods_take_neither_policy_nor_service(
+    live: Live, api: Kubectl, operator: RecordedMetrics
+) -> None:
+    async with labelling(api, live, PODS, {"app": "platform", "userId": "platform-user"}, IS_POD):
+        await live.create()
+        await live.until_ready()
+        pod, policy, service = await live.pod(), await live.child(Kind.NETWORK_POLICY), await live.child(Kind.SERVICE)
+        assert pod["metadata"]["labels"]["app"] == "platform"
+        assert policy is not None
+        assert is_selected(pod, policy["spec"]["podSelector"]["matchLabels"])
+        assert service is not None
+        assert is_selected(pod, service["spec"]["selector"])
+
+
+async def test_pod_without_its_policy_is_reported_and_a_deleted_policy_kept(
+    live: Live, api: Kubectl, operator: RecordedMetrics
+) -> None:
+    async with labelling(api, live, PODS, {names.LABEL_SLUG: "platform"}, IS_POD):
+        await live.create()
+        message = await live.until_condition("NetworkReady", "False", "OutOfSync")
+        assert f"the NetworkPolicy selects it ({names.LABEL_SLUG}=alice), so other pods can reach it" in message
+        await live.delete(Kind.NETWORK_POLICY.resource, "user-storage-alice")
+        await live.delete(USER_STORAGES, "alice")
+        await live.change({"metadata": {"finalizers": None}})  # by force
+        await live.until(lambda: is_gone(live))
+        await asyncio.sleep(2)  # the operator has seen it
+        pod = await live.child(Kind.POD)
+        assert pod is None or await live.child(Kind.NETWORK_POLICY) is not None
+
+
+async def test_pod_of_an_earlier_build_is_selected_all_the_time(live: Live) -> None:
+    former: Unstructured = {"app": "filebrowser", "userId": "alice"}
+    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600)):
+        await live.create()
+        before = (await live.until_ready())["status"]["podUID"]
+    await live.change_child(Kind.NETWORK_POLICY, {"spec": {"podSelector": {"matchLabels": {names.LABEL_SLUG: None, **former}}}})
+    await live.change_child(Kind.SERVICE, {"spec": {"selector": {names.LABEL_SLUG: None, **former}}})
+    await live.change_child(Kind.POD, {"metadata": {"labels": {names.LABEL_SLUG: None}}})
+    with serving(Config(namespaces=(live.namespace,), http_port=0, sweep_period=3600)):
+
+        async def is_upgraded() -> bool:
+            # In this order: the pod only gets labels.
+            policy, service = await live.child(Kind.NETWORK_POLICY), await live.child(Kind.SERVICE)
+            pod = await live.pod()
+            assert policy is not None
+            assert service is not None
+            selectors = policy["spec"]["podSelector"]["matchLabels"], service["spec"]["selector"]
+            assert all(is_selected(pod, labels) for labels in selectors)
+            return selectors == ({names.LABEL_SLUG: "alice"},) * 2
+
+        await live.until(is_upgraded)
+        assert (await live.until_ready())["status"]["podUID"] == before
+        await live.until_condition("NetworkReady", "True", "Synced")
 
 
 async def assert_silent(sweeping: RecordedMetrics, live: Live) -> None:

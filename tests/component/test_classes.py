@@ -300,6 +300,54 @@ async def test_deferred_update_keeps_current_endpoint(live: Live, operator: None
     assert await port_let_in(live) == 9999
 
 
+@pytest.mark.parametrize("strategy", ["Immediate", "WhenSuspended"])
+async def test_class_change_opens_nothing_before_the_pod_is_replaced(
+    live: Live, operator: None, make_class: MakeClass, strategy: str
+) -> None:
+    sources = [{"podSelector": {}}]
+    name = await make_class(
+        browser={"flavor": "Dufs"},
+        auth={"mode": "None", "acknowledgeUnauthenticated": True},
+        network={"allowedFrom": sources},
+        rollout={"paused": True},
+    )
+    await live.create(className=name, lifecycle={"updateStrategy": strategy})
+    await live.until_ready()
+    before = await identities(live, "alice")
+    opened = {
+        "expose": "Ingress",
+        "hostTemplate": "${slug}.${namespace}.example.org",
+        "allowedFrom": [{"namespaceSelector": {}}],
+    }
+    login = {"browser": {"flavor": "Copyparty"}, "auth": {"mode": "Header", "acknowledgeUnauthenticated": None}}
+    await live.change_class(name, {"spec": login | {"network": opened}})
+    await live.until_condition("PodUpToDate", "False", "RolloutPaused" if strategy == "Immediate" else "UpdateDeferred")
+    assert await identities(live, "alice") == before
+    assert await live.condition("NetworkReady") == ("True", "Synced")
+    # Nor does the class take the policy away.
+    await live.change_class(name, {"spec": {"network": {"policy": "None"}}})
+    await live.change({"spec": {"lifecycle": {"startTimeout": "9m"}}})  # one more reconcile
+
+    async def is_observed() -> bool:
+        raw = await live.get()
+        return raw is not None and raw["status"]["observedGeneration"] == raw["metadata"]["generation"]
+
+    await live.until(is_observed)
+    assert await identities(live, "alice") == before
+    await live.change_class(name, {"spec": {"network": {"policy": "Managed"}, "rollout": {"paused": False}}})
+    if strategy == "WhenSuspended":
+        await live.change({"spec": {"replicas": 0}})
+        await live.until_condition("Suspended", "True", "Requested")
+        await live.change({"spec": {"replicas": 1}})
+
+    async def is_open() -> bool:
+        policy, ingress = await live.child(Kind.NETWORK_POLICY), await live.child(Kind.INGRESS)
+        return ingress is not None and policy is not None and policy["spec"]["ingress"][0]["from"] == opened["allowedFrom"]
+
+    await live.until(is_open)
+    assert (await live.pod())["metadata"]["uid"] != (before[3] or [""])[0]
+
+
 async def port_let_in(live: Live) -> int:
     policy = await live.child(Kind.NETWORK_POLICY)
     assert policy is not None

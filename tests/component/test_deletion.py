@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from component.test_interrupted import WRITES_TO_READY, Killed, is_gone, is_ready, reconcile_until
-from support.inprocess import serving
+from support.inprocess import RecordedMetrics, serving
 from support.kubectl import Kubectl
 from support.live import LIFE, Live
 from userstorage_operator.api.errors import OperatorError
@@ -319,6 +319,37 @@ async def test_deleted_policy_stays_in_force_until_its_pod_is_gone(live: Live, o
     assert fresh is not None
     assert fresh["metadata"]["uid"] != policy["metadata"]["uid"]
     assert "deletionTimestamp" not in fresh["metadata"]
+
+
+@pytest.mark.produces("Ready/NetworkNotReady")
+async def test_policy_that_another_controller_keeps_is_named_and_waited_for(live: Live, operator: RecordedMetrics) -> None:
+    keep = ["userstorage.dev/pod-gone", "example.org/audit"]
+    await live.create()
+    await live.until_ready()
+    await live.change_child(Kind.NETWORK_POLICY, {"metadata": {"finalizers": keep}})
+    await live.delete(Kind.NETWORK_POLICY.resource, "user-storage-alice")
+    await live.delete(Kind.POD.resource, "user-storage-alice")
+    message = await live.until_condition("Ready", "False", "NetworkNotReady")
+    assert "finalizers of other controllers keep it: example.org/audit" in message
+    assert message == await live.until_condition("NetworkReady", "False", "Pending")
+    await asyncio.sleep(2)  # no loop of creations
+    before = operator.writes()
+    await asyncio.sleep(3)
+    assert operator.writes() == before
+    assert await live.child(Kind.POD) is None
+    await live.change_child(Kind.NETWORK_POLICY, {"metadata": {"finalizers": None}})
+    await live.until_ready()
+    await live.until_condition("NetworkReady", "True", "Synced")
+
+
+async def test_policy_of_a_blocked_user_is_released_without_a_pod(live: Live, operator: None) -> None:
+    await live.create()
+    await live.until_ready()
+    await live.change({"spec": {"className": "no-such-class", "replicas": 0}})
+    await live.until_condition("Stalled", "True", "ClassNotFound")
+    await live.until(lambda: is_absent(live, Kind.POD))
+    await live.delete(Kind.NETWORK_POLICY.resource, "user-storage-alice")
+    await live.until(lambda: is_absent(live, Kind.NETWORK_POLICY))
 
 
 async def test_replacing_a_deleted_object_without_finalizers_keeps_the_pod_shielded(

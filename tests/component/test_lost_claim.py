@@ -11,6 +11,7 @@ from component.test_events import Events
 from support.faultproxy import Fault, FaultProxy
 from support.kubectl import Kubectl
 from support.live import LIFE, Live
+from support.volumes import create_claim
 from userstorage_operator.api.names import ANNOTATION_RESTARTED_AT
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
@@ -231,6 +232,53 @@ async def test_no_claim_is_created_without_consent(live: Live, operator_of_all: 
     await live.change({"spec": {"storage": {"acceptedClaimLoss": uid}}})
     await live.until_ready()
     await live.until_condition("StorageReady", "True", "ClaimBound")
+
+
+@pytest.mark.produces("Stalled/ClaimReplaced")
+@pytest.mark.parametrize("named", [False, True])
+async def test_no_pod_is_started_on_a_claim_that_another_client_created_without_consent(
+    live: Live, operator_of_all: None, class_name: str, named: bool
+) -> None:
+    name = "homes" if named else OURS
+    spec: dict[str, Any] = {"className": class_name}
+    if named:
+        await create_claim(live, name)
+        spec["storage"] = {"claimName": name}
+    await live.change_class(class_name, {"spec": {"storage": {"onClaimLoss": "Wait"}}})
+    await create_user(live, **spec)
+    await live.change({"spec": {"replicas": 0}})
+    await live.until_condition("Suspended", "True", "Requested")
+    lost = await live.client.get(Kind.PVC.resource, live.namespace, name)
+    uid = lost["metadata"]["uid"]
+    await live.delete(Kind.PVC.resource, name)
+    assert uid in await live.until_condition("StorageReady", "False", "ClaimDeleted")
+    # As a backup tool restores it, empty.
+    meta = {key: lost["metadata"].get(key) or {} for key in ("labels", "annotations")}
+    await live.create_object(Kind.PVC, name, {key: lost["spec"][key] for key in ("accessModes", "resources")}, **meta)
+    await live.change({"spec": {"replicas": 1}})
+    assert "no pod is started on it" in await live.until_condition("StorageReady", "False", "ClaimReplaced")
+    assert uid in await live.until_condition("Ready", "False", "StorageNotReady")
+    assert await live.condition("Stalled") == ("True", "ClaimReplaced")
+    await asyncio.sleep(3)  # several retries
+    assert await live.child(Kind.POD) is None
+    await live.change({"spec": {"storage": {"acceptedClaimLoss": uid}}})
+    await live.until_ready()
+    await live.until_condition("StorageReady", "True", "ClaimBound")
+
+
+async def test_another_named_claim_is_no_lost_claim(live: Live, operator_of_all: None, class_name: str) -> None:
+    await live.change_class(class_name, {"spec": {"storage": {"onClaimLoss": "Wait"}}})
+    for name in ("homes", "archive"):
+        await create_claim(live, name)
+    await create_user(live, className=class_name, storage={"claimName": "homes"})
+    await live.change({"spec": {"storage": {"claimName": "archive"}}})
+
+    async def is_served() -> bool:
+        return (await storage_status(live))["claimName"] == "archive" and await live.condition("Ready") == ("True", "PodReady")
+
+    await live.until(is_served)
+    await live.until_condition("StorageReady", "True", "ClaimBound")
+    assert "lostClaim" not in await storage_status(live)
 
 
 async def test_claim_that_lost_its_labels_is_no_lost_claim(live: Live, operator_of_all: None, class_name: str) -> None:

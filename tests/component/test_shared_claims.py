@@ -121,6 +121,31 @@ async def test_withdrawn_consent_ends_no_user(live: Live, operator: None) -> Non
     await live.until_condition("StorageReady", "False", "ClaimInUse", "carol")
 
 
+@pytest.mark.parametrize("reason", ["UpdateDeferred", "ClaimTerminating"])
+async def test_pod_is_kept_if_the_directory_that_the_spec_asks_for_next_is_in_use(
+    live: Live, operator: None, reason: str
+) -> None:
+    await create_homes(live)
+    strategy = {"updateStrategy": "WhenSuspended"} if reason == "UpdateDeferred" else {}
+    await live.create("bob", storage=homes("b"))
+    await live.create("alice", storage=homes("a"), lifecycle=strategy)
+    await live.until_ready("bob")
+    pod = (await live.until_ready("alice"))["status"]["podUID"]
+    if reason == "ClaimTerminating":
+        await live.delete(Kind.PVC.resource, "homes")
+        await live.until_condition("StorageReady", "False", "ClaimTerminating")
+    await live.change({"spec": {"storage": {"subPath": "b"}}})
+    await live.until_condition("PodUpToDate", "False", reason)
+    if reason == "UpdateDeferred":
+        message = await live.until_condition("StorageReady", "False", "ClaimInUse")
+        assert "UserStorage 'bob'" in message
+        assert "keeps running where it was" in message
+    await asyncio.sleep(2)  # several reconciles
+    assert (await live.pod())["metadata"]["uid"] == pod
+    assert await live.condition("Ready") == ("True", "PodReady")
+    assert await live.condition("Stalled") == ("False", "NotStalled")
+
+
 async def test_deleted_shared_claim_keeps_its_users(live: Live, operator: None) -> None:
     await create_homes(live)
     for name in ("alice", "bob"):

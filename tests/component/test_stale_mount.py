@@ -1,7 +1,7 @@
 """A browser that runs but cannot read its volume gets a new pod, which mounts the volume again."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +15,8 @@ pytestmark = [pytest.mark.kwok]
 OURS = "user-storage-alice"
 PATIENT = 3
 """Seconds of `startTimeout`."""
+TO_FAIL = 60
+"""Seconds in which the readiness probe can fail three times: a pod has at least as long to become ready again."""
 
 
 async def create_user(live: Live) -> str:
@@ -23,15 +25,17 @@ async def create_user(live: Live) -> str:
     return str((await live.until_ready())["status"]["podUID"])
 
 
-async def fail_readiness(live: Live, **container: Any) -> None:
-    """Report the pod as a kubelet does whose readiness probe fails."""
-    pod, now = await live.pod(), format_time(datetime.now(UTC))
+async def fail_readiness(live: Live, since: int = TO_FAIL - PATIENT, **container: Any) -> None:
+    """Report the pod as a kubelet does whose readiness probe has failed for `since` seconds."""
+    pod, now = await live.pod(), datetime.now(UTC)
+    lost, started = format_time(now - timedelta(seconds=since)), format_time(now - timedelta(hours=1))
     [status] = pod["status"]["containerStatuses"]
     conditions = [
-        entry | {"status": "False", "lastTransitionTime": now} if entry["type"] in ("Ready", "ContainersReady") else entry
+        entry | {"status": "False", "lastTransitionTime": lost} if entry["type"] in ("Ready", "ContainersReady") else entry
         for entry in pod["status"]["conditions"]
     ]
-    statuses = [status | {"ready": False, "started": True, **container}]
+    running = {"running": {"startedAt": started}}
+    statuses = [status | {"ready": False, "started": True, "state": running, **container}]
     patch = {"status": {"conditions": conditions, "containerStatuses": statuses}}
     await live.client.merge_patch(Kind.POD.resource, live.namespace, OURS, patch, "status")
 
@@ -65,13 +69,39 @@ async def test_container_that_cannot_start_again_on_a_stale_mount_is_replaced(li
     await live.until_ready()
 
 
-async def test_each_pod_in_a_row_has_twice_as_long_to_become_ready(live: Live, operator: None) -> None:
-    await live.create(lifecycle={"startTimeout": f"{2 * PATIENT}s"}, podMetadata={"annotations": {LIFE: "never-ready"}})
+async def test_short_failure_costs_no_pod(live: Live, operator: None) -> None:
+    first = await create_user(live)
+    await fail_readiness(live, since=0)
+    await live.until_condition("Stalled", "True", "StartTimeout")
+    await asyncio.sleep(2)
+    assert (await live.pod())["metadata"]["uid"] == first
+
+
+async def test_slow_start_costs_no_pod(live: Live, operator: None) -> None:
+    await live.create(lifecycle={"startTimeout": f"{PATIENT}s"}, podMetadata={"annotations": {LIFE: "never-ready"}})
     first = (await live.until(lambda: live.child(Kind.POD)))["metadata"]["uid"]
+    await live.until_condition("Stalled", "True", "StartTimeout")  # the program has started and reads a large volume
+    await asyncio.sleep(2)
+    assert (await live.pod())["metadata"]["uid"] == first
+
+
+async def test_each_pod_in_a_row_has_twice_as_long_to_become_ready(live: Live, operator: None) -> None:
+    await live.create(lifecycle={"startTimeout": f"{PATIENT}s"}, podMetadata={"annotations": {LIFE: "never-ready"}})
+
+    async def is_running() -> bool:
+        pod = await live.child(Kind.POD)
+        return pod is not None and bool(pod.get("status", {}).get("containerStatuses"))
+
+    await live.until(is_running)
+    first = (await live.pod())["metadata"]["uid"]
+    await fail_readiness(live)
     second = await until_replaced(live, first)
+    await live.until(is_running)
+    await fail_readiness(live, since=TO_FAIL + PATIENT)
     message = await live.until_condition("Ready", "False", "StartTimeout")
     assert "as 1 before it" in message
     assert (await live.pod())["metadata"]["uid"] == second
+    await fail_readiness(live, since=2 * TO_FAIL - PATIENT)
     await until_replaced(live, second)
 
 

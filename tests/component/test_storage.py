@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 
 from support.live import LIFE, Live
-from support.volumes import SHAREABLE, bind_claim, create_claim, create_storage_class, patch_claim_status, storage_class
+from support.volumes import SHAREABLE, SHARED, bind_claim, create_claim, create_storage_class, patch_claim_status, storage_class
 from userstorage_operator.api.errors import Refused
+from userstorage_operator.api.names import ANNOTATION_RUN_AS
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.plan import volume_affinity
@@ -163,6 +164,40 @@ async def test_pods_keep_running_as_the_owner_of_their_files(live: Live, operato
         await live.delete_class(f"{name}-other")
 
 
+async def test_pods_on_a_named_claim_keep_running_as_the_owner_of_their_files(live: Live, operator: None) -> None:
+    name = f"ids-{live.namespace}"
+    await live.create_class(name)
+    await create_claim(live, "homes", mode="ReadWriteMany", labels=SHARED)
+    try:
+        await live.create(className=name, storage={"claimName": "homes", "subPath": "alice"})
+        before = (await live.until_ready())["status"]["podUID"]
+
+        async def is_recorded() -> bool:
+            service = await live.child(Kind.SERVICE)
+            return service is not None and service["metadata"]["annotations"].get(ANNOTATION_RUN_AS) == "homes 1000:1000:1000"
+
+        await live.until(is_recorded)
+        await live.change_class(name, {"spec": {"security": {"runAsUser": 2000, "fsGroup": 3000}}})
+        await live.create("bob", className=name, storage={"claimName": "homes", "subPath": "bob"})
+        await live.until_ready("bob")
+        assert (await live.pod("bob"))["spec"]["securityContext"]["runAsUser"] == 2000
+        await live.change({"metadata": {"annotations": {"example.org/touched": "once"}}})
+
+        async def is_said() -> bool:
+            conditions = ((await live.get()) or {})["status"]["conditions"]
+            return any("its files belong to 1000:1000:1000" in entry["message"] for entry in conditions)
+
+        await live.until(is_said)
+        assert (await live.until_ready())["status"]["podUID"] == before
+        await live.change({"spec": {"replicas": 0}})  # no pod has the ids any more
+        await live.until_condition("Suspended", "True", "Requested")
+        await live.change({"spec": {"replicas": 1}})
+        await live.until_ready()
+        assert (await live.pod())["spec"]["securityContext"]["runAsUser"] == 1000
+    finally:
+        await live.delete_class(name)
+
+
 @pytest.mark.produces("StorageReady/ClaimInUse", "Stalled/ClaimInUse")
 async def test_claim_serves_one_user_and_next_takes_over(live: Live, operator: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volume_affinity, "RECHECK_INTERVAL", timedelta(days=1))  # the second user is woken, not polled
@@ -262,6 +297,7 @@ async def test_terminating_named_claim_is_reported(live: Live, operator: None) -
     await live.until_condition("StorageReady", "False", "ClaimNotFound")
 
 
+@pytest.mark.produces("PodUpToDate/ClaimLost")
 async def test_lost_volume_is_reported(live: Live, operator: None) -> None:
     async with storage_class(live) as name:
         await live.create(className=name)
@@ -269,7 +305,14 @@ async def test_lost_volume_is_reported(live: Live, operator: None) -> None:
         await bind_claim(live, OURS, "10Gi")
         await live.until_ready()
         await patch_claim_status(live, OURS, {"phase": "Lost"})
-        assert OURS in await live.until_condition("StorageReady", "False", "ClaimLost")
+        message = await live.until_condition("StorageReady", "False", "ClaimLost")
+        assert OURS in message
+        assert "Copy the files" in message
+        before = (await live.pod())["metadata"]["uid"]
+        await live.change_class(name, {"spec": {"browser": {"image": "docker.io/filebrowser/filebrowser:v2.63.22"}}})
+        await live.until_condition("PodUpToDate", "False", "ClaimLost")
+        await asyncio.sleep(2)  # several reconciles
+        assert (await live.pod())["metadata"]["uid"] == before
 
 
 async def test_sub_path_of_named_claim_is_mounted_read_only(live: Live, operator: None) -> None:

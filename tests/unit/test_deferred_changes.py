@@ -5,11 +5,21 @@ from typing import Any
 
 import pytest
 
-from support.builders import NOW, UID, class_object, desired_of, settled_snapshot, snapshot_of, storage_object, stored
+from support.builders import (
+    NOW,
+    UID,
+    class_object,
+    desired_of,
+    ready_pod,
+    settled_snapshot,
+    snapshot_of,
+    storage_object,
+    stored,
+)
 from userstorage_operator.api import names
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.api.userstorageclass import UserStorageClass
+from userstorage_operator.api.userstorageclass import BUILT_IN, UserStorageClass
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.deferred_changes import (
@@ -69,6 +79,70 @@ def test_pod_runs_as_the_owner_of_its_files(recorded: bool) -> None:
     message = storage_ready(Outcome(snapshot, planned.desired, planned, None, NOW)).message
     assert "its files belong to 1000:1000:1000" in message
     assert "2000:3000:4000 of the class" in message
+
+
+def on_named_claim(cls: UserStorageClass, claim: str = "homes") -> Snapshot:
+    """Return a snapshot of alice, settled on the named claim `claim`, with the record that a ready pod leads to."""
+    raw = storage_object(storage={"claimName": claim, "subPath": "alice"})
+    meta = {"name": claim, "uid": "uid-homes", "labels": {"userstorage.dev/shareable": "Directories"}}
+    pvc: Unstructured = {
+        "metadata": meta | {"creationTimestamp": "2026-01-31T11:00:00Z"},
+        "spec": {"accessModes": ["ReadWriteMany"], "volumeName": "pv", "resources": {"requests": {"storage": "1Gi"}}},
+        "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}},
+    }
+    desired = desired_of(raw, cls)
+    children = {field: stored(getattr(desired, field)) for field in ("network_policy", "service")}
+    return snapshot_of(raw, cls, pvc=pvc, pod=ready_pod(desired.pod), **children)
+
+
+def service_with(snapshot: Snapshot, record: str | None) -> Unstructured:
+    service = snapshot.children.service
+    assert service is not None
+    annotations = service["metadata"]["annotations"] | ({names.ANNOTATION_RUN_AS: record} if record else {})
+    return service | {"metadata": service["metadata"] | {"annotations": annotations}}
+
+
+OTHER = UserStorageClass.parse(OTHER_IDS)
+
+
+def test_service_records_the_ids_of_a_ready_pod_on_a_named_claim() -> None:
+    snapshot = on_named_claim(BUILT_IN)
+    patches = [step.patch for step in plan(snapshot, NOW).steps if isinstance(step, Patch)]
+    assert patches == [{"metadata": {"annotations": {names.ANNOTATION_RUN_AS: "homes 1000:1000:1000"}}}]
+    recorded = snapshot.with_children(replace(snapshot.children, service=service_with(snapshot, "homes 1000:1000:1000")))
+    assert plan(recorded, NOW).steps == ()
+
+
+@pytest.mark.parametrize("has_pod", [True, False])
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_pods_on_a_named_claim_keep_the_ids_that_are_known(has_pod: bool, is_recorded: bool) -> None:
+    snapshot = replace(on_named_claim(BUILT_IN), cls=OTHER)
+    service = service_with(snapshot, "homes 1000:1000:1000" if is_recorded else None)
+    pod = snapshot.children.pod if has_pod else None
+    planned = plan(snapshot.with_children(replace(snapshot.children, service=service, pod=pod)), NOW)
+    assert planned.desired is not None
+    assert planned.pod_deletion is None
+    known = has_pod or is_recorded
+    assert planned.desired.pod["spec"]["securityContext"]["runAsUser"] == (1000 if known else 2000)
+
+
+def test_ids_of_a_pod_that_never_served_the_named_claim_are_not_kept() -> None:
+    # The class is corrected to what the volume of the claim admits.
+    snapshot = replace(on_named_claim(BUILT_IN), cls=OTHER)
+    pod = snapshot.children.pod
+    assert pod is not None
+    crashing = pod | {"status": {"phase": "Running", "conditions": []}}
+    snapshot = snapshot.with_children(replace(snapshot.children, pod=crashing))
+    assert ids_of_files(snapshot) is None
+    assert plan(snapshot, NOW).pod_deletion is not None
+
+
+def test_another_named_claim_belongs_to_the_ids_of_the_class() -> None:
+    snapshot = on_named_claim(BUILT_IN)
+    archive = on_named_claim(OTHER, "archive")
+    service = service_with(snapshot, "homes 1000:1000:1000")
+    moved = archive.with_children(replace(archive.children, service=service, pod=snapshot.children.pod))
+    assert ids_of_files(moved) is None
 
 
 @pytest.mark.parametrize("text", ["", "0:0:0", "1000:0:1000", "1000:1000", "\u0661:1:1", "2147483648:1:1", "1:1:1:1", "1:1:x"])

@@ -17,9 +17,9 @@ NAME = "user-storage-bob"
 
 
 class APIServer:
-    """An API server that stores what is created, and fails to read the pod of the former user with `failure`."""
+    """An API server that stores what is created, and fails to read the pod of the former user with `failure` if there is one."""
 
-    def __init__(self, failure: Exception) -> None:
+    def __init__(self, failure: Exception | None) -> None:
         self.failure = failure
         self.objects: dict[tuple[Resource, str], Unstructured] = {}
         self.versions = count(1000)
@@ -34,7 +34,7 @@ class APIServer:
         return self.store(resource, body)
 
     async def get(self, resource: Resource, _: str | None, name: str) -> Unstructured:
-        if (resource, name) == (Kind.POD.resource, NAME):
+        if (resource, name) == (Kind.POD.resource, NAME) and self.failure is not None:
             raise self.failure
         if (resource, name) not in self.objects:
             raise NotFound(404, "not here")
@@ -58,6 +58,19 @@ class APIServer:
 class NoRecorder:
     def record(self, *_: Any) -> None:
         """Drop the event."""
+
+
+async def test_former_policy_stays_with_a_pod_that_has_lost_its_labels() -> None:
+    bob = desired_of(storage_object("bob", meta={"name": "bob", "uid": "uid-bob"}))
+    former, pod = stored(bob.network_policy or {}), stored(bob.pod, labels={"app": "platform"})
+    former["metadata"] |= {"deletionTimestamp": "2026-01-31T11:59:50Z"}
+    server, caches = APIServer(None), Caches(lambda _: None, lambda _: None)
+    server.store(Kind.POD.resource, pod)
+    caches.cache(Kind.NETWORK_POLICY.resource).event("ADDED", server.store(Kind.NETWORK_POLICY.resource, former))
+    rollouts = RolloutTracker(lambda _: None, lambda _: None)
+    result = await Reconciler(server, caches, rollouts, NoRecorder(), lambda: NOW).reconcile(Key("users", NAME), 0)
+    assert (result.action, result.retry) == ("patch NetworkPolicy", True)
+    assert "still exists" in (result.error or "")
 
 
 async def test_failed_release_of_a_former_policy_does_not_hide_what_was_created() -> None:

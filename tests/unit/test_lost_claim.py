@@ -157,6 +157,40 @@ def test_new_claim_waits_for_consent_if_the_class_asks_for_it(
     assert (planned.hold, planned.creates_pod) == (("StorageNotReady", False) if waits else (None, True))
 
 
+@pytest.mark.parametrize("has_pod", [True, False])
+def test_no_pod_is_started_on_a_claim_that_another_client_created(has_pod: bool) -> None:
+    snapshot = world(claim(SECOND), known(FIRST), WAITING)
+    snapshot = outdated(snapshot) if has_pod else snapshot.with_children(replace(snapshot.children, pod=None))
+    planned = plan(snapshot, NOW)
+    assert not planned.creates_pod
+    assert planned.pod_deletion is None
+    assert planned.hold == (None if has_pod else "StorageNotReady")
+    assert condition(snapshot, "StorageReady").reason == "ClaimReplaced"
+    assert condition(snapshot, "Stalled").reason == "ClaimReplaced"
+    accepted = replace(snapshot, storage=UserStorage.parse(storage_object(storage={"acceptedClaimLoss": "uid-1"})))
+    assert plan(accepted, NOW).creates_pod != has_pod
+    recreating = replace(snapshot, cls=BUILT_IN)
+    assert plan(recreating, NOW).creates_pod != has_pod
+
+
+def test_second_loss_is_remembered_until_the_first_one_is_accepted() -> None:
+    third = ClaimIdentity("uid-3", "pv-3")
+    snapshot = world(claim(third), known(SECOND, lost=FIRST))
+    status = report(outcome_of(snapshot), snapshot.status)["storage"]
+    assert (status["claimUID"], status["lostClaim"]) == ("uid-2", {"uid": "uid-1", "volumeName": "pv-1"})
+    accepted = world(claim(third), status, accepted="uid-1")
+    assert lost_claim(accepted) == SECOND
+    status = report(outcome_of(accepted), accepted.status)["storage"]
+    assert (status["claimUID"], status["lostClaim"]) == ("uid-3", {"uid": "uid-2", "volumeName": "pv-2"})
+    status = report(outcome_of(world(claim(third), status, accepted="uid-2")), {"storage": status})["storage"]
+    assert "lostClaim" not in status
+
+
+def test_another_named_claim_is_no_lost_claim() -> None:
+    snapshot = snapshot_of(storage_object(storage={"claimName": "archive"}))
+    assert lost_claim(replace(snapshot, status={"storage": known(FIRST) | {"claimName": "homes"}})) is None
+
+
 def outdated(snapshot: Snapshot) -> Snapshot:
     pod = ready_pod(desired_of(storage_object()).pod)
     hashed = pod["metadata"]["annotations"] | {"userstorage.dev/pod-hash": "older"}
@@ -188,6 +222,52 @@ def test_pod_of_terminating_claim_is_not_replaced(damage: Any, may_replace: bool
     assert deletion.reason in found.message
     without_claim = replace(damage(world(None, known(FIRST), WAITING)), may_replace=may_replace)
     assert not plan(without_claim, NOW).pod_deletion
+
+
+@pytest.mark.parametrize("damage", [outdated, failed, without_hash])
+@pytest.mark.parametrize("may_replace", [True, False])
+def test_pod_of_a_claim_without_its_volume_is_not_replaced(damage: Any, may_replace: bool) -> None:
+    lost = claim(FIRST) | {"status": {"phase": "Lost"}}
+    held = replace(damage(world(lost, known(FIRST))), may_replace=may_replace)
+    assert plan(held, NOW).pod_deletion is None
+    assert condition(held, "PodUpToDate").reason == "ClaimLost"
+    assert "Copy the files" in condition(held, "StorageReady").message
+
+
+def in_use(snapshot: Snapshot) -> Snapshot:
+    return replace(snapshot, claim_context=replace(snapshot.claim_context, claim_holder="bob"))
+
+
+@pytest.mark.parametrize("damage", [lambda snapshot: snapshot, outdated])
+def test_holder_of_the_claim_does_not_end_the_last_pod(damage: Any) -> None:
+    held = in_use(damage(world(claim(FIRST, **TERMINATING), known(FIRST))))
+    assert plan(held, NOW).pod_deletion is None
+    assert condition(held, "StorageReady").reason == "ClaimTerminating"
+    assert condition(held, "PodUpToDate").reason == "ClaimTerminating"
+    assert not condition(held, "Stalled").status
+    ended = in_use(damage(world(claim(FIRST), known(FIRST))))
+    assert plan(ended, NOW).pod_deletion is not None
+
+
+@pytest.mark.parametrize("sub_path", ["a", "b"])
+def test_holder_of_another_directory_does_not_end_a_deferred_pod(sub_path: str) -> None:
+    """The pod mounts directory `a`; the spec asks for `sub_path`, which bob has."""
+    spec = {"claimName": "user-storage-alice", "subPath": "a"}
+    late = {"updateStrategy": "WhenSuspended"}
+    pod = ready_pod(desired_of(storage_object(storage=spec)).pod)
+    hashed = pod["metadata"]["annotations"] | {"userstorage.dev/pod-hash": "older"}
+    pod |= {"metadata": pod["metadata"] | {"annotations": hashed}}
+    shared = claim(FIRST, labels={"userstorage.dev/shareable": "Directories"})
+    snapshot = in_use(with_pod(world(shared, known(FIRST)), pod))
+    snapshot = replace(
+        snapshot, storage=UserStorage.parse(storage_object(storage=spec | {"subPath": sub_path}, lifecycle=late))
+    )
+    kept = sub_path == "b"
+    assert (plan(snapshot, NOW).pod_deletion is None) == kept
+    found = condition(snapshot, "StorageReady")
+    assert found.reason == "ClaimInUse"
+    assert ("keeps running" in found.message) == kept
+    assert condition(snapshot, "Stalled").status != kept
 
 
 def test_hash_of_a_kept_pod_is_not_repaired() -> None:

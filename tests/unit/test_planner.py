@@ -40,6 +40,8 @@ from userstorage_operator.plan.steps import (
     RemoveFinalizer,
     is_optional,
 )
+from userstorage_operator.status.conditions import ready
+from userstorage_operator.status.outcome import Outcome
 
 DELETED = {"deletionTimestamp": "2026-01-31T11:59:50Z"}
 
@@ -445,8 +447,21 @@ def test_deleted_policy_is_kept_with_its_pod_and_replaced_before_the_next() -> N
     assert [step.kind for step in plan_for(raw, opened).steps if isinstance(step, Patch)] == [Kind.NETWORK_POLICY]
     without_pod = held.with_children(replace(held.children, pod=None))
     assert kinds(plan_for(raw, without_pod)) == [ReleasePolicy, Kind.NETWORK_POLICY, Kind.POD]
-    foreign = with_policy(without_pod, finalizers=["example.org/held"])
-    assert kinds(plan_for(raw, foreign)) == [Kind.NETWORK_POLICY, Kind.POD]  # refused as long as the old one exists: no pod
+    both = with_policy(without_pod, finalizers=["example.org/held", "userstorage.dev/pod-gone"])
+    released = with_policy(without_pod, finalizers=["example.org/held"])
+    for kept, steps in ((both, (ReleasePolicy(),)), (released, ())):
+        waiting = plan_for(raw, kept)
+        assert (waiting.steps, waiting.hold) == (steps, "NetworkNotReady")
+        outcome = Outcome(kept, desired_of(raw), waiting, None, NOW)
+        assert "example.org/held" in ready(outcome).message
+    suspended = storage_object(replicas=0)
+    assert plan_for(suspended, replace(released, storage=snapshot_of(suspended).storage)).hold is None
+
+
+def test_deleted_policy_of_a_blocked_user_is_released_without_its_pod() -> None:
+    held = with_policy(settled_snapshot(storage_object()), **DELETED)
+    assert plan_blocked(held, NOW).steps == ()
+    assert plan_blocked(held.with_children(replace(held.children, pod=None)), NOW).steps == (ReleasePolicy(),)
 
 
 def test_held_policy_of_a_former_object_is_taken_over() -> None:

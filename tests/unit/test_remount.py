@@ -47,9 +47,28 @@ def test_patience_doubles_up_to_an_hour(remounts: int, minutes: int) -> None:
     assert remount.due_at(snapshot_with(running(), remounts=remounts)) == NOW + timedelta(minutes=minutes)
 
 
+LONGEST_START = timedelta(minutes=5)
+"""As long as the startup probe may fail."""
+
+
 def test_restart_of_the_container_starts_the_time_again() -> None:
     crashing = snapshot_with(running(timedelta(minutes=1)), ready_since=timedelta(hours=1))
-    assert remount.due_at(crashing) == NOW + timedelta(minutes=4)
+    assert remount.due_at(crashing) == NOW - timedelta(minutes=1) + LONGEST_START + timedelta(minutes=5)
+
+
+def test_slow_start_is_no_stale_mount() -> None:
+    slow = snapshot_with(running(timedelta(minutes=7)), ready_since=timedelta(minutes=8))
+    assert planner.plan(slow, NOW).pod_deletion is None
+    assert remount.due_at(slow) == NOW - timedelta(minutes=7) + LONGEST_START + timedelta(minutes=5)
+    same_second = snapshot_with(running(timedelta(minutes=7)), ready_since=timedelta(minutes=7))
+    assert remount.due_at(same_second) == remount.due_at(slow)
+
+
+def test_short_failure_costs_no_pod_however_short_the_start_timeout() -> None:
+    quick = UserStorage.parse(storage_object(lifecycle={"startTimeout": "1s"}))
+    for since, replaced in ((0, False), (59, False), (60, True)):
+        snapshot = replace(snapshot_with(running(), ready_since=timedelta(seconds=since)), storage=quick)
+        assert (planner.plan(snapshot, NOW).pod_deletion is not None) == replaced
 
 
 @pytest.mark.parametrize(

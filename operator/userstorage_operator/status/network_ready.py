@@ -49,16 +49,16 @@ def _is_desired(kind: Kind, outcome: Outcome) -> bool:
 
 
 def _not_ready_finding(outcome: Outcome) -> Finding | None:
-    snapshot, desired = outcome.snapshot, outcome.desired
-    if (contest := outcome.contest(*_KINDS, Kind.POD)) is not None:  # they find the pod by its labels
+    snapshot, desired, contest = outcome.snapshot, outcome.desired, outcome.contest(*_KINDS, Kind.POD)
+    if (unselected := _unselected_message(outcome)) is not None:
+        return Finding("OutOfSync", f"{unselected}; {contest.message}" if contest is not None else unselected)
+    if contest is not None:
         return Finding("Contested", contest.message)
     for kind in _KINDS:
         live, name = snapshot.own(kind), kind.resource.kind
         exists = live is not None and (not is_terminating(live) or is_held(live))
         if _is_desired(kind, outcome) and not exists:
             return Finding("Pending", _pending_message(name, live))
-        if live is not None and (finding := _unselected_finding(kind, live, snapshot)) is not None:
-            return finding
         if desired is None:
             continue
         child = getattr(desired, kind.field)
@@ -80,14 +80,16 @@ def _pending_message(name: str, live: Unstructured | None) -> str:
     return f"the former {name} is being deleted, and finalizers of other controllers keep it: {', '.join(finalizers)}"
 
 
-def _unselected_finding(kind: Kind, live: Unstructured, snapshot: Snapshot) -> Finding | None:
-    """Return OutOfSync if our pod lacks the labels by which the live Service or NetworkPolicy selects it; else None."""
-    pod = snapshot.own_pod
-    if pod is None or kind not in _CONSEQUENCES or selects(selector_of(live), pod):
-        return None
-    wanted = ", ".join(f"{key}={value}" for key, value in sorted(selector_of(live).items()))
-    labels = f"pod {pod['metadata']['name']!r} lacks the labels by which the {kind.resource.kind} selects it ({wanted})"
-    return Finding("OutOfSync", f"{labels}, so {_CONSEQUENCES[kind]}; another client may change the labels of pods")
+def _unselected_message(outcome: Outcome) -> str | None:
+    """Return that our pod lacks the labels by which the live NetworkPolicy or Service selects it; None if it has them."""
+    pod = outcome.snapshot.own_pod
+    for kind, consequence in _CONSEQUENCES.items():
+        live = outcome.snapshot.own(kind)
+        if pod is None or live is None or not _is_desired(kind, outcome) or selects(selector_of(live), pod):
+            continue
+        wanted = ", ".join(f"{key}={value}" for key, value in sorted(selector_of(live).items()))
+        return f"the pod lacks the labels by which the {kind.resource.kind} selects it ({wanted}), so {consequence}"
+    return None
 
 
 def url(snapshot: Snapshot, cls: UserStorageClass) -> str | None:
