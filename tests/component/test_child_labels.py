@@ -32,7 +32,7 @@ def sweeping(live: Live) -> Iterator[RecordedMetrics]:
 async def labelling(
     api: Kubectl, live: Live, resources: dict[str, list[str]], labels: dict[str, str], condition: str = "true"
 ) -> AsyncIterator[None]:
-    """An admission policy that sets labels of the children of the namespace, by API group, whenever one is written that meets the
+    """Set labels of the children of the namespace, by API group, by an admission policy: whenever one is written that meets the
     condition (CEL).
     """
     name = f"platform-{live.namespace}"

@@ -251,7 +251,7 @@ def test_holder_of_the_claim_does_not_end_the_last_pod(damage: Any) -> None:
 
 @pytest.mark.parametrize("sub_path", ["a", "b"])
 def test_holder_of_another_directory_does_not_end_a_deferred_pod(sub_path: str) -> None:
-    """The pod mounts directory `a`; the spec asks for `sub_path`, which bob has."""
+    # The pod mounts directory `a`; the spec asks for `sub_path`, which bob has.
     spec = {"claimName": "user-storage-alice", "subPath": "a"}
     late = {"updateStrategy": "WhenSuspended"}
     pod = ready_pod(desired_of(storage_object(storage=spec)).pod)

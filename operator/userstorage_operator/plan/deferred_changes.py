@@ -81,7 +81,7 @@ def keep_current_access(desired: Desired, snapshot: Snapshot, *, paced: bool) ->
     """Return the desired children for a pod that is outdated, as long as it exists: who may reach it stays as it was when it was
     current. A class may open its users only because its next pods ask for a login.
 
-    What the class takes away is taken at once; if `paced`, the pod waits for its turn in the rollout of its class, and that waits,
+    What the class withdraws is removed at once; if `paced`, the pod waits for its turn in the rollout of its class, and that waits,
     too, so that no class change takes it from all users at once. Kept are the live objects: an account that may edit pods could
     otherwise direct visitors of other users to its own pod. Sources that another writer added stay until then; an account that
     may change NetworkPolicies could create one that lets in the same.

@@ -164,7 +164,7 @@ def _with_restart_of(pod: Unstructured, desired: Unstructured) -> Unstructured:
 
 def stop_reason(snapshot: Snapshot, desired: Desired) -> str | None:
     """Return why our pod is ended without room for another one; None if it is not. The holder of the claim ends neither the last
-    pod on a claim nor an outdated one that mounts what nobody else has, its former directory.
+    pod on a claim nor an outdated one that mounts its former directory, which no other UserStorage has.
     """
     if snapshot.storage.suspended:
         return "the UserStorage is suspended"
