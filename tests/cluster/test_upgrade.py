@@ -157,6 +157,43 @@ def test_children_are_labelled_by_one_write_each(api: Kubectl, namespace: str, o
     assert done == {("patch", resource): count for resource, count in CHILDREN.items()} | {("delete", "pods"): 1}
 
 
+SLUG = "userstorage.dev/slug"
+
+
+def selected_by_former_labels(raw: Unstructured) -> Unstructured:
+    """Return the object as of a build that selected pods by `app` and `userId`, and did not record who may reach them."""
+    older = copy.deepcopy(raw)
+    slug, spec = older["metadata"].get("labels", {}).pop(SLUG, None), older["spec"]
+    for annotation in ("userstorage.dev/sources-hash", "userstorage.dev/exposure-hash", "userstorage.dev/run-as"):
+        older["metadata"].get("annotations", {}).pop(annotation, None)
+    if older["kind"] == "Service":
+        spec["selector"] = {"app": "filebrowser", "userId": slug}
+    if older["kind"] == "NetworkPolicy":
+        spec["podSelector"] = {"matchLabels": {"app": "filebrowser", "userId": slug}}
+    return older
+
+
+def test_pods_are_never_without_their_policy_while_they_get_a_new_label(
+    api: Kubectl, namespace: str, operator: OperatorProcess, login: Login
+) -> None:
+    left = ReleasedObjects(VERSIONS[-1], age=selected_by_former_labels)
+    left.create_in(api, namespace)
+    before = pods(api, namespace)
+    operator.start()
+
+    def all_use_the_label() -> bool:
+        policies = api.list_all("networkpolicies", namespace)  # before the pods, which only get labels
+        labels = {raw["metadata"]["name"]: raw["metadata"]["labels"] for raw in api.list_all("pods", namespace)}
+        selectors = {raw["metadata"]["name"]: raw["spec"]["podSelector"]["matchLabels"] for raw in policies}
+        assert all(selectors[name].items() <= labels[name].items() for name in labels)
+        return all(SLUG in selector for selector in selectors.values())
+
+    eventually(all_use_the_label, every=0.2)
+    takeover_writes(api, login, namespace, left, before)
+    services = [raw["spec"]["selector"] for raw in api.list_all("services", namespace)]
+    assert all(SLUG in selector for selector in services)
+
+
 def by_name(objects: list[Unstructured]) -> list[Unstructured]:
     return sorted(objects, key=lambda raw: str(raw["metadata"]["name"]))
 

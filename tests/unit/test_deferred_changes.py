@@ -458,10 +458,9 @@ def test_lost_host_is_not_kept_for_the_rollout() -> None:
     taken = replace(served_by(cls), cls=cls, exposure_conflict=Finding("HostConflict", ""))
     unexposed = replace(desired_of(storage_object(), cls), ingress=None)
     assert keep_current_access(unexposed, taken, paced=True).ingress is None
-    moved = replace(
-        taken, cls=UserStorageClass.parse(class_object(network=EXPOSE["ingress"] | {"hostTemplate": "files.example.org"}))
-    )
-    assert keep_current_access(unexposed, moved, paced=True).ingress is not None
+    elsewhere = UserStorageClass.parse(class_object(network=EXPOSE["ingress"] | {"hostTemplate": "files.example.org"}))
+    unexposed = replace(desired_of(storage_object(), elsewhere), ingress=None)
+    assert keep_current_access(unexposed, replace(taken, cls=elsewhere), paced=True).ingress is not None
 
 
 @pytest.mark.parametrize("rules", [[], [{}], [{"from": []}], [{"from": [{"podSelector": {}}]}, {}]])

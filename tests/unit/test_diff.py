@@ -86,7 +86,7 @@ PATHS = st.sampled_from(
         ("spec", "ports"),
         ("metadata", "labels", "app"),
         ("metadata", "annotations"),
-        ("spec", "selector", "userId"),
+        ("spec", "selector", "userstorage.dev/slug"),
     ]
 )
 

@@ -170,9 +170,9 @@ def test_unchanged_exposure_is_kept_and_unrequested_exposure_is_deleted(kind: Ki
     snapshot = exposed_snapshot(kind, annotations={"example.org/a": "1"})
     assert snapshot.cls is not None
     assert plan_changes(snapshot, desired_of(storage_object(), snapshot.cls), NOW).steps == ()
-    assert plan_changes(snapshot, desired_of(storage_object(), INSIDE), NOW).steps == (
-        Delete(kind, f"uid-{kind.resource.kind}"),
-    )
+    deletion, *record = plan_changes(snapshot, desired_of(storage_object(), INSIDE), NOW).steps
+    assert deletion == Delete(kind, f"uid-{kind.resource.kind}")
+    assert [step.kind for step in record if isinstance(step, Patch)] == [Kind.POD]
 
 
 @pytest.mark.parametrize("kind", EXPOSURE)

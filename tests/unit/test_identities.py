@@ -91,7 +91,9 @@ def without_owner(flavor: str, user_id: str) -> dict[str, Any]:
 def without_slug(value: object, user: str) -> str:
     """Return the value as JSON, with a placeholder for the slug where it may be."""
     text = json.dumps(value).replace(f"of-{user}-", "of-SLUG-").replace(f'"user-storage-{user}"', '"user-storage-SLUG"')
-    return text.replace(f'"userId": "{user}"', '"userId": "SLUG"')
+    for label in ("userId", "userstorage.dev/slug"):
+        text = text.replace(f'"{label}": "{user}"', f'"{label}": "SLUG"')
+    return text
 
 
 @given(st.sampled_from(ALL) | VALID)

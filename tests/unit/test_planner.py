@@ -452,8 +452,7 @@ def test_deleted_policy_is_kept_with_its_pod_and_replaced_before_the_next() -> N
     for kept, steps in ((both, (ReleasePolicy(),)), (released, ())):
         waiting = plan_for(raw, kept)
         assert (waiting.steps, waiting.hold) == (steps, "NetworkNotReady")
-        outcome = Outcome(kept, desired_of(raw), waiting, None, NOW)
-        assert "example.org/held" in ready(outcome).message
+    assert "example.org/held" in ready(Outcome(released, desired_of(raw), waiting, None, NOW)).message
     suspended = storage_object(replicas=0)
     assert plan_for(suspended, replace(released, storage=snapshot_of(suspended).storage)).hold is None
 
