@@ -174,6 +174,9 @@ def test_outdated_pod_keeps_its_port_and_route(kind: str, paced: bool) -> None:
 
 
 NO_LOGIN: dict[str, Any] = {"browser": {"flavor": "Dufs"}, "auth": {"mode": "None", "acknowledgeUnauthenticated": True}}
+EVERYWHERE: Unstructured = {"namespaceSelector": {}}
+GATEWAY = {"namespaceSelector": {"matchLabels": {"gateway": "true"}}}
+NODES = {"ipBlock": {"cidr": "10.0.0.0/8"}}
 A, B, C = ({"podSelector": {"matchLabels": {"app": name}}} for name in "abc")
 
 
@@ -269,8 +272,17 @@ def test_access_of_an_outdated_pod_is_still_repaired(kind: str, strategy: str) -
 
 @pytest.mark.parametrize(
     ("had", "asked", "kept"),
-    [([A, B], [A], [A]), ([A, B], [B, C], [B]), ([A], [A, C], [A]), ([A, B], [C], [A, B])],
-    ids=["narrower", "other", "wider", "none-left"],
+    [
+        ([A, B], [A], [A]),
+        ([A, B], [B, C], [B]),
+        ([A], [A, C], [A]),
+        ([A, B], [C], [A, B]),
+        ([A, NODES], [{"podSelector": {}}, C], [A]),
+        ([A, NODES], [EVERYWHERE], [A]),
+        ([GATEWAY | A, B], [GATEWAY], [GATEWAY | A]),
+        ([A], [GATEWAY | A], [A]),
+    ],
+    ids=["narrower", "other", "wider", "none-left", "own-namespace", "everywhere", "all-of-a-namespace", "another-namespace"],
 )
 def test_deferred_pod_loses_withdrawn_sources_at_once_and_gets_no_new_one(
     had: list[Any], asked: list[Any], kept: list[Any]
@@ -295,6 +307,15 @@ def test_policy_that_the_class_no_longer_manages_outlives_the_outdated_pod(strat
         assert [step.kind for step in plan(gone, NOW).steps if isinstance(step, Delete)] == [Kind.NETWORK_POLICY]
     current = changed_to(class_without_login(policy="None"), before)
     assert [step.kind for step in plan(current, NOW).steps if isinstance(step, Delete)] == [Kind.NETWORK_POLICY]
+
+
+def test_policy_that_is_kept_stays_closed() -> None:
+    snapshot = changed_to(class_with_login(policy="None"), served_by(class_without_login()))
+    policy = snapshot.children.network_policy
+    assert policy is not None
+    opened = policy | {"spec": policy["spec"] | {"egress": [{}]}}
+    snapshot = snapshot.with_children(replace(snapshot.children, network_policy=opened))
+    assert [step.patch for step in plan(snapshot, NOW).steps if isinstance(step, Patch)] == [{"spec": {"egress": None}}]
 
 
 def test_policy_of_an_orphaned_outdated_pod_is_adopted() -> None:

@@ -107,12 +107,14 @@ def _current_policy(desired: Desired, snapshot: Snapshot, *, paced: bool) -> Uns
     if policy is None:
         if live is None or is_unchanged:
             return None
-        selector = {"podSelector": {"matchLabels": desired.service["spec"]["selector"], "matchExpressions": None}}
-        return _as_desired(live, live["spec"] | selector, desired)
+        selector = {"matchLabels": desired.service["spec"]["selector"], "matchExpressions": None}
+        closed = {"podSelector": selector, "policyTypes": ["Ingress", "Egress"], "egress": None}
+        return _as_desired(live, live["spec"] | closed, desired)
     [rule] = policy["spec"]["ingress"]
     sources = _sources(live) if live is not None and not is_unchanged else None
     if sources is not None and not paced:
-        sources = [peer for peer in sources if peer in rule["from"]] or sources  # none would let in all
+        granted = [peer for peer in sources if any(_includes(wanted, peer) for wanted in rule["from"])]
+        sources = granted or sources  # none would let in all
     port = _port(snapshot)
     rule = rule | ({"from": sources} if sources is not None else {})
     rule = rule | ({"ports": [{"port": port, "protocol": "TCP"}]} if port is not None else {})
@@ -160,6 +162,14 @@ def _sources(policy: Unstructured) -> list[Any] | None:
     """Return the sources that a live NetworkPolicy allows; None if it has no single rule, or one that allows every source."""
     rules: list[Unstructured] = policy["spec"].get("ingress") or []
     return (rules[0].get("from") or None) if len(rules) == 1 else None
+
+
+def _includes(peer: Unstructured, other: Unstructured) -> bool:
+    """Whether the first peer of a NetworkPolicy visibly lets in all that the other one does."""
+    if "ipBlock" in peer or "ipBlock" in other:
+        return peer == other
+    namespaces, pods = peer.get("namespaceSelector"), peer.get("podSelector") or {}
+    return namespaces in ({}, other.get("namespaceSelector")) and pods in ({}, other.get("podSelector") or {})
 
 
 def _is_kept(live: Unstructured, snapshot: Snapshot) -> bool:
