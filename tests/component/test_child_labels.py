@@ -9,7 +9,7 @@ import pytest
 from support.admission import mutating_policy
 from support.inprocess import RecordedMetrics, assert_silent, serving
 from support.kubectl import Kubectl
-from support.live import ClassOfTest, Live
+from support.live import LIFE, ClassOfTest, Live
 from userstorage_operator.api import names
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
@@ -89,16 +89,21 @@ async def test_pod_without_its_policy_is_reported_and_a_deleted_policy_kept(
     live: Live, api: Kubectl, operator: RecordedMetrics
 ) -> None:
     async with labelling(api, live, PODS, {names.LABEL_SLUG: "platform"}, IS_POD):
-        await live.create()
+        await live.create(podMetadata={"annotations": {LIFE: "slow-termination"}})
         message = await live.until_condition("NetworkReady", "False", "OutOfSync")
         assert f"the NetworkPolicy selects it ({names.LABEL_SLUG}=alice), so other pods can reach it" in message
         await live.delete(Kind.NETWORK_POLICY.resource, "user-storage-alice")
         await live.delete(USER_STORAGES, "alice")
         await live.change({"metadata": {"finalizers": None}})  # by force
         await live.until(lambda: is_gone(live))
-        await asyncio.sleep(2)  # the operator has seen it
-        pod = await live.child(Kind.POD)
-        assert pod is None or await live.child(Kind.NETWORK_POLICY) is not None
+        assert await live.child(Kind.POD) is not None
+
+        async def is_pod_gone() -> bool:
+            policy, pod = await live.child(Kind.NETWORK_POLICY), await live.child(Kind.POD)  # in this order
+            assert pod is None or policy is not None
+            return pod is None
+
+        await live.until(is_pod_gone)
 
 
 async def test_pod_of_an_earlier_build_is_selected_all_the_time(live: Live) -> None:

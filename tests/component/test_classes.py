@@ -320,7 +320,7 @@ async def test_class_change_opens_nothing_before_the_pod_is_replaced(
         "hostTemplate": "${slug}.${namespace}.example.org",
         "allowedFrom": [{"namespaceSelector": {}}],
     }
-    login = {"browser": {"flavor": "Copyparty"}, "auth": {"mode": "Header", "acknowledgeUnauthenticated": None}}
+    login = {"browser": {"flavor": "Copyparty"}, "auth": {"mode": "ProxyHeader", "acknowledgeUnauthenticated": None}}
     await live.change_class(name, {"spec": login | {"network": opened}})
     await live.until_condition("PodUpToDate", "False", "RolloutPaused" if strategy == "Immediate" else "UpdateDeferred")
     assert await identities(live, "alice") == before
@@ -346,6 +346,7 @@ async def test_class_change_opens_nothing_before_the_pod_is_replaced(
         return ingress is not None and policy is not None and policy["spec"]["ingress"][0]["from"] == opened["allowedFrom"]
 
     await live.until(is_open)
+    await live.until_ready()
     assert (await live.pod())["metadata"]["uid"] != (before[3] or [""])[0]
 
 

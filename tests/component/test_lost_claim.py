@@ -253,7 +253,8 @@ async def test_no_pod_is_started_on_a_claim_that_another_client_created_without_
     await live.delete(Kind.PVC.resource, name)
     assert uid in await live.until_condition("StorageReady", "False", "ClaimDeleted")
     # As a backup tool restores it, empty.
-    meta = {key: lost["metadata"].get(key) or {} for key in ("labels", "annotations")}
+    ours = {key: value for key, value in (lost["metadata"].get("annotations") or {}).items() if "userstorage.dev" in key}
+    meta = {"labels": lost["metadata"]["labels"], "annotations": ours}
     await live.create_object(Kind.PVC, name, {key: lost["spec"][key] for key in ("accessModes", "resources")}, **meta)
     await live.change({"spec": {"replicas": 1}})
     assert "no pod is started on it" in await live.until_condition("StorageReady", "False", "ClaimReplaced")
