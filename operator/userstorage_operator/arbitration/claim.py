@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from heapq import merge
+from operator import attrgetter
 from typing import Any
 
 from userstorage_operator.api import names
@@ -25,6 +26,9 @@ from userstorage_operator.observed.claim_usage import (
 )
 from userstorage_operator.observed.snapshot import controller, is_ours
 from userstorage_operator.plan.child import claim_use
+
+_BY_RANK = attrgetter("rank")
+"""Uses have no order, and one UserStorage may be in two of the merged lists, each with another use."""
 
 
 class ClaimReservations:
@@ -68,7 +72,8 @@ def holder(
         use = ClaimUse(use.claim)
     namespace = key.namespace
     first = _first_of_others(
-        merge(lister.claim_mounters(namespace, use), reservations.index.conflicting(namespace, use)), storage.user_id
+        merge(lister.claim_mounters(namespace, use), reservations.index.conflicting(namespace, use), key=_BY_RANK),
+        storage.user_id,
     )
     if first is None and not has:
         first = _first_of_others(lister.claimants(namespace, use), storage.user_id)
@@ -116,7 +121,7 @@ class ClaimIndex:
     def take_crowds(self) -> Iterator[Key]:
         """Yield the UserStorages for which the holder of their claim may have changed, of those that were not all returned."""
         for namespace, use in self._crowds.take():
-            users = merge(self.wanting.conflicting(namespace, use), self.mounting.conflicting(namespace, use))
+            users = merge(self.wanting.conflicting(namespace, use), self.mounting.conflicting(namespace, use), key=_BY_RANK)
             yield from (Key(namespace, user.name) for user in users)
 
     def update(self, raw: Unstructured, *, exists: bool) -> set[Key]:
@@ -158,7 +163,7 @@ class ClaimIndex:
             del self._claims[place]
         (self._serves_one.add if exists and serves_one(claim) else self._serves_one.discard)(place)
         whole = ClaimUse(place[1])
-        users = merge(self.wanting.conflicting(place[0], whole), self.mounting.conflicting(place[0], whole))
+        users = merge(self.wanting.conflicting(place[0], whole), self.mounting.conflicting(place[0], whole), key=_BY_RANK)
         return self._crowds.first((place[0], whole), (Key(place[0], user.name) for user in users))
 
     def released(self, key: Key, use: ClaimUse) -> set[Key]:

@@ -32,6 +32,8 @@ def test_envoy_leads_to_every_pod(tmp_path: Path) -> None:
     assert "'10.0.0.1', 'port_value': 8080" in config
 
 
-def test_server_that_cannot_start_reports_the_last_line_of_its_log(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match=r"caddy did not start: .*no-such-directive"):
-        Caddy(tmp_path).start("http://127.0.0.1:1 {\n\tno-such-directive\n}\n")
+def test_server_that_cannot_start_names_its_log(tmp_path: Path) -> None:
+    caddy = Caddy(tmp_path)
+    with pytest.raises(ClusterError, match=r"caddy did not start: .*caddy\.log"):
+        caddy.start("http://127.0.0.1:1 {\n\tno-such-directive\n}\n")
+    assert "no-such-directive" in caddy.log.read_text()  # Caddy may write other lines after it
