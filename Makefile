@@ -154,10 +154,6 @@ bench-apply: install ## The cost of creating and applying a child for the API se
 bench-read-api: install ## The read API at 1,000 requests a second, from Redis and from the watch
 	$(RUN) python benchmarks/read_api.py $(BENCH_ARGS)
 
-.PHONY: bench-neighbours
-bench-neighbours: install ## How long a new user waits while another tenant has thousands (BENCH_ARGS="--members 2000")
-	$(RUN) python benchmarks/neighbours.py $(BENCH_ARGS)
-
 .PHONY: clean
 clean: ## Delete the files of builds and tests from the tree
 	rm -rf .venv .tools tools/checkov/.venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .layers .coverage* coverage.xml
