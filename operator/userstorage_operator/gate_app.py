@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 _KEY_PERIOD = 60.0
 """Seconds after which the key file is read again."""
-_CHUNK = 100
+_CHUNK = 10
 """Number of rows that are built in a row after a change of a class."""
 _LOOP_LAG = 60.0
 """Seconds for which the event loop may have been late before a restart of the process is the better choice."""

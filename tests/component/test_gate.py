@@ -236,20 +236,20 @@ def test_shared_host_is_divided_by_base_path(gate: GateProcess, users: Users) ->
 def test_two_owners_of_one_host_are_refused_until_one_has_lost_it(gate: GateProcess, users: Users, api: Kubectl) -> None:
     """T9: two classes make one host for two owners; a tenant edits the host of an own Ingress."""
     twin = f"twin-{users.namespace}"
-    spec = {"network": {"expose": "Ingress", "hostTemplate": f"alice.{users.namespace}.example.org"}}
+    spec = {"network": {"expose": "Ingress", "hostTemplate": f"al${{name}}.{users.namespace}.example.org"}}
     api.apply({"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": {"name": twin}, "spec": spec})
     host = users.host("alice")
     try:
-        users.create("mallory", class_name=twin)
+        users.create("ice", "mallory", class_name=twin)
         eventually(lambda: gate.ask("ext-authz", "alice", host).status == 403)
         assert gate.ask("ext-authz", "mallory", host).status == 403
         assert "Ambiguous" in {line["reason"] for line in logged(gate, "gate_denied")}
-        users.report("mallory", network="HostConflict")
+        users.report("ice", network="HostConflict")
         eventually(lambda: gate.ask("ext-authz", "alice", host).status == 200)
         assert gate.ask("ext-authz", "mallory", host).status == 403
         # status.url follows an edited Ingress for a moment.
-        users.report("mallory", network="HostConflict")
-        users.patch("mallory", {"status": {"url": f"https://{host}/"}}, status=True)
+        users.report("ice", network="HostConflict")
+        users.patch("ice", {"status": {"url": f"https://{host}/"}}, status=True)
         users.patch("bob", {"status": {"url": f"https://{host}/"}}, status=True)
         eventually(lambda: gate.ask("ext-authz", "bob", users.host("bob")).status == 403)
         assert gate.ask("ext-authz", "mallory", host).status == 403
@@ -262,12 +262,12 @@ def test_two_owners_of_one_host_are_refused_until_one_has_lost_it(gate: GateProc
 def test_host_that_changes_hands_belongs_to_the_new_owner(gate: GateProcess, users: Users, api: Kubectl) -> None:
     """T10: the answer always names the owner whom the table knows, so that the pod of another refuses it."""
     twin = f"next-{users.namespace}"
-    spec = {"network": {"expose": "Ingress", "hostTemplate": f"alice.{users.namespace}.example.org"}}
+    spec = {"network": {"expose": "Ingress", "hostTemplate": f"al${{name}}.{users.namespace}.example.org"}}
     api.apply({"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": {"name": twin}, "spec": spec})
     host = users.host("alice")
     try:
         users.delete("alice")
-        users.create("heir", class_name=twin)
+        users.create("ice", "heir", class_name=twin)
         eventually(lambda: gate.ask("ext-authz", "heir", host).status == 200)
         assert gate.ask("ext-authz", "heir", host).headers.get_all("X-Forwarded-User") == ["heir"]
         assert gate.ask("ext-authz", "alice", host).status == 403
@@ -278,7 +278,7 @@ def test_host_that_changes_hands_belongs_to_the_new_owner(gate: GateProcess, use
 def test_change_of_class_waits_for_the_operator(gate: GateProcess, users: Users, api: Kubectl) -> None:
     """T9: a tenant who names another class gets no host before the operator has decided who has it."""
     twin = f"moved-{users.namespace}"
-    spec = {"network": {"expose": "Ingress", "hostTemplate": f"moved.{users.namespace}.example.org"}}
+    spec = {"network": {"expose": "Ingress", "hostTemplate": f"moved-${{name}}.{users.namespace}.example.org"}}
     api.apply({"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": {"name": twin}, "spec": spec})
     try:
         users.patch("bob", {"status": {"url": f"https://{users.host('bob')}/"}}, status=True)
@@ -287,10 +287,10 @@ def test_change_of_class_waits_for_the_operator(gate: GateProcess, users: Users,
         eventually(lambda: gate.ask("ext-authz", "alice", users.host("alice")).status == 403)
         assert gate.ask("ext-authz", "bob", users.host("bob")).status == 200
         for user in ("alice", "bob"):
-            assert gate.ask("ext-authz", user, users.host("moved")).status == 403
+            assert gate.ask("ext-authz", user, users.host(f"moved-{user}")).status == 403
         users.report("bob")
-        users.patch("bob", {"status": {"url": f"https://{users.host('moved')}/"}}, status=True)
-        eventually(lambda: gate.ask("ext-authz", "bob", users.host("moved")).status == 200)
+        users.patch("bob", {"status": {"url": f"https://{users.host('moved-bob')}/"}}, status=True)
+        eventually(lambda: gate.ask("ext-authz", "bob", users.host("moved-bob")).status == 200)
         assert gate.ask("ext-authz", "bob", users.host("bob")).status == 403
     finally:
         api.run("delete", "usc", twin)
