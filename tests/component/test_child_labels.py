@@ -95,7 +95,7 @@ IS_POD = "object.kind == 'Pod' || object.metadata.name == 'probe'"
 
 
 def is_selected(pod: Unstructured, labels: dict[str, str]) -> bool:
-    return labels.items() <= pod["metadata"]["labels"].items()
+    return bool(labels.items() <= pod["metadata"]["labels"].items())
 
 
 async def test_labels_of_a_platform_on_pods_take_neither_policy_nor_service(

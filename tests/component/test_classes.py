@@ -304,7 +304,7 @@ async def test_deferred_update_keeps_current_endpoint(live: Live, operator: None
 async def test_class_change_opens_nothing_before_the_pod_is_replaced(
     live: Live, operator: None, make_class: MakeClass, strategy: str
 ) -> None:
-    sources = [{"podSelector": {}}]
+    sources: list[Unstructured] = [{"podSelector": {}}]
     name = await make_class(
         browser={"flavor": "Dufs"},
         auth={"mode": "None", "acknowledgeUnauthenticated": True},

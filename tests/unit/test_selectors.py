@@ -101,7 +101,7 @@ def test_pod_that_is_not_selected_is_reported(kind: Kind, consequence: str) -> N
     elsewhere = with_labels(pod, **{names.LABEL_SLUG: "other"})
     other = Kind.SERVICE if kind is Kind.NETWORK_POLICY else Kind.NETWORK_POLICY
     lenient = getattr(snapshot.children, other.field)
-    spec = {"podSelector": {}} if other is Kind.NETWORK_POLICY else {"selector": {}}
+    spec: Unstructured = {"podSelector": {}} if other is Kind.NETWORK_POLICY else {"selector": {}}
     children = {kind.field: child, other.field: lenient | {"spec": lenient["spec"] | spec}, "pod": elsewhere}
     snapshot = snapshot.with_children(replace(snapshot.children, **children))
     planned = plan(snapshot, NOW)

@@ -82,9 +82,9 @@ def _longest_start(pod: Unstructured) -> timedelta:
 
 def _duration(pod: Unstructured, name: str) -> timedelta:
     """Return the time in which a probe of the browser fails as often as it may, with the defaults of Kubernetes."""
-    containers = (container for container in pod["spec"]["containers"] if container["name"] == names.CONTAINER)
-    probe = next(containers, {}).get(name) or {}
-    failures = timedelta(seconds=probe.get("periodSeconds", 10)) * probe.get("failureThreshold", 3)
+    probes = (container.get(name) for container in pod["spec"]["containers"] if container["name"] == names.CONTAINER)
+    probe: Unstructured = next(probes, None) or {}
+    failures = timedelta(seconds=probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3))
     return timedelta(seconds=probe.get("initialDelaySeconds", 0)) + failures
 
 
