@@ -198,10 +198,6 @@ bench-read-api: install ## The read API at 1,000 requests a second, from Redis a
 bench-gate: install ## The gate at 2,000 questions a second, with 10,000 UserStorages and twenty changes a second
 	$(RUN) python benchmarks/gate.py $(BENCH_ARGS)
 
-.PHONY: bench-neighbours
-bench-neighbours: install ## How long a new user waits while another tenant has thousands (BENCH_ARGS="--members 2000")
-	$(RUN) python benchmarks/neighbours.py $(BENCH_ARGS)
-
 .PHONY: clean
 clean: ## Delete the files of builds and tests from the tree
 	rm -rf .venv .tools tools/checkov/.venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .layers .coverage* coverage.xml
