@@ -267,21 +267,6 @@ async def test_no_pod_is_started_on_a_claim_that_another_client_created_without_
     await live.until_condition("StorageReady", "True", "ClaimBound")
 
 
-async def test_another_named_claim_is_no_lost_claim(live: Live, operator_of_all: None, class_name: str) -> None:
-    await live.change_class(class_name, {"spec": {"storage": {"onClaimLoss": "Wait"}}})
-    for name in ("homes", "archive"):
-        await create_claim(live, name)
-    await create_user(live, className=class_name, storage={"claimName": "homes"})
-    await live.change({"spec": {"storage": {"claimName": "archive"}}})
-
-    async def is_served() -> bool:
-        return (await storage_status(live))["claimName"] == "archive" and await live.condition("Ready") == ("True", "PodReady")
-
-    await live.until(is_served)
-    await live.until_condition("StorageReady", "True", "ClaimBound")
-    assert "lostClaim" not in await storage_status(live)
-
-
 async def test_claim_that_lost_its_labels_is_no_lost_claim(live: Live, operator_of_all: None, class_name: str) -> None:
     await live.change_class(class_name, {"spec": {"storage": {"onClaimLoss": "Wait"}}})
     await create_user(live, className=class_name)

@@ -186,11 +186,6 @@ def test_second_loss_is_remembered_until_the_first_one_is_accepted() -> None:
     assert "lostClaim" not in status
 
 
-def test_another_named_claim_is_no_lost_claim() -> None:
-    snapshot = snapshot_of(storage_object(storage={"claimName": "archive"}))
-    assert lost_claim(replace(snapshot, status={"storage": known(FIRST) | {"claimName": "homes"}})) is None
-
-
 def outdated(snapshot: Snapshot) -> Snapshot:
     pod = ready_pod(desired_of(storage_object()).pod)
     hashed = pod["metadata"]["annotations"] | {"userstorage.dev/pod-hash": "older"}

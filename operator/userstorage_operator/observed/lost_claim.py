@@ -6,7 +6,6 @@ If the status is lost, no claim is known, and a missing claim is created as for 
 
 from dataclasses import dataclass
 
-from userstorage_operator.api import names
 from userstorage_operator.api.userstorageclass import OnClaimLoss
 from userstorage_operator.observed.snapshot import Snapshot
 
@@ -49,13 +48,8 @@ def _is_lost(known: ClaimIdentity, snapshot: Snapshot) -> bool:
 
 
 def _known_claims(snapshot: Snapshot) -> list[ClaimIdentity]:
-    """Return the claims that `status.storage` knows, the one that was lost first coming first; none if the spec names another claim
-    by now, which is no loss.
-    """
-    storage, spec = snapshot.status.get("storage") or {}, snapshot.storage
-    name = spec.storage.claim_name or names.child_name(spec.slug)
-    if storage.get("claimName", name) != name:
-        return []
+    """Return the claims that `status.storage` knows, the one that was lost first coming first."""
+    storage = snapshot.status.get("storage") or {}
     lost = storage.get("lostClaim") or {}
     pairs = ((lost.get("uid"), lost.get("volumeName")), (storage.get("claimUID"), storage.get("volumeName")))
     return [ClaimIdentity(uid, volume) for uid, volume in pairs if uid and volume]
