@@ -32,6 +32,7 @@ class QuotaIndex:
         key, name = Key.of(raw), raw["metadata"]["name"]
         limited = self._limited.get(key)
         if limited is None:
+            self._granted.pop(key, None)  # if its class gets the limit again, it has no place from before
             return True
         index, limit = limited
         if self._ranked.position(index, name) >= limit:

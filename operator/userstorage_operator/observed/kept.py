@@ -33,6 +33,7 @@ _LABELS = frozenset(
     {
         names.LABEL_APP,
         names.LABEL_USER,
+        names.LABEL_SLUG,
         names.LABEL_MANAGED_BY,
         names.LABEL_RECOMMENDED_MANAGED_BY,
         names.LABEL_OWNER_UID,
@@ -44,6 +45,8 @@ _ANNOTATIONS = frozenset(
         names.ANNOTATION_USER_ID,
         names.ANNOTATION_POD_HASH,
         names.ANNOTATION_SPEC_HASH,
+        names.ANNOTATION_SOURCES_HASH,
+        names.ANNOTATION_EXPOSURE_HASH,
         names.ANNOTATION_CLASS,
         names.ANNOTATION_BASE_PATH,
         names.ANNOTATION_REQUESTED_SIZE,
@@ -211,6 +214,9 @@ def _container(container: Unstructured) -> Unstructured:
     ports = [port for port in container.get("ports") or () if port.get("name") == "http"]
     kept["volumeMounts"] = [_cut(_some(mount, "name", "subPath"), _TEXT_MAX) for mount in mounts[:1]]
     kept["ports"] = [_some(port, "name", "containerPort") for port in ports[:1]]
+    for field in ("startupProbe", "readinessProbe"):
+        if probe := container.get(field):
+            kept[field] = _some(probe, "initialDelaySeconds", "periodSeconds", "failureThreshold")
     return kept
 
 

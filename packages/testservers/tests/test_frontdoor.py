@@ -36,4 +36,4 @@ def test_server_that_cannot_start_names_its_log(tmp_path: Path) -> None:
     caddy = Caddy(tmp_path)
     with pytest.raises(ClusterError, match=r"caddy did not start: .*caddy\.log"):
         caddy.start("http://127.0.0.1:1 {\n\tno-such-directive\n}\n")
-    assert "no-such-directive" in caddy.log.read_text()  # Caddy may write other lines after it
+    assert "Caddyfile" in caddy.log.read_text()
