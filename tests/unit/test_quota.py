@@ -5,7 +5,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from support.builders import class_object, desired_of, ready_pod, storage_object
@@ -115,7 +115,17 @@ steps = st.lists(
 )
 
 
+LEFT_AND_CAME_BACK = [
+    ("create", "a", 0, "small"),
+    ("create", "b", 0, "small"),
+    ("limit", "small", 1, False),
+    ("move", "a", "unlimited"),
+    ("move", "a", "small"),
+]
+
+
 @given(steps)
+@example(LEFT_AND_CAME_BACK)
 @settings(max_examples=300, deadline=None)
 def test_places_are_those_of_a_look_at_all_and_a_change_requeues_gainers_and_losers(taken: list[tuple[Any, ...]]) -> None:
     scenario = QuotaScenario()
