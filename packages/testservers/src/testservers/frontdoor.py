@@ -119,13 +119,17 @@ class Gateway:
         authority = Authority(self.directory)
         authority.server("tls", [f"*.files.{DOMAIN}", f"auth.{DOMAIN}"], [ADDRESS])
         self.dns.start({_service(slug): address for slug, address in pods.addresses.items()})
-        match self.server:
-            case Nginx() as nginx:
-                nginx.start(self._nginx(login, pods))
-            case Caddy() as caddy:
-                caddy.start(self._caddyfile(login, pods))
-            case Envoy() as envoy:
-                envoy.start(self.envoy_config(login, pods))
+        try:
+            match self.server:
+                case Nginx() as nginx:
+                    nginx.start(self._nginx(login, pods))
+                case Caddy() as caddy:
+                    caddy.start(self._caddyfile(login, pods))
+                case Envoy() as envoy:
+                    envoy.start(self.envoy_config(login, pods))
+        except ClusterError:
+            self.dns.stop()
+            raise
         return self
 
     def stop(self) -> None:
