@@ -321,6 +321,27 @@ def test_a_deleted_pod_requeues_the_storages_that_wait_for_its_claim() -> None:
         assert scenario.answers[Key("users", "early")] == (None, None)
 
 
+def test_a_deleted_pod_requeues_an_older_storage_that_waits_for_more_than_its_own_pod_mounts() -> None:
+    # All others that need the directory of the deleted pod wait for the older one, but that one waited for the pod.
+    for share, directory in (("Directories", "x"), ("true", "z")):
+        scenario = CachesScenario()
+        scenario.share("photos", "Directories")
+        scenario.create("early", "alice", "photos", second=0, directory="x", readOnly=True)
+        scenario.create("late", "bob", "photos", second=1, directory="x/y", readOnly=True)
+        for raw in scenario.storages().values():
+            create_child(scenario, Kind.POD, raw)
+        scenario.share("photos", share)
+        change_storage(scenario, "move", scenario.storages()["early"], directory, reads=False)
+        scenario.reconcile()
+        assert scenario.answers[Key("users", "early")] == (None, "late")
+        pod = scenario.child(Kind.POD, "bob")
+        assert pod is not None
+        scenario.event("DELETED", Kind.POD, scenario.version(pod))
+        assert Key("users", "early") in scenario.reconcile()
+        assert scenario.answers[Key("users", "early")] == (None, None)
+        assert scenario.answers[Key("users", "late")] == (None, "early")
+
+
 def test_the_oldest_storage_on_a_claim_does_not_hold_it_without_owning_its_user_id() -> None:
     # "second" is the first claimant of the claim, but the user's files are on another claim.
     scenario = CachesScenario()

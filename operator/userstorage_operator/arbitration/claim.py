@@ -169,7 +169,7 @@ class ClaimIndex:
     def released(self, key: Key, use: ClaimUse) -> set[Key]:
         """Return the other UserStorages to requeue when the UserStorage `key` no longer has `use` or has a pod for it.
 
-        The set is empty if nothing changes for them, because `key` comes first anyway.
+        Those that wait for `key` or another one anyway are left out.
         """
         namespace, scope, wanted = key.namespace, self._scope(key.namespace, use), self.wanting.get(key)
         whole = scope != use
@@ -181,9 +181,10 @@ class ClaimIndex:
         dominating = self.mounting.conflicting if whole else self.mounting.dominating
         other = _first_but(key, dominating(namespace, scope))
         # If another UserStorage has the user id of `other` by now, that one does not wait for `other`.
-        is_owner = other is not None and self.wanting.get(Key(namespace, other.name)) is not None
-        if is_owner and other is not None and wanted is not None and other.rank < wanted.rank:
-            return set()
+        other_wanted = self.wanting.get(Key(namespace, other.name)) if other is not None else None
+        if other is not None and other_wanted is not None and wanted is not None and other.rank < wanted.rank:
+            # `other` comes first for all but itself: it waits for `key` if it wants more by now than its pod mounts.
+            return set() if _includes(other.use, other_wanted.use) else {Key(namespace, other.name)}
         return self._first(key, scope, self.wanting.conflicting(namespace, scope))
 
     def _affected_by_wanting(self, key: Key, claimant: Claimant) -> set[Key]:
