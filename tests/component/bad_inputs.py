@@ -151,7 +151,7 @@ ACCEPTED = [
     Accepted("claim of the namespace", _storage(claimName="team.files-1", reclaimPolicy="Retain", readOnly=True)),
     Accepted("directory of a claim as deep as allowed", _storage(**_SHARED, subPath="a/b/c/d/e/f/g/${slug}")),
     Accepted("directory of a claim", _storage(**_SHARED, subPath="users/${slug}/v1.0")),
-    Accepted("directory that only looks like ..", _storage(**_SHARED, subPath="a..b/...")),
+    Accepted("directory that only looks like ..", _storage(**_SHARED, subPath="a..b/.c")),
     Accepted("acceptedClaimLoss", _storage(acceptedClaimLoss="0b5f8c3e-0000-4000-8000-000000000001")),
     Accepted("reclaimPolicy Delete for our own claim", _storage(reclaimPolicy="Delete")),
     Accepted(

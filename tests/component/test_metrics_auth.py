@@ -75,7 +75,7 @@ async def test_metrics_require_the_right_to_get_their_path(api: Kubectl, live: L
 
 def test_pod_monitor_uses_the_token_of_the_reader(api: Kubectl) -> None:
     objects = list(yaml.safe_load_all(api.run("kustomize", str(READER.parent)).stdout))
-    [monitor] = [obj for obj in objects if obj["kind"] == "PodMonitor"]
+    [monitor] = [obj for obj in objects if obj["kind"] == "PodMonitor" and obj["metadata"]["name"] == "userstorage-operator"]
     [endpoint] = monitor["spec"]["podMetricsEndpoints"]
     assert endpoint["authorization"] == {"credentials": {"name": NAME, "key": "token"}}
     [secret] = [obj for obj in objects if obj["kind"] == "Secret"]

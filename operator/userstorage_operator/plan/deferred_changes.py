@@ -13,7 +13,7 @@ from userstorage_operator.api.userstorageclass import Expose, Ids
 from userstorage_operator.observed.claim_usage import mounted_claims
 from userstorage_operator.observed.pod_status import is_ready
 from userstorage_operator.observed.snapshot import Snapshot, claim_is_ours, is_adoptable, is_ours, is_terminating
-from userstorage_operator.plan import exposure
+from userstorage_operator.plan import child, exposure
 from userstorage_operator.plan.builders import Desired
 from userstorage_operator.plan.finalizers import selects
 
@@ -94,7 +94,7 @@ def keep_current_access(desired: Desired, snapshot: Snapshot, *, paced: bool) ->
     for kind in EXPOSURE:
         live = _live(kind, snapshot)
         if live is not None and not is_withdrawn and _is_kept(live, snapshot):
-            current[kind.field] = _as_desired(live, exposure.without_foreign_paths(live), desired)
+            current[kind.field] = _as_desired(kind, live, exposure.without_foreign_paths(live), desired)
     return replace(desired, network_policy=policy, **current)
 
 
@@ -109,7 +109,7 @@ def _current_policy(desired: Desired, snapshot: Snapshot, *, paced: bool) -> Uns
             return None
         selector = {"matchLabels": desired.service["spec"]["selector"], "matchExpressions": None}
         closed = {"podSelector": selector, "policyTypes": ["Ingress", "Egress"], "egress": None}
-        return _as_desired(live, live["spec"] | closed, desired)
+        return _as_desired(Kind.NETWORK_POLICY, live, live["spec"] | closed, desired)
     [rule] = policy["spec"]["ingress"]
     sources = _sources(live) if live is not None and not is_unchanged else None
     if sources is not None and not paced:
@@ -182,8 +182,8 @@ def _is_kept(live: Unstructured, snapshot: Snapshot) -> bool:
     return served != exposure.host_path(snapshot.storage, snapshot.cls)
 
 
-def _as_desired(live: Unstructured, spec: Unstructured, desired: Desired) -> Unstructured:
-    """Return a live child with that spec as a desired one: with our metadata beside that of others."""
+def _as_desired(kind: Kind, live: Unstructured, spec: Unstructured, desired: Desired) -> Unstructured:
+    """Return a live child with that spec as a desired one: with our metadata beside that of others. The caches keep no apiVersion."""
     meta, own = live["metadata"], desired.service["metadata"]
     metadata = own | {
         "labels": {**(meta.get("labels") or {}), **own["labels"]},
@@ -191,9 +191,9 @@ def _as_desired(live: Unstructured, spec: Unstructured, desired: Desired) -> Uns
             **(meta.get("annotations") or {}),
             names.ANNOTATION_USER_ID: own["annotations"][names.ANNOTATION_USER_ID],
         },
-        "finalizers": [names.FINALIZER] if live["kind"] == Kind.NETWORK_POLICY.resource.kind else [],
+        "finalizers": [names.FINALIZER] if kind is Kind.NETWORK_POLICY else [],
     }
-    return {"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": metadata, "spec": spec}
+    return child.manifest(kind.resource.api_version, kind.resource.kind, metadata, spec)
 
 
 def _port(snapshot: Snapshot) -> int | None:
