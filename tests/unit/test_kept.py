@@ -144,14 +144,30 @@ def consequences(snapshot: Snapshot) -> tuple[Any, ...]:
 
 
 @settings(max_examples=500)
-@given(st.sampled_from(SPECS), st.sampled_from(CLASSES), st.booleans(), st.integers(0, 6), st.integers(0, 1 << 32))
+@given(
+    st.sampled_from(SPECS),
+    st.sampled_from(CLASSES),
+    st.sampled_from(CLASSES),
+    st.sampled_from([None, "browser:2"]),
+    st.booleans(),
+    st.integers(0, 6),
+    st.integers(0, 1 << 32),
+)
 def test_plans_and_reports_of_kept_and_of_whole_objects_are_equal(
-    spec: Unstructured, cls: UserStorageClass, deleting: bool, changes: int, seed: int
+    spec: Unstructured,
+    built_from: UserStorageClass,
+    cls: UserStorageClass,
+    image: str | None,
+    deleting: bool,
+    changes: int,
+    seed: int,
 ) -> None:
+    if image is not None:  # the pod is outdated, and access to it stays as it is
+        cls = replace(cls, browser=replace(cls.browser, image=image))
     choose = random.Random(seed)  # noqa: S311  # a number of Hypothesis's own, so that it can be run again
     raw = storage_object(**spec, meta={"deletionTimestamp": CREATED} if deleting else {})
     snapshot = settled_snapshot(storage_object())
-    children = whole_children(raw, cls)
+    children = whole_children(raw, built_from)
     for _ in range(changes):
         children = mutate(children, choose)
     storage, may_replace = UserStorage.parse(raw), choose.random() < 0.5
