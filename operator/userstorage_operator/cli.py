@@ -66,6 +66,22 @@ class _Duration(click.ParamType[float]):
         return seconds
 
 
+_log_level = click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_envvar=True,
+    help="Lowest level to log.",
+)
+_log_format = click.option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "console"]),
+    default="auto",
+    show_envvar=True,
+    help="auto: console on a terminal, else JSON.",
+)
+
+
 @click.group(context_settings={"auto_envvar_prefix": "USERSTORAGE", "show_default": True, "max_content_width": 100})
 @click.version_option(package_name="userstorage-operator")
 def main() -> None:
@@ -140,20 +156,8 @@ def main() -> None:
     show_envvar=True,
     help="URL of an OpenTelemetry collector for traces of reconciles, such as http://collector:4318 (OTLP over HTTP).",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_envvar=True,
-    help="Lowest level to log.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "json", "console"]),
-    default="auto",
-    show_envvar=True,
-    help="auto: console on a terminal, else JSON.",
-)
+@_log_level
+@_log_format
 @redis_options
 def run(log_level: str, log_format: str, **settings: Any) -> None:
     """Run the operator until SIGTERM or SIGINT. Exit code 3: the lease is lost, so another replica may lead.
@@ -195,20 +199,8 @@ def run(log_level: str, log_format: str, **settings: Any) -> None:
     show_envvar=True,
     help="Refuse every request after this time without a word of the API server.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_envvar=True,
-    help="Lowest level to log.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "json", "console"]),
-    default="auto",
-    show_envvar=True,
-    help="auto: console on a terminal, else JSON.",
-)
+@_log_level
+@_log_format
 def gate(log_level: str, log_format: str, **settings: Any) -> None:
     """Decide for gateways whether a request may reach the file browser at its host, until SIGTERM or SIGINT.
 
