@@ -11,7 +11,7 @@ from component.test_events import Events
 from support.faultproxy import Fault, FaultProxy
 from support.kubectl import Kubectl
 from support.live import LIFE, Live
-from support.volumes import create_claim
+from support.volumes import bind_claim, create_claim, patch_claim_status, storage_class
 from userstorage_operator.api.names import ANNOTATION_RESTARTED_AT
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
@@ -137,6 +137,22 @@ async def test_claim_deletion_that_the_cache_missed_keeps_the_pod(live: Live, pr
     await live.until_condition("PodUpToDate", "False", "ClaimTerminating")
     assert (await uid_of(live, Kind.POD), await uid_of(live, Kind.PVC)) == (pod, claim)
     proxy.fail()
+
+
+async def test_lost_volume_that_the_cache_missed_keeps_the_pod(live: Live, proxy: FaultProxy, operator: None) -> None:
+    async with storage_class(live) as name:  # without a provisioner: otherwise the claim would be bound again at once
+        await live.create(className=name)
+        await live.until(lambda: live.child(Kind.PVC))
+        await bind_claim(live, OURS, "10Gi")
+        await live.until_ready()
+        pod = await uid_of(live, Kind.POD)
+        proxy.fail(Fault("GET", "/persistentvolumeclaims[?]", 503))  # lists and watches
+        proxy.hang_up()
+        await patch_claim_status(live, OURS, {"phase": "Lost"})
+        await live.change({"spec": {"lifecycle": {"terminationGracePeriodSeconds": 29}}})
+        await live.until_condition("PodUpToDate", "False", "ClaimLost")
+        assert await uid_of(live, Kind.POD) == pod
+        proxy.fail()
 
 
 async def test_failed_pod_still_keeps_a_deleted_claim(live: Live, operator: None) -> None:

@@ -209,7 +209,7 @@ def without_hash(snapshot: Snapshot) -> Snapshot:
 def test_pod_of_terminating_claim_is_not_replaced(damage: Any, may_replace: bool) -> None:
     healthy = replace(damage(world(claim(FIRST), known(FIRST))), may_replace=True)
     [deletion] = [step for step in plan(healthy, NOW).steps if isinstance(step, DeletePod)]
-    assert deletion.unless_claim_terminates
+    assert deletion.only_if_claim_stays
     held = replace(damage(world(claim(FIRST, **TERMINATING), known(FIRST))), may_replace=may_replace)
     assert [step for step in plan(held, NOW).steps if not isinstance(step, Patch)] == []
     found = condition(held, "PodUpToDate")
@@ -279,7 +279,7 @@ def test_wish_of_the_user_ends_the_pod_of_a_terminating_claim(replicas: int) -> 
     snapshot = replace(snapshot, storage=UserStorage.parse(raw))
     planned = plan_deletion(snapshot) if replicas else plan(snapshot, NOW)
     [deletion] = [step for step in planned.steps if isinstance(step, DeletePod)]
-    assert not deletion.unless_claim_terminates
+    assert not deletion.only_if_claim_stays
 
 
 def test_up_to_date_pod_of_terminating_claim_is_up_to_date() -> None:

@@ -46,7 +46,7 @@ def test_pod_is_replaced_if_it_was_built_for_another_restart(built_for: str | No
     assert len(deletions) == len(found.steps) == int(restarts)
     for step in deletions:
         assert (step.grace_period, step.reason, step.by_rollout) == (30, "a restart was requested", False)
-        assert step.unless_claim_terminates
+        assert step.only_if_claim_stays
 
 
 def test_new_pod_carries_the_restart_it_was_built_for() -> None:

@@ -189,3 +189,9 @@ def claim_is_ours(claim: Unstructured, storage: UserStorage) -> bool:
 def is_terminating(child: Unstructured) -> bool:
     """Whether `child` has a deletionTimestamp."""
     return "deletionTimestamp" in child["metadata"]
+
+
+def has_lost_volume(claim: Unstructured) -> bool:
+    """Whether the volume of the claim no longer exists: a pod that mounts it may still serve the files, and no other pod could."""
+    phase: str | None = claim.get("status", {}).get("phase")
+    return phase == "Lost"

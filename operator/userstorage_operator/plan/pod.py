@@ -11,7 +11,13 @@ from userstorage_operator.api.userstorage import UpdateStrategy
 from userstorage_operator.observed import backoff, pod_status
 from userstorage_operator.observed.claim_usage import files_use, share_of
 from userstorage_operator.observed.lost_claim import waits_for_consent
-from userstorage_operator.observed.snapshot import Snapshot, controller_uid, is_owned_by_a_user_storage, is_terminating
+from userstorage_operator.observed.snapshot import (
+    Snapshot,
+    controller_uid,
+    has_lost_volume,
+    is_owned_by_a_user_storage,
+    is_terminating,
+)
 from userstorage_operator.plan import remount, volume_affinity
 from userstorage_operator.plan.builders import Desired
 from userstorage_operator.plan.child import claim_use
@@ -99,9 +105,9 @@ def claim_is_disappearing(snapshot: Snapshot) -> bool:
 
 
 def claim_is_lost(snapshot: Snapshot) -> bool:
-    """Whether the volume of the claim no longer exists: a pod that mounts it may still serve the files, and no other pod could."""
+    """Whether our claim has lost its volume."""
     claim = snapshot.children.pvc
-    return claim is not None and claim.get("status", {}).get("phase") == "Lost"
+    return claim is not None and has_lost_volume(claim)
 
 
 def claim_is_withdrawn(snapshot: Snapshot) -> bool:
@@ -213,7 +219,7 @@ def _replacement(snapshot: Snapshot, desired: Desired, pod: Unstructured, now: d
     else:
         return None
     # A claim that the spec names was read in this reconcile.
-    return replace(step, unless_claim_terminates=desired.pvc is not None and snapshot.children.pvc is not None)
+    return replace(step, only_if_claim_stays=desired.pvc is not None and snapshot.children.pvc is not None)
 
 
 def _restart_is_requested(snapshot: Snapshot, pod: Unstructured) -> bool:

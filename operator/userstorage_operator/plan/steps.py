@@ -75,8 +75,8 @@ class DeletePod:
     """Whether a change of the class is the only reason."""
     remounts: bool = False
     """Whether the pod is replaced only so that its volume is mounted again."""
-    unless_claim_terminates: bool = False
-    """Whether to ask the API server first if our claim is being deleted: the cache may be behind, and the pod may be what keeps it."""
+    only_if_claim_stays: bool = False
+    """Whether to ask the API server first if our claim and its volume stay: the cache may be behind, and the pod may be the last on them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.contest import REPORTED_FROM, Contest, Undone, describe, last_manager
-from userstorage_operator.observed.snapshot import Snapshot, is_labelled, is_terminating
+from userstorage_operator.observed.snapshot import Snapshot, has_lost_volume, is_labelled, is_terminating
 from userstorage_operator.plan.diff import LABEL_PATCH, claim_metadata, labels_patch, without_absent
 from userstorage_operator.plan.finalizers import has_finalizer
 from userstorage_operator.plan.planner import refuse_foreign
@@ -264,7 +264,7 @@ class Applier:
             raise Conflict(409, "the UserStorage is being deleted; the watch has not caught up yet")
 
     async def _verify_claim_stays(self, snapshot: Snapshot) -> None:
-        """Raise Conflict if the API server itself says that the claim is being deleted, or gone: the pod may be what keeps it."""
+        """Raise Conflict if the API server itself says that the claim or its volume ends or is gone: no pod could follow ours."""
         claim = snapshot.children.pvc
         if claim is None:
             return
@@ -274,13 +274,14 @@ class Applier:
         except NotFound as error:
             self._lister.discard(Kind.PVC.resource, namespace, meta["name"], meta["uid"])
             raise Conflict(error.status, error.message) from error
-        if is_terminating(live):
+        if is_terminating(live) or has_lost_volume(live):
             if is_labelled(live):
                 self._lister.put(Kind.PVC.resource, live)
-            raise Conflict(409, f"claim {meta['name']!r} is being deleted; the watch has not caught up yet")
+            ends = "is being deleted" if is_terminating(live) else "has lost its volume"
+            raise Conflict(409, f"claim {meta['name']!r} {ends}; the watch has not caught up yet")
 
     async def _delete_pod(self, step: DeletePod, snapshot: Snapshot) -> Unstructured | None:
-        if step.unless_claim_terminates:
+        if step.only_if_claim_stays:
             await self._verify_claim_stays(snapshot)
         seen = snapshot.children.pod  # as the plan saw it, or as an earlier step left it
         version = seen["metadata"]["resourceVersion"] if step.unless_changed and seen is not None else None
