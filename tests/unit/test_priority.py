@@ -39,6 +39,7 @@ WAITING = reported(NEW, **{reasons.READY: "False", reasons.STORAGE_READY: "False
 SUSPENDED = reported(storage_object(replicas=0), **{reasons.READY: "False"})
 POD, CLAIM = ready_pod(desired_of(NEW).pod), bound_claim(desired_of(NEW).pvc or {})
 STARTING_POD, UNBOUND = stored(desired_of(NEW).pod), stored(desired_of(NEW).pvc or {})
+PENDING = UNBOUND | {"status": {"phase": "Pending"}}
 ENDING_POD = POD | {"metadata": POD["metadata"] | DELETED}
 
 
@@ -63,6 +64,7 @@ def test_nearly_done_has_high_priority(raw: Unstructured, pod: Unstructured | No
         pytest.param(NEW, None, None, id="new"),
         pytest.param(NEW, None, CLAIM, id="new on a claim that exists, as after a restore"),
         pytest.param(NEW, STARTING_POD, UNBOUND, id="starting, before any report"),
+        pytest.param(NEW, POD, PENDING, id="pod is ready before its claim is bound"),
         pytest.param(STARTING | {"metadata": NEW["metadata"] | {"generation": 4}}, STARTING_POD, CLAIM, id="changed spec"),
         pytest.param(storage_object(meta=DELETED), POD, CLAIM, id="deletion with a pod"),
         pytest.param(reported(storage_object(meta=DELETED)), ENDING_POD, CLAIM, id="deletion with a pod that terminates"),
