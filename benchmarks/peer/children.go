@@ -16,6 +16,7 @@ const (
 	finalizer  = "userstorage.dev/pod-gone"
 	managedBy  = "userstorage.dev/managed-by"
 	manager    = "userstorage-operator"
+	slugLabel  = "userstorage.dev/slug"
 	uidLabel   = "userstorage.dev/uid"
 	userIDNote = "userstorage.dev/user-id"
 	hashNote   = "userstorage.dev/pod-hash"
@@ -36,11 +37,11 @@ func ptr[T any](value T) *T { return &value }
 func childName(us *UserStorage) string { return "user-storage-" + us.Spec.UserID }
 
 func selector(us *UserStorage) map[string]string {
-	return map[string]string{"app": "filebrowser", "userId": us.Spec.UserID}
+	return map[string]string{slugLabel: us.Spec.UserID}
 }
 
 func childMeta(us *UserStorage) metav1.ObjectMeta {
-	labels := selector(us)
+	labels := map[string]string{slugLabel: us.Spec.UserID, "app": "filebrowser", "userId": us.Spec.UserID}
 	labels[managedBy], labels["app.kubernetes.io/managed-by"], labels[uidLabel] = manager, manager, string(us.UID)
 	return metav1.ObjectMeta{Name: childName(us), Namespace: us.Namespace, Labels: labels,
 		Annotations:     map[string]string{userIDNote: us.Spec.UserID},
@@ -117,6 +118,8 @@ func pod(us *UserStorage) *corev1.Pod {
 	meta := childMeta(us)
 	meta.Annotations[hashNote] = hash(&spec)
 	meta.Annotations["userstorage.dev/spec-hash"] = hash(us.Spec)
+	meta.Annotations["userstorage.dev/sources-hash"] = hash(networkPolicy(us).Spec)
+	meta.Annotations["userstorage.dev/exposure-hash"] = hash(nil)
 	meta.Annotations["userstorage.dev/class"], meta.Annotations["userstorage.dev/base-path"] = "", "/"
 	return &corev1.Pod{ObjectMeta: meta, Spec: spec}
 }

@@ -29,7 +29,7 @@ from userstorage_operator.object_metrics import ObjectMetrics
 from userstorage_operator.observed import backoff
 from userstorage_operator.reconcile.class_reconciler import ClassReconciler
 from userstorage_operator.reconcile.dry_runs import DryRuns
-from userstorage_operator.reconcile.priority import priority
+from userstorage_operator.reconcile.priority import turn
 from userstorage_operator.reconcile.reconciler import Reconciler
 from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
@@ -80,13 +80,17 @@ class Manager:
 
     def _enqueue(self, key: Key) -> None:
         """Queue a UserStorage that an event concerns. The events of the first lists are a resync."""
-        self._queue.add(key, priority(key, self.caches, resync=not self._started))
+        priority, delay = turn(key, self.caches, resync=not self._started)
+        if delay:
+            self._queue.add_after(key, delay, priority)
+        else:
+            self._queue.add(key, priority)
 
     def _resync(self, key: Key) -> None:
-        self._queue.add(key, priority(key, self.caches, resync=True))
+        self._queue.add(key, turn(key, self.caches, resync=True).priority)
 
     def _resync_unless_backing_off(self, key: Key) -> None:
-        self._queue.add_unless_backing_off(key, priority(key, self.caches, resync=True))
+        self._queue.add_unless_backing_off(key, turn(key, self.caches, resync=True).priority)
 
     def _child_informers(self) -> Iterator[Informer]:
         for kind in Kind:

@@ -24,7 +24,7 @@ from userstorage_operator.reconcile.backoff import Backoff
 from userstorage_operator.reconcile.local_state import LocalState
 from userstorage_operator.reconcile.missing_claims import MissingClaims
 from userstorage_operator.reconcile.observe import observe
-from userstorage_operator.reconcile.priority import priority
+from userstorage_operator.reconcile.priority import turn
 from userstorage_operator.runtime.fair_queue import FairQueue
 
 FEW, MANY = 5, 2000
@@ -106,7 +106,7 @@ def test_reconcile_and_event_of_one_of_thousands_cost_what_those_of_one_of_five_
                 calls_of(lambda: scenario.event("MODIFIED", last, generation=3)),  # noqa: B023  # called at once
                 calls_of(lambda: scenario.reconcile(last)),  # noqa: B023  # called at once
                 calls_of(lambda: scenario.event("ADDED", members)),  # noqa: B023  # called at once
-                calls_of(lambda: priority(Key("users", f"u{last}"), scenario.caches, resync=True)),  # noqa: B023  # called at once
+                calls_of(lambda: turn(Key("users", f"u{last}"), scenario.caches, resync=True)),  # noqa: B023  # called at once
             )
         )
     for few, many in zip(*costs, strict=True):

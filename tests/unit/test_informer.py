@@ -172,7 +172,9 @@ async def test_a_required_resource_that_is_not_found_raises() -> None:
 
 
 RUNNING, ENDED = {"status": {"phase": "Running"}}, {"status": {"phase": "Succeeded"}}
-TERMINATING = {"metadata": {"deletionTimestamp": "2026-01-31T11:59:50Z"}}
+TERMINATING: dict[str, Any] = {"metadata": {"deletionTimestamp": "2026-01-31T11:59:50Z"}}
+COLLECTED = {"metadata": TERMINATING["metadata"] | {"deletionGracePeriodSeconds": 0, "finalizers": ["foregroundDeletion"]}}
+HELD = {"metadata": COLLECTED["metadata"] | {"finalizers": ["example.org/held"]}}
 
 
 @pytest.mark.parametrize(
@@ -183,8 +185,18 @@ TERMINATING = {"metadata": {"deletionTimestamp": "2026-01-31T11:59:50Z"}}
         (RUNNING, [{"metadata": pod(14)["metadata"] | {"uid": "2"}}], None),
         (RUNNING, [], None),
         (ENDED | TERMINATING, [pod(14)], None),
+        (RUNNING | COLLECTED, [pod(14)], None),
+        (RUNNING | HELD, [pod(14)], "14"),
     ],
-    ids=["label lost", "label lost while terminating", "another of that name", "deleted by force", "ended"],
+    ids=[
+        "label lost",
+        "label lost while terminating",
+        "another of that name",
+        "deleted by force",
+        "ended",
+        "collected",
+        "held",
+    ],
 )
 async def test_pod_that_only_left_the_selection_stays(
     last: dict[str, Any], live: list[dict[str, Any]], kept: str | None

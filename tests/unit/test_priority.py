@@ -11,7 +11,7 @@ from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAG
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.informers.caches import Caches
-from userstorage_operator.reconcile.priority import priority
+from userstorage_operator.reconcile.priority import BATCH_DELAY, turn
 from userstorage_operator.runtime.fair_queue import DEFAULT_PRIORITY, HIGH_PRIORITY, LOW_PRIORITY
 
 ALICE = Key("users", "alice")
@@ -26,10 +26,15 @@ def reported(raw: Unstructured, **conditions: str) -> Unstructured:
 
 def priorities(raw: Unstructured | None, pod: Unstructured | None = None, claim: Unstructured | None = None) -> tuple[int, int]:
     """Return the priority after an event, and that of a resync."""
+    caches = caches_with(raw, pod, claim)
+    return turn(ALICE, caches, resync=False).priority, turn(ALICE, caches, resync=True).priority
+
+
+def caches_with(raw: Unstructured | None, pod: Unstructured | None, claim: Unstructured | None) -> Caches:
     caches = Caches(lambda _: None, lambda _: None)
     for resource, obj in ((USER_STORAGES, raw), (Kind.POD.resource, pod), (Kind.PVC.resource, claim)):
         put_list(caches.cache(resource), [obj] if obj is not None else [], "200")
-    return priority(ALICE, caches, resync=False), priority(ALICE, caches, resync=True)
+    return caches
 
 
 NEW = storage_object()
@@ -39,6 +44,7 @@ WAITING = reported(NEW, **{reasons.READY: "False", reasons.STORAGE_READY: "False
 SUSPENDED = reported(storage_object(replicas=0), **{reasons.READY: "False"})
 POD, CLAIM = ready_pod(desired_of(NEW).pod), bound_claim(desired_of(NEW).pvc or {})
 STARTING_POD, UNBOUND = stored(desired_of(NEW).pod), stored(desired_of(NEW).pvc or {})
+PENDING = UNBOUND | {"status": {"phase": "Pending"}}
 ENDING_POD = POD | {"metadata": POD["metadata"] | DELETED}
 
 
@@ -63,6 +69,7 @@ def test_nearly_done_has_high_priority(raw: Unstructured, pod: Unstructured | No
         pytest.param(NEW, None, None, id="new"),
         pytest.param(NEW, None, CLAIM, id="new on a claim that exists, as after a restore"),
         pytest.param(NEW, STARTING_POD, UNBOUND, id="starting, before any report"),
+        pytest.param(NEW, POD, PENDING, id="pod is ready before its claim is bound"),
         pytest.param(STARTING | {"metadata": NEW["metadata"] | {"generation": 4}}, STARTING_POD, CLAIM, id="changed spec"),
         pytest.param(storage_object(meta=DELETED), POD, CLAIM, id="deletion with a pod"),
         pytest.param(reported(storage_object(meta=DELETED)), ENDING_POD, CLAIM, id="deletion with a pod that terminates"),
@@ -86,6 +93,40 @@ def test_resync_of_what_is_reported_has_low_priority(
     raw: Unstructured, pod: Unstructured | None, claim: Unstructured | None
 ) -> None:
     assert priorities(raw, pod, claim) == (DEFAULT_PRIORITY, LOW_PRIORITY)
+
+
+def delays(raw: Unstructured, pod: Unstructured | None, claim: Unstructured | None = None) -> tuple[float, float]:
+    """Return the delay after an event, and that of a resync."""
+    caches = caches_with(raw, pod, claim)
+    return turn(ALICE, caches, resync=False).delay, turn(ALICE, caches, resync=True).delay
+
+
+@pytest.mark.parametrize(
+    ("raw", "pod", "claim"),
+    [
+        pytest.param(NEW, STARTING_POD, UNBOUND, id="first start"),
+        pytest.param(NEW, POD, PENDING, id="first start whose claim is not bound"),
+        pytest.param(storage_object(meta=DELETED), ENDING_POD, CLAIM, id="pod of a deletion terminates"),
+    ],
+)
+def test_events_half_way_cause_one_reconcile(raw: Unstructured, pod: Unstructured, claim: Unstructured) -> None:
+    assert delays(raw, pod, claim) == (BATCH_DELAY, 0)
+
+
+@pytest.mark.parametrize(
+    ("raw", "pod"),
+    [
+        pytest.param(NEW, None, id="new"),
+        pytest.param(NEW, POD, id="ready"),
+        pytest.param(NEW, ENDING_POD, id="first pod is deleted"),
+        pytest.param(STARTING, STARTING_POD, id="start that was reported"),
+        pytest.param(READY, POD, id="drift"),
+        pytest.param(storage_object(meta=DELETED), POD, id="deletion begins"),
+        pytest.param(storage_object(meta=DELETED), None, id="pod of a deletion is gone"),
+    ],
+)
+def test_what_has_something_to_write_is_not_delayed(raw: Unstructured, pod: Unstructured | None) -> None:
+    assert delays(raw, pod) == (0, 0)
 
 
 def test_change_of_a_class_resyncs_all_and_enqueues_none() -> None:

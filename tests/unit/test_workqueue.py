@@ -57,6 +57,16 @@ async def test_key_added_with_two_delays_is_queued_after_the_shorter() -> None:
     assert await asyncio.wait_for(keys.get(), 1) == "a"
 
 
+async def test_key_that_is_queued_already_is_not_queued_again_later() -> None:
+    keys = queue()
+    keys.add("a")
+    keys.add_after("a", 0.01)
+    assert await keys.get() == "a"
+    keys.done("a")
+    keys.add_after("b", 0.02)
+    assert await asyncio.wait_for(keys.get(), 1) == "b"
+
+
 async def test_oldest_wait_is_how_long_the_first_queued_key_has_waited() -> None:
     keys = queue()
     assert keys.oldest_wait() == 0

@@ -245,10 +245,14 @@ class Informer:
 
 def _has_ended(resource: Resource, obj: Unstructured) -> bool:
     """Whether the last state of an object of a graceful resource is that of an end: the kubelet reports how the containers of a pod
-    ended before the pod goes. A pod that was deleted by force looks like one that has lost its label. A NetworkPolicy is graceful
-    until its finalizer is removed, which a reconcile does when the user is deleted.
+    ended before the pod goes, or at least sets its grace period to 0, after which only the garbage collector's finalizer keeps it.
+    Any other pod that was deleted by force looks like one that has lost its label. A NetworkPolicy is graceful until its finalizer
+    is removed, which a reconcile does when the user is deleted.
     """
     meta = obj["metadata"]
     if resource is Kind.NETWORK_POLICY.resource and names.FINALIZER not in (meta.get("finalizers") or ()):
         return True
-    return "deletionTimestamp" in meta and obj.get("status", {}).get("phase") != "Running"
+    if "deletionTimestamp" not in meta:
+        return False
+    collected = meta.get("deletionGracePeriodSeconds") == 0 and meta.get("finalizers") in (None, [names.FOREGROUND_FINALIZER])
+    return collected or obj.get("status", {}).get("phase") != "Running"

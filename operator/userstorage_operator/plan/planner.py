@@ -65,9 +65,9 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     """Return the plan; without steps if the UserStorage is paused. If the spec is invalid, or an object that is not ours has a
     child's name, its `spec_error` says so.
     """
-    desired, spec_error = _render(snapshot)
     if snapshot.storage.is_deleting:
-        return replace(with_labels(plan_deletion(snapshot), snapshot), desired=desired)
+        return with_labels(plan_deletion(snapshot), snapshot)
+    desired, spec_error = _render(snapshot)
     if snapshot.storage.paused:
         return Plan(desired=desired)
     if desired is not None:

@@ -1,7 +1,10 @@
-"""Which priority a UserStorage gets in the work queue: nearly done before new, and new before what is only checked again.
+"""When a UserStorage is reconciled after an event: nearly done before new, and new before what is only checked again.
 
-In a burst, the first users are then served when their own pods are ready, not when the pods of all are created.
+In a burst, the first users are then served when their own pods are ready, not when the pods of all are created. The events in the
+middle of a start or a deletion come several in a second, and cause one reconcile.
 """
+
+from typing import NamedTuple
 
 from userstorage_operator.api import reasons
 from userstorage_operator.api.resources import Kind
@@ -13,20 +16,35 @@ from userstorage_operator.observed.pod_status import is_ready
 from userstorage_operator.observed.snapshot import Children, is_terminating
 from userstorage_operator.runtime.fair_queue import DEFAULT_PRIORITY, HIGH_PRIORITY, LOW_PRIORITY
 
+BATCH_DELAY = 1.0
+"""Seconds for which a reconcile waits for more events in the middle of a start or a deletion."""
 
-def priority(key: Key, lister: Lister, *, resync: bool) -> int:
-    """Return the priority for the state that the caches have now. `resync` says that nothing shows a change of the UserStorage
+
+class Turn(NamedTuple):
+    """When the work queue serves a key."""
+
+    priority: int
+    delay: float = 0.0
+    """Seconds until the key is queued, if no event before that queues it at once."""
+
+
+def turn(key: Key, lister: Lister, *, resync: bool) -> Turn:
+    """Return when to reconcile the state that the caches have now. `resync` says that nothing shows a change of the UserStorage
     or its children: the first lists, a sweep, a change that may concern all.
 
-    The status only chooses the order here; what a reconcile does never depends on it.
+    The status only chooses the moment here; what a reconcile does never depends on it.
     """
     raw = lister.storage(key)
     if raw is None:
-        return HIGH_PRIORITY
+        return Turn(HIGH_PRIORITY)
     # Most events are about those that run already, and thousands of them are queued at once: their children are not read for that.
-    if not _runs(raw) and _is_nearly_done(raw, children_of(raw, lister)):
-        return HIGH_PRIORITY
-    return LOW_PRIORITY if resync and _is_reported(raw) else DEFAULT_PRIORITY
+    if not _runs(raw):
+        children = children_of(raw, lister)
+        if _is_nearly_done(raw, children):
+            return Turn(HIGH_PRIORITY)
+        if not resync and _is_half_way(raw, children):
+            return Turn(DEFAULT_PRIORITY, BATCH_DELAY)
+    return Turn(LOW_PRIORITY if resync and _is_reported(raw) else DEFAULT_PRIORITY)
 
 
 def _is_nearly_done(raw: Unstructured, children: Children) -> bool:
@@ -39,10 +57,23 @@ def _is_nearly_done(raw: Unstructured, children: Children) -> bool:
         return pod is None
     if raw["spec"].get("replicas") == 0:
         return pod is None and bool(status.get("replicas"))
+    claim_phase = (claim.get("status") or {}).get("phase") if claim is not None else None
     if pod is not None:
-        return is_ready(pod) and not is_terminating(pod)
+        return is_ready(pod) and not is_terminating(pod) and claim_phase != "Pending"
     waited = _is_reported(raw) and _reported(status, reasons.STORAGE_READY) == "False"
-    return waited and claim is not None and (claim.get("status") or {}).get("phase") == "Bound"
+    return waited and claim_phase == "Bound"
+
+
+def _is_half_way(raw: Unstructured, children: Children) -> bool:
+    """Whether the pod of a first start exists, or the pod of a deletion terminates: there is nothing to write before the end, but
+    a progress that waits longer than BATCH_DELAY, or a problem.
+    """
+    pod = children.owned(Kind.POD, raw["metadata"]["uid"])
+    if pod is None:
+        return False
+    if "deletionTimestamp" in raw["metadata"]:
+        return is_terminating(pod)
+    return not is_terminating(pod) and "observedGeneration" not in (raw.get("status") or {})
 
 
 def _runs(raw: Unstructured) -> bool:

@@ -165,10 +165,11 @@ class Reconciler:
         """
         if outcome.failure is not None and outcome.failure.is_lost_race:
             return None, None  # the next reconcile, which follows at once, knows better
-        if (due := self._due(partial(report_at, outcome))) is not None:
+        now = self._clock()
+        if (due := self._due(partial(report_at, outcome, now))) is not None:
             return due, None
         patch = status_patch(report(outcome, outcome.snapshot.status), outcome.snapshot.status)
-        if not patch or (due := self._due(partial(claim_details_at, outcome, patch))) is not None:
+        if not patch or (due := self._due(partial(claim_details_at, outcome, patch, now))) is not None:
             return due, None
         return None, await self._write_status(outcome, patch)
 

@@ -72,7 +72,11 @@ class WorkQueue(Generic[K]):
             self.add(key, priority)
 
     def add_after(self, key: K, delay: float, priority: int = DEFAULT_PRIORITY) -> None:
-        """Queue `key` in `delay` seconds. A sooner time from an earlier call stays."""
+        """Queue `key` in `delay` seconds. A sooner time from an earlier call stays, and a key that is queued already is not queued
+        again: no worker has looked at its object yet.
+        """
+        if key in self._queued:
+            return
         loop = asyncio.get_running_loop()
         if (timer := self._timers.get(key)) is not None:
             if timer.when() <= loop.time() + delay:

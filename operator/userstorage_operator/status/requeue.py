@@ -30,42 +30,53 @@ def requeue_after(outcome: Outcome, report_at: datetime | None) -> float | None:
     return min(ahead, default=None)
 
 
-def report_at(outcome: Outcome, delay: timedelta) -> datetime | None:
+def report_at(outcome: Outcome, now: datetime, delay: timedelta) -> datetime | None:
     """Return until when the status waits, for at most `delay`, because a first start or a deletion may be over soon; None if it
-    does not wait.
+    does not wait. `now` is the time after the writes of this reconcile, which in a burst take seconds.
     """
     if outcome.failure is not None:
         return None
     due = _deletion_due(outcome, delay) if outcome.snapshot.storage.is_deleting else _first_report_due(outcome, delay)
-    return _ahead(due, outcome, delay) if due is not None else None
+    return _ahead(due, now, delay) if due is not None else None
 
 
-def claim_details_at(outcome: Outcome, patch: Unstructured, delay: timedelta) -> datetime | None:
+def claim_details_at(outcome: Outcome, patch: Unstructured, now: datetime, delay: timedelta) -> datetime | None:
     """Return until when the status waits, for at most `delay`, because `patch` has only details of a claim that is about to be
-    bound, in several steps; None if it does not wait.
+    bound, in several steps; None if it does not wait. `now` is the time after the writes of this reconcile.
     """
     claim = outcome.snapshot.children.pvc
     if patch.keys() != {"storage"} or claim is None:
         return None
-    return _ahead(parse_time(claim["metadata"]["creationTimestamp"]) + delay, outcome, delay)
+    return _ahead(parse_time(claim["metadata"]["creationTimestamp"]) + delay, now, delay)
 
 
-def _ahead(due: datetime, outcome: Outcome, delay: timedelta) -> datetime | None:
+def _ahead(due: datetime, now: datetime, delay: timedelta) -> datetime | None:
     """Return `due` if it is in the future.
 
-    The times are from the API server's clock: if the clocks differ, the wait must not become longer. An object that was changed by
-    this reconcile is up to a second younger than `now`.
+    The times are from the API server's clock: if the clocks differ, the wait must not become longer. The second is for a response
+    that crossed a tick of the API server's clock.
     """
-    return due if outcome.now < due <= outcome.now + delay + timedelta(seconds=1) else None
+    return due if now < due <= now + delay + timedelta(seconds=1) else None
 
 
 def _first_report_due(outcome: Outcome, delay: timedelta) -> datetime | None:
     pod = outcome.snapshot.children.pod
     if "observedGeneration" in outcome.snapshot.status or pod is None:
         return None
-    if pod_status.is_ready(pod) or pod_status.not_ready_finding(pod).reason not in _STARTING:
+    if not _is_starting(pod) and not _waits_for_volume(pod, outcome.snapshot.children.pvc):
         return None
     return parse_time(pod["metadata"]["creationTimestamp"]) + min(delay, outcome.snapshot.storage.lifecycle.start_timeout)
+
+
+def _is_starting(pod: Unstructured) -> bool:
+    return not pod_status.is_ready(pod) and pod_status.not_ready_finding(pod).reason in _STARTING
+
+
+def _waits_for_volume(pod: Unstructured, claim: Unstructured | None) -> bool:
+    """Whether a ready pod has a claim that is not bound yet: the watch of claims is behind that of pods, and brings at once what
+    would be a second report.
+    """
+    return pod_status.is_ready(pod) and claim is not None and claim.get("status", {}).get("phase") == "Pending"
 
 
 def _deletion_due(outcome: Outcome, delay: timedelta) -> datetime | None:
