@@ -14,7 +14,7 @@ from localcluster import ClusterError, Profile
 from localcluster.kind import docker_answers, kind_cluster
 from localcluster.progress import silent
 from support import parallel, reruns
-from support.apiproxy import ApiProxy, refusal
+from support.apiproxy import ApiProxy, new_namespace
 from support.kubectl import Kubectl, eventually
 from support.operator_account import ACCOUNT, log_in
 from support.recorder import ReasonRecorder, declared_by, recording
@@ -155,12 +155,8 @@ def api_proxy(api: Kubectl) -> Iterator[ApiProxy]:
 @pytest.fixture
 def namespace(api_proxy: ApiProxy) -> Iterator[str]:
     """A new namespace that enforces Pod Security `restricted`."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-    assert not refusal(api_proxy.create(manifest))
-    yield name
-    api_proxy.delete(manifest)
+    with new_namespace(api_proxy) as name:
+        yield name
 
 
 @pytest.fixture
