@@ -121,7 +121,7 @@ def test_one_replica_leads_and_the_others_report_standby(three: OperatorReplicas
 def test_terminated_leader_hands_over(three: OperatorReplicas, leader: Replica, trials: Trials, trial: int) -> None:
     users(three)
     asked = datetime.now(UTC)
-    leader.process.send(signal.SIGTERM)
+    leader.process.send_signal(signal.SIGTERM)
     users(three, 1)
     duration = first_write_of_another(three, leader, asked, within=20)
     assert leader.process.wait(within=10) == 0
@@ -146,13 +146,13 @@ def test_killed_leader_is_replaced_when_its_lease_expires(
 def test_suspended_leader_never_writes_again(three: OperatorReplicas, leader: Replica, trials: Trials, trial: int) -> None:
     users(three)
     stopped = datetime.now(UTC)
-    leader.process.send(signal.SIGSTOP)
+    leader.process.send_signal(signal.SIGSTOP)
     users(three, 1)
     duration = first_write_of_another(three, leader, stopped, within=30)
     time.sleep(max(0.0, 20 - (datetime.now(UTC) - stopped).total_seconds()))
     users(three)  # work that it would do when it resumes
     resumed = datetime.now(UTC)
-    leader.process.send(signal.SIGCONT)
+    leader.process.send_signal(signal.SIGCONT)
     assert leader.process.wait(within=5) == EXIT_LEADERSHIP_LOST
     three.remove(leader)
     trials.add("SIGSTOP for 20 s", duration)

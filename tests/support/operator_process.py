@@ -32,7 +32,7 @@ class ProgramProcess:
             command = [PROGRAM, *self._arguments]
             self._process = subprocess.Popen(command, env=self._environment, stdout=output, stderr=output)
 
-    def send(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal that does not end the process."""
         assert self._process is not None
         self._process.send_signal(number)
