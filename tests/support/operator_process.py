@@ -45,10 +45,10 @@ class ProgramProcess:
         """Send SIGTERM, wait, and return the exit code; 0 if the process is not running."""
         return self._stop_with(signal.SIGTERM)
 
-    def wait(self, within: float) -> int:
-        """Wait at most `within` seconds for the process to exit by itself, and return its exit code."""
+    def wait(self) -> int:
+        """Wait for the process to exit by itself, and return its exit code."""
         assert self._process is not None
-        code = self._process.wait(timeout=within)
+        code = self._process.wait(timeout=PATIENCE)
         self._process = None
         return code
 
@@ -61,7 +61,7 @@ class ProgramProcess:
         if self._process is None:
             return 0
         self._process.send_signal(number)
-        return self.wait(PATIENCE)
+        return self.wait()
 
 
 class OperatorProcess(ProgramProcess):
