@@ -96,6 +96,11 @@ test-gateways: install ## Gateways in front of real pods: every outage behind ea
 test-upgrade: install ## Upgrades from every released version, with 200 objects each
 	$(RUN) pytest -q tests/cluster/test_upgrade.py tests/cluster/test_uninstall.py --upgrade-objects=200 --timeout=1800 $(TEST_ARGS)
 
+.PHONY: test-many
+test-many: install ## 200 users created, deleted and rolled out while the operator is killed; 50 users of one volume; ten minutes
+	$(RUN) pytest -q tests/cluster/test_many.py tests/cluster/test_rollout.py tests/e2e/test_shared_claim.py \
+	  --many-users=200 --sharing-users=50 --timeout=1800 $(TEST_ARGS)
+
 .PHONY: release-fixtures
 release-fixtures: install ## Record the objects of this version for the upgrade tests of later ones
 	$(RUN) python -m releasefixtures

@@ -14,7 +14,7 @@ from localcluster import ClusterError, Profile
 from localcluster.kind import docker_answers, kind_cluster
 from localcluster.progress import silent
 from support import parallel, reruns
-from support.apiproxy import ApiProxy, refusal
+from support.apiproxy import ApiProxy, new_namespace
 from support.kubectl import Kubectl, eventually
 from support.operator_account import ACCOUNT, log_in
 from support.recorder import ReasonRecorder, declared_by, recording
@@ -44,8 +44,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--redis-proof-table", help="file for the table of the Redis proof")
     parser.addoption(
-        "--redis-steady-objects", type=int, default=100, help="number of objects in the steady-state tests of Redis"
+        "--redis-steady-objects", type=int, default=30, help="number of objects in the steady-state tests of Redis"
     )
+    parser.addoption("--many-users", type=int, default=40, help="number of users in the tests of many and of a rollout")
+    parser.addoption("--sharing-users", type=int, default=12, help="number of users of one volume, with real containers")
     parser.addoption("--upgrade-objects", type=int, default=30, help="number of additional users that an upgrade finds")
     parser.addoption(
         "--all-gateways", action="store_true", help="outages and forged requests at every gateway, not at nginx alone"
@@ -155,12 +157,8 @@ def api_proxy(api: Kubectl) -> Iterator[ApiProxy]:
 @pytest.fixture
 def namespace(api_proxy: ApiProxy) -> Iterator[str]:
     """A new namespace that enforces Pod Security `restricted`."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-    assert not refusal(api_proxy.create(manifest))
-    yield name
-    api_proxy.delete(manifest)
+    with new_namespace(api_proxy) as name:
+        yield name
 
 
 @pytest.fixture

@@ -10,9 +10,24 @@ from support.operator_process import OperatorProcess
 
 
 @pytest.fixture
-def operator(api_proxy: ApiProxy, as_operator: Path, namespace: str, tmp_path: Path) -> Iterator[OperatorProcess]:
+def many(request: pytest.FixtureRequest) -> int:
+    """The number of users in a test of many."""
+    number: int = request.config.getoption("--many-users")
+    return number
+
+
+@pytest.fixture
+def operator_options() -> tuple[str, ...]:
+    """Further options of `operator`. A file whose tests need some overrides this."""
+    return ()
+
+
+@pytest.fixture
+def operator(
+    api_proxy: ApiProxy, as_operator: Path, namespace: str, tmp_path: Path, operator_options: tuple[str, ...]
+) -> Iterator[OperatorProcess]:
     """An operator process for the test's namespace, with the rights of deploy/rbac, not yet started."""
-    process = OperatorProcess(as_operator, tmp_path / "operator.log", f"--namespace={namespace}")
+    process = OperatorProcess(as_operator, tmp_path / "operator.log", f"--namespace={namespace}", *operator_options)
     yield process
     process.stop()
     # Without an operator, finalizers would remain, and a namespace that cannot terminate keeps the API server busy.

@@ -145,7 +145,7 @@ def test_operator_ends_as_a_restarted_one(
     cluster.restore_etcd(0 if leader_goes_on else BEYOND_LEASE)
     assert cluster.users() == before
     if not leader_goes_on:
-        assert operator.wait(PATIENCE) != 0
+        assert operator.wait() != 0
         operator.start()
     eventually(lambda: served(port, token) == dict.fromkeys(before, "Ready"))
     assert kubectl.get("pod", "user-storage-dave", USERS) is None

@@ -100,9 +100,9 @@ def test_sigusr1_toggles_debug_log_without_leaking_token(
     process.start()
     try:
         assert count("swept") == 0
-        process.send(signal.SIGUSR1)
+        process.send_signal(signal.SIGUSR1)
         eventually(lambda: count("swept") > 1)
-        process.send(signal.SIGUSR1)
+        process.send_signal(signal.SIGUSR1)
         eventually(lambda: count("log_level_changed") == 2)
     finally:
         assert process.stop() == 0

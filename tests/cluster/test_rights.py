@@ -73,7 +73,7 @@ def gateway_api(api: Kubectl) -> Iterator[None]:
     except ClusterError as error:
         pytest.skip(str(error))
     api.run("apply", "--server-side", "-f", str(definition))
-    api.run("wait", "--for=condition=Established", HTTP_ROUTES)
+    api.wait_established(HTTP_ROUTES)
     yield
     api.run("delete", HTTP_ROUTES)
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from support import faultproxy
+from support.apiproxy import ApiProxy
 from support.faultproxy import FaultProxy
+from support.gate_process import Users
 from support.inprocess import RecordedMetrics, serving
 from support.kubectl import Kubectl
 from support.live import NODES_ALLOWED, ClassOfTest, Live
@@ -80,6 +82,14 @@ def operator_of_all(live: Live) -> Iterator[RecordedMetrics]:
     """A running operator that serves every namespace, and so writes the status of classes."""
     with serving(Config(namespaces=(), http_port=0, sweep_period=3600)) as metrics:
         yield metrics
+
+
+@pytest.fixture
+def users(api_proxy: ApiProxy, namespace: str) -> Iterator[Users]:
+    """The users that a gate knows: the test writes their status."""
+    users = Users(api_proxy, namespace)
+    with users.classes():
+        yield users
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from support.kubectl import eventually
 from support.users import NamespaceUsers, Object
 
-FIFTY = [f"user-{number:02}" for number in range(50)]
 WAVE = 10
 """Users that start at the same time: the machine has few cores."""
 BROWSER_UID = 1000
@@ -47,20 +46,23 @@ def storage_of(user: str, class_name: str, namespace: str, sub_path: str = "${sl
 
 
 @pytest.mark.timeout(900)
-def test_fifty_users_of_one_volume_see_only_their_own_directory(users: NamespaceUsers, homes: Path, dufs: str) -> None:
-    for first in range(0, len(FIFTY), WAVE):
-        wave = FIFTY[first : first + WAVE]
+def test_users_of_one_volume_see_only_their_own_directory(
+    users: NamespaceUsers, homes: Path, dufs: str, request: pytest.FixtureRequest
+) -> None:
+    names = [f"user-{number:02}" for number in range(request.config.getoption("--sharing-users"))]
+    for first in range(0, len(names), WAVE):
+        wave = names[first : first + WAVE]
         users.kubectl.apply(*(storage_of(user, dufs, users.namespace) for user in wave))
         for user in wave:
             users.until_ready(user)
             assert users.web(user).request("PUT", f"of-{user}.txt", user.encode()).code == 201
-    for user in FIFTY:
+    for user in names:
         assert users.web(user).request("GET", "?simple").body.decode().split() == [f"of-{user}.txt"]
         mode = (homes / user).stat()
         assert (mode.st_uid, mode.st_gid, mode.st_mode & 0o7777) == (BROWSER_UID, BROWSER_UID, 0o770)
 
     # Links that alice (user-00) planted in her own directory lead nowhere, relative or absolute, and neither does `..`.
-    [alice, bob, *_] = FIFTY
+    [alice, bob, *_] = names
     secret = f"of-{bob}.txt"
     for name, target in (("near", f"../{bob}"), ("far", str(homes / bob)), ("root", "/"), ("file", f"../{bob}/{secret}")):
         (homes / alice / name).symlink_to(target)

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -102,6 +103,17 @@ class ApiProxy:
                         for name in (*names, *resource.get("shortNames", ())):
                             found.setdefault(name, entry)
         return found
+
+
+@contextmanager
+def new_namespace(api: ApiProxy) -> Iterator[str]:
+    """Create a namespace that enforces Pod Security `restricted`, and request its deletion at the end of the block."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    assert not refusal(api.create(manifest))
+    yield name
+    api.delete(manifest)
 
 
 def refusal(answer: Object) -> str:

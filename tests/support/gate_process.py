@@ -1,23 +1,28 @@
 """The gate as a process, and the questions that gateways ask it."""
 
 import base64
+import gc
 import http.client
-import json
-import os
-import signal
-import subprocess
+import secrets
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from localcluster.addresses import free_port
-from support.kubectl import PATIENCE, Kubectl, eventually
-from support.operator_process import PROGRAM
+from support.apiproxy import ApiProxy, refusal
+from support.inprocess import in_thread
+from support.kubectl import PATIENCE, eventually
+from support.logschema import check_line
+from support.operator_process import ProgramProcess
+from userstorage_operator import gate_app
 from userstorage_operator.api.names import API_VERSION
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.gate_app import GateConfig
+from userstorage_operator.runtime import logs
 
 KEY = "canary-key-0123456789abcdefghijklmnop"
 NEXT_KEY = "canary-next-0123456789abcdefghijklmnop"
@@ -45,55 +50,18 @@ def basic(user: str, key: str = KEY) -> tuple[str, str]:
     return "Authorization", f"Basic {base64.b64encode(f'{user}:{key}'.encode()).decode()}"
 
 
-class GateProcess:
-    """A gate process; `launch` starts it again after its end."""
+class GateDoor:
+    """The two ports, the key file and the log of a gate in `directory`, as gateways and people use them."""
 
-    def __init__(self, kubeconfig: Path, directory: Path, *options: str) -> None:
-        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
-        self._options = options
+    def __init__(self, directory: Path) -> None:
         self.port, self.http_port = free_port(), free_port()
         self.log = directory / "gate.log"
         self.key_file = directory / "keys"
         self.key_file.write_text(f"{KEY}\n{NEXT_KEY}\n")
-        self._process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def pid(self) -> int:
-        """The id of the running process."""
-        assert self._process is not None
-        return self._process.pid
-
-    def start(self) -> None:
-        """Start the process and wait until its door is open."""
-        self.launch()
-        eventually(self.is_ready)
-
-    def launch(self) -> None:
-        """Start the process without waiting."""
-        ports = [f"--port={self.port}", f"--http-port={self.http_port}"]
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [PROGRAM, "gate", f"--key-file={self.key_file}", *ports, "--log-format=json", *self._options],
-                env=self._environment,
-                stdout=output,
-                stderr=output,
-            )
-
-    def kill(self) -> None:
-        """Kill the process with SIGKILL."""
-        self._end_with(signal.SIGKILL)
-
-    def stop(self) -> int:
-        """Send SIGTERM, wait, and return the exit code; 0 if the process is not running."""
-        return self._end_with(signal.SIGTERM)
-
-    def _end_with(self, number: signal.Signals) -> int:
-        if self._process is None:
-            return 0
-        self._process.send_signal(number)
-        code = self._process.wait(timeout=PATIENCE)
-        self._process = None
-        return code
+    def logged(self, event: str) -> list[dict[str, str]]:
+        """Return the log lines of an event. Fails if any line is not as docs/observability.md has it."""
+        return [line for line in map(check_line, self.log.read_text().splitlines()) if line["event"] == event]
 
     def is_ready(self) -> bool:
         """Whether /ready responds with 200."""
@@ -142,6 +110,21 @@ class GateProcess:
         return self.send(f"/v1/authorize/{dialect}", *original, proof, *headers)
 
 
+class GateProcess(GateDoor, ProgramProcess):
+    """A gate process."""
+
+    def __init__(self, kubeconfig: Path, directory: Path, *options: str) -> None:
+        GateDoor.__init__(self, directory)
+        ports = (f"--port={self.port}", f"--http-port={self.http_port}")
+        given = (f"--key-file={self.key_file}", *ports, "--log-format=json", *options)
+        ProgramProcess.__init__(self, kubeconfig, self.log, "gate", *given)
+
+    def start(self) -> None:
+        """Start the process and wait until its door is open."""
+        self.launch()
+        eventually(self.is_ready)
+
+
 @contextmanager
 def gate_for(kubeconfig: Path, directory: Path, *options: str) -> Iterator[GateProcess]:
     """Run a gate that reads the cluster of a kubeconfig."""
@@ -153,10 +136,28 @@ def gate_for(kubeconfig: Path, directory: Path, *options: str) -> Iterator[GateP
         gate.stop()
 
 
+@contextmanager
+def gate_in_thread(directory: Path, **settings: Any) -> Iterator[GateDoor]:
+    """Run a gate in this process, whose constants a test can shorten; `settings` are fields of GateConfig. It reads the cluster of
+    KUBECONFIG.
+    """
+    gate = GateDoor(directory)
+    config = GateConfig(key_file=gate.key_file, port=gate.port, http_port=gate.http_port, **settings)
+    with gate.log.open("w", buffering=1) as stream:
+        logs.configure("info", json_format=True, stream=stream)
+        try:
+            with in_thread(lambda stop: gate_app.run(config, stop)):
+                eventually(gate.is_ready)
+                yield gate
+        finally:
+            gc.unfreeze()  # the gate has frozen the objects of the tests as well
+            logs.configure("info", json_format=True)
+
+
 class Users:
     """UserStorages with the status that an operator would write; no operator runs."""
 
-    def __init__(self, api: Kubectl, namespace: str) -> None:
+    def __init__(self, api: ApiProxy, namespace: str) -> None:
         self._api = api
         self.namespace = namespace
         self.own_hosts = f"own-{namespace}"
@@ -166,21 +167,37 @@ class Users:
         self.inside = f"inside-{namespace}"
         """Class whose users have no host."""
 
-    def create_classes(self) -> None:
-        """Create the classes."""
-        own = {"network": {"expose": "Ingress", "hostTemplate": "${slug}.${namespace}.example.org"}}
+    @contextmanager
+    def classes(self) -> Iterator[None]:
+        """Create the three classes, and delete them at the end of the block."""
         one = {
             "network": {"expose": "Ingress", "hostTemplate": "${namespace}.example.org"},
             "browser": {"basePath": "/u/${slug}/"},
             "auth": {"headerName": "X-Files-User"},
         }
-        for name, spec in ((self.own_hosts, own), (self.one_host, one), (self.inside, {"network": {"expose": "ClusterIP"}})):
-            metadata = {"name": name}
-            self._api.apply({"apiVersion": API_VERSION, "kind": "UserStorageClass", "metadata": metadata, "spec": spec})
+        with (
+            self.class_with_hosts("own", "${slug}.${namespace}.example.org"),
+            self._class(self.one_host, one),
+            self._class(self.inside, {"network": {"expose": "ClusterIP"}}),
+        ):
+            yield
 
-    def delete_classes(self) -> None:
-        """Delete the classes."""
-        self._api.run("delete", "usc", self.own_hosts, self.one_host, self.inside, "--ignore-not-found")
+    def class_with_hosts(self, name: str, template: str) -> AbstractContextManager[str]:
+        """Create a class whose users have hosts as in `template`, and delete it at the end of the block, which gets its name."""
+        return self._class(f"{name}-{self.namespace}", {"network": {"expose": "Ingress", "hostTemplate": template}})
+
+    @contextmanager
+    def _class(self, name: str, spec: Unstructured) -> Iterator[str]:
+        manifest = {"apiVersion": API_VERSION, "kind": "UserStorageClass", "metadata": {"name": name}, "spec": spec}
+        assert not refusal(self._api.create(manifest))
+        yield name
+        self._api.delete(manifest)
+
+    def touch(self) -> None:
+        """Change an annotation of alice and of the class `own_hosts`."""
+        patch = {"metadata": {"annotations": {"example.org/touched": secrets.token_hex(4)}}}
+        for path in (self._path("alice"), f"/apis/{API_VERSION}/userstorageclasses/{self.own_hosts}"):
+            self._send("PATCH", path, patch)
 
     def host(self, slug: str) -> str:
         """Return the host of a user of the class `own_hosts`."""
@@ -195,7 +212,8 @@ class Users:
         """Create a UserStorage that the operator has given its place; it is Ready unless `ready` is False."""
         metadata = {"name": name, "namespace": self.namespace}
         spec = {"userID": user_id or name, "className": class_name or self.own_hosts}
-        self._api.apply({"apiVersion": API_VERSION, "kind": "UserStorage", "metadata": metadata, "spec": spec})
+        manifest = {"apiVersion": API_VERSION, "kind": "UserStorage", "metadata": metadata, "spec": spec}
+        assert not refusal(self._api.create(manifest))
         self.report(name, ready=ready)
 
     def report(self, name: str, *, ready: bool = True, network: str = "Synced", message: str = "the pod starts") -> None:
@@ -210,12 +228,17 @@ class Users:
 
     def patch(self, name: str, patch: Unstructured, *, status: bool = False) -> None:
         """Merge-patch a UserStorage, or its status."""
-        part = ["--subresource=status"] if status else []
-        self._api.run("patch", "us", name, "-n", self.namespace, "--type=merge", "-p", json.dumps(patch), *part)
+        self._send("PATCH", self._path(name) + ("/status" if status else ""), patch)
 
     def delete(self, name: str) -> None:
         """Delete a UserStorage."""
-        self._api.run("delete", "us", name, "-n", self.namespace)
+        self._send("DELETE", self._path(name), None)
+
+    def _path(self, name: str) -> str:
+        return f"/apis/{API_VERSION}/namespaces/{self.namespace}/userstorages/{name}"
+
+    def _send(self, method: str, path: str, body: Unstructured | None) -> None:
+        assert not refusal(self._api.request(method, path, body))
 
 
 def _condition(raw: Unstructured, kind: str, *, is_true: bool, reason: str, message: str) -> Unstructured:

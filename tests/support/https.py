@@ -59,9 +59,10 @@ def exchange(port: int, request: bytes, name: str) -> Answer:
     """Send these bytes, and return the answer."""
     with contextlib.suppress(ssl.SSLError, ConnectionError, http.client.HTTPException), connected(port, name) as connection:
         connection.sendall(request)
-        response = http.client.HTTPResponse(connection, method=request.split(b" ", 1)[0].decode())
-        response.begin()
-        return Answer(response.status, response.headers, b"" if response.status == 101 else response.read())
+        method = request.split(b" ", 1)[0].decode()
+        with http.client.HTTPResponse(connection, method=method) as response:  # if it is left open, so is the connection
+            response.begin()
+            return Answer(response.status, response.headers, b"" if response.status == 101 else response.read())
     return Answer(0, Message(), b"")
 
 

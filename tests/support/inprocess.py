@@ -5,7 +5,7 @@ import contextlib
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
@@ -70,8 +70,33 @@ async def assert_silent(sweeping: RecordedMetrics, live: Live) -> None:
         await live.until(has_reconciled)
         return sweeping.write_requests() - before
 
-    await written_during_reconciles()  # events are sent later than the status
+    async def has_written_what_was_due() -> bool:
+        return await written_during_reconciles() == Counter()
+
+    await live.until(has_written_what_was_due)  # Events are sent later than the status, and a claim may still be being bound
     assert await written_during_reconciles() == Counter()
+
+
+@contextlib.contextmanager
+def in_thread(run: Callable[[asyncio.Event], Awaitable[None]]) -> Iterator[threading.Thread]:
+    """Run a program on its own event loop and thread, until the block is left: then the event that it gets is set."""
+    stop, loops = asyncio.Event(), list[asyncio.AbstractEventLoop]()
+
+    async def main() -> None:
+        loops.append(asyncio.get_running_loop())
+        await run(stop)
+        await until_connections_closed()
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),))
+    thread.start()
+    try:
+        yield thread
+        alive = thread.is_alive()
+    finally:
+        loops[0].call_soon_threadsafe(stop.set)
+        thread.join(timeout=PATIENCE)
+    assert alive, "the program stopped before the test's end"
+    assert not thread.is_alive()
 
 
 @contextlib.contextmanager
@@ -81,23 +106,9 @@ def serving(config: Config) -> Iterator[RecordedMetrics]:
     It needs its own loop: when kopf ends, it cancels every task of its loop that started after it, also those of a test.
     """
     set_leader = logs.configure("debug", json_format=True, stream=sys.stdout).set_leader
-    observed, stop, loops = RecordedMetrics(), asyncio.Event(), list[asyncio.AbstractEventLoop]()
-
-    async def serve() -> None:
-        loops.append(asyncio.get_running_loop())
-        await app.run(config, stop, set_leader)
-        await until_connections_closed()
-
+    observed = RecordedMetrics()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(app, "Metrics", lambda *_: observed)
-        thread = threading.Thread(target=asyncio.run, args=(serve(),))
-        observed.is_alive = thread.is_alive
-        thread.start()
-        try:
+        with in_thread(lambda stop: app.run(config, stop, set_leader)) as thread:
+            observed.is_alive = thread.is_alive
             yield observed
-            alive = thread.is_alive()
-        finally:
-            loops[0].call_soon_threadsafe(stop.set)
-            thread.join(timeout=PATIENCE)
-    assert alive, "the operator stopped before the test's end"
-    assert not thread.is_alive()

@@ -1,4 +1,4 @@
-"""The operator as users run it: a process with a kubeconfig."""
+"""The program as users run it: a process with a kubeconfig."""
 
 import os
 import signal
@@ -11,32 +11,28 @@ from support.kubectl import PATIENCE, eventually
 PROGRAM = str(Path(sys.executable).with_name("userstorage-operator"))
 
 
-class OperatorProcess:
-    """An operator process that can be restarted; all runs append to one log file."""
+class ProgramProcess:
+    """A process of the program that can be started again; all runs append to one log file."""
 
-    def __init__(self, kubeconfig: Path, log: Path, *options: str) -> None:
+    def __init__(self, kubeconfig: Path, log: Path, *arguments: str) -> None:
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
-        self._options = options
+        self._arguments = arguments
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start the process and wait until it logs `started`, after its first lists."""
-        before = self.log.read_text().count('"started"') if self.log.exists() else 0
-        self.launch()
-        eventually(lambda: self.log.read_text().count('"started"') > before)
+    @property
+    def pid(self) -> int:
+        """The id of the running process."""
+        assert self._process is not None
+        return self._process.pid
 
     def launch(self) -> None:
         """Start the process without waiting."""
         with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [PROGRAM, "run", "--http-port=0", "--log-format=json", *self._options],
-                env=self._environment,
-                stdout=output,
-                stderr=output,
-            )
+            command = [PROGRAM, *self._arguments]
+            self._process = subprocess.Popen(command, env=self._environment, stdout=output, stderr=output)
 
-    def send(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal that does not end the process."""
         assert self._process is not None
         self._process.send_signal(number)
@@ -49,10 +45,10 @@ class OperatorProcess:
         """Send SIGTERM, wait, and return the exit code; 0 if the process is not running."""
         return self._stop_with(signal.SIGTERM)
 
-    def wait(self, within: float) -> int:
-        """Wait at most `within` seconds for the process to exit by itself, and return its exit code."""
+    def wait(self) -> int:
+        """Wait for the process to exit by itself, and return its exit code."""
         assert self._process is not None
-        code = self._process.wait(timeout=within)
+        code = self._process.wait(timeout=PATIENCE)
         self._process = None
         return code
 
@@ -65,6 +61,17 @@ class OperatorProcess:
         if self._process is None:
             return 0
         self._process.send_signal(number)
-        code = self._process.wait(timeout=PATIENCE)
-        self._process = None
-        return code
+        return self.wait()
+
+
+class OperatorProcess(ProgramProcess):
+    """An operator process."""
+
+    def __init__(self, kubeconfig: Path, log: Path, *options: str) -> None:
+        super().__init__(kubeconfig, log, "run", "--http-port=0", "--log-format=json", *options)
+
+    def start(self) -> None:
+        """Start the process and wait until it logs `started`, after its first lists."""
+        before = self.log.read_text().count('"started"') if self.log.exists() else 0
+        self.launch()
+        eventually(lambda: self.log.read_text().count('"started"') > before)

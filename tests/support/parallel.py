@@ -16,23 +16,34 @@ import localcluster
 HERE = Path(__file__).parents[1]
 FIRST = (
     "e2e",
-    "cluster/test_many.py",
+    "cluster/test_election.py",
+    "cluster/test_etcd_restore.py",
     "component/test_bad_inputs.py",
-    "component/test_lifecycle.py",
+    "cluster/test_many.py",
     "component/test_repair.py",
-    "component/test_exposure.py",
-    "cluster/test_rollout.py",
+    "component/test_deletion.py",
+    "component/test_lifecycle.py",
+    "component/test_volume_affinity.py",
+    "component/test_classes.py",
+    "cluster/test_upgrade.py",
 )
-"""Files that take minutes. Started last, they would keep one worker busy after the others have finished. The two with a
-hundred users and more use the processor all the time, so they are not next to each other.
+"""Files that take minutes, and the tests that wait for most of their time first. Started last, they would keep one worker busy
+after the others have finished.
 """
 SPREAD = frozenset(
     {
+        "cluster/test_etcd_restore.py",
+        "cluster/test_upgrade.py",
+        "component/test_classes.py",
+        "component/test_deletion.py",
+        "component/test_exposure.py",
+        "component/test_gate.py",
         "component/test_interrupted.py",
         "component/test_lifecycle.py",
+        "component/test_lost_claim.py",
+        "component/test_other_writers.py",
         "component/test_repair.py",
-        "component/test_exposure.py",
-        "component/test_deletion.py",
+        "component/test_volume_affinity.py",
     }
 )
 """Long files whose tests share no fixture: each test may run on another worker."""

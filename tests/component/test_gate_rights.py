@@ -19,14 +19,6 @@ QUESTIONS = 500
 
 
 @pytest.fixture
-def users(api: Kubectl, namespace: str) -> Iterator[Users]:
-    users = Users(api, namespace)
-    users.create_classes()
-    yield users
-    users.delete_classes()
-
-
-@pytest.fixture
 def login(api: Kubectl, tmp_path: Path) -> Iterator[Login]:
     """A login of the gate's account, with the rights that deploy/gate grants."""
     rights = str(ROOT / "deploy/gate/rights.yaml")
