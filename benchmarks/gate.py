@@ -201,7 +201,7 @@ class Bench:
             strangers=len(besides.responses),
             changes=workload.changes,
             visible_after_p50=percentile(workload.visible_after, 0.5),
-            visible_after_worst=max(workload.visible_after),
+            visible_after_worst=max(workload.visible_after, default=0.0),
             api_requests=int(requests),
             rows=int(rows),
             memory=now,
