@@ -9,9 +9,7 @@ import asyncio
 import base64
 import contextlib
 import itertools
-import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -19,15 +17,14 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 import aiohttp
 from constant_rate import CONNECTIONS, LoadResult, generate_load
+from measuring import ROOT, command, cpu_seconds, memory, new_result, save, versions
 from read_api import lower_priority, percentile
 from read_api_workload import run
-from side_by_side import RESULTS, ROOT, cpu_seconds
 
 import localcluster
 from localcluster.addresses import free_port
@@ -49,7 +46,7 @@ _NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 
 @dataclass(frozen=True)
 class Measurement:
-    """The result of one run. Times are in seconds, memory in bytes; `cpu` is in cores."""
+    """The result of one run. Times are in seconds, memory in MiB; `cpu` is in cores."""
 
     name: str
     requests: int
@@ -65,8 +62,8 @@ class Measurement:
     api_requests: int
     """Requests of the gate to the API server."""
     rows: int
-    rss: int
-    rss_peak: int
+    memory: float
+    peak_memory: float
     cpu: dict[str, float]
     load_before: float
 
@@ -193,7 +190,7 @@ class Bench:
             spent = {part: used - cpu[part] for part, used in self._cpu().items()} | {"generator": result.cpu + besides.cpu}
             requests = await _api_requests(session) - before
             rows = await _value(session, "userstorage_gate_rows")
-        durations, memory = [one.seconds for one in result.responses], _memory(self.gate)
+        durations, (now, peak) = [one.seconds for one in result.responses], memory(self.gate)
         return Measurement(
             name=name,
             requests=len(durations),
@@ -204,11 +201,11 @@ class Bench:
             strangers=len(besides.responses),
             changes=workload.changes,
             visible_after_p50=percentile(workload.visible_after, 0.5),
-            visible_after_worst=max(workload.visible_after),
+            visible_after_worst=max(workload.visible_after, default=0.0),
             api_requests=int(requests),
             rows=int(rows),
-            rss=memory["VmRSS"],
-            rss_peak=memory["VmHWM"],
+            memory=now,
+            peak_memory=peak,
             cpu={part: round(used / self.seconds, 2) for part, used in spent.items()},
             load_before=round(load, 2),
         )
@@ -243,11 +240,6 @@ async def _api_requests(session: aiohttp.ClientSession) -> float:
     return await _value(session, "userstorage_gate_api_requests_total")
 
 
-def _memory(pid: int) -> dict[str, int]:
-    found = re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    return {name: int(kilobytes) * 1024 for name, kilobytes in found}
-
-
 def table(runs: list[Measurement]) -> str:
     """Return the results as a Markdown table."""
     lines = [
@@ -257,7 +249,7 @@ def table(runs: list[Measurement]) -> str:
     lines += [
         f"| {run.name} | {run.rows} | {run.requests} | {run.requests - run.statuses.get(200, 0)} | {run.p50 * 1000:.2f} ms "
         f"| {run.p99 * 1000:.2f} ms | {run.worst * 1000:.0f} ms | {run.visible_after_p50:.2f} s, {run.visible_after_worst:.2f} s "
-        f"| {run.api_requests} | {run.rss >> 20} MiB, {run.rss_peak >> 20} MiB | {run.cpu['gate']:.2f} |"
+        f"| {run.api_requests} | {run.memory:.0f} MiB, {run.peak_memory:.0f} MiB | {run.cpu['gate']:.2f} |"
         for run in runs
     ]
     for one in runs:
@@ -278,9 +270,9 @@ async def measure_all(chosen: argparse.Namespace, cluster: localcluster.Cluster,
     keys = cluster.directory / "keys"
     keys.write_text(KEY)
     door, http = free_port("127.0.0.1"), free_port("127.0.0.1")
-    command = [f"--key-file={keys}", f"--port={door}", f"--http-port={http}", "--log-format=json"]
+    options = [f"--key-file={keys}", f"--port={door}", f"--http-port={http}", "--log-format=json"]
     with (cluster.directory / "gate.log").open("wb") as log:
-        gate = _start([str(Path(sys.executable).with_name("userstorage-operator")), "gate", *command], log)
+        gate = _start([str(Path(sys.executable).with_name("userstorage-operator")), "gate", *options], log)
         try:
             await _ready(http)
             for pid in cluster.processes.values():
@@ -338,20 +330,10 @@ def main() -> None:
             runs = asyncio.run(measure_all(chosen, cluster, report))
         finally:
             localcluster.stop(Path(directory))
-    print(table(runs))
-    now = datetime.now(UTC)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-    result = {
-        "time": now.isoformat(timespec="seconds"),
-        "commit": commit.stdout.strip(),
-        "machine": {"cores": os.cpu_count(), "platform": platform.machine(), "python": platform.python_version()},
-        "objects": chosen.objects,
-        "rate": chosen.rate,
-        "seconds": chosen.seconds,
-        "table": table(runs).splitlines(),
-        "runs": [asdict(one) for one in runs],
-    }
-    (RESULTS / f"gate-{now:%Y%m%d-%H%M%S}.json").write_text(json.dumps(result, indent=1) + "\n")
+    repeat, about, text = command("bench-gate", sys.argv[1:]), versions(), table(runs)
+    print(text)
+    result = {**about, "command": repeat, "runs": [asdict(run) for run in runs]}
+    save(new_result("gate"), result, f"`{repeat}` at commit {about['commit']}\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -185,6 +185,11 @@ def command(target: str, arguments: Sequence[str]) -> str:
     return f"make {target}" + (f' BENCH_ARGS="{" ".join(kept)}"' if kept else "")
 
 
+def new_result(kind: str) -> Path:
+    """Return where to save a result of this kind, such as `scale`, that is measured now: a file without suffix."""
+    return RESULTS / f"{kind}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+
+
 def save(path: Path, result: Mapping[str, Any], text: str) -> None:
     """Write a result as JSON, and beside it as Markdown."""
     path.parent.mkdir(parents=True, exist_ok=True)

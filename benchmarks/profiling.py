@@ -13,14 +13,13 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from apiserver import connect
 from contenders import Contender, login, new_cluster, running
 from load import create_namespace, create_until_ready, delete_until_gone, users
-from measuring import RESULTS, Cpu, command, save, versions
+from measuring import Cpu, command, new_result, save, versions
 
 from localcluster import Cluster
 from localcluster.progress import Console
@@ -191,7 +190,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="file for the results, without suffix; by default in benchmarks/results")
     chosen = parser.parse_args()
     report = Console()
-    path = chosen.output or RESULTS / f"profile-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    path = chosen.output or new_result("profile")
     with new_cluster(report=report) as cluster:
         parts = asyncio.run(record(chosen.objects, Contender.parse("operator", report), cluster))
     about, saved = versions(), {}

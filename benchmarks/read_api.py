@@ -7,22 +7,19 @@ for a processor that the API server uses. Run: `make bench-read-api`.
 
 import argparse
 import asyncio
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 import aiohttp
 from constant_rate import Response, generate_load
-from measuring import RESULTS, ROOT, cpu_seconds
+from measuring import ROOT, command, cpu_seconds, new_result, save, versions
 from read_api_workload import NAMESPACES, Workload, lists, run, url_mix
 
 import localcluster
@@ -129,13 +126,13 @@ async def compare(
     for folder in ("crds", "rbac"):
         await run([*kubectl, "apply", "-k", str(ROOT / "deploy" / folder)])
     ports = [free_port("127.0.0.1") for _ in range(2)]
-    command = [str(Path(sys.executable).with_name("userstorage-operator")), "run", "--leader-elect", "--log-level=warning"]
-    command += ["--lease-namespace=default", f"--redis-url={redis.url}"]
+    program = [str(Path(sys.executable).with_name("userstorage-operator")), "run", "--leader-elect", "--log-level=warning"]
+    program += ["--lease-namespace=default", f"--redis-url={redis.url}"]
     with ExitStack() as stack:
         operators: dict[int, subprocess.Popen[bytes]] = {}
         for port in ports:
             log = stack.enter_context((cluster.directory / f"operator-{port}.log").open("wb"))
-            operators[port] = _operator([*command, f"--http-port={port}"], log)
+            operators[port] = _operator([*program, f"--http-port={port}"], log)
             stack.callback(operators[port].wait)
             stack.callback(operators[port].terminate)
         workload = await Workload.create(kubectl, chosen.objects // NAMESPACES, report)
@@ -156,8 +153,8 @@ async def compare(
         return runs
 
 
-def _operator(command: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdout=log, stderr=log)
+def _operator(program: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(program, stdout=log, stderr=log)
 
 
 def lower_priority(pid: int) -> None:
@@ -199,20 +196,10 @@ def main() -> None:
         finally:
             redis.stop()
             localcluster.stop(Path(directory))
-    print(table(runs))
-    now = datetime.now(UTC)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-    result = {
-        "time": now.isoformat(timespec="seconds"),
-        "commit": commit.stdout.strip(),
-        "machine": {"cores": os.cpu_count(), "platform": platform.machine(), "python": platform.python_version()},
-        "objects": chosen.objects,
-        "rate": chosen.rate,
-        "seconds": chosen.seconds,
-        "table": table(runs).splitlines(),
-        "runs": [asdict(run) for run in runs],
-    }
-    (RESULTS / f"read-api-{now:%Y%m%d-%H%M%S}.json").write_text(json.dumps(result, indent=1) + "\n")
+    repeat, about, text = command("bench-read-api", sys.argv[1:]), versions(), table(runs)
+    print(text)
+    result = {**about, "command": repeat, "runs": [asdict(run) for run in runs]}
+    save(new_result("read-api"), result, f"`{repeat}` at commit {about['commit']}\n\n{text}")
 
 
 if __name__ == "__main__":

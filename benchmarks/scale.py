@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import aiohttp
 from apiserver import USER_STORAGES, ApiServer, Object, connect
 from contenders import OPERATOR, Contender, login, new_cluster, operator
 from load import create_namespace, create_until_ready, delete_until_gone, follow, is_ready, phase, user_storages, users
-from measuring import ACCOUNT, RESULTS, AuditLog, Cpu, command, is_write, memory, save, versions
+from measuring import ACCOUNT, AuditLog, Cpu, command, is_write, memory, new_result, save, versions
 from side_by_side import CHILDREN, SERVERS, Round, measure
 
 from localcluster import Cluster
@@ -485,7 +484,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="file for the result, without suffix; by default in benchmarks/results")
     chosen = parser.parse_args()
     report = Console()
-    path = chosen.output or RESULTS / f"scale-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    path = chosen.output or new_result("scale")
     results = Results(path, command("bench-scale", sys.argv[1:]), report)
     contender = Contender.parse("operator", report)
     for size in filter(None, chosen.sizes.split(",")):

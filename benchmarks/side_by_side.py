@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 from apiserver import ApiServer, connect
 from contenders import Contender, login, new_cluster, running
 from load import create_namespace, create_until_ready, delete_until_gone, users
-from measuring import RESULTS, AuditLog, Cpu, command, is_write, memory, save, versions
+from measuring import AuditLog, Cpu, command, is_write, memory, new_result, save, versions
 
 from localcluster import Cluster
 from localcluster.progress import Console, Report
@@ -257,7 +256,7 @@ def main() -> None:
     report = Console()
     contenders = [Contender.parse(text, report) for text in chosen.contenders.split(",")]
     sizes = [int(size) for size in chosen.objects.split(",")]
-    path = chosen.output or RESULTS / f"side-by-side-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    path = chosen.output or new_result("side-by-side")
     print(run(contenders, sizes, chosen.rounds, chosen.apply, path, report))
 
 
