@@ -12,14 +12,10 @@ from support.faultproxy import FaultProxy
 from support.gate_process import Users
 from support.inprocess import RecordedMetrics, serving
 from support.kubectl import Kubectl
-from support.live import NODES_ALLOWED, ClassOfTest, Live
+from support.live import ClassOfTest, Live, open_live
 from support.redis_replicas import FakeApiServer, InProcessReplicas
-from support.tls import until_connections_closed
 from testservers.redis import RedisServer
 from userstorage_operator.config import Config
-from userstorage_operator.kube.client import KubeClient
-from userstorage_operator.kube.login import login
-from userstorage_operator.runtime.metrics import Metrics
 
 
 @pytest.fixture
@@ -30,15 +26,8 @@ def kubeconfig(api: Kubectl, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def live(kubeconfig: None, namespace: str) -> AsyncIterator[Live]:
     """The test's namespace, read directly from the API server."""
-    client = KubeClient(await login(), Metrics("test"))
-    live = Live(client, namespace)
-    await live.until_pods_are_admitted()
-    await live.create_class(live.lab_class, scheduling=NODES_ALLOWED)
-    yield live
-    await live.release_all()
-    await live.delete_class(live.lab_class)
-    await client.close()
-    await until_connections_closed()
+    async with open_live(namespace) as live:
+        yield live
 
 
 @pytest.fixture

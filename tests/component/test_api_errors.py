@@ -188,7 +188,7 @@ async def test_unavailable_server_is_retried_with_backoff(
     await live.create()
 
     def tries() -> int:
-        return sum(status == 503 for _, _, status in proxy.requests)
+        return sum(request.code == 503 for request in proxy.requests)
 
     async def three_tries() -> bool:
         return tries() >= 3

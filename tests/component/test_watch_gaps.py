@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from support.faultproxy import Fault, FaultProxy
+from support.faultproxy import Effect, Fault, FaultProxy
 from support.inprocess import RecordedMetrics, serving
 from support.live import LIFE, Live
 from userstorage_operator.config import Config
@@ -29,7 +29,7 @@ async def until_requested(live: Live, proxy: FaultProxy, part: str, status: int)
     before = len(proxy.requests)
 
     async def is_requested() -> bool:
-        return any(part in path and code == status for _, path, code in proxy.requests[before:])
+        return any(part in request.path and request.code == status for request in proxy.requests[before:])
 
     await live.until(is_requested)
 
@@ -47,8 +47,7 @@ async def test_user_that_vanished_in_a_gap_makes_room_for_its_successor(
 
     await live.until_gone()
     await live.create("alice-again", user_id="alice")
-    proxy.end_next_watch("/userstorages", code)
-    proxy.fail()
+    proxy.fail(Fault("GET", WATCHES, code, effect=Effect.ERROR_EVENT, times=1))
     await live.until_ready("alice-again")
 
 

@@ -1,16 +1,20 @@
 """Reading and changing the live cluster, as users and other controllers do."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 from support.kubectl import PATIENCE
+from support.tls import until_connections_closed
 from userstorage_operator.api.errors import NotFound
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.client import KubeClient
+from userstorage_operator.kube.login import login
+from userstorage_operator.runtime.metrics import Metrics
 
 LIFE = "localcluster.userstorage.dev/life"
 HEALED: Unstructured = {
@@ -184,7 +188,7 @@ class Live:
         """Await `condition` until it returns a truthy value, and return that value. Fails with all objects after `within` s."""
         deadline = time.monotonic() + within
         while not (value := await condition()):
-            assert time.monotonic() < deadline, f"not within {within} s; UserStorages: {await self._all()}"
+            assert time.monotonic() < deadline, f"not within {within} s; UserStorages: {await self.all()}"
             await asyncio.sleep(0.05)
         return value
 
@@ -215,7 +219,8 @@ class Live:
         [message] = [entry["message"] for entry in found["status"]["conditions"] if entry["type"] == condition_type]
         return str(message)
 
-    async def _all(self) -> list[Unstructured]:
+    async def all(self) -> list[Unstructured]:
+        """Return all UserStorages."""
         return (await self.client.list_all(USER_STORAGES, self.namespace))[0]
 
     async def _get(self, resource: Resource, name: str) -> Unstructured | None:
@@ -223,6 +228,20 @@ class Live:
             return await self.client.get(resource, self.namespace, name)
         except NotFound:
             return None
+
+
+@contextlib.asynccontextmanager
+async def open_live(namespace: str) -> AsyncIterator[Live]:
+    """Yield a namespace of the cluster of KUBECONFIG in which pods are admitted, with its `lab_class`."""
+    client = KubeClient(await login(), Metrics("test"))
+    live = Live(client, namespace)
+    await live.until_pods_are_admitted()
+    await live.create_class(live.lab_class, scheduling=NODES_ALLOWED)
+    yield live
+    await live.release_all()
+    await live.delete_class(live.lab_class)
+    await client.close()
+    await until_connections_closed()
 
 
 class ClassOfTest:

@@ -25,6 +25,7 @@ from localcluster.layout import Layout
 from support.kubectl import Kubectl, eventually
 from support.operator_account import WRITES, audit_log
 from support.operator_process import OperatorProcess
+from support.oracles import masked
 
 QUIET = 0.7
 """Seconds without a write and with an empty queue after which the operator counts as idle."""
@@ -32,11 +33,6 @@ SEED = 5
 FAILING = "conflict"
 KINDS = "userstorages,pods,services,networkpolicies,persistentvolumeclaims"
 _STATUS_OF_FAILING = ("patch userstorages/status", FAILING)
-_VOLATILE_META = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "deletionTimestamp")
-_VOLATILE = re.compile(
-    r'"(lastTransitionTime|startTime|startedAt|readyTime|time|nextRetryTime|lastProbeTime)": "[^"]*"|'
-    r'"(uid|podUID|userstorage\.dev/uid|podIP|ip|hostIP|nodeName|clusterIP|volumeName)": "[^"]*"|"(startupSeconds)": [0-9.]+'
-)
 _COUNTED = re.compile(r'^userstorage_(?:redis_errors|cache_rejected)_total\{(?:kind|reason)="(\w+)"\} ([0-9.]+)$', re.MULTILINE)
 
 _FILLS = re.compile(r"^userstorage_mirror_fills_total ([0-9.]+)$", re.MULTILINE)
@@ -193,7 +189,7 @@ class Workload:
         eventually(lambda: self._children() == self._desired_children())  # the garbage collector takes its time
         items = json.loads(self._api.run("get", KINDS, "-n", self._namespace, "-o", "json").stdout)["items"]
         items = sorted(items, key=lambda item: (item["kind"], item["metadata"]["name"]))
-        return _VOLATILE.sub("masked", json.dumps([_masked(item) for item in items], sort_keys=True))
+        return "[" + ", ".join(masked(item) for item in items) + "]"
 
     def _children(self) -> set[str]:
         return {raw["metadata"]["name"] for raw in self._api.list_all("networkpolicies", self._namespace)}
@@ -235,15 +231,6 @@ def _changed(raw: dict[str, Any], **spec: Any) -> dict[str, Any]:
 
 def listed(items: list[dict[str, Any]]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-
-
-def _masked(item: dict[str, Any]) -> dict[str, Any]:
-    meta = {key: value for key, value in item["metadata"].items() if key not in _VOLATILE_META}
-    for owner in meta.get("ownerReferences", ()):
-        owner.pop("uid")
-    item["spec"].pop("clusterIPs", None)
-    item.get("status", {}).get("lastError", {}).pop("attempts", None)
-    return {**item, "metadata": meta}
 
 
 def started(process: OperatorProcess, port: int) -> float:

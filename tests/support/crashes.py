@@ -1,0 +1,280 @@
+"""The operator is killed before or after a write, and the next process goes on.
+
+The operator runs in this process, behind the fault proxy. At the chosen request the proxy closes every connection and forwards
+nothing more: for the cluster that is a SIGKILL, since no clean-up of the operator reaches it. What the operator does until it is
+stopped reaches nothing. The next one starts with empty memory.
+"""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+
+from support.faultproxy import Effect, Fault, FaultProxy, Request
+from support.inprocess import RecordedMetrics, serving
+from support.live import Live, condition_of
+from support.oracles import differences, end_state, recording, violations
+from userstorage_operator.api.errors import NotFound
+from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
+from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.config import Config
+
+NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
+BURST = 50
+NEW_PORT = 9999
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A change of a world, and when the operator has finished its part of it."""
+
+    name: str
+    act: Callable[["World"], Awaitable[None]]
+    is_done: Callable[[Live], Awaitable[bool]]
+    prepare: Callable[[Live], Awaitable[None]] | None = None
+    """Brings the world into the state before, with a running operator."""
+    meanwhile: Fault | None = None
+    """A fault beside the crash; its `hook` is replaced by the deletion of alice."""
+
+
+@dataclass
+class World:
+    """A namespace in which one workload runs."""
+
+    live: Live
+    proxy: FaultProxy
+    started: int = 0
+    """Number of the first request after the workload began."""
+    ended: int = 0
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    """What the workload still does by itself."""
+
+    @property
+    def path(self) -> str:
+        """A regular expression for the paths of the namespace."""
+        return f"/namespaces/{self.live.namespace}/"
+
+    def writes(self) -> list[Request]:
+        """Return the writes in this namespace since the workload began."""
+        return [request for request in self.proxy.writes(self.started) if request.namespace == self.live.namespace]
+
+
+class Operator:
+    """An operator of all namespaces that can be killed at a request, and started again."""
+
+    def __init__(self, proxy: FaultProxy, **settings: float) -> None:
+        self._proxy = proxy
+        self._settings = {"sweep_period": 3600.0} | settings
+        self._stack = contextlib.ExitStack()
+        self.metrics: RecordedMetrics | None = None
+
+    async def start(self) -> None:
+        """Start it, with empty memory, and forward its requests."""
+        self._proxy.restore()
+        self.metrics = self._stack.enter_context(serving(Config(http_port=0, **self._settings)))  # type: ignore[arg-type]
+
+    async def stop(self) -> None:
+        """Stop it. If the proxy has severed it, nothing of that reaches the cluster."""
+        await asyncio.to_thread(self._stack.close)  # the recording goes on meanwhile
+
+    async def restart(self) -> None:
+        """Stop it and start the next one."""
+        await self.stop()
+        await self.start()
+
+
+@dataclass
+class Crashes:
+    """Runs one workload again and again, each time with a crash at another write, each in a namespace of its own."""
+
+    live: Live
+    proxy: FaultProxy
+    operator: Operator
+    workload: Workload
+    worlds: list[World] = field(default_factory=list)
+    reference: dict[str, str] = field(default_factory=dict)
+    writes: list[str] = field(default_factory=list)
+    """The writes of the undisturbed run, in order."""
+
+    async def run_reference(self) -> None:
+        """Run the workload without a crash."""
+        world = await self._new_world()
+        self.reference = await self._run(world)
+        self.writes = [request.what for request in world.writes()]
+
+    async def crash_at(self, nth: int, *, after: bool, twice: bool = False) -> bool:
+        """Run the workload with a crash before or after its `nth` write; with `twice`, the next process crashes before its first
+        write. Return whether there was such a write.
+
+        Fails if the world does not end like that of the reference, or if an invariant does not hold at any moment.
+        """
+        world = await self._new_world()
+        crash = Fault(path=world.path, writes_only=True, nth=nth, times=1, effect=Effect.SEVER, after=after)
+        ended = await self._run(world, crash, twice=twice)
+        found = differences(self.reference, ended)
+        assert not found, f"{self.workload.name}, write {nth}, after={after}: {found}"
+        return len(world.writes()) >= nth
+
+    def check_silence(self) -> None:
+        """Fail if a process has written in a world after its workload was over, or in any other namespace."""
+        worlds = {world.live.namespace: world for world in self.worlds}
+        for number, request in enumerate(self.proxy.requests):
+            if request.is_write and request.resource != "userstorageclasses":
+                assert request.namespace in worlds, f"a foreign write: {request}"
+                ended = worlds[request.namespace].ended
+                assert not ended or number < ended, f"a write after the end: {request}"
+
+    async def clean_up(self) -> None:
+        """Stop the operator and delete all worlds."""
+        await self.operator.stop()
+        for world in self.worlds:
+            await world.live.release_all()
+            found = await self.live.client.get(NAMESPACES, None, world.live.namespace)
+            await self.live.client.delete(NAMESPACES, "", world.live.namespace, found["metadata"]["uid"], 0, "Background")
+            with contextlib.suppress(NotFound):
+                await world.live.delete_class(f"class-{world.live.namespace}")
+
+    async def _new_world(self) -> World:
+        name = f"crash-{uuid.uuid4().hex[:8]}"
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        await self.live.client.create(NAMESPACES, "", body)
+        live = Live(self.live.client, name)
+        await live.until_pods_are_admitted()
+        world = World(live, self.proxy)
+        self.worlds.append(world)
+        return world
+
+    async def _run(self, world: World, crash: Fault | None = None, *, twice: bool = False) -> dict[str, str]:
+        live, workload = world.live, self.workload
+        if workload.prepare is not None:
+            await workload.prepare(live)
+        world.started = len(self.proxy.requests)
+        loop = asyncio.get_running_loop()
+
+        def delete_alice() -> None:
+            asyncio.run_coroutine_threadsafe(live.delete(USER_STORAGES, "alice"), loop).result()
+
+        async with recording(live) as history:
+            faults = [] if crash is None else [crash]
+            if workload.meanwhile is not None:
+                faults.insert(0, replace(workload.meanwhile, path=world.path, hook=delete_alice))
+            self.proxy.fail(*faults)
+            await workload.act(world)
+            if crash is not None:
+                await self._until_crashed(world)
+                if self.proxy.severed:
+                    await self.operator.restart()
+                    if twice:
+                        self.proxy.fail(replace(crash, nth=1, after=False))
+                        await self._until_crashed(world)
+                        await self.operator.restart()
+            await asyncio.gather(*world.tasks)
+            await live.until(lambda: workload.is_done(live))
+            await live.until(lambda: _is_collected(live))
+            await history.caught_up(live)
+        self.proxy.fail()
+        world.ended = len(self.proxy.requests)
+        assert violations(history, world.writes()) == []
+        return {name: text.replace(live.namespace, "NAMESPACE") for name, text in (await end_state(live)).items()}
+
+    async def _until_crashed(self, world: World) -> None:
+        """Wait until the proxy has severed the operator, or until the workload is over without that."""
+
+        async def is_over() -> bool:
+            over = all(task.done() for task in world.tasks) and await self.workload.is_done(world.live)
+            return self.proxy.severed or over
+
+        await world.live.until(is_over)
+
+
+async def _is_collected(live: Live) -> bool:
+    """Whether the garbage collector has removed what belongs to a UserStorage that is gone."""
+    return await live.get() is not None or not [
+        kind for kind in (Kind.POD, Kind.SERVICE, Kind.NETWORK_POLICY) if await live.child(kind) is not None
+    ]
+
+
+def is_settled(raw: Unstructured) -> bool:
+    """Whether a UserStorage is Ready for its generation, and nothing is under way."""
+    current = raw.get("status", {}).get("observedGeneration") == raw["metadata"]["generation"]
+    ready, reconciling = condition_of(raw, "Ready"), condition_of(raw, "Reconciling")
+    return (
+        current and "deletionTimestamp" not in raw["metadata"] and ready == ("True", "PodReady") and reconciling[0] == "False"
+    )
+
+
+async def _is_ready(live: Live) -> bool:
+    return is_settled(await live.get() or {"metadata": {"generation": 0}})
+
+
+async def _is_gone(live: Live) -> bool:
+    return await live.get() is None
+
+
+async def _ready(live: Live) -> None:
+    await live.create()
+    await live.until_ready()
+
+
+async def _create(world: World) -> None:
+    await world.live.create()
+
+
+async def _update(world: World) -> None:
+    await world.live.change({"spec": {"lifecycle": {"terminationGracePeriodSeconds": 7}}})
+
+
+async def _delete(world: World) -> None:
+    await world.live.delete_with("Background")
+
+
+async def _recreate(world: World) -> None:
+    live = world.live
+    await live.delete_with("Background")
+
+    async def create_when_gone() -> None:
+        await live.until_gone()
+        await live.create()
+
+    world.tasks.append(asyncio.create_task(create_when_gone()))
+
+
+async def _ready_in_own_class(live: Live) -> None:
+    await live.create_class(f"class-{live.namespace}")
+    await live.create(className=f"class-{live.namespace}")
+    await live.until_ready()
+
+
+async def _change_class(world: World) -> None:
+    await world.live.change_class(f"class-{world.live.namespace}", {"spec": {"browser": {"port": NEW_PORT}}})
+
+
+async def _follows_class(live: Live) -> bool:
+    pod = await live.child(Kind.POD)
+    changed = pod is not None and pod["spec"]["containers"][0]["ports"][0]["containerPort"] == NEW_PORT
+    return changed and await _is_ready(live)
+
+
+async def _create_many(world: World) -> None:
+    await asyncio.gather(*(world.live.create(f"user-{number}") for number in range(BURST)))
+
+
+async def _all_are_ready(live: Live) -> bool:
+    found = await live.all()
+    return len(found) == BURST and all(is_settled(raw) for raw in found)
+
+
+CREATE = Workload("create", _create, _is_ready)
+DELETE = Workload("delete", _delete, _is_gone, _ready)
+UPDATE = Workload("update", _update, _is_ready, _ready)
+DELETE_DURING_CREATE = Workload(
+    "delete during create",
+    _create,
+    _is_gone,
+    meanwhile=Fault(verb="create", resource="services", effect=Effect.CALL, after=True),
+)
+RECREATE = Workload("re-create", _recreate, _is_ready, _ready)
+CHANGE_CLASS = Workload("change of the class", _change_class, _follows_class, _ready_in_own_class)
+BURST_OF_CREATIONS = Workload("burst", _create_many, _all_are_ready)
