@@ -15,6 +15,19 @@ def test_image_tag_is_the_project_version(path: str) -> None:
     assert set(re.findall(r"userstorage-operator:(\d[\w.]*)", (ROOT / path).read_text())) == {VERSION}
 
 
+def test_every_package_and_the_image_name_the_licence_of_the_repository() -> None:
+    assert "Apache License\n                           Version 2.0" in (ROOT / "LICENSE").read_text()
+    projects = [path for path in ROOT.glob("**/pyproject.toml") if ".venv" not in path.parts and ".tools" not in path.parts]
+    assert len(projects) > 3
+    assert {path: tomllib.loads(path.read_text())["project"]["license"] for path in projects} == dict.fromkeys(
+        projects, "Apache-2.0"
+    )
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert "org.opencontainers.image.licenses=Apache-2.0" in dockerfile
+    assert re.search(r"^COPY .*\bLICENSE\b", dockerfile, re.MULTILINE)
+    assert "!LICENSE" in (ROOT / ".dockerignore").read_text()
+
+
 def test_fixtures_of_this_version_have_the_current_crds() -> None:
     """Fail if the CRDs changed after `make release-fixtures`, which writes the fixtures."""
     fixtures = ROOT / "tests/fixtures/released" / VERSION / "definitions"
