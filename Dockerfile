@@ -29,7 +29,7 @@ COPY --from=bill /userstorage-operator.cdx.json /
 
 # The operator apart from its dependencies: an upgrade of the operator is a layer of two megabytes.
 FROM dependencies AS code
-COPY README.md ./
+COPY README.md LICENSE ./
 COPY operator ./operator
 # --no-sources: the other members of the workspace are not here. The deleted notes of uv have the time of the build in them.
 RUN /uv/bin/uv pip install --python /opt/userstorage/bin/python --target /opt/operator --no-deps --no-sources . \
@@ -43,6 +43,9 @@ COPY --from=dependencies /opt/userstorage /opt/userstorage
 COPY --from=code /opt/operator /opt/operator
 ENV PATH=/opt/operator/bin:/opt/userstorage/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/opt/operator \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+LABEL org.opencontainers.image.title=userstorage-operator \
+    org.opencontainers.image.description="Kubernetes operator that gives every user a file browser on a volume of their own" \
+    org.opencontainers.image.licenses=Apache-2.0
 USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["userstorage-operator"]

@@ -12,6 +12,7 @@ LOCALCLUSTER := $(RUN) localcluster
 CLUSTER ?= control-plane
 CLUSTER_DIR ?= .cluster
 IMAGE ?= userstorage-operator:0.1.0
+CHARTS ?= oci://localhost:5000/charts
 COVERED ?= tests/unit packages tests/component tests/cluster
 
 .PHONY: help
@@ -35,6 +36,7 @@ lint: install ## ruff, mypy, import contracts, scripts, Dockerfile, workflows, w
 	$(RUN) shellcheck scripts/*.sh
 	$(RUN) hadolint Dockerfile
 	$(RUN) go -C tools/actionlint tool actionlint $(addprefix ../../,$(wildcard .github/workflows/*.yaml))
+	$(RUN) zizmor --offline --quiet .github
 	$(RUN) python -m prose
 
 .PHONY: test-unit
@@ -47,6 +49,7 @@ check: lint test-unit ## Lint and unit tests, about a minute
 .PHONY: verify
 verify: install ## Check that generated files are current and the tree is clean
 	$(RUN) python -m apireference --check
+	$(RUN) python -m chart --check
 	$(RUN) python -m monitoring --check
 	$(RUN) python benchmarks/report.py --check
 	$(UV) lock --check --quiet
@@ -58,6 +61,7 @@ format: install ## Format, apply automatic fixes, regenerate generated files
 	$(RUN) ruff format .
 	$(RUN) python -m apireference
 	$(RUN) python -m monitoring
+	$(RUN) python -m chart
 
 .PHONY: test
 test: lint ## Lint, then all tests that this machine can run; lists at the end those that it cannot run
@@ -136,6 +140,27 @@ image: install ## Build the operator's image, as a tar file too, and its SBOM (I
 .PHONY: push
 push: install ## Push the image to the registry in its name
 	$(RUN) python -m operatorimage push $(IMAGE) $(PUSH_OPTIONS)
+
+.PHONY: release-image
+release-image: install ## Build and push IMAGE for amd64 and arm64, with SBOM and provenance; needs Docker. Its digest: dist/image.json
+	$(RUN) python -m operatorimage build $(IMAGE) --option=--platform=linux/amd64,linux/arm64 --option=--push \
+	  --option=--sbom=true --option=--provenance=mode=max --option=--metadata-file=dist/image.json --sbom dist $(IMAGE_OPTIONS)
+
+.PHONY: release-artifacts
+release-artifacts: install ## Write manifests, chart, list of images, notes and checksums of this version into dist/release (IMAGE=…)
+	$(RUN) python -m release artifacts $(IMAGE)
+
+.PHONY: release-notes
+release-notes: install ## Show the notes of this version
+	@$(RUN) python -m release notes
+
+.PHONY: changelog
+changelog: install ## Move the news fragments of changes/ into CHANGELOG.md, before the tag of this version
+	$(RUN) towncrier build --yes --version=$$($(UV) version --short)
+
+.PHONY: push-chart
+push-chart: install ## Push the chart of dist/release to an OCI registry (CHARTS=oci://registry.example.org/charts)
+	$(RUN) go -C tools/helm tool helm push $(CURDIR)/dist/release/userstorage-operator-*.tgz $(CHARTS)
 
 .PHONY: deploy
 deploy: install ## Build and push IMAGE, apply deploy/ with it and wait; roll back if that fails

@@ -16,6 +16,7 @@ import yaml
 from localcluster import ClusterError
 from localcluster.addresses import free_port
 from monitoring import rules
+from monitoring.panels import with_everything_selected
 from support.kubectl import COMMAND_TIMEOUT, PATIENCE, WAIT, Kubectl, eventually
 from support.operator_account import SYSTEM
 from support.operator_process import OperatorProcess
@@ -29,7 +30,7 @@ SPEEDUP = 100
 """The factor by which the pauses and windows of the rules are shorter than in production: ten minutes become six seconds."""
 SCRAPE = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
 LISTED = json.loads((rules.FOLDER / "dashboard.json").read_text())["panels"]
-QUERIES = [target["expr"] for panel in LISTED for target in panel.get("targets", ())]
+QUERIES = [with_everything_selected(target["expr"]) for panel in LISTED for target in panel.get("targets", ())]
 
 
 class PrometheusClient:

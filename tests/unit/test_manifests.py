@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from chart.templates import CHART, files
 from manifests.render import PARTS, ROOT, WHOLE, Object, render, schema_errors
 from support.rights import Right, rights_of
 from userstorage_operator.api.names import LABEL_GATEWAY
@@ -23,6 +24,10 @@ def test_manifests_match_their_schemas(directory: str) -> None:
     objects = render(directory)
     assert objects
     assert schema_errors(objects) == []
+
+
+def test_chart_is_generated_from_the_manifests() -> None:
+    assert {path.name: path.read_text() for path in (CHART / "templates").glob("*.yaml")} == files()
 
 
 def test_unknown_field_in_a_manifest_is_reported() -> None:

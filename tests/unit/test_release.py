@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -13,6 +14,24 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["versi
 @pytest.mark.parametrize("path", ["Makefile", "deploy/manager/deployment.yaml", "deploy/uninstall/job.yaml"])
 def test_image_tag_is_the_project_version(path: str) -> None:
     assert set(re.findall(r"userstorage-operator:(\d[\w.]*)", (ROOT / path).read_text())) == {VERSION}
+
+
+def test_chart_has_the_project_version() -> None:
+    chart = yaml.safe_load((ROOT / "charts/userstorage-operator/Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (VERSION, VERSION)
+
+
+def test_every_package_and_the_image_name_the_licence_of_the_repository() -> None:
+    assert "Apache License\n                           Version 2.0" in (ROOT / "LICENSE").read_text()
+    projects = [path for path in ROOT.glob("**/pyproject.toml") if ".venv" not in path.parts and ".tools" not in path.parts]
+    assert len(projects) > 3
+    assert {path: tomllib.loads(path.read_text())["project"]["license"] for path in projects} == dict.fromkeys(
+        projects, "Apache-2.0"
+    )
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert "org.opencontainers.image.licenses=Apache-2.0" in dockerfile
+    assert re.search(r"^COPY .*\bLICENSE\b", dockerfile, re.MULTILINE)
+    assert "!LICENSE" in (ROOT / ".dockerignore").read_text()
 
 
 def test_fixtures_of_this_version_have_the_current_crds() -> None:

@@ -14,6 +14,17 @@ ROOT = Path(__file__).parents[2]
 DEPENDABOT = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"]
 
 
+SIGNING = {"id-token": "write", "attestations": "write"}
+GRANTED = {
+    "ci.yaml": {"deploy": {"contents": "read", "packages": "write"}},
+    "release.yaml": {
+        "image": {"contents": "read", "packages": "write", **SIGNING},
+        "release": {"contents": "write", "packages": "write", **SIGNING},
+    },
+}
+"""The permissions of the jobs that have more than `contents: read`."""
+
+
 def test_ci_pipeline_runs_all_make_targets() -> None:
     assert targets() >= {"lint", "verify", "manifests", "coverage", "image", "test-e2e", "deploy"}
 
@@ -35,8 +46,17 @@ def test_actions_are_pinned_and_permissions_minimal(path: Path) -> None:
     workflow = yaml.safe_load(path.read_text())
     assert workflow["permissions"] == {"contents": "read"}
     assert workflow["concurrency"]["group"]
-    granted = [job["permissions"] for job in workflow["jobs"].values() if "permissions" in job]
-    assert granted == [{"contents": "read", "packages": "write"}]
+    granted = {name: job["permissions"] for name, job in workflow["jobs"].items() if "permissions" in job}
+    assert granted == GRANTED[path.name]
+
+
+def test_release_is_made_from_a_tag_of_the_project_version() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/release.yaml").read_text())
+    assert workflow[True] == {"push": {"tags": ["v*.*.*"]}}  # YAML 1.1 reads `on` as a boolean
+    runs = "\n".join(step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"])
+    assert '["project"]["version"]' in runs
+    assert "cosign sign" in runs
+    assert targets() >= {"release-image", "release-artifacts", "push-chart"}
 
 
 def updated_directories(ecosystem: str) -> set[Path]:

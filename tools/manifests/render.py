@@ -20,7 +20,7 @@ PARTS = tuple(
     )
 )
 """The directories that contain a part of the installation, such as the CRDs, and can be applied separately."""
-FOREIGN = frozenset({"PodMonitor", "PrometheusRule"})
+FOREIGN = frozenset({"PodMonitor", "PrometheusRule", "ServiceMonitor"})
 """Kinds of the Prometheus operator; Kubernetes has no schema for them."""
 
 Object = dict[str, Any]

@@ -1,8 +1,10 @@
 """The panels of the Grafana dashboard, by dashboard row, with their PromQL queries.
 
-Every query returns a value: 0 if nothing happened.
+Every query returns a value: 0 if nothing happened. Every metric is selected by the dashboard's variables `cluster` and
+`namespace`, the one of the operator.
 """
 
+import re
 from dataclasses import dataclass
 
 
@@ -23,8 +25,32 @@ class Panel:
     queries: tuple[Query, ...]
 
 
+_METRIC = re.compile(r"\b(?:userstorage_\w+|userstorage:[\w:]+)")
+_AGGREGATED = frozenset({"userstorage:reconcile_error:ratio_rate10m", "userstorage:reconcile_duration_seconds:p99_rate10m"})
+"""Recordings without the label `namespace`."""
+
+
 def _panel(title: str, unit: str, *queries: tuple[str, str]) -> Panel:
-    return Panel(title, unit, tuple(Query(*query) for query in queries))
+    return Panel(title, unit, tuple(Query(_selected(expression), legend) for expression, legend in queries))
+
+
+def _selected(expression: str) -> str:
+    """Return the query with the selectors of the dashboard's variables."""
+
+    def select(metric: re.Match[str]) -> str:
+        namespace = "" if metric[0] in _AGGREGATED else ', namespace=~"$namespace"'
+        return f'{metric[0]}{{cluster=~"$cluster"{namespace}}}'
+
+    return _METRIC.sub(select, expression)
+
+
+def with_everything_selected(query: str) -> str:
+    """Return a query of the dashboard as Grafana sends it while its variables `cluster` and `namespace` are set to All."""
+    return query.replace("$cluster", EVERYTHING).replace("$namespace", EVERYTHING)
+
+
+EVERYTHING = ".*"
+"""The value of a variable that is set to All: it also matches series without the label."""
 
 
 def _quantile(share: float, histogram: str) -> str:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from monitoring.dashboard import dashboard
+from monitoring.panels import with_everything_selected
 
 _COLUMNS = 24
 _CELL = (0.75, 0.32)
@@ -77,7 +78,9 @@ def _panel(axes: Axes, panel: dict[str, Any], url: str, start: float, end: float
 
 def _query_range(url: str, target: dict[str, str], start: float, end: float) -> list[tuple[str, list[datetime], list[float]]]:
     """Return the legend, the times and the values of each series that the query of a panel gives."""
-    parameters = urllib.parse.urlencode({"query": target["expr"], "start": start, "end": end, "step": "2"})
+    parameters = urllib.parse.urlencode(
+        {"query": with_everything_selected(target["expr"]), "start": start, "end": end, "step": "2"}
+    )
     with urllib.request.urlopen(f"{url}/api/v1/query_range?{parameters}", timeout=30) as response:  # noqa: S310  # our own http URL
         result = json.load(response)["data"]["result"]
     return [

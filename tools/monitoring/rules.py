@@ -1,6 +1,7 @@
 """Reads the alerts and recording rules of rules.yaml, as they are, as a PrometheusRule, or with short durations for tests."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,31 @@ import yaml
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
 SOURCE = FOLDER / "rules.yaml"
+RUNBOOK = "docs/runbook.md"
+"""The runbook as rules.yaml names it. In what is generated, its address stands instead."""
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def groups() -> list[dict[str, Any]]:
     """Return the rule groups of deploy/monitoring/rules.yaml."""
     found: list[dict[str, Any]] = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))["groups"]
+    return found
+
+
+def runbook_address() -> str:
+    """Return the address of the runbook: `Runbook` of [project.urls] in pyproject.toml."""
+    project = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    address: str = project["urls"]["Runbook"]
+    return address
+
+
+def published_groups() -> list[dict[str, Any]]:
+    """Return the rule groups with the absolute address of the runbook."""
+    found, address = groups(), runbook_address()
+    for group in found:
+        for rule in group["rules"]:
+            if "annotations" in rule:
+                rule["annotations"]["runbook_url"] = rule["annotations"]["runbook_url"].replace(RUNBOOK, address)
     return found
 
 
@@ -30,7 +50,7 @@ def prometheus_rule() -> str:
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
         "metadata": metadata,
-        "spec": {"groups": groups()},
+        "spec": {"groups": published_groups()},
     }
     text = yaml.safe_dump(manifest, sort_keys=False, width=120, allow_unicode=True)
     return f"# Generated from rules.yaml by `make format`; do not edit.\n{text}"

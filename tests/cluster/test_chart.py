@@ -1,0 +1,236 @@
+"""The Helm chart renders what the kustomizations of deploy/ render, refuses values that cannot work, and follows those that can."""
+
+import copy
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chart.helm import helm, template
+from chart.templates import CHART
+from conftest import ROOT
+from localcluster.errors import ClusterError
+from manifests.render import Object, display_name, render, schema_errors
+
+pytestmark = pytest.mark.timeout(1200)  # the first build of Helm
+SYSTEM = "userstorage-system"
+KEEP = "helm.sh/resource-policy"
+DEMO = {"redis.username": "userstorage", "redis.passwordKey": "password", "redis.signingKeyKey": "signing-key"}
+EVERYTHING: dict[str, Any] = {
+    "finalizer.enabled": True,
+    "gate.enabled": True,
+    "metricsAuth.enabled": True,
+    "monitoring.enabled": True,
+    "monitoring.labels": {"release": "stack"},
+    "ownerReferences.enabled": True,
+    "volumeStats": "verified",
+}
+
+
+def comparable(objects: Iterable[Object]) -> dict[str, Object]:
+    """Return the objects by name, without the Namespace, which Helm makes, and without the order of environment variables."""
+    found = {}
+    for each in copy.deepcopy([each for each in objects if each["kind"] != "Namespace"]):
+        annotations = each["metadata"].get("annotations", {})
+        if each["kind"] == "CustomResourceDefinition":
+            annotations.pop(KEEP, None)
+        if not annotations:
+            each["metadata"].pop("annotations", None)
+        if each["kind"] == "Deployment":
+            for container in each["spec"]["template"]["spec"]["containers"]:
+                container.get("env", []).sort(key=lambda entry: entry["name"])
+        assert display_name(each) not in found
+        found[display_name(each)] = each
+    return found
+
+
+def without_the_redis_of_the_demo(objects: Iterable[Object]) -> list[Object]:
+    return [each for each in objects if each["kind"] != "Secret" and each["metadata"]["name"] != "userstorage-redis"]
+
+
+def secret_names(objects: Iterable[Object]) -> dict[str, str]:
+    """Return the names that kustomize generates for the Secrets, by the name that they were given."""
+    names = [each["metadata"]["name"] for each in objects if each["kind"] == "Secret"]
+    return {name.rpartition("-")[0]: name for name in names}
+
+
+@pytest.mark.parametrize(
+    ("directory", "values"),
+    [
+        ("deploy", {}),
+        ("deploy/overlays/monitoring", {"monitoring.enabled": True}),
+        ("deploy/overlays/namespaced", {"namespaces": ["team-a"]}),
+        ("deploy/overlays/demo", DEMO),
+    ],
+)
+def test_chart_renders_the_same_objects_as_the_overlay(directory: str, values: dict[str, Any]) -> None:
+    if directory.endswith("demo"):
+        subprocess.run([ROOT / "scripts/redis-secret.sh"], check=True)
+    objects = render(directory)
+    secrets = secret_names(objects)
+    values = values | ({"redis.secretName": secrets["userstorage-redis"]} if secrets else {})
+    assert comparable(template(CHART, values)) == comparable(without_the_redis_of_the_demo(objects))
+
+
+@pytest.mark.parametrize(
+    ("part", "values"),
+    [
+        ("deploy/gate", {"gate.enabled": True}),
+        ("deploy/finalizer", {"finalizer.enabled": True}),
+        ("deploy/owner-references", {"ownerReferences.enabled": True}),
+        ("deploy/volume-stats", {"volumeStats": "verified"}),
+        ("deploy/metrics-auth", {"metricsAuth.enabled": True, "monitoring.enabled": True}),
+        ("deploy/service-monitor", {"monitoring.enabled": True, "monitoring.kind": "ServiceMonitor"}),
+    ],
+)
+def test_an_option_of_the_chart_adds_the_objects_of_the_part(part: str, values: dict[str, Any]) -> None:
+    plain, with_it = comparable(template(CHART, {})), comparable(template(CHART, values))
+    assert {name: with_it[name] for name in with_it.keys() - plain.keys()} == comparable(render(part))
+    changed = {name for name in plain if plain[name] != with_it[name]}
+    # Only options and ports that the part needs.
+    assert changed <= {f"Deployment/{SYSTEM}/userstorage-operator", f"NetworkPolicy/{SYSTEM}/userstorage-operator"}
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
+def test_rendered_objects_match_the_schemas_of_kubernetes(values: dict[str, Any]) -> None:
+    objects = template(CHART, values)
+    assert len(objects) > 20
+    assert schema_errors(objects) == []
+
+
+def test_helm_lint_finds_nothing() -> None:
+    assert "0 chart(s) failed" in helm("lint", "--strict", str(CHART))
+
+
+@pytest.mark.parametrize("namespace", ["storage", "123"])
+def test_every_object_is_in_the_namespace_of_the_release(namespace: str) -> None:
+    objects = template(CHART, EVERYTHING, namespace=namespace)
+    assert schema_errors(objects) == []
+    assert {each["metadata"]["namespace"] for each in objects if "namespace" in each["metadata"]} == {namespace}
+    assert SYSTEM not in yaml.safe_dump(objects)
+    accounts = [
+        entry["expression"].rpartition(" == ")[2]
+        for each in objects
+        if each["kind"] == "ValidatingAdmissionPolicy"
+        for entry in each["spec"]["matchConditions"]
+    ]
+    assert len(accounts) == 5
+    assert set(accounts) == {f"'system:serviceaccount:{namespace}:userstorage-operator'"}
+
+
+def test_kustomize_puts_everything_into_another_namespace(tmp_path: Path) -> None:
+    names = (
+        "deploy",
+        "deploy/gate",
+        "deploy/owner-references",
+        "deploy/volume-stats",
+        "deploy/finalizer",
+        "deploy/metrics-auth",
+    )
+    directory = ROOT / "dist" / tmp_path.name  # kustomize resolves paths relative to the file
+    directory.mkdir(parents=True)
+    own = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": "storage",
+        "resources": [f"../../{name}" for name in names],
+        "transformers": ["../../deploy/transformers/namespace"],
+    }
+    (directory / "kustomization.yaml").write_text(yaml.safe_dump(own))
+    by_kustomize = comparable(render(f"dist/{tmp_path.name}"))
+    shutil.rmtree(directory)
+    by_helm = comparable(template(CHART, EVERYTHING | {"monitoring.labels": {}}, namespace="storage"))
+    assert by_kustomize.keys() ^ by_helm.keys() == set()
+    # The commands in alerts name the namespace, which kustomize cannot replace; Helm's options change the Deployment.
+    same = [name for name in by_helm if not name.startswith(("PrometheusRule/", "Deployment/", "NetworkPolicy/"))]
+    assert [name for name in same if by_kustomize[name] != by_helm[name]] == []
+
+
+def test_values_reach_the_deployment() -> None:
+    values = {
+        "image.repository": "registry.example.org/userstorage-operator",
+        "image.digest": f"sha256:{'0' * 64}",
+        "imagePullSecrets": [{"name": "registry-login"}],
+        "replicas": 2,
+        "resources": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": 2, "memory": "1Gi"}},
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"key": "infra", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "high",
+        "podLabels": {"team": "storage"},
+        "podAnnotations": {"note": "on"},
+        "extraArgs": ["--cluster-name=eu-1"],
+        "extraEnv": [{"name": "TZ", "value": "UTC"}],
+        "redis.secretName": "cache",
+        "redis.caKey": "ca.crt",
+        "networkPolicy.from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+        "networkPolicy.egressPorts": [{"port": 26379}],
+        "admission.classes": ["standard"],
+        "admission.platformKeys": ["istio.io/"],
+        "monitoring.enabled": True,
+        "monitoring.runbookURL": "https://docs.example.org/runbook",
+        "monitoring.labels": {"release": "stack"},
+    }
+    objects = template(CHART, values)
+    assert schema_errors(objects) == []
+    by_name = comparable(objects)
+    deployment = by_name[f"Deployment/{SYSTEM}/userstorage-operator"]["spec"]
+    pod = deployment["template"]["spec"]
+    [container] = pod["containers"]
+    assert deployment["replicas"] == 2
+    assert container["image"] == f"registry.example.org/userstorage-operator:0.1.0@sha256:{'0' * 64}"
+    assert container["args"][-1] == "--cluster-name=eu-1"
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert environment == {"REDIS_URL": None, "REDIS_CA_FILE": "/run/redis/ca.crt", "TZ": "UTC"}
+    assert container["env"][0]["name"] == "REDIS_CA_FILE"
+    assert pod["volumes"][0]["secret"]["secretName"] == "cache"
+    assert container["resources"] == values["resources"]
+    for field in ("nodeSelector", "tolerations", "affinity", "priorityClassName", "imagePullSecrets"):
+        assert pod[field] == values[field]
+    assert deployment["template"]["metadata"]["labels"]["team"] == "storage"
+    assert deployment["template"]["metadata"]["annotations"]["note"] == "on"
+    policy = by_name[f"NetworkPolicy/{SYSTEM}/userstorage-operator"]["spec"]
+    assert policy["ingress"][0]["from"] == values["networkPolicy.from"]
+    assert {"port": 26379} in policy["egress"][0]["ports"]
+    assert by_name["ClusterRole/userstorage-operator-classes"]["rules"][0]["resourceNames"] == ["standard"]
+    for name in ("class-names", "class-pods"):
+        variables = by_name[f"ValidatingAdmissionPolicy/userstorage-operator-{name}"]["spec"]["variables"]
+        assert variables[0] == {"name": "platformKeys", "expression": '["istio.io/"]'}
+    rule = by_name[f"PrometheusRule/{SYSTEM}/userstorage-operator"]
+    assert rule["metadata"]["labels"]["release"] == "stack"
+    rules = {entry.get("alert") or entry["record"]: entry for group in rule["spec"]["groups"] for entry in group["rules"]}
+    assert rules["userstorage:cpu_of_limit:ratio"]["expr"].endswith(" / 2")
+    assert rules["userstorage:memory_of_limit:ratio"]["expr"].endswith("(1 * 1024 * 1024 * 1024)")
+    assert "CPU limit, 2." in rules["UserStorageCPUHigh"]["annotations"]["summary"]
+    assert rules["UserStorageCPUHigh"]["annotations"]["runbook_url"] == "https://docs.example.org/runbook#userstoragecpuhigh"
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"replica": 3}, "replica"),
+        ({"replicas": "many"}, "replicas"),
+        ({"image.digest": "latest"}, "digest"),
+        ({"namespaces": ["Team A"]}, "namespaces"),
+        ({"namespaces": ["team-a"], "finalizer.enabled": True}, "finalizer"),
+        ({"resources.limits.memory": "512M"}, "memory"),
+        ({"monitoring.kind": "Probe"}, "kind"),
+        ({"monitoring.runbookURL": "docs/runbook.md"}, "runbookURL"),
+        ({"gate.enabled": True, "gate.doorFrom": []}, "doorFrom"),
+        ({"volumeStats": True}, "volumeStats"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_values_that_cannot_work_are_refused_with_their_name(values: dict[str, Any], named: str) -> None:
+    with pytest.raises(ClusterError, match=named):
+        template(CHART, values)
+
+
+def test_uninstalling_the_release_keeps_the_crds() -> None:
+    kept = {each["metadata"]["name"] for each in template(CHART, {}) if KEEP in each["metadata"].get("annotations", {})}
+    assert kept == {"userstorages.userstorage.dev", "userstorageclasses.userstorage.dev"}
+    assert not [each for each in template(CHART, {"crds.enabled": False}) if each["kind"] == "CustomResourceDefinition"]

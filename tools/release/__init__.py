@@ -1,0 +1,1 @@
+"""Makes the artifacts of a release: manifests, chart, images list, notes, checksums."""
