@@ -69,8 +69,8 @@ test: lint ## Lint, then all tests that this machine can run; lists at the end t
 	@$(if $(filter kind existing,$(CLUSTER)),:,docker version >/dev/null 2>&1 || $(LOCALCLUSTER) build --profile $$([ "$$(id -u)" = 0 ] && echo node || echo control-plane))
 	@$(if $(filter kind existing,$(CLUSTER)),:,[ "$$(id -u)" != 0 ] || $(RUN) testservers build)
 	@# Three at a time (tests/conftest.py), one by one with TEST_ARGS="-n 0". A test on a cluster that fails is run once more.
-	@# Not included, because they take ten and five minutes: make test-redis, make test-deploy.
-	$(RUN) pytest tests packages --ignore=tests/cluster/test_redis_proof.py --ignore=tests/deploy -n auto --reruns 1 --rerun-exclude-path tests/unit --rerun-exclude-path packages $(if $(filter kind existing,$(CLUSTER)),--cluster=$(CLUSTER)) $(TEST_ARGS)
+	@# Not included, because they take ten and five minutes: make test-redis, make test-deploy; the P1 cells of make test-faults.
+	$(RUN) pytest tests packages --ignore=tests/cluster/test_redis_proof.py --ignore=tests/deploy --ignore=tests/faults/nightly -n auto --reruns 1 --rerun-exclude-path tests/unit --rerun-exclude-path packages $(if $(filter kind existing,$(CLUSTER)),--cluster=$(CLUSTER)) $(TEST_ARGS)
 
 .PHONY: coverage
 coverage: install ## All tests that need no root rights; their coverage is in coverage.xml
@@ -118,6 +118,12 @@ test-election: install ## Leader election: twenty trials of each failure, half a
 test-redis: install ## Every failure of Redis with 200 objects, and 1,000 objects in steady state; writes docs/redis-proof.md
 	$(RUN) pytest -q tests/cluster/test_redis_proof.py tests/cluster/test_redis_steady.py tests/cluster/test_redis_poisoned.py \
 	  --redis-proof-objects=200 --redis-proof-table=docs/redis-proof.md --redis-steady-objects=1000 --timeout=7200 $(TEST_ARGS)
+
+.PHONY: test-faults
+test-faults: install ## The fault matrix, P0 and P1, an hour; writes tests/faults/results/table.md (CELLS="F01 F13" runs these only)
+	@$(LOCALCLUSTER) build --profile $$([ "$$(id -u)" = 0 ] && echo node || echo control-plane)
+	@[ "$$(id -u)" != 0 ] || $(RUN) testservers build
+	$(RUN) python tests/faults/run.py $(CELLS)
 
 .PHONY: test-deploy
 test-deploy: image ## The image as a Deployment of three pods, a rolling restart under load, the scripts

@@ -8,13 +8,15 @@ stopped reaches nothing. The next one starts with empty memory.
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from support.faultproxy import Effect, Fault, FaultProxy, Request
 from support.inprocess import RecordedMetrics, serving
 from support.live import Live, condition_of
 from support.oracles import differences, end_state, recording, violations
+from support.oracles.invariants import writes_to
+from userstorage_operator.api import names
 from userstorage_operator.api.errors import NotFound
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
@@ -23,6 +25,15 @@ from userstorage_operator.config import Config
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 BURST = 50
 NEW_PORT = 9999
+CANARY = "user-storage-canary"
+CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "runAsUser": 1000,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class World:
     live: Live
     proxy: FaultProxy
     started: int = 0
-    """Number of the first request after the workload began."""
+    """Number of the first request after the workload started."""
     ended: int = 0
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     """What the workload still does by itself."""
@@ -56,32 +67,48 @@ class World:
         return f"/namespaces/{self.live.namespace}/"
 
     def writes(self) -> list[Request]:
-        """Return the writes in this namespace since the workload began."""
+        """Return the writes in this namespace since the workload started."""
         return [request for request in self.proxy.writes(self.started) if request.namespace == self.live.namespace]
 
 
 class Operator:
-    """An operator of all namespaces that can be killed at a request, and started again."""
+    """An operator that can be killed at a request, and started again. By default it serves all namespaces."""
 
-    def __init__(self, proxy: FaultProxy, **settings: float) -> None:
+    def __init__(self, proxy: FaultProxy, namespaces: tuple[str, ...] = (), sweep_period: float = 3600) -> None:
         self._proxy = proxy
-        self._settings = {"sweep_period": 3600.0} | settings
+        self._config = Config(namespaces=namespaces, http_port=0, sweep_period=sweep_period)
         self._stack = contextlib.ExitStack()
-        self.metrics: RecordedMetrics | None = None
+        self._metrics: RecordedMetrics | None = None
 
-    async def start(self) -> None:
-        """Start it, with empty memory, and forward its requests."""
+    @property
+    def metrics(self) -> RecordedMetrics:
+        """The metrics of the running process."""
+        assert self._metrics is not None
+        return self._metrics
+
+    async def start(self, *faults: Fault) -> None:
+        """Start it, with empty memory, and forward its requests, but for these faults."""
         self._proxy.restore()
-        self.metrics = self._stack.enter_context(serving(Config(http_port=0, **self._settings)))  # type: ignore[arg-type]
+        self._proxy.fail(*faults)
+        self._metrics = self._stack.enter_context(serving(self._config))
 
     async def stop(self) -> None:
         """Stop it. If the proxy has severed it, nothing of that reaches the cluster."""
         await asyncio.to_thread(self._stack.close)  # the recording goes on meanwhile
 
-    async def restart(self) -> None:
-        """Stop it and start the next one."""
+    async def restart(self, *faults: Fault) -> None:
+        """Stop it and start the next one, with these faults."""
         await self.stop()
+        await self.start(*faults)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Operator"]:
+        """Run it while the block runs."""
         await self.start()
+        try:
+            yield self
+        finally:
+            await self.stop()
 
 
 @dataclass
@@ -116,18 +143,26 @@ class Crashes:
         assert not found, f"{self.workload.name}, write {nth}, after={after}: {found}"
         return len(world.writes()) >= nth
 
+    async def crash_at_every_write(self, *, after: bool, twice: bool = False) -> int:
+        """Run the workload with a crash at each write of the reference in turn. Return how many of these writes were made."""
+        made = 0
+        for nth in range(1, len(self.writes) + 1):
+            made += await self.crash_at(nth, after=after, twice=twice)
+        self.check_silence()
+        return made
+
     def check_silence(self) -> None:
-        """Fail if a process has written in a world after its workload was over, or in any other namespace."""
-        worlds = {world.live.namespace: world for world in self.worlds}
-        for number, request in enumerate(self.proxy.requests):
-            if request.is_write and request.resource != "userstorageclasses":
-                assert request.namespace in worlds, f"a foreign write: {request}"
-                ended = worlds[request.namespace].ended
-                assert not ended or number < ended, f"a write after the end: {request}"
+        """Fail if a process has written in a world after its workload was over: each new process has reconciled all of them."""
+        ends = {world.live.namespace: world.ended for world in self.worlds}
+        late = [
+            f"{request.what} {request.name}"
+            for number, request in enumerate(self.proxy.requests)
+            if request.is_write and number >= ends.get(request.namespace, number + 1)
+        ]
+        assert late == []
 
     async def clean_up(self) -> None:
-        """Stop the operator and delete all worlds."""
-        await self.operator.stop()
+        """Delete all worlds. The operator must have stopped."""
         for world in self.worlds:
             await world.live.release_all()
             found = await self.live.client.get(NAMESPACES, None, world.live.namespace)
@@ -142,6 +177,7 @@ class Crashes:
         await self.live.client.create(NAMESPACES, "", body)
         live = Live(self.live.client, name)
         await live.until_pods_are_admitted()
+        await _create_canaries(live)
         world = World(live, self.proxy)
         self.worlds.append(world)
         return world
@@ -164,12 +200,11 @@ class Crashes:
             await workload.act(world)
             if crash is not None:
                 await self._until_crashed(world)
+                if self.proxy.severed and twice:
+                    await self.operator.restart(replace(crash, nth=1, after=False))
+                    await self._until_crashed(world)
                 if self.proxy.severed:
                     await self.operator.restart()
-                    if twice:
-                        self.proxy.fail(replace(crash, nth=1, after=False))
-                        await self._until_crashed(world)
-                        await self.operator.restart()
             await asyncio.gather(*world.tasks)
             await live.until(lambda: workload.is_done(live))
             await live.until(lambda: _is_collected(live))
@@ -177,6 +212,7 @@ class Crashes:
         self.proxy.fail()
         world.ended = len(self.proxy.requests)
         assert violations(history, world.writes()) == []
+        assert writes_to(world.writes(), [CANARY]) == []
         return {name: text.replace(live.namespace, "NAMESPACE") for name, text in (await end_state(live)).items()}
 
     async def _until_crashed(self, world: World) -> None:
@@ -187,6 +223,31 @@ class Crashes:
             return self.proxy.severed or over
 
         await world.live.until(is_over)
+
+
+async def _create_canaries(live: Live) -> None:
+    """Create objects that look like children of alice and belong to another object."""
+    body: Unstructured = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CANARY}}
+    uid = (await live.client.create(CONFIG_MAPS, live.namespace, body))["metadata"]["uid"]
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": CANARY, "uid": uid, "controller": True}
+    meta: Unstructured = {
+        "labels": {names.LABEL_MANAGED_BY: names.FIELD_MANAGER, names.LABEL_APP: names.APP, names.LABEL_USER: "alice"},
+        "annotations": {names.ANNOTATION_USER_ID: "alice"},
+        "ownerReferences": [owner],
+    }
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    container = {"name": "canary", "image": "example.org/canary", "securityContext": RESTRICTED}
+    await live.create_object(Kind.NETWORK_POLICY, CANARY, {"podSelector": {"matchLabels": {"app": CANARY}}}, **meta)
+    await live.create_object(Kind.SERVICE, CANARY, {"ports": [{"port": 1}]}, **meta)
+    await live.create_object(Kind.PVC, CANARY, claim, **meta)
+    await live.create_object(Kind.POD, CANARY, {"containers": [container]}, **meta)
+
+    async def are_settled() -> bool:
+        pod = await live.client.get(Kind.POD.resource, live.namespace, CANARY)
+        bound = await live.client.get(Kind.PVC.resource, live.namespace, CANARY)
+        return condition_of(pod, "Ready")[0] == "True" and bound["status"].get("phase") == "Bound"
+
+    await live.until(are_settled)
 
 
 async def _is_collected(live: Live) -> bool:

@@ -44,6 +44,12 @@ SPREAD = frozenset(
         "component/test_other_writers.py",
         "component/test_repair.py",
         "component/test_volume_affinity.py",
+        "faults/test_crashes.py",
+        "faults/test_stale.py",
+        "faults/test_api_faults.py",
+        "faults/nightly/test_all_crashes.py",
+        "faults/nightly/test_api_faults.py",
+        "faults/nightly/test_watches.py",
     }
 )
 """Long files whose tests share no fixture: each test may run on another worker."""

@@ -14,7 +14,7 @@ from userstorage_operator.api.unstructured import Unstructured
 _META = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "deletionTimestamp")
 _VOLATILE = re.compile(
     r'("(?:lastTransitionTime|startTime|startedAt|readyTime|time|nextRetryTime|lastProbeTime|'
-    r'uid|podUID|userstorage\.dev/uid|podIP|ip|hostIP|nodeName|clusterIP|volumeName)": )"[^"]*"|("startupSeconds": )[0-9.]+'
+    r'uid|podUID|claimUID|userstorage\.dev/uid|podIP|ip|hostIP|nodeName|clusterIP|volumeName)": )"[^"]*"|("startupSeconds": )[0-9.]+'
 )
 
 

@@ -79,6 +79,16 @@ class History:
         kept = raw | {"metadata": {name: value for name, value in meta.items() if name != "managedFields"}}
         self.changes.append(Change(int(version), time.monotonic(), event_type, resource, kept, initial))
 
+    def replace(self, resource: str, objects: list[Unstructured], version: str, *, initial: bool = False) -> None:
+        """Add a full list of one resource, with the resourceVersion of the list: what it lacks is gone."""
+        for raw in objects:
+            self.add("ADDED", resource, raw, initial=initial)
+        listed = {raw["metadata"]["name"] for raw in objects}
+        for change in self.in_order():
+            if change.resource == resource and (resource, change.name) in self._versions and change.name not in listed:
+                gone = change.raw["metadata"] | {"resourceVersion": version}
+                self.add("DELETED", resource, change.raw | {"metadata": gone})
+
     def in_order(self) -> list[Change]:
         """Return the changes in the order of their revisions."""
         return sorted(self.changes, key=lambda change: change.revision)
@@ -128,8 +138,7 @@ async def recording(live: Live) -> AsyncIterator[History]:
 
 async def _list(history: History, live: Live, resource: Resource, *, initial: bool = False) -> str:
     objects, version = await live.client.list_all(resource, live.namespace)
-    for raw in objects:
-        history.add("ADDED", resource.plural, raw, initial=initial)
+    history.replace(resource.plural, objects, version, initial=initial)
     return version
 
 
@@ -140,7 +149,8 @@ async def _watch(history: History, live: Live, resource: Resource, version: str)
             async for event in live.client.watch(resource, live.namespace, "", version):
                 if event["type"] == "ERROR":
                     assert event["object"]["code"] == _EXPIRED, event
-                    raise AssertionError("changes are missing from the recording")
+                    version = await _list(history, live, resource)  # etcd has forgotten what was between
+                    break
                 version = event["object"]["metadata"]["resourceVersion"]
                 if event["type"] != "BOOKMARK":
                     history.add(event["type"], resource.plural, event["object"])

@@ -27,7 +27,7 @@ def violations(history: History, requests: Iterable[Request] = (), *, deletes_cl
 
 
 def two_live_pods(history: History) -> list[str]:
-    """I4: at no moment has a UserStorage two pods that neither terminate nor are over."""
+    """Check I4: at no moment has a UserStorage two pods that neither terminate nor are over."""
     found: list[str] = []
     for change, objects in history.states():
         if change.resource == Kind.POD.resource.plural and change.owner is not None:
@@ -38,12 +38,12 @@ def two_live_pods(history: History) -> list[str]:
 
 
 def children_of_the_gone(history: History) -> list[str]:
-    """I4: no child is created for a UserStorage that is gone."""
+    """Check I4: no child is created for a UserStorage that is gone."""
     return _created_after(history, lambda change: change.type == "DELETED", "is gone")
 
 
 def children_of_the_deleted(history: History) -> list[str]:
-    """I4: no child is created for a UserStorage after its deletion was requested.
+    """Check I4: no child is created for a UserStorage after its deletion was requested.
 
     Between its last look and its write, an operator cannot know; so this is for workloads in which it had time to.
     """
@@ -51,7 +51,10 @@ def children_of_the_deleted(history: History) -> list[str]:
 
 
 def pods_without_policy(history: History) -> list[str]:
-    """No pod of a UserStorage exists, be it terminating, without a NetworkPolicy that selects it. For classes that ask for one."""
+    """Return where a pod of a UserStorage existed, be it terminating, without a NetworkPolicy that selects it.
+
+    This holds for users of classes that ask for a policy.
+    """
     found: list[str] = []
     for change, objects in history.states():
         if change.resource not in (Kind.POD.resource.plural, Kind.NETWORK_POLICY.resource.plural):
@@ -71,7 +74,7 @@ def pods_without_policy(history: History) -> list[str]:
 
 
 def deletions_out_of_order(history: History) -> list[str]:
-    """I6: when a UserStorage is gone, none of its pods exists. One whose finalizer another client has removed is no violation."""
+    """Check I6: when a UserStorage is gone, none of its pods exists. One whose finalizer another client has removed is no violation."""
     found: list[str] = []
     for change, objects in history.states():
         if change.resource == USER_STORAGES.plural and change.type == "DELETED":
@@ -82,7 +85,7 @@ def deletions_out_of_order(history: History) -> list[str]:
 
 
 def lost_claims(history: History) -> list[str]:
-    """I3: no claim is deleted, and none changes its uid."""
+    """Check I3: no claim is deleted, and none changes its uid."""
     return [
         f"revision {change.revision}: claim {change.name} is deleted"
         for change in history.in_order()
@@ -92,7 +95,7 @@ def lost_claims(history: History) -> list[str]:
 
 
 def claim_deletions(requests: Iterable[Request]) -> list[str]:
-    """I3: no deletion of a claim is requested."""
+    """Check I3: no deletion of a claim is requested."""
     return [
         f"{request.what} {request.name}"
         for request in requests
@@ -101,7 +104,7 @@ def claim_deletions(requests: Iterable[Request]) -> list[str]:
 
 
 def deletes_without_uid(requests: Iterable[Request]) -> list[str]:
-    """I2: every deletion names the uid that it means, and none means a collection."""
+    """Check I2: every deletion names the uid that it means, and none means a collection."""
     return [
         f"{request.what} {request.name}: no uid"
         for request in requests
@@ -111,7 +114,7 @@ def deletes_without_uid(requests: Iterable[Request]) -> list[str]:
 
 
 def writes_to(requests: Iterable[Request], names: Collection[str]) -> list[str]:
-    """I2: what was written to objects that are none of the operator's. A creation that their name refuses is no violation."""
+    """Check I2: what was written to objects that are none of the operator's. A creation that their name refuses is no violation."""
     return [
         f"{request.what} {request.name}"
         for request in requests
@@ -120,7 +123,7 @@ def writes_to(requests: Iterable[Request], names: Collection[str]) -> list[str]:
 
 
 def idle_status_writes(requests: Iterable[Request]) -> list[str]:
-    """I7: no status write leaves the object as it was, which its resourceVersion shows."""
+    """Check I7: no status write leaves the object as it was, which its resourceVersion shows."""
     found: list[str] = []
     last: dict[str, str] = {}
     for request in requests:
@@ -133,7 +136,7 @@ def idle_status_writes(requests: Iterable[Request]) -> list[str]:
 
 
 def longest_untrue_ready(history: History) -> float:
-    """I8: return for how many seconds at most a status said Ready=True of a pod that was not. Infinite if it still does."""
+    """Check I8: return for how many seconds at most a status said Ready=True of a pod that was not. Infinite if it still does."""
     worst, since = 0.0, dict[str, float]()
     for change, objects in history.states():
         for (resource, _), raw in objects.items():
@@ -153,7 +156,7 @@ def longest_untrue_ready(history: History) -> float:
 
 
 def tries_per_minute(requests: Iterable[Request]) -> float:
-    """I7: return the highest number of writes to one object within any 60 s of the record."""
+    """Check I7: return the highest number of writes to one object within any 60 s of the record."""
     by_object: dict[tuple[str, str, str], list[float]] = {}
     for request in requests:
         if request.is_write:
