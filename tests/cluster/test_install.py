@@ -152,8 +152,8 @@ def test_chart_from_nothing_to_uninstalled(empty_cluster: Kubectl, releases: dic
         return helm(command, "files", *arguments, *options)
 
     def settings() -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(release("status", "-o=json"))
-        return found["info"]
+        found: dict[str, Any] = json.loads(release("status", "-o=json"))["info"]
+        return found
 
     waiting = ["--wait", "--timeout=10m"]
     release("install", charts[VERSION], "--create-namespace", *waiting)
