@@ -5,8 +5,21 @@ from pathlib import Path
 
 import pytest
 
+import localcluster
 from support.apiproxy import ApiProxy
+from support.kubectl import Kubectl
 from support.operator_process import OperatorProcess
+
+
+@pytest.fixture
+def empty_cluster(tmp_path: Path) -> Iterator[Kubectl]:
+    """A cluster of the test's own, on which nothing is installed."""
+    directory = tmp_path / "cluster"
+    cluster = localcluster.start("control-plane", directory)
+    try:
+        yield Kubectl(str(cluster.kubectl), cluster.kubeconfig)
+    finally:
+        localcluster.stop(directory)
 
 
 @pytest.fixture

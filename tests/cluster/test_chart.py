@@ -1,6 +1,7 @@
 """The Helm chart renders what the kustomizations of deploy/ render, refuses values that cannot work, and follows those that can."""
 
 import copy
+import hashlib
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -14,7 +15,9 @@ from chart.helm import helm, template
 from chart.templates import CHART
 from conftest import ROOT
 from localcluster.errors import ClusterError
+from localcluster.progress import silent
 from manifests.render import Object, display_name, render, schema_errors
+from release.artifacts import VERSION, Image, write
 
 pytestmark = pytest.mark.timeout(1200)  # the first build of Helm
 SYSTEM = "userstorage-system"
@@ -182,7 +185,7 @@ def test_values_reach_the_deployment() -> None:
     pod = deployment["template"]["spec"]
     [container] = pod["containers"]
     assert deployment["replicas"] == 2
-    assert container["image"] == f"registry.example.org/userstorage-operator:0.1.0@sha256:{'0' * 64}"
+    assert container["image"] == f"registry.example.org/userstorage-operator:{VERSION}@sha256:{'0' * 64}"
     assert container["args"][-1] == "--cluster-name=eu-1"
     environment = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert environment == {"REDIS_URL": None, "REDIS_CA_FILE": "/run/redis/ca.crt", "TZ": "UTC"}
@@ -234,3 +237,22 @@ def test_uninstalling_the_release_keeps_the_crds() -> None:
     kept = {each["metadata"]["name"] for each in template(CHART, {}) if KEEP in each["metadata"].get("annotations", {})}
     assert kept == {"userstorages.userstorage.dev", "userstorageclasses.userstorage.dev"}
     assert not [each for each in template(CHART, {"crds.enabled": False}) if each["kind"] == "CustomResourceDefinition"]
+
+
+def test_release_artifacts_name_the_image_of_the_release(tmp_path: Path) -> None:
+    reference = f"localhost:5000/operator:1.2.3@sha256:{'0' * 64}"
+    write(Image.parse(reference), tmp_path / "release", silent)
+    files = {path.name: path for path in (tmp_path / "release").iterdir()}
+    sums = dict(reversed(line.split()) for line in files["SHA256SUMS"].read_text().splitlines())
+    assert sums == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items() if name != "SHA256SUMS"}
+    installed = [raw for raw in yaml.safe_load_all(files["install.yaml"].read_text()) if raw]
+    by_chart = template(files[f"userstorage-operator-{VERSION}.tgz"], {})
+    assert comparable(installed) == comparable(by_chart)
+    jobs = [raw for raw in yaml.safe_load_all(files["uninstall.yaml"].read_text()) if raw["kind"] == "Job"]
+    for raw in (*installed, *jobs):
+        for container in raw.get("spec", {}).get("template", {}).get("spec", {}).get("containers", ()):
+            assert container["image"] == reference
+    kinds = {raw["kind"] for raw in yaml.safe_load_all(files["crds.yaml"].read_text())}
+    assert kinds == {"CustomResourceDefinition"}
+    assert yaml.safe_load(files["prometheus-rules.yaml"].read_text())["groups"]
+    assert files["images.txt"].read_text().splitlines()[0] == reference

@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.kwok, pytest.mark.timeout(1200)]  # the libraries' fir
 MODULES = Path(__file__).parent / "go"
 [EXPRESSIONS] = yaml.safe_load((ROOT / "deploy/gitops/flux-kustomization.yaml").read_text())["spec"]["healthCheckExprs"]
 SCRIPTS = yaml.safe_load((ROOT / "deploy/gitops/argocd-cm.yaml").read_text())["data"]
+ACTIONS = yaml.safe_load(SCRIPTS["resource.customizations.actions.userstorage.dev_UserStorage"])
 SERVER_FIELDS = ("finalizers", "generation", "managedFields", "resourceVersion")
 """Metadata that the API server and controllers write; GitOps tools do not compare it."""
 
@@ -96,14 +97,41 @@ def kstatus() -> Callable[[Unstructured], str]:
 @pytest.fixture(scope="module")
 def argo() -> Callable[[Unstructured], tuple[str, str]]:
     """A function that returns Argo CD's health and message of an object."""
-    assess = evaluator("argohealth")
+    run = evaluator("argohealth")
 
     def health(raw: Unstructured) -> tuple[str, str]:
         script = SCRIPTS[f"resource.customizations.health.userstorage.dev_{raw['kind']}"]
-        status, _, message = assess({"script": script, "object": raw}).partition("\t")
-        return status, message
+        found = json.loads(run({"script": script, "object": raw}))
+        return found["status"], found["message"]
 
     return health
+
+
+@pytest.fixture(scope="module")
+def enabled_actions() -> Callable[[Unstructured], set[str]]:
+    """A function that returns the actions that Argo CD offers for a UserStorage."""
+    run = evaluator("argohealth")
+
+    def enabled(raw: Unstructured) -> set[str]:
+        found = json.loads(run({"script": ACTIONS["discovery.lua"], "object": raw}))
+        assert found.keys() == {entry["name"] for entry in ACTIONS["definitions"]}
+        return {name for name, action in found.items() if not action["disabled"]}
+
+    return enabled
+
+
+@pytest.fixture(scope="module")
+def act() -> Callable[[Unstructured, str], Unstructured]:
+    """A function that returns the merge patch by which an action of Argo CD changes a UserStorage."""
+    run = evaluator("argohealth")
+
+    def patch(raw: Unstructured, name: str) -> Unstructured:
+        [script] = [entry["action.lua"] for entry in ACTIONS["definitions"] if entry["name"] == name]
+        changed = json.loads(run({"script": script, "object": raw}))
+        metadata = {"annotations": changed["metadata"].get("annotations") or {}}
+        return {"metadata": metadata, "spec": {"replicas": int(changed["spec"]["replicas"])}}
+
+    return patch
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +243,47 @@ def test_argo_reports_a_paused_object_as_suspended(
     assert argo(raw) == ("Suspended", "nothing is changed")
     del raw["status"]["observedGeneration"]
     assert argo(raw) == ("Suspended", "nothing is changed")
+
+
+def test_actions_of_argo_suspend_resume_and_restart(
+    served: ServedNamespace,
+    enabled_actions: Callable[[Unstructured], set[str]],
+    act: Callable[[Unstructured, str], Unstructured],
+) -> None:
+    served.apply("UserStorage", "acted", {"userID": "acted"})
+
+    def run(action: str, phase: str) -> None:
+        raw = served.until_phase("acted", HealthCase("Suspended" if phase == "Ready" else "Ready", "", ""))
+        assert action in enabled_actions(raw)
+        patch = json.dumps(act(raw, action))
+        served.api.run("patch", "us", "acted", "-n", served.namespace, "--type=merge", "-p", patch)
+        served.until_phase("acted", HealthCase(phase, "", ""))
+
+    run("suspend", "Suspended")
+    assert enabled_actions(served.get("acted")) == {"resume"}
+    run("resume", "Ready")
+    raw = served.get("acted")
+    assert enabled_actions(raw) == {"suspend", "restart"}
+    pod = served.api.get("pod", "user-storage-acted", served.namespace)
+    served.api.run("patch", "us", "acted", "-n", served.namespace, "--type=merge", "-p", json.dumps(act(raw, "restart")))
+
+    def is_another_pod() -> bool:
+        found = served.api.get("pod", "user-storage-acted", served.namespace)
+        return found is not None and pod is not None and found["metadata"]["uid"] != pod["metadata"]["uid"]
+
+    eventually(is_another_pod)
+    raw["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert enabled_actions(raw) == set()
+
+
+def test_link_of_argo_leads_to_the_address_in_the_status() -> None:
+    [link] = yaml.safe_load(SCRIPTS["resource.links"])
+    definition = yaml.safe_load((ROOT / "deploy/crds/userstorage.dev_userstorages.yaml").read_text())
+    assert "url" in definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+    assert link["url"] == "{{ .resource.status.url }}"
+    kind = f'resource.kind == "{definition["spec"]["names"]["kind"]}"'
+    assert kind in link["if"]
+    assert "resource.status?.url != nil" in link["if"]
 
 
 def test_health_check_cases_cover_every_phase() -> None:

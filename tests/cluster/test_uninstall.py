@@ -2,13 +2,11 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-import localcluster
 from conftest import ROOT, install_manifests
 from support.kubectl import COMMAND_TIMEOUT, WAIT, Kubectl, eventually
 from support.operator_account import SYSTEM, log_in, requests
@@ -24,14 +22,9 @@ USERS = "users"
 
 
 @pytest.fixture
-def own_cluster(tmp_path: Path) -> Iterator[Kubectl]:
+def own_cluster(empty_cluster: Kubectl) -> Kubectl:
     """A separate cluster, as the test deletes CRDs that other tests of the worker need."""
-    directory = tmp_path / "cluster"
-    cluster = localcluster.start("control-plane", directory)
-    try:
-        yield install_manifests(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
-    finally:
-        localcluster.stop(directory)
+    return install_manifests(empty_cluster)
 
 
 def test_documented_uninstall_removes_everything_but_claims(own_cluster: Kubectl, tmp_path: Path) -> None:

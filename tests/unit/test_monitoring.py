@@ -145,6 +145,55 @@ def test_runbook_sections_match_the_alerts() -> None:
     assert sections == list(ALERTS)
 
 
+def fields_of_a_user_storage(path: list[str]) -> Any:
+    """Return the schema of the field of a UserStorage; of an item if the field is a list."""
+    crd = yaml.safe_load((ROOT / "deploy/crds/userstorage.dev_userstorages.yaml").read_text())
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for name in path:
+        schema = schema["properties"][name]
+    return schema.get("items", schema)
+
+
+def test_kube_state_metrics_reads_fields_that_exist() -> None:
+    values = yaml.safe_load((rules.FOLDER / "kube-state-metrics.yaml").read_text())["kube-state-metrics"]
+    [resource] = values["customResourceState"]["config"]["spec"]["resources"]
+    assert resource["groupVersionKind"] == {"group": "userstorage.dev", "version": "v1", "kind": "UserStorage"}
+    assert values["rbac"]["extraRules"] == [
+        {"apiGroups": ["userstorage.dev"], "resources": ["userstorages"], "verbs": ["list", "watch"]}
+    ]
+    for metric in resource["metrics"]:
+        [description] = [each for name, each in metric["each"].items() if name != "type"]
+        path = description.get("path", [])
+        if path[:1] == ["metadata"]:
+            continue
+        schema = fields_of_a_user_storage(path)
+        for label in description.get("labelsFromPath", {}).values():
+            fields_of_a_user_storage([*path, *label]) if not path else schema["properties"][label[0]]
+        if "valueFrom" in description:
+            assert schema["properties"][description["valueFrom"][0]]["enum"] == ["True", "False", "Unknown"]
+        if "list" in description:
+            assert description["list"] == schema["enum"]
+
+
+def test_alerts_link_to_the_published_runbook() -> None:
+    rule = yaml.safe_load((rules.FOLDER / "prometheusrule.yaml").read_text())
+    links = [
+        entry["annotations"]["runbook_url"] for group in rule["spec"]["groups"] for entry in group["rules"] if "alert" in entry
+    ]
+    assert len(links) == len(ALERTS)
+    assert all(re.fullmatch(r"https://\S+/docs/runbook\.md#\w+", link) for link in links)
+
+
+def test_every_query_of_the_dashboard_selects_cluster_and_namespace() -> None:
+    panels = json.loads(dashboard())["panels"]
+    for query in (target["expr"] for panel in panels for target in panel.get("targets", ())):
+        used = re.findall(r"userstorage[_:][\w:]+(\{[^}]*\})?", query)
+        assert used
+        assert all('cluster=~"$cluster"' in selector for selector in used), query
+    variables = [entry["name"] for entry in json.loads(dashboard())["templating"]["list"]]
+    assert variables == ["datasource", "cluster", "namespace"]
+
+
 def expressions() -> list[str]:
     panels = json.loads(dashboard())["panels"]
     queries = [target["expr"] for panel in panels for target in panel.get("targets", ())]

@@ -1,7 +1,9 @@
 """The templates of the chart: the objects of `deploy/`, with the places that values of the chart set."""
 
 import re
+import textwrap
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -56,8 +58,8 @@ _PORTS = """\
 {{- end }}"""
 
 
-def files() -> dict[str, str]:
-    """Return the text of each generated template by its file name."""
+def files() -> dict[Path, str]:
+    """Return the text of each generated file: the templates, and the values for Argo CD's own chart."""
     bodies = {
         "crds.yaml": _file("$.Values.crds.enabled", "deploy/crds", _crd),
         "rbac.yaml": _file("", "deploy/rbac", _rbac) + _role_bindings(),
@@ -70,7 +72,15 @@ def files() -> dict[str, str]:
         "metrics-auth.yaml": _reader(),
         "monitoring.yaml": _monitoring(),
     }
-    return {name: _HEADER + body for name, body in bodies.items()}
+    templates = {CHART / "templates" / name: _HEADER + body for name, body in bodies.items()}
+    return templates | {ROOT / "deploy/gitops/argocd-values.yaml": _argocd_values()}
+
+
+def _argocd_values() -> str:
+    """Return the patch for the ConfigMap of Argo CD as values of the chart argo-cd."""
+    data = (ROOT / "deploy/gitops/argocd-cm.yaml").read_text(encoding="utf-8").partition("\ndata:\n")[2]
+    header = "# Generated from argocd-cm.yaml by `make format`; do not edit. Values of the chart argo-cd.\n"
+    return f"{header}configs:\n  cm:\n{textwrap.indent(data, '  ')}"
 
 
 def _file(condition: str, directory: str, edit: Callable[[Marks, Object], None] | None = None) -> str:
