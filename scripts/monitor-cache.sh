@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Print what the operator's Redis holds and where it differs from the cluster: run `kubectl userstorage cache` in a replica.
+# Print what the operator's Redis holds and where it differs from the cluster: run `userstorage-operator cache` in a replica.
 set -euo pipefail
 
 usage() {
@@ -42,7 +42,7 @@ inspect() {
     echo "no replica of the operator runs" >&2
     return 1
   fi
-  kubectl exec --namespace=userstorage-system "$pod" -- kubectl-userstorage cache -o "$output"
+  kubectl exec --namespace=userstorage-system "$pod" -- userstorage-operator cache -o "$output"
 }
 
 if [[ ! $every ]]; then

@@ -18,7 +18,7 @@ sha256() { sha256sum | cut -c 1-64; }
 
 printf %s "$(random)" >"$temporary/password"
 printf %s "$(random)" >"$temporary/signing-key"
-# Only the operator's keys, and no command that could harm other users of the Redis; INFO is for `kubectl userstorage cache`.
+# Only the operator's keys, and no command that could harm other users of the Redis; INFO is for `userstorage-operator cache`.
 echo "user default off
 user userstorage on #$(sha256 <"$temporary/password") ~us:* &* +@all -@admin -@dangerous +info" >"$temporary/users.acl"
 mv "$temporary" "$directory"

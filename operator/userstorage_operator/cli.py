@@ -16,6 +16,7 @@ import uvloop
 from userstorage_operator import gate_app, uninstall
 from userstorage_operator.api.errors import InvalidSpec, OperatorError
 from userstorage_operator.api.quantities import parse_duration
+from userstorage_operator.cache_report import cache
 from userstorage_operator.config import Config, VolumeStats
 from userstorage_operator.gate_app import GateConfig
 from userstorage_operator.kube.client import KubeClient, NoopObserver
@@ -86,6 +87,9 @@ _log_format = click.option(
 @click.version_option(package_name="userstorage-operator")
 def main() -> None:
     """Give every user of a platform their own file browser."""
+
+
+main.add_command(cache)
 
 
 @main.command()

@@ -126,29 +126,3 @@ def test_object_created_before_operator_start_is_served(api: Kubectl, namespace:
     columns = api.run("get", "us", "-n", namespace).stdout.splitlines()
     assert columns[0].split() == ["NAME", "USER", "PHASE", "READY", "REASON", "CAPACITY", "AGE"]
     assert columns[1].split()[:6] == ["alice", "alice", "Ready", "True", "PodReady", "10Gi"]
-
-
-@pytest.mark.kwok
-def test_plugin_explains_object(api: Kubectl, namespace: str, operator: OperatorProcess) -> None:
-    operator.start()
-    api.apply(
-        {
-            "apiVersion": "userstorage.dev/v1",
-            "kind": "UserStorage",
-            "metadata": {"name": "bob", "namespace": namespace},
-            "spec": {"userID": "bob", "className": "no-such-class"},
-        }
-    )
-    plugin = str(Path(PROGRAM).with_name("kubectl-userstorage"))
-
-    def explain(name: str) -> subprocess.CompletedProcess[str]:
-        command = [plugin, "explain", name, "-n", namespace]
-        environment = {**os.environ, "KUBECONFIG": str(api.kubeconfig)}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=COMMAND_TIMEOUT)
-
-    eventually(lambda: "Ready=False ClassNotFound" in explain("bob").stdout)
-    assert explain("bob").returncode == 1
-    assert "no-such-class" in explain("bob").stdout
-    missing = explain("carol")
-    assert missing.returncode == 1
-    assert "there is no UserStorage 'carol'" in missing.stderr

@@ -80,9 +80,9 @@ def test_refilling_the_mirror_writes_nothing_to_the_cluster(
     began = time.monotonic()
     eventually(lambda: is_warm(redis_server, count), every=0.02)  # PATIENCE is shorter than the 300 s until the next relist
     print(f"{count} objects: warm again after {time.monotonic() - began:.2f} s")  # noqa: T201  # the figure, shown with -s or -rP
-    plugin = [str(Path(PROGRAM).with_name("kubectl-userstorage")), "cache", f"--redis-url={redis_server.url}"]
+    report = [PROGRAM, "cache", f"--redis-url={redis_server.url}"]
     environment = {**os.environ, "KUBECONFIG": str(api.kubeconfig)}
-    done = subprocess.run(plugin, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(report, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     log.read()
     assert log.writes.total() == before

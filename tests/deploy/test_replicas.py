@@ -46,7 +46,7 @@ def test_replicas_run_unprivileged_on_read_only_root(installation: Installation)
 def test_new_user_becomes_ready(installation: Installation, user_namespace: str) -> None:
     installation.kubectl.run("apply", "-n", user_namespace, "-f", str(ROOT / "examples/alice.yaml"))
     eventually(lambda: installation.kubectl.phase("alice", user_namespace) == "Ready")
-    code, output = installation.exec(installation.leader(), "kubectl-userstorage", "cache")
+    code, output = installation.exec(installation.leader(), "userstorage-operator", "cache")
     assert code == 0, output
     assert "drift: none" in output
 

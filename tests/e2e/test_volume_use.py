@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from kubectl_userstorage.explaining import explain
 from support.cluster_access import LocalNode
 from support.kubectl import PATIENCE, Kubectl, eventually
 from support.operator_account import ACCOUNT
 from support.users import NamespaceUsers
-from userstorage_operator.plugin import describe
 
 MEBI = 1 << 20
 SYSTEM = "userstorage-system"
@@ -61,7 +61,7 @@ def test_volume_usage_is_reported(users: NamespaceUsers, claim: str, dufs: str, 
     found = users.get("userstorage", "alice")
     assert found is not None
     assert found["status"]["storage"]["used"] == "15Mi"
-    assert "  volume 93 % full, 15Mi used" in describe(found)
+    assert "volume 93 % full, 15Mi used" in "\n".join(explain(found, dufs))
     # The metrics of all volumes are updated once the last node has responded.
     eventually(lambda: metric(operator_port, "userstorage_volumes_nearly_full") == 1)
     assert metric(operator_port, "userstorage_volume_usage_ratio_max") == pytest.approx(15 / 16)

@@ -1,4 +1,4 @@
-"""Reads everything that the operator has in Redis, for `kubectl userstorage cache`. Changes nothing, and uses only values with
+"""Reads everything that the operator has in Redis, for `userstorage-operator cache`. Changes nothing, and uses only values with
 a valid seal.
 """
 

@@ -1,4 +1,4 @@
-"""`kubectl userstorage cache`: shows the contents of Redis, compared with the cluster."""
+"""`userstorage-operator cache`: shows the contents of Redis, compared with the cluster."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""`kubectl userstorage cache` against a real Redis and a real API server."""
+"""`userstorage-operator cache` against a real Redis and a real API server."""
 
 import asyncio
 import json
@@ -22,7 +22,6 @@ from userstorage_operator.redis_cache.codec import Codec, Entry
 from userstorage_operator.redis_cache.keys import Keys
 from userstorage_operator.redis_cache.settings import RedisSettings
 
-PLUGIN = str(Path(PROGRAM).with_name("kubectl-userstorage"))
 KEYS = Keys("default")
 
 
@@ -35,7 +34,7 @@ def mirrored(live: Live, redis_server: RedisServer) -> Iterator[None]:
 
 
 async def ask(url: str, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [PLUGIN, "cache", *options]
+    command = [PROGRAM, "cache", *options]
     environment = {**os.environ, "REDIS_URL": url}
     return await asyncio.to_thread(
         subprocess.run, command, env=environment, capture_output=True, text=True, check=False, timeout=120

@@ -1,0 +1,126 @@
+"""`report`: a bundle for support. It reads no Secret and no file of a user, and removes what looks like a secret."""
+
+import io
+import json
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from kubectl_userstorage import errors
+from kubectl_userstorage.api import (
+    ADMISSION_BINDINGS,
+    ADMISSION_POLICIES,
+    CHILD_SELECTOR,
+    CLAIMS,
+    CLASSES,
+    CRDS,
+    DEPLOYMENTS,
+    EVENTS,
+    LEASES,
+    NETWORK_POLICIES,
+    OPERATOR_SELECTOR,
+    PODS,
+    SERVICES,
+    USER_STORAGES,
+    Resource,
+)
+from kubectl_userstorage.cluster import Cluster, Target
+from kubectl_userstorage.commands.cache import system_namespace_option
+from kubectl_userstorage.commands.doctor import checks
+from kubectl_userstorage.commands.reading import Scope
+from kubectl_userstorage.options import cluster_options, run, scope_options
+from kubectl_userstorage.output import progress_console, to_yaml
+from kubectl_userstorage.redaction import clean, clean_text
+
+_OURS = {"labelSelector": CHILD_SELECTOR}
+_LINES = "5000"
+"""Last lines of each log."""
+_CRD_NAMES = ("userstorages.userstorage.dev", "userstorageclasses.userstorage.dev")
+
+
+@click.command()
+@scope_options
+@click.option(
+    "-f",
+    "--file",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write.  [default: userstorage-report-TIME.tar.gz]",
+)
+@system_namespace_option
+@cluster_options
+def report(target: Target, scope: Scope, path: Path | None, system: str) -> None:
+    """Write a bundle for support: objects, events and logs, without secrets. Read it before you send it.
+
+    It contains the user ids and names of the namespace, but no file of a user and no Secret. What you have no right to read is
+    left out and named.
+    """
+    path = path or Path(time.strftime("userstorage-report-%Y%m%d-%H%M%S.tar.gz"))
+    if path.exists():
+        raise click.BadParameter(f"{path} exists already", param_hint="--file")
+
+    async def work(cluster: Cluster) -> dict[str, str]:
+        with progress_console().status("reading") as shown:
+            return await collect(
+                cluster, scope(cluster.default_namespace), system, lambda name: shown.update(f"reading {name}")
+            )
+
+    files = run(target, work)
+    path.write_bytes(bundle(files))
+    path.chmod(0o600)
+    click.echo(f"{path}: {len(files)} files")
+
+
+async def collect(cluster: Cluster, namespace: str | None, system: str, on_progress: Callable[[str], None]) -> dict[str, str]:
+    """Return the content of the bundle: path -> text without secrets. `missing.txt` names what could not be read, and why."""
+    files: dict[str, str] = {}
+    missing: list[str] = []
+
+    async def objects(name: str, resource: Resource, where: str | None, params: dict[str, str] | None = None) -> None:
+        on_progress(name)
+        try:
+            found = await cluster.list_all(resource, where, params)
+        except errors.CommandError as error:
+            missing.append(f"{name}: {error.message}")
+        else:
+            files[name] = to_yaml(clean(found))
+
+    on_progress("doctor")
+    files["doctor.json"] = json.dumps([clean(check._asdict()) for check in await checks(cluster, system)], indent=2)
+    await objects("userstorages.yaml", USER_STORAGES, namespace)
+    await objects("classes.yaml", CLASSES, None)
+    for resource in (PODS, CLAIMS, SERVICES, NETWORK_POLICIES):
+        await objects(f"children/{resource.plural}.yaml", resource, namespace, _OURS)
+    await objects("events.yaml", EVENTS, namespace)
+    await objects("admission/policies.yaml", ADMISSION_POLICIES, None)
+    await objects("admission/bindings.yaml", ADMISSION_BINDINGS, None)
+    for name in _CRD_NAMES:
+        await objects(f"crds/{name}.yaml", CRDS, None, {"fieldSelector": f"metadata.name={name}"})
+    for resource in (DEPLOYMENTS, PODS, LEASES):
+        await objects(f"operator/{resource.plural}.yaml", resource, system)
+    await objects("operator/events.yaml", EVENTS, system)
+    try:
+        for pod in await cluster.list_all(PODS, system, {"labelSelector": OPERATOR_SELECTOR}):
+            name = pod["metadata"]["name"]
+            on_progress(f"log of {name}")
+            log = await cluster.text(f"{PODS.base}/namespaces/{system}/pods/{name}/log", {"tailLines": _LINES})
+            files[f"operator/{name}.log"] = clean_text(log)
+    except errors.CommandError as error:
+        missing.append(f"operator logs: {error.message}")
+    files["missing.txt"] = "\n".join(missing) + "\n"
+    return files
+
+
+def bundle(files: dict[str, str]) -> bytes:
+    """Return a tar.gz with these files in one directory."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, text in files.items():
+            data = text.encode()
+            entry = tarfile.TarInfo(f"userstorage-report/{name}")
+            entry.size, entry.mode, entry.mtime = len(data), 0o600, int(time.time())
+            archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()

@@ -1,0 +1,98 @@
+"""`top`: how many UserStorages are in which state, and which need attention most."""
+
+import asyncio
+import time
+from collections import Counter
+from pathlib import Path
+
+import click
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from kubectl_userstorage import errors, listing
+from kubectl_userstorage.cluster import Cluster, Target
+from kubectl_userstorage.commands.reading import Scope, query_options, read_api_of, rows_of
+from kubectl_userstorage.listing import Query, Row
+from kubectl_userstorage.options import cluster_options, run, scope_options
+from kubectl_userstorage.output import STYLES, console, table_lines
+
+_COLUMNS = ("namespace", "name", "user", "phase", "reason", "used", "capacity", "node", "age")
+_URGENCY = ("Failed", "Degraded", "Terminating", "Starting", "Pending", "Ready", "Suspended")
+_SORTS = {
+    "state": lambda row: (_URGENCY.index(row.phase) if row.phase in _URGENCY else -1, -_percent(row)),
+    "used": lambda row: -_percent(row),
+    "name": lambda row: (row.namespace, row.name),
+}
+
+
+@click.command()
+@scope_options
+@query_options
+@click.option(
+    "--sort",
+    type=click.Choice(sorted(_SORTS)),
+    default="state",
+    show_default=True,
+    help="state: those with problems first; used: the fullest volumes first.",
+)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Number of UserStorages shown.")
+@click.option("--interval", type=click.FloatRange(min=1), default=5.0, show_default=True, help="Seconds between two looks.")
+@click.option("--once", is_flag=True, help="Print once. So does an output that is no terminal.")
+@cluster_options
+def top(
+    target: Target,
+    scope: Scope,
+    phase: str | None,
+    user: str | None,
+    selector: str | None,
+    not_ready: bool,
+    read_api: str | None,
+    read_api_token_file: Path | None,
+    sort: str,
+    limit: int,
+    interval: float,
+    once: bool,
+) -> None:
+    """Show the states of all UserStorages, live, and those that need attention."""
+    api = read_api_of(read_api, read_api_token_file)
+    screen = console()
+
+    async def look(cluster: Cluster) -> Group:
+        query = Query(scope(cluster.default_namespace), phase, user, selector, not_ready)
+        return Group(*lines(await rows_of(cluster, query, api), sort, limit))
+
+    async def work(cluster: Cluster) -> None:
+        if once or not screen.is_terminal:
+            screen.print(await look(cluster))
+            return
+        with Live(await look(cluster), console=screen, auto_refresh=False, screen=True) as live:
+            while True:
+                await asyncio.sleep(interval)
+                try:
+                    shown = await look(cluster)
+                except errors.Unreachable as error:
+                    shown = Group(Text(f"{time.strftime('%X')}: {error.message}", "red"))
+                live.update(shown, refresh=True)
+
+    run(target, work)
+
+
+def lines(rows: list[Row], sort: str, limit: int) -> list[Text]:
+    """Return the lines of one look."""
+    phases = Counter(row.phase for row in rows)
+    reasons = Counter(row.reason for row in rows if row.ready != "True" and row.reason != "Suspended")
+    first = Text(f"{len(rows)} UserStorages: ")
+    for index, (phase, count) in enumerate(phases.most_common()):
+        first.append(f"{', ' if index else ''}{count} ").append(phase, STYLES.get(phase, ""))
+    second = Text(
+        "not Ready because of: " + (", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "none")
+    )
+    shown = sorted(rows, key=_SORTS[sort])[:limit]
+    header = [listing.TITLES[column] for column in _COLUMNS]
+    table = table_lines(header, ([getattr(row, column) for column in _COLUMNS] for row in shown), coloured="PHASE")
+    return [first, second, Text(), *(table if shown else [])]
+
+
+def _percent(row: Row) -> float:
+    return float(row.used) if row.used else -1.0

@@ -1,0 +1,199 @@
+"""A proxy on this machine that sends each request to a file browser as its owner: it sets the header that names the user.
+
+It listens on 127.0.0.1 alone and serves one person, who may forward ports to the pod anyway. The person's web browser is the one
+client that others can use: a page of another site may send requests to the proxy. So it refuses a request for another host name
+(DNS rebinding) and what another site has sent, unless it is a link to follow: the rule of the gate.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import h11
+
+_CHUNK = 65536
+_HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade"})
+_OWN_SITE = frozenset({b"same-origin", b"none"})
+Headers = list[tuple[bytes, bytes]]
+
+
+def refusal(request: h11.Request, port: int) -> str | None:
+    """Return why a request is not served; None if it is."""
+    headers = dict(request.headers)
+    host = headers.get(b"host", b"").decode("ascii", "replace").lower()
+    if host not in (f"127.0.0.1:{port}", f"localhost:{port}"):
+        return f"the host must be 127.0.0.1:{port}"
+    site = headers.get(b"sec-fetch-site", b"none")
+    if site not in _OWN_SITE and not (request.method == b"GET" and headers.get(b"sec-fetch-mode") == b"navigate"):
+        return "another site sent this request"
+    return None
+
+
+def as_owner(headers: Headers, name: bytes, owner: bytes) -> Headers:
+    """Return the headers of a request with the owner as the only value of the header `name`.
+
+    Spellings that some servers take for the same name, with `_` or `.` for `-`, are removed as well. `Upgrade` stays with its
+    `Connection`, for WebSockets; everything else about the connection is up to this hop.
+    """
+    dropped = _spelling(name)
+    upgrade = [(key, value) for key, value in headers if key == b"upgrade"]
+    kept = [(key, value) for key, value in headers if _spelling(key) != dropped and key not in _HOP_BY_HOP]
+    return [*kept, *([(b"connection", b"upgrade"), upgrade[0]] if upgrade else []), (name, owner)]
+
+
+class OwnerProxy:
+    """The proxy of one file browser. `header` is empty if the class authenticates no request."""
+
+    def __init__(self, upstream: int, header: str, owner: str) -> None:
+        self._upstream = upstream
+        self._header = header.lower().encode()
+        self._owner = owner.encode()
+        self._port = 0
+        self._connections: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def serving(self, port: int) -> AsyncIterator[int]:
+        """Serve on 127.0.0.1 and yield the port; 0 chooses a free one. Raises OSError if the port is not free."""
+        server = await asyncio.start_server(self._accept, "127.0.0.1", port)
+        self._port = server.sockets[0].getsockname()[1]
+        try:
+            yield self._port
+        finally:
+            server.close()
+            for task in self._connections:
+                task.cancel()
+            await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = _Side(h11.Connection(h11.SERVER), reader, writer)
+        server: _Side | None = None
+        try:
+            while True:
+                request = await client.event()
+                if not isinstance(request, h11.Request):
+                    return
+                if (reason := refusal(request, self._port)) is not None:
+                    await client.refuse(403, reason)
+                    return
+                if server is None or server.reader.at_eof():
+                    server = await _Side.connect(self._upstream)
+                if not await self._forward(request, client, server):
+                    return
+        except (OSError, h11.ProtocolError):
+            with suppress(OSError, h11.ProtocolError):
+                await client.refuse(502, "the file browser does not answer; is its pod still running?")
+        finally:
+            writer.close()
+            if server is not None:
+                server.close()
+
+    async def _forward(self, request: h11.Request, client: "_Side", server: "_Side") -> bool:
+        """Forward one request and its response. Return whether the two connections can take another one."""
+        headers = list(request.headers)
+        headers = as_owner(headers, self._header, self._owner) if self._header else headers
+        await server.send(h11.Request(method=request.method, target=request.target, headers=headers))
+        # The response may start before the request is complete: a refused upload.
+        upload = asyncio.ensure_future(_copy(client, server, h11.EndOfMessage))
+        try:
+            while True:
+                response = await server.event()
+                if isinstance(response, h11.Response):
+                    break
+                if isinstance(response, h11.InformationalResponse):
+                    await client.send(response)
+                    if response.status_code == 101:
+                        await _tunnel(client, server)
+                        return False
+                else:
+                    raise h11.RemoteProtocolError("closed without a response")
+            await client.send(h11.Response(status_code=response.status_code, headers=response.headers, reason=response.reason))
+            await _copy(server, client, h11.EndOfMessage)
+            if not upload.done() or upload.exception() is not None:
+                return False
+        finally:
+            upload.cancel()
+            with suppress(asyncio.CancelledError, OSError, h11.ProtocolError):
+                await upload
+        return client.next_request() and server.next_request()
+
+
+class _Side:
+    """One connection, with h11's view of it."""
+
+    def __init__(self, state: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._state = state
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def connect(cls, port: int) -> "_Side":
+        return cls(h11.Connection(h11.CLIENT), *await asyncio.open_connection("127.0.0.1", port))
+
+    async def event(self) -> object:
+        """Return h11's next event; the peer's end is `h11.ConnectionClosed`, a switch of protocols `h11.PAUSED`."""
+        while (event := self._state.next_event()) is h11.NEED_DATA:
+            if self._state.they_are_waiting_for_100_continue:
+                await self.send(h11.InformationalResponse(status_code=100, headers=[]))
+            self._state.receive_data(await self.reader.read(_CHUNK))
+        return event
+
+    async def send(self, event: h11.Event) -> None:
+        data = self._state.send(event)
+        if data:
+            self.writer.write(data)
+            await self.writer.drain()
+
+    async def refuse(self, status: int, reason: str) -> None:
+        """Answer with a text, and close the connection afterwards."""
+        body = f"{reason}\n".encode()
+        headers = [("content-type", "text/plain"), ("content-length", str(len(body))), ("connection", "close")]
+        await self.send(h11.Response(status_code=status, headers=headers))
+        await self.send(h11.Data(data=body))
+        await self.send(h11.EndOfMessage())
+
+    def next_request(self) -> bool:
+        """Prepare for another request. Return whether the connection can take one."""
+        if self._state.our_state is not h11.DONE or self._state.their_state is not h11.DONE:
+            return False
+        self._state.start_next_cycle()
+        return True
+
+    def rest(self) -> bytes:
+        """Return what was received after a switch of protocols and is not HTTP."""
+        return bytes(self._state.trailing_data[0])
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+async def _copy(source: _Side, sink: _Side, last: type[h11.Event]) -> None:
+    """Copy the body of a message, up to and with its end. It also ends at a request for another protocol, which has no body."""
+    while isinstance(event := await source.event(), h11.Data | h11.EndOfMessage):
+        await sink.send(event)
+        if isinstance(event, last):
+            return
+
+
+async def _tunnel(client: _Side, server: _Side) -> None:
+    async def pump(source: _Side, sink: _Side) -> None:
+        data = source.rest()
+        while data or (data := await source.reader.read(_CHUNK)):
+            sink.writer.write(data)
+            await sink.writer.drain()
+            data = b""
+
+    tasks = [asyncio.ensure_future(pump(client, server)), asyncio.ensure_future(pump(server, client))]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _spelling(name: bytes) -> bytes:
+    return name.lower().replace(b"_", b"-").replace(b".", b"-")

@@ -1,0 +1,123 @@
+"""The proxy of `kubectl userstorage open`, over real sockets: who the pod believes the user is, and whom the proxy refuses."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from kubectl_userstorage.ownerproxy import OwnerProxy, as_owner
+
+HEADER = "X-Forwarded-User"
+
+
+class Upstream:
+    """An HTTP server that answers each request with the head of the request and its body, and knows how many connections it had."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        while True:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                break
+            fields = [line.split(b": ", 1) for line in head.split(b"\r\n")[1:-2]]
+            sizes = [int(value) for name, value in fields if name.lower() == b"content-length"]
+            if any(name.lower() == b"upgrade" for name, _ in fields):
+                writer.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+                writer.write(await reader.readexactly(4))
+                break
+            body = head + (await reader.readexactly(sizes[0]) if sizes else b"")
+            if head.startswith(b"GET /dead"):
+                break
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def proxied(header: str = HEADER) -> AsyncIterator[tuple[httpx.AsyncClient, Upstream]]:
+    upstream = Upstream()
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
+    proxy = OwnerProxy(server.sockets[0].getsockname()[1], header, "alice@example.org")
+    async with proxy.serving(0) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        yield client, upstream
+    server.close()
+
+
+def values(text: str, header: str = HEADER) -> list[str]:
+    return [line.split(": ", 1)[1] for line in text.splitlines() if line.lower().startswith(f"{header.lower()}: ")]
+
+
+@pytest.mark.parametrize("sent", ["X-Forwarded-User", "x-forwarded-user", "X_Forwarded_User", "X.Forwarded.User"])
+async def test_pod_sees_the_owner_whatever_the_client_sends(sent: str) -> None:
+    async with proxied() as (client, _):
+        answer = await client.get("/files", headers={sent: "bob"})
+        assert values(answer.text) == ["alice@example.org"]
+        assert "bob" not in answer.text
+
+
+async def test_connection_is_used_again_and_bodies_are_complete() -> None:
+    async with proxied() as (client, upstream):
+        for size in (0, 1, 300_000):
+            answer = await client.post("/upload", content=b"x" * size)
+            assert answer.text.endswith("\r\n\r\n" + "x" * size)
+            assert values(answer.text) == ["alice@example.org"]
+        assert upstream.connections == 1
+
+
+async def test_class_without_authentication_gets_no_header() -> None:
+    async with proxied(header="") as (client, _):
+        assert values((await client.get("/")).text) == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example.org"},
+        {"Host": "127.0.0.1"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"},
+    ],
+)
+async def test_requests_of_other_sites_and_hosts_are_refused(headers: dict[str, str]) -> None:
+    async with proxied() as (client, upstream):
+        assert (await client.get("/", headers=headers)).status_code == 403
+        assert upstream.connections == 0
+
+
+async def test_links_of_other_sites_may_be_followed() -> None:
+    async with proxied() as (client, _):
+        navigation = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+        assert (await client.get("/", headers=navigation)).status_code == 200
+        assert (await client.post("/", headers=navigation)).status_code == 403
+
+
+async def test_pod_that_is_gone_is_reported_as_502() -> None:
+    async with proxied() as (client, _):
+        assert (await client.get("/dead")).status_code == 502
+        assert (await client.get("/")).status_code == 200
+    proxy = OwnerProxy(1, HEADER, "alice")
+    async with proxy.serving(0) as port, httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"http://127.0.0.1:{port}/")
+        assert (answer.status_code, answer.text) == (502, "the file browser does not answer; is its pod still running?\n")
+
+
+async def test_switch_to_another_protocol_is_passed_through() -> None:
+    async with proxied() as (client, _):
+        port = client.base_url.port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = f"GET /socket HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+        writer.write(head.encode() + b"ping")
+        assert b"101" in await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(4) == b"ping"
+        writer.close()
+
+
+def test_name_of_the_owner_replaces_each_spelling() -> None:
+    headers = [(b"x-forwarded-user", b"bob"), (b"x_forwarded-user", b"bob"), (b"accept", b"*/*"), (b"connection", b"close")]
+    assert as_owner(headers, b"x-forwarded-user", b"alice") == [(b"accept", b"*/*"), (b"x-forwarded-user", b"alice")]
