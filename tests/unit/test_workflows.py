@@ -15,7 +15,7 @@ DEPENDABOT = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["upda
 
 
 def test_ci_pipeline_runs_all_make_targets() -> None:
-    assert targets() >= {"lint", "verify", "manifests", "coverage", "image", "test-e2e", "deploy"}
+    assert targets() >= {"lint", "verify", "docs", "manifests", "coverage", "image", "test-e2e", "deploy"}
 
 
 @pytest.mark.parametrize("target", sorted(targets()))
