@@ -25,7 +25,7 @@ help: ## Show this list
 
 .PHONY: install
 install: $(filter .tools/%,$(UV)) ## Install the locked dependencies into .venv
-	$(UV) sync --frozen --quiet
+	@$(UV) sync --frozen --quiet
 
 .PHONY: lint
 lint: install ## ruff, mypy, import contracts, scripts, Dockerfile, workflows, words
@@ -45,6 +45,12 @@ test-unit: install ## Tests that need no cluster
 
 .PHONY: check
 check: lint test-unit ## Lint and unit tests, about a minute
+
+.PHONY: docs
+docs: $(filter .tools/%,$(UV)) ## Build the documentation site in dist/site; a warning, such as a broken link, is an error
+	@# In an environment of its own, which no other target changes.
+	UV_PROJECT_ENVIRONMENT=.tools/docs $(RUN) --only-group docs sphinx-build -q -W --keep-going -c docs . dist/site
+	@echo "open dist/site/index.html"
 
 .PHONY: verify
 verify: install ## Check that generated files are current and the tree is clean
@@ -174,15 +180,15 @@ deploy: install ## Build and push IMAGE, apply deploy/ with it and wait; roll ba
 
 .PHONY: demo
 demo: install ## Start a cluster, the operator and a file browser, and leave them running
-	$(RUN) python -m demo up
+	@$(RUN) python -m demo up --directory $(CLUSTER_DIR)
 
 .PHONY: demo-door
 demo-door: install ## The demo with a login: nginx, oauth2-proxy and the gate before alice and bob; leaves it running
-	$(RUN) python -m demo door
+	@$(RUN) python -m demo door --directory $(CLUSTER_DIR)
 
 .PHONY: demo-down
 demo-down: install ## Stop everything that the demo started
-	$(RUN) python -m demo down
+	@$(RUN) python -m demo down --directory $(CLUSTER_DIR)
 
 .PHONY: cluster-up
 cluster-up: install ## Start a cluster (CLUSTER=control-plane, node or kind) and a Redis; .cluster/kubeconfig and .cluster/redis-url
@@ -197,6 +203,10 @@ cluster-down: install ## Stop the cluster and its Redis, and delete their files
 .PHONY: picture
 picture: install ## Draw docs/dashboard.png: five minutes of two operators with a real Prometheus
 	$(RUN) --group picture python -m monitoring.scene docs/dashboard.png
+
+.PHONY: readme-pictures
+readme-pictures: install ## Record the demo and the page for the README: docs/demo.svg, docs/page.png
+	$(RUN) python -m demo.recording docs
 
 .PHONY: bench
 bench: install ## Compare with the Go peer: one table with the ratios (BENCH_ARGS="--objects 500,1000,3000 --rounds 3")
