@@ -1,9 +1,9 @@
 """`kubectl userstorage restart`, and the annotation userstorage.dev/restartedAt that it sets."""
 
 import asyncio
-from collections import Counter
 import os
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
