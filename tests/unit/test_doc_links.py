@@ -65,7 +65,7 @@ def tests_of(path: Path) -> frozenset[str]:
 
 @pytest.mark.parametrize("page", tracked("*.md"), ids=lambda page: str(page.relative_to(ROOT)))
 def test_named_tests_exist(page: Path) -> None:
-    """A test is named as `path::name`; as `::name` if the page names its file elsewhere, or as `name`."""
+    """Check that each named test exists: as `path::name`; as `::name` if the page names its file elsewhere, or as `name`."""
     text = _FENCED.sub("", page.read_text(encoding="utf-8"))
     files = [ROOT / path for path in _TEST_FILE.findall(text)]
     here = frozenset[str]().union(*map(tests_of, files))
