@@ -45,6 +45,7 @@ SUSPENDED = reported(storage_object(replicas=0), **{reasons.READY: "False"})
 POD, CLAIM = ready_pod(desired_of(NEW).pod), bound_claim(desired_of(NEW).pvc or {})
 STARTING_POD, UNBOUND = stored(desired_of(NEW).pod), stored(desired_of(NEW).pvc or {})
 PENDING = UNBOUND | {"status": {"phase": "Pending"}}
+OWNED = CLAIM | {"metadata": CLAIM["metadata"] | {"ownerReferences": [{"uid": NEW["metadata"]["uid"]}]}}
 ENDING_POD = POD | {"metadata": POD["metadata"] | DELETED}
 
 
@@ -95,38 +96,33 @@ def test_resync_of_what_is_reported_has_low_priority(
     assert priorities(raw, pod, claim) == (DEFAULT_PRIORITY, LOW_PRIORITY)
 
 
-def delays(raw: Unstructured, pod: Unstructured | None, claim: Unstructured | None = None) -> tuple[float, float]:
+def delays(raw: Unstructured, pod: Unstructured | None, claim: Unstructured | None) -> tuple[float, float]:
     """Return the delay after an event, and that of a resync."""
     caches = caches_with(raw, pod, claim)
     return turn(ALICE, caches, resync=False).delay, turn(ALICE, caches, resync=True).delay
 
 
+@pytest.mark.parametrize("claim", [CLAIM, None], ids=["claim without an owner", "no claim"])
+def test_events_of_a_pod_that_terminates_for_a_deletion_cause_one_reconcile(claim: Unstructured | None) -> None:
+    assert delays(storage_object(meta=DELETED), ENDING_POD, claim) == (BATCH_DELAY, 0)
+
+
 @pytest.mark.parametrize(
     ("raw", "pod", "claim"),
     [
+        pytest.param(NEW, None, None, id="new"),
         pytest.param(NEW, STARTING_POD, UNBOUND, id="first start"),
-        pytest.param(NEW, POD, PENDING, id="first start whose claim is not bound"),
-        pytest.param(storage_object(meta=DELETED), ENDING_POD, CLAIM, id="pod of a deletion terminates"),
+        pytest.param(NEW, ENDING_POD, CLAIM, id="first pod is deleted"),
+        pytest.param(READY, POD, CLAIM, id="drift"),
+        pytest.param(storage_object(meta=DELETED), POD, CLAIM, id="deletion begins"),
+        pytest.param(storage_object(meta=DELETED), ENDING_POD, OWNED, id="claim that the garbage collector may delete"),
+        pytest.param(storage_object(meta=DELETED), None, CLAIM, id="pod of a deletion is gone"),
     ],
 )
-def test_events_half_way_cause_one_reconcile(raw: Unstructured, pod: Unstructured, claim: Unstructured) -> None:
-    assert delays(raw, pod, claim) == (BATCH_DELAY, 0)
-
-
-@pytest.mark.parametrize(
-    ("raw", "pod"),
-    [
-        pytest.param(NEW, None, id="new"),
-        pytest.param(NEW, POD, id="ready"),
-        pytest.param(NEW, ENDING_POD, id="first pod is deleted"),
-        pytest.param(STARTING, STARTING_POD, id="start that was reported"),
-        pytest.param(READY, POD, id="drift"),
-        pytest.param(storage_object(meta=DELETED), POD, id="deletion begins"),
-        pytest.param(storage_object(meta=DELETED), None, id="pod of a deletion is gone"),
-    ],
-)
-def test_what_has_something_to_write_is_not_delayed(raw: Unstructured, pod: Unstructured | None) -> None:
-    assert delays(raw, pod) == (0, 0)
+def test_what_has_something_to_write_is_not_delayed(
+    raw: Unstructured, pod: Unstructured | None, claim: Unstructured | None
+) -> None:
+    assert delays(raw, pod, claim) == (0, 0)
 
 
 def test_change_of_a_class_resyncs_all_and_enqueues_none() -> None:

@@ -152,7 +152,7 @@ class Plan:
     requeue_at: tuple[datetime, ...] = ()
     """Times at which to reconcile again, because no watch event may report the change."""
     desired: Desired | None = None
-    """The children that spec and class ask for; None if they cannot be rendered."""
+    """The children that spec and class ask for; None if they cannot be rendered, or if the UserStorage is being deleted."""
     spec_error: OperatorError | None = None
     """The error that keeps the operator from doing what the spec asks for; None if there is none."""
 

@@ -1,7 +1,7 @@
 """When a UserStorage is reconciled after an event: nearly done before new, and new before what is only checked again.
 
-In a burst, the first users are then served when their own pods are ready, not when the pods of all are created. The events in the
-middle of a start or a deletion come several in a second, and cause one reconcile.
+In a burst, the first users are then served when their own pods are ready, not when the pods of all are created. The events of
+a pod that terminates for a deletion come several in a second, and cause one reconcile.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from userstorage_operator.observed.snapshot import Children, is_terminating
 from userstorage_operator.runtime.fair_queue import DEFAULT_PRIORITY, HIGH_PRIORITY, LOW_PRIORITY
 
 BATCH_DELAY = 1.0
-"""Seconds for which a reconcile waits for more events in the middle of a start or a deletion."""
+"""Seconds for which a reconcile waits for more events in the middle of a deletion."""
 
 
 class Turn(NamedTuple):
@@ -42,7 +42,7 @@ def turn(key: Key, lister: Lister, *, resync: bool) -> Turn:
         children = children_of(raw, lister)
         if _is_nearly_done(raw, children):
             return Turn(HIGH_PRIORITY)
-        if not resync and _is_half_way(raw, children):
+        if not resync and _waits_for_pod(raw, children):
             return Turn(DEFAULT_PRIORITY, BATCH_DELAY)
     return Turn(LOW_PRIORITY if resync and _is_reported(raw) else DEFAULT_PRIORITY)
 
@@ -64,16 +64,16 @@ def _is_nearly_done(raw: Unstructured, children: Children) -> bool:
     return waited and claim_phase == "Bound"
 
 
-def _is_half_way(raw: Unstructured, children: Children) -> bool:
-    """Whether the pod of a first start exists, or the pod of a deletion terminates: there is nothing to write before the end, but
-    a progress that waits longer than BATCH_DELAY, or a problem.
+def _waits_for_pod(raw: Unstructured, children: Children) -> bool:
+    """Whether a deletion has nothing to write before its pod is gone, but a progress that waits longer than BATCH_DELAY.
+
+    A claim that the UserStorage owns is another matter: if it is retained, its owner has to go before the garbage collector looks.
     """
-    pod = children.owned(Kind.POD, raw["metadata"]["uid"])
-    if pod is None:
+    meta, claim = raw["metadata"], children.pvc
+    pod = children.owned(Kind.POD, meta["uid"])
+    if "deletionTimestamp" not in meta or pod is None or not is_terminating(pod):
         return False
-    if "deletionTimestamp" in raw["metadata"]:
-        return is_terminating(pod)
-    return not is_terminating(pod) and "observedGeneration" not in (raw.get("status") or {})
+    return claim is None or all(owner["uid"] != meta["uid"] for owner in claim["metadata"].get("ownerReferences") or ())
 
 
 def _runs(raw: Unstructured) -> bool:

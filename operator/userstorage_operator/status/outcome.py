@@ -100,7 +100,7 @@ class Outcome:
 
     snapshot: Snapshot
     desired: Desired | None
-    """None if the desired children could not be rendered; `failure` says why."""
+    """None if the desired children could not be rendered, and `failure` says why, or if the UserStorage is being deleted."""
     plan: Plan
     failure: Failure | None
     now: datetime
