@@ -155,9 +155,9 @@ def api_proxy(api: Kubectl) -> Iterator[ApiProxy]:
 
 
 @pytest.fixture
-def namespace(api_proxy: ApiProxy) -> Iterator[str]:
-    """A new namespace that enforces Pod Security `restricted`."""
-    with new_namespace(api_proxy) as name:
+def namespace(request: pytest.FixtureRequest, api_proxy: ApiProxy) -> Iterator[str]:
+    """A new namespace that enforces Pod Security `restricted`. It outlives the test on a cluster that ends with the run."""
+    with new_namespace(api_proxy, delete=chosen_cluster(request.config) != "local") as name:
         yield name
 
 
