@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.kubectl import PATIENCE, Kubectl, eventually
+from support.kubectl import PATIENCE, Kubectl, eventually, until_unchanged
 from support.operator_account import WRITES, audit_log
 from support.operator_process import OperatorProcess
 from userstorage_operator.status.requeue import REPORT_DELAY_IN_BURST
@@ -54,19 +54,6 @@ def ready(api: Kubectl, namespace: str) -> int:
     return sum(raw.get("status", {}).get("phase") == "Ready" for raw in api.list_all("userstorages", namespace))
 
 
-def until_quiet(api: Kubectl) -> None:
-    """Wait until no client has written for QUIET_SECONDS."""
-    last, since = writes(api), time.monotonic()
-
-    def quiet() -> bool:
-        nonlocal last, since
-        if (now := writes(api)) != last:
-            last, since = now, time.monotonic()
-        return time.monotonic() - since > QUIET_SECONDS
-
-    eventually(quiet, within=SETTLE_SECONDS, every=2)
-
-
 def comparable_state(api: Kubectl, namespace: str) -> str:
     """Return the namespace's objects as JSON, without values that differ between runs, such as uids, times and addresses."""
     volatile = re.compile(
@@ -96,7 +83,7 @@ def test_many_users_become_ready_and_writes_stop_also_after_kills(
     operator.start()
     api.run("create", "-n", namespace, "-f", "-", input=manifests)
     eventually(lambda: ready(api, namespace) == many, within=SETTLE_SECONDS, every=2)
-    until_quiet(api)
+    until_unchanged(lambda: writes(api), QUIET_SECONDS, within=SETTLE_SECONDS)
     unharmed = comparable_state(api, namespace)
     claims = {raw["metadata"]["uid"] for raw in api.list_all("pvc", namespace)}
     api.run("delete", "us", "--all", "-n", namespace, "--wait=false")
@@ -114,7 +101,7 @@ def test_many_users_become_ready_and_writes_stop_also_after_kills(
         operator.kill()
         operator.start()
     eventually(lambda: ready(api, namespace) == many, within=SETTLE_SECONDS, every=2)
-    until_quiet(api)
+    until_unchanged(lambda: writes(api), QUIET_SECONDS, within=SETTLE_SECONDS)
     assert comparable_state(api, namespace) == unharmed
     assert {raw["metadata"]["uid"] for raw in api.list_all("pvc", namespace)} == claims
     pods = api.list_all("pods", namespace)
