@@ -74,7 +74,7 @@ test: lint ## Lint, then all tests that this machine can run; lists at the end t
 	@# Build first: pytest would hide the progress and count the build as part of a test.
 	@$(if $(filter kind existing,$(CLUSTER)),:,docker version >/dev/null 2>&1 || $(LOCALCLUSTER) build --profile $$([ "$$(id -u)" = 0 ] && echo node || echo control-plane))
 	@$(if $(filter kind existing,$(CLUSTER)),:,[ "$$(id -u)" != 0 ] || $(RUN) testservers build)
-	@# Three at a time (tests/conftest.py), one by one with TEST_ARGS="-n 0". A test on a cluster that fails is run once more.
+	@# Five at a time (tests/conftest.py), one by one with TEST_ARGS="-n 0". A test on a cluster that fails is run once more.
 	@# Not included, because they take ten and five minutes: make test-redis, make test-deploy; the P1 cells of make test-faults.
 	$(RUN) pytest tests packages --ignore=tests/cluster/test_redis_proof.py --ignore=tests/deploy --ignore=tests/faults/nightly -n auto --reruns 1 --rerun-exclude-path tests/unit --rerun-exclude-path packages $(if $(filter kind existing,$(CLUSTER)),--cluster=$(CLUSTER)) $(TEST_ARGS)
 

@@ -58,7 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    settings.register_profile("busy", deadline=None)  # two of three xdist workers may be compiling
+    settings.register_profile("busy", deadline=None)  # other xdist workers may be compiling
     settings.load_profile("busy")
     config.pluginmanager.register(parallel)
     config.pluginmanager.register(reruns)
@@ -70,12 +70,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)  # -p no:xdist
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return three workers for the local cluster, else none.
+    """Return five workers for the local cluster, else none.
 
-    Tests mostly wait, so three workers need little more of two processors than one. On a shared cluster, tests of several
-    workers would affect each other.
+    Tests mostly wait: each takes a third of a processor. On a shared cluster, tests of several workers would affect each other.
     """
-    return 3 if chosen_cluster(config) == "local" else 0
+    return 5 if chosen_cluster(config) == "local" else 0
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -155,9 +154,9 @@ def api_proxy(api: Kubectl) -> Iterator[ApiProxy]:
 
 
 @pytest.fixture
-def namespace(api_proxy: ApiProxy) -> Iterator[str]:
-    """A new namespace that enforces Pod Security `restricted`."""
-    with new_namespace(api_proxy) as name:
+def namespace(request: pytest.FixtureRequest, api_proxy: ApiProxy) -> Iterator[str]:
+    """A new namespace that enforces Pod Security `restricted`. It outlives the test on a cluster that ends with the run."""
+    with new_namespace(api_proxy, delete=chosen_cluster(request.config) != "local") as name:
         yield name
 
 

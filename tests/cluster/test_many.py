@@ -7,17 +7,20 @@ from typing import Any
 
 import pytest
 
-from support.kubectl import PATIENCE, Kubectl, eventually
+from support.kubectl import PATIENCE, Kubectl, eventually, until_unchanged
 from support.operator_account import WRITES, audit_log
 from support.operator_process import OperatorProcess
+from userstorage_operator.status.requeue import REPORT_DELAY_IN_BURST
 
 pytestmark = [pytest.mark.kwok]
 
 SETTLE_SECONDS = 3 * PATIENCE
 """Bound for all users together: many pods take longer than the one for which PATIENCE is meant."""
 SWEEP_SECONDS = 5
-QUIET_SECONDS = 4 * SWEEP_SECONDS
-"""Seconds without a write, in which a sweep reconciles each user at least three times."""
+QUIET_SECONDS = REPORT_DELAY_IN_BURST.total_seconds() + SWEEP_SECONDS
+"""Seconds without a write after which nothing is left to write: longer than any report is delayed, and each user is reconciled by
+several sweeps.
+"""
 OURS = ("userstorages", "pods", "services", "networkpolicies", "persistentvolumeclaims", "events")
 REQUESTS = re.compile(
     r'apiserver_request_total\{[^}]*[,{]resource="(\w+)"[^}]*verb="(?:POST|PUT|PATCH|APPLY|DELETE)"[^}]*\} (\S+)'
@@ -51,17 +54,6 @@ def ready(api: Kubectl, namespace: str) -> int:
     return sum(raw.get("status", {}).get("phase") == "Ready" for raw in api.list_all("userstorages", namespace))
 
 
-def until_quiet(api: Kubectl) -> None:
-    """Wait until no client has written for three seconds: the last writes are about endpoints, volumes and events."""
-
-    def quiet() -> bool:
-        before = writes(api)
-        time.sleep(3)
-        return writes(api) == before
-
-    eventually(quiet, every=0)
-
-
 def comparable_state(api: Kubectl, namespace: str) -> str:
     """Return the namespace's objects as JSON, without values that differ between runs, such as uids, times and addresses."""
     volatile = re.compile(
@@ -91,10 +83,7 @@ def test_many_users_become_ready_and_writes_stop_also_after_kills(
     operator.start()
     api.run("create", "-n", namespace, "-f", "-", input=manifests)
     eventually(lambda: ready(api, namespace) == many, within=SETTLE_SECONDS, every=2)
-    until_quiet(api)
-    quiet = writes(api)
-    time.sleep(QUIET_SECONDS)
-    assert writes(api) == quiet
+    until_unchanged(lambda: writes(api), QUIET_SECONDS, within=SETTLE_SECONDS)
     unharmed = comparable_state(api, namespace)
     claims = {raw["metadata"]["uid"] for raw in api.list_all("pvc", namespace)}
     api.run("delete", "us", "--all", "-n", namespace, "--wait=false")
@@ -112,7 +101,7 @@ def test_many_users_become_ready_and_writes_stop_also_after_kills(
         operator.kill()
         operator.start()
     eventually(lambda: ready(api, namespace) == many, within=SETTLE_SECONDS, every=2)
-    until_quiet(api)
+    until_unchanged(lambda: writes(api), QUIET_SECONDS, within=SETTLE_SECONDS)
     assert comparable_state(api, namespace) == unharmed
     assert {raw["metadata"]["uid"] for raw in api.list_all("pvc", namespace)} == claims
     pods = api.list_all("pods", namespace)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from localcluster.addresses import free_port
 from support.kubectl import COMMAND_TIMEOUT, PATIENCE, Kubectl, eventually
 from support.logschema import check_line
 from support.operator_process import PROGRAM, OperatorProcess
@@ -57,8 +58,7 @@ def test_options_can_be_set_by_environment() -> None:
 
 
 def test_http_endpoints_are_served_and_sigterm_stops_the_operator(api: Kubectl, namespace: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [PROGRAM, "run", f"--http-port={port}", f"--namespace={namespace}"],
         env={**os.environ, "KUBECONFIG": str(api.kubeconfig)},

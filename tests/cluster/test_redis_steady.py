@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from localcluster.addresses import free_port
-from support.kubectl import Kubectl, eventually
+from support.kubectl import Kubectl, eventually, until_unchanged
 from support.operator_process import PROGRAM, OperatorProcess
 from support.redis_workload import FAILING, AuditLog, listed, metric, started, user
 from testservers.redis import RedisServer
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.redis_cache.codec import Codec
 from userstorage_operator.redis_cache.keys import Keys
+from userstorage_operator.status.requeue import REPORT_DELAY_IN_BURST
 
 pytestmark = [pytest.mark.kwok]
 
@@ -55,17 +56,14 @@ def is_warm(redis_server: RedisServer, count: int) -> bool:
     return summaries >= count and redis_server.cli("zcard", KEYS.index) == str(3 * count)
 
 
-def until_quiet(log: AuditLog) -> None:
-    """Wait until nothing has been written for three seconds. The last writes are events."""
+def written_at_rest(log: AuditLog) -> int:
+    """Return the number of writes once none follows: the last ones are Events, and reports that the operator delays in a burst."""
 
-    def quiet() -> bool:
+    def written() -> int:
         log.read()
-        before = log.writes.total()
-        time.sleep(3)
-        log.read()
-        return log.writes.total() == before
+        return log.writes.total()
 
-    eventually(quiet, every=0)
+    return until_unchanged(written, REPORT_DELAY_IN_BURST.total_seconds())
 
 
 @pytest.mark.timeout(1200)
@@ -74,8 +72,7 @@ def test_refilling_the_mirror_writes_nothing_to_the_cluster(
 ) -> None:
     eventually(lambda: is_warm(redis_server, count))
     log = AuditLog(api, namespace)
-    until_quiet(log)
-    before = log.writes.total()
+    before = written_at_rest(log)
     redis_server.cli("flushall")
     began = time.monotonic()
     eventually(lambda: is_warm(redis_server, count), every=0.02)  # PATIENCE is shorter than the 300 s until the next relist
@@ -105,8 +102,7 @@ def test_restarted_operator_continues_a_backoff_and_writes_nothing_to_the_cluste
 
     eventually(lambda: saved().get("failures", 0) >= 3)
     log = AuditLog(api, namespace)
-    until_quiet(log)  # claims are still being bound, which is written to the status
-    written = log.writes.total()
+    written = written_at_rest(log)  # claims are still being bound, which is written to the status
     operator.kill()
     before = saved()
     started(operator, PORT)

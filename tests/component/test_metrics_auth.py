@@ -8,7 +8,8 @@ import aiohttp
 import pytest
 import yaml
 
-from support.backend import account, free_port
+from localcluster.addresses import free_port
+from support.backend import account
 from support.inprocess import serving
 from support.kubectl import Kubectl, eventually
 from support.live import Live

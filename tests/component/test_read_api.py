@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from localcluster.addresses import free_port
 from support import identities
-from support.backend import ApiResponse, Backend, account, free_port
+from support.backend import ApiResponse, Backend, account
 from support.faultproxy import Fault, FaultProxy
 from support.inprocess import RecordedMetrics, serving
 from support.kubectl import PATIENCE, Kubectl

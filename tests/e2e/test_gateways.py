@@ -205,14 +205,14 @@ def test_large_file_is_not_buffered(front_door: FrontDoor, gateway: Gateway, req
             expected.update(block)
     with connected(gateway.port, host("alice")) as connection:
         connection.sendall(question)
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        assert (response.status, response.length) == (200, size)
-        while block := response.read(2**20):
-            if count == 0:
-                time.sleep(1)  # a slow reader: the rest would be in memory or on disk by now
-            received.update(block)
-            count += len(block)
+        with http.client.HTTPResponse(connection) as response:
+            response.begin()
+            assert (response.status, response.length) == (200, size)
+            while block := response.read(2**20):
+                if count == 0:
+                    time.sleep(1)  # a slow reader: the rest would be in memory or on disk by now
+                received.update(block)
+                count += len(block)
     assert (count, received.digest()) == (size, expected.digest())
     block = bytes(2**20)
     with connected(gateway.port, host("alice")) as connection:
@@ -220,9 +220,9 @@ def test_large_file_is_not_buffered(front_door: FrontDoor, gateway: Gateway, req
         connection.sendall(encoded("PUT", host("alice"), "/uploaded.bin", [*front_door.session("alice"), length]))
         for _ in range(size // len(block)):
             connection.sendall(block)
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        assert response.status == 201
+        with http.client.HTTPResponse(connection) as response:
+            response.begin()
+            assert response.status == 201
     assert volume(front_door, "uploaded.bin").stat().st_size == size
     assert gateway.server.peak_memory() < MEMORY
     assert sum(path.stat().st_size for path in gateway.directory.rglob("*") if path.is_file()) < 2**20, "no temporary files"
@@ -302,9 +302,12 @@ def test_stranger_stays_out_while_a_part_is_away(
     place(front_door, "running.bin", bytes(RUNNING))
     codes, count = set[int](), 0
     requests = [("GET", f"/{NAME}", alice), ("GET", f"/{NAME}", bob), ("PROPFIND", "/", bob), ("DELETE", f"/{NAME}", bob)]
-    with ThreadPoolExecutor(len(requests)) as pool, connected(gateway.port, host("alice")) as connection:
+    with (
+        ThreadPoolExecutor(len(requests)) as pool,
+        connected(gateway.port, host("alice")) as connection,
+        http.client.HTTPResponse(connection) as download,
+    ):
         connection.sendall(encoded("GET", host("alice"), "/running.bin", alice))
-        download = http.client.HTTPResponse(connection)
         download.begin()
         with outage(name, front_door, operator, cluster):
             start = time.monotonic()

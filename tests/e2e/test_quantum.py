@@ -26,7 +26,8 @@ def get_configuration(users: NamespaceUsers) -> Any:
 
 
 def test_every_pod_gets_random_administrator_credentials(users: NamespaceUsers) -> None:
-    users.apply_user("alice", users.create_class(STAND_IN))
+    # The stand-in ignores SIGTERM.
+    users.apply_user("alice", users.create_class(STAND_IN), lifecycle={"terminationGracePeriodSeconds": 1})
     users.until_ready("alice")
     first = get_configuration(users)
     assert first["http"]["port"] == 8080

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +15,6 @@ from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.readapi.openapi import document
 
 _DOCUMENT = document("test")
-
-
-def free_port() -> int:
-    """Return a free port."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def account(api: Kubectl, namespace: str, name: str = "backend", *, everywhere: bool = False, here: bool = False) -> str:

@@ -100,3 +100,17 @@ def eventually(condition: Callable[[], T], within: float = PATIENCE, every: floa
             return value
         assert time.monotonic() < deadline, f"not within {within} s; last value: {value!r}"
         time.sleep(every)
+
+
+def until_unchanged(read: Callable[[], T], seconds: float, within: float = PATIENCE) -> T:
+    """Call `read` until its value has been the same for `seconds`, and return the value. Fails after `within` s."""
+    last, since = read(), time.monotonic()
+
+    def is_unchanged() -> bool:
+        nonlocal last, since
+        if (now := read()) != last:
+            last, since = now, time.monotonic()
+        return time.monotonic() - since > seconds
+
+    eventually(is_unchanged, within, every=1)
+    return last

@@ -19,6 +19,7 @@ FIRST = (
     "cluster/test_election.py",
     "cluster/test_etcd_restore.py",
     "component/test_bad_inputs.py",
+    "gateways",
     "cluster/test_many.py",
     "component/test_repair.py",
     "component/test_deletion.py",
@@ -27,7 +28,7 @@ FIRST = (
     "component/test_classes.py",
     "cluster/test_upgrade.py",
 )
-"""Files that take minutes, and the tests that wait for most of their time first. Started last, they would keep one worker busy
+"""Parts that take minutes, and those that wait for most of their time first. Started last, they would keep one worker busy
 after the others have finished.
 """
 SPREAD = frozenset(
@@ -115,23 +116,30 @@ def temporary_base(config: pytest.Config) -> Path:
     return base
 
 
-def group_of(nodeid: str) -> str:
-    """Return the group of a test. The tests of a group run one after the other on one worker.
+def part_of(file: str) -> str:
+    """Return the part of the tests that a file, relative to tests/, belongs to: the file itself, or one of the two parts of e2e.
 
-    A group is a file, a single test if its file is in SPREAD, or all of e2e: there can be one node cluster at a time.
+    The tests of each have a node cluster in common, and those of gateways a login as well.
+    """
+    if file.startswith("e2e/"):
+        return "gateways" if file.startswith("e2e/test_gateway") else "e2e"
+    return file
+
+
+def group_of(nodeid: str) -> str:
+    """Return the group of a test: its part, or the test alone if its file is in SPREAD.
+
+    The tests of a group run one after the other on one worker.
     """
     file = nodeid.partition("::")[0].removeprefix("tests/")
-    if file.startswith("e2e/"):
-        return "e2e"
-    return nodeid if file in SPREAD else file
+    return nodeid if file in SPREAD else part_of(file)
 
 
 def position_of(item: pytest.Item) -> int:
     """Return the position of a test: long files first, tests without a cluster late, tests that run alone last."""
     if item.get_closest_marker("alone"):
         return len(FIRST) + 2
-    for number, name in enumerate(FIRST):
-        if item.path.is_relative_to(HERE / name):
-            return number
-    pure = item.path.is_relative_to(HERE / "unit") or not item.path.is_relative_to(HERE)
-    return len(FIRST) + pure
+    if not item.path.is_relative_to(HERE):
+        return len(FIRST) + 1
+    part = part_of(item.path.relative_to(HERE).as_posix())
+    return FIRST.index(part) if part in FIRST else len(FIRST) + part.startswith("unit/")

@@ -2,12 +2,14 @@
 
 import pytest
 
-from support.parallel import FIRST, HERE, SPREAD, group_of
+from support.parallel import FIRST, HERE, SPREAD, group_of, part_of
+
+PARTS = {part_of(path.relative_to(HERE).as_posix()) for path in HERE.rglob("test_*.py")}
 
 
 @pytest.mark.parametrize("name", sorted({*FIRST, *SPREAD}))
-def test_files_that_start_first_or_are_spread_over_workers_exist(name: str) -> None:
-    assert (HERE / name).exists()
+def test_parts_that_start_first_or_are_spread_over_workers_exist(name: str) -> None:
+    assert name in PARTS
 
 
 @pytest.mark.parametrize("name", sorted(SPREAD))
@@ -15,8 +17,10 @@ def test_file_spread_over_workers_has_no_shared_fixture(name: str) -> None:
     assert "scope=" not in (HERE / name).read_text()
 
 
-def test_worker_group_is_all_of_e2e_one_file_or_one_test() -> None:
+def test_worker_group_is_a_part_of_e2e_one_file_or_one_test() -> None:
     assert group_of("tests/e2e/test_a.py::test_x") == group_of("tests/e2e/test_b.py::test_y")
+    assert group_of("tests/e2e/test_gateways.py::test_x") == group_of("tests/e2e/test_gateway_threats.py::test_y")
+    assert group_of("tests/e2e/test_gateways.py::test_x") != group_of("tests/e2e/test_a.py::test_x")
     assert group_of("tests/unit/test_a.py::test_x") == group_of("tests/unit/test_a.py::test_y[1]")
     spread = f"tests/{min(SPREAD)}"
     assert group_of(f"{spread}::test_x") != group_of(f"{spread}::test_y")
