@@ -82,10 +82,11 @@ async def test_retry_after_is_respected_and_other_users_are_served(
         await live.create(f"bob-{number}")
     for number in range(8):
         await live.until_ready(f"bob-{number}")
-    finalizers = [request.at for request in refused(proxy, 429) if request.what == "patch userstorages"]
     await until_refused(live, proxy, 429, 6)
+    finalizers = [request.at for request in refused(proxy, 429) if request.what == "patch userstorages"]
     pauses = [later - earlier for earlier, later in itertools.pairwise(finalizers)]
-    assert all(pause >= seconds * 0.99 for pause in pauses), pauses
+    assert len(pauses) >= 2
+    assert min(pauses) >= seconds * 0.99
     proxy.fail()
     await live.until_ready()
 
@@ -102,7 +103,6 @@ async def test_request_that_hangs_ends_and_is_made_again(
     await live.create()
     await live.create("bob")
     await live.until_ready("bob")
-    assert await live.condition("Ready") != ("True", "PodReady")
     await live.until_ready()  # the request has ended after ten seconds
     created = [request for request in proxy.requests if request.what == "create pods" and request.name == "user-storage-alice"]
     assert sum(request.accepted for request in created) == 1

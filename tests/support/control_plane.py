@@ -12,11 +12,13 @@ from typing import Any
 
 import localcluster
 from conftest import install_manifests
-from localcluster import processes
+from localcluster import ClusterError, processes
 from localcluster.state import read
 from support.kubectl import PATIENCE, Kubectl
 
 PROFILE = "control-plane"
+TRIES = 3
+"""Starts of the exited programs: a controller manager exits if the API server takes long to start."""
 
 
 class ControlPlane:
@@ -44,7 +46,11 @@ class ControlPlane:
 
     def resume(self) -> None:
         """Start every program again that has exited, and wait until pods can be scheduled."""
-        localcluster.start(PROFILE, self._directory)
+        for _ in range(TRIES):
+            with contextlib.suppress(ClusterError):
+                localcluster.start(PROFILE, self._directory)
+                return
+        raise AssertionError("the control plane does not start again")
 
     @contextlib.contextmanager
     def stopped(self, name: str) -> Iterator[None]:
