@@ -219,7 +219,11 @@ def _monitor(marks: Marks, each: Object) -> None:
 def _rules(marks: Marks, each: Object) -> None:
     _labels(marks, each)
     cpu, memory = (marks.value(f'{{{{ include "userstorage-operator.{name}" $ }}}}') for name in ("cores", "memory"))
-    limits = {name: marks.value(f"{{{{ $.Values.resources.limits.{name} }}}}") for name in ("cpu", "memory")}
+    values = "$.Values.resources.limits"
+    limits = {
+        "cpu": marks.value(f'{{{{ {values}.cpu | default "one core" }}}}'),
+        "memory": marks.value(f"{{{{ {values}.memory }}}}"),
+    }
     runbook = marks.value("{{ $.Values.monitoring.runbookURL }}")
     for group in each["spec"]["groups"]:
         for rule in group["rules"]:
