@@ -15,7 +15,7 @@ _INDENT = re.compile(r"@(\d+)")
 
 
 class Marks:
-    """The marks in the objects of one template file, with the text that replaces each."""
+    """The marks in one object, with the text that replaces each."""
 
     def __init__(self) -> None:
         self._texts: list[str] = []
