@@ -37,6 +37,7 @@ lint: install ## ruff, mypy, import contracts, scripts, Dockerfile, workflows, w
 	$(RUN) hadolint Dockerfile
 	$(RUN) go -C tools/actionlint tool actionlint $(addprefix ../../,$(wildcard .github/workflows/*.yaml))
 	$(RUN) zizmor --offline --quiet .github
+	$(RUN) check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yaml .github/ISSUE_TEMPLATE/feature.yaml
 	$(RUN) python -m prose
 
 .PHONY: test-unit

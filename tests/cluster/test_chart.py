@@ -213,6 +213,26 @@ def test_values_reach_the_deployment() -> None:
 
 
 @pytest.mark.parametrize(
+    ("limits", "cores", "memory"),
+    [
+        ({"cpu": "250m", "memory": "1536Mi"}, "0.25", "(1536 * 1024 * 1024)"),
+        ({"cpu": 1.5, "memory": "1.5Gi"}, "1.5", "(1.5 * 1024 * 1024 * 1024)"),
+        ({"cpu": None, "memory": "500M"}, "1", "(500 * 1e6)"),
+        ({"cpu": "2", "memory": "536870912"}, "2", "(536870912 * 1)"),
+    ],
+)
+def test_alerts_follow_the_limits(limits: dict[str, Any], cores: str, memory: str) -> None:
+    objects = template(CHART, {"monitoring.enabled": True, "resources.limits": limits})
+    [rule] = [each for each in objects if each["kind"] == "PrometheusRule"]
+    rules = {entry.get("alert") or entry["record"]: entry for group in rule["spec"]["groups"] for entry in group["rules"]}
+    assert rules["userstorage:cpu_of_limit:ratio"]["expr"].rpartition(" / ")[2] == cores
+    assert rules["userstorage:memory_of_limit:ratio"]["expr"].rpartition(" / ")[2] == memory
+    summaries = [rules[name]["annotations"]["summary"] for name in ("UserStorageCPUHigh", "UserStorageMemoryHigh")]
+    assert summaries[0].endswith(f"its CPU limit, {limits['cpu'] or 'one core'}.")
+    assert limits["memory"] in summaries[1]
+
+
+@pytest.mark.parametrize(
     ("values", "named"),
     [
         ({"replica": 3}, "replica"),
@@ -220,7 +240,7 @@ def test_values_reach_the_deployment() -> None:
         ({"image.digest": "latest"}, "digest"),
         ({"namespaces": ["Team A"]}, "namespaces"),
         ({"namespaces": ["team-a"], "finalizer.enabled": True}, "finalizer"),
-        ({"resources.limits.memory": "512M"}, "memory"),
+        ({"resources.limits.memory": "half"}, "memory"),
         ({"monitoring.kind": "Probe"}, "kind"),
         ({"monitoring.runbookURL": "docs/runbook.md"}, "runbookURL"),
         ({"gate.enabled": True, "gate.doorFrom": []}, "doorFrom"),

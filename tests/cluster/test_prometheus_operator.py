@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import urllib.parse
@@ -28,6 +29,7 @@ from support.kubectl import PATIENCE, Kubectl, eventually
 from support.operator_account import SYSTEM, log_in
 from support.operator_process import OperatorProcess
 from testservers.prometheus import Prometheus
+from userstorage_operator.api.unstructured import Unstructured
 
 pytestmark = [pytest.mark.kwok, pytest.mark.timeout(1800)]  # the first build of the Prometheus operator
 PROGRAM = GoProgram(
@@ -52,6 +54,12 @@ PROMETHEUS = {
     },
 }
 """What the chart kube-prometheus-stack selects by default."""
+LABELLED = {
+    "apiVersion": "monitoring.coreos.com/v1",
+    "kind": "PodMonitor",
+    "metadata": {"name": "labelled", "namespace": STACK, "labels": {"release": RELEASE}},
+    "spec": {"selector": {}, "podMetricsEndpoints": [{"port": "http"}]},
+}
 GENERATED = f"prometheus-{RELEASE}"
 
 
@@ -142,17 +150,23 @@ def test_default_selectors_find_targets_and_rules(
     install: Callable[[Kubectl, Path], None],
 ) -> None:
     eventually(stack.config)
-    # Without the label of the release nothing is found: this is why the label is an option.
+    # Without the label of the release nothing is found: this is why the label is an option. Another monitor shows that the
+    # Prometheus operator has looked since.
     empty_cluster.run("apply", "--server-side", "-k", str(ROOT / "deploy/monitoring"))
+    empty_cluster.apply(LABELLED)
+    eventually(lambda: any("labelled" in job for job in stack.jobs()))
     assert not any("userstorage" in job for job in stack.jobs())
+    empty_cluster.run("delete", "podmonitor", "labelled", "-n", STACK)
     empty_cluster.run("delete", "-k", str(ROOT / "deploy/monitoring"))
     install(empty_cluster, tmp_path)
-    eventually(lambda: sum("userstorage" in job for job in stack.jobs()) == 2)  # the operator and the gate
+    # Of the operator and of the gate.
+    eventually(lambda: len(stack.jobs()) == sum("userstorage" in job for job in stack.jobs()) == 2)
     eventually(stack.rule_files)
-    config = runnable(stack.config(), empty_cluster.kubeconfig, metrics_port, tmp_path / "rules")
-    (tmp_path / "rules").mkdir()
+    generated = tmp_path / "generated"
+    generated.mkdir()
+    config = runnable(stack.config(), empty_cluster, metrics_port, generated)
     for name, text in stack.rule_files().items():
-        (tmp_path / "rules" / name).write_text(text)
+        (generated / name).write_text(text)
     (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
     server = Prometheus(tmp_path / "prometheus", tmp_path / "prometheus.yaml").start()
     try:
@@ -176,13 +190,55 @@ def test_default_selectors_find_targets_and_rules(
         server.stop()
 
 
-def runnable(config: dict[str, Any], kubeconfig: Path, port: int, rule_files: Path) -> dict[str, Any]:
-    """Return the generated configuration for a Prometheus outside of the cluster, with every target at `port` of this machine."""
+def runnable(config: dict[str, Any], api: Kubectl, port: int, directory: Path) -> dict[str, Any]:
+    """Return the generated configuration with the targets that Prometheus would discover, each at `port` of this machine.
+
+    Debian's Prometheus has no discovery of Kubernetes. So the labels that it would set are taken from the cluster's objects
+    here; which targets are kept, and with which labels, is decided by the generated rules.
+    """
     for job in config["scrape_configs"]:
-        for discovery in job["kubernetes_sd_configs"]:
-            discovery["kubeconfig_file"] = str(kubeconfig)
-        job["relabel_configs"].append({"target_label": "__address__", "replacement": f"127.0.0.1:{port}"})
-        job["scrape_interval"] = "1s"
-        job["scrape_timeout"] = "1s"
+        [discovery] = job.pop("kubernetes_sd_configs")
+        found = discovered_pods(api) if discovery["role"] == "pod" else discovered_endpoints(api)
+        path = directory / f"{job['job_name'].replace('/', '-')}.json"
+        path.write_text(json.dumps([{"targets": [f"127.0.0.1:{port}"], "labels": labels} for labels in found]))
+        job["file_sd_configs"] = [{"files": [str(path)]}]
+        job |= {"scrape_interval": "1s", "scrape_timeout": "1s"}
     assert config["rule_files"]
-    return {**config, "rule_files": [f"{rule_files}/*.yaml"], "alerting": {}}
+    return {**config, "rule_files": [f"{directory}/*.yaml"], "alerting": {}}
+
+
+def discovered_pods(api: Kubectl) -> Iterator[dict[str, str]]:
+    """Yield the labels of each port of each pod in the operator's namespace, as the role `pod` has them."""
+    for pod in api.list_all("pods", SYSTEM):
+        for container in pod["spec"]["containers"]:
+            for port in container["ports"]:
+                yield meta("pod", pod) | {
+                    "__meta_kubernetes_pod_phase": pod["status"]["phase"],
+                    "__meta_kubernetes_pod_container_name": container["name"],
+                    "__meta_kubernetes_pod_container_port_name": port["name"],
+                }
+
+
+def discovered_endpoints(api: Kubectl) -> Iterator[dict[str, str]]:
+    """Yield the labels of each port of each pod behind a Service, as the roles `endpoints` and `endpointslice` have them."""
+    for service in api.list_all("services", SYSTEM):
+        for pod in api.list_all("pods", SYSTEM):
+            if service["spec"]["selector"].items() <= pod["metadata"]["labels"].items():
+                for port in service["spec"]["ports"]:
+                    labels = meta("service", service) | meta("pod", pod)
+                    for kind in ("endpoint", "endpointslice"):
+                        labels[f"__meta_kubernetes_{kind}_port_name"] = port["name"]
+                        labels[f"__meta_kubernetes_{kind}_address_target_kind"] = "Pod"
+                        labels[f"__meta_kubernetes_{kind}_address_target_name"] = pod["metadata"]["name"]
+                    yield labels
+
+
+def meta(kind: str, raw: Unstructured) -> dict[str, str]:
+    """Return the labels that every role sets for an object."""
+    metadata = raw["metadata"]
+    labels = {"__meta_kubernetes_namespace": metadata["namespace"], f"__meta_kubernetes_{kind}_name": metadata["name"]}
+    for name, value in metadata["labels"].items():
+        plain = re.sub(r"\W", "_", name)
+        labels[f"__meta_kubernetes_{kind}_label_{plain}"] = value
+        labels[f"__meta_kubernetes_{kind}_labelpresent_{plain}"] = "true"
+    return labels

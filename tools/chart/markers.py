@@ -15,22 +15,19 @@ _INDENT = re.compile(r"@(\d+)")
 
 
 class Marks:
-    """The marks in the objects of one template file, with the text that replaces each."""
+    """The marks in one object, with the text that replaces each."""
 
     def __init__(self) -> None:
         self._texts: list[str] = []
 
-    def value(self, text: str) -> str:
-        """Return a mark for a value, or for a part of one, in the place of which the template has `text`."""
+    def mark(self, text: str) -> str:
+        """Return a mark, in the place of which the template has `text`.
+
+        A mark is a value or a part of one. If it is a whole list item, or a key without a value, `text` may be several lines,
+        and `@2` in it stands for the indentation of the replaced line plus two.
+        """
         self._texts.append(text)
         return f"helm-mark-{len(self._texts) - 1}-end"
-
-    def lines(self, text: str) -> str:
-        """Return a mark for a list item or a key without a value, in the place of which the template has the lines `text`.
-
-        In `text`, `@2` stands for the indentation of the replaced line plus two.
-        """
-        return self.value(text)
 
     def replace(self, parent: Object, key: str, text: str) -> None:
         """Replace an entry of a mapping by the lines `text`, at the mapping's end."""
@@ -39,7 +36,7 @@ class Marks:
 
     def append(self, parent: Object, text: str) -> None:
         """Add the lines `text` at the end of a mapping."""
-        parent[self.lines(text)] = None
+        parent[self.mark(text)] = None
 
     def dump(self, each: Object) -> str:
         """Return the object as template text: what Helm would take for a template is escaped, and marks are replaced."""

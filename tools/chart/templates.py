@@ -120,7 +120,7 @@ def _rbac(marks: Marks, each: Object) -> None:
 def _role_bindings() -> str:
     [binding] = yaml.safe_load_all((ROOT / "deploy/overlays/namespaced/binding/rolebinding.yaml").read_text())
     marks = Marks()
-    binding["metadata"]["namespace"] = marks.value("{{ . | quote }}")
+    binding["metadata"]["namespace"] = marks.mark("{{ . | quote }}")
     text = marks.dump(binding).replace(f"namespace: {_NAMESPACE}", "namespace: {{ $.Release.Namespace | quote }}")
     return f"{{{{- range $.Values.namespaces }}}}\n---\n{text}{{{{- end }}}}\n"
 
@@ -128,7 +128,7 @@ def _role_bindings() -> str:
 def _admission(marks: Marks, each: Object) -> None:
     for variable in each["spec"].get("variables", ()) if "spec" in each else ():
         if variable["name"] == "platformKeys":
-            variable["expression"] = marks.value("{{ toJson $.Values.admission.platformKeys | quote }}")
+            variable["expression"] = marks.mark("{{ toJson $.Values.admission.platformKeys | quote }}")
     if each["kind"] == "ClusterRole":
         marks.append(
             each["rules"][0],
@@ -139,25 +139,25 @@ def _admission(marks: Marks, each: Object) -> None:
 def _manager(marks: Marks, each: Object) -> None:
     if each["kind"] == "Deployment":
         container = _deployment(marks, each, "$.Values")
-        container["args"].append(marks.lines(_ARGUMENTS))
+        container["args"].append(marks.mark(_ARGUMENTS))
         for entry in container["env"]:
-            entry["valueFrom"]["secretKeyRef"]["name"] = marks.value("{{ $.Values.redis.secretName | quote }}")
-        container["env"].append(marks.lines(_ENVIRONMENT))
+            entry["valueFrom"]["secretKeyRef"]["name"] = marks.mark("{{ $.Values.redis.secretName | quote }}")
+        container["env"].append(marks.mark(_ENVIRONMENT))
         [volume] = each["spec"]["template"]["spec"]["volumes"]
-        volume["secret"]["secretName"] = marks.value("{{ $.Values.redis.secretName | quote }}")
+        volume["secret"]["secretName"] = marks.mark("{{ $.Values.redis.secretName | quote }}")
     if each["kind"] == "NetworkPolicy":
         [incoming] = each["spec"]["ingress"]
         marks.append(incoming, "{{- with $.Values.networkPolicy.from }}\nfrom:\n{{- toYaml . | nindent @2 }}\n{{- end }}")
         [outgoing] = each["spec"]["egress"]
-        outgoing["ports"].append(marks.lines(_PORTS))
+        outgoing["ports"].append(marks.mark(_PORTS))
 
 
 def _gate(marks: Marks, each: Object) -> None:
     if each["kind"] == "Deployment":
         container = _deployment(marks, each, "$.Values.gate")
-        container["args"].append(marks.lines("{{- with $.Values.gate.extraArgs }}\n{{- toYaml . | nindent @0 }}\n{{- end }}"))
+        container["args"].append(marks.mark("{{- with $.Values.gate.extraArgs }}\n{{- toYaml . | nindent @0 }}\n{{- end }}"))
         [volume] = each["spec"]["template"]["spec"]["volumes"]
-        volume["secret"]["secretName"] = marks.value("{{ $.Values.gate.secretName | quote }}")
+        volume["secret"]["secretName"] = marks.mark("{{ $.Values.gate.secretName | quote }}")
     if each["kind"] == "NetworkPolicy":
         door, metrics = each["spec"]["ingress"]
         marks.replace(door, "from", "from:\n{{- toYaml $.Values.gate.doorFrom | nindent @2 }}")
@@ -167,7 +167,7 @@ def _gate(marks: Marks, each: Object) -> None:
 def _deployment(marks: Marks, each: Object, values: str) -> Object:
     """Mark what both Deployments have in common, with their own values below `values`; return the container."""
     spec = each["spec"]
-    spec["replicas"] = marks.value(f"{{{{ {values}.replicas }}}}")
+    spec["replicas"] = marks.mark(f"{{{{ {values}.replicas }}}}")
     metadata = spec["template"]["metadata"]
     for field in ("labels", "annotations"):
         name = f"pod{field.title()}"
@@ -178,8 +178,8 @@ def _deployment(marks: Marks, each: Object, values: str) -> Object:
         marks.append(pod, text)
     marks.append(pod, "{{- with $.Values.priorityClassName }}\npriorityClassName: {{ . | quote }}\n{{- end }}")
     [container] = pod["containers"]
-    container["image"] = marks.value('{{ include "userstorage-operator.image" $ | quote }}')
-    container["imagePullPolicy"] = marks.value("{{ $.Values.image.pullPolicy }}")
+    container["image"] = marks.mark('{{ include "userstorage-operator.image" $ | quote }}')
+    container["imagePullPolicy"] = marks.mark("{{ $.Values.image.pullPolicy }}")
     marks.replace(container, "resources", f"resources:\n{{{{- toYaml {values}.resources | nindent @2 }}}}")
     result: Object = container
     return result
@@ -210,7 +210,7 @@ def _monitor(marks: Marks, each: Object) -> None:
     _labels(marks, each)
     endpoints = each["spec"].get("podMetricsEndpoints") or each["spec"]["endpoints"]
     for endpoint in endpoints:
-        endpoint["interval"] = marks.value("{{ $.Values.monitoring.interval }}")
+        endpoint["interval"] = marks.mark("{{ $.Values.monitoring.interval }}")
         if each["metadata"]["name"] == "userstorage-operator":
             text = "authorization:\n  credentials:\n    name: userstorage-metrics-reader\n    key: token"
             marks.append(endpoint, f"{{{{- if $.Values.metricsAuth.enabled }}}}\n{text}\n{{{{- end }}}}")
@@ -218,9 +218,13 @@ def _monitor(marks: Marks, each: Object) -> None:
 
 def _rules(marks: Marks, each: Object) -> None:
     _labels(marks, each)
-    cpu, memory = (marks.value(f'{{{{ include "userstorage-operator.{name}" $ }}}}') for name in ("cores", "memory"))
-    limits = {name: marks.value(f"{{{{ $.Values.resources.limits.{name} }}}}") for name in ("cpu", "memory")}
-    runbook = marks.value("{{ $.Values.monitoring.runbookURL }}")
+    cpu, memory = (marks.mark(f'{{{{ include "userstorage-operator.{name}" $ }}}}') for name in ("cores", "memory"))
+    values = "$.Values.resources.limits"
+    limits = {
+        "cpu": marks.mark(f'{{{{ {values}.cpu | default "one core" }}}}'),
+        "memory": marks.mark(f"{{{{ {values}.memory }}}}"),
+    }
+    runbook = marks.mark("{{ $.Values.monitoring.runbookURL }}")
     for group in each["spec"]["groups"]:
         for rule in group["rules"]:
             match rule.get("record"):

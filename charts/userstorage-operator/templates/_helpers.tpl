@@ -11,5 +11,7 @@
 {{- /* The memory limit in bytes, as a product. */ -}}
 {{- define "userstorage-operator.memory" -}}
 {{- $limit := $.Values.resources.limits.memory -}}
-({{ trimSuffix "Mi" $limit | trimSuffix "Gi" }} * 1024 * 1024{{ if hasSuffix "Gi" $limit }} * 1024{{ end }})
+{{- $number := regexFind "^[0-9.]+" $limit -}}
+{{- $factors := dict "Ki" "1024" "Mi" "1024 * 1024" "Gi" "1024 * 1024 * 1024" "k" "1e3" "M" "1e6" "G" "1e9" "" "1" -}}
+({{ $number }} * {{ get $factors (trimPrefix $number $limit) }})
 {{- end }}
