@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from kubectl_userstorage import errors
 from kubectl_userstorage.api import CLASSES, NAMESPACES, USER_STORAGES, Resource
-from kubectl_userstorage.cluster import Cluster, Target, connect
+from kubectl_userstorage.cluster import Cluster, Target
 
 Command = Callable[..., None]
 T = TypeVar("T")
@@ -21,6 +21,7 @@ _COMPLETED_MAX = 500
 
 def run(target: Target, work: Callable[[Cluster], Coroutine[Any, Any, T]]) -> T:
     """Log in to the cluster and return the result of `work`."""
+    from kubectl_userstorage.transport import connect  # noqa: PLC0415  # a third of a second, which --help does not need
 
     async def connected() -> T:
         async with connect(target) as cluster:

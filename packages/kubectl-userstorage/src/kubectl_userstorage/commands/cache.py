@@ -32,7 +32,7 @@ def cache(target: Target, output: str, system: str) -> None:
         pods = await cluster.list_all(PODS, system, params)
         if not pods:
             raise errors.Problem(f"--operator-namespace {system}: no replica of the operator runs there")
-        return await cluster.execute(pods[0], _CONTAINER, [OPERATOR, "cache", "-o", output])
+        return await cluster.transport.execute(pods[0], _CONTAINER, [OPERATOR, "cache", "-o", output])
 
     code, printed, complaint = run(target, work)
     click.echo(printed, nl=False)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from kubectl_userstorage import errors, listing
 from kubectl_userstorage.cluster import Cluster, Target
-from kubectl_userstorage.commands.reading import Scope, query_options, read_api_of, rows_of
+from kubectl_userstorage.commands.reading import Scope, namespace_of, query_options, read_api_of
 from kubectl_userstorage.listing import Query, Row
 from kubectl_userstorage.options import cluster_options, run, scope_options
 from kubectl_userstorage.output import STYLES, console, table_lines
@@ -55,27 +56,38 @@ def top(
     once: bool,
 ) -> None:
     """Show the states of all UserStorages, live, and those that need attention."""
-    api = read_api_of(read_api, read_api_token_file)
-    screen = console()
+    api = read_api_of(read_api, read_api_token_file, selector)
+    if api is not None:
+        query = Query(namespace_of(target, scope), phase, user, selector, not_ready)
 
-    async def look(cluster: Cluster) -> Group:
-        query = Query(scope(cluster.default_namespace), phase, user, selector, not_ready)
-        return Group(*lines(await rows_of(cluster, query, api), sort, limit))
+        async def look_at_read_api() -> list[Row]:
+            return await asyncio.to_thread(listing.rows_of_read_api, api, query)
+
+        asyncio.run(_show(look_at_read_api, sort, limit, None if once else interval))
+        return
 
     async def work(cluster: Cluster) -> None:
-        if once or not screen.is_terminal:
-            screen.print(await look(cluster))
-            return
-        with Live(await look(cluster), console=screen, auto_refresh=False, screen=True) as live:
-            while True:
-                await asyncio.sleep(interval)
-                try:
-                    shown = await look(cluster)
-                except errors.Unreachable as error:
-                    shown = Group(Text(f"{time.strftime('%X')}: {error.message}", "red"))
-                live.update(shown, refresh=True)
+        query = Query(scope(cluster.default_namespace), phase, user, selector, not_ready)
+        await _show(lambda: listing.rows(cluster, query), sort, limit, None if once else interval)
 
     run(target, work)
+
+
+async def _show(look: Callable[[], Awaitable[list[Row]]], sort: str, limit: int, interval: float | None) -> None:
+    """Print once, or, on a terminal, show what is found at each `interval` until interrupted."""
+    screen = console()
+    first = Group(*lines(await look(), sort, limit))
+    if interval is None or not screen.is_terminal:
+        screen.print(first)
+        return
+    with Live(first, console=screen, auto_refresh=False, screen=True) as live:
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                shown = Group(*lines(await look(), sort, limit))
+            except errors.Unreachable as error:
+                shown = Group(Text(f"{time.strftime('%X')}: {error.message}", "red"))
+            live.update(shown, refresh=True)
 
 
 def lines(rows: list[Row], sort: str, limit: int) -> list[Text]:
