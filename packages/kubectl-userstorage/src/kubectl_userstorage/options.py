@@ -27,7 +27,15 @@ def run(target: Target, work: Callable[[Cluster], Coroutine[Any, Any, T]]) -> T:
         async with connect(target) as cluster:
             return await work(cluster)
 
-    return asyncio.run(connected())
+    return until_done(connected())
+
+
+def until_done(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` and return its result. An interrupt ends the command with the exit code that shells give it."""
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(errors.INTERRUPTED) from None
 
 
 def cluster_options(command: Command) -> Command:

@@ -15,7 +15,7 @@ from kubectl_userstorage import errors, listing
 from kubectl_userstorage.cluster import Cluster, Target
 from kubectl_userstorage.commands.reading import Scope, namespace_of, query_options, read_api_of
 from kubectl_userstorage.listing import Query, Row
-from kubectl_userstorage.options import cluster_options, run, scope_options
+from kubectl_userstorage.options import cluster_options, run, scope_options, until_done
 from kubectl_userstorage.output import STYLES, console, table_lines
 
 _COLUMNS = ("namespace", "name", "user", "phase", "reason", "used", "capacity", "node", "age")
@@ -63,7 +63,7 @@ def top(
         async def look_at_read_api() -> list[Row]:
             return await asyncio.to_thread(listing.rows_of_read_api, api, query)
 
-        asyncio.run(_show(look_at_read_api, sort, limit, None if once else interval))
+        until_done(_show(look_at_read_api, sort, limit, None if once else interval))
         return
 
     async def work(cluster: Cluster) -> None:
