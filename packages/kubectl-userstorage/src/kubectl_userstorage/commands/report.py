@@ -70,7 +70,7 @@ def report(target: Target, scope: Scope, path: Path | None, system: str) -> None
             )
 
     files = run(target, work)
-    with open(path, "xb", opener=_for_owner) as file:  # noqa: PTH123  # Path.open has no opener
+    with open(path, "xb", opener=_for_owner) as file:  # Path.open has no opener
         file.write(bundle(files))
     click.echo(f"{path}: {len(files)} files")
 

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import click
-from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
@@ -16,7 +15,7 @@ from kubectl_userstorage.cluster import Cluster, Target
 from kubectl_userstorage.commands.reading import Scope, namespace_of, query_options, read_api_of
 from kubectl_userstorage.listing import Query, Row
 from kubectl_userstorage.options import cluster_options, run, scope_options, until_done
-from kubectl_userstorage.output import STYLES, console, table_lines
+from kubectl_userstorage.output import console, has_colours, table_lines
 
 _COLUMNS = ("namespace", "name", "user", "phase", "reason", "used", "capacity", "node", "age")
 _URGENCY = ("Failed", "Degraded", "Terminating", "Starting", "Pending", "Ready", "Suspended")
@@ -76,34 +75,36 @@ def top(
 async def _show(look: Callable[[], Awaitable[list[Row]]], sort: str, limit: int, interval: float | None) -> None:
     """Print once, or, on a terminal, show what is found at each `interval` until interrupted."""
     screen = console()
-    first = Group(*lines(await look(), sort, limit))
+    first = "\n".join(lines(await look(), sort, limit))
     if interval is None or not screen.is_terminal:
-        screen.print(first)
+        click.echo(first, color=has_colours())
         return
-    with Live(first, console=screen, auto_refresh=False, screen=True) as live:
+    with Live(Text.from_ansi(first), console=screen, auto_refresh=False, screen=True) as live:
         while True:
             await asyncio.sleep(interval)
             try:
-                shown = Group(*lines(await look(), sort, limit))
+                shown = Text.from_ansi("\n".join(lines(await look(), sort, limit)))
             except errors.Unreachable as error:
-                shown = Group(Text(f"{time.strftime('%X')}: {error.message}", "red"))
+                shown = Text(f"{time.strftime('%X')}: {error.message}", "red")
             live.update(shown, refresh=True)
 
 
-def lines(rows: list[Row], sort: str, limit: int) -> list[Text]:
+def lines(rows: list[Row], sort: str, limit: int) -> list[str]:
     """Return the lines of one look."""
     phases = Counter(row.phase for row in rows)
     reasons = Counter(row.reason for row in rows if row.ready != "True" and row.reason != "Suspended")
-    first = Text(f"{len(rows)} UserStorages: ")
-    for index, (phase, count) in enumerate(phases.most_common()):
-        first.append(f"{', ' if index else ''}{count} ").append(phase, STYLES.get(phase, ""))
-    second = Text(
-        "not Ready because of: " + (", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "none")
-    )
+    first = ", ".join(f"{count} {phase}" for phase, count in phases.most_common())
+    second = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
     shown = sorted(rows, key=_SORTS[sort])[:limit]
     header = [listing.TITLES[column] for column in _COLUMNS]
-    table = table_lines(header, ([getattr(row, column) for column in _COLUMNS] for row in shown), coloured="PHASE")
-    return [first, second, Text(), *(table if shown else [])]
+    cells = ([getattr(row, column) for column in _COLUMNS] for row in shown)
+    table = table_lines(header, cells, coloured="PHASE" if has_colours() else None)
+    return [
+        f"{len(rows)} UserStorages: {first or 'none'}",
+        f"not Ready because of: {second or 'none'}",
+        "",
+        *(table if shown else []),
+    ]
 
 
 def _percent(row: Row) -> float:
