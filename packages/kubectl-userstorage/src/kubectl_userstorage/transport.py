@@ -36,7 +36,11 @@ class KubeTransport:
     @property
     def namespace(self) -> str:
         """The namespace of the context; empty if it names none."""
-        return str(self._api.namespace or "")
+        auth = self._api.auth
+        if not auth.active_context:  # in a pod
+            return str(auth.namespace)
+        # kr8s takes the namespace of the current context, also if --context names another one.
+        return str(auth.kubeconfig.get_context(auth.active_context).get("namespace") or "")
 
     async def version(self) -> str:
         """Return the version of the API server."""
