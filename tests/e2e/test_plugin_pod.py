@@ -34,19 +34,19 @@ def opened(plugin: Plugin, *options: str) -> Iterator[str]:
     assert "Traceback" not in complaint
 
 
-def test_open_serves_the_page_as_its_owner(users: NamespaceUsers, plugin: Plugin) -> None:
+def test_open_lets_the_caller_in_as_the_owner(users: NamespaceUsers, plugin: Plugin) -> None:
     users.apply_user("alice", users.create_class(FILE_BROWSER, basePath=BASE))
     users.until_ready("alice")
     with opened(plugin) as url:
         assert url.startswith("http://127.0.0.1:")
         assert url.endswith("/files/alice/")
         with httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False) as client:
-            assert client.get("").status_code == 200
+            assert client.get("health").status_code == 200
             # File Browser gives a session to its owner alone, whom this client does not name.
             session = client.post("api/login", headers={"X-Forwarded-User": "bob"})
             assert session.status_code == 200, session.text
             assert client.get("api/resources/", headers={"X-Auth": session.text}).status_code == 200
-            assert client.get("", headers={"Host": "evil.example.org"}).status_code == 403
+            assert client.get("health", headers={"Host": "evil.example.org"}).status_code == 403
 
 
 def test_open_without_a_pod_says_so(users: NamespaceUsers, plugin: Plugin) -> None:
