@@ -57,6 +57,7 @@ docs: $(filter .tools/%,$(UV)) ## Build the documentation site in dist/site; a w
 verify: install ## Check that generated files are current and the tree is clean
 	$(RUN) python -m apireference --check
 	$(RUN) python -m chart --check
+	$(RUN) python -m pluginreference --check
 	$(RUN) python -m monitoring --check
 	$(RUN) python benchmarks/report.py --check
 	$(UV) lock --check --quiet
@@ -67,6 +68,7 @@ format: install ## Format, apply automatic fixes, regenerate generated files
 	$(RUN) ruff check --fix --quiet . || true
 	$(RUN) ruff format .
 	$(RUN) python -m apireference
+	$(RUN) python -m pluginreference
 	$(RUN) python -m monitoring
 	$(RUN) python -m chart
 
@@ -240,6 +242,10 @@ bench-requests: install ## The cost of each kind of request of the operator for 
 .PHONY: bench-read-api
 bench-read-api: install ## The read API at 1,000 requests a second, from Redis and from the watch
 	$(RUN) python benchmarks/read_api.py $(BENCH_ARGS)
+
+.PHONY: bench-plugin
+bench-plugin: install ## The kubectl plugin with 10,000 UserStorages, from the API server and from the read API (BENCH_ARGS="--objects 1000")
+	$(RUN) python benchmarks/plugin.py $(BENCH_ARGS)
 
 .PHONY: bench-gate
 bench-gate: install ## The gate at 2,000 questions a second, with 10,000 UserStorages and twenty changes a second

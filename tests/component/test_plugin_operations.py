@@ -136,7 +136,7 @@ async def test_orphan_that_a_pod_mounts_is_kept(live: Live, operator: RecordedMe
 
 
 async def test_claim_is_adopted_by_its_name_or_by_the_spec(live: Live, operator: RecordedMetrics, plugin: Plugin) -> None:
-    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}}
     await live.create_object(Kind.CLAIM, "user-storage-alice", claim)
     await live.create_object(Kind.CLAIM, "old-home", claim)
     planned = await done(plugin, "adopt", "user-storage-alice", "--name=alice")
@@ -242,4 +242,4 @@ async def test_report_has_objects_and_events_and_no_secret(
 async def test_cache_without_a_replica_names_the_option(live: Live, plugin: Plugin) -> None:
     refused = await done(plugin.anywhere, "cache", f"--operator-namespace={live.namespace}")
     assert refused.returncode == 1
-    assert f"--operator-namespace {live.namespace}: no replica of the operator runs there" in refused.stderr
+    assert f"--operator-namespace {live.namespace}: no replica of the operator is ready there" in refused.stderr

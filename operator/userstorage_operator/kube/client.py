@@ -174,12 +174,10 @@ class KubeClient:
         name: str,
         patch: Unstructured,
         subresource: str | None = None,
-        *,
-        field_manager: str = FIELD_MANAGER,
     ) -> Unstructured:
         """Apply a JSON merge patch, and return the patched object. A `metadata.uid` in the patch is a precondition."""
         path = resource.path(namespace, name, subresource)
-        query = {"fieldManager": field_manager}
+        query = {"fieldManager": FIELD_MANAGER}
         return await self._json("patch", resource, "PATCH", path, query, patch, _MERGE_PATCH)
 
     async def json_patch(self, resource: Resource, namespace: str, name: str, patch: list[Unstructured]) -> Unstructured:

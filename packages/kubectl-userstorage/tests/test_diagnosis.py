@@ -72,11 +72,11 @@ def test_election(holder: str, renewed: str, state: State) -> None:
 
 def test_replica_reports_failing_and_degraded_checks() -> None:
     body = {"status": "failing", "failing": {"crds": "missing"}, "degraded": {"redis": "away"}, "role": "leading"}
-    assert [(check.state, check.message) for check in diagnosis.replica("operator-1", body)] == [
+    assert [(check.state, check.message) for check in diagnosis.replica("operator-1", "s", body)] == [
         (State.FAILED, "crds: missing"),
         (State.WARNING, "redis: away"),
     ]
-    [well] = diagnosis.replica("operator-1", {"failing": {}, "degraded": {}, "role": "leading"})
+    [well] = diagnosis.replica("operator-1", "s", {"failing": {}, "degraded": {}, "role": "leading"})
     assert (well.state, well.message) == (State.OK, "leading")
 
 

@@ -1,33 +1,17 @@
-"""Requests to the API server. The only module that knows kr8s."""
+"""Requests to the API server, in its terms: objects, lists in pages, tables, patches."""
 
 import contextlib
 import json
-import logging
-import os
-import ssl
-import tempfile
-import warnings
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple, Protocol
 from urllib.parse import quote
-
-import httpx
-import kr8s.asyncio
-from kr8s.asyncio.objects import Pod
 
 from kubectl_userstorage import errors
 from kubectl_userstorage.api import FIELD_MANAGER, Raw, Resource
 
 PAGE = 500
 """Objects of one page of a list, as kubectl asks for."""
-_TIMEOUT = httpx.Timeout(30)
-_STATUS_ERRORS = {
-    401: errors.Unauthorized,
-    403: errors.Forbidden,
-    404: errors.NotFound,
-    409: errors.Conflict,
-}
 
 
 @dataclass(frozen=True)
@@ -38,16 +22,48 @@ class Target:
     context: str | None = None
 
 
+class Answer(NamedTuple):
+    """The body of a response, and the failure that it stands for, if it is one."""
+
+    body: bytes
+    error: errors.CommandError | None
+
+
+class Transport(Protocol):
+    """How requests reach the API server. Every method raises Unreachable if they do not."""
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the context; empty if it names none."""
+
+    async def version(self) -> str:
+        """Return the version of the API server."""
+
+    async def request(
+        self, method: str, path: str, params: Mapping[str, str] | None, content: str | None, headers: Mapping[str, str] | None
+    ) -> Answer:
+        """Send a request and return the answer, also if it is an error."""
+
+    def lines(self, path: str, params: Mapping[str, str]) -> AsyncIterator[str]:
+        """Yield the lines of a response as they arrive."""
+
+    def forward(self, pod: Raw, port: int) -> contextlib.AbstractAsyncContextManager[int]:
+        """Forward a free port of 127.0.0.1 to a port of a pod, and yield it."""
+
+    async def execute(self, pod: Raw, container: str, command: list[str]) -> tuple[int, str, str]:
+        """Run a command in a container. Return its exit code, standard output and standard error."""
+
+
 class Cluster:
     """The API server of one context. Every method raises a CommandError if the request fails."""
 
-    def __init__(self, api: kr8s.asyncio.Api) -> None:
-        self._api = api
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
 
     @property
     def default_namespace(self) -> str:
         """The namespace of the context."""
-        return str(self._api.namespace or "default")
+        return self.transport.namespace or "default"
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Raw:
         """Return an object. Raises NotFound if it does not exist."""
@@ -109,8 +125,7 @@ class Cluster:
 
     async def version(self) -> str:
         """Return the version of the API server, such as `v1.36.1`."""
-        with _connection_errors():
-            return str((await self._api.version())["gitVersion"])
+        return await self.transport.version()
 
     async def json(
         self,
@@ -126,104 +141,19 @@ class Cluster:
         """Return the response to a request about a resource, parsed."""
         scope = f"/namespaces/{quote(namespace, safe='')}" if resource.namespaced and namespace else ""
         path = f"{resource.base}{scope}/{resource.plural}" + (f"/{quote(name, safe='')}" if name else "")
-        response = await self.response(method, path, params=params, body=body, headers=headers)
-        parsed: Raw = json.loads(response.content)
+        content = None if body is None else json.dumps(body)
+        answer = await self.transport.request(method, path, params, content, headers)
+        if answer.error is not None:
+            raise answer.error
+        parsed: Raw = json.loads(answer.body)
         return parsed
 
     async def text(self, path: str, params: Mapping[str, str] | None = None, *, checked: bool = True) -> str:
-        """Return the text of a path. Without `checked`, also that of an error."""
-        return (await self.response("GET", path, params=params, checked=checked)).text
-
-    async def response(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        body: Raw | None = None,
-        headers: Mapping[str, str] | None = None,
-        checked: bool = True,
-    ) -> httpx.Response:
-        """Return the response of the API server to a request. With `checked`, raises a CommandError for an error."""
-        content = None if body is None else json.dumps(body)
-        # raise_for_status=False: kr8s would log in three more times after each 403, which costs three runs of an exec plugin.
-        options = {"params": params, "content": content, "headers": headers, "raise_for_status": False}
-        base, _, rest = path.rpartition("/")
-        with _connection_errors():
-            async with self._api.call_api(method, version="", base=base, url=rest, **options) as response:
-                if checked and response.is_error:
-                    raise _error(response)
-                return response
-
-    async def lines(self, path: str, params: Mapping[str, str]) -> AsyncIterator[str]:
-        """Yield the lines of a response as they arrive."""
-        base, _, rest = path.rpartition("/")
-        options = {"params": params, "raise_for_status": False, "timeout": httpx.Timeout(30, read=None)}
-        with _connection_errors():
-            async with self._api.call_api("GET", version="", base=base, url=rest, stream=True, **options) as response:
-                if response.is_error:
-                    await response.aread()
-                    raise _error(response)
-                async for line in response.aiter_lines():
-                    yield line
-
-    @contextlib.asynccontextmanager
-    async def forward(self, pod: Raw, port: int) -> AsyncIterator[int]:
-        """Forward a free port of 127.0.0.1 to a port of a pod, and yield it."""
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # a connection to a pod that is gone: its client sees it end
-        with _connection_errors():
-            async with Pod(pod, api=self._api).portforward(port, local_port="auto") as local:
-                yield local
-
-    async def execute(self, pod: Raw, container: str, command: list[str]) -> tuple[int, str, str]:
-        """Run a command in a container. Return its exit code, standard output and standard error."""
-        with _connection_errors():
-            done = await Pod(pod, api=self._api).exec(command, container=container, check=False)
-        return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-
-
-@contextlib.asynccontextmanager
-async def connect(target: Target) -> AsyncIterator[Cluster]:
-    """Log in with the kubeconfig and yield the cluster. Raises Unreachable, which names the option to check, if that fails."""
-    warnings.filterwarnings("ignore", category=UserWarning, module="kr8s")  # a version of Kubernetes newer than kr8s
-    kubeconfig = target.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-    # kr8s writes the client key of the kubeconfig into temporary files and leaves them there.
-    former = tempfile.tempdir
-    with tempfile.TemporaryDirectory(prefix="kubectl-userstorage-") as directory:
-        tempfile.tempdir = directory
-        try:
-            yield Cluster(await _login(kubeconfig, target.context))
-        finally:
-            tempfile.tempdir = former
-
-
-async def _login(kubeconfig: str, context: str | None) -> kr8s.asyncio.Api:
-    with _connection_errors():
-        try:
-            api = await kr8s.asyncio.api(kubeconfig=kubeconfig, context=context)
-        except kr8s.ServerError as error:  # of the request for the version
-            raise _error(error.response) if error.response is not None else errors.Unreachable(str(error)) from error
-        except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
-            option = f"--context {context}" if context and "context" in str(error) else f"--kubeconfig {kubeconfig}"
-            raise errors.Unreachable(f"{option}: {error}") from error
-    api.timeout = _TIMEOUT
-    return api
-
-
-@contextlib.contextmanager
-def _connection_errors() -> Any:
-    try:
-        yield
-    except (httpx.HTTPError, kr8s.APITimeoutError, kr8s.ConnectionClosedError, ssl.SSLError, OSError) as error:
-        raise errors.Unreachable(f"the API server does not answer: {error or type(error).__name__}") from error
-
-
-def _error(response: httpx.Response) -> errors.CommandError:
-    try:
-        message = str(response.json()["message"])
-    except (ValueError, KeyError, TypeError):
-        message = response.text[:300] or response.reason_phrase
-    return _STATUS_ERRORS.get(response.status_code, errors.CommandError)(message)
+        """Return the text at a path. Without `checked`, also that of an error."""
+        answer = await self.transport.request("GET", path, params, None, None)
+        if checked and answer.error is not None:
+            raise answer.error
+        return answer.body.decode(errors="replace")
 
 
 def _write(*, dry_run: bool) -> dict[str, str]:

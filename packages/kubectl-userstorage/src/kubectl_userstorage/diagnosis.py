@@ -131,9 +131,9 @@ def election(lease: Raw | None, pods: list[Raw], now: datetime) -> Check:
     return Check(title, State.OK, f"{holder} leads, renewed {max(silent, 0):.0f} s ago")
 
 
-def replica(name: str, ready: Raw) -> list[Check]:
+def replica(name: str, namespace: str, ready: Raw) -> list[Check]:
     """Check what a replica answers at /ready."""
-    step = f"kubectl logs {name} -n userstorage-system"
+    step = f"kubectl logs {name} -n {namespace}"
     checks = [
         Check(f"replica {name}", State.FAILED, f"{kind}: {text}", step)
         for kind, text in sorted(ready.get("failing", {}).items())

@@ -7,6 +7,7 @@ import click
 from kubectl_userstorage.api import printable
 
 OK, PROBLEM, USAGE, REFUSED, NOT_FOUND = 0, 1, 2, 3, 4
+INTERRUPTED = 130
 
 
 class CommandError(click.ClickException):

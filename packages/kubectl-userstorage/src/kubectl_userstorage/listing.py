@@ -1,10 +1,12 @@
 """Rows of many UserStorages, from the API server's table or from the read API."""
 
-from collections.abc import AsyncIterator, Mapping
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
-
-import httpx
+from urllib.parse import urlencode
 
 from kubectl_userstorage import errors
 from kubectl_userstorage.api import USER_STORAGES, Raw, age
@@ -13,6 +15,8 @@ from kubectl_userstorage.cluster import Cluster
 _TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 _PAGE = 500
 """Items of one page of the read API, its maximum."""
+_TIMEOUT = 30.0
+"""Seconds for one page of the read API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,36 +81,42 @@ async def rows(cluster: Cluster, query: Query) -> list[Row]:
     return [row for row in found if not (query.not_ready and row.ready == "True")]
 
 
-async def rows_of_read_api(api: ReadApi, query: Query) -> list[Row]:
+def rows_of_read_api(api: ReadApi, query: Query) -> list[Row]:
     """Return the rows from the read API, which costs the API server nothing. Raises a CommandError that names the option."""
-    if query.selector:
-        raise errors.CommandError("--selector: the read API has no labels; leave out --read-api")
     params = {"limit": str(_PAGE)}
     params |= {
         key: value for key, value in (("namespace", query.namespace), ("phase", query.phase), ("user", query.user)) if value
     }
     if query.not_ready:
         params["ready"] = "false"
-    return [_row_of_summary(item) async for item in _summaries(api, params)]
+    found: list[Row] = []
+    while True:
+        page = _page(api, params)
+        found += [_row_of_summary(item) for item in page["items"]]
+        if not (following := page["metadata"].get("continue")):
+            return found
+        params["continue"] = following
 
 
-async def _summaries(api: ReadApi, params: dict[str, str]) -> AsyncIterator[Raw]:
-    headers = {"Authorization": f"Bearer {api.token}"}
-    async with httpx.AsyncClient(base_url=api.url, headers=headers, timeout=30) as client:
-        while True:
-            try:
-                response = await client.get("/v1/userstorages", params=params)
-                body = response.json()
-            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-                raise errors.Unreachable(f"--read-api {api.url}: {error or type(error).__name__}") from error
-            if response.is_error:
-                kind = errors.Forbidden if response.status_code in (401, 403) else errors.CommandError
-                raise kind(f"--read-api {api.url}: {body.get('detail', response.reason_phrase)}")
-            for item in body["items"]:
-                yield item
-            if not (following := body["metadata"].get("continue")):
-                return
-            params = {**params, "continue": following}
+def _page(api: ReadApi, params: dict[str, str]) -> Raw:
+    url = f"{api.url}/v1/userstorages?{urlencode(params)}"
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {api.token}"})  # noqa: S310  # http(s): `read_api_of`
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310  # as above
+            page: Raw = json.load(response)
+            return page
+    except urllib.error.HTTPError as error:
+        raise errors.CommandError(f"--read-api {api.url}: {_detail(error)}") from error
+    except (OSError, ValueError) as error:
+        raise errors.Unreachable(f"--read-api {api.url}: {error}") from error
+
+
+def _detail(error: urllib.error.HTTPError) -> str:
+    """Return the reason of a refusal (RFC 9457)."""
+    try:
+        return str(json.load(error)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"{error.code} {error.reason}"
 
 
 def _row_of_table(cells: Mapping[str, Any], row: Raw, namespace: str | None) -> Row:

@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from kubectl_userstorage import errors
 from kubectl_userstorage.api import CLASSES, NAMESPACES, USER_STORAGES, Resource
-from kubectl_userstorage.cluster import Cluster, Target, connect
+from kubectl_userstorage.cluster import Cluster, Target
 
 Command = Callable[..., None]
 T = TypeVar("T")
@@ -21,12 +21,21 @@ _COMPLETED_MAX = 500
 
 def run(target: Target, work: Callable[[Cluster], Coroutine[Any, Any, T]]) -> T:
     """Log in to the cluster and return the result of `work`."""
+    from kubectl_userstorage.transport import connect  # noqa: PLC0415  # a third of a second, which --help does not need
 
     async def connected() -> T:
         async with connect(target) as cluster:
             return await work(cluster)
 
-    return asyncio.run(connected())
+    return until_done(connected())
+
+
+def until_done(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` and return its result. An interrupt ends the command with the exit code that shells give it."""
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(errors.INTERRUPTED) from None
 
 
 def cluster_options(command: Command) -> Command:

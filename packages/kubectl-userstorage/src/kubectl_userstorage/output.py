@@ -7,7 +7,6 @@ from typing import Any
 import click
 import yaml
 from rich.console import Console
-from rich.text import Text
 
 from kubectl_userstorage.api import Raw, Resource, printable
 
@@ -25,7 +24,7 @@ STYLES = {
     "failed": "red",
     "unknown": "cyan",
 }
-"""Word -> colour. rich leaves colours out if the output is no terminal, or NO_COLOR is set."""
+"""Word -> colour."""
 
 
 def console() -> Console:
@@ -38,25 +37,29 @@ def progress_console() -> Console:
     return Console(stderr=True)
 
 
+def has_colours() -> bool:
+    """Whether standard output is a terminal that shows colours, and NO_COLOR is not set."""
+    screen = console()
+    return screen.is_terminal and not screen.no_color and screen.color_system is not None
+
+
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, coloured: str | None = None) -> None:
-    """Print a table as kubectl does; the cells of the column `coloured` have the colours of STYLES."""
-    for line in table_lines(header, rows, coloured=coloured):
-        console().print(line)
+    """Print a table as kubectl does; on a terminal, the cells of the column `coloured` have the colours of STYLES."""
+    lines = table_lines(header, rows, coloured=coloured if has_colours() else None)
+    click.echo("\n".join(lines), color=has_colours())
 
 
-def table_lines(header: Sequence[str], rows: Iterable[Sequence[Any]], *, coloured: str | None = None) -> list[Text]:
+def table_lines(header: Sequence[str], rows: Iterable[Sequence[Any]], *, coloured: str | None = None) -> list[str]:
     """Return the lines of a table. A cell that is None or empty is `<none>`, as in kubectl."""
-    cells = [[_cell(value) for value in row] for row in rows]
-    widths = [max([len(title), *(len(row[index]) for row in cells)]) for index, title in enumerate(header)]
+    table = [list(header), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    painted = header.index(coloured) if coloured is not None else None
     lines = []
-    for row in [list(header), *cells]:
-        line = Text()
-        for index, (text, width) in enumerate(zip(row, widths, strict=True)):
-            style = STYLES.get(text, "") if header[index] == coloured else ""
-            line.append(text, style)
-            if index < len(row) - 1:
-                line.append(" " * (width - len(text)) + _GAP)
-        lines.append(line)
+    for row in table:
+        cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+        if painted is not None and row[painted] in STYLES:
+            cells[painted] = click.style(cells[painted], fg=STYLES[row[painted]])
+        lines.append(_GAP.join(cells).rstrip())
     return lines
 
 

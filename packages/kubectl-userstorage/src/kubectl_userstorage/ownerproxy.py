@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 import h11
 
 _CHUNK = 65536
-_HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade"})
+_HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"expect", b"te", b"trailer", b"upgrade"})
 _OWN_SITE = frozenset({b"same-origin", b"none"})
 Headers = list[tuple[bytes, bytes]]
 

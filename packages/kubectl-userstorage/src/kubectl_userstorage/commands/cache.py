@@ -3,7 +3,7 @@
 import click
 
 from kubectl_userstorage import errors
-from kubectl_userstorage.api import OPERATOR, OPERATOR_NAMESPACE, OPERATOR_SELECTOR, PODS
+from kubectl_userstorage.api import OPERATOR, OPERATOR_NAMESPACE, OPERATOR_SELECTOR, PODS, is_true
 from kubectl_userstorage.cluster import Cluster, Target
 from kubectl_userstorage.options import cluster_options, output_option, run
 
@@ -29,10 +29,10 @@ def cache(target: Target, output: str, system: str) -> None:
 
     async def work(cluster: Cluster) -> tuple[int, str, str]:
         params = {"labelSelector": OPERATOR_SELECTOR, "fieldSelector": "status.phase=Running"}
-        pods = await cluster.list_all(PODS, system, params)
+        pods = [pod for pod in await cluster.list_all(PODS, system, params) if is_true(pod, "Ready")]
         if not pods:
-            raise errors.Problem(f"--operator-namespace {system}: no replica of the operator runs there")
-        return await cluster.execute(pods[0], _CONTAINER, [OPERATOR, "cache", "-o", output])
+            raise errors.Problem(f"--operator-namespace {system}: no replica of the operator is ready there")
+        return await cluster.transport.execute(pods[0], _CONTAINER, [OPERATOR, "cache", "-o", output])
 
     code, printed, complaint = run(target, work)
     click.echo(printed, nl=False)

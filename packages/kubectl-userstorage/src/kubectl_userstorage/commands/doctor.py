@@ -137,7 +137,7 @@ async def _replica(cluster: Cluster, system: str, pod: Raw) -> list[Check]:
         parsed = json.loads(ready)
         if "failing" not in parsed:  # not the replica answers, but the API server
             return [Check(f"replica {name}", State.UNKNOWN, str(parsed.get("message", ready)))]
-        found = diagnosis.replica(name, parsed)
+        found = diagnosis.replica(name, system, parsed)
         metrics = await cluster.text(f"{path}/metrics")
     except (errors.CommandError, ValueError) as error:
         return [Check(f"replica {name}", State.UNKNOWN, str(error))]

@@ -58,7 +58,7 @@ def logs(
         pod = await _pod(cluster, await get(cluster, namespace, name))
         meta = pod["metadata"]
         path = f"{PODS.base}/namespaces/{meta['namespace']}/pods/{meta['name']}/log"
-        async for line in cluster.lines(path, params):
+        async for line in cluster.transport.lines(path, params):
             click.echo(line)
 
     run(target, work)
@@ -84,7 +84,7 @@ def open_command(target: Target, name: str, namespace: str | None, port: int, br
         annotations = pod["metadata"].get("annotations") or {}
         header = await _header(cluster, annotations.get(ANNOTATION_CLASS, ""))
         async with AsyncExitStack() as stack:
-            upstream = await stack.enter_async_context(cluster.forward(pod, _port(pod)))
+            upstream = await stack.enter_async_context(cluster.transport.forward(pod, _port(pod)))
             proxy = OwnerProxy(upstream, header, user_id_of(raw))
             try:
                 local = await stack.enter_async_context(proxy.serving(port))

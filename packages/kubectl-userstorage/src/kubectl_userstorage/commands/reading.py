@@ -50,18 +50,27 @@ def query_options(command: Command) -> Command:
     return command
 
 
-def read_api_of(url: str | None, token_file: Path | None) -> ReadApi | None:
-    """Return the read API to ask; None for the API server. Raises a usage error that names the missing option."""
+def read_api_of(url: str | None, token_file: Path | None, selector: str | None) -> ReadApi | None:
+    """Return the read API to ask; None for the API server. Raises a usage error that names the option to change."""
     if url is None:
         return None
+    if not url.startswith(("http://", "https://")):
+        raise click.BadParameter(f"{url} is not an http:// or https:// address", param_hint="--read-api")
+    if selector:
+        raise click.UsageError("--selector: the read API has no labels; leave out --read-api")
     if token_file is None:
         raise click.UsageError("--read-api-token-file: required with --read-api")
     return ReadApi(url.rstrip("/"), token_file.read_text().strip())
 
 
-async def rows_of(cluster: Cluster, query: Query, api: ReadApi | None) -> list[Row]:
-    """Return the rows from the read API, if there is one to ask, else from the API server."""
-    return await (listing.rows_of_read_api(api, query) if api is not None else listing.rows(cluster, query))
+def namespace_of(target: Target, scope: Scope) -> str | None:
+    """Return the namespace to ask the read API for. The kubeconfig is read only if no option says it."""
+    chosen = scope("")
+    return chosen if chosen != "" else run(target, _default_namespace)
+
+
+async def _default_namespace(cluster: Cluster) -> str:
+    return cluster.default_namespace
 
 
 @click.command("list")
@@ -81,9 +90,14 @@ def list_command(
     read_api_token_file: Path | None,
 ) -> None:
     """List UserStorages."""
-    api = read_api_of(read_api, read_api_token_file)
+    api = read_api_of(read_api, read_api_token_file, selector)
     if api is not None and output in ("json", "yaml"):
         raise click.UsageError(f"--output {output}: the read API has no whole objects; leave out --read-api")
+
+    if api is not None:
+        query = Query(namespace_of(target, scope), phase, user, selector, not_ready)
+        _print_rows(listing.rows_of_read_api(api, query), query, output)
+        return
 
     async def work(cluster: Cluster) -> None:
         query = Query(scope(cluster.default_namespace), phase, user, selector, not_ready)
@@ -91,7 +105,7 @@ def list_command(
             found = await cluster.list_all(USER_STORAGES, query.namespace, query.params())
             print_objects([raw for raw in found if not (not_ready and _is_ready(raw))], output)
         else:
-            _print_rows(await rows_of(cluster, query, api), query, output)
+            _print_rows(await listing.rows(cluster, query), query, output)
 
     run(target, work)
 

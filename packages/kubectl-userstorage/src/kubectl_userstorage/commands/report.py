@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 import time
 from collections.abc import Callable
@@ -69,8 +70,8 @@ def report(target: Target, scope: Scope, path: Path | None, system: str) -> None
             )
 
     files = run(target, work)
-    path.write_bytes(bundle(files))
-    path.chmod(0o600)
+    with open(path, "xb", opener=_for_owner) as file:  # Path.open has no opener
+        file.write(bundle(files))
     click.echo(f"{path}: {len(files)} files")
 
 
@@ -124,3 +125,8 @@ def bundle(files: dict[str, str]) -> bytes:
             entry.size, entry.mode, entry.mtime = len(data), 0o600, int(time.time())
             archive.addfile(entry, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def _for_owner(name: str, flags: int) -> int:
+    """Open a file that only its owner can read."""
+    return os.open(name, flags, 0o600)

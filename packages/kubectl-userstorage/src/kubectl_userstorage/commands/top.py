@@ -3,19 +3,19 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import click
-from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
 from kubectl_userstorage import errors, listing
 from kubectl_userstorage.cluster import Cluster, Target
-from kubectl_userstorage.commands.reading import Scope, query_options, read_api_of, rows_of
+from kubectl_userstorage.commands.reading import Scope, namespace_of, query_options, read_api_of
 from kubectl_userstorage.listing import Query, Row
-from kubectl_userstorage.options import cluster_options, run, scope_options
-from kubectl_userstorage.output import STYLES, console, table_lines
+from kubectl_userstorage.options import cluster_options, run, scope_options, until_done
+from kubectl_userstorage.output import console, has_colours, table_lines
 
 _COLUMNS = ("namespace", "name", "user", "phase", "reason", "used", "capacity", "node", "age")
 _URGENCY = ("Failed", "Degraded", "Terminating", "Starting", "Pending", "Ready", "Suspended")
@@ -55,43 +55,56 @@ def top(
     once: bool,
 ) -> None:
     """Show the states of all UserStorages, live, and those that need attention."""
-    api = read_api_of(read_api, read_api_token_file)
-    screen = console()
+    api = read_api_of(read_api, read_api_token_file, selector)
+    if api is not None:
+        query = Query(namespace_of(target, scope), phase, user, selector, not_ready)
 
-    async def look(cluster: Cluster) -> Group:
-        query = Query(scope(cluster.default_namespace), phase, user, selector, not_ready)
-        return Group(*lines(await rows_of(cluster, query, api), sort, limit))
+        async def look_at_read_api() -> list[Row]:
+            return await asyncio.to_thread(listing.rows_of_read_api, api, query)
+
+        until_done(_show(look_at_read_api, sort, limit, None if once else interval))
+        return
 
     async def work(cluster: Cluster) -> None:
-        if once or not screen.is_terminal:
-            screen.print(await look(cluster))
-            return
-        with Live(await look(cluster), console=screen, auto_refresh=False, screen=True) as live:
-            while True:
-                await asyncio.sleep(interval)
-                try:
-                    shown = await look(cluster)
-                except errors.Unreachable as error:
-                    shown = Group(Text(f"{time.strftime('%X')}: {error.message}", "red"))
-                live.update(shown, refresh=True)
+        query = Query(scope(cluster.default_namespace), phase, user, selector, not_ready)
+        await _show(lambda: listing.rows(cluster, query), sort, limit, None if once else interval)
 
     run(target, work)
 
 
-def lines(rows: list[Row], sort: str, limit: int) -> list[Text]:
+async def _show(look: Callable[[], Awaitable[list[Row]]], sort: str, limit: int, interval: float | None) -> None:
+    """Print once, or, on a terminal, show what is found at each `interval` until interrupted."""
+    screen = console()
+    first = "\n".join(lines(await look(), sort, limit))
+    if interval is None or not screen.is_terminal:
+        click.echo(first, color=has_colours())
+        return
+    with Live(Text.from_ansi(first), console=screen, auto_refresh=False, screen=True) as live:
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                shown = Text.from_ansi("\n".join(lines(await look(), sort, limit)))
+            except errors.Unreachable as error:
+                shown = Text(f"{time.strftime('%X')}: {error.message}", "red")
+            live.update(shown, refresh=True)
+
+
+def lines(rows: list[Row], sort: str, limit: int) -> list[str]:
     """Return the lines of one look."""
     phases = Counter(row.phase for row in rows)
     reasons = Counter(row.reason for row in rows if row.ready != "True" and row.reason != "Suspended")
-    first = Text(f"{len(rows)} UserStorages: ")
-    for index, (phase, count) in enumerate(phases.most_common()):
-        first.append(f"{', ' if index else ''}{count} ").append(phase, STYLES.get(phase, ""))
-    second = Text(
-        "not Ready because of: " + (", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "none")
-    )
+    first = ", ".join(f"{count} {phase}" for phase, count in phases.most_common())
+    second = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
     shown = sorted(rows, key=_SORTS[sort])[:limit]
     header = [listing.TITLES[column] for column in _COLUMNS]
-    table = table_lines(header, ([getattr(row, column) for column in _COLUMNS] for row in shown), coloured="PHASE")
-    return [first, second, Text(), *(table if shown else [])]
+    cells = ([getattr(row, column) for column in _COLUMNS] for row in shown)
+    table = table_lines(header, cells, coloured="PHASE" if has_colours() else None)
+    return [
+        f"{len(rows)} UserStorages: {first or 'none'}",
+        f"not Ready because of: {second or 'none'}",
+        "",
+        *(table if shown else []),
+    ]
 
 
 def _percent(row: Row) -> float:
