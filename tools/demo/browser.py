@@ -23,6 +23,8 @@ ARGUMENTS = [
 ]
 SIZE = (1100, 620)
 """Width and height of a picture, in pixels."""
+PAGE_MILLISECONDS = 60_000
+"""Milliseconds for the page to load and to list a file, on a busy machine."""
 
 
 def is_installed() -> bool:
@@ -53,8 +55,8 @@ def take_picture(program: str, url: str, file: str, path: Path) -> None:
         with sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
             page = chromium.new_page(viewport={"width": width, "height": height})
-            page.goto(url)
-            expect(page.get_by_role("link", name=file, exact=True)).to_be_visible()
+            page.goto(url, timeout=PAGE_MILLISECONDS)
+            expect(page.get_by_role("link", name=file, exact=True)).to_be_visible(timeout=PAGE_MILLISECONDS)
             page.screenshot(path=path)
             chromium.close()
     except (Error, AssertionError) as error:
