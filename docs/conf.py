@@ -17,10 +17,9 @@ include_patterns = [
     "examples/README.md",
     "packages/*/README.md",
     "benchmarks/results/*.md",
-    "CONTRIBUTING.md",
-    "STYLE.md",
-    "CHANGELOG.md",
+    "*.md",
 ]
+exclude_patterns = ["README.md"]  # docs/index.md has its place
 
 extensions = ["myst_parser"]
 myst_heading_anchors = 4  # the anchors of GitHub

@@ -1,6 +1,8 @@
 """Every file in examples/ is accepted by the API server as it is, and its users become Ready."""
 
 import asyncio
+import json
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from support.kubectl import Kubectl
+from support.kubectl import Kubectl, eventually
 from support.live import Live
 from support.manifests import Object, to_json
+from support.operator_account import ACCOUNT, SYSTEM
+from userstorage_operator.api.resources import Kind
 
 pytestmark = [pytest.mark.kwok]
 
@@ -32,6 +36,13 @@ WITH_GATEWAY_API = "gateway.yaml"
 """In test_gateway.py, which installs the Gateway API."""
 OF_GATEWAYS = "gateways"
 """Run by tests/e2e/test_gateways.py."""
+QUOTA = "quota.yaml"
+KEDA = "keda-nights-off.yaml"
+VELERO = "velero.yaml"
+POLICY = "user-id-policy.yaml"
+README = "README.md"
+MODULES = Path(__file__).parent / "go"
+"""Pins the Go modules of KEDA and Velero, which have their CRDs."""
 
 
 @pytest.fixture
@@ -68,7 +79,127 @@ async def test_users_of_an_example_become_ready(
 
 def test_no_example_is_left_out() -> None:
     files = {name for names, _, _ in SCENARIOS for name in names}
-    assert {path.name for path in EXAMPLES.iterdir()} == files | {WITH_GATEWAY_API, OF_GATEWAYS}
+    assert {path.name for path in EXAMPLES.iterdir()} == files | {
+        WITH_GATEWAY_API,
+        OF_GATEWAYS,
+        QUOTA,
+        KEDA,
+        VELERO,
+        POLICY,
+        README,
+    }
+
+
+def test_each_example_is_listed() -> None:
+    text = (EXAMPLES / README).read_text()
+    assert [path.name for path in EXAMPLES.iterdir() if path.name != README and f"({path.name}" not in text] == []
+
+
+def install_definitions(api: Kubectl, name: str, module: str, *files: str) -> list[str]:
+    """Install CRDs that are files of a Go module, wait until they are served, and return them as `crd/…`."""
+    command = ["go", "mod", "download", "-json", module]
+    done = subprocess.run(command, cwd=MODULES / name, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"Go could not fetch {module}: {done.stdout or done.stderr}")
+    paths = [Path(json.loads(done.stdout)["Dir"]) / file for file in files]
+    definitions = [f"crd/{yaml.safe_load(path.read_text())['metadata']['name']}" for path in paths]
+    for path in paths:
+        api.run("apply", "--server-side", "-f", str(path))
+    api.wait_established(*definitions)
+    return definitions
+
+
+async def test_quota_counts_users_and_claims(live: Live, api: Kubectl, operator: None) -> None:
+    await asyncio.to_thread(api.run, "apply", "--validate=strict", "-n", live.namespace, "-f", str(EXAMPLES / QUOTA))
+    hard = yaml.safe_load((EXAMPLES / QUOTA).read_text())["spec"]["hard"]
+
+    def status(field: str) -> Object:
+        found: Object = (api.get("resourcequota", "user-storages", live.namespace) or {}).get("status", {}).get(field, {})
+        return found
+
+    # Until the quota has been counted once, the API server refuses every object that it limits.
+    await asyncio.to_thread(eventually, lambda: status("hard") == hard)
+    await asyncio.to_thread(api.run, "apply", "-n", live.namespace, "-f", str(EXAMPLES / "alice.yaml"))
+    await live.until_ready()
+    counted = ("count/userstorages.userstorage.dev", "persistentvolumeclaims", "pods")
+    await asyncio.to_thread(eventually, lambda: [status("used")[name] for name in counted] == ["1", "1", "1"])
+
+
+async def test_keda_stops_and_starts_a_user(live: Live, api: Kubectl, operator: None, cluster_scoped: list[str]) -> None:
+    """KEDA itself does not run: the test writes /scale of the target with both replica counts, as KEDA does."""
+    file = "config/crd/bases/keda.sh_scaledobjects.yaml"
+    cluster_scoped += await asyncio.to_thread(install_definitions, api, "keda", "github.com/kedacore/keda/v2", file)
+    for name in ("alice.yaml", KEDA):
+        await asyncio.to_thread(api.run, "apply", "--validate=strict", "-n", live.namespace, "-f", str(EXAMPLES / name))
+    await live.until_ready()
+    spec = yaml.safe_load((EXAMPLES / KEDA).read_text())["spec"]
+    target = spec["scaleTargetRef"]
+    group, version = target["apiVersion"].split("/")
+    scale = ["scale", "-n", live.namespace, f"{target['kind']}.{version}.{group}/{target['name']}"]
+    await asyncio.to_thread(api.run, *scale, f"--replicas={spec['minReplicaCount']}")
+    await live.until_condition("Suspended", "True", "Requested")
+    await asyncio.to_thread(api.run, *scale, f"--replicas={spec['maxReplicaCount']}")
+    await live.until_ready()
+
+
+def test_velero_objects_are_valid_and_leave_out_what_the_operator_creates(api: Kubectl) -> None:
+    folder = "config/crd/v1/bases"
+    files = [f"{folder}/velero.io_{kind}.yaml" for kind in ("schedules", "restores")]
+    definitions = install_definitions(api, "velero", "github.com/vmware-tanzu/velero", *files)
+    try:
+        api.run("create", "namespace", "velero")
+        api.run("create", "--dry-run=server", "--validate=strict", "-f", str(EXAMPLES / VELERO))
+    finally:
+        api.run("delete", *definitions, "namespace/velero", "--wait=false", "--ignore-not-found")
+    [restore] = [raw for raw in yaml.safe_load_all((EXAMPLES / VELERO).read_text()) if raw["kind"] == "Restore"]
+    created = [kind.resource for kind in Kind if kind is not Kind.PVC]
+    assert set(restore["spec"]["excludedResources"]) == {
+        ".".join(filter(None, (resource.plural, resource.group))) for resource in created
+    }
+
+
+async def test_policy_allows_a_tenant_only_their_own_name(
+    live: Live, api: Kubectl, operator: None, cluster_scoped: list[str]
+) -> None:
+    policy = list(yaml.safe_load_all((EXAMPLES / POLICY).read_text()))
+    cluster_scoped += [f"{raw['kind']}/{raw['metadata']['name']}" for raw in policy]
+    own = {
+        "apiVersion": "userstorage.dev/v1",
+        "kind": "UserStorage",
+        "metadata": {"name": "alice"},
+        "spec": {"userID": "alice"},
+    }
+
+    def as_user(user: str, *command: str, given: Object | None = None, groups: tuple[str, ...] = ()) -> str:
+        """Run kubectl as that user and return what the API server answers."""
+        login = [f"--as={user}", *(f"--as-group={group}" for group in groups), "-n", live.namespace]
+        done = api.run(*login, *command, input=to_json(given) if given else None, check=False)
+        return done.stdout + done.stderr
+
+    def check() -> None:
+        api.run("label", "namespace", live.namespace, "example.org/self-service=true")
+        api.run(
+            *("create", "rolebinding", "tenants", "-n", live.namespace),
+            *("--clusterrole=userstorage-edit", "--user=alice", "--user=bob"),
+        )
+        api.run("apply", "--validate=strict", "-f", str(EXAMPLES / POLICY))
+        create = ("create", "-f", "-")
+        # A new policy takes effect in the API server with a delay.
+        refused = "spec.userID: only your own name is allowed: bob"
+        eventually(lambda: "created" not in as_user("bob", *create, "--dry-run=server", given=own))
+        assert refused in as_user("bob", *create, given=own)
+        assert "created" in as_user("alice", *create, given=own)
+        assert refused in as_user("bob", "patch", "us", "alice", "--type=merge", "--patch", '{"spec": {"replicas": 0}}')
+        assert refused in as_user("bob", "delete", "us", "alice")
+        assert "set spec.replicas" in as_user("bob", "scale", "us", "alice", "--replicas=0")
+        operator_groups = (f"system:serviceaccounts:{SYSTEM}", "system:serviceaccounts")
+        finalizer = '{"metadata": {"finalizers": ["example.org/test"]}}'
+        patch = ("patch", "us", "alice", "--type=merge", "--patch", finalizer, "--dry-run=server")
+        assert "patched" in as_user(ACCOUNT, *patch, groups=operator_groups)
+
+    await asyncio.to_thread(check)
+    await live.until_ready()
+    assert "deleted" in await asyncio.to_thread(as_user, "alice", "delete", "us", "alice")
 
 
 def of_gateways(*kinds: str) -> list[Any]:

@@ -18,9 +18,9 @@ _RETRY_SECONDS = 20.0
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def upload(url: str, content: str) -> None:
+def upload(url: str, content: bytes) -> None:
     """Write `content` to the file at `url`. Raises ClusterError if the server refuses the request or does not answer."""
-    _retry(url, lambda: _request("PUT", url, content.encode()))
+    _retry(url, lambda: _request("PUT", url, content))
 
 
 def download(url: str) -> str:

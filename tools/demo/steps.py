@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from demo import clusters, files
+from demo import browser, clusters, files
 from demo.kubectl import Kubectl
 from localcluster import ClusterError, processes
 from localcluster.background import Background
@@ -19,6 +19,8 @@ from testservers import redis
 ROOT = Path(__file__).parents[2]
 USER = "alice"
 FILE = "hello.txt"
+PICTURE = "page.png"
+"""The name of the picture of the user's page, in the folder with the demo's files."""
 
 _READY_SECONDS = 300.0
 _SECONDS_BETWEEN_POLLS = 0.25
@@ -43,7 +45,7 @@ def up(choice: str, directory: Path, report: Report) -> None:
 
     content = f"written by the demo at {datetime.now(UTC).isoformat()}"
     url = _url(cluster, first)
-    files.upload(url + FILE, content)
+    files.upload(url + FILE, content.encode())
     _expect(url + FILE, content)
     report(f"{FILE} uploaded and read back through the Service: {url}{FILE}")
 
@@ -53,8 +55,9 @@ def up(choice: str, directory: Path, report: Report) -> None:
     url = _url(cluster, second)
     _expect(url + FILE, content)
     report(f"the new pod has the same file: {FILE}")
+    _show_page(url, own / PICTURE, report)
     report("all steps succeeded; cluster, Redis and operator keep running")
-    print(f"\n{kubectl.run('get', 'us', '-o', 'wide')}")
+    print(f"\n{kubectl.run('get', 'us')}")
     print(_next_commands(url, kubectl, operator))
 
 
@@ -126,6 +129,19 @@ def until_ready(
     raise ClusterError(f"{summary}, and not Ready within {_READY_SECONDS:.0f} s (log of the operator: {operator.log})")
 
 
+def _show_page(url: str, picture: Path, report: Report) -> None:
+    """Open the user's page in a real browser, and keep a picture of it. Without a browser, report why there is no picture."""
+    if not browser.is_installed():
+        report("no browser yet: Debian's chromium and the libraries that it needs are 80 to 230 MB to download")
+    try:
+        program = browser.find_or_install(report)
+    except ClusterError as error:
+        report(f"no picture of the page: {error}")
+        return
+    browser.take_picture(program, url, FILE, picture)
+    report(f"the page opened in a browser and lists {FILE}; its picture: {_shown(picture)}")
+
+
 def _url(cluster: clusters.DemoCluster, status: dict[str, Any]) -> str:
     return cluster.service_url(status["serviceName"]) + urlsplit(str(status["url"])).path
 
@@ -143,7 +159,7 @@ def _next_commands(url: str, kubectl: Kubectl, operator: Background) -> str:
 
 Watch it:
 
-    export KUBECONFIG={kubectl.kubeconfig}
+    export KUBECONFIG={_shown(kubectl.kubeconfig)}
     {_shown(kubectl.program)} get us --watch
     {_shown(kubectl.program)} describe us {USER}
     tail -f {_shown(operator.log)}
