@@ -28,7 +28,8 @@ from userstorage_operator.kube.login import login
 from userstorage_operator.runtime.connections import Limits
 from userstorage_operator.runtime.event_loop_monitor import EventLoopMonitor
 from userstorage_operator.runtime.gate_metrics import GateMetrics
-from userstorage_operator.runtime.http import HandlerServer, HttpServer
+from userstorage_operator.runtime.head_server import HeadServer
+from userstorage_operator.runtime.http import HttpServer
 from userstorage_operator.runtime.metrics import CONTENT_TYPE
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,8 @@ _CHUNK = 10
 """Number of rows that are built in a row after a change of a class."""
 _LOOP_LAG = 60.0
 """Seconds for which the event loop may have been late before a restart of the process is the better choice."""
+_DRAIN = 10.0
+"""Seconds for which a gate that stops waits for the next question on each connection, before it closes it."""
 _LIMITS = Limits(
     connections=1024,
     per_address=512,  # all questions come from a few login proxies
@@ -184,7 +187,7 @@ class Gate:
             metrics,
             asyncio.get_running_loop().time,
         )
-        self._door = HandlerServer(door.handle, _LIMITS, metrics)
+        self._door = HeadServer(door.handle, _LIMITS, metrics)
         self._http = HttpServer(
             {"loop": self._loop_lagging},
             {"door": self._closed, "watches": self._watches_failing},
@@ -213,7 +216,7 @@ class Gate:
             if stop.is_set():
                 return
             gc.freeze()  # the table has no cycles, and traversing it would block the event loop
-            stack.push_async_callback(self._door.stop)
+            stack.push_async_callback(self._door.stop, _DRAIN)
             await self._door.start(self._config.port)
             self._is_open = True
             log.info("started", objects=len(self._watch.table), namespaces=list(self._config.namespaces) or "all")

@@ -306,6 +306,36 @@ def test_forwarded_headers_of_the_client_are_not_read(attack: Attack, number: in
     assert (answer.code, reached) in [(200, "alice"), (403, "")], answer
 
 
+OTHER_SITES: list[tuple[str, Headers]] = [
+    ("POST", [("Sec-Fetch-Site", "same-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")]),
+    ("POST", [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Dest", "empty")]),
+    ("GET", [("Sec-Fetch-Site", "same-site"), ("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Dest", "image")]),
+    ("GET", [("Sec-Fetch-Site", "same-site"), ("Sec-Fetch-Mode", "cors"), ("Origin", f"https://{BOB}")]),
+    (
+        "GET",
+        [("Sec-Fetch-Site", "same-site"), ("Sec-Fetch-Mode", "websocket"), ("Connection", "Upgrade"), ("Upgrade", "websocket")],
+    ),
+    ("DELETE", [("Sec-Fetch-Site", "same-site"), ("Sec-Fetch-Mode", "cors")]),
+]
+"""Requests that a page at another host of the domain makes the browser of alice send, with her cookie."""
+
+
+@pytest.mark.parametrize("number", range(len(OTHER_SITES)))
+def test_request_of_another_site_is_refused(attack: Attack, number: int) -> None:
+    method, headers = OTHER_SITES[number]
+    answer, reached = attack.send("alice", encoded(method, ALICE, "/", [*attack.session("alice"), *headers]))
+    assert (answer.code, reached) == (403, "")
+    same = [("Sec-Fetch-Site", "same-origin") if name == "Sec-Fetch-Site" else (name, value) for name, value in headers]
+    answer, reached = attack.send("alice", encoded(method, ALICE, "/", [*attack.session("alice"), *same]))
+    assert (answer.code, reached) == (200, "alice")
+
+
+def test_link_on_another_site_leads_to_the_files(attack: Attack) -> None:
+    link = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")]
+    answer, reached = attack.send("alice", encoded("GET", ALICE, "/", [*attack.session("alice"), *link]))
+    assert (answer.code, reached) == (200, "alice")
+
+
 PATHS = [
     "/../",
     "/../../../../",

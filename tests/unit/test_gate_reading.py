@@ -217,6 +217,13 @@ def test_empty_user_is_proved_but_nameless() -> None:
     assert identity([basic(KEY)], KEYS) == Identity(proved=True)
 
 
+def test_name_that_is_too_long_for_a_user_id_equals_none_and_is_not_kept() -> None:
+    longest = "a" * 255
+    assert identity([basic(f"{longest}:{KEY}")], KEYS).user == longest
+    longer = identity([basic(f"{'a' * 20_000}:{KEY}")], KEYS).user
+    assert (len(longer), longer == longest) == (256, False)
+
+
 def test_first_two_keys_of_a_file_count() -> None:
     assert parse_keys(f"\n {KEY} \r\n\n{NEXT}\n{'x' * 32}\n") == KEYS
     assert parse_keys(KEY) == KEYS[:1]

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 _KEY_MIN = 32
 _KEYS_MAX = 2
+_USER_MAX = 256
+"""One character more than a user id can have. The rest of a longer name is in no log and no memory."""
 
 
 class BadKeys(Exception):
@@ -59,4 +61,4 @@ def identity(authorization: Sequence[str], keys: Sequence[bytes]) -> Identity:
     matches = [hmac.compare_digest(key, known) for known in keys]
     if not any(matches):
         return Identity(proved=False)
-    return Identity(proved=True, user=user.decode(errors="replace"))
+    return Identity(proved=True, user=user[:_USER_MAX].decode(errors="replace"))
