@@ -412,7 +412,7 @@ class _Forwarder:
 
 def _drop(request: web.BaseRequest) -> web.Response:
     if request.transport is not None:
-        request.transport.abort()  # type: ignore[attr-defined]  # a TCP transport
+        request.transport.abort()
     return web.Response(status=499)
 
 

@@ -36,7 +36,7 @@ def ready(status: str) -> dict[str, Any]:
 
 
 def served() -> Script:
-    """A UserStorage with its policy, claim and pod."""
+    """Return a UserStorage with its policy, claim and pod."""
     script = Script()("ADDED", STORAGES, "alice", "a")
     script("ADDED", POLICIES, "alice", "n", "a", spec={"podSelector": {"matchLabels": LABELS}})
     script("ADDED", CLAIMS, "alice", "c")

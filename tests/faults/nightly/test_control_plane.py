@@ -42,7 +42,7 @@ async def test_what_was_compacted_while_the_watches_were_cut_is_listed(
     await asyncio.to_thread(control_plane.resume)
     proxy.fail()
     await live.until_ready("carol")
-    await live.until_condition("Suspended", "True", "Suspended", "bob")
+    await live.until_condition("Suspended", "True", "Requested", "bob")
 
     async def is_replaced() -> bool:
         found = await live.child(Kind.POD)
