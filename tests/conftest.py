@@ -54,6 +54,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--gateway-outage", type=float, default=3, help="seconds for which a part of the front door is away")
     parser.addoption("--gateway-mebibytes", type=int, default=300, help="MiB of the file that is downloaded through gateways")
+    parser.addoption(
+        "--model-examples", type=int, default=0, help="random histories for the model; 0: a few hundred fixed ones"
+    )
+    parser.addoption("--model-first", action="store_true", help="the model does not look for a shorter history that fails")
     parser.addoption("--forged-seconds", type=int, default=10, help="seconds for which the operator meets forged objects")
 
 

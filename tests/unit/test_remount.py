@@ -95,7 +95,6 @@ def test_pod_that_has_become_ready_since_is_not_deleted() -> None:
     due = snapshot_with(running(), ready_since=timedelta(minutes=5))
     deletion = planner.plan(due, NOW).pod_deletion
     assert deletion is not None
-    assert deletion.unless_changed
     assert not deletion.requested
     waiting = snapshot_with(running(), ready_since=timedelta(minutes=4))
     plan = planner.plan(waiting, NOW)

@@ -180,9 +180,7 @@ def plan_deletion(snapshot: Snapshot) -> Plan:
         return Plan((*keep, RemoveFinalizer()))
     if is_terminating(pod):
         return Plan(keep, requeue_at=requeue_at)
-    # The garbage collector may have orphaned the pod since it was cached: another version of it must not be deleted.
-    deletion = replace(pod_deletion(snapshot, pod, "its UserStorage is being deleted"), unless_changed=True)
-    return Plan((*keep, deletion), requeue_at=requeue_at)
+    return Plan((*keep, pod_deletion(snapshot, pod, "its UserStorage is being deleted")), requeue_at=requeue_at)
 
 
 def claim_to_collect(snapshot: Snapshot) -> Unstructured | None:

@@ -215,7 +215,7 @@ def _replacement(snapshot: Snapshot, desired: Desired, pod: Unstructured, now: d
     elif (due := remount.due_at(snapshot)) is not None and due <= now:
         # A pod that has become ready in the meantime is a newer version.
         step = pod_deletion(snapshot, pod, _NO_FILES)
-        step = replace(step, requested=False, remounts=True, unless_changed=True)
+        step = replace(step, requested=False, remounts=True)
     else:
         return None
     # A claim that the spec names was read in this reconcile.

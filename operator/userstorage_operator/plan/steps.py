@@ -51,8 +51,8 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete a child that the class no longer asks for, without waiting for the pod. The `uid` precondition protects a newer
-    object of the same name.
+    """Delete a child that the class no longer asks for, without waiting for the pod. `uid` and resourceVersion are preconditions: a
+    newer object of that name, or one that has another owner by now, stays.
     """
 
     kind: Kind
@@ -61,7 +61,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class DeletePod:
-    """Delete the pod gracefully; the `uid` precondition protects a newer pod of the same name."""
+    """Delete the pod gracefully. Preconditions as for Delete."""
 
     uid: str
     grace_period: int
@@ -69,8 +69,6 @@ class DeletePod:
     reason: str
     requested: bool
     """False if the pod was lost or is restarted: the next one may then be created only after a pause. True for all other reasons."""
-    unless_changed: bool = False
-    """Whether no newer version of the pod may exist: a further precondition."""
     by_rollout: bool = False
     """Whether a change of the class is the only reason."""
     remounts: bool = False

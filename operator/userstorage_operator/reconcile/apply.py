@@ -1,6 +1,7 @@
 """Carries out a plan, step by step. No other code writes children. The process may be killed before and after every step."""
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -118,7 +119,7 @@ class Applier:
             case Delete(kind, uid):
                 seen = getattr(snapshot.children, kind.field)
                 if has_finalizer(seen):
-                    await self._finalizers.release(seen)
+                    snapshot = snapshot.with_child(kind, await self._finalizers.release(seen))
                 snapshot = snapshot.with_child(kind, await self._delete(kind, uid, 0, snapshot))
                 self._record_write(step, result, Undone.CREATED, last_manager(seen, {"metadata": {"ownerReferences": None}}))
                 log.info("removed", action=f"delete {kind.resource.kind}")
@@ -283,9 +284,7 @@ class Applier:
     async def _delete_pod(self, step: DeletePod, snapshot: Snapshot) -> Unstructured | None:
         if step.only_if_claim_stays:
             await self._verify_claim_stays(snapshot)
-        seen = snapshot.children.pod  # as the plan saw it, or as an earlier step left it
-        version = seen["metadata"]["resourceVersion"] if step.unless_changed and seen is not None else None
-        pod = await self._delete(Kind.POD, step.uid, step.grace_period, snapshot, version)
+        pod = await self._delete(Kind.POD, step.uid, step.grace_period, snapshot)
         name = names.child_name(snapshot.storage.slug)
         key = snapshot.storage.meta.key
         if step.requested:
@@ -300,17 +299,27 @@ class Applier:
         log.info("pod_deletion_started", action="delete Pod", pod_name=name, why=step.reason)
         return pod
 
-    async def _delete(
-        self, kind: Kind, uid: str, grace_period: int, snapshot: Snapshot, resource_version: str | None = None
-    ) -> Unstructured | None:
-        """Start the deletion of the child with that uid. Return the terminating child; None if it is gone already."""
+    async def _delete(self, kind: Kind, uid: str, grace_period: int, snapshot: Snapshot) -> Unstructured | None:
+        """Start the deletion of the child with that uid. Return the terminating child; None if it is gone already.
+
+        Raises Conflict if the child has changed since it was cached, as it may have another owner by now: the garbage collector has
+        orphaned it, or another controller has adopted it.
+        """
         namespace, name = snapshot.storage.meta.namespace, names.child_name(snapshot.storage.slug)
+        seen: Unstructured | None = getattr(snapshot.children, kind.field)  # as the plan saw it, or as an earlier step left it
+        if seen is None:
+            return None
+        version = seen["metadata"]["resourceVersion"]
         try:
-            answer = await self._cluster.delete(
-                kind.resource, namespace, name, uid, grace_period, "Foreground", resource_version
-            )
+            answer = await self._cluster.delete(kind.resource, namespace, name, uid, grace_period, "Foreground", version)
         except NotFound:
             answer = None
+        except Conflict:
+            with suppress(NotFound):  # without waiting for the watch, which may be interrupted
+                live = await self._cluster.get(kind.resource, namespace, name)
+                if live["metadata"]["uid"] == uid:
+                    self._lister.put(kind.resource, live)
+            raise
         if answer is None or answer["kind"] != kind.resource.kind:
             self._lister.discard(kind.resource, namespace, name, uid)
             return None

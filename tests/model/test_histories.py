@@ -1,0 +1,34 @@
+"""Histories that the state machine has found, as tests of their own."""
+
+import asyncio
+from typing import Any
+
+from model.test_reconciler_model import NAMESPACE, ReconcilerMachine, child_key
+from userstorage_operator.api.resources import USER_STORAGES, Kind
+
+
+def machine(loop: asyncio.AbstractEventLoop) -> Any:
+    """Return a world in which alice is served."""
+    return type("Machine", (ReconcilerMachine,), {"loop": loop})()
+
+
+def test_pod_that_another_controller_has_just_adopted_is_not_deleted(loop: asyncio.AbstractEventLoop) -> None:
+    world = machine(loop)
+    world.oppose("alice", Kind.POD, "seize")  # the watch of pods has not shown it yet
+    world.change("alice", {"replicas": 0})
+    world.deliver(USER_STORAGES, 1)
+    world.reconcile(0, informed=False)
+    assert "deletionTimestamp" not in world.api.get(Kind.POD.resource, *child_key("alice"))["metadata"]
+    world.wait(61)
+    world.reconcile(0, informed=False)  # the watch is not needed: the refused deletion has read the pod
+    ready, *_ = world.api.get(USER_STORAGES, NAMESPACE, "alice")["status"]["conditions"]
+    assert ready["reason"] == "NameConflict"
+    world.teardown()
+
+
+def test_released_policy_is_deleted_in_the_version_that_was_released(loop: asyncio.AbstractEventLoop) -> None:
+    world = machine(loop)
+    world.change_class("plain", {"network": {"policy": "None"}})
+    world.world.work(world.world.operator)
+    world.cluster("collect_garbage")
+    assert world.api.find(Kind.NETWORK_POLICY.resource, *child_key("alice")) is None
