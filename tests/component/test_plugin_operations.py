@@ -97,19 +97,19 @@ async def test_orphans_are_found_and_deleted_only_when_asked(live: Live, operato
     found = await done(plugin, "orphans")
     assert found.returncode == 1, found.stderr
     assert [line.split()[1:3] for line in found.stdout.splitlines()[1:]] == [["user-storage-bob", "bob"]]
-    assert await live.child(Kind.CLAIM, "bob") is not None
+    assert await live.child(Kind.PVC, "bob") is not None
     asked = await done(plugin, "orphans", "--delete")  # standard input is empty: the question is not answered
     assert asked.returncode == 1
-    assert await live.child(Kind.CLAIM, "bob") is not None
+    assert await live.child(Kind.PVC, "bob") is not None
     deleted = await done(plugin, "orphans", "--delete", "--yes")
     assert deleted.returncode == 0, deleted.stderr
     assert "persistentvolumeclaim/user-storage-bob deleted" in deleted.stdout
 
     async def is_gone() -> bool:
-        return await live.child(Kind.CLAIM, "bob") is None
+        return await live.child(Kind.PVC, "bob") is None
 
     await live.until(is_gone)
-    claim = await live.child(Kind.CLAIM, "alice")
+    claim = await live.child(Kind.PVC, "alice")
     assert claim is not None
     assert "deletionTimestamp" not in claim["metadata"]
 
@@ -117,12 +117,12 @@ async def test_orphans_are_found_and_deleted_only_when_asked(live: Live, operato
 async def test_orphan_that_a_pod_mounts_is_kept(live: Live, operator: RecordedMetrics, plugin: Plugin) -> None:
     await live.create()
     await live.until_ready()
-    claim = await live.child(Kind.CLAIM)
+    claim = await live.child(Kind.PVC)
     assert claim is not None
     ours = {key: claim["metadata"][key] for key in ("labels", "annotations")}
-    await live.create_object(Kind.CLAIM, "of-bob", {key: claim["spec"][key] for key in ("accessModes", "resources")}, **ours)
+    await live.create_object(Kind.PVC, "of-bob", {key: claim["spec"][key] for key in ("accessModes", "resources")}, **ours)
     bobs = {"metadata": {"annotations": {"userstorage.dev/user-id": "bob"}}}
-    await live.client.merge_patch(Kind.CLAIM.resource, live.namespace, "of-bob", bobs)
+    await live.client.merge_patch(Kind.PVC.resource, live.namespace, "of-bob", bobs)
     spec = (await live.pod())["spec"]
     volumes = [{"name": "files", "persistentVolumeClaim": {"claimName": "of-bob"}}]
     kept = {key: spec[key] for key in ("securityContext", "automountServiceAccountToken")}
@@ -132,13 +132,13 @@ async def test_orphan_that_a_pod_mounts_is_kept(live: Live, operator: RecordedMe
     assert found.returncode == 1, found.stdout
     [row] = found.stdout.splitlines()[1:]
     assert row.split()[1:3] + row.split()[-1:] == ["of-bob", "bob", "backup"]
-    assert "deletionTimestamp" not in (await live.client.get(Kind.CLAIM.resource, live.namespace, "of-bob"))["metadata"]
+    assert "deletionTimestamp" not in (await live.client.get(Kind.PVC.resource, live.namespace, "of-bob"))["metadata"]
 
 
 async def test_claim_is_adopted_by_its_name_or_by_the_spec(live: Live, operator: RecordedMetrics, plugin: Plugin) -> None:
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}}
-    await live.create_object(Kind.CLAIM, "user-storage-alice", claim)
-    await live.create_object(Kind.CLAIM, "old-home", claim)
+    await live.create_object(Kind.PVC, "user-storage-alice", claim)
+    await live.create_object(Kind.PVC, "old-home", claim)
     planned = await done(plugin, "adopt", "user-storage-alice", "--name=alice")
     assert planned.returncode == 0, planned.stderr
     assert planned.stderr == "dry run; --yes does it:\n"
