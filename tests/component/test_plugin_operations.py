@@ -1,7 +1,11 @@
 """`kubectl userstorage` for those who run the platform, against a real API server: top, orphans, adopt, doctor, report, cache."""
 
 import asyncio
+import contextlib
 import json
+import os
+import pty
+import signal
 import subprocess
 import tarfile
 from pathlib import Path
@@ -54,6 +58,29 @@ async def test_top_counts_states_and_shows_problems_first(live: Live, operator: 
     assert [row.split()[1] for row in rows] == ["carol", "alice", "bob"]
     limited = await done(plugin, "top", "--limit=1", "--sort=name")
     assert [line.split()[1] for line in limited.stdout.splitlines()[4:]] == ["alice"]
+
+
+async def test_top_is_live_on_a_terminal_until_interrupted(live: Live, plugin: Plugin) -> None:
+    await live.create()
+    ours, terminal = pty.openpty()
+    process = plugin.start_on(terminal, "top", "--interval=1")
+    os.close(terminal)
+
+    def shown_until(text: str) -> str:
+        shown = ""
+        while text not in shown:
+            shown += os.read(ours, 65536).decode(errors="replace")
+        return shown
+
+    await asyncio.to_thread(shown_until, "1 UserStorages")
+    await live.create("bob")
+    assert "\x1b[" in await asyncio.to_thread(shown_until, "2 UserStorages")
+    process.send_signal(signal.SIGINT)
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(os.read, ours, 65536)
+    os.close(ours)
+    assert process.returncode == 130
 
 
 async def test_list_and_top_ask_the_read_api(live: Live, plugin: Plugin, api: Kubectl, tmp_path: Path) -> None:
