@@ -2,18 +2,19 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from support.admission import mutating_policy
 from support.inprocess import RecordedMetrics, assert_silent
 from support.kubectl import Kubectl
 from support.live import LIFE, ClassOfTest, Live
-from userstorage_operator import plugin
+from support.plugin import Plugin
 from userstorage_operator.api.names import API_VERSION, KIND
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
@@ -287,7 +288,6 @@ async def test_explain_prints_no_control_characters(live: Live) -> None:
     stored = {"type": "Ready", "status": "False", "reason": "APIError", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     conditions = [stored | {"message": "denied: \x1b[2J\x07", "observedGeneration": 1}]
     await live.client.merge_patch(USER_STORAGES, live.namespace, "alice", {"status": {"conditions": conditions}}, "status")
-    arguments = ["explain", "alice", "-n", live.namespace]
-    done = await asyncio.to_thread(CliRunner().invoke, plugin.main, arguments)
-    assert "denied: ?[2J?" in done.output
-    assert done.output.replace("\n", "").isprintable()
+    done = await asyncio.to_thread(Plugin(Path(os.environ["KUBECONFIG"]), live.namespace), "explain", "alice")
+    assert "denied: ?[2J?" in done.stdout
+    assert done.stdout.replace("\n", "").isprintable()

@@ -1,14 +1,15 @@
 """The annotation userstorage.dev/paused, and `rollout.paused` of a class."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from support.inprocess import RecordedMetrics
 from support.live import Live, condition_of
-from userstorage_operator import plugin
+from support.plugin import Plugin
 from userstorage_operator.api.names import ANNOTATION_PAUSED, FINALIZER
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
@@ -50,8 +51,9 @@ async def test_paused_user_storage_is_left_alone(live: Live, operator: RecordedM
     await asyncio.sleep(3)
     assert await state(live) == before
     assert operator.writes() == writes
-    explained = await asyncio.to_thread(CliRunner().invoke, plugin.main, ["explain", "alice", "-n", live.namespace])
-    assert "paused: everything else here is as it was at that moment" in explained.output
+    explained = await asyncio.to_thread(Plugin(Path(os.environ["KUBECONFIG"]), live.namespace), "explain", "alice")
+    assert "Paused=True Paused" in explained.stdout
+    assert "PodReady" not in explained.stdout
     assert await live.condition("Ready", "bob") == ("True", "PodReady")
 
     await live.change({"spec": {"replicas": 1}})

@@ -102,7 +102,10 @@ async def test_class_is_explained(live: Live, operator_of_all: RecordedMetrics, 
 
     await live.until(is_valid)
     explained = await done(plugin.anywhere, "explain", f"userstorageclass/{live.lab_class}")
-    assert explained.stdout == f"userstorageclass {live.lab_class}: Valid\n"
+    first, *others = explained.stdout.splitlines()
+    assert first == f"userstorageclass {live.lab_class}: Valid"
+    assert "  ImagePinned=False NoDigest since " in "\n".join(others)  # built-in images are named by tags
+    assert others[-1] == f"      $ kubectl edit userstorageclass {live.lab_class}"
 
 
 async def test_missing_object_and_missing_rights_have_their_exit_codes(

@@ -1,7 +1,11 @@
 """`kubectl userstorage` for those who run the platform, against a real API server: top, orphans, adopt, doctor, report, cache."""
 
 import asyncio
+import contextlib
 import json
+import os
+import pty
+import signal
 import subprocess
 import tarfile
 from pathlib import Path
@@ -56,6 +60,29 @@ async def test_top_counts_states_and_shows_problems_first(live: Live, operator: 
     assert [line.split()[1] for line in limited.stdout.splitlines()[4:]] == ["alice"]
 
 
+async def test_top_is_live_on_a_terminal_until_interrupted(live: Live, plugin: Plugin) -> None:
+    await live.create()
+    ours, terminal = pty.openpty()
+    process = plugin.start_on(terminal, "top", "--interval=1")
+    os.close(terminal)
+
+    def shown_until(text: str) -> str:
+        shown = ""
+        while text not in shown:
+            shown += os.read(ours, 65536).decode(errors="replace")
+        return shown
+
+    await asyncio.to_thread(shown_until, "1 UserStorages")
+    await live.create("bob")
+    assert "\x1b[" in await asyncio.to_thread(shown_until, "2 UserStorages")
+    process.send_signal(signal.SIGINT)
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(os.read, ours, 65536)
+    os.close(ours)
+    assert process.returncode == 130
+
+
 async def test_list_and_top_ask_the_read_api(live: Live, plugin: Plugin, api: Kubectl, tmp_path: Path) -> None:
     port, token = free_port(), tmp_path / "token"
     token.write_text(account(api, live.namespace, everywhere=True))
@@ -97,19 +124,19 @@ async def test_orphans_are_found_and_deleted_only_when_asked(live: Live, operato
     found = await done(plugin, "orphans")
     assert found.returncode == 1, found.stderr
     assert [line.split()[1:3] for line in found.stdout.splitlines()[1:]] == [["user-storage-bob", "bob"]]
-    assert await live.child(Kind.CLAIM, "bob") is not None
+    assert await live.child(Kind.PVC, "bob") is not None
     asked = await done(plugin, "orphans", "--delete")  # standard input is empty: the question is not answered
     assert asked.returncode == 1
-    assert await live.child(Kind.CLAIM, "bob") is not None
+    assert await live.child(Kind.PVC, "bob") is not None
     deleted = await done(plugin, "orphans", "--delete", "--yes")
     assert deleted.returncode == 0, deleted.stderr
     assert "persistentvolumeclaim/user-storage-bob deleted" in deleted.stdout
 
     async def is_gone() -> bool:
-        return await live.child(Kind.CLAIM, "bob") is None
+        return await live.child(Kind.PVC, "bob") is None
 
     await live.until(is_gone)
-    claim = await live.child(Kind.CLAIM, "alice")
+    claim = await live.child(Kind.PVC, "alice")
     assert claim is not None
     assert "deletionTimestamp" not in claim["metadata"]
 
@@ -117,12 +144,12 @@ async def test_orphans_are_found_and_deleted_only_when_asked(live: Live, operato
 async def test_orphan_that_a_pod_mounts_is_kept(live: Live, operator: RecordedMetrics, plugin: Plugin) -> None:
     await live.create()
     await live.until_ready()
-    claim = await live.child(Kind.CLAIM)
+    claim = await live.child(Kind.PVC)
     assert claim is not None
     ours = {key: claim["metadata"][key] for key in ("labels", "annotations")}
-    await live.create_object(Kind.CLAIM, "of-bob", {key: claim["spec"][key] for key in ("accessModes", "resources")}, **ours)
+    await live.create_object(Kind.PVC, "of-bob", {key: claim["spec"][key] for key in ("accessModes", "resources")}, **ours)
     bobs = {"metadata": {"annotations": {"userstorage.dev/user-id": "bob"}}}
-    await live.client.merge_patch(Kind.CLAIM.resource, live.namespace, "of-bob", bobs)
+    await live.client.merge_patch(Kind.PVC.resource, live.namespace, "of-bob", bobs)
     spec = (await live.pod())["spec"]
     volumes = [{"name": "files", "persistentVolumeClaim": {"claimName": "of-bob"}}]
     kept = {key: spec[key] for key in ("securityContext", "automountServiceAccountToken")}
@@ -132,13 +159,13 @@ async def test_orphan_that_a_pod_mounts_is_kept(live: Live, operator: RecordedMe
     assert found.returncode == 1, found.stdout
     [row] = found.stdout.splitlines()[1:]
     assert row.split()[1:3] + row.split()[-1:] == ["of-bob", "bob", "backup"]
-    assert "deletionTimestamp" not in (await live.client.get(Kind.CLAIM.resource, live.namespace, "of-bob"))["metadata"]
+    assert "deletionTimestamp" not in (await live.client.get(Kind.PVC.resource, live.namespace, "of-bob"))["metadata"]
 
 
 async def test_claim_is_adopted_by_its_name_or_by_the_spec(live: Live, operator: RecordedMetrics, plugin: Plugin) -> None:
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}}
-    await live.create_object(Kind.CLAIM, "user-storage-alice", claim)
-    await live.create_object(Kind.CLAIM, "old-home", claim)
+    await live.create_object(Kind.PVC, "user-storage-alice", claim)
+    await live.create_object(Kind.PVC, "old-home", claim)
     planned = await done(plugin, "adopt", "user-storage-alice", "--name=alice")
     assert planned.returncode == 0, planned.stderr
     assert planned.stderr == "dry run; --yes does it:\n"

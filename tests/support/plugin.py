@@ -33,6 +33,11 @@ class Plugin:
         command = [PROGRAM, verb, *arguments, "-n", self._namespace]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **self._options(environment))
 
+    def start_on(self, terminal: int, verb: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start a verb in the namespace whose output is a terminal (a file descriptor)."""
+        command = [PROGRAM, verb, *arguments, "-n", self._namespace]
+        return subprocess.Popen(command, stdout=terminal, stderr=terminal, **self._options({"TERM": "xterm-256color"}))
+
     def _options(self, environment: dict[str, str]) -> dict[str, Any]:
         cluster = {"KUBECONFIG": str(self._kubeconfig), "PYTHONUNBUFFERED": "1"}
         return {"env": {**os.environ, **cluster, **environment}, "text": True, "stdin": subprocess.DEVNULL}

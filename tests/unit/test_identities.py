@@ -14,9 +14,9 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubectl_userstorage.explaining import explain
 from support.builders import NOW, class_object, desired_of, dufs_class, snapshot_of, storage_object
 from support.identities import ALL, VALID
-from userstorage_operator import plugin
 from userstorage_operator.api.conditions import Condition, merge
 from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.names import ANNOTATION_USER_ID, slug
@@ -187,7 +187,7 @@ def test_message_that_quotes_the_id_is_one_line_for_status_event_and_plugin(user
         host_path(snapshot_of(raw).storage, exposed)
     [condition] = merge((), [Condition("Ready", False, "InvalidSpec", refused.value.message)], 3, NOW)
     assert repr(user_id) in condition["message"]
-    shown = list(plugin.describe(raw | {"status": {"conditions": [condition], "observedGeneration": 3}}))
+    shown = list(explain(raw | {"status": {"conditions": [condition], "observedGeneration": 3}}, ""))
     assert f"      {condition['message']}" in shown
     assert all(line.isprintable() for line in shown)
 

@@ -140,6 +140,13 @@ def age(timestamp: str | None, now: datetime | None = None) -> str:
     return f"{max(seconds, 0)}s"
 
 
+def _shown(char: str) -> str:
+    return char if char.isprintable() else " " if char.isspace() else "?"
+
+
 def printable(text: str) -> str:
-    """Return `text` on one line, without control characters: tenants write parts of it, and it is printed on a terminal."""
-    return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
+    """Return `text` on one line, without control characters: tenants write parts of it, and it is printed on a terminal.
+
+    White space becomes a space, any other one a question mark.
+    """
+    return text if text.isprintable() else "".join(map(_shown, text))

@@ -142,7 +142,7 @@ def replica(name: str, namespace: str, ready: Raw) -> list[Check]:
         Check(f"replica {name}", State.WARNING, f"{kind}: {text}", step)
         for kind, text in sorted(ready.get("degraded", {}).items())
     ]
-    return checks or [Check(f"replica {name}", State.OK, ready.get("role", ready.get("status", "")))]
+    return checks or [Check(f"replica {name}", State.OK, str(ready.get("role") or ready.get("status")))]
 
 
 def metrics(name: str, text: str) -> list[Check]:

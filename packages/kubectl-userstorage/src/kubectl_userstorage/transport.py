@@ -3,6 +3,7 @@ import takes a third of a second: commands load it when they first need the clus
 """
 
 import contextlib
+import functools
 import logging
 import os
 import ssl
@@ -52,18 +53,20 @@ class KubeTransport:
     ) -> Answer:
         """Send a request and return the answer, also if it is an error."""
         # raise_for_status=False: kr8s would log in three more times after each 403, which costs three runs of an exec plugin.
-        options = {"params": params, "content": content, "headers": headers, "raise_for_status": False}
         base, _, rest = path.rpartition("/")
+        call = functools.partial(self._api.call_api, method, version="", base=base, url=rest, raise_for_status=False)
         with _connection_errors():
-            async with self._api.call_api(method, version="", base=base, url=rest, **options) as response:
+            async with call(params=params, content=content, headers=headers) as response:
                 return Answer(response.content, _error(response) if response.is_error else None)
 
     async def lines(self, path: str, params: Mapping[str, str]) -> AsyncIterator[str]:
         """Yield the lines of a response as they arrive."""
         base, _, rest = path.rpartition("/")
-        options = {"params": params, "raise_for_status": False, "timeout": httpx.Timeout(30, read=None)}
+        call = functools.partial(
+            self._api.call_api, "GET", version="", base=base, url=rest, raise_for_status=False, stream=True
+        )
         with _connection_errors():
-            async with self._api.call_api("GET", version="", base=base, url=rest, stream=True, **options) as response:
+            async with call(params=params, timeout=httpx.Timeout(30, read=None)) as response:
                 if response.is_error:
                     await response.aread()
                     raise _error(response)

@@ -19,9 +19,9 @@ from kubectl_userstorage.output import console, has_colours, table_lines
 
 _COLUMNS = ("namespace", "name", "user", "phase", "reason", "used", "capacity", "node", "age")
 _URGENCY = ("Failed", "Degraded", "Terminating", "Starting", "Pending", "Ready", "Suspended")
-_SORTS = {
+_SORTS: dict[str, Callable[[Row], tuple[int | float | str, ...]]] = {
     "state": lambda row: (_URGENCY.index(row.phase) if row.phase in _URGENCY else -1, -_percent(row)),
-    "used": lambda row: -_percent(row),
+    "used": lambda row: (-_percent(row),),
     "name": lambda row: (row.namespace, row.name),
 }
 
