@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from support.backend import account, free_port
+from localcluster.addresses import free_port
+from support.backend import account
 from support.inprocess import RecordedMetrics, serving
 from support.kubectl import Kubectl
 from support.live import Live

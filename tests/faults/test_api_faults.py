@@ -1,6 +1,7 @@
 """Errors, conflicts, refusals, hanging requests: what was asked for is done in the end, and no other user is affected."""
 
 import itertools
+from functools import partial
 
 import pytest
 
@@ -14,7 +15,7 @@ from userstorage_operator.api.resources import USER_STORAGES
 pytestmark = [pytest.mark.kwok]
 
 OF_ALICE = "(user-storage-)?alice"
-STATUS = {"resource": "userstorages", "subresource": "status"}
+status_fault = partial(Fault, verb="patch", resource="userstorages", subresource="status")
 
 
 def refused(proxy: FaultProxy, code: int) -> list[Request]:
@@ -51,7 +52,7 @@ async def test_user_that_is_created_in_an_outage_is_served_after_it(
 
 @pytest.mark.parametrize("times", [1, 3])
 async def test_conflict_of_the_status_is_retried(live: Live, operator: Operator, proxy: FaultProxy, times: int) -> None:
-    proxy.fail(Fault(verb="patch", status=409, times=times, **STATUS))
+    proxy.fail(status_fault(status=409, times=times))
     await live.create()
     await live.until_ready()
     assert len(refused(proxy, 409)) == times
@@ -60,7 +61,7 @@ async def test_conflict_of_the_status_is_retried(live: Live, operator: Operator,
 async def test_status_that_is_always_refused_costs_few_writes_and_no_other_user(
     live: Live, operator: Operator, proxy: FaultProxy
 ) -> None:
-    proxy.fail(Fault(verb="patch", status=422, name="alice", **STATUS))
+    proxy.fail(status_fault(status=422, name="alice"))
     await live.create()
     await live.create("bob")
     await live.until_ready("bob")
