@@ -1,4 +1,5 @@
-"""Writes the figures of the newest results in `results/` into docs/performance.md and the README, and draws docs/performance.png.
+"""Writes the figures of the newest results in `results/` into docs/performance.md, docs/gate.md and the README, and draws
+docs/performance.png.
 
 A block starts with `<!-- NAME: … -->` and ends with `<!-- end -->`. With `--check`, only compares, and the picture not at all.
 """
@@ -16,6 +17,7 @@ from measuring import RESULTS, ROOT
 from side_by_side import SERVERS, Part, Round
 
 DOCUMENT = ROOT / "docs/performance.md"
+GATE = ROOT / "docs/gate.md"
 README = ROOT / "README.md"
 PICTURE = ROOT / "docs/performance.png"
 
@@ -132,6 +134,14 @@ def document_blocks() -> dict[str, list[str]]:
     return blocks
 
 
+def gate_blocks() -> dict[str, list[str]]:
+    """Return the generated block of docs/gate.md."""
+    if (bench := newest("gate")) is None:
+        return {"gate": ["Not measured yet."]}
+    rows = [line for line in (RESULTS / f"{bench[0]}.md").read_text().splitlines() if line.startswith("|")]
+    return {"gate": [source(*bench), "", *rows]}
+
+
 def readme_blocks() -> dict[str, list[str]]:
     """Return the generated block of the README."""
     if (bench := newest("side-by-side")) is None:
@@ -197,7 +207,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.picture:
         draw(PICTURE)
-    for path, blocks in ((DOCUMENT, document_blocks()), (README, readme_blocks())):
+    for path, blocks in ((DOCUMENT, document_blocks()), (GATE, gate_blocks()), (README, readme_blocks())):
         current = path.read_text()
         wanted = with_blocks(current, blocks)
         if current == wanted:

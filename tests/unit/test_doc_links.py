@@ -58,21 +58,21 @@ def test_cited_documents_and_headings_exist() -> None:
 
 
 @cache
-def tests_of(path: Path) -> frozenset[str]:
+def defined_in(path: Path) -> frozenset[str]:
     """Return the names of the tests in a file."""
     return frozenset(_TEST.findall(path.read_text(encoding="utf-8"))) if path.is_file() else frozenset()
 
 
 @pytest.mark.parametrize("page", tracked("*.md"), ids=lambda page: str(page.relative_to(ROOT)))
 def test_named_tests_exist(page: Path) -> None:
-    """A test is named as `path::name`; as `::name` if the page names its file elsewhere, or as `name`."""
+    # As `path::name`; as `::name` if the page names its file elsewhere; or as `name`.
     text = _FENCED.sub("", page.read_text(encoding="utf-8"))
     files = [ROOT / path for path in _TEST_FILE.findall(text)]
-    here = frozenset[str]().union(*map(tests_of, files))
-    known = here.union(*map(tests_of, tracked("tests/**/test_*.py", "packages/**/test_*.py")))
+    here = frozenset[str]().union(*map(defined_in, files))
+    known = here.union(*map(defined_in, tracked("tests/**/test_*.py", "packages/**/test_*.py")))
     assert [path for path in files if not path.is_file()] == []
     for path, separator, name in _TEST_NAME.findall(text):
-        assert name in (tests_of(ROOT / path) if path else here if separator else known), f"{path}{separator}{name}"
+        assert name in (defined_in(ROOT / path) if path else here if separator else known), f"{path}{separator}{name}"
 
 
 def threats(page: str) -> dict[str, list[str]]:
