@@ -199,7 +199,7 @@ async def _send_forever(writer: asyncio.StreamWriter) -> None:
 
 
 async def test_mistake_of_the_handler_is_never_an_answer(server: Server) -> None:
-    reported = []
+    reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     assert await server.exchange(b"GET /fail HTTP/1.1\r\nHost: h\r\n\r\n") == b""
     assert await server.exchange(GET + b"\r\n") != b""
