@@ -1,6 +1,7 @@
 """Errors, conflicts, refusals, hanging requests: what was asked for is done in the end, and no other user is affected."""
 
 import itertools
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from userstorage_operator.api.resources import USER_STORAGES
 pytestmark = [pytest.mark.kwok]
 
 OF_ALICE = "(user-storage-)?alice"
-STATUS = {"resource": "userstorages", "subresource": "status"}
+STATUS: dict[str, Any] = {"resource": "userstorages", "subresource": "status"}
 
 
 def refused(proxy: FaultProxy, code: int) -> list[Request]:

@@ -266,7 +266,7 @@ async def _create_canaries(live: Live) -> None:
     async def are_settled() -> bool:
         pod = await live.client.get(Kind.POD.resource, live.namespace, CANARY)
         bound = await live.client.get(Kind.PVC.resource, live.namespace, CANARY)
-        return pod["status"].get("phase") == "Running" and bound["status"].get("phase") == "Bound"
+        return (pod["status"].get("phase"), bound["status"].get("phase")) == ("Running", "Bound")
 
     await live.until(are_settled)
 
