@@ -576,7 +576,7 @@ CELLS = (
         "many objects at a cold start",
         "restart",
         "I1 I7",
-        ("cluster/test_many.py::test_two_hundred_users_become_ready_and_writes_stop_also_after_kills",),
+        ("cluster/test_many.py::test_many_users_become_ready_and_writes_stop_also_after_kills",),
         "ten thousand: make bench-scale measures them",
     ),
     Cell(

@@ -62,7 +62,17 @@ def run(tests: Iterable[str], options: list[str]) -> dict[str, Outcome]:
     """Run test functions once, without reruns, and return the outcome of each."""
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", "--timeout=3600", *options]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            f"--junitxml={report}",
+            "-o",
+            "junit_family=xunit1",
+            "--timeout=3600",
+            *options,
+        ]
         subprocess.run([*command, *(str(TESTS / test) for test in sorted(tests))], check=False, cwd=TESTS.parent)
         return read(report) if report.exists() else {}
 

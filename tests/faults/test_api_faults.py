@@ -1,7 +1,7 @@
 """Errors, conflicts, refusals, hanging requests: what was asked for is done in the end, and no other user is affected."""
 
 import itertools
-from functools import partial
+from typing import Any
 
 import pytest
 
@@ -15,7 +15,7 @@ from userstorage_operator.api.resources import USER_STORAGES
 pytestmark = [pytest.mark.kwok]
 
 OF_ALICE = "(user-storage-)?alice"
-status_fault = partial(Fault, verb="patch", resource="userstorages", subresource="status")
+STATUS: dict[str, Any] = {"resource": "userstorages", "subresource": "status"}
 
 
 def refused(proxy: FaultProxy, code: int) -> list[Request]:
@@ -52,7 +52,7 @@ async def test_user_that_is_created_in_an_outage_is_served_after_it(
 
 @pytest.mark.parametrize("times", [1, 3])
 async def test_conflict_of_the_status_is_retried(live: Live, operator: Operator, proxy: FaultProxy, times: int) -> None:
-    proxy.fail(status_fault(status=409, times=times))
+    proxy.fail(Fault(verb="patch", status=409, times=times, **STATUS))
     await live.create()
     await live.until_ready()
     assert len(refused(proxy, 409)) == times
@@ -61,7 +61,7 @@ async def test_conflict_of_the_status_is_retried(live: Live, operator: Operator,
 async def test_status_that_is_always_refused_costs_few_writes_and_no_other_user(
     live: Live, operator: Operator, proxy: FaultProxy
 ) -> None:
-    proxy.fail(status_fault(status=422, name="alice"))
+    proxy.fail(Fault(verb="patch", status=422, name="alice", **STATUS))
     await live.create()
     await live.create("bob")
     await live.until_ready("bob")

@@ -32,8 +32,8 @@ async def test_watches_that_are_cut_every_moment_miss_nothing_and_list_nothing(
     await live.change(NEW_POD)
     await live.until_ready()
     lists = [request for request in proxy.requests[before:] if request.verb == "list" and "limit=100" in request.path]
-    # Each watch resumes from its version. Lists of pods without a selector are of those that mount a claim.
-    assert [request.path for request in lists if "labelSelector" in request.path] == []
+    # Each watch resumes from its version. Other lists are of the pods that mount a claim.
+    assert [request.path for request in lists if "managed-by%3D" in request.path] == []
     assert sum(request.resource == USER_STORAGES.plural for request in lists) <= CUTS
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from support.faultproxy import Effect, Fault
 from support.live import Live
 from support.operator_process import OperatorProcess
 from support.oracles import recording, violations
+from userstorage_operator.status import requeue
 
 pytestmark = [pytest.mark.kwok]
 
@@ -41,8 +43,9 @@ async def test_crash_at_any_write_of_a_longer_workload_changes_nothing_in_the_en
 ) -> None:
     these = crashes(workload)
     await these.run_reference()
-    # A process that has just started may see the end of a transition at once, and has one status less to write.
-    assert await these.crash_at_every_write(after=after) >= len(these.writes) - 1
+    # How many steps of a transition are reported depends on when it is looked at.
+    statuses = these.writes.count("patch userstorages/status")
+    assert await these.crash_at_every_write(after=after) >= len(these.writes) - statuses
     record_property("worst", f"{len(these.writes)} writes")
 
 
@@ -56,8 +59,12 @@ async def test_second_crash_at_the_first_write_changes_nothing_in_the_end(
 
 
 async def test_crash_within_a_burst_changes_nothing_in_the_end(
-    crashes: Callable[[Workload], Crashes], record_property: Callable[[str, object], None]
+    crashes: Callable[[Workload], Crashes],
+    record_property: Callable[[str, object], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for delay in ("REPORT_DELAY", "REPORT_DELAY_IN_BURST"):  # else the details of claims are written half a minute later
+        monkeypatch.setattr(requeue, delay, timedelta())
     these = crashes(BURST_OF_CREATIONS)
     await these.run_reference()
     step = len(these.writes) // OF_BURST
