@@ -105,6 +105,14 @@ test-gateways: install ## Gateways in front of real pods: every outage behind ea
 	$(RUN) pytest -q tests/e2e/test_gateways.py tests/e2e/test_gateway_threats.py \
 	  --all-gateways --gateway-outage=60 --gateway-mebibytes=1024 --timeout=1800 $(TEST_ARGS)
 
+.PHONY: test-model
+test-model: install ## Ten thousand random histories of the reconciler on an API server in memory; three minutes on two cores
+	$(RUN) pytest -q tests/model -n 2 --model-examples=10000 $(TEST_ARGS)
+
+.PHONY: test-mutants
+test-mutants: install ## A broken operator for each invariant: some test must notice; writes tests/faults/results/mutants.md
+	PYTHONPATH=tests $(RUN) python -m mutants --table tests/faults/results/mutants.md $(MUTANT_ARGS)
+
 .PHONY: test-upgrade
 test-upgrade: install ## Upgrades from every released version, with 200 objects each
 	$(RUN) pytest -q tests/cluster/test_upgrade.py tests/cluster/test_uninstall.py --upgrade-objects=200 --timeout=1800 $(TEST_ARGS)

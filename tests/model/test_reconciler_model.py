@@ -103,7 +103,8 @@ class World:
         """Whether a watch has lost events without noticing: only a sweep repairs that."""
 
     def start(self, stale_by: int = 0) -> MemoryOperator:
-        self.operator, self.missed_events = MemoryOperator(self.api, self.loop), False
+        self.operator = MemoryOperator(self.api, self.loop)
+        self.missed_events = self.missed_events and stale_by > 0  # the first list shows what no watch would
         self.watchdog.caches = self.operator.caches
         self.operator.start(stale_by)
         return self.operator

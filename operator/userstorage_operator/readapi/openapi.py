@@ -2,11 +2,14 @@
 
 from userstorage_operator.api.conditions import Phase
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.readapi.parameters import LIMIT_DEFAULT, LIMIT_MAX
+from userstorage_operator.readapi.parameters import LABEL, LIMIT_DEFAULT, LIMIT_MAX
 
 _TEXT: Unstructured = {"type": "string"}
 _TIME: Unstructured = {"type": "string", "format": "date-time"}
 _COUNT: Unstructured = {"type": "integer", "minimum": 0}
+_NAMESPACE: Unstructured = {**_TEXT, "maxLength": 63, "pattern": f"^{LABEL}$"}
+_NAME: Unstructured = {**_TEXT, "maxLength": 253, "pattern": rf"^{LABEL}(\.{LABEL})*$"}
+_USER_ID: Unstructured = {**_TEXT, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"}
 _PHASE: Unstructured = {"type": "string", "enum": [str(phase) for phase in Phase]}
 
 _SUMMARY: Unstructured = {
@@ -106,12 +109,12 @@ def document(version: str) -> Unstructured:
         _parameter("query", "continue", _TEXT, "`metadata.continue` of the previous page."),
     ]
     filters = [
-        _parameter("query", "namespace", _TEXT),
+        _parameter("query", "namespace", _NAMESPACE),
         _parameter("query", "phase", _PHASE),
         _parameter("query", "ready", {"type": "boolean"}),
-        _parameter("query", "user", _TEXT, "Exact `spec.userID`."),
+        _parameter("query", "user", _USER_ID, "Exact `spec.userID`."),
     ]
-    key = [_parameter("path", "namespace", _TEXT), _parameter("path", "name", _TEXT)]
+    key = [_parameter("path", "namespace", _NAMESPACE), _parameter("path", "name", _NAME)]
     return {
         "openapi": "3.1.0",
         "info": {"title": "UserStorage read API", "version": version, "license": {"name": "Apache-2.0"}},
@@ -124,7 +127,7 @@ def document(version: str) -> Unstructured:
             "/v1/users/{userID}": _get(
                 "listUserStoragesOfUser",
                 "List all UserStorages of a user in all namespaces.",
-                [_parameter("path", "userID", _TEXT, "Exact `spec.userID`, percent-encoded."), *paging],
+                [_parameter("path", "userID", _USER_ID, "Exact `spec.userID`, percent-encoded."), *paging],
                 "List",
             ),
         },

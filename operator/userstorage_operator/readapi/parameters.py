@@ -24,9 +24,10 @@ LIMIT_DEFAULT, LIMIT_MAX = 100, 500
 _Known = Mapping[str, tuple[str, Callable[[str, str], Any]]]
 """Name of an accepted parameter -> the field of Query that it sets, and the function that parses its value."""
 
-_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_NAMESPACE = re.compile(rf"(?=.{{1,63}}\Z){_LABEL}")
-_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
+LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+"""Regular expression of a DNS label, without its length."""
+_NAMESPACE = re.compile(rf"(?=.{{1,63}}\Z){LABEL}")
+_NAME = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(\.{LABEL})*")
 _LIMIT = re.compile(r"[0-9]{1,3}")
 _TRUTH = {"true": True, "false": False}
 
