@@ -263,7 +263,7 @@ def test_release_artifacts_name_the_image_of_the_release(tmp_path: Path) -> None
     reference = f"localhost:5000/operator:1.2.3@sha256:{'0' * 64}"
     write(Image.parse(reference), tmp_path / "release", silent)
     files = {path.name: path for path in (tmp_path / "release").iterdir()}
-    sums = {name: digest for digest, name in map(str.split, files["SHA256SUMS"].read_text().splitlines())}
+    sums = {name: digest for digest, name in (line.split() for line in files["SHA256SUMS"].read_text().splitlines())}
     assert sums == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items() if name != "SHA256SUMS"}
     installed = [raw for raw in yaml.safe_load_all(files["install.yaml"].read_text()) if raw]
     by_chart = template(files[f"userstorage-operator-{VERSION}.tgz"], {})

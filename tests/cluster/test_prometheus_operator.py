@@ -74,7 +74,9 @@ class Stack:
         secret = self._api.get("secret", GENERATED, STACK)
         if secret is None:
             return {}
-        found: dict[str, Any] = yaml.safe_load(gzip.decompress(base64.b64decode(secret["data"]["prometheus.yaml.gz"])))
+        text = gzip.decompress(base64.b64decode(secret["data"]["prometheus.yaml.gz"])).decode()
+        # In the pod of Prometheus, a sidecar replaces the variables of the environment.
+        found: dict[str, Any] = yaml.safe_load(text.replace("$(SHARD)", "0"))
         return found
 
     def jobs(self) -> set[str]:
@@ -204,7 +206,8 @@ def runnable(config: dict[str, Any], api: Kubectl, port: int, directory: Path) -
         job["file_sd_configs"] = [{"files": [str(path)]}]
         job |= {"scrape_interval": "1s", "scrape_timeout": "1s"}
     assert config["rule_files"]
-    return {**config, "rule_files": [f"{directory}/*.yaml"], "alerting": {}}
+    often = config["global"] | {"evaluation_interval": "1s"}
+    return {**config, "global": often, "rule_files": [f"{directory}/*.yaml"], "alerting": {}}
 
 
 def discovered_pods(api: Kubectl) -> Iterator[dict[str, str]]:
