@@ -78,13 +78,13 @@ test: lint ## Lint, then all tests that this machine can run; lists at the end t
 	@$(if $(filter kind existing,$(CLUSTER)),:,docker version >/dev/null 2>&1 || $(LOCALCLUSTER) build --profile $$([ "$$(id -u)" = 0 ] && echo node || echo control-plane))
 	@$(if $(filter kind existing,$(CLUSTER)),:,[ "$$(id -u)" != 0 ] || $(RUN) testservers build)
 	@# Five at a time (tests/conftest.py), one by one with TEST_ARGS="-n 0". A test on a cluster that fails is run once more.
-	@# Not included, because they take ten and five minutes: make test-redis, make test-deploy; the P1 cells of make test-faults.
-	$(RUN) pytest tests packages --ignore=tests/cluster/test_redis_proof.py --ignore=tests/deploy --ignore=tests/faults/nightly -n auto --reruns 1 --rerun-exclude-path tests/unit --rerun-exclude-path packages $(if $(filter kind existing,$(CLUSTER)),--cluster=$(CLUSTER)) $(TEST_ARGS)
+	@# Not included, because they or their builds take five minutes or more: make test-redis, make test-deploy, make test-monitoring; the P1 cells of make test-faults.
+	$(RUN) pytest tests packages --ignore=tests/cluster/test_redis_proof.py --ignore=tests/cluster/test_prometheus_operator.py --ignore=tests/deploy --ignore=tests/faults/nightly -n auto --reruns 1 --rerun-exclude-path tests/unit --rerun-exclude-path packages $(if $(filter kind existing,$(CLUSTER)),--cluster=$(CLUSTER)) $(TEST_ARGS)
 
 .PHONY: coverage
 coverage: install ## All tests that need no root rights; their coverage is in coverage.xml
 	@$(LOCALCLUSTER) build --profile control-plane
-	$(RUN) pytest $(COVERED) --ignore=tests/cluster/test_redis_proof.py --cluster=local -n auto --reruns 1 --rerun-exclude-path tests/unit --rerun-exclude-path packages \
+	$(RUN) pytest $(COVERED) --ignore=tests/cluster/test_redis_proof.py --ignore=tests/cluster/test_prometheus_operator.py --cluster=local -n auto --reruns 1 --rerun-exclude-path tests/unit --rerun-exclude-path packages \
 	  --cov --cov-report=xml --cov-report=term:skip-covered $(TEST_ARGS)
 
 .PHONY: test-e2e
@@ -141,6 +141,10 @@ test-faults: install ## The fault matrix, P0 and P1, an hour; writes tests/fault
 	@$(LOCALCLUSTER) build --profile $$([ "$$(id -u)" = 0 ] && echo node || echo control-plane)
 	@[ "$$(id -u)" != 0 ] || $(RUN) testservers build
 	$(RUN) python tests/faults/run.py $(CELLS)
+
+.PHONY: test-monitoring
+test-monitoring: install ## Monitors, rules and alerts with the real Prometheus operator; its first run compiles it for eleven minutes
+	$(RUN) pytest -q tests/cluster/test_prometheus_operator.py $(TEST_ARGS)
 
 .PHONY: test-deploy
 test-deploy: image ## The image as a Deployment of three pods, a rolling restart under load, the scripts

@@ -14,6 +14,8 @@ include_patterns = [
     "docs/decisions/*.md",
     "docs/*.png",
     "docs/*.svg",
+    "changes/README.md",
+    "charts/*/README.md",
     "examples/README.md",
     "packages/*/README.md",
     "benchmarks/results/*.md",

@@ -1,34 +1,40 @@
-"""An aiohttp server of the test's process on the loopback address, in a thread of its own: for clients that are not asynchronous."""
+"""A server of the test's process on the loopback address, in a thread of its own: for clients that are not asynchronous."""
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
 
 from aiohttp import web
 
 from support.kubectl import PATIENCE
 
-Runner = web.AppRunner | web.ServerRunner
+
+@contextlib.asynccontextmanager
+async def running(runner: web.AppRunner) -> AsyncIterator[int]:
+    """Serve an aiohttp application. Yield its port."""
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
 
 
 @contextlib.contextmanager
-def serving(create: Callable[[], Awaitable[Runner]]) -> Iterator[str]:
-    """Serve what `create`, called on the server's event loop, returns. Yield its base URL."""
+def serving(serve: Callable[[], AbstractAsyncContextManager[int]]) -> Iterator[str]:
+    """Enter what `serve`, called on the server's event loop, returns: a server, by its port. Yield its base URL."""
     ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, str]] = Future()
 
-    async def serve() -> None:
-        runner, stop = await create(), asyncio.Event()
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        ready.set_result((asyncio.get_running_loop(), stop, f"http://{host}:{port}"))
-        await stop.wait()
-        await runner.cleanup()
+    async def until_stopped() -> None:
+        async with serve() as port:
+            stop = asyncio.Event()
+            ready.set_result((asyncio.get_running_loop(), stop, f"http://127.0.0.1:{port}"))
+            await stop.wait()
 
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread = threading.Thread(target=asyncio.run, args=(until_stopped(),))
     thread.start()
     loop, stop, url = ready.result(PATIENCE)
     try:

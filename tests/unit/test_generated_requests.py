@@ -4,9 +4,9 @@ Every response is one that the document describes, and none is an error of the s
 """
 
 import base64
+import contextlib
 import itertools
-import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from localcluster.addresses import free_port
 from support import loopback
 from support.builders import class_object, storage_object
 from support.caches import put_list
@@ -35,6 +36,8 @@ from userstorage_operator.informers.watch_liveness import WatchLiveness
 from userstorage_operator.readapi.openapi import document
 from userstorage_operator.readapi.routes import ReadApi
 from userstorage_operator.readmodel.caller import Access, Caller, PathAccess
+from userstorage_operator.runtime.connections import Limits
+from userstorage_operator.runtime.head_server import HeadServer
 
 REQUESTS = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 TOKEN = "token-of-a-backend"  # noqa: S105  # of a fake review
@@ -54,7 +57,8 @@ class FakeReviews:
 def read_api() -> Iterator[str]:
     """The base URL of a read API with two users in each of two namespaces."""
 
-    async def create() -> web.AppRunner:
+    @contextlib.asynccontextmanager
+    async def serve() -> AsyncIterator[int]:
         caches = Caches(lambda _: None, lambda _: None)
         known = [
             storage_object(
@@ -66,9 +70,10 @@ def read_api() -> Iterator[str]:
         reader = CacheReader(caches, WatchLiveness(["/"], lambda: 0.0))
         app = web.Application()
         app.add_subapp("/v1", ReadApi(reader, FakeReviews(), (), "test").application())
-        return web.AppRunner(app, access_log=None)
+        async with loopback.running(web.AppRunner(app, access_log=None)) as port:
+            yield port
 
-    with loopback.serving(create) as url:
+    with loopback.serving(serve) as url:
         yield url
 
 
@@ -120,12 +125,16 @@ class Unobserved:
     def decided(self, dialect: str, outcome: str, reason: str, seconds: float) -> None:
         pass
 
+    def http_connection_closed(self, reason: str) -> None:
+        pass
+
 
 @pytest.fixture(scope="module")
 def gate() -> Iterator[str]:
     """The base URL of a gate that knows alice and bob, who are ready."""
 
-    async def create() -> web.ServerRunner:
+    @contextlib.asynccontextmanager
+    async def serve() -> AsyncIterator[int]:
         table, cls = Table(), class_object("own", network={"expose": "Ingress", "hostTemplate": "${slug}.example.org"})
         for user in HOSTS:
             ready = {"type": "Ready", "status": "True", "reason": "PodReady", "message": "", "observedGeneration": 3}
@@ -135,13 +144,12 @@ def gate() -> Iterator[str]:
                 Key("users", user), slim(raw | {"status": {"phase": "Ready", "conditions": [ready, synced]}}), [cls], 0.0
             )
         door = Door(table, lambda: [KEY.encode()], lambda: False, Unobserved())
+        server, port = HeadServer(door.handle, Limits(), Unobserved()), free_port()
+        await server.start(port)
+        yield port
+        await server.stop(0)
 
-        async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            return door.handle(request, time.perf_counter())
-
-        return web.ServerRunner(web.Server(handle, access_log=None))
-
-    with loopback.serving(create) as url:
+    with loopback.serving(serve) as url:
         yield url
 
 
