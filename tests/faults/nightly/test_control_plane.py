@@ -59,6 +59,10 @@ async def test_deletion_waits_for_the_garbage_collector_and_says_so(
     await live.until_ready()
     with control_plane.stopped("kube-controller-manager"):
         await live.delete_with("Foreground")
+        await live.until_condition("Reconciling", "True", "Terminating")
+        # As the kubelet does once the containers have terminated.
+        pod = (await live.pod())["metadata"]
+        await live.client.delete(Kind.POD.resource, live.namespace, pod["name"], pod["uid"], 0, "Foreground")
         await live.until_condition("Reconciling", "True", "WaitingForGarbageCollection")
         assert (await live.get() or {})["status"]["phase"] == "Terminating"
     await live.until_gone()
