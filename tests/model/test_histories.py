@@ -3,8 +3,10 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from model.test_reconciler_model import NAMESPACE, ReconcilerMachine, child_key
-from userstorage_operator.api.resources import USER_STORAGES, Kind
+from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
 
 
 def machine(loop: asyncio.AbstractEventLoop) -> Any:
@@ -23,6 +25,27 @@ def test_pod_that_another_controller_has_just_adopted_is_not_deleted(loop: async
     world.reconcile(0, informed=False)  # the watch is not needed: the refused deletion has read the pod
     ready, *_ = world.api.get(USER_STORAGES, NAMESPACE, "alice")["status"]["conditions"]
     assert ready["reason"] == "NameConflict"
+    world.teardown()
+
+
+@pytest.mark.parametrize(("changes", "deleted"), [(1, True), (2, True), (3, False)])
+def test_pod_that_other_clients_keep_changing_is_deleted(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch, changes: int, deleted: bool
+) -> None:
+    world = machine(loop)
+    delete, notes = world.api.delete, iter(range(changes))
+
+    def delete_after_a_change(resource: Resource, *args: Any, **kwargs: Any) -> Any:
+        if resource == Kind.POD.resource and (note := next(notes, None)) is not None:
+            patch = {"metadata": {"annotations": {"note": str(note)}}}
+            world.api.merge_patch(resource, *child_key("alice"), patch, "opponent")
+        return delete(resource, *args, **kwargs)
+
+    monkeypatch.setattr(world.api, "delete", delete_after_a_change)
+    world.change("alice", {"replicas": 0})
+    world.deliver(USER_STORAGES, 1)
+    world.reconcile(0, informed=False)
+    assert ("deletionTimestamp" in world.api.get(Kind.POD.resource, *child_key("alice"))["metadata"]) == deleted
     world.teardown()
 
 

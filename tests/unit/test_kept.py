@@ -138,7 +138,7 @@ def consequences(snapshot: Snapshot) -> tuple[Any, ...]:
     use = (files_use(pod), list(mounted_claims(pod)), mounts_of("user-storage-alice", [pod])) if pod is not None else None
     return (
         (planned.steps, planned.hold, planned.requeue_at, str(planned.spec_error)),
-        (report(outcome, snapshot.status), requeue_after(outcome, None), member_state(outcome)),
+        (report(outcome, snapshot.status), requeue_after(outcome, None, outcome.now), member_state(outcome)),
         (managers, use),
     )
 

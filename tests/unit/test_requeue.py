@@ -109,5 +109,7 @@ def test_details_of_a_claim_that_is_being_bound_wait() -> None:
 
 
 def test_reconcile_follows_when_the_report_is_due() -> None:
-    assert requeue_after(starting(2), after(3)) == 3
-    assert requeue_after(deleting(2), None) is None
+    assert requeue_after(starting(2), after(3), after(0)) == 3
+    assert requeue_after(starting(2), after(3), after(1)) == 2  # the reconcile took a second
+    assert requeue_after(starting(2), after(3), after(4)) == 0
+    assert requeue_after(deleting(2), None, after(0)) is None

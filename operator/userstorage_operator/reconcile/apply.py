@@ -1,7 +1,6 @@
 """Carries out a plan, step by step. No other code writes children. The process may be killed before and after every step."""
 
 from collections import deque
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -19,7 +18,7 @@ from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.contest import REPORTED_FROM, Contest, Undone, describe, last_manager
-from userstorage_operator.observed.snapshot import Snapshot, has_lost_volume, is_labelled, is_terminating
+from userstorage_operator.observed.snapshot import Snapshot, controller_uid, has_lost_volume, is_labelled, is_terminating
 from userstorage_operator.plan.diff import LABEL_PATCH, claim_metadata, labels_patch, without_absent
 from userstorage_operator.plan.finalizers import has_finalizer
 from userstorage_operator.plan.planner import refuse_foreign
@@ -49,6 +48,9 @@ from userstorage_operator.reconcile.ports import Cluster
 from userstorage_operator.status.outcome import ApplyResult
 
 log = structlog.get_logger(__name__)
+
+_TRIES_TO_DELETE = 3
+"""Requests for one deletion, of a child that other clients keep changing."""
 
 
 class Applier:
@@ -284,7 +286,7 @@ class Applier:
     async def _delete_pod(self, step: DeletePod, snapshot: Snapshot) -> Unstructured | None:
         if step.only_if_claim_stays:
             await self._verify_claim_stays(snapshot)
-        pod = await self._delete(Kind.POD, step.uid, step.grace_period, snapshot)
+        pod = await self._delete(Kind.POD, step.uid, step.grace_period, snapshot, as_seen=step.remounts)
         name = names.child_name(snapshot.storage.slug)
         key = snapshot.storage.meta.key
         if step.requested:
@@ -299,32 +301,51 @@ class Applier:
         log.info("pod_deletion_started", action="delete Pod", pod_name=name, why=step.reason)
         return pod
 
-    async def _delete(self, kind: Kind, uid: str, grace_period: int, snapshot: Snapshot) -> Unstructured | None:
+    async def _delete(
+        self, kind: Kind, uid: str, grace_period: int, snapshot: Snapshot, *, as_seen: bool = False
+    ) -> Unstructured | None:
         """Start the deletion of the child with that uid. Return the terminating child; None if it is gone already.
 
-        Raises Conflict if the child has changed since it was cached, as it may have another owner by now: the garbage collector has
-        orphaned it, or another controller has adopted it.
+        Each request names a version of which the owner is known: the garbage collector may have orphaned the child by now, or
+        another controller adopted it. A version that only others have changed since is deleted just the same, or a tenant who
+        keeps changing it could keep it; with `as_seen`, no other than that of the plan.
+
+        Raises Conflict if the child has another owner, or changed at every try.
         """
         namespace, name = snapshot.storage.meta.namespace, names.child_name(snapshot.storage.slug)
-        seen: Unstructured | None = getattr(snapshot.children, kind.field)  # as the plan saw it, or as an earlier step left it
-        if seen is None:
+        child: Unstructured | None = getattr(snapshot.children, kind.field)  # as the plan saw it, or as an earlier step left it
+        if child is None:
             return None
-        version = seen["metadata"]["resourceVersion"]
+        for tries_left in reversed(range(1 if as_seen else _TRIES_TO_DELETE)):
+            version = child["metadata"]["resourceVersion"]
+            try:
+                answer = await self._cluster.delete(kind.resource, namespace, name, uid, grace_period, "Foreground", version)
+            except NotFound:
+                break
+            except Conflict:
+                live = await self._live_after_conflict(kind, namespace, name, uid)
+                if live is None:
+                    break
+                if not tries_left or live["metadata"]["uid"] != uid or controller_uid(live) != controller_uid(child):
+                    raise
+                child = live
+            else:
+                if answer["kind"] != kind.resource.kind:  # gone at once
+                    break
+                self._lister.put(kind.resource, answer)
+                return answer
+        self._lister.discard(kind.resource, namespace, name, uid)
+        return None
+
+    async def _live_after_conflict(self, kind: Kind, namespace: str, name: str, uid: str) -> Unstructured | None:
+        """Return the object of that name, which the cache gets without waiting for the watch; None if there is none."""
         try:
-            answer = await self._cluster.delete(kind.resource, namespace, name, uid, grace_period, "Foreground", version)
+            live = await self._cluster.get(kind.resource, namespace, name)
         except NotFound:
-            answer = None
-        except Conflict:
-            with suppress(NotFound):  # without waiting for the watch, which may be interrupted
-                live = await self._cluster.get(kind.resource, namespace, name)
-                if live["metadata"]["uid"] == uid:
-                    self._lister.put(kind.resource, live)
-            raise
-        if answer is None or answer["kind"] != kind.resource.kind:
-            self._lister.discard(kind.resource, namespace, name, uid)
             return None
-        self._lister.put(kind.resource, answer)
-        return answer
+        if live["metadata"]["uid"] == uid or is_labelled(live):
+            self._lister.put(kind.resource, live)
+        return live
 
 
 def _adopts(step: Step) -> bool:

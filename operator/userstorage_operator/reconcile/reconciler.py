@@ -88,9 +88,8 @@ class Reconciler:
             # The status first: without it, the outcome is not visible.
             failed = [failure for failure in (status_failure, outcome.failure) if failure is not None]
             reconciled = _failed(*failed) if failed else Result()
-            return replace(
-                reconciled, requeue_after=requeue_after(outcome, report_due)
-            )  # also after a failure that is not retried
+            # Also after a failure that is not retried.
+            return replace(reconciled, requeue_after=requeue_after(outcome, report_due, self._clock()))
         finally:
             self._rollout.mark_reconciled(key)
 

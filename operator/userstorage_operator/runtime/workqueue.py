@@ -76,6 +76,7 @@ class WorkQueue(Generic[K]):
         again: no worker has looked at its object yet.
         """
         if key in self._queued:
+            self.add(key, priority)  # keeps its time; the higher priority counts
             return
         loop = asyncio.get_running_loop()
         if (timer := self._timers.get(key)) is not None:

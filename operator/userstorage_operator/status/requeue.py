@@ -18,16 +18,20 @@ _STARTING = frozenset({"PodPending", "PodNotReady", "SchedulingGated", "Readines
 """Reasons of any pod that starts: an unbound claim makes it unschedulable for a moment."""
 
 
-def requeue_after(outcome: Outcome, report_at: datetime | None) -> float | None:
-    """Return the seconds until the status may change without a watch event, or is due (`report_at`); None if there is no such time."""
+def requeue_after(outcome: Outcome, report_at: datetime | None, now: datetime) -> float | None:
+    """Return the seconds from `now`, the end of the reconcile, until the status may change without a watch event, or is due
+    (`report_at`); None if there is no such time.
+    """
     moments = [
         *outcome.plan.requeue_at,
         conditions.start_deadline(outcome),
         conditions.overdue_at(outcome),
         report_at,
     ]
-    ahead = [(moment - outcome.now).total_seconds() for moment in moments if moment is not None and moment > outcome.now]
-    return min(ahead, default=None)
+    ahead = [
+        moment for moment in moments if moment is not None and moment > outcome.now
+    ]  # of the plan, so also what is over by now
+    return max(0.0, (min(ahead) - now).total_seconds()) if ahead else None
 
 
 def report_at(outcome: Outcome, now: datetime, delay: timedelta) -> datetime | None:
