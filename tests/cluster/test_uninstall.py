@@ -29,6 +29,7 @@ def own_cluster(empty_cluster: Kubectl) -> Kubectl:
 
 def test_documented_uninstall_removes_everything_but_claims(own_cluster: Kubectl, tmp_path: Path) -> None:
     own_cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": USERS}})
+    own_cluster.run("apply", "-k", str(ROOT / "deploy/gate"))
     ReleasedObjects(VERSIONS[-1]).create_in(own_cluster, USERS)
     (tmp_path / "operator").mkdir()
     operator = OperatorProcess(log_in(own_cluster, tmp_path / "operator").kubeconfig, tmp_path / "log")
@@ -50,7 +51,7 @@ def test_documented_uninstall_removes_everything_but_claims(own_cluster: Kubectl
     release(own_cluster, tmp_path)
     eventually(lambda: own_cluster.get("us", "bob", USERS) is None)
     own_cluster.run("delete", "us", "--all", "--all-namespaces", WAIT)
-    for part in ("finalizer", "uninstall", "admission", "owner-references", "volume-stats", "crds", "rbac"):
+    for part in ("finalizer", "uninstall", "gate", "volume-stats", "owner-references", "admission", "crds", "rbac"):
         own_cluster.run("delete", "--ignore-not-found", "-k", str(ROOT / "deploy" / part), WAIT)
     assert (
         "userstorage"

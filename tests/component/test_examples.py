@@ -3,7 +3,7 @@
 import asyncio
 import json
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -158,48 +158,92 @@ def test_velero_objects_are_valid_and_leave_out_what_the_operator_creates(api: K
     }
 
 
-async def test_policy_allows_a_tenant_only_their_own_name(
-    live: Live, api: Kubectl, operator: None, cluster_scoped: list[str]
-) -> None:
-    policy = list(yaml.safe_load_all((EXAMPLES / POLICY).read_text()))
-    cluster_scoped += [f"{raw['kind']}/{raw['metadata']['name']}" for raw in policy]
-    own = {
-        "apiVersion": "userstorage.dev/v1",
-        "kind": "UserStorage",
-        "metadata": {"name": "alice"},
-        "spec": {"userID": "alice"},
-    }
+NOT_BOB = "spec.userID: only your own name is allowed: bob"
+CREATE = ("create", "-f", "-")
+TRY = (*CREATE, "--dry-run=server")
 
-    def as_user(user: str, *command: str, given: Object | None = None, groups: tuple[str, ...] = ()) -> str:
+
+class Tenants:
+    """Users of a namespace to which examples/user-id-policy.yaml applies, with the roles that it names."""
+
+    def __init__(self, api: Kubectl, namespace: str) -> None:
+        self._api = api
+        self._namespace = namespace
+        api.run("label", "namespace", namespace, "example.org/self-service=true")
+        users = [f"--user={name}" for name in ("alice", "bob", "oidc:alice")]
+        for role in ("userstorage-view", "userstorage-edit"):
+            api.run("create", "rolebinding", f"tenants-{role}", "-n", namespace, f"--clusterrole={role}", *users)
+        api.run("apply", "--validate=strict", "-f", str(EXAMPLES / POLICY))
+        # A new policy takes effect in the API server with a delay.
+        eventually(lambda: NOT_BOB in self.answer("bob", *TRY, given=storage_of("alice")))
+
+    def answer(self, user: str, *command: str, given: Object | None = None, groups: tuple[str, ...] = ()) -> str:
         """Run kubectl as that user and return what the API server answers."""
-        login = [f"--as={user}", *(f"--as-group={group}" for group in groups), "-n", live.namespace]
-        done = api.run(*login, *command, input=to_json(given) if given else None, check=False)
+        login = [f"--as={user}", *(f"--as-group={group}" for group in groups), "-n", self._namespace]
+        done = self._api.run(*login, *command, input=to_json(given) if given else None, check=False)
         return done.stdout + done.stderr
 
+
+def storage_of(user: str, name: str = "", **claim: str) -> Object:
+    """Return a UserStorage, named like its user unless `name` is given, with `claim` as its spec.storage."""
+    spec = {"userID": user, **({"storage": claim} if claim else {})}
+    return {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": {"name": name or user}, "spec": spec}
+
+
+def patch(name: str, change: Object) -> tuple[str, ...]:
+    return "patch", "us", name, "--type=merge", "--patch", json.dumps(change)
+
+
+@pytest.fixture
+def tenants(api: Kubectl, namespace: str) -> Iterator[Tenants]:
+    applied = [f"{raw['kind']}/{raw['metadata']['name']}" for raw in yaml.safe_load_all((EXAMPLES / POLICY).read_text())]
+    try:
+        yield Tenants(api, namespace)
+    finally:
+        api.run("delete", *applied, "--wait=false", "--ignore-not-found")
+
+
+async def test_policy_allows_a_tenant_only_their_own_name(live: Live, operator: None, tenants: Tenants) -> None:
     def check() -> None:
-        api.run("label", "namespace", live.namespace, "example.org/self-service=true")
-        api.run(
-            *("create", "rolebinding", "tenants", "-n", live.namespace),
-            *("--clusterrole=userstorage-edit", "--user=alice", "--user=bob"),
-        )
-        api.run("apply", "--validate=strict", "-f", str(EXAMPLES / POLICY))
-        create = ("create", "-f", "-")
-        # A new policy takes effect in the API server with a delay.
-        refused = "spec.userID: only your own name is allowed: bob"
-        eventually(lambda: "created" not in as_user("bob", *create, "--dry-run=server", given=own))
-        assert refused in as_user("bob", *create, given=own)
-        assert "created" in as_user("alice", *create, given=own)
-        assert refused in as_user("bob", "patch", "us", "alice", "--type=merge", "--patch", '{"spec": {"replicas": 0}}')
-        assert refused in as_user("bob", "delete", "us", "alice")
-        assert "set spec.replicas" in as_user("bob", "scale", "us", "alice", "--replicas=0")
-        operator_groups = (f"system:serviceaccounts:{SYSTEM}", "system:serviceaccounts")
-        finalizer = '{"metadata": {"finalizers": ["example.org/test"]}}'
-        patch = ("patch", "us", "alice", "--type=merge", "--patch", finalizer, "--dry-run=server")
-        assert "patched" in as_user(ACCOUNT, *patch, groups=operator_groups)
+        assert "created" in tenants.answer("alice", *CREATE, given=storage_of("alice"))
+        assert NOT_BOB in tenants.answer("bob", *patch("alice", {"spec": {"replicas": 0}}))
+        assert NOT_BOB in tenants.answer("bob", "delete", "us", "alice")
+        for user in ("alice", "bob"):
+            assert "set spec.replicas" in tenants.answer(user, "scale", "us", "alice", "--replicas=0")
+        assert "patched" in tenants.answer("alice", *patch("alice", {"spec": {"lifecycle": {"startTimeout": "9m"}}}))
+        groups = (f"system:serviceaccounts:{SYSTEM}", "system:serviceaccounts")
+        finalizer = patch("alice", {"metadata": {"finalizers": ["example.org/test"]}})
+        assert "patched" in tenants.answer(ACCOUNT, *finalizer, "--dry-run=server", groups=groups)
 
     await asyncio.to_thread(check)
     await live.until_ready()
-    assert "deleted" in await asyncio.to_thread(as_user, "alice", "delete", "us", "alice")
+    assert "deleted" in await asyncio.to_thread(tenants.answer, "alice", "delete", "us", "alice")
+
+
+def test_policy_allows_a_tenant_only_their_own_directory(tenants: Tenants) -> None:
+    refused = "only your own directory is allowed: ${slug}"
+    for claim in ({"subPath": "bob"}, {"subPath": "${slug}/bob"}, {"subPath": "bob/${slug}"}, {}):
+        assert refused in tenants.answer("alice", *TRY, given=storage_of("alice", claimName="homes", **claim))
+    assert "created" in tenants.answer("alice", *CREATE, given=storage_of("alice", claimName="homes", subPath="${slug}"))
+    for other in ("bob", None):
+        assert refused in tenants.answer("alice", *patch("alice", {"spec": {"storage": {"subPath": other}}}))
+    # A second UserStorage without a claim gets none by a change.
+    assert "created" in tenants.answer("alice", *CREATE, given=storage_of("alice", name="second"))
+    assert "patched" not in tenants.answer(
+        "alice", *patch("second", {"spec": {"storage": {"claimName": "homes", "subPath": "bob"}}})
+    )
+    assert "patched" in tenants.answer("alice", *patch("alice", {"spec": {"storage": {"readOnly": True}}}))
+    assert "deleted" in tenants.answer("alice", "delete", "us", "alice", "second")
+
+
+def test_policy_compares_the_name_without_the_prefix_of_the_cluster(api: Kubectl, tenants: Tenants) -> None:
+    text = (EXAMPLES / POLICY).read_text()
+    changed = text.replace("""expression: "''\"""", """expression: "'oidc:'\"""")
+    assert changed != text
+    api.run("apply", "--validate=strict", "-f", "-", input=changed)
+    eventually(lambda: "created" in tenants.answer("oidc:alice", *TRY, given=storage_of("alice")))
+    for user in ("alice", "bob", "oidc:alice"):
+        assert "created" not in tenants.answer(user, *TRY, given=storage_of("bob"))
 
 
 def of_gateways(*kinds: str) -> list[Any]:

@@ -165,3 +165,9 @@ def deployments() -> list[Object]:
 
 def probe(raw: Object) -> tuple[str, str, int, int]:
     return raw["httpGet"]["path"], raw["httpGet"]["port"], raw["initialDelaySeconds"], raw["periodSeconds"]
+
+
+def test_uninstall_deletes_every_part_that_can_be_applied() -> None:
+    section = (ROOT / "docs/install.md").read_text().partition("\n### Uninstall: kustomization\n")[2].partition("\n### ")[0]
+    parts = {path.parent.name for path in (ROOT / "deploy").glob("*/kustomization.yaml")} - {"base"}
+    assert set(re.findall(r"^kubectl delete --ignore-not-found -k deploy/([\w-]+)", section, re.MULTILINE)) == parts
