@@ -115,6 +115,7 @@ class HandlerServer:
             max_headers=_HEADERS,
             max_line_size=limits.request_bytes,
             max_field_size=limits.request_bytes,
+            auto_decompress=False,
         )
         self._port = LimitedPort(web.ServerRunner(self._server, shutdown_timeout=_LAST_RESPONSE), observer)
 
