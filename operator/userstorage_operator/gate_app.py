@@ -28,8 +28,7 @@ from userstorage_operator.kube.login import login
 from userstorage_operator.runtime.connections import Limits
 from userstorage_operator.runtime.event_loop_monitor import EventLoopMonitor
 from userstorage_operator.runtime.gate_metrics import GateMetrics
-from userstorage_operator.runtime.head_server import HeadServer
-from userstorage_operator.runtime.http import HttpServer
+from userstorage_operator.runtime.http import HandlerServer, HttpServer
 from userstorage_operator.runtime.metrics import CONTENT_TYPE
 
 log = structlog.get_logger(__name__)
@@ -187,7 +186,7 @@ class Gate:
             metrics,
             asyncio.get_running_loop().time,
         )
-        self._door = HeadServer(door.handle, _LIMITS, metrics)
+        self._door = HandlerServer(door.handle, _LIMITS, metrics)
         self._http = HttpServer(
             {"loop": self._loop_lagging},
             {"door": self._closed, "watches": self._watches_failing},
@@ -216,11 +215,14 @@ class Gate:
             if stop.is_set():
                 return
             gc.freeze()  # the table has no cycles, and traversing it would block the event loop
-            stack.push_async_callback(self._door.stop, _DRAIN)
-            await self._door.start(self._config.port)
-            self._is_open = True
-            log.info("started", objects=len(self._watch.table), namespaces=list(self._config.namespaces) or "all")
-            await stop.wait()
+            try:
+                await self._door.start(self._config.port)
+                self._is_open = True
+                log.info("started", objects=len(self._watch.table), namespaces=list(self._config.namespaces) or "all")
+                await stop.wait()
+            finally:  # while the watches and the keys go on: the last answers are as right as the first
+                self._is_open = False
+                await self._door.stop(_DRAIN)
 
     def _render_metrics(self) -> bytes:
         self._metrics.rows.set(len(self._watch.table))
@@ -236,7 +238,7 @@ class Gate:
         if self._is_open:
             return None
         missing = sorted(self._watch.not_synced())
-        return f"not synced: {', '.join(missing[:5])}" if missing else "the door is not open yet"
+        return f"not synced: {', '.join(missing[:5])}" if missing else "the door is not open"
 
     async def _watches_failing(self) -> str | None:
         failing = {informer.resource.plural for informer in self._watch.informers if informer.failing}

@@ -4,12 +4,14 @@ docs/gate.md has the table of threats; a test about one names it in its docstrin
 """
 
 import contextlib
+import http.client
 import json
 import os
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from localcluster.addresses import free_port
 from support import faultproxy
 from support.faultproxy import FaultProxy
 from support.gate_process import KEY, NEXT_KEY, WAITING, GateDoor, GateProcess, Reply, Users, basic, gate_for, gate_in_thread
-from support.kubectl import COMMAND_TIMEOUT, Kubectl, eventually
+from support.kubectl import COMMAND_TIMEOUT, PATIENCE, Kubectl, eventually
 from support.operator_process import PROGRAM
 from userstorage_operator import gate_app
 from userstorage_operator.kube import client
@@ -235,6 +237,36 @@ def test_door_is_shut_before_the_table_is_complete(users: Users, proxy: FaultPro
         eventually(gate.is_ready)
     finally:
         assert gate.stop() == 0
+
+
+def test_gate_that_stops_gives_each_connection_one_more_answer_as_of_now(
+    api: Kubectl, users: Users, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T10: what changes until then is in force."""
+    monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig))
+    monkeypatch.setattr(gate_app, "_DRAIN", PATIENCE)  # ten seconds
+    users.create("alice")
+
+    def ask(connection: http.client.HTTPConnection, user: str) -> tuple[int, str | None]:
+        headers = dict([("Host", users.host(user)), basic(user)])
+        connection.request("GET", "/v1/authorize/ext-authz/", headers=headers)
+        response = connection.getresponse()
+        response.read()
+        return response.status, response.headers["Connection"]
+
+    with ThreadPoolExecutor() as pool, contextlib.ExitStack() as stack:
+        gate = stack.enter_context(gate_in_thread(tmp_path, namespaces=(users.namespace,)))
+        before, after = (http.client.HTTPConnection("127.0.0.1", gate.port, timeout=PATIENCE) for _ in range(2))
+        for connection in (before, after):
+            assert ask(connection, "alice") == (200, None)
+        assert ask(before, "bob") == (403, None)
+        stopped = pool.submit(stack.pop_all().close)
+        eventually(lambda: not gate.is_ready())
+        assert ask(before, "alice") == (200, "close")
+        users.create("bob")
+        eventually(lambda: "userstorage_gate_rows 2.0" in (gate.fetch("/metrics") or ""))
+        assert ask(after, "bob") in ((429, "close"), (200, "close"))
+        stopped.result(PATIENCE)
 
 
 def test_strangers_cannot_fill_memory_or_log(gate: GateProcess, users: Users) -> None:

@@ -37,7 +37,7 @@ from userstorage_operator.readapi.openapi import document
 from userstorage_operator.readapi.routes import ReadApi
 from userstorage_operator.readmodel.caller import Access, Caller, PathAccess
 from userstorage_operator.runtime.connections import Limits
-from userstorage_operator.runtime.head_server import HeadServer
+from userstorage_operator.runtime.http import HandlerServer
 
 REQUESTS = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 TOKEN = "token-of-a-backend"  # noqa: S105  # of a fake review
@@ -144,7 +144,7 @@ def gate() -> Iterator[str]:
                 Key("users", user), slim(raw | {"status": {"phase": "Ready", "conditions": [ready, synced]}}), [cls], 0.0
             )
         door = Door(table, lambda: [KEY.encode()], lambda: False, Unobserved())
-        server, port = HeadServer(door.handle, Limits(), Unobserved()), free_port()
+        server, port = HandlerServer(door.handle, Limits(), Unobserved()), free_port()
         await server.start(port)
         yield port
         await server.stop(0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Where a kind of gateway puts the host, the URI and the method of the request that it asks about; headers in lower case."""
+    """Where a kind of gateway puts the host, the URI and the method of the request that it asks about."""
 
     name: str
     host: str
@@ -19,16 +19,16 @@ class Dialect:
     """Status for the owner of a file browser that is not Ready."""
 
 
-AUTH_REQUEST = Dialect("auth-request", "host", "x-original-uri", "x-original-method", 403)
+AUTH_REQUEST = Dialect("auth-request", "Host", "X-Original-URI", "X-Original-Method", 403)
 """nginx, whose subrequest knows 2xx, 401 and 403 only: the waiting page has a URL of its own."""
 DIALECTS: Mapping[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
         AUTH_REQUEST,
         # Traefik and Caddy, which pass the response on as it is.
-        Dialect("forward-auth", "x-forwarded-host", "x-forwarded-uri", "x-forwarded-method", 503),
+        Dialect("forward-auth", "X-Forwarded-Host", "X-Forwarded-Uri", "X-Forwarded-Method", 503),
         # Envoy, Envoy Gateway, Istio. Envoy takes 5xx for a failure of the gate, and replaces the response.
-        Dialect("ext-authz", "host", None, None, 429),
+        Dialect("ext-authz", "Host", None, None, 429),
     )
 }
 """Name, as in the URL path -> dialect."""

@@ -2,10 +2,11 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
+from aiohttp import web
 
 from userstorage_operator.gate.answers import Answer, answer, door, not_found
 from userstorage_operator.gate.check import Decision, Outcome, Question, Target, check
@@ -23,26 +24,6 @@ _URL = re.compile(
 )
 _DENIAL_PERIOD, _DENIALS_MAX = 60.0, 1000
 _ADMISSION_PERIOD, _ADMISSIONS_MAX = 600.0, 20_000
-
-
-class Request(Protocol):
-    """The head of a request."""
-
-    @property
-    def method(self) -> str:
-        """The HTTP method."""
-
-    @property
-    def target(self) -> str:
-        """The path with the query, as the client sent it."""
-
-    @property
-    def headers(self) -> Mapping[str, Sequence[str]]:
-        """Name in lower case -> the values of all headers of that name."""
-
-    @property
-    def received(self) -> float:
-        """When the request arrived, in the time of `time.perf_counter`."""
 
 
 class Observer(Protocol):
@@ -72,9 +53,13 @@ class Door:
         self._denials = Once(_DENIAL_PERIOD, _DENIALS_MAX)
         self._admissions = Once(_ADMISSION_PERIOD, _ADMISSIONS_MAX)
 
-    def handle(self, request: Request) -> Answer:
-        """Return the response to a request."""
-        url = _URL.fullmatch(request.target)
+    def handle(self, request: web.BaseRequest, received: float) -> web.Response:
+        """Return the response to a request that arrived at `received`, in the time of `time.perf_counter`."""
+        reply = self._reply(request, received)
+        return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
+
+    def _reply(self, request: web.BaseRequest, received: float) -> Answer:
+        url = _URL.fullmatch(request.raw_path)
         dialect = DIALECTS.get(url["dialect"]) if url is not None and url["dialect"] else AUTH_REQUEST
         if url is None or dialect is None or (url["rest"] and dialect.uri is not None):
             return not_found()
@@ -82,22 +67,23 @@ class Door:
         target = Target(url["namespace"], url["slug"]) if url["namespace"] else None
         decision = check(self._question(request, dialect, target, url["rest"]), self._table, stale=self._is_stale(), now=now)
         self._log(decision, dialect, now)
-        accept = ", ".join(request.headers.get("accept", ()))
+        accept = request.headers.get("Accept", "")
         reply = answer(decision, dialect, accept, now) if url["dialect"] else door(decision, accept, now)
-        self._observer.decided(dialect.name, decision.reason.outcome, decision.reason, time.perf_counter() - request.received)
+        self._observer.decided(dialect.name, decision.reason.outcome, decision.reason, time.perf_counter() - received)
         return reply
 
-    def _question(self, request: Request, dialect: Dialect, target: Target | None, appended: str | None) -> Question:
+    def _question(self, request: web.BaseRequest, dialect: Dialect, target: Target | None, appended: str | None) -> Question:
         headers = request.headers
-        methods = [request.method] if dialect.method is None else headers.get(dialect.method, ())
+        methods = [request.method] if dialect.method is None else headers.getall(dialect.method, [])
+        uris = [appended or ""] if dialect.uri is None else headers.getall(dialect.uri, [])
         return Question(
-            identity=identity(headers.get("authorization", ()), self._keys()),
+            identity=identity(headers.getall("Authorization", []), self._keys()),
             target=target,
-            hosts=headers.get(dialect.host, ()),
-            uris=[appended or ""] if dialect.uri is None else headers.get(dialect.uri, ()),
+            hosts=headers.getall(dialect.host, []),
+            uris=uris,
             method=methods[0] if len(methods) == 1 else "",
-            fetch_sites=headers.get("sec-fetch-site", ()),
-            fetch_modes=headers.get("sec-fetch-mode", ()),
+            fetch_sites=headers.getall("Sec-Fetch-Site", []),
+            fetch_modes=headers.getall("Sec-Fetch-Mode", []),
         )
 
     def _log(self, decision: Decision, dialect: Dialect, now: float) -> None:

@@ -119,6 +119,8 @@ class Connection(asyncio.Protocol):
         """Bytes received since the last complete request."""
         self._in_progress = 0
         """Number of complete requests whose handler has not returned yet."""
+        self._answered_last = False
+        """Whether what the client still sends gets no response."""
         self._deadline: asyncio.TimerHandle | None = None
 
     @property
@@ -140,6 +142,10 @@ class Connection(asyncio.Protocol):
         if self.waiting and self._transport is not None:
             self._limiter.waits_again(self)
             self._close_in(self._limits.idle_seconds + self._limits.close_seconds)
+
+    def answered_last(self) -> None:
+        """Record that the response in progress is the last one. What the client still sends, such as a body, gets no other."""
+        self._answered_last = True
 
     def close(self, reason: Closed) -> None:
         """Abort the connection without sending the data that is still buffered, and report `reason` to the limiter's `observe`."""
@@ -192,13 +198,14 @@ class Connection(asyncio.Protocol):
             self.protocol.connection_lost(exc)
 
     def _refuse(self, status: str, reason: Closed) -> None:
-        """Send a response with `status` and an empty body, then close the connection. Ignored if the connection is already
-        closing.
+        """Send a response with `status` and an empty body, unless the client already got its last one; then close the
+        connection. Ignored if the connection is already closing.
         """
         if self._transport is None or self._transport.is_closing():
             return
         self._limiter.observe(reason)
-        self._transport.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        if not self._answered_last:
+            self._transport.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
         self._transport.close()
 
     def _close_in(self, seconds: float) -> None:

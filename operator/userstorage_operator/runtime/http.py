@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,6 +30,10 @@ drop the connection of a probe while a client floods the port.
 """
 _HEADERS = 64
 """Maximum number of headers of a request."""
+_LAST_RESPONSE = 1.0
+"""Seconds that clients of a `HandlerServer` have to read the rest of their last response, before it is aborted."""
+_POLL = 0.05
+"""Seconds after which a `HandlerServer` that stops looks again for open connections."""
 
 
 class ConnectionObserver(Protocol):
@@ -53,25 +58,99 @@ async def open_to_all(_: web.Request) -> web.Response | None:
 
 
 class LimitedPort:
-    """A TCP port whose connections are limited."""
+    """A TCP port whose connections are limited, for an aiohttp server."""
 
-    def __init__(self, connection: Callable[[ConnectionLimiter], Connection], observer: ConnectionObserver) -> None:
-        """`connection(limiter)` returns what serves a new connection."""
-        self._connection = connection
+    def __init__(self, runner: web.BaseRunner, observer: ConnectionObserver) -> None:
+        self._runner = runner
         self._observer = observer
-        self.limiter = ConnectionLimiter(_LIMITS, observer.http_connection_closed)
+        self._limiter = ConnectionLimiter(_LIMITS, observer.http_connection_closed)
         self._listener: asyncio.AbstractServer | None = None
+        logging.getLogger("aiohttp.server").addFilter(_is_no_bad_request)
 
     async def start(self, port: int, limits: Limits) -> None:
         """Listen on TCP port `port` of all addresses. Raises OSError if the port is in use."""
-        self.limiter = limiter = ConnectionLimiter(limits, self._observer.http_connection_closed)
-        loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(lambda: self._connection(limiter), port=port, backlog=_BACKLOG)
+        self._limiter = ConnectionLimiter(limits, self._observer.http_connection_closed)
+        await self._runner.setup()
+        # Not a TCPSite: aiohttp limits neither the connections, nor the size of a request, nor the time until it is complete.
+        self._listener = await asyncio.get_running_loop().create_server(self._connection, port=port, backlog=_BACKLOG)
 
-    def stop(self) -> None:
-        """Stop listening on the port."""
+    def close(self) -> None:
+        """Stop listening on the port. Open connections stay."""
         if self._listener is not None:
             self._listener.close()
+
+    async def stop(self) -> None:
+        """Stop listening on the port and close all connections of clients."""
+        self.close()
+        await self._runner.cleanup()
+
+    def connection(self, request: web.BaseRequest) -> Connection | None:
+        """Return the connection of a request; None if it is closed."""
+        return self._limiter.of_protocol(request.protocol)
+
+    def _connection(self) -> Connection:
+        server = cast("web.Server", self._runner.server)
+        return Connection(server(), self._limiter)
+
+
+class HandlerServer:
+    """Serves a port with one function for every request, whatever its method and path: a router would cost more time than an
+    answer from memory.
+    """
+
+    def __init__(
+        self, handler: Callable[[web.BaseRequest, float], web.Response], limits: Limits, observer: ConnectionObserver
+    ) -> None:
+        """`handler(request, received)` returns the response; `received` is the value of `time.perf_counter` when the last byte
+        of the request arrived. It never reads the body of a request.
+        """
+        self._handler = handler
+        self._limits = limits
+        self._stopping = False
+        """Whether each response is the last of its connection."""
+        self._server = web.Server(
+            self._handle,
+            access_log=None,
+            keepalive_timeout=limits.idle_seconds,
+            max_headers=_HEADERS,
+            max_line_size=limits.request_bytes,
+            max_field_size=limits.request_bytes,
+            auto_decompress=False,
+        )
+        self._port = LimitedPort(web.ServerRunner(self._server, shutdown_timeout=_LAST_RESPONSE), observer)
+
+    async def start(self, port: int) -> None:
+        """Listen on TCP port `port` of all addresses. Raises OSError if the port is in use."""
+        await self._port.start(port, self._limits)
+
+    async def stop(self, within: float) -> None:
+        """Stop listening on the port, and close each connection after its next response; after so many seconds all the others.
+
+        A connection that is closed while a client sends the next request fails that request: proxies do not repeat a POST.
+        """
+        self._port.close()
+        self._stopping = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while self._server.connections:  # noqa: ASYNC110  # aiohttp reports no end of a connection
+                    await asyncio.sleep(_POLL)
+        await self._port.stop()
+
+    async def _handle(self, request: web.BaseRequest) -> web.Response:
+        connection = self._port.connection(request)
+        if connection is None:  # closed meanwhile, so that the response goes nowhere
+            return web.Response(status=503)
+        connection.request_started()
+        try:
+            response = self._handler(request, connection.received_at)
+        finally:
+            connection.request_ended()
+        # A client that gets a response before it has sent its body may leave the body out: what it sends next would be read as
+        # the body.
+        if self._stopping or not request.content.is_eof():
+            connection.answered_last()
+            response.force_close()
+        return response
 
 
 class HttpServer:
@@ -102,9 +181,8 @@ class HttpServer:
         app.router.add_get("/health", _checks(health, {}, detail))
         app.router.add_get("/ready", _checks(ready, degraded, detail))
         app.router.add_get("/metrics", self._serve_metrics)
-        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=_LIMITS.idle_seconds, max_headers=_HEADERS)
-        self._port = LimitedPort(self._connection, observer)
-        logging.getLogger("aiohttp.server").addFilter(_is_no_bad_request)
+        runner = web.AppRunner(app, access_log=None, keepalive_timeout=_LIMITS.idle_seconds, max_headers=_HEADERS)
+        self._port = LimitedPort(runner, observer)
 
     def mount(self, prefix: str, app: web.Application) -> list[str]:
         """Serve the routes of `app` below the URL path `prefix`, and report their responses to the observer. Return every value
@@ -116,23 +194,16 @@ class HttpServer:
 
     async def start(self, port: int, limits: Limits = _LIMITS) -> None:
         """Listen on TCP port `port` of all addresses. Raises OSError if the port is in use."""
-        await self._runner.setup()
-        # Not a TCPSite: aiohttp limits neither the connections, nor the size of a request, nor the time until it is complete.
         await self._port.start(port, limits)
 
     async def stop(self) -> None:
         """Stop listening on the port and close all connections of clients."""
-        self._port.stop()
-        await self._runner.cleanup()
-
-    def _connection(self, limiter: ConnectionLimiter) -> Connection:
-        server = cast("web.Server", self._runner.server)
-        return Connection(server(), limiter)
+        await self._port.stop()
 
     @web.middleware
     async def _in_progress(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Report the start and the end of a request's handler to the request's Connection. An aiohttp middleware."""
-        connection = self._port.limiter.of_protocol(request.protocol)
+        connection = self._port.connection(request)
         if connection is None:  # closed meanwhile
             return await handler(request)
         connection.request_started()
