@@ -82,7 +82,7 @@ def test_open_without_the_right_ends_before_it_prints_an_address(
     users.until_ready("alice")
     kubectl, namespace = cluster.kubectl, users.namespace
     config = yaml.safe_load(kubectl.kubeconfig.read_text())
-    token = account(kubectl, namespace, "opener", here=True)
+    token = account(kubectl, namespace, "opener", everywhere=True)
     config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
     path = tmp_path / "opener"
     path.write_text(yaml.safe_dump(config))
@@ -101,6 +101,7 @@ def test_open_without_the_right_ends_before_it_prints_an_address(
     grant("forward", "get,create", "pods/portforward")
     with opened(plugin) as (url, _):
         assert httpx.get(f"{url}health", timeout=PATIENCE, trust_env=False).status_code == 200
+    kubectl.run("delete", "clusterrolebinding", f"{namespace}-opener")
 
 
 def test_open_without_a_pod_says_so(users: NamespaceUsers, plugin: Plugin) -> None:
