@@ -101,10 +101,13 @@ class World:
         self.operator: MemoryOperator | None = None
         self.missed_events = False
         """Whether a watch has lost events without noticing: only a sweep repairs that."""
+        self.unlabelled_in_deletion = False
+        """Whether a terminating child has lost our label: to a watch this looks like its end, and only a list of now finds it."""
 
     def start(self, stale_by: int = 0) -> MemoryOperator:
         self.operator = MemoryOperator(self.api, self.loop)
-        self.missed_events = self.missed_events and stale_by > 0  # the first list shows what no watch would
+        # The first list shows what no watch would; after an old list, the watch brings the same events once more.
+        self.missed_events = stale_by > 0 and (self.missed_events or self.unlabelled_in_deletion)
         self.watchdog.caches = self.operator.caches
         self.operator.start(stale_by)
         return self.operator
@@ -246,7 +249,7 @@ class ReconcilerMachine(RuleBasedStateMachine):
         if deed == "seize":
             self.world.watchdog.foreign.add(child["metadata"]["uid"])
         if deed == "unlabel" and is_terminating(child):
-            self.world.missed_events = True  # to a watch this looks like its end: only a list finds it
+            self.world.missed_events = self.world.unlabelled_in_deletion = True
         patch = EDITS.get(kind, {}) if deed == "edit" else {"metadata": DEEDS[deed]}
         self.api.merge_patch(kind.resource, *child_key(user), patch, "opponent")
 

@@ -212,7 +212,7 @@ MUTANTS = (
                 " is not None and kept_as_last(snapshot) is None:\n        return Plan((replacement,))",
                 " is not None:\n        return Plan((replacement,))",
             ),
-            Edit("reconcile/apply.py", "        if step.unless_claim_terminates:\n", "        if False:\n"),
+            Edit("reconcile/apply.py", "        if step.only_if_claim_stays:\n", "        if False:\n"),
         ),
     ),
     Mutant(
