@@ -2,9 +2,10 @@
 
 import copy
 import hashlib
+import json
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,9 @@ def test_alerts_follow_the_limits(limits: dict[str, Any], cores: str, memory: st
         ({"monitoring.kind": "Probe"}, "kind"),
         ({"monitoring.runbookURL": "docs/runbook.md"}, "runbookURL"),
         ({"gate.enabled": True, "gate.doorFrom": []}, "doorFrom"),
+        ({"gate.enabled": True, "gate.doorFrom": [{"namespaceSelector": None}]}, "doorFrom"),
+        ({"gate.enabled": True, "gate.metricsFrom": [{"namespaceSelector": {"matchLabels": None}}]}, "metricsFrom"),
+        ({"networkPolicy.from": [{}]}, "networkPolicy"),
         ({"volumeStats": True}, "volumeStats"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -251,6 +255,38 @@ def test_alerts_follow_the_limits(limits: dict[str, Any], cores: str, memory: st
 def test_values_that_cannot_work_are_refused_with_their_name(values: dict[str, Any], named: str) -> None:
     with pytest.raises(ClusterError, match=named):
         template(CHART, values)
+
+
+def value_names(values: dict[str, Any], schema: dict[str, Any], above: str = "") -> Iterator[str]:
+    """Yield the name of each value of the chart, such as `gate.doorFrom`; an entry of a free mapping, such as a label, is none."""
+    for name, value in values.items():
+        yield above + name
+        below = schema["properties"][name]
+        if isinstance(value, dict) and below.get("additionalProperties") is False:
+            yield from value_names(value, below, f"{above}{name}.")
+
+
+@pytest.mark.parametrize(
+    "name",
+    value_names(yaml.safe_load((CHART / "values.yaml").read_text()), json.loads((CHART / "values.schema.json").read_text())),
+)
+def test_value_set_to_null_is_refused_or_renders_as_its_default(name: str) -> None:
+    """Helm removes such a key before it checks the schema: without peers, a NetworkPolicy would admit every pod."""
+    others = {other: value for other, value in EVERYTHING.items() if other != name}
+    try:
+        objects = template(CHART, others | {name: None})
+    except ClusterError as error:
+        assert name.rpartition(".")[2] in str(error)  # noqa: PT017  # either outcome is right
+    else:
+        assert comparable(objects) == comparable(template(CHART, others))
+
+
+@pytest.mark.parametrize("name", ["gate.doorFrom", "gate.metricsFrom"])
+@pytest.mark.parametrize("peers", ["null", "[]"])
+def test_gate_without_peers_is_refused_without_the_schema_too(name: str, peers: str) -> None:
+    options = ["--skip-schema-validation", "--set=gate.enabled=true", f"--set-json={name}={peers}"]
+    with pytest.raises(ClusterError, match=f"{name}: must have a peer"):
+        helm("template", "userstorage-operator", str(CHART), *options)
 
 
 def test_uninstalling_the_release_keeps_the_crds() -> None:

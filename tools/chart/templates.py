@@ -128,7 +128,7 @@ def _role_bindings() -> str:
 def _admission(marks: Marks, each: Object) -> None:
     for variable in each["spec"].get("variables", ()) if "spec" in each else ():
         if variable["name"] == "platformKeys":
-            variable["expression"] = marks.mark("{{ toJson $.Values.admission.platformKeys | quote }}")
+            variable["expression"] = marks.mark("{{ $.Values.admission.platformKeys | default list | toJson | quote }}")
     if each["kind"] == "ClusterRole":
         marks.append(
             each["rules"][0],
@@ -160,8 +160,11 @@ def _gate(marks: Marks, each: Object) -> None:
         volume["secret"]["secretName"] = marks.mark("{{ $.Values.gate.secretName | quote }}")
     if each["kind"] == "NetworkPolicy":
         door, metrics = each["spec"]["ingress"]
-        marks.replace(door, "from", "from:\n{{- toYaml $.Values.gate.doorFrom | nindent @2 }}")
-        marks.replace(metrics, "from", "from:\n{{- toYaml $.Values.gate.metricsFrom | nindent @2 }}")
+        for rule, name in ((door, "doorFrom"), (metrics, "metricsFrom")):
+            # Without peers, a rule of a NetworkPolicy admits every pod. Argo CD can skip the schema that refuses that.
+            failing = f'{{{{- fail "gate.{name}: must have a peer; without one, every pod of the cluster is admitted" }}}}'
+            peers = f"{{{{- with $.Values.gate.{name} }}}}\n{{{{- toYaml . | nindent @2 }}}}\n{{{{- else }}}}\n{failing}\n{{{{- end }}}}"
+            marks.replace(rule, "from", f"from:\n{peers}")
 
 
 def _deployment(marks: Marks, each: Object, values: str) -> Object:
