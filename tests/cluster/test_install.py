@@ -184,8 +184,15 @@ def test_chart_from_nothing_to_uninstalled(empty_cluster: Kubectl, releases: dic
         empty_cluster.run("get", name)
     assert empty_cluster.phase("alice", USERS) == "Ready"
     assert uid_of_the_pod(empty_cluster) == pod
-    assert "users/alice released" in release_finalizers(empty_cluster.kubeconfig)
+    # As docs/install.md says, with uninstall.yaml changed to the namespace.
+    uninstall = tmp_path / "uninstall.yaml"
+    uninstall.write_text((releases[VERSION] / "uninstall.yaml").read_text().replace("userstorage-system", namespace))
+    empty_cluster.run("apply", "-f", str(uninstall))
+    (tmp_path / "job").mkdir()
+    login = log_in(empty_cluster, tmp_path / "job", "userstorage-release-finalizers", namespace)
+    assert "users/alice released" in release_finalizers(login.kubeconfig)
     empty_cluster.run("delete", "userstorages", "--all", "--all-namespaces", WAIT)
+    empty_cluster.run("delete", "-f", str(uninstall), WAIT)
     empty_cluster.run("delete", *OWN_CRDS, WAIT)
     expect_only_claims(empty_cluster, namespace)
     shutil.rmtree(tmp_path / "operator")

@@ -1,7 +1,9 @@
 """The manifests in deploy/, rendered as `kubectl apply -k` renders them, and the scripts."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -171,6 +173,20 @@ def test_script_looks_for_the_operator_in_the_named_namespace(name: str, tmp_pat
     assert "--namespace=storage" in asked
     assert "userstorage-system" not in asked
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_transformer_for_another_namespace_accepts_policies_without_one(tmp_path: Path) -> None:
+    directory = ROOT / "dist" / f"transformed-{tmp_path.name}"  # kustomize resolves paths relative to the file
+    directory.mkdir(parents=True)
+    resources = ["../../deploy/rbac", "../../deploy/admission"]
+    own = {"resources": resources, "transformers": ["../../deploy/transformers/namespace"]}
+    (directory / "kustomization.yaml").write_text(json.dumps(own))
+    try:
+        objects = render(f"dist/{directory.name}")
+    finally:
+        shutil.rmtree(directory)
+    policies = [each for each in objects if each["kind"] == "ValidatingAdmissionPolicy"]
+    assert policies == [each for each in render("deploy/admission") if each["kind"] == "ValidatingAdmissionPolicy"]
 
 
 def test_every_script_is_in_the_list_of_tested_scripts() -> None:
