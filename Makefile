@@ -12,7 +12,6 @@ LOCALCLUSTER := $(RUN) localcluster
 CLUSTER ?= control-plane
 CLUSTER_DIR ?= .cluster
 IMAGE ?= userstorage-operator:0.1.0
-CHARTS ?= oci://localhost:5000/charts
 COVERED ?= tests/unit packages tests/component tests/cluster
 
 .PHONY: help
@@ -169,9 +168,18 @@ push: install ## Push the image to the registry in its name
 	$(RUN) python -m operatorimage push $(IMAGE) $(PUSH_OPTIONS)
 
 .PHONY: release-image
-release-image: install ## Build and push IMAGE for amd64 and arm64, with SBOM and provenance; needs Docker. Its digest: dist/image.json
-	$(RUN) python -m operatorimage build $(IMAGE) --option=--platform=linux/amd64,linux/arm64 --option=--push \
+release-image: install ## Build IMAGE for amd64 and arm64 as dist/image.tar (OCI), with SBOM and provenance; needs Docker. Its digest: dist/image.json
+	@mkdir -p dist
+	$(RUN) python -m operatorimage build $(IMAGE) --option=--platform=linux/amd64,linux/arm64 --option=--output=type=oci,dest=dist/image.tar \
 	  --option=--sbom=true --option=--provenance=mode=max --option=--metadata-file=dist/image.json --sbom dist $(IMAGE_OPTIONS)
+
+.PHONY: release-plan
+release-plan: install ## Show under which names a tag is published, and whether it is the latest version (TAG=v0.1.0 REPOSITORY=owner/name)
+	@$(RUN) python -m release plan $(TAG) $(REPOSITORY)
+
+.PHONY: release-reference
+release-reference: install ## Show IMAGE with the digest that `make release-image` wrote
+	@$(RUN) python -m release reference $(IMAGE) dist/image.json
 
 .PHONY: release-artifacts
 release-artifacts: install ## Write manifests, chart, list of images, notes and checksums of this version into dist/release (IMAGE=…)
@@ -184,10 +192,6 @@ release-notes: install ## Show the notes of this version
 .PHONY: changelog
 changelog: install ## Move the news fragments of changes/ into CHANGELOG.md, before the tag of this version
 	$(RUN) towncrier build --yes --version=$$($(UV) version --short)
-
-.PHONY: push-chart
-push-chart: install ## Push the chart of dist/release to an OCI registry (CHARTS=oci://registry.example.org/charts)
-	$(RUN) go -C tools/helm tool helm push $(CURDIR)/dist/release/userstorage-operator-*.tgz $(CHARTS)
 
 .PHONY: deploy
 deploy: install ## Build and push IMAGE, apply deploy/ with it and wait; roll back if that fails

@@ -4,19 +4,29 @@ set -euo pipefail
 
 usage() {
   cat <<END
-usage: $0
+usage: $0 [--namespace NAMESPACE]
 
 Prints what each replica reports at /health and /ready, and which replica leads.
+The operator is in userstorage-system or in the namespace that --namespace names.
 Uses the cluster of your KUBECONFIG. Exit code 1: a replica is missing, unhealthy or not ready, or there is no leader.
 END
 }
 
-case ${1:-} in
-  --help) usage && exit ;;
-  ?*) usage >&2 && exit 2 ;;
-esac
+namespace=userstorage-system
+while (($#)); do
+  case $1 in
+    --help) usage && exit ;;
+    --namespace)
+      [[ ${2:-} ]] || { usage >&2 && exit 2; }
+      namespace=$2
+      shift
+      ;;
+    *) usage >&2 && exit 2 ;;
+  esac
+  shift
+done
 
-system=(--namespace=userstorage-system)
+system=(--namespace="$namespace")
 code=0
 bad() {
   echo "BAD   $*"

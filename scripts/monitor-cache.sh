@@ -4,9 +4,10 @@ set -euo pipefail
 
 usage() {
   cat <<END
-usage: $0 [--every SECONDS] [-o json]
+usage: $0 [--namespace NAMESPACE] [--every SECONDS] [-o json]
 
 Runs in a replica of the operator, which has the address and the password. With --every it repeats until interrupted.
+The operator is in userstorage-system or in the namespace that --namespace names.
 Uses the cluster of your KUBECONFIG. Exit code 1: Redis and the cluster differ, there is no mirror, or Redis does not answer.
 END
 }
@@ -21,10 +22,11 @@ needs_value() {
   [[ ${2:-} ]] || refuse "$1 needs a value"
 }
 
-every="" output=text
+namespace=userstorage-system every="" output=text
 while (($#)); do
   case $1 in
     --help) usage && exit ;;
+    --namespace) needs_value "$@" && namespace=$2 && shift ;;
     --every) needs_value "$@" && every=$2 && shift ;;
     -o) needs_value "$@" && output=$2 && shift ;;
     *) refuse "unknown argument $1" ;;
@@ -35,14 +37,14 @@ done
 
 inspect() {
   local pods pod
-  pods=$(kubectl get pods --namespace=userstorage-system --selector=app.kubernetes.io/name=userstorage-operator \
+  pods=$(kubectl get pods --namespace="$namespace" --selector=app.kubernetes.io/name=userstorage-operator \
     --field-selector=status.phase=Running -o name) || return 1
   read -r pod <<<"$pods"
   if [[ ! $pod ]]; then
     echo "no replica of the operator runs" >&2
     return 1
   fi
-  kubectl exec --namespace=userstorage-system "$pod" -- userstorage-operator cache -o "$output"
+  kubectl exec --namespace="$namespace" "$pod" -- userstorage-operator cache -o "$output"
 }
 
 if [[ ! $every ]]; then

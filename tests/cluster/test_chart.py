@@ -2,9 +2,10 @@
 
 import copy
 import hashlib
+import json
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from localcluster.errors import ClusterError
 from localcluster.progress import silent
 from manifests.render import Object, display_name, render, schema_errors
 from release.artifacts import VERSION, Image, write
+from support.rights import rights_of
 
 pytestmark = pytest.mark.timeout(1200)  # the first build of Helm
 SYSTEM = "userstorage-system"
@@ -98,6 +100,35 @@ def test_an_option_of_the_chart_adds_the_objects_of_the_part(part: str, values: 
     assert changed <= {f"Deployment/{SYSTEM}/userstorage-operator", f"NetworkPolicy/{SYSTEM}/userstorage-operator"}
 
 
+def test_accounts_have_permissions_on_users_objects_in_the_listed_namespaces_only() -> None:
+    listed = ["team-a", "team-b"]
+    objects = template(CHART, EVERYTHING | {"finalizer.enabled": False, "namespaces": listed})
+    assert schema_errors(objects) == []
+    roles = {each["metadata"]["name"]: each.get("rules", []) for each in objects if each["kind"] == "ClusterRole"}
+    bound: dict[str, set[str]] = {}
+    for each in objects:
+        if each["kind"] in {"RoleBinding", "ClusterRoleBinding"} and each["roleRef"]["kind"] == "ClusterRole":
+            rules = [rule for rule in roles[each["roleRef"]["name"]] if "resources" in rule]
+            if each["subjects"][0]["kind"] == "ServiceAccount":
+                resources = {right.resource for right in rights_of(rules)}
+                bound.setdefault(each["metadata"].get("namespace", "everywhere"), set()).update(resources)
+    assert bound.pop("everywhere") == {
+        "userstorageclasses",
+        "storageclasses",
+        "tokenreviews",
+        "subjectaccessreviews",
+        "nodes/stats",
+    }
+    assert bound.keys() == set(listed)
+    assert bound["team-a"] == bound["team-b"] > {"userstorages", "persistentvolumeclaims", "pods"}
+    [gate] = [each for each in objects if each["kind"] == "Deployment" and each["metadata"]["name"] == "userstorage-gate"]
+    [container] = gate["spec"]["template"]["spec"]["containers"]
+    assert [each for each in container["args"] if each.startswith("--namespace")] == [f"--namespace={each}" for each in listed]
+    bindings = {display_name(each) for each in objects if each["kind"] == "RoleBinding"}
+    expected = ("userstorage-gate", "userstorage-operator", "userstorage-operator-claim-owners")
+    assert {f"RoleBinding/team-a/{name}" for name in expected} <= bindings
+
+
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
 def test_rendered_objects_match_the_schemas_of_kubernetes(values: dict[str, Any]) -> None:
     objects = template(CHART, values)
@@ -166,7 +197,8 @@ def test_values_reach_the_deployment() -> None:
         "priorityClassName": "high",
         "podLabels": {"team": "storage"},
         "podAnnotations": {"note": "on"},
-        "extraArgs": ["--cluster-name=eu-1"],
+        "clusterName": "eu-1",
+        "extraArgs": ["--workers=8"],
         "extraEnv": [{"name": "TZ", "value": "UTC"}],
         "redis.secretName": "cache",
         "redis.caKey": "ca.crt",
@@ -186,9 +218,14 @@ def test_values_reach_the_deployment() -> None:
     [container] = pod["containers"]
     assert deployment["replicas"] == 2
     assert container["image"] == f"registry.example.org/userstorage-operator:{VERSION}@sha256:{'0' * 64}"
-    assert container["args"][-1] == "--cluster-name=eu-1"
+    assert container["args"][-1] == "--workers=8"
     environment = {entry["name"]: entry.get("value") for entry in container["env"]}
-    assert environment == {"REDIS_URL": None, "REDIS_CA_FILE": "/run/redis/ca.crt", "TZ": "UTC"}
+    assert environment == {
+        "REDIS_URL": None,
+        "REDIS_CA_FILE": "/run/redis/ca.crt",
+        "TZ": "UTC",
+        "USERSTORAGE_RUN_CLUSTER_NAME": "eu-1",
+    }
     assert container["env"][0]["name"] == "REDIS_CA_FILE"
     assert pod["volumes"][0]["secret"]["secretName"] == "cache"
     assert container["resources"] == values["resources"]
@@ -244,13 +281,52 @@ def test_alerts_follow_the_limits(limits: dict[str, Any], cores: str, memory: st
         ({"monitoring.kind": "Probe"}, "kind"),
         ({"monitoring.runbookURL": "docs/runbook.md"}, "runbookURL"),
         ({"gate.enabled": True, "gate.doorFrom": []}, "doorFrom"),
+        ({"gate.enabled": True, "gate.doorFrom": [{"namespaceSelector": None}]}, "doorFrom"),
+        ({"gate.enabled": True, "gate.metricsFrom": [{"namespaceSelector": {"matchLabels": None}}]}, "metricsFrom"),
+        ({"networkPolicy.from": [{}]}, "networkPolicy"),
         ({"volumeStats": True}, "volumeStats"),
+        ({"clusterName": "eu:1"}, "clusterName"),
+        # In a pod, `userstorage-operator cache` sees the environment, not the arguments of the operator.
+        ({"extraArgs": ["--cluster-name=eu-1"]}, "extraArgs"),
+        ({"extraArgs": ["--redis-username", "cache"]}, "extraArgs"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_values_that_cannot_work_are_refused_with_their_name(values: dict[str, Any], named: str) -> None:
     with pytest.raises(ClusterError, match=named):
         template(CHART, values)
+
+
+def value_names(values: dict[str, Any], schema: dict[str, Any], above: str = "") -> Iterator[str]:
+    """Yield the name of each value of the chart, such as `gate.doorFrom`; an entry of a free mapping, such as a label, is none."""
+    for name, value in values.items():
+        yield above + name
+        below = schema["properties"][name]
+        if isinstance(value, dict) and below.get("additionalProperties") is False:
+            yield from value_names(value, below, f"{above}{name}.")
+
+
+@pytest.mark.parametrize(
+    "name",
+    value_names(yaml.safe_load((CHART / "values.yaml").read_text()), json.loads((CHART / "values.schema.json").read_text())),
+)
+def test_value_set_to_null_is_refused_or_renders_as_its_default(name: str) -> None:
+    """Helm removes such a key before it checks the schema: without peers, a NetworkPolicy would admit every pod."""
+    others = {other: value for other, value in EVERYTHING.items() if other != name}
+    try:
+        objects = template(CHART, others | {name: None})
+    except ClusterError as error:
+        assert name.rpartition(".")[2] in str(error)  # noqa: PT017  # either outcome is right
+    else:
+        assert comparable(objects) == comparable(template(CHART, others))
+
+
+@pytest.mark.parametrize("name", ["gate.doorFrom", "gate.metricsFrom"])
+@pytest.mark.parametrize("peers", ["null", "[]"])
+def test_gate_without_peers_is_refused_without_the_schema_too(name: str, peers: str) -> None:
+    options = ["--skip-schema-validation", "--set=gate.enabled=true", f"--set-json={name}={peers}"]
+    with pytest.raises(ClusterError, match=f"{name}: must have a peer"):
+        helm("template", "userstorage-operator", str(CHART), *options)
 
 
 def test_uninstalling_the_release_keeps_the_crds() -> None:

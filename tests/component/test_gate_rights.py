@@ -25,7 +25,7 @@ def login(api: Kubectl, tmp_path: Path) -> Iterator[Login]:
     api.run("apply", "-f", rights)
     eventually(lambda: api.run("auth", "can-i", "watch", "us", "-A", f"--as={ACCOUNT}", check=False).returncode == 0)
     yield log_in(api, tmp_path, "userstorage-gate")
-    api.run("delete", "-f", rights)
+    api.run("delete", "--ignore-not-found", "-f", rights)
 
 
 def test_every_granted_right_is_used_and_nothing_else_is_asked(
@@ -59,6 +59,27 @@ def test_every_granted_right_is_used_and_nothing_else_is_asked(
         eventually(lambda: used() == rights)
     assert used() == rights
     assert not [request for request in requests(api, login.credential) if request.forbidden or request.is_write]
+
+
+def test_gate_of_one_namespace_needs_rights_in_it_and_on_classes_only(
+    api: Kubectl, users: Users, login: Login, tmp_path: Path
+) -> None:
+    api.run("delete", "clusterrolebinding", "userstorage-gate")
+    granted_there = ["--clusterrole=userstorage-gate", f"--serviceaccount={SYSTEM}:userstorage-gate"]
+    api.run("create", "rolebinding", "userstorage-gate", *granted_there, "-n", users.namespace)
+
+    def may_watch(*scope: str) -> bool:
+        return api.run("auth", "can-i", "watch", "us", *scope, f"--as={ACCOUNT}", check=False).returncode == 0
+
+    eventually(lambda: may_watch("-n", users.namespace) and not may_watch("-A"))
+    users.create("alice")
+    gate = GateProcess(login.kubeconfig, tmp_path, f"--namespace={users.namespace}")
+    gate.start()
+    try:
+        assert gate.ask("ext-authz", "alice", users.host("alice")).status == 200
+    finally:
+        gate.stop()
+    assert not [request for request in requests(api, login.credential) if request.forbidden]
 
 
 def test_account_of_the_gate_reads_no_secret_and_writes_nothing(api: Kubectl, login: Login) -> None:

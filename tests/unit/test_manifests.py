@@ -1,6 +1,9 @@
 """The manifests in deploy/, rendered as `kubectl apply -k` renders them, and the scripts."""
 
+import json
+import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -121,8 +124,8 @@ def test_gate_is_reached_by_gateways_and_prometheus_only() -> None:
 
 
 def test_account_of_the_gate_may_read_two_kinds_and_nothing_else() -> None:
-    [role] = objects_of("deploy/gate", "ClusterRole")
-    assert set(rights_of(role["rules"])) == {
+    rules = [rule for role in objects_of("deploy/gate", "ClusterRole") for rule in role["rules"]]
+    assert set(rights_of(rules)) == {
         Right("userstorage.dev", kind, verb) for kind in ("userstorages", "userstorageclasses") for verb in ("list", "watch")
     }
 
@@ -145,6 +148,45 @@ def test_script_has_a_help_text(name: str) -> None:
     result = subprocess.run([ROOT / "scripts" / name, "--help"], capture_output=True, text=True, check=False, cwd=Path("/"))
     assert result.returncode == 0
     assert result.stdout.startswith("usage: ")
+
+
+@pytest.mark.parametrize("name", ["health-check.sh", "k8s-status.sh", "monitor-cache.sh"])
+def test_script_looks_for_the_operator_in_the_named_namespace(name: str, tmp_path: Path) -> None:
+    """Run it with a kubectl whose cluster has the operator's objects in namespace `storage` only, and one pod there."""
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(
+        "#!/bin/bash\n"
+        'echo "$*" >>"$0.log"\n'
+        '[[ "$*" == *--namespace=storage* || "$*" != *--namespace=* ]] || exit 1\n'
+        'case "$*" in "get pods"*) echo pod/operator-1 ;; "get deployment "*) echo "1 of 1" ;; "get lease"*) echo operator-1_0 ;;\n'
+        "*exec*cache*) echo complete ;; *exec*) echo leading ;; esac\n"
+    )
+    kubectl.chmod(0o755)
+    done = subprocess.run(
+        [ROOT / "scripts" / name, "--namespace", "storage"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    asked = (tmp_path / "kubectl.log").read_text()
+    assert "--namespace=storage" in asked
+    assert "userstorage-system" not in asked
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_transformer_for_another_namespace_accepts_policies_without_one(tmp_path: Path) -> None:
+    directory = ROOT / "dist" / f"transformed-{tmp_path.name}"  # kustomize resolves paths relative to the file
+    directory.mkdir(parents=True)
+    resources = ["../../deploy/rbac", "../../deploy/admission"]
+    own = {"resources": resources, "transformers": ["../../deploy/transformers/namespace"]}
+    (directory / "kustomization.yaml").write_text(json.dumps(own))
+    try:
+        objects = render(f"dist/{directory.name}")
+    finally:
+        shutil.rmtree(directory)
+    policies = [each for each in objects if each["kind"] == "ValidatingAdmissionPolicy"]
+    assert policies == [each for each in render("deploy/admission") if each["kind"] == "ValidatingAdmissionPolicy"]
 
 
 def test_every_script_is_in_the_list_of_tested_scripts() -> None:

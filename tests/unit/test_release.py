@@ -1,5 +1,6 @@
 """The version is the same in all files, and its objects are kept as fixtures."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from release.artifacts import Image, images
+from release.__main__ import main
+from release.artifacts import Image, images, with_value
 from release.notes import notes
+from release.plan import plan
 
 ROOT = Path(__file__).parents[2]
 DIGEST = f"sha256:{'0' * 64}"
@@ -60,6 +63,71 @@ def test_image_reference_is_taken_apart(reference: str, parts: tuple[str, str, s
 def test_image_without_tag_or_digest_is_refused(reference: str) -> None:
     with pytest.raises(ValueError, match="needs a tag or a digest"):
         Image.parse(reference)
+
+
+OLDER = ("v1.3.9", "v1.4.0", "v1.4.1", "nightly", "v-next")
+
+
+@pytest.mark.parametrize(
+    ("tag", "tags", "prerelease", "latest"),
+    [
+        ("v0.1.0", (), False, True),
+        ("v1.4.2", (*OLDER, "v1.4.2"), False, True),
+        ("v1.4.10", (*OLDER, "v1.4.9"), False, True),
+        ("v1.3.10", OLDER, False, False),
+        ("v1.4.2", (*OLDER, "v1.10.0"), False, False),
+        ("v1.5.0-rc.1", OLDER, True, False),
+        ("v1.4.2", (*OLDER, "v1.5.0-rc.1"), False, True),
+        ("v1.5.0", (*OLDER, "v1.5.0-rc.1"), False, True),
+    ],
+)
+def test_release_is_the_latest_unless_a_newer_version_is_released(
+    tag: str, tags: tuple[str, ...], *, prerelease: bool, latest: bool
+) -> None:
+    found = plan(tag, "Owner/Name", tags, tag.removeprefix("v"))
+    assert (found.prerelease, found.latest) == (prerelease, latest)
+    assert (found.repository, found.charts) == ("ghcr.io/owner/name", "oci://ghcr.io/owner/charts")
+
+
+@pytest.mark.parametrize(("tag", "own"), [("v1.4.2", "1.4.1"), ("1.4.2", "1.4.2"), ("v1.4.x", "1.4.x")])
+def test_tag_that_is_not_the_version_of_the_sources_is_refused(tag: str, own: str) -> None:
+    with pytest.raises(ValueError, match=f"^{tag}: "):
+        plan(tag, "owner/name", (), own)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["release", *arguments])
+    return main()
+
+
+def test_plan_is_printed_as_outputs_of_a_workflow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "plan", f"v{VERSION}", "Owner/Name") == 0
+    outputs = dict(line.split("=") for line in capsys.readouterr().out.splitlines())
+    build = yaml.safe_load((ROOT / ".github/workflows/release.yaml").read_text())["jobs"]["build"]
+    assert outputs.keys() | {"digest"} == build["outputs"].keys()
+    assert run(monkeypatch, "plan", "v9.9.9", "Owner/Name") == 1
+    assert "v9.9.9" in capsys.readouterr().err
+
+
+def test_reference_has_the_digest_of_the_built_image(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    metadata = tmp_path / "image.json"
+    metadata.write_text(json.dumps({"containerimage.digest": DIGEST}))
+    assert run(monkeypatch, "reference", "ghcr.io/owner/name:1.2.3", str(metadata)) == 0
+    assert capsys.readouterr().out.splitlines() == [f"digest={DIGEST}", f"reference=ghcr.io/owner/name:1.2.3@{DIGEST}"]
+    metadata.write_text("{}")
+    assert run(monkeypatch, "reference", "ghcr.io/owner/name:1.2.3", str(metadata)) == 1
+
+
+def test_value_of_a_yaml_document_is_replaced_and_comments_stay() -> None:
+    text = "# Where from\nimage:\n  # Empty for none.\n  tag: ''  # here\ngate: {tag: other}\n"
+    changed = with_value(text, ("image", "tag"), 'a"b')
+    assert changed == text.replace("''", r'"a\"b"')
+    assert yaml.safe_load(changed) == {"image": {"tag": 'a"b'}, "gate": {"tag": "other"}}
+    for path in (("image",), ("image", "digest"), ("gate", "tag", "more")):
+        with pytest.raises(ValueError, match="no scalar"):
+            with_value(text, path, "x")
 
 
 def test_list_of_images_has_every_image_that_the_operator_may_run() -> None:

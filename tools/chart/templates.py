@@ -15,10 +15,16 @@ from monitoring.rules import runbook_address
 CHART = ROOT / "charts/userstorage-operator"
 _HEADER = "{{- /* Generated from deploy/ by `make format`; do not edit. */ -}}\n"
 _NAMESPACE = "userstorage-system"
+_BY_NAMESPACE = frozenset({"userstorage-operator", "userstorage-operator-claim-owners", "userstorage-gate"})
+"""The ClusterRoleBindings that are RoleBindings in each of the listed namespaces, if any are listed."""
 _ENVIRONMENT = """\
 {{- if $.Values.namespaces }}
 - name: USERSTORAGE_RUN_NAMESPACES
   value: {{ join " " $.Values.namespaces | quote }}
+{{- end }}
+{{- with $.Values.clusterName }}
+- name: USERSTORAGE_RUN_CLUSTER_NAME
+  value: {{ . | quote }}
 {{- end }}
 {{- with $.Values.redis.username }}
 - name: REDIS_USERNAME
@@ -49,6 +55,13 @@ _ARGUMENTS = """\
 {{- with $.Values.extraArgs }}
 {{- toYaml . | nindent @0 }}
 {{- end }}"""
+_GATE_ARGUMENTS = """\
+{{- range $.Values.namespaces }}
+- --namespace={{ . }}
+{{- end }}
+{{- with $.Values.gate.extraArgs }}
+{{- toYaml . | nindent @0 }}
+{{- end }}"""
 _PORTS = """\
 {{- if ne $.Values.volumeStats "off" }}
 - port: 10250
@@ -62,7 +75,7 @@ def files() -> dict[Path, str]:
     """Return the text of each generated file: the templates, and the values for Argo CD's own chart."""
     bodies = {
         "crds.yaml": _file("$.Values.crds.enabled", "deploy/crds", _crd),
-        "rbac.yaml": _file("", "deploy/rbac", _rbac) + _role_bindings(),
+        "rbac.yaml": _file("", "deploy/rbac"),
         "admission.yaml": _file("", "deploy/admission", _admission),
         "manager.yaml": _file("", "deploy/manager", _manager),
         "gate.yaml": _file("$.Values.gate.enabled", "deploy/gate", _gate),
@@ -97,9 +110,18 @@ def _document(each: Object, edit: Callable[[Marks, Object], None] | None = None)
     marks = Marks()
     if edit is not None:
         edit(marks, each)
+    text = f"---\n{_dump(marks, each)}"
+    if each["kind"] == "ClusterRoleBinding" and each["metadata"]["name"] in _BY_NAMESPACE:
+        each = {**each, "kind": "RoleBinding", "metadata": {**each["metadata"], "namespace": marks.mark("{{ . | quote }}")}}
+        listed = f"{{{{- range $.Values.namespaces }}}}\n---\n{_dump(marks, each)}{{{{- end }}}}\n"
+        return f"{{{{- if not $.Values.namespaces }}}}\n{text}{{{{- end }}}}\n{listed}"
+    return text
+
+
+def _dump(marks: Marks, each: Object) -> str:
     # A namespace may have the name of a number.
     text = re.sub(rf": {_NAMESPACE}$", ": {{ $.Release.Namespace | quote }}", marks.dump(each), flags=re.MULTILINE)
-    return f"---\n{text.replace(_NAMESPACE, '{{ $.Release.Namespace }}')}"
+    return text.replace(_NAMESPACE, "{{ $.Release.Namespace }}")
 
 
 def _crd(_marks: Marks, each: Object) -> None:
@@ -107,28 +129,10 @@ def _crd(_marks: Marks, each: Object) -> None:
     each["metadata"].setdefault("annotations", {})["helm.sh/resource-policy"] = "keep"
 
 
-def _rbac(marks: Marks, each: Object) -> None:
-    # With listed namespaces, _role_bindings() has a RoleBinding in each of them instead.
-    if each["kind"] == "ClusterRoleBinding" and each["metadata"]["name"] == "userstorage-operator":
-        entries = dict(each)
-        each.clear()
-        marks.append(each, "{{- if not $.Values.namespaces }}")
-        each.update(entries)
-        marks.append(each, "{{- end }}")
-
-
-def _role_bindings() -> str:
-    [binding] = yaml.safe_load_all((ROOT / "deploy/overlays/namespaced/binding/rolebinding.yaml").read_text())
-    marks = Marks()
-    binding["metadata"]["namespace"] = marks.mark("{{ . | quote }}")
-    text = marks.dump(binding).replace(f"namespace: {_NAMESPACE}", "namespace: {{ $.Release.Namespace | quote }}")
-    return f"{{{{- range $.Values.namespaces }}}}\n---\n{text}{{{{- end }}}}\n"
-
-
 def _admission(marks: Marks, each: Object) -> None:
     for variable in each["spec"].get("variables", ()) if "spec" in each else ():
         if variable["name"] == "platformKeys":
-            variable["expression"] = marks.mark("{{ toJson $.Values.admission.platformKeys | quote }}")
+            variable["expression"] = marks.mark("{{ $.Values.admission.platformKeys | default list | toJson | quote }}")
     if each["kind"] == "ClusterRole":
         marks.append(
             each["rules"][0],
@@ -155,13 +159,16 @@ def _manager(marks: Marks, each: Object) -> None:
 def _gate(marks: Marks, each: Object) -> None:
     if each["kind"] == "Deployment":
         container = _deployment(marks, each, "$.Values.gate")
-        container["args"].append(marks.mark("{{- with $.Values.gate.extraArgs }}\n{{- toYaml . | nindent @0 }}\n{{- end }}"))
+        container["args"].append(marks.mark(_GATE_ARGUMENTS))
         [volume] = each["spec"]["template"]["spec"]["volumes"]
         volume["secret"]["secretName"] = marks.mark("{{ $.Values.gate.secretName | quote }}")
     if each["kind"] == "NetworkPolicy":
         door, metrics = each["spec"]["ingress"]
-        marks.replace(door, "from", "from:\n{{- toYaml $.Values.gate.doorFrom | nindent @2 }}")
-        marks.replace(metrics, "from", "from:\n{{- toYaml $.Values.gate.metricsFrom | nindent @2 }}")
+        for rule, name in ((door, "doorFrom"), (metrics, "metricsFrom")):
+            # Without peers, a rule of a NetworkPolicy admits every pod. Argo CD can skip the schema that refuses that.
+            failing = f'{{{{- fail "gate.{name}: must have a peer; without one, every pod of the cluster is admitted" }}}}'
+            peers = f"{{{{- with $.Values.gate.{name} }}}}\n{{{{- toYaml . | nindent @2 }}}}\n{{{{- else }}}}\n{failing}\n{{{{- end }}}}"
+            marks.replace(rule, "from", f"from:\n{peers}")
 
 
 def _deployment(marks: Marks, each: Object, values: str) -> Object:

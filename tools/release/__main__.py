@@ -1,6 +1,7 @@
-"""`python -m release artifacts IMAGE` and `python -m release notes`."""
+"""`python -m release plan TAG REPOSITORY`, `reference IMAGE METADATA`, `artifacts IMAGE` and `notes`."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from localcluster import ClusterError
 from localcluster.progress import Console
 from release.artifacts import VERSION, Image, write
 from release.notes import notes
+from release.plan import plan, tags
 
 
 def main() -> int:
@@ -18,18 +20,35 @@ def main() -> int:
     artifacts.add_argument("image", help="such as registry.example.org/userstorage-operator:0.1.0@sha256:…")
     artifacts.add_argument("--directory", type=Path, default=Path("dist/release"), help="it is emptied first")
     commands.add_parser("notes", help="print the notes of this version")
-    options = parser.parse_args()
-    if options.command == "notes":
-        print(notes(VERSION))
-        return 0
+    planning = commands.add_parser("plan", help="print under which names a tag is published, as outputs of a workflow")
+    planning.add_argument("tag", help="such as v0.1.0")
+    planning.add_argument("repository", help="owner/name on GitHub")
+    reference = commands.add_parser("reference", help="print the digest and the whole reference of a built image, as outputs")
+    reference.add_argument("image", help="such as registry.example.org/userstorage-operator:0.1.0")
+    reference.add_argument("metadata", type=Path, help="the metadata file of docker buildx")
     try:
-        write(Image.parse(options.image), options.directory, Console())
-    except (ClusterError, ValueError) as error:
+        print("\n".join(_lines(parser.parse_args())))
+    except (ClusterError, OSError, ValueError) as error:
         print(f"release: {error}", file=sys.stderr)
         return 1
-    for path in sorted(options.directory.iterdir()):
-        print(path)
     return 0
+
+
+def _lines(options: argparse.Namespace) -> list[str]:
+    """Run a command and return what it prints."""
+    match options.command:
+        case "notes":
+            return [notes(VERSION)]
+        case "plan":
+            return plan(options.tag, options.repository, tags(), VERSION).lines()
+        case "reference":
+            built = json.loads(options.metadata.read_text(encoding="utf-8"))
+            if "containerimage.digest" not in built:
+                raise ValueError(f"{options.metadata}: no containerimage.digest; make release-image writes it")
+            image = Image.parse(f"{options.image}@{built['containerimage.digest']}")
+            return [f"digest={image.digest}", f"reference={image}"]
+    write(Image.parse(options.image), options.directory, Console())
+    return [str(path) for path in sorted(options.directory.iterdir())]
 
 
 if __name__ == "__main__":

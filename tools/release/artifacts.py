@@ -2,12 +2,13 @@
 
 import hashlib
 import importlib
+import json
 import pkgutil
 import re
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +90,21 @@ def _containers(objects: Iterable[Object]) -> list[Object]:
     return [container for pod in pods for container in pod["containers"]]
 
 
+def with_value(text: str, path: Sequence[str], value: str) -> str:
+    """Return a YAML document with another value at `path`, and everything else, comments too, as it was.
+
+    Raises ValueError if the document has no scalar there.
+    """
+    node = yaml.compose(text)
+    for name in path:
+        entries = node.value if isinstance(node, yaml.MappingNode) else ()
+        node = next((below for key, below in entries if key.value == name), None)
+    scalar = node if isinstance(node, yaml.ScalarNode) else None
+    if scalar is None:
+        raise ValueError(f"{'.'.join(path)}: is no scalar of the document")
+    return text[: scalar.start_mark.index] + json.dumps(value) + text[scalar.end_mark.index :]
+
+
 def _package_chart(image: Image, directory: Path, report: Report) -> None:
     """Write the chart, with the image of the release in its values, as a package."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -97,6 +113,6 @@ def _package_chart(image: Image, directory: Path, report: Report) -> None:
         values = chart / "values.yaml"
         text = values.read_text(encoding="utf-8")
         for name, value in (("repository", image.repository), ("tag", image.tag), ("digest", image.digest)):
-            text = re.sub(rf"^  {name}: .*$", f'  {name}: "{value}"', text, count=1, flags=re.MULTILINE)
+            text = with_value(text, ("image", name), value)
         values.write_text(text, encoding="utf-8")
         helm("package", str(chart), f"--destination={directory}", report=report)
