@@ -6,6 +6,7 @@ import re
 import shlex
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,15 +85,16 @@ class Shell:
 
 
 @pytest.fixture
-def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shell]:
+def shell(request: pytest.FixtureRequest) -> Iterator[Shell]:
     """A shell with a demo of its own. Skips the test if the demo cannot run here."""
     if chosen_cluster(request.config) == "existing":
         pytest.skip("the documents start clusters of their own (--cluster=local, as root, or kind)")
     if chosen_cluster(request.config) == "local" and not can_create_namespaces():
         pytest.skip("the demo of the documents needs root")
-    shell = Shell(tmp_path)
-    yield shell
-    shell.stop()
+    with tempfile.TemporaryDirectory(prefix="us-") as directory:  # tmp_path is too long for the sockets of kubelet
+        shell = Shell(Path(directory))
+        yield shell
+        shell.stop()
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -1,12 +1,14 @@
 """The profile `node`: control groups, volumes, progress reports and deleted files."""
 
 import io
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from localcluster import cgroups, provisioner
+from localcluster import cgroups, nodeconfig, provisioner
+from localcluster.errors import ClusterError
 from localcluster.layout import Layout
 from localcluster.progress import MORE, Console
 
@@ -95,3 +97,10 @@ def test_progress_is_written_every_twenty_seconds_without_a_terminal() -> None:
     for line in ("started", "a" + MORE, "b" + MORE, "c" + MORE, "done"):
         console(line)
     assert [line.split("s  ")[1] for line in stream.getvalue().splitlines()] == ["started", "b" + MORE, "done"]
+
+
+@pytest.mark.parametrize(("length", "fits"), [(70, True), (71, False)])
+def test_directory_too_deep_for_sockets_is_refused(length: int, fits: bool) -> None:
+    layout = Layout(Path("/" + "d" * (length - 1)))
+    with nullcontext() if fits else pytest.raises(ClusterError, match="1 bytes too long"):
+        nodeconfig.check_length(layout)

@@ -44,6 +44,7 @@ def start(starter: Starter, kube: Path, images: Iterable[Path]) -> None:
     Raises ClusterError if that fails.
     """
     layout, undo = starter.layout, starter.state.undo
+    nodeconfig.check_length(layout)
     network = _create_veth(starter)
     settings = components.Settings(
         address=network.node,

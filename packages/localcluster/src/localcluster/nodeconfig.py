@@ -1,15 +1,23 @@
 """The configuration files and command lines of a node: containerd, its network plugin, kubelet and kube-proxy."""
 
+import os
+
 from localcluster import cgroups, components, nodeimages
 from localcluster.addresses import Network
 from localcluster.certificates import Authority
 from localcluster.components import Settings, write_json
+from localcluster.errors import ClusterError
 from localcluster.layout import Layout
 
 NODE = "localnode"
 
 # The node has its own /run. A path below the cluster's directory may be too long for a socket.
 CONTAINERD_SOCKET = "/run/containerd.sock"
+
+_LONGEST_SOCKET = "pod-resources/4294967295"
+"""Below the root directory of kubelet, which listens there first by a name of its own, a random number."""
+_MAX_SOCKET_PATH = 107
+"""Bytes of the path of a Unix socket on Linux (unix(7))."""
 
 REGISTRIES = "registries"
 """The name of the folder in which containerd finds the addresses of image registries without TLS."""
@@ -72,6 +80,13 @@ disabled_plugins = [
     bin_dir = "/usr/lib/cni"
     conf_dir = "{cni}"
 """
+
+
+def check_length(layout: Layout) -> None:
+    """Raise ClusterError if the path of the cluster's directory is too long for the sockets of kubelet."""
+    excess = len(os.fsencode(layout.run / "kubelet" / _LONGEST_SOCKET)) - _MAX_SOCKET_PATH
+    if excess > 0:
+        raise ClusterError(f"the path {layout.directory} is {excess} bytes too long: kubelet keeps Unix sockets below it")
 
 
 def setup_arguments(layout: Layout, network: Network) -> list[str]:
