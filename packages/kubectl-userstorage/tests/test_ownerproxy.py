@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import httpx
 import pytest
@@ -142,12 +142,10 @@ async def test_connection_that_the_pod_has_closed_is_replaced_and_closed() -> No
 async def test_refused_connection_is_tried_once_for_each_request(failure: Exception) -> None:
     tries = 0
 
-    @asynccontextmanager
-    async def refused() -> AsyncIterator[SocketStream]:
+    def refused() -> AbstractAsyncContextManager[SocketStream]:
         nonlocal tries
         tries += 1
         raise failure
-        yield
 
     async with OwnerProxy(refused, HEADER, "alice").serving(0) as port, httpx.AsyncClient(trust_env=False) as client:
         for number in (1, 2):

@@ -162,7 +162,8 @@ async def test_connection_to_a_pod_carries_data_both_ways(server: ApiServer, tmp
             for data in (b"ping", b"\0\1\2", b"x" * 300_000):
                 await stream.write(data)
                 assert await read_until(stream, data) == data
-            assert not stream.is_ended
+            before = stream.is_ended
+            assert not before
             await stream.write(b"end")
             assert await stream.read() == b""
             assert await stream.read() == b""

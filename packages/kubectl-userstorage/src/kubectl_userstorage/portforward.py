@@ -7,6 +7,7 @@ two bytes. The end of the WebSocket is the end of the connection: one direction 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import httpx_ws
 import wsproto.utilities
@@ -105,7 +106,8 @@ async def connection(open_socket: OpenSocket) -> AsyncIterator[PodStream]:
 
     task = asyncio.ensure_future(hold())
     try:
-        await asyncio.wait([task, opened], return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [task, opened]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         yield await opened
     finally:
         task.cancel()

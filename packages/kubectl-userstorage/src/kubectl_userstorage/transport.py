@@ -164,7 +164,7 @@ async def _login(kubeconfig: str, context: str | None) -> kr8s.asyncio.Api:
     with _connection_errors():
         try:
             # Not `kr8s.asyncio.api`: it returns the client that it has made before, with the credentials of that time.
-            api = await kr8s.asyncio.Api(kubeconfig=kubeconfig, context=context, bypass_factory=True)
+            api: kr8s.asyncio.Api = await kr8s.asyncio.Api(kubeconfig=kubeconfig, context=context, bypass_factory=True)
         except kr8s.ServerError as error:  # of the request for the version
             raise _error(error.response) if error.response is not None else errors.Unreachable(str(error)) from error
         except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
