@@ -308,7 +308,7 @@ def value_names(values: dict[str, Any], schema: dict[str, Any], above: str = "")
 
 @pytest.mark.parametrize(
     "name",
-    value_names(yaml.safe_load((CHART / "values.yaml").read_text()), json.loads((CHART / "values.schema.json").read_text())),
+    [*value_names(yaml.safe_load((CHART / "values.yaml").read_text()), json.loads((CHART / "values.schema.json").read_text()))],
 )
 def test_value_set_to_null_is_refused_or_renders_as_its_default(name: str) -> None:
     """Helm removes such a key before it checks the schema: without peers, a NetworkPolicy would admit every pod."""

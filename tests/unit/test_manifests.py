@@ -158,7 +158,7 @@ def test_script_looks_for_the_operator_in_the_named_namespace(name: str, tmp_pat
         "#!/bin/bash\n"
         'echo "$*" >>"$0.log"\n'
         '[[ "$*" == *--namespace=storage* || "$*" != *--namespace=* ]] || exit 1\n'
-        'case "$*" in "get pods"*) echo pod/operator-1 ;; "get deployment "*) echo "1 of 1" ;; "get lease"*) echo operator-1_0 ;;\n'
+        'case "$*" in "get pods"*) echo operator-1 ;; "get deployment "*) echo "1 of 1" ;; "get lease"*) echo operator-1_0 ;;\n'
         "*exec*cache*) echo complete ;; *exec*) echo leading ;; esac\n"
     )
     kubectl.chmod(0o755)
