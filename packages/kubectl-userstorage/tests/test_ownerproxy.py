@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import httpx
 import pytest
 
-from kubectl_userstorage.ownerproxy import OwnerProxy, as_owner
+from kubectl_userstorage import errors
+from kubectl_userstorage.ownerproxy import OwnerProxy, SocketStream, as_owner
 
 HEADER = "X-Forwarded-User"
 
@@ -17,6 +18,19 @@ class Upstream:
 
     def __init__(self) -> None:
         self.connections = 0
+        self.streams: list[SocketStream] = []
+        self.port = 0
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[SocketStream]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        stream = SocketStream(reader, writer)
+        self.streams.append(stream)
+        try:
+            yield stream
+        finally:
+            self.streams.remove(stream)
+            writer.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -35,6 +49,8 @@ class Upstream:
             if head.startswith(b"GET /dead"):
                 break
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+            if head.startswith(b"GET /idle"):  # a server that closes a connection which is kept alive
+                break
         await writer.drain()
         writer.close()
 
@@ -43,7 +59,8 @@ class Upstream:
 async def proxied(header: str = HEADER) -> AsyncIterator[tuple[httpx.AsyncClient, Upstream]]:
     upstream = Upstream()
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
-    proxy = OwnerProxy(server.sockets[0].getsockname()[1], header, "alice@example.org")
+    upstream.port = server.sockets[0].getsockname()[1]
+    proxy = OwnerProxy(upstream.connect, header, "alice@example.org")
     async with proxy.serving(0) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
         yield client, upstream
     server.close()
@@ -82,6 +99,10 @@ async def test_class_without_authentication_gets_no_header() -> None:
         {"Host": "127.0.0.1"},
         {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
         {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"},
+        {"Origin": "https://evil.example.org"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "null"},
+        {"Origin": "null", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"},
     ],
 )
 async def test_requests_of_other_sites_and_hosts_are_refused(headers: dict[str, str]) -> None:
@@ -97,14 +118,46 @@ async def test_links_of_other_sites_may_be_followed() -> None:
         assert (await client.post("/", headers=navigation)).status_code == 403
 
 
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+async def test_requests_of_the_own_page_are_served(name: str) -> None:
+    async with proxied() as (client, _):
+        origin = f"http://{name}:{client.base_url.port}"
+        assert (await client.post("/", headers={"Origin": origin})).status_code == 200
+        assert (await client.post("/", headers={"Origin": "null", "Sec-Fetch-Site": "same-origin"})).status_code == 200
+
+
+async def test_connection_that_the_pod_has_closed_is_replaced_and_closed() -> None:
+    async with proxied() as (client, upstream):
+        for expected in (1, 2, 3):
+            assert (await client.get("/idle")).status_code == 200
+            assert upstream.connections == expected
+            [stream] = upstream.streams
+            for _ in range(1000):
+                if stream.is_ended:
+                    break
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("failure", [ConnectionRefusedError("refused"), errors.Forbidden("forbidden")])
+async def test_refused_connection_is_tried_once_for_each_request(failure: Exception) -> None:
+    tries = 0
+
+    def refused() -> AbstractAsyncContextManager[SocketStream]:
+        nonlocal tries
+        tries += 1
+        raise failure
+
+    async with OwnerProxy(refused, HEADER, "alice").serving(0) as port, httpx.AsyncClient(trust_env=False) as client:
+        for number in (1, 2):
+            answer = await client.get(f"http://127.0.0.1:{port}/")
+            assert (answer.status_code, answer.text) == (502, "the file browser does not answer; is its pod still running?\n")
+            assert tries == number
+
+
 async def test_pod_that_is_gone_is_reported_as_502() -> None:
     async with proxied() as (client, _):
         assert (await client.get("/dead")).status_code == 502
         assert (await client.get("/")).status_code == 200
-    proxy = OwnerProxy(1, HEADER, "alice")
-    async with proxy.serving(0) as port, httpx.AsyncClient(trust_env=False) as client:
-        answer = await client.get(f"http://127.0.0.1:{port}/")
-        assert (answer.status_code, answer.text) == (502, "the file browser does not answer; is its pod still running?\n")
 
 
 async def test_switch_to_another_protocol_is_passed_through() -> None:

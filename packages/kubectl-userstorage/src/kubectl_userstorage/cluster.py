@@ -29,6 +29,20 @@ class Answer(NamedTuple):
     error: errors.CommandError | None
 
 
+class Stream(Protocol):
+    """A connection of bytes in both directions."""
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the connection cannot be used any more."""
+
+    async def read(self) -> bytes:
+        """Return what has arrived; empty at the end."""
+
+    async def write(self, data: bytes) -> None:
+        """Send data. Raises OSError if the connection is over."""
+
+
 class Transport(Protocol):
     """How requests reach the API server. Every method raises Unreachable if they do not."""
 
@@ -47,8 +61,8 @@ class Transport(Protocol):
     def lines(self, path: str, params: Mapping[str, str]) -> AsyncIterator[str]:
         """Yield the lines of a response as they arrive."""
 
-    def forward(self, pod: Raw, port: int) -> contextlib.AbstractAsyncContextManager[int]:
-        """Forward a free port of 127.0.0.1 to a port of a pod, and yield it."""
+    def forward(self, pod: Raw, port: int) -> contextlib.AbstractAsyncContextManager[Stream]:
+        """Open one connection to a port of a pod, and yield it. Raises Forbidden without the right to."""
 
     async def execute(self, pod: Raw, container: str, command: list[str]) -> tuple[int, str, str]:
         """Run a command in a container. Return its exit code, standard output and standard error."""

@@ -47,7 +47,11 @@ class Forbidden(CommandError):
     """The caller lacks a right."""
 
 
-class Unreachable(CommandError):
+class Unavailable(CommandError):
+    """The API server or the read API cannot answer now: it is overloaded, or has a fault of its own. Later it may."""
+
+
+class Unreachable(Unavailable):
     """The API server does not answer, or the kubeconfig cannot be used."""
 
 

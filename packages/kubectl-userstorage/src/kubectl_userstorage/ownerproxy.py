@@ -3,27 +3,38 @@
 It listens on 127.0.0.1 alone and serves one person, who may forward ports to the pod anyway. The person's web browser is the one
 client that others can use: a page of another site may send requests to the proxy. So it refuses a request for another host name
 (DNS rebinding) and what another site has sent, unless it is a link to follow: the rule of the gate.
+Nothing else listens: connections to the pod are streams inside of this process.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 
 import h11
+
+from kubectl_userstorage import errors
+from kubectl_userstorage.cluster import Stream
 
 _CHUNK = 65536
 _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"expect", b"te", b"trailer", b"upgrade"})
 _OWN_SITE = frozenset({b"same-origin", b"none"})
 Headers = list[tuple[bytes, bytes]]
+Connect = Callable[[], AbstractAsyncContextManager[Stream]]
+"""Opens a connection to the pod. Raises OSError or CommandError if that fails."""
 
 
 def refusal(request: h11.Request, port: int) -> str | None:
     """Return why a request is not served; None if it is."""
     headers = dict(request.headers)
     host = headers.get(b"host", b"").decode("ascii", "replace").lower()
-    if host not in (f"127.0.0.1:{port}", f"localhost:{port}"):
+    hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
+    if host not in hosts:
         return f"the host must be 127.0.0.1:{port}"
     site = headers.get(b"sec-fetch-site", b"none")
+    # A page without referrer sends the origin `null` to itself, too; only then the browser says that it is the same one.
+    allowed = {f"http://{name}".encode() for name in hosts} | ({b"null"} if site == b"same-origin" else set())
+    if any(key == b"origin" and value not in allowed for key, value in request.headers):
+        return "another site sent this request"
     if site not in _OWN_SITE and not (request.method == b"GET" and headers.get(b"sec-fetch-mode") == b"navigate"):
         return "another site sent this request"
     return None
@@ -44,8 +55,8 @@ def as_owner(headers: Headers, name: bytes, owner: bytes) -> Headers:
 class OwnerProxy:
     """The proxy of one file browser. `header` is empty if the class authenticates no request."""
 
-    def __init__(self, upstream: int, header: str, owner: str) -> None:
-        self._upstream = upstream
+    def __init__(self, connect: Connect, header: str, owner: str) -> None:
+        self._connect = connect
         self._header = header.lower().encode()
         self._owner = owner.encode()
         self._port = 0
@@ -70,27 +81,21 @@ class OwnerProxy:
         task.add_done_callback(self._connections.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        client = _Side(h11.Connection(h11.SERVER), reader, writer)
-        server: _Side | None = None
+        client = _Side(h11.Connection(h11.SERVER), SocketStream(reader, writer))
+        upstream = _Upstream(self._connect)
         try:
-            while True:
-                request = await client.event()
-                if not isinstance(request, h11.Request):
-                    return
+            while isinstance(request := await client.event(), h11.Request):
                 if (reason := refusal(request, self._port)) is not None:
                     await client.refuse(403, reason)
                     return
-                if server is None or server.reader.at_eof():
-                    server = await _Side.connect(self._upstream)
-                if not await self._forward(request, client, server):
+                if not await self._forward(request, client, await upstream.side()):
                     return
-        except (OSError, h11.ProtocolError):
+        except (OSError, h11.ProtocolError, errors.CommandError):
             with suppress(OSError, h11.ProtocolError):
                 await client.refuse(502, "the file browser does not answer; is its pod still running?")
         finally:
             writer.close()
-            if server is not None:
-                server.close()
+            await upstream.close()
 
     async def _forward(self, request: h11.Request, client: "_Side", server: "_Side") -> bool:
         """Forward one request and its response. Return whether the two connections can take another one."""
@@ -122,31 +127,66 @@ class OwnerProxy:
         return client.next_request() and server.next_request()
 
 
+class SocketStream:
+    """The Stream of a socket of this machine."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the connection cannot be used any more."""
+        return self._reader.at_eof()
+
+    async def read(self) -> bytes:
+        """Return what has arrived; empty at the end."""
+        return await self._reader.read(_CHUNK)
+
+    async def write(self, data: bytes) -> None:
+        """Send data. Raises OSError if the connection is over."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+
+class _Upstream:
+    """The connection to the pod: opened for the first request, and again after the pod has closed it."""
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+        self._opened = AsyncExitStack()
+        self._side: _Side | None = None
+
+    async def side(self) -> "_Side":
+        """Return the connection. Raises what opening it raises."""
+        if self._side is None or self._side.stream.is_ended:
+            await self.close()
+            self._side = _Side(h11.Connection(h11.CLIENT), await self._opened.enter_async_context(self._connect()))
+        return self._side
+
+    async def close(self) -> None:
+        await self._opened.aclose()
+
+
 class _Side:
     """One connection, with h11's view of it."""
 
-    def __init__(self, state: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, state: h11.Connection, stream: Stream) -> None:
         self._state = state
-        self.reader = reader
-        self.writer = writer
-
-    @classmethod
-    async def connect(cls, port: int) -> "_Side":
-        return cls(h11.Connection(h11.CLIENT), *await asyncio.open_connection("127.0.0.1", port))
+        self.stream = stream
 
     async def event(self) -> object:
         """Return h11's next event; the peer's end is `h11.ConnectionClosed`, a switch of protocols `h11.PAUSED`."""
         while (event := self._state.next_event()) is h11.NEED_DATA:
             if self._state.they_are_waiting_for_100_continue:
                 await self.send(h11.InformationalResponse(status_code=100, headers=[]))
-            self._state.receive_data(await self.reader.read(_CHUNK))
+            self._state.receive_data(await self.stream.read())
         return event
 
     async def send(self, event: h11.Event) -> None:
         data = self._state.send(event)
         if data:
-            self.writer.write(data)
-            await self.writer.drain()
+            await self.stream.write(data)
 
     async def refuse(self, status: int, reason: str) -> None:
         """Answer with a text, and close the connection afterwards."""
@@ -167,9 +207,6 @@ class _Side:
         """Return what was received after a switch of protocols and is not HTTP."""
         return bytes(self._state.trailing_data[0])
 
-    def close(self) -> None:
-        self.writer.close()
-
 
 async def _copy(source: _Side, sink: _Side, last: type[h11.Event]) -> None:
     """Copy the body of a message, up to and with its end. It also ends at a request for another protocol, which has no body."""
@@ -182,9 +219,8 @@ async def _copy(source: _Side, sink: _Side, last: type[h11.Event]) -> None:
 async def _tunnel(client: _Side, server: _Side) -> None:
     async def pump(source: _Side, sink: _Side) -> None:
         data = source.rest()
-        while data or (data := await source.reader.read(_CHUNK)):
-            sink.writer.write(data)
-            await sink.writer.drain()
+        while data or (data := await source.stream.read()):
+            await sink.stream.write(data)
             data = b""
 
     tasks = [asyncio.ensure_future(pump(client, server)), asyncio.ensure_future(pump(server, client))]

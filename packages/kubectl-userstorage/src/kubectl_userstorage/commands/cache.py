@@ -37,4 +37,4 @@ def cache(target: Target, output: str, system: str) -> None:
     code, printed, complaint = run(target, work)
     click.echo(printed, nl=False)
     click.echo(complaint, nl=False, err=True)
-    errors.exit_with(code)
+    errors.exit_with(code if code in (errors.OK, errors.PROBLEM) else errors.REFUSED)

@@ -1,6 +1,7 @@
 """`logs` and `open`: what goes on in the pod of a user."""
 
 import asyncio
+import functools
 import webbrowser
 from contextlib import AsyncExitStack
 from typing import Any
@@ -73,19 +74,22 @@ def logs(
 def open_command(target: Target, name: str, namespace: str | None, port: int, browser: bool) -> None:
     """Open a user's file browser through a port-forward, logged in as the owner, until interrupted.
 
-    Only 127.0.0.1 can connect. Needs the right to forward ports to the pod (pods/portforward), which lets you in as any user.
+    Only 127.0.0.1 can connect. Needs the rights `get` and `create` on pods/portforward, which let you in as any user.
     """
 
     async def work(cluster: Cluster) -> None:
         raw = await get(cluster, namespace, name)
         pod = await _pod(cluster, raw)
         if not is_true(raw, "Ready"):
-            click.echo(f"warning: {name} is not Ready; `kubectl userstorage explain {name}` says why", err=True)
+            hint = f"kubectl userstorage explain {name} -n {raw['metadata']['namespace']}"
+            click.echo(f"warning: {name} is not Ready; next: {hint}", err=True)
         annotations = pod["metadata"].get("annotations") or {}
         header = await _header(cluster, annotations.get(ANNOTATION_CLASS, ""))
+        connect = functools.partial(cluster.transport.forward, pod, _port(pod))
+        async with connect():
+            pass  # without the right, the command ends here, before it prints an address
+        proxy = OwnerProxy(connect, header, user_id_of(raw))
         async with AsyncExitStack() as stack:
-            upstream = await stack.enter_async_context(cluster.transport.forward(pod, _port(pod)))
-            proxy = OwnerProxy(upstream, header, user_id_of(raw))
             try:
                 local = await stack.enter_async_context(proxy.serving(port))
             except OSError as error:
