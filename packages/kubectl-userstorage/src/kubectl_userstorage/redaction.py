@@ -1,5 +1,6 @@
 """Removes secrets from what a support bundle contains: by the place of a value, and by what it looks like."""
 
+import json
 import re
 from typing import Any
 
@@ -8,6 +9,8 @@ _DROPPED_ANNOTATIONS = frozenset({"kubectl.kubernetes.io/last-applied-configurat
 _SECRET_KEY = re.compile(
     r"token|passw|secret|authorization|api[-_]?key|private[-_]?key|credential|cookie|signing[-_]?key", re.IGNORECASE
 )
+_KEPT_ANNOTATION = re.compile(r"(userstorage\.dev|(pv|volume|volume\.beta|deployment)\.kubernetes\.io)/")
+"""Annotations of our own, of volumes and of Deployments. Those of others may hold anything, such as the object as it was applied."""
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"-----[A-Z]{5} [^-]*PRIVATE KEY-----.*?(?:-----END [^-]*PRIVATE KEY-----|\Z)", re.DOTALL), REDACTED),
     (re.compile(r"://[^\s/@]*@"), f"://{REDACTED}@"),
@@ -22,9 +25,15 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         rf"\1{REDACTED}",
     ),
+    # Options of a command line that a message quotes.
+    (
+        re.compile(r"(?<!\S)(--?[\w.-]*(?:token|pass|secret|cred|auth)[\w.-]*[\s=]+|-a[\s=]+)(?!-)\S+", re.IGNORECASE),
+        rf"\1{REDACTED}",
+    ),
 )
-_OPTION = re.compile(r"(--?[\w-]*(?:token|passw|secret|key|credential|auth)[\w-]*)=.*", re.IGNORECASE | re.DOTALL)
-_BARE_OPTION = re.compile(r"--?[\w-]*(?:token|passw|secret|key|credential|auth)[\w-]*", re.IGNORECASE)
+_OPTION = re.compile(r"(--[a-z][a-z0-9]*(?:[.-][a-z0-9]+)*|-[a-z])(=.*)?", re.IGNORECASE | re.DOTALL)
+"""An argument that is the name of an option, or one with its value: `--pass`, `--pass=x`, `-p`, `-p=x`; not `-px`."""
+_SECRET_OPTION = re.compile(r"-a|--?[\w.-]*(?:token|pass|secret|key|cred|auth|user|account)[\w.-]*", re.IGNORECASE)
 
 
 def clean_text(text: str) -> str:
@@ -37,8 +46,9 @@ def clean_text(text: str) -> str:
 def clean(value: Any) -> Any:
     """Return a copy of an object of the API server without secrets.
 
-    Every value of an environment variable and of a field whose name is like `password` is removed; so are the fields of managers
-    and the last applied configuration, which repeat other fields. Names of Secrets stay: they are references.
+    Removed are the values of environment variables, of HTTP headers and of fields whose name is like `password`; of `args` and
+    `command` all but the names of options; annotations of other programs, which may hold a copy of the object; and the fields of
+    managers. Names of Secrets stay: they are references.
     """
     if isinstance(value, dict):
         return {
@@ -50,21 +60,37 @@ def clean(value: Any) -> Any:
 
 
 def _field(key: str, value: Any) -> Any:
-    if key == "env" and isinstance(value, list):
+    if key in ("env", "httpHeaders") and isinstance(value, list):
         return [{**clean(entry), **({"value": REDACTED} if "value" in entry else {})} for entry in value]
     if key in ("args", "command") and isinstance(value, list):
         return _arguments([str(item) for item in value])
+    if key == "annotations" and isinstance(value, dict):
+        kept = {name: text for name, text in value.items() if name not in _DROPPED_ANNOTATIONS}
+        return {name: _annotation(name, text) for name, text in kept.items()}
     if isinstance(value, str) and _SECRET_KEY.search(key) and not key.endswith(("Name", "name")):
         return REDACTED
     return clean(value)
 
 
+def _annotation(name: str, text: str) -> Any:
+    return _field(name, text) if _KEPT_ANNOTATION.match(name) and not _is_json(text) else REDACTED
+
+
+def _is_json(text: str) -> bool:
+    """Whether a text is a JSON object or array."""
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except ValueError:
+        return False
+
+
 def _arguments(arguments: list[str]) -> list[str]:
-    """Return the arguments of a program; the value of an option with a name like `--password` is removed."""
+    """Return the arguments of a program without their values: any may be a password, as in `-a user:password@/`."""
     found: list[str] = []
     for argument in arguments:
-        if found and _BARE_OPTION.fullmatch(found[-1]) and not argument.startswith("-"):
+        option = _OPTION.fullmatch(argument)
+        if option is None or (found and _SECRET_OPTION.fullmatch(found[-1])):
             found.append(REDACTED)
         else:
-            found.append(clean_text(_OPTION.sub(rf"\1={REDACTED}", argument)))
+            found.append(option[1] + (f"={REDACTED}" if option[2] is not None else ""))
     return found

@@ -1,5 +1,6 @@
 """`report`: a bundle for support. It reads no Secret and no file of a user, and removes what looks like a secret."""
 
+import contextlib
 import io
 import json
 import os
@@ -56,12 +57,15 @@ _CRD_NAMES = ("userstorages.userstorage.dev", "userstorageclasses.userstorage.de
 def report(target: Target, scope: Scope, path: Path | None, system: str) -> None:
     """Write a bundle for support: objects, events and logs, without secrets. Read it before you send it.
 
-    It contains the user ids and names of the namespace, but no file of a user and no Secret. What you have no right to read is
-    left out and named.
+    It contains the user ids and names of the namespace, but no file of a user and no Secret. Classes, policies and the pods, events
+    and logs of the operator are those of the whole cluster; lines of the log about other namespaces are left out, unless -A is
+    given. What could not be read is named in missing.txt.
     """
     path = path or Path(time.strftime("userstorage-report-%Y%m%d-%H%M%S.tar.gz"))
     if path.exists():
         raise click.BadParameter(f"{path} exists already", param_hint="--file")
+    if not path.absolute().parent.is_dir():
+        raise click.BadParameter(f"there is no directory {path.absolute().parent}", param_hint="--file")
 
     async def work(cluster: Cluster) -> dict[str, str]:
         with progress_console().status("reading") as shown:
@@ -70,8 +74,11 @@ def report(target: Target, scope: Scope, path: Path | None, system: str) -> None
             )
 
     files = run(target, work)
-    with open(path, "xb", opener=_for_owner) as file:  # Path.open has no opener
-        file.write(bundle(files))
+    try:
+        with open(path, "xb", opener=_for_owner) as file:  # Path.open has no opener
+            file.write(bundle(files))
+    except OSError as error:
+        raise errors.CommandError(f"--file {path}: {error.strerror or error}") from error
     click.echo(f"{path}: {len(files)} files")
 
 
@@ -108,11 +115,24 @@ async def collect(cluster: Cluster, namespace: str | None, system: str, on_progr
             name = pod["metadata"]["name"]
             on_progress(f"log of {name}")
             log = await cluster.text(f"{PODS.base}/namespaces/{system}/pods/{name}/log", {"tailLines": _LINES})
-            files[f"operator/{name}.log"] = clean_text(log)
+            kept = log.splitlines(keepends=True) if namespace is None else log_lines(log, namespace)
+            if left_out := len(log.splitlines()) - len(kept):
+                missing.append(f"operator/{name}.log: {left_out} lines about other namespaces, or not JSON; -A has them")
+            files[f"operator/{name}.log"] = clean_text("".join(kept))
     except errors.CommandError as error:
         missing.append(f"operator logs: {error.message}")
-    files["missing.txt"] = "\n".join(missing) + "\n"
+    files["missing.txt"] = clean_text("\n".join(missing) + "\n")
     return files
+
+
+def log_lines(log: str, namespace: str) -> list[str]:
+    """Return the lines of the operator's log, in JSON, that are about a namespace or about none."""
+    found = []
+    for line in log.splitlines(keepends=True):
+        with contextlib.suppress(ValueError, AttributeError):
+            if json.loads(line).get("namespace", namespace) == namespace:
+                found.append(line)
+    return found
 
 
 def bundle(files: dict[str, str]) -> bytes:
