@@ -28,6 +28,8 @@ PLANTED = {
     "env": "planted-in-the-environment",
     "url": "planted-in-a-url",
     "args": "planted-in-an-argument",
+    "user": "admin:planted-in-a-user@/:rw",
+    "copy": "planted-in-a-copy-of-the-object",
     "annotation": "planted-in-an-annotation",
     "event": "planted-in-an-event",
     "secret": "planted-in-a-secret",
@@ -186,6 +188,24 @@ async def test_claim_is_adopted_by_its_name_or_by_the_spec(live: Live, operator:
     assert "there is no claim 'nothing'" in missing.stderr
 
 
+async def test_shared_claim_is_adopted_with_a_directory_only(live: Live, plugin: Plugin, api: Kubectl) -> None:
+    claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "10Gi"}}}
+    await live.create_object(Kind.PVC, "homes", claim)
+    api.run("label", "pvc", "homes", "-n", live.namespace, "userstorage.dev/shareable=Directories")
+    refused = await done(plugin, "adopt", "homes", "--name=alice", "--yes")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "--sub-path" in refused.stderr
+    assert await live.get() is None
+    adopted = await done(plugin, "adopt", "homes", "--name=alice", "--sub-path=${slug}", "--yes")
+    assert adopted.returncode == 0, adopted.stderr
+    raw = await live.get()
+    assert raw is not None
+    assert raw["spec"]["storage"] == {"claimName": "homes", "subPath": "${slug}"}
+    other = await done(plugin, "adopt", "homes", "--name=alice", "--class=other", "--yes")
+    assert other.returncode == 1
+    assert "--class other" in other.stderr
+
+
 async def test_doctor_finds_what_is_missing_and_what_is_not_visible(live: Live, plugin: Plugin) -> None:
     found = await done(plugin.anywhere, "doctor", f"--operator-namespace={live.namespace}", "-o", "json")
     assert found.returncode == 1, found.stderr
@@ -228,11 +248,18 @@ async def test_report_has_objects_and_events_and_no_secret(
             "flavor": "Custom",
             "image": "example.org/browser:1",
             "env": [{"name": "UPSTREAM", "value": PLANTED["env"]}],
-            "args": [f"--store=https://root:{PLANTED['url']}@example.org/", f"--password={PLANTED['args']}"],
+            "args": [
+                f"--store=https://root:{PLANTED['url']}@example.org/",
+                f"--password={PLANTED['args']}",
+                "-a",
+                PLANTED["user"],
+            ],
         },
         auth={"mode": "None", "acknowledgeUnauthenticated": True},
     )
-    await live.change({"metadata": {"annotations": {"example.org/api-token": PLANTED["annotation"]}}})
+    copied = json.dumps({"env": [{"name": "A", "value": PLANTED["copy"]}]})
+    planted = {"example.org/api-token": PLANTED["annotation"], "kapp.k14s.io/original": copied}
+    await live.change({"metadata": {"annotations": planted}})
     api.run("create", "secret", "generic", "planted", "-n", live.namespace, f"--from-literal=key={PLANTED['secret']}")
     api.apply(
         {

@@ -56,7 +56,7 @@ def test_only_reasons_of_what_is_as_it_should_be_have_nothing_to_do(steps: dict[
 
 @pytest.mark.parametrize("step", STEPS)
 def test_next_command_is_complete_for_a_user(step: Step) -> None:
-    command = step.command.format(**variables(storage_object(), "standard"))
+    command = step.command.format(**variables(storage_object(), "standard", "userstorage-system"))
     assert command.startswith("kubectl ")
     assert not re.search(r"\{[a-z_]+\}", command)
     if command.startswith("kubectl userstorage "):

@@ -88,8 +88,10 @@ def test_redis_and_watches_are_read_from_metrics() -> None:
         'userstorage_watch_silence_seconds{resource="pods"} 3.5\n'
         'userstorage_watch_silence_seconds{resource="services"} 130.0\n'
     )
-    redis, watches = diagnosis.metrics("operator-1", text)
+    redis, watches = diagnosis.metrics("operator-1", "system", text)
     assert (redis.state, redis.message) == (State.WARNING, "circuit breaker open")
+    assert redis.next_step == "kubectl userstorage cache --operator-namespace system"
+    assert watches.next_step == "kubectl logs operator-1 -n system"
     assert (watches.state, watches.message) == (
         State.WARNING,
         "the quietest of 2 watches, services, was heard 130 s ago",

@@ -107,6 +107,29 @@ def test_user_id_is_quoted_for_the_shell() -> None:
     assert "--user '$(reboot) x'" in "\n".join(explain(raw, ""))
 
 
+@pytest.mark.parametrize(("sub_path", "value"), [(None, "true"), ("${slug}", "Directories")])
+def test_label_of_consent_is_the_one_that_the_spec_needs(sub_path: str | None, value: str) -> None:
+    raw = storage(("StorageReady", "False", "ClaimNotAllowed"))
+    raw["spec"]["storage"] = {"claimName": "homes"} | ({"subPath": sub_path} if sub_path else {})
+    command = f"$ kubectl label pvc homes -n users --overwrite userstorage.dev/shareable={value}"
+    assert command in "\n".join(explain(raw, ""))
+
+
+@pytest.mark.parametrize(("found", "shown"), [("files-system", "files-system"), ("", "OPERATOR_NAMESPACE")])
+def test_commands_about_the_operator_name_its_namespace(found: str, shown: str) -> None:
+    lines = "\n".join(explain(storage(("Ready", "False", "APIError")), "", found))
+    assert f"$ kubectl logs -n {shown} -l " in lines
+    lines = "\n".join(explain(storage(("Ready", "False", "Forbidden")), "", found))
+    assert f"$ kubectl userstorage doctor --operator-namespace {shown}" in lines
+
+
+def test_guards_of_a_class_that_cannot_be_read_are_unknown() -> None:
+    lines = "\n".join(guards(storage(), None))
+    assert lines.count("unknown: no right to read classes") == 2
+    assert "yes" not in lines
+    assert "does the gateway ask the gate? not visible in the cluster" in lines
+
+
 def test_unprocessed_spec_is_reported() -> None:
     raw = storage(*READY) | {"metadata": {"namespace": "users", "name": "alice", "generation": 4}}
     assert "  The operator has not processed the current spec yet." in list(explain(raw, ""))

@@ -145,7 +145,7 @@ def replica(name: str, namespace: str, ready: Raw) -> list[Check]:
     return checks or [Check(f"replica {name}", State.OK, str(ready.get("role") or ready.get("status")))]
 
 
-def metrics(name: str, text: str) -> list[Check]:
+def metrics(name: str, namespace: str, text: str) -> list[Check]:
     """Check what a replica's /metrics say about Redis and its watches."""
     checks = []
     values = [(metric, labels or "", float(value)) for metric, labels, value in _METRIC.findall(text)]
@@ -153,7 +153,7 @@ def metrics(name: str, text: str) -> list[Check]:
     for labels in breaker:
         state = labels.partition('"')[2].rstrip('"')
         is_closed = state == "closed"
-        step = "" if is_closed else "kubectl userstorage cache"
+        step = "" if is_closed else f"kubectl userstorage cache --operator-namespace {namespace}"
         checks.append(Check(f"Redis of {name}", State.OK if is_closed else State.WARNING, f"circuit breaker {state}", step))
     silences = {labels: value for metric, labels, value in values if metric == "userstorage_watch_silence_seconds"}
     if silences:
@@ -161,9 +161,8 @@ def metrics(name: str, text: str) -> list[Check]:
         resource = labels.partition('"')[2].rstrip('"')
         is_late = longest > _WATCH_SILENCE_MAX
         message = f"the quietest of {len(silences)} watches, {resource}, was heard {longest:.0f} s ago"
-        checks.append(
-            Check(f"watches of {name}", State.WARNING if is_late else State.OK, message, "kubectl logs" if is_late else "")
-        )
+        step = f"kubectl logs {name} -n {namespace}" if is_late else ""
+        checks.append(Check(f"watches of {name}", State.WARNING if is_late else State.OK, message, step))
     return checks
 
 

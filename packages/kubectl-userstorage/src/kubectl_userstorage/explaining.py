@@ -7,6 +7,7 @@ from kubectl_userstorage.api import (
     ANNOTATION_DEFAULT_CLASS,
     DEFAULT_HEADER,
     LABEL_GATEWAY,
+    SHARE_DIRECTORIES,
     Raw,
     child_name,
     claim_of,
@@ -27,8 +28,11 @@ _SUMMARIES = frozenset({"Reconciling", "Stalled"})
 """Conditions that repeat what others have found; they are shown only if their reason is nowhere else."""
 
 
-def explain(raw: Raw, class_name: str) -> Iterator[str]:
-    """Yield the lines about a UserStorage: one if all is well, else what is wrong, who must act and the next command."""
+def explain(raw: Raw, class_name: str, operator_namespace: str = "") -> Iterator[str]:
+    """Yield the lines about a UserStorage: one if all is well, else what is wrong, who must act and the next command.
+
+    Empty names are not known: commands have a placeholder.
+    """
     meta, status = raw["metadata"], raw.get("status") or {}
     title = f"{meta['namespace']}/{meta['name']}: {status.get('phase', 'Pending')}"
     found = list(problems(raw))
@@ -38,7 +42,7 @@ def explain(raw: Raw, class_name: str) -> Iterator[str]:
     yield title
     if not is_up_to_date(raw):
         yield "  The operator has not processed the current spec yet."
-    values = variables(raw, class_name)
+    values = variables(raw, class_name, operator_namespace)
     for condition, step in found:
         yield from _problem(condition, step, values)
     if error := status.get("lastError"):
@@ -87,9 +91,10 @@ def problems(raw: Raw) -> Iterator[tuple[Raw, Step | None]]:
             yield condition, step
 
 
-def variables(raw: Raw, class_name: str) -> dict[str, str]:
+def variables(raw: Raw, class_name: str, operator_namespace: str) -> dict[str, str]:
     """Return what the commands of next steps name, quoted for a shell."""
     user, storage = user_id_of(raw), (raw.get("status") or {}).get("storage") or {}
+    wanted = (raw.get("spec") or {}).get("storage") or {}
     values = {
         "name": raw["metadata"]["name"],
         "namespace": raw["metadata"]["namespace"],
@@ -99,6 +104,8 @@ def variables(raw: Raw, class_name: str) -> dict[str, str]:
         "claim": claim_of(raw),
         "claim_uid": (storage.get("lostClaim") or {}).get("uid", "UID"),
         "class_name": class_name or "CLASS",
+        "operator_namespace": operator_namespace or "OPERATOR_NAMESPACE",
+        "shareable": SHARE_DIRECTORIES if wanted.get("subPath") else "true",
     }
     return {key: shlex.quote(value) for key, value in values.items()}
 
@@ -123,21 +130,32 @@ _CHECKS_OF_PODS = {
 }
 
 
-def guards(raw: Raw, cls: Raw) -> Iterator[str]:
-    """Yield the lines about what lets only the owner in, as far as the cluster shows it."""
+def guards(raw: Raw, cls: Raw | None) -> Iterator[str]:
+    """Yield the lines about what lets only the owner in, as far as the cluster shows it; `cls` None: the class cannot be read."""
+    yield f"  guards, for the owner {user_id_of(raw)!r}:"
+    yield from (
+        _class_guards(cls)
+        if cls is not None
+        else (
+            "      does the pod compare the name? unknown: no right to read classes",
+            "      connections to the pod: unknown: no right to read classes",
+        )
+    )
+    yield "      does the gateway ask the gate? not visible in the cluster: open the address as another user, who must get 403"
+
+
+def _class_guards(cls: Raw) -> Iterator[str]:
     spec = cls.get("spec") or {}
     auth, network = spec.get("auth") or {}, spec.get("network") or {}
     by_header = auth.get("mode", "ProxyHeader") == "ProxyHeader"
     flavor = (spec.get("browser") or {}).get("flavor", "")
     checks = _CHECKS_OF_PODS.get(flavor) if by_header else None
     compared = f", in the header {auth.get('headerName', DEFAULT_HEADER)}" if checks is not None else ""
-    yield f"  guards, for the owner {user_id_of(raw)!r}:"
     yield f"      does the pod compare the name{compared}? {checks or 'no: every client that connects has the files'}"
     peers = "network.allowedFrom of the class" if network.get("allowedFrom") else f"namespaces labelled {LABEL_GATEWAY}=true"
     managed = network.get("policy", "Managed") == "Managed"
     policy = f"only from {peers}" if managed else "not restricted by the operator (network.policy: None)"
     yield f"      connections to the pod: {policy}"
-    yield "      does the gateway ask the gate? not visible in the cluster: open the address as another user, who must get 403"
 
 
 def _problem(condition: Raw, step: Step | None, values: dict[str, str]) -> Iterator[str]:

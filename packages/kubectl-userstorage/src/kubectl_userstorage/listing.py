@@ -1,6 +1,7 @@
 """Rows of many UserStorages, from the API server's table or from the read API."""
 
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -58,8 +59,14 @@ class Query:
 
     def params(self) -> dict[str, str]:
         """Return the selectors of a list of the API server."""
-        chosen = [f"{field}={value}" for field, value in (("spec.userID", self.user), ("status.phase", self.phase)) if value]
+        wanted = (("spec.userID", self.user), ("status.phase", self.phase))
+        chosen = [f"{field}={escaped(value)}" for field, value in wanted if value]
         return {key: value for key, value in (("fieldSelector", ",".join(chosen)), ("labelSelector", self.selector)) if value}
+
+
+def escaped(value: str) -> str:
+    """Return a value as a field selector has it: a backslash stands before each backslash, comma and equals sign."""
+    return re.sub(r"([\\,=])", r"\\\1", value)
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,8 @@ def _page(api: ReadApi, params: dict[str, str]) -> Raw:
             page: Raw = json.load(response)
             return page
     except urllib.error.HTTPError as error:
-        raise errors.CommandError(f"--read-api {api.url}: {_detail(error)}") from error
+        kind = errors.Unavailable if error.code == 429 or error.code >= 500 else errors.CommandError
+        raise kind(f"--read-api {api.url}: {_detail(error)}") from error
     except (OSError, ValueError) as error:
         raise errors.Unreachable(f"--read-api {api.url}: {error}") from error
 

@@ -36,11 +36,11 @@ _CLAIM = "kubectl describe pvc {claim} -n {namespace}"
 _CHILDREN = "kubectl get pod,pvc,service,networkpolicy,ingress -n {namespace} -l userId={slug}"
 _SHOW = "kubectl get userstorage {name} -n {namespace} -o yaml"
 _USERS = "kubectl userstorage list -n {namespace} --user {user} -o wide"
-_OPERATOR_LOG = "kubectl logs -n userstorage-system -l app.kubernetes.io/name=userstorage-operator --tail=100"
-_DOCTOR = "kubectl userstorage doctor"
+_OPERATOR_LOG = "kubectl logs -n {operator_namespace} -l app.kubernetes.io/name=userstorage-operator --tail=100"
+_DOCTOR = "kubectl userstorage doctor --operator-namespace {operator_namespace}"
 _ACCEPT = 'kubectl patch userstorage {name} -n {namespace} --type=merge -p \'{{"spec":{{"storage":{{"acceptedClaimLoss":"{claim_uid}"}}}}}}\''
 _RESUME = "kubectl userstorage resume {name} -n {namespace}"
-_LABEL_CLAIM = "kubectl label pvc {claim} -n {namespace} userstorage.dev/shareable=true"
+_LABEL_CLAIM = "kubectl label pvc {claim} -n {namespace} --overwrite userstorage.dev/shareable={shareable}"
 
 _WAIT = Step(Actor.NONE, "Wait; the status changes by itself.", _STATUS)
 

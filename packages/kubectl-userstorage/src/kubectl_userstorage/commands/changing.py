@@ -207,18 +207,26 @@ async def _patch(cluster: Cluster, raw: Raw, patch: Raw) -> Raw:
 
 
 async def _until(cluster: Cluster, raw: Raw, what: str, is_done: Callable[[Raw], bool], timeout: float) -> Raw:
-    """Wait until a UserStorage is as it should be, and return it. Raises Problem, which names the reason, after `timeout`."""
+    """Wait until a UserStorage is as it should be, and return it. Raises Problem, which names the reason, after `timeout`.
+
+    An API server that cannot answer for a while is asked again.
+    """
     meta = raw["metadata"]
     with progress_console().status(f"waiting for {meta['name']} to be {what}") as shown:
+        state = _reason(raw)
         try:
             async with asyncio.timeout(timeout):
                 while not is_done(raw):
                     await asyncio.sleep(_POLL)
-                    raw = await cluster.get(USER_STORAGES, meta["namespace"], meta["name"])
-                    shown.update(f"waiting for {meta['name']} to be {what}: {_reason(raw)}")
+                    try:
+                        raw = await cluster.get(USER_STORAGES, meta["namespace"], meta["name"])
+                        state = _reason(raw)
+                    except errors.Unavailable as error:
+                        state = error.message
+                    shown.update(f"waiting for {meta['name']} to be {what}: {state}")
         except TimeoutError:
             hint = f"kubectl userstorage explain {meta['name']} -n {meta['namespace']}"
-            raise errors.Problem(f"not {what} within {timeout:g} s ({_reason(raw)}); next: {hint}") from None
+            raise errors.Problem(f"not {what} within {timeout:g} s ({state}); next: {hint}") from None
     return raw
 
 

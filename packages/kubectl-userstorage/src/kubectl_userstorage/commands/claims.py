@@ -11,6 +11,7 @@ from kubectl_userstorage.api import (
     LABEL_MANAGED_BY,
     LABEL_SHAREABLE,
     PODS,
+    SHARE_DIRECTORIES,
     USER_STORAGES,
     Raw,
     age,
@@ -80,6 +81,7 @@ def orphans(target: Target, scope: Scope, with_deletion: bool, yes: bool) -> Non
 @click.option("--name", required=True, help="Name of the UserStorage; it is created if it does not exist.")
 @click.option("--user", "user_id", help="spec.userID of a new UserStorage.  [default: NAME]")
 @class_option
+@click.option("--sub-path", help="spec.storage.subPath of a new UserStorage: its directory in the claim, such as '${slug}'.")
 @namespace_option
 @click.option("--yes", is_flag=True, help="Do it. Without, only what would be done is printed.")
 @cluster_options
@@ -89,13 +91,15 @@ def adopt(
     name: str,
     user_id: str | None,
     class_name: str | None,
+    sub_path: str | None,
     namespace: str | None,
     yes: bool,
 ) -> None:
     """Give an existing claim, with its files, to a UserStorage. Nothing is changed without --yes.
 
     A claim with the name that the operator gives to the user's claim becomes that claim. Any other one gets the label by which
-    its owner consents, and a new UserStorage names it in spec.storage.claimName.
+    its owner consents, and a new UserStorage names it in spec.storage.claimName. A claim that many share, each with a directory
+    (userstorage.dev/shareable: Directories), needs --sub-path.
     """
 
     async def work(cluster: Cluster) -> None:
@@ -104,12 +108,10 @@ def adopt(
         if raw is None:
             raise errors.NotFound(f"there is no claim {claim!r} in namespace {scope!r}")
         storage = await cluster.find(USER_STORAGES, scope, name)
-        if storage is not None and user_id not in (None, user_id_of(storage)):
-            raise errors.Problem(
-                f"--user {user_id}: UserStorage {name!r} has the user id {user_id_of(storage)!r}, which cannot change"
-            )
+        if storage is not None:
+            refuse_changes(storage, user_id, class_name, sub_path)
         user = user_id_of(storage) if storage is not None else user_id or name
-        patch, created = plan_adoption(raw, storage, name, user, class_name)
+        patch, created = plan_adoption(raw, storage, name, user, class_name, sub_path)
         if not yes:
             click.echo("dry run; --yes does it:", err=True)
         if patch is not None:
@@ -125,25 +127,50 @@ def adopt(
     run(target, work)
 
 
+def refuse_changes(storage: Raw, user_id: str | None, class_name: str | None, sub_path: str | None) -> None:
+    """Raise Problem if an option asks for something else than an existing UserStorage has."""
+    spec = storage.get("spec") or {}
+    for option, asked, current in (
+        ("--user", user_id, user_id_of(storage)),
+        ("--class", class_name, spec.get("className")),
+        ("--sub-path", sub_path, (spec.get("storage") or {}).get("subPath")),
+    ):
+        if asked not in (None, current):
+            name = storage["metadata"]["name"]
+            raise errors.Problem(
+                f"{option} {asked}: UserStorage {name!r} exists with {current!r}, and adopt does not change it"
+            )
+
+
 def plan_adoption(
-    claim: Raw, storage: Raw | None, name: str, user: str, class_name: str | None
+    claim: Raw, storage: Raw | None, name: str, user: str, class_name: str | None, sub_path: str | None
 ) -> tuple[Raw | None, Raw | None]:
     """Return the patch of the claim and the UserStorage to create; None for what is right already.
 
-    Raises Problem if the claim is another user's, or the UserStorage has another claim, which cannot change.
+    Raises Problem if the claim is another user's, if it is shared and no directory of it is named, or if the UserStorage has another
+    claim, which cannot change.
     """
     meta = claim["metadata"]
     owner = (meta.get("annotations") or {}).get(ANNOTATION_USER_ID)
     if owner not in (None, user):
         raise errors.Problem(f"claim {meta['name']!r} has the files of user {owner!r}; create that user's UserStorage instead")
     spec: Raw = {"userID": user} | ({"className": class_name} if class_name else {})
+    shared = (meta.get("labels") or {}).get(LABEL_SHAREABLE)
     if meta["name"] == child_name(user):
+        if shared == SHARE_DIRECTORIES or sub_path is not None:
+            raise errors.Problem(
+                f"claim {meta['name']!r} has the name of the user's own claim, which is served as a whole: leave out --sub-path, and "
+                f"remove the label {LABEL_SHAREABLE} if other users have no directory in it"
+            )
         right = {"labels": {LABEL_MANAGED_BY: "userstorage-operator"}, "annotations": {ANNOTATION_USER_ID: user}}
     else:
-        right = {"labels": {LABEL_SHAREABLE: "true"}}
-        if (meta.get("labels") or {}).get(LABEL_SHAREABLE) is not None:
-            right = {}
-        spec["storage"] = {"claimName": meta["name"]}
+        if shared == SHARE_DIRECTORIES and sub_path is None and storage is None:
+            raise errors.Problem(
+                f"--sub-path: claim {meta['name']!r} is shared by directories ({LABEL_SHAREABLE}: {SHARE_DIRECTORIES}); name the one "
+                "to serve, else the user gets the files of all"
+            )
+        right = {} if shared == SHARE_DIRECTORIES else {"labels": {LABEL_SHAREABLE: "true"}}
+        spec["storage"] = {"claimName": meta["name"]} | ({"subPath": sub_path} if sub_path is not None else {})
     if storage is not None and claim_of(storage) != meta["name"]:
         raise errors.Problem(
             f"UserStorage {storage['metadata']['name']!r} uses the claim {claim_of(storage)!r}, and spec.storage.claimName cannot "

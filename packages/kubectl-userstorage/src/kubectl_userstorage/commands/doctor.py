@@ -15,6 +15,7 @@ from kubectl_userstorage.api import (
     CLASSES,
     CRDS,
     DEPLOYMENTS,
+    EVENTS,
     GATE,
     LABEL_GATEWAY,
     LEASES,
@@ -23,8 +24,10 @@ from kubectl_userstorage.api import (
     OPERATOR,
     OPERATOR_SELECTOR,
     PODS,
+    SERVICES,
     USER_STORAGES,
     Raw,
+    Resource,
 )
 from kubectl_userstorage.cluster import Cluster, Target
 from kubectl_userstorage.commands.cache import system_namespace_option
@@ -41,16 +44,27 @@ POLICIES = frozenset(
     }
 )
 _RIGHTS = (
-    ("list", USER_STORAGES, ""),
-    ("create", USER_STORAGES, ""),
-    ("patch", USER_STORAGES, ""),
-    ("list", CLASSES, ""),
-    ("list", CLAIMS, ""),
+    ("get list create patch", USER_STORAGES, ""),
+    ("get list", CLASSES, ""),
+    ("get list patch delete", CLAIMS, ""),
+    ("get list", PODS, ""),
     ("get", PODS, "log"),
-    ("create", PODS, "portforward"),
-    ("create", PODS, "exec"),
+    ("get create", PODS, "portforward"),
+    ("list", SERVICES, ""),
+    ("list", NETWORK_POLICIES, ""),
+    ("list", EVENTS, ""),
 )
-"""What the verbs of the plugin need."""
+"""What the verbs of the plugin need in the namespaces of users."""
+_SYSTEM_RIGHTS = (
+    ("get list", DEPLOYMENTS, ""),
+    ("get list", LEASES, ""),
+    ("list", EVENTS, ""),
+    ("list", PODS, ""),
+    ("get", PODS, "log"),
+    ("get", PODS, "proxy"),
+    ("get create", PODS, "exec"),
+)
+"""What doctor, report and cache need in the namespace of the operator."""
 
 
 @click.command()
@@ -87,7 +101,7 @@ async def checks(cluster: Cluster, system: str) -> list[Check]:
         ("gate", lambda: _gate(cluster, system)),
         ("classes", lambda: _classes(cluster)),
         ("guards", lambda: _guards(cluster)),
-        ("your rights", lambda: _rights(cluster)),
+        ("your rights", lambda: _rights(cluster, system)),
     ]
     return [check for found in await asyncio.gather(*(_part(name, part) for name, part in parts)) for check in found]
 
@@ -95,7 +109,7 @@ async def checks(cluster: Cluster, system: str) -> list[Check]:
 async def _part(name: str, part: Callable[[], Awaitable[list[Check]]]) -> list[Check]:
     try:
         return await part()
-    except (errors.Forbidden, errors.NotFound) as error:
+    except errors.CommandError as error:
         return [Check(name, State.UNKNOWN, error.message)]
 
 
@@ -141,7 +155,7 @@ async def _replica(cluster: Cluster, system: str, pod: Raw) -> list[Check]:
         metrics = await cluster.text(f"{path}/metrics")
     except (errors.CommandError, ValueError) as error:
         return [Check(f"replica {name}", State.UNKNOWN, str(error))]
-    return [*found, *diagnosis.metrics(name, metrics)]
+    return [*found, *diagnosis.metrics(name, system, metrics)]
 
 
 async def _gate(cluster: Cluster, system: str) -> list[Check]:
@@ -158,20 +172,24 @@ async def _guards(cluster: Cluster) -> list[Check]:
     return diagnosis.guards(await cluster.list_all(CLASSES, None), gateways, len(managed))
 
 
-async def _rights(cluster: Cluster) -> list[Check]:
-    namespace = cluster.default_namespace
-    missing = [
-        f"{verb} {resource.plural}" + (f"/{sub}" if sub else "")
-        for verb, resource, sub in _RIGHTS
-        if not await cluster.may(verb, resource, namespace if resource.namespaced else None, sub)
+async def _rights(cluster: Cluster, system: str) -> list[Check]:
+    name, namespace = "your rights", cluster.default_namespace
+    wanted = [
+        (where, verb, resource, sub)
+        for where, rights in ((namespace, _RIGHTS), (system, _SYSTEM_RIGHTS))
+        for verbs, resource, sub in rights
+        for verb in verbs.split()
     ]
+    allowed = await asyncio.gather(*(_may(cluster, *right) for right in wanted))
+    missing: dict[str, list[str]] = {}
+    for (where, verb, resource, sub), is_allowed in zip(wanted, allowed, strict=True):
+        if not is_allowed:
+            missing.setdefault(where, []).append(f"{verb} {resource.plural}" + (f"/{sub}" if sub else ""))
     if missing:
-        return [
-            Check(
-                "your rights",
-                State.WARNING,
-                f"in namespace {namespace} you may not {', '.join(missing)}",
-                "ask a cluster admin",
-            )
-        ]
-    return [Check("your rights", State.OK, f"all that the plugin needs in namespace {namespace}")]
+        message = "; ".join(f"in namespace {where} you may not {', '.join(rights)}" for where, rights in missing.items())
+        return [Check(name, State.WARNING, message, "ask a cluster admin")]
+    return [Check(name, State.OK, f"all that the plugin needs in the namespaces {namespace} and {system}")]
+
+
+async def _may(cluster: Cluster, namespace: str, verb: str, resource: Resource, subresource: str) -> bool:
+    return await cluster.may(verb, resource, namespace if resource.namespaced else None, subresource)

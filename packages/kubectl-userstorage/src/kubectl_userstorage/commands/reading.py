@@ -6,7 +6,19 @@ from pathlib import Path
 import click
 
 from kubectl_userstorage import errors, listing
-from kubectl_userstorage.api import CLASSES, USER_STORAGES, Raw, age, claim_of, conditions, is_as_asked, printable, user_id_of
+from kubectl_userstorage.api import (
+    CLASSES,
+    DEPLOYMENTS,
+    OPERATOR_SELECTOR,
+    USER_STORAGES,
+    Raw,
+    age,
+    claim_of,
+    conditions,
+    is_as_asked,
+    printable,
+    user_id_of,
+)
 from kubectl_userstorage.cluster import Cluster, Target
 from kubectl_userstorage.explaining import class_in_effect, explain, explain_class, guards
 from kubectl_userstorage.listing import Query, ReadApi, Row
@@ -157,9 +169,11 @@ def explain_command(target: Target, name: str, namespace: str | None, with_guard
             cls = await cluster.get(CLASSES, None, class_name)
             return list(explain_class(cls)), conditions(cls).get("Ready", {}).get("status") == "True"
         raw = await get(cluster, namespace, name)
-        cls_in_effect = class_in_effect(raw, await _classes(cluster))
-        lines = list(explain(raw, cls_in_effect["metadata"]["name"] if cls_in_effect else ""))
-        if with_guards and cls_in_effect is not None:
+        classes = await _classes(cluster)
+        cls_in_effect = class_in_effect(raw, classes) if classes is not None else None
+        in_effect = cls_in_effect["metadata"]["name"] if cls_in_effect else (raw.get("spec") or {}).get("className", "")
+        lines = list(explain(raw, in_effect, "" if is_as_asked(raw) else await _operator_namespace(cluster)))
+        if with_guards and (cls_in_effect is not None or classes is None):
             lines += guards(raw, cls_in_effect)
         return lines, is_as_asked(raw)
 
@@ -178,11 +192,22 @@ async def get(cluster: Cluster, namespace: str | None, name: str) -> Raw:
     return raw
 
 
-async def _classes(cluster: Cluster) -> list[Raw]:
+async def _classes(cluster: Cluster) -> list[Raw] | None:
+    """Return all classes; None without the right to read them."""
     try:
         return await cluster.list_all(CLASSES, None)
     except errors.Forbidden:
-        return []
+        return None
+
+
+async def _operator_namespace(cluster: Cluster) -> str:
+    """Return the namespace of the operator; empty if there is none, or several, or no right to list Deployments."""
+    try:
+        found = await cluster.list_all(DEPLOYMENTS, None, {"labelSelector": OPERATOR_SELECTOR})
+    except errors.CommandError:
+        return ""
+    namespaces = {raw["metadata"]["namespace"] for raw in found}
+    return namespaces.pop() if len(namespaces) == 1 else ""
 
 
 def _is_ready(raw: Raw) -> bool:

@@ -84,7 +84,7 @@ async def _show(look: Callable[[], Awaitable[list[Row]]], sort: str, limit: int,
             await asyncio.sleep(interval)
             try:
                 shown = Text.from_ansi("\n".join(lines(await look(), sort, limit)))
-            except errors.Unreachable as error:
+            except errors.Unavailable as error:
                 shown = Text(f"{time.strftime('%X')}: {error.message}", "red")
             live.update(shown, refresh=True)
 
