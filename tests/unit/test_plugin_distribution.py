@@ -15,10 +15,6 @@ SERVER_ONLY = {"aiohttp", "hiredis", "kopf", "kubernetes", "orjson", "redis", "u
 SYSTEMS = {"Linux": "manylinux", "macOS": "macosx", "Windows": "win_amd64"}
 
 
-def project() -> Any:
-    return tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
-
-
 @pytest.fixture(scope="module")
 def needed() -> dict[str, Any]:
     """Name -> entry of the lock file, of everything that an installation has."""
@@ -44,12 +40,6 @@ def test_every_dependency_has_a_wheel(needed: dict[str, Any], system: str) -> No
         wheels = [wheel["url"].rpartition("/")[2] for wheel in entry.get("wheels", ())]
         is_there = any(wheel.endswith("-any.whl") or SYSTEMS[system] in wheel for wheel in wheels)
         assert is_there or name == "kubectl-userstorage", name
-
-
-def test_krew_installs_the_version_of_the_package() -> None:
-    version = project()["version"]
-    for launcher in ("kubectl-userstorage", "kubectl-userstorage.cmd"):
-        assert set(re.findall(r"\d+\.\d+\.\d+", (PACKAGE / "krew" / launcher).read_text())) == {version}
 
 
 def test_krew_launcher_without_uv_or_pipx_says_what_is_missing() -> None:

@@ -25,6 +25,12 @@ def test_chart_has_the_project_version() -> None:
     assert (chart["version"], chart["appVersion"]) == (VERSION, VERSION)
 
 
+@pytest.mark.parametrize("path", ["pyproject.toml", "krew/kubectl-userstorage", "krew/kubectl-userstorage.cmd"])
+def test_kubectl_plugin_has_the_project_version(path: str) -> None:
+    text = (ROOT / "packages/kubectl-userstorage" / path).read_text()
+    assert set(re.findall(r"(?:^version ?= ?\"?|kubectl-userstorage==)(\d[\w.]*)", text, re.MULTILINE)) == {VERSION}
+
+
 def test_every_package_and_the_image_name_the_licence_of_the_repository() -> None:
     assert "Apache License\n                           Version 2.0" in (ROOT / "LICENSE").read_text()
     projects = [path for path in ROOT.glob("**/pyproject.toml") if ".venv" not in path.parts and ".tools" not in path.parts]
