@@ -45,6 +45,7 @@ def opened(plugin: Plugin, *options: str) -> Iterator[tuple[str, subprocess.Pope
     finally:
         process.send_signal(signal.SIGINT)
         _, complaint = process.communicate(timeout=PATIENCE)
+        print(complaint)  # noqa: T201
     assert process.returncode == 130, complaint
     assert "Traceback" not in complaint
 

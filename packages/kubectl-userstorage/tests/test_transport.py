@@ -38,7 +38,7 @@ class ApiServer:
         self.requests.append(request.path)
         if self.accepted is not None and request.headers.get("Authorization") != f"Bearer {self.accepted}":
             return web.json_response({"message": "Unauthorized"}, status=401)
-        if self.refusal is not None and request.path != "/version":
+        if self.refusal is not None and request.path not in ("/version/", "/api/v1/namespaces/n/pods/p"):
             return web.json_response({"message": "refused"}, status=self.refusal)
         answer: web.StreamResponse = await handler(request)
         return answer
@@ -48,6 +48,10 @@ class ApiServer:
 
     async def pods(self, _: web.Request) -> web.Response:
         return web.json_response({"metadata": {}, "items": []})
+
+    async def pod(self, _: web.Request) -> web.Response:
+        ready = {"conditions": [{"type": kind, "status": "True"} for kind in ("Ready", "ContainersReady")]}
+        return web.json_response({**POD, "status": {**ready, "phase": "Running"}})
 
     async def portforward(self, request: web.Request) -> web.WebSocketResponse:
         assert request.query["ports"] == "8080"
@@ -86,11 +90,12 @@ def server() -> ApiServer:
 @asynccontextmanager
 async def reached(server: ApiServer, directory: Path, user: dict[str, Any] | None = None) -> AsyncIterator[Cluster]:
     app = web.Application(middlewares=[server.check])
-    app.router.add_get("/version", server.version)
+    app.router.add_get("/version/", server.version)
     app.router.add_get("/api/v1/namespaces/n/pods", server.pods)
+    app.router.add_get("/api/v1/namespaces/n/pods/p", server.pod)
     app.router.add_get("/api/v1/namespaces/n/pods/p/portforward", server.portforward)
     app.router.add_get("/api/v1/namespaces/n/pods/p/exec", server.execute)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -10,7 +10,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import httpx_ws
-import wsproto.utilities
 
 PROTOCOL = "v4.channel.k8s.io"
 _DATA, _ERROR = 0, 1
@@ -63,7 +62,7 @@ class PodStream:
         """Send data. Raises ConnectionError if the connection is over."""
         try:
             await self._socket.send_bytes(bytes([_DATA]) + data)
-        except (httpx_ws.HTTPXWSException, wsproto.utilities.LocalProtocolError) as error:
+        except Exception as error:  # of httpx_ws, wsproto, httpcore and anyio: each means the same
             raise ConnectionResetError("the connection to the pod is over") from error
 
     async def pump(self) -> None:

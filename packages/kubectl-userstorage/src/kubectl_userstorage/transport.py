@@ -186,19 +186,22 @@ def _connection_errors() -> Iterator[None]:
 def _websocket_errors(subresource: str, pod: Raw) -> Iterator[None]:
     """Map the failures of a WebSocket of a pod."""
     what = f"pods/{subresource} of {pod['metadata']['name']!r} in namespace {pod['metadata']['namespace']!r}"
-    with _connection_errors():
-        try:
-            yield
-        except httpx_ws.WebSocketUpgradeError as error:
-            status = error.response.status_code  # the body is closed unread
-            needed = "; needs the rights get and create" if status == 403 else ""
-            message = f"{what}: the API server answers {status} {error.response.reason_phrase}{needed}"
-            raise _kind(status)(message) from error
-        except (httpx_ws.HTTPXWSException, kr8s.ExecError, ExceptionGroup) as error:
-            cause: Exception = error
-            while isinstance(cause, ExceptionGroup):  # of anyio
-                cause = cause.exceptions[0]
-            raise errors.Unreachable(f"{what}: {str(cause) or type(cause).__name__}") from error
+    try:
+        yield
+    except errors.CommandError:
+        raise
+    except httpx_ws.WebSocketUpgradeError as error:
+        status = error.response.status_code  # the body is closed unread
+        needed = "; needs the rights get and create" if status == 403 else ""
+        message = f"{what}: the API server answers {status} {error.response.reason_phrase}{needed}"
+        raise _kind(status)(message) from error
+    except kr8s.ServerError as error:  # of the request for the pod, before an exec
+        raise _error(error.response) if error.response is not None else errors.Unreachable(str(error)) from error
+    except Exception as error:  # of httpx, httpx_ws, wsproto, httpcore, anyio and kr8s: they share no class
+        cause = error
+        while isinstance(cause, ExceptionGroup):  # of anyio
+            cause = cause.exceptions[0]
+        raise errors.Unreachable(f"{what}: {str(cause) or type(cause).__name__}") from error
 
 
 def _kind(status: int) -> type[errors.CommandError]:
