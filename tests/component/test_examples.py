@@ -117,9 +117,12 @@ async def test_quota_counts_users_and_claims(live: Live, api: Kubectl, operator:
         found: Object = (api.get("resourcequota", "user-storages", live.namespace) or {}).get("status", {}).get(field, {})
         return found
 
-    # Until the quota has been counted once, the API server refuses every object that it limits.
+    def applied() -> bool:
+        return api.run("apply", "-n", live.namespace, "-f", str(EXAMPLES / "alice.yaml"), check=False).returncode == 0
+
+    # Until it has seen the quota counted, the API server refuses every object that the quota limits: the example says so.
     await asyncio.to_thread(eventually, lambda: status("hard") == hard)
-    await asyncio.to_thread(api.run, "apply", "-n", live.namespace, "-f", str(EXAMPLES / "alice.yaml"))
+    await asyncio.to_thread(eventually, applied)
     await live.until_ready()
     counted = ("count/userstorages.userstorage.dev", "persistentvolumeclaims", "pods")
     await asyncio.to_thread(eventually, lambda: [status("used")[name] for name in counted] == ["1", "1", "1"])
