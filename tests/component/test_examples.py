@@ -121,7 +121,7 @@ async def test_quota_counts_users_and_claims(live: Live, api: Kubectl, operator:
         api.run("apply", "--validate=strict", "-n", live.namespace, "-f", str(EXAMPLES / QUOTA))
         with contextlib.suppress(AssertionError):
             eventually(lambda: used().keys() == hard.keys(), within=10)
-        return used().keys() == hard.keys()
+        return bool(used().keys() == hard.keys())
 
     def applied() -> bool:
         return api.run("apply", "-n", live.namespace, "-f", str(EXAMPLES / "alice.yaml"), check=False).returncode == 0

@@ -1,7 +1,9 @@
 """How requests reach the API server, and connections a pod: over real sockets, with an API server that answers as a test says."""
 
 import asyncio
+import gc
 import json
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -117,6 +119,9 @@ async def reached(server: ApiServer, directory: Path, user: dict[str, Any] | Non
             yield cluster
     finally:
         await runner.cleanup()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # kr8s leaves its connections to the end of the process
+            gc.collect()
 
 
 def plugin_with_tokens(directory: Path) -> dict[str, Any]:

@@ -100,10 +100,7 @@ class KubeTransport:
     async def execute(self, pod: Raw, container: str, command: list[str]) -> tuple[int, str, str]:
         """Run a command in a container. Return its exit code, standard output and standard error."""
         with _websocket_errors("exec", pod):
-            try:
-                done = await self._opened(lambda api: Pod(pod, api=api).exec(command, container=container, check=False))
-            except AttributeError as error:  # kr8s: the kubelet reports a failure that is no exit code
-                raise kr8s.ExecError("the command could not be run") from error
+            done = await self._opened(lambda api: Pod(pod, api=api).exec(command, container=container, check=False))
         return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
 
     async def _opened(self, opening: Callable[[kr8s.asyncio.Api], Awaitable[T]]) -> T:
@@ -201,6 +198,8 @@ def _websocket_errors(subresource: str, pod: Raw) -> Iterator[None]:
         cause = error
         while isinstance(cause, ExceptionGroup):  # of anyio
             cause = cause.exceptions[0]
+        if isinstance(cause, AttributeError):  # kr8s: the kubelet reports a failure that is no exit code
+            cause = kr8s.ExecError("the command could not be run")
         raise errors.Unreachable(f"{what}: {str(cause) or type(cause).__name__}") from error
 
 
