@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-from support.backend import account
 from support.inprocess import RecordedMetrics
 from support.kubectl import Kubectl
 from support.live import Live
@@ -91,23 +90,6 @@ async def test_status_and_explain_of_a_ready_user(live: Live, operator: Recorded
     )
     guarded = await done(plugin, "explain", "alice", "--guards")
     assert "does the pod compare the name, in the header X-Forwarded-User? yes: Copyparty" in guarded.stdout
-
-
-async def test_guards_of_a_class_that_the_caller_may_not_read_are_unknown(
-    live: Live, plugin: Plugin, api: Kubectl, tmp_path: Path
-) -> None:
-    await live.create()
-    config = yaml.safe_load(api.kubeconfig.read_text())
-    token = account(api, live.namespace, "reader")
-    config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
-    tenant = tmp_path / "tenant"
-    tenant.write_text(yaml.safe_dump(config))
-    resource = "userstorages.userstorage.dev"
-    api.run("create", "role", "reader", "-n", live.namespace, "--verb=get", f"--resource={resource}")
-    subject = f"--serviceaccount={live.namespace}:reader"
-    api.run("create", "rolebinding", "reader", "-n", live.namespace, "--role=reader", subject)
-    guarded = await done(plugin, "explain", "alice", "--guards", "--kubeconfig", str(tenant))
-    assert guarded.stdout.count("unknown: no right to read classes") == 2, guarded.stderr
 
 
 async def test_explain_names_cause_actor_and_next_command(live: Live, operator: RecordedMetrics, plugin: Plugin) -> None:
