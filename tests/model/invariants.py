@@ -141,7 +141,7 @@ class Watchdog:
             return
         specs = [self.last_spec[uid] for uid in owners_of(write.before) if uid in self.last_spec]
         assert all("deletionTimestamp" in last["metadata"] for last in specs), (
-            "a claim was collected although nobody deleted its owner"
+            "a claim was collected although its owner was not deleted"
         )
         assert all(last["spec"]["storage"]["reclaimPolicy"] == "Delete" for last in specs), (
             "a claim that is to stay was collected"
