@@ -167,6 +167,37 @@ async def test_pod_that_closes_each_connection_leaves_that_of_the_client_open() 
         writer.close()
 
 
+class PromptStream:
+    """A connection to a pod whose responses have arrived when the request is written, as on a busy machine."""
+
+    is_ended = False
+
+    def __init__(self) -> None:
+        self._received = b""
+
+    async def read(self) -> bytes:
+        received, self._received = self._received, b""
+        return received
+
+    async def write(self, data: bytes) -> None:
+        self._received += b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+async def test_response_that_is_there_at_once_leaves_the_connection_open() -> None:
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[PromptStream]:
+        yield PromptStream()
+
+    async with OwnerProxy(connect, HEADER, "alice").serving(0) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(2):
+            writer.write(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b"connection: close" not in head.lower()
+            assert await reader.readexactly(2) == b"ok"
+        writer.close()
+
+
 UPLOAD = b"x" * 30_000_000
 """More than the buffers of sockets hold: a client that is not read from is still sending when it gets the response."""
 

@@ -112,6 +112,8 @@ class OwnerProxy:
         # The response may start before the request is complete: a refused upload.
         upload = asyncio.ensure_future(_upload(client, server, upstream))
         try:
+            # Let it start. A response that has arrived is read without a pause, and a request without a body would seem incomplete.
+            await asyncio.sleep(0)
             while True:
                 response = await server.event()
                 if isinstance(response, h11.Response):
