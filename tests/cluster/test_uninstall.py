@@ -96,6 +96,10 @@ def test_verb_uninstalls_everything_but_claims_and_continues_after_a_kill(own_cl
     api, plugin = own_cluster, Plugin(own_cluster.kubeconfig, USERS)
     for part in (".", "gate", "finalizer", "volume-stats", "owner-references"):
         api.run("apply", "-k", str(ROOT / "deploy" / part))
+    # As Helm records a release.
+    api.run("annotate", "deployment/userstorage-operator", "-n", SYSTEM, "meta.helm.sh/release-name=files")
+    api.run("create", "secret", "generic", "sh.helm.release.v1.files.v1", "-n", SYSTEM)
+    api.run("label", "secret/sh.helm.release.v1.files.v1", "-n", SYSTEM, "owner=helm", "name=files")
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": USERS}})
     for name, storage in (("alice", {}), ("bob", {"reclaimPolicy": "Delete"})):
         metadata = {"name": name, "namespace": USERS}
@@ -112,6 +116,7 @@ def test_verb_uninstalls_everything_but_claims_and_continues_after_a_kill(own_cl
         assert f"deleted first, with their pods: 2 UserStorages: {USERS}/alice, {USERS}/bob" in shown.stdout
         assert f"deleted with their files, by reclaimPolicy Delete: 1 claim: {USERS}/user-storage-bob" in shown.stdout
         assert f"kept: 1 claim: {USERS}/user-storage-alice" in shown.stdout
+        assert "deleted: secret/sh.helm.release.v1.files.v1" in shown.stdout
         assert plugin.anywhere("uninstall", "--yes").returncode == 1
         assert api.phase("alice", USERS) == "Ready"
         for is_reached in (
@@ -144,10 +149,15 @@ def test_verb_uninstalls_what_an_operator_left_that_is_gone(own_cluster: Kubectl
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": USERS}})
     ReleasedObjects(VERSIONS[-1]).create_in(api, USERS)
     claims = {raw["metadata"]["uid"] for raw in api.list_all("pvc", USERS)}
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    metadata = {"name": "files", "namespace": SYSTEM}
+    api.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
     # One is being deleted, and its NetworkPolicy too: nothing but the verb removes the finalizers.
     api.run("delete", "us", "bob", "-n", USERS, "--wait=false", "--cascade=foreground")
     done = plugin.anywhere("uninstall", "--delete-userstorages", "--yes", f"--timeout={PATIENCE:.0f}s")
     assert done.returncode == 0, done.stderr
+    assert "kept: namespace/userstorage-system: there are claims in it" in done.stderr
+    api.run("delete", "namespace", SYSTEM, WAIT)
     expect_nothing_but_claims(api)
     assert {raw["metadata"]["uid"] for raw in api.list_all("pvc", USERS)} == claims
     api.run("delete", "namespace", USERS, WAIT)

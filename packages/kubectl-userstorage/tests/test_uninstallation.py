@@ -23,7 +23,8 @@ def storage(name: str, **spec: Any) -> dict[str, Any]:
 
 
 def found(**fields: Any) -> Found:
-    return Found(**{"storages": [], "claims": [], "setters": [], "workloads": [], "rest": [], "namespace": None, **fields})
+    nothing: dict[str, Any] = {"storages": [], "claims": [], "setters": [], "workloads": [], "rest": []}
+    return Found(**{**nothing, "namespace": None, "namespace_kept": "it does not exist", **fields})
 
 
 def test_summary_names_what_goes_and_which_files_stay() -> None:
@@ -35,7 +36,9 @@ def test_summary_names_what_goes_and_which_files_stay() -> None:
     claims = [named(f"user-storage-{name}") for name in ("alice", "bob")] + [named("x")]
     deployment = Item(DEPLOYMENTS, named("userstorage-operator", "s"))
     assert list(
-        uninstallation.summary(found(storages=storages, claims=claims, workloads=[deployment], namespace=named("s")))
+        uninstallation.summary(
+            found(storages=storages, claims=claims, workloads=[deployment], namespace=named("s"), namespace_kept="")
+        )
     ) == [
         "deleted first, with their pods: 3 UserStorages: team-a/alice, team-a/bob, team-a/carol",
         "deleted with their files, by reclaimPolicy Delete: 1 claim: team-a/user-storage-bob",
@@ -53,10 +56,11 @@ def test_summary_of_nothing_says_so_and_many_names_are_cut() -> None:
 
 def test_namespace_with_a_claim_or_of_the_platform_is_kept() -> None:
     ours = named("s", labels={"app.kubernetes.io/name": "userstorage-operator"})
-    assert uninstallation.own_namespace(ours, []) == ours
-    assert uninstallation.own_namespace(ours, [named("files")]) is None
-    assert uninstallation.own_namespace(named("s"), []) is None
-    assert uninstallation.own_namespace(None, []) is None
+    assert uninstallation.why_kept(ours, []) == ""
+    assert uninstallation.why_kept(ours, [named("files")]) == "there are claims in it"
+    assert uninstallation.why_kept(named("s"), []) == "no manifest of the operator made it"
+    kept = found(workloads=[Item(DEPLOYMENTS, named("userstorage-operator", "s"))], namespace=ours, namespace_kept="so")
+    assert list(uninstallation.summary(kept))[-1] == "kept: namespace/s: so"
 
 
 def test_installation_in_another_namespace_is_noticed() -> None:

@@ -90,7 +90,9 @@ class Found(NamedTuple):
     workloads: list[Item]
     rest: list[Item]
     namespace: Raw | None
-    """The namespace of the operator, if an installation made it and it is empty of claims."""
+    """The namespace of the operator."""
+    namespace_kept: str
+    """Why the namespace is kept; empty if it is deleted."""
 
 
 class Right(NamedTuple):
@@ -124,10 +126,13 @@ def other_namespace(rest: Iterable[Item], system: str) -> str | None:
     return None
 
 
-def own_namespace(raw: Raw | None, claims: list[Raw]) -> Raw | None:
-    """Return the namespace of the operator if it can be deleted: an installation made it, and there is no claim in it."""
-    is_ours = raw is not None and (raw["metadata"].get("labels") or {}).get(LABEL_NAME) == OPERATOR
-    return raw if is_ours and not claims else None
+def why_kept(namespace: Raw | None, claims: list[Raw]) -> str:
+    """Return why the namespace of the operator, with these claims in it, is kept; empty if it is deleted."""
+    if namespace is None:
+        return "it does not exist"
+    if (namespace["metadata"].get("labels") or {}).get(LABEL_NAME) != OPERATOR:
+        return "no manifest of the operator made it"
+    return "there are claims in it" if claims else ""
 
 
 def helm_releases(items: Iterable[Item]) -> list[str]:
@@ -154,13 +159,14 @@ def rights(found: Found, system: str) -> list[Right]:
     needed += [Right(verb, NETWORK_POLICIES, None) for verb in ("list", "patch", "delete")]
     needed += [Right("list", resource, None) for resource in CHILDREN if resource is not HTTP_ROUTES]
     needed += [Right("delete", item.resource, scope(item.resource, system)) for item in found.rest]
-    needed += [Right("delete", NAMESPACES, None)] if found.namespace else []
+    needed += [Right("delete", NAMESPACES, None)] if not found.namespace_kept else []
     return list(dict.fromkeys(needed))
 
 
 def summary(found: Found) -> Iterator[str]:
     """Yield lines that say what is deleted, in order, and what is kept."""
-    if not (found.storages or found.setters or found.workloads or found.rest or found.namespace):
+    is_installed = bool(found.storages or found.setters or found.workloads or found.rest or not found.namespace_kept)
+    if not is_installed:
         yield "nothing of UserStorage is installed"
     if found.storages:
         yield f"deleted first, with their pods: {names('UserStorage', map(full_name, found.storages))}"
@@ -169,8 +175,11 @@ def summary(found: Found) -> Iterator[str]:
         yield f"deleted with their files, by reclaimPolicy Delete: {names('claim', map('/'.join, sorted(lost)))}"
     for item in (*found.setters, *found.workloads, *found.rest):
         yield f"deleted: {item}{', with all objects of its kind' if item.resource is CRDS else ''}"
-    if found.namespace:
-        yield f"deleted: {Item(NAMESPACES, found.namespace)}, with all that is left in it"
+    if found.namespace and is_installed:
+        item = Item(NAMESPACES, found.namespace)
+        yield (
+            f"kept: {item}: {found.namespace_kept}" if found.namespace_kept else f"deleted: {item}, with all that is left in it"
+        )
     kept = [full_name(raw) for raw in found.claims if (raw["metadata"]["namespace"], raw["metadata"]["name"]) not in lost]
     if kept:
         yield f"kept: {names('claim', kept)}"

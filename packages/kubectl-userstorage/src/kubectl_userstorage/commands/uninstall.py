@@ -43,11 +43,11 @@ from kubectl_userstorage.uninstallation import (
     is_owned,
     names,
     other_namespace,
-    own_namespace,
     release_patch,
     rights,
     scope,
     summary,
+    why_kept,
 )
 
 _POLL = 1.0
@@ -115,7 +115,8 @@ async def _find(cluster: Cluster, system: str) -> Found:
         setters=setters,
         workloads=workloads,
         rest=rest,
-        namespace=await _own_namespace(cluster, system),
+        namespace=await cluster.find(NAMESPACES, None, system),
+        namespace_kept=await _why_kept(cluster, system),
     )
 
 
@@ -136,9 +137,8 @@ async def _storages(cluster: Cluster) -> list[Raw]:
         return []
 
 
-async def _own_namespace(cluster: Cluster, system: str) -> Raw | None:
-    raw = await cluster.find(NAMESPACES, None, system)
-    return own_namespace(raw, await cluster.list_metadata(CLAIMS, system))
+async def _why_kept(cluster: Cluster, system: str) -> str:
+    return why_kept(await cluster.find(NAMESPACES, None, system), await cluster.list_metadata(CLAIMS, system))
 
 
 async def _missing_rights(cluster: Cluster, found: Found, system: str) -> list[str]:
@@ -166,7 +166,7 @@ class _Uninstallation:
         await self._until_gone(self._release_and_delete)
         await self._delete(found.rest)
         # Claims may have come into the namespace meanwhile.
-        if found.namespace is not None and await _own_namespace(self._cluster, self._system) is not None:
+        if found.namespace is not None and not await _why_kept(self._cluster, self._system):
             await self._delete([Item(NAMESPACES, found.namespace)])
 
     async def _delete(self, items: list[Item]) -> None:
