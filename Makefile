@@ -98,11 +98,12 @@ test-oldest: install ## CRDs, admission policies and rights on the oldest suppor
 	  tests/component/test_examples.py --cluster=local --control-plane=control-plane-1.32 $(TEST_ARGS)
 
 .PHONY: test-gateways
-test-gateways: install ## Gateways in front of real pods: every outage behind each, a minute long, and 1 GiB; half an hour
+test-gateways: install ## Gateways in front of real pods: every outage behind each, a minute long, and 1 GiB; half an hour; writes tests/e2e/results/gateways.md
 	@$(LOCALCLUSTER) build --profile node
 	@$(RUN) testservers build
-	$(RUN) pytest -q tests/e2e/test_gateways.py tests/e2e/test_gateway_threats.py \
-	  --all-gateways --gateway-outage=60 --gateway-mebibytes=1024 --timeout=1800 $(TEST_ARGS)
+	$(RUN) pytest -q tests/e2e/test_gateways.py tests/e2e/test_gateway_threats.py -n 3 \
+	  --all-gateways --gateway-outage=60 --gateway-mebibytes=1024 --timeout=1800 \
+	  $(if $(TEST_ARGS),,--gateway-table=tests/e2e/results/gateways.md) $(TEST_ARGS)
 
 .PHONY: test-model
 test-model: install ## Ten thousand random histories of the reconciler on an API server in memory; three minutes on two cores

@@ -138,8 +138,8 @@ def gate_blocks() -> dict[str, list[str]]:
     """Return the generated block of docs/gate.md."""
     if (bench := newest("gate")) is None:
         return {"gate": ["Not measured yet."]}
-    rows = [line for line in (RESULTS / f"{bench[0]}.md").read_text().splitlines() if line.startswith("|")]
-    return {"gate": [source(*bench), "", *rows]}
+    _, *shown = (RESULTS / f"{bench[0]}.md").read_text().rstrip("\n").splitlines()
+    return {"gate": [source(*bench), *shown]}
 
 
 def readme_blocks() -> dict[str, list[str]]:
