@@ -113,6 +113,11 @@ test-model: install ## Ten thousand random histories of the reconciler on an API
 test-mutants: install ## A broken operator for each invariant: some test must notice; writes tests/faults/results/mutants.md
 	PYTHONPATH=tests $(RUN) python -m mutants --table tests/faults/results/mutants.md $(MUTANT_ARGS)
 
+.PHONY: soak
+soak: install ## Two hours of changes and faults around one operator process; writes tests/faults/results/soak.md (SOAK_ARGS="--minutes 90")
+	@$(LOCALCLUSTER) build --profile control-plane
+	PYTHONPATH=tests $(RUN) --group picture python -m soak $(SOAK_ARGS)
+
 .PHONY: test-upgrade
 test-upgrade: install ## Upgrades from every released version, with 200 objects each
 	$(RUN) pytest -q tests/cluster/test_upgrade.py tests/cluster/test_uninstall.py --upgrade-objects=200 --timeout=1800 $(TEST_ARGS)

@@ -568,7 +568,7 @@ CELLS = (
         "churn",
         "I1 to I12",
         (),
-        "not built: it is a run of hours and belongs to make soak",
+        "make soak runs it for hours; its last result is in tests/faults/results/soak.md",
     ),
     Cell(
         "F55",

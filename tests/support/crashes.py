@@ -183,7 +183,7 @@ class Crashes:
         await self.live.client.create(NAMESPACES, "", body)
         live = Live(self.live.client, name)
         await live.until_pods_are_admitted()
-        await _create_canaries(live)
+        await create_canaries(live)
         world = World(live, self.proxy)
         self.worlds.append(world)
         return world
@@ -246,7 +246,7 @@ class Crashes:
         await world.live.until(is_over)
 
 
-async def _create_canaries(live: Live) -> None:
+async def create_canaries(live: Live) -> None:
     """Create objects that look like children of alice and belong to another object."""
     body: Unstructured = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CANARY}}
     uid = (await live.client.create(CONFIG_MAPS, live.namespace, body))["metadata"]["uid"]
