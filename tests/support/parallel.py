@@ -16,6 +16,9 @@ import localcluster
 HERE = Path(__file__).parents[1]
 FIRST = (
     "e2e",
+    "faults/nightly/test_replicas.py",
+    "faults/nightly/test_all_crashes.py",
+    "cluster/test_redis_proof.py",
     "cluster/test_election.py",
     "cluster/test_etcd_restore.py",
     "component/test_bad_inputs.py",
