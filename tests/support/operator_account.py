@@ -57,6 +57,8 @@ class Request:
     group: str
     resource: str
     """The resource, followed by a slash and the subresource if there is one."""
+    name: str
+    """Of a creation, the name in the body."""
     received: datetime
     answered: datetime
     code: int
@@ -96,6 +98,7 @@ def _parse(credential: str, event: Unstructured) -> Request:
         event["verb"],
         reference.get("apiGroup", ""),
         "/".join(part for part in (reference["resource"], reference.get("subresource")) if part),
+        reference.get("name", ""),
         received,
         answered,
         event["responseStatus"]["code"],
