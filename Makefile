@@ -188,8 +188,12 @@ release-reference: install ## Show IMAGE with the digest that `make release-imag
 	@$(RUN) python -m release reference $(IMAGE) dist/image.json
 
 .PHONY: release-artifacts
-release-artifacts: install ## Write manifests, chart, list of images, notes and checksums of this version into dist/release (IMAGE=…)
-	$(RUN) python -m release artifacts $(IMAGE)
+release-artifacts: install ## Write manifests, chart, list of images, krew manifest, notes and checksums of this version into dist/release (IMAGE=… REPOSITORY=owner/name)
+	$(RUN) python -m release artifacts $(IMAGE) $(or $(REPOSITORY),owner/name)
+
+.PHONY: release-plugin
+release-plugin: install ## Build the kubectl plugin as PyPI has it, into dist/pypi
+	$(UV) build --quiet --clear --package kubectl-userstorage --out-dir dist/pypi
 
 .PHONY: release-notes
 release-notes: install ## Show the notes of this version
