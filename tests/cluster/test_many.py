@@ -43,7 +43,7 @@ def writes(api: Kubectl) -> dict[str, float]:
 def operators_writes(api: Kubectl) -> int:
     """Return the operator's writes, from the audit log: other clients may write because other namespaces terminate."""
     with audit_log(api).open() as log:
-        events = [json.loads(line) for line in log]
+        events = [json.loads(line) for line in log if '"userstorage-operator"' in line]
     return sum(event["userAgent"] == "userstorage-operator" and event["verb"] in WRITES for event in events)
 
 
