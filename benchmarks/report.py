@@ -139,8 +139,7 @@ def result_block(kind: str) -> dict[str, list[str]]:
     """Return the block of a kind of results that a document shows whole: all but the line with the command."""
     if (bench := newest(kind)) is None:
         return {kind: ["Not measured yet."]}
-    _, *shown = (RESULTS / f"{bench[0]}.md").read_text().rstrip("
-").splitlines()
+    _, *shown = (RESULTS / f"{bench[0]}.md").read_text().rstrip("\n").splitlines()
     return {kind: [source(*bench), *shown]}
 
 
