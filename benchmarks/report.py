@@ -135,12 +135,12 @@ def document_blocks() -> dict[str, list[str]]:
     return blocks
 
 
-def table_block(kind: str) -> dict[str, list[str]]:
-    """Return the block of a kind of results whose figures are one table."""
+def result_block(kind: str) -> dict[str, list[str]]:
+    """Return the block of a kind of results that a document shows whole: all but the line with the command."""
     if (bench := newest(kind)) is None:
         return {kind: ["Not measured yet."]}
-    rows = [line for line in (RESULTS / f"{bench[0]}.md").read_text().splitlines() if line.startswith("|")]
-    return {kind: [source(*bench), "", *rows]}
+    _, *shown = (RESULTS / f"{bench[0]}.md").read_text().rstrip("\n").splitlines()
+    return {kind: [source(*bench), *shown]}
 
 
 def readme_blocks() -> dict[str, list[str]]:
@@ -210,8 +210,8 @@ def main() -> None:
         draw(PICTURE)
     written = (
         (DOCUMENT, document_blocks()),
-        (GATE, table_block("gate")),
-        (PLUGIN, table_block("plugin")),
+        (GATE, result_block("gate")),
+        (PLUGIN, result_block("plugin")),
         (README, readme_blocks()),
     )
     for path, blocks in written:
