@@ -28,9 +28,17 @@ install: $(filter .tools/%,$(UV)) ## Install the locked dependencies into .venv
 
 .PHONY: lint
 lint: install ## ruff, mypy, import contracts, scripts, Dockerfile, workflows, words
+	@# mypy keeps one processor busy for longer than all others together.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types style
+
+.PHONY: types
+types:
+	$(RUN) mypy
+
+.PHONY: style
+style:
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
-	$(RUN) mypy
 	$(RUN) lint-imports
 	$(RUN) shellcheck scripts/*.sh
 	$(RUN) hadolint Dockerfile
