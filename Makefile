@@ -169,7 +169,7 @@ test-monitoring: install ## Monitors, rules and alerts with the real Prometheus 
 	$(RUN) pytest -q tests/cluster/test_prometheus_operator.py $(TEST_ARGS)
 
 .PHONY: test-deploy
-test-deploy: image ## The image as a Deployment of three pods, a rolling restart under load, the scripts
+test-deploy: image ## The image as a Deployment of three pods, rolling restarts of operator and gate under load, the scripts
 	@$(LOCALCLUSTER) build --profile node
 	$(RUN) pytest -q tests/deploy --timeout=1800 $(TEST_ARGS)
 
