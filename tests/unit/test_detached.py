@@ -21,7 +21,7 @@ def other_tasks() -> set[asyncio.Task[Any]]:
 
 
 @pytest.mark.parametrize("start", [detached, lambda call: SingleFlight[str, None]().start("key", call)])
-async def test_failure_is_raised_for_each_who_waits_and_by_no_task(start: Any) -> None:
+async def test_failure_is_raised_for_each_caller_and_by_no_task(start: Any) -> None:
     logged: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
     future = start(fail)
@@ -31,13 +31,13 @@ async def test_failure_is_raised_for_each_who_waits_and_by_no_task(start: Any) -
             await asyncio.shield(future)
     assert [task.exception() for task in tasks] == [None]
     del future
-    start(fail)  # nobody waits for it
+    start(fail)  # without a caller
     await asyncio.gather(*other_tasks())
     gc.collect()
     assert logged == []
 
 
-async def test_cancelled_task_cancels_those_who_wait() -> None:
+async def test_cancelled_task_cancels_its_callers() -> None:
     future = detached(asyncio.Event().wait)
     [task] = other_tasks()
     await asyncio.sleep(0)

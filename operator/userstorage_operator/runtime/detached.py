@@ -29,7 +29,7 @@ async def _run(call: Callable[[], Awaitable[T]], future: asyncio.Future[T]) -> N
     except asyncio.CancelledError:
         future.cancel()
         raise
-    except Exception as error:  # noqa: BLE001  # whoever waits for the future gets it
+    except Exception as error:  # noqa: BLE001  # for the callers that wait for the future
         if not future.done():
             future.set_exception(error)
             future.exception()  # marked as retrieved: all who waited may have been cancelled
