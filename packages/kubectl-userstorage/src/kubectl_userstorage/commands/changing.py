@@ -126,7 +126,7 @@ def create(
         print_done(USER_STORAGES, name, "created" + ("" if dry_run == "none" else f" (dry run: {dry_run})"), output)
 
 
-@click.command()
+@click.command(short_help="Stop the pod of a UserStorage; the files stay.")
 @name_argument
 @namespace_option
 @output_option("text", "name", default="text")
@@ -138,7 +138,7 @@ def suspend(target: Target, name: str, namespace: str | None, output: str, wait:
     print_done(USER_STORAGES, name, "suspended", output)
 
 
-@click.command()
+@click.command(short_help="Start the pod of a suspended UserStorage again.")
 @name_argument
 @namespace_option
 @output_option("text", "name", default="text")
@@ -150,7 +150,7 @@ def resume(target: Target, name: str, namespace: str | None, output: str, wait: 
     print_done(USER_STORAGES, name, "resumed", output)
 
 
-@click.command()
+@click.command(short_help="Restart the pod of a UserStorage.")
 @name_argument
 @namespace_option
 @output_option("text", "name", default="text")
