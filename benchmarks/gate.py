@@ -236,6 +236,13 @@ class Bench:
         result, *besides = await asyncio.gather(*loads)
         return result, besides[0] if besides else LoadResult([], 0.0)
 
+    def give_core(self) -> None:
+        """Leave one core to the gate, and the others to what asks it and to the cluster."""
+        first, *others = sorted(os.sched_getaffinity(0))
+        for pid, cores in {**dict.fromkeys((os.getpid(), *self.others.values()), others), self.gate: [first]}.items():
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(task.name), cores)
+
     def _cpu(self) -> dict[str, float]:
         processes = {"gate": self.gate, "harness": os.getpid()} | self.others
         return {part: cpu_seconds(pid) for part, pid in processes.items()}
@@ -311,8 +318,14 @@ async def measure_all(chosen: argparse.Namespace, cluster: localcluster.Cluster,
                 lower_priority(pid)
             bench = Bench(gate.pid, door, http, workload, cluster.processes, chosen.rate, chosen.seconds, cluster.directory)
             runs = []
-            for name, strangers in (("owners", 0), ("owners and strangers", chosen.strangers)):
+            for name, strangers, apart in (
+                ("owners", 0, False),
+                ("owners and strangers", chosen.strangers, False),
+                ("owners, a core for the gate alone", 0, True),
+            ):
                 report(f"{name}: {chosen.rate} requests a second for {chosen.seconds} s")
+                if apart:
+                    bench.give_core()
                 runs.append(await bench.measure(name, strangers))
             return runs
         finally:

@@ -44,11 +44,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--redis-proof-table", help="file for the table of the Redis proof")
     parser.addoption(
-        "--redis-steady-objects", type=int, default=30, help="number of objects in the steady-state tests of Redis"
+        "--redis-steady-objects", type=int, default=12, help="number of objects in the steady-state tests of Redis"
     )
-    parser.addoption("--many-users", type=int, default=40, help="number of users in the tests of many and of a rollout")
+    parser.addoption("--many-users", type=int, default=20, help="number of users in the tests of many and of a rollout")
     parser.addoption("--sharing-users", type=int, default=12, help="number of users of one volume, with real containers")
-    parser.addoption("--upgrade-objects", type=int, default=30, help="number of additional users that an upgrade finds")
+    parser.addoption("--upgrade-objects", type=int, default=15, help="number of additional users that an upgrade finds")
     parser.addoption(
         "--all-gateways", action="store_true", help="outages and forged requests at every gateway, not at nginx alone"
     )

@@ -7,6 +7,7 @@ stopped reaches nothing. The next one starts with empty memory.
 
 import asyncio
 import contextlib
+import itertools
 import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -169,12 +170,17 @@ class Crashes:
         assert differences(self.reference, ended) == []
 
     async def crash_at_every_write(self, *, after: bool, twice: bool = False) -> int:
-        """Run the workload with a crash at each write of the reference in turn. Return how many of these writes were made."""
-        made = 0
-        for nth in range(1, len(self.writes) + 1):
-            made += await self.crash_at(nth, after=after, twice=twice)
+        """Run the workload with a crash at each write in turn, until a run has no such write and neither had the reference. Return
+        how many crashes there were.
+        """
+        crashes = 0
+        for nth in itertools.count(1):
+            crashed = await self.crash_at(nth, after=after, twice=twice)
+            if not crashed and nth > len(self.writes):
+                break
+            crashes += crashed
         self.check_silence()
-        return made
+        return crashes
 
     def check_silence(self) -> None:
         """Fail if a process has written in a world after its workload was over: each new process has reconciled all of them."""

@@ -55,8 +55,9 @@ async def test_crash_at_any_write_of_a_longer_workload_changes_nothing_in_the_en
     await these.run_reference()
     # How many steps of a transition are reported depends on when it is looked at.
     statuses = sum(write.what == "patch userstorages/status" for write in these.writes)
-    assert await these.crash_at_every_write(after=after) >= len(these.writes) - statuses
-    record_property("worst", f"{len(these.writes)} writes")
+    made = await these.crash_at_every_write(after=after)
+    assert made >= len(these.writes) - statuses
+    record_property("worst", f"{workload.name}: {made} crashes")
 
 
 @pytest.mark.parametrize("workload", [CREATE, DELETE], ids=lambda workload: workload.name)
@@ -65,7 +66,7 @@ async def test_second_crash_at_the_first_write_changes_nothing_in_the_end(
 ) -> None:
     these = crashes(workload)
     await these.run_reference()
-    assert await these.crash_at_every_write(after=True, twice=True) == len(these.writes)
+    assert await these.crash_at_every_write(after=True, twice=True) >= len(these.writes)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -87,7 +88,7 @@ async def test_crash_at_any_write_of_a_burst_changes_nothing_in_the_end(
     assert {what for what, _ in writes} == WRITES
     await these.crash_at_each_of(writes[part::PARTS], after=after)
     these.check_silence()
-    record_property("worst", f"{len(writes)} writes of the burst")
+    record_property("worst", f"burst: {len(writes)} writes in {PARTS} runs")
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
