@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
+# With it, each of the hundreds of Python processes of a test run would compile all its modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 UV_VERSION := 0.13.9
 # The uv of this machine, or one from PyPI in .tools: only python3 has to be installed.
@@ -12,6 +14,8 @@ LOCALCLUSTER := $(RUN) localcluster
 CLUSTER ?= control-plane
 CLUSTER_DIR ?= .cluster
 IMAGE ?= userstorage-operator:0.1.0
+# mypy keeps one processor busy for longer than the other linters together.
+IN_PAIRS = $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 COVERED ?= tests/unit packages tests/component tests/cluster
 
 .PHONY: help
@@ -28,9 +32,21 @@ install: $(filter .tools/%,$(UV)) ## Install the locked dependencies into .venv
 
 .PHONY: lint
 lint: install ## ruff, mypy, import contracts, scripts, Dockerfile, workflows, words
+	@$(IN_PAIRS) types style
+
+.PHONY: types
+types:
+	$(RUN) mypy
+
+.PHONY: collection
+collection:
+	@# Compiles the tests once, with their assertions, and what they import: else each worker would.
+	@found=$$($(RUN) pytest --collect-only -qq tests packages) || { echo "$$found"; exit 1; }
+
+.PHONY: style
+style:
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
-	$(RUN) mypy
 	$(RUN) lint-imports
 	$(RUN) shellcheck scripts/*.sh
 	$(RUN) hadolint Dockerfile
@@ -72,7 +88,8 @@ format: install ## Format, apply automatic fixes, regenerate generated files
 	$(RUN) python -m chart
 
 .PHONY: test
-test: lint ## Lint, then all tests that this machine can run; lists at the end those that it cannot run
+test: install ## Lint, then all tests that this machine can run; lists at the end those that it cannot run
+	@$(IN_PAIRS) types style collection
 	@# Build first: pytest would hide the progress and count the build as part of a test.
 	@$(if $(filter kind existing,$(CLUSTER)),:,docker version >/dev/null 2>&1 || $(LOCALCLUSTER) build --profile $$([ "$$(id -u)" = 0 ] && echo node || echo control-plane))
 	@$(if $(filter kind existing,$(CLUSTER)),:,[ "$$(id -u)" != 0 ] || $(RUN) testservers build)

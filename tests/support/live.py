@@ -202,11 +202,15 @@ class Live:
         return condition_of(await self.get(name) or {}, condition_type)
 
     async def until(self, condition: Callable[[], Awaitable[Any]], within: float = PATIENCE) -> Any:
-        """Await `condition` until it returns a truthy value, and return that value. Fails with all objects after `within` s."""
-        deadline = time.monotonic() + within
+        """Await `condition` until it returns a truthy value, and return that value. Fails with all objects after `within` s.
+
+        The longer the wait, the longer the pauses: on a busy machine, requests would slow down what they wait for.
+        """
+        started = time.monotonic()
         while not (value := await condition()):
-            assert time.monotonic() < deadline, f"not within {within} s; UserStorages: {await self.all()}"
-            await asyncio.sleep(0.05)
+            waited = time.monotonic() - started
+            assert waited < within, f"not within {within} s; UserStorages: {await self.all()}"
+            await asyncio.sleep(min(max(0.05, waited / 10), 0.25))
         return value
 
     async def until_ready(self, name: str = "alice", within: float = PATIENCE) -> Unstructured:

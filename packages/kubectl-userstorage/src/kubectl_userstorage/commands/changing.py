@@ -139,21 +139,21 @@ def create(
 
 @_change
 def suspend(target: Target, name: str, namespace: str | None, output: str, wait: bool, timeout: float) -> None:
-    """Stop the pod of a UserStorage and keep the files: sets spec.replicas to 0."""
+    """Stop the pod of a UserStorage and keep the files. Sets spec.replicas to 0."""
     _scale(target, name, namespace, 0, timeout if wait else None)
     print_done(USER_STORAGES, name, "suspended", output)
 
 
 @_change
 def resume(target: Target, name: str, namespace: str | None, output: str, wait: bool, timeout: float) -> None:
-    """Start the pod of a suspended UserStorage again: sets spec.replicas to 1."""
+    """Start the pod of a suspended UserStorage again. Sets spec.replicas to 1."""
     _scale(target, name, namespace, 1, timeout if wait else None)
     print_done(USER_STORAGES, name, "resumed", output)
 
 
 @_change
 def restart(target: Target, name: str, namespace: str | None, output: str, wait: bool, timeout: float) -> None:
-    """Restart the pod of a UserStorage, as `kubectl rollout restart` does: sets the annotation userstorage.dev/restartedAt.
+    """Restart the pod of a UserStorage. Sets the annotation userstorage.dev/restartedAt, as `kubectl rollout restart` does.
 
     The operator terminates the pod gracefully and creates another one, also with updateStrategy WhenSuspended. A suspended
     UserStorage stays suspended. Exit code 1: it is paused.

@@ -64,7 +64,7 @@ def logs(
     run(target, work)
 
 
-@click.command("open")
+@click.command("open", short_help="Open a user's file browser, logged in as the owner.")
 @name_argument
 @namespace_option
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of 127.0.0.1.  [default: a free one]")

@@ -26,7 +26,7 @@ _LINES = "5000"
 _CRD_NAMES = ("userstorages.userstorage.dev", "userstorageclasses.userstorage.dev")
 
 
-@click.command()
+@click.command(short_help="Write a bundle for support, without secrets.")
 @scope_options
 @click.option(
     "-f",
@@ -62,7 +62,8 @@ def report(target: Target, scope: Scope, path: Path | None, system: str) -> None
             file.write(bundle(files))
     except OSError as error:
         raise errors.CommandError(f"--file {path}: {error.strerror or error}") from error
-    click.echo(f"{path}: {len(files)} files")
+    unread = "; missing.txt names what is not in it, and why" if files["missing.txt"].strip() else ""
+    click.echo(f"{path}: {len(files)} files{unread}")
 
 
 async def collect(cluster: Cluster, namespace: str | None, system: str, on_progress: Callable[[str], None]) -> dict[str, str]:

@@ -24,7 +24,7 @@ _SORTS: dict[str, Callable[[Row], tuple[int | float | str, ...]]] = {
 }
 
 
-@click.command()
+@click.command(short_help="Show all UserStorages, live, and those that need attention.")
 @scope_options
 @query_options
 @click.option(
