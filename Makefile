@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
+# With it, each of the hundreds of Python processes of a test run would compile all its modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 UV_VERSION := 0.13.9
 # The uv of this machine, or one from PyPI in .tools: only python3 has to be installed.
@@ -12,6 +14,8 @@ LOCALCLUSTER := $(RUN) localcluster
 CLUSTER ?= control-plane
 CLUSTER_DIR ?= .cluster
 IMAGE ?= userstorage-operator:0.1.0
+# mypy keeps one processor busy for longer than the other linters together.
+IN_PAIRS = $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 COVERED ?= tests/unit packages tests/component tests/cluster
 
 .PHONY: help
@@ -28,9 +32,21 @@ install: $(filter .tools/%,$(UV)) ## Install the locked dependencies into .venv
 
 .PHONY: lint
 lint: install ## ruff, mypy, import contracts, scripts, Dockerfile, workflows, words
+	@$(IN_PAIRS) types style
+
+.PHONY: types
+types:
+	$(RUN) mypy
+
+.PHONY: collection
+collection:
+	@# Compiles the tests once, with their assertions, and what they import: else each worker would.
+	@found=$$($(RUN) pytest --collect-only -qq tests packages) || { echo "$$found"; exit 1; }
+
+.PHONY: style
+style:
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
-	$(RUN) mypy
 	$(RUN) lint-imports
 	$(RUN) shellcheck scripts/*.sh
 	$(RUN) hadolint Dockerfile
@@ -72,7 +88,8 @@ format: install ## Format, apply automatic fixes, regenerate generated files
 	$(RUN) python -m chart
 
 .PHONY: test
-test: lint ## Lint, then all tests that this machine can run; lists at the end those that it cannot run
+test: install ## Lint, then all tests that this machine can run; lists at the end those that it cannot run
+	@$(IN_PAIRS) types style collection
 	@# Build first: pytest would hide the progress and count the build as part of a test.
 	@$(if $(filter kind existing,$(CLUSTER)),:,docker version >/dev/null 2>&1 || $(LOCALCLUSTER) build --profile $$([ "$$(id -u)" = 0 ] && echo node || echo control-plane))
 	@$(if $(filter kind existing,$(CLUSTER)),:,[ "$$(id -u)" != 0 ] || $(RUN) testservers build)
@@ -98,11 +115,12 @@ test-oldest: install ## CRDs, admission policies and rights on the oldest suppor
 	  tests/component/test_examples.py --cluster=local --control-plane=control-plane-1.32 $(TEST_ARGS)
 
 .PHONY: test-gateways
-test-gateways: install ## Gateways in front of real pods: every outage behind each, a minute long, and 1 GiB; half an hour
+test-gateways: install ## Gateways in front of real pods: every outage behind each, a minute long, and 1 GiB; half an hour; writes tests/e2e/results/gateways.md
 	@$(LOCALCLUSTER) build --profile node
 	@$(RUN) testservers build
-	$(RUN) pytest -q tests/e2e/test_gateways.py tests/e2e/test_gateway_threats.py \
-	  --all-gateways --gateway-outage=60 --gateway-mebibytes=1024 --timeout=1800 $(TEST_ARGS)
+	$(RUN) pytest -q tests/e2e/test_gateways.py tests/e2e/test_gateway_threats.py -n 3 \
+	  --all-gateways --gateway-outage=60 --gateway-mebibytes=1024 --timeout=1800 \
+	  $(if $(TEST_ARGS),,--gateway-table=tests/e2e/results/gateways.md) $(TEST_ARGS)
 
 .PHONY: test-model
 test-model: install ## Ten thousand random histories of the reconciler on an API server in memory; three minutes on two cores
@@ -151,7 +169,7 @@ test-monitoring: install ## Monitors, rules and alerts with the real Prometheus 
 	$(RUN) pytest -q tests/cluster/test_prometheus_operator.py $(TEST_ARGS)
 
 .PHONY: test-deploy
-test-deploy: image ## The image as a Deployment of three pods, a rolling restart under load, the scripts
+test-deploy: image ## The image as a Deployment of three pods, rolling restarts of operator and gate under load, the scripts
 	@$(LOCALCLUSTER) build --profile node
 	$(RUN) pytest -q tests/deploy --timeout=1800 $(TEST_ARGS)
 
@@ -187,8 +205,12 @@ release-reference: install ## Show IMAGE with the digest that `make release-imag
 	@$(RUN) python -m release reference $(IMAGE) dist/image.json
 
 .PHONY: release-artifacts
-release-artifacts: install ## Write manifests, chart, list of images, notes and checksums of this version into dist/release (IMAGE=…)
-	$(RUN) python -m release artifacts $(IMAGE)
+release-artifacts: install ## Write manifests, chart, list of images, krew manifest, notes and checksums of this version into dist/release (IMAGE=… REPOSITORY=owner/name)
+	$(RUN) python -m release artifacts $(IMAGE) $(or $(REPOSITORY),owner/name)
+
+.PHONY: release-plugin
+release-plugin: install ## Build the kubectl plugin as PyPI has it, into dist/pypi
+	$(UV) build --quiet --clear --package kubectl-userstorage --out-dir dist/pypi
 
 .PHONY: release-notes
 release-notes: install ## Show the notes of this version

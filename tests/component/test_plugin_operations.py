@@ -217,7 +217,7 @@ async def test_doctor_finds_what_is_missing_and_what_is_not_visible(live: Live, 
     assert states["gate"]["state"] == "warning"
     assert states["gate wiring"]["state"] == "unknown"
     table = await done(plugin.anywhere, "doctor", f"--operator-namespace={live.namespace}")
-    assert table.stdout.split("\n")[0].split() == ["CHECK", "STATE", "MESSAGE", "NEXT"]
+    assert table.stdout.split("\n")[0].split() == ["CHECK", "STATE", "MESSAGE"]
 
 
 async def test_doctor_of_a_tenant_reports_what_the_tenant_may_not_read(

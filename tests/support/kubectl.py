@@ -93,13 +93,17 @@ class Kubectl:
 
 
 def eventually(condition: Callable[[], T], within: float = PATIENCE, every: float = 0.2) -> T:
-    """Call `condition` until it returns a truthy value, and return that value. Fails with the last value after `within` s."""
-    deadline = time.monotonic() + within
+    """Call `condition` until it returns a truthy value, and return that value. Fails with the last value after `within` s.
+
+    The pauses are `every` s long at first, and grow with the wait: on a busy machine, requests would slow down what they wait for.
+    """
+    started = time.monotonic()
     while True:
         if value := condition():
             return value
-        assert time.monotonic() < deadline, f"not within {within} s; last value: {value!r}"
-        time.sleep(every)
+        waited = time.monotonic() - started
+        assert waited < within, f"not within {within} s; last value: {value!r}"
+        time.sleep(max(every, min(waited / 20, 0.5)))
 
 
 def until_unchanged(read: Callable[[], T], seconds: float, within: float = PATIENCE) -> T:

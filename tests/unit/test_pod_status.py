@@ -1,4 +1,6 @@
-"""The last line of a crashed container in the message of a condition."""
+"""What a condition says about a pod that is not ready."""
+
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -50,3 +52,14 @@ def test_failed_init_container_is_reported_while_its_kubelet_shows_it_as_termina
     finding = not_ready_finding({"spec": {}, "status": {"phase": "Pending", "initContainerStatuses": [status]}})
     assert finding.reason == "CrashLoopBackOff"
     assert finding.message == f"container directory keeps exiting, last exit code 1, 3 restarts: {message.strip()}"
+
+
+def pod_with(ready: dict[str, str], containers: str = "True") -> dict[str, Any]:
+    conditions = [{"type": "Ready", "status": "False", **ready}, {"type": "ContainersReady", "status": containers}]
+    return {"spec": {"nodeName": "node-1"}, "status": {"phase": "Running", "conditions": conditions}}
+
+
+def test_node_that_does_not_report_is_named_instead_of_the_probe() -> None:
+    assert not_ready_finding(pod_with({})).message.startswith("node 'node-1' does not report: ")
+    for unready in (pod_with({"reason": "ContainersNotReady"}), pod_with({}, containers="False")):
+        assert "readiness probe has not passed" in not_ready_finding(unready).message

@@ -53,6 +53,7 @@ ENDING_POD = POD | {"metadata": POD["metadata"] | DELETED}
     ("raw", "pod", "claim"),
     [
         pytest.param(NEW, POD, CLAIM, id="pod is ready before any report"),
+        pytest.param(NEW, POD, PENDING, id="pod is ready, and its claim is not seen as bound yet"),
         pytest.param(STARTING, POD, CLAIM, id="pod has become ready"),
         pytest.param(WAITING, None, CLAIM, id="claim that the pod waits for has become bound"),
         pytest.param(storage_object(meta=DELETED), None, CLAIM, id="deletion whose pod is gone"),
@@ -70,7 +71,6 @@ def test_nearly_done_has_high_priority(raw: Unstructured, pod: Unstructured | No
         pytest.param(NEW, None, None, id="new"),
         pytest.param(NEW, None, CLAIM, id="new on a claim that exists, as after a restore"),
         pytest.param(NEW, STARTING_POD, UNBOUND, id="starting, before any report"),
-        pytest.param(NEW, POD, PENDING, id="pod is ready before its claim is bound"),
         pytest.param(STARTING | {"metadata": NEW["metadata"] | {"generation": 4}}, STARTING_POD, CLAIM, id="changed spec"),
         pytest.param(storage_object(meta=DELETED), POD, CLAIM, id="deletion with a pod"),
         pytest.param(reported(storage_object(meta=DELETED)), ENDING_POD, CLAIM, id="deletion with a pod that terminates"),

@@ -14,6 +14,7 @@ from userstorage_operator.api.timestamps import format_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.plan.steps import Plan
 from userstorage_operator.status.outcome import Failure, Outcome
+from userstorage_operator.status.report import report, status_patch
 from userstorage_operator.status.requeue import claim_details_at, report_at, requeue_after
 
 DELAY = timedelta(seconds=5)
@@ -74,20 +75,25 @@ def test_writes_that_took_seconds_do_not_end_the_wait() -> None:
     assert claim_details_at(details, BOUND, after(4), DELAY) == after(8)
 
 
-def test_ready_pod_with_a_claim_that_is_about_to_be_bound_waits_as_a_start() -> None:
+@pytest.mark.parametrize("claim_phase", ["Pending", "Bound", "Lost"])
+def test_ready_pod_is_reported_at_once_whatever_is_known_of_its_claim(claim_phase: str) -> None:
     claimed = claim_created(2)
-    pod = claimed.snapshot.own_pod
+    claim, pod = claimed.snapshot.children.pvc, claimed.snapshot.own_pod
+    assert claim is not None
     assert pod is not None
     pod = pod | {"metadata": pod["metadata"] | {"creationTimestamp": format_time(after(-2))}}
-    snapshot = replace(claimed.snapshot.with_child(Kind.POD, pod), status={})
-    claim = snapshot.children.pvc
+    snapshot = claimed.snapshot.with_child(Kind.POD, pod).with_child(Kind.PVC, claim | {"status": {"phase": claim_phase}})
+    assert report_at(replace(claimed, snapshot=replace(snapshot, status={})), NOW, DELAY) is None
+
+
+def test_claim_that_becomes_bound_under_a_ready_pod_changes_only_its_details() -> None:
+    outcome = claim_created(2)
+    claim = outcome.snapshot.children.pvc
     assert claim is not None
-    assert report_at(replace(claimed, snapshot=snapshot), NOW, DELAY) is None
-    pending = replace(claimed, snapshot=snapshot.with_child(Kind.PVC, claim | {"status": {"phase": "Pending"}}))
-    assert report_at(pending, NOW, DELAY) == after(3)
-    assert report_at(pending, after(3), DELAY) is None
-    lost = replace(claimed, snapshot=snapshot.with_child(Kind.PVC, claim | {"status": {"phase": "Lost"}}))
-    assert report_at(lost, NOW, DELAY) is None
+    pending = replace(outcome, snapshot=outcome.snapshot.with_child(Kind.PVC, claim | {"status": {"phase": "Pending"}}))
+    patch = status_patch(report(outcome, {}), report(pending, {}))
+    assert patch["storage"]["claimPhase"] == "Bound"
+    assert claim_details_at(outcome, patch, NOW, DELAY) == after(3)
 
 
 def test_pod_that_is_ready_or_has_a_problem_is_reported_at_once() -> None:

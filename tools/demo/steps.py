@@ -62,8 +62,10 @@ def up(choice: str, directory: Path, report: Report) -> None:
 
 
 def install_definitions(kubectl: Kubectl, report: Report) -> None:
-    """Apply the CRDs and wait until the API server serves both kinds. Raises ClusterError if it does not."""
+    """Apply CRDs and permissions, and wait until the API server serves both kinds. Raises ClusterError if it does not."""
     kubectl.run("apply", "-k", str(ROOT / "deploy/crds"))
+    # Its namespace is the one in which the operator tries the pods of a class; its roles are those of tenants.
+    kubectl.run("apply", "-k", str(ROOT / "deploy/rbac"))
     kubectl.wait_established(*(f"crd/userstorage{s}.userstorage.dev" for s in ("s", "classes")))
     report("both kinds are served: UserStorage, UserStorageClass")
 

@@ -219,5 +219,9 @@ def _last_line(message: str) -> str:
 
 
 def _unready_message(pod: Unstructured) -> str:
-    ready = condition(pod, "ContainersReady") or condition(pod, "Ready") or {}
-    return f"the pod is running but not ready: {ready.get('message') or 'its readiness probe has not passed'}"
+    containers, ready = condition(pod, "ContainersReady") or {}, condition(pod, "Ready") or {}
+    if containers.get("status") == "True" and ready.get("status") == "False" and not ready.get("reason"):
+        # The kubelet gives a reason; the node controller, for the pods of a node that does not report, gives none.
+        return f"node {pod['spec'].get('nodeName')!r} does not report: it is down, or does not reach the API server"
+    unready = containers.get("message") or ready.get("message") or "its readiness probe has not passed"
+    return f"the pod is running but not ready: {unready}"

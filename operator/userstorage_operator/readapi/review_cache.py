@@ -109,7 +109,7 @@ class ReviewCache(Generic[V]):
         if key not in self._failed and not self._known.pausing:
             self._start(self._known, key, ask, key)
 
-    def _start(self, lane: ReviewLane, key: Hashable, ask: Callable[[], Awaitable[V]], source: Hashable) -> "asyncio.Task[V]":
+    def _start(self, lane: ReviewLane, key: Hashable, ask: Callable[[], Awaitable[V]], source: Hashable) -> "asyncio.Future[V]":
         return self._flights.start(key, partial(self._ask, lane, key, ask, source))
 
     async def _ask(self, lane: ReviewLane, key: Hashable, ask: Callable[[], Awaitable[V]], source: Hashable) -> V:

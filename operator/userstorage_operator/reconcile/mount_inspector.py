@@ -25,6 +25,7 @@ from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.observed.snapshot import Snapshot, is_labelled, is_ours
 from userstorage_operator.plan.child import claim_name
 from userstorage_operator.reconcile.ports import Cluster
+from userstorage_operator.runtime.detached import detached
 from userstorage_operator.runtime.single_flight import SingleFlight
 
 log = structlog.get_logger(__name__)
@@ -95,7 +96,7 @@ class _Listing:
     def __init__(self, work: "Callable[[_Listing], Coroutine[Any, Any, _PodsByClaim]]") -> None:
         self.started = math.inf
         """By the monotonic clock; infinite while it waits for its turn."""
-        self.task = asyncio.create_task(work(self))
+        self.pods = detached(partial(work, self))
 
 
 class _PodLists:
@@ -116,16 +117,16 @@ class _PodLists:
         listing = self._lists.get(namespace)
         if listing is None or self._clock() - listing.started > _FRESH:
             listing = self._start(namespace, listing)
-        return tuple((await asyncio.shield(listing.task)).get(claim, ()))
+        return tuple((await asyncio.shield(listing.pods)).get(claim, ()))
 
     def _start(self, namespace: str, previous: _Listing | None) -> _Listing:
         listing = self._lists[namespace] = _Listing(partial(self._list, namespace, previous))
-        listing.task.add_done_callback(partial(self._ended, namespace, listing))
+        listing.pods.add_done_callback(partial(self._ended, namespace, listing))
         return listing
 
     async def _list(self, namespace: str, previous: _Listing | None, listing: _Listing) -> _PodsByClaim:
         if previous is not None:
-            await asyncio.wait([previous.task])
+            await asyncio.wait([previous.pods])
         found: _PodsByClaim = {}
         async with self._turns:
             listing.started = self._clock()
@@ -135,8 +136,8 @@ class _PodLists:
                         found.setdefault(claim, []).append(_brief_pod(pod))
         return found
 
-    def _ended(self, namespace: str, listing: _Listing, task: asyncio.Task[_PodsByClaim]) -> None:
-        failed = task.cancelled() or task.exception() is not None  # retrieved here, as all who asked may have been cancelled
+    def _ended(self, namespace: str, listing: _Listing, pods: asyncio.Future[_PodsByClaim]) -> None:
+        failed = pods.cancelled() or pods.exception() is not None
         left = 0.0 if failed else max(0.0, listing.started + _FRESH - self._clock())
         asyncio.get_running_loop().call_later(left, self._forget, namespace, listing)
 

@@ -57,11 +57,10 @@ def _is_nearly_done(raw: Unstructured, children: Children) -> bool:
         return pod is None
     if raw["spec"].get("replicas") == 0:
         return pod is None and bool(status.get("replicas"))
-    claim_phase = (claim.get("status") or {}).get("phase") if claim is not None else None
     if pod is not None:
-        return is_ready(pod) and not is_terminating(pod) and claim_phase != "Pending"
+        return is_ready(pod) and not is_terminating(pod)
     waited = _is_reported(raw) and _reported(status, reasons.STORAGE_READY) == "False"
-    return waited and claim_phase == "Bound"
+    return waited and claim is not None and (claim.get("status") or {}).get("phase") == "Bound"
 
 
 def _waits_for_pod(raw: Unstructured, children: Children) -> bool:

@@ -2,7 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 from typing import Generic, TypeVar
+
+from userstorage_operator.runtime.detached import detached
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -14,7 +17,7 @@ class SingleFlight(Generic[K, T]):
     """
 
     def __init__(self) -> None:
-        self._flights: dict[K, asyncio.Task[T]] = {}
+        self._flights: dict[K, asyncio.Future[T]] = {}
 
     async def run(self, key: K, call: Callable[[], Awaitable[T]]) -> T:
         """Return the result of the running call for `key`; start `call` if none is running. Raises what the running call
@@ -24,12 +27,11 @@ class SingleFlight(Generic[K, T]):
         """
         return await asyncio.shield(self.start(key, call))
 
-    def start(self, key: K, call: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
-        """Return the task of the running call for `key`; start `call` if none is running. The caller need not await the task."""
+    def start(self, key: K, call: Callable[[], Awaitable[T]]) -> asyncio.Future[T]:
+        """Return the future of the running call for `key`; start `call` if none is running. The caller need not await it."""
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._flights[key] = asyncio.create_task(self._fly(key, call))
-            flight.add_done_callback(_mark_retrieved)
+            flight = self._flights[key] = detached(partial(self._fly, key, call))
         return flight
 
     async def _fly(self, key: K, call: Callable[[], Awaitable[T]]) -> T:
@@ -38,9 +40,3 @@ class SingleFlight(Generic[K, T]):
             return await call()
         finally:
             del self._flights[key]
-
-
-def _mark_retrieved(flight: "asyncio.Task[T]") -> None:
-    """Retrieve the exception of a finished call. Otherwise asyncio logs an error if no caller has waited for the call."""
-    if not flight.cancelled():
-        flight.exception()

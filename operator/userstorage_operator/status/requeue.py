@@ -67,20 +67,10 @@ def _first_report_due(outcome: Outcome, delay: timedelta) -> datetime | None:
     pod = outcome.snapshot.children.pod
     if "observedGeneration" in outcome.snapshot.status or pod is None:
         return None
-    if not _is_starting(pod) and not _waits_for_volume(pod, outcome.snapshot.children.pvc):
+    # The kubelet starts no pod before its claim is bound: if the cached claim is not, its watch is behind, and only its details wait.
+    if pod_status.is_ready(pod) or pod_status.not_ready_finding(pod).reason not in _STARTING:
         return None
     return parse_time(pod["metadata"]["creationTimestamp"]) + min(delay, outcome.snapshot.storage.lifecycle.start_timeout)
-
-
-def _is_starting(pod: Unstructured) -> bool:
-    return not pod_status.is_ready(pod) and pod_status.not_ready_finding(pod).reason in _STARTING
-
-
-def _waits_for_volume(pod: Unstructured, claim: Unstructured | None) -> bool:
-    """Whether a ready pod has a claim that is not bound yet: the watch of claims is behind that of pods, and brings at once what
-    would be a second report.
-    """
-    return pod_status.is_ready(pod) and claim is not None and claim.get("status", {}).get("phase") == "Pending"
 
 
 def _deletion_due(outcome: Outcome, delay: timedelta) -> datetime | None:

@@ -3,19 +3,25 @@
 import asyncio
 import io
 import json
+import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
 from kubectl_userstorage import errors, listing
+from kubectl_userstorage.cli import group
 from kubectl_userstorage.cluster import Answer, Cluster
 from kubectl_userstorage.commands import cache, changing, doctor, report, top
 from kubectl_userstorage.commands.claims import plan_adoption, refuse_changes
 from kubectl_userstorage.diagnosis import State
 from kubectl_userstorage.listing import Query, Row
+from kubectl_userstorage.options import until_done
 
 BUSY = errors.Unavailable("etcdserver: request timed out, password=hunter2hunter2")
 
@@ -76,7 +82,7 @@ def test_report_has_the_lines_of_the_log_about_its_namespace_or_none() -> None:
 
 def test_report_into_a_directory_that_does_not_exist_names_the_option(tmp_path: Path) -> None:
     done = CliRunner().invoke(report.report, ["-f", str(tmp_path / "no/such/x.tgz")])
-    assert done.exit_code == errors.USAGE
+    assert done.exit_code == 2
     assert "--file" in done.output
 
 
@@ -106,6 +112,7 @@ async def test_wait_goes_on_while_the_server_is_away(monkeypatch: pytest.MonkeyP
 
 async def test_top_shows_that_the_server_is_away_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
+    monkeypatch.setattr(top, "is_terminal", lambda: True)
     monkeypatch.setattr(top, "console", lambda: Console(file=shown, force_terminal=True, width=200))
     looks: list[Any] = [[row("a")], BUSY, [row("a"), row("b")]]
 
@@ -166,3 +173,28 @@ def test_adopt_changes_no_existing_user_storage(option: str) -> None:
     asked = [("other" if name == option else None) for name in ("--user", "--class", "--sub-path")]
     with pytest.raises(errors.Problem, match=f"{option} other: UserStorage 'alice' exists"):
         refuse_changes(existing, *asked)
+
+
+def test_option_before_the_verb_is_refused_with_the_place_where_it_belongs() -> None:
+    done = CliRunner().invoke(group, ["-n", "team-a", "list"])
+    assert done.exit_code == 2
+    assert "no such option before the verb: -n; options come after it" in done.output
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_client_key_is_deleted_if_the_command_is_stopped(number: int, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+
+    async def work() -> None:
+        try:
+            key.touch()
+            os.kill(os.getpid(), number)
+            await asyncio.Event().wait()
+        finally:
+            key.unlink()
+
+    with pytest.raises(click.exceptions.Exit) as ended:
+        until_done(work())
+    assert ended.value.exit_code == errors.INTERRUPTED
+    assert not key.exists()

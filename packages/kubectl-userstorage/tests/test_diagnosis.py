@@ -114,3 +114,14 @@ def test_replicas_of_two_versions_and_a_missing_deployment_are_reported() -> Non
 def test_gate_wiring_and_enforcement_are_never_claimed() -> None:
     states = {check.name: check.state for check in diagnosis.guards([], [], 3)}
     assert states == {"NetworkPolicies": State.UNKNOWN, "gateways": State.WARNING, "gate wiring": State.UNKNOWN}
+
+
+def test_missing_rights_of_a_tenant_and_of_an_admin_are_separate_checks() -> None:
+    missing = {"team-a": ["list userstorages"], "system": ["get leases"]}
+    own, admin = diagnosis.rights(missing, "team-a", "system")
+    assert (own.state, own.message) == (State.WARNING, "in namespace team-a you may not list userstorages")
+    assert "bind the ClusterRole edit in team-a" in own.next_step
+    assert (admin.state, admin.next_step) == (State.UNKNOWN, "")
+    assert "get leases" in admin.message
+    assert [check.state for check in diagnosis.rights({}, "team-a", "system")] == [State.OK]
+    assert len(diagnosis.rights({"system": ["get leases"]}, "system", "system")) == 1

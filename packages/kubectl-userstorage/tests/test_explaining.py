@@ -86,7 +86,9 @@ def test_reason_of_the_storage_is_shown_instead_of_what_follows_from_it() -> Non
 
 
 def test_paused_hides_what_was_true_at_that_moment() -> None:
-    lines = "\n".join(explain(storage(("Paused", "True", "Paused"), ("Ready", "False", "CrashLoopBackOff")), ""))
+    raw = storage(("Paused", "True", "Paused"), ("Ready", "False", "CrashLoopBackOff"), phase="Ready")
+    lines = "\n".join(explain(raw, ""))
+    assert lines.startswith("users/alice: Ready at the moment it was paused\n")
     assert "$ kubectl annotate userstorage alice -n users userstorage.dev/paused-" in lines
     assert "CrashLoopBackOff" not in lines
 
@@ -97,9 +99,53 @@ def test_reason_of_a_newer_operator_is_shown_without_a_step() -> None:
     assert "unknown to this version of the plugin" in lines
 
 
-def test_lost_claim_is_accepted_by_its_uid() -> None:
-    raw = storage(("StorageReady", "False", "ClaimDeleted"), storage={"lostClaim": {"uid": "1-2-3"}})
-    assert '{"spec":{"storage":{"acceptedClaimLoss":"1-2-3"}}}' in "\n".join(explain(raw, ""))
+@pytest.mark.parametrize("reason", ["ClaimDeleted", "ClaimReplaced"])
+def test_volume_of_a_lost_claim_is_looked_for_before_its_loss_is_accepted(reason: str) -> None:
+    raw = storage(("StorageReady", "False", reason), storage={"lostClaim": {"uid": "1-2-3", "volumeName": "pvc-1"}})
+    lines = "\n".join(explain(raw, ""))
+    assert "$ kubectl get pv pvc-1" in lines
+    assert "acceptedClaimLoss" not in lines
+
+
+NOTHING_YET = (
+    ("StorageReady", "False", "ClaimNotFound"),
+    ("NetworkReady", "False", "Pending"),
+    ("PodUpToDate", "False", "Recreating"),
+)
+
+
+def test_what_follows_from_the_cause_is_not_shown() -> None:
+    lines = "\n".join(explain(storage(("Stalled", "True", "ClassNotFound"), *NOTHING_YET), ""))
+    assert "Stalled=True ClassNotFound" in lines
+    assert "StorageReady" not in lines
+    assert "NetworkReady" not in lines
+    assert "PodUpToDate" not in lines
+
+
+def test_what_does_not_exist_yet_is_shown_without_another_cause() -> None:
+    lines = "\n".join(explain(storage(*NOTHING_YET), ""))
+    assert "Wait: the operator creates the claim." in lines
+    assert "PodUpToDate=False Recreating" in lines
+
+
+def test_missing_claim_that_the_spec_names_is_a_cause() -> None:
+    raw = storage(*NOTHING_YET)
+    raw["spec"]["storage"] = {"claimName": "homes"}
+    lines = "\n".join(explain(raw, ""))
+    assert "Create the claim that spec.storage.claimName names" in lines
+    assert "PodUpToDate" not in lines
+
+
+@pytest.mark.parametrize(
+    ("message", "attempts", "line"),
+    [
+        ("about Forbidden", 1, "  Last error: Forbidden (1 attempt)"),
+        ("another one", 2, "  Last error: Forbidden: another one (2 attempts)"),
+    ],
+)
+def test_message_of_the_last_error_is_shown_once(message: str, attempts: int, line: str) -> None:
+    error = {"reason": "Forbidden", "message": message, "attempts": attempts}
+    assert line in list(explain(storage(("Ready", "False", "Forbidden"), lastError=error), ""))
 
 
 def test_user_id_is_quoted_for_the_shell() -> None:

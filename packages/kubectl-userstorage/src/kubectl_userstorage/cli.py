@@ -2,14 +2,30 @@
 
 import click
 
-from kubectl_userstorage.commands import cache, changing, claims, doctor, pods, reading, report, top
+from kubectl_userstorage.commands import cache, changing, claims, doctor, pods, reading, report, top, uninstall
 from kubectl_userstorage.options import restore_sigpipe
 
 EPILOG = """Exit codes: 0 done, all is well; 1 a problem was found; 2 wrong usage; 3 the API server refused the request or does not
 answer; 4 there is no such object; 130 interrupted."""
 
 
+class _Verbs(click.Group):
+    """The group of all verbs, which has no options of kubectl itself."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the options before the verb. Raises UsageError if there is another one than --help and --version."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(
+                f"no such option before the verb: {error.option_name}; options come after it, as in "
+                "`kubectl userstorage list -n team-a`",
+                ctx,
+            ) from error
+
+
 @click.group(
+    cls=_Verbs,
     epilog=EPILOG,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
@@ -34,6 +50,7 @@ for command in (
     doctor.doctor,
     report.report,
     cache.cache,
+    uninstall.uninstall,
 ):
     group.add_command(command)
 

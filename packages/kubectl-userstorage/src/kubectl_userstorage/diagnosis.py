@@ -210,3 +210,15 @@ def class_state(cls: Raw) -> Check:
 def utc_now() -> datetime:
     """Return the time of this machine."""
     return datetime.now(UTC)
+
+
+def rights(missing: dict[str, list[str]], namespace: str, system: str) -> list[Check]:
+    """Check the rights of the caller: namespace -> those that are missing, as `get pods/log`."""
+    found = []
+    if lacking := missing.get(namespace):
+        step = f"have a cluster admin bind the ClusterRole edit in {namespace}, and apply deploy/rbac, which adds UserStorages to it"
+        found.append(Check("your rights", State.WARNING, f"in namespace {namespace} you may not {', '.join(lacking)}", step))
+    if (lacking := missing.get(system)) and system != namespace:
+        message = f"in namespace {system} you may not {', '.join(lacking)}; only cache, doctor and report need that"
+        found.append(Check("rights of an admin", State.UNKNOWN, message))
+    return found or [Check("your rights", State.OK, f"all that the plugin needs in the namespaces {namespace} and {system}")]

@@ -13,19 +13,20 @@ from kubectl_userstorage.api import (
     claim_of,
     conditions,
     is_as_asked,
+    is_true,
     is_up_to_date,
     slug,
     user_id_of,
 )
-from kubectl_userstorage.nextsteps import CLASS_NEXT_STEPS, NEXT_STEPS, Step
+from kubectl_userstorage.nextsteps import CLASS_NEXT_STEPS, NEXT_STEPS, OWN_CLAIM_PENDING, Step
 
 BUILT_IN: Raw = {"metadata": {"name": ""}, "spec": {"browser": {"flavor": "Copyparty"}}}
 """The class of UserStorages without a className if no class is marked as default."""
 
 _ORDER = ("Paused", "Stalled", "StorageReady", "Ready", "NetworkReady", "PodUpToDate", "Reconciling")
 """The condition that is most likely the cause comes first."""
-_SUMMARIES = frozenset({"Reconciling", "Stalled"})
-"""Conditions that repeat what others have found; they are shown only if their reason is nowhere else."""
+_FOLLOWING = (OWN_CLAIM_PENDING, NEXT_STEPS["NetworkReady"]["Pending"], NEXT_STEPS["PodUpToDate"]["Recreating"])
+"""The steps for what does not exist yet; not shown if another condition has the cause."""
 
 
 def explain(raw: Raw, class_name: str, operator_namespace: str = "") -> Iterator[str]:
@@ -35,6 +36,8 @@ def explain(raw: Raw, class_name: str, operator_namespace: str = "") -> Iterator
     """
     meta, status = raw["metadata"], raw.get("status") or {}
     title = f"{meta['namespace']}/{meta['name']}: {status.get('phase', 'Pending')}"
+    if is_true(raw, "Paused"):
+        title += " at the moment it was paused"
     found = list(problems(raw))
     if is_as_asked(raw) and not found:
         yield title + (f" at {status['url']}" if status.get("url") else "") + _volume(raw)
@@ -47,7 +50,9 @@ def explain(raw: Raw, class_name: str, operator_namespace: str = "") -> Iterator
         yield from _problem(condition, step, values)
     if error := status.get("lastError"):
         retry = f"; next try {error['nextRetryTime']}" if "nextRetryTime" in error else ""
-        yield f"  Last error: {error['reason']}: {error['message']} ({error['attempts']} attempts{retry})"
+        attempts = "1 attempt" if error["attempts"] == 1 else f"{error['attempts']} attempts"
+        is_shown = any(condition.get("message") == error["message"] for condition, _ in found)
+        yield f"  Last error: {error['reason']}{'' if is_shown else ': ' + error['message']} ({attempts}{retry})"
 
 
 def explain_class(raw: Raw) -> Iterator[str]:
@@ -67,19 +72,28 @@ def explain_class(raw: Raw) -> Iterator[str]:
 def problems(raw: Raw) -> Iterator[tuple[Raw, Step | None]]:
     """Yield each condition of a UserStorage that is not as it should be, with its next step; the likely cause first.
 
-    A reason that this version does not know has no step. A condition that only repeats the reason of another one is left out.
+    A reason that this version does not know has no step. A condition that only repeats or follows from another one is left out.
     """
+    found = list(_problems(raw))
+    causes = [(condition, step) for condition, step in found if step not in _FOLLOWING]
+    yield from causes or found
+
+
+def _problems(raw: Raw) -> Iterator[tuple[Raw, Step | None]]:
     found = conditions(raw)
     if found.get("Paused", {}).get("status") == "True":
         yield found["Paused"], NEXT_STEPS["Paused"]["Paused"]  # every other condition is as it was at that moment
         return
     suspended = found.get("Suspended", {}).get("status") == "True"
+    claim_name = ((raw.get("spec") or {}).get("storage") or {}).get("claimName")
     shown: set[str] = set()
     for name in sorted(found, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)):
         condition = found[name]
         reason = condition["reason"]
         known = NEXT_STEPS.get(name)
         step = known.get(reason) if known else None
+        if (name, reason) == ("StorageReady", "ClaimNotFound") and not claim_name:
+            step = OWN_CLAIM_PENDING
         if name == "Suspended" or (suspended and reason == "Suspended"):
             continue
         if step is None and (known is None or reason in known):
@@ -102,7 +116,7 @@ def variables(raw: Raw, class_name: str, operator_namespace: str) -> dict[str, s
         "slug": slug(user),
         "pod": child_name(user),
         "claim": claim_of(raw),
-        "claim_uid": (storage.get("lostClaim") or {}).get("uid", "UID"),
+        "lost_volume": (storage.get("lostClaim") or {}).get("volumeName", "VOLUME"),
         "class_name": class_name or "CLASS",
         "operator_namespace": operator_namespace or "OPERATOR_NAMESPACE",
         "shareable": SHARE_DIRECTORIES if wanted.get("subPath") else "true",

@@ -38,11 +38,19 @@ _SHOW = "kubectl get userstorage {name} -n {namespace} -o yaml"
 _USERS = "kubectl userstorage list -n {namespace} --user {user} -o wide"
 _OPERATOR_LOG = "kubectl logs -n {operator_namespace} -l app.kubernetes.io/name=userstorage-operator --tail=100"
 _DOCTOR = "kubectl userstorage doctor --operator-namespace {operator_namespace}"
-_ACCEPT = 'kubectl patch userstorage {name} -n {namespace} --type=merge -p \'{{"spec":{{"storage":{{"acceptedClaimLoss":"{claim_uid}"}}}}}}\''
+_LOST_VOLUME = "kubectl get pv {lost_volume}"
 _RESUME = "kubectl userstorage resume {name} -n {namespace}"
 _LABEL_CLAIM = "kubectl label pvc {claim} -n {namespace} --overwrite userstorage.dev/shareable={shareable}"
 
 _WAIT = Step(Actor.NONE, "Wait; the status changes by itself.", _STATUS)
+_CLAIM_LOSS = Step(
+    Actor.CLUSTER,
+    "If that volume still exists, it has the files: give it to the claim again, as the runbook says (UserStorageClaimLost). "
+    "Accept the loss only after the files are restored, or given up.",
+    _LOST_VOLUME,
+)
+OWN_CLAIM_PENDING = Step(Actor.NONE, "Wait: the operator creates the claim.", _STATUS)
+"""StorageReady=False/ClaimNotFound of a UserStorage that names no claim."""
 
 FAILURES: dict[str, Step | None] = {
     "UserIDConflict": Step(Actor.TENANT, "Two UserStorages have this user id: delete the one that is not needed.", _USERS),
@@ -92,7 +100,11 @@ NEXT_STEPS: dict[str, dict[str, Step | None]] = {
         "PodReady": None,
         "Pending": Step(Actor.NONE, "Wait for the operator. After a minute: does it run?", _DOCTOR),
         "PodPending": Step(Actor.NONE, "Wait for scheduling and the image.", _POD),
-        "PodNotReady": Step(Actor.NONE, "Wait for the readiness probe; its failures are among the pod's events.", _POD),
+        "PodNotReady": Step(
+            Actor.NONE,
+            "Wait for the readiness probe; the pod's events have its failures, or NodeNotReady if its node is down.",
+            _POD,
+        ),
         "SchedulingGated": Step(Actor.PLATFORM, "Have the queue manager that the message names admit the pod.", _POD),
         "ReadinessGatesNotReady": Step(
             Actor.PLATFORM, "Look at the controller of the readiness gate that the message names.", _POD
@@ -128,9 +140,7 @@ NEXT_STEPS: dict[str, dict[str, Step | None]] = {
         "ControlledByOther": Step(
             Actor.TENANT, "Remove the other controller from the claim's ownerReferences, or never delete that object.", _CLAIM
         ),
-        "ClaimNotFound": Step(
-            Actor.TENANT, "Create the claim that spec.storage.claimName names; without one, the operator creates it.", _CLAIM
-        ),
+        "ClaimNotFound": Step(Actor.TENANT, "Create the claim that spec.storage.claimName names, or correct the name.", _CLAIM),
         "WaitForFirstConsumer": Step(Actor.NONE, "Wait: the volume comes with the pod. See Ready.", _CLAIM),
         "ResizeFailed": Step(
             Actor.CLUSTER, "The message says why the volume cannot grow; correct it, or spec.storage.size.", _CLAIM
@@ -139,14 +149,14 @@ NEXT_STEPS: dict[str, dict[str, Step | None]] = {
         "ClaimPending": Step(
             Actor.CLUSTER, "Look at the provisioner of the StorageClass; the events of the claim have its answer.", _CLAIM
         ),
-        "ClaimLost": Step(Actor.CLUSTER, "Restore the volume of the claim; until then leave the pod alone.", _CLAIM),
+        "ClaimLost": Step(
+            Actor.CLUSTER,
+            "Bring the volume back, as the runbook says (Reason ClaimLost); until then leave a running pod alone.",
+            _CLAIM,
+        ),
         "ClaimTerminating": Step(Actor.CLUSTER, "Copy the files while the pod still runs: the claim goes with it.", _CLAIM),
-        "ClaimReplaced": Step(
-            Actor.TENANT, "Restore the old volume from a backup, or accept the loss of the old claim.", _ACCEPT
-        ),
-        "ClaimDeleted": Step(
-            Actor.TENANT, "Restore the claim from a backup, or accept its loss and start with an empty one.", _ACCEPT
-        ),
+        "ClaimReplaced": _CLAIM_LOSS,
+        "ClaimDeleted": _CLAIM_LOSS,
         "ExpansionNotSupported": Step(
             Actor.CLUSTER,
             "Set allowVolumeExpansion on the StorageClass, or set spec.storage.size back.",
@@ -245,12 +255,8 @@ NEXT_STEPS: dict[str, dict[str, Step | None]] = {
             "Delete the UserStorage that the message names, or name another claim or directory.",
             "kubectl userstorage list -n {namespace} -o wide",
         ),
-        "ClaimDeleted": Step(
-            Actor.TENANT, "Restore the claim from a backup, or accept its loss and start with an empty one.", _ACCEPT
-        ),
-        "ClaimReplaced": Step(
-            Actor.TENANT, "Restore the old volume from a backup, or accept the loss of the old claim.", _ACCEPT
-        ),
+        "ClaimDeleted": _CLAIM_LOSS,
+        "ClaimReplaced": _CLAIM_LOSS,
         "NotStalled": None,
     },
     "Paused": {

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -33,9 +34,18 @@ def run(target: Target, work: Callable[[Cluster], Coroutine[Any, Any, T]]) -> T:
 def until_done(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` and return its result. An interrupt ends the command with the exit code that shells give it."""
     try:
-        return asyncio.run(work)
-    except KeyboardInterrupt:
+        return asyncio.run(_until_signalled(work))
+    except (KeyboardInterrupt, asyncio.CancelledError):
         raise click.exceptions.Exit(errors.INTERRUPTED) from None
+
+
+async def _until_signalled(work: Coroutine[Any, Any, T]) -> T:
+    """Cancel `work` at the signals of `kill` and of a terminal that is closed: the client key is in a temporary file until it ends."""
+    task = asyncio.ensure_future(work)
+    if sys.platform != "win32":
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await task
 
 
 def cluster_options(command: Command) -> Command:

@@ -17,7 +17,7 @@ def system_namespace_option(command: click.decorators.FC) -> click.decorators.FC
     )(command)
 
 
-@click.command()
+@click.command(short_help="Show the contents of Redis, and compare them with the cluster.")
 @output_option("text", "json", default="text")
 @system_namespace_option
 @cluster_options

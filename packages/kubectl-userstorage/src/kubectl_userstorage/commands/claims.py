@@ -112,7 +112,9 @@ def adopt(
             refuse_changes(storage, user_id, class_name, sub_path)
         user = user_id_of(storage) if storage is not None else user_id or name
         patch, created = plan_adoption(raw, storage, name, user, class_name, sub_path)
-        if not yes:
+        if patch is None and created is None:
+            click.echo(f"nothing to do: claim {claim!r} is the claim of UserStorage {name!r}", err=True)
+        elif not yes:
             click.echo("dry run; --yes does it:", err=True)
         if patch is not None:
             if yes:

@@ -67,7 +67,7 @@ _SYSTEM_RIGHTS = (
 """What doctor, report and cache need in the namespace of the operator."""
 
 
-@click.command()
+@click.command(short_help="Check the installation, and your own rights.")
 @output_option("table", "json")
 @system_namespace_option
 @cluster_options
@@ -85,9 +85,11 @@ def doctor(target: Target, output: str, system: str) -> None:
     if output == "json":
         click.echo(json.dumps([check._asdict() for check in found], indent=2))
     else:
-        print_table(
-            ("CHECK", "STATE", "MESSAGE", "NEXT"), [(*check[:3], check.next_step or "-") for check in found], coloured="STATE"
-        )
+        # The next step has a line of its own: beside the longest message it would be out of sight.
+        rows = [
+            row for check in found for row in (check[:3], *([("", "", f"next: {check.next_step}")] if check.next_step else []))
+        ]
+        print_table(("CHECK", "STATE", "MESSAGE"), rows, coloured="STATE")
     errors.exit_with(errors.PROBLEM if any(check.state is State.FAILED for check in found) else errors.OK)
 
 
@@ -173,7 +175,7 @@ async def _guards(cluster: Cluster) -> list[Check]:
 
 
 async def _rights(cluster: Cluster, system: str) -> list[Check]:
-    name, namespace = "your rights", cluster.default_namespace
+    namespace = cluster.default_namespace
     wanted = [
         (where, verb, resource, sub)
         for where, rights in ((namespace, _RIGHTS), (system, _SYSTEM_RIGHTS))
@@ -185,10 +187,7 @@ async def _rights(cluster: Cluster, system: str) -> list[Check]:
     for (where, verb, resource, sub), is_allowed in zip(wanted, allowed, strict=True):
         if not is_allowed:
             missing.setdefault(where, []).append(f"{verb} {resource.plural}" + (f"/{sub}" if sub else ""))
-    if missing:
-        message = "; ".join(f"in namespace {where} you may not {', '.join(rights)}" for where, rights in missing.items())
-        return [Check(name, State.WARNING, message, "ask a cluster admin")]
-    return [Check(name, State.OK, f"all that the plugin needs in the namespaces {namespace} and {system}")]
+    return diagnosis.rights(missing, namespace, system)
 
 
 async def _may(cluster: Cluster, namespace: str, verb: str, resource: Resource, subresource: str) -> bool:

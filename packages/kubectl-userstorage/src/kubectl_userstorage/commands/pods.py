@@ -25,7 +25,6 @@ from kubectl_userstorage.cluster import Cluster, Target
 from kubectl_userstorage.commands.changing import Duration
 from kubectl_userstorage.commands.reading import get
 from kubectl_userstorage.options import cluster_options, name_argument, namespace_option, run
-from kubectl_userstorage.ownerproxy import OwnerProxy
 
 
 @click.command()
@@ -65,7 +64,7 @@ def logs(
     run(target, work)
 
 
-@click.command("open")
+@click.command("open", short_help="Open a user's file browser, logged in as the owner.")
 @name_argument
 @namespace_option
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of 127.0.0.1.  [default: a free one]")
@@ -78,6 +77,8 @@ def open_command(target: Target, name: str, namespace: str | None, port: int, br
     """
 
     async def work(cluster: Cluster) -> None:
+        from kubectl_userstorage.ownerproxy import OwnerProxy  # noqa: PLC0415  # h11 takes a tenth of the start of a command
+
         raw = await get(cluster, namespace, name)
         pod = await _pod(cluster, raw)
         if not is_true(raw, "Ready"):

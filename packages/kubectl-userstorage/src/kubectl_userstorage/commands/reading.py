@@ -146,7 +146,7 @@ def status(target: Target, name: str, namespace: str | None, output: str) -> Non
     errors.exit_with(errors.OK if is_as_asked(raw) else errors.PROBLEM)
 
 
-@click.command("explain")
+@click.command("explain", short_help="Explain why a UserStorage is not Ready.")
 @click.argument("name", metavar="NAME | userstorageclass/NAME", shell_complete=completer(USER_STORAGES))
 @namespace_option
 @click.option(
@@ -156,7 +156,8 @@ def status(target: Target, name: str, namespace: str | None, output: str) -> Non
 def explain_command(target: Target, name: str, namespace: str | None, with_guards: bool) -> None:
     """Explain why a UserStorage is not Ready: the cause, who must act, and the next command. One line if all is well.
 
-    Exit code 1: it is not as its spec asks for.
+    Exit code 1: it is neither Ready nor suspended, whichever its spec asks for. One that is Ready and impaired has its problems
+    shown, with exit code 0.
     """
     kind, _, class_name = name.partition("/")
     if class_name and kind not in ("userstorageclass", "userstorageclasses", "usc"):
