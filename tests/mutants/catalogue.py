@@ -109,8 +109,8 @@ MUTANTS = (
         (
             Edit(
                 "plan/planner.py",
-                "    if pod is None:\n        return Plan((*keep, RemoveFinalizer()))\n",
-                "    return Plan((*keep, RemoveFinalizer()))\n",
+                "    if pod is None:\n        return Plan((*keep, *_leave_policy(snapshot), RemoveFinalizer()))\n",
+                "    return Plan((*keep, *_leave_policy(snapshot), RemoveFinalizer()))\n",
             ),
             Edit(
                 "reconcile/apply.py",
