@@ -118,3 +118,12 @@ def test_pod_on_a_claim_that_is_being_deleted_is_not_replaced(loop: asyncio.Abst
     world.reconcile(0, informed=True)
     assert "deletionTimestamp" not in world.api.get(Kind.POD.resource, *child_key("alice"))["metadata"]
     world.teardown()
+
+
+def test_policy_is_released_after_a_pod_that_no_watch_shows(loop: asyncio.AbstractEventLoop) -> None:
+    world = machine(loop)
+    world.strip_finalizer("alice")
+    world.delete("alice", "Background")
+    world.oppose("alice", Kind.POD, "unlabel")
+    world.teardown()
+    assert world.api.find(Kind.NETWORK_POLICY.resource, *child_key("alice")) is None
