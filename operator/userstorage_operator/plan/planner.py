@@ -169,15 +169,16 @@ def plan_deletion(snapshot: Snapshot) -> Plan:
     finalizers = snapshot.storage.meta.finalizers
     if names.FINALIZER not in finalizers:
         policy = snapshot.own(Kind.NETWORK_POLICY)
-        held = policy is not None and is_held(policy) and snapshot.children.pod is None
-        return Plan((ReleasePolicy(),) if held else ())
+        if policy is not None and is_held(policy) and snapshot.children.pod is None:
+            return Plan((ReleasePolicy(),))
+        return Plan(tuple(_leave_policy(snapshot)))
     deadline = deletion_deadline(snapshot)
     requeue_at = (deadline,) if deadline else ()
     if names.ORPHAN_FINALIZER in finalizers:
         return Plan(requeue_at=requeue_at)
     pod, keep = snapshot.own_pod, tuple(_keep_claim(snapshot))
     if pod is None:
-        return Plan((*keep, RemoveFinalizer()))
+        return Plan((*keep, *_leave_policy(snapshot), RemoveFinalizer()))
     if is_terminating(pod):
         return Plan(keep, requeue_at=requeue_at)
     return Plan((*keep, pod_deletion(snapshot, pod, "its UserStorage is being deleted")), requeue_at=requeue_at)
@@ -223,6 +224,15 @@ def _keep_claim(snapshot: Snapshot) -> Iterator[Step]:
         return
     if claim_is_ours(claim, storage) and (disowned := without_owner(claim, storage.meta.uid)):
         yield Patch(Kind.PVC, disowned)
+
+
+def _leave_policy(snapshot: Snapshot) -> Iterator[Step]:
+    """Yield the step that removes our ownerReference from a terminating NetworkPolicy which waits for a pod that is not ours: one that
+    has lost its owner, or has another. As a dependent it would keep its UserStorage in a foreground deletion for as long.
+    """
+    policy, is_strange = snapshot.own(Kind.NETWORK_POLICY), snapshot.children.pod is not None and snapshot.own_pod is None
+    if policy is not None and is_held(policy) and is_strange:
+        yield Patch(Kind.NETWORK_POLICY, without_owner(policy, snapshot.storage.meta.uid))
 
 
 def refuse_foreign(kind: Kind, child: Unstructured | None, snapshot: Snapshot) -> None:

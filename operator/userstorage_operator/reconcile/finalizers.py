@@ -17,11 +17,12 @@ from userstorage_operator.observed.snapshot import (
     Snapshot,
     controller,
     controller_uid,
+    is_labelled,
     is_owned_by_a_user_storage,
     is_terminating,
 )
 from userstorage_operator.plan.child import owner_reference
-from userstorage_operator.plan.diff import with_owner
+from userstorage_operator.plan.diff import LABEL_PATCH, with_owner
 from userstorage_operator.plan.finalizers import has_finalizer, is_held, is_unwatched, protects, release_patch
 from userstorage_operator.plan.planner import claim_to_collect
 from userstorage_operator.reconcile.children import patch_child, with_live_child
@@ -116,9 +117,9 @@ class Finalizers:
         if owner is not None and storage is not None and storage["metadata"]["uid"] == owner["uid"]:
             return  # its own reconcile does it
         if is_unwatched(policy) and (owner is None or is_owned_by_a_user_storage(policy)):
-            label: Unstructured = {"metadata": {"labels": {names.LABEL_MANAGED_BY: names.MANAGED_BY}}}
-            policy = await patch_child(self._cluster, self._lister, Kind.NETWORK_POLICY, policy, label)
-        if is_held(policy) and children.pod is None:
+            policy = await patch_child(self._cluster, self._lister, Kind.NETWORK_POLICY, policy, LABEL_PATCH)
+        # No watch reports the end of a pod without our label: the API server is asked again after each pause.
+        if is_held(policy) and (children.pod is None or not is_labelled(children.pod)):
             await self.release_unless_selected(policy)
 
     async def release(self, policy: Unstructured) -> Unstructured | None:
