@@ -77,8 +77,8 @@ test: lint ## Lint, then all tests that this machine can run; lists at the end t
 	@$(if $(filter kind existing,$(CLUSTER)),:,docker version >/dev/null 2>&1 || $(LOCALCLUSTER) build --profile $$([ "$$(id -u)" = 0 ] && echo node || echo control-plane))
 	@$(if $(filter kind existing,$(CLUSTER)),:,[ "$$(id -u)" != 0 ] || $(RUN) testservers build)
 	@# Five at a time (tests/conftest.py), one by one with TEST_ARGS="-n 0". A test on a cluster that fails is run once more.
-	@# Not included, because they or their builds take five minutes or more: make test-redis, make test-deploy, make test-monitoring, make test-model; the P1 cells of make test-faults.
-	$(RUN) pytest tests packages --ignore=tests/cluster/test_redis_proof.py --ignore=tests/cluster/test_prometheus_operator.py --ignore=tests/deploy --ignore=tests/faults/nightly --ignore=tests/model/test_reconciler_model.py -n auto --reruns 1 --rerun-exclude-path tests/unit --rerun-exclude-path packages $(if $(filter kind existing,$(CLUSTER)),--cluster=$(CLUSTER)) $(TEST_ARGS)
+	@# Not included, because they or their builds take five minutes or more: make test-redis, make test-deploy, make test-monitoring, make test-mutants, make soak; the P1 cells of make test-faults.
+	$(RUN) pytest tests packages --ignore=tests/cluster/test_redis_proof.py --ignore=tests/cluster/test_prometheus_operator.py --ignore=tests/deploy --ignore=tests/faults/nightly -n auto --reruns 1 --rerun-exclude-path tests/unit --rerun-exclude-path packages $(if $(filter kind existing,$(CLUSTER)),--cluster=$(CLUSTER)) $(TEST_ARGS)
 
 .PHONY: coverage
 coverage: install ## All tests that need no root rights; their coverage is in coverage.xml
@@ -98,11 +98,12 @@ test-oldest: install ## CRDs, admission policies and rights on the oldest suppor
 	  tests/component/test_examples.py --cluster=local --control-plane=control-plane-1.32 $(TEST_ARGS)
 
 .PHONY: test-gateways
-test-gateways: install ## Gateways in front of real pods: every outage behind each, a minute long, and 1 GiB; half an hour
+test-gateways: install ## Gateways in front of real pods: every outage behind each, a minute long, and 1 GiB; half an hour; writes tests/e2e/results/gateways.md
 	@$(LOCALCLUSTER) build --profile node
 	@$(RUN) testservers build
-	$(RUN) pytest -q tests/e2e/test_gateways.py tests/e2e/test_gateway_threats.py \
-	  --all-gateways --gateway-outage=60 --gateway-mebibytes=1024 --timeout=1800 $(TEST_ARGS)
+	$(RUN) pytest -q tests/e2e/test_gateways.py tests/e2e/test_gateway_threats.py -n 3 \
+	  --all-gateways --gateway-outage=60 --gateway-mebibytes=1024 --timeout=1800 \
+	  $(if $(TEST_ARGS),,--gateway-table=tests/e2e/results/gateways.md) $(TEST_ARGS)
 
 .PHONY: test-model
 test-model: install ## Ten thousand random histories of the reconciler on an API server in memory; three minutes on two cores
@@ -111,6 +112,11 @@ test-model: install ## Ten thousand random histories of the reconciler on an API
 .PHONY: test-mutants
 test-mutants: install ## A broken operator for each invariant: some test must notice; writes tests/faults/results/mutants.md
 	PYTHONPATH=tests $(RUN) python -m mutants --table tests/faults/results/mutants.md $(MUTANT_ARGS)
+
+.PHONY: soak
+soak: install ## Two hours of changes and faults around one operator process; writes tests/faults/results/soak.md (SOAK_ARGS="--minutes 90")
+	@$(LOCALCLUSTER) build --profile control-plane
+	PYTHONPATH=tests $(RUN) --group picture python -m soak $(SOAK_ARGS)
 
 .PHONY: test-upgrade
 test-upgrade: install ## Upgrades from every released version, with 200 objects each
@@ -182,8 +188,12 @@ release-reference: install ## Show IMAGE with the digest that `make release-imag
 	@$(RUN) python -m release reference $(IMAGE) dist/image.json
 
 .PHONY: release-artifacts
-release-artifacts: install ## Write manifests, chart, list of images, notes and checksums of this version into dist/release (IMAGE=…)
-	$(RUN) python -m release artifacts $(IMAGE)
+release-artifacts: install ## Write manifests, chart, list of images, krew manifest, notes and checksums of this version into dist/release (IMAGE=… REPOSITORY=owner/name)
+	$(RUN) python -m release artifacts $(IMAGE) $(or $(REPOSITORY),owner/name)
+
+.PHONY: release-plugin
+release-plugin: install ## Build the kubectl plugin as PyPI has it, into dist/pypi
+	$(UV) build --quiet --clear --package kubectl-userstorage --out-dir dist/pypi
 
 .PHONY: release-notes
 release-notes: install ## Show the notes of this version

@@ -21,11 +21,14 @@ CONNECTIONS = 20
 
 @dataclass(frozen=True)
 class Response:
-    """The response to one request: URL, status code (-1 if the connection failed), seconds from the due time to its end."""
+    """The response to one request: URL and status code (-1 if the connection failed)."""
 
     url: str
     status: int
     seconds: float
+    """Time from the moment at which the request was due until the end of its response."""
+    late: float
+    """The part of it until the request was sent: the previous response was missing, or the generator waited for a core."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ def _read(log: Path, order: Sequence[str], rate: int) -> list[Response]:
     interval = 1e6 / rate
     phase = sorted(sent - number * interval for number, (sent, _, _) in enumerate(rows))[len(rows) // 10]
     return [
-        Response(order[number % len(order)], status, max(duration, sent + duration - phase - number * interval) / 1e6)
+        Response(order[number % len(order)], status, (late + duration) / 1e6, late / 1e6)
         for number, (sent, status, duration) in enumerate(rows)
+        for late in [max(0.0, sent - phase - number * interval)]
     ]

@@ -54,6 +54,12 @@ class Measurement:
     p50: float
     p99: float
     worst: float
+    p99_from_sending: float
+    """Without the time for which the generator sent a request late."""
+    decided_within: dict[str, float]
+    """Bound in seconds -> share of the questions that the gate decided in that time after it had read them."""
+    waiting: float
+    """Time for which the gate was ready to run and had no core, for each second."""
     strangers: int
     """Requests of strangers besides, which are not in the figures above."""
     changes: int
@@ -179,6 +185,7 @@ class Bench:
         load, workload = os.getloadavg()[0], self.workload
         async with aiohttp.ClientSession(f"http://127.0.0.1:{self.http}") as session:
             before, cpu = await _api_requests(session), self._cpu()
+            decided, waited, start = await _buckets(session), waited_for_a_core(self.gate), time.monotonic()
             changing = asyncio.create_task(workload.change(f"http://127.0.0.1:{self.door}"))
             try:
                 result, besides = await self._generate(strangers)
@@ -190,6 +197,8 @@ class Bench:
             spent = {part: used - cpu[part] for part, used in self._cpu().items()} | {"generator": result.cpu + besides.cpu}
             requests = await _api_requests(session) - before
             rows = await _value(session, "userstorage_gate_rows")
+            waited = (waited_for_a_core(self.gate) - waited) / (time.monotonic() - start)
+            counts = {bound: count - decided[bound] for bound, count in (await _buckets(session)).items()}
         durations, (now, peak) = [one.seconds for one in result.responses], memory(self.gate)
         return Measurement(
             name=name,
@@ -198,6 +207,9 @@ class Bench:
             p50=percentile(durations, 0.5),
             p99=percentile(durations, 0.99),
             worst=max(durations),
+            p99_from_sending=percentile([one.seconds - one.late for one in result.responses], 0.99),
+            decided_within={bound: round(count / counts["+Inf"], 5) for bound, count in counts.items()},
+            waiting=round(waited, 3),
             strangers=len(besides.responses),
             changes=workload.changes,
             visible_after_p50=percentile(workload.visible_after, 0.5),
@@ -224,6 +236,13 @@ class Bench:
         result, *besides = await asyncio.gather(*loads)
         return result, besides[0] if besides else LoadResult([], 0.0)
 
+    def give_core(self) -> None:
+        """Leave one core to the gate, and the others to what asks it and to the cluster."""
+        first, *others = sorted(os.sched_getaffinity(0))
+        for pid, cores in {**dict.fromkeys((os.getpid(), *self.others.values()), others), self.gate: [first]}.items():
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(task.name), cores)
+
     def _cpu(self) -> dict[str, float]:
         processes = {"gate": self.gate, "harness": os.getpid()} | self.others
         return {part: cpu_seconds(pid) for part, pid in processes.items()}
@@ -234,6 +253,22 @@ async def _value(session: aiohttp.ClientSession, metric: str) -> float:
     async with session.get("/metrics") as response:
         found = re.findall(rf"^{metric}(?:\{{.*\}})? (\S+)", await response.text(), re.MULTILINE)
     return sum(map(float, found))
+
+
+async def _buckets(session: aiohttp.ClientSession) -> dict[str, float]:
+    """Return how many questions of the benchmark the gate has decided within each bound."""
+    async with session.get("/metrics") as response:
+        text = await response.text()
+    found = re.findall(
+        r'^userstorage_gate_duration_seconds_bucket\{dialect="forward-auth",le="(.+)"\} (\S+)', text, re.MULTILINE
+    )
+    return {bound: float(count) for bound, count in found}
+
+
+def waited_for_a_core(pid: int) -> float:
+    """Return for how many seconds the main thread of a process has been ready to run while other processes had the cores."""
+    _, nanoseconds, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return int(nanoseconds) / 1e9
 
 
 async def _api_requests(session: aiohttp.ClientSession) -> float:
@@ -252,10 +287,14 @@ def table(runs: list[Measurement]) -> str:
         f"| {run.api_requests} | {run.memory:.0f} MiB, {run.peak_memory:.0f} MiB | {run.cpu['gate']:.2f} |"
         for run in runs
     ]
+    lines.append("")
     for one in runs:
         cpu = ", ".join(f"{part} {share:.2f}" for part, share in one.cpu.items())
+        decided = ", ".join(f"{share:.2%} in {bound} s" for bound, share in one.decided_within.items() if bound != "+Inf")
         lines.append(
-            f"\n{one.name}: {one.strangers} requests of strangers; {one.changes} changes; cores {cpu}; load before {one.load_before}"
+            f"- {one.name}: p99 {one.p99_from_sending * 1000:.2f} ms from sending; decided after reading {decided}; "
+            f"the gate waited for a core for {one.waiting * 1000:.0f} ms each second; {one.strangers} requests of strangers; "
+            f"{one.changes} changes; cores {cpu}; load before {one.load_before}"
         )
     return "\n".join(lines)
 
@@ -279,8 +318,14 @@ async def measure_all(chosen: argparse.Namespace, cluster: localcluster.Cluster,
                 lower_priority(pid)
             bench = Bench(gate.pid, door, http, workload, cluster.processes, chosen.rate, chosen.seconds, cluster.directory)
             runs = []
-            for name, strangers in (("owners", 0), ("owners and strangers", chosen.strangers)):
+            for name, strangers, apart in (
+                ("owners", 0, False),
+                ("owners and strangers", chosen.strangers, False),
+                ("owners, a core for the gate alone", 0, True),
+            ):
                 report(f"{name}: {chosen.rate} requests a second for {chosen.seconds} s")
+                if apart:
+                    bench.give_core()
                 runs.append(await bench.measure(name, strangers))
             return runs
         finally:

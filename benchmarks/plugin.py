@@ -6,9 +6,8 @@ them. Times are of whole processes, start included, the median of several. Run: 
 
 import argparse
 import asyncio
-import json
 import os
-import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -16,10 +15,10 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
-from measuring import RESULTS, ROOT
+from measuring import ROOT, command, new_result, save, versions
 from read_api_workload import run
 
 import localcluster
@@ -32,6 +31,7 @@ from userstorage_operator.kube.login import login
 _AT_ONCE = 16
 _ROUNDS = 5
 _NAMESPACES = 10
+_HEAD = "| asked | time | of a core |\n|---|---|---|"
 _SINCE = "2026-01-01T00:00:00Z"
 _CONDITIONS = {
     "Ready": ("True", "PodReady"),
@@ -84,16 +84,29 @@ async def create_users(client: KubeClient, count: int) -> None:
     await asyncio.gather(*(create(number) for number in range(count)))
 
 
-def seconds_of(command: list[str], expected: int) -> float:
-    """Return the median duration of a command, whose output has at least `expected` lines."""
-    durations = []
+class Cost(NamedTuple):
+    """Medians of several runs of a command."""
+
+    seconds: float
+    cpu: float
+    """Seconds of a core, for the process alone: the part of `seconds` that a busy machine does not change."""
+
+
+def cost_of(command: list[str], expected: int) -> Cost:
+    """Measure a command, whose output has at least `expected` lines."""
+    runs = []
     for _ in range(_ROUNDS):
-        began = time.perf_counter()
+        began, used = time.perf_counter(), _cpu_of_children()
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        durations.append(time.perf_counter() - began)
+        runs.append(Cost(time.perf_counter() - began, _cpu_of_children() - used))
         if len(done.stdout.splitlines()) < expected:
             raise RuntimeError(f"{command} has fewer than {expected} lines: {done.stdout[-500:]}")
-    return statistics.median(durations)
+    return Cost(statistics.median(run.seconds for run in runs), statistics.median(run.cpu for run in runs))
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def until_complete(port: int, token: str, count: int) -> None:
@@ -126,8 +139,8 @@ async def prepare(count: int, cluster: localcluster.Cluster) -> str:
     return token
 
 
-def measure(count: int, cluster: localcluster.Cluster, token: str, report: Console) -> dict[str, float]:
-    """Return seconds by what was asked."""
+def measure(count: int, cluster: localcluster.Cluster, token: str, report: Console) -> dict[str, Cost]:
+    """Return costs by what was asked."""
     kubectl = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}"]
     token_file = cluster.directory / "token"
     token_file.write_text(token)
@@ -139,8 +152,8 @@ def measure(count: int, cluster: localcluster.Cluster, token: str, report: Conso
         ("list -n", ["list", "-n", "bench-0"], count // _NAMESPACES),
         ("top -A", ["top", "-A"], 20),
     ):
-        found[f"{name}, API server"] = seconds_of([plugin, *arguments], lines)
-    found["kubectl get -A, to compare"] = seconds_of([*kubectl, "get", "userstorages", "-A"], count)
+        found[f"{name}, API server"] = cost_of([plugin, *arguments], lines)
+    found["kubectl get -A, to compare"] = cost_of([*kubectl, "get", "userstorages", "-A"], count)
     report("ask the read API")
     port = free_port("127.0.0.1")
     operator = [
@@ -154,8 +167,8 @@ def measure(count: int, cluster: localcluster.Cluster, token: str, report: Conso
             until_complete(port, token, count)
             time.sleep(15)  # the operator still writes the condition Paused
             options = [f"--read-api=http://127.0.0.1:{port}", f"--read-api-token-file={token_file}"]
-            found["list -A, read API"] = seconds_of([plugin, "list", "-A", *options], count)
-            found["top -A, read API"] = seconds_of([plugin, "top", "-A", *options], 20)
+            found["list -A, read API"] = cost_of([plugin, "list", "-A", *options], count)
+            found["top -A, read API"] = cost_of([plugin, "top", "-A", *options], 20)
         finally:
             process.terminate()
     return found
@@ -163,7 +176,7 @@ def measure(count: int, cluster: localcluster.Cluster, token: str, report: Conso
 
 def main() -> None:
     """Measure, print the table, and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="make bench-plugin BENCH_ARGS=…", description=__doc__)
     parser.add_argument("--objects", type=int, default=10_000)
     chosen = parser.parse_args()
     report = Console()
@@ -176,22 +189,19 @@ def main() -> None:
             found = measure(chosen.objects, cluster, asyncio.run(prepare(chosen.objects, cluster)), report)
         finally:
             localcluster.stop(Path(directory))
-    print("| asked | seconds |\n|---|---|")
-    for name, seconds in found.items():
-        print(f"| {name} | {seconds:.2f} |")
-    now = datetime.now(UTC)
+    rows = [f"| {name} | {cost.seconds:.2f} s | {cost.cpu:.2f} s |" for name, cost in found.items()]
+    repeat, about, text = command("bench-plugin", sys.argv[1:]), versions(), "\n".join([_HEAD, *rows])
+    print(text)
     result = {
+        **about,
+        "command": repeat,
         "objects": chosen.objects,
-        "seconds": {name: round(seconds, 3) for name, seconds in found.items()},
         "rounds": _ROUNDS,
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
+        "seconds": {name: round(cost.seconds, 3) for name, cost in found.items()},
+        "cpu_seconds": {name: round(cost.cpu, 3) for name, cost in found.items()},
         "load_before": round(load, 2),
-        "time": now.isoformat(timespec="seconds"),
     }
-    path = RESULTS / f"plugin-{now:%Y%m%d-%H%M%S}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(path)
+    save(new_result("plugin"), result, f"`{repeat}` at commit {about['commit']}\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Writes the figures of the newest results in `results/` into docs/performance.md, docs/gate.md and the README, and draws
-docs/performance.png.
+"""Writes the figures of the newest results in `results/` into docs/performance.md, docs/gate.md, docs/kubectl-plugin.md and the
+README, and draws docs/performance.png.
 
 A block starts with `<!-- NAME: … -->` and ends with `<!-- end -->`. With `--check`, only compares, and the picture not at all.
 """
@@ -18,6 +18,7 @@ from side_by_side import SERVERS, Part, Round
 
 DOCUMENT = ROOT / "docs/performance.md"
 GATE = ROOT / "docs/gate.md"
+PLUGIN = ROOT / "docs/kubectl-plugin.md"
 README = ROOT / "README.md"
 PICTURE = ROOT / "docs/performance.png"
 
@@ -134,12 +135,12 @@ def document_blocks() -> dict[str, list[str]]:
     return blocks
 
 
-def gate_blocks() -> dict[str, list[str]]:
-    """Return the generated block of docs/gate.md."""
-    if (bench := newest("gate")) is None:
-        return {"gate": ["Not measured yet."]}
-    rows = [line for line in (RESULTS / f"{bench[0]}.md").read_text().splitlines() if line.startswith("|")]
-    return {"gate": [source(*bench), "", *rows]}
+def result_block(kind: str) -> dict[str, list[str]]:
+    """Return the block of a kind of results that a document shows whole: all but the line with the command."""
+    if (bench := newest(kind)) is None:
+        return {kind: ["Not measured yet."]}
+    _, *shown = (RESULTS / f"{bench[0]}.md").read_text().rstrip("\n").splitlines()
+    return {kind: [source(*bench), *shown]}
 
 
 def readme_blocks() -> dict[str, list[str]]:
@@ -207,7 +208,13 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.picture:
         draw(PICTURE)
-    for path, blocks in ((DOCUMENT, document_blocks()), (GATE, gate_blocks()), (README, readme_blocks())):
+    written = (
+        (DOCUMENT, document_blocks()),
+        (GATE, result_block("gate")),
+        (PLUGIN, result_block("plugin")),
+        (README, readme_blocks()),
+    )
+    for path, blocks in written:
         current = path.read_text()
         wanted = with_blocks(current, blocks)
         if current == wanted:

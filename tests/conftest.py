@@ -13,7 +13,7 @@ import localcluster
 from localcluster import ClusterError, Profile
 from localcluster.kind import docker_answers, kind_cluster
 from localcluster.progress import silent
-from support import parallel, reruns
+from support import gateway_table, parallel, reruns
 from support.apiproxy import ApiProxy, new_namespace
 from support.kubectl import Kubectl, eventually
 from support.operator_account import ACCOUNT, log_in
@@ -44,16 +44,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--redis-proof-table", help="file for the table of the Redis proof")
     parser.addoption(
-        "--redis-steady-objects", type=int, default=30, help="number of objects in the steady-state tests of Redis"
+        "--redis-steady-objects", type=int, default=12, help="number of objects in the steady-state tests of Redis"
     )
-    parser.addoption("--many-users", type=int, default=40, help="number of users in the tests of many and of a rollout")
+    parser.addoption("--many-users", type=int, default=20, help="number of users in the tests of many and of a rollout")
     parser.addoption("--sharing-users", type=int, default=12, help="number of users of one volume, with real containers")
-    parser.addoption("--upgrade-objects", type=int, default=30, help="number of additional users that an upgrade finds")
+    parser.addoption("--upgrade-objects", type=int, default=15, help="number of additional users that an upgrade finds")
     parser.addoption(
         "--all-gateways", action="store_true", help="outages and forged requests at every gateway, not at nginx alone"
     )
     parser.addoption("--gateway-outage", type=float, default=3, help="seconds for which a part of the front door is away")
     parser.addoption("--gateway-mebibytes", type=int, default=300, help="MiB of the file that is downloaded through gateways")
+    gateway_table.pytest_addoption(parser)
     parser.addoption(
         "--model-examples", type=int, default=0, help="random histories for the model; 0: a few hundred fixed ones"
     )
@@ -66,6 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("busy")
     config.pluginmanager.register(parallel)
     config.pluginmanager.register(reruns)
+    gateway_table.pytest_configure(config)
     config.addinivalue_line("markers", "kwok: needs pods with a scripted lifecycle; runs on the local cluster only")
     config.addinivalue_line(
         "markers", "produces(*reasons): fails unless the API server showed each 'Type/Reason' in the test's namespace"

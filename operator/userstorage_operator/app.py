@@ -62,6 +62,7 @@ class App:
     def render_metrics(self) -> bytes:
         """Set the gauges, and return all metrics in the text format of Prometheus."""
         self._metrics.gauges.loop_lag.set(self._loop_monitor.lag())
+        self._metrics.gauges.tasks.set(len(asyncio.all_tasks()))
         self._metrics.gauges.api_up.set(self._probe.unreachable is None)
         self._election.update_gauges(self._metrics)
         if self._election.is_leader:

@@ -337,7 +337,7 @@ def test_uninstalling_the_release_keeps_the_crds() -> None:
 
 def test_release_artifacts_name_the_image_of_the_release(tmp_path: Path) -> None:
     reference = f"localhost:5000/operator:1.2.3@sha256:{'0' * 64}"
-    write(Image.parse(reference), tmp_path / "release", silent)
+    write(Image.parse(reference), "owner/name", tmp_path / "release", silent)
     files = {path.name: path for path in (tmp_path / "release").iterdir()}
     sums = {name: digest for digest, name in (line.split() for line in files["SHA256SUMS"].read_text().splitlines())}
     assert sums == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items() if name != "SHA256SUMS"}

@@ -78,7 +78,8 @@ class RestorableCluster:
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"later-{number}", "namespace": USERS}}
             for number in range(LATER_WRITES)
         ]
-        self.kubectl.apply(*listed)
+        manifests = json.dumps({"apiVersion": "v1", "kind": "List", "items": listed})
+        self.kubectl.run("create", "-f", "-", input=manifests)
 
     def users(self) -> dict[str, str]:
         """Return the uids of all UserStorages by name."""

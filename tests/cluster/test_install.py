@@ -34,7 +34,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found = {}
     for tag in (VERSION, "next"):
         found[tag] = tmp_path_factory.mktemp("release") / tag
-        write(Image("registry.example.org/userstorage-operator", tag, ""), found[tag], silent)
+        write(Image("registry.example.org/userstorage-operator", tag, ""), "owner/name", found[tag], silent)
     return found
 
 

@@ -10,17 +10,14 @@ import pytest
 from support.kubectl import PATIENCE, Kubectl, eventually, until_unchanged
 from support.operator_account import WRITES, audit_log
 from support.operator_process import OperatorProcess
-from userstorage_operator.status.requeue import REPORT_DELAY_IN_BURST
 
 pytestmark = [pytest.mark.kwok]
 
 SETTLE_SECONDS = 3 * PATIENCE
 """Bound for all users together: many pods take longer than the one for which PATIENCE is meant."""
 SWEEP_SECONDS = 5
-QUIET_SECONDS = REPORT_DELAY_IN_BURST.total_seconds() + SWEEP_SECONDS
-"""Seconds without a write after which nothing is left to write: longer than any report is delayed, and each user is reconciled by
-several sweeps.
-"""
+QUIET_SECONDS = 2 * SWEEP_SECONDS
+"""Seconds without a write after which nothing is left to write once all users are reported: two sweeps reconcile each of them."""
 OURS = ("userstorages", "pods", "services", "networkpolicies", "persistentvolumeclaims", "events")
 REQUESTS = re.compile(
     r'apiserver_request_total\{[^}]*[,{]resource="(\w+)"[^}]*verb="(?:POST|PUT|PATCH|APPLY|DELETE)"[^}]*\} (\S+)'
@@ -46,12 +43,14 @@ def writes(api: Kubectl) -> dict[str, float]:
 def operators_writes(api: Kubectl) -> int:
     """Return the operator's writes, from the audit log: other clients may write because other namespaces terminate."""
     with audit_log(api).open() as log:
-        events = [json.loads(line) for line in log]
+        events = [json.loads(line) for line in log if '"userstorage-operator"' in line]
     return sum(event["userAgent"] == "userstorage-operator" and event["verb"] in WRITES for event in events)
 
 
-def ready(api: Kubectl, namespace: str) -> int:
-    return sum(raw.get("status", {}).get("phase") == "Ready" for raw in api.list_all("userstorages", namespace))
+def reported(api: Kubectl, namespace: str) -> int:
+    """Return the number of users of whom all is reported: the pod is ready, and the details of the claim, which may come later."""
+    found = [raw.get("status", {}) for raw in api.list_all("userstorages", namespace)]
+    return sum(each.get("phase") == "Ready" and each["storage"].get("claimPhase") == "Bound" for each in found)
 
 
 def comparable_state(api: Kubectl, namespace: str) -> str:
@@ -82,7 +81,7 @@ def test_many_users_become_ready_and_writes_stop_also_after_kills(
     manifests = json.dumps({"apiVersion": "v1", "kind": "List", "items": users(many)})
     operator.start()
     api.run("create", "-n", namespace, "-f", "-", input=manifests)
-    eventually(lambda: ready(api, namespace) == many, within=SETTLE_SECONDS, every=2)
+    eventually(lambda: reported(api, namespace) == many, within=SETTLE_SECONDS, every=2)
     until_unchanged(lambda: writes(api), QUIET_SECONDS, within=SETTLE_SECONDS)
     unharmed = comparable_state(api, namespace)
     claims = {raw["metadata"]["uid"] for raw in api.list_all("pvc", namespace)}
@@ -100,7 +99,7 @@ def test_many_users_become_ready_and_writes_stop_also_after_kills(
         time.sleep(1)
         operator.kill()
         operator.start()
-    eventually(lambda: ready(api, namespace) == many, within=SETTLE_SECONDS, every=2)
+    eventually(lambda: reported(api, namespace) == many, within=SETTLE_SECONDS, every=2)
     until_unchanged(lambda: writes(api), QUIET_SECONDS, within=SETTLE_SECONDS)
     assert comparable_state(api, namespace) == unharmed
     assert {raw["metadata"]["uid"] for raw in api.list_all("pvc", namespace)} == claims

@@ -16,7 +16,6 @@ from testservers.redis import RedisServer
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.redis_cache.codec import Codec
 from userstorage_operator.redis_cache.keys import Keys
-from userstorage_operator.status.requeue import REPORT_DELAY_IN_BURST
 
 pytestmark = [pytest.mark.kwok]
 
@@ -40,15 +39,16 @@ def operator(
     started(process, PORT)
     objects = [user(f"u{number}", replicas=0) for number in range(count)]
     api.run("create", "-n", namespace, "-f", "-", input=listed(objects))
-    eventually(lambda: phases(api, namespace).count("Suspended") == count, within=400, every=1)
+    eventually(lambda: reported(api, namespace, "phase").count("Suspended") == count, within=400, every=1)
     yield process
     process.stop()
     command = [PROGRAM, "release-finalizers", f"--namespace={namespace}"]
     subprocess.run(command, env={**os.environ, "KUBECONFIG": str(api.kubeconfig)}, capture_output=True, check=True, timeout=300)
 
 
-def phases(api: Kubectl, namespace: str) -> list[str]:
-    return api.run("get", "us", "-n", namespace, "-o", "jsonpath={.items[*].status.phase}").stdout.split()
+def reported(api: Kubectl, namespace: str, field: str) -> list[str]:
+    """Return a field of the status of all UserStorages that have it."""
+    return api.run("get", "us", "-n", namespace, "-o", f"jsonpath={{.items[*].status.{field}}}").stdout.split()
 
 
 def is_warm(redis_server: RedisServer, count: int) -> bool:
@@ -56,14 +56,15 @@ def is_warm(redis_server: RedisServer, count: int) -> bool:
     return summaries >= count and redis_server.cli("zcard", KEYS.index) == str(3 * count)
 
 
-def written_at_rest(log: AuditLog) -> int:
-    """Return the number of writes once none follows: the last ones are Events, and reports that the operator delays in a burst."""
+def written_at_rest(api: Kubectl, namespace: str, log: AuditLog, count: int) -> int:
+    """Return the number of writes once none follows: the last ones are Events, after the reports that claims are bound."""
+    eventually(lambda: reported(api, namespace, "storage.claimPhase").count("Bound") >= count, every=1)
 
     def written() -> int:
         log.read()
         return log.writes.total()
 
-    return until_unchanged(written, REPORT_DELAY_IN_BURST.total_seconds())
+    return until_unchanged(written, 10)
 
 
 @pytest.mark.timeout(1200)
@@ -72,7 +73,7 @@ def test_refilling_the_mirror_writes_nothing_to_the_cluster(
 ) -> None:
     eventually(lambda: is_warm(redis_server, count))
     log = AuditLog(api, namespace)
-    before = written_at_rest(log)
+    before = written_at_rest(api, namespace, log, count)
     redis_server.cli("flushall")
     began = time.monotonic()
     eventually(lambda: is_warm(redis_server, count), every=0.02)  # PATIENCE is shorter than the 300 s until the next relist
@@ -102,7 +103,7 @@ def test_restarted_operator_continues_a_backoff_and_writes_nothing_to_the_cluste
 
     eventually(lambda: saved().get("failures", 0) >= 3)
     log = AuditLog(api, namespace)
-    written = written_at_rest(log)  # claims are still being bound, which is written to the status
+    written = written_at_rest(api, namespace, log, count)
     operator.kill()
     before = saved()
     started(operator, PORT)

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from conftest import ROOT, install_manifests
-from support.kubectl import COMMAND_TIMEOUT, WAIT, Kubectl, eventually
+from support.kubectl import COMMAND_TIMEOUT, PATIENCE, WAIT, Kubectl, eventually
 from support.operator_account import SYSTEM, log_in, requests
 from support.operator_process import PROGRAM, OperatorProcess
+from support.plugin import Plugin
 from support.released import VERSIONS, ReleasedObjects, pods
 from support.rights import Right, rights_of
 
@@ -89,3 +90,83 @@ def release(api: Kubectl, tmp_path: Path) -> None:
     assert used == set(rights_of(rules[0]["rules"])) - {checked_by_admission}
     # The Job's pod must be admitted in its namespace, which enforces `restricted`; it is not executed here.
     eventually(lambda: [raw for raw in api.list_all("pods", SYSTEM) if raw["metadata"]["labels"].get("job-name")])
+
+
+def test_verb_uninstalls_everything_but_claims_and_continues_after_a_kill(own_cluster: Kubectl, tmp_path: Path) -> None:
+    api, plugin = own_cluster, Plugin(own_cluster.kubeconfig, USERS)
+    for part in (".", "gate", "finalizer", "volume-stats", "owner-references"):
+        api.run("apply", "-k", str(ROOT / "deploy" / part))
+    # As Helm records a release.
+    api.run("annotate", "deployment/userstorage-operator", "-n", SYSTEM, "meta.helm.sh/release-name=files")
+    api.run("create", "secret", "generic", "sh.helm.release.v1.files.v1", "-n", SYSTEM)
+    api.run("label", "secret/sh.helm.release.v1.files.v1", "-n", SYSTEM, "owner=helm", "name=files")
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": USERS}})
+    for name, storage in (("alice", {}), ("bob", {"reclaimPolicy": "Delete"})):
+        metadata = {"name": name, "namespace": USERS}
+        spec = {"userID": name, "storage": storage}
+        api.apply({"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": metadata, "spec": spec})
+    operator = OperatorProcess(
+        log_in(api, tmp_path).kubeconfig, tmp_path / "log", "--leader-elect", f"--lease-namespace={SYSTEM}"
+    )
+    operator.start()
+    try:
+        eventually(lambda: all(api.phase(name, USERS) == "Ready" for name in ("alice", "bob")))
+        shown = plugin.anywhere("uninstall", "--delete-userstorages")
+        assert shown.returncode == 0, shown.stderr
+        assert f"deleted first, with their pods: 2 UserStorages: {USERS}/alice, {USERS}/bob" in shown.stdout
+        assert f"deleted with their files, by reclaimPolicy Delete: 1 claim: {USERS}/user-storage-bob" in shown.stdout
+        assert f"kept: 1 claim: {USERS}/user-storage-alice" in shown.stdout
+        assert "deleted: secret/sh.helm.release.v1.files.v1" in shown.stdout
+        assert plugin.anywhere("uninstall", "--yes").returncode == 1
+        assert api.phase("alice", USERS) == "Ready"
+        for is_reached in (
+            lambda: (
+                any("deletionTimestamp" in raw["metadata"] for raw in api.list_all("us", USERS))
+                or not api.list_all("us", USERS)
+            ),
+            lambda: api.get("deployment", "userstorage-operator", SYSTEM) is None,
+        ):
+            process = plugin.start_anywhere("uninstall", "--delete-userstorages", "--yes")
+            eventually(is_reached)
+            process.kill()
+            process.communicate()
+    finally:
+        operator.stop()
+    done = plugin.anywhere("uninstall", "--yes", f"--timeout={PATIENCE:.0f}s")
+    assert done.returncode == 0, done.stderr
+    assert "namespace/userstorage-system deleted" in done.stdout
+    assert f"kept: 1 claim: {USERS}/user-storage-alice" in done.stderr
+    expect_nothing_but_claims(api)
+    assert [raw["metadata"]["name"] for raw in api.list_all("pvc", USERS)] == ["user-storage-alice"]
+    again = plugin.anywhere("uninstall", "--yes")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert again.stderr.splitlines()[0] == "nothing of UserStorage is installed"
+    api.run("delete", "namespace", USERS, WAIT)
+
+
+def test_verb_uninstalls_what_an_operator_left_that_is_gone(own_cluster: Kubectl) -> None:
+    api, plugin = own_cluster, Plugin(own_cluster.kubeconfig, USERS)
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": USERS}})
+    ReleasedObjects(VERSIONS[-1]).create_in(api, USERS)
+    claims = {raw["metadata"]["uid"] for raw in api.list_all("pvc", USERS)}
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    metadata = {"name": "files", "namespace": SYSTEM}
+    api.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
+    # One is being deleted, and its NetworkPolicy too: nothing but the verb removes the finalizers.
+    api.run("delete", "us", "bob", "-n", USERS, "--wait=false", "--cascade=foreground")
+    done = plugin.anywhere("uninstall", "--delete-userstorages", "--yes", f"--timeout={PATIENCE:.0f}s")
+    assert done.returncode == 0, done.stderr
+    assert "kept: namespace/userstorage-system: there are claims in it" in done.stderr
+    api.run("delete", "namespace", SYSTEM, WAIT)
+    expect_nothing_but_claims(api)
+    assert {raw["metadata"]["uid"] for raw in api.list_all("pvc", USERS)} == claims
+    api.run("delete", "namespace", USERS, WAIT)
+
+
+def expect_nothing_but_claims(api: Kubectl) -> None:
+    kinds = "crd,clusterrole,clusterrolebinding,validatingadmissionpolicy,mutatingadmissionpolicy,namespace"
+    assert "userstorage" not in api.run("get", kinds, "-o", "name").stdout
+    children = "pods,services,ingresses,networkpolicies,rolebindings"
+    assert "userstorage" not in api.run("get", children, "--all-namespaces", "-o", "name").stdout.replace(
+        "user-storage", "userstorage"
+    )

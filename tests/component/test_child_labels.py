@@ -226,3 +226,19 @@ async def test_unlabelled_children_are_found_at_the_start(live: Live) -> None:
         claim = await live.child(Kind.PVC, "bob")
         assert claim is not None
         assert names.LABEL_MANAGED_BY in claim["metadata"]["labels"]
+
+
+async def test_policy_without_label_is_released_although_its_user_is_gone(live: Live, operator: RecordedMetrics) -> None:
+    await live.until_kind_is_collected()
+    await live.create()
+    await live.until_ready()
+    await live.change({"metadata": {"annotations": {names.ANNOTATION_PAUSED: "true"}}})
+    await live.until_condition("Paused", "True", "Paused")
+    await live.change_child(Kind.NETWORK_POLICY, WITHOUT_LABEL)
+    await live.change({"metadata": {"finalizers": None}})  # nothing restores either while it is paused
+    await live.delete_with("Background")
+
+    async def are_gone() -> bool:
+        return await live.child(Kind.NETWORK_POLICY) is None and await live.child(Kind.POD) is None
+
+    await live.until(are_gone)

@@ -1,6 +1,7 @@
 """The gate's account has exactly the rights that it uses, and the gate asks the API server nothing besides (T16)."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from conftest import ROOT
 from support.gate_process import GateProcess, Users
 from support.kubectl import Kubectl, eventually
 from support.operator_account import SYSTEM, Login, log_in, requests
-from support.rights import Right, allowed, granted
+from support.rights import Right, allowed, granted, rights_of
 
 pytestmark = [pytest.mark.kwok]
 
 ACCOUNT = f"system:serviceaccount:{SYSTEM}:userstorage-gate"
 QUESTIONS = 500
+SELF_REVIEWS = (("authorization", "accessreview"), ("authorization", "rulesreview"), ("authentication", "review"))
 
 
 @pytest.fixture
@@ -100,3 +102,14 @@ def test_account_of_the_gate_reads_no_secret_and_writes_nothing(api: Kubectl, lo
         for verb in ("create", "update", "patch", "delete", "deletecollection", "use")
     ]
     assert not any(allowed(api, ACCOUNT, questions))
+
+
+def test_account_of_the_gate_has_no_right_that_is_not_granted_to_it(api: Kubectl, login: Login) -> None:
+    # Every account may ask what it may do itself.
+    own = {Right(f"{group}.k8s.io", f"selfsubject{resource}s", "create") for group, resource in SELF_REVIEWS}
+    for namespace in ("default", "kube-system", SYSTEM):
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": namespace}}
+        asked = api.logged_in(login.kubeconfig).run("create", "-f", "-", "-o", "json", input=json.dumps(review))
+        status = json.loads(asked.stdout)["status"]
+        assert not status["incomplete"]
+        assert set(rights_of(status["resourceRules"])) == granted(api, ACCOUNT, "userstorage-gate") | own

@@ -17,7 +17,7 @@ from userstorage_operator.runtime.worker import Result
 
 pytestmark = [pytest.mark.kwok]
 
-CROWD = 300
+CROWD = 150
 AT_ONCE = 16
 
 

@@ -20,6 +20,7 @@ from userstorage_operator.reconcile import mount_inspector
 pytestmark = [pytest.mark.kwok]
 
 OURS = "user-storage-alice"
+MANY = 30
 
 
 async def create_suspended_user(live: Live, **spec: Any) -> str:
@@ -141,11 +142,10 @@ async def test_mount_failure_is_reported_from_pod_events(live: Live, operator: N
 async def test_pods_that_wait_for_volumes_share_lists_of_events(
     live: Live, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    count = 100
     monkeypatch.setattr(volume_affinity, "_MOUNT_TIME", timedelta(seconds=1))
     operator: RecordedMetrics = request.getfixturevalue("operator")
     started = time.monotonic()
-    names = [f"u{number}" for number in range(count)]
+    names = [f"u{number}" for number in range(MANY)]
     for name in names:
         await live.create(name, podMetadata={"annotations": {LIFE: "container-creating"}})
     for name in names:
@@ -162,7 +162,7 @@ async def test_missing_claims_are_asked_for_in_growing_pauses(
 ) -> None:
     monkeypatch.setattr(volume_affinity, "RECHECK_INTERVAL", timedelta(seconds=0.5))
     operator: RecordedMetrics = request.getfixturevalue("operator")
-    names = [f"u{number}" for number in range(100)]
+    names = [f"u{number}" for number in range(MANY)]
     for name in names:
         await live.create(name, storage={"claimName": f"missing-{name}"})
     for name in names:

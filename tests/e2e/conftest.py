@@ -1,7 +1,8 @@
 """End-to-end tests with real containers: one cluster, one operator process, and one namespace per test."""
 
 import uuid
-from collections.abc import Generator, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from localcluster.netns import Namespace
 from support import chromium
 from support.cluster_access import ClusterAccess, LocalNode, RemoteCluster, can_create_namespaces
 from support.front_door import FrontDoor
+from support.gate_process import GateProcess
+from support.gateway_table import ANSWERS
 from support.kubectl import WAIT, Kubectl
 from support.operator_process import OperatorProcess
 from support.users import DUFS, FILE_BROWSER, NamespaceUsers
@@ -43,7 +46,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     try:
         kubectl = install_manifests(Kubectl(str(node.kubectl), node.kubeconfig))
         with kubectl.proxied():
-            yield LocalNode(kubectl, Namespace(node.processes["namespace"]), node.processes["kube-apiserver"])
+            yield LocalNode(kubectl, Namespace(node.processes["namespace"]), directory)
     finally:
         localcluster.stop(directory)
 
@@ -78,16 +81,25 @@ def users(cluster: ClusterAccess, operator: OperatorProcess) -> Iterator[Namespa
 @pytest.fixture(scope="session")
 def front_door(
     cluster: ClusterAccess, operator: OperatorProcess, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[FrontDoor]:
+) -> Iterator[FrontDoor[GateProcess]]:
     """alice and bob, a gate and a login, for all tests of gateways."""
     if not cluster.has_local_volumes:
         pytest.skip("gateways of this machine reach Services only on the local node (--cluster=local, as root)")
     with new_namespace(cluster) as users:
-        door = FrontDoor(users, tmp_path_factory.mktemp("front-door"))
+        directory = tmp_path_factory.mktemp("front-door")
+        door = FrontDoor(users, directory, GateProcess(cluster.kubectl.kubeconfig, directory))
         try:
             yield door.start()
         finally:
             door.stop()
+
+
+@pytest.fixture
+def answers(record_property: Callable[[str, object], None]) -> Iterator[Counter[str]]:
+    """How often who got which code, such as `bob 403`, for the table of what each gateway answered."""
+    counted = Counter[str]()
+    yield counted
+    record_property(ANSWERS, dict(counted))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ docs/gateways.md has the table of the threats T1 to T17.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
@@ -11,6 +12,8 @@ import pytest
 
 from localcluster.addresses import free_port
 from support.front_door import USERS, FrontDoor, host
+from support.gate_process import GateProcess
+from support.gateway_answers import ALICES, AUTHORITY_CODES, HOST_CODES
 from support.https import Answer, Headers, encoded, exchange, exchange_http2, send
 from support.recording_pod import RecordingPod
 from testservers.frontdoor import GATEWAYS, Pods
@@ -23,11 +26,12 @@ ALICE, BOB = host("alice"), host("bob")
 class Attack:
     """A gateway in front of recording pods, for requests with the login of any user."""
 
-    def __init__(self, front_door: FrontDoor, name: str) -> None:
+    def __init__(self, front_door: FrontDoor[GateProcess], name: str) -> None:
         self.front_door = front_door
         port = free_port()
         addresses = {user: f"127.0.77.{number}" for number, user in enumerate(USERS, 1)}
         self.pods = [RecordingPod(user, address, port) for user, address in addresses.items()]
+        self.answers = Counter[str]()
         self.gateway = front_door.gateway(name, Pods(addresses, port))
 
     def stop(self) -> None:
@@ -51,6 +55,7 @@ class Attack:
         for pod in self.pods:
             pod.requests.clear()
         answer = request()
+        self.answers[f"{user or 'no login'} {answer.code}"] += 1
         reached = [pod for pod in self.pods if pod.requests]
         for pod in reached:
             assert pod.owner == user, f"{user or 'no user'} reached the pod of {pod.owner}: {pod.requests}"
@@ -67,12 +72,22 @@ class Attack:
 
 
 @pytest.fixture(scope="module", params=GATEWAYS)
-def attack(request: pytest.FixtureRequest, front_door: FrontDoor) -> Iterator[Attack]:
+def attack(request: pytest.FixtureRequest, front_door: FrontDoor[GateProcess]) -> Iterator[Attack]:
     if request.param != GATEWAYS[0] and not request.config.getoption("--all-gateways"):
         pytest.skip("forged requests at Caddy and Envoy take minutes: make test-gateways")
     started = Attack(front_door, request.param)
     yield started
     started.stop()
+
+
+@pytest.fixture(autouse=True)
+def recorded(request: pytest.FixtureRequest, answers: Counter[str]) -> Iterator[None]:
+    """Count the answers of each test."""
+    yield
+    for attack in getattr(request.node, "funcargs", {}).values():
+        if isinstance(attack, Attack):
+            answers.update(attack.answers)
+            attack.answers.clear()
 
 
 NAMES: dict[str, Headers] = {
@@ -176,42 +191,6 @@ HOSTS: dict[str, bytes] = {
     "absolute line with a user": f"GET https://{BOB}@{ALICE}/ HTTP/1.1\r\nHost: {BOB}\r\n".encode(),
 }
 """Ways to write alice's host -> the first lines of a request."""
-ALICES = 200
-"""The code with which alice gets her own files."""
-HOST_CODES = {
-    "as it is": (ALICES, ALICES, ALICES),
-    "in capitals": (ALICES, ALICES, ALICES),
-    "with the port": (ALICES, ALICES, ALICES),
-    "with another port": (ALICES, ALICES, ALICES),
-    "with no number as port": (ALICES, 403, 404),
-    "with a dot at the end": (ALICES, 421, ALICES),
-    "with two dots at the end": (400, 421, 404),
-    "with a dot and a port": (ALICES, 421, ALICES),
-    "before an @": (421, 400, 404),
-    "after an @": (421, 400, 404),
-    "with a list": (400, 400, 400),
-    "with a tab": (400, ALICES, ALICES),
-    "with a space inside": (400, 400, 400),
-    "with a percent sign": (421, 421, 404),
-    "with a path": (400, 400, 400),
-    "with a backslash": (421, 400, 400),
-    "in other letters": (421, 400, 400),
-    "in Punycode": (403, 403, 404),
-    "of a label more": (421, 421, 404),
-    "of a label less": (421, 421, 404),
-    "IPv6": (421, 421, 404),
-    "IPv4": (421, 421, 404),
-    "empty": (400, 400, 404),
-    "missing": (400, 400, 400),
-    "missing, HTTP/1.0": (421, 421, 426),
-    "twice": (400, 400, 404),
-    "twice the same": (400, 400, 404),
-    "absolute line, other Host": (ALICES, ALICES, ALICES),
-    "other absolute line": (403, 403, 403),
-    "absolute line of http": (ALICES, ALICES, ALICES),
-    "absolute line with a user": (400, ALICES, ALICES),
-}
-"""Ways to write alice's host -> what alice gets of nginx, Caddy and Envoy."""
 
 
 @pytest.mark.parametrize("way", HOSTS)
@@ -241,20 +220,6 @@ AUTHORITIES: dict[str, Headers] = {
     "twice in Host": [("host", BOB), ("host", ALICE)],
     "missing": [],
 }
-AUTHORITY_CODES = {
-    "as it is": (ALICES, ALICES),
-    "in capitals": (ALICES, ALICES),
-    "with a dot at the end": (421, ALICES),
-    "before an @": (0, 0),
-    "after an @": (0, 0),
-    "with another Host": (0, ALICES),
-    "in Host only": (ALICES, ALICES),
-    "in Host, another before": (0, 403),
-    "twice": (0, 0),
-    "twice in Host": (0, 0),
-    "missing": (421, 0),
-}
-"""Ways to write alice's host in HTTP/2 -> what alice gets of Caddy and Envoy; 0 if they reset the stream."""
 
 
 @pytest.mark.parametrize("way", AUTHORITIES)
@@ -394,12 +359,12 @@ def test_path_leads_nowhere_past_the_gate(attack: Attack, path: str) -> None:
     never_past_the_gate(attack, path)
 
 
-@pytest.fixture(scope="module")
-def raw_paths(request: pytest.FixtureRequest, front_door: FrontDoor) -> Iterator[Attack]:
+@pytest.fixture(scope="module", params=["envoy"])
+def raw_paths(request: pytest.FixtureRequest, front_door: FrontDoor[GateProcess]) -> Iterator[Attack]:
     """An Envoy that appends paths to its question as the client wrote them."""
     if not request.config.getoption("--all-gateways"):
         pytest.skip("an Envoy that does not normalize paths: make test-gateways")
-    started = Attack(front_door, "envoy")
+    started = Attack(front_door, request.param)
     envoy = started.gateway.server
     assert isinstance(envoy, Envoy)
     config = json.loads((envoy.directory / "bootstrap.json").read_text())

@@ -8,6 +8,7 @@ import http.client
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,49 +17,45 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from localcluster import processes
 from support import chromium
 from support.cluster_access import LocalNode
-from support.front_door import CANARY, COOKIE, USERS, FrontDoor, host
-from support.gate_process import KEY
+from support.front_door import (
+    COOKIE,
+    NAME,
+    NAVIGATION,
+    SECRET,
+    USERS,
+    WEBSOCKET,
+    FrontDoor,
+    assert_refused,
+    assert_served,
+    host,
+    leaks,
+    log_in,
+)
+from support.gate_process import KEY, GateProcess
+from support.gateway_answers import OUTAGES, WAITING
+from support.gateway_table import CASE
 from support.https import Answer, Headers, connected, encoded, send
 from support.kubectl import PATIENCE, eventually
 from support.operator_process import OperatorProcess
 from testservers.frontdoor import GATEWAYS, Gateway
 
-SECRET = b"a secret of alice: " + CANARY
-NAME = f"named-{CANARY.decode()[::-1]}.txt"
-"""A name in the listing of alice. An answer to a request for that very name may repeat it, as a login does."""
+Door = FrontDoor[GateProcess]
 GUESS = "guessed-password-4711"
-WEBSOCKET = [
-    ("Upgrade", "websocket"),
-    ("Connection", "Upgrade"),
-    ("Sec-WebSocket-Version", "13"),
-    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-]
-NAVIGATION = [("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Site", "none")]
-WAITING = {"nginx": 503, "caddy": 503, "envoy": 429}
-"""Gateway -> code of the page for the owner of a pod that is not Ready."""
 RUNNING = 64 * 2**20
 """Bytes of a file that is still being downloaded when a part fails: more than all buffers on the way."""
 MEMORY = 256 * 2**20
 """Bytes of memory that a gateway may use at most: less than the file."""
 
 
-ADMITTED = dict.fromkeys(GATEWAYS, 200)
-OUTAGES = {
-    "gate killed": {"nginx": 500, "caddy": 502, "envoy": 403},
-    "gate hung": {"nginx": 500, "caddy": 504, "envoy": 403},
-    "oauth2-proxy killed": {"nginx": 500, "caddy": 502, "envoy": 403},
-    "oauth2-proxy hung": {"nginx": 500, "caddy": 504, "envoy": 403},
-    "provider killed": ADMITTED,
-    "operator killed": ADMITTED,
-    "API server hung": ADMITTED,
-}
-"""Outage -> gateway -> what alice gets meanwhile."""
+PAUSE = 0.2
+"""Seconds between two rounds: the rest of the machine works, too."""
 
 
 @pytest.fixture(scope="module", params=GATEWAYS)
-def gateway(request: pytest.FixtureRequest, front_door: FrontDoor) -> Iterator[Gateway]:
+def gateway(request: pytest.FixtureRequest, front_door: Door) -> Iterator[Gateway]:
     """A gateway in front of the real pods."""
     started = front_door.gateway(request.param, front_door.pods())
     yield started
@@ -85,33 +82,19 @@ def logged_in(browser: Browser, user: str, url: str) -> Page:
     return page
 
 
-def leaks(answer: Answer, path: str) -> bool:
-    """Whether the answer to a request for that path has a byte of alice's files or of their names."""
-    return CANARY in answer or (NAME not in path and NAME.encode() in answer)
-
-
-def volume(front_door: FrontDoor, name: str) -> Path:
+def volume(front_door: Door, name: str) -> Path:
     """Return the path of a file of alice on this machine."""
     return front_door.users.volume("alice") / name
 
 
 @pytest.fixture(autouse=True)
-def without_files(front_door: FrontDoor) -> None:
+def without_files(front_door: Door) -> None:
     """Delete alice's files: Copyparty gives an upload another name if there is a file of that name."""
     for path in volume(front_door, "").iterdir():
         path.unlink()
 
 
-def place(front_door: FrontDoor, name: str, content: bytes) -> None:
-    """Write a file of alice, past the gateway and the pod."""
-    path = volume(front_door, name)
-    path.write_bytes(content)
-    os.chown(path, 1000, 1000)
-
-
-def test_owner_uses_the_files_in_a_browser_and_stranger_is_refused(
-    front_door: FrontDoor, gateway: Gateway, tmp_path: Path
-) -> None:
+def test_owner_uses_the_files_in_a_browser_and_stranger_is_refused(front_door: Door, gateway: Gateway, tmp_path: Path) -> None:
     notes = tmp_path / NAME
     notes.write_bytes(SECRET)
     home = f"https://{host('alice')}/"
@@ -142,7 +125,7 @@ def test_owner_uses_the_files_in_a_browser_and_stranger_is_refused(
     assert send(gateway.port, "GET", host("alice"), f"/{NAME}", alice).code == 404
 
 
-def test_stranger_gets_no_byte_by_any_method(front_door: FrontDoor, gateway: Gateway) -> None:
+def test_stranger_gets_no_byte_by_any_method(front_door: Door, gateway: Gateway, answers: Counter[str]) -> None:
     alice, bob = front_door.session("alice"), front_door.session("bob")
     assert send(gateway.port, "PUT", host("alice"), f"/{NAME}", alice, SECRET).code == 201
     assert SECRET in send(gateway.port, "GET", host("alice"), f"/{NAME}", alice)
@@ -184,13 +167,14 @@ def test_stranger_gets_no_byte_by_any_method(front_door: FrontDoor, gateway: Gat
         anonymous = send(gateway.port, method, host("alice"), path, headers, body)
         assert anonymous.code in (302, 401, 405), (method, path, anonymous)
         assert not leaks(anonymous, path), (method, path, anonymous)
+        answers.update([f"bob {answer.code}", f"no login {anonymous.code}"])
     assert sorted(path.name for path in volume(front_door, "").iterdir()) == [NAME]
     assert volume(front_door, NAME).read_bytes() == SECRET
     assert send(gateway.port, "GET", host("alice"), f"/{NAME}", [*alice, *WEBSOCKET]).code == 200, "the owner's upgrade arrives"
     assert send(gateway.port, "DELETE", host("alice"), f"/{NAME}", alice).code in (200, 204)
 
 
-def test_large_file_is_not_buffered(front_door: FrontDoor, gateway: Gateway, request: pytest.FixtureRequest) -> None:
+def test_large_file_is_not_buffered(front_door: Door, gateway: Gateway, request: pytest.FixtureRequest) -> None:
     size = request.config.getoption("--gateway-mebibytes") * 2**20
     large = volume(front_door, "large.bin")
     with large.open("wb") as file:
@@ -231,7 +215,7 @@ def test_large_file_is_not_buffered(front_door: FrontDoor, gateway: Gateway, req
     )
 
 
-def test_owner_waits_at_a_page_of_the_gate_while_the_pod_starts(front_door: FrontDoor, gateway: Gateway) -> None:
+def test_owner_waits_at_a_page_of_the_gate_while_the_pod_starts(front_door: Door, gateway: Gateway) -> None:
     alice, bob = ([*front_door.session(user), *NAVIGATION] for user in USERS)
     pages = list[Answer]()
 
@@ -250,7 +234,7 @@ def test_owner_waits_at_a_page_of_the_gate_while_the_pod_starts(front_door: Fron
     eventually(lambda: send(gateway.port, "GET", host("alice"), "/", alice).code == 200)
 
 
-def test_upgrade_that_reaches_the_gate_blocks_no_later_question(front_door: FrontDoor) -> None:
+def test_upgrade_that_reaches_the_gate_blocks_no_later_question(front_door: Door) -> None:
     # The gateways of the examples send no upgrade to oauth2-proxy. It would pass one on, over a connection that it uses again.
     for headers in (*[WEBSOCKET] * 3, *[[]] * 6):
         connection = http.client.HTTPConnection(front_door.login.proxy.address, timeout=PATIENCE)
@@ -262,19 +246,22 @@ def test_upgrade_that_reaches_the_gate_blocks_no_later_question(front_door: Fron
 
 
 @contextmanager
-def outage(name: str, front_door: FrontDoor, operator: OperatorProcess, cluster: LocalNode) -> Iterator[None]:
+def outage(name: str, front_door: Door, operator: OperatorProcess, cluster: LocalNode) -> Iterator[None]:
     """Kill or suspend a part, and start or resume it afterwards."""
     login, gate = front_door.login, front_door.gate
+    api_server = cluster.api_server()
     ends: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "gate killed": (gate.kill, gate.start),
         "gate hung": (lambda: os.kill(gate.pid, signal.SIGSTOP), lambda: os.kill(gate.pid, signal.SIGCONT)),
         "oauth2-proxy killed": (login.proxy.stop, login.proxy.restart),
         "oauth2-proxy hung": (login.proxy.pause, login.proxy.resume),
         "provider killed": (login.provider.stop, login.provider.restart),
+        "provider hung": (login.provider.pause, login.provider.resume),
         "operator killed": (operator.kill, operator.start),
+        "API server killed": (lambda: processes.kill([api_server]), cluster.resume),
         "API server hung": (
-            lambda: os.kill(cluster.api_server, signal.SIGSTOP),
-            lambda: os.kill(cluster.api_server, signal.SIGCONT),
+            lambda: os.kill(api_server.pid, signal.SIGSTOP),
+            lambda: os.kill(api_server.pid, signal.SIGCONT),
         ),
     }
     end, start = ends[name]
@@ -287,23 +274,26 @@ def outage(name: str, front_door: FrontDoor, operator: OperatorProcess, cluster:
 
 @pytest.mark.parametrize("name", OUTAGES)
 def test_stranger_stays_out_while_a_part_is_away(
-    front_door: FrontDoor,
+    front_door: Door,
     gateway: Gateway,
     operator: OperatorProcess,
     cluster: LocalNode,
     request: pytest.FixtureRequest,
+    answers: Counter[str],
+    record_property: Callable[[str, object], None],
     name: str,
 ) -> None:
     seconds, everywhere = request.config.getoption("--gateway-outage"), request.config.getoption("--all-gateways")
     if gateway.name != GATEWAYS[0] and not everywhere:
         pytest.skip("the outages behind each gateway take minutes: make test-gateways")
-    alice, bob = front_door.session("alice"), front_door.session("bob")
-    place(front_door, NAME, SECRET)
-    place(front_door, "running.bin", bytes(RUNNING))
-    codes, count = set[int](), 0
-    requests = [("GET", f"/{NAME}", alice), ("GET", f"/{NAME}", bob), ("PROPFIND", "/", bob), ("DELETE", f"/{NAME}", bob)]
+    record_property(CASE, name)
+    expected, count = OUTAGES[name], 0
+    refusal = expected.refusal[gateway.name] if expected.refusal is not None else None
+    alice = front_door.session("alice")
+    front_door.place(NAME, SECRET)
+    front_door.place("running.bin", bytes(RUNNING))
     with (
-        ThreadPoolExecutor(len(requests)) as pool,
+        ThreadPoolExecutor() as pool,
         connected(gateway.port, host("alice")) as connection,
         http.client.HTTPResponse(connection) as download,
     ):
@@ -311,26 +301,32 @@ def test_stranger_stays_out_while_a_part_is_away(
         download.begin()
         with outage(name, front_door, operator, cluster):
             start = time.monotonic()
-            while not codes or time.monotonic() - start < seconds:
-                owner, *strangers = pool.map(
-                    lambda request: send(gateway.port, request[0], host("alice"), request[1], request[2]), requests
-                )
-                codes.add(owner.code)
+            attempt = pool.submit(log_in, front_door.login, "alice")
+            while not answers or time.monotonic() - start < seconds:
+                of_alice, of_bob = front_door.visit(pool, gateway)
+                answers.update([*(f"alice {answer.code}" for answer in of_alice), *(f"bob {answer.code}" for answer in of_bob)])
+                if refusal is None:
+                    assert_served(of_alice)
+                else:
+                    assert {answer.code for answer in of_alice} == {refusal}
+                assert_refused(of_bob, refusal or 403)
                 count += len(download.read(2**12))
-                for (method, path, _), answer in zip(requests[1:], strangers, strict=True):
-                    assert answer.code >= 400, (method, path, answer)
-                    assert not leaks(answer, path), (method, path, answer)
+                time.sleep(PAUSE)
+            if expected.can_log_in:
+                assert attempt.result(PATIENCE)
+            else:
+                assert not attempt.done() or attempt.exception() is not None
             assert count + len(download.read()) == RUNNING, "a download that runs goes on"
-    assert codes == {OUTAGES[name][gateway.name]}
 
     def works_again() -> bool:
         return send(gateway.port, "GET", host("alice"), f"/{NAME}", alice).code == 200
 
     eventually(works_again)
-    assert send(gateway.port, "GET", host("alice"), f"/{NAME}", bob).code == 403
+    assert volume(front_door, NAME).read_bytes() == SECRET
+    assert send(gateway.port, "GET", host("alice"), f"/{NAME}", front_door.session("bob")).code == 403
 
 
-def test_secrets_are_in_no_log(front_door: FrontDoor, gateway: Gateway) -> None:
+def test_secrets_are_in_no_log(front_door: Door, gateway: Gateway) -> None:
     forged = [("Authorization", f"Basic {GUESS}"), ("X-Userstorage-Token", GUESS)]
     for user in USERS:
         send(gateway.port, "GET", host("alice"), "/", [*front_door.session(user), *forged])

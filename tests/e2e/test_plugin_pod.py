@@ -69,6 +69,12 @@ def test_open_lets_the_caller_in_as_the_owner(users: NamespaceUsers, plugin: Plu
             assert client.get("health", headers={"Origin": "https://evil.example.org"}).status_code == 403
             # Nothing else of the command leads to the pod.
             assert listening(process) == {("0100007F", client.base_url.port)}
+            users.apply_user("alice", users.classes[-1], replicas=0)
+            eventually(lambda: client.get("health").status_code == 502)
+            assert "is its pod still running?" in client.get("health").text
+            # The command goes on, and so does the page when the pod is back.
+            users.apply_user("alice", users.classes[-1], replicas=1)
+            eventually(lambda: client.get("health").status_code == 200)
 
 
 def test_open_without_the_right_ends_before_it_prints_an_address(

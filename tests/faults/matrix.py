@@ -43,13 +43,12 @@ CELLS = (
         "I1 I2 I3 I4 I6 I7 I14",
         (
             f"{LONGER}::test_crash_at_any_write_of_a_longer_workload_changes_nothing_in_the_end",
-            f"{LONGER}::test_crash_within_a_burst_changes_nothing_in_the_end",
+            f"{LONGER}::test_crash_at_any_write_of_a_burst_changes_nothing_in_the_end",
             f"{LONGER}::test_killed_process_is_continued_by_the_next",
             "component/test_interrupted.py::test_deletion_with_its_claim_killed_at_any_write_is_completed_by_the_next_process",
             "component/test_interrupted.py::test_foreground_deletion_killed_at_any_write_is_completed_by_the_next_process",
             "component/test_interrupted.py::test_adoption_killed_at_any_write_is_completed_by_the_next_process",
         ),
-        "of the burst's three hundred writes, six are tried",
     ),
     Cell(
         "F03",
@@ -386,11 +385,14 @@ CELLS = (
     Cell(
         "F37",
         1,
-        "replicas are replaced",
+        "replicas are replaced: one, and all three at once, twenty times",
         BURST,
         "I9",
-        ("cluster/test_election.py::test_terminated_leader_hands_over",),
-        "three at once, twenty times; one rolling restart of a Deployment is in make test-deploy",
+        (
+            "cluster/test_election.py::test_terminated_leader_hands_over",
+            "faults/nightly/test_replicas.py::test_replicas_that_are_restarted_at_once_write_one_after_the_other_and_nothing_twice",
+        ),
+        "a rolling restart of a Deployment, which is in make test-deploy",
     ),
     # The file browser
     Cell(
@@ -568,7 +570,7 @@ CELLS = (
         "churn",
         "I1 to I12",
         (),
-        "not built: it is a run of hours and belongs to make soak",
+        "make soak runs it for hours; its last result is in tests/faults/results/soak.md",
     ),
     Cell(
         "F55",

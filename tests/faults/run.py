@@ -1,6 +1,7 @@
 """Run cells of the fault matrix, and print a table: `python tests/faults/run.py [CELL…]`; without cells, all P0 and P1.
 
 A run of all cells keeps its table in tests/faults/results/; `--output FILE` keeps that of some.
+The table is written after each test, so that an interrupted run shows what it has seen.
 """
 
 import argparse
@@ -8,16 +9,16 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from xml.etree import ElementTree as ET
+
+import pytest
 
 TESTS = Path(__file__).parents[1]
-sys.path.insert(0, str(TESTS))
+sys.path[0] = str(TESTS)  # in place of this folder, whose conftest.py is another one
 
 from faults.matrix import CELLS, IDS, Cell  # noqa: E402  # below the path that it needs
 
@@ -28,6 +29,8 @@ KEPT = Path(__file__).parent / "results" / "table.md"
 class Outcome:
     """What became of the cases of a test function."""
 
+    collected: set[str] = field(default_factory=set)
+    """The node ids of its cases."""
     passed: int = 0
     failed: int = 0
     skipped: set[str] = field(default_factory=set)
@@ -35,6 +38,78 @@ class Outcome:
     seconds: float = 0.0
     worst: set[str] = field(default_factory=set)
     """The worst figures that the test has recorded."""
+
+
+class Run:
+    """Runs cells in one run of pytest, of which it is a plugin, and keeps the table of what has been seen so far."""
+
+    def __init__(self, cells: list[Cell], command: str, output: Path | None) -> None:
+        self.outcomes: dict[str, Outcome] = defaultdict(Outcome)
+        self.cells = cells
+        self._command = command
+        self._output = output
+        self._started = datetime.now(UTC)
+        self._commit = _commit()  # of the tests that run, whatever is committed meanwhile
+
+    def start(self, options: list[str]) -> None:
+        """Run the tests of the cells, each once and without reruns."""
+        tests = sorted({str(TESTS / test) for cell in self.cells for test in cell.tests})
+        pytest.main(["-q", f"--rootdir={TESTS.parent}", "--timeout=3600", *options, *tests], plugins=[self])
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note the cases, in a run without workers."""
+        self._collect(item.nodeid for item in session.items)
+
+    @pytest.hookimpl(optionalhook=True)  # -p no:xdist
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """Note the cases that a worker has found; each finds the same."""
+        self._collect(ids)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a phase of a case, and write the table after the last one."""
+        outcome = self.outcomes[function_of(report.nodeid)]
+        outcome.seconds += report.duration
+        if report.failed:
+            outcome.failed += 1
+            print(f"\n{report.nodeid} failed in {report.when}:\n{report.longreprtext}", flush=True)  # noqa: T201  # before the end of a long run
+        elif report.skipped:
+            outcome.skipped.add(report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr))
+        elif report.when == "call":
+            outcome.passed += 1
+        if report.when == "teardown":
+            outcome.worst |= {str(value) for name, value in report.user_properties if name == "worst"}
+            self.write()
+
+    def write(self) -> None:
+        """Write the table into its file, if it has one."""
+        if self._output is not None:
+            self._output.parent.mkdir(parents=True, exist_ok=True)
+            self._output.write_text(self.table())
+
+    def table(self) -> str:
+        """Return the results as Markdown."""
+        minutes = (datetime.now(UTC) - self._started).total_seconds() / 60
+        lines = [
+            "# Fault matrix: results",
+            "",
+            f"`{self._command}`, {self._started:%Y-%m-%d %H:%M} UTC, {minutes:.0f} min, commit {self._commit}.",
+            f"{os.cpu_count()} processors, {platform.system()} {platform.release()}, Python {platform.python_version()}.",
+            "The time of a cell is the sum over its tests; tests of several cells count in each.",
+            "",
+            "| cell | P | fault | workload | result | cases | seconds | worst | not shown |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        for cell in self.cells:
+            found = [self.outcomes[test] for test in cell.tests]
+            figures = "; ".join(sorted({figure for outcome in found for figure in outcome.worst}))
+            cases, seconds = sum(outcome.passed for outcome in found), sum(outcome.seconds for outcome in found)
+            columns = (cell.id, cell.priority, cell.fault, cell.workload, result(cell, self.outcomes), cases, f"{seconds:.0f}")
+            lines.append(f"| {' | '.join(map(str, (*columns, figures, cell.not_shown)))} |")
+        return "\n".join(lines) + "\n"
+
+    def _collect(self, nodeids: Iterable[str]) -> None:
+        for nodeid in nodeids:
+            self.outcomes[function_of(nodeid)].collected.add(nodeid)
 
 
 def main() -> int:
@@ -47,51 +122,17 @@ def main() -> int:
     if unknown := set(chosen.cells) - set(IDS):
         parser.error(f"no such cell: {', '.join(sorted(unknown))}")
     cells = [cell for cell in CELLS if (cell.id in chosen.cells if chosen.cells else cell.priority < 2)]
-    output = chosen.output or (None if chosen.cells else KEPT)
-    started = datetime.now(UTC)
-    outcomes = run({test for cell in cells for test in cell.tests}, chosen.pytest.split())
-    text = table(cells, outcomes, chosen.cells, started)
-    print(text)  # noqa: T201  # a command
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text)
-    return int(any(result(cell, outcomes) in ("failed", "not run") for cell in cells if cell.tests))
+    command = "make test-faults" + (f" CELLS='{' '.join(chosen.cells)}'" if chosen.cells else "")
+    run = Run(cells, command, chosen.output or (None if chosen.cells else KEPT))
+    run.start(chosen.pytest.split())
+    run.write()
+    print(run.table())  # noqa: T201  # a command
+    return int(any(result(cell, run.outcomes) in ("failed", "not run") for cell in cells if cell.tests))
 
 
-def run(tests: Iterable[str], options: list[str]) -> dict[str, Outcome]:
-    """Run test functions once, without reruns, and return the outcome of each."""
-    with tempfile.TemporaryDirectory() as directory:
-        report = Path(directory) / "report.xml"
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            f"--junitxml={report}",
-            "-o",
-            "junit_family=xunit1",
-            "--timeout=3600",
-            *options,
-        ]
-        subprocess.run([*command, *(str(TESTS / test) for test in sorted(tests))], check=False, cwd=TESTS.parent)
-        return read(report) if report.exists() else {}
-
-
-def read(report: Path) -> dict[str, Outcome]:
-    """Return the outcomes in a JUnit report of pytest by test function."""
-    outcomes: dict[str, Outcome] = defaultdict(Outcome)
-    for case in ET.parse(report).iter("testcase"):  # noqa: S314  # pytest wrote it
-        file = case.get("classname", "").removeprefix("tests.").replace(".", "/") + ".py"
-        outcome = outcomes[f"{file}::{case.get('name', '').partition('[')[0]}"]
-        outcome.seconds += float(case.get("time", 0))
-        outcome.worst |= {found.get("value", "") for found in case.iter("property") if found.get("name") == "worst"}
-        if case.find("failure") is not None or case.find("error") is not None:
-            outcome.failed += 1
-        elif (skipped := case.find("skipped")) is not None:
-            outcome.skipped.add(skipped.get("message", ""))
-        else:
-            outcome.passed += 1
-    return outcomes
+def function_of(nodeid: str) -> str:
+    """Return the test function of a case, as the matrix names it: relative to tests/, without parameters."""
+    return nodeid.partition("[")[0].removeprefix("tests/")
 
 
 def result(cell: Cell, outcomes: dict[str, Outcome]) -> str:
@@ -103,34 +144,14 @@ def result(cell: Cell, outcomes: dict[str, Outcome]) -> str:
         return "failed"
     if skipped := {why for outcome in found for why in outcome.skipped}:
         return f"cannot run here: {'; '.join(sorted(skipped))}"
-    return "passed" if all(outcome.passed for outcome in found) else "not run"
+    return "passed" if all(outcome.passed == len(outcome.collected) > 0 for outcome in found) else "not run"
 
 
-def table(cells: list[Cell], outcomes: dict[str, Outcome], chosen: list[str], started: datetime) -> str:
-    """Return the results as Markdown."""
+def _commit() -> str:
     git = ["git", "-C", str(TESTS)]
     commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout.strip()
-    command = "make test-faults" + (f" CELLS='{' '.join(chosen)}'" if chosen else "")
-    minutes = (datetime.now(UTC) - started).total_seconds() / 60
-    machine = f"{os.cpu_count()} processors, {platform.system()} {platform.release()}, Python {platform.python_version()}"
-    lines = [
-        "# Fault matrix: results",
-        "",
-        f"`{command}`, {started:%Y-%m-%d %H:%M} UTC, {minutes:.0f} min, commit {commit}{' with changes' if changed else ''}.",
-        f"{machine}.",
-        "The time of a cell is the sum over its tests; tests of several cells count in each.",
-        "",
-        "| cell | P | fault | workload | result | cases | seconds | worst | not shown |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for cell in cells:
-        found = [outcomes.get(test, Outcome()) for test in cell.tests]
-        figures = "; ".join(sorted({figure for outcome in found for figure in outcome.worst}))
-        cases, seconds = sum(outcome.passed for outcome in found), sum(outcome.seconds for outcome in found)
-        columns = (cell.id, cell.priority, cell.fault, cell.workload, result(cell, outcomes), cases, f"{seconds:.0f}")
-        lines.append(f"| {' | '.join(map(str, (*columns, figures, cell.not_shown)))} |")
-    return "\n".join(lines) + "\n"
+    return f"{commit}{' with changes' if changed else ''}"
 
 
 if __name__ == "__main__":

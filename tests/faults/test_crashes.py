@@ -25,8 +25,9 @@ async def test_crash_at_any_write_changes_nothing_in_the_end(
 ) -> None:
     these = crashes(workload)
     await these.run_reference()
-    assert await these.crash_at_every_write(after=after) == len(these.writes)
-    record_property("worst", f"{len(these.writes)} writes")
+    made = await these.crash_at_every_write(after=after)
+    assert made >= len(these.writes)
+    record_property("worst", f"{workload.name}: {made} crashes")
 
 
 async def test_terminated_process_leaves_its_deletion_to_the_next(

@@ -55,3 +55,17 @@ def test_released_policy_is_deleted_in_the_version_that_was_released(loop: async
     world.world.work(world.world.operator)
     world.cluster("collect_garbage")
     assert world.api.find(Kind.NETWORK_POLICY.resource, *child_key("alice")) is None
+
+
+@pytest.mark.parametrize("shown", [False, True], ids=["deletion-first", "label-first"])
+def test_policy_without_label_is_released_although_its_user_is_gone(loop: asyncio.AbstractEventLoop, shown: bool) -> None:
+    world = machine(loop)
+    world.strip_finalizer("alice")
+    if shown:
+        world.oppose("alice", Kind.NETWORK_POLICY, "unlabel")
+        world.deliver(Kind.NETWORK_POLICY.resource, 1)
+    world.delete("alice", "Background")
+    if not shown:
+        world.oppose("alice", Kind.NETWORK_POLICY, "unlabel")
+    world.teardown()
+    assert world.api.find(Kind.NETWORK_POLICY.resource, *child_key("alice")) is None

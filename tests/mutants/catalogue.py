@@ -255,4 +255,16 @@ MUTANTS = (
         ),
         ("tests/unit/test_redis_codec.py",),
     ),
+    Mutant(
+        "policy that no watch shows is forgotten",
+        "a deletion ends",
+        (
+            Edit(
+                "informers/caches.py",
+                "        if policy is not None and (is_held(policy) or is_unwatched(policy)):\n",
+                "        if policy is not None and is_held(policy):\n",
+            ),
+        ),
+        ("tests/model/test_histories.py",),
+    ),
 )

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from localcluster import processes, state
 from localcluster.netns import Namespace
 from support import fuse
+from support.control_plane import resume
 from support.kubectl import Kubectl, eventually
 
 
@@ -39,9 +41,18 @@ class LocalNode:
 
     kubectl: Kubectl
     namespace: Namespace
-    api_server: int
-    """The process id of the API server."""
+    directory: Path
     has_local_volumes = True
+
+    def api_server(self) -> processes.Process:
+        """Return the process of the API server, which is another one after `resume`."""
+        found = state.read(self.directory / "state.json")
+        assert found is not None
+        return found.processes["kube-apiserver"]
+
+    def resume(self) -> None:
+        """Start every program again that has exited, and wait until pods can be scheduled."""
+        resume("node", self.directory)
 
     def address(self, namespace: str, service: str) -> str:
         found = self.kubectl.get("service", service, namespace)

@@ -21,6 +21,15 @@ TRIES = 3
 """Starts of the exited programs: a controller manager exits if the API server takes long to start."""
 
 
+def resume(profile: str, directory: Path) -> None:
+    """Start every program again that has exited, of the cluster in that directory, and wait until pods can be scheduled."""
+    for _ in range(TRIES):
+        with contextlib.suppress(ClusterError):
+            localcluster.start(profile, directory)
+            return
+    raise AssertionError("the control plane does not start again")
+
+
 class ControlPlane:
     """A cluster of fake nodes in a directory of its own."""
 
@@ -46,11 +55,7 @@ class ControlPlane:
 
     def resume(self) -> None:
         """Start every program again that has exited, and wait until pods can be scheduled."""
-        for _ in range(TRIES):
-            with contextlib.suppress(ClusterError):
-                localcluster.start(PROFILE, self._directory)
-                return
-        raise AssertionError("the control plane does not start again")
+        resume(PROFILE, self._directory)
 
     @contextlib.contextmanager
     def stopped(self, name: str) -> Iterator[None]:

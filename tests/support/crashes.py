@@ -7,12 +7,13 @@ stopped reaches nothing. The next one starts with empty memory.
 
 import asyncio
 import contextlib
+import itertools
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from support.faultproxy import Effect, Fault, FaultProxy, Request
+from support.faultproxy import DROPPED, Effect, Fault, FaultProxy, Request
 from support.inprocess import RecordedMetrics, serving
 from support.live import Live, condition_of
 from support.oracles import differences, end_state, recording, violations
@@ -127,14 +128,14 @@ class Crashes:
     workload: Workload
     worlds: list[World] = field(default_factory=list)
     reference: dict[str, str] = field(default_factory=dict)
-    writes: list[str] = field(default_factory=list)
+    writes: list[Request] = field(default_factory=list)
     """The writes of the undisturbed run, in order."""
 
     async def run_reference(self) -> None:
         """Run the workload without a crash."""
         world = await self._new_world()
         self.reference = await self._run(world)
-        self.writes = [request.what for request in world.writes()]
+        self.writes = world.writes()
 
     async def crash_at(self, nth: int, *, after: bool, twice: bool = False) -> bool:
         """Run the workload with a crash before or after its `nth` write; with `twice`, the next process crashes before its first
@@ -144,18 +145,42 @@ class Crashes:
         """
         world = await self._new_world()
         crash = Fault(path=world.path, writes_only=True, nth=nth, times=1, effect=Effect.SEVER, after=after)
-        ended = await self._run(world, crash, twice=twice)
+        ended = await self._run(world, crash, again=[replace(crash, nth=1, after=False)] if twice else [])
         found = differences(self.reference, ended)
         assert not found, f"{self.workload.name}, write {nth}, after={after}: {found}"
         return len(world.writes()) >= nth
 
+    async def crash_at_each_of(self, writes: Collection[tuple[str, str]], *, after: bool) -> None:
+        """Run the workload once, with a crash before or after each of these writes, given as `Request.what` and name, in the order in
+        which they are made. One crash may interrupt several.
+
+        Fails if one of them is not made, if the world does not end like that of the reference, or if an invariant does not hold at
+        any moment.
+        """
+        world = await self._new_world()
+        crashes = []
+        for what, name in writes:
+            verb, _, path = what.partition(" ")
+            resource, _, subresource = path.partition("/")
+            rule = Fault(verb=verb, resource=resource, subresource=subresource, name=name, path=world.path)
+            crashes.append(replace(rule, times=1, effect=Effect.SEVER, after=after))
+        ended = await self._run(world, *crashes)
+        crashed = {(request.what, request.name) for request in world.writes() if request.code == DROPPED}
+        assert set(writes) - crashed == set()
+        assert differences(self.reference, ended) == []
+
     async def crash_at_every_write(self, *, after: bool, twice: bool = False) -> int:
-        """Run the workload with a crash at each write of the reference in turn. Return how many of these writes were made."""
-        made = 0
-        for nth in range(1, len(self.writes) + 1):
-            made += await self.crash_at(nth, after=after, twice=twice)
+        """Run the workload with a crash at each write in turn, until a run has no such write and neither had the reference. Return
+        how many crashes there were.
+        """
+        crashes = 0
+        for nth in itertools.count(1):
+            crashed = await self.crash_at(nth, after=after, twice=twice)
+            if not crashed and nth > len(self.writes):
+                break
+            crashes += crashed
         self.check_silence()
-        return made
+        return crashes
 
     def check_silence(self) -> None:
         """Fail if a process has written in a world after its workload was over: each new process has reconciled all of them."""
@@ -183,27 +208,25 @@ class Crashes:
         await self.live.client.create(NAMESPACES, "", body)
         live = Live(self.live.client, name)
         await live.until_pods_are_admitted()
-        await _create_canaries(live)
+        await create_canaries(live)
         world = World(live, self.proxy)
         self.worlds.append(world)
         return world
 
-    async def _run(self, world: World, crash: Fault | None = None, *, twice: bool = False) -> dict[str, str]:
+    async def _run(self, world: World, *crashes: Fault, again: Sequence[Fault] = ()) -> dict[str, str]:
+        """Run the workload, and return the end state. The process after the first crash meets the faults `again`."""
         live, workload = world.live, self.workload
         if workload.prepare is not None:
             await workload.prepare(live)
         world.started = len(self.proxy.requests)
         beside = self._beside(world)
         async with recording(live) as history:
-            self.proxy.fail(*beside, *([] if crash is None else [crash]))
+            self.proxy.fail(*beside, *crashes)
             await workload.act(world)
-            if crash is not None:
-                await self._until_crashed(world)
-                if self.proxy.severed and twice:
-                    await self.operator.restart(*beside, replace(crash, nth=1, after=False))
-                    await self._until_crashed(world)
-                if self.proxy.severed:
-                    await self.operator.restart(*beside)
+            while await self._has_crashed(world):
+                left = [fault for fault in self.proxy.unused() if fault in crashes]
+                await self.operator.restart(*beside, *left, *again)
+                again = ()
             await asyncio.gather(*world.tasks)
             await live.until(lambda: workload.is_done(live))
             await live.until(lambda: _is_collected(live))
@@ -236,17 +259,17 @@ class Crashes:
 
         return [replace(self.workload.meanwhile, path=world.path, hook=delete_alice)]
 
-    async def _until_crashed(self, world: World) -> None:
-        """Wait until the proxy has severed the operator, or until the workload is over without that."""
+    async def _has_crashed(self, world: World) -> bool:
+        """Wait until the workload is over or the proxy has severed the operator, and return whether it has."""
 
         async def is_over() -> bool:
-            over = all(task.done() for task in world.tasks) and await self.workload.is_done(world.live)
-            return self.proxy.severed or over
+            return self.proxy.severed or (all(task.done() for task in world.tasks) and await self.workload.is_done(world.live))
 
         await world.live.until(is_over)
+        return self.proxy.severed
 
 
-async def _create_canaries(live: Live) -> None:
+async def create_canaries(live: Live) -> None:
     """Create objects that look like children of alice and belong to another object."""
     body: Unstructured = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CANARY}}
     uid = (await live.client.create(CONFIG_MAPS, live.namespace, body))["metadata"]["uid"]

@@ -39,7 +39,7 @@ class Trials:
                 ),
                 "",
                 f"{work:,} writes by {len(leaders)} leaders, one after the other. No process wrote before it had acquired the lease, none after",
-                "another had acquired it, none in two separate periods: `assert_never_two` in `tests/cluster/test_election.py`.",
+                "another had acquired it, none in two separate periods: `assert_never_two` in `tests/support/operator_replicas.py`.",
                 "",
             ]
         )

@@ -24,6 +24,8 @@ from aiohttp import web
 
 from support.kubectl import PATIENCE
 
+DROPPED = 499
+"""`Request.code` of a request whose connection a fault has closed."""
 _HOP_BY_HOP = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding"})
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
@@ -209,6 +211,10 @@ class FaultProxy:
         """Replace the rules; without arguments the proxy forwards every request."""
         self._armed = tuple(_Armed(fault) for fault in faults)
 
+    def unused(self) -> list[Fault]:
+        """Return the rules that have affected no request yet."""
+        return [armed.fault for armed in self._armed if armed.seen < armed.fault.nth]
+
     def hang_up(self) -> None:
         """Abort every connection with an unfinished response, such as a watch."""
         for transport, loop in list(self._connections.items()):
@@ -241,7 +247,10 @@ class FaultProxy:
         return [
             armed.fault
             for armed in self._armed
-            if armed.fault.effect not in _OF_EVENTS and armed.fault.matches(request) and armed.strikes()
+            if armed.fault.effect not in _OF_EVENTS
+            and not (armed.fault.after and self.severed)  # the API server will not execute the request
+            and armed.fault.matches(request)
+            and armed.strikes()
         ]
 
     def _strike_event(self, request: Request, event_type: str, name: str) -> Effect | None:
@@ -413,7 +422,7 @@ class _Forwarder:
 def _drop(request: web.BaseRequest) -> web.Response:
     if request.transport is not None:
         request.transport.abort()
-    return web.Response(status=499)
+    return web.Response(status=DROPPED)
 
 
 async def _until_closed(request: web.BaseRequest) -> None:

@@ -119,6 +119,11 @@ class GateProcess(GateDoor, ProgramProcess):
         given = (f"--key-file={self.key_file}", *ports, "--log-format=json", *options)
         ProgramProcess.__init__(self, kubeconfig, self.log, "gate", *given)
 
+    @property
+    def url(self) -> str:
+        """The URL of the door."""
+        return f"http://127.0.0.1:{self.port}"
+
     def start(self) -> None:
         """Start the process and wait until its door is open."""
         self.launch()

@@ -14,6 +14,7 @@ from support.kubectl import WAIT, Kubectl, eventually
 ROOT = Path(__file__).parents[2]
 SYSTEM = "userstorage-system"
 OPERATOR = "app.kubernetes.io/name=userstorage-operator"
+GATE = "userstorage-gate"
 IMAGE = "userstorage-operator:0.1.0"
 """The name in deploy/manager."""
 SCRIPT_TIMEOUT = 600
@@ -86,6 +87,52 @@ class Installation:
         running = self.script(name, *arguments)
         output, _ = running.communicate(timeout=SCRIPT_TIMEOUT)
         return running.returncode, output
+
+
+@dataclass(frozen=True)
+class InstalledGate:
+    """The gate as `kubectl apply -k deploy/gate` installs it: two replicas behind a Service."""
+
+    kubectl: Kubectl
+
+    def install(self, key: str) -> None:
+        """Create the Secret with that key, and apply deploy/gate."""
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": GATE, "namespace": SYSTEM}}
+        self.kubectl.apply({**secret, "stringData": {"keys": f"{key}\n"}})
+        self.kubectl.run("apply", "-k", str(ROOT / "deploy/gate"))
+
+    @property
+    def url(self) -> str:
+        """The URL of the door."""
+        service = self.kubectl.get("service", GATE, SYSTEM)
+        assert service is not None
+        return f"http://{service['spec']['clusterIP']}:8444"
+
+    def start(self) -> None:
+        """Wait for the rollout."""
+        self.kubectl.run("rollout", "status", f"deployment/{GATE}", "-n", SYSTEM, WAIT)
+
+    def stop(self) -> None:
+        """Delete the installation."""
+        self.kubectl.run("delete", "-k", str(ROOT / "deploy/gate"), WAIT)
+
+    def restart(self) -> None:
+        """Replace both replicas, one after the other, and wait until the former ones have ended."""
+        before = self.pods()
+        self.kubectl.run("rollout", "restart", f"deployment/{GATE}", "-n", SYSTEM)
+        self.start()
+        eventually(lambda: not before & self.pods())
+
+    def pods(self) -> set[str]:
+        """Return the names of the pods, including terminating ones."""
+        selector = ["-n", SYSTEM, "-l", f"app.kubernetes.io/name={GATE}", "-o", "name"]
+        return set(self.kubectl.run("get", "pods", *selector).stdout.split())
+
+    def kill(self) -> None:
+        """Kill one of the replicas without a graceful shutdown, and wait until there are two others."""
+        victim, *_ = self.pods()
+        self.kubectl.run("delete", victim, "-n", SYSTEM, "--grace-period=0", "--force")
+        self.start()
 
 
 def is_ready(pod: Object) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -35,6 +35,23 @@ def condition_of(raw: Unstructured, condition_type: str) -> tuple[str, str]:
         if entry["type"] == condition_type:
             return entry["status"], entry["reason"]
     return "Unknown", ""
+
+
+class _PatientClient(KubeClient):
+    """Waits for an answer as long as a test waits: on a busy machine the API server may need longer than an operator allows."""
+
+    async def _json(
+        self,
+        verb: str,
+        resource: Resource,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout: float = PATIENCE,
+    ) -> Unstructured:
+        return await super()._json(verb, resource, method, path, query, body, content_type, max(timeout, PATIENCE))
 
 
 class Live:
@@ -233,7 +250,7 @@ class Live:
 @contextlib.asynccontextmanager
 async def open_live(namespace: str) -> AsyncIterator[Live]:
     """Yield a namespace of the cluster of KUBECONFIG in which pods are admitted, with its `lab_class`."""
-    client = KubeClient(await login(), Metrics("test"))
+    client = _PatientClient(await login(), Metrics("test"))
     live = Live(client, namespace)
     await live.until_pods_are_admitted()
     await live.create_class(live.lab_class, scheduling=NODES_ALLOWED)

@@ -57,6 +57,8 @@ class Request:
     group: str
     resource: str
     """The resource, followed by a slash and the subresource if there is one."""
+    name: str
+    """Of a creation, the name in the body."""
     received: datetime
     answered: datetime
     code: int
@@ -81,7 +83,8 @@ def requests(api: Kubectl, *credentials: str) -> Iterator[Request]:
     """Yield the requests made with one of the credentials, in the order of their responses."""
     with audit_log(api).open() as log:
         for line in log:
-            if _CREDENTIAL in line and line.endswith("\n"):
+            # The log of a run has tens of megabytes, and tests read it again and again.
+            if any(credential in line for credential in credentials) and line.endswith("\n"):
                 event = json.loads(line)
                 [credential] = event["user"]["extra"][_CREDENTIAL]
                 if credential in credentials and "resource" in event.get("objectRef", ()):
@@ -96,6 +99,7 @@ def _parse(credential: str, event: Unstructured) -> Request:
         event["verb"],
         reference.get("apiGroup", ""),
         "/".join(part for part in (reference["resource"], reference.get("subresource")) if part),
+        reference.get("name", ""),
         received,
         answered,
         event["responseStatus"]["code"],

@@ -1,7 +1,11 @@
 """Several operators with one lease, each with its own login, so that the audit log distinguishes their requests."""
 
 import contextlib
+import itertools
+import json
+import signal
 import urllib.request
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,17 +62,34 @@ class OperatorReplicas:
 
     def add(self) -> Replica:
         """Start one more replica and wait until it waits for the lease."""
-        self._count += 1
-        directory = self._directory / str(self._count)
-        directory.mkdir()
-        login = log_in(self.api, directory)
-        proxy = self._stack.enter_context(faultproxy.running(login.kubeconfig, directory))
-        replica = Replica(proxy, login.credential, directory / "log", self.namespace, self._options)
-        replica.process.launch()
-        self.running.append(replica)
-        self._credentials.add(login.credential)
+        replica = self._new()
+        self._launch(replica)
         eventually(lambda: replica.has_logged("waiting_for_lease"))
         return replica
+
+    def replace_all(self, number: signal.Signals) -> None:
+        """Send a signal that ends all replicas, start as many others at the same time, and wait until both is done."""
+        former = list(self.running)
+        successors = [self._new() for _ in former]
+        for replica in former:
+            replica.process.send_signal(number)
+        for replica in successors:
+            self._launch(replica)
+        for replica in former:
+            replica.process.wait()
+            self.remove(replica)
+        eventually(lambda: all(replica.has_logged("waiting_for_lease") for replica in successors))
+
+    def create_users(self, count: int) -> list[str]:
+        """Create UserStorages, which is work for the leader, and return their names."""
+        names = [f"u{uuid.uuid4().hex[:8]}" for _ in range(count)]
+        items = [
+            {"apiVersion": "userstorage.dev/v1", "kind": "UserStorage", "metadata": {"name": name}, "spec": {"userID": name}}
+            for name in names
+        ]
+        listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+        self.api.run("create", "-n", self.namespace, "-f", "-", input=listed)
+        return names
 
     def leader(self) -> Replica:
         """Wait until exactly one replica leads, and return it."""
@@ -91,10 +112,41 @@ class OperatorReplicas:
         found = [request for request in requests(self.api, *self._credentials) if request.is_write]
         return sorted(found, key=lambda write: write.received)
 
+    def _new(self) -> Replica:
+        self._count += 1
+        directory = self._directory / str(self._count)
+        directory.mkdir()
+        login = log_in(self.api, directory)
+        proxy = self._stack.enter_context(faultproxy.running(login.kubeconfig, directory))
+        return Replica(proxy, login.credential, directory / "log", self.namespace, self._options)
+
+    def _launch(self, replica: Replica) -> None:
+        replica.process.launch()
+        self.running.append(replica)
+        self._credentials.add(replica.credential)
+
     def _leader(self) -> Replica | None:
-        leading = [replica for replica in self.running if replica.has_logged("started")]
+        leading = [replica for replica in self.running if replica.process.exit_code() is None and replica.has_logged("started")]
         assert len(leading) <= 1, "two replicas lead"
         return leading[0] if leading else None
+
+
+def is_work(write: Request) -> bool:
+    """Whether a write is one of the leader, rather than one for its lease."""
+    return write.resource != "leases"
+
+
+def assert_never_two(writes: list[Request]) -> None:
+    """Check that each process wrote during one period only, and not before it had acquired the lease."""
+    work = [write for write in writes if is_work(write)]
+    periods = [credential for credential, _ in itertools.groupby(work, key=lambda write: write.credential)]
+    assert len(periods) == len(set(periods)), "a process wrote again after another one had written"
+    for former, successor in itertools.pairwise(periods):
+        acquired = min(w.received for w in writes if w.credential == successor and not is_work(w) and w.code == 200)
+        assert max(w.answered for w in work if w.credential == former) <= acquired, (
+            "written after another process had acquired the lease"
+        )
+        assert acquired <= min(w.received for w in work if w.credential == successor), "written before the lease was acquired"
 
 
 def free_lease(api: Kubectl) -> None:

@@ -12,10 +12,14 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 import localcluster
+from testservers.frontdoor import GATEWAYS
 
 HERE = Path(__file__).parents[1]
 FIRST = (
     "e2e",
+    "faults/nightly/test_replicas.py",
+    "faults/nightly/test_all_crashes.py",
+    "cluster/test_redis_proof.py",
     "cluster/test_election.py",
     "cluster/test_etcd_restore.py",
     "component/test_bad_inputs.py",
@@ -67,7 +71,7 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]  # untyped
         config.option.loadscopereorder = False
 
     def _split_scope(self, nodeid: str) -> str:
-        return group_of(nodeid)
+        return group_of(nodeid, each_gateway=self.config.getoption("--all-gateways"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -126,13 +130,18 @@ def part_of(file: str) -> str:
     return file
 
 
-def group_of(nodeid: str) -> str:
-    """Return the group of a test: its part, or the test alone if its file is in SPREAD.
+def group_of(nodeid: str, *, each_gateway: bool = False) -> str:
+    """Return the group of a test: its part, or the test alone if its file is in SPREAD; with `each_gateway` the gateway that the
+    parameters of the test name.
 
     The tests of a group run one after the other on one worker.
     """
-    file = nodeid.partition("::")[0].removeprefix("tests/")
-    return nodeid if file in SPREAD else part_of(file)
+    file, _, test = nodeid.removeprefix("tests/").partition("::")
+    if file in SPREAD:
+        return nodeid
+    part = part_of(file)
+    named = test.partition("[")[2].removesuffix("]").partition("-")[0]
+    return f"{part}: {named}" if each_gateway and named in GATEWAYS else part
 
 
 def position_of(item: pytest.Item) -> int:

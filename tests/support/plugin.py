@@ -30,8 +30,12 @@ class Plugin:
 
     def start(self, verb: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start a verb in the namespace that runs until it is stopped."""
-        command = [PROGRAM, verb, *arguments, "-n", self._namespace]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **self._options(environment))
+        return self.start_anywhere(verb, *arguments, "-n", self._namespace, **environment)
+
+    def start_anywhere(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start the program with these arguments alone."""
+        command, options = [PROGRAM, *arguments], self._options(environment)
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
     def start_on(self, terminal: int, verb: str, *arguments: str) -> subprocess.Popen[str]:
         """Start a verb in the namespace whose output is a terminal (a file descriptor)."""

@@ -239,6 +239,28 @@ def test_changed_template_moves_all_rows() -> None:
     assert reason(asked(host="alice.example.com"), table) is Reason.ADMITTED
 
 
+@pytest.mark.parametrize(
+    ("spec", "changed"),
+    [
+        ({"flavor": "of a later version"}, {}),
+        ({}, {"userID": None}),
+        ({}, {"userID": ""}),
+        ({}, {"className": "unheard-of"}),
+    ],
+)
+def test_class_or_spec_that_cannot_be_read_closes_the_host(spec: Unstructured, changed: Unstructured) -> None:
+    table = table_of(storage())
+    assert reason(asked(), table) is Reason.ADMITTED
+    raw = storage()
+    table.classes_changed()
+    network = {"expose": "Ingress", "hostTemplate": "${slug}.example.org"}
+    table.update(
+        Key("users", "alice"), raw | {"spec": raw["spec"] | changed}, [class_object("own", network=network, browser=spec)], NOW
+    )
+    assert reason(asked(), table) is Reason.UNKNOWN_HOST
+    assert len(table) == 0
+
+
 def test_row_stays_until_the_operator_has_moved_the_user() -> None:
     """Whether users keep their host until it is their turn in the rollout of a class."""
     before, after = storage(url="https://alice.example.org/"), storage(url="https://alice.example.com/")

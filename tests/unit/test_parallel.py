@@ -21,6 +21,9 @@ def test_worker_group_is_a_part_of_e2e_one_file_or_one_test() -> None:
     assert group_of("tests/e2e/test_a.py::test_x") == group_of("tests/e2e/test_b.py::test_y")
     assert group_of("tests/e2e/test_gateways.py::test_x") == group_of("tests/e2e/test_gateway_threats.py::test_y")
     assert group_of("tests/e2e/test_gateways.py::test_x") != group_of("tests/e2e/test_a.py::test_x")
+    nginx, caddy = (f"tests/e2e/test_gateways.py::test_x[{gateway}-y]" for gateway in ("nginx", "caddy"))
+    assert group_of(nginx) == group_of(caddy)
+    assert group_of(nginx, each_gateway=True) != group_of(caddy, each_gateway=True)
     assert group_of("tests/unit/test_a.py::test_x") == group_of("tests/unit/test_a.py::test_y[1]")
     spread = f"tests/{min(SPREAD)}"
     assert group_of(f"{spread}::test_x") != group_of(f"{spread}::test_y")

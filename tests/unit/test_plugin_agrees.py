@@ -9,12 +9,13 @@ import pytest
 import yaml
 
 import kubectl_userstorage.api as known
-from kubectl_userstorage import listing
+from kubectl_userstorage import listing, uninstallation
 from kubectl_userstorage.cli import group
 from kubectl_userstorage.commands.reading import PHASES
 from kubectl_userstorage.explaining import BUILT_IN as PLUGIN_BUILT_IN
 from kubectl_userstorage.explaining import variables
 from kubectl_userstorage.nextsteps import CLASS_NEXT_STEPS, NEXT_STEPS, Step
+from manifests.render import PARTS, display_name, render
 from support.builders import storage_object
 from userstorage_operator.api import names
 from userstorage_operator.api.reasons import CLASS_REASONS, REASONS
@@ -88,3 +89,24 @@ def test_columns_and_phases_are_those_of_the_crd() -> None:
     assert {listing.TITLES[name] for name in listing.WIDE} == columns | {"NAME"}
     phase = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["phase"]
     assert set(PHASES) == set(phase["enum"])
+
+
+def test_uninstall_finds_every_object_of_an_installation() -> None:
+    known_resources = {
+        (resource.api_version, resource.kind)
+        for resource in (*uninstallation.FINALIZER_SETTERS, known.DEPLOYMENTS, *uninstallation.REST, known.NAMESPACES)
+    }
+    names_of_ours = set(re.findall(r"userstorage-[a-z]+", uninstallation.SELECTOR))
+    for directory in (*PARTS, "deploy", "deploy/overlays/namespaced"):
+        for raw in render(directory):
+            assert (raw["apiVersion"], raw["kind"]) in known_resources, display_name(raw)
+            assert raw["metadata"]["labels"]["app.kubernetes.io/name"] in names_of_ours, display_name(raw)
+            is_elsewhere = raw["metadata"].get("namespace") not in (None, known.OPERATOR_NAMESPACE)
+            assert not is_elsewhere or raw["kind"] == uninstallation.ROLE_BINDINGS.kind, display_name(raw)
+
+
+def test_uninstall_deletes_the_crds_after_what_uses_them() -> None:
+    order = [resource.kind for resource in uninstallation.REST]
+    users = ("Job", "NetworkPolicy", "ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy")
+    assert max(order.index(kind) for kind in users) < order.index("CustomResourceDefinition")
+    assert order.index("Secret") < order.index("ServiceAccount")

@@ -1,13 +1,17 @@
 """The distribution kubectl-userstorage: small, the same on each system, and as krew installs it."""
 
-import re
+import hashlib
+import io
 import subprocess
+import tarfile
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from release import krew
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "packages/kubectl-userstorage"
@@ -42,20 +46,36 @@ def test_every_dependency_has_a_wheel(needed: dict[str, Any], system: str) -> No
         assert is_there or name == "kubectl-userstorage", name
 
 
-def test_krew_launcher_without_uv_or_pipx_says_what_is_missing() -> None:
-    done = subprocess.run(
-        ["/bin/sh", str(PACKAGE / "krew/kubectl-userstorage")], env={"PATH": ""}, capture_output=True, text=True, check=False
-    )
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive that krew installs, as it unpacks it."""
+    directory = tmp_path_factory.mktemp("krew")
+    with tarfile.open(fileobj=io.BytesIO(krew.archive())) as archive:
+        archive.extractall(directory, filter="data")
+    return directory
+
+
+def test_krew_manifest_has_address_and_digest_for_each_system(unpacked: Path) -> None:
+    manifest = yaml.safe_load(krew.manifest("1.2.3", "owner/name", krew.archive()))
+    assert (manifest["kind"], manifest["metadata"]["name"]) == ("Plugin", "userstorage")
+    spec = manifest["spec"]
+    assert (spec["version"], spec["homepage"]) == ("v1.2.3", "https://github.com/owner/name")
+    systems = set()
+    for platform in spec["platforms"]:
+        assert platform["uri"] == "https://github.com/owner/name/releases/download/v1.2.3/kubectl-userstorage-krew.tar.gz"
+        assert platform["sha256"] == hashlib.sha256(krew.archive()).hexdigest()
+        assert {file["from"] for file in platform["files"]} == {platform["bin"], "LICENSE"}
+        assert all((unpacked / file["from"]).is_file() for file in platform["files"])
+        selector = platform["selector"]
+        systems |= (
+            {selector["matchLabels"]["os"]} if "matchLabels" in selector else set(selector["matchExpressions"][0]["values"])
+        )
+    assert systems == {"linux", "darwin", "windows"}
+
+
+def test_archive_of_krew_is_always_the_same_and_its_launcher_runs(unpacked: Path) -> None:
+    assert krew.archive() == krew.archive()
+    assert {path.name for path in unpacked.iterdir()} == {"LICENSE", "kubectl-userstorage", "kubectl-userstorage.cmd"}
+    done = subprocess.run([unpacked / "kubectl-userstorage"], env={"PATH": ""}, capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert "needs uv or pipx" in done.stderr
-
-
-def test_krew_manifest_names_each_launcher_and_system() -> None:
-    rendered = re.sub(r"\{\{addURIAndSha .*\}\}", "uri: https://example.org/a.tar.gz", (PACKAGE / "krew.yaml").read_text())
-    manifest = yaml.safe_load(rendered)
-    assert manifest["metadata"]["name"] == "userstorage"
-    for platform in manifest["spec"]["platforms"]:
-        assert platform["bin"] in {file["from"] for file in platform["files"]}
-        assert (PACKAGE / "krew" / platform["bin"]).exists()
-    assert "windows" in rendered
-    assert "darwin" in rendered

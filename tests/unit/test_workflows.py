@@ -20,6 +20,7 @@ GRANTED = {
     "release.yaml": {
         "image": {"packages": "write", **SIGNING},
         "chart": {"packages": "write"},
+        "plugin": {"id-token": "write"},
         "release": {"contents": "write", **SIGNING},
     },
 }
@@ -54,7 +55,7 @@ def test_actions_are_pinned_and_permissions_minimal(path: Path) -> None:
 def test_release_is_made_from_a_tag_of_the_project_version() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/release.yaml").read_text())
     assert workflow[True] == {"push": {"tags": ["v*.*.*"]}}  # YAML 1.1 reads `on` as a boolean
-    assert targets() >= {"release-plan", "release-image", "release-reference", "release-artifacts"}
+    assert targets() >= {"release-plan", "release-image", "release-reference", "release-artifacts", "release-plugin"}
 
 
 def test_jobs_that_publish_wait_for_a_reviewer_and_run_nothing_of_the_checkout() -> None:
@@ -71,6 +72,7 @@ def test_jobs_that_publish_wait_for_a_reviewer_and_run_nothing_of_the_checkout()
             "actions/attest-sbom",
             "actions/download-artifact",
             "docker/login-action",
+            "pypa/gh-action-pypi-publish",
             "sigstore/cosign-installer",
         }
         commands = {line.split()[0] for step in jobs[name]["steps"] for line in step.get("run", "").splitlines()}

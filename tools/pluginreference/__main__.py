@@ -1,16 +1,16 @@
 """`python -m pluginreference [--check]`: write the verbs into docs/kubectl-plugin.md, or check that they are current."""
 
-import argparse
 import inspect
 import re
 import sys
-from pathlib import Path
 
 import click
 
 from kubectl_userstorage.cli import group
+from manifests.generated import write_or_check
+from manifests.render import ROOT
 
-TARGET = Path(__file__).resolve().parents[2] / "docs" / "kubectl-plugin.md"
+TARGET = ROOT / "docs" / "kubectl-plugin.md"
 _START = "<!-- verbs: written by python -m pluginreference -->"
 _SHARED = frozenset({"namespace", "all_namespaces", "context", "kubeconfig", "help"})
 """Options that the page describes once for all verbs."""
@@ -51,17 +51,7 @@ def _cell(text: str) -> str:
 
 def main() -> int:
     """Write the page and return exit code 0. With --check, write nothing, and return 1 if it is not current."""
-    parser = argparse.ArgumentParser(prog="pluginreference", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is not current")
-    is_check = parser.parse_args().check
-    actual = TARGET.read_text(encoding="utf-8")
-    expected = current(actual)
-    if is_check and actual != expected:
-        print("docs/kubectl-plugin.md is stale: run `PYTHONPATH=tools python -m pluginreference`", file=sys.stderr)
-        return 1
-    if not is_check:
-        TARGET.write_text(expected, encoding="utf-8")
-    return 0
+    return write_or_check("pluginreference", __doc__, {TARGET: current(TARGET.read_text(encoding="utf-8"))})
 
 
 if __name__ == "__main__":

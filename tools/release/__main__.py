@@ -1,4 +1,4 @@
-"""`python -m release plan TAG REPOSITORY`, `reference IMAGE METADATA`, `artifacts IMAGE` and `notes`."""
+"""`python -m release plan TAG REPOSITORY`, `reference IMAGE METADATA`, `artifacts IMAGE REPOSITORY` and `notes`."""
 
 import argparse
 import json
@@ -16,8 +16,11 @@ def main() -> int:
     """Run one command and return its exit code: 0 if it succeeded, else 1. An error is printed on standard error."""
     parser = argparse.ArgumentParser(prog="release", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    artifacts = commands.add_parser("artifacts", help="write manifests, chart, list of images, notes and checksums")
+    artifacts = commands.add_parser(
+        "artifacts", help="write manifests, chart, list of images, krew manifest, notes and checksums"
+    )
     artifacts.add_argument("image", help="such as registry.example.org/userstorage-operator:0.1.0@sha256:…")
+    artifacts.add_argument("repository", help="owner/name on GitHub, from which krew downloads the plugin")
     artifacts.add_argument("--directory", type=Path, default=Path("dist/release"), help="it is emptied first")
     commands.add_parser("notes", help="print the notes of this version")
     planning = commands.add_parser("plan", help="print under which names a tag is published, as outputs of a workflow")
@@ -47,7 +50,7 @@ def _lines(options: argparse.Namespace) -> list[str]:
                 raise ValueError(f"{options.metadata}: no containerimage.digest; make release-image writes it")
             image = Image.parse(f"{options.image}@{built['containerimage.digest']}")
             return [f"digest={image.digest}", f"reference={image}"]
-    write(Image.parse(options.image), options.directory, Console())
+    write(Image.parse(options.image), options.repository, options.directory, Console())
     return [str(path) for path in sorted(options.directory.iterdir())]
 
 

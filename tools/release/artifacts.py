@@ -19,6 +19,7 @@ from chart.templates import CHART
 from localcluster.progress import Report
 from manifests.render import ROOT, Object, render
 from monitoring.rules import FOLDER, published_groups
+from release import krew
 from release.notes import notes
 from userstorage_operator import browsers
 from userstorage_operator.plan.pod_builder import DIRECTORY_IMAGE
@@ -50,10 +51,14 @@ class Image:
         return f"{self.repository}:{self.tag}{f'@{self.digest}' if self.digest else ''}"
 
 
-def write(image: Image, directory: Path, report: Report) -> None:
-    """Write all files of the release into `directory`, which is emptied first. Raises ClusterError if Helm cannot be built."""
+def write(image: Image, repository: str, directory: Path, report: Report) -> None:
+    """Write all files of the release of the repository `owner/name` into `directory`, which is emptied first.
+
+    Raises ClusterError if Helm cannot be built.
+    """
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
+    krew_archive = krew.archive()
     texts = {
         "install.yaml": _manifest("deploy", image),
         "crds.yaml": _manifest("deploy/crds", image),
@@ -61,8 +66,10 @@ def write(image: Image, directory: Path, report: Report) -> None:
         "images.txt": "".join(f"{each}\n" for each in images(image)),
         "prometheus-rules.yaml": yaml.safe_dump({"groups": published_groups()}, sort_keys=False, width=120, allow_unicode=True),
         "dashboard.json": (FOLDER / "dashboard.json").read_text(encoding="utf-8"),
+        "krew.yaml": krew.manifest(VERSION, repository, krew_archive),
         "release-notes.md": f"{notes(VERSION)}\n",
     }
+    (directory / krew.ARCHIVE).write_bytes(krew_archive)
     for name, text in texts.items():
         (directory / name).write_text(text, encoding="utf-8")
     _package_chart(image, directory, report)

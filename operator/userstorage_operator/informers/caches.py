@@ -18,7 +18,7 @@ from userstorage_operator.informers.sorted_index import SortedIndex
 from userstorage_operator.observed.claim_usage import ClaimUse, mounted_claims
 from userstorage_operator.observed.kept import keep, shared_claim
 from userstorage_operator.observed.snapshot import Children
-from userstorage_operator.plan.finalizers import is_held
+from userstorage_operator.plan.finalizers import is_held, is_unwatched
 from userstorage_operator.readmodel.query import Query
 from userstorage_operator.readmodel.summary import summary
 
@@ -219,7 +219,8 @@ class Caches:
             self._enqueue_all(self._hosts.update(raw, exists=exists))
             self._enqueue_all(self._quotas.update(raw, exists=exists))
             if not exists:
-                self._enqueue_held_policy(key.namespace, names.child_name(names.slug(user_id)))
+                policy = self.child(Kind.NETWORK_POLICY, key.namespace, names.child_name(names.slug(user_id)))
+                self._enqueue_former_policy(policy)
         self._enqueue(key)
 
     def _owners_changed(self, changes: Iterable[OwnerChange]) -> None:
@@ -239,8 +240,10 @@ class Caches:
         """Requeue the UserStorage that controls the child, and the owner of the user id, which repairs the child."""
         if kind.resource in _MARK_THE_OWNER:
             self._owners_changed(self._user_ids.update_child(child))
-        if kind in (Kind.NETWORK_POLICY, Kind.POD):
-            self._enqueue_held_policy(*object_key(child))
+        if kind is Kind.NETWORK_POLICY:
+            self._enqueue_former_policy(child)
+        elif kind is Kind.POD and self._children[Kind.NETWORK_POLICY].is_terminating(*object_key(child)):
+            self._enqueue_former_policy(self.child(Kind.NETWORK_POLICY, *object_key(child)))
         elif kind in EXPOSURE:
             self._exposure_changed(child)
         affected = self._user_ids.affected_keys(child)
@@ -275,14 +278,10 @@ class Caches:
             self._quotas.update(storage, exists=True)
         self._resync_all()
 
-    def _enqueue_held_policy(self, namespace: str, name: str) -> None:
-        """Requeue a NetworkPolicy that waits for its pod, under its own name: its UserStorage may be gone."""
-        policies = self._children[Kind.NETWORK_POLICY]
-        if not policies.is_terminating(namespace, name):
-            return  # the usual case, decided without parsing: this runs on every event
-        policy = policies.get(namespace, name)
-        if policy is not None and is_held(policy):
-            self._enqueue(Key(namespace, name))
+    def _enqueue_former_policy(self, policy: Unstructured | None) -> None:
+        """Requeue a NetworkPolicy that waits for its pod, or that no watch shows, under its own name: its UserStorage may be gone."""
+        if policy is not None and (is_held(policy) or is_unwatched(policy)):
+            self._enqueue(Key(*object_key(policy)))
 
     def _enqueue_all(self, keys: Iterable[Key]) -> None:
         for key in keys:

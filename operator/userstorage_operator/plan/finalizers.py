@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from userstorage_operator.api.names import ANNOTATION_USER_ID, FINALIZER, FOREGROUND_FINALIZER
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.observed.snapshot import is_owned_by_a_user_storage
+from userstorage_operator.observed.snapshot import is_labelled, is_owned_by_a_user_storage
 
 
 def has_finalizer(obj: Unstructured) -> bool:
@@ -18,6 +18,11 @@ def has_finalizer(obj: Unstructured) -> bool:
 def is_held(obj: Unstructured) -> bool:
     """Whether the object is being deleted and our finalizer keeps it."""
     return "deletionTimestamp" in obj["metadata"] and has_finalizer(obj)
+
+
+def is_unwatched(obj: Unstructured) -> bool:
+    """Whether our finalizer is on the object, and no watch would show its deletion: it has lost the label that the watches select."""
+    return has_finalizer(obj) and not is_labelled(obj)
 
 
 def foreign_finalizers(obj: Unstructured) -> list[str]:

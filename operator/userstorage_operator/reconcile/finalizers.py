@@ -13,10 +13,16 @@ from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, ReclaimPolicy, UserStorage
 from userstorage_operator.arbitration.lister import Lister
-from userstorage_operator.observed.snapshot import Snapshot, controller, controller_uid, is_terminating
+from userstorage_operator.observed.snapshot import (
+    Snapshot,
+    controller,
+    controller_uid,
+    is_owned_by_a_user_storage,
+    is_terminating,
+)
 from userstorage_operator.plan.child import owner_reference
 from userstorage_operator.plan.diff import with_owner
-from userstorage_operator.plan.finalizers import has_finalizer, is_held, protects, release_patch
+from userstorage_operator.plan.finalizers import has_finalizer, is_held, is_unwatched, protects, release_patch
 from userstorage_operator.plan.planner import claim_to_collect
 from userstorage_operator.reconcile.children import patch_child, with_live_child
 from userstorage_operator.reconcile.ports import Cluster
@@ -98,16 +104,23 @@ class Finalizers:
         return await self.release(policy)
 
     async def release_former_policy(self, key: Key) -> None:
-        """Release the NetworkPolicy `key` if it is being deleted, and neither its UserStorage nor its pod exists any more."""
+        """Release the NetworkPolicy `key` if it is being deleted, and neither its UserStorage nor its pod exists any more.
+
+        One that has lost its label gets it again, so that the watch shows when it is deleted.
+        """
         children = self._lister.children(key.namespace, key.name)
         policy = children.network_policy
-        if policy is None or not is_held(policy) or children.pod is not None:
+        if policy is None or not has_finalizer(policy):
             return
         owner = controller(policy)
         storage = self._lister.storage(Key(key.namespace, owner["name"])) if owner is not None else None
         if owner is not None and storage is not None and storage["metadata"]["uid"] == owner["uid"]:
             return  # its own reconcile does it
-        await self.release_unless_selected(policy)
+        if is_unwatched(policy) and (owner is None or is_owned_by_a_user_storage(policy)):
+            label: Unstructured = {"metadata": {"labels": {names.LABEL_MANAGED_BY: names.MANAGED_BY}}}
+            policy = await patch_child(self._cluster, self._lister, Kind.NETWORK_POLICY, policy, label)
+        if is_held(policy) and children.pod is None:
+            await self.release_unless_selected(policy)
 
     async def release(self, policy: Unstructured) -> Unstructured | None:
         """Remove our finalizer from the NetworkPolicy. Return what is left of it; None if it is gone."""

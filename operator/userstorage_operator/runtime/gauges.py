@@ -33,6 +33,7 @@ class Gauges:
             "watch_silence_seconds", "Time since a watch last received data from the API server.", "resource"
         )
         self.loop_lag = gauge("loop_lag_seconds", "Largest delay of the event loop in the last minute.")
+        self.tasks = gauge("tasks", "Tasks of the event loop.")
         self.api_up = gauge("api_up", "1 if the API server answered the last probe, else 0.")
         self.leader = gauge("leader", "1 in the leader, the only process that watches and writes; else 0.")
         self.leader_term = gauge("leader_term", "Term of the lease as last seen: how often the leader has changed.")

@@ -106,6 +106,7 @@ async def test_wait_goes_on_while_the_server_is_away(monkeypatch: pytest.MonkeyP
 
 async def test_top_shows_that_the_server_is_away_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
+    monkeypatch.setattr(top, "is_terminal", lambda: True)
     monkeypatch.setattr(top, "console", lambda: Console(file=shown, force_terminal=True, width=200))
     looks: list[Any] = [[row("a")], BUSY, [row("a"), row("b")]]
 

@@ -1,14 +1,17 @@
 """How requests reach the API server, and connections a pod: over real sockets, with an API server that answers as a test says."""
 
 import asyncio
+import functools
 import gc
 import json
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from aiohttp import WSMessage, web
@@ -16,11 +19,25 @@ from aiohttp import WSMessage, web
 from kubectl_userstorage import errors
 from kubectl_userstorage.api import PODS
 from kubectl_userstorage.cluster import Cluster, Target
+from kubectl_userstorage.ownerproxy import OwnerProxy
 from kubectl_userstorage.portforward import PROTOCOL, Channels
 from kubectl_userstorage.transport import connect
 
 POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "n"}, "spec": {"containers": [{"name": "c"}]}}
 PORT = (8080).to_bytes(2, "little")
+
+
+class Ending(Enum):
+    """How a connection to a pod ends, at the first data of a client."""
+
+    ERROR = auto()
+    CLOSE = auto()
+    FAULT = auto()
+    END = auto()
+    RESET = auto()
+    NONSENSE = auto()
+    AWAY = auto()
+    """The API server ends the connection before it has answered."""
 
 
 class ApiServer:
@@ -32,6 +49,7 @@ class ApiServer:
         self.failure: bytes | None = None
         self.exec_status: dict[str, Any] = {"status": "Success"}
         self.exec_output = b"done\n"
+        self.ending: Ending | None = None
         self.requests: list[str] = []
         self.open_sockets = 0
 
@@ -57,6 +75,9 @@ class ApiServer:
 
     async def portforward(self, request: web.Request) -> web.WebSocketResponse:
         assert request.query["ports"] == "8080"
+        if self.ending is Ending.AWAY:
+            assert request.transport is not None
+            request.transport.abort()
         socket = web.WebSocketResponse(protocols=[PROTOCOL])
         await socket.prepare(request)
         self.open_sockets += 1
@@ -70,10 +91,33 @@ class ApiServer:
                 assert message.data[:1] == b"\0"
                 if message.data == b"\0end":
                     break
-                await socket.send_bytes(message.data)
+                if self.ending is not None:
+                    await self._end(request, socket)
+                    break
+                if message.data.startswith(b"\0GET "):
+                    await socket.send_bytes(b"\0HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                else:
+                    await socket.send_bytes(message.data)
             return socket
         finally:
             self.open_sockets -= 1
+
+    async def _end(self, request: web.Request, socket: web.WebSocketResponse) -> None:
+        """End a connection to a pod as the kubelet, or what is between, does."""
+        assert request.transport is not None
+        match self.ending:
+            case Ending.ERROR:
+                await socket.send_bytes(b"\1error forwarding port 8080 to pod p: connection refused")
+            case Ending.CLOSE:
+                await socket.close()
+            case Ending.FAULT:
+                await socket.close(code=1011, message=b"internal error")
+            case Ending.END:
+                request.transport.close()
+            case Ending.RESET:
+                request.transport.abort()
+            case Ending.NONSENSE:
+                request.transport.write(b"\xff\xff no WebSocket")
 
     async def execute(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(protocols=[PROTOCOL])
@@ -288,3 +332,30 @@ async def test_credentials_that_expire_are_renewed_once(server: ApiServer, tmp_p
         server.accepted = "of another one"
         with pytest.raises(errors.Unauthorized):
             await cluster.list_all(PODS, "n")
+
+
+@pytest.mark.parametrize("client_is_kept", [True, False])
+@pytest.mark.parametrize("failure", [*Ending, 403, 404, 500, 503])
+async def test_open_answers_502_while_the_pod_does_not_and_works_again_afterwards(
+    server: ApiServer, tmp_path: Path, failure: Ending | int, client_is_kept: bool
+) -> None:
+    async with reached(server, tmp_path) as cluster:
+        connect_to_pod = functools.partial(cluster.transport.forward, POD, 8080)
+        async with (
+            OwnerProxy(connect_to_pod, "X-Forwarded-User", "alice").serving(0) as port,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client,
+        ):
+            for _ in range(2):
+                if client_is_kept:
+                    assert (await client.get("/")).text == "ok"
+                if isinstance(failure, Ending):
+                    server.ending = failure
+                else:
+                    server.refusal = failure
+                    server.ending = Ending.CLOSE  # of the connection that is open
+                for _ in range(3):
+                    answer = await client.get("/")
+                    assert answer.status_code == 502
+                    assert answer.text.startswith("the file browser does not answer; is its pod still running?\n")
+                server.ending = server.refusal = None
+                assert (await client.get("/")).text == "ok"

@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from support.live import Live
 from userstorage_operator.api.errors import ClusterError
@@ -102,6 +102,20 @@ class History:
             else:
                 objects[change.resource, change.name] = change.raw
             yield change, objects
+
+    def until(self, revision: int) -> "History":
+        """Return the part up to a revision."""
+        return History([change for change in self.changes if change.revision <= revision])
+
+    def forget(self, revision: int) -> None:
+        """Forget how the objects came to be as they were at a revision, so that a recording of hours needs little memory."""
+        objects: dict[tuple[str, str], Change] = {}
+        for change in self.until(revision).in_order():
+            if change.type == "DELETED":
+                objects.pop((change.resource, change.name), None)
+            else:
+                objects[change.resource, change.name] = replace(change, type="ADDED", initial=True)
+        self.changes = [*objects.values(), *(change for change in self.changes if change.revision > revision)]
 
     def of(self, resource: Resource, event_type: str) -> list[Change]:
         """Return the changes of one type of one resource, in order."""

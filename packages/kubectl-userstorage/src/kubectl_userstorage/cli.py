@@ -2,7 +2,7 @@
 
 import click
 
-from kubectl_userstorage.commands import cache, changing, claims, doctor, pods, reading, report, top
+from kubectl_userstorage.commands import cache, changing, claims, doctor, pods, reading, report, top, uninstall
 from kubectl_userstorage.options import restore_sigpipe
 
 EPILOG = """Exit codes: 0 done, all is well; 1 a problem was found; 2 wrong usage; 3 the API server refused the request or does not
@@ -34,6 +34,7 @@ for command in (
     doctor.doctor,
     report.report,
     cache.cache,
+    uninstall.uninstall,
 ):
     group.add_command(command)
 

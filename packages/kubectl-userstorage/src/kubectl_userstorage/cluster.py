@@ -12,6 +12,7 @@ from kubectl_userstorage.api import FIELD_MANAGER, Raw, Resource
 
 PAGE = 500
 """Objects of one page of a list, as kubectl asks for."""
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,15 @@ class Cluster:
         typed = {"apiVersion": resource.api_version, "kind": resource.kind}
         return [typed | item async for page in self.pages(resource, namespace, params) for item in page["items"]]
 
+    async def list_metadata(
+        self, resource: Resource, namespace: str | None, params: Mapping[str, str] | None = None
+    ) -> list[Raw]:
+        """Return the metadata of all objects of a list; of no object if the API server does not serve the resource."""
+        try:  # an empty page has null
+            return [item async for page in self.pages(resource, namespace, params, _METADATA) for item in page["items"] or ()]
+        except errors.NotFound:
+            return []
+
     async def create(self, resource: Resource, namespace: str | None, body: Raw, *, dry_run: bool = False) -> Raw:
         """Create an object and return it."""
         return await self.json("POST", resource, namespace, params=_write(dry_run=dry_run), body=body)
@@ -125,6 +135,10 @@ class Cluster:
         meta = raw["metadata"]
         preconditions = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
         await self.json("DELETE", resource, namespace, meta["name"], body={"preconditions": preconditions})
+
+    async def delete_all(self, resource: Resource, namespace: str) -> None:
+        """Delete all objects of a resource in a namespace."""
+        await self.json("DELETE", resource, namespace)
 
     async def may(self, verb: str, resource: Resource, namespace: str | None, subresource: str = "") -> bool:
         """Whether the caller has a right; `namespace` None: in all namespaces."""

@@ -1,14 +1,19 @@
-"""What commands print: tables as kubectl prints them, JSON, YAML and names."""
+"""What commands print: tables as kubectl prints them, JSON, YAML and names.
+
+rich and yaml take a third of the start of a command, so that they are imported when they are needed.
+"""
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import yaml
-from rich.console import Console
 
 from kubectl_userstorage.api import Raw, Resource, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _GAP = "   "
 STYLES = {
@@ -27,20 +32,28 @@ STYLES = {
 """Word -> colour."""
 
 
-def console() -> Console:
+def is_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return sys.stdout.isatty()
+
+
+def console() -> "Console":
     """Return the console of standard output. It wraps and highlights nothing: output is for pipes, too."""
+    from rich.console import Console  # noqa: PLC0415  # see above
+
     return Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
-def progress_console() -> Console:
+def progress_console() -> "Console":
     """Return the console for progress: standard error, and only if that is a terminal."""
+    from rich.console import Console  # noqa: PLC0415  # see above
+
     return Console(stderr=True)
 
 
 def has_colours() -> bool:
     """Whether standard output is a terminal that shows colours, and NO_COLOR is not set."""
-    screen = console()
-    return screen.is_terminal and not screen.no_color and screen.color_system is not None
+    return is_terminal() and not (screen := console()).no_color and screen.color_system is not None
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, coloured: str | None = None) -> None:
@@ -79,6 +92,8 @@ def without_managed_fields(raw: Raw) -> Raw:
 
 def to_yaml(document: Any) -> str:
     """Return a document as YAML."""
+    import yaml  # noqa: PLC0415  # see above
+
     text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     return text
 

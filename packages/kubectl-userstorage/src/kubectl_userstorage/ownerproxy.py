@@ -16,6 +16,8 @@ from kubectl_userstorage import errors
 from kubectl_userstorage.cluster import Stream
 
 _CHUNK = 65536
+_LINGER_MAX = 30.0
+"""Seconds for a client to read the last response, while it may still send the rest of an upload."""
 _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"expect", b"te", b"trailer", b"upgrade"})
 _OWN_SITE = frozenset({b"same-origin", b"none"})
 Headers = list[tuple[bytes, bytes]]
@@ -81,30 +83,37 @@ class OwnerProxy:
         task.add_done_callback(self._connections.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        client = _Side(h11.Connection(h11.SERVER), SocketStream(reader, writer))
+        socket = SocketStream(reader, writer)
+        client = _Side(h11.Connection(h11.SERVER), socket)
         upstream = _Upstream(self._connect)
         try:
             while isinstance(request := await client.event(), h11.Request):
                 if (reason := refusal(request, self._port)) is not None:
                     await client.refuse(403, reason)
-                    return
-                if not await self._forward(request, client, await upstream.side()):
-                    return
-        except (OSError, h11.ProtocolError, errors.CommandError):
+                    break
+                if not await self._forward(request, client, upstream):
+                    break
+            await socket.finish()
+        except (OSError, h11.ProtocolError, errors.CommandError) as error:
             with suppress(OSError, h11.ProtocolError):
-                await client.refuse(502, "the file browser does not answer; is its pod still running?")
+                cause = f"{error}\n" if isinstance(error, errors.CommandError) else ""
+                await client.refuse(502, f"the file browser does not answer; is its pod still running?\n{cause}".rstrip())
+                await socket.finish()
         finally:
             writer.close()
             await upstream.close()
 
-    async def _forward(self, request: h11.Request, client: "_Side", server: "_Side") -> bool:
-        """Forward one request and its response. Return whether the two connections can take another one."""
+    async def _forward(self, request: h11.Request, client: "_Side", upstream: "_Upstream") -> bool:
+        """Forward one request and its response. Return whether the connection of the client can take another one."""
+        server = await upstream.side()
         headers = list(request.headers)
         headers = as_owner(headers, self._header, self._owner) if self._header else headers
         await server.send(h11.Request(method=request.method, target=request.target, headers=headers))
         # The response may start before the request is complete: a refused upload.
-        upload = asyncio.ensure_future(_copy(client, server, h11.EndOfMessage))
+        upload = asyncio.ensure_future(_upload(client, server, upstream))
         try:
+            # Let it start. A response that has arrived is read without a pause, and a request without a body would seem incomplete.
+            await asyncio.sleep(0)
             while True:
                 response = await server.event()
                 if isinstance(response, h11.Response):
@@ -116,15 +125,19 @@ class OwnerProxy:
                         return False
                 else:
                     raise h11.RemoteProtocolError("closed without a response")
-            await client.send(h11.Response(status_code=response.status_code, headers=response.headers, reason=response.reason))
-            await _copy(server, client, h11.EndOfMessage)
-            if not upload.done() or upload.exception() is not None:
-                return False
+            headers = [(key, value) for key, value in response.headers if key not in _HOP_BY_HOP]
+            # The rest of the upload would be read as the next request. Announced, or the client sends one that nothing answers.
+            is_last = not upload.done() or upload.exception() is not None
+            headers += [(b"connection", b"close")] if is_last else []
+            await client.send(h11.Response(status_code=response.status_code, headers=headers, reason=response.reason))
+            await _download(server, client)
         finally:
             upload.cancel()
             with suppress(asyncio.CancelledError, OSError, h11.ProtocolError):
                 await upload
-        return client.next_request() and server.next_request()
+        if is_last or not server.next_request():
+            await upstream.close()
+        return client.next_request()
 
 
 class SocketStream:
@@ -148,6 +161,14 @@ class SocketStream:
         self._writer.write(data)
         await self._writer.drain()
 
+    async def finish(self) -> None:
+        """Send the end, and wait for that of the peer: closing while it sends would take back what it has not read yet."""
+        self._writer.write_eof()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_MAX):
+                while await self.read():
+                    pass
+
 
 class _Upstream:
     """The connection to the pod: opened for the first request, and again after the pod has closed it."""
@@ -165,6 +186,8 @@ class _Upstream:
         return self._side
 
     async def close(self) -> None:
+        """Close the connection; the next request opens another one."""
+        self._side = None
         await self._opened.aclose()
 
 
@@ -208,11 +231,26 @@ class _Side:
         return bytes(self._state.trailing_data[0])
 
 
-async def _copy(source: _Side, sink: _Side, last: type[h11.Event]) -> None:
-    """Copy the body of a message, up to and with its end. It also ends at a request for another protocol, which has no body."""
-    while isinstance(event := await source.event(), h11.Data | h11.EndOfMessage):
-        await sink.send(event)
-        if isinstance(event, last):
+async def _upload(client: _Side, server: _Side, upstream: _Upstream) -> None:
+    """Copy the body of a request. If its client goes away, end the connection to the pod, which waits for the rest of the body."""
+    while True:
+        try:
+            event = await client.event()
+        except (OSError, h11.ProtocolError):
+            await upstream.close()
+            raise
+        if not isinstance(event, h11.Data | h11.EndOfMessage):  # a request for another protocol, which has no body
+            return
+        await server.send(event)
+        if isinstance(event, h11.EndOfMessage):
+            return
+
+
+async def _download(server: _Side, client: _Side) -> None:
+    """Copy the body of a response, up to and with its end."""
+    while isinstance(event := await server.event(), h11.Data | h11.EndOfMessage):
+        await client.send(event)
+        if isinstance(event, h11.EndOfMessage):
             return
 
 
@@ -229,6 +267,7 @@ async def _tunnel(client: _Side, server: _Side) -> None:
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _spelling(name: bytes) -> bytes:

@@ -77,10 +77,11 @@ class PodStream:
         finally:
             self._is_over = True
 
-    async def end(self) -> None:
+    def end(self) -> None:
         """Have the reader see the end, after what has arrived."""
         self._is_over = True
-        await self._received.put(b"")
+        if self._received.empty():
+            self._received.put_nowait(b"")
 
 
 @asynccontextmanager
@@ -92,6 +93,7 @@ async def connection(open_socket: OpenSocket) -> AsyncIterator[PodStream]:
     opened: asyncio.Future[PodStream] = asyncio.get_running_loop().create_future()
 
     async def hold() -> None:
+        stream: PodStream | None = None
         try:
             async with open_socket() as socket:
                 stream = PodStream(socket)
@@ -100,8 +102,9 @@ async def connection(open_socket: OpenSocket) -> AsyncIterator[PodStream]:
         except Exception as error:  # noqa: BLE001  # of httpx, httpx_ws, wsproto, anyio and kr8s: each means the same
             if not opened.done():
                 opened.set_exception(error)
-                return
-        await opened.result().end()
+        finally:
+            if stream is not None:
+                stream.end()
 
     task = asyncio.ensure_future(hold())
     try:

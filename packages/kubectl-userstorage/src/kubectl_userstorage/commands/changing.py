@@ -1,6 +1,7 @@
 """`create`, `suspend`, `resume` and `restart`."""
 
 import asyncio
+import functools
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -59,6 +60,16 @@ def wait_options(command: Command) -> Command:
     return click.option("--wait", is_flag=True, help="Wait until it is done. Exit code 1: it was not within --timeout.")(
         command
     )
+
+
+def _change(callback: Command) -> click.Command:
+    """Make a command that changes one UserStorage, with the options that all of them have."""
+    with_options: Command = functools.reduce(
+        lambda decorated, add: add(decorated),
+        (cluster_options, wait_options, output_option("text", "name", default="text"), namespace_option, name_argument),
+        callback,
+    )
+    return click.command()(with_options)
 
 
 @click.command()
@@ -126,36 +137,21 @@ def create(
         print_done(USER_STORAGES, name, "created" + ("" if dry_run == "none" else f" (dry run: {dry_run})"), output)
 
 
-@click.command()
-@name_argument
-@namespace_option
-@output_option("text", "name", default="text")
-@wait_options
-@cluster_options
+@_change
 def suspend(target: Target, name: str, namespace: str | None, output: str, wait: bool, timeout: float) -> None:
     """Stop the pod of a UserStorage and keep the files: sets spec.replicas to 0."""
     _scale(target, name, namespace, 0, timeout if wait else None)
     print_done(USER_STORAGES, name, "suspended", output)
 
 
-@click.command()
-@name_argument
-@namespace_option
-@output_option("text", "name", default="text")
-@wait_options
-@cluster_options
+@_change
 def resume(target: Target, name: str, namespace: str | None, output: str, wait: bool, timeout: float) -> None:
     """Start the pod of a suspended UserStorage again: sets spec.replicas to 1."""
     _scale(target, name, namespace, 1, timeout if wait else None)
     print_done(USER_STORAGES, name, "resumed", output)
 
 
-@click.command()
-@name_argument
-@namespace_option
-@output_option("text", "name", default="text")
-@wait_options
-@cluster_options
+@_change
 def restart(target: Target, name: str, namespace: str | None, output: str, wait: bool, timeout: float) -> None:
     """Restart the pod of a UserStorage, as `kubectl rollout restart` does: sets the annotation userstorage.dev/restartedAt.
 

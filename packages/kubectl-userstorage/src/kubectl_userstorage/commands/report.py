@@ -11,24 +11,7 @@ from pathlib import Path
 
 import click
 
-from kubectl_userstorage import errors
-from kubectl_userstorage.api import (
-    ADMISSION_BINDINGS,
-    ADMISSION_POLICIES,
-    CHILD_SELECTOR,
-    CLAIMS,
-    CLASSES,
-    CRDS,
-    DEPLOYMENTS,
-    EVENTS,
-    LEASES,
-    NETWORK_POLICIES,
-    OPERATOR_SELECTOR,
-    PODS,
-    SERVICES,
-    USER_STORAGES,
-    Resource,
-)
+from kubectl_userstorage import api, errors
 from kubectl_userstorage.cluster import Cluster, Target
 from kubectl_userstorage.commands.cache import system_namespace_option
 from kubectl_userstorage.commands.doctor import checks
@@ -37,7 +20,7 @@ from kubectl_userstorage.options import cluster_options, run, scope_options
 from kubectl_userstorage.output import progress_console, to_yaml
 from kubectl_userstorage.redaction import clean, clean_text
 
-_OURS = {"labelSelector": CHILD_SELECTOR}
+_OURS = {"labelSelector": api.CHILD_SELECTOR}
 _LINES = "5000"
 """Last lines of each log."""
 _CRD_NAMES = ("userstorages.userstorage.dev", "userstorageclasses.userstorage.dev")
@@ -87,7 +70,7 @@ async def collect(cluster: Cluster, namespace: str | None, system: str, on_progr
     files: dict[str, str] = {}
     missing: list[str] = []
 
-    async def objects(name: str, resource: Resource, where: str | None, params: dict[str, str] | None = None) -> None:
+    async def objects(name: str, resource: api.Resource, where: str | None, params: dict[str, str] | None = None) -> None:
         on_progress(name)
         try:
             found = await cluster.list_all(resource, where, params)
@@ -98,23 +81,23 @@ async def collect(cluster: Cluster, namespace: str | None, system: str, on_progr
 
     on_progress("doctor")
     files["doctor.json"] = json.dumps([clean(check._asdict()) for check in await checks(cluster, system)], indent=2)
-    await objects("userstorages.yaml", USER_STORAGES, namespace)
-    await objects("classes.yaml", CLASSES, None)
-    for resource in (PODS, CLAIMS, SERVICES, NETWORK_POLICIES):
+    await objects("userstorages.yaml", api.USER_STORAGES, namespace)
+    await objects("classes.yaml", api.CLASSES, None)
+    for resource in (api.PODS, api.CLAIMS, api.SERVICES, api.NETWORK_POLICIES):
         await objects(f"children/{resource.plural}.yaml", resource, namespace, _OURS)
-    await objects("events.yaml", EVENTS, namespace)
-    await objects("admission/policies.yaml", ADMISSION_POLICIES, None)
-    await objects("admission/bindings.yaml", ADMISSION_BINDINGS, None)
+    await objects("events.yaml", api.EVENTS, namespace)
+    await objects("admission/policies.yaml", api.ADMISSION_POLICIES, None)
+    await objects("admission/bindings.yaml", api.ADMISSION_BINDINGS, None)
     for name in _CRD_NAMES:
-        await objects(f"crds/{name}.yaml", CRDS, None, {"fieldSelector": f"metadata.name={name}"})
-    for resource in (DEPLOYMENTS, PODS, LEASES):
+        await objects(f"crds/{name}.yaml", api.CRDS, None, {"fieldSelector": f"metadata.name={name}"})
+    for resource in (api.DEPLOYMENTS, api.PODS, api.LEASES):
         await objects(f"operator/{resource.plural}.yaml", resource, system)
-    await objects("operator/events.yaml", EVENTS, system)
+    await objects("operator/events.yaml", api.EVENTS, system)
     try:
-        for pod in await cluster.list_all(PODS, system, {"labelSelector": OPERATOR_SELECTOR}):
+        for pod in await cluster.list_all(api.PODS, system, {"labelSelector": api.OPERATOR_SELECTOR}):
             name = pod["metadata"]["name"]
             on_progress(f"log of {name}")
-            log = await cluster.text(f"{PODS.base}/namespaces/{system}/pods/{name}/log", {"tailLines": _LINES})
+            log = await cluster.text(f"{api.PODS.base}/namespaces/{system}/pods/{name}/log", {"tailLines": _LINES})
             kept = log.splitlines(keepends=True) if namespace is None else log_lines(log, namespace)
             if left_out := len(log.splitlines()) - len(kept):
                 missing.append(f"operator/{name}.log: {left_out} lines about other namespaces, or not JSON; -A has them")

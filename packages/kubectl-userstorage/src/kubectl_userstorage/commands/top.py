@@ -7,15 +7,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import click
-from rich.live import Live
-from rich.text import Text
 
 from kubectl_userstorage import errors, listing
 from kubectl_userstorage.cluster import Cluster, Target
 from kubectl_userstorage.commands.reading import Scope, namespace_of, query_options, read_api_of
 from kubectl_userstorage.listing import Query, Row
 from kubectl_userstorage.options import cluster_options, run, scope_options, until_done
-from kubectl_userstorage.output import console, has_colours, table_lines
+from kubectl_userstorage.output import console, has_colours, is_terminal, table_lines
 
 _COLUMNS = ("namespace", "name", "user", "phase", "reason", "used", "capacity", "node", "age")
 _URGENCY = ("Failed", "Degraded", "Terminating", "Starting", "Pending", "Ready", "Suspended")
@@ -74,12 +72,14 @@ def top(
 
 async def _show(look: Callable[[], Awaitable[list[Row]]], sort: str, limit: int, interval: float | None) -> None:
     """Print once, or, on a terminal, show what is found at each `interval` until interrupted."""
-    screen = console()
     first = "\n".join(lines(await look(), sort, limit))
-    if interval is None or not screen.is_terminal:
+    if interval is None or not is_terminal():
         click.echo(first, color=has_colours())
         return
-    with Live(Text.from_ansi(first), console=screen, auto_refresh=False, screen=True) as live:
+    from rich.live import Live  # noqa: PLC0415  # as in output.py
+    from rich.text import Text  # noqa: PLC0415
+
+    with Live(Text.from_ansi(first), console=console(), auto_refresh=False, screen=True) as live:
         while True:
             await asyncio.sleep(interval)
             try:
