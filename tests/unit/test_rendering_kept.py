@@ -81,6 +81,11 @@ def test_what_changes_in_a_start_is_not_rendered_again(meta: dict[str, Any]) -> 
     assert render(storage(meta), BUILT_IN, exposed=True, granted=None) is first
 
 
+def test_claim_that_appears_is_not_rendered_again_without_a_limit() -> None:
+    first = render(STORAGE, BUILT_IN, exposed=True, granted=None)
+    assert render(STORAGE, BUILT_IN, exposed=True, granted="10Gi") is first
+
+
 def test_no_plan_changes_what_is_kept() -> None:
     kept = render(STORAGE, BUILT_IN, exposed=True, granted=None)
     before = orjson.dumps([kept.pod, kept.service, kept.pvc, kept.network_policy])

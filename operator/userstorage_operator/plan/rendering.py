@@ -23,6 +23,7 @@ def render(storage: UserStorage, cls: UserStorageClass, *, exposed: bool, grante
     # Without what changes in a start: an input that differs in the rest is rendered again.
     meta = replace(storage.meta, generation=0, resource_version="", finalizers=(), paused=None, deleted_at=None)
     storage = replace(storage, meta=meta)
+    granted = granted if cls.max_size is not None else None  # only a limit makes it matter
     asked = (storage, cls, exposed, granted)
     known = _KEPT.get(meta.uid)
     if known is not None and known[0] == asked:
