@@ -127,3 +127,14 @@ def test_policy_is_released_after_a_pod_that_no_watch_shows(loop: asyncio.Abstra
     world.oppose("alice", Kind.POD, "unlabel")
     world.teardown()
     assert world.api.find(Kind.NETWORK_POLICY.resource, *child_key("alice")) is None
+
+
+def test_child_that_another_controller_has_just_adopted_is_not_repaired(loop: asyncio.AbstractEventLoop) -> None:
+    world = machine(loop)
+    world.oppose("alice", Kind.SERVICE, "edit")
+    world.deliver(Kind.SERVICE.resource, 1)
+    world.oppose("alice", Kind.SERVICE, "seize")  # the watch has not shown it yet
+    world.reconcile(0, informed=False)
+    owners = world.api.get(Kind.SERVICE.resource, *child_key("alice"))["metadata"]["ownerReferences"]
+    assert [owner["kind"] for owner in owners] == ["Other"]
+    world.teardown()
