@@ -266,9 +266,9 @@ def test_forwarded_headers_of_the_client_are_not_read(attack: Attack, number: in
     answer, reached = attack.send("bob", encoded("GET", ALICE, "/", [*attack.session("bob"), *headers]))
     assert (answer.code, reached) == (403, ""), answer
     answer, reached = attack.send("bob", encoded("GET", BOB, "/", [*attack.session("bob"), *headers]), BOB)
-    assert (answer.code, reached) in [(200, "bob"), (403, "")], answer
+    assert (answer.code, reached) == (200, "bob"), answer
     answer, reached = attack.send("alice", encoded("GET", ALICE, "/", [*attack.session("alice"), *headers]))
-    assert (answer.code, reached) in [(200, "alice"), (403, "")], answer
+    assert (answer.code, reached) == (200, "alice"), answer
 
 
 OTHER_SITES: list[tuple[str, Headers]] = [

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from userstorage_operator import browsers
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import AwaitingGarbageCollection, InvalidSpec, NameConflict, OperatorError
 from userstorage_operator.api.resources import EXPOSURE, Kind
@@ -23,7 +22,7 @@ from userstorage_operator.observed.snapshot import (
     was_orphaned,
 )
 from userstorage_operator.plan import volume_affinity
-from userstorage_operator.plan.builders import Desired, build
+from userstorage_operator.plan.builders import Desired
 from userstorage_operator.plan.child import selector
 from userstorage_operator.plan.deferred_changes import (
     current_claim_size,
@@ -43,6 +42,7 @@ from userstorage_operator.plan.pod import (
     pod_deletion,
     pod_termination_deadline,
 )
+from userstorage_operator.plan.rendering import render
 from userstorage_operator.plan.steps import (
     AddFinalizer,
     Create,
@@ -109,9 +109,8 @@ def _render(snapshot: Snapshot) -> tuple[Desired | None, OperatorError | None]:
         return None, snapshot.spec_error
     cls = replace(cls, ids=ids_of_files(snapshot) or cls.ids)
     try:
-        browser = browsers.render(storage, cls)
         exposed = snapshot.exposure_conflict is None
-        desired = build(storage, cls, browser, exposed=exposed, granted=current_claim_size(snapshot))
+        desired = render(storage, cls, exposed=exposed, granted=current_claim_size(snapshot))
     except InvalidSpec as error:
         return None, error
     desired, pod = record_ids(desired, snapshot), snapshot.children.pod

@@ -64,12 +64,13 @@ class Finalizers:
         # A change to Retain that comes after the claim got its owner: the test fails, and the next reconcile removes the owner.
         test: Unstructured = {"op": "test", "path": "/spec/storage/reclaimPolicy", "value": ReclaimPolicy.DELETE.value}
         patch = [*([test] if collected else []), *release_patch(meta.uid, meta.finalizers)]
-        try:
+        patched: Unstructured = {"metadata": {}}
+        with suppress(NotFound):
             patched = await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, patch)
-            left = patched["metadata"].get("finalizers")
-        except NotFound:
-            left = None
-        if not left:  # gone: events of its children must not end the deletion again before the watch reports its end
+        # Events of its children must not end the deletion again before the watch reports this.
+        if patched["metadata"].get("finalizers"):
+            self._lister.put(USER_STORAGES, patched)
+        else:  # gone
             self._lister.discard(USER_STORAGES, meta.namespace, meta.name, meta.uid)
         log.info("released", action="patch UserStorage")
 
