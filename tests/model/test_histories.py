@@ -138,3 +138,11 @@ def test_child_that_another_controller_has_just_adopted_is_not_repaired(loop: as
     owners = world.api.get(Kind.SERVICE.resource, *child_key("alice"))["metadata"]["ownerReferences"]
     assert [owner["kind"] for owner in owners] == ["Other"]
     world.teardown()
+
+
+def test_what_no_watch_has_shown_is_found_by_the_sweep(loop: asyncio.AbstractEventLoop) -> None:
+    world = machine(loop)
+    world.oppose("alice", Kind.SERVICE, "delete")
+    world.lose_events(Kind.SERVICE.resource, relists=False, stale_by=0)
+    world.teardown()
+    assert world.api.find(Kind.SERVICE.resource, *child_key("alice")) is not None
