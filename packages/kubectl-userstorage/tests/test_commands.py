@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -198,3 +199,16 @@ def test_client_key_is_deleted_if_the_command_is_stopped(number: int, tmp_path: 
         until_done(work())
     assert ended.value.exit_code == errors.INTERRUPTED
     assert not key.exists()
+
+
+def test_restart_of_a_suspended_user_storage_does_not_claim_a_restart() -> None:
+    assert changing.restart_outcome(ready()) == "restarted"
+    suspended = ready() | {"spec": {"userID": "alice", "replicas": 0}}
+    assert changing.restart_outcome(suspended).startswith("suspended: nothing to restart")
+
+
+def test_readme_has_no_relative_links_which_the_package_index_cannot_follow() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    targets = re.findall(r"\]\(([^)]+)\)", readme)
+    assert targets
+    assert [target for target in targets if not target.startswith("https://")] == []
