@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -228,3 +229,16 @@ cli.main()
 """
     ended = subprocess.run([sys.executable, "-c", program, "write-to-nobody"], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (0, "went on\n"), ended.stderr
+
+
+def test_restart_of_a_suspended_user_storage_does_not_claim_a_restart() -> None:
+    assert changing.restart_outcome(ready()) == "restarted"
+    suspended = ready() | {"spec": {"userID": "alice", "replicas": 0}}
+    assert changing.restart_outcome(suspended).startswith("suspended: nothing to restart")
+
+
+def test_readme_has_no_relative_links_which_the_package_index_cannot_follow() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    targets = re.findall(r"\]\(([^)]+)\)", readme)
+    assert targets
+    assert [target for target in targets if not target.startswith("https://")] == []
