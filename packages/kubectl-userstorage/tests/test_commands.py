@@ -20,7 +20,7 @@ from kubectl_userstorage import errors, listing
 from kubectl_userstorage.cli import group
 from kubectl_userstorage.cluster import Answer, Cluster
 from kubectl_userstorage.commands import cache, changing, doctor, report, top
-from kubectl_userstorage.commands.claims import plan_adoption, refuse_changes
+from kubectl_userstorage.commands.claims import named_by, plan_adoption, refuse_changes
 from kubectl_userstorage.diagnosis import State
 from kubectl_userstorage.listing import Query, Row
 from kubectl_userstorage.options import until_done
@@ -146,6 +146,19 @@ def test_exit_codes_of_cache_are_those_of_the_plugin(monkeypatch: pytest.MonkeyP
 def test_user_id_is_escaped_in_the_field_selector(user: str, value: str) -> None:
     assert Query("n", phase="Ready", user=user).params() == {"fieldSelector": f"spec.userID={value},status.phase=Ready"}
     assert listing.escaped(user) == value
+
+
+def test_other_users_of_a_whole_claim_are_named_before_it_is_adopted() -> None:
+    def storage(name: str, **options: str) -> dict[str, Any]:
+        return {"metadata": {"name": name}, "spec": {"userID": name, "storage": options}}
+
+    storages = [
+        storage("alice", claimName="team"),
+        storage("bob", claimName="team"),
+        storage("carol", claimName="team", subPath="carol"),
+        storage("dave"),
+    ]
+    assert named_by("team", "alice", storages) == ["bob"]
 
 
 def test_claim_that_many_share_is_adopted_only_with_a_directory() -> None:

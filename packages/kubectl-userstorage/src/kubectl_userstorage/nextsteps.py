@@ -110,7 +110,10 @@ NEXT_STEPS: dict[str, dict[str, Step | None]] = {
             Actor.PLATFORM, "Look at the controller of the readiness gate that the message names.", _POD
         ),
         "PodTerminating": Step(
-            Actor.NONE, "Wait for the old pod; if its node is away, a cluster admin repairs the node.", _POD
+            Actor.NONE,
+            "Wait for the old pod. After minutes, a cluster admin sees to what the message names: a node that is away, or the "
+            "controller of a finalizer.",
+            _POD,
         ),
         "PodBackoff": Step(Actor.NONE, "Wait for the next pod; the message says what ended the former ones.", _STATUS),
         "StartTimeout": Step(
@@ -237,8 +240,9 @@ NEXT_STEPS: dict[str, dict[str, Step | None]] = {
         ),
         "DeletionTimedOut": Step(
             Actor.CLUSTER,
-            "Repair or remove the node that the message names; the operator never forces a deletion.",
-            "kubectl get nodes",
+            "Repair what the message names: a node that is away, or the controller of a finalizer. The operator never forces a "
+            "deletion.",
+            _POD,
         ),
         "UserIDConflict": FAILURES["UserIDConflict"],
         "NameConflict": FAILURES["NameConflict"],

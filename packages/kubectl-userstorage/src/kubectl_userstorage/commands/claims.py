@@ -112,6 +112,8 @@ def adopt(
             refuse_changes(storage, user_id, class_name, sub_path)
         user = user_id_of(storage) if storage is not None else user_id or name
         patch, created = plan_adoption(raw, storage, name, user, class_name, sub_path)
+        others = named_by(claim, name, await cluster.list_all(USER_STORAGES, scope))
+        click.echo("".join(f"warning: it is the claim of UserStorage {other!r} too\n" for other in others), err=True, nl=False)
         if patch is None and created is None:
             click.echo(f"nothing to do: claim {claim!r} is the claim of UserStorage {name!r}", err=True)
         elif not yes:
@@ -127,6 +129,12 @@ def adopt(
             print_done(USER_STORAGES, name, "created")
 
     run(target, work)
+
+
+def named_by(claim: str, name: str, storages: list[Raw]) -> list[str]:
+    """Return the names of the UserStorages, other than `name`, that use a claim as a whole."""
+    others = [raw for raw in storages if raw["metadata"]["name"] != name and claim_of(raw) == claim]
+    return [raw["metadata"]["name"] for raw in others if not (raw["spec"].get("storage") or {}).get("subPath")]
 
 
 def refuse_changes(storage: Raw, user_id: str | None, class_name: str | None, sub_path: str | None) -> None:
