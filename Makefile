@@ -270,6 +270,10 @@ performance: install ## Write the newest results into docs/performance.md and th
 profile: install ## A flame graph of the operator in a burst, and its CPU by package; as root
 	$(RUN) --group profile python benchmarks/profiling.py $(BENCH_ARGS)
 
+.PHONY: bench-burst
+bench-burst: install ## CPU of the operator in a burst against a simulated API server; two minutes, no cluster (BENCH_ARGS="COMMAND OTHER_COMMAND")
+	PYTHONPATH=tests $(RUN) python benchmarks/burst.py $(BENCH_ARGS)
+
 .PHONY: bench-memory
 bench-memory: install ## Memory of the caches per user, and CPU per event (BENCH_ARGS="--users 10000")
 	PYTHONPATH=tests $(RUN) python benchmarks/memory.py $(BENCH_ARGS)

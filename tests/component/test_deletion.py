@@ -13,6 +13,7 @@ from support.inprocess import RecordedMetrics, serving
 from support.kubectl import Kubectl
 from support.live import LIFE, Live
 from userstorage_operator.api.errors import OperatorError
+from userstorage_operator.api.names import ANNOTATION_PAUSED
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.config import Config
@@ -396,6 +397,27 @@ async def test_next_object_of_the_user_waits_for_the_policy_of_the_former(live: 
     await live.create("second", user_id="alice")
     after = await live.until_ready("second")
     assert after["status"]["podUID"] != before
+
+
+async def test_foreground_deletion_ends_although_the_policy_waits_for_an_orphaned_pod(live: Live, operator: None) -> None:
+    await live.until_kind_is_collected()
+    await live.create()
+    await live.until_ready()
+    await live.change({"metadata": {"annotations": {ANNOTATION_PAUSED: "true"}}})  # the owner is not restored
+    await live.until_condition("Paused", "True", "Paused")
+    await live.change_child(Kind.POD, {"metadata": {"ownerReferences": None}})
+    await live.delete_with("Foreground")
+    await live.until_gone()
+    assert "deletionTimestamp" not in (await live.pod())["metadata"]
+    policy = await live.child(Kind.NETWORK_POLICY)
+    assert policy is not None
+    assert "ownerReferences" not in policy["metadata"]
+    await live.delete(Kind.POD.resource, "user-storage-alice")
+
+    async def is_policy_gone() -> bool:
+        return await live.child(Kind.NETWORK_POLICY) is None
+
+    await live.until(is_policy_gone)
 
 
 async def test_orphaning_deletion_leaves_the_pod_alone(live: Live, operator: None) -> None:

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -28,7 +28,10 @@ def plugin(cluster: ClusterAccess, users: NamespaceUsers) -> Plugin:
 def listening(process: subprocess.Popen[str]) -> set[tuple[str, int]]:
     """Return the addresses (as in /proc/net/tcp) and ports on which a process accepts connections."""
     proc = Path(f"/proc/{process.pid}")
-    links = [str(entry.readlink()) for entry in (proc / "fd").iterdir()]
+    links = []
+    for entry in (proc / "fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            links.append(str(entry.readlink()))
     inodes = {link.removeprefix("socket:[").rstrip("]") for link in links}
     rows = [line.split() for family in ("tcp", "tcp6") for line in (proc / "net" / family).read_text().splitlines()[1:]]
     found = [row[1].split(":") for row in rows if row[3] == "0A" and row[9] in inodes]

@@ -36,7 +36,7 @@ class Watchdog:
         self.created: set[str] = set()
         """The uids of the pods that the operator has created."""
         self.released_by_force: set[str] = set()
-        """The uids of NetworkPolicies whose finalizer an opponent has removed."""
+        """The uids of NetworkPolicies whose finalizer an opponent has removed, or the operator for a class without policies."""
         self.caches: Caches | None = None
         """What the operator knows."""
         for storage in api.of(USER_STORAGES).values():
@@ -66,13 +66,21 @@ class Watchdog:
             self._check_claim(write)
         elif write.resource is Kind.POD.resource and write.verb == "delete":
             self._check_deleted(write)
-        elif write.resource is Kind.NETWORK_POLICY.resource and not self.disturbed:
-            assert write.before is not None
-            assert write.after is not None
-            had, has = (names.FINALIZER in obj["metadata"].get("finalizers", ()) for obj in (write.before, write.after))
+        elif write.resource is Kind.NETWORK_POLICY.resource:
+            self._check_policy(write)
+
+    def _check_policy(self, write: Write) -> None:
+        assert write.before is not None
+        assert write.after is not None
+        had, has = (names.FINALIZER in obj["metadata"].get("finalizers", ()) for obj in (write.before, write.after))
+        if has or not had:
+            return
+        if not self._is_managed(write.before):  # it goes, whatever the class asks for later
+            self.released_by_force.add(write.before["metadata"]["uid"])
+        elif not self.disturbed:
             pod = self._pod_of(write.before)
-            protected = pod is not None and pod["metadata"]["uid"] in self.created and self._is_managed(write.before)
-            assert has or not had or not protected, f"the NetworkPolicy was released before its pod was gone: {write}"
+            protected = pod is not None and pod["metadata"]["uid"] in self.created
+            assert not protected, f"the NetworkPolicy was released before its pod was gone: {write}"
 
     def _check_created(self, write: Write) -> None:
         assert write.after is not None

@@ -69,3 +69,80 @@ def test_policy_without_label_is_released_although_its_user_is_gone(loop: asynci
         world.oppose("alice", Kind.NETWORK_POLICY, "unlabel")
     world.teardown()
     assert world.api.find(Kind.NETWORK_POLICY.resource, *child_key("alice")) is None
+
+
+@pytest.mark.parametrize("deed", ["orphan", "seize"])
+@pytest.mark.parametrize("stripped", [False, True], ids=["finalizer", "no-finalizer"])
+def test_foreground_deletion_ends_although_the_policy_waits_for_a_strange_pod(
+    loop: asyncio.AbstractEventLoop, deed: str, stripped: bool
+) -> None:
+    world = machine(loop)
+    world.delete("alice", "Foreground")
+    if stripped:
+        world.strip_finalizer("alice")
+    world.oppose("alice", Kind.POD, deed)
+    world.world.settle()
+    assert world.api.find(USER_STORAGES, NAMESPACE, "alice") is None
+    policy = world.api.find(Kind.NETWORK_POLICY.resource, *child_key("alice"))
+    assert world.api.find(Kind.POD.resource, *child_key("alice")) is not None
+    assert policy is not None
+    world.oppose("alice", Kind.POD, "delete")
+    world.teardown()
+    assert world.api.find(Kind.NETWORK_POLICY.resource, *child_key("alice")) is None
+
+
+def test_policy_that_was_released_for_a_class_without_policies_is_created_again(loop: asyncio.AbstractEventLoop) -> None:
+    world = machine(loop)
+    world.change_class("plain", {"network": {"policy": "None"}})
+    world.reconcile(0, informed=True)
+    world.change("alice", {"className": "exposing"})
+    world.teardown()
+    assert world.api.find(Kind.NETWORK_POLICY.resource, *child_key("alice")) is not None
+
+
+def test_no_child_is_created_after_an_end_that_the_watch_has_not_shown(loop: asyncio.AbstractEventLoop) -> None:
+    world = machine(loop)
+    world.strip_finalizer("alice")
+    world.delete("alice", "Background")
+    world.oppose("alice", Kind.SERVICE, "delete")
+    world.deliver(Kind.SERVICE.resource, 1)
+    world.reconcile(0, informed=False)
+    assert world.api.find(Kind.SERVICE.resource, *child_key("alice")) is None
+    world.teardown()
+
+
+def test_pod_on_a_claim_that_is_being_deleted_is_not_replaced(loop: asyncio.AbstractEventLoop) -> None:
+    world = machine(loop)
+    world.oppose("alice", Kind.PVC, "delete")
+    world.change("alice", {"lifecycle": {"terminationGracePeriodSeconds": 5}})
+    world.reconcile(0, informed=True)
+    assert "deletionTimestamp" not in world.api.get(Kind.POD.resource, *child_key("alice"))["metadata"]
+    world.teardown()
+
+
+def test_policy_is_released_after_a_pod_that_no_watch_shows(loop: asyncio.AbstractEventLoop) -> None:
+    world = machine(loop)
+    world.strip_finalizer("alice")
+    world.delete("alice", "Background")
+    world.oppose("alice", Kind.POD, "unlabel")
+    world.teardown()
+    assert world.api.find(Kind.NETWORK_POLICY.resource, *child_key("alice")) is None
+
+
+def test_child_that_another_controller_has_just_adopted_is_not_repaired(loop: asyncio.AbstractEventLoop) -> None:
+    world = machine(loop)
+    world.oppose("alice", Kind.SERVICE, "edit")
+    world.deliver(Kind.SERVICE.resource, 1)
+    world.oppose("alice", Kind.SERVICE, "seize")  # the watch has not shown it yet
+    world.reconcile(0, informed=False)
+    owners = world.api.get(Kind.SERVICE.resource, *child_key("alice"))["metadata"]["ownerReferences"]
+    assert [owner["kind"] for owner in owners] == ["Other"]
+    world.teardown()
+
+
+def test_what_no_watch_has_shown_is_found_by_the_sweep(loop: asyncio.AbstractEventLoop) -> None:
+    world = machine(loop)
+    world.oppose("alice", Kind.SERVICE, "delete")
+    world.lose_events(Kind.SERVICE.resource, relists=False, stale_by=0)
+    world.teardown()
+    assert world.api.find(Kind.SERVICE.resource, *child_key("alice")) is not None

@@ -7,6 +7,7 @@ fit the code any more is an error, not a mutant that was caught.
 from dataclasses import dataclass
 
 MODEL = "tests/model/test_reconciler_model.py"
+HISTORIES = "tests/model/test_histories.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Mutant:
     name: str
     breaks: str
     edits: tuple[Edit, ...]
-    tests: tuple[str, ...] = (MODEL,)
+    tests: tuple[str, ...] = (HISTORIES, MODEL)
 
 
 MUTANTS = (
@@ -108,8 +109,8 @@ MUTANTS = (
         (
             Edit(
                 "plan/planner.py",
-                "    if pod is None:\n        return Plan((*keep, RemoveFinalizer()))\n",
-                "    return Plan((*keep, RemoveFinalizer()))\n",
+                "    if pod is None:\n        return Plan((*keep, *_leave_policy(snapshot), RemoveFinalizer()))\n",
+                "    return Plan((*keep, *_leave_policy(snapshot), RemoveFinalizer()))\n",
             ),
             Edit(
                 "reconcile/apply.py",
@@ -265,6 +266,6 @@ MUTANTS = (
                 "        if policy is not None and is_held(policy):\n",
             ),
         ),
-        ("tests/model/test_histories.py",),
+        (HISTORIES,),
     ),
 )

@@ -422,3 +422,17 @@ def test_held_policy_is_requeued_under_its_own_name_after_every_change_that_may_
     assert held in scenario.reconcile()
     scenario.event("DELETED", Kind.NETWORK_POLICY, scenario.version(policy))
     assert held not in scenario.reconcile()
+
+
+def test_policy_that_no_watch_shows_is_requeued_under_its_own_name() -> None:
+    scenario, own = CachesScenario(), Key("users", child_name("alice"))
+    scenario.create("a", "alice")
+    [raw] = scenario.storages().values()
+    create_child(scenario, Kind.NETWORK_POLICY, raw)
+    assert own not in scenario.reconcile()
+    policy = scenario.child(Kind.NETWORK_POLICY, "alice")
+    assert policy is not None
+    scenario.event("MODIFIED", Kind.NETWORK_POLICY, scenario.version(policy, labels={}))
+    assert own in scenario.reconcile()
+    scenario.event("DELETED", None, scenario.version(raw))
+    assert own in scenario.reconcile()

@@ -240,7 +240,7 @@ class Caches:
         """Requeue the UserStorage that controls the child, and the owner of the user id, which repairs the child."""
         if kind.resource in _MARK_THE_OWNER:
             self._owners_changed(self._user_ids.update_child(child))
-        if kind is Kind.NETWORK_POLICY:
+        if kind is Kind.NETWORK_POLICY and self._children[kind].version(*object_key(child)) is not None:
             self._enqueue_former_policy(child)
         elif kind is Kind.POD and self._children[Kind.NETWORK_POLICY].is_terminating(*object_key(child)):
             self._enqueue_former_policy(self.child(Kind.NETWORK_POLICY, *object_key(child)))

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from userstorage_operator import browsers
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import AwaitingGarbageCollection, InvalidSpec, NameConflict, OperatorError
 from userstorage_operator.api.resources import EXPOSURE, Kind
@@ -23,7 +22,7 @@ from userstorage_operator.observed.snapshot import (
     was_orphaned,
 )
 from userstorage_operator.plan import volume_affinity
-from userstorage_operator.plan.builders import Desired, build
+from userstorage_operator.plan.builders import Desired
 from userstorage_operator.plan.child import selector
 from userstorage_operator.plan.deferred_changes import (
     current_claim_size,
@@ -43,6 +42,7 @@ from userstorage_operator.plan.pod import (
     pod_deletion,
     pod_termination_deadline,
 )
+from userstorage_operator.plan.rendering import render
 from userstorage_operator.plan.steps import (
     AddFinalizer,
     Create,
@@ -109,9 +109,8 @@ def _render(snapshot: Snapshot) -> tuple[Desired | None, OperatorError | None]:
         return None, snapshot.spec_error
     cls = replace(cls, ids=ids_of_files(snapshot) or cls.ids)
     try:
-        browser = browsers.render(storage, cls)
         exposed = snapshot.exposure_conflict is None
-        desired = build(storage, cls, browser, exposed=exposed, granted=current_claim_size(snapshot))
+        desired = render(storage, cls, exposed=exposed, granted=current_claim_size(snapshot))
     except InvalidSpec as error:
         return None, error
     desired, pod = record_ids(desired, snapshot), snapshot.children.pod
@@ -169,15 +168,16 @@ def plan_deletion(snapshot: Snapshot) -> Plan:
     finalizers = snapshot.storage.meta.finalizers
     if names.FINALIZER not in finalizers:
         policy = snapshot.own(Kind.NETWORK_POLICY)
-        held = policy is not None and is_held(policy) and snapshot.children.pod is None
-        return Plan((ReleasePolicy(),) if held else ())
+        if policy is not None and is_held(policy) and snapshot.children.pod is None:
+            return Plan((ReleasePolicy(),))
+        return Plan(tuple(_leave_policy(snapshot)))
     deadline = deletion_deadline(snapshot)
     requeue_at = (deadline,) if deadline else ()
     if names.ORPHAN_FINALIZER in finalizers:
         return Plan(requeue_at=requeue_at)
     pod, keep = snapshot.own_pod, tuple(_keep_claim(snapshot))
     if pod is None:
-        return Plan((*keep, RemoveFinalizer()))
+        return Plan((*keep, *_leave_policy(snapshot), RemoveFinalizer()))
     if is_terminating(pod):
         return Plan(keep, requeue_at=requeue_at)
     return Plan((*keep, pod_deletion(snapshot, pod, "its UserStorage is being deleted")), requeue_at=requeue_at)
@@ -223,6 +223,15 @@ def _keep_claim(snapshot: Snapshot) -> Iterator[Step]:
         return
     if claim_is_ours(claim, storage) and (disowned := without_owner(claim, storage.meta.uid)):
         yield Patch(Kind.PVC, disowned)
+
+
+def _leave_policy(snapshot: Snapshot) -> Iterator[Step]:
+    """Yield the step that removes our ownerReference from a terminating NetworkPolicy which waits for a pod that is not ours: one that
+    has lost its owner, or has another. As a dependent it would keep its UserStorage in a foreground deletion for as long.
+    """
+    policy, is_strange = snapshot.own(Kind.NETWORK_POLICY), snapshot.children.pod is not None and snapshot.own_pod is None
+    if policy is not None and is_held(policy) and is_strange:
+        yield Patch(Kind.NETWORK_POLICY, without_owner(policy, snapshot.storage.meta.uid))
 
 
 def refuse_foreign(kind: Kind, child: Unstructured | None, snapshot: Snapshot) -> None:

@@ -350,9 +350,10 @@ class Applier:
 
 def _adopts(step: Step) -> bool:
     """Whether the step makes the UserStorage the owner of an existing child, which must not be done once its deletion has started:
-    the garbage collector may have removed the owner on purpose. A planned patch of a claim only removes the owner.
+    the garbage collector may have removed the owner on purpose. A patch that removes the owner does not.
     """
-    return isinstance(step, Patch) and step.kind is not Kind.PVC and "ownerReferences" in step.patch.get("metadata", {})
+    owners = (step.patch.get("metadata", {}).get("ownerReferences") or ()) if isinstance(step, Patch) else ()
+    return any(owner["kind"] == names.KIND and owner.get("controller") for owner in owners)
 
 
 def _target(step: Step, result: ApplyResult) -> Target:

@@ -17,11 +17,12 @@ from userstorage_operator.observed.snapshot import (
     Snapshot,
     controller,
     controller_uid,
+    is_labelled,
     is_owned_by_a_user_storage,
     is_terminating,
 )
 from userstorage_operator.plan.child import owner_reference
-from userstorage_operator.plan.diff import with_owner
+from userstorage_operator.plan.diff import LABEL_PATCH, with_owner
 from userstorage_operator.plan.finalizers import has_finalizer, is_held, is_unwatched, protects, release_patch
 from userstorage_operator.plan.planner import claim_to_collect
 from userstorage_operator.reconcile.children import patch_child, with_live_child
@@ -63,12 +64,13 @@ class Finalizers:
         # A change to Retain that comes after the claim got its owner: the test fails, and the next reconcile removes the owner.
         test: Unstructured = {"op": "test", "path": "/spec/storage/reclaimPolicy", "value": ReclaimPolicy.DELETE.value}
         patch = [*([test] if collected else []), *release_patch(meta.uid, meta.finalizers)]
-        try:
+        patched: Unstructured = {"metadata": {}}
+        with suppress(NotFound):
             patched = await self._cluster.json_patch(USER_STORAGES, meta.namespace, meta.name, patch)
-            left = patched["metadata"].get("finalizers")
-        except NotFound:
-            left = None
-        if not left:  # gone: events of its children must not end the deletion again before the watch reports its end
+        # Events of its children must not end the deletion again before the watch reports this.
+        if patched["metadata"].get("finalizers"):
+            self._lister.put(USER_STORAGES, patched)
+        else:  # gone
             self._lister.discard(USER_STORAGES, meta.namespace, meta.name, meta.uid)
         log.info("released", action="patch UserStorage")
 
@@ -116,9 +118,9 @@ class Finalizers:
         if owner is not None and storage is not None and storage["metadata"]["uid"] == owner["uid"]:
             return  # its own reconcile does it
         if is_unwatched(policy) and (owner is None or is_owned_by_a_user_storage(policy)):
-            label: Unstructured = {"metadata": {"labels": {names.LABEL_MANAGED_BY: names.MANAGED_BY}}}
-            policy = await patch_child(self._cluster, self._lister, Kind.NETWORK_POLICY, policy, label)
-        if is_held(policy) and children.pod is None:
+            policy = await patch_child(self._cluster, self._lister, Kind.NETWORK_POLICY, policy, LABEL_PATCH)
+        # No watch reports the end of a pod without our label: the API server is asked again after each pause.
+        if is_held(policy) and (children.pod is None or not is_labelled(children.pod)):
             await self.release_unless_selected(policy)
 
     async def release(self, policy: Unstructured) -> Unstructured | None:

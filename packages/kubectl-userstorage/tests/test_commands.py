@@ -4,7 +4,9 @@ import asyncio
 import io
 import json
 import os
+import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -198,3 +200,45 @@ def test_client_key_is_deleted_if_the_command_is_stopped(number: int, tmp_path: 
         until_done(work())
     assert ended.value.exit_code == errors.INTERRUPTED
     assert not key.exists()
+
+
+def test_command_ends_quietly_if_its_output_is_read_no_more() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "kubectl_userstorage", "--help"]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, b"")
+
+
+def test_connection_that_is_over_does_not_end_the_command() -> None:
+    program = """
+import os
+from kubectl_userstorage import cli
+
+@cli.group.command()
+def write_to_nobody():
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        os.write(writer, b"request")
+    except BrokenPipeError:
+        print("went on")
+
+cli.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program, "write-to-nobody"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "went on\n"), ended.stderr
+
+
+def test_restart_of_a_suspended_user_storage_does_not_claim_a_restart() -> None:
+    assert changing.restart_outcome(ready()) == "restarted"
+    suspended = ready() | {"spec": {"userID": "alice", "replicas": 0}}
+    assert changing.restart_outcome(suspended).startswith("suspended: nothing to restart")
+
+
+def test_readme_has_no_relative_links_which_the_package_index_cannot_follow() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    targets = re.findall(r"\]\(([^)]+)\)", readme)
+    assert targets
+    assert [target for target in targets if not target.startswith("https://")] == []

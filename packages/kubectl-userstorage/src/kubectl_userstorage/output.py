@@ -4,6 +4,7 @@ rich and yaml take a third of the start of a command, so that they are imported 
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,8 @@ STYLES = {
 
 
 def is_terminal() -> bool:
-    """Whether standard output is a terminal."""
-    return sys.stdout.isatty()
+    """Whether standard output is a terminal, or is to be treated as one: FORCE_COLOR, as rich reads it."""
+    return bool(os.environ.get("FORCE_COLOR")) or sys.stdout.isatty()
 
 
 def console() -> "Console":

@@ -5,8 +5,10 @@ kwok simulates the kubelet of the fake nodes by the rules in `stages/`. A pod ru
 is sent to a pod, and no root rights are needed.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from string import Template
 
 from localcluster import components
 from localcluster.addresses import free_port
@@ -33,6 +35,18 @@ CONTROLLERS_OFF = (
 
 SCHEDULER_PLUGINS_OFF = ("VolumeBinding", "VolumeRestrictions", "VolumeZone", "NodeVolumeLimits")
 """Scheduler plugins that are disabled: they look for PersistentVolumes, and this profile has none."""
+
+_CLAIM_WORKERS = {
+    "PersistentVolumeClaim": "0123",
+    "PersistentVolumeClaims": "4567",
+    "persistentvolumeclaim": "89ab",
+    "persistentvolumeclaims": "cdef",
+}
+"""Names of the kind -> last digits of the uids of its claims.
+
+kwok has one worker for each name of a kind, beside Pod and Node, and the API server knows this kind by all of these. One worker alone
+would bind most claims of a burst after their pods are ready, which no cluster does: a kubelet mounts the volume first.
+"""
 
 STORAGE_CLASS = {
     "apiVersion": "storage.k8s.io/v1",
@@ -90,7 +104,7 @@ def kwok_command(layout: Layout) -> list[str]:
             },
         },
     )
-    files = [config, *sorted(STAGES.glob("*.yaml"))]
+    files = [config, *sorted(STAGES.glob("*.yaml")), *_write_claim_stages(layout)]
     return [
         # By default kwok also reads the configuration in the user's home directory.
         "/usr/bin/env",
@@ -99,6 +113,15 @@ def kwok_command(layout: Layout) -> list[str]:
         f"--kubeconfig={layout.run / 'kwok.kubeconfig'}",
         *(f"--config={path}" for path in files),
     ]
+
+
+def _write_claim_stages(layout: Layout) -> Iterator[Path]:
+    """Write the stages of claims for each worker, and yield the paths."""
+    template = Template((STAGES / "claims.yaml.template").read_text())
+    for number, (kind, last_digits) in enumerate(_CLAIM_WORKERS.items()):
+        path = layout.run / f"claims-{number}.yaml"
+        path.write_text(template.substitute(kind=kind, last_digits=json.dumps(list(last_digits))))
+        yield path
 
 
 def create_objects(api: Api) -> None:

@@ -159,7 +159,7 @@ def restart(target: Target, name: str, namespace: str | None, output: str, wait:
     UserStorage stays suspended. Exit code 1: it is paused.
     """
 
-    async def work(cluster: Cluster) -> None:
+    async def work(cluster: Cluster) -> Raw:
         raw = await _unpaused(cluster, namespace, name)
         former = (raw.get("status") or {}).get("podUID")
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -172,9 +172,15 @@ def restart(target: Target, name: str, namespace: str | None, output: str, wait:
                 lambda raw: is_as_asked(raw) and ((raw.get("status") or {}).get("podUID") != former or former is None),
                 timeout,
             )
+        return patched
 
-    run(target, work)
-    print_done(USER_STORAGES, name, "restarted", output)
+    print_done(USER_STORAGES, name, restart_outcome(run(target, work)), output)
+
+
+def restart_outcome(raw: Raw) -> str:
+    """Return what a restart did to a UserStorage, as `print_done` shows it."""
+    suspended = (raw.get("spec") or {}).get("replicas", 1) == 0
+    return "suspended: nothing to restart, its next pod starts with resume" if suspended else "restarted"
 
 
 def _scale(target: Target, name: str, namespace: str | None, replicas: int, timeout: float | None) -> None:
