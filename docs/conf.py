@@ -19,6 +19,7 @@ include_patterns = [
     "examples/README.md",
     "packages/*/README.md",
     "benchmarks/results/*.md",
+    "tests/faults/results/*.md",
     "*.md",
 ]
 exclude_patterns = ["README.md"]  # docs/index.md has its place
