@@ -229,7 +229,7 @@ class Bench:
         others = [headers_of(number, number + 1) for number in range(CONNECTIONS // 2)]
         others += [headers_of(number, 10**6) | {"Authorization": "Basic bm9uZQ=="} for number in range(CONNECTIONS // 2)]
         apart = self.directory / f"strangers-{strangers}"
-        apart.mkdir()
+        apart.mkdir(exist_ok=True)
         loads = [asyncio.to_thread(generate_load, urls, owners, self.rate, self.seconds, self.directory, Console())]
         if strangers:
             loads.append(asyncio.to_thread(generate_load, urls, others, strangers, self.seconds, apart, Console()))

@@ -75,6 +75,9 @@ def test_open_lets_the_caller_in_as_the_owner(users: NamespaceUsers, plugin: Plu
             users.apply_user("alice", users.classes[-1], replicas=0)
             eventually(lambda: client.get("health").status_code == 502)
             assert "is its pod still running?" in client.get("health").text
+            # The command goes on, and so does the page when the pod is back.
+            users.apply_user("alice", users.classes[-1], replicas=1)
+            eventually(lambda: client.get("health").status_code == 200)
 
 
 def test_open_without_the_right_ends_before_it_prints_an_address(

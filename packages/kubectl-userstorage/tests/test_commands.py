@@ -5,6 +5,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -198,3 +199,32 @@ def test_client_key_is_deleted_if_the_command_is_stopped(number: int, tmp_path: 
         until_done(work())
     assert ended.value.exit_code == errors.INTERRUPTED
     assert not key.exists()
+
+
+def test_command_ends_quietly_if_its_output_is_read_no_more() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "kubectl_userstorage", "--help"]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, b"")
+
+
+def test_connection_that_is_over_does_not_end_the_command() -> None:
+    program = """
+import os
+from kubectl_userstorage import cli
+
+@cli.group.command()
+def write_to_nobody():
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        os.write(writer, b"request")
+    except BrokenPipeError:
+        print("went on")
+
+cli.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program, "write-to-nobody"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "went on\n"), ended.stderr

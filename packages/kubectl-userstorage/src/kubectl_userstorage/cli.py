@@ -3,7 +3,6 @@
 import click
 
 from kubectl_userstorage.commands import cache, changing, claims, doctor, pods, reading, report, top, uninstall
-from kubectl_userstorage.options import restore_sigpipe
 
 EPILOG = """Exit codes: 0 done, all is well; 1 a problem was found; 2 wrong usage; 3 the API server refused the request or does not
 answer; 4 there is no such object; 130 interrupted."""
@@ -57,5 +56,6 @@ for command in (
 
 def main() -> None:
     """Run the command line of this process."""
-    restore_sigpipe()
+    # SIGPIPE stays ignored, as Python has it: a connection that the API server has closed would end the command. click ends it
+    # quietly if the reader of its output does, as in `kubectl userstorage list | head`.
     group(prog_name="kubectl userstorage")

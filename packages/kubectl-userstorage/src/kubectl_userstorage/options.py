@@ -117,9 +117,3 @@ def class_option(command: Command) -> Command:
     return click.option(
         "--class", "class_name", shell_complete=completer(CLASSES), help="UserStorageClass.  [default: the default one]"
     )(command)
-
-
-def restore_sigpipe() -> None:
-    """End quietly if the reader of the output does, as `kubectl userstorage list | head` makes it."""
-    if hasattr(signal, "SIGPIPE"):  # not on Windows
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
