@@ -19,6 +19,7 @@ include_patterns = [
     "examples/README.md",
     "packages/*/README.md",
     "benchmarks/results/*.md",
+    "tests/*/results/*.md",
     "*.md",
 ]
 exclude_patterns = ["README.md"]  # docs/index.md has its place
@@ -26,7 +27,7 @@ exclude_patterns = ["README.md"]  # docs/index.md has its place
 extensions = ["myst_parser"]
 myst_heading_anchors = 4  # the anchors of GitHub
 nitpicky = True
-suppress_warnings = ["toc.no_title"]  # results of benchmarks, which only the pages with their figures link to
+suppress_warnings = ["toc.no_title"]  # results of benchmarks and tests, which only the pages with their figures link to
 
 html_theme = "furo"
 html_title = "UserStorage"
