@@ -54,7 +54,7 @@ class Churn:
                 user, {"spec": {"podMetadata": {"labels": {"team": chance.choice("ab")}}}}
             ),
             "broken": lambda user: self._break(user, chance.choice(("crash-loop", "never-ready", "image-pull-backoff"))),
-            "mended": lambda user: self._patch(user, HEALED),
+            "repaired": lambda user: self._patch(user, HEALED),
             "deleted": lambda user: live.delete_with(chance.choice(("Background", "Foreground", "Orphan")), user),
             "class rolled out": self._roll_out,
             "pod deleted by another": lambda user: live.delete(Kind.POD.resource, f"user-storage-{user}"),

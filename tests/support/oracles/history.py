@@ -114,7 +114,7 @@ class History:
             if change.type == "DELETED":
                 objects.pop((change.resource, change.name), None)
             else:
-                objects[change.resource, change.name] = replace(change, type="ADDED", initial=True)
+                objects[change.resource, change.name] = replace(change, type="ADDED", initial=True, revision=revision)
         self.changes = [*objects.values(), *(change for change in self.changes if change.revision > revision)]
 
     def of(self, resource: Resource, event_type: str) -> list[Change]:

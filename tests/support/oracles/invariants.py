@@ -57,8 +57,8 @@ def pods_without_policy(history: History) -> list[str]:
     """
     found: list[str] = []
     for change, objects in history.states():
-        if change.resource not in (Kind.POD.resource.plural, Kind.NETWORK_POLICY.resource.plural):
-            continue
+        if change.initial or change.resource not in (Kind.POD.resource.plural, Kind.NETWORK_POLICY.resource.plural):
+            continue  # what existed before is complete only with the last of it
         selectors = [
             raw["spec"]["podSelector"].get("matchLabels", {})
             for (resource, _), raw in objects.items()
