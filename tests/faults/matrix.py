@@ -570,7 +570,7 @@ CELLS = (
         "churn",
         "I1 to I12",
         (),
-        "make soak runs it for hours; its last result is in tests/faults/results/soak.md",
+        "make soak runs it for hours",
     ),
     Cell(
         "F55",
