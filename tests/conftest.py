@@ -1,6 +1,7 @@
 """The cluster that the tests run on, the fixtures of all tests, and a summary of the tests that this machine cannot run."""
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -68,6 +69,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("busy", deadline=None)  # other xdist workers may be compiling
     settings.load_profile("busy")
+    # A shell ignores SIGINT in what it starts in the background, and so would every program that a test starts and interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(parallel)
     config.pluginmanager.register(reruns)
     gateway_table.pytest_configure(config)

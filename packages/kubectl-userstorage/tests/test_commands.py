@@ -199,6 +199,7 @@ def test_option_before_the_verb_is_refused_with_the_place_where_it_belongs() -> 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_client_key_is_deleted_if_the_command_is_stopped(number: int, tmp_path: Path) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it starts in the background
     key = tmp_path / "key"
 
     async def work() -> None:
