@@ -7,7 +7,6 @@ The table is written after each test, so that an interrupted run shows what it h
 import argparse
 import os
 import platform
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
@@ -21,6 +20,7 @@ TESTS = Path(__file__).parents[1]
 sys.path[0] = str(TESTS)  # in place of this folder, whose conftest.py is another one
 
 from faults.matrix import CELLS, IDS, Cell  # noqa: E402  # below the path that it needs
+from support.revision import commit  # noqa: E402
 
 KEPT = Path(__file__).parent / "results" / "table.md"
 
@@ -49,7 +49,7 @@ class Run:
         self._command = command
         self._output = output
         self._started = datetime.now(UTC)
-        self._commit = _commit()  # of the tests that run, whatever is committed meanwhile
+        self._commit = commit()  # of the tests that run, whatever is committed meanwhile
 
     def start(self, options: list[str]) -> None:
         """Run the tests of the cells, each once and without reruns."""
@@ -145,13 +145,6 @@ def result(cell: Cell, outcomes: dict[str, Outcome]) -> str:
     if skipped := {why for outcome in found for why in outcome.skipped}:
         return f"cannot run here: {'; '.join(sorted(skipped))}"
     return "passed" if all(outcome.passed == len(outcome.collected) > 0 for outcome in found) else "not run"
-
-
-def _commit() -> str:
-    git = ["git", "-C", str(TESTS)]
-    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout.strip()
-    return f"{commit}{' with changes' if changed else ''}"
 
 
 if __name__ == "__main__":

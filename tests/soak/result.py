@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 from soak.samples import Samples
+from support.revision import commit
 
-_ROOT = Path(__file__).parents[2]
 _SHOWN = 50
 """Violations in the table."""
 
@@ -36,8 +35,8 @@ class Result:
     def write(self, directory: Path) -> str:
         """Write `soak.md`, `soak.json` and `soak.png`, and return the first."""
         directory.mkdir(parents=True, exist_ok=True)
-        commit, machine = (
-            _commit(),
+        revision, machine = (
+            commit(),
             f"{os.cpu_count()} processors, {platform.system()} {platform.release()}, Python {platform.python_version()}",
         )
         command = f"make soak SOAK_ARGS='{self.options}'"
@@ -55,7 +54,7 @@ class Result:
         lines = [
             "# Soak: result",
             "",
-            f"`{command}`, {self.started:%Y-%m-%d %H:%M} UTC, commit {commit}.",
+            f"`{command}`, {self.started:%Y-%m-%d %H:%M} UTC, commit {revision}.",
             f"{machine}.",
             f"Memory and numbers are those of one operator process after {self.warm_up:g} minutes of warm-up.",
             "",
@@ -70,7 +69,12 @@ class Result:
         ]
         text = "\n".join(lines)
         (directory / "soak.md").write_text(text)
-        kept = {"command": command, "commit": commit, "machine": machine, "started": self.started.isoformat(timespec="minutes")}
+        kept = {
+            "command": command,
+            "commit": revision,
+            "machine": machine,
+            "started": self.started.isoformat(timespec="minutes"),
+        }
         figures = {"figures": rows, "violations": self.violations}
         samples = json.dumps(asdict(self.samples))
         (directory / "soak.json").write_text(f'{json.dumps(kept | figures, indent=1)[:-2]},\n "samples": {samples}\n}}\n')
@@ -88,13 +92,6 @@ def _halves(warm: Samples) -> dict[str, str]:
 
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-
-
-def _commit() -> str:
-    git = ["git", "-C", str(_ROOT)]
-    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout.strip()
-    return commit + (" with changes" if changed else "")
 
 
 def _draw(samples: Samples, warm_up: float, path: Path) -> None:

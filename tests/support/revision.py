@@ -1,0 +1,12 @@
+"""The commit that a result of the tests names."""
+
+import subprocess
+from pathlib import Path
+
+
+def commit() -> str:
+    """Return the short hash of the commit, with ` with changes` if a file of the working tree differs from it or is not in it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout.strip()
+    return head + (" with changes" if changed else "")
