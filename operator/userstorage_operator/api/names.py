@@ -11,7 +11,6 @@ KIND = "UserStorage"
 CLASS_KIND = "UserStorageClass"
 
 FINALIZER = f"{GROUP}/pod-gone"
-FOREGROUND_FINALIZER = "foregroundDeletion"
 ORPHAN_FINALIZER = "orphan"
 """Kubernetes sets it in a deletion with propagation policy Orphan, until the garbage collector has removed the owner from all children."""
 FOREGROUND_FINALIZER = "foregroundDeletion"
