@@ -66,10 +66,24 @@ def test_child_is_created_without_a_request_if_the_watch_is_current(
     clock: FakeClock, heard: str | None, seconds: float, asked: int
 ) -> None:
     server, caches = Asked(storage_object()), Caches(lambda _: None, lambda _: None)
-    caches.cache(USER_STORAGES).hear(heard)
+    caches.cache(USER_STORAGES).hear(heard, 7)
     clock.now += seconds
     assert apply(server, caches, without(Kind.SERVICE)).error is None
     assert (server.asked, server.writes) == (asked, ["create Service"])
+
+
+def test_watch_that_repeats_the_past_after_an_old_list_is_not_current(clock: FakeClock) -> None:
+    server, caches = Asked(storage_object()), Caches(lambda _: None, lambda _: None)
+    cache = caches.cache(USER_STORAGES)
+    cache.hear("users", 7)
+    clock.now += 2.0
+    for version in (5, 6, 7):
+        cache.hear("users", version)
+    assert not cache.is_current("users")
+    apply(server, caches, without(Kind.SERVICE))
+    assert server.asked == 1
+    cache.hear("users", 8)
+    assert cache.is_current("users")
 
 
 def test_no_child_is_created_for_what_is_being_deleted() -> None:
@@ -83,6 +97,6 @@ def test_no_child_is_adopted_without_a_request(clock: FakeClock) -> None:
         Asked(storage_object(meta={"deletionTimestamp": "2026-01-31T12:00:00Z"})),
         Caches(lambda _: None, lambda _: None),
     )
-    caches.cache(USER_STORAGES).hear("users")
+    caches.cache(USER_STORAGES).hear("users", 7)
     assert apply(server, caches, adoptable()).error is not None
     assert (server.asked, server.writes) == (1, [])

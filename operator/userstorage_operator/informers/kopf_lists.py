@@ -23,7 +23,7 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from userstorage_operator.api.errors import ClusterError
 from userstorage_operator.api.resources import Resource
-from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.api.unstructured import Unstructured, version_of
 from userstorage_operator.informers.informer import Source, relist
 from userstorage_operator.informers.object_cache import ObjectCache
 
@@ -129,7 +129,7 @@ class KopfLists:
             self._request_list(path)
 
     def _is_known(self, namespace: str | None, obj: Unstructured) -> bool:
-        self._cache.hear(namespace)
+        self._cache.hear(namespace, version_of(obj))
         return self._cache.has(obj)
 
     def _watch_failed(self, path: str, error: Unstructured) -> None:

@@ -165,8 +165,8 @@ class ObjectCache:
         self._recent: OrderedDict[ObjectKey, tuple[_Entry, Unstructured]] = OrderedDict()
         self._indexes: dict[str, _Index] = {}
         self._synced: set[str | None] = set()
-        self._heard: dict[str | None, float] = {}
-        """Namespace (None: all) -> time at which its watch last delivered anything."""
+        self._heard: dict[str | None, tuple[float, int]] = {}
+        """Namespace (None: all) -> when its watch last delivered what it had not delivered before, and the resourceVersion of that."""
         self._deleted: dict[ObjectKey, int] = {}
         """Key -> resourceVersion of its deletion since the last list, the latest of them. An older event or response must not restore it."""
 
@@ -289,16 +289,18 @@ class ObjectCache:
         if self._store(key, kept) or (known is not None and version < known.version):
             self._on_foreign_change(kept)
 
-    def hear(self, namespace: str | None) -> None:
-        """Record that the watch of the namespace, or of all if it is None, has delivered something, news or not."""
-        self._heard[namespace] = time.monotonic()
+    def hear(self, namespace: str | None, version: int) -> None:
+        """Record that the watch of the namespace, or of all if it is None, has delivered this resourceVersion, news or not."""
+        # A watch that was resumed in the past, after an old list, first delivers what an earlier one has: it is not current yet.
+        if version > self._heard.get(namespace, (0.0, 0))[1]:
+            self._heard[namespace] = time.monotonic(), version
 
     def is_current(self, namespace: str) -> bool:
-        """Whether the watch that covers the namespace has just delivered something. It delivers in order: what happened before that
-        is in the cache. False for a watch that is interrupted, and for one that has nothing to deliver.
+        """Whether the watch that covers the namespace has just delivered news. It delivers in order: what happened before that is
+        in the cache. False for a watch that is interrupted, one that catches up, and one that has nothing to deliver.
         """
-        last = max(self._heard.get(namespace, -math.inf), self._heard.get(None, -math.inf))
-        return time.monotonic() - last < _CURRENT
+        heard = (self._heard[scope][0] for scope in (namespace, None) if scope in self._heard)
+        return time.monotonic() - max(heard, default=-math.inf) < _CURRENT
 
     def newer_than(self, version: int, namespace: str | None = None) -> list[tuple[ObjectKey, int]]:
         """Return key and resourceVersion of each object and deletion of one namespace, or of all if it is None, that is newer
