@@ -12,8 +12,9 @@ from userstorage_operator.status.outcome import Outcome
 REPORT_DELAY = timedelta(seconds=5)
 """How long a first start, the binding of a claim or a deletion has to end before its progress is written to the status. Until then the schema's default
 says Pending, or the deletionTimestamp that the object goes: what ends in time costs one write, or none."""
-REPORT_DELAY_IN_BURST = timedelta(seconds=30)
-"""The same while many start or go at once: each is slower because of the others, and their progress would be a burst of writes."""
+REPORT_DELAY_IN_BURST = timedelta(minutes=2)
+"""The same while many start or go at once: each is slower because of the others, and their progress would be a burst of writes. Of a
+thousand at once on a small cluster, a quarter takes more than half a minute."""
 _STARTING = frozenset({"PodPending", "PodNotReady", "SchedulingGated", "ReadinessGatesNotReady", "Unschedulable"})
 """Reasons of any pod that starts: an unbound claim makes it unschedulable for a moment."""
 

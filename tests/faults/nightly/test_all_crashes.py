@@ -78,7 +78,7 @@ async def test_crash_at_any_write_of_a_burst_changes_nothing_in_the_end(
     record_property: Callable[[str, object], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for delay in ("REPORT_DELAY", "REPORT_DELAY_IN_BURST"):  # else the details of claims are written half a minute later
+    for delay in ("REPORT_DELAY", "REPORT_DELAY_IN_BURST"):  # else the details of claims are written minutes later
         monkeypatch.setattr(requeue, delay, timedelta())
     these = crashes(BURST_OF_CREATIONS)
     await these.run_reference()
