@@ -58,6 +58,8 @@ class Request:
     """The resourceVersion of the object in the API server's answer to a write; empty if the answer has none."""
     uid: str = ""
     """Likewise the uid of the object."""
+    lost: bool = False
+    """Whether the client's connection was closed before the answer could be sent."""
 
     @property
     def is_write(self) -> bool:
@@ -331,7 +333,9 @@ class _Forwarder:
                 return _drop(request)
             if self._proxy.cut_off:
                 await asyncio.Event().wait()
-            return await self._forward(record, request, [fault for fault in faults if fault.after])
+            response = await self._forward(record, request, [fault for fault in faults if fault.after])
+            record.lost = request.transport is None or request.transport.is_closing()
+            return response
 
     async def _apply(self, fault: Fault, record: Request, request: web.BaseRequest) -> web.Response | None:
         """Apply a fault, and return the answer that it gives; None if the request goes on."""

@@ -118,6 +118,15 @@ def test_violation_in_the_requests_is_found(requests: list[Request], found: str)
     assert found in violation
 
 
+def test_status_write_is_repeated_if_its_answer_was_lost() -> None:
+    lost = answered("PATCH", f"{PATH}/status", "7")
+    lost.lost = True
+    repeated = answered("PATCH", f"{PATH}/status", "7")
+    assert violations(served().history, [lost, repeated]) == []
+    [violation] = violations(served().history, [lost, repeated, answered("PATCH", f"{PATH}/status", "7")])
+    assert "changed nothing" in violation
+
+
 def test_requests_to_foreign_objects_and_hot_loops_are_found() -> None:
     tries = [answered("PATCH", f"{PATH}?fieldManager=x", at=float(second)) for second in range(0, 120, 5)]
     assert len(writes_to(tries, ["alice"])) == len(tries)
