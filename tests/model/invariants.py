@@ -124,9 +124,7 @@ class Watchdog:
             return
         if next(entry for entry in storage["status"]["conditions"] if entry["type"] == "Paused")["status"] == "True":
             return  # the rest of the status is not updated
-        pod = self.caches.child(
-            Kind.POD, storage["metadata"]["namespace"], names.child_name(names.slug(storage["spec"]["userID"]))
-        )
+        pod = self.caches.child(Kind.POD, storage["metadata"]["namespace"], _child_name(storage))
         assert pod is not None, "reported as ready without a pod"
         assert controller_uid(pod) == storage["metadata"]["uid"], "reported as ready by the pod of another owner"
         assert is_ready(pod), "reported as ready although the pod is not"
@@ -172,15 +170,24 @@ class Watchdog:
         assert pod is None or forced or pod["metadata"]["uid"] not in self.created, "a NetworkPolicy is gone before its pod"
 
     def _is_managed(self, child: Unstructured) -> bool:
-        """Whether the class of the child's UserStorage has the operator manage NetworkPolicies, as it does by default."""
-        storage = self.last_spec.get(controller_uid(child) or "")
-        if storage is None:
-            return True
+        """Whether the class of the child's UserStorage has the operator manage NetworkPolicies, as it does by default.
+
+        A child without an owner, which a deletion has orphaned, belongs to the UserStorage that has its user id now.
+        """
+        uid, name = controller_uid(child), child["metadata"]["name"]
+        owners = [self.last_spec[uid]] if uid in self.last_spec else self._api.of(USER_STORAGES).values()
+        return not any(self._is_without_policy(one) for one in owners if _child_name(one) == name)
+
+    def _is_without_policy(self, storage: Unstructured) -> bool:
         cls = self._api.find(USER_STORAGE_CLASSES, None, storage["spec"]["className"])
-        return cls is None or cls["spec"].get("network", {}).get("policy") != "None"
+        return cls is not None and cls["spec"].get("network", {}).get("policy") == "None"
 
     def _pod_of(self, policy: Unstructured) -> Unstructured | None:
         return self._api.find(Kind.POD.resource, *key_of(policy))
+
+
+def _child_name(storage: Unstructured) -> str:
+    return names.child_name(names.slug(storage["spec"]["userID"]))
 
 
 def masked(child: Unstructured) -> Unstructured:

@@ -146,3 +146,16 @@ def test_what_no_watch_has_shown_is_found_by_the_sweep(loop: asyncio.AbstractEve
     world.lose_events(Kind.SERVICE.resource, relists=False, stale_by=0)
     world.teardown()
     assert world.api.find(Kind.SERVICE.resource, *child_key("alice")) is not None
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+def test_orphaned_policy_goes_if_the_next_owner_of_the_user_id_wants_none(loop: asyncio.AbstractEventLoop, late: bool) -> None:
+    world = machine(loop)
+    if not late:
+        world.change_class("exposing", {"network": {"policy": "None"}})
+    world.create("twin", {"className": "exposing"})
+    world.delete("alice", "Orphan")
+    if late:
+        world.change_class("exposing", {"network": {"policy": "None"}})
+    world.teardown()
+    assert world.api.find(Kind.NETWORK_POLICY.resource, *child_key("alice")) is None
