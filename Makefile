@@ -259,8 +259,12 @@ bench: install ## Compare with the Go peer: one table with the ratios (BENCH_ARG
 	$(RUN) python benchmarks/side_by_side.py $(BENCH_ARGS)
 
 .PHONY: bench-scale
-bench-scale: install ## Ten thousand objects: created, at rest, restarted, failed over, rolled out; an hour (BENCH_ARGS="--objects 1000 --steady-minutes 2")
+bench-scale: install ## Ten thousand objects: created, at rest, restarted, failed over, deleted; an hour (BENCH_ARGS="--objects 1000 --steady-minutes 2")
 	$(RUN) python benchmarks/scale.py $(BENCH_ARGS)
+
+.PHONY: bench-crowds
+bench-crowds: install ## One tenant's crowds, and what another tenant waits; a rollout, a drain and a resume in a crowded namespace
+	$(RUN) python benchmarks/crowds.py $(BENCH_ARGS)
 
 .PHONY: performance
 performance: install ## Write the newest results into docs/performance.md and the README, and draw their picture

@@ -23,27 +23,36 @@ OPERATOR = Path(sys.executable).with_name("userstorage-operator")
 
 @dataclass(frozen=True)
 class Contender:
-    """A program that serves UserStorages."""
+    """A program that serves UserStorages, and the kustomizations that its cluster has besides CRDs and RBAC."""
 
     name: str
     command: tuple[str, ...]
+    kustomizations: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str, report: Report) -> "Contender":
-        """Return the contender `operator`, `peer`, or `NAME=PATH`: an operator of another tree, PATH its command."""
-        name, _, path = text.partition("=")
-        if text == "peer":
-            return cls("Go peer", (str(build_go(PEER, report)),))
-        return operator(path or str(OPERATOR), "--http-port=0", name=name)
+        """Return a contender.
+
+        `operator`, `peer`, or `NAME=PATH`: an operator of another tree, PATH its command. `+DIRECTORY` after it, repeatable: a
+        kustomization of the repository for its clusters.
+        """
+        program, *kustomizations = text.split("+")
+        name, _, path = program.partition("=")
+        command: tuple[str, ...]
+        if program == "peer":
+            name, command = "Go peer", (str(build_go(PEER, report)),)
+        else:
+            command = operator(path or str(OPERATOR), "--http-port=0")
+        return cls(" + ".join((name, *kustomizations)), command, tuple(kustomizations))
 
 
-def operator(command: str, *options: str, name: str = "operator") -> Contender:
-    """Return an operator with these options of `run`. It logs warnings only, as the peer logs nothing about an object.
+def operator(command: str, *options: str) -> tuple[str, ...]:
+    """Return the command that runs an operator with these options. It logs warnings only, as the peer logs nothing about an object.
 
     USERSTORAGE_RUN_LOG_LEVEL=info shows what the default costs; other options are variables of the environment, too.
     """
     level = os.environ.get("USERSTORAGE_RUN_LOG_LEVEL", "warning")
-    return Contender(name, (command, "run", f"--log-level={level}", *options))
+    return (command, "run", f"--log-level={level}", *options)
 
 
 def kubectl(cluster: localcluster.Cluster, *arguments: str, text: str | None = None) -> str:

@@ -219,7 +219,7 @@ def result(rounds: list[Round], repeat: str, about: dict[str, Any]) -> tuple[dic
     }, f"{head}\n{text}\n\n{differences(rounds)}"
 
 
-def run(contenders: list[Contender], sizes: list[int], rounds: int, apply: list[str], path: Path, report: Report) -> str:
+def run(contenders: list[Contender], sizes: list[int], rounds: int, path: Path, report: Report) -> str:
     """Run all rounds; save and return the result so far after each."""
     repeat, about = command("bench", sys.argv[1:]), versions()
     done: list[Round] = []
@@ -227,7 +227,7 @@ def run(contenders: list[Contender], sizes: list[int], rounds: int, apply: list[
     for objects in sizes:
         for number in range(rounds):
             for contender in contenders:
-                with new_cluster(apply) as cluster:
+                with new_cluster(contender.kustomizations) as cluster:
                     done.append(asyncio.run(measure(contender, objects, cluster)))
                 created = done[-1].created
                 report(
@@ -248,16 +248,16 @@ def main() -> None:
     parser.add_argument(
         "--contenders",
         default="operator,peer",
-        help="operator, peer, or NAME=PATH of the command userstorage-operator of another tree, separated by commas",
+        help="operator, peer, or NAME=PATH of the command userstorage-operator of another tree, separated by commas; each may be "
+        "followed by +DIRECTORY, a kustomization for its clusters, such as +deploy/finalizer",
     )
-    parser.add_argument("--apply", action="append", default=[], help="kustomization to apply beside CRDs and RBAC; repeatable")
     parser.add_argument("--output", type=Path, help="file for the result, without suffix; by default in benchmarks/results")
     chosen = parser.parse_args()
     report = Console()
     contenders = [Contender.parse(text, report) for text in chosen.contenders.split(",")]
     sizes = [int(size) for size in chosen.objects.split(",")]
     path = chosen.output or new_result("side-by-side")
-    print(run(contenders, sizes, chosen.rounds, chosen.apply, path, report))
+    print(run(contenders, sizes, chosen.rounds, path, report))
 
 
 if __name__ == "__main__":

@@ -626,7 +626,7 @@ CELLS = (
         CREATE,
         "I12",
         ("component/test_neighbours.py::test_user_of_another_tenant_is_served_before_the_backlog_of_a_crowd",),
-        "a thousand foreign objects of 250 kB under our label: units bound what the caches keep",
+        "the seconds, and a thousand foreign objects of 250 kB under our label: make bench-crowds measures them",
     ),
     Cell(
         "F60",
@@ -673,6 +673,6 @@ CELLS = (
         "resume",
         "I7",
         ("unit/test_mount_inspector.py::test_a_mass_resume_in_a_crowded_namespace_costs_few_lists_and_holds_few_pods",),
-        "a drain and a rollout of 300 on a cluster: make bench-scale has the rollout",
+        "a resume, a drain and a rollout of 300 on a cluster: make bench-crowds measures them",
     ),
 )

@@ -6,8 +6,8 @@ import pytest
 from load import Timeline
 from measuring import ACCOUNT, AuditLog, command
 from profiling import flame_graph, shares
+from replicas import value
 from report import side_by_side, with_blocks
-from scale import value
 from side_by_side import Part, Round, differences, table
 
 from localcluster import Cluster, Profile
