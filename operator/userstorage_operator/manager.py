@@ -193,7 +193,13 @@ class Manager:
             *(watch.middleware for watch in self._kopf_watches.values()),
             *(lists.middleware for lists in self._kopf_lists),
         ]
-        await kopf_watch.run(credentials, caches, self._config.namespaces, middlewares, stop, resign)
+
+        async def stop_reconciling() -> None:
+            for queue in (self._queue, self._class_queue):
+                queue.shut_down()
+            await resign()
+
+        await kopf_watch.run(credentials, caches, self._config.namespaces, middlewares, stop, stop_reconciling)
 
     def _volume_stats_collector(self, cache: VolumeStatsCache) -> VolumeStatsCollector:
         verify = self._config.volume_stats is VolumeStats.VERIFIED

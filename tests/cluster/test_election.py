@@ -100,6 +100,7 @@ def test_terminated_leader_hands_over(three: OperatorReplicas, leader: Replica, 
     three.remove(leader)
     trials.add("SIGTERM", duration)
     assert leader.has_logged("leadership_released")
+    assert "write refused" not in leader.process.log.read_text()  # no failure of an object
 
 
 def test_killed_leader_is_replaced_when_its_lease_expires(

@@ -79,3 +79,19 @@ async def test_crashed_reconcile_is_an_internal_error_and_requeued() -> None:
         assert [(result.reason, result.retry) for result in results] == [("InternalError", True)]
         assert queue.num_requeues("alice") == 1
         assert pool.stuck_for() == 0
+
+
+async def test_failure_after_the_end_of_writing_is_none_of_the_object() -> None:
+    async def reconcile(key: str, failures: int) -> Result:
+        queue.shut_down()
+        return Result(reason="NotLeading", retry=True, error="write refused")
+
+    saved: list[str] = []
+    queue: WorkQueue[str] = WorkQueue(lambda _: 0.0, lambda key, _failures, _delay: saved.append(key))
+    results: list[Result] = []
+    pool = WorkerPool(queue, reconcile, lambda result, _: results.append(result))
+    task = asyncio.create_task(pool.work())
+    queue.add("alice")
+    await turns()
+    task.cancel()
+    assert (saved, results, queue.num_requeues("alice")) == ([], [], 0)

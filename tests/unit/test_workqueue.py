@@ -177,3 +177,19 @@ async def test_oldest_wait_is_that_of_the_key_that_priority_and_turns_leave_behi
         keys.add(key, HIGH_PRIORITY)
     assert [await keys.get() for _ in range(3)] == ["a1", "b2", "a2"]
     assert keys.oldest_wait() >= 0.03
+
+
+async def test_queue_that_is_shut_down_returns_no_key() -> None:
+    keys = queue()
+    for key in ("served", "waiting"):
+        keys.add(key)
+    keys.add_after("delayed", 0.0)
+    assert await keys.get() == "served"
+    keys.add("served")
+    keys.shut_down()
+    keys.done("served")
+    keys.add("new")
+    keys.add_rate_limited("failed")
+    assert len(keys) == 0
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(keys.get(), 0.1)

@@ -99,6 +99,8 @@ class WorkerPool(Generic[K]):
             result = await self._reconcile(key, self._queue.num_requeues(key))
         except Exception as error:  # noqa: BLE001  # one bad key must not stop a worker
             result = Result(reason="InternalError", retry=True, error=f"{type(error).__name__}: {error}", exception=error)
+        if result.retry and self._queue.is_shut_down:
+            return  # a process that resigns may not write: no failure of the object, and none for the next leader
         duration = time.monotonic() - started
         self._on_reconciled(result, duration)
         self._tracer.reconciled(result.reason, result.error, result.action)

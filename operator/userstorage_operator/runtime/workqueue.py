@@ -41,6 +41,8 @@ class WorkQueue(Generic[K]):
         self._failures: dict[K, int] = {}
         self._ready = asyncio.Semaphore(0)
         self._next_repeat = 0.0
+        self.is_shut_down = False
+        """Whether `shut_down` was called."""
 
     def __len__(self) -> int:
         """Return the number of keys that wait for a worker."""
@@ -55,6 +57,8 @@ class WorkQueue(Generic[K]):
         """Queue `key` now, even if it is waiting for the end of its backoff. A key that a worker is processing is queued when
         the worker is done. If the key is added repeatedly, the highest priority counts.
         """
+        if self.is_shut_down:
+            return
         if timer := self._timers.pop(key, None):
             timer.cancel()
         if key in self._processing:
@@ -75,6 +79,8 @@ class WorkQueue(Generic[K]):
         """Queue `key` in `delay` seconds. A sooner time from an earlier call stays, and a key that is queued already is not queued
         again: no worker has looked at its object yet.
         """
+        if self.is_shut_down:
+            return
         if key in self._queued:
             self.add(key, priority)  # keeps its time; the higher priority counts
             return
@@ -124,7 +130,7 @@ class WorkQueue(Generic[K]):
     async def get(self) -> K:
         """Wait for the next key and return it. The caller must call `done` when it has processed the key."""
         await self._ready.acquire()
-        while not self._queued:  # `resume` removed the key for which the semaphore was released
+        while not self._queued:  # `resume` or `shut_down` removed the key for which the semaphore was released
             await self._ready.acquire()
         key, priority = self._queued.pop()
         self._processing[key] = priority
@@ -135,3 +141,13 @@ class WorkQueue(Generic[K]):
         del self._processing[key]
         if (priority := self._dirty.pop(key, None)) is not None:
             self.add(key, priority)
+
+    def shut_down(self) -> None:
+        """Drop all keys that wait, and ignore every key that is added from now on: `get` returns no further key."""
+        self.is_shut_down = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._dirty.clear()
+        while self._queued:
+            self._queued.pop()
