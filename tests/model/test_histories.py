@@ -159,3 +159,13 @@ def test_orphaned_policy_goes_if_the_next_owner_of_the_user_id_wants_none(loop: 
         world.change_class("exposing", {"network": {"policy": "None"}})
     world.teardown()
     assert world.api.find(Kind.NETWORK_POLICY.resource, *child_key("alice")) is None
+
+
+def test_end_of_an_orphaned_pod_that_no_watch_shows_is_not_awaited(loop: asyncio.AbstractEventLoop) -> None:
+    world = machine(loop)
+    world.change("alice", {"replicas": 0})
+    world.oppose("alice", Kind.POD, "orphan")
+    world.reconcile(0, informed=True)
+    world.oppose("alice", Kind.POD, "unlabel")
+    world.sweep(0)  # finds the pod without label
+    world.teardown()

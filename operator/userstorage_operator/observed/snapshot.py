@@ -101,8 +101,8 @@ def is_labelled(child: Unstructured) -> bool:
 
 
 def without_unlabelled(children: Children, storage: UserStorage) -> Children:
-    """Return the children without those that lack the label of the watches and get none, as they are not of this UserStorage: only
-    a list has found them, and no watch would report their end.
+    """Return the children without those that lack the label of the watches and get none, as they are not of this UserStorage, or
+    were orphaned and are ending: only a list has found them, and no watch would report their end.
     """
     found = ((kind, getattr(children, kind.field)) for kind in Kind)
     strange = [kind for kind, child in found if child and not is_labelled(child) and not _is_of(kind, child, storage)]
@@ -113,7 +113,8 @@ def _is_of(kind: Kind, child: Unstructured, storage: UserStorage) -> bool:
     if kind is Kind.PVC:
         return claim_is_ours(child, storage)
     orphaned = controller(child) is None and _is_labelled_for(child, storage)
-    return is_ours(child, storage.meta.uid) or orphaned or is_adoptable(child, storage)
+    ending = is_terminating(child) and names.FINALIZER not in child["metadata"].get("finalizers", ())
+    return is_ours(child, storage.meta.uid) or (orphaned and not ending) or is_adoptable(child, storage)
 
 
 def _is_labelled_for(child: Unstructured, storage: UserStorage) -> bool:
