@@ -55,6 +55,7 @@ SPREAD = frozenset(
         "faults/nightly/test_all_crashes.py",
         "faults/nightly/test_api_faults.py",
         "faults/nightly/test_watches.py",
+        "model/test_reconciler_model.py",
     }
 )
 """Long files whose tests share no fixture: each test may run on another worker."""
