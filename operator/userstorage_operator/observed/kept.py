@@ -5,11 +5,10 @@ those of children are dropped, and of the others only the fields below are kept.
 listed here: `tests/unit/test_kept.py` compares plans and reports of whole objects with those of kept ones.
 """
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from typing import Any
-
-import orjson
 
 from userstorage_operator.api import names
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
@@ -20,7 +19,7 @@ MAP_MAX = 12 << 10
 4 KiB each.
 """
 SPEC_MAX = 16 << 10
-"""Bytes of JSON of a spec that are kept. A list or map that does not fit counts as empty, so it differs from a desired one."""
+"""Characters of JSON of a spec that are kept. A list or map that does not fit counts as empty, so it differs from a desired one."""
 _TEXT_MAX = 4096
 """Characters of a text: a kubelet cuts the termination message of a container there too."""
 _MESSAGE_MAX = 1024
@@ -366,9 +365,9 @@ def _cut(raw: Unstructured, longest: int) -> Unstructured:
 
 
 def _fitting_list(entries: Iterable[Unstructured]) -> list[Unstructured]:
-    """Return the first entries of a list: more than two only as far as they are in SPEC_MAX bytes of JSON."""
+    """Return the first entries of a list: more than two only as far as they are in SPEC_MAX characters of JSON."""
     kept = list(islice(entries, _LIST_MAX))
-    while len(kept) > 2 and len(orjson.dumps(kept)) > SPEC_MAX:
+    while len(kept) > 2 and len(json.dumps(kept)) > SPEC_MAX:
         kept.pop()
     return kept
 
@@ -379,7 +378,7 @@ def _bounded(raw: Mapping[str, Any], fields: Iterable[str]) -> Unstructured:
     for field in fields:
         if field in raw:
             value = raw[field]
-            size = len(orjson.dumps(value)) if isinstance(value, list | dict | str) and value else 0
+            size = len(json.dumps(value)) if isinstance(value, list | dict | str) and value else 0
             kept[field] = value if size <= left else type(value)()
             left -= size if size <= left else 0
     return kept
