@@ -91,12 +91,13 @@ class Replicas:
     def requests(self) -> Counter[str]:
         """Return the requests of all replicas since the last call, without those for the lease.
 
-        A list of one namespace has `IN_A_NAMESPACE` after its name; those of a sweep are of the whole cluster.
+        A list of one namespace has `IN_A_NAMESPACE` after its name; those of a sweep are of the whole cluster. Its further pages
+        do not count: a list of many pods is no more than one request for them.
         """
         names = (
             request.name + (IN_A_NAMESPACE if request.verb == "list" and request.namespace else "")
             for request in self._log.read()
-            if request.user == ACCOUNT
+            if request.user == ACCOUNT and not (request.verb == "list" and request.namespace and "continue=" in request.query)
         )
         return Counter(name for name in names if _OF_LEASE not in name)
 

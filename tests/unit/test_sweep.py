@@ -1,6 +1,7 @@
 """A list that is refused does not stop the rest of the sweep."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -76,7 +77,7 @@ class SweepScenario:
 async def test_a_refused_namespace_does_not_stop_the_others() -> None:
     scenario = SweepScenario()
     failed = await scenario.sweep.once()
-    assert sorted(key.namespace for key in scenario.requeued) == ["team-a", "team-c"]
+    assert sorted(key.namespace for key in scenario.caches.keys()) == ["team-a", "team-c"]  # noqa: SIM118  # not a dict
     assert {namespace for _, namespace in failed} == {"team-b"}
     assert len(failed) == LISTS_PER_TEAM
     assert scenario.failed == 1
@@ -113,6 +114,17 @@ async def test_first_sweep_leaves_to_the_informers_what_they_list_at_the_same_ti
     assert {resource for resource, _ in scenario.server.requests} == {
         USER_STORAGE_CLASSES, STORAGE_CLASSES, USER_STORAGES, *(kind.resource for kind in Kind)
     }  # fmt: skip
+
+
+async def test_each_is_requeued_in_the_first_sweep_and_once_in_some_later_ones() -> None:
+    scenario = SweepScenario()
+    scenario.server.refusing.clear()
+    await scenario.sweep.once(is_first=True)
+    assert Counter(scenario.requeued) == Counter(Key(team, "alice") for team in TEAMS)
+    scenario.requeued.clear()
+    for _ in range(sweep._TURNS):
+        await scenario.sweep.once()
+    assert Counter(scenario.requeued) == Counter(Key(team, "alice") for team in TEAMS)
 
 
 async def test_an_unreachable_server_gets_one_request() -> None:

@@ -270,6 +270,10 @@ class ObjectCache:
             return  # what has changed is not kept: nothing depends on it
         self._on_foreign_change(kept)
 
+    def _has_version(self, key: ObjectKey, obj: Unstructured) -> bool:
+        known = self._entry(key)
+        return known is not None and (known.version, known.uid) == (version_of(obj), obj["metadata"]["uid"])
+
     def _add_listed(self, listing: Listing, key: ObjectKey, kept: Unstructured, bound: float) -> None:
         known, version = self._entry(key), version_of(kept)
         if known is None:
@@ -322,8 +326,10 @@ class ObjectCache:
         `listing.unbounded`.
         """
         for obj in objects:
-            if (kept := self._keep(obj)) is not None:
-                key = object_key(kept)
+            key = object_key(obj)
+            if not listing.restored and self._has_version(key, obj):  # nearly all that a sweep lists: spares their selection
+                listing.keys.add(key)
+            elif (kept := self._keep(obj)) is not None:
                 listing.keys.add(key)
                 self._add_listed(listing, key, kept, listing.bound(resource_version))
 

@@ -82,8 +82,8 @@ class OtelTracer:
 
 
 class _RelevantSpanProcessor(BatchSpanProcessor):
-    """Exports all spans except those of reconciles that sent no request and did not fail: every sweep causes one such reconcile
-    per UserStorage.
+    """Exports all spans except those of reconciles that sent no request and did not fail: a sweep causes thousands of
+    them.
     """
 
     def on_end(self, span: ReadableSpan) -> None:
