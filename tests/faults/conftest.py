@@ -15,6 +15,7 @@ from support.kubectl import Kubectl
 from support.live import Live, open_live
 from support.oracles import History, recording, violations
 from support.oracles.invariants import longest_untrue_ready
+from userstorage_operator.reconcile import reconciler
 from userstorage_operator.status import requeue
 
 
@@ -65,6 +66,8 @@ async def crashes(
     """A function that prepares crashes of a workload, with a running operator of all namespaces."""
     # The status waits for the end of a start or deletion, however slow it is, so that each run makes the same writes.
     monkeypatch.setattr(requeue, "REPORT_DELAY", timedelta(minutes=5))
+    # But not for the details of a claim that is seen as bound only after its pod is ready.
+    monkeypatch.setattr(reconciler, "claim_details_at", lambda *_: None)
     prepared: list[Crashes] = []
     async with Operator(proxy).running() as operator:
 

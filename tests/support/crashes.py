@@ -302,11 +302,17 @@ async def _is_collected(live: Live) -> bool:
 
 
 def is_settled(raw: Unstructured) -> bool:
-    """Whether a UserStorage is Ready for its generation, and nothing is under way."""
-    current = raw.get("status", {}).get("observedGeneration") == raw["metadata"]["generation"]
+    """Whether a UserStorage is Ready for its generation with the details of its claim, and nothing is under way."""
+    status = raw.get("status", {})
+    current = status.get("observedGeneration") == raw["metadata"]["generation"]
+    bound = status.get("storage", {}).get("claimPhase") == "Bound"  # seen after the pod is ready, it comes a little later
     ready, reconciling = condition_of(raw, "Ready"), condition_of(raw, "Reconciling")
     return (
-        current and "deletionTimestamp" not in raw["metadata"] and ready == ("True", "PodReady") and reconciling[0] == "False"
+        current
+        and bound
+        and "deletionTimestamp" not in raw["metadata"]
+        and ready == ("True", "PodReady")
+        and reconciling[0] == "False"
     )
 
 
@@ -370,9 +376,7 @@ async def _create_many(world: World) -> None:
 
 async def _all_are_ready(live: Live) -> bool:
     found = await live.all()
-    # The details of a claim that is bound while its status is written come a little later.
-    bound = all(raw.get("status", {}).get("storage", {}).get("claimPhase") == "Bound" for raw in found)
-    return len(found) == BURST and bound and all(is_settled(raw) for raw in found)
+    return len(found) == BURST and all(is_settled(raw) for raw in found)
 
 
 CREATE = Workload("create", _create, _is_ready)
