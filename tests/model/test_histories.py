@@ -169,3 +169,15 @@ def test_end_of_an_orphaned_pod_that_no_watch_shows_is_not_awaited(loop: asyncio
     world.oppose("alice", Kind.POD, "unlabel")
     world.sweep(0)  # finds the pod without label
     world.teardown()
+
+
+def test_no_child_is_created_after_a_loss_of_the_finalizer_that_the_watch_has_not_shown(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    world = machine(loop)
+    world.oppose("alice", Kind.SERVICE, "delete")
+    world.deliver(Kind.SERVICE.resource, 1)
+    world.strip_finalizer("alice")
+    world.reconcile(0, informed=False)  # the watchdog refuses a child without finalizer
+    assert world.api.find(Kind.SERVICE.resource, *child_key("alice")) is None
+    world.teardown()

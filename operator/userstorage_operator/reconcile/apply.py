@@ -253,8 +253,8 @@ class Applier:
         """Ask the API server whether the UserStorage still exists, before the first child is created for it.
 
         The cache may be behind, and a child of a UserStorage that is gone would be left over. Adding the finalizer verifies the
-        same, and before a creation so does a watch that has just delivered an event. Raises Conflict if the UserStorage is gone or
-        being deleted.
+        same, and before a creation so does a watch that has just delivered an event. Raises Conflict if the UserStorage is gone, is
+        being deleted, or has lost its finalizer.
         """
         meta = snapshot.storage.meta
         try:
@@ -265,6 +265,9 @@ class Applier:
         if live["metadata"]["uid"] != meta.uid or is_terminating(live):
             self._lister.put(USER_STORAGES, live)
             raise Conflict(409, "the UserStorage is being deleted; the watch has not caught up yet")
+        if not has_finalizer(live):  # another client has removed it: the next reconcile adds it before it creates anything
+            self._lister.put(USER_STORAGES, live)
+            raise Conflict(409, "the UserStorage has lost its finalizer; the watch has not caught up yet")
 
     async def _verify_claim_stays(self, snapshot: Snapshot) -> None:
         """Raise Conflict if the API server itself says that the claim or its volume ends or is gone: no pod could follow ours."""
