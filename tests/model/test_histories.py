@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from model.test_reconciler_model import NAMESPACE, ReconcilerMachine, child_key
+from userstorage_operator.api import names
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
 
 
@@ -168,4 +169,25 @@ def test_end_of_an_orphaned_pod_that_no_watch_shows_is_not_awaited(loop: asyncio
     world.reconcile(0, informed=True)
     world.oppose("alice", Kind.POD, "unlabel")
     world.sweep(0)  # finds the pod without label
+    world.teardown()
+
+
+def test_no_child_is_created_after_a_loss_of_the_finalizer_that_the_watch_has_not_shown(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    world = machine(loop)
+    world.oppose("alice", Kind.SERVICE, "delete")
+    world.deliver(Kind.SERVICE.resource, 1)
+    world.strip_finalizer("alice")
+    world.reconcile(0, informed=False)  # the watchdog refuses a child without finalizer
+    assert world.api.find(Kind.SERVICE.resource, *child_key("alice")) is None
+    world.teardown()
+
+
+def test_pod_that_was_read_before_its_deletion_failed_is_not_reported_as_before(loop: asyncio.AbstractEventLoop) -> None:
+    world = machine(loop)
+    world.annotate("alice", names.ANNOTATION_RESTARTED_AT, 0)
+    world.deliver(USER_STORAGES, 1)
+    world.pod_fails("alice", "Failed")  # the watch of pods has not shown it yet
+    world.reconcile_refused(number=0, informed=False, at=2, after=False, conflicts=False)  # the watchdog refuses a false status
     world.teardown()

@@ -10,6 +10,7 @@ import structlog
 from userstorage_operator.api import names
 from userstorage_operator.api.errors import (
     AlreadyExists,
+    ClusterError,
     Conflict,
     NotFound,
     OperatorError,
@@ -253,8 +254,8 @@ class Applier:
         """Ask the API server whether the UserStorage still exists, before the first child is created for it.
 
         The cache may be behind, and a child of a UserStorage that is gone would be left over. Adding the finalizer verifies the
-        same, and before a creation so does a watch that has just delivered an event. Raises Conflict if the UserStorage is gone or
-        being deleted.
+        same, and before a creation so does a watch that has just delivered an event. Raises Conflict if the UserStorage is gone, is
+        being deleted, or has lost its finalizer.
         """
         meta = snapshot.storage.meta
         try:
@@ -265,6 +266,9 @@ class Applier:
         if live["metadata"]["uid"] != meta.uid or is_terminating(live):
             self._lister.put(USER_STORAGES, live)
             raise Conflict(409, "the UserStorage is being deleted; the watch has not caught up yet")
+        if not has_finalizer(live):  # another client has removed it: the next reconcile adds it before it creates anything
+            self._lister.put(USER_STORAGES, live)
+            raise Conflict(409, "the UserStorage has lost its finalizer; the watch has not caught up yet")
 
     async def _verify_claim_stays(self, snapshot: Snapshot) -> None:
         """Raise Conflict if the API server itself says that the claim or its volume ends or is gone: no pod could follow ours."""
@@ -310,16 +314,15 @@ class Applier:
         another controller adopted it. A version that only others have changed since is deleted just the same, or a tenant who
         keeps changing it could keep it; with `as_seen`, no other than that of the plan.
 
-        Raises Conflict if the child has another owner, or changed at every try.
+        Raises Conflict if the child has another owner, changed at every try, or changed before a try that failed otherwise.
         """
         namespace, name = snapshot.storage.meta.namespace, names.child_name(snapshot.storage.slug)
-        child: Unstructured | None = getattr(snapshot.children, kind.field)  # as the plan saw it, or as an earlier step left it
-        if child is None:
+        seen: Unstructured | None = getattr(snapshot.children, kind.field)  # as the plan saw it, or as an earlier step left it
+        if (child := seen) is None:
             return None
         for tries_left in reversed(range(1 if as_seen else _TRIES_TO_DELETE)):
-            version = child["metadata"]["resourceVersion"]
             try:
-                answer = await self._cluster.delete(kind.resource, namespace, name, uid, grace_period, "Foreground", version)
+                answer = await self._delete_version(kind, child, uid, grace_period, planned=child is seen)
             except NotFound:
                 break
             except Conflict:
@@ -336,6 +339,24 @@ class Applier:
                 return answer
         self._lister.discard(kind.resource, namespace, name, uid)
         return None
+
+    async def _delete_version(
+        self, kind: Kind, child: Unstructured, uid: str, grace_period: int, *, planned: bool
+    ) -> Unstructured:
+        """Request the deletion of this version of the child, and return the answer.
+
+        Any failure for a version that the plan has not seen is a Conflict: the snapshot is out of date, and so would be its report.
+        """
+        meta = child["metadata"]
+        version = meta["resourceVersion"]
+        try:
+            return await self._cluster.delete(
+                kind.resource, meta["namespace"], meta["name"], uid, grace_period, "Foreground", version
+            )
+        except ClusterError as error:
+            if planned or isinstance(error, NotFound):
+                raise
+            raise Conflict(error.status, error.message, retry_after=error.retry_after) from error
 
     async def _live_after_conflict(self, kind: Kind, namespace: str, name: str, uid: str) -> Unstructured | None:
         """Return the object of that name, which the cache gets without waiting for the watch; None if there is none."""
