@@ -19,6 +19,9 @@ OPPONENT = "example.org/opponent"
 _MASKED_LABELS = (names.LABEL_OWNER_UID, names.LABEL_RECOMMENDED_MANAGED_BY, OPPONENT)
 """The uid differs, and the recommended label is not repaired."""
 
+_PLACEMENT = ("nodeName", "affinity")
+"""Where a pod runs: the affinity to the node of its volume depends on the pods that mounted it when the pod was created."""
+
 
 class Watchdog:
     """Observes every write to an API server, and raises AssertionError at the first that breaks an invariant."""
@@ -197,7 +200,7 @@ def masked(child: Unstructured) -> Unstructured:
     annotations = {
         key: value for key, value in meta.get("annotations", {}).items() if key not in (*MASKED_ANNOTATIONS, OPPONENT)
     }
-    spec = {key: value for key, value in child.get("spec", {}).items() if key != "nodeName"}
+    spec = {key: value for key, value in child.get("spec", {}).items() if key not in _PLACEMENT}
     return {"labels": labels, "annotations": annotations, "spec": spec}
 
 

@@ -191,3 +191,12 @@ def test_pod_that_was_read_before_its_deletion_failed_is_not_reported_as_before(
     world.pod_fails("alice", "Failed")  # the watch of pods has not shown it yet
     world.reconcile_refused(number=0, informed=False, at=2, after=False, conflicts=False)  # the watchdog refuses a false status
     world.teardown()
+
+
+def test_pod_that_follows_an_orphaned_one_on_the_same_volume_differs_in_its_node_only(loop: asyncio.AbstractEventLoop) -> None:
+    world = machine(loop)
+    world.oppose("alice", Kind.POD, "delete")
+    world.oppose("alice", Kind.NETWORK_POLICY, "unlabel")
+    world.oppose("alice", Kind.POD, "unlabel")
+    world.oppose("alice", Kind.POD, "orphan")
+    world.teardown()
