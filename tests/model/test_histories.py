@@ -200,3 +200,17 @@ def test_pod_that_follows_an_orphaned_one_on_the_same_volume_differs_in_its_node
     world.oppose("alice", Kind.POD, "unlabel")
     world.oppose("alice", Kind.POD, "orphan")
     world.teardown()
+
+
+@pytest.mark.parametrize("kind", [Kind.POD, Kind.SERVICE])
+def test_child_that_shows_no_origin_is_left_alone(loop: asyncio.AbstractEventLoop, kind: Kind) -> None:
+    world = machine(loop)
+    for deed in ("unlabel", "orphan", "relabel"):
+        world.oppose("alice", kind, deed)
+    child = world.api.get(kind.resource, *child_key("alice"))
+    world.change("alice", {"replicas": 0})
+    world.deliver(USER_STORAGES, 1)
+    world.reconcile(0, informed=False)
+    world.reconcile(0, informed=True)
+    assert world.api.get(kind.resource, *child_key("alice")) == child
+    world.teardown()

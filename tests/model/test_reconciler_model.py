@@ -24,7 +24,7 @@ from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAG
 from userstorage_operator.api.timestamps import format_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.observed.snapshot import is_labelled, is_terminating
+from userstorage_operator.observed.snapshot import controller, is_labelled, is_terminating
 
 NAMESPACE = "users"
 FEW = 300
@@ -186,6 +186,12 @@ def served() -> MemoryAPI:
     return _served().copy()
 
 
+def shows_no_origin(child: Unstructured) -> bool:
+    """Whether the child has lost its owner and both labels of the operator: from then on it is like one of another program."""
+    recommended = (child["metadata"].get("labels") or {}).get(names.LABEL_RECOMMENDED_MANAGED_BY)
+    return controller(child) is None and not is_labelled(child) and recommended != names.MANAGED_BY
+
+
 class ReconcilerMachine(RuleBasedStateMachine):
     """Everything that can happen around the reconciler. Each rule is one thing that one program does."""
 
@@ -251,7 +257,9 @@ class ReconcilerMachine(RuleBasedStateMachine):
         if deed == "unlabel" and is_terminating(child):
             self.world.missed_events = self.world.unlabelled_in_deletion = True
         patch = EDITS.get(kind, {}) if deed == "edit" else {"metadata": DEEDS[deed]}
-        self.api.merge_patch(kind.resource, *child_key(user), patch, "opponent")
+        after = self.api.merge_patch(kind.resource, *child_key(user), patch, "opponent")
+        if kind is not Kind.PVC and shows_no_origin(after):
+            self.world.watchdog.foreign.add(after["metadata"]["uid"])
 
     @rule(user=ANY_USER, kind=ANY_KIND, labelled=st.booleans())
     def squat(self, user: str, kind: Kind, labelled: bool) -> None:
