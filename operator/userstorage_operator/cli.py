@@ -30,7 +30,7 @@ _DEFAULTS = Config()
 _GATE_DEFAULTS = GateConfig(key_file=Path())
 _AGE_MIN = 75.0
 GC_THRESHOLD = (10_000, 20, 50)
-"""Of Python's garbage collector: a page of a list is 20,000 dicts, which by default cause 30 collections and double its cost."""
+"""Of Python's garbage collector: a page of a list has thousands of dicts, which by default cause many collections."""
 
 
 class _Integer(click.IntRange):
