@@ -270,10 +270,6 @@ class ObjectCache:
             return  # what has changed is not kept: nothing depends on it
         self._on_foreign_change(kept)
 
-    def _has_version(self, key: ObjectKey, obj: Unstructured) -> bool:
-        known = self._entry(key)
-        return known is not None and (known.version, known.uid) == (version_of(obj), obj["metadata"]["uid"])
-
     def _add_listed(self, listing: Listing, key: ObjectKey, kept: Unstructured, bound: float) -> None:
         known, version = self._entry(key), version_of(kept)
         if known is None:
@@ -287,8 +283,6 @@ class ObjectCache:
                 return
         elif version < known.version:
             listing.restored = True
-        elif version == known.version and not listing.restored:
-            return
         self._drop_predecessor(key, known, kept)
         if self._store(key, kept) or (known is not None and version < known.version):
             self._on_foreign_change(kept)
@@ -327,7 +321,9 @@ class ObjectCache:
         """
         for obj in objects:
             key = object_key(obj)
-            if not listing.restored and self._has_version(key, obj):  # nearly all that a sweep lists: spares their selection
+            if not listing.restored and self.version(*key) == version_of(
+                obj
+            ):  # nearly all that a sweep lists: spares their selection
                 listing.keys.add(key)
             elif (kept := self._keep(obj)) is not None:
                 listing.keys.add(key)

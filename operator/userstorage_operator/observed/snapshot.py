@@ -112,9 +112,7 @@ def without_unlabelled(children: Children, storage: UserStorage) -> Children:
 def _is_of(kind: Kind, child: Unstructured, storage: UserStorage) -> bool:
     if kind is Kind.PVC:
         return claim_is_ours(child, storage)
-    orphaned = controller(child) is None and _is_labelled_for(child, storage)
-    ending = is_terminating(child) and names.FINALIZER not in child["metadata"].get("finalizers", ())
-    return is_ours(child, storage.meta.uid) or (orphaned and not ending) or is_adoptable(child, storage)
+    return is_ours(child, storage.meta.uid) or is_adoptable(child, storage)
 
 
 def _is_labelled_for(child: Unstructured, storage: UserStorage) -> bool:

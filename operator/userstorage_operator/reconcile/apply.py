@@ -264,11 +264,13 @@ class Applier:
             self._lister.discard(USER_STORAGES, meta.namespace, meta.name, meta.uid)
             raise Conflict(error.status, error.message) from error
         if live["metadata"]["uid"] != meta.uid or is_terminating(live):
-            self._lister.put(USER_STORAGES, live)
-            raise Conflict(409, "the UserStorage is being deleted; the watch has not caught up yet")
-        if not has_finalizer(live):  # another client has removed it: the next reconcile adds it before it creates anything
-            self._lister.put(USER_STORAGES, live)
-            raise Conflict(409, "the UserStorage has lost its finalizer; the watch has not caught up yet")
+            state = "is being deleted"
+        elif not has_finalizer(live):  # another client has removed it: the next reconcile adds it before it creates anything
+            state = "has lost its finalizer"
+        else:
+            return
+        self._lister.put(USER_STORAGES, live)
+        raise Conflict(409, f"the UserStorage {state}; the watch has not caught up yet")
 
     async def _verify_claim_stays(self, snapshot: Snapshot) -> None:
         """Raise Conflict if the API server itself says that the claim or its volume ends or is gone: no pod could follow ours."""
