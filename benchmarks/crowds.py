@@ -10,8 +10,8 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -88,13 +88,13 @@ class Crowds:
         cpu = self._replicas.cpu(self._replica)
         start = time.monotonic()
         waited: list[float] = []
-        with self._lag() as lag:
+        async with self._lag() as lag:
             working = asyncio.create_task(work)
             while not working.done():
                 waited.append(await self._neighbour())
                 await asyncio.sleep(1)
             await working
-        used = cpu.used()
+            used = cpu.used()
         await self._quiet()
         resident, peak = memory(self._replica.pid)
         self._results.add(
@@ -249,10 +249,9 @@ class Crowds:
         await self._quiet()
         self._replicas.requests()
         cpu = self._replicas.cpu(self._replica)
-        with self._lag() as lag:
+        async with self._lag() as lag:
             line = await follow(self._api, path, objects, work, reached, _PATIENCE, self._report)
             used = cpu.used()
-            lag.largest = max(lag.largest, await self._replica.loop_lag())
         requests = self._replicas.requests()
         return {
             "members": len(objects),
@@ -266,19 +265,23 @@ class Crowds:
     async def _quiet(self) -> None:
         await asyncio.to_thread(self._replicas.cpu(self._replica).wait_until_quiet)
 
-    @contextmanager
-    def _lag(self) -> Iterator[Lag]:
+    @asynccontextmanager
+    async def _lag(self) -> AsyncIterator[Lag]:
         """Yield the largest delay of the operator's event loop during the `with` block, and up to a minute before."""
         lag = Lag()
 
         async def look() -> None:
+            lag.largest = max(lag.largest, await self._replica.loop_lag())
+
+        async def look_again() -> None:
             while True:
-                lag.largest = max(lag.largest, await self._replica.loop_lag())
+                await look()
                 await asyncio.sleep(20)
 
-        looking = asyncio.create_task(look())
+        looking = asyncio.create_task(look_again())
         try:
             yield lag
+            await look()
         finally:
             looking.cancel()
 
