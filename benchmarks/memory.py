@@ -31,13 +31,13 @@ from kubernetes.aio.client import Configuration
 from support.builders import desired_of, storage_object
 from support.served import served, served_claim, served_pod
 from userstorage_operator.api import names
-from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
+from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import BUILT_IN
 from userstorage_operator.cli import GC_THRESHOLD
 from userstorage_operator.informers.caches import Caches
-from userstorage_operator.informers.informer import Informer
+from userstorage_operator.informers.informer import Informer, relist
 from userstorage_operator.informers.sweep import Sweep
 from userstorage_operator.kube.client import KubeClient, NoopObserver
 from userstorage_operator.observed.kept import keep
@@ -183,7 +183,8 @@ async def _measure(port: int, users: int, events: int) -> dict[str, Any]:
     memory = {"imported": _memory()}
     started = time.process_time()
     tasks = [asyncio.create_task(informer.run()) for informer in informers]
-    await sweep.once(is_first=True)
+    for resource in (USER_STORAGES, USER_STORAGE_CLASSES):
+        await relist(client, resource, None, "", caches.cache(resource))
     while any(len(caches.cache(resource)) < users for resource in _RESOURCES):  # noqa: ASYNC110  # there is no event
         await asyncio.sleep(0.05)
     listing = time.process_time() - started

@@ -1,4 +1,4 @@
-"""The composition root: connects all parts of one process. Every replica serves HTTP; the leader also runs the manager."""
+"""The composition root: connects all parts of one process. Every replica serves HTTP and watches; only the leader writes."""
 
 import asyncio
 import contextlib
@@ -78,9 +78,9 @@ class App:
             server = self._http_server()
             stack.push_async_callback(server.stop)
             await server.start(self._config.http_port)
-        start = await stack.enter_async_context(background(stop))
-        start(self._probe.run(), "api-probe")
-        start(self._loop_monitor.run(), "event-loop-monitor")
+        tasks = await stack.enter_async_context(background(stop))
+        tasks.start(self._probe.run(), "api-probe")
+        tasks.start(self._loop_monitor.run(), "event-loop-monitor")
 
     def _http_server(self) -> HttpServer:
         reviews = KubeReviews(self._client, self._config.api_audiences)
@@ -100,21 +100,31 @@ class App:
         return server
 
     def _read_api(self, reviews: KubeReviews) -> ReadApi:
-        """Return the read API for platform backends. It reads the watch caches, or Redis while this process does not watch."""
+        """Return the read API for platform backends. It reads the watch caches of the leader; the other replicas read what the leader
+        keeps in Redis, so that a caller that reaches several of them reads one history.
+        """
         config, manager = self._config, self._manager
-        reader = FallbackReader(manager.reader, manager.has_synced, self._redis.reader(self._client))
+        reader = FallbackReader(manager.reader, manager.is_leading, self._redis.reader(self._client))
         return ReadApi(reader, reviews, config.namespaces, version("userstorage-operator"))
 
-    async def lead(self, stop: asyncio.Event) -> None:
-        """Wait for the CRDs and the lease, then watch and write until `stop` is set. Only one replica leads at a time."""
+    async def manage(self, stop: asyncio.Event) -> None:
+        """Wait for the CRDs, then watch until `stop` is set, and write while this process leads. Only one replica leads at a time."""
         await crds.wait_established(self._probe, stop)
-        if (term := await self._election.run(stop)) is None:
+        if stop.is_set():
             return
-        self._set_leader(True)
         try:
-            await self._manager.run(stop, self._resign, term)
+            await self._manager.run(stop, self._elect, self._resign)
         finally:
             await self._resign()
+
+    async def _elect(self, on_elected: Callable[[int], None]) -> None:
+        """Take part in the election until cancelled. Call `on_elected(term)` when this process leads."""
+
+        def elected(term: int) -> None:
+            self._set_leader(True)
+            on_elected(term)
+
+        await self._election.run(elected)
 
     async def _resign(self) -> None:
         """Refuse further writes, wait until those in flight have ended, and stop being the leader."""
@@ -140,7 +150,7 @@ async def run(config: Config, stop: asyncio.Event, set_leader: Callable[[bool], 
         stack.push_async_callback(fenced_client.close)
         app = App(config, client, fenced_client, election, metrics, tracer, set_leader)
         await app.serve(stack, stop)
-        await app.lead(stop)
+        await app.manage(stop)
     log.info("stopped")
 
 

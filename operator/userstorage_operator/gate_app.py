@@ -202,15 +202,15 @@ class Gate:
         if self._config.http_port:
             stack.push_async_callback(self._http.stop)
             await self._http.start(self._config.http_port)
-        async with background(stop) as start:
-            start(self._loop_monitor.run(), "event-loop-monitor")
-            start(self._keys.run(), "keys")
+        async with background(stop) as tasks:
+            tasks.start(self._loop_monitor.run(), "event-loop-monitor")
+            tasks.start(self._keys.run(), "keys")
             for informer in self._watch.informers:
-                start(informer.run(), f"informer-{informer.resource.plural}")
+                tasks.start(informer.run(), f"informer-{informer.resource.plural}")
             while any(self._watch.not_synced()) and not stop.is_set():  # noqa: ASYNC110  # the lists arrive in any order
                 await asyncio.sleep(0.05)
             await self._watch.rebuild()
-            start(self._watch.run_classes(), "classes")
+            tasks.start(self._watch.run_classes(), "classes")
             await _until(stop, SETTLING)  # who is Ready now may be admitted from the first question on
             if stop.is_set():
                 return

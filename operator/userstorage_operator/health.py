@@ -76,7 +76,7 @@ class Watch(Protocol):
 
 
 class Controllers(Protocol):
-    """The caches and workers of the leader (implemented by `manager.Manager`)."""
+    """The caches and workers of a replica (implemented by `manager.Manager`)."""
 
     @property
     def worker_pools(self) -> Sequence[Workers]:
@@ -105,7 +105,7 @@ class Redis(Protocol):
 
 
 class HealthChecks:
-    """The checks of one process. A standby runs no watches and no workers, so none of them can stall."""
+    """The checks of one process. Only the leader has reconciles that can stall; every replica watches."""
 
     def __init__(self, probe: Probe, loop: LoopMonitor, election: Election, controllers: Controllers, redis: Redis) -> None:
         self._probe = probe
@@ -121,8 +121,8 @@ class HealthChecks:
 
     @property
     def readiness(self) -> Mapping[str, Check]:
-        """Name -> check of `/ready`. These checks fail while this process cannot do its work. A standby that can answer the
-        read API is ready.
+        """Name -> check of `/ready`. These checks fail while this process cannot do its work. A standby is ready if it can answer
+        the read API, and could take over without a list.
         """
         return {"apiServer": self._api_server_needed, "crds": self._crds_missing, "caches": self._caches_not_synced}
 
@@ -173,7 +173,7 @@ class HealthChecks:
         return self._probe.missing_crds
 
     async def _caches_not_synced(self) -> str | None:
-        missing = sorted(self._controllers.not_synced()) if self._election.is_leader else []
+        missing = sorted(self._controllers.not_synced())
         more = f" and {len(missing) - _NAMED_MAX} more" if len(missing) > _NAMED_MAX else ""
         return f"not synced: {', '.join(missing[:_NAMED_MAX])}{more}" if missing else None
 

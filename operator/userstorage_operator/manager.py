@@ -1,16 +1,20 @@
-"""The manager of the leader: starts the watch caches, then the workers that reconcile."""
+"""The manager of a replica: keeps the watch caches up to date, and reconciles while the replica leads.
+
+A replica that waits for the lease has caches as warm as the leader's, as with controller-runtime: a take-over need not list.
+"""
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from operator import attrgetter
+from typing import Any
 
 import structlog
 
 from userstorage_operator.api import names
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.background import Start, background
+from userstorage_operator.background import BackgroundTasks, background
 from userstorage_operator.config import Config, VolumeStats
 from userstorage_operator.informers import kopf_watch
 from userstorage_operator.informers.caches import Caches
@@ -47,7 +51,7 @@ _CLASS_STATUS_DELAY = 1.0
 
 
 class Manager:
-    """All parts of the leader that watch and write, connected but not yet running. `client` must have a fence."""
+    """All parts of a replica that watch and write, connected but not yet running. `client` must have a fence."""
 
     def __init__(self, config: Config, client: KubeClient, metrics: Metrics, redis: RedisCache, tracer: Tracer) -> None:
         self._config = config
@@ -56,8 +60,11 @@ class Manager:
         self._redis = redis
         self._queue: WorkQueue[Key] = WorkQueue(backoff.delay, redis.on_requeue, attrgetter("namespace"))
         self._class_queue: WorkQueue[str] = WorkQueue(backoff.delay)
-        self.caches = Caches(self._enqueue, self._class_queue.add, self._resync)
-        self._started = False
+        self.caches = Caches(self._enqueue, self._enqueue_class, self._resync)
+        self._term: asyncio.Future[int] = asyncio.Future()
+        """The term of this leader, once this process is elected."""
+        self._reconciles = False
+        """Whether events queue what they concern. Before, nobody would take it from the queues; then all is queued."""
         self.caches.cache(USER_STORAGES).add_event_handler(lambda key, _: redis.changed(Key(*key)))
         self.caches.cache(USER_STORAGES).add_restore_handler(redis.refill)
         self._rollouts = RolloutTracker(self._queue.add, lambda name: self._class_queue.add_after(name, _CLASS_STATUS_DELAY))
@@ -79,15 +86,22 @@ class Manager:
         self._class_workers = self._storage_class_workers(tracer)
 
     def _enqueue(self, key: Key) -> None:
-        """Queue a UserStorage that an event concerns. The events of the first lists are a resync."""
-        priority, delay = turn(key, self.caches, resync=not self._started)
+        """Queue a UserStorage that an event concerns."""
+        if not self._reconciles:
+            return
+        priority, delay = turn(key, self.caches, resync=False)
         if delay:
             self._queue.add_after(key, delay, priority)
         else:
             self._queue.add(key, priority)
 
+    def _enqueue_class(self, name: str) -> None:
+        if self._reconciles:
+            self._class_queue.add(name)
+
     def _resync(self, key: Key) -> None:
-        self._queue.add(key, turn(key, self.caches, resync=True).priority)
+        if self._reconciles:
+            self._queue.add(key, turn(key, self.caches, resync=True).priority)
 
     def _resync_unless_backing_off(self, key: Key) -> None:
         self._queue.add_unless_backing_off(key, turn(key, self.caches, resync=True).priority)
@@ -127,8 +141,11 @@ class Manager:
         own = {resource for resource, watch in self._kopf_watches.items() if watch.failing}
         return {resource.plural for resource in children | own}
 
-    def has_synced(self) -> bool:
-        """Whether the first lists of all caches are complete. No reconcile starts earlier."""
+    def is_leading(self) -> bool:
+        """Whether this process was elected, and the first lists of all its caches are complete. No reconcile starts earlier."""
+        return self._term.done() and self._has_synced()
+
+    def _has_synced(self) -> bool:
         return next(self.not_synced(), None) is None
 
     def not_synced(self) -> Iterator[str]:
@@ -146,47 +163,58 @@ class Manager:
             gauges.watch_silence.labels(plural).set(seconds)
         self._object_metrics.collect()
 
-    async def run(self, stop: asyncio.Event, resign: Callable[[], Awaitable[None]], term: int) -> None:
-        """Run until SIGTERM, SIGINT or `stop`. `term` grows with every change of the leader. `resign` is called early in a
+    async def run(
+        self,
+        stop: asyncio.Event,
+        elect: Callable[[Callable[[int], None]], Coroutine[Any, Any, None]],
+        resign: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Run until SIGTERM, SIGINT or `stop`. `elect(on_elected)` takes part in the election until cancelled, and calls
+        `on_elected(term)` when this process leads; the term grows with every change of the leader. `resign` is called early in a
         normal shutdown; after a failure it is not always called.
 
         Raises OperatorError if a background task ended by itself.
         """
-        async with background(stop) as start:
-            self._start_caches(start)
-            while not self.has_synced() and not stop.is_set():  # noqa: ASYNC110  # the first lists arrive in any order
-                await asyncio.sleep(0.05)
-            if stop.is_set():
-                return
-            # The caches keep JSON, which no garbage collection traverses, but their indexes and the modules are objects without
-            # cycles: excluding them loses no memory, and a full collection blocks the event loop for less time.
-            gc.freeze()
-            log.info("started", objects=len(self.caches.keys()), namespaces=list(self._config.namespaces) or "all")
-            await self._start_controllers(start, term)
-            await self._run_kopf(stop, resign)
+        async with background(stop) as tasks:
+            self._start_caches(tasks)
+            tasks.start(self._reconcile(tasks), "reconcile")
+            tasks.start(elect(self._term.set_result), "election")
+            await self._run_kopf(stop, tasks, resign)
 
-    def _start_caches(self, start: Start) -> None:
-        start(self._sweep.run(self._config.sweep_period), "sweep")
-        start(self._recorder.run(), "events")
+    def _start_caches(self, tasks: BackgroundTasks) -> None:
         for lists in self._kopf_lists:
-            start(lists.run(), "kopf-lists")
-        start(requeue_crowds(self.caches.take_crowds, self._resync), "crowds")
+            tasks.start(lists.run(), "kopf-lists")
+        tasks.start(requeue_crowds(self.caches.take_crowds, self._resync), "crowds")
         for informer in self._informers:
-            start(informer.run(), f"informer-{informer.resource.plural}")
+            tasks.start(informer.run(), f"informer-{informer.resource.plural}")
 
-    async def _start_controllers(self, start: Start, term: int) -> None:
-        self._started = True
+    async def _reconcile(self, tasks: BackgroundTasks) -> None:
+        """Wait until this process leads and its caches are complete. Then start the workers, and sweep until cancelled."""
+        term = await self._term
+        while not self._has_synced():  # noqa: ASYNC110  # the first lists arrive in any order
+            await asyncio.sleep(0.05)
+        # The caches keep JSON, which no garbage collection traverses, but their indexes and the modules are objects without
+        # cycles: excluding them loses no memory, and a full collection blocks the event loop for less time.
+        gc.freeze()
+        log.info("started", objects=len(self.caches.keys()), namespaces=list(self._config.namespaces) or "all")
         self._rollouts.expect(self.caches.keys())
         for task, name in await self._redis.lead(self.caches, self._queue, backoff.delay, term):
-            start(task, name)
-        if self._volume_stats is not None:
-            start(self._volume_stats_collector(self._volume_stats).run(), "volume-stats")
-        if not self._config.namespaces:  # an operator of some namespaces cannot count the users of a class
-            start(self._class_workers.work(), "class-worker")
-        for number in range(self._config.workers):
-            start(self._workers.work(), f"worker-{number}")
+            tasks.start(task, name)
+        self._reconciles = True
+        self._start_workers(tasks)
+        self.caches.enqueue_classes_and_policies()
+        await self._sweep.run(self._config.sweep_period)
 
-    async def _run_kopf(self, stop: asyncio.Event, resign: Callable[[], Awaitable[None]]) -> None:
+    def _start_workers(self, tasks: BackgroundTasks) -> None:
+        tasks.start(self._recorder.run(), "events")
+        if self._volume_stats is not None:
+            tasks.start(self._volume_stats_collector(self._volume_stats).run(), "volume-stats")
+        if not self._config.namespaces:  # an operator of some namespaces cannot count the users of a class
+            tasks.start(self._class_workers.work(), "class-worker")
+        for number in range(self._config.workers):
+            tasks.start(self._workers.work(), f"worker-{number}")
+
+    async def _run_kopf(self, stop: asyncio.Event, tasks: BackgroundTasks, resign: Callable[[], Awaitable[None]]) -> None:
         """Watch UserStorages and UserStorageClasses with kopf until the operator stops."""
         caches = {resource: self._cache(resource) for resource in self._kopf_watches}
         middlewares = [
@@ -198,6 +226,7 @@ class Manager:
             for queue in (self._queue, self._class_queue):
                 queue.shut_down()
             await resign()
+            await tasks.cancel()  # otherwise kopf waits five seconds for those that were started after it
 
         await kopf_watch.run(credentials, caches, self._config.namespaces, middlewares, stop, stop_reconciling)
 

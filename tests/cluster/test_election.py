@@ -15,7 +15,7 @@ import pytest
 
 from support.election_table import Trials
 from support.kubectl import Kubectl, eventually
-from support.operator_account import SYSTEM, Request
+from support.operator_account import SYSTEM, Request, requests
 from support.operator_replicas import LEASE, OperatorReplicas, Replica, assert_never_two, is_work, replicas
 
 pytestmark = [pytest.mark.kwok]
@@ -82,6 +82,7 @@ def first_write_of_another(three: OperatorReplicas, old: Replica, since: datetim
 def test_one_replica_leads_and_the_others_report_standby(three: OperatorReplicas, leader: Replica) -> None:
     for replica in three.running:
         role = "leading" if replica is leader else "standby"
+        eventually(replica.is_ready)
         for path in ("/health", "/ready"):
             assert json.loads(replica.get(path))["role"] == role
         assert f"userstorage_leader {1.0 if replica is leader else 0.0}" in replica.get("/metrics")
@@ -113,6 +114,21 @@ def test_killed_leader_is_replaced_when_its_lease_expires(
     three.create_users(1)
     duration = first_write_of_another(three, leader, killed)
     trials.add("SIGKILL", duration)
+
+
+def test_replica_that_takes_over_lists_nothing_before_it_serves_a_new_user(three: OperatorReplicas, leader: Replica) -> None:
+    three.create_users(BURST)
+    for replica in three.running:
+        eventually(replica.is_ready)
+    killed = datetime.now(UTC)
+    leader.process.kill()
+    three.remove(leader)
+    [user] = three.create_users(1)
+    eventually(lambda: three.api.get("pod", f"user-storage-{user}", three.namespace))
+    others = [replica.credential for replica in three.running]
+    since = [request for request in requests(three.api, *others) if request.received > killed]
+    assert [request for request in since if request.is_write and request.resource == "pods"]
+    assert not [request for request in since if request.verb == "list"]
 
 
 def test_suspended_leader_never_writes_again(three: OperatorReplicas, leader: Replica, trials: Trials, trial: int) -> None:

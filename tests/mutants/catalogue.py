@@ -222,7 +222,7 @@ MUTANTS = (
         (
             Edit(
                 "informers/sweep.py",
-                "        failed = await self._relist(self._own if is_first else [*self._own, *self._others])\n",
+                "        failed = await self._relist(self._lists)\n",
                 "        failed: Sequence[_List] = []\n",
             ),
         ),

@@ -46,6 +46,14 @@ class Replica:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE) as response:
             return response.read().decode()
 
+    def is_ready(self) -> bool:
+        """Whether the replica reports that it does its part."""
+        try:
+            self.get("/ready")
+        except OSError:  # an HTTP status of 400 or more, or no answer
+            return False
+        return True
+
 
 class OperatorReplicas:
     """The running replicas in the order of their start, and the writes of all that have run."""

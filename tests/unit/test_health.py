@@ -174,7 +174,10 @@ async def test_health_passes_while_the_api_server_is_unreachable_or_just_back(pr
             {"caches": "not synced: pods in a, pods in b"},
         ),
         (Process(controllers=FakeControllers(missing="abcdefg")), {"caches": "not synced: a, b, c, d, e and 2 more"}),
-        (Process(election=FakeElection(is_leader=False), controllers=FakeControllers(missing=("pods",))), {}),
+        (
+            Process(election=FakeElection(is_leader=False), controllers=FakeControllers(missing=("pods",))),
+            {"caches": "not synced: pods"},
+        ),
     ],
     ids=["API server unreachable", "CRDs missing", "two caches", "many caches", "standby"],
 )

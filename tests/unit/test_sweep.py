@@ -1,6 +1,7 @@
 """A list that is refused does not stop the rest of the sweep."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -87,41 +88,49 @@ async def test_a_refused_namespace_does_not_stop_the_others() -> None:
 
 async def test_only_refused_lists_are_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "_RETRY", 0.01)
+    dues = iter((0.0,))
+    monkeypatch.setattr(sweep, "_next", lambda _: next(dues, math.inf))
     scenario = SweepScenario()
-    running = asyncio.create_task(scenario.sweep.run(3600))
+    running = asyncio.create_task(scenario.sweep.run(300))
     async with asyncio.timeout(10):
         while scenario.failed < 3:  # noqa: ASYNC110  # the sweep offers no event to wait for
             await asyncio.sleep(0.001)
         assert not scenario.done.is_set()
-        assert sum(namespace == "team-a" for _, namespace in scenario.server.requests) == 1
+        assert sum(namespace == "team-a" for _, namespace in scenario.server.requests) == REQUESTS_PER_TEAM
         scenario.server.refusing.clear()
         await scenario.done.wait()
     running.cancel()
     assert Key("team-b", "alice") in scenario.caches.keys()  # noqa: SIM118  # not a dict
 
 
-async def test_first_sweep_leaves_to_the_informers_what_they_list_at_the_same_time() -> None:
+async def test_a_sweep_lists_every_kind() -> None:
     scenario = SweepScenario()
     scenario.server.refusing.clear()
-    running = asyncio.create_task(scenario.sweep.run(0.01))
-    async with asyncio.timeout(10):
-        await scenario.done.wait()
-        first = [resource for resource, _ in scenario.server.requests]
-        assert first == [USER_STORAGE_CLASSES, *[USER_STORAGES] * len(TEAMS)]
-        while len(scenario.server.requests) < len(first) + 2 + len(TEAMS) * REQUESTS_PER_TEAM:  # noqa: ASYNC110  # as above
-            await asyncio.sleep(0.001)
-    running.cancel()
+    await scenario.sweep.once()
+    assert len(scenario.server.requests) == 2 + len(TEAMS) * REQUESTS_PER_TEAM
     assert {resource for resource, _ in scenario.server.requests} == {
         USER_STORAGE_CLASSES, STORAGE_CLASSES, USER_STORAGES, *(kind.resource for kind in Kind)
     }  # fmt: skip
 
 
-async def test_each_is_requeued_in_the_first_sweep_and_once_in_some_later_ones() -> None:
+async def test_all_are_requeued_at_the_start_without_a_list() -> None:
     scenario = SweepScenario()
     scenario.server.refusing.clear()
-    await scenario.sweep.once(is_first=True)
-    assert Counter(scenario.requeued) == Counter(Key(team, "alice") for team in TEAMS)
+    await scenario.sweep.once()
+    listed = len(scenario.server.requests)
     scenario.requeued.clear()
+    running = asyncio.create_task(scenario.sweep.run(3600))
+    async with asyncio.timeout(10):
+        while len(scenario.requeued) < len(TEAMS):  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.001)
+    running.cancel()
+    assert Counter(scenario.requeued) == Counter(Key(team, "alice") for team in TEAMS)
+    assert len(scenario.server.requests) == listed
+
+
+async def test_each_is_requeued_once_in_some_sweeps() -> None:
+    scenario = SweepScenario()
+    scenario.server.refusing.clear()
     for _ in range(sweep._TURNS):
         await scenario.sweep.once()
     assert Counter(scenario.requeued) == Counter(Key(team, "alice") for team in TEAMS)

@@ -4,8 +4,7 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import structlog
 
@@ -30,7 +29,7 @@ class LeaderElection:
         self.role = "starting"
         """State of this process in the election, for people: starting, standby, leading or stopped."""
         self._identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
-        self._renewing: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
         self._elector = Elector(KubeLease(client, lease_namespace), self._identity, self.fence, asyncio.sleep)
 
     @property
@@ -50,30 +49,31 @@ class LeaderElection:
         metrics.gauges.leader_term.set(self._elector.term)
         metrics.gauges.lease_renew_age.set(self._elector.unchanged_for())
 
-    async def run(self, stop: asyncio.Event) -> int | None:
-        """Wait until this process holds the lease, then renew it in the background. Return the term of the lease; None if
-        `stop` is set first. If the lease is lost later, the process exits at once.
+    async def run(self, on_elected: Callable[[int], None]) -> None:
+        """Wait until this process holds the lease, call `on_elected(term)`, and renew the lease until cancelled. If the lease is
+        lost, the process exits at once.
         """
+        self._running = asyncio.current_task()
         self.role = "standby"
         log.info("waiting_for_lease", identity=self._identity)
-        if not await _completes_before(stop, self._elector.acquire()):
-            return None
+        await self._elector.acquire()
         self.role = "leading"
         log.info("leader_elected", identity=self._identity, term=self.fence.term)
-        # Started before kopf: when kopf stops, it cancels all tasks that were started after it.
-        self._renewing = asyncio.create_task(self._keep_lease(), name="lease")
-        return self.fence.term
+        on_elected(self.fence.term)
+        await self._keep_lease()
 
     async def resign(self, *, drained: bool) -> None:
-        """Stop being the leader. `drained` means that no write can still be in flight: only then is the lease released for the
-        next leader. Otherwise the lease expires.
+        """End `run`, and stop being the leader. `drained` means that no write can still be in flight: only then is the lease
+        released for the next leader. Otherwise the lease expires.
         """
-        if self._renewing is None:
+        if self._running is None:
             return
-        renewing, self._renewing = self._renewing, None
-        renewing.cancel()
-        await asyncio.gather(renewing, return_exceptions=True)
-        self.role = "stopped"
+        running, self._running = self._running, None
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        led, self.role = self.is_leader, "stopped"
+        if not led:
+            return
         if drained:
             await self._elector.release()
         else:
@@ -102,21 +102,11 @@ class NoElection:
         """Set the gauge `leader` to 1."""
         metrics.gauges.leader.set(1)
 
-    async def run(self, _: asyncio.Event) -> int | None:
-        """Return term 0 at once: there is no lease to wait for."""
+    async def run(self, on_elected: Callable[[int], None]) -> None:
+        """Call `on_elected(0)` at once, because there is no lease to wait for, and wait until cancelled."""
         log.info("leader_elected", elected=False)
-        return 0
+        on_elected(0)
+        await asyncio.Event().wait()
 
     async def resign(self, *, drained: bool) -> None:
         """Do nothing: there is no lease to release."""
-
-
-async def _completes_before(stop: asyncio.Event, coroutine: Coroutine[Any, Any, None]) -> bool:
-    """Wait until the coroutine returns or `stop` is set. Return whether the coroutine has returned. Raises its exception."""
-    task, stopping = asyncio.create_task(coroutine), asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
-        return task.done() and task.result() is None
-    finally:
-        task.cancel()
-        stopping.cancel()

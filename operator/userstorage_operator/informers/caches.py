@@ -150,8 +150,8 @@ class Caches:
         return self._quotas.take_place(raw)
 
     def classes(self) -> Iterable[Unstructured]:
-        """Return all raw UserStorageClasses."""
-        return self._classes.values()
+        """Return all raw UserStorageClasses. They are few and read for each UserStorage, so they stay parsed."""
+        return (raw for name in self._classes.keys() if (raw := self._classes.get(*name)) is not None)  # noqa: SIM118  # not a dict
 
     def binding_modes(self) -> Mapping[str, str]:
         """Return a mapping from the name of each StorageClass to its volumeBindingMode."""
@@ -273,10 +273,18 @@ class Caches:
         self._user_facing[name] = user_facing
         for other in list(self.classes()):
             self._enqueue_class(other["metadata"]["name"])
-        for storage in self._storages.values():
-            self._enqueue_all(self._hosts.update(storage, exists=True))
-            self._quotas.update(storage, exists=True)
-        self._resync_all()
+        for key in self.keys():  # once for each: what is read of it stays parsed for all three
+            if (storage := self.storage(key)) is not None:
+                self._enqueue_all(self._hosts.update(storage, exists=True))
+                self._quotas.update(storage, exists=True)
+            self._resync(key)
+
+    def enqueue_classes_and_policies(self) -> None:
+        """Queue all classes, and each NetworkPolicy whose UserStorage may be gone. No event has queued what was there before."""
+        for cls in list(self.classes()):
+            self._enqueue_class(cls["metadata"]["name"])
+        for policy in self._children[Kind.NETWORK_POLICY].values():
+            self._enqueue_former_policy(policy)
 
     def _enqueue_former_policy(self, policy: Unstructured | None) -> None:
         """Requeue a NetworkPolicy that waits for its pod, or that no watch shows, under its own name: its UserStorage may be gone."""

@@ -30,7 +30,8 @@ async def run(
 
     `middlewares` see each request of kopf, the first of them first.
 
-    Start all other tasks first: when kopf shuts down, it cancels every task that was created after it.
+    When kopf shuts down, it waits five seconds for the tasks that were created after it, and then cancels them: `on_stop` should end
+    them.
     """
     registry = kopf.OperatorRegistry()
     register(registry, login, caches, middlewares)

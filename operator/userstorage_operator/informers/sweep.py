@@ -64,45 +64,49 @@ class Sweep:
         self._source = source
         self._caches = caches
         scopes = list(namespaces)
-        self._own: list[_List] = [(USER_STORAGE_CLASSES, None), *((USER_STORAGES, scope) for scope in scopes)]
-        self._others: list[_List] = [(STORAGE_CLASSES, None), *((kind.resource, scope) for kind in Kind for scope in scopes)]
+        self._lists: list[_List] = [
+            (USER_STORAGE_CLASSES, None),
+            *((USER_STORAGES, scope) for scope in scopes),
+            (STORAGE_CLASSES, None),
+            *((kind.resource, scope) for kind in Kind for scope in scopes),
+        ]
         self._enqueue = enqueue
         self._observer = observer
         self._turn = 0
 
     async def run(self, period: float) -> None:
-        """Sweep every `period` seconds (± 20 %) until cancelled. The first sweep lists only what no informer lists when it starts, and
-        requeues all.
+        """Requeue all, then sweep every `period` seconds (± 20 %) until cancelled.
 
         Only the lists that failed are retried, every few seconds: a namespace that stays forbidden must not cause frequent
         lists of the others.
         """
-        is_first = True
+        await self._requeue(self._caches.keys())
+        due = _next(period)
         while True:
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
             started = time.monotonic()
-            failed, is_first = await self.once(is_first=is_first), False
-            due = time.monotonic() + random.uniform(0.8, 1.2) * period  # noqa: S311  # jitter
+            failed = await self.once()
+            due = _next(period)
             while failed and time.monotonic() < due:
                 await asyncio.sleep(min(_RETRY, period))
                 failed = await self._relist(failed)
             if not failed:
                 self._observer.swept(time.monotonic() - started)
                 log.debug("swept", objects=len(self._caches.keys()))
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
 
-    async def once(self, *, is_first: bool = False) -> Sequence[_List]:
-        """Request all lists once, or only those of our own two kinds if it `is_first`; requeue the UserStorages whose turn it is, or all.
-        Return the lists that failed, as (resource, namespace).
-        """
+    async def once(self) -> Sequence[_List]:
+        """Request all lists once, and requeue the UserStorages whose turn it is. Return the lists that failed, as (resource, namespace)."""
         known = set(self._caches.keys())
-        failed = await self._relist(self._own if is_first else [*self._own, *self._others])
+        failed = await self._relist(self._lists)
         self._turn = (self._turn + 1) % _TURNS
-        for number, key in enumerate(known.union(self._caches.keys())):
-            if is_first or hash(key) % _TURNS == self._turn:
-                self._enqueue(key)
+        await self._requeue(key for key in known.union(self._caches.keys()) if hash(key) % _TURNS == self._turn)
+        return failed
+
+    async def _requeue(self, keys: Iterable[Key]) -> None:
+        for number, key in enumerate(keys):
+            self._enqueue(key)
             if number % _STRETCH == 0:
                 await asyncio.sleep(0)
-        return failed
 
     async def _relist(self, lists: Sequence[_List]) -> Sequence[_List]:
         """Request `lists` and put their objects into the caches. Return those of `lists` that failed.
@@ -125,3 +129,8 @@ class Sweep:
             resources = ", ".join(resource.within(namespace) for resource, namespace in failed)
             log.warning("sweep_failed", resource=resources, error_kind=first.reason, error=first.message, code=first.status)
         return failed
+
+
+def _next(period: float) -> float:
+    """Return when the next sweep is due."""
+    return time.monotonic() + random.uniform(0.8, 1.2) * period  # noqa: S311  # jitter

@@ -1,4 +1,4 @@
-"""Checks whether a replica that does not watch could answer the read API from Redis alone."""
+"""Checks whether a replica that does not lead could answer the read API from Redis alone."""
 
 import math
 import time

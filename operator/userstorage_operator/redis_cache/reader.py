@@ -1,4 +1,4 @@
-"""Reads UserStorages for the read API in a replica that does not watch: from the leader's mirror in Redis, else from the API
+"""Reads UserStorages for the read API in a replica that does not lead: from the leader's mirror in Redis, else from the API
 server, else from older data.
 """
 
@@ -54,7 +54,7 @@ class _Listed:
 
 
 class RedisReader:
-    """Implements `readmodel.query.StorageReader` for a replica that does not watch."""
+    """Implements `readmodel.query.StorageReader` for a replica that does not lead."""
 
     def __init__(
         self, api_server: ApiServer, mirror: MirrorReader, cache: ReadThroughCache, keys: Keys, scopes: Scopes

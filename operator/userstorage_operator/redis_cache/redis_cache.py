@@ -62,7 +62,7 @@ class RedisCache:
         return await self._mirror_check.passed()
 
     def reader(self, api_server: ApiServer) -> RedisReader:
-        """Return the reader of UserStorages for the read API of a process that does not watch."""
+        """Return the reader of UserStorages for the read API of a process that does not lead."""
         return RedisReader(api_server, self._mirror_reader, self._cache, self._keys, self._scopes)
 
     def changed(self, key: Key) -> None:
