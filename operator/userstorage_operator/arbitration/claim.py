@@ -5,7 +5,6 @@ from heapq import merge
 from operator import attrgetter
 from typing import Any
 
-from userstorage_operator.api import names
 from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.subpath import comparable
 from userstorage_operator.api.unstructured import Unstructured
@@ -14,7 +13,7 @@ from userstorage_operator.arbitration.crowds import Crowds
 from userstorage_operator.arbitration.directories import Claimant, DirectoryIndex
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.arbitration.ranking import IndexKey, Rank
-from userstorage_operator.arbitration.user_id import UserIDIndex
+from userstorage_operator.arbitration.user_id import UserIDIndex, own_child
 from userstorage_operator.observed.claim_usage import (
     ClaimUse,
     files_use,
@@ -24,7 +23,7 @@ from userstorage_operator.observed.claim_usage import (
     single_node,
     wanted_use,
 )
-from userstorage_operator.observed.snapshot import controller, is_ours
+from userstorage_operator.observed.snapshot import controller
 from userstorage_operator.plan.child import claim_use
 
 _BY_RANK = attrgetter("rank")
@@ -202,7 +201,7 @@ class ClaimIndex:
     def _update_mounting(self, key: Key) -> set[Key]:
         """Index again which claim the pod of the UserStorage mounts. Return the others for which that changes the holder."""
         raw, before = self._lister.storage(key), self.mounting.get(key)
-        pod = self._pod_of_storage(raw) if raw is not None else None
+        pod = own_child(Kind.POD, raw, self._lister) if raw is not None else None
         use = files_use(pod) if pod is not None else None
         now = _claimant(raw, use) if raw is not None and use is not None else None
         if before == now:
@@ -220,11 +219,6 @@ class ClaimIndex:
         """Return the first of the others, but for `key`; the rest is requeued later."""
         keys = (Key(key.namespace, other.name) for other in others if other.name != key.name)
         return self._crowds.first((key.namespace, scope), keys)
-
-    def _pod_of_storage(self, raw: Unstructured) -> Unstructured | None:
-        name = names.child_name(names.slug(raw["spec"]["userID"]))
-        pod = self._lister.child(Kind.POD, raw["metadata"]["namespace"], name)
-        return pod if pod is not None and is_ours(pod, raw["metadata"]["uid"]) else None
 
     def _scope(self, namespace: str, use: ClaimUse) -> ClaimUse:
         """Return what a use excludes others from: the whole claim, if it serves one UserStorage at a time."""

@@ -26,7 +26,7 @@ from userstorage_operator.api.userstorageclass import Expose, UserStorageClass
 from userstorage_operator.api.variables import PATH_MAX
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.arbitration.ranking import Rank, RankedIndex
-from userstorage_operator.arbitration.user_id import UserIDIndex, children_of
+from userstorage_operator.arbitration.user_id import UserIDIndex, own_child
 from userstorage_operator.observed.pod_status import Finding
 from userstorage_operator.plan.exposure import HostPath, served_host, wanted_host
 
@@ -226,8 +226,7 @@ def _prefixes(place: HostPath) -> Iterator[HostPath]:
 
 def _served_hosts(raw: Unstructured, lister: Lister) -> Iterator[HostPath]:
     """Yield the places that the Ingress and the HTTPRoute of the UserStorage have now, with paths that end with `/`."""
-    children, uid = children_of(raw, lister), raw["metadata"]["uid"]
-    served = (served_host(child) for kind in EXPOSURE if (child := children.owned(kind, uid)) is not None)
+    served = (served_host(child) for kind in EXPOSURE if (child := own_child(kind, raw, lister)) is not None)
     for place in served:
         if place is not None and len(place.path) <= PATH_MAX:  # an edited one may be of any length
             *_, normal = _prefixes(place)

@@ -6,7 +6,7 @@ from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import choose_class
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.arbitration.ranking import IndexKey, Rank, RankedIndex
-from userstorage_operator.arbitration.user_id import children_of
+from userstorage_operator.arbitration.user_id import own_child
 
 
 class QuotaIndex:
@@ -79,7 +79,7 @@ class QuotaIndex:
         return (raw["metadata"]["namespace"], cls["metadata"]["name"]), limit
 
     def _rank(self, raw: Unstructured, index: IndexKey) -> Rank:
-        meta, children = raw["metadata"], children_of(raw, self._lister)
+        meta = raw["metadata"]
         granted = self._granted.get(Key.of(raw)) == (meta["uid"], index)
-        has_place = granted or any(children.owned(kind, meta["uid"]) is not None for kind in (Kind.SERVICE, Kind.POD))
+        has_place = granted or any(own_child(kind, raw, self._lister) is not None for kind in (Kind.SERVICE, Kind.POD))
         return not has_place, meta["creationTimestamp"], meta["uid"]

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from userstorage_operator.api import names
+from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.arbitration.crowds import Crowds
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.arbitration.ranking import IndexKey, RankedIndex
-from userstorage_operator.observed.snapshot import Children, controller_uid
+from userstorage_operator.observed.snapshot import Children, controller_uid, is_ours
 
 
 def conflict(raw: Unstructured, children: Children, lister: Lister) -> str | None:
@@ -28,6 +29,17 @@ def conflict(raw: Unstructured, children: Children, lister: Lister) -> str | Non
 def children_of(raw: Unstructured, lister: Lister) -> Children:
     """Return the children of the user of `raw`. They may belong to another UserStorage of the same user."""
     return lister.children(raw["metadata"]["namespace"], names.child_name(names.slug(_user_id(raw))))
+
+
+def child_of(kind: Kind, raw: Unstructured, lister: Lister) -> Unstructured | None:
+    """Return one of the children that `children_of` returns. The others are not parsed for that."""
+    return lister.child(kind, raw["metadata"]["namespace"], names.child_name(names.slug(_user_id(raw))))
+
+
+def own_child(kind: Kind, raw: Unstructured, lister: Lister) -> Unstructured | None:
+    """Return that child if the UserStorage `raw` controls it; else None."""
+    child = child_of(kind, raw, lister)
+    return child if child is not None and is_ours(child, raw["metadata"]["uid"]) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.arbitration.lister import Lister
-from userstorage_operator.arbitration.user_id import children_of
+from userstorage_operator.arbitration.user_id import child_of, own_child
 from userstorage_operator.observed.pod_status import is_ready
-from userstorage_operator.observed.snapshot import Children, is_terminating
+from userstorage_operator.observed.snapshot import is_terminating
 from userstorage_operator.runtime.fair_queue import DEFAULT_PRIORITY, HIGH_PRIORITY, LOW_PRIORITY
 
 BATCH_DELAY = 1.0
@@ -39,20 +39,19 @@ def turn(key: Key, lister: Lister, *, resync: bool) -> Turn:
         return Turn(HIGH_PRIORITY)
     # Most events are about those that run already, and thousands of them are queued at once: their children are not read for that.
     if not _runs(raw):
-        children = children_of(raw, lister)
-        if _is_nearly_done(raw, children):
+        pod, claim = own_child(Kind.POD, raw, lister), child_of(Kind.PVC, raw, lister)
+        if _is_nearly_done(raw, pod, claim):
             return Turn(HIGH_PRIORITY)
-        if not resync and _waits_for_pod(raw, children):
+        if not resync and _waits_for_pod(raw, pod, claim):
             return Turn(DEFAULT_PRIORITY, BATCH_DELAY)
     return Turn(LOW_PRIORITY if resync and _is_reported(raw) else DEFAULT_PRIORITY)
 
 
-def _is_nearly_done(raw: Unstructured, children: Children) -> bool:
+def _is_nearly_done(raw: Unstructured, pod: Unstructured | None, claim: Unstructured | None) -> bool:
     """Whether one more write ends a start, a suspension or a deletion: the rest has happened, or the claim that the pod waits
     for is bound.
     """
     meta, status = raw["metadata"], raw.get("status") or {}
-    pod, claim = children.owned(Kind.POD, meta["uid"]), children.pvc
     if "deletionTimestamp" in meta:
         return pod is None
     if raw["spec"].get("replicas") == 0:
@@ -63,13 +62,12 @@ def _is_nearly_done(raw: Unstructured, children: Children) -> bool:
     return waited and claim is not None and (claim.get("status") or {}).get("phase") == "Bound"
 
 
-def _waits_for_pod(raw: Unstructured, children: Children) -> bool:
+def _waits_for_pod(raw: Unstructured, pod: Unstructured | None, claim: Unstructured | None) -> bool:
     """Whether a deletion has nothing to write before its pod is gone, but a progress that waits longer than BATCH_DELAY.
 
     A claim that the UserStorage owns is another matter: if it is retained, its owner has to go before the garbage collector looks.
     """
-    meta, claim = raw["metadata"], children.pvc
-    pod = children.owned(Kind.POD, meta["uid"])
+    meta = raw["metadata"]
     if "deletionTimestamp" not in meta or pod is None or not is_terminating(pod):
         return False
     return claim is None or all(owner["uid"] != meta["uid"] for owner in claim["metadata"].get("ownerReferences") or ())
