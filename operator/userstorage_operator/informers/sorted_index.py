@@ -2,10 +2,10 @@
 phase and readiness.
 """
 
+from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from heapq import merge
-from typing import TypeVar
 
 from sortedcontainers import SortedList
 
@@ -13,7 +13,6 @@ from userstorage_operator.api.userstorage import Key
 
 _Entry = tuple[str, str]
 """Namespace and name of a UserStorage."""
-H = TypeVar("H", bound=Hashable)
 _State = tuple[str, bool]
 """Phase, and whether it is ready."""
 
@@ -23,7 +22,8 @@ class SortedIndex:
 
     def __init__(self) -> None:
         self._all: SortedList[_Entry] = SortedList()
-        self._by_user: defaultdict[str, SortedList[_Entry]] = defaultdict(SortedList)
+        self._by_user: dict[str, list[_Entry]] = {}
+        """User id -> its entries: nearly always one, for which a SortedList would take a kilobyte."""
         self._by_state: defaultdict[_State, SortedList[_Entry]] = defaultdict(SortedList)
         self._known: dict[_Entry, tuple[str, _State]] = {}
         """Entry -> user id and state."""
@@ -36,7 +36,7 @@ class SortedIndex:
         self.remove(key)  # a UserStorage that is created again under its name can have another user id
         self._known[entry] = user, (phase, ready)
         self._all.add(entry)
-        self._by_user[user].add(entry)
+        insort(self._by_user.setdefault(user, []), entry)
         self._by_state[phase, ready].add(entry)
 
     def remove(self, key: Key) -> None:
@@ -47,8 +47,13 @@ class SortedIndex:
             return
         user, state = known
         self._all.remove(entry)
-        _remove(self._by_user, user, entry)
-        _remove(self._by_state, state, entry)
+        entries = self._by_user[user]
+        del entries[bisect_left(entries, entry)]
+        if not entries:
+            del self._by_user[user]
+        self._by_state[state].remove(entry)
+        if not self._by_state[state]:
+            del self._by_state[state]
 
     def after(
         self,
@@ -65,22 +70,20 @@ class SortedIndex:
         """
         last = (key.namespace, key.name) if key is not None else ("", "")
         start = max(last, (namespace or "", ""))
-        lists = self._lists(user, phase, ready)
-        for entry in merge(*(entries.irange(minimum=start, inclusive=(False, True)) for entries in lists)):
+        found: Iterator[_Entry]
+        if user is not None:
+            entries = self._by_user.get(user, [])
+            found = iter(entries[bisect_right(entries, start) :])
+        else:
+            lists = self._lists(phase, ready)
+            found = merge(*(entries.irange(minimum=start, inclusive=(False, True)) for entries in lists))
+        for entry in found:
             if namespace is not None and entry[0] != namespace:
                 return
             yield Key(*entry)
 
-    def _lists(self, user: str | None, phase: str | None, ready: bool | None) -> "list[SortedList[_Entry]]":
-        if user is not None:
-            return [self._by_user[user]] if user in self._by_user else []
+    def _lists(self, phase: str | None, ready: bool | None) -> "list[SortedList[_Entry]]":
         if phase is None and ready is None:
             return [self._all]
         states = self._by_state.items()
         return [found for (of, is_ready), found in states if phase in (None, of) and ready in (None, is_ready)]
-
-
-def _remove(lists: "dict[H, SortedList[_Entry]]", value: H, entry: _Entry) -> None:
-    lists[value].remove(entry)
-    if not lists[value]:
-        del lists[value]

@@ -3,13 +3,17 @@
 The counts are kept in memory only: they start at 0 when the operator restarts.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from userstorage_operator.observed.backoff import BackoffState, blocked_until
 
 K = TypeVar("K", bound=Hashable)
+
+_KEPT = timedelta(seconds=300)
+"""How long a try is remembered. By then its pause is over, and the count would start over. Every user that starts leaves six."""
 
 
 class Backoff(Generic[K]):
@@ -17,28 +21,37 @@ class Backoff(Generic[K]):
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
-        self._states: dict[K, BackoffState] = {}
+        self._states: OrderedDict[K, tuple[datetime, BackoffState]] = OrderedDict()
+        """Key -> when it was last recorded, and what; the oldest first."""
 
     def state(self, key: K) -> BackoffState:
         """Return the count and the delay of the key; the count is 0 if there was no try."""
-        return self._states.get(key, BackoffState())
+        _, state = self._states.get(key, (None, BackoffState()))
+        return state
 
     def blocked_until(self, key: K) -> datetime | None:
         """Return when the next try may be; None if it may be now."""
-        state = self._states.get(key)
-        return blocked_until(state, self._clock()) if state is not None and state.not_before is not None else None
+        state = self.state(key)
+        return blocked_until(state, self._clock()) if state.not_before is not None else None
 
     def record_try(self, key: K, goal: int | None = None) -> BackoffState:
         """Record a try at this moment, and return the state after it. A try for another goal starts over, without a pause."""
         state = self.state(key)
         state = state.next(self._clock()) if state.goal == goal else BackoffState(goal=goal)
-        self._states[key] = state
+        self._record(key, state)
         return state
 
     def record_loss(self, key: K, reason: str) -> None:
         """Record why the pod that the last try created was lost."""
-        self._states[key] = self.state(key).lost(reason)
+        self._record(key, self.state(key).lost(reason))
 
     def forget(self, key: K) -> None:
         """Forget all tries of the key: the UserStorage is gone, or its pod is deleted on purpose."""
         self._states.pop(key, None)
+
+    def _record(self, key: K, state: BackoffState) -> None:
+        now = self._clock()
+        self._states[key] = now, state
+        self._states.move_to_end(key)
+        while now - next(iter(self._states.values()))[0] > _KEPT:
+            self._states.popitem(last=False)
