@@ -25,11 +25,14 @@ from side_by_side import CHILDREN, Round, measure
 
 from localcluster import Cluster
 from localcluster.progress import MORE, Console, Report
+from userstorage_operator.status.requeue import REPORT_DELAY_IN_BURST
 
 _LEASE = "/apis/coordination.k8s.io/v1/namespaces/userstorage-system/leases/userstorage-operator"
 _SWEEPS = 2.2
 """Sweeps that fit into the steady state, if it is shorter than two of the default period. Its jitter is 20 %."""
 _SWEEP_PERIOD = 300.0
+_DELAYED = REPORT_DELAY_IN_BURST.total_seconds() * 1.25
+"""Seconds without a write after which the operator owes none."""
 
 
 class ScaleResults(Parts):
@@ -130,7 +133,7 @@ class Scale:
         """Change nothing, over two sweeps."""
         [replica] = self._replicas.running
         cpu, seconds = self._replicas.cpu(replica), self._steady_seconds
-        await asyncio.to_thread(cpu.wait_until_quiet, 600)
+        await self._silence()
         sweeps = value(await replica.metrics(), "userstorage_sweep_duration_seconds_count")
         cpu.reset()
         self._replicas.requests()
@@ -152,6 +155,15 @@ class Scale:
             highest_memory=highest,
             loop_lag=await replica.loop_lag(),
         )
+
+    async def _silence(self) -> None:
+        """Wait until nothing was written for so long that no report of the creation is delayed any longer."""
+        self._report("waiting for the delayed reports")
+        silent_since = time.monotonic()
+        while time.monotonic() - silent_since < _DELAYED:
+            await asyncio.sleep(5)
+            if any(is_write(name) for name in self._replicas.requests()):
+                silent_since = time.monotonic()
 
     async def restart(self) -> None:
         """Stop the operator and start it again."""

@@ -64,7 +64,7 @@ class Manager:
         self._term: asyncio.Future[int] = asyncio.Future()
         """The term of this leader, once this process is elected."""
         self._reconciles = False
-        """Whether events queue what they concern. Before, nobody would take it from the queues; then all is queued."""
+        """Whether events queue what they concern. No worker runs before; then all is queued."""
         self.caches.cache(USER_STORAGES).add_event_handler(lambda key, _: redis.changed(Key(*key)))
         self.caches.cache(USER_STORAGES).add_restore_handler(redis.refill)
         self._rollouts = RolloutTracker(self._queue.add, lambda name: self._class_queue.add_after(name, _CLASS_STATUS_DELAY))

@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from userstorage_operator.reconcile.backoff import _KEPT, Backoff
+from userstorage_operator.observed.backoff import FORGOTTEN_AFTER
+from userstorage_operator.reconcile.backoff import Backoff
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -21,7 +22,7 @@ def test_tries_are_forgotten_after_their_pauses() -> None:
     for number in range(1000):
         backoff.record_try(f"user-{number}", goal=number)
         clock.now += timedelta(seconds=1)
-    assert len(backoff._states) == _KEPT.total_seconds() + 1
+    assert len(backoff._states) == FORGOTTEN_AFTER.total_seconds() + 1
     assert backoff.state("user-999").goal == 999
     assert backoff.state("user-0").goal is None
 

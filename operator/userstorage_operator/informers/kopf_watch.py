@@ -11,6 +11,10 @@ from typing import Any
 
 import aiohttp
 import kopf
+from kopf._core.reactor.inventory import (  # a parameter of kopf.operator() that kopf does not export
+    ResourceMemories,
+    ResourceMemory,
+)
 
 from userstorage_operator.api import names
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Resource
@@ -46,6 +50,7 @@ async def run(
     await kopf.operator(
         registry=registry,
         settings=settings(),
+        memories=_NoMemories(),
         standalone=True,
         # For kopf's own election, which is off. By default kopf looks up the name of the process's user; in a container it has none.
         identity="userstorage-operator",  # type: ignore[arg-type]  # a NewType of str that kopf does not export
@@ -121,6 +126,13 @@ class _EndlessBackoffs:
         while True:
             yield random.uniform(0.5, 1) * limit  # noqa: S311  # jitter
             limit = min(20.0, limit * 2)
+
+
+class _NoMemories(ResourceMemories):
+    """Remembers nothing of an object between its events: kopf would keep 1.3 KiB, for handlers that we do not have."""
+
+    async def recall(self, raw_body: Any, *, ephemeral: bool = True, **options: Any) -> ResourceMemory:  # noqa: ARG002  # kopf's signature
+        return await super().recall(raw_body, ephemeral=True, **options)
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):

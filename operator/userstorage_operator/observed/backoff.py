@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 
 _LONGEST = 60.0
 _RESET_AFTER = timedelta(seconds=120)
+FORGOTTEN_AFTER = _RESET_AFTER + timedelta(seconds=_LONGEST)
+"""Time after a try by which its pause is over, and the next one would start a new count."""
 
 
 @dataclass(frozen=True, slots=True)

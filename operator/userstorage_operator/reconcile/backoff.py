@@ -5,15 +5,12 @@ The counts are kept in memory only: they start at 0 when the operator restarts.
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Generic, TypeVar
 
-from userstorage_operator.observed.backoff import BackoffState, blocked_until
+from userstorage_operator.observed.backoff import FORGOTTEN_AFTER, BackoffState, blocked_until
 
 K = TypeVar("K", bound=Hashable)
-
-_KEPT = timedelta(seconds=300)
-"""How long a try is remembered. By then its pause is over, and the count would start over. Every user that starts leaves six."""
 
 
 class Backoff(Generic[K]):
@@ -53,5 +50,5 @@ class Backoff(Generic[K]):
         now = self._clock()
         self._states[key] = now, state
         self._states.move_to_end(key)
-        while now - next(iter(self._states.values()))[0] > _KEPT:
+        while now - next(iter(self._states.values()))[0] > FORGOTTEN_AFTER:  # every user that starts leaves six
             self._states.popitem(last=False)
