@@ -111,6 +111,7 @@ class Scale:
             cpu_ms_per_object=used["contender"] / self._objects * 1000,
             cpu_ms_per_object_until_quiet=cpu.used()["contender"] / self._objects * 1000,
             apiserver_cpu_ms_per_object=used["kube-apiserver"] / self._objects * 1000,
+            controller_manager_cpu_ms_per_object=used["kube-controller-manager"] / self._objects * 1000,
             writes_per_object=sum(count for name, count in requests.items() if is_write(name)) / self._objects,
             requests=dict(requests.most_common()),
             memory=resident,

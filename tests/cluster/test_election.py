@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from support.election_table import Trials
+from support.faultproxy import Effect, Fault
 from support.kubectl import Kubectl, eventually
 from support.operator_account import SYSTEM, Request, requests
 from support.operator_replicas import LEASE, OperatorReplicas, Replica, assert_never_two, is_work, replicas
+from support.redis_workload import metric
 
 pytestmark = [pytest.mark.kwok]
 
@@ -129,6 +131,35 @@ def test_replica_that_takes_over_lists_nothing_before_it_serves_a_new_user(three
     since = [request for request in requests(three.api, *others) if request.received > killed]
     assert [request for request in since if request.is_write and request.resource == "pods"]
     assert not [request for request in since if request.verb == "list"]
+
+
+def test_standby_with_stalled_watches_takes_over_without_harm(three: OperatorReplicas, leader: Replica) -> None:
+    users = three.create_users(BURST)
+    gone, kept = users[: BURST // 2], users[BURST // 2 :]
+    eventually(lambda: all(three.is_ready(user) for user in users))
+    others = [replica for replica in three.running if replica is not leader]
+    for replica in others:
+        eventually(replica.is_ready)
+        replica.proxy.fail(Fault(verb="watch", effect=Effect.STALL))
+    three.api.run("delete", "us", *gone, "-n", three.namespace)
+    eventually(lambda: all(replica.proxy.stalled for replica in others))
+    killed = datetime.now(UTC)
+    leader.process.kill()
+    three.remove(leader)
+    successor = three.leader()
+    eventually(lambda: metric(successor.port, "userstorage_reconcile_duration_seconds_count") >= BURST)
+    for replica in others:
+        replica.proxy.fail()
+        replica.proxy.hang_up()
+    [new] = three.create_users(1)
+    eventually(lambda: three.is_ready(new))
+    assert all(three.is_ready(user) for user in kept)
+    about_gone = {*gone, *(f"user-storage-{user}" for user in gone)}
+    written = [write for write in three.writes() if is_work(write) and write.received > killed and write.code < 400]
+    assert not [write for write in written if write.name in about_gone and write.resource != "events"]
+    assert not [
+        write for write in written if write.verb == "create" and write.name in {f"user-storage-{user}" for user in kept}
+    ]
 
 
 def test_suspended_leader_never_writes_again(three: OperatorReplicas, leader: Replica, trials: Trials, trial: int) -> None:

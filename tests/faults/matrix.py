@@ -348,7 +348,11 @@ CELLS = (
         "SIGKILL of the leader",
         BURST,
         "I9",
-        ("cluster/test_election.py::test_killed_leader_is_replaced_when_its_lease_expires",),
+        (
+            "cluster/test_election.py::test_killed_leader_is_replaced_when_its_lease_expires",
+            "cluster/test_election.py::test_replica_that_takes_over_lists_nothing_before_it_serves_a_new_user",
+            "cluster/test_election.py::test_standby_with_stalled_watches_takes_over_without_harm",
+        ),
     ),
     Cell(
         "F34",

@@ -99,6 +99,11 @@ class OperatorReplicas:
         self.api.run("create", "-n", self.namespace, "-f", "-", input=listed)
         return names
 
+    def is_ready(self, user: str) -> bool:
+        """Whether the UserStorage is Ready."""
+        found = self.api.get("us", user, self.namespace)
+        return found is not None and (found.get("status") or {}).get("phase") == "Ready"
+
     def leader(self) -> Replica:
         """Wait until exactly one replica leads, and return it."""
         found = eventually(self._leader)
