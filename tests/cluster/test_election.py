@@ -130,7 +130,8 @@ def test_replica_that_takes_over_lists_nothing_before_it_serves_a_new_user(three
     others = [replica.credential for replica in three.running]
     since = [request for request in requests(three.api, *others) if request.received > killed]
     assert [request for request in since if request.is_write and request.resource == "pods"]
-    assert not [request for request in since if request.verb == "list"]
+    lists = {request.resource for request in since if request.verb == "list" and request.code < 400}  # 404: no Gateway API
+    assert lists <= {"pods"}  # one of the namespace, before a pod is created on a claim
 
 
 def test_standby_with_stalled_watches_takes_over_without_harm(three: OperatorReplicas, leader: Replica) -> None:

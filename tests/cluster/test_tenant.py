@@ -44,6 +44,11 @@ def neighbour(api: Kubectl) -> Iterator[str]:
     api.run("delete", "namespace", name, "--wait=false")
 
 
+def bound(claim: Object | None) -> Object | None:
+    """Return the claim if the cluster has bound it and changes it no more."""
+    return claim if claim is not None and claim.get("status", {}).get("phase") == "Bound" else None
+
+
 def refusal(tenant: Kubectl, *command: str, manifest: Object | None = None) -> str:
     """Run a command that must be refused, and return its error."""
     done = tenant.run(*command, input=json.dumps(manifest) if manifest else None, check=False)
@@ -107,7 +112,7 @@ def test_tenant_cannot_extend_running_pod(api: Kubectl, tenant: Kubectl, namespa
 def test_claim_of_another_namespace_is_unreachable(
     api: Kubectl, tenant: Kubectl, namespace: str, neighbour: str, operator: OperatorProcess
 ) -> None:
-    before = api.get("pvc", "treasure", neighbour)
+    before = eventually(lambda: bound(api.get("pvc", "treasure", neighbour)))
     for spec in ({"claimName": f"{neighbour}/treasure"}, {"claimName": "treasure", "subPath": f"../{neighbour}"}):
         manifest = storage(namespace, {"userID": "mallory", "storage": spec})
         assert "storage." in refusal(tenant, "create", "-f", "-", manifest=manifest)
