@@ -3,6 +3,7 @@
 On aiohttp alone: a change of the operator's client must not change the load or its cost.
 """
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from localcluster.layout import Layout
 Object = dict[str, Any]
 USER_STORAGES = "/apis/userstorage.dev/v1"
 _PAGE = "500"
+_TOO_MANY_REQUESTS = 429
 
 
 class RequestFailedError(Exception):
@@ -64,7 +66,10 @@ class ApiServer:
     async def watch(self, path: str, version: str) -> AsyncIterator[Object]:
         """Yield the events of a collection after `version`, until the API server ends the watch."""
         url = f"{self._server}{path}?watch=1&allowWatchBookmarks=true&resourceVersion={version}"
-        async with self._session.get(url) as response:
+        while (response := await self._session.get(url)).status == _TOO_MANY_REQUESTS:  # right after the CRD was created
+            response.close()
+            await asyncio.sleep(1)
+        async with response:
             response.raise_for_status()
             rest = b""
             async for chunk in response.content.iter_any():
