@@ -1,6 +1,5 @@
 """The UserStorages that use the directories of claims, in order of precedence. No query scans all of them."""
 
-from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterator
 from heapq import merge
@@ -8,7 +7,7 @@ from typing import NamedTuple
 
 from userstorage_operator.api.subpath import Directory, comparable
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.arbitration.ranking import IndexKey, Rank
+from userstorage_operator.arbitration.ranking import IndexKey, Rank, insert, remove
 from userstorage_operator.observed.claim_usage import ClaimUse
 
 
@@ -71,17 +70,14 @@ class DirectoryIndex:
     def _insert(self, claim: IndexKey, claimant: Claimant) -> None:
         self._shared[claim] += 1
         for place in _lists_of(claim[0], claimant.use):
-            insort(self._lists.setdefault(place, []), claimant)
+            insert(self._lists, place, claimant)
 
     def _remove(self, claim: IndexKey, claimant: Claimant) -> None:
         self._shared[claim] -= 1
         if not self._shared[claim]:
             del self._shared[claim]
         for place in _lists_of(claim[0], claimant.use):
-            claimants = self._lists[place]
-            del claimants[bisect_left(claimants, claimant)]
-            if not claimants:
-                del self._lists[place]
+            remove(self._lists, place, claimant)
 
     def conflicting(self, namespace: str, use: ClaimUse) -> Iterator[Claimant]:
         """Yield the UserStorages whose use conflicts with `use`, in order. The iterator is invalid after the next change."""

@@ -1,12 +1,29 @@
 """The UserStorages that compete for a thing, in order of precedence: the first is found without a scan of all UserStorages."""
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from typing import Any, TypeVar
 
 IndexKey = tuple[str, str]
 """Namespace, and the thing in it that UserStorages compete for: a user id, or the name of a claim. Or a host, and a path of it."""
 Rank = tuple[str | bool, ...]
 """Sort key of a UserStorage; the lowest has precedence. The last element is the uid, so no two ranks are equal."""
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T", bound=tuple[Any, ...])
+
+
+def insert(lists: dict[K, list[T]], key: K, item: T) -> None:
+    """Insert the item into the sorted list of the key."""
+    insort(lists.setdefault(key, []), item)
+
+
+def remove(lists: dict[K, list[T]], key: K, item: T) -> None:
+    """Remove the item, which must be in it, from the sorted list of the key. No list stays empty."""
+    items = lists[key]
+    del items[bisect_left(items, item)]
+    if not items:
+        del lists[key]
 
 
 class RankedIndex:
@@ -29,13 +46,10 @@ class RankedIndex:
         if previous == rank:
             return previous
         if previous is not None:
-            claimants = self._claimants[key]
-            del claimants[bisect_left(claimants, (previous, name))]
-            if not claimants:
-                del self._claimants[key]
+            remove(self._claimants, key, (previous, name))
             del self._rank_of[key, name], self._name_of[key, str(previous[-1])]
         if rank is not None:
-            insort(self._claimants.setdefault(key, []), (rank, name))
+            insert(self._claimants, key, (rank, name))
             self._rank_of[key, name], self._name_of[key, str(rank[-1])] = rank, name
         return previous
 

@@ -1,7 +1,7 @@
 """Requeue the rest of the groups that are too large to be requeued on each change (`arbitration/crowds.py`)."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from userstorage_operator.api.userstorage import Key
 
@@ -17,8 +17,13 @@ async def requeue_crowds(take: Callable[[], list[Key]], enqueue: Callable[[Key],
     """Call `enqueue` for each key that `take` returns, until cancelled: the larger the groups, the longer the pauses."""
     while True:
         keys = take()
-        for start in range(0, len(keys), _STRETCH):
-            for key in keys[start : start + _STRETCH]:
-                enqueue(key)
-            await asyncio.sleep(0)
+        await in_stretches(keys, enqueue)
         await asyncio.sleep(max(_PERIOD, len(keys) / _PER_SECOND))
+
+
+async def in_stretches(keys: Iterable[Key], enqueue: Callable[[Key], None]) -> None:
+    """Call `enqueue` for each key. The event loop gets its turn in between."""
+    for number, key in enumerate(keys):
+        enqueue(key)
+        if number % _STRETCH == 0:
+            await asyncio.sleep(0)

@@ -321,9 +321,8 @@ class ObjectCache:
         """
         for obj in objects:
             key = object_key(obj)
-            if not listing.restored and self.version(*key) == version_of(
-                obj
-            ):  # nearly all that a sweep lists: spares their selection
+            # Nearly all that a sweep lists: spares their selection.
+            if not listing.restored and self.version(*key) == version_of(obj):
                 listing.keys.add(key)
             elif (kept := self._keep(obj)) is not None:
                 listing.keys.add(key)

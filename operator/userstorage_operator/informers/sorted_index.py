@@ -2,7 +2,7 @@
 phase and readiness.
 """
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 from heapq import merge
@@ -10,6 +10,7 @@ from heapq import merge
 from sortedcontainers import SortedList
 
 from userstorage_operator.api.userstorage import Key
+from userstorage_operator.arbitration.ranking import insert, remove
 
 _Entry = tuple[str, str]
 """Namespace and name of a UserStorage."""
@@ -36,7 +37,7 @@ class SortedIndex:
         self.remove(key)  # a UserStorage that is created again under its name can have another user id
         self._known[entry] = user, (phase, ready)
         self._all.add(entry)
-        insort(self._by_user.setdefault(user, []), entry)
+        insert(self._by_user, user, entry)
         self._by_state[phase, ready].add(entry)
 
     def remove(self, key: Key) -> None:
@@ -47,10 +48,7 @@ class SortedIndex:
             return
         user, state = known
         self._all.remove(entry)
-        entries = self._by_user[user]
-        del entries[bisect_left(entries, entry)]
-        if not entries:
-            del self._by_user[user]
+        remove(self._by_user, user, entry)
         self._by_state[state].remove(entry)
         if not self._by_state[state]:
             del self._by_state[state]

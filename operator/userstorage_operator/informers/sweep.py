@@ -18,6 +18,7 @@ from userstorage_operator.api.errors import ClusterError
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.informers.caches import Caches
+from userstorage_operator.informers.crowds import in_stretches
 from userstorage_operator.informers.informer import Source, relist
 
 log = structlog.get_logger(__name__)
@@ -26,8 +27,6 @@ _RETRY = 5.0
 """Seconds until the lists that failed are requested again."""
 _TURNS = 6
 """Sweeps until each UserStorage has been requeued: half an hour with the default period."""
-_STRETCH = 300
-"""How many UserStorages are requeued before the event loop gets its turn."""
 _NO_RESPONSE = 0
 """Status of a ClusterError if the API server did not respond."""
 _SELECTORS = {kind.resource: names.CHILD_SELECTOR for kind in Kind}
@@ -80,7 +79,7 @@ class Sweep:
         Only the lists that failed are retried, every few seconds: a namespace that stays forbidden must not cause frequent
         lists of the others.
         """
-        await self._requeue(self._caches.keys())
+        await in_stretches(self._caches.keys(), self._enqueue)
         due = _next(period)
         while True:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
@@ -99,14 +98,9 @@ class Sweep:
         known = set(self._caches.keys())
         failed = await self._relist(self._lists)
         self._turn = (self._turn + 1) % _TURNS
-        await self._requeue(key for key in known.union(self._caches.keys()) if hash(key) % _TURNS == self._turn)
+        due = (key for key in known.union(self._caches.keys()) if hash(key) % _TURNS == self._turn)
+        await in_stretches(due, self._enqueue)
         return failed
-
-    async def _requeue(self, keys: Iterable[Key]) -> None:
-        for number, key in enumerate(keys):
-            self._enqueue(key)
-            if number % _STRETCH == 0:
-                await asyncio.sleep(0)
 
     async def _relist(self, lists: Sequence[_List]) -> Sequence[_List]:
         """Request `lists` and put their objects into the caches. Return those of `lists` that failed.
