@@ -117,7 +117,7 @@ main.add_command(cache)
     type=_Seconds(min=1),
     default=_DEFAULTS.sweep_period,
     show_envvar=True,
-    help="Seconds between sweeps. A sweep lists all objects and reconciles what has changed, and of the rest a sixth.",
+    help="Seconds between sweeps. A sweep lists all objects and reconciles what has changed, and of the rest a twelfth.",
 )
 @click.option(
     "--leader-elect/--no-leader-elect",

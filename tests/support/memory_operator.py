@@ -130,7 +130,7 @@ class MemoryClient:
         yield (await self.list_all(resource, namespace, selector, fields=fields))[0]
 
     async def list_pages(
-        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100
+        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100, known: Any = None
     ) -> AsyncIterator[tuple[list[Unstructured], str]]:
         version = self._api.version if self.list_version is None else self.list_version
         yield [obj for obj in self._api.at(resource, version) if selects(selector, obj)], str(version)

@@ -38,7 +38,7 @@ class Scripted:
         return self.answers.pop(0)
 
     async def list_pages(
-        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100
+        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100, known: Any = None
     ) -> AsyncIterator[tuple[list[Any], str]]:
         self.lists += 1
         yield [pod(self.lists * 10)], str(self.lists * 10)
@@ -130,7 +130,7 @@ class Uninstalled(Scripted):
         self.absent = absent
 
     async def list_pages(
-        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100
+        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100, known: Any = None
     ) -> AsyncIterator[tuple[list[Any], str]]:
         if self.absent:
             self.absent -= 1
@@ -244,7 +244,7 @@ class OfTwoVersions(Scripted):
     """A source with one pod without our label and one that gets it between the two lists."""
 
     async def list_pages(
-        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100
+        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100, known: Any = None
     ) -> AsyncIterator[tuple[list[Any], str]]:
         older, labelled = pod(3)["metadata"] | {"name": "older"}, pod(4)["metadata"]
         if selector == names.UNLABELLED_SELECTOR:
@@ -284,7 +284,7 @@ class Restored(Scripted):
         self.got: list[str] = []
 
     async def list_pages(
-        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100
+        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100, known: Any = None
     ) -> AsyncIterator[tuple[list[Any], str]]:
         yield list(self.listed), str(self.version)
 

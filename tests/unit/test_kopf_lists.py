@@ -34,7 +34,7 @@ class Kopf:
         self.middleware = KopfLists(self, USER_STORAGES, (None,), self.cache)
 
     async def list_pages(
-        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100
+        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100, known: Any = None
     ) -> AsyncIterator[tuple[list[Any], str]]:
         self.lists += 1
         answer = self.listed.pop(0) if self.listed else []

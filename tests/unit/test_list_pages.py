@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 
-from userstorage_operator.api.errors import ClusterError
+from userstorage_operator.api.errors import ClusterError, Unavailable
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.informers.informer import relist
@@ -29,8 +29,12 @@ class Lists:
         self.limits: list[int] = []
         self.at_once = self.most_at_once = 0
         self.port = 0
+        self.body: bytes | None = None
+        """The response to each list in place of the objects."""
 
     async def answer(self, request: web.Request) -> web.Response:
+        if self.body is not None:
+            return web.Response(body=self.body, content_type="application/json")
         first, limit = int(request.query.get("continue") or 0), int(request.query["limit"])
         self.limits.append(limit)
         if first and limit < self.expired_below:
@@ -127,3 +131,43 @@ async def test_no_page_stays_in_memory_while_the_next_one_is_awaited(lists: List
 
     await relist(client, USER_STORAGES, None, "", Noting(lambda _: None))
     assert len(seen) == 3
+
+
+async def test_object_in_a_version_that_the_reader_has_is_not_decoded(lists: Lists, client: KubeClient) -> None:
+    lists.count = 3
+    versions = {"o0": 1, "o1": 1}
+    pages = [page async for page, _ in client.list_pages(USER_STORAGES, None, known=lambda _, name: versions.get(name))]
+    assert [sorted(raw["metadata"]) for page in pages for raw in page] == [
+        ["name", "namespace", "resourceVersion"],
+        ["name", "namespace", "resourceVersion", "uid"],
+        ["name", "namespace", "resourceVersion", "uid"],
+    ]
+
+
+async def test_second_list_leaves_what_the_first_has_put_into_the_cache(lists: Lists, client: KubeClient) -> None:
+    lists.count = 3
+    changed: list[str] = []
+    cache = ObjectCache(lambda raw: changed.append(raw["metadata"]["name"]))
+    await relist(client, USER_STORAGES, None, "", cache)
+    before = [cache.get("n", f"o{number}") for number in range(3)]
+    await relist(client, USER_STORAGES, None, "", cache)
+    assert [cache.get("n", f"o{number}") for number in range(3)] == before
+    assert changed == ["o0", "o1", "o2"]
+
+
+def test_object_that_was_removed_after_its_page_came_stays_removed() -> None:
+    cache, listing = ObjectCache(lambda _: None), Listing()
+    cache.put({"metadata": {"namespace": "n", "name": "o", "uid": "1", "resourceVersion": "5"}})
+    cache.discard("n", "o", "1")
+    cache.add_page(listing, [{"metadata": {"namespace": "n", "name": "o", "resourceVersion": "5"}}], "9")
+    cache.finish_list(listing, "9")
+    assert cache.get("n", "o") is None
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"<html>", b'{"metadata":{},"items":[]}', b'{"metadata":{"resourceVersion":"1"},"items":[{}]}']
+)
+async def test_response_that_is_no_list_is_an_error(lists: Lists, client: KubeClient, body: bytes) -> None:
+    lists.body = body
+    with pytest.raises(Unavailable):
+        await pages_of(client)

@@ -33,7 +33,7 @@ class SweptServer:
         self.requests: list[tuple[Resource, str | None]] = []
 
     async def list_pages(
-        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100
+        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100, known: Any = None
     ) -> AsyncIterator[tuple[list[Unstructured], str]]:
         self.requests.append((resource, namespace))
         if self.unreachable:

@@ -10,7 +10,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Protocol
 
 import structlog
@@ -40,10 +40,17 @@ class Source(Protocol):
     """The part of the API client that a list-watch uses. Its methods raise ClusterError if a request fails."""
 
     def list_pages(
-        self, resource: Resource, namespace: str | None, selector: str = "", *, size: int = 100
+        self,
+        resource: Resource,
+        namespace: str | None,
+        selector: str = "",
+        *,
+        size: int = 100,
+        known: Callable[[str, str], int | None] | None = None,
     ) -> AsyncIterator[tuple[list[Unstructured], str]]:
         """Yield the objects that the label `selector` selects, at most `size` at a time, each page with the resourceVersion of the
-        list, which is the one to watch from.
+        list, which is the one to watch from. Objects whose resourceVersion `known(namespace, name)` returns need no more than
+        namespace, name and resourceVersion.
         """
 
     async def latest_version(self, resource: Resource, namespace: str | None) -> int:
@@ -114,7 +121,9 @@ async def _add_pages(
     version, known_before = "0", listing.restored
     for selected in (names.UNLABELLED_SELECTOR, selector) if selector == names.CHILD_SELECTOR else (selector,):
         first = True
-        async for page, version in source.list_pages(resource, listing.namespace, selected, size=size):
+        # After a restore, the version of the cache may be that of another object.
+        known = None if listing.restored else cache.version
+        async for page, version in source.list_pages(resource, listing.namespace, selected, size=size, known=known):
             if first and not known_before and int(version) < newest:
                 listing.restored = listing.unbounded = await _is_restored(
                     source, resource, listing.namespace, int(version), cache

@@ -321,8 +321,9 @@ class ObjectCache:
         """
         for obj in objects:
             key = object_key(obj)
-            # Nearly all that a sweep lists: spares their selection.
-            if not listing.restored and self.version(*key) == version_of(obj):
+            # Nearly all that a sweep lists. No uid: the cache had this version when the page came (Source.list_pages), so what it
+            # has now is that or newer than the list.
+            if "uid" not in obj["metadata"] or (not listing.restored and self.version(*key) == version_of(obj)):
                 listing.keys.add(key)
             elif (kept := self._keep(obj)) is not None:
                 listing.keys.add(key)

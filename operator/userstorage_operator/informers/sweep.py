@@ -25,8 +25,8 @@ log = structlog.get_logger(__name__)
 
 _RETRY = 5.0
 """Seconds until the lists that failed are requested again."""
-_TURNS = 6
-"""Sweeps until each UserStorage has been requeued: half an hour with the default period."""
+_TURNS = 12
+"""Sweeps until each UserStorage has been requeued: an hour with the default period."""
 _NO_RESPONSE = 0
 """Status of a ClusterError if the API server did not respond."""
 _SELECTORS = {kind.resource: names.CHILD_SELECTOR for kind in Kind}

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import aiohttp
 import orjson
@@ -15,6 +16,8 @@ from userstorage_operator.api.errors import AlreadyExists, ClusterError, Conflic
 from userstorage_operator.api.names import FIELD_MANAGER
 from userstorage_operator.api.resources import SERVICE_ACCOUNTS, Resource
 from userstorage_operator.api.unstructured import Unstructured
+from userstorage_operator.kube.page import Known
+from userstorage_operator.kube.page import decode as decode_page
 from userstorage_operator.kube.transport import REQUEST_TIMEOUT, PageTooLarge, Transport, unreachable
 from userstorage_operator.kube.write_gate import Fence, NoopFence, WriteGate
 
@@ -25,6 +28,7 @@ _PAGE = 100
 """Maximum number of objects in a page of a list."""
 _PAGES_AT_ONCE = 2
 """Number of pages that are received at the same time: at the start, and in a sweep, all lists are requested together."""
+_Decoded = TypeVar("_Decoded")
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 
@@ -113,22 +117,34 @@ class KubeClient:
             yield page
 
     async def list_pages(
-        self, resource: Resource, namespace: str | None, selector: str = "", *, fields: str = "", size: int = _PAGE
+        self,
+        resource: Resource,
+        namespace: str | None,
+        selector: str = "",
+        *,
+        fields: str = "",
+        size: int = _PAGE,
+        known: Known | None = None,
     ) -> AsyncIterator[tuple[list[Unstructured], str]]:
-        """Yield pages as `pages` does, of at most `size` objects, each with the resourceVersion of the list."""
+        """Yield pages as `pages` does, of at most `size` objects, each with the resourceVersion of the list.
+
+        `known(namespace, name)` returns the resourceVersion in which the caller has an object: of an object in this version only
+        namespace, name and resourceVersion are returned.
+        """
         selectors = {"labelSelector": selector, "fieldSelector": fields}
         query = {name: value for name, value in selectors.items() if value}
         kind, limit = {"apiVersion": resource.api_version, "kind": resource.kind}, size
+        decode = partial(decode_page, known=known or _nothing)
         while True:
             query["limit"] = str(limit)
             try:
                 async with self._pages_at_once:
-                    page = await self._json("list", resource, "GET", resource.path(namespace), query)
+                    page = await self._request("list", resource, "GET", resource.path(namespace), query, decode=decode)
             except PageTooLarge:  # requested again with fewer objects
                 limit = max(1, limit // 4)
                 continue
-            version, following = page["metadata"]["resourceVersion"], page["metadata"].get("continue")
-            items = [kind | item for item in page["items"]]
+            items = [kind | item for item in page.objects]
+            version, following = page.resource_version, page.following
             del page
             yield items, version
             if not following:
@@ -230,7 +246,7 @@ class KubeClient:
         """Return the plural names of the resources that the API server serves in this API group and version. Raises NotFound if
         it serves none.
         """
-        answer = await self._transport.request("GET", f"/apis/{group}/{version}", {}, None, "application/json")
+        answer = await self._transport.request(_json, "GET", f"/apis/{group}/{version}", {}, None, "application/json")
         return {entry["name"] for entry in answer["resources"]}
 
     async def watch(
@@ -272,16 +288,31 @@ class KubeClient:
         content_type: str = "application/json",
         timeout: float = REQUEST_TIMEOUT,
     ) -> Unstructured:
+        return await self._request(verb, resource, method, path, query, body, content_type, timeout=timeout, decode=_json)
+
+    async def _request(  # noqa: PLR0913  # those of _json, and one
+        self,
+        verb: str,
+        resource: Resource,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Any = None,
+        content_type: str = "application/json",
+        *,
+        timeout: float = REQUEST_TIMEOUT,
+        decode: Callable[[bytes], _Decoded],
+    ) -> _Decoded:
         query = query or {}
         code, started = 0, time.monotonic()
         try:
             if method == "GET":
-                answer = await self._transport.request(method, path, query, body, content_type, timeout)
+                answer = await self._transport.request(decode, method, path, query, body, content_type, timeout)
             else:
                 with self._gate.admit(timeout) as limit:
                     # The server gets the limit too, so that it does not carry out a write that has waited there for longer.
                     query = {**query, "timeout": f"{limit:.3f}s"}
-                    answer = await self._transport.request(method, path, query, body, content_type, limit)
+                    answer = await self._transport.request(decode, method, path, query, body, content_type, limit)
         except ClusterError as error:
             code = error.status
             raise
@@ -290,6 +321,15 @@ class KubeClient:
             return answer
         finally:
             self._observer.requested(verb, resource.plural, code, time.monotonic() - started)
+
+
+def _json(payload: bytes) -> Unstructured:
+    obj: Unstructured = orjson.loads(payload)
+    return obj
+
+
+def _nothing(_namespace: str, _name: str) -> None:
+    """Return no resourceVersion: every object is decoded."""
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:

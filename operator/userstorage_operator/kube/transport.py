@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
+import msgspec
 import orjson
 import structlog
 from aiohttp.abc import AbstractStreamWriter
@@ -19,11 +20,11 @@ from kubernetes.aio.client.rest import RESTClientObject
 
 from userstorage_operator.api.errors import ClusterError, OperatorError, Unavailable
 from userstorage_operator.api.names import FIELD_MANAGER
-from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.errors import error_from
 from userstorage_operator.kube.login import login
 from userstorage_operator.kube.write_gate import Fence
 
+_Decoded = TypeVar("_Decoded")
 log = structlog.get_logger(__name__)
 
 REQUEST_TIMEOUT = 10.0
@@ -70,14 +71,15 @@ class Transport:
 
     async def request(
         self,
+        decode: Callable[[bytes], _Decoded],
         method: str,
         path: str,
         query: Mapping[str, str],
         body: Any,
         content_type: str,
         timeout: float = REQUEST_TIMEOUT,
-    ) -> Unstructured:
-        """Send a request and return the parsed response. Raises a ClusterError if the status code is 400 or more, or if there is
+    ) -> _Decoded:
+        """Send a request and return the response, decoded by `decode`. Raises a ClusterError if the status code is 400 or more, or if there is
         no response within `timeout` seconds; PageTooLarge for such a page of a list.
         """
         limit = aiohttp.ClientTimeout(total=timeout)
@@ -87,13 +89,12 @@ class Transport:
             payload = await (_read_page(response) if int(query.get("limit", 1)) > 1 else response.read())
             if response.status >= 400:
                 raise error_from(response.status, payload, response.headers)
-            parsed: Unstructured = orjson.loads(payload)
-        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
+            return decode(payload)
+        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError, msgspec.DecodeError) as error:
             raise unreachable(error) from error
         finally:
             if response.status == _UNAUTHORIZED:
                 await self._renew_login(configuration)
-        return parsed
 
     async def stream(self, path: str, query: Mapping[str, str], timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         """Send a GET request and return the response, whose body the caller reads and closes. Raises a ClusterError if the status
