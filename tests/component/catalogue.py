@@ -48,7 +48,7 @@ async def refused(arena: Arena, number: int) -> None:
     for row in tables:
         await arena.expect_refusal(USER_STORAGES, storage(arena.live.namespace, row.spec, f"row{number}"), row.message)
         with pytest.raises(RefusedByServer):
-            await arena.replace(USER_STORAGES, "victim", row.spec)
+            await arena.live.replace(USER_STORAGES, "victim", row.spec)
     classes: list[Refused] = list(_numbered(bad_class_inputs.REFUSED, number))
     for row in classes:
         await arena.expect_refusal(USER_STORAGE_CLASSES, storage_class(f"row{number}", row.spec), row.message)
@@ -65,7 +65,7 @@ async def change_refused(arena: Arena, number: int) -> None:
         before = await arena.live.until_ready(name) if served else {}
         after = row.after | ({"userID": name} if row.after.get("userID") == "alice" else {})
         with pytest.raises(RefusedByServer) as refusal:
-            await arena.replace(USER_STORAGES, name, after)
+            await arena.live.replace(USER_STORAGES, name, after)
         assert row.message is not None
         assert row.message in refusal.value.message
         if served:
@@ -75,7 +75,7 @@ async def change_refused(arena: Arena, number: int) -> None:
     for index, row in enumerate(classes):
         name = await arena.create_class(f"row{number}-{index}", row.before)
         with pytest.raises(RefusedByServer) as refusal:
-            await arena.replace(USER_STORAGE_CLASSES, name, row.after)
+            await arena.live.replace(USER_STORAGE_CLASSES, name, row.after)
         assert row.message is not None
         assert row.message in refusal.value.message
     assert tables or classes

@@ -13,9 +13,8 @@ import pytest
 from support.inprocess import RecordedMetrics, serving
 from support.kubectl import Kubectl
 from support.live import Live
-from support.manifests import ABSENT
 from support.tls import until_connections_closed
-from userstorage_operator.api.errors import Conflict, OperatorError, Refused
+from userstorage_operator.api.errors import OperatorError, Refused
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.config import Config
@@ -75,15 +74,6 @@ class Arena:
         with pytest.raises(Refused) as refused:
             await self.live.client.create(resource, self.live.namespace, manifest)
         assert message in refused.value.message
-
-    async def replace(self, resource: Resource, name: str, spec: Any) -> Unstructured:
-        """Replace the spec by PUT; unlike a patch, this also removes fields that `spec` lacks."""
-        path = resource.path(self.live.namespace, name)
-        while True:
-            found = await self.live.client.get(resource, self.live.namespace, name)
-            body = {key: value for key, value in found.items() if key != "spec"} | ({} if spec is ABSENT else {"spec": spec})
-            with contextlib.suppress(Conflict):  # the operator wrote the status in between
-                return await self.live.client._json("update", resource, "PUT", path, {}, body)
 
     async def bystander_state(self) -> Unstructured:
         """Return the state of the objects that no bad input may change."""

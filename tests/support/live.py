@@ -8,8 +8,9 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from support.kubectl import PATIENCE
+from support.manifests import ABSENT
 from support.tls import until_connections_closed
-from userstorage_operator.api.errors import NotFound
+from userstorage_operator.api.errors import Conflict, NotFound
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.kube.client import KubeClient
@@ -137,6 +138,14 @@ class Live:
     async def change(self, patch: Unstructured, name: str = "alice") -> Unstructured:
         """Merge-patch a UserStorage."""
         return await self.client.merge_patch(USER_STORAGES, self.namespace, name, patch)
+
+    async def replace(self, resource: Resource, name: str, spec: Any) -> Unstructured:
+        """Replace the spec by PUT; unlike a patch, this also removes fields that `spec` lacks. ABSENT removes the whole spec."""
+        while True:
+            found = await self.client.get(resource, self.namespace, name)
+            body = {key: value for key, value in found.items() if key != "spec"} | ({} if spec is ABSENT else {"spec": spec})
+            with suppress(Conflict):  # the operator wrote the status in between
+                return await self.client.update(resource, self.namespace, body)
 
     async def change_child(self, kind: Kind, patch: Unstructured, user: str = "alice") -> Unstructured:
         """Merge-patch a user's child of that kind."""
