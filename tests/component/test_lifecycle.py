@@ -124,7 +124,7 @@ async def test_slowly_terminating_pod_is_waited_for(live: Live, operator: None) 
     await live.until_condition("Ready", "False", "Unschedulable")  # with PodPending shortly before
 
 
-@pytest.mark.produces("Ready/Terminating", "Reconciling/Terminating")
+@pytest.mark.produces("Ready/Terminating", "Reconciling/Terminating", "PodUpToDate/Terminating")
 @pytest.mark.parametrize("policy", ["Retain", "Delete"])
 async def test_deletion_removes_pod_before_object(live: Live, operator: None, policy: str) -> None:
     await live.create(storage={"reclaimPolicy": policy}, podMetadata={"annotations": {LIFE: "slow-termination"}})

@@ -491,7 +491,7 @@ async def test_missing_class_is_reported_and_waited_for(live: Live, operator: No
     await live.pod()
 
 
-@pytest.mark.produces("Ready/InvalidSpec", "Stalled/InvalidSpec")
+@pytest.mark.produces("Ready/InvalidSpec", "Stalled/InvalidSpec", "PodUpToDate/Stalled")
 async def test_unsupported_permission_is_reported_with_field(live: Live, operator: None) -> None:
     name = f"class-{live.namespace}"
     permissions = {"delete": False}

@@ -130,7 +130,7 @@ ROWS: dict[str, tuple[Unstructured, Unstructured, list[Expected]]] = {
     ),
     "the deletion of a serving UserStorage": (
         SERVING,
-        changed(SERVING, Ready="False Terminating", PodUpToDate="False Recreating", Reconciling="True Terminating"),
+        changed(SERVING, Ready="False Terminating", PodUpToDate="False Terminating", Reconciling="True Terminating"),
         [("Normal", "Terminating")],
     ),
     "a deletion that hangs": (

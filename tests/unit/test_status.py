@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 
 from support.builders import CREATED, NOW, desired_of, ready_pod, settled_snapshot, snapshot_of, storage_object, stored
 from unit.test_crds import schema
-from userstorage_operator.api.errors import GrowthRefused, NameConflict, Refused, Unavailable
+from userstorage_operator.api.errors import GrowthRefused, InvalidSpec, NameConflict, Refused, Unavailable
 from userstorage_operator.api.reasons import REASONS
 from userstorage_operator.api.timestamps import format_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.observed.snapshot import Snapshot
+from userstorage_operator.plan.planner import plan
 from userstorage_operator.plan.steps import Plan
 from userstorage_operator.reconcile.observe import WaitingForChange
 from userstorage_operator.status import conditions
-from userstorage_operator.status.outcome import Failure, Outcome
+from userstorage_operator.status.outcome import ApplyResult, Failure, Outcome
 from userstorage_operator.status.report import report, status_patch
 
 
@@ -316,6 +317,22 @@ def test_name_conflict_is_stalled() -> None:
     assert condition(status, "Ready") == ("False", "NameConflict")
     assert condition(status, "Stalled") == ("True", "NameConflict")
     assert status["phase"] == "Failed"
+
+
+def test_pod_of_an_invalid_spec_is_not_said_to_be_created() -> None:
+    snapshot = replace(settled_snapshot(storage_object()), spec_error=InvalidSpec("class spec.browser.port: no"))
+    for seen in (snapshot, snapshot.with_children(replace(snapshot.children, pod=None))):
+        result = ApplyResult(seen, plan(seen, NOW))
+        status = report(Outcome.of(result, 0, NOW), {})
+        assert condition(status, "Stalled") == ("True", "InvalidSpec")
+        assert condition(status, "PodUpToDate") == ("False", "Stalled")
+
+
+def test_pod_of_a_deleted_user_storage_is_not_said_to_be_created() -> None:
+    raw = storage_object(meta={"deletionTimestamp": "2026-01-31T11:59:00Z"})
+    for seen in (settled_snapshot(raw), snapshot_of(raw)):
+        status = report(Outcome.of(ApplyResult(seen, plan(seen, NOW)), 0, NOW), {})
+        assert condition(status, "PodUpToDate") == ("False", "Terminating")
 
 
 def test_foreign_pod_is_not_in_the_status() -> None:

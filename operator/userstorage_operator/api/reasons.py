@@ -103,6 +103,8 @@ REASONS: dict[str, dict[str, str]] = {
     POD_UP_TO_DATE: {
         "UpToDate": "The pod matches the spec and the class.",
         "Recreating": "A pod of the current spec is being created.",
+        "Stalled": "The spec and the class yield no valid pod; the condition Stalled says why. A running pod keeps running.",
+        "Terminating": "The UserStorage is being deleted.",
         "UpdateDeferred": "The pod is outdated. It is replaced at the next suspension (updateStrategy WhenSuspended).",
         "RolloutPaused": "The pod is outdated; it is replaced after rollout.paused of the class is false again, or if it fails.",
         "WaitingForRollout": "The pod is outdated; it is replaced when rollout.maxUnavailable of the class permits it.",

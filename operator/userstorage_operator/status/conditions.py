@@ -155,6 +155,12 @@ def pod_up_to_date(outcome: Outcome) -> Condition:
     if desired is None or pod is None or terminating or not plans.is_current(pod, desired):
         if outcome.snapshot.storage.suspended and pod is None:
             return Condition(reasons.POD_UP_TO_DATE, True, "Suspended", "the UserStorage is suspended and has no pod")
+        if outcome.snapshot.storage.is_deleting:
+            return Condition(reasons.POD_UP_TO_DATE, False, "Terminating", "the UserStorage is being deleted")
+        if desired is None:
+            return Condition(
+                reasons.POD_UP_TO_DATE, False, "Stalled", "spec and class yield no valid pod: see the condition Stalled"
+            )
         return Condition(reasons.POD_UP_TO_DATE, False, "Recreating", "the pod of the current spec does not exist yet")
     return Condition(reasons.POD_UP_TO_DATE, True, "UpToDate", "the pod matches the spec and the class")
 

@@ -48,7 +48,10 @@ _NORMAL_REASONS = {
         "APIUnavailable",  # every object would send an event at once, to the API server that just failed
     },
     reasons.NETWORK_READY: {"Synced", "Pending", "OutOfSync", "RoutePending"},
-    reasons.POD_UP_TO_DATE: {"UpToDate", "Recreating", "Suspended", "UpdateDeferred", "WaitingForRollout", "RolloutPaused"},
+    reasons.POD_UP_TO_DATE: {
+        *("UpToDate", "Recreating", "Suspended", "Terminating", "UpdateDeferred", "WaitingForRollout", "RolloutPaused"),
+        "Stalled",  # the condition of that name is the failure
+    },
     reasons.SUSPENDED: {"Requested", "Running", "Stopping"},
     reasons.PAUSED: {"Paused", "NotPaused"},
     reasons.STALLED: {"NotStalled"},

@@ -25,7 +25,11 @@ BUILT_IN: Raw = {"metadata": {"name": ""}, "spec": {"browser": {"flavor": "Copyp
 
 _ORDER = ("Paused", "Stalled", "StorageReady", "Ready", "NetworkReady", "PodUpToDate", "Reconciling")
 """The condition that is most likely the cause comes first."""
-_FOLLOWING = (OWN_CLAIM_PENDING, NEXT_STEPS["NetworkReady"]["Pending"], NEXT_STEPS["PodUpToDate"]["Recreating"])
+_FOLLOWING = (
+    OWN_CLAIM_PENDING,
+    NEXT_STEPS["NetworkReady"]["Pending"],
+    *(NEXT_STEPS["PodUpToDate"][reason] for reason in ("Recreating", "Stalled")),
+)
 """The steps for what does not exist yet; not shown if another condition has the cause."""
 
 

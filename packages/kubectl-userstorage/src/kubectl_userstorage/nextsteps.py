@@ -180,6 +180,8 @@ NEXT_STEPS: dict[str, dict[str, Step | None]] = {
     "PodUpToDate": {
         "UpToDate": None,
         "Recreating": _WAIT,
+        "Stalled": Step(Actor.NONE, "Do what the condition Stalled asks for.", _STATUS),
+        "Terminating": _WAIT,
         "UpdateDeferred": Step(
             Actor.TENANT,
             "Restart when it suits the user; the next suspension updates it too.",
