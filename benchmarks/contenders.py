@@ -18,6 +18,8 @@ from localcluster.builds import GoProgram, build_go
 from localcluster.progress import Report, silent
 
 PEER = GoProgram("peer", ".", modules=Path(__file__).parent)
+_PEERS = {"peer": ("Go peer",), "peer-json": ("Go peer, JSON", "--content-type=application/json")}
+"""Contender -> its name in the results, and its options."""
 OPERATOR = Path(sys.executable).with_name("userstorage-operator")
 
 
@@ -33,14 +35,15 @@ class Contender:
     def parse(cls, text: str, report: Report) -> "Contender":
         """Return a contender.
 
-        `operator`, `peer`, or `NAME=PATH`: an operator of another tree, PATH its command. `+DIRECTORY` after it, repeatable: a
+        `operator`, `peer`, `peer-json` (JSON for all kinds, as the operator), or `NAME=PATH`: an operator of another tree, PATH its command. `+DIRECTORY` after it, repeatable: a
         kustomization of the repository for its clusters.
         """
         program, *kustomizations = text.split("+")
         name, _, path = program.partition("=")
         command: tuple[str, ...]
-        if program == "peer":
-            name, command = "Go peer", (str(build_go(PEER, report)),)
+        if program in _PEERS:
+            name, *options = _PEERS[program]
+            command = (str(build_go(PEER, report)), *options)
         else:
             command = operator(path or str(OPERATOR), "--http-port=0")
         return cls(" + ".join((name, *kustomizations)), command, tuple(kustomizations))

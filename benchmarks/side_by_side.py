@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument(
         "--contenders",
         default="operator,peer",
-        help="operator, peer, or NAME=PATH of the command userstorage-operator of another tree, separated by commas; each may be "
+        help="operator, peer, peer-json, or NAME=PATH of the command userstorage-operator of another tree, separated by commas; each may be "
         "followed by +DIRECTORY, a kustomization for its clusters, such as +deploy/finalizer",
     )
     parser.add_argument("--output", type=Path, help="file for the result, without suffix; by default in benchmarks/results")
