@@ -93,7 +93,7 @@ TAKEN_BACK = {
     *("storage.defaultSize", "security.runAsUser", "security.runAsGroup", "security.fsGroup"),
 }
 """With such a value, a new user has no pod, or differs from one whose pod or claim was there before."""
-KEPT = {"storage.size", "storage.storageClassName"}
+KEPT = {"storage.size"}
 """Does not shrink again."""
 
 
