@@ -14,6 +14,7 @@ from support.live import Live
 from support.tls import until_connections_closed
 from userstorage_operator import app
 from userstorage_operator.config import Config
+from userstorage_operator.informers import sweep
 from userstorage_operator.object_metrics import LABEL_VALUES
 from userstorage_operator.runtime import logs
 from userstorage_operator.runtime.metrics import Metrics
@@ -109,6 +110,7 @@ def serving(config: Config) -> Iterator[RecordedMetrics]:
     observed = RecordedMetrics()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(app, "Metrics", lambda *_: observed)
+        patched.setattr(sweep, "_TURNS", 1)  # each sweep reconciles all, so some sweeps show that nothing is written
         with in_thread(lambda stop: app.run(config, stop, set_leader)) as thread:
             observed.is_alive = thread.is_alive
             yield observed
