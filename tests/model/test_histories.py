@@ -214,3 +214,12 @@ def test_child_that_shows_no_origin_is_left_alone(loop: asyncio.AbstractEventLoo
     world.reconcile(0, informed=True)
     assert world.api.get(kind.resource, *child_key("alice")) == child
     world.teardown()
+
+
+def test_pod_without_files_that_loses_its_owner_is_replaced_all_the_same(loop: asyncio.AbstractEventLoop) -> None:
+    world = machine(loop)
+    world.wait(6)
+    world.pod_fails("alice", "unready")
+    world.wait(400)
+    world.oppose("alice", Kind.POD, "orphan")
+    world.teardown()

@@ -57,8 +57,8 @@ from userstorage_operator.plan.steps import (
     Step,
 )
 
-_RELABELLED_AFTER = timedelta(seconds=10)
-"""When to look again at a pod that gets a label: no event reports our own write."""
+_PATCHED_AFTER = timedelta(seconds=10)
+"""When to look again at a pod that gets a label or its owner: no event reports our own write."""
 
 
 def plan(snapshot: Snapshot, now: datetime) -> Plan:
@@ -144,9 +144,11 @@ def plan_changes(snapshot: Snapshot, desired: Desired, now: datetime) -> Plan:
         *_ensure_exposure(Kind.HTTP_ROUTE, desired.http_route, snapshot),
         *_resize_claim(snapshot, desired),
     ]
-    pod = snapshot.own_pod
-    relabelled = pod is not None and not is_terminating(pod) and not selects(selector(snapshot.storage), pod)
-    requeue_at = (*pod_plan.requeue_at, *((now + _RELABELLED_AFTER,) if relabelled else ()))
+    pod = snapshot.children.pod
+    adopted = pod is not None and snapshot.own_pod is None
+    relabelled = pod is not None and not selects(selector(snapshot.storage), pod)
+    patched = pod is not None and not is_terminating(pod) and (adopted or relabelled)
+    requeue_at = (*pod_plan.requeue_at, *((now + _PATCHED_AFTER,) if patched else ()))
     return replace(pod_plan, steps=tuple(steps), requeue_at=requeue_at)
 
 
