@@ -190,6 +190,15 @@ async def assert_as_new(live: Live, users: Sequence[str]) -> None:
     assert not found, "\n".join(found)
 
 
+async def walk_all(live: Live, walks: Sequence[tuple[Walk, Sequence[Transition]]], *, changes: int, refusals: int) -> None:
+    """Make all walks at the same time, with at least so many changes and refusals, and assert that each user equals a new one."""
+    await asyncio.gather(*(live.until_ready(name) for name in USERS))
+    await asyncio.gather(*(walk.make(share) for walk, share in walks))
+    assert sum(walk.changed for walk, _ in walks) >= changes, [walk.changed for walk, _ in walks]
+    assert sum(walk.refused for walk, _ in walks) >= refusals, [walk.refused for walk, _ in walks]
+    await assert_as_new(live, USERS)
+
+
 async def _is_bound(live: Live, user: str) -> bool:
     found = await live.get(user)
     return found is not None and found["status"]["storage"].get("claimPhase") == "Bound"
@@ -208,11 +217,7 @@ async def test_user_after_changes_of_each_field_equals_a_new_one(live: Live, ope
     await live.create_class(cls, scheduling=SCHEDULING)
     for name in USERS:
         await live.create(name, className=cls, storage={"size": "1Gi"})
-    await asyncio.gather(*(live.until_ready(name) for name in USERS))
-    await asyncio.gather(*(walk.make(share) for walk, share in walks))
-    assert sum(walk.changed for walk, _ in walks) >= 30, [walk.changed for walk, _ in walks]
-    assert sum(walk.refused for walk, _ in walks) >= 50, [walk.refused for walk, _ in walks]
-    await assert_as_new(live, USERS)
+    await walk_all(live, walks, changes=30, refusals=50)
     assert operator.internal_errors() == 0
     await live.delete_class(cls)
 
@@ -224,11 +229,7 @@ async def test_user_after_changes_of_each_field_of_its_class_equals_a_new_one(li
         await live.create_class(cls, scheduling=SCHEDULING, browser={"flavor": "FileBrowser"})  # knows all permissions
         await live.create(name, className=cls)
         walks.append((Walk(live, USER_STORAGE_CLASSES, cls, partial(_until_carried_out, live, name)), share))
-    await asyncio.gather(*(live.until_ready(name) for name in USERS))
-    await asyncio.gather(*(walk.make(share) for walk, share in walks))
-    assert sum(walk.changed for walk, _ in walks) >= 100, [walk.changed for walk, _ in walks]
-    assert sum(walk.refused for walk, _ in walks) >= 140, [walk.refused for walk, _ in walks]
-    await assert_as_new(live, USERS)
+    await walk_all(live, walks, changes=100, refusals=140)
     assert operator.internal_errors() == 0
     for cls in classes:
         await live.delete_class(cls)

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from support.kubectl import PATIENCE
 from support.manifests import ABSENT
@@ -17,7 +17,6 @@ from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
 from userstorage_operator.runtime.metrics import Metrics
 
-_Decoded = TypeVar("_Decoded")
 LIFE = "localcluster.userstorage.dev/life"
 HEALED: Unstructured = {
     "spec": {"podMetadata": {"annotations": {LIFE: None}}, "lifecycle": {"terminationGracePeriodSeconds": 29}}
@@ -42,21 +41,8 @@ def condition_of(raw: Unstructured, condition_type: str) -> tuple[str, str]:
 class _PatientClient(KubeClient):
     """Waits for an answer as long as a test waits: on a busy machine the API server may need longer than an operator allows."""
 
-    async def _request(
-        self,
-        verb: str,
-        resource: Resource,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: Any = None,
-        content_type: str = "application/json",
-        *,
-        timeout: float = PATIENCE,
-        decode: Callable[[bytes], _Decoded],
-    ) -> _Decoded:
-        limit = max(timeout, PATIENCE)
-        return await super()._request(verb, resource, method, path, query, body, content_type, timeout=limit, decode=decode)
+    async def _request(self, *args: Any, timeout: float = PATIENCE, **options: Any) -> Any:
+        return await super()._request(*args, timeout=max(timeout, PATIENCE), **options)
 
 
 class Live:

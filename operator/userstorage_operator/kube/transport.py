@@ -79,8 +79,8 @@ class Transport:
         content_type: str,
         timeout: float = REQUEST_TIMEOUT,
     ) -> _Decoded:
-        """Send a request and return the response, decoded by `decode`. Raises a ClusterError if the status code is 400 or more, or if there is
-        no response within `timeout` seconds; PageTooLarge for such a page of a list.
+        """Send a request and return the response, decoded by `decode`. Raises a ClusterError if the status code is 400 or more, or
+        if there is no response within `timeout` seconds; PageTooLarge for such a page of a list.
         """
         limit = aiohttp.ClientTimeout(total=timeout)
         configuration = self._configuration
