@@ -21,8 +21,9 @@ from userstorage_operator.gate.credentials import BadKeys, parse_keys
 from userstorage_operator.gate.dialects import DIALECTS
 from userstorage_operator.gate.door import Door
 from userstorage_operator.gate.table import Table, slim
+from userstorage_operator.informers.cached_object import ObjectKey
 from userstorage_operator.informers.informer import Informer
-from userstorage_operator.informers.object_cache import ObjectCache, ObjectKey
+from userstorage_operator.informers.object_cache import ObjectCache
 from userstorage_operator.kube.client import WATCH_SILENCE, KubeClient
 from userstorage_operator.kube.login import login
 from userstorage_operator.runtime.connections import Limits

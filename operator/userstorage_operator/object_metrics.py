@@ -10,8 +10,8 @@ from userstorage_operator.api.reasons import END_OF_LIFE, FAILURES, IMAGE_PINNED
 from userstorage_operator.api.resources import STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
+from userstorage_operator.informers.cached_object import ObjectKey
 from userstorage_operator.informers.caches import Caches
-from userstorage_operator.informers.object_cache import ObjectKey
 from userstorage_operator.reconcile.class_reconciler import image_flaws
 from userstorage_operator.reconcile.rollout_tracker import RolloutTracker
 from userstorage_operator.reconcile.volume_stats_cache import UsageSummary, VolumeStatsCache

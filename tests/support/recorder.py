@@ -21,7 +21,7 @@ from userstorage_operator.api.errors import ClusterError
 from userstorage_operator.api.reasons import REASONS
 from userstorage_operator.api.resources import EVENTS, USER_STORAGES
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.informers.object_cache import ObjectKey
+from userstorage_operator.informers.cached_object import ObjectKey
 from userstorage_operator.kube.client import KubeClient
 from userstorage_operator.kube.login import login
 from userstorage_operator.object_metrics import ObjectMetrics

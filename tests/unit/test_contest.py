@@ -12,7 +12,6 @@ from userstorage_operator.api.names import FIELD_MANAGER, FINALIZER
 from userstorage_operator.api.resources import Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.arbitration.claim import ClaimReservations
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.contest import Undone, describe, last_manager
 from userstorage_operator.observed.snapshot import Snapshot
@@ -20,9 +19,8 @@ from userstorage_operator.plan import planner
 from userstorage_operator.plan.child import owner_reference
 from userstorage_operator.plan.diff import with_owner
 from userstorage_operator.reconcile.apply import Applier
-from userstorage_operator.reconcile.backoff import Backoff
-from userstorage_operator.reconcile.local_state import LocalState, Part, Target
-from userstorage_operator.reconcile.missing_claims import MissingClaims
+from userstorage_operator.reconcile.local_state import LocalState
+from userstorage_operator.reconcile.repairs import Part, Target
 from userstorage_operator.status.outcome import ApplyResult
 
 
@@ -119,7 +117,7 @@ class Contestant:
         self.server = Server()
         caches = Caches(lambda _: None, lambda _: None)
         clock = lambda: self.now  # noqa: E731
-        self.state = LocalState(Backoff(clock), Backoff(clock), ClaimReservations(caches), None, MissingClaims(clock))
+        self.state = LocalState.new(clock, caches)
         self.applier = Applier(self.server, caches, self.state)
 
     def reconcile(self, snapshot: Snapshot) -> ApplyResult:
@@ -292,7 +290,7 @@ def test_record_of_a_size_that_the_claim_has_already_is_no_repair() -> None:
     contestant.reconcile(recorded)
     contestant.reconcile(relabelled(Kind.PVC, raw))
     assert contestant.server.writes == ["patch PersistentVolumeClaim"] * 3
-    parts = {part: contestant.state.writes.state(Target(Key("users", "alice"), Kind.PVC, part)).count for part in Part}
+    parts = {part: contestant.state.repairs.count(Target(Key("users", "alice"), Kind.PVC, part)) for part in Part}
     assert parts == {Part.REST: 1, Part.OWNER: 0, Part.GROWTH: 0}, "one repair, of the label"
 
 

@@ -17,12 +17,9 @@ from userstorage_operator.api.errors import NotFound
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.arbitration.claim import ClaimReservations
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.plan.planner import plan
-from userstorage_operator.reconcile.backoff import Backoff
 from userstorage_operator.reconcile.local_state import LocalState
-from userstorage_operator.reconcile.missing_claims import MissingClaims
 from userstorage_operator.reconcile.observe import observe
 from userstorage_operator.reconcile.priority import turn
 from userstorage_operator.runtime.fair_queue import FairQueue
@@ -50,7 +47,7 @@ class CountedReconciles:
         for cls in (limited, class_object("exposing", meta={"resourceVersion": "2"}, network=network)):
             self.caches.cache(USER_STORAGE_CLASSES).event("ADDED", cls)
         clock = lambda: NOW  # noqa: E731
-        self.state = LocalState(Backoff(clock), Backoff(clock), ClaimReservations(self.caches), None, MissingClaims(clock))
+        self.state = LocalState.new(clock, self.caches)
         for number in range(members):
             self.event("ADDED", number)
         for number in range(FEW):

@@ -11,15 +11,12 @@ from support.clock import FakeClock
 from unit.test_contest import Server, without
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.arbitration.claim import ClaimReservations
 from userstorage_operator.informers import object_cache
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan import planner
 from userstorage_operator.reconcile.apply import Applier
-from userstorage_operator.reconcile.backoff import Backoff
 from userstorage_operator.reconcile.local_state import LocalState
-from userstorage_operator.reconcile.missing_claims import MissingClaims
 from userstorage_operator.status.outcome import ApplyResult
 
 
@@ -38,7 +35,7 @@ class Asked(Server):
 
 
 def apply(server: Server, caches: Caches, snapshot: Snapshot) -> ApplyResult:
-    state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), ClaimReservations(caches), None, MissingClaims(lambda: NOW))
+    state = LocalState.new(lambda: NOW, caches)
     return asyncio.run(Applier(server, caches, state).apply(planner.plan(snapshot, NOW), snapshot, NOW))
 
 

@@ -12,11 +12,9 @@ from userstorage_operator.api.errors import NotFound
 from userstorage_operator.api.resources import USER_STORAGES, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.arbitration.claim import ClaimReservations
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.plan.planner import plan
 from userstorage_operator.reconcile import missing_claims
-from userstorage_operator.reconcile.backoff import Backoff
 from userstorage_operator.reconcile.local_state import LocalState
 from userstorage_operator.reconcile.missing_claims import MissingClaims
 from userstorage_operator.reconcile.observe import observe
@@ -38,7 +36,7 @@ class NamespaceWithoutClaims:
         self.caches = Caches(lambda key: self.due.update({key.name: self.now}), lambda _: None)
         self.due: dict[str, datetime] = {}
         clock = lambda: self.now  # noqa: E731
-        self.state = LocalState(Backoff(clock), Backoff(clock), ClaimReservations(self.caches), None, MissingClaims(clock))
+        self.state = LocalState.new(clock, self.caches)
         for number, claim in enumerate(claims):
             meta = {"name": f"u{number}", "uid": f"uid-{number}", "resourceVersion": str(number + 1)}
             self.caches.cache(USER_STORAGES).event(

@@ -14,7 +14,6 @@ from support.builders import NOW, desired_of, settled_snapshot, snapshot_of, sto
 from userstorage_operator.api.errors import Refused
 from userstorage_operator.api.resources import CORE_EVENTS, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
-from userstorage_operator.arbitration.claim import ClaimReservations
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.claim_usage import MOUNT_REASONS, Mount
 from userstorage_operator.observed.pod_status import Finding
@@ -24,9 +23,7 @@ from userstorage_operator.plan.planner import plan_changes, plan_deletion
 from userstorage_operator.plan.steps import Inspection, InspectMounts, Plan
 from userstorage_operator.reconcile import mount_inspector
 from userstorage_operator.reconcile.apply import Applier
-from userstorage_operator.reconcile.backoff import Backoff
 from userstorage_operator.reconcile.local_state import LocalState
-from userstorage_operator.reconcile.missing_claims import MissingClaims
 from userstorage_operator.reconcile.mount_inspector import MountInspector
 from userstorage_operator.reconcile.observe import with_mount_events
 
@@ -79,9 +76,7 @@ class Inspections:
 
     def __init__(self, cluster: ListServer) -> None:
         caches = Caches(lambda _: None, lambda _: None)
-        self.state = LocalState(
-            Backoff(lambda: NOW), Backoff(lambda: NOW), ClaimReservations(caches), None, MissingClaims(lambda: NOW)
-        )
+        self.state = LocalState.new(lambda: NOW, caches)
         self.applier = Applier(cluster, caches, self.state)
 
     def apply(self, snapshot: Snapshot, now: datetime = NOW) -> Snapshot:

@@ -12,14 +12,11 @@ from userstorage_operator.api.names import LABEL_SHAREABLE
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
-from userstorage_operator.arbitration.claim import ClaimReservations
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan.planner import plan_changes
 from userstorage_operator.plan.steps import Plan
-from userstorage_operator.reconcile.backoff import Backoff
 from userstorage_operator.reconcile.local_state import LocalState
-from userstorage_operator.reconcile.missing_claims import MissingClaims
 from userstorage_operator.reconcile.observe import observe
 from userstorage_operator.status.outcome import Failure, Outcome
 from userstorage_operator.status.report import report
@@ -72,7 +69,7 @@ def observe_claim(cluster: ClaimServer, raw: Unstructured, *others: Unstructured
         caches.put(Kind.POD.resource, ready_pod(wanted.pod))
         for kind in (Kind.SERVICE, Kind.NETWORK_POLICY):
             caches.put(kind.resource, stored(getattr(wanted, kind.field)))
-    state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), ClaimReservations(caches), None, MissingClaims(lambda: NOW))
+    state = LocalState.new(lambda: NOW, caches)
     seen = asyncio.run(observe(Key.of(raw), caches, cluster, state))
     assert seen is not None
     return seen
@@ -149,7 +146,7 @@ def test_claim_is_not_read_while_the_user_id_conflicts() -> None:
 def test_pod_backoff_message_names_cause_of_loss(meta: Unstructured, status: Unstructured, words: str) -> None:
     raw, caches = storage_object(), Caches(lambda _: None, lambda _: None)
     caches.put(USER_STORAGES, raw)
-    state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), ClaimReservations(caches), None, MissingClaims(lambda: NOW))
+    state = LocalState.new(lambda: NOW, caches)
 
     def message() -> str:
         seen = asyncio.run(observe(Key.of(raw), caches, ClaimServer(NotFound(404, "")), state))
@@ -181,7 +178,7 @@ def test_deletion_is_not_stalled_by_unshareable_claim() -> None:
 def test_recreated_user_storage_does_not_inherit_the_pauses_of_the_former() -> None:
     former, caches = storage_object(), Caches(lambda _: None, lambda _: None)
     key = Key.of(former)
-    state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), ClaimReservations(caches), None, MissingClaims(lambda: NOW))
+    state = LocalState.new(lambda: NOW, caches)
     caches.put(USER_STORAGES, former)
     asyncio.run(observe(key, caches, ClaimServer(NotFound(404, "")), state))
     for _ in range(4):

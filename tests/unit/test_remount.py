@@ -10,15 +10,12 @@ from support.builders import NOW, desired_of, ready_pod, settled_snapshot, stora
 from userstorage_operator.api.timestamps import format_time
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key, UserStorage
-from userstorage_operator.arbitration.claim import ClaimReservations
 from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan import planner, remount
 from userstorage_operator.plan.steps import Plan
 from userstorage_operator.reconcile.apply import Applier
-from userstorage_operator.reconcile.backoff import Backoff
 from userstorage_operator.reconcile.local_state import LocalState
-from userstorage_operator.reconcile.missing_claims import MissingClaims
 from userstorage_operator.status.conditions import ready, stalled
 from userstorage_operator.status.outcome import Outcome
 
@@ -140,7 +137,7 @@ class Server:
 @pytest.mark.parametrize(("restarted_at", "remounts"), [(None, 4), ("2026-01-31T12:00:00Z", None)])
 async def test_restart_by_the_user_starts_the_patience_again(restarted_at: str | None, remounts: int | None) -> None:
     caches, key = Caches(lambda _: None, lambda _: None), Key("users", "alice")
-    state = LocalState(Backoff(lambda: NOW), Backoff(lambda: NOW), ClaimReservations(caches), None, MissingClaims(lambda: NOW))
+    state = LocalState.new(lambda: NOW, caches)
     state.remounts[key] = 3
     snapshot = snapshot_with(running(), ready_since=timedelta(hours=2), remounts=3)
     meta = replace(snapshot.storage.meta, restarted_at=restarted_at)

@@ -1,7 +1,6 @@
 """The newest known version of each object of one resource, from list-watches and from responses to our own writes.
 
-An object is kept as the JSON of the part of it that is read (`observed/kept.py`), which takes a tenth of what the same object takes
-as dicts and strings; it is parsed again when it is asked for.
+An object is kept as the JSON of the part of it that is read (`observed/kept.py`); it is parsed again when it is asked for.
 """
 
 import math
@@ -10,67 +9,27 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-import orjson
+from typing import Any
 
 from userstorage_operator.api import names
 from userstorage_operator.api.unstructured import Unstructured, version_of
-from userstorage_operator.observed.snapshot import controller_uid, is_terminating
+from userstorage_operator.informers.cached_object import CachedObject, ObjectKey, object_key
+from userstorage_operator.informers.indexer import Indexer
+from userstorage_operator.observed.snapshot import is_terminating
 
-ObjectKey = tuple[str, str]
-"""Namespace (empty for cluster-scoped objects) and name."""
 _DELETIONS_MAX = 10_000
 """Maximum number of deletions that are remembered: the gate may run for months without a new list."""
 _CURRENT = 1.0
 """Seconds after an event for which what its watch has not delivered counts as not having happened."""
-
-
-def object_key(obj: Unstructured) -> ObjectKey:
-    """Return namespace and name of a raw object."""
-    meta = obj["metadata"]
-    return meta.get("namespace", ""), meta["name"]
+_TERMINATING = b'"deletionTimestamp"'
+_RECENT = 256
+"""Number of objects that are kept parsed: an event is followed by a reconcile, which reads the same object."""
 
 
 def _shows_foreign_change(before: Unstructured, after: Unstructured) -> bool:
     """Whether `after`, the response to our own write, also shows a change by another client. Our finalizer, added, is none."""
     old, new = before["metadata"].get("finalizers") or [], after["metadata"].get("finalizers") or []
     return _foreign_part(before) != _foreign_part(after) or new not in (old, [*old, names.FINALIZER])
-
-
-class _Entry(NamedTuple):
-    """A cached object. Objects without a change of what is kept differ in their version only."""
-
-    version: int
-    uid: str
-    controller: str | None
-    """uid of the controller, which is asked for on each event of a child."""
-    json: bytes
-    """The rest of the kept part, without what the key and the first two fields say."""
-
-    @classmethod
-    def of(cls, kept: Unstructured) -> "_Entry":
-        controller = controller_uid(kept)
-        meta = {field: value for field, value in kept["metadata"].items() if field not in _OUTSIDE}
-        text = orjson.dumps(kept | {"metadata": meta})
-        # A copy: orjson does not give back what it has reserved, which is up to three times the length.
-        owner = sys.intern(controller) if controller is not None else None  # that of all children of a user
-        return cls(version_of(kept), kept["metadata"]["uid"], owner, bytes(memoryview(text)))
-
-    def parse(self, key: ObjectKey) -> Unstructured:
-        """Return the kept part of the object that `key` names."""
-        obj: Unstructured = orjson.loads(self.json)
-        namespace, name = key
-        identity = {"name": name, "uid": self.uid, "resourceVersion": str(self.version)}
-        obj["metadata"] |= identity | ({"namespace": namespace} if namespace else {})
-        return obj
-
-
-_OUTSIDE = frozenset({"name", "namespace", "uid", "resourceVersion"})
-"""The fields of the metadata that are not in the JSON of an entry."""
-_TERMINATING = b'"deletionTimestamp"'
-_RECENT = 256
-"""Number of objects that are kept parsed: an event is followed by a reconcile, which reads the same object."""
 
 
 def _foreign_part(obj: Unstructured) -> tuple[Any, ...]:
@@ -82,34 +41,10 @@ def _foreign_part(obj: Unstructured) -> tuple[Any, ...]:
     return meta["uid"], meta.get("generation"), meta.get("deletionTimestamp"), asked
 
 
-class _Index:
-    """Maps each value that `key_function` derives from an object to the keys of these objects."""
-
-    def __init__(self, key_function: Callable[[Unstructured], Iterable[Hashable]]) -> None:
-        self._key_function = key_function
-        self._keys: dict[Hashable, set[ObjectKey]] = {}
-        self._values: dict[ObjectKey, frozenset[Hashable]] = {}
-
-    def keys(self, value: Hashable) -> Collection[ObjectKey]:
-        return self._keys.get(value, ())
-
-    def update(self, key: ObjectKey, current: Unstructured | None) -> None:
-        before = self._values.pop(key, frozenset())
-        after = frozenset(self._key_function(current)) if current is not None else frozenset()
-        for value in before - after:
-            self._keys[value].discard(key)
-            if not self._keys[value]:
-                del self._keys[value]
-        for value in after - before:
-            self._keys.setdefault(value, set()).add(key)
-        if after:
-            self._values[key] = after
-
-
 class _Objects(Collection[Unstructured]):
     """The objects of a namespace: their number costs nothing, and none is parsed before it is asked for."""
 
-    def __init__(self, namespace: str, entries: Mapping[str, _Entry]) -> None:
+    def __init__(self, namespace: str, entries: Mapping[str, CachedObject]) -> None:
         self._namespace = namespace
         self._entries = entries
 
@@ -160,10 +95,10 @@ class ObjectCache:
         self._event_handlers: list[Callable[[ObjectKey, Unstructured | None], None]] = []
         self.served = True
         """Whether the API server serves the resource; `on_served_change()` is called when this changes."""
-        self._entries: dict[str, dict[str, _Entry]] = {}
+        self._entries: dict[str, dict[str, CachedObject]] = {}
         """Namespace -> name -> object."""
-        self._recent: OrderedDict[ObjectKey, tuple[_Entry, Unstructured]] = OrderedDict()
-        self._indexes: dict[str, _Index] = {}
+        self._recent: OrderedDict[ObjectKey, tuple[CachedObject, Unstructured]] = OrderedDict()
+        self._indexes: dict[str, Indexer] = {}
         self._synced: set[str | None] = set()
         self._heard: dict[str | None, tuple[float, int]] = {}
         """Namespace (None: all) -> when its watch last delivered what it had not delivered before, and the resourceVersion of that."""
@@ -183,7 +118,7 @@ class ObjectCache:
 
     def add_index(self, name: str, key_function: Callable[[Unstructured], Iterable[Hashable]]) -> None:
         """Index objects by all values that `key_function(object)` returns (client-go's Indexer). The cache must be empty."""
-        self._indexes[name] = _Index(key_function)
+        self._indexes[name] = Indexer(key_function)
 
     def by_index(self, name: str, value: Hashable) -> Iterator[Unstructured]:
         """Yield the objects that the index `name` has for `value`, unordered. The iterator is invalid after the next change."""
@@ -360,10 +295,10 @@ class ObjectCache:
         """Yield those of `namespaces` whose first full list is not in the cache yet. The element None is the whole cluster."""
         return (namespace for namespace in namespaces if namespace not in self._synced)
 
-    def _entry(self, key: ObjectKey) -> _Entry | None:
+    def _entry(self, key: ObjectKey) -> CachedObject | None:
         return self._entries.get(key[0], {}).get(key[1])
 
-    def _parsed(self, key: ObjectKey, entry: _Entry) -> Unstructured:
+    def _parsed(self, key: ObjectKey, entry: CachedObject) -> Unstructured:
         recent = self._recent.get(key)
         if recent is not None and recent[0] is entry:
             self._recent.move_to_end(key)
@@ -372,7 +307,7 @@ class ObjectCache:
         self._remember(key, entry, obj)
         return obj
 
-    def _remember(self, key: ObjectKey, entry: _Entry, obj: Unstructured) -> None:
+    def _remember(self, key: ObjectKey, entry: CachedObject, obj: Unstructured) -> None:
         self._recent[key] = (entry, obj)
         self._recent.move_to_end(key)
         if len(self._recent) > _RECENT:
@@ -381,12 +316,12 @@ class ObjectCache:
     def _values(self, keys: Iterable[ObjectKey]) -> Iterator[Unstructured]:
         return (entry.parse(key) for key in keys if (entry := self._entry(key)) is not None)
 
-    def _drop_predecessor(self, key: ObjectKey, known: _Entry | None, obj: Unstructured) -> None:
+    def _drop_predecessor(self, key: ObjectKey, known: CachedObject | None, obj: Unstructured) -> None:
         """Remove `known` if `obj` is another object with its name: no event has reported the deletion of `known`."""
         if known is not None and known.uid != obj["metadata"]["uid"]:
             self._drop(key, known)
 
-    def _drop(self, key: ObjectKey, known: _Entry) -> None:
+    def _drop(self, key: ObjectKey, known: CachedObject) -> None:
         obj = self._parsed(key, known)
         self._remove(key)
         self._on_foreign_change(obj)
@@ -395,7 +330,7 @@ class ObjectCache:
         """Store the object. Return whether what is kept of it has changed."""
         namespace, name = key
         entries = self._entries.setdefault(namespace, {})
-        previous, entry = entries.get(name), _Entry.of(kept)
+        previous, entry = entries.get(name), CachedObject.of(kept)
         if previous is None:
             name = sys.intern(name)  # the caches of the other kinds have the same name
         entries[name] = entry

@@ -4,7 +4,6 @@ from collections import deque
 from dataclasses import replace
 from datetime import datetime
 
-import orjson
 import structlog
 
 from userstorage_operator.api import names
@@ -18,9 +17,9 @@ from userstorage_operator.api.errors import (
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.arbitration.lister import Lister
-from userstorage_operator.observed.contest import REPORTED_FROM, Contest, Undone, describe, last_manager
+from userstorage_operator.observed.contest import Undone, last_manager
 from userstorage_operator.observed.snapshot import Snapshot, controller_uid, has_lost_volume, is_labelled, is_terminating
-from userstorage_operator.plan.diff import LABEL_PATCH, claim_metadata, labels_patch, without_absent
+from userstorage_operator.plan.diff import LABEL_PATCH, labels_patch, without_absent
 from userstorage_operator.plan.finalizers import has_finalizer
 from userstorage_operator.plan.planner import refuse_foreign
 from userstorage_operator.plan.pod import plan_pod, pod_deletion
@@ -43,7 +42,7 @@ from userstorage_operator.plan.steps import (
 )
 from userstorage_operator.reconcile.children import patch_child, pod_name, with_live_child
 from userstorage_operator.reconcile.finalizers import Finalizers
-from userstorage_operator.reconcile.local_state import TARGETS, LocalState, Part, Target
+from userstorage_operator.reconcile.local_state import LocalState
 from userstorage_operator.reconcile.mount_inspector import MountInspector
 from userstorage_operator.reconcile.ports import Cluster
 from userstorage_operator.status.outcome import ApplyResult
@@ -71,7 +70,7 @@ class Applier:
         try:
             while pending:
                 step = pending.popleft()
-                if self._has_to_wait(step, result):
+                if self._state.repairs.has_to_wait(step, result):
                     verified = verified and step != AddFinalizer()
                     pending = deque(later for later in pending if not depends_on(later, step))
                     continue
@@ -93,7 +92,7 @@ class Applier:
                         result = await self._try(step, result)
         except OperatorError as error:
             result = replace(result, error=error, non_blocking=False, action=action)
-        return self._with_contests(result)
+        return self._state.repairs.with_contests(result)
 
     def _is_current(self, snapshot: Snapshot) -> bool:
         return self._lister.is_current(snapshot.storage.meta.namespace)
@@ -117,14 +116,16 @@ class Applier:
                 # The child as the plan saw it, or as an earlier step left it.
                 seen = getattr(snapshot.children, kind.field)
                 child = await patch_child(self._cluster, self._lister, kind, seen, patch)
-                self._record_write(step, result, Undone.CHANGED, last_manager(seen, patch))
+                self._state.repairs.record(step, result, Undone.CHANGED, last_manager(seen, patch))
                 return snapshot.with_child(kind, child)
             case Delete(kind, uid):
                 seen = getattr(snapshot.children, kind.field)
                 if has_finalizer(seen):
                     snapshot = snapshot.with_child(kind, await self._finalizers.release(seen))
                 snapshot = snapshot.with_child(kind, await self._delete(kind, uid, 0, snapshot))
-                self._record_write(step, result, Undone.CREATED, last_manager(seen, {"metadata": {"ownerReferences": None}}))
+                self._state.repairs.record(
+                    step, result, Undone.CREATED, last_manager(seen, {"metadata": {"ownerReferences": None}})
+                )
                 log.info("removed", action=f"delete {kind.resource.kind}")
                 return snapshot
             case DeletePod():
@@ -135,7 +136,7 @@ class Applier:
                 return snapshot.with_child(Kind.NETWORK_POLICY, await self._finalizers.release_unless_selected(policy))
             case AddFinalizer():
                 await self._finalizers.add(snapshot)
-                self._record_write(step, result, Undone.FINALIZER_REMOVED, None)
+                self._state.repairs.record(step, result, Undone.FINALIZER_REMOVED, None)
                 return snapshot
 
     async def _inspect_claim(self, body: Unstructured, result: ApplyResult) -> None:
@@ -185,40 +186,6 @@ class Applier:
             result = replace(result, snapshot=await self._change(step, result))
         return result
 
-    def _has_to_wait(self, step: Step, result: ApplyResult) -> bool:
-        """Whether the step would repair a child, or the finalizer, again before the pause since the last repair is over."""
-        inspects_for_creation = isinstance(step, InspectMounts) and result.snapshot.children.pod is None
-        if not (isinstance(step, AddFinalizer | Create | Patch | Delete) or inspects_for_creation):
-            return False
-        if _saves_claim(step, result.snapshot):
-            return False
-        target = _target(step, result)
-        return self._state.writes.blocked_until(target) is not None and self._state.writes.state(target).goal == _goal(
-            step, result
-        )
-
-    def _record_write(self, step: Change, result: ApplyResult, undone: Undone, manager: str | None) -> None:
-        """Record a write of a child; from the second one for the same goal on, it is one that was `undone`."""
-        target = _target(step, result)
-        state = self._state.writes.record_try(target, _goal(step, result))
-        if state.count:
-            self._state.writes.record_loss(target, describe(target.kind, undone, manager, state.count))
-
-    def _with_contests(self, result: ApplyResult) -> ApplyResult:
-        """Add the objects that another client contests, and when the pause before the next repair of each is over."""
-        if result.plan.spec_error is not None:
-            return result
-        contests, moments = list[Contest](), list[datetime]()
-        for kind, part in TARGETS:
-            target = Target(result.snapshot.storage.meta.key, kind, part)
-            if (until := self._state.writes.blocked_until(target)) is not None:
-                moments.append(until)
-                state = self._state.writes.state(target)
-                if state.count >= REPORTED_FROM:
-                    contests.append(Contest(kind, state.last_loss or ""))
-        plan = replace(result.plan, requeue_at=(*result.plan.requeue_at, *moments))
-        return replace(result, plan=plan, contests=tuple(contests)) if moments else result
-
     async def _create(self, step: Create, result: ApplyResult) -> Unstructured:
         kind, body, snapshot = step.kind, step.body, result.snapshot
         namespace, name = snapshot.storage.meta.namespace, body["metadata"]["name"]
@@ -233,8 +200,8 @@ class Applier:
             raise Conflict(error.status, f"{kind.resource.kind} {name!r} already exists") from error
         if kind is Kind.POD:
             self._state.pods.record_try(snapshot.storage.meta.key)
-            self._state.writes.forget(_target(step, result))  # its loss has pauses of its own
-        self._record_write(step, result, Undone.DELETED, None)
+            self._state.repairs.forget_pod(snapshot.storage.meta.key)  # its loss has pauses of its own
+        self._state.repairs.record(step, result, Undone.DELETED, None)
         log.info("created", action=f"create {kind.resource.kind}", **pod_name(kind, child))
         self._lister.put(kind.resource, child)
         return child
@@ -248,7 +215,7 @@ class Applier:
         else:
             patch = labels_patch(step.body, child)
             await patch_child(self._cluster, self._lister, step.kind, child, patch)
-            self._record_write(step, result, Undone.CHANGED, last_manager(child, patch))
+            self._state.repairs.record(step, result, Undone.CHANGED, last_manager(child, patch))
 
     async def _verify_still_exists(self, snapshot: Snapshot) -> None:
         """Ask the API server whether the UserStorage still exists, before the first child is created for it.
@@ -303,7 +270,7 @@ class Applier:
             self._state.remounts[key] = snapshot.remounts + 1
         else:
             self._state.remounts.pop(key, None)
-        self._state.writes.forget(Target(key, Kind.POD))
+        self._state.repairs.forget_pod(key)
         log.info("pod_deletion_started", action="delete Pod", pod_name=name, why=step.reason)
         return pod
 
@@ -377,51 +344,6 @@ def _adopts(step: Step) -> bool:
     """
     owners = (step.patch.get("metadata", {}).get("ownerReferences") or ()) if isinstance(step, Patch) else ()
     return any(owner["kind"] == names.KIND and owner.get("controller") for owner in owners)
-
-
-def _target(step: Step, result: ApplyResult) -> Target:
-    """Return what a write is counted by; for the inspection before the creation of a pod, what that creation is counted by."""
-    if isinstance(step, AddFinalizer):
-        return Target(result.snapshot.storage.meta.key, None)
-    kind = step.kind if isinstance(step, Create | Patch | Delete) else Kind.POD
-    part = Part.REST
-    if kind is Kind.PVC and isinstance(step, Patch):
-        part = _part_of_claim(step.patch)
-    return Target(result.snapshot.storage.meta.key, kind, part)
-
-
-def _part_of_claim(patch: Unstructured) -> Part:
-    """Return the part of a claim that the patch writes. A size that the claim requests already is only recorded."""
-    metadata = patch.get("metadata", {})
-    if "spec" in patch or names.ANNOTATION_REQUESTED_SIZE in metadata.get("annotations", {}):
-        return Part.GROWTH
-    return Part.OWNER if "ownerReferences" in metadata else Part.REST
-
-
-def _saves_claim(step: Step, snapshot: Snapshot) -> bool:
-    """Whether the step removes the owner of a retained claim, which the garbage collector may delete from now on: no pause, however
-    often another client sets the owner again.
-    """
-    if not isinstance(step, Patch) or step.kind is not Kind.PVC or _part_of_claim(step.patch) is not Part.OWNER:
-        return False
-    meta, ends = snapshot.storage.meta, snapshot.own_pod is None
-    return snapshot.storage.is_deleting and (ends or names.FOREGROUND_FINALIZER in meta.finalizers)
-
-
-def _goal(step: Step, result: ApplyResult) -> int:
-    """Return a digest of what the child should be: a change of the spec or of the class is no repair."""
-    target = _target(step, result)
-    goal: Unstructured | None = getattr(result.plan.desired, target.kind.field, None) if target.kind is not None else None
-    if isinstance(step, Patch) and target.part is not Part.REST:
-        goal = step.patch
-    elif goal is not None and target.kind is Kind.PVC:
-        goal = claim_metadata(goal)  # the rest of a claim is never repaired
-    elif (
-        goal is not None
-    ):  # a way in that is kept for an outdated pod is the live one, with a new resourceVersion in each reconcile
-        metadata = {field: goal["metadata"].get(field) for field in ("labels", "annotations", "ownerReferences")}
-        goal = {"metadata": metadata, "spec": goal.get("spec")}
-    return hash(orjson.dumps(goal, option=orjson.OPT_SORT_KEYS))
 
 
 def _action(step: Step) -> str:

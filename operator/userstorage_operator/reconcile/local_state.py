@@ -3,40 +3,18 @@
 This memory is lost with the process. That is safe: after a restart the objects in the cluster show what was done.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
-from typing import NamedTuple
 
-from userstorage_operator.api.resources import Kind
 from userstorage_operator.api.userstorage import Key, Metadata
 from userstorage_operator.arbitration.claim import ClaimReservations
+from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.reconcile.backoff import Backoff
 from userstorage_operator.reconcile.missing_claims import MissingClaims
 from userstorage_operator.reconcile.mount_inspector import MountEvents
+from userstorage_operator.reconcile.repairs import Repairs
 from userstorage_operator.reconcile.volume_stats_cache import VolumeStatsCache
-
-
-class Part(Enum):
-    """The parts of a claim that are written one by one: a pause or refusal of one must not delay the others."""
-
-    REST = "rest"
-    OWNER = "owner"
-    GROWTH = "growth"
-
-
-class Target(NamedTuple):
-    """What writes of a child, or of our finalizer on the UserStorage, are counted by."""
-
-    key: Key
-    kind: Kind | None
-    """None: the UserStorage itself."""
-    part: Part = Part.REST
-    """REST for all children but claims."""
-
-
-TARGETS = (*((kind, Part.REST) for kind in (None, *Kind)), (Kind.PVC, Part.OWNER), (Kind.PVC, Part.GROWTH))
-"""The kinds and parts of all targets of one UserStorage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +23,8 @@ class LocalState:
 
     pods: Backoff[Key]
     """Backoff of pod creations."""
-    writes: Backoff[Target]
-    """Backoff of writes of children and of our finalizer; of pods, repairs only. The first write for a goal has no pause; each further one is a repair."""
+    repairs: Repairs
+    """Pauses between the repairs of children and of our finalizer."""
     claims: ClaimReservations
     """Reservations of claims and their directories, each for a pod that is about to be created."""
     volumes: VolumeStatsCache | None
@@ -62,6 +40,11 @@ class LocalState:
 
     uids: dict[Key, str] = field(default_factory=dict)
     """UserStorage -> the uid that the rest of this state is about."""
+
+    @classmethod
+    def new(cls, clock: Callable[[], datetime], lister: Lister, volumes: VolumeStatsCache | None = None) -> "LocalState":
+        """Return the state of a process that has just started."""
+        return cls(Backoff(clock), Repairs(clock), ClaimReservations(lister), volumes, MissingClaims(clock))
 
     def identify(self, key: Key, uid: str) -> None:
         """Remove the state of a former UserStorage of that name: it was deleted and created again within one reconcile."""
@@ -79,8 +62,7 @@ class LocalState:
     def forget(self, key: Key) -> None:
         """Remove the state of a UserStorage that is gone."""
         self.pods.forget(key)
-        for kind, part in TARGETS:
-            self.writes.forget(Target(key, kind, part))
+        self.repairs.forget(key)
         self.claims.release(key)
         self.remounts.pop(key, None)
         self.mount_events.pop(key, None)

@@ -15,17 +15,14 @@ from userstorage_operator.api.resources import USER_STORAGES
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.api.userstorageclass import BUILT_IN
-from userstorage_operator.arbitration.claim import ClaimReservations
 from userstorage_operator.arbitration.lister import Lister
 from userstorage_operator.observed.snapshot import Snapshot
 from userstorage_operator.plan import planner
 from userstorage_operator.plan.child import claim_use
 from userstorage_operator.plan.steps import Plan
 from userstorage_operator.reconcile.apply import Applier
-from userstorage_operator.reconcile.backoff import Backoff
 from userstorage_operator.reconcile.finalizers import Finalizers
 from userstorage_operator.reconcile.local_state import LocalState
-from userstorage_operator.reconcile.missing_claims import MissingClaims
 from userstorage_operator.reconcile.observe import observe
 from userstorage_operator.reconcile.ports import Cluster, Recorder
 from userstorage_operator.reconcile.record import record_events
@@ -59,13 +56,7 @@ class Reconciler:
         self._rollout = rollout
         self._recorder = recorder
         self._clock = clock
-        self._state = LocalState(
-            pods=Backoff(clock),
-            writes=Backoff(clock),
-            claims=ClaimReservations(lister),
-            volumes=volumes,
-            missing_claims=MissingClaims(clock),
-        )
+        self._state = LocalState.new(clock, lister, volumes)
         self._applier = Applier(cluster, lister, self._state)
         self._finalizers = Finalizers(cluster, lister)
         self._progress_reports = TokenBucket(rate=1, burst=20)
