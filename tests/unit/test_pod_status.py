@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from userstorage_operator.observed.pod_status import not_ready_finding
+from userstorage_operator.api.names import CONTAINER
+from userstorage_operator.observed.pod_status import not_ready_finding, was_ready
 
 CRASHES = "container filebrowser keeps exiting, last exit code 1, 2 restarts"
 
@@ -63,3 +64,23 @@ def test_node_that_does_not_report_is_named_instead_of_the_probe() -> None:
     assert not_ready_finding(pod_with({})).message.startswith("node 'node-1' does not report: ")
     for unready in (pod_with({"reason": "ContainersNotReady"}), pod_with({}, containers="False")):
         assert "readiness probe has not passed" in not_ready_finding(unready).message
+
+
+@pytest.mark.parametrize(
+    ("changed", "running", "was"),
+    [
+        ("2026-01-31T10:00:00Z", "2026-01-31T10:00:05Z", False),
+        ("2026-01-31T10:09:00Z", "2026-01-31T10:00:05Z", True),
+        ("2026-01-31T10:09:00Z", None, False),
+    ],
+    ids=["starting", "ready-once", "not-running"],
+)
+def test_pod_that_was_ready_is_no_longer_starting(changed: str, running: str | None, was: bool) -> None:
+    pod = pod_with({"lastTransitionTime": changed})
+    state = {"running": {"startedAt": running}} if running is not None else {"waiting": {"reason": "ContainerCreating"}}
+    pod["status"]["containerStatuses"] = [{"name": CONTAINER, "state": state}]
+    assert was_ready(pod) is was
+
+
+def test_pod_without_times_was_not_ready() -> None:
+    assert not was_ready(pod_with({}))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from support.builders import CREATED, NOW, desired_of, ready_pod, settled_snapshot, snapshot_of, storage_object, stored
 from unit.test_crds import schema
 from userstorage_operator.api.errors import GrowthRefused, InvalidSpec, NameConflict, Refused, Unavailable
+from userstorage_operator.api.names import CONTAINER
 from userstorage_operator.api.reasons import REASONS
 from userstorage_operator.api.timestamps import format_time
 from userstorage_operator.api.unstructured import Unstructured
@@ -239,6 +240,22 @@ def test_modified_policy_is_reported_until_repaired() -> None:
     reported = report(outcome_of(raw, snapshot.with_children(replace(snapshot.children, network_policy=opened))), {})
     assert condition(reported, "NetworkReady") == ("False", "OutOfSync")
     assert reported["phase"] == "Degraded"
+
+
+def test_lost_node_degrades_what_has_served_before() -> None:
+    raw, lost_at = storage_object(), format_time(NOW - timedelta(minutes=1))
+    lost = {
+        "phase": "Running",
+        "conditions": [
+            {"type": "Ready", "status": "False", "lastTransitionTime": lost_at},
+            {"type": "ContainersReady", "status": "True"},
+        ],
+        "containerStatuses": [
+            {"name": CONTAINER, "ready": True, "restartCount": 0, "state": {"running": {"startedAt": "2026-01-31T10:00:00Z"}}}
+        ],
+    }
+    reported = report(outcome_of(raw, with_pod_status(settled_snapshot(raw), lost)), {})
+    assert (condition(reported, "Ready"), reported["phase"]) == (("False", "PodNotReady"), "Degraded")
 
 
 CRASHING: Unstructured = {

@@ -50,6 +50,16 @@ def has_restarted(pod: Unstructured) -> bool:
     return any(status.get("restartCount", 0) for status in _containers(pod))
 
 
+def was_ready(pod: Unstructured) -> bool:
+    """Whether a pod that is not ready was so before: its readiness has changed since the browser's container has started, as when
+    its node is lost.
+    """
+    changed = (condition(pod, "Ready") or {}).get("lastTransitionTime")
+    states = (status.get("state", {}).get("running") for status in _containers(pod) if status["name"] == names.CONTAINER)
+    started = next((running["startedAt"] for running in states if running is not None and "startedAt" in running), None)
+    return changed is not None and started is not None and parse_time(changed) > parse_time(started)
+
+
 def without_files_since(pod: Unstructured) -> datetime | None:
     """Return since when the browser runs but cannot read its volume, as far as its readiness probe shows; None if it does not run,
     is ready, or has not started.

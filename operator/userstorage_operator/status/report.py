@@ -80,7 +80,8 @@ def _phase(outcome: Outcome, found: dict[str, Condition]) -> Phase:
         healthy = found[reasons.STORAGE_READY].status and found[reasons.NETWORK_READY].status
         return Phase.READY if healthy else Phase.DEGRADED
     if pod is not None:
-        return Phase.DEGRADED if pod_status.has_restarted(pod) else Phase.STARTING
+        served_before = pod_status.has_restarted(pod) or pod_status.was_ready(pod)
+        return Phase.DEGRADED if served_before else Phase.STARTING
     return Phase.PENDING
 
 
