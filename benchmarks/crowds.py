@@ -139,7 +139,10 @@ class Crowds:
             yield event
 
     async def _create_foreign(self) -> None:
-        """Create objects of strangers under the operator's label, each as large as the API server admits."""
+        """Create objects of strangers under the operator's label, each as large as the API server admits.
+
+        Their pods get no node: kwok, one kubelet for all pods of the cluster, would be busy with them for longer than a minute.
+        """
         meta = {"labels": {names.LABEL_MANAGED_BY: names.MANAGED_BY}, "annotations": {"stranger": "x" * _FOREIGN_BYTES}}
         namespace = "strangers"
         await create_namespace(self._api, namespace)
@@ -147,7 +150,10 @@ class Crowds:
             f"/api/v1/namespaces/{namespace}/services": {"ports": [{"port": 80}]},
             f"/api/v1/namespaces/{namespace}/persistentvolumeclaims": _CLAIM["spec"],
             f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies": {"podSelector": {}},
-            f"/api/v1/namespaces/{namespace}/pods": {"containers": [{"name": "main", "image": "example.org/other:1"}]},
+            f"/api/v1/namespaces/{namespace}/pods": {
+                "containers": [{"name": "main", "image": "example.org/other:1"}],
+                "schedulingGates": [{"name": "example.org/never"}],
+            },
         }
         for path, spec in specs.items():
             objects: list[Object] = [

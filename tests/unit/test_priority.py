@@ -7,6 +7,7 @@ import pytest
 from support.builders import bound_claim, class_object, desired_of, ready_pod, storage_object, stored
 from support.caches import put_list
 from userstorage_operator.api import reasons
+from userstorage_operator.api.names import ANNOTATION_DEFAULT_CLASS
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
@@ -125,11 +126,12 @@ def test_what_has_something_to_write_is_not_delayed(
     assert delays(raw, pod, claim) == (0, 0)
 
 
-def test_change_of_a_class_resyncs_all_and_enqueues_none() -> None:
+def test_change_of_a_class_resyncs_its_users_and_enqueues_none() -> None:
     enqueued: list[Key] = []
     resynced: list[Key] = []
     caches = Caches(enqueued.append, lambda _: None, resynced.append)
     put_list(caches.cache(USER_STORAGES), [READY], "200")
     enqueued.clear()
-    caches.cache(USER_STORAGE_CLASSES).event("ADDED", class_object(meta={"resourceVersion": "201"}))
+    default = {"annotations": {ANNOTATION_DEFAULT_CLASS: "true"}, "resourceVersion": "201"}
+    caches.cache(USER_STORAGE_CLASSES).event("ADDED", class_object(meta=default))
     assert (enqueued, resynced) == ([], [ALICE])

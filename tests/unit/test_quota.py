@@ -1,6 +1,7 @@
 """Which UserStorages get a place within the quota of their class, who is requeued, and that the number of others costs nothing."""
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -24,7 +25,7 @@ class QuotaScenario:
 
     def __init__(self) -> None:
         self.requeued: list[Key] = []
-        self.caches = Caches(self.requeued.append, lambda _: None, lambda _: None)
+        self.caches = Caches(self.requeued.append, lambda _: None)
         self.versions = count(100)
         self.granted: dict[str, tuple[str, str | None]] = {}
         """Name -> uid of a UserStorage that has a place, and its class."""
@@ -41,6 +42,15 @@ class QuotaScenario:
             meta["annotations"] = {"userstorage.dev/is-default-class": "true"}
         spec = {"limits": {"maxPerNamespace": limit}} if limit is not None else {}
         self.event("MODIFIED", USER_STORAGE_CLASSES, class_object(name, meta=meta, **spec))
+
+    def remove_class(self, name: str) -> None:
+        if (raw := self.caches.cache(USER_STORAGE_CLASSES).get("", name)) is not None:
+            self.event("DELETED", USER_STORAGE_CLASSES, raw)
+
+    def class_in_effect(self, raw: Unstructured) -> tuple[str, int] | None:
+        """Return name and generation of the class of the UserStorage; None for the built-in one, or if it does not exist."""
+        chosen = choose_class(raw["spec"].get("className"), self.caches.classes())
+        return (chosen["metadata"]["name"], chosen["metadata"]["generation"]) if chosen is not None else None
 
     def create(self, name: str, second: int, class_name: str | None = "small") -> None:
         fields = {"className": class_name} if class_name is not None else {}
@@ -110,6 +120,7 @@ steps = st.lists(
         st.tuples(st.just("delete"), names),
         st.tuples(st.just("pod"), names, st.booleans()),
         st.tuples(st.just("limit"), st.sampled_from(list(LIMITS)), st.sampled_from([None, 1, 2, 3]), st.booleans()),
+        st.tuples(st.just("remove"), st.sampled_from(list(LIMITS))),
     ),
     max_size=25,
 )
@@ -129,7 +140,11 @@ LEFT_AND_CAME_BACK = [
 @settings(max_examples=300, deadline=None)
 def test_places_are_those_of_a_look_at_all_and_a_change_requeues_gainers_and_losers(taken: list[tuple[Any, ...]]) -> None:
     scenario = QuotaScenario()
-    answers: dict[str, bool] = {}
+    answers: dict[str, tuple[bool, tuple[str, int] | None]] = {}
+
+    def expected(raw: Unstructured) -> tuple[bool, tuple[str, int] | None]:
+        return scenario.expected(raw), scenario.class_in_effect(raw)
+
     for step, *arguments in taken:
         scenario.requeued.clear()
         match step:
@@ -141,17 +156,38 @@ def test_places_are_those_of_a_look_at_all_and_a_change_requeues_gainers_and_los
                 scenario.delete(*arguments)
             case "pod":
                 scenario.set_pod(arguments[0], exists=arguments[1])
+            case "remove":
+                scenario.remove_class(*arguments)
             case _:
                 scenario.set_class(arguments[0], arguments[1], default=arguments[2])
         living = {raw["metadata"]["name"]: raw for raw in scenario.caches.cache(USER_STORAGES).values()}
-        changed = {name for name, raw in living.items() if scenario.expected(raw) is not answers.get(name)}
-        requeued = set(living) if step == "limit" else {key.name for key in scenario.requeued}
+        changed = {name for name, raw in living.items() if expected(raw) != answers.get(name)}
+        requeued = {key.name for key in scenario.requeued}
         assert changed <= requeued
         answers = {name: answer for name, answer in answers.items() if name in living}
         while due := sorted(set(living) & requeued):
             for name in due:
-                answers[name] = scenario.reconcile(name)
-            requeued = {name for name, raw in living.items() if scenario.expected(raw) is not answers[name]}
+                answers[name] = scenario.reconcile(name), scenario.class_in_effect(living[name])
+            requeued = {name for name, raw in living.items() if expected(raw) != answers[name]}
+
+
+def test_change_of_a_class_requeues_its_users_and_for_the_default_one_also_those_without_a_class() -> None:
+    scenario = QuotaScenario()
+    for number, class_name in enumerate(("small", "large", "unlimited", "missing", None)):
+        scenario.create(f"u{number}", number, class_name)
+
+    def requeued(change: Callable[[], None]) -> set[str]:
+        scenario.requeued.clear()
+        change()
+        return {key.name for key in scenario.requeued}
+
+    assert requeued(lambda: scenario.set_class("large", 3)) == {"u1"}
+    assert requeued(lambda: scenario.set_class("small", 3, default=True)) == {"u0", "u4"}
+    assert requeued(lambda: scenario.set_class("missing", None)) == {"u3"}
+    assert requeued(lambda: scenario.set_class("small", 3)) == {"u0", "u4"}, "the last class is no longer the default"
+    assert requeued(lambda: scenario.set_class("unlimited", None, default=True)) == {"u2", "u4"}
+    assert requeued(lambda: scenario.remove_class("unlimited")) == {"u2", "u4"}
+    assert requeued(lambda: scenario.remove_class("large")) == {"u1"}
 
 
 def test_place_goes_to_the_oldest_and_is_kept() -> None:

@@ -8,12 +8,14 @@ from userstorage_operator.api import names
 from userstorage_operator.api.resources import EXPOSURE, STORAGE_CLASSES, USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
+from userstorage_operator.api.userstorageclass import choose_class
 from userstorage_operator.arbitration.claim import ClaimIndex
 from userstorage_operator.arbitration.directories import Claimant
 from userstorage_operator.arbitration.host import HostIndex
 from userstorage_operator.arbitration.quota import QuotaIndex
 from userstorage_operator.arbitration.user_id import OwnerChange, UserIDIndex, owner_uids
-from userstorage_operator.informers.object_cache import ObjectCache, ObjectKey, object_key
+from userstorage_operator.informers.cached_object import ObjectKey, object_key
+from userstorage_operator.informers.object_cache import ObjectCache
 from userstorage_operator.informers.sorted_index import SortedIndex
 from userstorage_operator.observed.claim_usage import ClaimUse, mounted_claims
 from userstorage_operator.observed.kept import keep, shared_claim
@@ -74,6 +76,8 @@ class Caches:
         """Key -> resourceVersion of a UserStorage and its summary. Kept, because summaries are read far more often than they change."""
         self._user_facing: dict[str, tuple[Any, ...] | None] = {}
         """Name of a class -> the part of the class that concerns its UserStorages."""
+        self._default: str | None = None
+        """Name of the class of UserStorages without `spec.className`; None for the built-in one."""
 
     def cache(self, resource: Resource) -> ObjectCache:
         """Return the cache of the resource, for the watch or the sweep that fills it."""
@@ -260,10 +264,9 @@ class Caches:
         self._enqueue_all(self._claims.update_claim(claim, exists=exists))
 
     def _class_changed(self, raw: Unstructured) -> None:
-        """Requeue the class. If the change concerns its UserStorages, requeue all classes and all UserStorages too.
+        """Requeue the class. If the change concerns its UserStorages, requeue them, and all classes.
 
-        Any class may be the default, so every UserStorage is reconciled; most of them need no change. A change of only the
-        status of a class, which is frequent, does not concern its UserStorages.
+        A change of only the status of a class, which is frequent, does not concern its UserStorages.
         """
         name = raw["metadata"]["name"]
         self._enqueue_class(name)
@@ -273,11 +276,14 @@ class Caches:
         self._user_facing[name] = user_facing
         for other in list(self.classes()):
             self._enqueue_class(other["metadata"]["name"])
-        for key in self.keys():  # once for each: what is read of it stays parsed for all three
-            if (storage := self.storage(key)) is not None:
+        was_default, default = self._default, choose_class(None, self.classes())
+        self._default = default["metadata"]["name"] if default is not None else None
+        concerned = (name, None) if name in (was_default, self._default) else (name,)
+        for storage in self._storages.values():
+            if (storage.get("spec") or {}).get("className") in concerned:
                 self._enqueue_all(self._hosts.update(storage, exists=True))
-                self._quotas.update(storage, exists=True)
-            self._resync(key)
+                self._enqueue_all(self._quotas.update(storage, exists=True))
+                self._resync(Key.of(storage))
 
     def enqueue_classes_and_policies(self) -> None:
         """Queue all classes, and each NetworkPolicy whose UserStorage may be gone. No event has queued what was there before."""

@@ -7,8 +7,8 @@ from userstorage_operator.api.userstorage import Key
 
 _PERIOD = 1.0
 """Minimum seconds between two looks."""
-_PER_SECOND = 100
-"""How many are requeued in a second on average: each of them may write its status."""
+_PER_SECOND = 50
+"""How many are requeued in a second on average: each of them may write its status, and the API server serves others too."""
 _STRETCH = 300
 """How many are requeued before the event loop gets its turn."""
 
