@@ -141,7 +141,8 @@ class Crowds:
     async def _create_foreign(self) -> None:
         """Create objects of strangers under the operator's label, each as large as the API server admits.
 
-        Their pods get no node: kwok, one kubelet for all pods of the cluster, would be busy with them for longer than a minute.
+        One after the other, and their pods get no node. Otherwise the API server and kwok, which is the kubelet of all nodes, use
+        all processors for them: the neighbour waits until a watch shows its pod, whatever the operator does.
         """
         meta = {"labels": {names.LABEL_MANAGED_BY: names.MANAGED_BY}, "annotations": {"stranger": "x" * _FOREIGN_BYTES}}
         namespace = "strangers"
@@ -160,7 +161,7 @@ class Crowds:
                 {"metadata": {**meta, "name": f"user-storage-{number}"}, "spec": spec}
                 for number in range(self._chosen.foreign // len(specs))
             ]
-            await at_once(partial(self._api.request, "POST", path), objects)
+            await at_once(partial(self._api.request, "POST", path), objects, limit=1)
 
     async def members(self) -> None:
         """Roll out a class, evict its pods, suspend and resume its users, in an empty and in a crowded namespace."""

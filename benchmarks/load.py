@@ -57,12 +57,12 @@ async def create_namespace(api: ApiServer, name: str) -> None:
         await asyncio.sleep(0.1)
 
 
-async def at_once(work: Callable[[Object], Awaitable[object]], objects: Iterable[Object]) -> None:
-    """Do the work on all objects, `_AT_ONCE` at a time."""
-    limit = asyncio.Semaphore(_AT_ONCE)
+async def at_once(work: Callable[[Object], Awaitable[object]], objects: Iterable[Object], limit: int = _AT_ONCE) -> None:
+    """Do the work on all objects, at most `limit` at a time."""
+    turns = asyncio.Semaphore(limit)
 
     async def one(obj: Object) -> None:
-        async with limit:
+        async with turns:
             await work(obj)
 
     async with asyncio.TaskGroup() as group:
