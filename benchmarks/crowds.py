@@ -141,15 +141,17 @@ class Crowds:
     async def _create_foreign(self) -> None:
         """Create objects of strangers under the operator's label, each as large as the API server admits.
 
-        One after the other, and their pods get no node. Otherwise the API server and kwok, which is the kubelet of all nodes, use
-        all processors for them: the neighbour waits until a watch shows its pod, whatever the operator does.
+        One after the other, no claims, and their pods get no node. Otherwise the API server and kwok, which is the kubelet of all
+        nodes and binds claims, use all processors for them: the neighbour waits for both, whatever the operator does.
         """
         meta = {"labels": {names.LABEL_MANAGED_BY: names.MANAGED_BY}, "annotations": {"stranger": "x" * _FOREIGN_BYTES}}
         namespace = "strangers"
         await create_namespace(self._api, namespace)
         specs: dict[str, Object] = {
             f"/api/v1/namespaces/{namespace}/services": {"ports": [{"port": 80}]},
-            f"/api/v1/namespaces/{namespace}/persistentvolumeclaims": _CLAIM["spec"],
+            f"/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses": {
+                "defaultBackend": {"service": {"name": "other", "port": {"number": 80}}}
+            },
             f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies": {"podSelector": {}},
             f"/api/v1/namespaces/{namespace}/pods": {
                 "containers": [{"name": "main", "image": "example.org/other:1"}],

@@ -117,14 +117,14 @@ def by_request(found: list[Round]) -> list[str]:
 def document_blocks() -> dict[str, list[str]]:
     """Return the generated blocks of docs/performance.md, by name."""
     nothing = ["Not measured yet."]
-    blocks = {"side-by-side": nothing, "scale": nothing, "crowds": nothing, "profile": nothing}
+    blocks = {"side-by-side": nothing, "scale": nothing, "growth": nothing, "crowds": nothing, "profile": nothing}
     if (bench := newest("side-by-side")) is not None:
         found = rounds(bench[1])
         tables = (side_by_side(found, [title for title, _, _ in COLUMNS]), budget(found), by_request(found))
         picture = ["", "![CPU per object, waiting time and memory against the number of objects](performance.png)"]
         shown = [line for table in tables for line in ("", *table)] + (picture if PICTURE.exists() else [])
         blocks["side-by-side"] = [source(*bench), *shown]
-    for kind in ("scale", "crowds"):
+    for kind in ("scale", "growth", "crowds"):
         if (parts := newest(kind)) is not None:
             text = (RESULTS / f"{parts[0]}.md").read_text().splitlines()
             # Requests have rows of their own in the result: too long for a page.

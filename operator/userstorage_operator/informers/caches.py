@@ -35,7 +35,7 @@ class Caches:
 
     `enqueue(key)` and `enqueue_class(name)` are called for each UserStorage and class that a change by another client affects.
     After our own write, `enqueue` is called only for the UserStorages that compete with the one that was written. `resync(key)` is
-    called instead of `enqueue` for each UserStorage if a change may concern all of them.
+    called instead of `enqueue` for each UserStorage that a change of a class or StorageClass may concern.
     """
 
     def __init__(
