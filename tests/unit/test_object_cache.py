@@ -3,6 +3,7 @@
 from typing import Any
 
 from support.caches import put_list
+from userstorage_operator.api.names import ANNOTATION_DEFAULT_CLASS, ANNOTATION_PAUSED, ANNOTATION_RESTARTED_AT
 from userstorage_operator.api.resources import USER_STORAGES, Kind
 from userstorage_operator.informers.object_cache import ObjectCache
 from userstorage_operator.observed.kept import keep
@@ -39,6 +40,14 @@ def test_a_change_by_another_client_is_reported_even_if_our_write_response_shows
     assert recorder.changes == ["5", "7", "9"]
     recorder.cache.put(obj(11, generation=2, deletionTimestamp="now"))
     assert recorder.changes == ["5", "7", "9"]
+
+
+def test_annotation_that_people_set_is_reported_from_the_response_to_our_own_write() -> None:
+    for annotation in (ANNOTATION_PAUSED, ANNOTATION_RESTARTED_AT, ANNOTATION_DEFAULT_CLASS):
+        recorder = Recorder()
+        recorder.cache.event("ADDED", obj(5))
+        recorder.cache.put(obj(7, annotations={annotation: "true"}))
+        assert recorder.changes == ["5", "7"], annotation
 
 
 def test_a_removed_finalizer_is_reported_from_the_response_to_our_own_write() -> None:

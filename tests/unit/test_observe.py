@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from support.builders import NOW, bound_claim, desired_of, ready_pod, storage_object, stored
+from support.builders import NOW, bound_claim, class_object, desired_of, ready_pod, storage_object, stored
 from userstorage_operator.api.conditions import Condition
-from userstorage_operator.api.errors import ClusterError, NotFound, Refused, Unavailable
-from userstorage_operator.api.names import LABEL_SHAREABLE
-from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
+from userstorage_operator.api.errors import ClusterError, InvalidSpec, NotFound, Refused, Unavailable
+from userstorage_operator.api.names import ANNOTATION_DEFAULT_CLASS, LABEL_SHAREABLE
+from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES, Kind, Resource
 from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.api.userstorage import Key
 from userstorage_operator.informers.caches import Caches
@@ -188,3 +188,17 @@ def test_recreated_user_storage_does_not_inherit_the_pauses_of_the_former() -> N
     seen = asyncio.run(observe(key, caches, ClaimServer(NotFound(404, "")), state))
     assert seen is not None
     assert seen.pod_backoff.count == 0
+
+
+def test_invalid_spec_is_observed_with_its_class_and_not_with_the_default_one() -> None:
+    caches = Caches(lambda _: None, lambda _: None)
+    default = {"annotations": {ANNOTATION_DEFAULT_CLASS: "true"}, "resourceVersion": "1"}
+    caches.cache(USER_STORAGE_CLASSES).event("ADDED", class_object("default", meta=default))
+    caches.cache(USER_STORAGE_CLASSES).event("ADDED", class_object("own", meta={"resourceVersion": "2"}))
+    raw = storage_object(className="own", storage={"size": 5.5})
+    caches.cache(USER_STORAGES).event("ADDED", raw)
+    seen = asyncio.run(observe(Key.of(raw), caches, ClaimServer(SHARED), LocalState.new(lambda: NOW, caches)))
+    assert seen is not None
+    assert seen.cls is not None
+    assert (seen.cls.name, seen.storage.user_id) == ("own", "alice")
+    assert isinstance(seen.spec_error, InvalidSpec)

@@ -66,21 +66,41 @@ def test_node_that_does_not_report_is_named_instead_of_the_probe() -> None:
         assert "readiness probe has not passed" in not_ready_finding(unready).message
 
 
-@pytest.mark.parametrize(
-    ("changed", "running", "was"),
-    [
-        ("2026-01-31T10:00:00Z", "2026-01-31T10:00:05Z", False),
-        ("2026-01-31T10:09:00Z", "2026-01-31T10:00:05Z", True),
-        ("2026-01-31T10:09:00Z", None, False),
-    ],
-    ids=["starting", "ready-once", "not-running"],
-)
-def test_pod_that_was_ready_is_no_longer_starting(changed: str, running: str | None, was: bool) -> None:
-    pod = pod_with({"lastTransitionTime": changed})
-    state = {"running": {"startedAt": running}} if running is not None else {"waiting": {"reason": "ContainerCreating"}}
+def started_pod(changed: str, running: dict[str, Any] | None, ready: str = "False", **meta: Any) -> dict[str, Any]:
+    pod = pod_with({"status": ready, "lastTransitionTime": changed})
+    state = {"running": running} if running is not None else {"waiting": {"reason": "ContainerCreating"}}
     pod["status"]["containerStatuses"] = [{"name": CONTAINER, "state": state}]
+    return pod | {"metadata": meta}
+
+
+STARTED: dict[str, Any] = {"startedAt": "2026-01-31T10:00:05Z"}
+DELETED: dict[str, Any] = {"deletionTimestamp": "2026-01-31T10:09:30Z", "deletionGracePeriodSeconds": 30}
+
+
+@pytest.mark.parametrize(
+    ("pod", "was"),
+    [
+        (started_pod("2026-01-31T10:00:00Z", STARTED), False),
+        (started_pod("2026-01-31T10:08:00Z", STARTED), True),
+        (started_pod("2026-01-31T10:08:00Z", STARTED, "True"), False),
+        (started_pod("2026-01-31T10:08:00Z", None), False),
+        (started_pod("2026-01-31T10:08:00Z", {"startedAt": None}), False),
+        (started_pod("2026-01-31T10:08:00Z", STARTED, **DELETED), True),
+        (started_pod("2026-01-31T10:09:10Z", STARTED, **DELETED), False),
+        (started_pod("2026-01-31T10:08:00Z", STARTED, "True", **DELETED), False),
+        (pod_with({}) | {"metadata": {}}, False),
+    ],
+    ids=[
+        "starting",
+        "lost",
+        "ready",
+        "not running",
+        "no time",
+        "lost, then deleted",
+        "lost in its deletion",
+        "ready in its deletion",
+        "no times",
+    ],
+)
+def test_pod_that_has_lost_its_readiness_was_ready(pod: dict[str, Any], was: bool) -> None:
     assert was_ready(pod) is was
-
-
-def test_pod_without_times_was_not_ready() -> None:
-    assert not was_ready(pod_with({}))

@@ -27,7 +27,7 @@ class QuotaScenario:
         self.requeued: list[Key] = []
         self.caches = Caches(self.requeued.append, lambda _: None)
         self.versions = count(100)
-        self.granted: dict[str, tuple[str, str | None]] = {}
+        self.granted: dict[str, tuple[str, str]] = {}
         """Name -> uid of a UserStorage that has a place, and its class."""
         for name, limit in LIMITS.items():
             self.set_class(name, limit, default=name == "small")
@@ -107,8 +107,10 @@ class QuotaScenario:
         expected = self.expected(raw)
         assert self.caches.take_place(raw) is expected
         chosen = choose_class(raw["spec"].get("className"), self.caches.classes())
-        if expected:
-            self.granted[name] = raw["metadata"]["uid"], chosen["metadata"]["name"] if chosen is not None else None
+        if chosen is None or "limits" not in chosen["spec"]:
+            self.granted.pop(name, None)  # if its class gets the limit again, it has no place from before
+        elif expected:
+            self.granted[name] = raw["metadata"]["uid"], chosen["metadata"]["name"]
         return expected
 
 
@@ -135,8 +137,25 @@ LEFT_AND_CAME_BACK = [
 ]
 
 
+LIMITED_AGAIN = [
+    ("create", "b", 0, "large"),
+    ("pod", "b", True),
+    ("create", "a", 0, "large"),
+    ("limit", "large", None, False),
+    ("limit", "large", 1, False),
+]
+LEFT_BY_THE_DEFAULT = [
+    ("create", "a", 0, None),
+    ("create", "b", 1, "small"),
+    ("create", "c", 2, "small"),
+    ("limit", "large", None, True),
+]
+
+
 @given(steps)
 @example(LEFT_AND_CAME_BACK)
+@example(LEFT_BY_THE_DEFAULT)
+@example(LIMITED_AGAIN)
 @settings(max_examples=300, deadline=None)
 def test_places_are_those_of_a_look_at_all_and_a_change_requeues_gainers_and_losers(taken: list[tuple[Any, ...]]) -> None:
     scenario = QuotaScenario()

@@ -278,9 +278,10 @@ class Caches:
             self._enqueue_class(other["metadata"]["name"])
         was_default, default = self._default, choose_class(None, self.classes())
         self._default = default["metadata"]["name"] if default is not None else None
-        concerned = (name, None) if name in (was_default, self._default) else (name,)
-        for storage in self._storages.values():
-            if (storage.get("spec") or {}).get("className") in concerned:
+        concerned = (name, None) if name == self._default or self._default != was_default else (name,)
+        for storage in self._known(self.keys()):  # each is parsed once: what is read of it stays parsed
+            spec = storage.get("spec") or {}
+            if spec.get("className") in concerned and isinstance(spec.get("userID"), str):
                 self._enqueue_all(self._hosts.update(storage, exists=True))
                 self._enqueue_all(self._quotas.update(storage, exists=True))
                 self._resync(Key.of(storage))

@@ -21,6 +21,7 @@ _DELETIONS_MAX = 10_000
 """Maximum number of deletions that are remembered: the gate may run for months without a new list."""
 _CURRENT = 1.0
 """Seconds after an event for which what its watch has not delivered counts as not having happened."""
+_ANNOTATIONS = (names.ANNOTATION_PAUSED, names.ANNOTATION_RESTARTED_AT, names.ANNOTATION_DEFAULT_CLASS)
 _TERMINATING = b'"deletionTimestamp"'
 _RECENT = 256
 """Number of objects that are kept parsed: an event is followed by a reconcile, which reads the same object."""
@@ -34,10 +35,10 @@ def _shows_foreign_change(before: Unstructured, after: Unstructured) -> bool:
 
 def _foreign_part(obj: Unstructured) -> tuple[Any, ...]:
     """Return what, beside finalizers, shows a change by another client: uid, generation, deletionTimestamp, and the annotations
-    that a tenant sets for the operator.
+    that people set for the operator.
     """
     meta, annotations = obj["metadata"], obj["metadata"].get("annotations") or {}
-    asked = [annotations.get(name) for name in (names.ANNOTATION_PAUSED, names.ANNOTATION_RESTARTED_AT)]
+    asked = [annotations.get(name) for name in _ANNOTATIONS]
     return meta["uid"], meta.get("generation"), meta.get("deletionTimestamp"), asked
 
 

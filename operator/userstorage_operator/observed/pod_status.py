@@ -51,13 +51,17 @@ def has_restarted(pod: Unstructured) -> bool:
 
 
 def was_ready(pod: Unstructured) -> bool:
-    """Whether a pod that is not ready was so before: its readiness has changed since the browser's container has started, as when
-    its node is lost.
+    """Whether the pod has lost its readiness since the browser's container has started, as when its node is lost.
+
+    Not if that came with the deletion of the pod: it is replaced on purpose.
     """
     changed = (condition(pod, "Ready") or {}).get("lastTransitionTime")
-    states = (status.get("state", {}).get("running") for status in _containers(pod) if status["name"] == names.CONTAINER)
-    started = next((running["startedAt"] for running in states if running is not None and "startedAt" in running), None)
-    return changed is not None and started is not None and parse_time(changed) > parse_time(started)
+    states = (status.get("state", {}).get("running") or {} for status in _containers(pod) if status["name"] == names.CONTAINER)
+    started = next((running.get("startedAt") for running in states), None)
+    if is_ready(pod) or changed is None or started is None:
+        return False
+    deleted = _deletion_requested_at(pod)
+    return parse_time(changed) > parse_time(started) and (deleted is None or parse_time(changed) < deleted)
 
 
 def without_files_since(pod: Unstructured) -> datetime | None:
@@ -104,6 +108,13 @@ def disruption(pod: Unstructured) -> str | None:
     if target is None or target["status"] != "True":
         return None
     return target.get("message") or target.get("reason") or "DisruptionTarget"
+
+
+def _deletion_requested_at(pod: Unstructured) -> datetime | None:
+    meta = pod["metadata"]
+    if "deletionTimestamp" not in meta:
+        return None
+    return parse_time(meta["deletionTimestamp"]) - timedelta(seconds=meta.get("deletionGracePeriodSeconds") or 0)
 
 
 def termination_overdue_at(pod: Unstructured) -> datetime:

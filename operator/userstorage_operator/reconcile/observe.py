@@ -150,13 +150,13 @@ async def _with_named_claim(
 
 
 def _parse(raw: Unstructured) -> tuple[UserStorage, OperatorError | None]:
-    """Parse the object. If its spec is invalid, return the error, and a UserStorage with its metadata, user id and defaults."""
+    """Parse the object. If its spec is invalid, return the error, and a UserStorage with its metadata, user id, class and defaults."""
     try:
         return UserStorage.parse(raw), None
     except InvalidSpec as error:
-        spec = raw.get("spec")
-        user = spec.get("userID") if isinstance(spec, dict) else ""
-        return UserStorage.parse(raw | {"spec": {"userID": user if isinstance(user, str) else ""}}), error
+        spec = raw["spec"] if isinstance(raw.get("spec"), dict) else {}
+        kept = {field: spec[field] for field in ("userID", "className") if isinstance(spec.get(field), str)}
+        return UserStorage.parse(raw | {"spec": {"userID": "", **kept}}), error
 
 
 def _class_of(storage: UserStorage, children: Children, lister: Lister) -> tuple[UserStorageClass | None, OperatorError | None]:

@@ -30,7 +30,7 @@ class Turn(NamedTuple):
 
 def turn(key: Key, lister: Lister, *, resync: bool) -> Turn:
     """Return when to reconcile the state that the caches have now. `resync` says that nothing shows a change of the UserStorage
-    or its children: the first lists, a sweep, a change that may concern all.
+    or its children: the first lists, a sweep, a change that may concern many.
 
     The status only chooses the moment here; what a reconcile does never depends on it.
     """
