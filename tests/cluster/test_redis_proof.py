@@ -1,12 +1,13 @@
 """Under every condition of Redis the cluster ends in the same state, with the same writes, and not much later."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.kubectl import Kubectl
-from support.operator_process import OperatorProcess
+from support.operator_process import BriefReportsProcess, OperatorProcess
 from support.redis_workload import Workload, WorkloadResult
 from support.redistrouble import CONDITIONS, NewRedis
 
@@ -43,7 +44,7 @@ class Proof:
             def operator(port: int) -> OperatorProcess:
                 options = [f"--namespace={self._namespace}", f"--http-port={port}"]
                 options += [f"--redis-url={setup.url}"] if setup.url else []
-                return OperatorProcess(self._kubeconfig, self._directory / "operator.log", *options)
+                return BriefReportsProcess(self._kubeconfig, self._directory / "operator.log", *options)
 
             return self._workload.run(operator, setup.before)
 
@@ -66,24 +67,27 @@ def test_cluster_ends_in_the_same_state_under_every_condition_of_redis(
     proof: Proof, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     healthy, again = proof.run("healthy"), proof.run("healthy")
-    assert (again.objects, again.writes) == (healthy.objects, healthy.writes), "two healthy runs differ"
+    assert again.objects == healthy.objects, "two healthy runs differ"
+    assert again.has_same_writes(healthy), f"two healthy runs differ: {again.writes} and {healthy.writes}"
     healthy.seconds = min(healthy.seconds, again.seconds)
     assert healthy.writes["create pods"] > 0
     rows, wrong = [("healthy", healthy)], []
+    path = request.config.getoption("--redis-proof-table")
+    limit = _limit(healthy) if path is not None else math.inf  # other tests may run beside this one, unless it writes the table
     for condition in CONDITIONS:
         outcome = healthy if condition == "healthy" else proof.run(condition)
         for _ in range(TRIES - 1):
-            if outcome.seconds <= _limit(healthy):
+            if outcome.seconds <= limit:
                 break
             outcome.seconds = min(outcome.seconds, proof.run(condition).seconds)
         if outcome is not healthy:
             rows.append((condition, outcome))
-        found = [f"{condition}: {difference}" for difference in _differences(condition, outcome, healthy)]
+        found = [f"{condition}: {difference}" for difference in _differences(condition, outcome, healthy, limit)]
         wrong += found
         with capsys.disabled():
             print("", _row(condition, outcome, healthy), *found, sep="\n", end="", flush=True)  # noqa: T201  # each takes a while
     count = request.config.getoption("--redis-proof-objects")
-    if (path := request.config.getoption("--redis-proof-table")) is not None:
+    if path is not None:
         Path(path).write_text(_table(count, rows, healthy))
     assert not wrong, "\n".join(wrong)
 
@@ -92,15 +96,15 @@ def _limit(healthy: WorkloadResult) -> float:
     return max(SLOWER * healthy.seconds, healthy.seconds + FLOOR)
 
 
-def _differences(condition: str, outcome: WorkloadResult, healthy: WorkloadResult) -> Iterator[str]:
+def _differences(condition: str, outcome: WorkloadResult, healthy: WorkloadResult, limit: float) -> Iterator[str]:
     if outcome.objects != healthy.objects:
         start = next(n for n, (a, b) in enumerate(zip(outcome.objects, healthy.objects, strict=False)) if a != b)
         yield f"other objects: …{outcome.objects[start - 300 : start + 100]}… instead of …{healthy.objects[start - 100 : start + 100]}…"
-    if outcome.writes != healthy.writes:
+    if not outcome.has_same_writes(healthy):
         yield f"other writes: {outcome.writes - healthy.writes} more, {healthy.writes - outcome.writes} less"
     if unknown := outcome.refused.keys() - TIMING_DEPENDENT:
         yield f"refused: {unknown}"
-    if outcome.seconds > _limit(healthy):
+    if outcome.seconds > limit:
         yield f"{outcome.seconds:.1f} s instead of {healthy.seconds:.1f} s"
     if bool(outcome.redis_counts) is (condition in UNCOUNTED):
         yield f"metrics of Redis: {dict(outcome.redis_counts)}"
@@ -110,7 +114,7 @@ def _row(condition: str, outcome: WorkloadResult, healthy: WorkloadResult) -> st
     same = "same" if outcome.objects == healthy.objects else "DIFFERS"
     counts = ", ".join(f"{name} {number}" for name, number in sorted(outcome.redis_counts.items())) or "nothing"
     time = f"{outcome.seconds:.1f} s | {outcome.seconds / healthy.seconds:.2f}"
-    writes = f"{outcome.writes.total()}{'' if outcome.writes == healthy.writes else ' DIFFERS'}"
+    writes = f"{outcome.writes.total()}{'' if outcome.has_same_writes(healthy) else ' DIFFERS'}"
     refused = ", ".join(f"{write} {times}" for write, times in sorted(outcome.refused.items()))
     return f"| {condition} | {same} | {writes} | {refused} | {time} | {counts} |"
 
@@ -125,7 +129,9 @@ def _table(count: int, rows: list[tuple[str, WorkloadResult]], healthy: Workload
         "the operator is killed and started again, half of the suspended ones are resumed, and a sixth is deleted.",
         "One UserStorage fails throughout.",
         "The objects are compared byte by byte, status and children included, without uids, versions, times, addresses and nodes.",
-        "The writes are those of the operator in the API server's audit log, and are equal by verb and kind.",
+        "The writes are those of the operator in the API server's audit log, and are equal by verb and kind; but a claim is bound in",
+        "two steps, which are one report in the status or two.",
+        "The operator's reports of a progress wait for two seconds at most, so that each step can wait for all of them.",
         "The status of the failing UserStorage is left out: it is written once a minute with the number of attempts.",
         "Refused writes change nothing.",
         "There are two kinds, whose number depends on timing: attempts for the failing UserStorage (409; without Redis its backoff",

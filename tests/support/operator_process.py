@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 from support.kubectl import PATIENCE, eventually
 
@@ -13,6 +14,8 @@ PROGRAM = str(Path(sys.executable).with_name("userstorage-operator"))
 
 class ProgramProcess:
     """A process of the program that can be started again; all runs append to one log file."""
+
+    program: ClassVar[tuple[str, ...]] = (PROGRAM,)
 
     def __init__(self, kubeconfig: Path, log: Path, *arguments: str) -> None:
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
@@ -29,7 +32,7 @@ class ProgramProcess:
     def launch(self) -> None:
         """Start the process without waiting."""
         with self.log.open("ab") as output:
-            command = [PROGRAM, *self._arguments]
+            command = [*self.program, *self._arguments]
             self._process = subprocess.Popen(command, env=self._environment, stdout=output, stderr=output)
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -75,3 +78,9 @@ class OperatorProcess(ProgramProcess):
         before = self.log.read_text().count('"started"') if self.log.exists() else 0
         self.launch()
         eventually(lambda: self.log.read_text().count('"started"') > before)
+
+
+class BriefReportsProcess(OperatorProcess):
+    """An operator whose reports wait for a moment only, so that a test can wait until none is owed."""
+
+    program = (sys.executable, str(Path(__file__).with_name("brief_reports.py")))
