@@ -22,7 +22,8 @@ UNCOUNTED = {"healthy", "no --redis-url", "another object's values"}
 """Conditions under which the operator counts no failures. A leader reads back only backoffs, and only one object has one, so there
 is none to exchange it with. test_redis_poisoned.py covers the readers of summaries.
 """
-
+LATE = {"timeout", "filled again"}
+"""What the operator may count with a Redis that is well, on a machine that other tests keep busy."""
 TIMING_DEPENDENT = {"create services 409", "patch userstorages 404", "create events 409"}
 """Writes that may be refused any number of times (see `WorkloadResult.refused`)."""
 
@@ -106,7 +107,8 @@ def _differences(condition: str, outcome: WorkloadResult, healthy: WorkloadResul
         yield f"refused: {unknown}"
     if outcome.seconds > limit:
         yield f"{outcome.seconds:.1f} s instead of {healthy.seconds:.1f} s"
-    if bool(outcome.redis_counts) is (condition in UNCOUNTED):
+    counted = outcome.redis_counts.keys() - (LATE if condition in UNCOUNTED and limit == math.inf else set())
+    if bool(counted) is (condition in UNCOUNTED):
         yield f"metrics of Redis: {dict(outcome.redis_counts)}"
 
 
