@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from support.builders import NOW, settled_snapshot, storage_object
+from support.caches import put_list
 from support.clock import FakeClock
 from unit.test_contest import Server, without
 from userstorage_operator.api.resources import USER_STORAGES, Kind, Resource
@@ -81,6 +82,27 @@ def test_watch_that_repeats_the_past_after_an_old_list_is_not_current(clock: Fak
     assert server.asked == 1
     cache.hear("users", 8)
     assert cache.is_current("users")
+
+
+def test_watch_with_a_gap_is_current_after_a_list_and_the_next_event(clock: FakeClock) -> None:
+    cache = Caches(lambda _: None, lambda _: None).cache(USER_STORAGES)
+    cache.hear("users", 7)
+    cache.open_gap("users")
+    cache.hear("users", 21)
+    assert not cache.is_current("users"), "what happened between 7 and 20 is missing"
+    put_list(cache, [], "20", "users")
+    cache.close_gap("users")
+    assert not cache.is_current("users"), "the list may be older than what was heard"
+    cache.hear("users", 23)
+    assert cache.is_current("users")
+
+
+def test_child_of_a_user_storage_that_was_reported_is_not_created_without_a_request(clock: FakeClock) -> None:
+    server, caches = Asked(storage_object()), Caches(lambda _: None, lambda _: None)
+    caches.cache(USER_STORAGES).hear("users", 7)
+    reported = without(Kind.SERVICE)
+    apply(server, caches, replace(reported, status={"observedGeneration": 3}))
+    assert server.asked == 1
 
 
 def test_no_child_is_created_for_what_is_being_deleted() -> None:

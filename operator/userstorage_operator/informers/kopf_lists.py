@@ -108,6 +108,8 @@ class KopfLists:
             self._failing.add(namespace)
             return False
         self._failing.discard(namespace)
+        if namespace not in self._due:
+            self._cache.close_gap(namespace)
         return True
 
     async def _prepare_watch(self, request: ClientRequest) -> None:
@@ -140,6 +142,7 @@ class KopfLists:
 
     def _request_list(self, path: str) -> None:
         self._due.add(self._scopes[path])
+        self._cache.open_gap(self._scopes[path])
         self._wake.set()
 
 

@@ -103,6 +103,8 @@ class ObjectCache:
         self._synced: set[str | None] = set()
         self._heard: dict[str | None, tuple[float, int]] = {}
         """Namespace (None: all) -> when its watch last delivered what it had not delivered before, and the resourceVersion of that."""
+        self._gaps: set[str | None] = set()
+        """Namespaces (None: all) whose watch has not delivered everything, until a list has what is missing."""
         self._deleted: dict[ObjectKey, int] = {}
         """Key -> resourceVersion of its deletion since the last list, the latest of them. An older event or response must not restore it."""
 
@@ -229,11 +231,20 @@ class ObjectCache:
         if version > self._heard.get(namespace, (0.0, 0))[1]:
             self._heard[namespace] = time.monotonic(), version
 
+    def open_gap(self, namespace: str | None) -> None:
+        """Record that the watch of the namespace, or of all if it is None, does not deliver everything: only a list shows the rest."""
+        self._gaps.add(namespace)
+
+    def close_gap(self, namespace: str | None) -> None:
+        """Record that a list that was requested after the last `open_gap` is in the cache."""
+        self._gaps.discard(namespace)
+
     def is_current(self, namespace: str) -> bool:
         """Whether the watch that covers the namespace has just delivered news. It delivers in order: what happened before that is
-        in the cache. False for a watch that is interrupted, one that catches up, and one that has nothing to deliver.
+        in the cache. False for a watch that is interrupted, one that catches up or has skipped something, one that has nothing to
+        deliver, and after a list, which may be older than what the watch has delivered.
         """
-        heard = (self._heard[scope][0] for scope in (namespace, None) if scope in self._heard)
+        heard = (self._heard[scope][0] for scope in (namespace, None) if scope in self._heard and scope not in self._gaps)
         return time.monotonic() - max(heard, default=-math.inf) < _CURRENT
 
     def newer_than(self, version: int, namespace: str | None = None) -> list[tuple[ObjectKey, int]]:
@@ -255,6 +266,8 @@ class ObjectCache:
         etcd was restored to an earlier moment; `listing.restored` is True then. What is newer than the list stays, unless
         `listing.unbounded`.
         """
+        if (heard := self._heard.get(listing.namespace)) is not None:
+            self._heard[listing.namespace] = -math.inf, heard[1]
         for obj in objects:
             key = object_key(obj)
             # Nearly all that a sweep lists. No uid: the cache had this version when the page came (Source.list_pages), so what it

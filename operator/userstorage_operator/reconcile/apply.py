@@ -95,7 +95,10 @@ class Applier:
         return self._state.repairs.with_contests(result)
 
     def _is_current(self, snapshot: Snapshot) -> bool:
-        return self._lister.is_current(snapshot.storage.meta.namespace)
+        """Whether the cache shows that the UserStorage exists: it is a new one, and its watch has just delivered something. The
+        children of an older one are created again so rarely that a lost event need not be believed.
+        """
+        return "observedGeneration" not in snapshot.status and self._lister.is_current(snapshot.storage.meta.namespace)
 
     async def _try(self, step: Change, result: ApplyResult) -> ApplyResult:
         """Apply a step. If it `is_optional`, its failure is put into the result if it is the first; any other failure is raised."""
