@@ -102,17 +102,6 @@ async def test_statuses_on_which_kopf_would_exit_lead_to_a_retry_and_a_new_list(
     await kopf.until_listed(1)
 
 
-@pytest.mark.parametrize("query", ["limit=500", "watch=true&resourceVersion=101"], ids=["new list", "version lost"])
-async def test_cache_is_not_current_before_the_list_of_what_the_watch_does_not_deliver(query: str) -> None:
-    kopf = Kopf()
-    await kopf.send(query)
-    kopf.cache.hear(None, 102)
-    assert not kopf.cache.is_current("users")
-    await kopf.until_listed(1)
-    kopf.cache.hear(None, 103)
-    assert kopf.cache.is_current("users")
-
-
 async def test_unreachable_server_is_an_error_that_kopf_retries() -> None:
     kopf = Kopf()
     kopf.latest = 0

@@ -17,9 +17,6 @@ class Lister(Protocol):
     def storage(self, key: Key) -> Unstructured | None:
         """Return the raw UserStorage `key`; None if it does not exist."""
 
-    def is_current(self, namespace: str) -> bool:
-        """Whether the watch of UserStorages in the namespace has just delivered something: no deletion is missing here."""
-
     def user_id_owner(self, namespace: str, user_id: str, children: Children) -> Unstructured | None:
         """Return the owner of the user id: the UserStorage that controls `children`, else the oldest with this user id.
 

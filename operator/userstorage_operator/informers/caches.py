@@ -117,10 +117,6 @@ class Caches:
         """Return the raw UserStorage `key`; None if it does not exist."""
         return self._storages.get(key.namespace, key.name)
 
-    def is_current(self, namespace: str) -> bool:
-        """Whether the watch of UserStorages in the namespace has just delivered something: no deletion is missing here."""
-        return self._storages.is_current(namespace)
-
     def user_id_owner(self, namespace: str, user_id: str, children: Children) -> Unstructured | None:
         """Return the owner of the user id: the UserStorage that controls `children`, else the oldest with this user id.
 

@@ -23,7 +23,7 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from userstorage_operator.api.errors import ClusterError
 from userstorage_operator.api.resources import Resource
-from userstorage_operator.api.unstructured import Unstructured, version_of
+from userstorage_operator.api.unstructured import Unstructured
 from userstorage_operator.informers.informer import Source, relist
 from userstorage_operator.informers.object_cache import ObjectCache
 
@@ -72,7 +72,7 @@ class KopfLists:
             await self._prepare_watch(request)
             response = await handler(request)
             response.content = _Events(  # type: ignore[assignment]
-                response.content, partial(self._is_known, self._scopes[path]), partial(self._watch_failed, path)
+                response.content, self._cache.has, partial(self._watch_failed, path)
             )
         else:
             request.url = request.url.with_query(fieldSelector=_NO_OBJECT)
@@ -108,8 +108,6 @@ class KopfLists:
             self._failing.add(namespace)
             return False
         self._failing.discard(namespace)
-        if namespace not in self._due:
-            self._cache.close_gap(namespace)
         return True
 
     async def _prepare_watch(self, request: ClientRequest) -> None:
@@ -130,10 +128,6 @@ class KopfLists:
             self._expired.discard(path)
             self._request_list(path)
 
-    def _is_known(self, namespace: str | None, obj: Unstructured) -> bool:
-        self._cache.hear(namespace, version_of(obj))
-        return self._cache.has(obj)
-
     def _watch_failed(self, path: str, error: Unstructured) -> None:
         """Have the watch resume from now. `error` is the Status that the API server has sent as its last event."""
         code = int(error.get("code") or 0)
@@ -142,7 +136,6 @@ class KopfLists:
 
     def _request_list(self, path: str) -> None:
         self._due.add(self._scopes[path])
-        self._cache.open_gap(self._scopes[path])
         self._wake.set()
 
 

@@ -5,7 +5,6 @@ An object is kept as the JSON of the part of it that is read (`observed/kept.py`
 
 import math
 import sys
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,8 +18,6 @@ from userstorage_operator.observed.snapshot import is_terminating
 
 _DELETIONS_MAX = 10_000
 """Maximum number of deletions that are remembered: the gate may run for months without a new list."""
-_CURRENT = 1.0
-"""Seconds after an event for which what its watch has not delivered counts as not having happened."""
 _ANNOTATIONS = (names.ANNOTATION_PAUSED, names.ANNOTATION_RESTARTED_AT, names.ANNOTATION_DEFAULT_CLASS)
 _TERMINATING = b'"deletionTimestamp"'
 _RECENT = 256
@@ -101,10 +98,6 @@ class ObjectCache:
         self._recent: OrderedDict[ObjectKey, tuple[CachedObject, Unstructured]] = OrderedDict()
         self._indexes: dict[str, Indexer] = {}
         self._synced: set[str | None] = set()
-        self._heard: dict[str | None, tuple[float, int]] = {}
-        """Namespace (None: all) -> when its watch last delivered what it had not delivered before, and the resourceVersion of that."""
-        self._gaps: set[str | None] = set()
-        """Namespaces (None: all) whose watch has not delivered everything, until a list has what is missing."""
         self._deleted: dict[ObjectKey, int] = {}
         """Key -> resourceVersion of its deletion since the last list, the latest of them. An older event or response must not restore it."""
 
@@ -225,28 +218,6 @@ class ObjectCache:
         if self._store(key, kept) or (known is not None and version < known.version):
             self._on_foreign_change(kept)
 
-    def hear(self, namespace: str | None, version: int) -> None:
-        """Record that the watch of the namespace, or of all if it is None, has delivered this resourceVersion, news or not."""
-        # A watch that was resumed in the past, after an old list, first delivers what an earlier one has: it is not current yet.
-        if version > self._heard.get(namespace, (0.0, 0))[1]:
-            self._heard[namespace] = time.monotonic(), version
-
-    def open_gap(self, namespace: str | None) -> None:
-        """Record that the watch of the namespace, or of all if it is None, does not deliver everything: only a list shows the rest."""
-        self._gaps.add(namespace)
-
-    def close_gap(self, namespace: str | None) -> None:
-        """Record that a list that was requested after the last `open_gap` is in the cache."""
-        self._gaps.discard(namespace)
-
-    def is_current(self, namespace: str) -> bool:
-        """Whether the watch that covers the namespace has just delivered news. It delivers in order: what happened before that is
-        in the cache. False for a watch that is interrupted, one that catches up or has skipped something, one that has nothing to
-        deliver, and after a list, which may be older than what the watch has delivered.
-        """
-        heard = (self._heard[scope][0] for scope in (namespace, None) if scope in self._heard and scope not in self._gaps)
-        return time.monotonic() - max(heard, default=-math.inf) < _CURRENT
-
     def newer_than(self, version: int, namespace: str | None = None) -> list[tuple[ObjectKey, int]]:
         """Return key and resourceVersion of each object and deletion of one namespace, or of all if it is None, that is newer
         than `version`, unordered.
@@ -266,8 +237,6 @@ class ObjectCache:
         etcd was restored to an earlier moment; `listing.restored` is True then. What is newer than the list stays, unless
         `listing.unbounded`.
         """
-        if (heard := self._heard.get(listing.namespace)) is not None:
-            self._heard[listing.namespace] = -math.inf, heard[1]
         for obj in objects:
             key = object_key(obj)
             # Nearly all that a sweep lists. No uid: the cache had this version when the page came (Source.list_pages), so what it

@@ -74,7 +74,7 @@ class Applier:
                     verified = verified and step != AddFinalizer()
                     pending = deque(later for later in pending if not depends_on(later, step))
                     continue
-                if not verified and (_adopts(step) or (isinstance(step, Create) and not self._is_current(snapshot))):
+                if not verified and (isinstance(step, Create) or _adopts(step)):
                     action, verified = f"get {names.KIND}", True
                     await self._verify_still_exists(result.snapshot)
                 action = _action(step)
@@ -93,12 +93,6 @@ class Applier:
         except OperatorError as error:
             result = replace(result, error=error, non_blocking=False, action=action)
         return self._state.repairs.with_contests(result)
-
-    def _is_current(self, snapshot: Snapshot) -> bool:
-        """Whether the cache shows that the UserStorage exists: it is a new one, and its watch has just delivered something. The
-        children of an older one are created again so rarely that a lost event need not be believed.
-        """
-        return "observedGeneration" not in snapshot.status and self._lister.is_current(snapshot.storage.meta.namespace)
 
     async def _try(self, step: Change, result: ApplyResult) -> ApplyResult:
         """Apply a step. If it `is_optional`, its failure is put into the result if it is the first; any other failure is raised."""
@@ -224,8 +218,8 @@ class Applier:
         """Ask the API server whether the UserStorage still exists, before the first child is created for it.
 
         The cache may be behind, and a child of a UserStorage that is gone would be left over. Adding the finalizer verifies the
-        same, and before a creation so does a watch that has just delivered an event. Raises Conflict if the UserStorage is gone, is
-        being deleted, or has lost its finalizer.
+        same; a watch that has just delivered an event does not, because a list from the past may have come after it. Raises Conflict
+        if the UserStorage is gone, is being deleted, or has lost its finalizer.
         """
         meta = snapshot.storage.meta
         try:
