@@ -56,8 +56,7 @@ def was_ready(pod: Unstructured) -> bool:
     Not if that came with the deletion of the pod: it is replaced on purpose.
     """
     changed = (condition(pod, "Ready") or {}).get("lastTransitionTime")
-    states = (status.get("state", {}).get("running") or {} for status in _containers(pod) if status["name"] == names.CONTAINER)
-    started = next((running.get("startedAt") for running in states), None)
+    started = ((_browser(pod) or {}).get("state", {}).get("running") or {}).get("startedAt")
     if is_ready(pod) or changed is None or started is None:
         return False
     deleted = _deletion_requested_at(pod)
@@ -72,7 +71,7 @@ def without_files_since(pod: Unstructured) -> datetime | None:
     if the container was never ready, when its start must have ended: no status says when its startup probe succeeded. So neither a
     slow start nor a crash loop counts, nor a lost node or a readiness gate, which leave the container ready.
     """
-    status = next((entry for entry in _containers(pod) if entry["name"] == names.CONTAINER), None)
+    status = _browser(pod)
     since = (condition(pod, "Ready") or {}).get("lastTransitionTime")
     if status is None or status.get("ready") or since is None or pod.get("status", {}).get("phase") != "Running":
         return None
@@ -201,6 +200,11 @@ def _containers(pod: Unstructured) -> Iterator[Unstructured]:
     status = pod.get("status", {})
     yield from status.get("initContainerStatuses") or ()
     yield from status.get("containerStatuses") or ()
+
+
+def _browser(pod: Unstructured) -> Unstructured | None:
+    """Return the status of the browser's container; None if the pod does not have it yet."""
+    return next((status for status in _containers(pod) if status["name"] == names.CONTAINER), None)
 
 
 def _container_finding(status: Unstructured) -> Finding | None:
