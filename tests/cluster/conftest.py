@@ -40,12 +40,10 @@ def operator(
     api_proxy: ApiProxy, as_operator: Path, namespace: str, tmp_path: Path, operator_options: tuple[str, ...]
 ) -> Iterator[OperatorProcess]:
     """An operator process for the test's namespace, with the rights of deploy/rbac, not yet started."""
-    process = OperatorProcess(as_operator, tmp_path / "operator.log", f"--namespace={namespace}", *operator_options)
-    yield process
-    process.stop()
+    with OperatorProcess(as_operator, tmp_path / "operator.log", f"--namespace={namespace}", *operator_options) as process:
+        yield process
     # Without an operator, finalizers would remain, and a namespace that cannot terminate keeps the API server busy.
     for group, plural in (("userstorage.dev", "userstorages"), ("networking.k8s.io", "networkpolicies")):
         path = f"/apis/{group}/v1/namespaces/{namespace}/{plural}"
         for raw in api_proxy.request("GET", path)["items"]:
             api_proxy.request("PATCH", f"{path}/{raw['metadata']['name']}", {"metadata": {"finalizers": None}})
-    print(process.log.read_text()[-4000:] if process.log.exists() else "never started")  # noqa: T201  # shown with a failure

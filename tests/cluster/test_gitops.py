@@ -197,9 +197,8 @@ def served(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     scheduling = {"allowed": {"nodeSelector": ["kubernetes.io/os"], "tolerations": ["spot"]}}
     pod_metadata = ALLOWED
     here.apply("UserStorageClass", here.lab, {"podMetadata": pod_metadata, "scheduling": scheduling})
-    process = OperatorProcess(log_in(api, directory).kubeconfig, directory / "operator.log")
-    process.start()
-    try:
+    with OperatorProcess(log_in(api, directory).kubeconfig, directory / "operator.log") as process:
+        process.start()
         for row_name, row in CASES.items():
             spec = {"userID": row_name} | row.spec
             named = {"className": {EXPOSED: here.exposed, LAB: here.lab}[spec["className"]]} if "className" in spec else {}
@@ -208,9 +207,6 @@ def served(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         with changing_owners(api):
             api.run("delete", "us", "--all", "-n", name, "--wait=false")
             eventually(lambda: not api.list_all("us", name))
-    finally:
-        process.stop()
-        print(process.log.read_text()[-4000:])  # noqa: T201  # shown with a failure
     api.run("delete", "usc", name, here.lab)
     api.run("delete", "namespace", name, "--wait=false")
 

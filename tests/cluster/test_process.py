@@ -90,21 +90,19 @@ def test_sigusr1_toggles_debug_log_without_leaking_token(
     api: Kubectl, as_operator: Path, namespace: str, tmp_path: Path
 ) -> None:
     log = tmp_path / "operator.log"
-    process = OperatorProcess(as_operator, log, f"--namespace={namespace}", "--sweep-period=1")
 
     def count(event: str) -> int:
         return sum(
             check_line(line)["event"] == event for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")
         )
 
-    process.start()
-    try:
+    with OperatorProcess(as_operator, log, f"--namespace={namespace}", "--sweep-period=1") as process:
+        process.start()
         assert count("swept") == 0
         process.send_signal(signal.SIGUSR1)
         eventually(lambda: count("swept") > 1)
         process.send_signal(signal.SIGUSR1)
         eventually(lambda: count("log_level_changed") == 2)
-    finally:
         assert process.stop() == 0
     assert check_line(log.read_text().splitlines()[-1])["event"] == "stopped"
     token = json.loads(as_operator.read_text())["users"][0]["user"]["token"]

@@ -61,18 +61,15 @@ def operators(
 ) -> Iterator[dict[int, OperatorProcess]]:
     """Two replicas by their port; the first one leads."""
     free_lease(api)
-    replicas = {}
-    for port in (free_port(), free_port()):
-        options = [f"--namespace={namespace}", f"--http-port={port}", "--leader-elect", f"--redis-url={redis_server.url}"]
-        options.append("--metrics-auth")
-        replicas[port] = OperatorProcess(as_operator, tmp_path / f"operator-{port}.log", *options)
-    first, second = replicas.values()
-    first.start()
-    second.launch()
-    yield replicas
-    for process in replicas.values():
-        process.stop()
-        print(process.log.read_text()[-4000:])  # noqa: T201  # shown with a failure
+    options = [f"--namespace={namespace}", "--leader-elect", f"--redis-url={redis_server.url}", "--metrics-auth"]
+    one, other = free_port(), free_port()
+    with (
+        OperatorProcess(as_operator, tmp_path / "first.log", f"--http-port={one}", *options) as first,
+        OperatorProcess(as_operator, tmp_path / "second.log", f"--http-port={other}", *options) as second,
+    ):
+        first.start()
+        second.launch()
+        yield {one: first, other: second}
     api.run("delete", "lease", LEASE, "-n", SYSTEM, "--ignore-not-found")
 
 

@@ -116,10 +116,9 @@ def metrics_port(empty_cluster: Kubectl, tmp_path: Path) -> Iterator[int]:
     port = free_port()
     (tmp_path / "operator").mkdir()
     kubeconfig = log_in(empty_cluster, tmp_path / "operator").kubeconfig
-    process = OperatorProcess(kubeconfig, tmp_path / "operator/log", f"--http-port={port}")
-    process.start()
-    yield port
-    process.stop()
+    with OperatorProcess(kubeconfig, tmp_path / "operator/log", f"--http-port={port}") as process:
+        process.start()
+        yield port
 
 
 def by_kustomize(api: Kubectl, tmp_path: Path) -> None:

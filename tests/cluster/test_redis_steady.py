@@ -3,13 +3,14 @@
 import os
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from localcluster.addresses import free_port
-from support.kubectl import Kubectl, eventually, until_unchanged
+from support.kubectl import Kubectl, eventually, until_equal, until_unchanged
 from support.operator_process import PROGRAM, OperatorProcess
 from support.redis_workload import FAILING, AuditLog, listed, metric, started, user
 from testservers.redis import RedisServer
@@ -35,13 +36,12 @@ def operator(
 ) -> Iterator[OperatorProcess]:
     """Return an operator whose objects are all suspended and mirrored in Redis."""
     options = (f"--namespace={namespace}", f"--http-port={PORT}", f"--redis-url={redis_server.url}")
-    process = OperatorProcess(as_operator, tmp_path / "operator.log", *options)
-    started(process, PORT)
-    objects = [user(f"u{number}", replicas=0) for number in range(count)]
-    api.run("create", "-n", namespace, "-f", "-", input=listed(objects))
-    eventually(lambda: reported(api, namespace, "phase").count("Suspended") == count, within=400, every=1)
-    yield process
-    process.stop()
+    with OperatorProcess(as_operator, tmp_path / "operator.log", *options) as process:
+        started(process, PORT)
+        objects = [user(f"u{number}", replicas=0) for number in range(count)]
+        api.run("create", "-n", namespace, "-f", "-", input=listed(objects))
+        until_equal(lambda: Counter(reported(api, namespace, "phase")), {"Suspended": count}, within=400)
+        yield process
     command = [PROGRAM, "release-finalizers", f"--namespace={namespace}"]
     subprocess.run(command, env={**os.environ, "KUBECONFIG": str(api.kubeconfig)}, capture_output=True, check=True, timeout=300)
 

@@ -101,9 +101,8 @@ def operator(api: Kubectl, login: Login, gateway_api: None, namespace: str, tmp_
     """An operator for all namespaces, which also writes the status of classes, with leader election as in a pod."""
     free_lease(api)
     election = ("--leader-elect", f"--lease-namespace={SYSTEM}")
-    process = OperatorProcess(login.kubeconfig, tmp_path / "operator.log", *election, f"--http-port={PORT}")
-    yield process
-    process.stop()
+    with OperatorProcess(login.kubeconfig, tmp_path / "operator.log", *election, f"--http-port={PORT}") as process:
+        yield process
     released = [PROGRAM, "release-finalizers", f"--namespace={namespace}"]
     subprocess.run(
         released,
@@ -114,7 +113,6 @@ def operator(api: Kubectl, login: Login, gateway_api: None, namespace: str, tmp_
     )
     api.run("delete", "httproutes", "--all", "-n", namespace)  # otherwise the deletion of their CRD would wait for them
     api.run("delete", "lease", LEASE, "-n", SYSTEM, "--ignore-not-found")
-    print(process.log.read_text()[-4000:])  # noqa: T201  # shown with a failure
 
 
 def test_every_granted_right_is_used_and_every_used_right_is_granted(

@@ -76,13 +76,13 @@ def test_each_reconcile_is_a_span_with_child_spans_for_requests(
     api: Kubectl, as_operator: Path, namespace: str, collector: Collector, tmp_path: Path
 ) -> None:
     options = [f"--namespace={namespace}", f"--otlp-endpoint={collector.endpoint}", "--sweep-period=1"]
-    operator = OperatorProcess(as_operator, tmp_path / "operator.log", *options)
-    operator.start()
-    api.apply(user(namespace, "alice"), user(namespace, "bob", className="no-such-class"))
-    eventually(lambda: api.phase("alice", namespace) == "Ready")
-    eventually(lambda: api.phase("bob", namespace) == "Failed")
-    api.run("delete", "us", "--all", "-n", namespace, WAIT)
-    assert operator.stop() == 0  # the remaining spans are sent before it exits
+    with OperatorProcess(as_operator, tmp_path / "operator.log", *options) as operator:
+        operator.start()
+        api.apply(user(namespace, "alice"), user(namespace, "bob", className="no-such-class"))
+        eventually(lambda: api.phase("alice", namespace) == "Ready")
+        eventually(lambda: api.phase("bob", namespace) == "Failed")
+        api.run("delete", "us", "--all", "-n", namespace, WAIT)
+        assert operator.stop() == 0  # the remaining spans are sent before it exits
 
     assert collector.services == {"userstorage-operator"}
     lines = [check_line(line) for line in operator.log.read_text().splitlines()]
@@ -129,13 +129,13 @@ def test_unreachable_collector_does_not_delay_operator(
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     options = [f"--namespace={namespace}", f"--otlp-endpoint=http://127.0.0.1:{free_port()}"]
-    operator = OperatorProcess(as_operator, tmp_path / "operator.log", *options)
-    operator.start()
-    api.apply(user(namespace, "alice"))
-    eventually(lambda: api.get("pod", "user-storage-alice", namespace) is not None)
-    eventually(lambda: "Failed to export" in operator.log.read_text())
-    api.run("delete", "us", "--all", "-n", namespace, WAIT)
-    assert operator.stop() == 0
+    with OperatorProcess(as_operator, tmp_path / "operator.log", *options) as operator:
+        operator.start()
+        api.apply(user(namespace, "alice"))
+        eventually(lambda: api.get("pod", "user-storage-alice", namespace) is not None)
+        eventually(lambda: "Failed to export" in operator.log.read_text())
+        api.run("delete", "us", "--all", "-n", namespace, WAIT)
+        assert operator.stop() == 0
     lines = [check_line(line) for line in operator.log.read_text().splitlines()]
     exporter_lines = [line for line in lines if line["logger"].startswith("opentelemetry")]
     assert {line["level"] for line in exporter_lines} == {"error"}

@@ -40,14 +40,12 @@ def login(api: Kubectl, tmp_path: Path) -> Login:
 @pytest.fixture
 def operator(api: Kubectl, login: Login, namespace: str, tmp_path: Path) -> Iterator[OperatorProcess]:
     """An operator that the test starts after it has created the leftovers; at the end, it serves the deletion of all users."""
-    process = OperatorProcess(login.kubeconfig, tmp_path / "operator.log", f"--namespace={namespace}")
-    yield process
-    with changing_owners(api):
-        api.run("delete", "us", "--all", "-n", namespace, "--wait=false")
-        eventually(lambda: not api.list_all("us", namespace))
-    process.stop()
+    with OperatorProcess(login.kubeconfig, tmp_path / "operator.log", f"--namespace={namespace}") as process:
+        yield process
+        with changing_owners(api):
+            api.run("delete", "us", "--all", "-n", namespace, "--wait=false")
+            eventually(lambda: not api.list_all("us", namespace))
     api.run("delete", "usc", "released", "--ignore-not-found")
-    print(process.log.read_text()[-4000:])  # noqa: T201  # shown with a failure
 
 
 def writes(api: Kubectl, login: Login) -> list[Request]:

@@ -43,8 +43,8 @@ def front_door(installation: Installation, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(params=GATEWAYS)
 def gateway(request: pytest.FixtureRequest, front_door: Door) -> Iterator[Gateway]:
     """A gateway in front of the pods."""
-    started = front_door.gateway(request.param, front_door.pods())
     front_door.place(NAME, SECRET)
+    started = front_door.gateway(request.param, front_door.pods())
     yield started
     started.stop()
 

@@ -63,12 +63,12 @@ def operator(cluster: ClusterAccess, operator_port: int, tmp_path_factory: pytes
     cluster.kubectl.run("apply", "-k", str(ROOT / "deploy/volume-stats"))
     log = tmp_path_factory.mktemp("operator") / "operator.log"
     options = [f"--http-port={operator_port}", "--volume-stats=verified"]
-    process = OperatorProcess(cluster.kubectl.kubeconfig, log, *options)
-    process.start()
-    yield process
-    if not cluster.has_local_volumes:  # on another cluster, deleting what is left needs the running operator
-        cluster.kubectl.run("delete", "namespace", "-l", LABEL, WAIT)
-    assert process.stop() == 0
+    with OperatorProcess(cluster.kubectl.kubeconfig, log, *options) as process:
+        process.start()
+        yield process
+        if not cluster.has_local_volumes:  # on another cluster, deleting what is left needs the running operator
+            cluster.kubectl.run("delete", "namespace", "-l", LABEL, WAIT)
+        assert process.stop() == 0
 
 
 @pytest.fixture

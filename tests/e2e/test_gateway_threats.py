@@ -365,16 +365,18 @@ def raw_paths(request: pytest.FixtureRequest, front_door: FrontDoor[GateProcess]
     if not request.config.getoption("--all-gateways"):
         pytest.skip("an Envoy that does not normalize paths: make test-gateways")
     started = Attack(front_door, request.param)
-    envoy = started.gateway.server
-    assert isinstance(envoy, Envoy)
-    config = json.loads((envoy.directory / "bootstrap.json").read_text())
-    [chain] = config["static_resources"]["listeners"][0]["filter_chains"]
-    manager = chain["filters"][0]["typed_config"]
-    manager |= {"normalize_path": False, "merge_slashes": False, "path_with_escaped_slashes_action": "KEEP_UNCHANGED"}
-    envoy.stop()
-    envoy.start(config)
-    yield started
-    started.stop()
+    try:
+        envoy = started.gateway.server
+        assert isinstance(envoy, Envoy)
+        config = json.loads((envoy.directory / "bootstrap.json").read_text())
+        [chain] = config["static_resources"]["listeners"][0]["filter_chains"]
+        manager = chain["filters"][0]["typed_config"]
+        manager |= {"normalize_path": False, "merge_slashes": False, "path_with_escaped_slashes_action": "KEEP_UNCHANGED"}
+        envoy.stop()
+        envoy.start(config)
+        yield started
+    finally:
+        started.stop()
 
 
 @pytest.mark.parametrize("path", PATHS)

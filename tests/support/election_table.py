@@ -19,8 +19,8 @@ class Trials:
         """Add a trial."""
         self._durations[way].append(duration.total_seconds())
 
-    def table(self, writes: Sequence[Request]) -> str:
-        """Return all trials as Markdown, with the number of checked `writes`."""
+    def table(self, writes: Sequence[Request], late: Sequence[Request]) -> str:
+        """Return all trials as Markdown, with the number of checked `writes`, and of those that a suspended leader sent `late`."""
         leaders = {write.credential for write in writes if write.resource != "leases"}
         work = sum(write.resource != "leases" for write in writes)
         return "\n".join(
@@ -40,6 +40,8 @@ class Trials:
                 "",
                 f"{work:,} writes by {len(leaders)} leaders, one after the other. No process wrote before it had acquired the lease, none after",
                 "another had acquired it, none in two separate periods: `assert_never_two` in `tests/support/operator_replicas.py`.",
+                f"Of the suspended leaders, {len(late)} sent, when they resumed, the one request that they were about to send when they were",
+                "suspended; they began no other.",
                 "",
             ]
         )

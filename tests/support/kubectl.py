@@ -4,7 +4,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -104,6 +104,20 @@ def eventually(condition: Callable[[], T], within: float = PATIENCE, every: floa
         waited = time.monotonic() - started
         assert waited < within, f"not within {within} s; last value: {value!r}"
         time.sleep(max(every, min(waited / 20, 0.5)))
+
+
+def until_equal(read: Callable[[], object], expected: object, within: float = PATIENCE) -> None:
+    """Call `read` until it returns `expected`. Fails with the last value after `within` s."""
+    last: object = None
+
+    def is_equal() -> bool:
+        nonlocal last
+        last = read()
+        return last == expected
+
+    with suppress(AssertionError):
+        eventually(is_equal, within)
+    assert last == expected, f"not within {within} s; last value: {last!r}"
 
 
 def until_unchanged(read: Callable[[], T], seconds: float, within: float = PATIENCE) -> T:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from support.kubectl import PATIENCE, eventually
 
@@ -13,7 +13,10 @@ PROGRAM = str(Path(sys.executable).with_name("userstorage-operator"))
 
 
 class ProgramProcess:
-    """A process of the program that can be started again; all runs append to one log file."""
+    """A process of the program that can be started again; all runs append to one log file.
+
+    In a `with` statement, it is stopped at the end of the block, and the end of the log is printed, which a failure shows.
+    """
 
     program: ClassVar[tuple[str, ...]] = (PROGRAM,)
 
@@ -22,6 +25,17 @@ class ProgramProcess:
         self._arguments = arguments
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.stop()
+        finally:
+            if self._process is not None:  # it does not end
+                self._process.kill()
+        print(self.log.read_text()[-4000:] if self.log.exists() else "never started")  # noqa: T201  # as the class says
 
     @property
     def pid(self) -> int:

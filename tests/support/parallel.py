@@ -4,9 +4,13 @@ Each worker has its own control plane, so tests that share no fixture may run on
 no effect.
 """
 
+import contextlib
 import fcntl
+import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
@@ -60,6 +64,10 @@ SPREAD = frozenset(
 )
 """Long files whose tests share no fixture: each test may run on another worker."""
 
+RUN_ID = "PYTEST_XDIST_TESTRUNUID"
+"""Environment variable that xdist sets in its workers, and that all have that these start."""
+_RUN = pytest.StashKey[str]()
+
 
 class Groups(LoadScopeScheduling):  # type: ignore[misc]  # untyped
     """Schedules one group after another, in the order of collection.
@@ -89,12 +97,34 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=position_of)
 
 
+@pytest.hookimpl(optionalhook=True)  # -p no:xdist
+def pytest_configure_node(node: Any) -> None:
+    node.config.stash[_RUN] = node.workerinput["testrunuid"]
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Stop the clusters of workers that were interrupted or have crashed."""
-    if not is_worker(session.config):
-        for state in temporary_base(session.config).glob("popen-*/*/state.json"):
-            localcluster.stop(state.parent)
+    """Stop the clusters of workers that were interrupted or have crashed, and what else these have started."""
+    if is_worker(session.config):
+        return
+    for state in temporary_base(session.config).glob("popen-*/*/state.json"):
+        localcluster.stop(state.parent)
+    if (run := session.config.stash.get(_RUN, None)) is not None and (killed := kill_processes_of(run)):
+        reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+        reporter.write_line("killed, as no test had stopped them: " + ", ".join(killed))
+
+
+def kill_processes_of(run: str) -> list[str]:
+    """Kill all processes whose environment names this run, as xdist has it, so that its workers have started them. Return what they
+    were, without arguments.
+    """
+    marker, killed = f"{RUN_ID}={run}".encode(), list[str]()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
+            if marker in (process / "environ").read_bytes().split(b"\0"):
+                killed.append((process / "comm").read_text().strip())
+                os.kill(int(process.name), signal.SIGKILL)
+    return killed
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # outside of pytest-timeout, which would count the waiting

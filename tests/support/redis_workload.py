@@ -249,6 +249,7 @@ def started(process: OperatorProcess, port: int) -> float:
     process.launch()
 
     def ready() -> bool:
+        assert process.exit_code() is None, process.log.read_text()[-4000:]  # else another program may respond at its port
         try:
             return bool(get(port, "/ready"))
         except OSError:

@@ -184,7 +184,8 @@ def _parse_date(date: str) -> datetime:
 
 def _session(configuration: Configuration, fence: Fence) -> aiohttp.ClientSession:
     """Return a connection pool that checks the fence once more right before it sends a write. Much time may have passed since
-    the first check: for connecting, for the TLS handshake, or because the whole process was suspended.
+    the first check: for connecting, for the TLS handshake, or because the whole process was suspended. A process that is suspended
+    in the microseconds between this check and the system call sends this one write when it resumes.
 
     The pool is aiohttp's own: that of the kubernetes client costs some 100 µs of CPU more for each write.
     """

@@ -30,7 +30,7 @@ def test_replicas_that_are_restarted_at_once_write_one_after_the_other_and_nothi
             three.replace_all(signal.SIGKILL if number % 4 == 3 else signal.SIGTERM)
         eventually(lambda: _ready(api, namespace) == set(names), every=1)
         writes = three.writes()
-    assert_never_two(writes)
+    assert_never_two(writes, {})
     created = Counter((write.resource, write.name) for write in writes if write.verb == "create" and write.code == 201)
     assert created == Counter((resource, f"user-storage-{name}") for resource in CHILDREN for name in names)
     leaders = {write.credential for write in writes if is_work(write)}
