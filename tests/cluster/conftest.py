@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import localcluster
+from localcluster.addresses import free_port
 from support.apiproxy import ApiProxy
 from support.kubectl import Kubectl
 from support.operator_process import OperatorProcess
@@ -27,6 +28,12 @@ def many(request: pytest.FixtureRequest) -> int:
     """The number of users in a test of many."""
     number: int = request.config.getoption("--many-users")
     return number
+
+
+@pytest.fixture
+def port() -> int:
+    """A port for an operator's HTTP server. It is chosen when the server is about to start, so that no other program takes it first."""
+    return free_port()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from localcluster.addresses import free_port
 from support.kubectl import Kubectl, eventually, until_equal, until_unchanged
 from support.operator_process import PROGRAM, OperatorProcess
 from support.redis_workload import FAILING, AuditLog, listed, metric, started, user
@@ -21,7 +20,6 @@ from userstorage_operator.redis_cache.keys import Keys
 pytestmark = [pytest.mark.kwok]
 
 KEYS = Keys("default")
-PORT = free_port()
 
 
 @pytest.fixture
@@ -32,12 +30,12 @@ def count(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def operator(
-    api: Kubectl, as_operator: Path, namespace: str, redis_server: RedisServer, tmp_path: Path, count: int
+    api: Kubectl, as_operator: Path, namespace: str, redis_server: RedisServer, tmp_path: Path, count: int, port: int
 ) -> Iterator[OperatorProcess]:
     """Return an operator whose objects are all suspended and mirrored in Redis."""
-    options = (f"--namespace={namespace}", f"--http-port={PORT}", f"--redis-url={redis_server.url}")
+    options = (f"--namespace={namespace}", f"--http-port={port}", f"--redis-url={redis_server.url}")
     with OperatorProcess(as_operator, tmp_path / "operator.log", *options) as process:
-        started(process, PORT)
+        started(process, port)
         objects = [user(f"u{number}", replicas=0) for number in range(count)]
         api.run("create", "-n", namespace, "-f", "-", input=listed(objects))
         until_equal(lambda: Counter(reported(api, namespace, "phase")), {"Suspended": count}, within=400)
@@ -88,7 +86,7 @@ def test_refilling_the_mirror_writes_nothing_to_the_cluster(
 
 @pytest.mark.timeout(1200)
 def test_restarted_operator_continues_a_backoff_and_writes_nothing_to_the_cluster(
-    api: Kubectl, namespace: str, operator: OperatorProcess, redis_server: RedisServer, count: int
+    api: Kubectl, namespace: str, operator: OperatorProcess, redis_server: RedisServer, count: int, port: int
 ) -> None:
     api.run("create", "service", "clusterip", f"user-storage-{FAILING}", "--tcp=80", "-n", namespace)
     api.run("create", "-n", namespace, "-f", "-", input=listed([user(FAILING)]))
@@ -106,11 +104,11 @@ def test_restarted_operator_continues_a_backoff_and_writes_nothing_to_the_cluste
     written = written_at_rest(api, namespace, log, count)
     operator.kill()
     before = saved()
-    started(operator, PORT)
-    eventually(lambda: metric(PORT, 'userstorage_reconcile_errors_total{reason="NameConflict"}') > 0, every=0.05)
+    started(operator, port)
+    eventually(lambda: metric(port, 'userstorage_reconcile_errors_total{reason="NameConflict"}') > 0, every=0.05)
     assert before["due"] - 0.1 < time.time(), "the pause was cut short"
     eventually(lambda: saved()["failures"] == before["failures"] + 1)
-    reconciles = metric(PORT, 'userstorage_reconcile_duration_seconds_count{result="success"}')
+    reconciles = metric(port, 'userstorage_reconcile_duration_seconds_count{result="success"}')
     assert reconciles >= count
     log.read()
     assert log.writes.total() == written

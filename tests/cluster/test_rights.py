@@ -19,7 +19,6 @@ import yaml
 
 from conftest import ROOT
 from localcluster import gatewayapi
-from localcluster.addresses import free_port
 from localcluster.errors import ClusterError
 from support.backend import account
 from support.kubectl import COMMAND_TIMEOUT, PATIENCE, WAIT, Kubectl, eventually
@@ -31,7 +30,6 @@ from support.rights import Right, allowed, attributes, granted
 
 pytestmark = [pytest.mark.kwok]
 
-PORT = free_port()
 CHECKED_BY_ADMISSION = {
     # Checked by the admission plugin OwnerReferencesPermissionEnforcement when a child is created. Tested below.
     Right("userstorage.dev", "userstorages/finalizers", "update"),
@@ -97,11 +95,13 @@ def login(api: Kubectl, tmp_path: Path) -> Login:
 
 
 @pytest.fixture
-def operator(api: Kubectl, login: Login, gateway_api: None, namespace: str, tmp_path: Path) -> Iterator[OperatorProcess]:
+def operator(
+    api: Kubectl, login: Login, gateway_api: None, namespace: str, tmp_path: Path, port: int
+) -> Iterator[OperatorProcess]:
     """An operator for all namespaces, which also writes the status of classes, with leader election as in a pod."""
     free_lease(api)
     election = ("--leader-elect", f"--lease-namespace={SYSTEM}")
-    with OperatorProcess(login.kubeconfig, tmp_path / "operator.log", *election, f"--http-port={PORT}") as process:
+    with OperatorProcess(login.kubeconfig, tmp_path / "operator.log", *election, f"--http-port={port}") as process:
         yield process
     released = [PROGRAM, "release-finalizers", f"--namespace={namespace}"]
     subprocess.run(
@@ -116,13 +116,13 @@ def operator(api: Kubectl, login: Login, gateway_api: None, namespace: str, tmp_
 
 
 def test_every_granted_right_is_used_and_every_used_right_is_granted(
-    api: Kubectl, namespace: str, login: Login, operator: OperatorProcess, classes: dict[str, str]
+    api: Kubectl, namespace: str, login: Login, operator: OperatorProcess, classes: dict[str, str], port: int
 ) -> None:
     create_foreign_objects(api, namespace)
     operator.start()
     api.run("delete", "lease", LEASE, "-n", SYSTEM)  # the leader creates it again
     create_users(api, namespace, classes)
-    request_read_api(api, namespace)
+    request_read_api(api, namespace, port)
     edit_children_and_classes(api, namespace, classes)
     suspend_and_resume_twice(api, namespace)
     api.run("delete", "us", "alice", "-n", namespace, "--wait=false")
@@ -241,9 +241,9 @@ def create_users(api: Kubectl, namespace: str, classes: dict[str, str]) -> None:
     eventually(lambda: api.get("httproute", "user-storage-bob", namespace))
 
 
-def request_read_api(api: Kubectl, namespace: str) -> None:
+def request_read_api(api: Kubectl, namespace: str, port: int) -> None:
     """Query the read API as a backend: the operator then reviews the token and its rights at the API server."""
-    request = urllib.request.Request(f"http://127.0.0.1:{PORT}/v1/users/alice")  # http URL of this test
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/users/alice")  # http URL of this test
     request.add_header("Authorization", f"Bearer {account(api, namespace, here=True)}")
     with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=PATIENCE):  # noqa: S310  # as above
         pass
