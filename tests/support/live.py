@@ -230,14 +230,13 @@ class Live:
     ) -> str:
         """Wait until a condition has that status and reason, and return its message."""
 
-        async def is_reported() -> bool:
-            return await self.condition(condition_type, name) == (status, reason)
+        async def reported() -> Unstructured | None:
+            found = await self.get(name) or {}
+            entries = found.get("status", {}).get("conditions", [])
+            wanted = (condition_type, status, reason)
+            return next((entry for entry in entries if (entry["type"], entry["status"], entry["reason"]) == wanted), None)
 
-        await self.until(is_reported, within)
-        found = await self.get(name)
-        assert found is not None
-        [message] = [entry["message"] for entry in found["status"]["conditions"] if entry["type"] == condition_type]
-        return str(message)
+        return str((await self.until(reported, within))["message"])
 
     async def all(self) -> list[Unstructured]:
         """Return all UserStorages."""
