@@ -21,9 +21,9 @@ from testservers.frontdoor import GATEWAYS
 HERE = Path(__file__).parents[1]
 FIRST = (
     "e2e",
+    "cluster/test_redis_proof.py",
     "faults/nightly/test_replicas.py",
     "faults/nightly/test_all_crashes.py",
-    "cluster/test_redis_proof.py",
     "cluster/test_election.py",
     "cluster/test_etcd_restore.py",
     "component/test_bad_inputs.py",
