@@ -159,7 +159,7 @@ test-redis: install ## Every failure of Redis with 200 objects, and 1,000 object
 	  --redis-proof-objects=200 --redis-proof-table=docs/redis-proof.md --redis-steady-objects=1000 --timeout=7200 $(TEST_ARGS)
 
 .PHONY: test-faults
-test-faults: install ## The fault matrix, P0 and P1, an hour; writes tests/faults/results/table.md (CELLS="F01 F13" runs these only)
+test-faults: install ## The fault matrix, P0 and P1, three quarters of an hour; writes tests/faults/results/table.md (CELLS="F01 F13" runs these only)
 	@$(LOCALCLUSTER) build --profile $$([ "$$(id -u)" = 0 ] && echo node || echo control-plane)
 	@[ "$$(id -u)" != 0 ] || $(RUN) testservers build
 	$(RUN) python tests/faults/run.py $(CELLS)
