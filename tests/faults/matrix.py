@@ -231,7 +231,7 @@ CELLS = (
     Cell(
         "F21",
         1,
-        "the right to create pods is taken away and given back",
+        "the right to create pods is revoked and granted again",
         CREATE,
         "I8 I13",
         ("faults/nightly/test_api_faults.py::test_right_that_is_missing_is_reported_until_it_is_back",),
