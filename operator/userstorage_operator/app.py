@@ -25,6 +25,7 @@ from userstorage_operator.readapi.metrics_gate import MetricsGate
 from userstorage_operator.readapi.routes import ReadApi
 from userstorage_operator.redis_cache.redis_cache import RedisCache
 from userstorage_operator.runtime.event_loop_monitor import EventLoopMonitor
+from userstorage_operator.runtime.garbage_collection import collect_periodically
 from userstorage_operator.runtime.http import HttpServer, open_to_all
 from userstorage_operator.runtime.metrics import CONTENT_TYPE, Metrics
 from userstorage_operator.runtime.tracing import NOOP_TRACER, Tracer
@@ -81,6 +82,7 @@ class App:
         tasks = await stack.enter_async_context(background(stop))
         tasks.start(self._probe.run(), "api-probe")
         tasks.start(self._loop_monitor.run(), "event-loop-monitor")
+        tasks.start(collect_periodically(), "garbage-collection")
 
     def _http_server(self) -> HttpServer:
         reviews = KubeReviews(self._client, self._config.api_audiences)

@@ -28,6 +28,7 @@ from userstorage_operator.kube.client import WATCH_SILENCE, KubeClient
 from userstorage_operator.kube.login import login
 from userstorage_operator.runtime.connections import Limits
 from userstorage_operator.runtime.event_loop_monitor import EventLoopMonitor
+from userstorage_operator.runtime.garbage_collection import collect_periodically
 from userstorage_operator.runtime.gate_metrics import GateMetrics
 from userstorage_operator.runtime.http import HandlerServer, HttpServer
 from userstorage_operator.runtime.metrics import CONTENT_TYPE
@@ -205,6 +206,7 @@ class Gate:
             await self._http.start(self._config.http_port)
         async with background(stop) as tasks:
             tasks.start(self._loop_monitor.run(), "event-loop-monitor")
+            tasks.start(collect_periodically(), "garbage-collection")
             tasks.start(self._keys.run(), "keys")
             for informer in self._watch.informers:
                 tasks.start(informer.run(), f"informer-{informer.resource.plural}")
