@@ -137,6 +137,13 @@ class Crashes:
         self.reference = await self._run(world)
         self.writes = world.writes()
 
+    @property
+    def certain_writes(self) -> int:
+        """The number of writes of the reference that every run makes: how many steps of a transition a status reports depends on when
+        it is looked at.
+        """
+        return sum(write.what != "patch userstorages/status" for write in self.writes)
+
     async def crash_at(self, nth: int, *, after: bool, twice: bool = False) -> bool:
         """Run the workload with a crash before or after its `nth` write; with `twice`, the next process crashes before its first
         write. Return whether there was such a write.
