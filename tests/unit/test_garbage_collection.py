@@ -18,7 +18,7 @@ class Cycle:
 
 
 async def test_cycles_are_freed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(garbage_collection, "PERIOD", 0.0)
+    monkeypatch.setattr(garbage_collection, "_PERIOD", 0.0)
     gc.disable()  # none by the number of objects
     try:
         freed = weakref.ref(Cycle())

@@ -7,12 +7,12 @@ unreachable but in a reference cycle (an exception with its traceback, a respons
 import asyncio
 import gc
 
-PERIOD = 300.0
+_PERIOD = 300.0
 """Seconds between two full collections. One takes some 20 ms for 100,000 objects; what was there at the start is frozen."""
 
 
 async def collect_periodically() -> None:
     """Collect until cancelled."""
     while True:
-        await asyncio.sleep(PERIOD)
+        await asyncio.sleep(_PERIOD)
         gc.collect()
