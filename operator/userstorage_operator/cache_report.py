@@ -18,7 +18,6 @@ from userstorage_operator.redis_cache.connection import Connection, RedisUnavail
 from userstorage_operator.redis_cache.inspection import Inspected, inspect
 from userstorage_operator.redis_cache.keys import Keys
 from userstorage_operator.redis_cache.settings import RedisSettings
-from userstorage_operator.redis_options import redis_options
 
 _TIMEOUT = 5.0
 """Timeout of Redis in seconds. A person can wait longer than the operator, and may have a slow connection to Redis."""
@@ -35,13 +34,11 @@ _OPTION_HINTS = {
 """Kind of RedisUnavailable -> the option to check. All other kinds are about the connection: --redis-url."""
 
 
-@click.command()
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Output format.")
-@redis_options
-def cache(output: str, redis: RedisSettings | None) -> None:
-    """Show the contents of Redis and compare them with the cluster. Exit code 1: they differ, or there is no mirror."""
-    if redis is None:
-        raise click.UsageError("--redis-url: missing")
+def show(output: str, redis: RedisSettings) -> None:
+    """Print the report as `text` or `json`.
+
+    Raises click's Exit with code 1 if Redis and cluster differ, or there is no mirror; ClickException if either does not answer.
+    """
     try:
         found, drift = asyncio.run(_inspect(redis))
     except RedisUnavailable as error:

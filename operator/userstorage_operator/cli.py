@@ -16,11 +16,11 @@ import uvloop
 from userstorage_operator import gate_app, uninstall
 from userstorage_operator.api.errors import InvalidSpec, OperatorError
 from userstorage_operator.api.quantities import parse_duration
-from userstorage_operator.cache_report import cache
 from userstorage_operator.config import Config, VolumeStats
 from userstorage_operator.gate_app import GateConfig
 from userstorage_operator.kube.client import KubeClient, NoopObserver
 from userstorage_operator.kube.login import in_cluster, login, own_namespace
+from userstorage_operator.redis_cache.settings import RedisSettings
 from userstorage_operator.redis_options import redis_options
 from userstorage_operator.runtime import logs
 
@@ -89,9 +89,6 @@ _log_format = click.option(
 @click.version_option(package_name="userstorage-operator")
 def main() -> None:
     """Give every user of a platform their own file browser."""
-
-
-main.add_command(cache)
 
 
 @main.command()
@@ -272,6 +269,18 @@ async def _release(namespaces: tuple[str, ...]) -> dict[uninstall.Held, str]:
         )
     finally:
         await client.close()
+
+
+@main.command()
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Output format.")
+@redis_options
+def cache(output: str, redis: RedisSettings | None) -> None:
+    """Show the contents of Redis and compare them with the cluster. Exit code 1: they differ, or there is no mirror."""
+    from userstorage_operator import cache_report  # noqa: PLC0415  # redis: see _serve
+
+    if redis is None:
+        raise click.UsageError("--redis-url: missing")
+    cache_report.show(output, redis)
 
 
 async def _serve(config: Config, process_logs: logs.Logs) -> None:

@@ -1,5 +1,7 @@
 """Options of the command line, and the usage errors for invalid ones."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,13 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     monkeypatch.setattr(cli, "_serve", serve)
     monkeypatch.setattr(logs, "catch_uncaught", lambda: None)  # it would change the hooks of the test process
     return configs
+
+
+def test_gate_loads_neither_kopf_nor_redis() -> None:
+    code = "import sys, userstorage_operator.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "userstorage_operator.gate_app" in loaded
+    assert [name for name in loaded if name.partition(".")[0] in {"kopf", "opentelemetry", "redis"}] == []
 
 
 def run(*arguments: str, **environment: str) -> Result:

@@ -12,7 +12,7 @@ from userstorage_operator.config import Config
 
 def test_opentelemetry_is_not_loaded_without_an_endpoint() -> None:
     """Allow OpenTelemetry's API, which the redis package loads if it is installed, but neither SDK nor exporter."""
-    code = "import sys, userstorage_operator.cli; print(*sys.modules)"
+    code = "import sys, userstorage_operator.cli, userstorage_operator.app; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "userstorage_operator.runtime.tracing" in loaded
     tracing = ("userstorage_operator.runtime.otel", "opentelemetry.exporter", "opentelemetry.sdk.trace", "google.protobuf")
