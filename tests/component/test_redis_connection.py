@@ -85,6 +85,11 @@ class RedisClient:
     async def set(self, value: str = "value", key: str = "name") -> None:
         await self.connection.run("set", lambda redis: redis.set(key, value))
 
+    async def spread(self) -> None:
+        """Make calls over many connections. On a busy machine some may take too long, so calls succeed again before this returns."""
+        await asyncio.gather(*(_kind(self.get) for _ in range(20)))
+        await self.healed()
+
     async def failure(self, call: Callable[[], Any] | None = None) -> str:
         """Make a call that must fail within its bound. Return the kind of the failure."""
         with pytest.raises(RedisUnavailable) as caught:
@@ -450,7 +455,7 @@ async def test_high_latency_times_out(redis_server: RedisServer, connect: Callab
 async def test_stalled_connections_are_not_used_again(redis_server: RedisServer, connect: Callable[..., RedisClient]) -> None:
     async with redisproxy.running(redis_server.port) as proxy:
         client = connect(proxy.url)
-        await asyncio.gather(*(_kind(client.get) for _ in range(20)))
+        await client.spread()
         proxy.stall()
         assert await client.opened() == ["timeout"] * FAILURES
         stalled = proxy.connections
@@ -462,7 +467,7 @@ async def test_stalled_connections_are_not_used_again(redis_server: RedisServer,
 async def test_reset_connections_are_replaced(redis_server: RedisServer, connect: Callable[..., RedisClient]) -> None:
     async with redisproxy.running(redis_server.port) as proxy:
         client = connect(proxy.url)
-        await asyncio.gather(*(_kind(client.get) for _ in range(20)))
+        await client.spread()
         proxy.reset()
         assert await client.opened() == ["connection"] * FAILURES
         proxy.heal()
