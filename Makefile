@@ -9,6 +9,8 @@ UV_VERSION := 0.13.9
 # The uv of this machine, or one from PyPI in .tools: only python3 has to be installed.
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/uv/bin/uv)
 RUN := $(UV) run --frozen
+# In a fresh clone, mypy would take a minute of a processor to read again what it has checked in another one.
+export MYPY_CACHE_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/userstorage-mypy
 LOCALCLUSTER := $(RUN) localcluster
 
 CLUSTER ?= control-plane
