@@ -18,7 +18,7 @@ from userstorage_operator.informers.caches import Caches
 from userstorage_operator.observed.snapshot import controller_uid
 from userstorage_operator.plan.exposure import HostPath, served_host, wanted_host
 
-MANY = 10_000
+MANY = 1000
 SHARED = {"expose": "Ingress", "hostTemplate": "files.example.org"}
 CLASSES: dict[str, dict[str, Any]] = {
     "own": {"network": {"expose": "Ingress", "hostTemplate": "${slug}.example.org"}},

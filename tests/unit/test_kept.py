@@ -198,14 +198,14 @@ HOSTILE: list[Unstructured] = [
     {"metadata": {"labels": {f"label-{number}": "x" * 63 for number in range(4000)}}},
     {"metadata": {"finalizers": [f"example.org/{number:0250}" for number in range(1000)]}},
     {"metadata": {"ownerReferences": [{"kind": BIG, "name": BIG, "uid": BIG, "apiVersion": BIG}] * 4}},
-    {"metadata": {"managedFields": [managed_by(BIG, {"metadata": {"labels": {"app": ""}}, "spec": {"x": ""}})] * 500}},
+    {"metadata": {"managedFields": [managed_by(BIG, {"metadata": {"labels": {"app": ""}}, "spec": {"x": ""}})] * 4}},
     {"spec": dict.fromkeys(("type", "nodeName", "storageClassName", "volumeName", "ingressClassName"), BIG)},
     {"spec": {field: {BIG: BIG} for field in ("selector", "podSelector", "resources", "affinity", "defaultBackend")}},
     {"spec": {field: [{"from": BIG}] * 4 for field in ("rules", "ingress", "ports", "tls", "parentRefs", "schedulingGates")}},
     {"spec": {"volumes": [{"name": f"{number}", "persistentVolumeClaim": {"claimName": "x" * 253}} for number in range(4000)]}},
     {"spec": {"containers": [{"name": names.CONTAINER, "image": BIG, "args": [BIG]}] * 4}},
-    {"status": {"message": BIG, "conditions": [{"type": BIG, "status": "x", "message": BIG}] * 500, "parents": []}},
-    {"status": {"containerStatuses": [{"name": "x", "state": {"waiting": {"reason": BIG, "message": BIG}}}] * 500}},
+    {"status": {"message": BIG, "conditions": [{"type": BIG, "status": "x", "message": BIG}] * 4, "parents": []}},
+    {"status": {"containerStatuses": [{"name": "x", "state": {"waiting": {"reason": BIG, "message": BIG}}}] * 4}},
 ]
 
 
