@@ -71,6 +71,9 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("busy")
     # A shell ignores SIGINT in what it starts in the background, and so would every program that a test starts and interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # API servers and kubectl take half of the processor time of a run, of which their garbage collector needs a sixth by default.
+    os.environ.setdefault("GOGC", "400")
+    os.environ.setdefault("GOMEMLIMIT", "600MiB")  # of each program, which then collects as often as it must
     config.pluginmanager.register(parallel)
     config.pluginmanager.register(reruns)
     gateway_table.pytest_configure(config)

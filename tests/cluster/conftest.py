@@ -18,7 +18,9 @@ def empty_cluster(tmp_path: Path) -> Iterator[Kubectl]:
     directory = tmp_path / "cluster"
     cluster = localcluster.start("control-plane", directory)
     try:
-        yield Kubectl(str(cluster.kubectl), cluster.kubeconfig)
+        kubectl = Kubectl(str(cluster.kubectl), cluster.kubeconfig)
+        with kubectl.proxied():
+            yield kubectl
     finally:
         localcluster.stop(directory)
 

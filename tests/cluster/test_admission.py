@@ -45,4 +45,4 @@ def test_every_flavor_is_served_under_admission_policies(
         assert served is not None
         assert served["metadata"]["annotations"]["userstorage.dev/class"] == name
     finally:
-        api.run("delete", "usc", name)
+        api.delete("usc", name)

@@ -37,7 +37,7 @@ def three(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Op
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     with replicas(api, tmp_path_factory.mktemp("replicas"), namespace, 3) as several:
         yield several
-    api.run("delete", "namespace", namespace, "--wait=false")
+    api.delete("namespace", namespace)
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_leader_without_network_exits_before_its_lease_expires(
 
 
 def test_leader_recreates_deleted_lease(three: OperatorReplicas, leader: Replica, trial: int) -> None:
-    three.api.run("delete", "lease", LEASE, "-n", SYSTEM)
+    three.api.delete("lease", LEASE, namespace=SYSTEM)
     assert eventually(lambda: (three.api.get("lease", LEASE, SYSTEM) or {"spec": {}})["spec"].get("holderIdentity"))
     assert three.leader() is leader
     three.create_users(BURST)

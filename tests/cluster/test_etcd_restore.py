@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import os
 import shutil
-import signal
 import time
 import urllib.error
 import urllib.request
@@ -13,13 +11,11 @@ from pathlib import Path
 
 import pytest
 
-import localcluster
-from conftest import install_manifests
-from localcluster import ClusterError, processes
+from localcluster import processes
 from localcluster.addresses import free_port
-from localcluster.state import read
 from support.backend import account
-from support.kubectl import PATIENCE, Kubectl, eventually
+from support.control_plane import ControlPlane
+from support.kubectl import PATIENCE, eventually
 from support.operator_account import SYSTEM, log_in
 from support.operator_process import OperatorProcess
 from support.operator_replicas import free_lease
@@ -33,44 +29,29 @@ BEYOND_LEASE = 12.0
 """Seconds without an API server after which no leader can prove its leadership."""
 
 
-class RestorableCluster:
+class RestorableCluster(ControlPlane):
     """A cluster whose etcd can be copied and put back."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._copy = directory.parent / "etcd-copy"
-        cluster = localcluster.start("control-plane", directory)
-        self.kubectl = install_manifests(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
+    @property
+    def _copy(self) -> Path:
+        return self._directory.parent / "etcd-copy"
 
     @property
     def _data(self) -> Path:
         return self._directory / "run" / "etcd"
 
-    def _processes(self) -> dict[str, processes.Process]:
-        found = read(self._directory / "state.json")
-        assert found is not None
-        return found.processes
-
     def copy_etcd(self) -> None:
         """Copy the data of etcd as it is now."""
-        pid = self._processes()["etcd"].pid
-        os.kill(pid, signal.SIGSTOP)
-        try:
+        with self.stopped("etcd"):
             shutil.copytree(self._data, self._copy)
-        finally:
-            os.kill(pid, signal.SIGCONT)
 
     def restore_etcd(self, outage: float) -> None:
         """Put the copy back, with all programs of the control plane stopped for at least `outage` seconds."""
-        processes.kill(self._processes().values())
+        processes.kill(self.processes().values())
         shutil.rmtree(self._data)
         shutil.copytree(self._copy, self._data)
         time.sleep(outage)
-        for _ in range(3):  # a controller manager exits if the API server takes long to start
-            with contextlib.suppress(ClusterError):
-                localcluster.start("control-plane", self._directory)
-                return
-        pytest.fail("the control plane does not start from the copy")
+        self.resume()
 
     def write_much(self) -> None:
         """Write some hundred times."""
@@ -102,10 +83,11 @@ class RestorableCluster:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[RestorableCluster]:
     """A separate cluster, as other tests of the worker would lose their objects."""
+    cluster = RestorableCluster(tmp_path / "cluster")
     try:
-        yield RestorableCluster(tmp_path / "cluster")
+        yield cluster
     finally:
-        localcluster.stop(tmp_path / "cluster")
+        cluster.stop()
 
 
 def served(port: int, token: str) -> dict[str, str]:

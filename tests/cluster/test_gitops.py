@@ -174,7 +174,7 @@ class ServedNamespace:
         """Wait until the object is in the case's phase, deleting it first if the case says so; return the object."""
         if row.delete:
             self.api.run("wait", "us", name, "-n", self.namespace, "--for=condition=Ready", WAIT)
-            self.api.run("delete", "us", name, "-n", self.namespace, "--wait=false")
+            self.api.delete("us", name, namespace=self.namespace)
 
         def object_in_phase() -> Unstructured | None:
             found = self.get(name)
@@ -207,8 +207,8 @@ def served(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         with changing_owners(api):
             api.run("delete", "us", "--all", "-n", name, "--wait=false")
             eventually(lambda: not api.list_all("us", name))
-    api.run("delete", "usc", name, here.lab)
-    api.run("delete", "namespace", name, "--wait=false")
+    api.delete("usc", name, here.lab)
+    api.delete("namespace", name)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -321,7 +321,7 @@ def test_argo_cd_reports_class_as_degraded_healthy_or_progressing(
         assert argo(raw | {"metadata": raw["metadata"] | {"generation": 9}})[0] == "Progressing"
         assert argo({key: value for key, value in raw.items() if key != "status"})[0] == "Healthy"
     finally:
-        served.api.run("delete", "usc", broken)
+        served.api.delete("usc", broken)
 
 
 def get_class(served: ServedNamespace, name: str) -> Unstructured:

@@ -70,7 +70,7 @@ def operators(
         first.start()
         second.launch()
         yield {one: first, other: second}
-    api.run("delete", "lease", LEASE, "-n", SYSTEM, "--ignore-not-found")
+    api.delete("lease", LEASE, namespace=SYSTEM)
 
 
 @pytest.fixture

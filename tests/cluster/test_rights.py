@@ -86,7 +86,7 @@ def classes(api: Kubectl) -> Iterator[dict[str, str]]:
         spec = {"network": network, "podMetadata": ALLOWED}
         api.apply({"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": metadata, "spec": spec})
     yield names
-    api.run("delete", "usc", *names.values())
+    api.delete("usc", *names.values())
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def operator(
         timeout=COMMAND_TIMEOUT,
     )
     api.run("delete", "httproutes", "--all", "-n", namespace)  # otherwise the deletion of their CRD would wait for them
-    api.run("delete", "lease", LEASE, "-n", SYSTEM, "--ignore-not-found")
+    api.delete("lease", LEASE, namespace=SYSTEM)
 
 
 def test_every_granted_right_is_used_and_every_used_right_is_granted(
@@ -120,12 +120,12 @@ def test_every_granted_right_is_used_and_every_used_right_is_granted(
 ) -> None:
     create_foreign_objects(api, namespace)
     operator.start()
-    api.run("delete", "lease", LEASE, "-n", SYSTEM)  # the leader creates it again
+    api.delete("lease", LEASE, namespace=SYSTEM)  # the leader creates it again
     create_users(api, namespace, classes)
     request_read_api(api, namespace, port)
     edit_children_and_classes(api, namespace, classes)
     suspend_and_resume_twice(api, namespace)
-    api.run("delete", "us", "alice", "-n", namespace, "--wait=false")
+    api.delete("us", "alice", namespace=namespace)
 
     rights = granted(api, ACCOUNT)
     assert len(rights) > 40
@@ -180,7 +180,7 @@ def test_namespaced_installation_has_no_rights_elsewhere(api: Kubectl, namespace
         for binding in bindings:
             scope = ["-n", binding["metadata"]["namespace"]] if binding["kind"] == "RoleBinding" else []
             api.run("delete", binding["kind"], binding["metadata"]["name"], *scope)
-        api.run("delete", "serviceaccount", namespace, "-n", SYSTEM)
+        api.delete("serviceaccount", namespace, namespace=SYSTEM)
         release(api, namespace)
 
 

@@ -46,7 +46,7 @@ def class_name(api: Kubectl, namespace: str) -> Iterator[str]:
         }
     )
     yield namespace
-    api.run("delete", "usc", namespace)
+    api.delete("usc", namespace)
 
 
 def images(api: Kubectl, namespace: str) -> list[str]:

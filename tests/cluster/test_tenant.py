@@ -41,7 +41,7 @@ def neighbour(api: Kubectl) -> Iterator[str]:
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     api.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
     yield name
-    api.run("delete", "namespace", name, "--wait=false")
+    api.delete("namespace", name)
 
 
 def bound(claim: Object | None) -> Object | None:

@@ -45,7 +45,7 @@ def operator(api: Kubectl, login: Login, namespace: str, tmp_path: Path) -> Iter
         with changing_owners(api):
             api.run("delete", "us", "--all", "-n", namespace, "--wait=false")
             eventually(lambda: not api.list_all("us", namespace))
-    api.run("delete", "usc", "released", "--ignore-not-found")
+    api.delete("usc", "released")
 
 
 def writes(api: Kubectl, login: Login) -> list[Request]:
@@ -334,7 +334,7 @@ def test_refused_claim_owner_keeps_deletion_waiting(api: Kubectl, namespace: str
     operator.start()
     eventually(lambda: condition_of(api.get("us", "erin", namespace) or {}, "Ready") == ("True", "PodReady"))
     assert condition_of(api.get("us", "erin", namespace) or {}, "Reconciling") == ("False", "Done")
-    api.run("delete", "us", "erin", "-n", namespace, "--wait=false")
+    api.delete("us", "erin", namespace=namespace)
 
     def last_error() -> str:
         found = api.get("us", "erin", namespace)

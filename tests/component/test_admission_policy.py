@@ -65,7 +65,7 @@ def lenient(api: Kubectl) -> Iterator[str]:
     name = f"test-{uuid.uuid4().hex[:8]}"
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
-    api.run("delete", "namespace", name, "--wait=false")
+    api.delete("namespace", name)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def classes(api: Kubectl) -> Iterator[dict[str, str]]:
         metadata = {"name": names[kind]}
         api.apply({"apiVersion": "userstorage.dev/v1", "kind": "UserStorageClass", "metadata": metadata, "spec": spec})
     yield names
-    api.run("delete", "usc", *names.values())
+    api.delete("usc", *names.values())
 
 
 @pytest.fixture(scope="module")

@@ -157,7 +157,7 @@ def test_kubectl_get_shows_the_columns_of_a_class(api: Kubectl, namespace: str) 
         api.run("patch", *name, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
         header, row = api.run("get", *name).stdout.splitlines()
     finally:
-        api.run("delete", "usc", namespace)
+        api.delete("usc", namespace)
     assert header.split() == ["NAME", "FLAVOR", "DEFAULT", "USERS", "UPDATED", "AGE"]
     assert row.split()[1:5] == ["Copyparty", "true", "7", "5"]
 

@@ -66,7 +66,7 @@ def test_every_granted_right_is_used_and_nothing_else_is_asked(
 def test_gate_of_one_namespace_needs_rights_in_it_and_on_classes_only(
     api: Kubectl, users: Users, login: Login, tmp_path: Path
 ) -> None:
-    api.run("delete", "clusterrolebinding", "userstorage-gate")
+    api.delete("clusterrolebinding", "userstorage-gate")
     granted_there = ["--clusterrole=userstorage-gate", f"--serviceaccount={SYSTEM}:userstorage-gate"]
     api.run("create", "rolebinding", "userstorage-gate", *granted_there, "-n", users.namespace)
 

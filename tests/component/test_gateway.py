@@ -295,7 +295,7 @@ def shared_gateway(api: Kubectl, gateway_api: None) -> Iterator[SharedGateway]:
     metadata = {"name": "public", "namespace": name}
     api.apply({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": metadata, "spec": spec})
     yield SharedGateway(api, name)
-    api.run("delete", "namespace", name, "--wait=false")
+    api.delete("namespace", name)
     api.run("delete", GATEWAYS)
 
 

@@ -47,7 +47,7 @@ async def neighbour(api: Kubectl, live: Live) -> AsyncIterator[Live]:
     neighbour = Live(live.client, name)
     yield neighbour
     await neighbour.release_all()
-    api.run("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+    api.delete("namespace", name)
 
 
 @pytest.mark.parametrize("shared", ["claim", "user id"])

@@ -113,7 +113,7 @@ async def test_list_and_top_ask_the_read_api(live: Live, plugin: Plugin, api: Ku
         assert "--read-api" in refused.stderr
     assert (await done(plugin, "list", options[0])).returncode == 2
     assert (await done(plugin, "list", *options, "-o", "json")).returncode == 2
-    api.run("delete", "clusterrolebinding", f"{live.namespace}-backend", "--ignore-not-found")
+    api.delete("clusterrolebinding", f"{live.namespace}-backend")
 
 
 async def test_orphans_are_found_and_deleted_only_when_asked(live: Live, operator: RecordedMetrics, plugin: Plugin) -> None:

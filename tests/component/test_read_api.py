@@ -45,7 +45,7 @@ async def backend(api: Kubectl, namespace: str, port: int) -> AsyncIterator[Back
     """Return a backend that may read all UserStorages."""
     async with aiohttp.ClientSession() as session:
         yield Backend(session, port, account(api, namespace, everywhere=True))
-    api.run("delete", "clusterrolebinding", f"{namespace}-backend", "--ignore-not-found")
+    api.delete("clusterrolebinding", f"{namespace}-backend")
 
 
 async def responded(backend: Backend, path: str, status: int = 200) -> ApiResponse:
@@ -178,7 +178,7 @@ async def test_missing_or_invalid_tokens_are_refused(
     token = account(api, live.namespace, "leaver", here=True)
     leaver = backend.as_(token)
     assert (await leaver.get(f"/userstorages?namespace={live.namespace}")).status == 200
-    api.run("delete", "serviceaccount", "leaver", "-n", live.namespace)
+    api.delete("serviceaccount", "leaver", namespace=live.namespace)
     await responded(leaver, f"/userstorages?namespace={live.namespace}", 401)
 
 

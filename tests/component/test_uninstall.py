@@ -50,7 +50,7 @@ def held(api: Kubectl, namespace: str) -> dict[str, list[str]]:
 def test_objects_can_be_deleted_after_their_finalizers_are_released(
     api: Kubectl, namespace: str, left_behind: list[str]
 ) -> None:
-    api.run("delete", "us", "alice", "-n", namespace, "--wait=false")
+    api.delete("us", "alice", namespace=namespace)
     assert "alice" in held(api, namespace)  # without the operator, its finalizer blocks the deletion
     done = release(api, f"--namespace={namespace}")
     assert (done.returncode, done.stderr) == (0, "")
@@ -61,7 +61,7 @@ def test_objects_can_be_deleted_after_their_finalizers_are_released(
     assert held(api, namespace) == {"bob": ["example.com/backup"], "carol": []}
     assert release(api, f"--namespace={namespace}").stdout == ""
     api.run("patch", "us", "bob", "-n", namespace, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-    api.run("delete", "namespace", namespace, "--wait=false")
+    api.delete("namespace", namespace)
     eventually(lambda: not api.run("get", "namespace", namespace, "--ignore-not-found").stdout)
 
 
@@ -82,7 +82,7 @@ def test_released_policies_outlive_the_pods(api: Kubectl, namespace: str, left_b
     owned = {"ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}]}
     api.apply(policy("user-storage-alice", namespace, **owned), policy("user-storage-bob", namespace))
     api.run("run", "user-storage-bob", "--image=example.org/x:1", "-n", namespace, f"--overrides={json.dumps(RESTRICTED)}")
-    api.run("delete", "networkpolicy", "user-storage-bob", "-n", namespace, "--wait=false")
+    api.delete("networkpolicy", "user-storage-bob", namespace=namespace)
     done = release(api, f"--namespace={namespace}")
     assert done.returncode == 1
     assert f"networkpolicy {namespace}/user-storage-bob not released: its pod still exists" in done.stderr

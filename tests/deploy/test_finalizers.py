@@ -45,7 +45,7 @@ def alice(installation: Installation, user_namespace: str) -> str:
 
 
 def test_uninstallation_job_removes_finalizers(installation: Installation, alice: str, job: str) -> None:
-    installation.kubectl.run("delete", "us", "alice", "-n", alice, "--wait=false")
+    installation.kubectl.delete("us", "alice", namespace=alice)
     installation.system("wait", job, "--for=condition=complete", WAIT)
     assert f"userstorage {alice}/alice released" in installation.system("logs", job)
     eventually(lambda: installation.kubectl.get("us", "alice", alice) is None)

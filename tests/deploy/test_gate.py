@@ -37,7 +37,7 @@ def front_door(installation: Installation, tmp_path_factory: pytest.TempPathFact
     finally:
         door.stop()
         kubectl.run("delete", "namespace", namespace, WAIT)
-        kubectl.run("delete", "userstorageclass", *door.users.classes)
+        kubectl.delete("userstorageclass", *door.users.classes)
 
 
 @pytest.fixture(params=GATEWAYS)

@@ -111,9 +111,9 @@ def new_namespace(cluster: ClusterAccess) -> Iterator[NamespaceUsers]:
     users = NamespaceUsers(cluster.kubectl, name, cluster)
     yield users
     # Without waiting: pods terminate while the next test runs.
-    cluster.kubectl.run("delete", "namespace", name, "--wait=false")
+    cluster.kubectl.delete("namespace", name)
     if users.classes:
-        cluster.kubectl.run("delete", "userstorageclass", *users.classes)
+        cluster.kubectl.delete("userstorageclass", *users.classes)
 
 
 @pytest.fixture

@@ -94,6 +94,6 @@ def test_container_is_unprivileged_and_ends_gracefully(users: NamespaceUsers, co
     assert listening == {"0" * 32 + ":1F90"}, "one port, and no socket for discovery"
 
     start = time.monotonic()
-    users.kubectl.run("delete", "userstorage", "alice", "-n", users.namespace, "--wait=false")
+    users.kubectl.delete("userstorage", "alice", namespace=users.namespace)
     eventually(lambda: users.pod("alice") is None)
     assert time.monotonic() - start < 120, "killed at the end of the grace period"

@@ -24,7 +24,7 @@ def test_deletion_terminates_pod_gracefully_and_follows_reclaim_policy(
     assert pod["spec"]["terminationGracePeriodSeconds"] == GRACE_SECONDS
 
     started = time.monotonic()
-    users.kubectl.run("delete", "us", "alice", "-n", users.namespace, "--wait=false")
+    users.kubectl.delete("us", "alice", namespace=users.namespace)
     while users.get("userstorage", "alice") is not None:
         time.sleep(0.1)
         assert time.monotonic() - started < PATIENCE

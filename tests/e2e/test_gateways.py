@@ -224,7 +224,7 @@ def test_owner_waits_at_a_page_of_the_gate_while_the_pod_starts(front_door: Door
         return pages[-1].code == WAITING[gateway.name]
 
     users = front_door.users
-    users.kubectl.run("delete", "pod", "user-storage-alice", "-n", users.namespace, "--wait=false")
+    users.kubectl.delete("pod", "user-storage-alice", namespace=users.namespace)
     eventually(waits)
     assert (pages[-1].headers["Refresh"], pages[-1].headers["Retry-After"]) == ("2", "2")
     assert b"<h1>Starting</h1>" in pages[-1].body

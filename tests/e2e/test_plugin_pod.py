@@ -106,7 +106,7 @@ def test_open_without_the_right_ends_before_it_prints_an_address(
     grant("forward", "get,create", "pods/portforward")
     with opened(plugin) as (url, _):
         assert httpx.get(f"{url}health", timeout=PATIENCE, trust_env=False).status_code == 200
-    kubectl.run("delete", "clusterrolebinding", f"{namespace}-opener")
+    kubectl.delete("clusterrolebinding", f"{namespace}-opener")
 
 
 def test_open_without_a_pod_says_so(users: NamespaceUsers, plugin: Plugin) -> None:

@@ -50,6 +50,12 @@ class ApiProxy:
         query = {"fieldValidation": validation} | ({"dryRun": "All"} if dry_run else {})
         return self.request("POST", f"{self._collection_of(manifest)}?{urlencode(query)}", manifest, as_user)
 
+    def apply(self, manifest: Object) -> Object:
+        """Apply an object on the server's side, as `kubectl apply --server-side --force-conflicts` does, and return the answer."""
+        query = {"fieldManager": "kubectl", "force": "true", "fieldValidation": "Strict"}
+        path = f"{self._collection_of(manifest)}/{manifest['metadata']['name']}?{urlencode(query)}"
+        return self._send("PATCH", path, json.dumps(manifest), {"Content-Type": "application/apply-patch+yaml"})
+
     def replace(self, manifest: Object) -> Object:
         """Replace an object, which unlike a patch removes the fields that `manifest` lacks. Return the answer."""
         path = f"{self._collection_of(manifest)}/{manifest['metadata']['name']}"
@@ -60,6 +66,14 @@ class ApiProxy:
     def delete(self, manifest: Object) -> Object:
         """Request the deletion of an object, and return the answer."""
         return self.request("DELETE", f"{self._collection_of(manifest)}/{manifest['metadata']['name']}")
+
+    def token(self, account: str, namespace: str, hours: int = 1) -> str:
+        """Return a new token of a service account."""
+        path = f"{self._collection('serviceaccount', namespace)}/{account}/token"
+        answer = self.request("POST", path, {"spec": {"expirationSeconds": hours * 3600}})
+        assert not refusal(answer), answer
+        token: str = answer["status"]["token"]
+        return token
 
     def request(self, method: str, path: str, body: Object | None = None, as_user: str = "") -> Object:
         """Send a request and return the answer: an object, or a Status with `code` and `message` if the request is refused."""
@@ -82,7 +96,7 @@ class ApiProxy:
         return answer
 
     def _collection_of(self, manifest: Object) -> str:
-        return self._collection(manifest["kind"], manifest["metadata"].get("namespace", ""))
+        return self._collection(manifest["kind"], manifest["metadata"].get("namespace", "default"))
 
     def _collection(self, kind: str, namespace: str) -> str:
         """Return the path of the collection of a kind; a kind that is cluster-scoped has no namespace."""

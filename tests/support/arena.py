@@ -126,7 +126,7 @@ async def arena(api: Kubectl) -> AsyncIterator[Arena]:
                 await client.delete(USER_STORAGE_CLASSES, "", raw["metadata"]["name"], raw["metadata"]["uid"], 0, "Background")
         await client.close()
         await until_connections_closed()
-    api.run("delete", "namespace", *names, "--wait=false")
+    api.delete("namespace", *names)
 
 
 async def _settle(arena: Arena) -> None:

@@ -19,13 +19,18 @@ _DOCUMENT = document("test")
 
 def account(api: Kubectl, namespace: str, name: str = "backend", *, everywhere: bool = False, here: bool = False) -> str:
     """Return a token of a new service account that may read UserStorages in its namespace (`here`) or in all (`everywhere`)."""
-    api.run("create", "serviceaccount", name, "-n", namespace)
-    subject = f"--serviceaccount={namespace}:{name}"
+    account = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "userstorage-view"}
+    binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "roleRef": role, "subjects": [account]}
+    objects: list[dict[str, Any]] = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}
+    ]
     if here:
-        api.run("create", "rolebinding", name, "-n", namespace, "--clusterrole=userstorage-view", subject)
+        objects.append({**binding, "kind": "RoleBinding", "metadata": {"name": name, "namespace": namespace}})
     if everywhere:
-        api.run("create", "clusterrolebinding", f"{namespace}-{name}", "--clusterrole=userstorage-view", subject)
-    return api.run("create", "token", name, "-n", namespace).stdout.strip()
+        objects.append({**binding, "kind": "ClusterRoleBinding", "metadata": {"name": f"{namespace}-{name}"}})
+    api.apply(*objects)
+    return api.token(name, namespace)
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,19 @@ class ControlPlane:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        cluster = localcluster.start(PROFILE, directory)
-        self.kubectl = install_manifests(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
+        self._started = contextlib.ExitStack()
+        self._started.callback(localcluster.stop, directory)
+        try:
+            cluster = localcluster.start(PROFILE, directory)
+            self.kubectl = install_manifests(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
+            self._started.enter_context(self.kubectl.proxied())
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Stop the cluster."""
-        localcluster.stop(self._directory)
+        self._started.close()
 
     def new_namespace(self) -> str:
         """Create a namespace and return its name."""
@@ -50,7 +57,7 @@ class ControlPlane:
 
     def kill(self, *names: str) -> None:
         """Kill programs, such as etcd or kube-apiserver, with SIGKILL."""
-        found = self._processes()
+        found = self.processes()
         processes.kill(found[name] for name in names)
 
     def resume(self) -> None:
@@ -60,7 +67,7 @@ class ControlPlane:
     @contextlib.contextmanager
     def stopped(self, name: str) -> Iterator[None]:
         """Stop a program by SIGSTOP while the block runs: its connections stay open, and it does not answer."""
-        pid = self._processes()[name].pid
+        pid = self.processes()[name].pid
         os.kill(pid, signal.SIGSTOP)
         try:
             yield
@@ -72,7 +79,8 @@ class ControlPlane:
         revision = self._etcd("range", {"key": "AA=="})["header"]["revision"]
         self._etcd("compaction", {"revision": revision, "physical": True})
 
-    def _processes(self) -> dict[str, processes.Process]:
+    def processes(self) -> dict[str, processes.Process]:
+        """Return the recorded programs by name."""
         found = read(self._directory / "state.json")
         assert found is not None
         return found.processes
@@ -80,7 +88,7 @@ class ControlPlane:
     def _etcd(self, call: str, body: dict[str, Any]) -> Any:
         [url] = [
             option.partition("=")[2]
-            for option in self._processes()["etcd"].command
+            for option in self.processes()["etcd"].command
             if option.startswith("--listen-client-urls=")
         ]
         request = urllib.request.Request(f"{url}/v3/kv/{call}", json.dumps(body).encode())  # noqa: S310  # a local port

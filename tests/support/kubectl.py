@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from support import apiproxy
-from support.apiproxy import ApiProxy
+from support.apiproxy import ApiProxy, refusal
 
 T = TypeVar("T")
 PATIENCE = 180.0
@@ -33,6 +33,7 @@ class Kubectl:
         self._command = [program, f"--kubeconfig={kubeconfig}", f"--cache-dir={cache}", "--request-timeout=60s"]
         self.kubeconfig = kubeconfig
         self._proxy: ApiProxy | None = None
+        self._config: str | None = None
 
     @contextmanager
     def proxied(self) -> Iterator[ApiProxy]:
@@ -58,8 +59,30 @@ class Kubectl:
         return done
 
     def apply(self, *objects: dict[str, Any]) -> None:
-        """Apply objects with kubectl's client-side apply."""
-        self.run("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+        """Apply objects on the server's side; other managers lose the fields."""
+        if self._proxy is None:
+            listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+            self.run("apply", "--server-side", "--force-conflicts", "-f", "-", input=listed)
+            return
+        for manifest in objects:
+            answer = self._proxy.apply(manifest)
+            assert not refusal(answer), answer
+
+    def delete(self, kind: str, *names: str, namespace: str = "") -> None:
+        """Request the deletion of objects, without waiting for their end. Those that do not exist are passed over."""
+        if self._proxy is None:
+            self.run("delete", kind, *names, *(("-n", namespace) if namespace else ()), "--wait=false", "--ignore-not-found")
+            return
+        for name in names:
+            manifest = {"kind": kind, "metadata": {"name": name, "namespace": namespace}}
+            answer = self._proxy.delete(manifest)
+            assert not refusal(answer) or answer["code"] == 404, answer
+
+    def token(self, account: str, namespace: str, hours: int = 1) -> str:
+        """Return a new token of a service account."""
+        if self._proxy is not None:
+            return self._proxy.token(account, namespace, hours)
+        return self.run("create", "token", account, "-n", namespace, f"--duration={hours}h").stdout.strip()
 
     def wait_established(self, *definitions: str) -> None:
         """Wait until the API server serves these CRDs (`crd/…`).
@@ -86,6 +109,13 @@ class Kubectl:
         """Return the phase of a UserStorage, or an empty string if it has none yet."""
         phase: str = (self.get("userstorage", name, namespace) or {}).get("status", {}).get("phase", "")
         return phase
+
+    def config(self) -> dict[str, Any]:
+        """Return the kubeconfig of the current context, secrets included."""
+        if self._config is None:
+            self._config = self.run("config", "view", "--raw", "--minify", "-o", "json").stdout
+        found: dict[str, Any] = json.loads(self._config)
+        return found
 
     def raw(self, path: str) -> str:
         """Return the API server's response to GET `path`."""

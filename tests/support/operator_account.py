@@ -29,8 +29,8 @@ class Login:
 
 def log_in(api: Kubectl, directory: Path, account: str = NAME, namespace: str = SYSTEM) -> Login:
     """Create a token of a service account, by default the operator's, and a kubeconfig with it in `directory`."""
-    token = api.run("create", "token", account, "-n", namespace, "--duration=4h").stdout.strip()
-    config = json.loads(api.run("config", "view", "--raw", "--minify", "-o", "json").stdout)
+    token = api.token(account, namespace, hours=4)
+    config = api.config()
     config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
     path = directory / "kubeconfig"
     path.write_text(json.dumps(config))

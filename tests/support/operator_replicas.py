@@ -209,4 +209,4 @@ def replicas(
         eventually(lambda: not api.list_all("userstorages", namespace), every=1)
     finally:
         started.close()
-        api.run("delete", "lease", LEASE, "-n", SYSTEM, "--ignore-not-found")
+        api.delete("lease", LEASE, namespace=SYSTEM)

@@ -159,7 +159,7 @@ class Workload:
         yield "restart", restart, ()
         yield "resume", apply("resume"), ("kube-scheduler", "kwok")
         names = [raw["metadata"]["name"] for raw in self._manifests["delete"]]
-        yield "delete", lambda: self._api.run("delete", "us", *names, "-n", self._namespace, "--wait=false"), ("kwok",)
+        yield "delete", lambda: self._api.delete("us", *names, namespace=self._namespace), ("kwok",)
 
     def _timed(self, log: AuditLog, port: int, step: Callable[[], object]) -> float:
         """Run a step; return the seconds until the last write that it caused."""

@@ -125,7 +125,7 @@ class NamespaceUsers:
         """Delete the pod as a node drain would, wait until the next pod is ready, and return the status."""
         pod = self.pod(user)
         assert pod is not None
-        self.kubectl.run("delete", "pod", pod["metadata"]["name"], "-n", self.namespace, "--wait=false")
+        self.kubectl.delete("pod", pod["metadata"]["name"], namespace=self.namespace)
         return self.until_ready(user, not_pod=pod["metadata"]["uid"])
 
     def web(self, user: str) -> Web:
