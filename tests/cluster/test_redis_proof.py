@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from support.kubectl import Kubectl
 from support.operator_process import BriefReportsProcess, OperatorProcess
 from support.redis_workload import Workload, WorkloadResult
 from support.redistrouble import CONDITIONS, NewRedis
+from support.revision import commit, machine
 
 pytestmark = [pytest.mark.kwok, pytest.mark.alone]
 
@@ -17,7 +19,7 @@ SLOWER = 1.2
 FLOOR = 1.0
 """Seconds by which a run may always take longer than the healthy one: the time of a short run is mostly chance."""
 TRIES = 3
-"""Maximum number of runs if one is too slow, of which the fastest counts: other programs may have used the processor."""
+"""Maximum number of runs if one is too slow, or its Redis was too late: other programs may have used the processor."""
 UNCOUNTED = {"healthy", "no --redis-url", "another object's values"}
 """Conditions under which the operator counts no failures. A leader reads back only backoffs, and only one object has one, so there
 is none to exchange it with. test_redis_poisoned.py covers the readers of summaries.
@@ -67,29 +69,31 @@ def proof(
 def test_cluster_ends_in_the_same_state_under_every_condition_of_redis(
     proof: Proof, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    started, revision = datetime.now(UTC), commit()
     healthy, again = proof.run("healthy"), proof.run("healthy")
     assert again.objects == healthy.objects, "two healthy runs differ"
     assert again.has_same_writes(healthy), f"two healthy runs differ: {again.writes} and {healthy.writes}"
-    healthy.seconds = min(healthy.seconds, again.seconds)
     assert healthy.writes["create pods"] > 0
-    rows, wrong = [("healthy", healthy)], []
+    healthy = _best("healthy", [healthy, again])
+    rows, wrong = list[tuple[str, WorkloadResult]](), list[str]()
     path = request.config.getoption("--redis-proof-table")
     limit = _limit(healthy) if path is not None else math.inf  # other tests may run beside this one, unless it writes the table
     for condition in CONDITIONS:
-        outcome = healthy if condition == "healthy" else proof.run(condition)
-        for _ in range(TRIES - 1):
-            if outcome.seconds <= limit:
-                break
-            outcome.seconds = min(outcome.seconds, proof.run(condition).seconds)
-        if outcome is not healthy:
-            rows.append((condition, outcome))
-        found = [f"{condition}: {difference}" for difference in _differences(condition, outcome, healthy, limit)]
+        runs = [healthy] if condition == "healthy" else [proof.run(condition)]
+        while limit < math.inf and len(runs) < TRIES and _is_disturbed(condition, _best(condition, runs), limit):
+            runs.append(proof.run(condition))
+        outcome = _best(condition, runs)
+        rows.append((condition, outcome))
+        found = [f"{condition}: {text}" for run in runs for text in _differences(run, healthy)]
+        found += [f"{condition}: {text}" for text in _excesses(condition, outcome, healthy, limit)]
         wrong += found
         with capsys.disabled():
             print("", _row(condition, outcome, healthy), *found, sep="\n", end="", flush=True)  # noqa: T201  # each takes a while
     count = request.config.getoption("--redis-proof-objects")
     if path is not None:
-        Path(path).write_text(_table(count, rows, healthy))
+        minutes = (datetime.now(UTC) - started).total_seconds() / 60
+        origin = f"`make test-redis`, {started:%Y-%m-%d %H:%M} UTC, {minutes:.0f} min, commit {revision}.\n{machine()}."
+        Path(path).write_text(_table(count, rows, healthy, origin))
     assert not wrong, "\n".join(wrong)
 
 
@@ -97,7 +101,21 @@ def _limit(healthy: WorkloadResult) -> float:
     return max(SLOWER * healthy.seconds, healthy.seconds + FLOOR)
 
 
-def _differences(condition: str, outcome: WorkloadResult, healthy: WorkloadResult, limit: float) -> Iterator[str]:
+def _best(condition: str, runs: list[WorkloadResult]) -> WorkloadResult:
+    """Return the run that a busy machine has disturbed least."""
+    return min(runs, key=lambda run: (bool(_late(condition, run)), run.seconds))
+
+
+def _is_disturbed(condition: str, outcome: WorkloadResult, limit: float) -> bool:
+    return outcome.seconds > limit or bool(_late(condition, outcome))
+
+
+def _late(condition: str, outcome: WorkloadResult) -> set[str]:
+    """Return the failures of Redis that only a busy machine can have caused."""
+    return outcome.redis_counts.keys() & LATE if condition in UNCOUNTED else set()
+
+
+def _differences(outcome: WorkloadResult, healthy: WorkloadResult) -> Iterator[str]:
     if outcome.objects != healthy.objects:
         start = next(n for n, (a, b) in enumerate(zip(outcome.objects, healthy.objects, strict=False)) if a != b)
         yield f"other objects: …{outcome.objects[start - 300 : start + 100]}… instead of …{healthy.objects[start - 100 : start + 100]}…"
@@ -105,9 +123,12 @@ def _differences(condition: str, outcome: WorkloadResult, healthy: WorkloadResul
         yield f"other writes: {outcome.writes - healthy.writes} more, {healthy.writes - outcome.writes} less"
     if unknown := outcome.refused.keys() - TIMING_DEPENDENT:
         yield f"refused: {unknown}"
+
+
+def _excesses(condition: str, outcome: WorkloadResult, healthy: WorkloadResult, limit: float) -> Iterator[str]:
     if outcome.seconds > limit:
         yield f"{outcome.seconds:.1f} s instead of {healthy.seconds:.1f} s"
-    counted = outcome.redis_counts.keys() - (LATE if condition in UNCOUNTED and limit == math.inf else set())
+    counted = outcome.redis_counts.keys() - (_late(condition, outcome) if limit == math.inf else set())
     if bool(counted) is (condition in UNCOUNTED):
         yield f"metrics of Redis: {dict(outcome.redis_counts)}"
 
@@ -121,11 +142,11 @@ def _row(condition: str, outcome: WorkloadResult, healthy: WorkloadResult) -> st
     return f"| {condition} | {same} | {writes} | {refused} | {time} | {counts} |"
 
 
-def _table(count: int, rows: list[tuple[str, WorkloadResult]], healthy: WorkloadResult) -> str:
+def _table(count: int, rows: list[tuple[str, WorkloadResult]], healthy: WorkloadResult, origin: str) -> str:
     lines = [
         "# The cluster under failures of Redis",
         "",
-        "Generated by `make test-redis`.",
+        origin,
         "",
         f"Each condition gets the same workload of {count} UserStorages: all are created, a third is changed, a third is suspended,",
         "the operator is killed and started again, half of the suspended ones are resumed, and a sixth is deleted.",
@@ -142,8 +163,8 @@ def _table(count: int, rows: list[tuple[str, WorkloadResult]], healthy: Workload
         "",
         "Scheduler and kubelets (kwok) are stopped and continued in turns, so that the operator sees the same states every time.",
         "Otherwise a claim may be bound before the operator's first reconcile or after it, and two healthy runs differ by a write.",
-        "The time is the sum over all steps of the time from the start of the step to the operator's last write in it; the fastest",
-        "of up to three runs.",
+        "The time is the sum over all steps of the time from the start of the step to the operator's last write in it. A run that is",
+        "too slow is repeated, up to twice.",
         "",
         "| Redis | cluster | writes | refused writes | time | of healthy | metrics of Redis |",
         "|---|---|---|---|---|---|---|",

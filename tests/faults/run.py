@@ -5,8 +5,6 @@ The table is written after each test, so that an interrupted run shows what it h
 """
 
 import argparse
-import os
-import platform
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
@@ -20,7 +18,7 @@ TESTS = Path(__file__).parents[1]
 sys.path[0] = str(TESTS)  # in place of this folder, whose conftest.py is another one
 
 from faults.matrix import CELLS, IDS, Cell  # noqa: E402  # below the path that it needs
-from support.revision import commit  # noqa: E402
+from support.revision import commit, machine  # noqa: E402
 
 KEPT = Path(__file__).parent / "results" / "table.md"
 
@@ -93,7 +91,7 @@ class Run:
             "# Fault matrix: results",
             "",
             f"`{self._command}`, {self._started:%Y-%m-%d %H:%M} UTC, {minutes:.0f} min, commit {self._commit}.",
-            f"{os.cpu_count()} processors, {platform.system()} {platform.release()}, Python {platform.python_version()}.",
+            f"{machine()}.",
             "The time of a cell is the sum over its tests; tests of several cells count in each.",
             "",
             "| cell | P | fault | workload | result | cases | seconds | worst | not shown |",

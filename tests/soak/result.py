@@ -1,8 +1,6 @@
 """The result of a soak: a table, the samples and a picture of them."""
 
 import json
-import os
-import platform
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from soak.samples import Samples
-from support.revision import commit
+from support.revision import commit, machine
 
 _SHOWN = 50
 """Violations in the table."""
@@ -35,10 +33,7 @@ class Result:
     def write(self, directory: Path) -> str:
         """Write `soak.md`, `soak.json` and `soak.png`, and return the first."""
         directory.mkdir(parents=True, exist_ok=True)
-        revision, machine = (
-            commit(),
-            f"{os.cpu_count()} processors, {platform.system()} {platform.release()}, Python {platform.python_version()}",
-        )
+        revision = commit()
         command = f"make soak SOAK_ARGS='{self.options}'"
         warm = self.samples.since(self.warm_up)
         rows: dict[str, str] = {
@@ -55,7 +50,7 @@ class Result:
             "# Soak: result",
             "",
             f"`{command}`, {self.started:%Y-%m-%d %H:%M} UTC, commit {revision}.",
-            f"{machine}.",
+            f"{machine()}.",
             f"Memory and numbers are those of one operator process after {self.warm_up:g} minutes of warm-up.",
             "",
             "| figure | value |",
@@ -72,7 +67,7 @@ class Result:
         kept = {
             "command": command,
             "commit": revision,
-            "machine": machine,
+            "machine": machine(),
             "started": self.started.isoformat(timespec="minutes"),
         }
         figures = {"figures": rows, "violations": self.violations}

@@ -1,8 +1,5 @@
 """The table of what each gateway answered in a test run, as a document: `--gateway-table FILE`."""
 
-import os
-import platform
-import subprocess
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from support.revision import commit, machine
 from testservers.frontdoor import GATEWAYS
 
 ANSWERS = "answers"
@@ -27,8 +25,7 @@ class GatewayTable:
         self._config = config
         self._path = path
         self._started = datetime.now(UTC)
-        changed = " with changes" if _git("status", "--porcelain", "-uno") else ""
-        self._commit = _git("rev-parse", "--short", "HEAD") + changed
+        self._commit = commit()
         self._outcomes: dict[str, str] = {}
         self._rows: dict[str, _Row] = defaultdict(lambda: defaultdict(lambda: (Counter(), Counter())))
 
@@ -60,7 +57,7 @@ class GatewayTable:
             "# Gateways: results",
             "",
             f"`make test-gateways`, {self._started:%Y-%m-%d %H:%M} UTC, {minutes:.0f} min, commit {self._commit}.",
-            f"{os.cpu_count()} processors, {platform.system()}, Python {platform.python_version()}.",
+            f"{machine()}.",
             f"A part is away for {outage:.0f} s; the file has {mebibytes} MiB.",
             "A cell has how many tests passed, and how often who got which code, such as `bob: 403 (12)`; 0 is a connection that was closed without an answer.",
             "",
@@ -70,11 +67,6 @@ class GatewayTable:
         for name, row in self._rows.items():
             lines.append(f"| {name} | {' | '.join(_cell(*row[gateway]) for gateway in GATEWAYS)} |")
         return "\n".join(lines) + "\n"
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _cell(outcomes: Counter[str], answers: Counter[str]) -> str:

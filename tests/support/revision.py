@@ -1,5 +1,7 @@
-"""The commit that a result of the tests names."""
+"""The commit and the machine that a result of the tests names."""
 
+import os
+import platform
 import subprocess
 from pathlib import Path
 
@@ -10,3 +12,8 @@ def commit() -> str:
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout.strip()
     return head + (" with changes" if changed else "")
+
+
+def machine() -> str:
+    """Return what a result depends on beside the commit."""
+    return f"{os.cpu_count()} processors, {platform.system()} {platform.release()}, Python {platform.python_version()}"
