@@ -27,6 +27,7 @@ from support.kubectl import Kubectl, eventually
 from support.operator_account import WRITES, audit_log
 from support.operator_process import OperatorProcess
 from support.oracles import masked
+from userstorage_operator.api.unstructured import Unstructured
 
 QUIET = brief_reports.DELAY.total_seconds() + 2
 """Seconds without a write and with an empty queue after which the operator counts as idle: no report waits any longer."""
@@ -55,6 +56,10 @@ class WorkloadResult:
     removed a second time before the watch has reported the deletion (404)."""
     seconds: float = 0.0
     """Sum over all steps of the time from the start of the step to the operator's last write in it."""
+    unasked: int = 0
+    """How many pods kwok deleted that were not being deleted. It deletes by name, and on a busy machine twice: the second time it is
+    the pod that the operator has created since.
+    """
     redis_counts: Counter[str] = field(default_factory=Counter)
     """The operator's metrics of Redis: failed calls by kind, rejected values by reason, fills after the first."""
 
@@ -78,6 +83,8 @@ class AuditLog:
         self.refused: Counter[str] = Counter()
         self.last = 0.0
         """Time of the last accepted write, in seconds since 1970."""
+        self._pods: list[tuple[str, str, str, bool]] = []
+        """Time, name and verb of each creation and deletion of a pod, and whether kwok made it."""
 
     def read(self) -> None:
         """Read the new lines of the log."""
@@ -90,10 +97,13 @@ class AuditLog:
                 self._count(line)
 
     def _count(self, line: bytes) -> None:
-        if b'"userAgent":"userstorage-operator"' not in line:
+        if b'"userAgent":"userstorage-operator"' not in line and b'"verb":"delete"' not in line:
             return
         event = json.loads(line)
         if event["verb"] not in WRITES or event["objectRef"].get("namespace") != self._namespace:
+            return
+        self._follow(event)
+        if event["userAgent"] != "userstorage-operator":
             return
         ref = event["objectRef"]
         resource = "/".join(part for part in (ref["resource"], ref.get("subresource")) if part)
@@ -105,6 +115,27 @@ class AuditLog:
             return
         self.writes[write] += 1
         self.last = max(self.last, datetime.fromisoformat(event["stageTimestamp"]).timestamp())
+
+    def _follow(self, event: Unstructured) -> None:
+        """Keep the creations and deletions of pods."""
+        ref = event["objectRef"]
+        if ref["resource"] != "pods" or "subresource" in ref or event["responseStatus"]["code"] >= 400:
+            return
+        if event["verb"] in {"create", "delete"}:
+            by_kwok = event["userAgent"].startswith("kwok/")
+            self._pods.append((event["requestReceivedTimestamp"], ref["name"], event["verb"], by_kwok))
+
+    def unasked(self) -> int:
+        """Return how many pods kwok deleted that were not being deleted (see `WorkloadResult`)."""
+        deleting, found = set[str](), 0
+        for _, name, verb, by_kwok in sorted(self._pods):  # lines are in the order of the responses
+            if verb == "create":
+                deleting.discard(name)
+            elif by_kwok:
+                found += name not in deleting
+            else:
+                deleting.add(name)
+        return found
 
 
 class Workload:
@@ -135,7 +166,7 @@ class Workload:
                 outcome.redis_counts += redis_counts(port)
             finally:
                 process.stop()
-        outcome.writes, outcome.refused = log.writes, log.refused
+        outcome.writes, outcome.refused, outcome.unasked = log.writes, log.refused, log.unasked()
         self._clear()
         return outcome
 
