@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+from cachetools import TTLCache
 
 from support.builders import EXPOSE, NOW, UID, class_object, settled_snapshot, snapshot_of, storage_object
 from userstorage_operator import browsers
@@ -13,6 +14,7 @@ from userstorage_operator.api.errors import InvalidSpec
 from userstorage_operator.api.names import ANNOTATION_PAUSED, ANNOTATION_RESTARTED_AT
 from userstorage_operator.api.userstorage import UserStorage
 from userstorage_operator.api.userstorageclass import BUILT_IN, Ids, UserStorageClass
+from userstorage_operator.plan import rendering
 from userstorage_operator.plan.builders import build
 from userstorage_operator.plan.planner import plan
 from userstorage_operator.plan.rendering import render
@@ -64,6 +66,18 @@ def test_size_that_was_granted_counts() -> None:
     assert render(large, cls, exposed=True, granted="9Gi").pvc is not None
     with pytest.raises(InvalidSpec):
         render(large, cls, exposed=True, granted=None)
+
+
+def test_renderings_of_users_that_are_not_reconciled_are_not_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    kept = TTLCache[str, Any](100, rendering.KEPT_SECONDS, timer=lambda: now)
+    monkeypatch.setattr(rendering, "_KEPT", kept)
+    for number in range(10):
+        render(storage({"uid": f"uid-{number}"}), BUILT_IN, exposed=True, granted=None)
+    assert len(kept) == 10
+    now = rendering.KEPT_SECONDS + 1
+    render(STORAGE, BUILT_IN, exposed=True, granted=None)
+    assert list(kept) == [STORAGE.meta.uid]
 
 
 @pytest.mark.parametrize(

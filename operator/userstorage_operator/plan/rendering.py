@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cachetools import LRUCache
+from cachetools import TTLCache
 
 from userstorage_operator import browsers
 from userstorage_operator.api.userstorage import UserStorage
@@ -10,7 +10,9 @@ from userstorage_operator.api.userstorageclass import UserStorageClass
 from userstorage_operator.plan.builders import Desired, build
 
 _Input = tuple[UserStorage, UserStorageClass, bool, str | None]
-_KEPT: LRUCache[str, tuple[_Input, Desired]] = LRUCache(256)
+KEPT_SECONDS = 300.0
+"""Longer than most starts. Without an end, the children of 256 users that are long gone would be kept."""
+_KEPT: TTLCache[str, tuple[_Input, Desired]] = TTLCache(256, KEPT_SECONDS)
 """uid of a UserStorage -> what its children were last rendered from, and these: 7 MiB at most. No decision depends on whether an
 entry is there, so plans stay pure.
 """
