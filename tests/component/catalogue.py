@@ -18,7 +18,7 @@ import pytest
 from component import bad_class_inputs, bad_inputs
 from component import bad_input_scenarios as scenarios
 from support.arena import Arena
-from support.manifests import Change, Refused, storage, storage_class
+from support.manifests import Change, Object, Refused, storage, storage_class
 from userstorage_operator.api.errors import Refused as RefusedByServer
 from userstorage_operator.api.resources import USER_STORAGE_CLASSES, USER_STORAGES
 
@@ -63,6 +63,7 @@ async def change_refused(arena: Arena, number: int) -> None:
         await arena.create(name, **(row.before | {"userID": name}))  # the operator reports the status of the row
         served = "claimName" not in row.before.get("storage", {})
         before = await arena.live.until_ready(name) if served else {}
+        await _until_reported(arena, name, row.status or {})
         after = row.after | ({"userID": name} if row.after.get("userID") == "alice" else {})
         with pytest.raises(RefusedByServer) as refusal:
             await arena.live.replace(USER_STORAGES, name, after)
@@ -79,6 +80,16 @@ async def change_refused(arena: Arena, number: int) -> None:
         assert row.message is not None
         assert row.message in refusal.value.message
     assert tables or classes
+
+
+async def _until_reported(arena: Arena, name: str, status: Object) -> None:
+    """Wait until each part of the status has these fields: a pod may be Ready before the capacity of its claim is known."""
+
+    async def is_reported() -> bool:
+        found = (await arena.live.get(name) or {}).get("status", {})
+        return all(found.get(part, {}).items() >= fields.items() for part, fields in status.items())
+
+    await arena.live.until(is_reported)
 
 
 async def pruned(arena: Arena, number: int) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 Object = dict[str, Any]
 _SECONDS = 60.0
 """Time limit of a request, and of the end of the proxy."""
+_TRIES = 10
 _LIVING = (
     "/apis/userstorage.dev/v1/namespaces/{namespace}/userstorages",
     "/api/v1/namespaces/{namespace}/pods",
@@ -83,6 +84,15 @@ class ApiProxy:
         return self._send(method, path, None if body is None else json.dumps(body), headers)
 
     def _send(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> Object:
+        """Send a request, and again as long as the API server asks for that, as client-go does."""
+        for _ in range(_TRIES):
+            answer = self._send_once(method, path, body, headers)
+            if answer.get("code") != http.client.TOO_MANY_REQUESTS or "retryAfterSeconds" not in answer.get("details", {}):
+                break
+            time.sleep(answer["details"]["retryAfterSeconds"])
+        return answer
+
+    def _send_once(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> Object:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_SECONDS)
         try:
             connection.request(method, path, body, headers)
