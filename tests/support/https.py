@@ -34,7 +34,7 @@ class Answer:
 @contextlib.contextmanager
 def connected(port: int, name: str, *protocols: str) -> Iterator[ssl.SSLSocket]:
     """Connect to the gateway on that port of this machine, and ask for the certificate of `name`."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the default context reads 144 authorities: 60 ms for each request
     context.set_alpn_protocols(protocols or ["http/1.1"])
     context.check_hostname = False  # the name is what tests forge
     context.verify_mode = ssl.CERT_NONE

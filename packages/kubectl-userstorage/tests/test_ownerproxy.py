@@ -1,6 +1,7 @@
 """The proxy of `kubectl userstorage open`, over real sockets: who the pod believes the user is, and whom the proxy refuses."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -13,6 +14,8 @@ from kubectl_userstorage.ownerproxy import OwnerProxy, SocketStream, as_owner
 HEADER = "X-Forwarded-User"
 PATIENCE = 180.0
 """Seconds: the bound of every wait."""
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""In place of a context that reads 144 authorities for each client."""
 
 
 class Upstream:
@@ -72,7 +75,10 @@ async def proxied(header: str = HEADER) -> AsyncIterator[tuple[httpx.AsyncClient
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
     upstream.port = server.sockets[0].getsockname()[1]
     proxy = OwnerProxy(upstream.connect, header, "alice@example.org")
-    async with proxy.serving(0) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+    async with (
+        proxy.serving(0) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", verify=NO_TLS, trust_env=False) as client,
+    ):
         yield client, upstream
     server.close()
 
@@ -243,7 +249,10 @@ async def test_refused_connection_is_tried_once_for_each_request(failure: Except
         tries += 1
         raise failure
 
-    async with OwnerProxy(refused, HEADER, "alice").serving(0) as port, httpx.AsyncClient(trust_env=False) as client:
+    async with (
+        OwnerProxy(refused, HEADER, "alice").serving(0) as port,
+        httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client,
+    ):
         for number in (1, 2):
             answer = await client.get(f"http://127.0.0.1:{port}/")
             first, *cause = answer.text.splitlines()
