@@ -163,7 +163,7 @@ def create_child(scenario: CachesScenario, kind: Kind, raw: Unstructured) -> Non
         scenario.caches.put(kind.resource, scenario.version(created, uid=f"uid-{next(scenario.versions)}"))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(history=st.lists(steps, min_size=25, max_size=50))
 def test_a_change_of_user_id_conflict_or_claim_holder_requeues_the_storage(history: list[Step]) -> None:
     scenario = CachesScenario()
@@ -186,7 +186,7 @@ def conflicts(one: Unstructured, other: Unstructured) -> bool:
     return first.claim == second.claim and nested and not (first.read_only and second.read_only)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(history=st.lists(steps, min_size=25, max_size=50))
 def test_a_directory_has_one_writer_or_many_readers_in_any_history(history: list[Step]) -> None:
     scenario = CachesScenario()
@@ -201,7 +201,7 @@ def test_a_directory_has_one_writer_or_many_readers_in_any_history(history: list
         assert not [pair for pair in combinations(owned, 2) if conflicts(*pair)], step
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(history=st.lists(steps, max_size=15))
 def test_the_first_of_those_that_wait_for_a_directory_is_never_passed(history: list[Step]) -> None:
     # With all pods gone, the oldest that may have a pod waits for none, so none starves.
