@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from support.kubectl import Kubectl
 from support.operator_process import BriefReportsProcess, OperatorProcess
 from support.redis_workload import Workload, WorkloadResult
 from support.redistrouble import CONDITIONS, NewRedis
-from support.revision import commit, machine
+from support.revision import Origin
 
 pytestmark = [pytest.mark.kwok, pytest.mark.alone]
 
@@ -75,7 +74,7 @@ def proof(
 def test_cluster_ends_in_the_same_state_under_every_condition_of_redis(
     proof: Proof, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    started, revision = datetime.now(UTC), commit()
+    origin = Origin("make test-redis")
     healthy, again = proof.run("healthy"), proof.run("healthy")
     assert again.objects == healthy.objects, "two healthy runs differ"
     assert again.has_same_writes(healthy), f"two healthy runs differ: {again.writes} and {healthy.writes}"
@@ -97,8 +96,6 @@ def test_cluster_ends_in_the_same_state_under_every_condition_of_redis(
             print("", _row(condition, outcome, healthy), *found, sep="\n", end="", flush=True)  # noqa: T201  # each takes a while
     count = request.config.getoption("--redis-proof-objects")
     if path is not None:
-        minutes = (datetime.now(UTC) - started).total_seconds() / 60
-        origin = f"`make test-redis`, {started:%Y-%m-%d %H:%M} UTC, {minutes:.0f} min, commit {revision}.\n{machine()}."
         Path(path).write_text(_table(count, rows, healthy, origin))
     assert not wrong, "\n".join(wrong)
 
@@ -148,11 +145,11 @@ def _row(condition: str, outcome: WorkloadResult, healthy: WorkloadResult) -> st
     return f"| {condition} | {same} | {writes} | {refused} | {time} | {counts} |"
 
 
-def _table(count: int, rows: list[tuple[str, WorkloadResult]], healthy: WorkloadResult, origin: str) -> str:
+def _table(count: int, rows: list[tuple[str, WorkloadResult]], healthy: WorkloadResult, origin: Origin) -> str:
     lines = [
         "# The cluster under failures of Redis",
         "",
-        origin,
+        str(origin),
         "",
         f"Each condition gets the same workload of {count} UserStorages: all are created, a third is changed, a third is suspended,",
         "the operator is killed and started again, half of the suspended ones are resumed, and a sixth is deleted.",

@@ -9,7 +9,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ TESTS = Path(__file__).parents[1]
 sys.path[0] = str(TESTS)  # in place of this folder, whose conftest.py is another one
 
 from faults.matrix import CELLS, IDS, Cell  # noqa: E402  # below the path that it needs
-from support.revision import commit, machine  # noqa: E402
+from support.revision import Origin  # noqa: E402
 
 KEPT = Path(__file__).parent / "results" / "table.md"
 
@@ -44,10 +43,8 @@ class Run:
     def __init__(self, cells: list[Cell], command: str, output: Path | None) -> None:
         self.outcomes: dict[str, Outcome] = defaultdict(Outcome)
         self.cells = cells
-        self._command = command
         self._output = output
-        self._started = datetime.now(UTC)
-        self._commit = commit()  # of the tests that run, whatever is committed meanwhile
+        self._origin = Origin(command)  # of the tests that run, whatever is committed meanwhile
 
     def start(self, options: list[str]) -> None:
         """Run the tests of the cells, each once and without reruns."""
@@ -86,12 +83,10 @@ class Run:
 
     def table(self) -> str:
         """Return the results as Markdown."""
-        minutes = (datetime.now(UTC) - self._started).total_seconds() / 60
         lines = [
             "# Fault matrix: results",
             "",
-            f"`{self._command}`, {self._started:%Y-%m-%d %H:%M} UTC, {minutes:.0f} min, commit {self._commit}.",
-            f"{machine()}.",
+            str(self._origin),
             "The time of a cell is the sum over its tests; tests of several cells count in each.",
             "",
             "| cell | P | fault | workload | result | cases | seconds | worst | not shown |",

@@ -3,10 +3,10 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from support.operator_account import Request
-from support.revision import commit, machine
+from support.revision import Origin
 
 
 class Trials:
@@ -14,7 +14,7 @@ class Trials:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._started, self._commit = datetime.now(UTC), commit()
+        self._origin = Origin("make test-election")
         self._durations: dict[str, list[float]] = defaultdict(list)
 
     def add(self, way: str, duration: timedelta) -> None:
@@ -25,13 +25,11 @@ class Trials:
         """Return all trials as Markdown, with the number of checked `writes`, and of those that a suspended leader sent `late`."""
         leaders = {write.credential for write in writes if write.resource != "leases"}
         work = sum(write.resource != "leases" for write in writes)
-        minutes = (datetime.now(UTC) - self._started).total_seconds() / 60
         return "\n".join(
             [
                 "# Time until the next leader writes",
                 "",
-                f"`make test-election`, {self._started:%Y-%m-%d %H:%M} UTC, {minutes:.0f} min, commit {self._commit}.",
-                f"{machine()}.",
+                str(self._origin),
                 "",
                 f"Three operator processes with one lease, {self._count} trials for each fault, each in a burst",
                 "of new UserStorages and of deletions. The time runs from the signal, or from the loss of the network, until the first",

@@ -1,13 +1,12 @@
 """The table of what each gateway answered in a test run, as a document: `--gateway-table FILE`."""
 
 from collections import Counter, defaultdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.revision import commit, machine
+from support.revision import Origin
 from testservers.frontdoor import GATEWAYS
 
 ANSWERS = "answers"
@@ -24,8 +23,7 @@ class GatewayTable:
     def __init__(self, config: pytest.Config, path: Path) -> None:
         self._config = config
         self._path = path
-        self._started = datetime.now(UTC)
-        self._commit = commit()
+        self._origin = Origin("make test-gateways")
         self._outcomes: dict[str, str] = {}
         self._rows: dict[str, _Row] = defaultdict(lambda: defaultdict(lambda: (Counter(), Counter())))
 
@@ -52,12 +50,10 @@ class GatewayTable:
     def render(self) -> str:
         """Return the table as Markdown."""
         outage, mebibytes = (self._config.getoption(f"--gateway-{name}") for name in ("outage", "mebibytes"))
-        minutes = (datetime.now(UTC) - self._started).total_seconds() / 60
         lines = [
             "# Gateways: results",
             "",
-            f"`make test-gateways`, {self._started:%Y-%m-%d %H:%M} UTC, {minutes:.0f} min, commit {self._commit}.",
-            f"{machine()}.",
+            str(self._origin),
             f"A part is away for {outage:.0f} s; the file has {mebibytes} MiB.",
             "A cell has how many tests passed, and how often who got which code, such as `bob: 403 (12)`; 0 is a connection that was closed without an answer.",
             "",
