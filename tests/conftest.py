@@ -125,20 +125,19 @@ def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     match chosen_cluster(request.config):
         case "existing":
             kubeconfig = os.environ.get("KUBECONFIG") or pytest.fail("--cluster=existing needs KUBECONFIG")
-            yield install_manifests(Kubectl("kubectl", Path(kubeconfig)))
+            yield install_manifests(Kubectl(Path(kubeconfig)))
         case "kind":
             kind = kind_cluster(f"userstorage-{uuid.uuid4().hex[:6]}", tmp_path_factory.mktemp("kind") / "kubeconfig")
             try:
                 kind.create()
-                kind.ensure_kubectl()
-                yield install_manifests(Kubectl(str(Path(kind.kubectl_path).absolute()), Path(kind.kubeconfig_path)))
+                yield install_manifests(Kubectl(Path(kind.kubeconfig_path)))
             finally:
                 kind.delete()
         case _:
             directory = tmp_path_factory.mktemp("control-plane")
             cluster = localcluster.start(request.config.getoption("--control-plane"), directory)
             try:
-                yield install_manifests(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
+                yield install_manifests(Kubectl(cluster.kubeconfig))
             finally:
                 localcluster.stop(directory)
 

@@ -1,6 +1,7 @@
 """The operator as a process, with a real API server and pods simulated by kwok."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,35 @@ from support.kubectl import Kubectl
 from support.operator_process import OperatorProcess
 
 
+@pytest.fixture(scope="module")
+def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Kubectl]]:
+    """A function that returns a cluster on which nothing is installed: the last one again, or a new one if that is not empty."""
+    with contextlib.ExitStack() as started:
+        last: list[Kubectl] = []
+
+        def empty() -> Kubectl:
+            if not last or not is_empty(last[-1]):
+                directory = tmp_path_factory.mktemp("empty") / "cluster"
+                started.callback(localcluster.stop, directory)
+                cluster = localcluster.start("control-plane", directory)
+                kubectl = Kubectl(cluster.kubeconfig)
+                started.enter_context(kubectl.proxied())
+                last.append(kubectl)
+            return last[-1]
+
+        yield empty
+
+
 @pytest.fixture
-def empty_cluster(tmp_path: Path) -> Iterator[Kubectl]:
-    """A cluster of the test's own, on which nothing is installed."""
-    directory = tmp_path / "cluster"
-    cluster = localcluster.start("control-plane", directory)
-    try:
-        kubectl = Kubectl(str(cluster.kubectl), cluster.kubeconfig)
-        with kubectl.proxied():
-            yield kubectl
-    finally:
-        localcluster.stop(directory)
+def empty_cluster(clusters: Callable[[], Kubectl]) -> Kubectl:
+    """A cluster on which nothing is installed, of the tests of this file only. A test that leaves it empty saves the next a start."""
+    return clusters()
+
+
+def is_empty(kubectl: Kubectl) -> bool:
+    """Return whether a cluster has no CRDs, and no namespaces but its own."""
+    names = kubectl.run("get", "crd,namespaces", "-o", "name").stdout.split()
+    return set(names) == {f"namespace/{name}" for name in ("default", "kube-node-lease", "kube-public", "kube-system")}
 
 
 @pytest.fixture

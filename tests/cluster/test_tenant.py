@@ -26,7 +26,7 @@ Object = dict[str, Any]
 def tenant(api: Kubectl, namespace: str, tmp_path: Path) -> Kubectl:
     api.run("create", "serviceaccount", "tenant", "-n", namespace)
     api.run("create", "rolebinding", "tenant", "--clusterrole=edit", f"--serviceaccount={namespace}:tenant", "-n", namespace)
-    found = api.logged_in(log_in(api, tmp_path, "tenant", namespace).kubeconfig)
+    found = Kubectl(log_in(api, tmp_path, "tenant", namespace).kubeconfig)
     eventually(lambda: found.run("auth", "can-i", "create", "us", "-n", namespace, check=False).returncode == 0)
     return found
 
@@ -157,7 +157,7 @@ def test_account_with_operator_name_in_other_namespace_has_no_rights(
 ) -> None:
     (tmp_path / "namesake").mkdir()
     tenant.run("create", "serviceaccount", NAME, "-n", namespace)
-    namesake = api.logged_in(log_in(tenant, tmp_path / "namesake", NAME, namespace).kubeconfig)
+    namesake = Kubectl(log_in(tenant, tmp_path / "namesake", NAME, namespace).kubeconfig)
     for verb, resource in (("list", "userstorages"), ("create", "pods"), ("patch", "services")):
         asked = namesake.run("auth", "can-i", verb, resource, "-n", namespace, check=False)
         assert asked.stdout == "no\n"

@@ -112,7 +112,7 @@ def test_account_of_the_gate_has_no_right_that_is_not_granted_to_it(api: Kubectl
         review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": namespace}}
         # Validation would list CRDs, which the account may not.
         command = ("create", "--validate=false", "-f", "-", "-o", "json")
-        asked = api.logged_in(login.kubeconfig).run(*command, input=json.dumps(review))
+        asked = Kubectl(login.kubeconfig).run(*command, input=json.dumps(review))
         status = json.loads(asked.stdout)["status"]
         assert not status["incomplete"]
         assert set(rights_of(status["resourceRules"])) == granted(api, ACCOUNT, "userstorage-gate") | everyones

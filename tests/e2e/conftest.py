@@ -44,7 +44,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             raise
         pytest.skip(f"end-to-end tests on real containers: {error}")
     try:
-        kubectl = install_manifests(Kubectl(str(node.kubectl), node.kubeconfig))
+        kubectl = install_manifests(Kubectl(node.kubeconfig))
         with kubectl.proxied():
             yield LocalNode(kubectl, Namespace(node.processes["namespace"]), directory)
     finally:

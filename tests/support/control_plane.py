@@ -39,7 +39,7 @@ class ControlPlane:
         self._started.callback(localcluster.stop, directory)
         try:
             cluster = localcluster.start(PROFILE, directory)
-            self.kubectl = install_manifests(Kubectl(str(cluster.kubectl), cluster.kubeconfig))
+            self.kubectl = install_manifests(Kubectl(cluster.kubeconfig))
             self._started.enter_context(self.kubectl.proxied())
         except BaseException:
             self.stop()

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,8 @@ from support import apiproxy
 from support.apiproxy import ApiProxy, refusal
 
 T = TypeVar("T")
+PROGRAM = str(Path(sys.executable).with_name("kubectl"))
+"""The kubectl of uv.lock. That of a local cluster is one executable with the API server, and each start costs several times as much."""
 PATIENCE = 180.0
 """Seconds: the bound of every wait.
 
@@ -27,10 +30,10 @@ COMMAND_TIMEOUT = 2 * PATIENCE
 class Kubectl:
     """kubectl commands for one cluster."""
 
-    def __init__(self, program: str, kubeconfig: Path) -> None:
+    def __init__(self, kubeconfig: Path) -> None:
         # Its own cache: kubectl caches discovery by server address, and test clusters reuse addresses.
         cache = kubeconfig.with_suffix(".cache")
-        self._command = [program, f"--kubeconfig={kubeconfig}", f"--cache-dir={cache}", "--request-timeout=60s"]
+        self._command = [PROGRAM, f"--kubeconfig={kubeconfig}", f"--cache-dir={cache}", "--request-timeout=60s"]
         self.kubeconfig = kubeconfig
         self._proxy: ApiProxy | None = None
         self._config: str | None = None
@@ -41,10 +44,6 @@ class Kubectl:
         with apiproxy.running(self.command()) as self._proxy:
             yield self._proxy
         self._proxy = None
-
-    def logged_in(self, kubeconfig: Path) -> "Kubectl":
-        """Return kubectl with another kubeconfig."""
-        return Kubectl(self._command[0], kubeconfig)
 
     def command(self, *args: str) -> list[str]:
         """Return a command line without request timeout, for a process that runs beside the test."""

@@ -31,7 +31,7 @@ OPERATOR, KWOK = "userstorage-operator", "kwok/v0.8.0"
     ids=["asked", "repeated", "answered-late"],
 )
 def test_pods_that_kwok_deletes_unasked_are_counted(tmp_path: Path, events: list[tuple[int, str, str]], unasked: int) -> None:
-    api = Kubectl("kubectl", tmp_path / "kubeconfig")
+    api = Kubectl(tmp_path / "kubeconfig")
     path = audit_log(api)
     path.parent.mkdir()
     path.touch()
