@@ -97,17 +97,24 @@ def release_finalizers(kubeconfig: Path) -> str:
     ).stdout
 
 
+def delete_users(api: Kubectl) -> None:
+    """Steps 4 and 5 of docs/install.md: the pods go while the garbage collector knows the CRD, which it discovers within 30 s."""
+    ours = ("--all-namespaces", "-l", "userstorage.dev/managed-by=userstorage-operator")
+    api.run("delete", "userstorages", "--all", "--all-namespaces", WAIT)
+    api.run("wait", "pods", *ours, "--for=delete", WAIT)
+    api.run("delete", "networkpolicies", *ours, WAIT)
+
+
 def expect_only_claims(api: Kubectl, *namespaces: str) -> None:
     """Nothing of the installation is left, nothing is terminating, and the claim of alice is there."""
     kinds = "crd,clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding"
     assert "userstorage" not in api.run("get", kinds, "-o", "name").stdout
-    eventually(lambda: not pods(api, USERS))
+    assert not pods(api, USERS)
     for namespace in namespaces:
         api.run("delete", "namespace", namespace, "--ignore-not-found", WAIT)
     claim = api.get("pvc", "user-storage-alice", USERS)
     assert claim is not None
     assert "deletionTimestamp" not in claim["metadata"]
-    api.run("delete", "networkpolicies", "-n", USERS, "--all", WAIT)
     api.run("delete", "namespace", USERS, WAIT)
 
 
@@ -136,7 +143,7 @@ def test_install_yaml_from_nothing_to_uninstalled(empty_cluster: Kubectl, releas
     (tmp_path / "job").mkdir()
     account = job["spec"]["template"]["spec"]["serviceAccountName"]
     assert "users/alice released" in release_finalizers(log_in(empty_cluster, tmp_path / "job", account).kubeconfig)
-    empty_cluster.run("delete", "userstorages", "--all", "--all-namespaces", WAIT)
+    delete_users(empty_cluster)
     empty_cluster.run("delete", "--ignore-not-found", "-f", str(releases[VERSION] / "uninstall.yaml"), WAIT)
     empty_cluster.run("delete", "--ignore-not-found", "-f", str(releases[VERSION] / "install.yaml"), WAIT)
     expect_only_claims(empty_cluster)
@@ -189,7 +196,7 @@ def test_chart_from_nothing_to_uninstalled(empty_cluster: Kubectl, releases: dic
     empty_cluster.run("apply", "-f", "-", input=job)
     login = log_in(empty_cluster, tmp_path / "operator", "userstorage-release-finalizers", namespace)
     assert "users/alice released" in release_finalizers(login.kubeconfig)
-    empty_cluster.run("delete", "userstorages", "--all", "--all-namespaces", WAIT)
+    delete_users(empty_cluster)
     empty_cluster.run("delete", "--ignore-not-found", "-f", "-", WAIT, input=job)
     empty_cluster.run("delete", *OWN_CRDS, WAIT)
     expect_only_claims(empty_cluster, namespace)
