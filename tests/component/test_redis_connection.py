@@ -83,7 +83,16 @@ class RedisClient:
         return await self.connection.run("get", lambda redis: cast("Awaitable[bytes | None]", redis.get(key)))
 
     async def set(self, value: str = "value", key: str = "name") -> None:
-        await self.connection.run("set", lambda redis: redis.set(key, value))
+        """Set a value. On a busy machine the first connection may take too long, so a call that does is repeated."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    await self.connection.run("set", lambda redis: redis.set(key, value))
+                    break
+                except RedisUnavailable as error:
+                    if error.kind not in {"timeout", "breaker_open"}:
+                        raise
+                    await asyncio.sleep(0.02)
 
     async def spread(self) -> None:
         """Make calls over many connections. On a busy machine some may take too long, so calls succeed again before this returns."""
