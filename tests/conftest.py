@@ -125,19 +125,22 @@ def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     match chosen_cluster(request.config):
         case "existing":
             kubeconfig = os.environ.get("KUBECONFIG") or pytest.fail("--cluster=existing needs KUBECONFIG")
-            yield install_manifests(Kubectl(Path(kubeconfig)))
+            with Kubectl(Path(kubeconfig)) as kubectl:
+                yield install_manifests(kubectl)
         case "kind":
             kind = kind_cluster(f"userstorage-{uuid.uuid4().hex[:6]}", tmp_path_factory.mktemp("kind") / "kubeconfig")
             try:
                 kind.create()
-                yield install_manifests(Kubectl(Path(kind.kubeconfig_path)))
+                with Kubectl(Path(kind.kubeconfig_path)) as kubectl:
+                    yield install_manifests(kubectl)
             finally:
                 kind.delete()
         case _:
             directory = tmp_path_factory.mktemp("control-plane")
             cluster = localcluster.start(request.config.getoption("--control-plane"), directory)
             try:
-                yield install_manifests(Kubectl(cluster.kubeconfig))
+                with Kubectl(cluster.kubeconfig) as kubectl:
+                    yield install_manifests(kubectl)
             finally:
                 localcluster.stop(directory)
 
@@ -161,10 +164,9 @@ def as_operator(api: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def api_proxy(api: Kubectl) -> Iterator[ApiProxy]:
+def api_proxy(api: Kubectl) -> ApiProxy:
     """The API server of `api`, for many small requests."""
-    with api.proxied() as proxy:
-        yield proxy
+    return api.proxy
 
 
 @pytest.fixture

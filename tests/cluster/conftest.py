@@ -24,9 +24,7 @@ def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
                 directory = tmp_path_factory.mktemp("empty") / "cluster"
                 started.callback(localcluster.stop, directory)
                 cluster = localcluster.start("control-plane", directory)
-                kubectl = Kubectl(cluster.kubeconfig)
-                started.enter_context(kubectl.proxied())
-                last.append(kubectl)
+                last.append(started.enter_context(Kubectl(cluster.kubeconfig)))
             return last[-1]
 
         yield empty

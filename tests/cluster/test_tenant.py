@@ -23,12 +23,12 @@ Object = dict[str, Any]
 
 
 @pytest.fixture
-def tenant(api: Kubectl, namespace: str, tmp_path: Path) -> Kubectl:
+def tenant(api: Kubectl, namespace: str, tmp_path: Path) -> Iterator[Kubectl]:
     api.run("create", "serviceaccount", "tenant", "-n", namespace)
     api.run("create", "rolebinding", "tenant", "--clusterrole=edit", f"--serviceaccount={namespace}:tenant", "-n", namespace)
-    found = Kubectl(log_in(api, tmp_path, "tenant", namespace).kubeconfig)
-    eventually(lambda: found.run("auth", "can-i", "create", "us", "-n", namespace, check=False).returncode == 0)
-    return found
+    with Kubectl(log_in(api, tmp_path, "tenant", namespace).kubeconfig) as found:
+        eventually(lambda: found.run("auth", "can-i", "create", "us", "-n", namespace, check=False).returncode == 0)
+        yield found
 
 
 @pytest.fixture

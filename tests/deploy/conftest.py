@@ -32,11 +32,12 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
             raise
         pytest.skip(f"the Deployment on real containers: {error}")
     try:
-        found = Installation(Kubectl(cluster.kubeconfig), directory, registry.start(directory))
-        subprocess.run([ROOT / "scripts/redis-secret.sh"], check=True)
-        load_images(directory, tmp_path_factory.mktemp("images") / "operator.tar")
-        found.install()
-        yield found
+        with Kubectl(cluster.kubeconfig) as kubectl:
+            found = Installation(kubectl, directory, registry.start(directory))
+            subprocess.run([ROOT / "scripts/redis-secret.sh"], check=True)
+            load_images(directory, tmp_path_factory.mktemp("images") / "operator.tar")
+            found.install()
+            yield found
     finally:
         localcluster.stop(directory)
 

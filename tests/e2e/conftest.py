@@ -44,9 +44,8 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             raise
         pytest.skip(f"end-to-end tests on real containers: {error}")
     try:
-        kubectl = install_manifests(Kubectl(node.kubeconfig))
-        with kubectl.proxied():
-            yield LocalNode(kubectl, Namespace(node.processes["namespace"]), directory)
+        with Kubectl(node.kubeconfig) as kubectl:
+            yield LocalNode(install_manifests(kubectl), Namespace(node.processes["namespace"]), directory)
     finally:
         localcluster.stop(directory)
 

@@ -39,8 +39,7 @@ class ControlPlane:
         self._started.callback(localcluster.stop, directory)
         try:
             cluster = localcluster.start(PROFILE, directory)
-            self.kubectl = install_manifests(Kubectl(cluster.kubeconfig))
-            self._started.enter_context(self.kubectl.proxied())
+            self.kubectl = install_manifests(self._started.enter_context(Kubectl(cluster.kubeconfig)))
         except BaseException:
             self.stop()
             raise

@@ -4,10 +4,11 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from support import apiproxy
 from support.apiproxy import ApiProxy, refusal
@@ -28,22 +29,29 @@ COMMAND_TIMEOUT = 2 * PATIENCE
 
 
 class Kubectl:
-    """kubectl commands for one cluster."""
+    """kubectl commands for one cluster. Single objects are read and written through `proxy`.
+
+    In a `with` statement, the proxy ends with the block.
+    """
 
     def __init__(self, kubeconfig: Path) -> None:
         # Its own cache: kubectl caches discovery by server address, and test clusters reuse addresses.
         cache = kubeconfig.with_suffix(".cache")
         self._command = [PROGRAM, f"--kubeconfig={kubeconfig}", f"--cache-dir={cache}", "--request-timeout=60s"]
         self.kubeconfig = kubeconfig
-        self._proxy: ApiProxy | None = None
+        self._started = ExitStack()
         self._config: str | None = None
 
-    @contextmanager
-    def proxied(self) -> Iterator[ApiProxy]:
-        """Read objects through `kubectl proxy` while the block runs: tests that poll would start a process for each look."""
-        with apiproxy.running(self.command()) as self._proxy:
-            yield self._proxy
-        self._proxy = None
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._started.close()
+
+    @cached_property
+    def proxy(self) -> ApiProxy:
+        """The API server through `kubectl proxy`, which is started when it is first needed."""
+        return self._started.enter_context(apiproxy.running(self.command()))
 
     def command(self, *args: str) -> list[str]:
         """Return a command line without request timeout, for a process that runs beside the test."""
@@ -59,29 +67,19 @@ class Kubectl:
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Apply objects on the server's side; other managers lose the fields."""
-        if self._proxy is None:
-            listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-            self.run("apply", "--server-side", "--force-conflicts", "-f", "-", input=listed)
-            return
         for manifest in objects:
-            answer = self._proxy.apply(manifest)
+            answer = self.proxy.apply(manifest)
             assert not refusal(answer), answer
 
     def delete(self, kind: str, *names: str, namespace: str = "") -> None:
         """Request the deletion of objects, without waiting for their end. Those that do not exist are passed over."""
-        if self._proxy is None:
-            self.run("delete", kind, *names, *(("-n", namespace) if namespace else ()), "--wait=false", "--ignore-not-found")
-            return
         for name in names:
-            manifest = {"kind": kind, "metadata": {"name": name, "namespace": namespace}}
-            answer = self._proxy.delete(manifest)
+            answer = self.proxy.delete({"kind": kind, "metadata": {"name": name, "namespace": namespace}})
             assert not refusal(answer) or answer["code"] == 404, answer
 
     def token(self, account: str, namespace: str, hours: int = 1) -> str:
         """Return a new token of a service account."""
-        if self._proxy is not None:
-            return self._proxy.token(account, namespace, hours)
-        return self.run("create", "token", account, "-n", namespace, f"--duration={hours}h").stdout.strip()
+        return self.proxy.token(account, namespace, hours)
 
     def wait_established(self, *definitions: str) -> None:
         """Wait until the API server serves these CRDs (`crd/…`).
@@ -92,17 +90,11 @@ class Kubectl:
 
     def get(self, kind: str, name: str, namespace: str) -> dict[str, Any] | None:
         """Return an object, or None if it does not exist."""
-        if self._proxy is not None:
-            return self._proxy.get(kind, name, namespace)
-        found = self.run("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")
-        return json.loads(found.stdout) if found.stdout else None
+        return self.proxy.get(kind, name, namespace)
 
     def list_all(self, kind: str, namespace: str) -> list[dict[str, Any]]:
         """Return all objects of a kind in a namespace."""
-        if self._proxy is not None:
-            return self._proxy.list_all(kind, namespace)
-        found: list[dict[str, Any]] = json.loads(self.run("get", kind, "-n", namespace, "-o", "json").stdout)["items"]
-        return found
+        return self.proxy.list_all(kind, namespace)
 
     def phase(self, name: str, namespace: str) -> str:
         """Return the phase of a UserStorage, or an empty string if it has none yet."""
