@@ -4,6 +4,7 @@ import os
 import signal
 import uuid
 from collections.abc import Callable, Generator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # API servers and kubectl take half of the processor time of a run, of which their garbage collector needs a sixth by default.
     os.environ.setdefault("GOGC", "400")
     os.environ.setdefault("GOMEMLIMIT", "600MiB")  # of each program, which then collects as often as it must
+    # With many more of them than processors, several threads in each cost a tenth more processor time, and bring nothing.
+    os.environ.setdefault("GOMAXPROCS", "1")
     config.pluginmanager.register(parallel)
     config.pluginmanager.register(reruns)
     gateway_table.pytest_configure(config)
@@ -111,6 +114,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(reason.removeprefix("Skipped: "))
 
 
+@cache
 def chosen_cluster(config: pytest.Config) -> str:
     """Return local, kind or existing."""
     choice: str = config.getoption("--cluster")

@@ -178,7 +178,9 @@ class ServedNamespace:
 
         def object_in_phase() -> Unstructured | None:
             found = self.get(name)
-            reached = found.get("status", {}).get("phase") == row.phase
+            status = found.get("status", {})
+            # Before the operator has seen it, the phase is that of the schema's default status: Pending.
+            reached = "observedGeneration" in status and status["phase"] == row.phase
             stalled = condition_of(found, "Stalled")[0] == "True"
             return found if reached and (stalled or not row.stalled) else None
 
