@@ -21,7 +21,7 @@ FOREIGN = "example.com/backup"
 
 @pytest.fixture
 async def _policy(live: Live, api: Kubectl) -> AsyncIterator[None]:
-    """Apply the policy and wait until it is in force."""
+    """Apply the policy, and wait until it is in force; at the end, until it is not: users of the next test would never be gone."""
     api.run("apply", "-k", str(ROOT / "deploy/finalizer"))
 
     async def is_in_force() -> bool:
@@ -30,9 +30,13 @@ async def _policy(live: Live, api: Kubectl) -> AsyncIterator[None]:
         except Unavailable:  # the part of the API server that evaluates policies does not know a new CRD yet
             return False
 
+    async def is_without_effect() -> bool:
+        return not await finalizers(live, "probe", [])
+
     await live.until(is_in_force)
     yield
     api.run("delete", "-k", str(ROOT / "deploy/finalizer"))
+    await live.until(is_without_effect)
 
 
 async def finalizers(live: Live, name: str, given: list[str]) -> list[str]:

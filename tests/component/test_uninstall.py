@@ -129,8 +129,8 @@ def test_objects_that_cannot_be_released_are_named_and_fail_the_command(
             "spec": {"policyName": policy, "validationActions": ["Deny"]},
         },
     )
+    touch = ["annotate", "us", "alice", "-n", namespace, "--overwrite", "--dry-run=server", "touched=yes"]
     try:
-        touch = ["annotate", "us", "alice", "-n", namespace, "--overwrite", "--dry-run=server", "touched=yes"]
         eventually(lambda: api.run(*touch, check=False).returncode != 0)
         done = release(api, f"--namespace={namespace}")
     finally:
@@ -139,5 +139,6 @@ def test_objects_that_cannot_be_released_are_named_and_fail_the_command(
     assert f"userstorage {namespace}/alice not released" in done.stderr
     assert "alice stays as she is" in done.stderr
     assert done.stdout.splitlines() == [f"userstorage {namespace}/bob released"]
+    eventually(lambda: api.run(*touch, check=False).returncode == 0)  # the end of a policy takes effect with a delay too
     assert release(api, f"--namespace={namespace}").returncode == 0
     api.run("patch", "us", "bob", "-n", namespace, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
